@@ -1,0 +1,36 @@
+"""Clients of the SDK as the router wants them: no tracing of their own, connections that outlive pauses."""
+
+from typing import Final, TypeVar
+
+import httpx2
+from anthropic import Anthropic, AsyncAnthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
+
+_LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
+"""The SDK's own limits, but idle connections live 60 s instead of httpx2's 5: sparse traffic keeps its TLS session."""
+
+AnyClient = TypeVar("AnyClient", Anthropic, AsyncAnthropic)
+
+
+def make_client() -> Anthropic:
+    """A client for the API that the environment names (`ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`)."""
+    return Anthropic(http_client=DefaultHttpxClient(limits=_LIMITS), open_telemetry=False)
+
+
+def make_async_client() -> AsyncAnthropic:
+    """The same for asyncio."""
+    return AsyncAnthropic(http_client=DefaultAsyncHttpxClient(limits=_LIMITS), open_telemetry=False)
+
+
+def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:
+    """A view of `client` that never retries and waits at most `timeout_s` seconds.
+
+    Escalating is the retry; the SDK's own would wait as long as a Retry-After header says, which has no upper bound.
+    """
+    own = client.timeout
+    limit = min(own, timeout_s) if isinstance(own, int | float) else timeout_s
+    return client.with_options(max_retries=0, timeout=limit)
+
+
+def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:
+    """Whether the SDK makes a span of its own for every call of this client."""
+    return bool(client.open_telemetry["traces"]["enabled"])

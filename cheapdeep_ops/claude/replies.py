@@ -1,0 +1,39 @@
+"""From the SDK's `Message` to a `Reply`, and from a shipped verdict back to a `Message`."""
+
+from anthropic.types import Message, TextBlock
+from anthropic.types import Usage as ApiUsage
+
+from cheapdeep_ops.values import Reply, Usage
+from cheapdeep_ops.verdict import read_verdict
+
+
+def read_reply(message: Message, *, user_text: str | None) -> Reply:
+    """What a model call gave; with `user_text`, the reply to a triage question, its verdict read."""
+    verdict = None
+    if user_text is not None:
+        verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
+    return Reply(verdict=verdict, usage=read_usage(message.usage), message=message, model=message.model)
+
+
+def only_text(message: Message) -> str | None:
+    """The text of a message that is one text (thinking before it aside), or None."""
+    blocks = [block for block in message.content if block.type not in ("thinking", "redacted_thinking")]
+    return blocks[0].text if len(blocks) == 1 and blocks[0].type == "text" else None
+
+
+def read_usage(usage: ApiUsage) -> Usage:
+    """Tokens as the API bills them; older replies lack the cache fields or their split by lifetime."""
+    written = usage.cache_creation_input_tokens or 0
+    for_1h = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
+    return Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_input_tokens or 0,
+        cache_write_5m_tokens=max(written - for_1h, 0),
+        cache_write_1h_tokens=for_1h,
+    )
+
+
+def unwrapped(message: Message, answer: str) -> Message:
+    """A copy of the triage reply whose content is the answer; model, usage, ids and all else stay."""
+    return message.model_copy(update={"content": [TextBlock(type="text", text=answer, citations=None)]})

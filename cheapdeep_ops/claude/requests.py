@@ -1,0 +1,202 @@
+"""From the caller's request to the two requests that a tier may get: the triage question, or the original.
+
+Pure functions over the keyword arguments of `messages.create`; nothing here changes what it is given.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, cast
+
+from anthropic import NotGiven, Omit
+
+from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
+from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
+from cheapdeep_ops.values import BypassCause
+
+Params = Mapping[str, Any]
+
+ENVELOPE_ALLOWANCE: Final = 64
+"""Tokens granted on top of the caller's max_tokens for the JSON around the answer and its escapes."""
+
+LARGEST_UNTIMED: Final = 21_333
+"""The largest max_tokens that the SDK sends without streaming (anthropic 2.12, `_base_client.py`)."""
+
+_SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
+_CARRIED: Final = frozenset(
+    {
+        "cache_control", "extra_body", "extra_headers", "extra_query", "inference_geo", "max_tokens", "messages",
+        "metadata", "output_config", "service_tier", "system", "thinking", "timeout", "user_profile_id",
+        "workspace_id",
+    }
+)  # fmt: skip
+"""Parameters that mean the same to the triage question; a call with any other one is not triaged."""
+
+_CAUSES: Final = {
+    "stream": BypassCause.STREAMING,
+    "tools": BypassCause.TOOLS,
+    "tool_choice": BypassCause.TOOLS,
+    "container": BypassCause.TOOLS,
+    "stop_sequences": BypassCause.STOP_SEQUENCES,
+    "output_format": BypassCause.STRUCTURED_OUTPUT,
+}
+_BLOCK_CAUSES: Final = {
+    "image": BypassCause.IMAGES,
+    "document": BypassCause.DOCUMENTS,
+    "search_result": BypassCause.DOCUMENTS,
+    "thinking": BypassCause.THINKING,
+    "redacted_thinking": BypassCause.THINKING,
+}
+
+
+def given(params: Params) -> dict[str, Any]:
+    """`params` without the SDK's marks for "not given", and with iterables made repeatable."""
+    kept = {name: value for name, value in params.items() if not isinstance(value, Omit | NotGiven)}
+    for name in ("messages", "system"):
+        if name in kept:
+            kept[name] = _repeatable(kept[name])
+    if isinstance(kept.get("messages"), list):
+        kept["messages"] = [_repeatable_turn(message) for message in kept["messages"]]
+    return kept
+
+
+def _repeatable(value: object) -> object:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        return value
+    return list(value)
+
+
+def _repeatable_turn(message: object) -> object:
+    if not isinstance(message, Mapping) or isinstance(message.get("content"), str | list | tuple):
+        return message
+    return {**message, "content": _repeatable(message.get("content"))}
+
+
+def bypass_cause(params: Params) -> BypassCause | None:
+    """Why a request cannot be triaged without degrading it, or None where it can."""
+    for name, cause in _CAUSES.items():
+        if params.get(name):
+            return cause
+    if not params.keys() <= _CARRIED | _CAUSES.keys():
+        return BypassCause.PARAMETERS
+    return _content_cause(params) or _option_cause(params)
+
+
+def _option_cause(params: Params) -> BypassCause | None:
+    thinking = params.get("thinking")
+    if thinking and thinking.get("type") != "disabled":
+        return BypassCause.THINKING
+    if (params.get("output_config") or {}).keys() - {"effort"}:
+        return BypassCause.STRUCTURED_OUTPUT
+    if (params.get("extra_body") or {}).keys() - _SAMPLING:
+        return BypassCause.PARAMETERS
+    return None
+
+
+def _content_cause(params: Params) -> BypassCause | None:
+    messages = params.get("messages")
+    if not isinstance(messages, list) or not messages or not all(isinstance(each, Mapping) for each in messages):
+        return BypassCause.MALFORMED_REQUEST
+    if messages[-1].get("role") != "user":
+        return BypassCause.PREFILL
+    kinds = [kind for message in messages for kind in _block_types(message.get("content"))]
+    return next((_BLOCK_CAUSES.get(kind, BypassCause.TOOLS) for kind in kinds if kind != "text"), None)
+
+
+def _block_types(content: object) -> Iterator[str]:
+    if not isinstance(content, str) and isinstance(content, Iterable):
+        yield from (str(_field(block, "type")) for block in content)
+
+
+def _field(block: object, name: str) -> Any:
+    """A field of a content block, which may be a mapping or one of the SDK's own objects."""
+    return block.get(name) if isinstance(block, Mapping) else getattr(block, name, None)
+
+
+def texts(params: Params) -> str:
+    """All text that the caller sent: system, and every turn."""
+    parts = [_text(params.get("system")), *(_text(message.get("content")) for message in params["messages"])]
+    return "\n".join(part for part in parts if part)
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Iterable):
+        return ""
+    return "\n".join(str(_field(block, "text") or "") for block in content)
+
+
+def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float) -> dict[str, Any]:
+    """The triage question for `model`: the caller's conversation under the triage contract.
+
+    The caller's system prompt and turns stay in front, so that their cache breakpoints stay valid.
+    """
+    profile = profile_of(model)
+    request = {name: value for name, value in params.items() if name not in ("thinking", "extra_body")}
+    request |= {"model": model, "max_tokens": _with_envelope(params["max_tokens"])}
+    if "timeout" in params:
+        request["timeout"] = _sooner(params["timeout"], timeout_s)
+    if prompt.replaces_user_turn:
+        request["messages"] = _wrapped(params["messages"], prompt.text)
+    else:
+        request["system"] = [*_system_blocks(params.get("system")), {"type": "text", "text": prompt.text}]
+    request["output_config"] = _output_config(params, profile)
+    if not request["output_config"]:
+        del request["output_config"]
+    return request
+
+
+def _with_envelope(max_tokens: int) -> int:
+    return max(min(max_tokens + ENVELOPE_ALLOWANCE, LARGEST_UNTIMED), min(max_tokens, LARGEST_UNTIMED))
+
+
+def _sooner(timeout: object, limit_s: float) -> object:
+    """The caller's timeout where it is the stricter one; other forms than seconds are the caller's to keep."""
+    if timeout is None:
+        return limit_s
+    return min(timeout, limit_s) if isinstance(timeout, int | float) else timeout
+
+
+def _output_config(params: Params, profile: ModelProfile) -> dict[str, Any]:
+    effort = (params.get("output_config") or {}).get("effort")
+    config: dict[str, Any] = {"effort": effort} if effort and profile.effort else {}
+    if profile.structured_outputs:
+        config["format"] = {"type": "json_schema", "schema": SCHEMA}
+    return config
+
+
+def _system_blocks(system: object) -> list[Any]:
+    if not system:
+        return []
+    return [{"type": "text", "text": system}] if isinstance(system, str) else list(cast("Iterable[Any]", system))
+
+
+def _wrapped(messages: Iterable[Params], template: str) -> list[Params]:
+    *earlier, last = messages
+    return [*earlier, {**last, "content": template.replace(USER_INPUT, _text(last["content"]))}]
+
+
+def original_request(params: Params, *, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The caller's own request for `model`, and the names of what had to be translated because it refuses it."""
+    profile, request, translated = profile_of(model), {**params, "model": model}, list[str]()
+    body = params.get("extra_body") or {}
+    if not profile.sampling and body.keys() & _SAMPLING:
+        request["extra_body"] = {name: value for name, value in body.items() if name not in _SAMPLING} or None
+        translated += sorted(body.keys() & _SAMPLING)
+    thinking = params.get("thinking")
+    if thinking and thinking.get("type") not in profile.thinking:
+        _translate_thinking(request, profile)
+        translated.append("thinking")
+    config = params.get("output_config") or {}
+    if "effort" in config and not profile.effort:
+        request["output_config"] = {name: value for name, value in config.items() if name != "effort"}
+        translated.append("effort")
+    return request, tuple(translated)
+
+
+def _translate_thinking(request: dict[str, Any], profile: ModelProfile) -> None:
+    """A fixed budget becomes adaptive thinking where that is the only mode; what cannot be asked for is dropped."""
+    if "adaptive" in profile.thinking:
+        kept = {name: value for name, value in request["thinking"].items() if name != "budget_tokens"}
+        request["thinking"] = {**kept, "type": "adaptive"}
+    else:
+        del request["thinking"]

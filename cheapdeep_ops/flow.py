@@ -1,0 +1,162 @@
+"""The cascade as a conversation: yields what to ask, receives what came back, knows no SDK, clock or database.
+
+The generator pattern is the one of httpx's auth flow: one flow, a synchronous and an asynchronous driver.
+"""
+
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cheapdeep_ops.values import BypassCause, Outcome, Reason, Reply, Tier, Verdict
+from cheapdeep_ops.verdict import judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request to a tier: the triage question, or the caller's original request."""
+
+    tier: Tier
+    kind: Literal["triage", "original"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An ask, what came back, and how it was judged; `reply` is None where the call failed."""
+
+    ask: Ask
+    reply: Reply | None
+    reason: Reason | None = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The whole course of one call.
+
+    `answer` is the reply that goes back to the caller; where it is None, `error` is what the caller is to see.
+    """
+
+    steps: tuple[Step, ...]
+    answer: Reply | None
+    error: BaseException | None
+    reason: Reason | None
+    base_outcome: Outcome | None
+    base_reason: Reason | None
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bypass:
+    """The order to send the original request to `tier` at once."""
+
+    cause: BypassCause
+    tier: Tier
+
+
+Flow = Generator[Ask, Reply, Course]
+
+
+def cascade(tiers: Sequence[Tier], *, threshold: float, base_threshold: float, bypass: Bypass | None = None) -> Flow:
+    """The course of one call through `tiers`: triage each but the last, ship the first answer that may, else go deep.
+
+    A failed triage call escalates; a failed deep call ends the course with its error, and so does, at any tier, what
+    is no `Exception` (a cancellation, an interrupt).
+    """
+    steps: list[Step] = []
+    for tier in () if bypass else tiers[:-1]:
+        step = yield from _triage(tier, threshold)
+        steps.append(step)
+        if step.reason is None:
+            return _course(steps, base_threshold, bypassed=False)
+    last = yield from _original(bypass.tier if bypass else tiers[-1])
+    return _course([*steps, last], base_threshold, bypassed=bypass is not None)
+
+
+def _triage(tier: Tier, threshold: float) -> Generator[Ask, Reply, Step]:
+    ask = Ask(tier=tier, kind="triage")
+    try:
+        reply = yield ask
+    except BaseException as error:  # noqa: BLE001 - whatever broke the cheap call, the deep one can still answer
+        return Step(ask=ask, reply=None, reason=_error_reason(error), error=error)
+    _, reason = judge(_verdict(reply), threshold=threshold)
+    return Step(ask=ask, reply=reply, reason=reason)
+
+
+def _error_reason(error: BaseException) -> Reason | None:
+    return Reason.TRIAGE_ERROR if isinstance(error, Exception) else None
+
+
+def _original(tier: Tier) -> Generator[Ask, Reply, Step]:
+    ask = Ask(tier=tier, kind="original")
+    try:
+        reply = yield ask
+    except BaseException as error:  # noqa: BLE001 - kept as a value; the router raises it unchanged
+        return Step(ask=ask, reply=None, error=error)
+    return Step(ask=ask, reply=reply)
+
+
+def _course(steps: Sequence[Step], base_threshold: float, *, bypassed: bool) -> Course:
+    first, last = steps[0], steps[-1]
+    base_outcome, base_reason = (None, None) if bypassed else _base(first, base_threshold)
+    raised = base_outcome is Outcome.SHIP and first.reason is not None
+    return Course(
+        steps=tuple(steps),
+        answer=last.reply,
+        error=last.error,
+        reason=_reason(first, bypassed=bypassed, raised=raised),
+        base_outcome=base_outcome,
+        base_reason=base_reason,
+        confidence=first.reply.verdict.confidence if first.reply and first.reply.verdict else None,
+    )
+
+
+def _reason(first: Step, *, bypassed: bool, raised: bool) -> Reason | None:
+    if bypassed:
+        return Reason.BYPASS
+    return Reason.RAISED_THRESHOLD if raised else first.reason
+
+
+def _base(first: Step, base_threshold: float) -> tuple[Outcome | None, Reason | None]:
+    if first.reply is None:  # an interrupted call says nothing about the traffic
+        return (Outcome.ESCALATE, first.reason) if first.reason else (None, None)
+    return judge(_verdict(first.reply), threshold=base_threshold)
+
+
+def _verdict(reply: Reply) -> Verdict:
+    return reply.verdict or Verdict(problem=Reason.MALFORMED, detail="no verdict was read")
+
+
+def drive(flow: Flow, perform: Callable[[Ask], Reply]) -> Course:
+    """Run `flow` to its end, answering each ask with `perform`; its exceptions go into the flow."""
+    try:
+        ask = next(flow)
+        while True:
+            try:
+                reply = perform(ask)
+            except BaseException as error:  # noqa: BLE001 - the flow decides which ones it outlives
+                ask = flow.throw(error)
+            else:
+                ask = flow.send(reply)
+    except StopIteration as stop:
+        course: Course = stop.value
+        return course
+    finally:
+        flow.close()
+
+
+async def adrive(flow: Flow, perform: Callable[[Ask], Awaitable[Reply]]) -> Course:
+    """`drive` for a `perform` that is awaited."""
+    try:
+        ask = next(flow)
+        while True:
+            try:
+                reply = await perform(ask)
+            except BaseException as error:  # noqa: BLE001 - the flow decides which ones it outlives
+                ask = flow.throw(error)
+            else:
+                ask = flow.send(reply)
+    except StopIteration as stop:
+        course: Course = stop.value
+        return course
+    finally:
+        flow.close()

@@ -1,0 +1,282 @@
+"""A bounded queue and one background thread between the router and the store."""
+
+import atexit
+import logging
+import os
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from uuid import uuid4
+
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.policy import blank_book
+from cheapdeep_ops.recorder.tally import Ledger
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.values import Decision
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.store.engine import Store
+
+_log: Final = logging.getLogger(__name__)
+POLL_S: Final = 0.25
+"""How often the thread asks for a new policy: well below the two seconds that are promised."""
+
+GUARD_SILENT_S: Final = 60.0
+_FIRST_POLICY_S: Final = 2.0
+_IDLE_BEAT_S: Final = 10.0
+_BUCKET_OPEN_S: Final = 10
+_CLOSE_S: Final = 10.0
+
+
+class DropCounter(Protocol):
+    """What is told of decisions that could not be taken."""
+
+    def record_dropped(self, count: int) -> None:
+        """Count them."""
+
+
+class NullRecorder:
+    """Records nothing and follows no policy: every call is decided at the base threshold."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
+
+    def put(self, decision: Decision) -> None:
+        """Forget the decision."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Recorder:
+    """Counts decisions into the store and knows the policies in force.
+
+    `put` takes about a microsecond, never blocks and never raises; what does not fit is dropped and counted. A
+    background thread writes every `flush_every_s` seconds, one short transaction each, and reads the policies four
+    times a second. While the store is out of reach, counters wait (bounded) and the last policies stay in force.
+    After a fork the child has a thread, a queue and a name of its own; what the parent had queued stays the parent's.
+    `background=False` leaves `refresh` and `drain` to the caller, as replay and tests do.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        drops: DropCounter | None = None,
+        clock: Callable[[], float] = time.time,
+        background: bool = True,
+        queue_size: int = 10_000,
+        ledger_size: int = 20_000,
+    ) -> None:
+        self._settings = settings
+        self._drops = drops
+        self._clock = clock
+        self._background = background
+        self._queue_size = queue_size
+        self._ledger_size = ledger_size
+        self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
+        self._begin()
+        _living.add(self)
+        if background:
+            self._start()
+            self._informed.wait(_FIRST_POLICY_S)
+
+    def _begin(self) -> None:
+        """Everything that belongs to this process alone."""
+        self.process = uuid4().hex
+        self.dropped = 0
+        self._queue: deque[Decision] = deque()
+        self._ledger = Ledger(capacity=self._ledger_size)
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._informed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._store: Store | None = None
+        self._started_at = self._clock()
+        self._last_beat = self._last_flush = float("-inf")
+        self._complaints: set[str] = set()
+        self._closed = False
+
+    def put(self, decision: Decision) -> None:
+        """Take a finished decision in, or drop and count it where the queue is full."""
+        if self._closed or len(self._queue) >= self._queue_size:
+            self._drop(1)
+            return
+        self._queue.append(decision)
+
+    def refresh(self, now: float) -> None:
+        """Learn of new policies and of the guard's last sign of life. Raises StoreError."""
+        from cheapdeep_ops.store import policies, processes  # noqa: PLC0415 - see _opened
+
+        with self._opened().reading() as connection:
+            settings = self._settings
+            self.book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
+            seen = processes.last_seen(connection, "guard")
+        self._informed.set()
+        self._watch_guard(seen, now)
+
+    def drain(self, now: float) -> None:
+        """Fold the queue into counters and store them. Raises StoreError; nothing is lost by that."""
+        with self._lock:
+            self._fold(now)
+            if not self._ledger.is_dirty and now - self._last_beat < _IDLE_BEAT_S:
+                return
+            self._write(now)
+            self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
+            self._last_beat = now
+
+    def close(self) -> None:
+        """Store everything that was put, and stop; what the store does not take within some seconds is logged."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_CLOSE_S)
+        self._attempt(self.drain)
+        if self._ledger.is_dirty or self._queue:
+            _log.error("the recorder was closed with counters that the store did not take")
+        if self._store is not None:
+            self._store.close()
+        _living.discard(self)
+
+    def _fold(self, now: float) -> None:
+        floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
+        while self._queue:
+            decision = self._queue.popleft()
+            finished = int(decision.started_at + decision.duration_s)
+            lost += not self._ledger.add(decision, at=min(max(finished, floor), ceiling))
+        if lost:
+            self._drop(lost)
+
+    def _write(self, now: float) -> None:
+        from cheapdeep_ops.store import counters, processes  # noqa: PLC0415 - see _opened
+
+        buckets, totals = self._ledger.unsaved(self.process)
+        beat = self._beat(now)
+
+        def work(connection: Any) -> None:
+            counters.write(connection, buckets=buckets, totals=totals)
+            processes.beat(connection, beat)
+
+        self._opened().transact(work)
+
+    def _beat(self, now: float) -> dict[str, Any]:
+        return {
+            "process": self.process,
+            "kind": "router",
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "seen_at": now,
+            "package_version": _version(),
+            "base_threshold": self._settings.base_threshold,
+            "policy_version": max((scope.version for scope in self.book.scopes.values()), default=0),
+            "dropped": self.dropped,
+        }
+
+    def _opened(self) -> "Store":
+        """The store, opened and checked at first use.
+
+        Imported here because the store's libraries take a quarter of a second to load, which is the background
+        thread's time and not the importer's.
+        """
+        if self._store is None:
+            from cheapdeep_ops.store.engine import Store  # noqa: PLC0415 - see above
+            from cheapdeep_ops.store.schema import require_schema  # noqa: PLC0415 - see above
+
+            store = Store(self._settings.store_url)
+            require_schema(store)
+            self._store = store
+        return self._store
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="cheapdeep-recorder", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed:
+            now = self._clock()
+            self._attempt(self.refresh)
+            if now - self._last_flush >= self._settings.flush_every_s:
+                self._last_flush = now
+                self._attempt(self.drain)
+            self._wake.wait(min(POLL_S, self._settings.flush_every_s))
+
+    def _attempt(self, work: Callable[[float], None]) -> None:
+        """Run one part of the thread's work; its failure is logged once and tried again next time."""
+        topic = work.__name__
+        try:
+            work(self._clock())
+        except StoreError as error:
+            self._complain(topic, "%s; counters wait and the last policies stay in force", error)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever a driver throws
+            self._complain(topic, "the recorder failed at %s: %r", topic, error)
+        else:
+            self._complaints.discard(topic)
+
+    def _watch_guard(self, seen: float | None, now: float) -> None:
+        quiet_since = max(seen or 0, self._started_at)
+        if now - quiet_since < GUARD_SILENT_S:
+            self._complaints.discard("guard")
+            return
+        self._complain(
+            "guard",
+            "no guard has shown itself in the store %s for %.0f s: thresholds are neither raised nor released; run "
+            "cheapdeep-ops serve with the same CHEAPDEEP_STORE_URL",
+            self._opened().shown_url,
+            now - quiet_since,
+        )
+
+    def _complain(self, topic: str, message: str, *values: object) -> None:
+        if topic not in self._complaints:
+            self._complaints.add(topic)
+            _log.warning(message, *values)
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        if self._drops is not None:
+            self._drops.record_dropped(count)
+        self._complain("dropped", "the recorder's queue is full: decisions are not counted (they are still made)")
+
+    def after_fork(self) -> None:
+        """Become the child's own recorder."""
+        was_closed = self._closed
+        _inherited.append(self._store)
+        self._begin()
+        self._closed = was_closed
+        if self._background and not was_closed:
+            self._start()
+
+
+def _version() -> str:
+    try:
+        return version("cheapdeep_ops")
+    except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
+        return "0"
+
+
+_inherited: Final[list[object]] = []
+"""Stores of the parent, kept unused: closing a connection that was opened before a fork would disturb the parent."""
+
+_living: Final["weakref.WeakSet[Recorder]"] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for recorder in list(_living):
+        recorder.after_fork()
+
+
+def _at_exit() -> None:
+    for recorder in list(_living):
+        recorder.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)

@@ -1,0 +1,133 @@
+"""Folding decisions into counters, second by second."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cheapdeep_ops.values import Decision, Outcome
+
+_NANO: Final = 1_000_000_000
+Key = tuple[str, str]
+"""Route and input class."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counters of some decisions; `add` takes one more in."""
+
+    calls: int = 0
+    triaged: int = 0
+    shipped: int = 0
+    escalated: int = 0
+    base_escalated: int = 0
+    withheld: int = 0
+    bypassed: int = 0
+    errors: int = 0
+    unpriced: int = 0
+    cost_nusd: int = 0
+    triage_cost_nusd: int = 0
+    baseline_nusd: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    base_reasons: Counter[str] = field(default_factory=Counter)
+    bypass_causes: Counter[str] = field(default_factory=Counter)
+    confidence: Counter[str] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+
+    def add(self, decision: Decision) -> None:
+        """Count one decision."""
+        self.calls += 1
+        self.triaged += decision.triaged
+        self.shipped += decision.shipped
+        self.escalated += decision.triaged and decision.escalated
+        self.base_escalated += decision.base_outcome is Outcome.ESCALATE
+        self.withheld += decision.withheld
+        self.bypassed += decision.bypass_cause is not None
+        self.errors += bool(decision.error)
+        self._add_costs(decision)
+        self._add_labels(decision)
+
+    def _add_costs(self, decision: Decision) -> None:
+        self.unpriced += decision.cost_usd is None
+        self.cost_nusd += _nanos(decision.cost_usd)
+        self.triage_cost_nusd += _nanos(decision.triage_cost_usd)
+        self.baseline_nusd += _nanos(decision.baseline_cost_usd)
+
+    def _add_labels(self, decision: Decision) -> None:
+        if decision.reason is not None:
+            self.reasons[decision.reason.value] += 1
+        if decision.base_reason is not None:
+            self.base_reasons[decision.base_reason.value] += 1
+        if decision.bypass_cause is not None:
+            self.bypass_causes[decision.bypass_cause.value] += 1
+        if decision.confidence is not None:
+            self.confidence[confidence_bin(decision.confidence)] += 1
+        self.models[decision.model] += 1
+
+    def row(self) -> dict[str, Any]:
+        """The counters as a table row, detached from further counting."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
+
+
+def confidence_bin(confidence: float) -> str:
+    """The hundredth that a confidence lies in, rounded down: 0.8 and 0.7999 never share a bin.
+
+    Floating point would put 0.29 a hair below its own hundredth, so a value within 1e-9 of the next one belongs there.
+    """
+    return str(int(confidence * 100 + 1e-7))
+
+
+def _nanos(usd: float | None) -> int:
+    return 0 if usd is None else round(usd * _NANO)
+
+
+class Ledger:
+    """One process's counters: seconds that are still open or unsaved, and the totals since the process began.
+
+    Not safe between threads; its owner locks.
+    """
+
+    def __init__(self, *, capacity: int) -> None:
+        self._capacity = capacity
+        self._closed_before = 0
+        self._buckets: dict[tuple[str, str, int], Tally] = {}
+        self._totals: dict[Key, Tally] = {}
+        self._dirty: set[tuple[str, str, int]] = set()
+
+    def add(self, decision: Decision, *, at: int) -> bool:
+        """Count a decision in the second `at`, or in the first one still open; False where the ledger is full.
+
+        A clock that was set back must not reopen a second that is stored and forgotten: the row would be replaced.
+        """
+        key = (decision.route, decision.input_class, max(at, self._closed_before))
+        if key not in self._buckets and len(self._buckets) >= self._capacity:
+            return False
+        self._buckets.setdefault(key, Tally()).add(decision)
+        self._totals.setdefault(key[:2], Tally()).add(decision)
+        self._dirty.add(key)
+        return True
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything was counted since the last `saved`."""
+        return bool(self._dirty)
+
+    def unsaved(self, process: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The buckets and totals that changed, as rows of `process`."""
+        names = ("route", "input_class", "at")
+        buckets = [
+            {**dict(zip(names, key, strict=True)), "process": process, **self._buckets[key].row()}
+            for key in sorted(self._dirty)
+        ]
+        totals = [
+            {"route": key[0], "input_class": key[1], "process": process, **self._totals[key].row()}
+            for key in sorted({key[:2] for key in self._dirty})
+        ]
+        return buckets, totals
+
+    def saved(self, *, closed_before: int) -> None:
+        """All that `unsaved` gave is stored; seconds before `closed_before` will not be counted into again."""
+        self._dirty.clear()
+        self._closed_before = max(self._closed_before, closed_before)
+        for key in [key for key in self._buckets if key[2] < self._closed_before]:
+            del self._buckets[key]

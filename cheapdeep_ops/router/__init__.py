@@ -1,0 +1,7 @@
+"""The router that a service embeds, for threads and for asyncio."""
+
+from cheapdeep_ops.router.asynchronous import AsyncRouter
+from cheapdeep_ops.router.call import Routed
+from cheapdeep_ops.router.synchronous import Router
+
+__all__ = ["AsyncRouter", "Routed", "Router"]

@@ -1,0 +1,252 @@
+"""One call, from the caller's arguments to the decision: what both routers share, with no waiting in it."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+from uuid import uuid4
+
+from anthropic.types import Message
+
+from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
+from cheapdeep_ops.claude.replies import read_reply, unwrapped
+from cheapdeep_ops.claude.requests import bypass_cause, given, original_request, texts, triage_request
+from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
+from cheapdeep_ops.policy import Policy, PolicyBook
+from cheapdeep_ops.pricing import PriceBook, baseline_usage, tokenizer_ratio
+from cheapdeep_ops.router.labels import Labels
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.telemetry.handler import ChatRecord
+from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Hop, Reply, Tier, Usage
+
+_MAX_ROUTES: Final = 200
+_MAX_INPUT_CLASSES: Final = 200
+_NAMED_STAR: Final = "all"
+"""What a caller's route named `*` becomes: the star is the scope of all routes."""
+
+MEASURED: Final = "measured: the deep tier answered"
+
+
+class Sink(Protocol):
+    """Where decisions go and policies come from."""
+
+    book: PolicyBook
+
+    def put(self, decision: Decision) -> None:
+        """Take a decision; never blocks, never raises."""
+
+    def close(self) -> None:
+        """Store what was taken."""
+
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """The answer to one call, and how it came about."""
+
+    message: Message
+    decision: Decision
+
+    @property
+    def text(self) -> str:
+        """All text of the answer."""
+        return "".join(block.text for block in self.message.content if block.type == "text")
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call under way; `model_s` are the seconds spent waiting for each model so far."""
+
+    id: str
+    route: str
+    input_class: str
+    params: Mapping[str, Any]
+    tiers: tuple[Tier, ...]
+    policy: Policy
+    bypass: Bypass | None
+    user_text: str
+    started_at: float
+    started: float
+    model_s: list[float] = field(default_factory=list)
+
+
+class Plan:
+    """The settings of a router turned into what each call needs; holds no connection and reads no clock but its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        route: str,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.settings = settings
+        self.tiers = settings.cascade
+        self.prompt: TriagePrompt = triage_prompt(settings.triage_template)
+        self._prices = PriceBook(settings.price_overrides)
+        self._route = route
+        self._clock = clock
+        self._new_id = new_id
+        self._routes, self._classes = Labels(_MAX_ROUTES), Labels(_MAX_INPUT_CLASSES)
+
+    def begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str, book: PolicyBook) -> Call:
+        """A new call: its tiers, its policy, and whether it is triaged."""
+        named = self._routes.bounded(route or self._route)
+        named = _NAMED_STAR if named == ALL_ROUTES else named
+        params = given(params)
+        tiers, bypass = self._choose(params)
+        return Call(
+            id=self._new_id(),
+            route=named,
+            input_class=self._classes.bounded(input_class),
+            params=params,
+            tiers=tiers,
+            policy=book.for_route(named),
+            bypass=bypass,
+            user_text="" if bypass else texts(params),
+            started_at=self._clock(),
+            started=time.perf_counter(),
+        )
+
+    def flow(self, call: Call) -> Flow:
+        """The call's course, ready to be driven."""
+        return cascade(
+            call.tiers,
+            threshold=call.policy.threshold,
+            base_threshold=self.settings.base_threshold,
+            bypass=call.bypass,
+        )
+
+    def request(self, call: Call, ask: Ask) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The keyword arguments of `messages.create` for one ask, and what was translated in them."""
+        if ask.kind == "original":
+            return original_request(call.params, model=ask.tier.model)
+        timeout_s = self.settings.triage_timeout_s
+        request = triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
+        return request, ()
+
+    def read(self, call: Call, ask: Ask, message: object) -> tuple[Reply, ChatRecord]:
+        """What came back to one ask, for the flow and for the span; a stream is handed on unread."""
+        if not isinstance(message, Message):
+            return Reply(message=message), ChatRecord()
+        reply = read_reply(message, user_text=call.user_text if ask.kind == "triage" else None)
+        record = ChatRecord(
+            usage=reply.usage,
+            cost_usd=self._cost(call, ask.tier.model, reply.usage),
+            response_id=message.id,
+            response_model=message.model,
+            stop_reason=message.stop_reason or "",
+        )
+        return reply, record
+
+    def decide(self, call: Call, course: Course) -> Decision:
+        """The decision that a finished course amounts to."""
+        hops = tuple(self._hop(call, step) for step in course.steps)
+        last = course.steps[-1]
+        baseline, basis = self._baseline(call, last)
+        return Decision(
+            call_id=call.id,
+            route=call.route,
+            input_class=call.input_class,
+            tier=last.ask.tier.index,
+            model=last.ask.tier.model,
+            confidence=course.confidence,
+            threshold=call.policy.threshold,
+            policy_version=call.policy.version,
+            escalated=course.reason is not None,
+            reason=course.reason,
+            bypass_cause=call.bypass.cause if call.bypass else None,
+            base_outcome=course.base_outcome,
+            base_reason=course.base_reason,
+            cost_usd=_sum(hop.cost_usd for hop in hops if not hop.error),
+            triage_cost_usd=_sum(hop.cost_usd for hop in _triage_hops(hops, course) if not hop.error),
+            baseline_cost_usd=baseline,
+            baseline_basis=basis,
+            started_at=call.started_at,
+            duration_s=time.perf_counter() - call.started,
+            triage_duration_s=sum(call.model_s[: len(_triage_hops(hops, course))]),
+            hops=hops,
+            error=type(course.error).__name__ if course.error else "",
+        )
+
+    def answer(self, course: Course) -> object:
+        """What goes back to the caller: a message, or a stream that has begun.
+
+        Raises the course's own error, unchanged, where there is no answer.
+        """
+        if course.answer is None:
+            raise course.error or AssertionError("a course ends with an answer or an error")
+        message, verdict = course.answer.message, course.answer.verdict
+        if isinstance(message, Message) and verdict is not None and verdict.answer is not None:
+            return unwrapped(message, verdict.answer)
+        return message
+
+    def _choose(self, params: dict[str, Any]) -> tuple[tuple[Tier, ...], Bypass | None]:
+        """The call's tiers, with `model` naming another deep tier, and the reason not to triage it, if any."""
+        tiers = self.tiers
+        model = params.pop("model", None)
+        if model is not None and model != tiers[-1].model:
+            cheap = next((tier for tier in tiers[:-1] if tier.model == model), None)
+            if cheap is not None:
+                return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=cheap)
+            tiers = (*tiers[:-1], replace(tiers[-1], model=model))
+        cause = bypass_cause(params) or (BypassCause.NO_TRIAGE_TIER if len(tiers) == 1 else None)
+        return tiers, Bypass(cause=cause, tier=tiers[-1]) if cause else None
+
+    def _hop(self, call: Call, step: Step) -> Hop:
+        reply, model = step.reply, step.ask.tier.model
+        return Hop(
+            tier=step.ask.tier,
+            usage=reply.usage if reply else None,
+            cost_usd=self._cost(call, model, reply.usage) if reply else None,
+            verdict=reply.verdict if reply else None,
+            reason=step.reason,
+            error=type(step.error).__name__ if step.error else "",
+        )
+
+    def _baseline(self, call: Call, last: Step) -> tuple[float | None, str]:
+        """What the deep tier alone would have cost, and how that is known."""
+        deep, model = call.tiers[-1].model, last.ask.tier.model
+        usage = last.reply.usage if last.reply else None
+        if usage is None:
+            return None, "unknown: no usage was reported"
+        if last.ask.tier.is_deep:
+            return self._cost(call, deep, usage), MEASURED
+        ratio = tokenizer_ratio(model, deep)
+        contract_tokens = self.prompt.tokens if last.ask.kind == "triage" else 0
+        estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens)
+        basis = f"estimated: tokens of {model} less the triage contract, times {ratio:.2f} for the tokenizer"
+        return self._cost(call, deep, estimate), basis
+
+    def _cost(self, call: Call, model: str, usage: Usage | None) -> float | None:
+        """The cost in US dollars; a price catalogue that fails leaves the call unpriced, never unanswered."""
+        if usage is None:
+            return None
+        try:
+            return self._prices.cost(model, usage, at=call.started_at)
+        except Exception:  # noqa: BLE001 - a price must never cost an answer
+            _log.exception("pricing %s failed", model)
+            return None
+
+
+def random_id() -> str:
+    """A call id that no other call has."""
+    return uuid4().hex
+
+
+def _triage_hops(hops: tuple[Hop, ...], course: Course) -> list[Hop]:
+    return [hop for hop, step in zip(hops, course.steps, strict=True) if step.ask.kind == "triage"]
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    """The sum of costs, or None where one of them is unknown."""
+    total = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total

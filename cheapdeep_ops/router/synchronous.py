@@ -1,0 +1,150 @@
+"""The router for threads."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, cast
+
+from anthropic import Anthropic, MessageStreamManager
+from anthropic.types import Message, MessageParam
+
+from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
+from cheapdeep_ops.flow import Ask, drive
+from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
+from cheapdeep_ops.router.shared import Asked, Core, without_stream
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.telemetry.handler import Telemetry
+from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+
+Send = Callable[[Ask, Mapping[str, Any]], object]
+"""Carries one request to the API: a method of the SDK."""
+
+Answer = Callable[[Mapping[str, Any], str | None, str], object]
+"""From a request, its route and its input class to what goes back to the caller."""
+
+
+class Router:
+    """Asks the cheap tier first and ships its answer when it is confident enough; else the deep tier answers.
+
+    Takes the place of `anthropic.Anthropic()`: `router.messages.create(...)` gives the SDK's own `Message` and raises
+    the SDK's own errors, unchanged. Settings come from `CHEAPDEEP_*` variables, the API key from where the SDK finds
+    it. `client` is a client of your own, which `close` leaves open; `route` is the route of calls that name none.
+    Safe to share between threads, and to make before a fork.
+
+    Raises SettingsError where a setting is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        client: Anthropic | None = None,
+        route: str = DEFAULT_ROUTE,
+        telemetry: Telemetry | None = None,
+        recorder: Sink | None = None,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = random_id,
+    ) -> None:
+        settings = settings or Settings()
+        self._owns_client = client is None
+        self._client = client or make_client()
+        self._triage = for_triage(self._client, timeout_s=settings.triage_timeout_s)
+        plan = Plan(settings, route=route, clock=clock, new_id=new_id)
+        self._core = Core(plan, telemetry=telemetry, recorder=recorder, silent=traces_itself(self._client))
+        self.messages = Messages(create=partial(self._answer, self._create), stream=partial(self._answer, self._stream))
+
+    def route(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        route: str | None = None,
+        input_class: str = "",
+        **params: Any,
+    ) -> Routed:
+        """Answer one request; gives the message together with the decision.
+
+        Takes what the SDK's `messages.create` takes. `model` names another deep tier for this call; where it names a
+        triage tier's model, that model answers without triage.
+        """
+        request = {"max_tokens": max_tokens, "messages": messages, **params}
+        return self._core.routed(self._run(self._create, request, route, input_class))
+
+    def ask(
+        self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
+    ) -> Routed:
+        """Answer one question."""
+        messages: list[MessageParam] = [{"role": "user", "content": text}]
+        return self.route(max_tokens=max_tokens, messages=messages, route=route, input_class=input_class, **params)
+
+    def close(self) -> None:
+        """Store everything that was counted, and close the client if this router made it."""
+        self._core.recorder.close()
+        if self._owns_client:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answer(self, send: Send, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+        return self._core.answer(self._run(send, request, route, input_class))
+
+    def _run(self, send: Send, request: Mapping[str, Any], route: str | None, input_class: str) -> Asked:
+        """One call from begin to end."""
+        with self._core.calling(request, route=route, input_class=input_class) as asked:
+            call = asked.call
+            asked.course = drive(self._core.plan.flow(call), lambda ask: self._perform(send, call, ask))
+        return asked
+
+    def _perform(self, send: Send, call: Call, ask: Ask) -> Reply:
+        with self._core.asking(call, ask) as question:
+            return question.read(send(ask, question.request))
+
+    def _create(self, ask: Ask, request: Mapping[str, Any]) -> object:
+        client = self._triage if ask.kind == "triage" else self._client
+        return client.messages.create(**request)
+
+    def _stream(self, _ask: Ask, request: Mapping[str, Any]) -> object:
+        return self._client.messages.stream(**without_stream(request))
+
+
+class Messages:
+    """`router.messages`: the SDK's calling methods, routed."""
+
+    def __init__(self, *, create: Answer, stream: Answer) -> None:
+        self._create, self._stream = create, stream
+
+    def create(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        route: str | None = None,
+        input_class: str = "",
+        **params: Any,
+    ) -> Message:
+        """Answer one request with the SDK's `Message`, whose content is the answer.
+
+        With `stream=True` the deep tier's stream comes back as the SDK gives it: streams are not triaged.
+        """
+        request = {"max_tokens": max_tokens, "messages": messages, **params}
+        return cast("Message", self._create(request, route, input_class))
+
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        route: str | None = None,
+        input_class: str = "",
+        **params: Any,
+    ) -> MessageStreamManager[None]:
+        """The deep tier's stream as the SDK gives it: streams are not triaged."""
+        request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
+        return cast("MessageStreamManager[None]", self._stream(request, route, input_class))

@@ -1,0 +1,152 @@
+"""All settings in one place: `CHEAPDEEP_*` variables, an optional TOML file, or arguments; checked at start."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as SourceError
+
+from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
+from cheapdeep_ops.pricing import PriceOverride
+from cheapdeep_ops.values import Tier
+
+PREFIX: Final = "CHEAPDEEP_"
+CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
+"""Names a TOML file whose keys are the settings' names in lower case; the environment wins over it."""
+
+_NOT_SETTINGS: Final = frozenset({CONFIG_FILE, "CHEAPDEEP_LIVE"})
+
+Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What the router and the guard are told; every field is also the variable `CHEAPDEEP_<NAME>`.
+
+    Rates and thresholds lie in [0, 1]; names ending in `_s` are seconds. Raises SettingsError, naming key, value and
+    allowed range, for values out of range and for unknown keys.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    store_url: str = "sqlite:///cheapdeep.db"
+    tiers: CommaSeparated = ("claude-haiku-4-5", "claude-opus-4-7")
+    grader_model: str = "claude-opus-4-7"
+    base_threshold: Rate = BASE_THRESHOLD
+    raised_threshold: Rate = RAISED_THRESHOLD
+    sample_rate: Rate = 0.01
+    max_escalation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    max_false_confident_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    mode: Literal["enforce", "observe"] = "enforce"
+    flush_every_s: Seconds = 1.0
+    evaluate_every_s: Seconds = 5.0
+    grade_every_s: Seconds = 60.0
+    rules_file: Path | None = None
+    slack_bot_token: SecretStr | None = None
+    slack_channel: str | None = None
+    slack_webhook_url: SecretStr | None = None
+    slack_base_url: str = "https://slack.com/api/"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8642
+    api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    capture_content: bool = False
+    retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+
+    triage_template: str | None = None
+    """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
+    triage_timeout_s: Seconds = 30.0
+    """How long a triage call may take before the call escalates."""
+    price_overrides: tuple[PriceOverride, ...] = ()
+    """Dated prices of the team's own, in US dollars per million tokens."""
+    record: bool = True
+    """Whether the router counts into the store; off, it follows no policy either."""
+
+    def __init__(self, **values: Any) -> None:
+        unknown = _unknown_variables(os.environ, type(self).model_fields)
+        if unknown:
+            raise SettingsError(unknown)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_faults(error)) from None
+        except SourceError as error:  # a variable that should hold JSON does not
+            raise SettingsError(str(error)) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the TOML file that `CHEAPDEEP_CONFIG_FILE` names."""
+        path = os.environ.get(CONFIG_FILE)
+        if path is None:
+            return (init_settings, env_settings)
+        return (init_settings, env_settings, _toml_source(settings_cls, Path(path)))
+
+    @field_validator("tiers", "api_tokens", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("tiers")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("needs at least one model, and none twice")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.raised_threshold < self.base_threshold:
+            raise ValueError(f"raised_threshold {self.raised_threshold} is below base_threshold {self.base_threshold}")
+        return self
+
+    @property
+    def cascade(self) -> tuple[Tier, ...]:
+        """The tiers in order; the last one is the deep tier."""
+        last = len(self.tiers) - 1
+        return tuple(Tier(model=model, index=i, is_deep=i == last) for i, model in enumerate(self.tiers))
+
+
+def _toml_source(settings_cls: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
+    if not path.is_file():
+        raise SettingsError(f"{CONFIG_FILE} names {path}, which is not a file")
+    try:
+        return TomlConfigSettingsSource(settings_cls, path)
+    except ValueError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+
+
+def _unknown_variables(environ: Mapping[str, str], fields: Iterable[str]) -> str:
+    known = {PREFIX + name.upper() for name in fields} | _NOT_SETTINGS
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return "" if not unknown else f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+
+
+def _faults(error: ValidationError) -> str:
+    """All faults in one message; the values of secrets stay out of it."""
+    return "; ".join(_fault(dict(fault)) for fault in error.errors(include_url=False))
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    key = ".".join(map(str, fault["loc"])) or "settings"
+    hidden = any(word in key for word in ("token", "webhook")) or not fault["loc"] or key == "store_url"
+    value = "" if hidden else f" = {fault['input']!r}"
+    return f"{PREFIX}{key.upper()}{value}: {fault['msg']}"

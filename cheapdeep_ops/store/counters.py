@@ -1,0 +1,145 @@
+"""Counters per second, and since each process began."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Row, delete, func, select
+
+from cheapdeep_ops.store.tables import Bucket, Total, table_of
+from cheapdeep_ops.store.upsert import upsert
+from cheapdeep_ops.values import ALL_ROUTES
+
+_K = TypeVar("_K")
+_BUCKET: Final = table_of(Bucket)
+_TOTAL: Final = table_of(Total)
+SUMS: Final = (
+    "calls", "triaged", "shipped", "escalated", "base_escalated", "withheld", "bypassed", "errors", "unpriced",
+    "cost_nusd", "triage_cost_nusd", "baseline_nusd",
+)  # fmt: skip
+COUNTS: Final = ("reasons", "base_reasons", "bypass_causes", "confidence", "models")
+_NANO: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteCounts:
+    """A route's counts over a window; `seconds` are the distinct seconds that had a base escalation."""
+
+    route: str
+    calls: int
+    triaged: int
+    escalated: int
+    base_escalated: int
+    withheld: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """Counters added up over a period; the mappings count by reason, confidence bucket and model."""
+
+    calls: int = 0
+    triaged: int = 0
+    shipped: int = 0
+    escalated: int = 0
+    base_escalated: int = 0
+    withheld: int = 0
+    bypassed: int = 0
+    errors: int = 0
+    unpriced: int = 0
+    cost_nusd: int = 0
+    triage_cost_nusd: int = 0
+    baseline_nusd: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    base_reasons: Mapping[str, int] = field(default_factory=dict)
+    bypass_causes: Mapping[str, int] = field(default_factory=dict)
+    confidence: Mapping[str, int] = field(default_factory=dict)
+    models: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def cost_usd(self) -> float:
+        """Cost of all priced model calls, in US dollars."""
+        return self.cost_nusd * _NANO
+
+    @property
+    def triage_cost_usd(self) -> float:
+        """Cost of the triage calls alone, in US dollars."""
+        return self.triage_cost_nusd * _NANO
+
+    @property
+    def baseline_usd(self) -> float:
+        """Estimated cost of the same calls at the deep tier alone, in US dollars."""
+        return self.baseline_nusd * _NANO
+
+
+def write(connection: Connection, *, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> None:
+    """Store the present state of `buckets` and `totals`; each row belongs to one process, which knows it whole."""
+    upsert(connection, Bucket, buckets)
+    upsert(connection, Total, totals)
+
+
+def by_route(connection: Connection, *, since: float, until: float) -> dict[str, RouteCounts]:
+    """Counts of the buckets that began in `[since, until)`, by route; costs what the window holds, not the history."""
+    columns = _BUCKET.c
+    names = ("calls", "triaged", "escalated", "base_escalated", "withheld")
+    statement = (
+        select(
+            columns.route,
+            *(func.sum(columns[name]).label(name) for name in names),
+            func.count(func.distinct(columns.at)).filter(columns.base_escalated > 0).label("seconds"),
+        )
+        .where(columns.at >= since, columns.at < until)
+        .group_by(columns.route)
+    )
+    return {row.route: RouteCounts(**dict(row._mapping)) for row in connection.execute(statement)}  # noqa: SLF001
+
+
+def summed(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Sums:
+    """Everything counted in `[since, until)` for one route or for all."""
+    columns = _BUCKET.c
+    statement = select(*(columns[name] for name in (*SUMS, *COUNTS))).where(columns.at >= since, columns.at < until)
+    if scope != ALL_ROUTES:
+        statement = statement.where(columns.route == scope)
+    return _added(connection.execute(statement))
+
+
+def by_input_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, Sums]:
+    """The same, split by input class."""
+    columns = _BUCKET.c
+    statement = select(columns.input_class, *(columns[name] for name in (*SUMS, *COUNTS)))
+    statement = statement.where(columns.at >= since, columns.at < until)
+    if scope != ALL_ROUTES:
+        statement = statement.where(columns.route == scope)
+    return _grouped(connection.execute(statement), lambda row: str(row.input_class))
+
+
+def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
+    """Everything ever counted, by (route, input class)."""
+    columns = _TOTAL.c
+    statement = select(columns.route, columns.input_class, *(columns[name] for name in (*SUMS, *COUNTS)))
+    return _grouped(connection.execute(statement), lambda row: (str(row.route), str(row.input_class)))
+
+
+def forget(connection: Connection, *, before: float) -> int:
+    """Delete buckets that began before; returns how many."""
+    return connection.execute(delete(_BUCKET).where(_BUCKET.c.at < before)).rowcount
+
+
+def _grouped(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], _K]) -> dict[_K, Sums]:
+    groups: dict[_K, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return {name: _added(members) for name, members in groups.items()}
+
+
+def _added(rows: Iterable[Row[Any]]) -> Sums:
+    numbers: Counter[str] = Counter()
+    mappings: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
+    for row in rows:
+        values = row._mapping  # noqa: SLF001 - SQLAlchemy's documented way to read a row by name
+        for name in SUMS:
+            numbers[name] += values[name]
+        for name in COUNTS:
+            mappings[name].update(values[name])
+    return Sums(**numbers, **{name: dict(counted) for name, counted in mappings.items()})  # type: ignore[arg-type]

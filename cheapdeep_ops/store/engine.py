@@ -1,0 +1,126 @@
+"""Opening the store, and running short transactions that other processes may get in the way of."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+
+from cheapdeep_ops.errors import StoreError
+
+_log: Final = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_ATTEMPTS: Final = 6
+_BUSY_TIMEOUT_MS: Final = 5_000
+
+
+class Store:
+    """A database that several processes share; open one per process, and never carry it over a fork.
+
+    Raises StoreError where the URL is not understood or its driver is not installed. A relative SQLite path is made
+    absolute against the working directory at once, and logged.
+    """
+
+    def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.url = absolute_url(url)
+        self._sleep = sleep
+        self.engine = _engine(self.url)
+        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the store is a SQLite file, which routers may create and migrate themselves."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def transact(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` in one write transaction and commit it.
+
+        `work` is run again, after a jittered pause, where another process held the lock, so it must have no other
+        effect than its statements. Raises StoreError where the store stays out of reach.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self.engine.begin() as connection:
+                    return work(connection)
+            except OperationalError as error:
+                if attempt == _ATTEMPTS - 1 or not _is_contention(error):
+                    raise StoreError(f"the store {self.shown_url} failed: {error.orig}") from error
+                self._sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311 - jitter
+            except SQLAlchemyError as error:
+                raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
+        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for single reads, without a transaction. Raises StoreError where the store is out of reach."""
+        try:
+            with self._reading.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def absolute_url(url: str) -> URL:
+    """`url` with a relative SQLite path made absolute. Raises StoreError for what is no database URL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreError("the store's URL is not of the form sqlite:///path or postgresql://user@host/name") from None
+    path = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or Path(path).is_absolute():
+        return parsed
+    absolute = Path(path).resolve()
+    _log.info("the store's path %s is relative; using %s", path, absolute)
+    return parsed.set(database=str(absolute))
+
+
+def _engine(url: URL) -> Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    try:
+        engine = create_engine(url, pool_pre_ping=not is_sqlite, hide_parameters=True)
+    except ModuleNotFoundError as error:
+        raise StoreError(f"{error}; install cheapdeep_ops[postgres] for PostgreSQL") from None
+    except (SQLAlchemyError, TypeError) as error:
+        raise StoreError(f"cannot open {url.render_as_string()}: {error}") from None
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
+    """Write-ahead logging, and no transaction control by the driver (its legacy mode never begins before a SELECT)."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take the write lock at once: a transaction that reads first and writes later could not be retried by SQLite."""
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _is_contention(error: DBAPIError) -> bool:
+    text = str(error.orig).lower()
+    return any(word in text for word in ("locked", "busy", "deadlock", "serializ"))
+
+
+def _cause(error: SQLAlchemyError) -> Any:
+    return getattr(error, "orig", None) or error

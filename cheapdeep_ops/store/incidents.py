@@ -1,0 +1,135 @@
+"""Alert states, incidents, and the outbox of messages about them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from cheapdeep_ops.store.tables import AlertRow, Incident, OutboxRow, table_of
+from cheapdeep_ops.store.upsert import upsert
+
+_ALERT: Final = table_of(AlertRow)
+_INCIDENT: Final = table_of(Incident)
+_OUTBOX: Final = table_of(OutboxRow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxMessage:
+    """A message that waits for delivery; `channel` and `ts` say where the incident's first message is."""
+
+    id: int
+    incident_id: int | None
+    kind: str
+    payload: Mapping[str, Any]
+    attempts: int
+    channel: str = ""
+    ts: str = ""
+
+
+def alerts(connection: Connection) -> list[dict[str, Any]]:
+    """Every alert's state."""
+    return [dict(row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
+
+
+def save_alert(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Store one alert's state."""
+    upsert(connection, AlertRow, [row])
+
+
+def open_incident(connection: Connection, *, rule: str, scope: str, at: float, opening: Mapping[str, Any]) -> int:
+    """Begin an incident; returns its id."""
+    statement = insert(_INCIDENT).values(
+        rule=rule, scope=scope, started_at=at, opening=dict(opening), slack_channel="", slack_ts=""
+    )
+    key = connection.execute(statement).inserted_primary_key
+    return int(key[0]) if key else 0
+
+
+def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> None:
+    """End an incident."""
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(resolved_at=at))
+
+
+def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
+    """The newest incidents first."""
+    statement = select(_INCIDENT).order_by(_INCIDENT.c.id.desc()).limit(limit)
+    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
+    """One incident."""
+    row = connection.execute(select(_INCIDENT).where(_INCIDENT.c.id == incident_id)).one()
+    return dict(row._mapping)  # noqa: SLF001 - rows by name
+
+
+def enqueue(
+    connection: Connection, *, incident_id: int | None, kind: str, payload: Mapping[str, Any], at: float
+) -> int:
+    """Put a message into the outbox, due at once; returns its id."""
+    statement = insert(_OUTBOX).values(
+        incident_id=incident_id, kind=kind, payload=dict(payload), created_at=at, due_at=at, attempts=0, error=""
+    )
+    key = connection.execute(statement).inserted_primary_key
+    return int(key[0]) if key else 0
+
+
+def next_due(connection: Connection, *, now: float) -> OutboxMessage | None:
+    """The oldest message that may go out: due, and with no undelivered one of its incident before it."""
+    earlier = _OUTBOX.alias("earlier")
+    blocked = (
+        select(earlier.c.id)
+        .where(
+            earlier.c.incident_id == _OUTBOX.c.incident_id,
+            earlier.c.id < _OUTBOX.c.id,
+            earlier.c.delivered_at.is_(None),
+        )
+        .exists()
+    )
+    statement = (
+        select(_OUTBOX, _INCIDENT.c.slack_channel, _INCIDENT.c.slack_ts)
+        .outerjoin(_INCIDENT, _INCIDENT.c.id == _OUTBOX.c.incident_id)
+        .where(_OUTBOX.c.delivered_at.is_(None), _OUTBOX.c.due_at <= now, ~blocked)
+        .order_by(_OUTBOX.c.id)
+        .limit(1)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return OutboxMessage(
+        id=row.id,
+        incident_id=row.incident_id,
+        kind=row.kind,
+        payload=row.payload,
+        attempts=row.attempts,
+        channel=row.slack_channel or "",
+        ts=row.slack_ts or "",
+    )
+
+
+def delivered(connection: Connection, message: OutboxMessage, *, at: float, channel: str, ts: str) -> None:
+    """Note a delivery, and where the incident's message is from now on."""
+    done = update(_OUTBOX).where(_OUTBOX.c.id == message.id)
+    connection.execute(done.values(delivered_at=at, attempts=message.attempts + 1, error=""))
+    if message.incident_id is not None and ts:
+        place = update(_INCIDENT).where(_INCIDENT.c.id == message.incident_id)
+        connection.execute(place.values(slack_channel=channel, slack_ts=ts))
+
+
+def postponed(connection: Connection, message: OutboxMessage, *, until: float, error: str) -> None:
+    """Note a failed attempt; the message is due again at `until`."""
+    again = update(_OUTBOX).where(_OUTBOX.c.id == message.id)
+    connection.execute(again.values(due_at=until, attempts=message.attempts + 1, error=error))
+
+
+def outbox_state(connection: Connection) -> dict[str, Any]:
+    """How many messages wait, how many went out, how many attempts it took, and the last error."""
+    waiting = _OUTBOX.c.delivered_at.is_(None)
+    statement = select(
+        func.count().filter(waiting).label("waiting"),
+        func.count().filter(~waiting).label("delivered"),
+        func.coalesce(func.sum(_OUTBOX.c.attempts), 0).label("attempts"),
+    )
+    counts = dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
+    stuck = select(_OUTBOX.c.error).where(waiting, _OUTBOX.c.error != "").order_by(_OUTBOX.c.id).limit(1)
+    return {**counts, "last_error": connection.execute(stuck).scalar() or ""}

@@ -1,0 +1,46 @@
+"""Who has shown itself lately, and who may act as the guard."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection, delete, func, or_, select, update
+
+from cheapdeep_ops.store.tables import Lease, Process, table_of
+from cheapdeep_ops.store.upsert import insert_if_absent, upsert
+
+Kind = Literal["router", "guard"]
+_PROCESS: Final = table_of(Process)
+_LEASE: Final = table_of(Lease)
+
+
+def beat(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Show a process alive."""
+    upsert(connection, Process, [row])
+
+
+def last_seen(connection: Connection, kind: Kind) -> float | None:
+    """When a process of this kind last showed itself."""
+    seen: float | None = connection.execute(
+        select(func.max(_PROCESS.c.seen_at)).where(_PROCESS.c.kind == kind)
+    ).scalar()
+    return seen
+
+
+def processes(connection: Connection, *, since: float) -> list[dict[str, Any]]:
+    """Processes seen since."""
+    statement = select(_PROCESS).where(_PROCESS.c.seen_at >= since).order_by(_PROCESS.c.seen_at.desc())
+    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def hold_lease(connection: Connection, *, name: str, holder: str, now: float, lasts_s: float) -> bool:
+    """Take or renew a lease; False while somebody else holds it. Run inside a write transaction."""
+    free = or_(_LEASE.c.holder == holder, _LEASE.c.until < now)
+    renew = update(_LEASE).where(_LEASE.c.name == name, free).values(holder=holder, until=now + lasts_s)
+    if connection.execute(renew).rowcount:
+        return True
+    return insert_if_absent(connection, Lease, {"name": name, "holder": holder, "until": now + lasts_s})
+
+
+def drop_lease(connection: Connection, *, name: str, holder: str) -> None:
+    """Give a lease back, so that another guard need not wait for its end."""
+    connection.execute(delete(_LEASE).where(_LEASE.c.name == name, _LEASE.c.holder == holder))

@@ -1,0 +1,1 @@
+"""Spans, metrics and their names; the only part that knows OpenTelemetry."""

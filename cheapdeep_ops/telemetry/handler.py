@@ -1,0 +1,269 @@
+"""Writing a finished decision as spans and metrics; nothing here raises into a caller's call.
+
+Uses the OpenTelemetry API only: without providers, set up by the service or the command line, all of it is a no-op.
+Spans get the ids and details; metrics get bounded labels only.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Final, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import Histogram, Meter, MeterProvider
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.util.types import AttributeValue
+
+from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.values import Decision, Hop, Outcome, Usage
+
+_log: Final = logging.getLogger(__name__)
+_T = TypeVar("_T")
+Attributes = dict[str, AttributeValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRecord:
+    """What is known of one finished model call: `response_model` and the like are empty where it failed."""
+
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    response_id: str = ""
+    response_model: str = ""
+    stop_reason: str = ""
+
+
+class ChatSpan:
+    """The CLIENT span of one model call, to be told how the call ended."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def finish(self, record: ChatRecord) -> None:
+        """Note how the call ended."""
+        _shielded(lambda: self._span.set_attributes(_chat_attributes(record)))
+
+
+class Telemetry:
+    """The spans and metrics of one router; the global providers serve where none are given."""
+
+    def __init__(
+        self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
+        self._instruments = _instruments(meter_provider or metrics.get_meter_provider())
+
+    @contextmanager
+    def route_span(self) -> Iterator[Span]:
+        """The INTERNAL span around one call."""
+        with self._span(names.ROUTE_SPAN, SpanKind.INTERNAL, {}) as span:
+            yield span
+
+    @contextmanager
+    def chat_span(
+        self, *, model: str, kind: str, max_tokens: object, translated: tuple[str, ...], silent: bool = False
+    ) -> Iterator[ChatSpan]:
+        """The CLIENT span around one model call; an error that passes through is noted, not swallowed.
+
+        `silent` makes none, for a client of the SDK that traces itself: no call is to be counted twice.
+        """
+        if silent:
+            yield ChatSpan(trace.INVALID_SPAN)
+            return
+        attributes: Attributes = {
+            names.GEN_AI_OPERATION: names.OPERATION,
+            names.GEN_AI_PROVIDER: "anthropic",
+            names.GEN_AI_REQUEST_MODEL: model,
+            names.CALL_KIND: kind,
+        }
+        if isinstance(max_tokens, int):
+            attributes[names.GEN_AI_REQUEST_MAX_TOKENS] = max_tokens
+        if translated:
+            attributes[names.TRANSLATED] = translated
+        with self._span(f"{names.OPERATION} {model}", SpanKind.CLIENT, attributes) as span:
+            try:
+                yield ChatSpan(span)
+            except BaseException as error:
+                name = type(error).__name__
+                _shielded(lambda: _mark_failed(span, name))
+                raise
+
+    def record_decision(self, span: Span, decision: Decision, *, model_s: Sequence[float]) -> None:
+        """Write a finished decision onto its route span and into the metrics.
+
+        `model_s` are the seconds that each of its hops waited for its model.
+        """
+        _shielded(lambda: span.set_attributes(_decision_attributes(decision)))
+        if decision.error:
+            _shielded(lambda: _mark_failed(span, decision.error))
+        overhead_s = max(decision.duration_s - sum(model_s), 0.0)
+        _shielded(lambda: self._instruments.record_decision(decision, overhead_s))
+        for hop, seconds in zip(decision.hops, model_s, strict=False):
+            _shielded(partial(self._instruments.record_hop, hop, seconds))
+
+    def record_dropped(self, count: int) -> None:
+        """Count decisions that the recorder could not take."""
+        _shielded(lambda: self._instruments.dropped.add(count))
+
+    def record_threshold(self, route: str, threshold: float) -> None:
+        """The threshold that this process uses for a route, from now on."""
+        _shielded(lambda: self._instruments.threshold.set(threshold, {names.LABEL_ROUTE: route}))
+
+    @contextmanager
+    def _span(self, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[Span]:
+        """A current span whose own failures stay out of the code it surrounds."""
+        span = _shielded(lambda: self._tracer.start_span(name, kind=kind, attributes=attributes))
+        span = span or trace.INVALID_SPAN
+        token = otel_context.attach(trace.set_span_in_context(span))
+        try:
+            yield span
+        finally:
+            otel_context.detach(token)
+            _shielded(span.end)
+
+
+class _Instruments:
+    """The instruments, made once per meter provider."""
+
+    def __init__(self, meter: Meter) -> None:
+        counter, histogram = meter.create_counter, meter.create_histogram
+        self.calls = counter(names.CALLS, unit="{call}", description="Calls through the router")
+        self.escalations = counter(names.ESCALATIONS, unit="{call}", description="Calls that left the first tier")
+        self.base_escalations = counter(
+            names.BASE_ESCALATIONS, unit="{call}", description="Calls that would have left it at the base threshold"
+        )
+        self.cost = counter(names.COSTS, unit="USD", description="Cost of all model calls")
+        self.baseline = counter(names.BASELINE_COSTS, unit="USD", description="Estimated cost of the deep tier alone")
+        self.unpriced = counter(names.UNPRICED, unit="{call}", description="Calls whose cost is not known")
+        self.dropped = counter(
+            names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder could not take"
+        )
+        self.threshold = meter.create_gauge(names.THRESHOLDS, description="Threshold in force")
+        self.confidence = histogram(
+            names.CONFIDENCES,
+            unit="{confidence}",
+            description="Confidence stated by the first tier",
+            explicit_bucket_boundaries_advisory=names.CONFIDENCE_EDGES,
+        )
+        self.duration = _seconds(meter, names.CALL_DURATION, "Duration of a whole call", names.DURATION_EDGES)
+        self.overhead = _seconds(
+            meter, names.OVERHEAD_DURATION, "Duration of a call outside of its model calls", names.OVERHEAD_EDGES
+        )
+        self.operation = _seconds(meter, names.OPERATION_DURATION, "Duration of a model call", names.DURATION_EDGES)
+        self.tokens = histogram(
+            names.TOKEN_USAGE,
+            unit="{token}",
+            description="Tokens of a model call",
+            explicit_bucket_boundaries_advisory=names.TOKEN_EDGES,
+        )
+
+    def record_decision(self, decision: Decision, overhead_s: float) -> None:
+        labels = {names.LABEL_ROUTE: decision.route, names.LABEL_INPUT_CLASS: decision.input_class}
+        self.calls.add(1, {**labels, names.LABEL_OUTCOME: _outcome(decision), names.LABEL_MODEL: decision.model})
+        if decision.escalated and decision.reason:
+            self.escalations.add(1, {**labels, names.LABEL_REASON: decision.reason.value})
+        if decision.base_outcome is Outcome.ESCALATE and decision.base_reason:
+            self.base_escalations.add(1, {**labels, names.LABEL_REASON: decision.base_reason.value})
+        if decision.confidence is not None:
+            self.confidence.record(decision.confidence, labels)
+        self._record_cost(decision, labels)
+        self.duration.record(decision.duration_s, labels)
+        self.overhead.record(overhead_s)
+
+    def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
+        if decision.cost_usd is None:
+            self.unpriced.add(1, labels)
+        else:
+            self.cost.add(decision.cost_usd, labels)
+        if decision.baseline_cost_usd is not None:
+            self.baseline.add(decision.baseline_cost_usd, labels)
+
+    def record_hop(self, hop: Hop, seconds: float) -> None:
+        labels = {
+            names.GEN_AI_OPERATION: names.OPERATION,
+            names.GEN_AI_PROVIDER: "anthropic",
+            names.GEN_AI_REQUEST_MODEL: hop.tier.model,
+        }
+        self.operation.record(seconds, {**labels, names.ERROR_TYPE: hop.error} if hop.error else labels)
+        if hop.usage is not None:
+            self.tokens.record(hop.usage.total_input_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "input"})
+            self.tokens.record(hop.usage.output_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "output"})
+
+
+@cache
+def _instruments(provider: MeterProvider) -> _Instruments:
+    return _Instruments(provider.get_meter(names.SCOPE))
+
+
+def _seconds(meter: Meter, name: str, description: str, edges: tuple[float, ...]) -> Histogram:
+    return meter.create_histogram(name, unit="s", description=description, explicit_bucket_boundaries_advisory=edges)
+
+
+def _outcome(decision: Decision) -> str:
+    if decision.error:
+        return "error"
+    return Outcome.ESCALATE.value if decision.escalated else Outcome.SHIP.value
+
+
+def _decision_attributes(decision: Decision) -> Attributes:
+    attributes: Mapping[str, AttributeValue | None] = {
+        names.ROUTE: decision.route,
+        names.INPUT_CLASS: decision.input_class or None,
+        names.TIER: decision.tier,
+        names.MODEL: decision.model,
+        names.CONFIDENCE: decision.confidence,
+        names.THRESHOLD: decision.threshold,
+        names.POLICY_VERSION: decision.policy_version,
+        names.OUTCOME: _outcome(decision),
+        names.REASON: decision.reason,
+        names.BYPASS_CAUSE: decision.bypass_cause,
+        names.BASE_OUTCOME: decision.base_outcome,
+        names.CALL_ID: decision.call_id,
+        names.COST: decision.cost_usd,
+        names.BASELINE_COST: decision.baseline_cost_usd,
+    }
+    return {name: _plain(value) for name, value in attributes.items() if value is not None}
+
+
+def _plain(value: AttributeValue) -> AttributeValue:
+    """Enum members as the plain strings they stand for, which every exporter takes."""
+    return str(value) if isinstance(value, str) else value
+
+
+def _chat_attributes(record: ChatRecord) -> Attributes:
+    attributes: Attributes = {}
+    if record.response_id:
+        attributes |= {names.GEN_AI_RESPONSE_ID: record.response_id, names.GEN_AI_RESPONSE_MODEL: record.response_model}
+    if record.stop_reason:
+        attributes |= {names.GEN_AI_FINISH_REASONS: (record.stop_reason,), names.STOP_REASON: record.stop_reason}
+    if record.usage is not None:
+        attributes |= _usage_attributes(record.usage)
+    if record.cost_usd is not None:
+        attributes[names.COST] = record.cost_usd
+    return attributes
+
+
+def _usage_attributes(usage: Usage) -> Attributes:
+    return {
+        names.GEN_AI_INPUT_TOKENS: usage.total_input_tokens,
+        names.GEN_AI_OUTPUT_TOKENS: usage.output_tokens,
+        names.GEN_AI_CACHE_READ_TOKENS: usage.cache_read_tokens,
+        names.GEN_AI_CACHE_WRITE_TOKENS: usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+    }
+
+
+def _mark_failed(span: Span, error: str) -> None:
+    span.set_attribute(names.ERROR_TYPE, error)
+    span.set_status(Status(StatusCode.ERROR, error))
+
+
+def _shielded(write: Callable[[], _T]) -> _T | None:
+    """Run `write`; a telemetry library, exporter or processor that fails costs a log line and nothing else."""
+    try:
+        return write()
+    except Exception:  # noqa: BLE001 - whatever a provider of the application does, the call goes on
+        _log.debug("telemetry failed", exc_info=True)
+        return None

@@ -1,0 +1,109 @@
+"""Every name that leaves this package as telemetry, once.
+
+The `gen_ai.*` names follow the OpenTelemetry GenAI semantic conventions (status Development, as in semantic-conventions
+1.37 and the published instrumentations); the conventions are moving and renaming, so the strings are kept here.
+"""
+
+from typing import Final
+
+SCOPE: Final = "cheapdeep_ops"
+
+# Spans
+ROUTE_SPAN: Final = "cheapdeep.route"
+OPERATION: Final = "chat"
+
+# Attributes of the route span
+ROUTE: Final = "cheapdeep.route"
+INPUT_CLASS: Final = "cheapdeep.input_class"
+TIER: Final = "cheapdeep.tier"
+MODEL: Final = "cheapdeep.model"
+CONFIDENCE: Final = "cheapdeep.confidence"
+THRESHOLD: Final = "cheapdeep.threshold"
+POLICY_VERSION: Final = "cheapdeep.policy.version"
+OUTCOME: Final = "cheapdeep.outcome"
+REASON: Final = "cheapdeep.reason"
+BYPASS_CAUSE: Final = "cheapdeep.bypass.cause"
+BASE_OUTCOME: Final = "cheapdeep.base.outcome"
+CALL_ID: Final = "cheapdeep.call.id"
+COST: Final = "cheapdeep.cost.usd"
+BASELINE_COST: Final = "cheapdeep.baseline.cost.usd"
+SAMPLED: Final = "cheapdeep.sampled"
+
+# Attributes of the model call's span
+STOP_REASON: Final = "cheapdeep.stop_reason"
+CALL_KIND: Final = "cheapdeep.call.kind"
+TRANSLATED: Final = "cheapdeep.request.translated"
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
+GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+GEN_AI_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a label, no secret
+ERROR_TYPE: Final = "error.type"
+
+# Metrics of the routers (each process its own, by OTLP)
+CALLS: Final = "cheapdeep.calls"
+ESCALATIONS: Final = "cheapdeep.escalations"
+BASE_ESCALATIONS: Final = "cheapdeep.base.escalations"
+CONFIDENCES: Final = "cheapdeep.confidence"
+COSTS: Final = "cheapdeep.cost"
+BASELINE_COSTS: Final = "cheapdeep.baseline.cost"
+UNPRICED: Final = "cheapdeep.unpriced"
+CALL_DURATION: Final = "cheapdeep.call.duration"
+OVERHEAD_DURATION: Final = "cheapdeep.overhead.duration"
+THRESHOLDS: Final = "cheapdeep.threshold"
+RECORDER_DROPPED: Final = "cheapdeep.recorder.dropped"
+TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - a metric's name, no secret
+OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
+
+# Labels of the routers' metrics
+LABEL_ROUTE: Final = "route"
+LABEL_INPUT_CLASS: Final = "input_class"
+LABEL_REASON: Final = "reason"
+LABEL_OUTCOME: Final = "outcome"
+LABEL_MODEL: Final = "model"
+
+# Metrics of the guard's /metrics page: the whole fleet, from the store (Prometheus names)
+FLEET_CALLS: Final = "cheapdeep_fleet_calls"
+FLEET_TRIAGED: Final = "cheapdeep_fleet_triaged"
+FLEET_SHIPPED: Final = "cheapdeep_fleet_shipped"
+FLEET_ESCALATIONS: Final = "cheapdeep_fleet_escalations"
+FLEET_BASE_ESCALATIONS: Final = "cheapdeep_fleet_base_escalations"
+FLEET_COST: Final = "cheapdeep_fleet_cost_usd"
+FLEET_BASELINE_COST: Final = "cheapdeep_fleet_baseline_cost_usd"
+FLEET_UNPRICED: Final = "cheapdeep_fleet_unpriced_calls"
+FLEET_ERRORS: Final = "cheapdeep_fleet_errors"
+FLEET_DROPPED: Final = "cheapdeep_fleet_recorder_dropped"
+FLEET_THRESHOLD: Final = "cheapdeep_threshold"
+FLEET_ALERT: Final = "cheapdeep_alert_firing"
+FLEET_SIGNAL: Final = "cheapdeep_signal"
+FLEET_SIGNAL_LOW: Final = "cheapdeep_signal_low"
+FLEET_SIGNAL_HIGH: Final = "cheapdeep_signal_high"
+FLEET_SIGNAL_CALLS: Final = "cheapdeep_signal_calls"
+FLEET_LIMIT: Final = "cheapdeep_signal_limit"
+FLEET_NOTIFICATIONS: Final = "cheapdeep_notifications"
+FLEET_PENDING_NOTIFICATIONS: Final = "cheapdeep_notifications_pending"
+FLEET_ROUTERS: Final = "cheapdeep_routers"
+FLEET_JOBS: Final = "cheapdeep_guard_jobs"
+FLEET_LAST_EVALUATION: Final = "cheapdeep_guard_last_evaluation_timestamp_seconds"
+FLEET_POLICY_VERSION: Final = "cheapdeep_policy_version"
+
+CONFIDENCE_EDGES: Final = (
+    0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.7999, 0.8, 0.85, 0.8999, 0.9, 0.9499, 0.95, 0.98, 0.99, 1.0,
+)  # fmt: skip
+"""Bucket edges (upper, inclusive) that keep 0.8, 0.9 and 0.95 in buckets of their own: model confidences are lumpy."""
+
+DURATION_EDGES: Final = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+)  # fmt: skip
+"""Seconds; the GenAI conventions' edges."""
+
+OVERHEAD_EDGES: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+TOKEN_EDGES: Final = tuple(float(4**power) for power in range(14))
+"""Tokens; the GenAI conventions' edges."""

@@ -1,0 +1,72 @@
+"""OpenTelemetry providers for the service and the command line; an embedding application brings its own."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
+_ENDPOINTS: Final = {
+    "traces": ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+    "metrics": ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+}
+
+
+def is_asked_for(signal: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the standard `OTEL_*` variables ask for `signal` ("traces" or "metrics") to be exported.
+
+    Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "")
+    if exporter:
+        return exporter == "otlp"
+    return any(environ.get(name) for name in _ENDPOINTS[signal])
+
+
+def configure(service_name: str) -> Callable[[], None]:
+    """Set the global providers up for OTLP over HTTP where asked for; returns what flushes and stops them."""
+    stops = [set_up(service_name) for signal, set_up in _SET_UPS.items() if is_asked_for(signal)]
+
+    def stop() -> None:
+        for each in stops:
+            each()
+
+    return stop
+
+
+def _traces(service_name: str) -> Callable[[], None]:
+    # Imported late: a process that exports nothing loads neither the SDK nor an exporter.
+    from opentelemetry import trace  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    provider = TracerProvider(resource=_resource(service_name))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider.shutdown
+
+
+def _metrics(service_name: str) -> Callable[[], None]:
+    from opentelemetry import metrics  # noqa: PLC0415 - see _traces
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
+
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+    provider = MeterProvider(metric_readers=[reader], resource=_resource(service_name))
+    metrics.set_meter_provider(provider)
+    return provider.shutdown
+
+
+def _resource(service_name: str) -> "Resource":
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415 - see _traces
+
+    named = os.environ.get("OTEL_SERVICE_NAME")
+    return Resource.create({} if named else {SERVICE_NAME: service_name})
+
+
+_SET_UPS: Final[Mapping[str, Callable[[str], Callable[[], None]]]] = {"traces": _traces, "metrics": _metrics}

@@ -1,0 +1,182 @@
+"""The words of the domain as values: what a call, a reply, a verdict and a decision are made of."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+ALL_ROUTES: Final = "*"
+"""The scope that stands for every route."""
+
+DEFAULT_ROUTE: Final = "default"
+"""The route of a call that names none."""
+
+
+class Reason(StrEnum):
+    """Why a call left the first tier: a closed set, the same in spans, metrics, tables and alerts."""
+
+    LOW_CONFIDENCE = "low_confidence"
+    NO_ANSWER = "no_answer"
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+    REFUSAL = "refusal"
+    TRIAGE_ERROR = "triage_error"
+    RAISED_THRESHOLD = "raised_threshold"
+    BYPASS = "bypass"
+    STICKY = "sticky"
+    BUDGET = "budget"
+
+
+class BypassCause(StrEnum):
+    """Why a call was not triaged at all."""
+
+    STREAMING = "streaming"
+    TOOLS = "tools"
+    IMAGES = "images"
+    DOCUMENTS = "documents"
+    THINKING = "thinking"
+    STRUCTURED_OUTPUT = "structured_output"
+    STOP_SEQUENCES = "stop_sequences"
+    PREFILL = "prefill"
+    CHEAP_REQUESTED = "cheap_requested"
+    NO_TRIAGE_TIER = "no_triage_tier"
+    TOO_LONG = "too_long"
+    PARAMETERS = "parameters"
+    MALFORMED_REQUEST = "malformed_request"
+
+
+class Outcome(StrEnum):
+    """What became of a triage reply: its answer went out, or the call went on to the next tier."""
+
+    SHIP = "ship"
+    ESCALATE = "escalate"
+
+
+class StopReason(StrEnum):
+    """The stop reasons that the verdict tells apart; any other one makes a reply malformed.
+
+    Source: the Messages API reference, `stop_reason`.
+    """
+
+    END_TURN = "end_turn"
+    MAX_TOKENS = "max_tokens"
+    CONTEXT_EXCEEDED = "model_context_window_exceeded"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A model with its place in the cascade; the last tier is the deep one."""
+
+    model: str
+    index: int
+    is_deep: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one model call as the API bills them: `input_tokens` excludes both cache figures."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+
+    @property
+    def total_input_tokens(self) -> int:
+        """Tokens of the whole prompt, as OpenTelemetry counts them."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A triage reply, read strictly.
+
+    `problem` is set where the reply can never ship, whatever the threshold; `confidence` may still be
+    known then (a confident reply without an answer, for example).
+    """
+
+    confidence: float | None = None
+    answer: str | None = None
+    problem: Reason | None = None
+    detail: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the reply has a confidence and an answer that could ship."""
+        return self.problem is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back from one model call, freed from the SDK: `message` is handed through unopened.
+
+    `usage` is None where it is not known yet: a stream that has only begun.
+    """
+
+    verdict: Verdict | None = None
+    usage: Usage | None = None
+    message: object = None
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop:
+    """One model call within a decision, and what became of it."""
+
+    tier: Tier
+    usage: Usage | None
+    cost_usd: float | None
+    verdict: Verdict | None = None
+    reason: Reason | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How one call was answered, at which threshold, why, and what it cost.
+
+    `tier` is the index of the tier that answered and `model` its model. `confidence` and `base_outcome` are
+    those of the first tier's reply; `base_outcome` is what the flow would have done with that reply at the
+    base threshold, and is None where the call was not triaged. Costs are US dollars; None means *unpriced*,
+    never zero. `baseline_cost_usd` is an estimate of the same call sent straight to the deep tier;
+    `baseline_basis` says how it was made. `error` names the exception type of a call that ended in one.
+    """
+
+    call_id: str
+    route: str
+    input_class: str
+    tier: int
+    model: str
+    confidence: float | None
+    threshold: float
+    policy_version: int
+    escalated: bool
+    reason: Reason | None
+    bypass_cause: BypassCause | None
+    base_outcome: Outcome | None
+    base_reason: Reason | None
+    cost_usd: float | None
+    triage_cost_usd: float | None
+    baseline_cost_usd: float | None
+    baseline_basis: str
+    started_at: float
+    duration_s: float
+    triage_duration_s: float
+    hops: tuple[Hop, ...]
+    error: str = ""
+
+    @property
+    def triaged(self) -> bool:
+        """Whether a triage tier was asked at all."""
+        return self.base_outcome is not None
+
+    @property
+    def shipped(self) -> bool:
+        """Whether a triage tier's answer went out."""
+        return self.triaged and not self.error and not self.hops[-1].tier.is_deep
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the first tier's answer would have shipped at base and was held back by a raise."""
+        return self.reason is Reason.RAISED_THRESHOLD
