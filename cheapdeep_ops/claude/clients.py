@@ -34,3 +34,9 @@ def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:
 def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:
     """Whether the SDK makes a span of its own for every call of this client."""
     return bool(client.open_telemetry["traces"]["enabled"])
+
+
+def make_client_for(base_url: str, *, api_key: str) -> Anthropic:
+    """A client for a given server, such as a simulated one."""
+    http_client = DefaultHttpxClient(limits=_LIMITS)
+    return Anthropic(base_url=base_url, api_key=api_key, http_client=http_client, open_telemetry=False)

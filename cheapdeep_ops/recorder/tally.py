@@ -47,10 +47,16 @@ class Tally:
         self._add_labels(decision)
 
     def _add_costs(self, decision: Decision) -> None:
-        self.unpriced += decision.cost_usd is None
-        self.cost_nusd += _nanos(decision.cost_usd)
-        self.triage_cost_nusd += _nanos(decision.triage_cost_usd)
-        self.baseline_nusd += _nanos(decision.baseline_cost_usd)
+        """Add what the call cost and what it would have; where either is unknown, both stay out and it is counted.
+
+        Cost and baseline are compared, so they must be sums over the same calls.
+        """
+        if decision.cost_usd is None or decision.baseline_cost_usd is None:
+            self.unpriced += 1
+            return
+        self.cost_nusd += round(decision.cost_usd * _NANO)
+        self.triage_cost_nusd += round((decision.triage_cost_usd or 0.0) * _NANO)
+        self.baseline_nusd += round(decision.baseline_cost_usd * _NANO)
 
     def _add_labels(self, decision: Decision) -> None:
         if decision.reason is not None:
@@ -75,10 +81,6 @@ def confidence_bin(confidence: float) -> str:
     Floating point would put 0.29 a hair below its own hundredth, so a value within 1e-9 of the next one belongs there.
     """
     return str(int(confidence * 100 + 1e-7))
-
-
-def _nanos(usd: float | None) -> int:
-    return 0 if usd is None else round(usd * _NANO)
 
 
 class Ledger:

@@ -6,10 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
-from anthropic import AsyncAnthropic, AsyncMessageStreamManager
-from anthropic.types import Message, MessageParam
-
 from cheapdeep_ops.claude.clients import for_triage, make_async_client, traces_itself
+from cheapdeep_ops.claude.sdk import AsyncAnthropic, AsyncMessageStreamManager, Message, MessageParam
 from cheapdeep_ops.flow import Ask, adrive, drive
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.shared import Asked, Core, without_stream

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
-from anthropic.types import Message
-
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
 from cheapdeep_ops.claude.requests import bypass_cause, given, original_request, texts, triage_request
+from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
 from cheapdeep_ops.policy import Policy, PolicyBook
 from cheapdeep_ops.pricing import PriceBook, baseline_usage, tokenizer_ratio
@@ -212,6 +211,8 @@ class Plan:
         """What the deep tier alone would have cost, and how that is known."""
         deep, model = call.tiers[-1].model, last.ask.tier.model
         usage = last.reply.usage if last.reply else None
+        if last.error is not None:
+            return 0.0, "none: the call failed, and would have at the deep tier alone"
         if usage is None:
             return None, "unknown: no usage was reported"
         if last.ask.tier.is_deep:

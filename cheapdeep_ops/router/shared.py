@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from anthropic.types import Message
-
+from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.flow import Ask, Course
 from cheapdeep_ops.recorder import NullRecorder, Recorder
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink

@@ -6,10 +6,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
-from anthropic import Anthropic, MessageStreamManager
-from anthropic.types import Message, MessageParam
-
 from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
+from cheapdeep_ops.claude.sdk import Anthropic, Message, MessageParam, MessageStreamManager
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.shared import Asked, Core, without_stream

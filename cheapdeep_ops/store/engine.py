@@ -15,6 +15,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 
 from cheapdeep_ops.errors import StoreError
 
+__all__ = ["Connection", "Store", "absolute_url"]
+
 _log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _ATTEMPTS: Final = 6

@@ -37,13 +37,20 @@ def save_alert(connection: Connection, row: Mapping[str, Any]) -> None:
     upsert(connection, AlertRow, [row])
 
 
-def open_incident(connection: Connection, *, rule: str, scope: str, at: float, opening: Mapping[str, Any]) -> int:
+def open_incident(connection: Connection, *, rule: str, scope: str, at: float) -> int:
     """Begin an incident; returns its id."""
     statement = insert(_INCIDENT).values(
-        rule=rule, scope=scope, started_at=at, opening=dict(opening), slack_channel="", slack_ts=""
+        rule=rule, scope=scope, started_at=at, announced={}, announced_at=at, slack_channel="", slack_ts=""
     )
     key = connection.execute(statement).inserted_primary_key
     return int(key[0]) if key else 0
+
+
+def announce(connection: Connection, incident_id: int, *, kind: str, payload: Mapping[str, Any], at: float) -> None:
+    """Say something about an incident: it goes into the outbox, and is what was last said."""
+    enqueue(connection, incident_id=incident_id, kind=kind, payload=payload, at=at)
+    said = update(_INCIDENT).where(_INCIDENT.c.id == incident_id)
+    connection.execute(said.values(announced=dict(payload), announced_at=at))
 
 
 def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> None:

@@ -105,6 +105,7 @@ class AlertRow(SQLModel, table=True):
     rule: str = Field(primary_key=True)
     scope: str = Field(primary_key=True)
     state: str
+    level: str
     since: float
     below_since: float | None = None
     incident_id: int | None = None
@@ -113,7 +114,7 @@ class AlertRow(SQLModel, table=True):
 
 
 class Incident(SQLModel, table=True):
-    """One firing from start to resolved, and where its Slack message is."""
+    """One firing from start to resolved, what was last said of it, and where its Slack message is."""
 
     __tablename__ = "incident"
 
@@ -122,7 +123,8 @@ class Incident(SQLModel, table=True):
     scope: str
     started_at: float
     resolved_at: float | None = None
-    opening: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    announced: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    announced_at: float
     slack_channel: str = ""
     slack_ts: str = ""
 

@@ -1,0 +1,162 @@
+"""What `doctor` looks at: each check finds something, says whether it is well, and what to mend."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
+from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.guard.notify import LogSender
+from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.slack import BotSender, sender_for
+from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.pricing import PriceBook
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import HEAD, revision
+from cheapdeep_ops.telemetry.setup import is_asked_for
+
+_CONNECT_S: Final = 3.0
+_CLOCK_SLACK_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check: `ok` is False where something must be mended."""
+
+    name: str
+    ok: bool
+    found: str
+
+    @property
+    def mark(self) -> str:
+        """How it came out."""
+        return "ok  " if self.ok else "MEND"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as a plain object."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check; one that breaks is a finding like any other."""
+    return [_run(name, check, settings) for name, check in _CHECKS]
+
+
+def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+    try:
+        return Finding(name=name, ok=True, found=check(settings))
+    except (CheapdeepError, _Trouble, OSError) as error:
+        return Finding(name=name, ok=False, found=str(error))
+
+
+class _Trouble(Exception):  # noqa: N818 - a finding, not an error that anyone outside sees
+    """What must be mended, in words."""
+
+
+def _key(_settings: Settings) -> str:
+    if not (os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")):
+        raise _Trouble("no ANTHROPIC_API_KEY is set: routers cannot call the API from here")
+    return "set"
+
+
+def _models(settings: Settings) -> str:
+    prices, now = PriceBook(settings.price_overrides), time.time()
+    unpriced = [model for model in settings.tiers if prices.prices(model, at=now) is None]
+    if unpriced:
+        raise _Trouble(f"no price is known for {', '.join(unpriced)}: set CHEAPDEEP_PRICE_OVERRIDES")
+    unknown = [model for model in settings.tiers if profile_of(model) is UNKNOWN]
+    note = f"; nothing is known of what {', '.join(unknown)} refuses" if unknown else ""
+    return " -> ".join(settings.tiers) + note
+
+
+def _store(settings: Settings) -> str:
+    store = Store(settings.store_url)
+    try:
+        if store.is_sqlite and not Path(store.url.database or "").exists():
+            folder = Path(store.url.database or ".").parent
+            if not os.access(folder, os.W_OK):
+                raise _Trouble(f"{store.shown_url} does not exist, and {folder} is not writable")
+            return f"{store.shown_url} will be made at first use"
+        with store.reading() as connection:
+            found = revision(connection)
+        if found != HEAD:
+            raise _Trouble(f"{store.shown_url} is at {found}, this code needs {HEAD}: run cheapdeep-ops migrate")
+        return f"{store.shown_url} at {found}"
+    finally:
+        store.close()
+
+
+def _guard(settings: Settings) -> str:
+    store = Store(settings.store_url)
+    try:
+        if store.is_sqlite and not Path(store.url.database or "").exists():
+            return "not checked: there is no store yet"
+        state = status(store, settings, time.time())["watchers"]
+    finally:
+        store.close()
+    others = [base for base in state["router_base_thresholds"] if base != settings.base_threshold]
+    if others:
+        raise _Trouble(f"routers run with base threshold {others}, the setting here is {settings.base_threshold}")
+    if not state["guards"]:
+        raise _Trouble("no guard has shown itself in the last minute: run cheapdeep-ops serve on the same store")
+    return f"{state['guards']} guards, {state['routers']} routers"
+
+
+def _rules(settings: Settings) -> str:
+    rules = read_rulebook(settings.rules_file).rules
+    return ", ".join(rule.alert for rule in rules)
+
+
+def _slack(settings: Settings) -> str:
+    sender = sender_for(settings)
+    if isinstance(sender, LogSender):
+        raise _Trouble("not set up: set CHEAPDEEP_SLACK_BOT_TOKEN with _CHANNEL, or CHEAPDEEP_SLACK_WEBHOOK_URL")
+    if isinstance(sender, BotSender):
+        return sender.check()
+    return "a webhook is set; cheapdeep-ops alert test tries it"
+
+
+def _telemetry(_settings: Settings) -> str:
+    if not (is_asked_for("traces") or is_asked_for("metrics")):
+        return "nothing is exported (set OTEL_EXPORTER_OTLP_ENDPOINT to change that)"
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "localhost", port), _CONNECT_S).close()
+    except OSError as error:
+        raise _Trouble(f"{endpoint} does not answer: {error}") from None
+    return f"{endpoint} answers"
+
+
+def _clock(settings: Settings) -> str:
+    """Whether this machine's clock agrees with those that write into the store."""
+    store = Store(settings.store_url)
+    try:
+        if store.is_sqlite and not Path(store.url.database or "").exists():
+            return "not checked: there is no store yet"
+        seen = status(store, settings, time.time())["watchers"]["guard_last_seen"]
+    finally:
+        store.close()
+    ahead_s = (seen or 0) - time.time()
+    if ahead_s > _CLOCK_SLACK_S:
+        raise _Trouble(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")
+    return "agrees with the guard's" if seen else "not checked: no guard has shown itself"
+
+
+_CHECKS: Final = (
+    ("API key", _key),
+    ("models", _models),
+    ("store", _store),
+    ("guard", _guard),
+    ("rules", _rules),
+    ("Slack", _slack),
+    ("OTLP", _telemetry),
+    ("clock", _clock),
+)

@@ -1,0 +1,61 @@
+"""What commands print: one JSON document on standard output, or text for people; progress goes to standard error."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def console() -> Console:
+    """Where text for people goes: plain where standard output is not a terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def progress_console() -> Console:
+    """Where progress goes."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table with a title."""
+    made = Table(*columns, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def percent(value: float | None) -> str:
+    """A share, or `unknown`."""
+    return "unknown" if value is None else f"{value * 100:.1f}%"
+
+
+def interval(bounds: Sequence[float]) -> str:
+    """An interval of shares."""
+    return f"{percent(bounds[0])} to {percent(bounds[1])}"
+
+
+def usd(value: float | None) -> str:
+    """US dollars with as many digits as small amounts need, or `unpriced`."""
+    if value is None:
+        return "unpriced"
+    return f"${value:,.2f}" if abs(value) >= 1 else f"${value:.6f}"
+
+
+def moment(at: float | None) -> str:
+    """A time (UTC), or `never`."""
+    return "never" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def counts(values: Mapping[str, int]) -> str:
+    """Counts by name, largest first."""
+    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count}" for name, count in ordered) or "none"

@@ -1,0 +1,1 @@
+"""The product against its simulators: what a newcomer watches."""

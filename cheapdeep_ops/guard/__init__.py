@@ -1,0 +1,1 @@
+"""The guard: watches the counters, tells Slack, raises thresholds, and lets go again."""

@@ -1,0 +1,150 @@
+"""Wiring: store, guard, scheduler, HTTP server; the only place that knows APScheduler."""
+
+import logging
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.guard.api import make_api
+from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.metrics import FleetCollector
+from cheapdeep_ops.guard.notify import Sender
+from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
+from cheapdeep_ops.guard.slack import sender_for
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+
+_log: Final = logging.getLogger(__name__)
+_OUTCOMES: Final = {
+    EVENT_JOB_EXECUTED: "done",
+    EVENT_JOB_ERROR: "failed",
+    EVENT_JOB_MISSED: "missed",
+    EVENT_JOB_MAX_INSTANCES: "skipped",
+}
+_DELIVER_EVERY_S: Final = 1.0
+
+
+class Service:
+    """A guard with its scheduler and its HTTP server, from start to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        rulebook: Rulebook | None = None,
+        sender: Sender | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._jobs: Counter[tuple[str, str]] = Counter()
+        rulebook = rulebook or read_rulebook(settings.rules_file)
+        sender = sender or sender_for(settings)
+        self.store = Store(settings.store_url)
+        migrate(self.store)
+        self.guard = Guard(self.store, settings=settings, rulebook=rulebook, sender=sender, started_at=clock())
+        self._scheduler = self._make_scheduler()
+        self._collector = FleetCollector(
+            self.store,
+            settings=settings,
+            rulebook=rulebook,
+            guard=self.guard,
+            jobs=lambda: dict(self._jobs),
+            clock=clock,
+        )
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Finish what runs, deliver what is due, and let go of the lease and the store."""
+        self._scheduler.shutdown(wait=True)
+        self.guard.deliver(self._clock())
+        self.guard.close()
+        self.store.close()
+
+    def serve(self) -> None:
+        """Watch and answer HTTP until SIGTERM or SIGINT.
+
+        Raises SettingsError where the port is taken.
+        """
+        listener = _listen(self._settings.host, self._settings.port)
+        api = make_api(
+            self.store, settings=self._settings, collector=self._collector, is_ready=self._missing, clock=self._clock
+        )
+        server = uvicorn.Server(uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off"))
+        self.start()
+        try:
+            with _own_signals(), listener:
+                host, port = listener.getsockname()[:2]
+                _log.info("watching %s; http://%s:%s", self.store.shown_url, host, port)
+                server.run(sockets=[listener])
+        finally:
+            self.stop()
+
+    def _make_scheduler(self) -> BackgroundScheduler:
+        """Late runs are made up for, once: a guard that was busy or suspended must not skip its next look."""
+        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
+        scheduler.add_listener(self._count, sum(_OUTCOMES))
+        self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
+        self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
+        return scheduler
+
+    def _add_job(
+        self, scheduler: BackgroundScheduler, name: str, work: Callable[[float], object], every_s: float
+    ) -> None:
+        self._jobs.update({(name, outcome): 0 for outcome in _OUTCOMES.values()})
+        scheduler.add_job(lambda: work(self._clock()), "interval", seconds=every_s, id=name)
+
+    def _count(self, event: Any) -> None:
+        self._jobs[(event.job_id, _OUTCOMES[event.code])] += 1
+        if event.code == EVENT_JOB_ERROR:
+            _log.error("the job %s failed: %s", event.job_id, event.exception)
+
+    def _missing(self) -> str:
+        """What keeps the guard from being ready, or nothing."""
+        last, limit_s = self.guard.last_evaluation, 3 * self._settings.evaluate_every_s + 5
+        if last is None:
+            return "no evaluation yet, or another guard holds the lease"
+        return "" if self._clock() - last <= limit_s else f"the last evaluation is {self._clock() - last:.0f} s old"
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT end the server and nothing else.
+
+    uvicorn raises the signal that ended it once more on the way out; by default that would end the process before the
+    guard has delivered what is due.
+    """
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another with CHEAPDEEP_PORT"
+        ) from None
+    return listener

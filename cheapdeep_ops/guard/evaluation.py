@@ -1,0 +1,206 @@
+"""One evaluation of all rules: alert states, policy changes and messages, on one open transaction."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from cheapdeep_ops.guard.messages import Kind, breakdown_of, incident_message, signal_of, threshold_text
+from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, Rule, Turn, level_of, step
+from cheapdeep_ops.guard.signals import RouteWindows, windows_of
+from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters, incidents, policies
+from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.values import ALL_ROUTES
+
+CHANGED_EVERY_S: Final = 60.0
+"""How often, at most, a message about an open incident is brought up to date."""
+
+Signal = Mapping[str, Any]
+
+
+class Evaluation:
+    """What one step of the guard reads, decides and writes; made anew for every step."""
+
+    def __init__(self, connection: Connection, *, settings: Settings, rulebook: Rulebook, now: float) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._rulebook = rulebook
+        self._now = now
+        self._book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
+        # The guard's own setting is what a raise means from now on, whatever was announced before.
+        self._book = replace(self._book, raised=settings.raised_threshold)
+        self._alerts = {(row["rule"], row["scope"]): _alert(row) for row in incidents.alerts(connection)}
+
+    def run(self) -> None:
+        """Evaluate every rule in every scope."""
+        for rule in self._rulebook.rules:
+            self._run(rule)
+        self._retire_unknown_rules()
+        self._release_orphans()
+
+    def _run(self, rule: Rule) -> None:
+        """Each route by itself; then, together, the routes that do not fire by themselves."""
+        windows = windows_of(rule, partial(_count, self._connection), self._now)
+        known = {scope for name, scope in self._alerts if name == rule.alert and scope != ALL_ROUTES}
+        for route in sorted(known | set(windows.long)):
+            self._judge(rule, route, windows, {route})
+        quiet = {route for route in windows.long if not self._fires(rule.alert, route)}
+        if len(windows.long) > 1 or self._fires(rule.alert, ALL_ROUTES):
+            self._judge(rule, ALL_ROUTES, windows, quiet)
+
+    def _judge(self, rule: Rule, scope: str, windows: RouteWindows, routes: Collection[str]) -> None:
+        reading = windows.reading(routes, limit=getattr(self._settings, rule.limit))
+        before = self._alerts.get((rule.alert, scope)) or Alert(rule=rule.alert, scope=scope)
+        level = level_of(rule, reading)
+        after, turn = step(rule, before, level, self._now)
+        signal = signal_of(reading, windows.actual(routes))
+        policy = self._policy(scope)
+        if turn is Turn.STARTED:
+            after = replace(after, incident_id=self._open(rule, scope))
+        self._align(rule, scope, signal, fires=after.state is AlertState.FIRING, turn=turn)
+        self._tell(rule, after, turn, signal, policy)
+        if turn is Turn.RESOLVED:
+            after = replace(after, incident_id=None)
+        self._keep(after, level, signal)
+
+    def _open(self, rule: Rule, scope: str) -> int:
+        return incidents.open_incident(self._connection, rule=rule.alert, scope=scope, at=self._now)
+
+    def _align(self, rule: Rule, scope: str, signal: Signal, *, fires: bool, turn: Turn | None) -> None:
+        """Make the scope's causes agree with the alert, unless a person or the mode says otherwise.
+
+        Compares states rather than following turns, so that a raise that a pin kept off comes when the pin goes.
+        """
+        held = rule.alert in self._scope(scope).causes
+        wanted = fires and Action.RAISE_THRESHOLD in rule.actions
+        if wanted == held:
+            return
+        act = PolicyAct.RAISE if wanted else PolicyAct.RELEASE
+        change = Change(scope=scope, act=act, cause=rule.alert, signal=signal)
+        if self._settings.mode == "enforce" and not self._policy(scope).pinned:
+            self._book = policies.apply(self._connection, self._book, change, at=self._now)
+        elif turn is not None:
+            policies.note(self._connection, self._book, change, at=self._now)
+
+    def _tell(self, rule: Rule, alert: Alert, turn: Turn | None, signal: Signal, before: Policy) -> None:
+        if alert.incident_id is None or Action.NOTIFY not in rule.actions:
+            return
+        match turn:
+            case Turn.STARTED:
+                self._announce("started", rule, alert, signal, before)
+            case Turn.RESOLVED:
+                incidents.resolve_incident(self._connection, alert.incident_id, at=self._now)
+                self._announce("resolved", rule, alert, signal, before)
+            case None if alert.state is AlertState.FIRING and self._is_news(alert.incident_id, signal, alert.scope):
+                self._announce("changed", rule, alert, signal, before)
+
+    def _announce(self, kind: Kind, rule: Rule, alert: Alert, signal: Signal, before: Policy) -> None:
+        if alert.incident_id is None:
+            return
+        after = self._policy(alert.scope)
+        facts = {
+            "incident_id": alert.incident_id,
+            "effective_threshold": after.threshold,
+            "threshold": threshold_text(
+                before, after, mode=self._settings.mode, raised=self._settings.raised_threshold
+            ),
+            **self._breakdown(rule, alert.scope),
+            **(self._outcome(alert) if kind == "resolved" else {}),
+        }
+        payload = incident_message(kind, rule, alert.scope, signal=signal, facts=facts)
+        incidents.announce(self._connection, alert.incident_id, kind=kind, payload=payload, at=self._now)
+
+    def _breakdown(self, rule: Rule, scope: str) -> dict[str, Any]:
+        since, until = self._now - rule.windows.long, self._now
+        total = counters.summed(self._connection, since=since, until=until, scope=scope)
+        by_class = counters.by_input_class(self._connection, since=since, until=until, scope=scope)
+        return breakdown_of(total, by_class)
+
+    def _outcome(self, alert: Alert) -> dict[str, Any]:
+        """How long an incident lasted and what passed meanwhile."""
+        started_at = incidents.incident(self._connection, alert.incident_id or 0)["started_at"]
+        during = counters.summed(self._connection, since=started_at, until=self._now, scope=alert.scope)
+        return {
+            "lasted_s": self._now - started_at,
+            "calls": during.calls,
+            "escalated": during.escalated,
+            "withheld": during.withheld,
+        }
+
+    def _is_news(self, incident_id: int, signal: Signal, scope: str) -> bool:
+        """Whether the rate has left the interval that was last told, or a person has changed the threshold."""
+        row = incidents.incident(self._connection, incident_id)
+        if self._now - row["announced_at"] < CHANGED_EVERY_S:
+            return False
+        told, rate = row["announced"].get("signal", {}), signal["rate"]
+        moved = rate is not None and not told.get("low", 0) <= rate <= told.get("high", 1)
+        return moved or row["announced"].get("effective_threshold") != self._policy(scope).threshold
+
+    def _keep(self, alert: Alert, level: Level, signal: Signal) -> None:
+        key = (alert.rule, alert.scope)
+        if key not in self._alerts and level is Level.NO_DATA:
+            return
+        self._alerts[key] = alert
+        row = {
+            "rule": alert.rule,
+            "scope": alert.scope,
+            "state": alert.state.value,
+            "level": level.value,
+            "since": alert.since,
+            "below_since": alert.below_since,
+            "incident_id": alert.incident_id,
+            "signal": dict(signal),
+            "updated_at": self._now,
+        }
+        incidents.save_alert(self._connection, row)
+
+    def _retire_unknown_rules(self) -> None:
+        """A rule that is no longer in the book neither fires nor holds anything."""
+        known = {rule.alert for rule in self._rulebook.rules}
+        for (name, scope), alert in list(self._alerts.items()):
+            if name in known or alert.state is AlertState.INACTIVE:
+                continue
+            if alert.incident_id is not None:
+                incidents.resolve_incident(self._connection, alert.incident_id, at=self._now)
+            self._keep(Alert(rule=name, scope=scope, since=self._now), Level.NO_DATA, {})
+
+    def _release_orphans(self) -> None:
+        """No cause holds a raise without an alert that fires."""
+        if self._settings.mode != "enforce":
+            return
+        for scope in list(self._book.scopes.values()):
+            for cause in sorted(scope.causes):
+                if not self._fires(cause, scope.scope) and not self._policy(scope.scope).pinned:
+                    change = Change(
+                        scope=scope.scope, act=PolicyAct.RELEASE, cause=cause, why="its rule does not fire here"
+                    )
+                    self._book = policies.apply(self._connection, self._book, change, at=self._now)
+
+    def _fires(self, rule: str, scope: str) -> bool:
+        alert = self._alerts.get((rule, scope))
+        return alert is not None and alert.state is AlertState.FIRING
+
+    def _policy(self, scope: str) -> Policy:
+        return self._book.for_route(scope)
+
+    def _scope(self, scope: str) -> ScopePolicy:
+        return self._book.scopes.get(scope) or ScopePolicy(scope=scope)
+
+
+def _count(connection: Connection, since: float, until: float) -> Mapping[str, counters.RouteCounts]:
+    return counters.by_route(connection, since=since, until=until)
+
+
+def _alert(row: Mapping[str, Any]) -> Alert:
+    return Alert(
+        rule=row["rule"],
+        scope=row["scope"],
+        state=AlertState(row["state"]),
+        since=row["since"],
+        below_since=row["below_since"],
+        incident_id=row["incident_id"],
+    )

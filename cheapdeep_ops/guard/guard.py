@@ -1,0 +1,81 @@
+"""The guard's work as plain functions of time; a scheduler, a replay or a test calls them."""
+
+import os
+import socket
+from importlib.metadata import version
+from typing import Any, Final
+from uuid import uuid4
+
+from cheapdeep_ops.guard.evaluation import Evaluation
+from cheapdeep_ops.guard.notify import Notifier, Sender
+from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import processes
+from cheapdeep_ops.store.engine import Connection, Store
+
+_LEASE: Final = "guard"
+_LEASE_EVALUATIONS: Final = 4
+
+
+class Guard:
+    """Evaluates rules and delivers messages; of several guards on one store, one acts at a time.
+
+    Every method takes the time (Unix seconds). All of them raise StoreError where the store is out of reach, and then
+    nothing of the step has happened.
+    """
+
+    def __init__(
+        self, store: Store, *, settings: Settings, rulebook: Rulebook, sender: Sender, started_at: float
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._rulebook = rulebook
+        self._notifier = Notifier(store, sender)
+        self._started_at = started_at
+        self.process = uuid4().hex
+        self.last_evaluation: float | None = None
+        self._leads = False
+
+    def step(self, now: float) -> bool:
+        """Evaluate all rules and commit alert states, policy changes and messages together.
+
+        Returns False where another guard holds the lease; then nothing but a sign of life was written.
+        """
+        self._leads = self._store.transact(lambda connection: self._step(connection, now))
+        if self._leads:
+            self.last_evaluation = now
+        return self._leads
+
+    def deliver(self, now: float) -> int:
+        """Send the messages that are due; returns how many arrived. Only the guard that acted last step does."""
+        return self._notifier.deliver(now) if self._leads else 0
+
+    def close(self) -> None:
+        """Give the lease back, so that another guard need not wait for its end."""
+        self._leads = False
+        self._store.transact(lambda connection: processes.drop_lease(connection, name=_LEASE, holder=self.process))
+
+    def _step(self, connection: Connection, now: float) -> bool:
+        processes.beat(connection, self._beat(now))
+        if not self._hold(connection, now):
+            return False
+        Evaluation(connection, settings=self._settings, rulebook=self._rulebook, now=now).run()
+        return True
+
+    def _hold(self, connection: Connection, now: float) -> bool:
+        lasts_s = max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)
+        return processes.hold_lease(connection, name=_LEASE, holder=self.process, now=now, lasts_s=lasts_s)
+
+    def _beat(self, now: float) -> dict[str, Any]:
+        return {
+            "process": self.process,
+            "kind": "guard",
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "seen_at": now,
+            "package_version": version("cheapdeep_ops"),
+            "base_threshold": self._settings.base_threshold,
+            "policy_version": 0,
+            "dropped": 0,
+        }

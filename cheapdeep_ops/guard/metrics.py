@@ -1,0 +1,160 @@
+"""The guard's metrics page: fleet-wide figures from the store, in Prometheus' text format."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters
+from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.values import ALL_ROUTES, Reason
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+NO_CLASS: Final = "none"
+Jobs = Mapping[tuple[str, str], int]
+"""How often each job of the scheduler ended in which way."""
+
+_COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
+    (names.FLEET_CALLS, "Calls through all routers", lambda sums: sums.calls),
+    (names.FLEET_TRIAGED, "Calls that a triage tier was asked for", lambda sums: sums.triaged),
+    (names.FLEET_SHIPPED, "Calls that a triage tier answered", lambda sums: sums.shipped),
+    (names.FLEET_COST, "Cost of all priced model calls, US dollars", lambda sums: sums.cost_usd),
+    (names.FLEET_BASELINE_COST, "Estimated cost at the deep tier alone, US dollars", lambda sums: sums.baseline_usd),
+    (names.FLEET_UNPRICED, "Calls whose cost is not known", lambda sums: sums.unpriced),
+    (names.FLEET_ERRORS, "Calls that ended in an error", lambda sums: sums.errors),
+)  # fmt: skip
+_BY_REASON: Final[tuple[tuple[str, str, Callable[[Sums], Mapping[str, int]]], ...]] = (
+    (names.FLEET_ESCALATIONS, "Calls that left the first tier, by reason", lambda sums: sums.reasons),
+    (names.FLEET_BASE_ESCALATIONS, "Calls that would have at the base threshold", lambda sums: sums.base_reasons),
+)  # fmt: skip
+_SIGNALS: Final = (
+    (names.FLEET_SIGNAL, "Rate that a rule watches", "rate"),
+    (names.FLEET_SIGNAL_LOW, "Lower bound of its 95% interval", "low"),
+    (names.FLEET_SIGNAL_HIGH, "Upper bound of its 95% interval", "high"),
+    (names.FLEET_SIGNAL_CALLS, "Calls that it rests on", "n"),
+)
+
+
+class FleetCollector(Collector):
+    """Reads the store at every scrape; what it costs does not grow with the history."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        settings: Settings,
+        rulebook: Rulebook,
+        guard: Guard,
+        jobs: Callable[[], Jobs],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._rulebook = rulebook
+        self._guard = guard
+        self._jobs = jobs
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        """All families.
+
+        Raises StoreError where the store is out of reach: a scrape that fails is noticed, zeros are not.
+        """
+        with self._store.reading() as connection:
+            sums = counters.totals(connection)
+        state = status(self._store, self._settings, self._clock())
+        yield from _counted(sums)
+        yield from _alerts(state["alerts"], self._rulebook, self._settings)
+        yield from _policies(state["policy"], {route for route, _ in sums})
+        yield from self._health(state)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not need a store."""
+        return ()
+
+    def _health(self, state: Mapping[str, Any]) -> Iterator[Metric]:
+        queue, watchers = state["queue"], state["watchers"]
+        yield _gauge(names.FLEET_ROUTERS, "Routers seen in the last minute", watchers["routers"])
+        yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were not counted", value=watchers["dropped"])
+        yield _gauge(names.FLEET_PENDING_NOTIFICATIONS, "Messages that wait for delivery", queue["waiting"])
+        sent = CounterMetricFamily(names.FLEET_NOTIFICATIONS, "Attempts to deliver a message", labels=["outcome"])
+        sent.add_metric(["delivered"], queue["delivered"])
+        sent.add_metric(["failed"], queue["attempts"] - queue["delivered"])
+        yield sent
+        jobs = CounterMetricFamily(names.FLEET_JOBS, "Runs of the guard's jobs", labels=["task", "outcome"])
+        for (job, outcome), count in sorted(self._jobs().items()):
+            jobs.add_metric([job, outcome], count)
+        yield jobs
+        if self._guard.last_evaluation is not None:
+            yield _gauge(names.FLEET_LAST_EVALUATION, "When the rules were last run", self._guard.last_evaluation)
+
+
+def page(collector: FleetCollector) -> bytes:
+    """The metrics page. Raises StoreError."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+def _counted(sums: Mapping[tuple[str, str], Sums]) -> Iterator[Metric]:
+    for name, text, value in _COUNTERS:
+        family = CounterMetricFamily(name, text, labels=["route", "input_class"])
+        for key, counted in sorted(sums.items()):
+            family.add_metric(_labels(key), value(counted))
+        yield family
+    for name, text, counts in _BY_REASON:
+        family = CounterMetricFamily(name, text, labels=["route", "input_class", "reason"])
+        for key, counted in sorted(sums.items()):
+            found = counts(counted)
+            for reason in Reason:  # zeros too: a rate never sees the first step of a series that begins with it
+                family.add_metric([*_labels(key), reason.value], found.get(reason.value, 0))
+        yield family
+
+
+def _labels(key: tuple[str, str]) -> list[str]:
+    """Route and input class; a class that was not given gets a name that a dashboard can select."""
+    return [key[0], key[1] or NO_CLASS]
+
+
+def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Settings) -> Iterator[Metric]:
+    rows = list(rows)
+    firing = GaugeMetricFamily(names.FLEET_ALERT, "Whether an alert fires (1) or not (0)", labels=["rule", "scope"])
+    for row in rows:
+        firing.add_metric([row["rule"], row["scope"]], float(row["state"] == "firing"))
+    yield firing
+    for name, text, key in _SIGNALS:
+        family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
+        for row in rows:
+            if row["signal"].get("n"):
+                family.add_metric([row["rule"], row["scope"]], row["signal"][key])
+        yield family
+    limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])
+    for rule in rulebook.rules:
+        limit = getattr(settings, rule.limit)
+        if limit is not None:
+            limits.add_metric([rule.alert], limit)
+    yield limits
+
+
+def _policies(policy: Mapping[str, Any], routes: Iterable[str]) -> Iterator[Metric]:
+    threshold = GaugeMetricFamily(names.FLEET_THRESHOLD, "Threshold in force", labels=["route"])
+    version = GaugeMetricFamily(names.FLEET_POLICY_VERSION, "Number of the last change of policy", labels=["scope"])
+    scopes = policy["scopes"]
+    for name in sorted({ALL_ROUTES, *routes, *scopes}):
+        known = scopes.get(name, {"threshold": policy["threshold"], "version": 0})
+        threshold.add_metric([name], known["threshold"])
+        version.add_metric([name], known["version"])
+    yield threshold
+    yield version
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,94 @@
+"""Delivering the outbox: at least once, in order within an incident, with patience where the receiver is down."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from cheapdeep_ops.guard.messages import details, headline
+from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.incidents import OutboxMessage
+
+_log: Final = logging.getLogger(__name__)
+_BATCH: Final = 50
+_FIRST_WAIT_S: Final = 2.0
+_LONGEST_WAIT_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an incident's message is; empty where there is none yet, or where it cannot be edited."""
+
+    channel: str = ""
+    ts: str = ""
+
+
+class DeliveryError(Exception):
+    """A message did not arrive; `retry_after_s` is what the receiver asked for, if it did."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Sender(Protocol):
+    """Something that can take a message to people."""
+
+    def send(self, payload: Mapping[str, Any], place: Place) -> Place:
+        """Deliver `payload`, editing the message at `place` where there is one. Raises DeliveryError."""
+
+
+class LogSender:
+    """Writes messages to the log: what is left where no Slack is set up."""
+
+    def send(self, payload: Mapping[str, Any], place: Place) -> Place:
+        """Log `payload`."""
+        _log.warning("%s | %s", headline(payload), " | ".join(details(payload)))
+        return place
+
+
+class Notifier:
+    """Takes messages from the outbox to a sender, and notes what became of each."""
+
+    def __init__(self, store: Store, sender: Sender) -> None:
+        self._store = store
+        self._sender = sender
+
+    def deliver(self, now: float) -> int:
+        """Send what is due at `now`; returns how many messages arrived.
+
+        A message is noted as delivered after the receiver has taken it, so a crash in between sends it again: at least
+        once, never lost.
+        """
+        arrived = 0
+        for _ in range(_BATCH):
+            with self._store.reading() as connection:
+                message = incidents.next_due(connection, now=now)
+            if message is None:
+                break
+            arrived += self._deliver(message, now)
+        return arrived
+
+    def _deliver(self, message: OutboxMessage, now: float) -> bool:
+        try:
+            place = self._sender.send(message.payload, Place(channel=message.channel, ts=message.ts))
+        except DeliveryError as error:
+            self._postpone(message, error, now)
+            return False
+        self._store.transact(
+            lambda connection: incidents.delivered(connection, message, at=now, channel=place.channel, ts=place.ts)
+        )
+        return True
+
+    def _postpone(self, message: OutboxMessage, error: DeliveryError, now: float) -> None:
+        wait_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(message.attempts)
+        _log.warning("message %s did not arrive (attempt %s): %s", message.id, message.attempts + 1, error)
+        self._store.transact(
+            lambda connection: incidents.postponed(connection, message, until=now + wait_s, error=str(error))
+        )
+
+
+def _backoff_s(attempts: int) -> float:
+    """Seconds to wait after the given number of failed attempts: doubling, five minutes at most."""
+    return min(_FIRST_WAIT_S * 2.0 ** min(attempts, 16), _LONGEST_WAIT_S)

@@ -1,0 +1,166 @@
+"""A rule, what it sees, and how its alert moves between inactive, pending and firing.
+
+Pure: time and readings are arguments, and nothing here knows a database, a clock or Slack. The states and their hold
+times are those of Prometheus alerting rules
+(https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/).
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cheapdeep_ops.guard.stats import Proportion
+
+
+class AlertState(StrEnum):
+    """Where an alert stands."""
+
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    FIRING = "firing"
+
+
+class Level(StrEnum):
+    """What a reading says about its limit: `unclear` neither fires nor clears, `no_data` says nothing at all."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    UNCLEAR = "unclear"
+    NO_DATA = "no_data"
+
+
+class Turn(StrEnum):
+    """What just happened to an alert."""
+
+    STARTED = "started"
+    RESOLVED = "resolved"
+
+
+class Action(StrEnum):
+    """What a firing rule does."""
+
+    NOTIFY = "notify"
+    RAISE_THRESHOLD = "raise_threshold"
+
+
+class Windows(BaseModel):
+    """Two windows, in seconds: the long one gives the evidence, the short one says that it is still going on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    long: float = Field(gt=0)
+    short: float = Field(gt=0)
+
+
+class Rule(BaseModel):
+    """A condition as data, in Prometheus' words where they exist; durations are seconds.
+
+    `limit` names the setting that holds the limit. A rate fires when the lower bound of its interval at `confidence`
+    lies above the limit in the long window, and at 95% in the short one, on at least `min_calls` calls and evidence
+    from `min_seconds` distinct seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    alert: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*$")
+    signal: Literal["base_escalation_rate", "false_confident_rate"]
+    limit: Literal["max_escalation_rate", "max_false_confident_rate"]
+    windows: Windows
+    min_calls: int = Field(ge=1)
+    min_seconds: int = Field(default=3, ge=1)
+    confidence: float = Field(default=0.999, gt=0.5, lt=1)
+    pending_for: float = Field(default=0, ge=0, alias="for")
+    keep_firing_for: float = Field(ge=0)
+    actions: frozenset[Action]
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+    def shortened(self, factor: float) -> "Rule":
+        """The rule with every duration divided by `factor`, for demonstrations."""
+        windows = Windows(long=self.windows.long / factor, short=self.windows.short / factor)
+        return self.model_copy(
+            update={
+                "windows": windows,
+                "pending_for": self.pending_for / factor,
+                "keep_firing_for": self.keep_firing_for / factor,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a rule sees of one scope at one moment; `seconds` are the distinct seconds that the evidence is from."""
+
+    long: Proportion
+    short: Proportion
+    seconds: int
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """The state of one rule in one scope.
+
+    `since` is when the state began; `below_since` is when a firing alert was first seen back below its limit, without
+    interruption until now.
+    """
+
+    rule: str
+    scope: str
+    state: AlertState = AlertState.INACTIVE
+    since: float = 0.0
+    below_since: float | None = None
+    incident_id: int | None = None
+
+
+def level_of(rule: Rule, reading: Reading) -> Level:
+    """Which side of the limit a reading is on, and how sure that is.
+
+    Firing needs an interval; clearing needs only a point, because the hold time guards it: the short window's where it
+    has calls enough to stand for the traffic, the long one's otherwise.
+    """
+    if reading.limit is None or reading.long.n < rule.min_calls:
+        return Level.NO_DATA
+    recent = reading.short if reading.short.n >= rule.min_calls / 2 else reading.long
+    if not reading.short.n or recent.rate is None:
+        return Level.NO_DATA
+    if _is_above(rule, reading, reading.limit):
+        return Level.ABOVE
+    return Level.BELOW if recent.rate <= reading.limit else Level.UNCLEAR
+
+
+def _is_above(rule: Rule, reading: Reading, limit: float) -> bool:
+    return (
+        reading.seconds >= rule.min_seconds
+        and reading.long.interval(rule.confidence)[0] > limit
+        and reading.short.interval()[0] > limit
+    )
+
+
+def step(rule: Rule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
+    """The alert after one evaluation, and what happened to it. No data leaves it as it is."""
+    if level is Level.NO_DATA:
+        return replace(alert, below_since=None), None
+    if alert.state is AlertState.FIRING:
+        return _step_firing(rule, alert, level, now)
+    if level is not Level.ABOVE:
+        return _at(alert, AlertState.INACTIVE, now), None
+    pending = _at(alert, AlertState.PENDING, now)
+    if now - pending.since >= rule.pending_for:
+        return replace(pending, state=AlertState.FIRING, since=now), Turn.STARTED
+    return pending, None
+
+
+def _step_firing(rule: Rule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
+    if level is not Level.BELOW:
+        return replace(alert, below_since=None), None
+    below_since = now if alert.below_since is None else alert.below_since
+    if now - below_since >= rule.keep_firing_for:
+        return replace(alert, state=AlertState.INACTIVE, since=now, below_since=None), Turn.RESOLVED
+    return replace(alert, below_since=below_since), None
+
+
+def _at(alert: Alert, state: AlertState, now: float) -> Alert:
+    return alert if alert.state is state else replace(alert, state=state, since=now, below_since=None)
