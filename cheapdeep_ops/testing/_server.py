@@ -1,0 +1,180 @@
+"""An ASGI app served on loopback from a thread, and replies that may be slow or broken off."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 10.0
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that says when it listens and stops at once when asked from another thread."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.stopping: asyncio.Event | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop, self.stopping = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets=sockets)
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        # Uvicorn looks every 0.1 s whether to stop; an event spares each test that wait.
+        while not await self.on_tick(0):
+            await self.stops_within(1.0)
+
+    async def stops_within(self, seconds: float) -> bool:
+        assert self.stopping is not None  # noqa: S101  # set in startup, which precedes every caller
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        return self.stopping.is_set()
+
+    def ask_to_stop(self) -> None:
+        self.should_exit = True
+        if self.loop is not None and self.stopping is not None:
+            self.loop.call_soon_threadsafe(self.stopping.set)
+
+
+class ServedApp:
+    """Serve `app` over HTTP while started; it can be started again, on the same port."""
+
+    def __init__(self, app: ASGIApp, *, host: str, port: int, name: str) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._name = name
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        if self._port == 0:
+            raise RuntimeError(f"{self._name} has no port before it is started")
+        return self._port
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._host}:{self.port}"
+
+    def start(self) -> Self:
+        if self._thread is not None:
+            raise RuntimeError(f"{self._name} is already running")
+        sock = self._bind()
+        server = _Server(self._config())
+        self._thread = threading.Thread(target=_serve, args=(server, sock), name=self._name, daemon=True)
+        self._server = server
+        self._thread.start()
+        if not server.ready.wait(START_TIMEOUT_S):
+            self.stop()
+            raise RuntimeError(f"{self._name} did not start within {START_TIMEOUT_S} s")
+        return self
+
+    def stop(self) -> None:
+        """End open replies, close every connection and wait for the thread; no harm where it is not running."""
+        if self._thread is None or self._server is None:
+            return
+        self._server.ask_to_stop()
+        self._thread.join(STOP_TIMEOUT_S)
+        self._thread = self._server = None
+
+    async def paused(self, seconds: float) -> bool:
+        """Wait `seconds`; false, and at once, where the server stops meanwhile."""
+        return seconds <= 0 or self._server is None or not await self._server.stops_within(seconds)
+
+    async def drop(self, scope: Scope, receive: Receive) -> None:
+        """Close the connection of `scope` as it stands and wait until it is gone."""
+        for connection in list(self._server.server_state.connections if self._server else ()):
+            if isinstance(connection, H11Protocol) and connection.client == scope["client"]:
+                connection.transport.close()
+        # Uvicorn complains of an unfinished response unless it has seen the connection go first.
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    def _bind(self) -> socket.socket:
+        # The protocol is named because asyncio sets TCP_NODELAY only then: without it each reply waits 40 ms.
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((self._host, self._port))
+        except OSError:
+            sock.close()
+            raise
+        self._port = sock.getsockname()[1]
+        return sock
+
+    def _config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            self._app,
+            http="h11",  # the one that `drop` knows how to close
+            log_config=None,  # the process's own logging setup stays as it is
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+        )
+
+
+def _serve(server: _Server, sock: socket.socket) -> None:
+    with sock:
+        asyncio.run(server.serve(sockets=[sock]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A response as bytes, sent piece by piece, late or only in part where a fault asks for it."""
+
+    served: ServedApp
+    pieces: tuple[bytes, ...]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    streamed: bool = False
+    """Whether the length is left unsaid, as with server-sent events."""
+    delay_s: float = 0.0
+    cut_after: int | None = None
+    """Bytes of the body after which the connection closes; None sends all."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self.served.paused(self.delay_s):
+            await self.served.drop(scope, receive)
+            return
+        await send({"type": "http.response.start", "status": self.status, "headers": self._raw_headers()})
+        for piece in self._sent_pieces():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if self.cut_after is not None:
+            await self.served.drop(scope, receive)
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _raw_headers(self) -> list[tuple[bytes, bytes]]:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if not self.streamed:
+            headers.setdefault("content-length", str(sum(map(len, self.pieces))))
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+    def _sent_pieces(self) -> tuple[bytes, ...]:
+        if self.cut_after is None:
+            return self.pieces
+        return (b"".join(self.pieces)[: self.cut_after],)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hangup:
+    """No response at all: the connection closes."""
+
+    served: ServedApp
+
+    async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
+        await self.served.drop(scope, receive)

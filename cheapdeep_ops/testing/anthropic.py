@@ -1,0 +1,266 @@
+"""A simulated Claude API: a real HTTP server whose models have known confidence and known truth."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any, Final, Self
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from cheapdeep_ops.testing import wire
+from cheapdeep_ops.testing._log import Log
+from cheapdeep_ops.testing._server import Delivery, ServedApp
+from cheapdeep_ops.testing.classes import CLASSES
+from cheapdeep_ops.testing.models import MODELS, SimulatedModel, model_info
+from cheapdeep_ops.testing.received import ReceivedRequest, input_tokens, without_secrets
+from cheapdeep_ops.testing.replies import Reply
+from cheapdeep_ops.testing.script import Answerer, Book, Script
+from cheapdeep_ops.testing.traffic import TrafficClass, checked_classes, outcome
+from cheapdeep_ops.testing.validation import key_fault, message_fault
+
+TRIAGE_MODELS: Final = (
+    "claude-haiku-4-5",
+    "claude-haiku-4-5-20251001",
+    "claude-haiku-5-5",
+    "claude-sonnet-4-6",
+)
+BOOK_LIMIT: Final = 200_000
+_EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+
+
+class SimulatedAnthropic:
+    """Serve the Messages API on loopback, for the real SDK: `Anthropic(base_url=api.url, api_key="any")`.
+
+    Requests are checked as the API checks them; what passes takes a scripted reply (`enqueue`, `always`) or is
+    answered from its traffic class, the same text always in the same way. Use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        seed: int = 0,
+        classes: Iterable[TrafficClass] = CLASSES,
+        triage_models: Collection[str] = TRIAGE_MODELS,
+        models: Iterable[SimulatedModel] = MODELS,
+        latency_s: float = 0.0,
+        clock: Callable[[], float] = time.time,
+        keep_requests: int = 10_000,
+    ) -> None:
+        """Prepare a server on `port` (0: any free one); nothing listens before `start`.
+
+        Models outside `triage_models` answer rightly, and with confidence 0.97. `latency_s` is real seconds added to
+        each message; `clock` only stamps `requests`. ValueError where `classes` is empty or ambiguous.
+        """
+        self.requests: Log[ReceivedRequest] = Log(keep_requests)
+        """Requests received, oldest first; the newest `keep_requests` of them. `.clear()` empties it."""
+        self.latency_s = latency_s
+        self._seed = seed
+        self._classes = checked_classes(classes)
+        self._triage_models = frozenset(triage_models)
+        self._models = {model.id: model for model in models}
+        self._clock = clock
+        self._script = Script()
+        self._book = Book(BOOK_LIMIT)
+        self._serial = itertools.count(1)
+        self._served = ServedApp(self._app(), host=host, port=port, name="simulated-anthropic")
+
+    @property
+    def url(self) -> str:
+        """The base URL for the SDK; RuntimeError before the first `start`."""
+        return self._served.url
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; RuntimeError before the first `start`."""
+        return self._served.port
+
+    @property
+    def enqueued(self) -> int:
+        """How many scripted replies nobody has taken yet."""
+        return self._script.waiting()
+
+    def start(self) -> Self:
+        """Listen; after `stop`, again on the same port. OSError where the port is taken."""
+        self._served.start()
+        return self
+
+    def stop(self) -> None:
+        """Close every connection, replies that are still being delayed included."""
+        self._served.stop()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_exc_info: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def enqueue(self, *replies: Reply, model: str | None = None) -> None:
+        """Have the next valid message requests (for `model`, if given) answered by `replies`, in order."""
+        self._script.enqueue(replies, model)
+
+    def always(self, reply: Reply | Answerer | None, *, model: str | None = None) -> None:
+        """Have every valid message request (for `model`, if given) answered so, once the queue is empty.
+
+        A function receives the request and may return None to leave it to the simulation. `always(None)` ends all
+        standing replies, `always(None, model=m)` those for `m`.
+        """
+        self._script.stand(reply, model)
+
+    def clear(self) -> None:
+        """Forget received requests and all scripted replies."""
+        self.requests.clear()
+        self._script.clear()
+
+    def put_model(self, model: SimulatedModel) -> None:
+        """Add a model to the catalogue, or change one: `replace(MODELS[0], lifecycle="retired")`."""
+        self._models = {**self._models, model.id: model}
+
+    def was_correct(self, answer_text: str) -> bool | None:
+        """Tell whether a simulated answer was right; None where this server gave no such answer (lately)."""
+        return self._book.read(answer_text)
+
+    def _app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/messages", self._create_message, methods=["POST"]),
+                Route("/v1/messages/count_tokens", self._count_tokens, methods=["POST"]),
+                Route("/v1/models", self._list_models, methods=["GET"]),
+                Route("/v1/models/{model_id}", self._retrieve_model, methods=["GET"]),
+                Route("/healthz", _healthz, methods=["GET"]),
+                Route("/{path:path}", self._no_such_route, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            ],
+        )
+
+    async def _create_message(self, request: Request) -> Delivery:
+        body = _json_object(await request.body())
+        received = self._record(request, body)
+        fault = self._fault(request, body)
+        if fault is not None:
+            return self._delivery(fault, received)
+        reply = self._script.reply_to(received) or self._simulated(received)
+        return self._delivery(replace(reply, delay_s=reply.delay_s + self.latency_s), received)
+
+    async def _count_tokens(self, request: Request) -> Delivery:
+        body = _json_object(await request.body())
+        received = self._record(request, body)
+        fault = self._fault(request, body, counting=True)
+        return self._delivery(fault or Reply.body({"input_tokens": input_tokens(received.body)}), received)
+
+    async def _list_models(self, request: Request) -> Delivery:
+        received = self._record(request, None)
+        fault = key_fault(request.headers)
+        return self._delivery(fault or Reply.body(self._catalogue(request)), received)
+
+    async def _retrieve_model(self, request: Request) -> Delivery:
+        received = self._record(request, None)
+        model_id = request.path_params["model_id"]
+        model = self._models.get(model_id)
+        found = Reply.error(404, message=f"model: {model_id}") if model is None else Reply.body(model_info(model))
+        return self._delivery(key_fault(request.headers) or found, received)
+
+    async def _no_such_route(self, request: Request) -> Delivery:
+        return self._delivery(Reply.error(404), self._record(request, None))
+
+    def _record(self, request: Request, body: dict[str, Any] | None) -> ReceivedRequest:
+        received = ReceivedRequest(
+            method=request.method,
+            path=request.url.path,
+            headers=without_secrets(request.headers.items()),
+            body=body or {},
+            at=self._clock(),
+        )
+        self.requests.append(received)
+        return received
+
+    def _fault(self, request: Request, body: dict[str, Any] | None, *, counting: bool = False) -> Reply | None:
+        version = request.headers.get("anthropic-version", "")
+        return key_fault(request.headers) or message_fault(
+            body, models=self._models, version=version, counting=counting
+        )
+
+    def _simulated(self, received: ReceivedRequest) -> Reply:
+        is_cheap = received.model in self._triage_models
+        found = outcome(
+            received.question, model=received.model, seed=self._seed, classes=self._classes, is_cheap=is_cheap
+        )
+        if not received.is_triage:
+            reply = _limited(found.answer, received.body["max_tokens"])
+            self._book.enter(reply.content or "", correct=found.correct)
+            return reply
+        if not found.withheld and found.confidence is not None:
+            self._book.enter(found.answer, correct=found.correct)
+        return _limited(found.triage_text, received.body["max_tokens"])
+
+    def _catalogue(self, request: Request) -> dict[str, Any]:
+        query = request.query_params
+        stages = query.getlist("lifecycle[]") + query.getlist("lifecycle") or ["active", "deprecated"]
+        data = [model_info(model) for model in self._models.values() if model.lifecycle in stages]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return {"data": data, "has_more": False, **ends}
+
+    def _delivery(self, reply: Reply, received: ReceivedRequest) -> Delivery:
+        number = next(self._serial)
+        request_id = f"req_{_identifier(self._seed, 'request', number)}"
+        pieces, content_type = self._rendered(reply, received, request_id, number)
+        headers = {"content-type": content_type, "request-id": request_id, **reply.headers}
+        return Delivery(
+            served=self._served,
+            pieces=pieces,
+            status=reply.status,
+            headers=headers,
+            streamed=content_type.startswith("text/event-stream"),
+            delay_s=reply.delay_s,
+            cut_after=reply.cut_after,
+        )
+
+    def _rendered(
+        self, reply: Reply, received: ReceivedRequest, request_id: str, number: int
+    ) -> tuple[tuple[bytes, ...], str]:
+        if reply.kind == "error":
+            return (wire.error_body(reply, request_id=request_id),), "application/json"
+        if reply.kind == "verbatim":
+            streams = reply.payload.startswith(b"event:")
+            return (reply.payload,), _EVENT_STREAM if streams else "application/json"
+        whole = wire.message(
+            reply,
+            message_id=f"msg_{_identifier(self._seed, 'message', number)}",
+            model=self._models[received.model].reply_id,
+            input_tokens=input_tokens(received.body),
+        )
+        if received.body.get("stream") is True:
+            return tuple(wire.event_stream(whole)), _EVENT_STREAM
+        return (wire.encoded(whole),), "application/json"
+
+
+async def _healthz(_request: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok")
+
+
+def _json_object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _limited(text: str, max_tokens: int) -> Reply:
+    if wire.tokens_in(text) <= max_tokens:
+        return Reply.text(text)
+    if max_tokens == 0:
+        return Reply(kind="message", stop_reason="max_tokens", usage={"output_tokens": 0})
+    return Reply.text(text[: max_tokens * wire.CHARS_PER_TOKEN], stop_reason="max_tokens")
+
+
+def _identifier(seed: int, kind: str, number: int) -> str:
+    return "01" + blake2b(f"{seed}\0{kind}\0{number}".encode(), digest_size=11).hexdigest()

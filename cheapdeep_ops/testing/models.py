@@ -1,0 +1,166 @@
+"""The models that the simulated API knows, what each of them refuses, and their catalogue entries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Refused = Literal["sampling", "thinking_enabled", "thinking_adaptive", "effort", "prefill"]
+Line = Literal["haiku", "sonnet", "opus"]
+Lifecycle = Literal["active", "deprecated", "retired"]
+
+UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
+"""The API's own way to say that a release date is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedModel:
+    """A model id with its limits, its lifecycle and the parameters that it answers with HTTP 400."""
+
+    id: str
+    display_name: str
+    line: Line
+    answers_as: str = ""
+    """The id in its replies; the API answers an alias with the dated id. Empty: its own id."""
+    created_at: str = UNKNOWN_DATE
+    lifecycle: Lifecycle = "active"
+    deprecated_at: str | None = None
+    retires_at: str | None = None
+    max_input_tokens: int = 1_000_000
+    max_tokens: int = 128_000
+    refuses: frozenset[Refused] = frozenset({"sampling", "thinking_enabled", "prefill"})
+
+    @property
+    def reply_id(self) -> str:
+        """The id that its replies carry."""
+        return self.answers_as or self.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generation45(SimulatedModel):
+    max_input_tokens: int = 200_000
+    max_tokens: int = 64_000
+    refuses: frozenset[Refused] = frozenset({"thinking_adaptive", "effort"})
+
+
+# Haiku 4.5, Opus 4.7, Haiku 5.5 and Sonnet 4.5's retirement are as documented in November 2026, prefill for all. What
+# the other models refuse beyond that, and their limits, follows their generation. Every model also refuses sampling
+# parameters from a certain API version on.
+MODELS: Final[tuple[SimulatedModel, ...]] = (
+    SimulatedModel(
+        id="claude-haiku-5-5",
+        display_name="Claude Haiku 5.5",
+        line="haiku",
+        created_at="2026-10-07T00:00:00Z",
+    ),
+    SimulatedModel(id="claude-sonnet-5-5", display_name="Claude Sonnet 5.5", line="sonnet"),
+    SimulatedModel(id="claude-opus-5-5", display_name="Claude Opus 5.5", line="opus"),
+    SimulatedModel(id="claude-opus-4-8", display_name="Claude Opus 4.8", line="opus"),
+    SimulatedModel(
+        id="claude-opus-4-7",
+        display_name="Claude Opus 4.7",
+        line="opus",
+        created_at="2026-04-16T00:00:00Z",
+    ),
+    SimulatedModel(
+        id="claude-sonnet-4-6",
+        display_name="Claude Sonnet 4.6",
+        line="sonnet",
+        refuses=frozenset({"prefill"}),
+    ),
+    SimulatedModel(
+        id="claude-opus-4-6",
+        display_name="Claude Opus 4.6",
+        line="opus",
+        refuses=frozenset({"prefill"}),
+    ),
+    _Generation45(
+        id="claude-opus-4-5",
+        display_name="Claude Opus 4.5",
+        line="opus",
+        answers_as="claude-opus-4-5-20251101",
+        refuses=frozenset({"thinking_adaptive"}),
+    ),
+    _Generation45(
+        id="claude-opus-4-5-20251101",
+        display_name="Claude Opus 4.5",
+        line="opus",
+        refuses=frozenset({"thinking_adaptive"}),
+    ),
+    _Generation45(
+        id="claude-haiku-4-5",
+        display_name="Claude Haiku 4.5",
+        line="haiku",
+        answers_as="claude-haiku-4-5-20251001",
+        created_at="2025-10-15T00:00:00Z",
+    ),
+    _Generation45(
+        id="claude-haiku-4-5-20251001",
+        display_name="Claude Haiku 4.5",
+        line="haiku",
+        created_at="2025-10-15T00:00:00Z",
+    ),
+    _Generation45(
+        id="claude-sonnet-4-5",
+        display_name="Claude Sonnet 4.5",
+        line="sonnet",
+        answers_as="claude-sonnet-4-5-20250929",
+        lifecycle="deprecated",
+        retires_at="2026-11-30T00:00:00Z",
+    ),
+    _Generation45(
+        id="claude-sonnet-4-5-20250929",
+        display_name="Claude Sonnet 4.5",
+        line="sonnet",
+        lifecycle="deprecated",
+        retires_at="2026-11-30T00:00:00Z",
+    ),
+)
+
+
+def model_info(model: SimulatedModel) -> dict[str, Any]:
+    """Return the catalogue entry of `model` as the API's `ModelInfo`."""
+    return {
+        "type": "model",
+        "id": model.id,
+        "display_name": model.display_name,
+        "line": model.line,
+        "created_at": model.created_at,
+        "lifecycle": model.lifecycle,
+        "deprecated_at": model.deprecated_at,
+        "retires_at": model.retires_at,
+        "max_input_tokens": model.max_input_tokens,
+        "max_tokens": model.max_tokens,
+        "capabilities": _capabilities(model.refuses),
+    }
+
+
+def _capabilities(refuses: frozenset[Refused]) -> dict[str, Any]:
+    always = ("batch", "citations", "code_execution", "image_input", "pdf_input", "structured_outputs")
+    return {
+        **{name: _support(on=True) for name in always},
+        "context_management": _support(on=True),
+        "effort": _effort(on="effort" not in refuses),
+        "server_tools": {
+            **_support(on=True),
+            "code_execution": _support(on=True),
+            "web_search": _support(on=True),
+        },
+        "thinking": {**_support(on=True), "types": _thinking_types(refuses)},
+    }
+
+
+def _effort(*, on: bool) -> Mapping[str, Any]:
+    return {**_support(on=on), **{level: _support(on=on) for level in ("low", "medium", "high", "max")}}
+
+
+def _thinking_types(refuses: frozenset[Refused]) -> Mapping[str, Any]:
+    return {
+        "adaptive": _support(on="thinking_adaptive" not in refuses),
+        "between_tools": _support(on=False),
+        "disabled": _support(on=True),
+        "enabled": _support(on="thinking_enabled" not in refuses),
+    }
+
+
+def _support(*, on: bool) -> dict[str, Any]:
+    return {"supported": on}

@@ -1,0 +1,108 @@
+"""Requests as the simulated API saw them, and what can be read from their bodies."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cheapdeep_ops.testing.wire import CHARS_PER_TOKEN
+
+SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
+IMAGE_CHARS: Final = 1_600 * CHARS_PER_TOKEN
+"""What an image counts as; the API's vision guide scales larger ones down to about 1,600 tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedRequest:
+    """One request that reached the simulated API, without its secrets."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """Lower-case names; headers that carry credentials are left out."""
+    body: Mapping[str, Any]
+    """The parsed JSON object; empty where there was none."""
+    at: float
+    """The simulator's clock, in seconds."""
+
+    @property
+    def model(self) -> str:
+        """The model asked for, or an empty string."""
+        model = self.body.get("model")
+        return model if isinstance(model, str) else ""
+
+    @property
+    def is_triage(self) -> bool:
+        """Whether it asks for a confidence and an answer."""
+        return asks_for_triage(self.body)
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn, or an empty string."""
+        return last_user_text(self.body)
+
+
+def without_secrets(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the headers with lower-case names, credentials left out."""
+    return {name.lower(): value for name, value in headers if name.lower() not in SECRET_HEADERS}
+
+
+def last_user_text(body: Mapping[str, Any]) -> str:
+    """Return the text of the last user turn, or an empty string."""
+    for turn in reversed(_turns(body)):
+        if turn.get("role") == "user":
+            return text_of(turn.get("content"))
+    return ""
+
+
+def text_of(content: object) -> str:
+    """Return the text of a string or of a list of blocks, one line per block."""
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, list) else []
+    return "\n".join(str(block["text"]) for block in blocks if isinstance(block, dict) and "text" in block)
+
+
+def asks_for_triage(body: Mapping[str, Any]) -> bool:
+    """Tell a triage request by its output schema or, where it has none, by a prompt that names both fields."""
+    schema = _output_schema(body)
+    if schema is not None:
+        return {"confidence", "answer"} <= set(schema.get("properties") or ())
+    prompt = text_of(body.get("system")) + "\n" + last_user_text(body)
+    return '"confidence"' in prompt and '"answer"' in prompt
+
+
+def input_tokens(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens of system prompt and messages, at four characters each; at least 1."""
+    chars = _chars(body.get("system")) + sum(_chars(turn.get("content")) for turn in _turns(body))
+    return max(1, -(-chars // CHARS_PER_TOKEN))
+
+
+def _output_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    config = body.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return None
+    schema = wanted.get("schema")
+    return schema if isinstance(schema, dict) else {}
+
+
+def _turns(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    messages = body.get("messages")
+    return [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
+
+
+def _chars(content: object) -> int:
+    if content is None:
+        return 0
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, list):
+        return sum(map(_chars, content))
+    if not isinstance(content, dict):
+        return 0
+    if content.get("type") == "image":
+        return IMAGE_CHARS
+    if "text" in content:
+        return len(str(content["text"]))
+    return _chars(content["content"]) if "content" in content else len(json.dumps(content))

@@ -1,0 +1,125 @@
+"""Slack's bytes: message objects, request bodies and the limits that Slack sets on blocks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl
+
+MAX_BLOCKS: Final = 50
+MAX_BLOCK_TEXT: Final[Mapping[str, int]] = {"header": 150, "section": 3_000}
+"""Characters in a block's text by block type (docs.slack.dev, Block Kit reference)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What a message said at one time."""
+
+    text: str
+    blocks: tuple[Mapping[str, Any], ...] = ()
+    attachments: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlackMessage:
+    """A message in a channel with all that it ever said."""
+
+    channel: str
+    """The channel as the sender named it; empty for a webhook, whose channel Slack knows."""
+    channel_id: str
+    """The channel as Slack names it in its answer; `chat.update` takes only this one."""
+    ts: str
+    thread_ts: str | None
+    via: Literal["api", "webhook"]
+    versions: tuple[Version, ...]
+    """As posted, then once for each update."""
+
+    @property
+    def text(self) -> str:
+        """The text that it has now."""
+        return self.versions[-1].text
+
+    @property
+    def blocks(self) -> tuple[Mapping[str, Any], ...]:
+        """The blocks that it has now."""
+        return self.versions[-1].blocks
+
+    @property
+    def attachments(self) -> tuple[Mapping[str, Any], ...]:
+        """The attachments that it has now."""
+        return self.versions[-1].attachments
+
+    @property
+    def updates(self) -> tuple[Version, ...]:
+        """The versions after the first, oldest first."""
+        return self.versions[1:]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the message object of Slack's answers."""
+        body = {
+            "type": "message",
+            "subtype": "bot_message",
+            "bot_id": "B0SIMULATED",
+            "text": self.text,
+            "ts": self.ts,
+            "blocks": list(self.blocks),
+            "attachments": list(self.attachments),
+        }
+        return body if self.thread_ts is None else {**body, "thread_ts": self.thread_ts}
+
+
+def channel_id(channel: str) -> str:
+    """Return an id for a channel's name, the same each time; an id stays as it is."""
+    if channel[:1] in {"C", "D", "G"} and channel.isalnum() and channel.isupper():
+        return channel
+    return "C" + blake2b(channel.removeprefix("#").encode(), digest_size=5).hexdigest().upper()
+
+
+def parsed_body(raw: bytes, content_type: str) -> dict[str, Any] | None:
+    """Read a JSON or form body, with JSON inside form fields opened; None where it is neither."""
+    if not raw:
+        return {}  # slack_sdk announces JSON also where it sends nothing, as for auth.test
+    if "json" not in content_type:
+        fields = dict(parse_qsl(raw.decode(), keep_blank_values=True))
+        return {name: _opened(name, value) for name, value in fields.items()}
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def version_of(body: Mapping[str, Any]) -> Version:
+    """Return what a request body would make a message say."""
+    return Version(
+        text=str(body.get("text") or ""),
+        blocks=tuple(body.get("blocks") or ()),
+        attachments=tuple(body.get("attachments") or ()),
+    )
+
+
+def content_error(version: Version) -> str | None:
+    """Return Slack's error code for content that it would refuse."""
+    if not (version.text or version.blocks or version.attachments):
+        return "no_text"
+    return "invalid_blocks" if _breaks_limits(version.blocks) else None
+
+
+def _breaks_limits(blocks: Sequence[Mapping[str, Any]]) -> bool:
+    return len(blocks) > MAX_BLOCKS or any(map(_is_too_long, blocks))
+
+
+def _is_too_long(block: Mapping[str, Any]) -> bool:
+    text = block.get("text")
+    length = len(str(text.get("text", ""))) if isinstance(text, dict) else 0
+    return length > MAX_BLOCK_TEXT.get(str(block.get("type")), length)
+
+
+def _opened(name: str, value: str) -> Any:
+    if name not in {"blocks", "attachments", "metadata", "payload"}:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None

@@ -1,0 +1,88 @@
+"""The API's bytes: messages, event streams and errors, shaped like recorded ones."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cheapdeep_ops.testing.replies import Reply
+
+CHARS_PER_TOKEN = 4
+DELTA_CHARS = 16
+
+
+def encoded(value: Mapping[str, Any]) -> bytes:
+    """Return compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def tokens_in(text: str) -> int:
+    """Estimate the tokens of `text`, at four characters each, rounded up."""
+    return -(-len(text) // CHARS_PER_TOKEN)
+
+
+def error_body(reply: Reply, *, request_id: str) -> bytes:
+    """Return the API's error object for `reply`."""
+    error = {"type": reply.error_type, "message": reply.error_message}
+    return encoded({"type": "error", "error": error, "request_id": request_id})
+
+
+def message(reply: Reply, *, message_id: str, model: str, input_tokens: int) -> dict[str, Any]:
+    """Return the message object for `reply`, with estimated usage where the reply names none."""
+    return {
+        "model": model,
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "content": [] if reply.content is None else [{"type": "text", "text": reply.content}],
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": None,
+        "stop_details": reply.stop_details,
+        "usage": _usage(reply, input_tokens),
+    }
+
+
+def _usage(reply: Reply, input_tokens: int) -> dict[str, Any]:
+    return {
+        "input_tokens": input_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "output_tokens": max(1, tokens_in(reply.content or "")),
+        "service_tier": "standard",
+        "inference_geo": "not_available",
+        **(reply.usage or {}),
+    }
+
+
+def event_stream(whole: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the server-sent events that add up to the message `whole`."""
+    begun: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None}
+    yield _event({"type": "message_start", "message": {**whole, **begun, "usage": _first_usage(whole["usage"])}})
+    for index, block in enumerate(whole["content"]):
+        yield from _block_events(index, block["text"])
+    ending = {name: whole[name] for name in ("stop_reason", "stop_sequence", "stop_details")}
+    yield _event({"type": "message_delta", "delta": ending, "usage": _last_usage(whole["usage"])})
+    yield _event({"type": "message_stop"})
+
+
+def _block_events(index: int, text: str) -> Iterator[bytes]:
+    start = {"type": "text", "text": ""}
+    yield _event({"type": "content_block_start", "index": index, "content_block": start})
+    yield _event({"type": "ping"})
+    for at in range(0, len(text), DELTA_CHARS):
+        delta = {"type": "text_delta", "text": text[at : at + DELTA_CHARS]}
+        yield _event({"type": "content_block_delta", "index": index, "delta": delta})
+    yield _event({"type": "content_block_stop", "index": index})
+
+
+def _first_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    return {**usage, "output_tokens": min(1, usage["output_tokens"])}
+
+
+def _last_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    cumulative = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    return {name: usage[name] for name in cumulative}
+
+
+def _event(data: Mapping[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), encoded(data))

@@ -1,0 +1,196 @@
+import threading
+import urllib.error
+from http.client import RemoteDisconnected
+
+import httpx2
+import pytest
+from slack_sdk import WebClient, WebhookClient
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from cheapdeep_ops.testing import FrozenClock, SimulatedSlack
+
+SECTION = {"type": "section", "text": {"type": "mrkdwn", "text": "*storm*"}}
+
+
+@pytest.fixture
+def web(slack):
+    return WebClient(token=slack.token, base_url=slack.url, retry_handlers=[])
+
+
+@pytest.fixture
+def webhook(slack):
+    return WebhookClient(slack.webhook_url, retry_handlers=[])
+
+
+def error_of(failure):
+    return failure.value.response["error"]
+
+
+def test_post_keeps_the_message_and_returns_its_place(slack, web):
+    response = web.chat_postMessage(channel="#alerts", text="storm", blocks=[SECTION])
+    (message,) = slack.messages
+    assert (message.channel, message.text, message.via) == ("#alerts", "storm", "api")
+    assert message.blocks == (SECTION,)
+    assert (response["channel"], response["ts"]) == (message.channel_id, message.ts)
+    assert response["message"]["text"] == "storm"
+    assert message.thread_ts is None
+
+
+def test_ts_is_unique_and_increases_while_the_clock_stands_still():
+    with SimulatedSlack(clock=FrozenClock(1_700_000_000.0)) as slack:
+        web = WebClient(token=slack.token, base_url=slack.url)
+        sent = [web.chat_postMessage(channel="C01", text=str(n))["ts"] for n in range(3)]
+    assert sent == ["1700000000.000100", "1700000000.000200", "1700000000.000300"]
+
+
+def test_update_edits_in_place(slack, web):
+    posted = web.chat_postMessage(channel="#alerts", text="firing")
+    web.chat_update(channel=posted["channel"], ts=posted["ts"], text="resolved")
+    (message,) = slack.messages
+    assert message.text == "resolved"
+    assert [version.text for version in message.versions] == ["firing", "resolved"]
+    assert [version.text for version in message.updates] == ["resolved"]
+
+
+def test_update_of_an_unknown_message_or_by_channel_name(slack, web):
+    posted = web.chat_postMessage(channel="#alerts", text="firing")
+    with pytest.raises(SlackApiError) as failure:
+        web.chat_update(channel=posted["channel"], ts="1.000001", text="x")
+    assert error_of(failure) == "message_not_found"
+    with pytest.raises(SlackApiError) as failure:
+        web.chat_update(channel="#alerts", ts=posted["ts"], text="x")
+    assert error_of(failure) == "channel_not_found"
+
+
+def test_thread(slack, web):
+    parent = web.chat_postMessage(channel="C01", text="incident")
+    reply = web.chat_postMessage(channel="C01", text="detail", thread_ts=parent["ts"])
+    assert slack.messages[1].thread_ts == parent["ts"]
+    assert reply["message"]["thread_ts"] == parent["ts"]
+
+
+def test_auth_and_its_failures(slack, web):
+    assert web.auth_test()["bot_id"] == "B0SIMULATED"
+    with pytest.raises(SlackApiError) as failure:
+        WebClient(token="xoxb-other", base_url=slack.url).auth_test()
+    assert error_of(failure) == "invalid_auth"
+    assert httpx2.post(f"{slack.url}auth.test").json() == {"ok": False, "error": "not_authed"}
+
+
+def test_content_that_slack_refuses(slack, web):
+    with pytest.warns(UserWarning, match="text"), pytest.raises(SlackApiError) as failure:
+        web.chat_postMessage(channel="C01", text="")
+    assert error_of(failure) == "no_text"
+    too_long = {"type": "header", "text": {"type": "plain_text", "text": "x" * 151}}
+    for blocks in ([SECTION] * 51, [too_long]):
+        with pytest.raises(SlackApiError) as failure:
+            web.chat_postMessage(channel="C01", text="x", blocks=blocks)
+        assert error_of(failure) == "invalid_blocks"
+    assert slack.messages == []
+
+
+def test_channels_may_be_given():
+    with SimulatedSlack(channels=["#alerts"]) as slack:
+        web = WebClient(token=slack.token, base_url=slack.url)
+        assert web.chat_postMessage(channel="alerts", text="x")["ok"]
+        with pytest.raises(SlackApiError) as failure:
+            web.chat_postMessage(channel="#other", text="x")
+        assert error_of(failure) == "channel_not_found"
+
+
+def test_form_bodies_are_read_like_json(slack):
+    form = {"token": slack.token, "channel": "C01", "text": "hi", "blocks": '[{"type": "divider"}]'}
+    assert httpx2.post(f"{slack.url}chat.postMessage", data=form).json()["ok"]
+    assert slack.messages[0].blocks == ({"type": "divider"},)
+    unreadable = httpx2.post(f"{slack.url}chat.postMessage", content=b"{", headers={"content-type": "application/json"})
+    assert unreadable.json()["error"] == "invalid_json"
+
+
+def test_unknown_method(web):
+    with pytest.raises(SlackApiError) as failure:
+        web.api_call("chat.sing")
+    assert error_of(failure) == "unknown_method"
+
+
+def test_webhook(slack, webhook):
+    response = webhook.send(text="storm", blocks=[SECTION])
+    assert (response.status_code, response.body) == (200, "ok")
+    assert (slack.messages[0].text, slack.messages[0].via) == ("storm", "webhook")
+    assert webhook.send(text="").body == "no_text"
+    assert httpx2.post(slack.webhook_url, data={"payload": '{"text": "form"}'}).text == "ok"
+    assert httpx2.post(slack.webhook_url, data={"payload": "{"}).text == "invalid_payload"
+
+
+async def test_async_client(slack):
+    web = AsyncWebClient(token=slack.token, base_url=slack.url)
+    posted = await web.chat_postMessage(channel="C01", text="one")
+    await web.chat_update(channel=posted["channel"], ts=posted["ts"], text="two")
+    assert slack.messages[0].text == "two"
+
+
+def test_wait_for_sees_posts_and_updates_of_another_thread(slack, web):
+    def work():
+        posted = web.chat_postMessage(channel="C01", text="firing")
+        web.chat_update(channel=posted["channel"], ts=posted["ts"], text="resolved")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    found = slack.wait_for(lambda message: message.text == "resolved", timeout_s=5)
+    thread.join()
+    assert len(found.updates) == 1
+
+
+def test_wait_for_gives_up(slack):
+    with pytest.raises(TimeoutError, match="no such message"):
+        slack.wait_for(lambda _: True, timeout_s=0.01)
+
+
+def test_rate_limit(slack, web, webhook):
+    slack.rate_limit(2, retry_after_s=7)
+    with pytest.raises(SlackApiError) as failure:
+        web.chat_postMessage(channel="C01", text="x")
+    assert (failure.value.response.status_code, error_of(failure)) == (429, "ratelimited")
+    assert failure.value.response.headers["retry-after"] == "7"
+    assert webhook.send(text="x").status_code == 429
+    assert web.chat_postMessage(channel="C01", text="x")["ok"]
+
+
+def test_fail_with_a_code(slack, web, webhook):
+    slack.fail_with("channel_is_archived", times=2)
+    with pytest.raises(SlackApiError) as failure:
+        web.chat_postMessage(channel="C01", text="x")
+    assert error_of(failure) == "channel_is_archived"
+    response = webhook.send(text="x")
+    assert (response.status_code, response.body) == (400, "channel_is_archived")
+    with pytest.raises(ValueError, match="times must be 1 or more"):
+        slack.fail_with("x", times=0)
+
+
+def test_outage(slack, web, webhook):
+    slack.down = True
+    with pytest.raises(SlackApiError) as failure:
+        web.auth_test()
+    assert failure.value.response.status_code == 503
+    slack.down = False
+    with slack.outage():
+        assert slack.down
+        assert webhook.send(text="x").status_code == 503
+    assert web.auth_test()["ok"]
+
+
+def test_outage_that_closes_connections(slack, web, webhook):
+    with slack.outage(close_connections=True):
+        for call in (web.auth_test, lambda: webhook.send(text="x")):
+            with pytest.raises((RemoteDisconnected, urllib.error.URLError, ConnectionError)):
+                call()
+    assert web.auth_test()["ok"]
+
+
+def test_clear_forgets_messages_and_faults(slack, web):
+    web.chat_postMessage(channel="C01", text="x")
+    slack.fail_with("x")
+    slack.down = True
+    slack.clear()
+    assert slack.messages == []
+    assert web.auth_test()["ok"]
