@@ -31,7 +31,7 @@ Source: Anthropic's migration notes for Opus 4.7 ("up to about 1.35 times, depen
 class PriceOverride(BaseModel):
     """A price of the user's own, in US dollars per million tokens, in force from a day on (UTC)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str
     since: date = date.min

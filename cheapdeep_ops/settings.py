@@ -1,5 +1,6 @@
 """All settings in one place: `CHEAPDEEP_*` variables, an optional TOML file, or arguments; checked at start."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from pydantic_settings import SettingsError as SourceError
 
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
@@ -23,6 +23,9 @@ from cheapdeep_ops.values import Tier
 PREFIX: Final = "CHEAPDEEP_"
 CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
 """Names a TOML file whose keys are the settings' names in lower case; the environment wins over it."""
+
+_SECRET_WORDS: Final = ("token", "webhook", "key", "secret", "password")
+"""A fault whose key or value has one of these shows no value: an unknown key may be a secret in the wrong place."""
 
 _NOT_SETTINGS: Final = frozenset({CONFIG_FILE, "CHEAPDEEP_LIVE"})
 
@@ -40,7 +43,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    store_url: str = "sqlite:///cheapdeep.db"
+    store_url: Annotated[str, Field(repr=False)] = "sqlite:///cheapdeep.db"
     tiers: CommaSeparated = ("claude-haiku-4-5", "claude-opus-4-7")
     grader_model: str = "claude-opus-4-7"
     base_threshold: Rate = BASE_THRESHOLD
@@ -67,7 +70,7 @@ class Settings(BaseSettings):
     """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
     triage_timeout_s: Seconds = 30.0
     """How long a triage call may take before the call escalates."""
-    price_overrides: tuple[PriceOverride, ...] = ()
+    price_overrides: Annotated[tuple[PriceOverride, ...], NoDecode] = ()
     """Dated prices of the team's own, in US dollars per million tokens."""
     record: bool = True
     """Whether the router counts into the store; off, it follows no policy either."""
@@ -80,8 +83,6 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(_faults(error)) from None
-        except SourceError as error:  # a variable that should hold JSON does not
-            raise SettingsError(str(error)) from None
 
     @classmethod
     def settings_customise_sources(
@@ -104,6 +105,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("price_overrides", mode="before")
+    @classmethod
+    def _read_json(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"needs a JSON list of prices; {error}") from None
 
     @field_validator("tiers")
     @classmethod
@@ -146,7 +157,10 @@ def _faults(error: ValidationError) -> str:
 
 
 def _fault(fault: dict[str, Any]) -> str:
-    key = ".".join(map(str, fault["loc"])) or "settings"
-    hidden = any(word in key for word in ("token", "webhook")) or not fault["loc"] or key == "store_url"
-    value = "" if hidden else f" = {fault['input']!r}"
-    return f"{PREFIX}{key.upper()}{value}: {fault['msg']}"
+    if not fault["loc"]:
+        return str(fault["msg"])
+    key = ".".join(map(str, fault["loc"]))
+    shown = f" = {fault['input']!r}"
+    if key == "store_url" or any(word in f"{key}{shown}".casefold() for word in _SECRET_WORDS):
+        shown = ""
+    return f"{PREFIX}{key.upper()}{shown}: {fault['msg']}"

@@ -7,8 +7,8 @@ arXiv:2601.21380 on user text that carries a routing verdict of its own.
 
 import json
 import math
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from cheapdeep_ops.values import Outcome, Reason, StopReason, Verdict
@@ -16,7 +16,10 @@ from cheapdeep_ops.values import Outcome, Reason, StopReason, Verdict
 CONFIDENCE: Final = "confidence"
 ANSWER: Final = "answer"
 _KEYS: Final = frozenset({CONFIDENCE, ANSWER})
-_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cn", "Mn", "Me", "Zs", "Zl", "Zp"})
+_BLANK_LETTERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols without ink: the Hangul fillers and the empty Braille cell."""
+
 _STOP_PROBLEMS: Final = {
     StopReason.REFUSAL: Reason.REFUSAL,
     StopReason.MAX_TOKENS: Reason.TRUNCATED,
@@ -76,8 +79,11 @@ def _only_object(text: str) -> dict[str, Any]:
     if start < 0:
         raise _AmbiguousError("no JSON object")
     fields, end = _decode(text, start)
-    if "{" in text[end:] or "}" in text[:start] + text[end:]:
+    before, after = text[:start], text[end:]
+    if "{" in after or "}" in before + after:
         raise _AmbiguousError("more than one JSON object")
+    if before.rstrip().endswith("[") or after.lstrip().startswith("]"):
+        raise _AmbiguousError("the JSON object is part of a list")
     if not isinstance(fields, dict):  # pragma: no cover - raw_decode at a brace gives an object
         raise _AmbiguousError("not a JSON object")
     return fields
@@ -125,7 +131,7 @@ def _answer(fields: dict[str, Any]) -> str | None:
 
 
 def _is_visible(text: str) -> bool:
-    return any(unicodedata.category(char) not in _INVISIBLE for char in text)
+    return any(unicodedata.category(char) not in _INVISIBLE and char not in _BLANK_LETTERS for char in text)
 
 
 def _is_encodable(text: str) -> bool:
@@ -142,7 +148,7 @@ def _refuse_copies(fields: dict[str, Any], user_text: str) -> None:
         raise _AmbiguousError("a second spelling of confidence or answer")
     if any(_holds_verdict(value) for value in others) or _holds_verdict(fields[ANSWER]):
         raise _AmbiguousError("a verdict inside the verdict")
-    if any(copy == _core(fields) for copy in _verdicts_in(user_text)):
+    if _states(user_text, confidence=fields[CONFIDENCE], answer=fields[ANSWER]):
         raise _AmbiguousError("the verdict is a copy of the user's text")
 
 
@@ -150,38 +156,57 @@ def _names_a_verdict(key: str) -> bool:
     return key.strip().casefold() in _KEYS
 
 
-def _core(fields: dict[str, Any]) -> tuple[Any, Any]:
-    return fields[CONFIDENCE], fields[ANSWER]
-
-
 def _holds_verdict(value: Any) -> bool:
     """Whether a verdict hides in `value`, as an object or written out in a string."""
     if isinstance(value, str):
-        return next(iter(_verdicts_in(value)), None) is not None
+        return _spells_verdict(_with_plain_letters(value))
     if isinstance(value, dict):
         return any(map(_names_a_verdict, value)) or any(map(_holds_verdict, value.values()))
     return isinstance(value, list) and any(map(_holds_verdict, value))
 
 
-def _verdicts_in(text: str) -> Iterator[tuple[Any, Any]]:
-    """The `(confidence, answer)` of every object in `text` that states both, as lenient as a reader could be."""
-    if CONFIDENCE not in text or ANSWER not in text:
-        return
-    for fields in _objects_in(text):
-        if fields.keys() >= _KEYS:
-            yield _core(fields)
+def _key(name: str) -> str:
+    return rf"""["']\s*{name}\s*\\*["']\s*:"""
 
 
-def _objects_in(text: str) -> Iterable[dict[str, Any]]:
-    start = text.find("{")
-    while start >= 0:
-        try:
-            value, end = _LENIENT.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            end = start + 1
-        else:
-            yield value
-        start = text.find("{", end)
+# Patterns, not a decoder: a verdict is found at any depth, escaped or cut off, in time that grows with the text alone.
+_SPELLED: Final = tuple(re.compile(_key(name), re.IGNORECASE) for name in (CONFIDENCE, ANSWER))
+_STATED_CONFIDENCE: Final = re.compile(_key(CONFIDENCE) + r"\s*([-+.0-9eE]+)")
+_STATED_ANSWER: Final = re.compile(_key(ANSWER) + r'\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(?:u00([46][1-9a-f]|[57][0-9a])|.)", re.IGNORECASE | re.DOTALL)
+_ESCAPED_QUOTE: Final = re.compile(r'\\(["\\])')
+_LENIENT: Final = json.JSONDecoder(strict=False)
 
 
-_LENIENT: Final = json.JSONDecoder()
+def _spells_verdict(text: str) -> bool:
+    """Whether `text` has both keys, in whatever dialect of JSON."""
+    return all(key.search(text) for key in _SPELLED)
+
+
+def _with_plain_letters(text: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[0], text)
+
+
+def _states(text: str, *, confidence: float, answer: str | None) -> bool:
+    """Whether `text` states both under their keys, plainly or within a JSON string."""
+    plain = _with_plain_letters(text)
+    if not _spells_verdict(plain):
+        return False
+    forms = (plain, _with_plain_letters(_ESCAPED_QUOTE.sub(r"\1", plain)))
+    confidences = {_number(token) for form in forms for token in _STATED_CONFIDENCE.findall(form)}
+    answers = {_string(token) for form in forms for token in _STATED_ANSWER.findall(form)}
+    return confidence in confidences and answer in answers
+
+
+def _number(token: str) -> float | None:
+    try:
+        return float(token)
+    except ValueError:
+        return None
+
+
+def _string(token: str) -> str | None:
+    try:
+        return str(_LENIENT.decode(token))
+    except ValueError:
+        return None

@@ -21,17 +21,29 @@ def only_text(message: Message) -> str | None:
     return blocks[0].text if len(blocks) == 1 and blocks[0].type == "text" else None
 
 
-def read_usage(usage: ApiUsage) -> Usage:
-    """Tokens as the API bills them; older replies lack the cache fields or their split by lifetime."""
-    written = usage.cache_creation_input_tokens or 0
-    for_1h = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
+def read_usage(usage: ApiUsage | None) -> Usage | None:
+    """Tokens as the API bills them, or None where it says nothing of them.
+
+    Older replies lack the cache fields or their split by lifetime.
+    """
+    input_tokens, output_tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    if input_tokens is None or output_tokens is None:
+        return None
+    written = _count(usage, "cache_creation_input_tokens") or 0
+    for_1h = _count(getattr(usage, "cache_creation", None), "ephemeral_1h_input_tokens") or 0
     return Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cache_read_input_tokens or 0,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=_count(usage, "cache_read_input_tokens") or 0,
         cache_write_5m_tokens=max(written - for_1h, 0),
         cache_write_1h_tokens=for_1h,
     )
+
+
+def _count(counts: object, name: str) -> int | None:
+    """A number of tokens; the SDK does not check replies, so that any field may be missing or None."""
+    value = getattr(counts, name, None)
+    return value if isinstance(value, int) else None
 
 
 def unwrapped(message: Message, answer: str) -> Message:

@@ -81,6 +81,8 @@ def bypass_cause(params: Params) -> BypassCause | None:
 
 
 def _option_cause(params: Params) -> BypassCause | None:
+    if params.get("max_tokens") == 0:  # warms the deep tier's cache and wants no answer
+        return BypassCause.PARAMETERS
     thinking = params.get("thinking")
     if thinking and thinking.get("type") != "disabled":
         return BypassCause.THINKING
@@ -189,6 +191,8 @@ def original_request(params: Params, *, model: str) -> tuple[dict[str, Any], tup
     config = params.get("output_config") or {}
     if "effort" in config and not profile.effort:
         request["output_config"] = {name: value for name, value in config.items() if name != "effort"}
+        if not request["output_config"]:
+            del request["output_config"]
         translated.append("effort")
     return request, tuple(translated)
 

@@ -11,6 +11,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 Kind = Literal["started", "changed", "resolved", "test"]
 _TOP: Final = 5
+_STATES: Final = {"started": "firing", "changed": "still firing"}
 
 
 def signal_of(reading: Reading, actual: Proportion) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def incident_message(
         "runbook": rule.annotations.get("runbook", ""),
         "severity": rule.labels.get("severity", ""),
         "window_s": rule.windows.long,
+        "recent_window_s": rule.windows.short,
         "keep_firing_for_s": rule.keep_firing_for,
         "signal": dict(signal),
         **facts,
@@ -75,13 +77,18 @@ def percent(value: float | None) -> str:
 
 def headline(payload: Mapping[str, Any]) -> str:
     """The message in one line: numbers, interval and n."""
-    signal = payload["signal"]
     if payload["kind"] == "test":
         return "Test alert: cheapdeep-ops can reach this channel"
-    state = {"started": "firing", "changed": "still firing", "resolved": "resolved"}[payload["kind"]]
+    signal, scope = payload["signal"], scope_text(payload["scope"])
+    if payload["kind"] == "resolved":
+        return (
+            f"{payload['rule']} resolved: back to {percent(signal['recent_rate'])} of the calls of {scope} escalating "
+            f"at base ({signal['recent_n']} calls in {duration(payload['recent_window_s'])}; limit "
+            f"{percent(signal['limit'])})"
+        )
     return (
-        f"{payload['rule']} {state}: {percent(signal['rate'])} of the calls of {scope_text(payload['scope'])} escalate "
-        f"at base ({percent(signal['low'])} to {percent(signal['high'])}, {signal['n']} calls in "
+        f"{payload['rule']} {_STATES[payload['kind']]}: {percent(signal['rate'])} of the calls of {scope} escalate at "
+        f"base ({percent(signal['low'])} to {percent(signal['high'])}, {signal['n']} calls in "
         f"{duration(payload['window_s'])}; limit {percent(signal['limit'])})"
     )
 
@@ -96,17 +103,19 @@ def duration(seconds: float) -> str:
 
 def details(payload: Mapping[str, Any]) -> list[str]:
     """The lines under the headline."""
-    lines = []
-    signal = payload["signal"]
-    if "actual_rate" in signal:
-        lines.append(f"Actual escalation rate: {percent(signal['actual_rate'])}")
+    if payload["kind"] == "test":
+        return []
+    lines = [f"Actual escalation rate: {percent(payload['signal']['actual_rate'])}"]
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
     if payload.get("lasted_s") is not None:
-        lines.append(f"Lasted {duration(payload['lasted_s'])}, {payload.get('calls', 0)} calls")
-    elif payload["kind"] != "test":
-        lines.append(f"Lets go: once the base rate has been back at the limit or below for "
-                     f"{duration(payload['keep_firing_for_s'])}")  # fmt: skip
+        lines.append(
+            f"Lasted {duration(payload['lasted_s'])}: {payload['calls']} calls, {payload['escalated']} escalated, "
+            f"{payload['withheld']} of them held back by the raise alone"
+        )
+    else:
+        hold = duration(payload["keep_firing_for_s"])
+        lines.append(f"Lets go: once the base rate has been at the limit or below for {hold}")
     lines += _parts("By reason", payload.get("reasons")) + _parts("By input class", payload.get("input_classes"))
     if payload.get("runbook"):
         lines.append(f"Runbook: {payload['runbook']}")

@@ -1,6 +1,6 @@
 """Reading rules from YAML, strictly."""
 
-import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,13 +8,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.rules import Rule
+from cheapdeep_ops.guard.rules import Rule, seconds
 from cheapdeep_ops.resources import packaged
 
+__all__ = ["PACKAGED", "Rulebook", "read_rulebook", "seconds"]
+
 PACKAGED: Final = "alerts/rules.yaml"
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_DURATION_KEYS: Final = ("for", "keep_firing_for")
 
 
 class Rulebook(BaseModel):
@@ -27,9 +26,9 @@ class Rulebook(BaseModel):
     @field_validator("rules")
     @classmethod
     def _distinct(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-        names = [rule.alert for rule in rules]
-        if len(set(names)) != len(names):
-            raise ValueError("two rules have the same name")
+        names = Counter(rule.alert for rule in rules)
+        if twice := [name for name, times in names.items() if times > 1]:
+            raise ValueError(f"more than one rule has the alert {', '.join(twice)}")
         return rules
 
     def shortened(self, factor: float) -> "Rulebook":
@@ -49,40 +48,12 @@ def read_rulebook(path: Path | None = None) -> Rulebook:
         raise RulesError(f"cannot read the rules file {path}: {error}") from None
     except yaml.YAMLError as error:
         raise RulesError(f"the rules file {path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise RulesError(f"the rules file {path} needs a list under the key `rules`")
     try:
-        return Rulebook.model_validate(_in_seconds(content))
+        return Rulebook.model_validate(content)
     except ValidationError as error:
         raise RulesError(f"the rules file {path}: {_faults(error, content)}") from None
-    except (ValueError, TypeError) as error:
-        raise RulesError(f"the rules file {path}: {error}") from None
-
-
-def seconds(text: object) -> object:
-    """A Prometheus duration such as `1h30m` in seconds; anything that is no text is passed through.
-
-    Raises ValueError for a text that is no duration.
-    """
-    if not isinstance(text, str):
-        return text
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-def _in_seconds(content: Any) -> Any:
-    if not isinstance(content, dict) or not isinstance(content.get("rules"), list):
-        raise TypeError("needs a list under the key `rules`")
-    return {**content, "rules": [_rule_in_seconds(rule) for rule in content["rules"]]}
-
-
-def _rule_in_seconds(rule: Any) -> Any:
-    if not isinstance(rule, dict):
-        return rule
-    converted = {key: seconds(value) if key in _DURATION_KEYS else value for key, value in rule.items()}
-    if isinstance(rule.get("windows"), dict):
-        converted["windows"] = {key: seconds(value) for key, value in rule["windows"].items()}
-    return converted
 
 
 def _faults(error: ValidationError, content: Any) -> str:

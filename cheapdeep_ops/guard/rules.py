@@ -5,11 +5,12 @@ times are those of Prometheus alerting rules
 (https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/).
 """
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cheapdeep_ops.guard.stats import Proportion
 
@@ -45,13 +46,38 @@ class Action(StrEnum):
     RAISE_THRESHOLD = "raise_threshold"
 
 
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+
+
+def seconds(text: object) -> object:
+    """A Prometheus duration such as `1h30m` in seconds; anything that is no text is passed through.
+
+    Raises ValueError for a text that is no duration.
+    """
+    if not isinstance(text, str):
+        return text
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+Seconds = Annotated[
+    float,
+    Field(strict=True, allow_inf_nan=False),
+    BeforeValidator(seconds, json_schema_input_type=float | str),
+]
+"""A duration; strict, because YAML reads `yes` as true, and a lax reader true as 1."""
+
+
 class Windows(BaseModel):
     """Two windows, in seconds: the long one gives the evidence, the short one says that it is still going on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    long: float = Field(gt=0)
-    short: float = Field(gt=0)
+    long: Seconds = Field(gt=0)
+    short: Seconds = Field(gt=0)
 
 
 class Rule(BaseModel):
@@ -68,11 +94,11 @@ class Rule(BaseModel):
     signal: Literal["base_escalation_rate", "false_confident_rate"]
     limit: Literal["max_escalation_rate", "max_false_confident_rate"]
     windows: Windows
-    min_calls: int = Field(ge=1)
-    min_seconds: int = Field(default=3, ge=1)
-    confidence: float = Field(default=0.999, gt=0.5, lt=1)
-    pending_for: float = Field(default=0, ge=0, alias="for")
-    keep_firing_for: float = Field(ge=0)
+    min_calls: int = Field(ge=1, strict=True)
+    min_seconds: int = Field(default=3, ge=1, strict=True)
+    confidence: float = Field(default=0.999, gt=0.5, lt=1, strict=True)
+    pending_for: Seconds = Field(default=0, ge=0, alias="for")
+    keep_firing_for: Seconds = Field(ge=0)
     actions: frozenset[Action]
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -140,9 +166,12 @@ def _is_above(rule: Rule, reading: Reading, limit: float) -> bool:
 
 
 def step(rule: Rule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
-    """The alert after one evaluation, and what happened to it. No data leaves it as it is."""
+    """The alert after one evaluation, and what happened to it.
+
+    No data leaves its state as it is and starts its hold anew: a gap is evidence for neither side.
+    """
     if level is Level.NO_DATA:
-        return replace(alert, below_since=None), None
+        return _without_hold(alert, now), None
     if alert.state is AlertState.FIRING:
         return _step_firing(rule, alert, level, now)
     if level is not Level.ABOVE:
@@ -164,3 +193,8 @@ def _step_firing(rule: Rule, alert: Alert, level: Level, now: float) -> tuple[Al
 
 def _at(alert: Alert, state: AlertState, now: float) -> Alert:
     return alert if alert.state is state else replace(alert, state=state, since=now, below_since=None)
+
+
+def _without_hold(alert: Alert, now: float) -> Alert:
+    since = now if alert.state is AlertState.PENDING else alert.since
+    return replace(alert, since=since, below_since=None)

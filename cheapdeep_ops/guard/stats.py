@@ -30,7 +30,7 @@ def wilson(hits: int, n: int, confidence: float) -> tuple[float, float]:
     """The two-sided Wilson score interval for `hits` of `n`, within [0, 1]."""
     if n == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = -NormalDist().inv_cdf((1 - confidence) / 2)  # the lower tail keeps its digits where 0.5 + confidence / 2 is 1
     rate, shrink = hits / n, 1 + z * z / n
     centre = (rate + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))

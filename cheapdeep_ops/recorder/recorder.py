@@ -31,6 +31,7 @@ _FIRST_POLICY_S: Final = 2.0
 _IDLE_BEAT_S: Final = 10.0
 _BUCKET_OPEN_S: Final = 10
 _CLOSE_S: Final = 10.0
+_REST_S: Final = 2.0
 
 
 class DropCounter(Protocol):
@@ -92,7 +93,7 @@ class Recorder:
         self.dropped = 0
         self._queue: deque[Decision] = deque()
         self._ledger = Ledger(capacity=self._ledger_size)
-        self._lock = threading.Lock()
+        self._storing = threading.Lock()
         self._wake = threading.Event()
         self._informed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -101,6 +102,7 @@ class Recorder:
         self._last_beat = self._last_flush = float("-inf")
         self._complaints: set[str] = set()
         self._closed = False
+        self._rests = False
 
     def put(self, decision: Decision) -> None:
         """Take a finished decision in, or drop and count it where the queue is full."""
@@ -113,8 +115,8 @@ class Recorder:
         """Learn of new policies and of the guard's last sign of life. Raises StoreError."""
         from cheapdeep_ops.store import policies, processes  # noqa: PLC0415 - see _opened
 
-        with self._opened().reading() as connection:
-            settings = self._settings
+        settings = self._settings
+        with self._storing, self._opened().reading() as connection:
             self.book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
             seen = processes.last_seen(connection, "guard")
         self._informed.set()
@@ -122,7 +124,7 @@ class Recorder:
 
     def drain(self, now: float) -> None:
         """Fold the queue into counters and store them. Raises StoreError; nothing is lost by that."""
-        with self._lock:
+        with self._storing:
             self._fold(now)
             if not self._ledger.is_dirty and now - self._last_beat < _IDLE_BEAT_S:
                 return
@@ -244,10 +246,23 @@ class Recorder:
             self._drops.record_dropped(count)
         self._complain("dropped", "the recorder's queue is full: decisions are not counted (they are still made)")
 
-    def after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Bring the store to rest: a child that inherits a connection of SQLite's inherits locks that nobody frees.
+
+        Source: https://www.sqlite.org/howtocorrupt.html, "Carrying an open database connection across a fork()"
+        """
+        self._rests = self._storing.acquire(timeout=_REST_S)
+        if self._rests and self._store is not None:
+            self._store.close()  # opens again at its next use
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._rests:
+            self._storing.release()
+
+    def after_fork_in_child(self) -> None:
         """Become the child's own recorder."""
         was_closed = self._closed
-        _inherited.append(self._store)
         self._begin()
         self._closed = was_closed
         if self._background and not was_closed:
@@ -261,22 +276,21 @@ def _version() -> str:
         return "0"
 
 
-_inherited: Final[list[object]] = []
-"""Stores of the parent, kept unused: closing a connection that was opened before a fork would disturb the parent."""
-
 _living: Final["weakref.WeakSet[Recorder]"] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
-    for recorder in list(_living):
-        recorder.after_fork()
+def _for_all(act: Callable[[Recorder], None]) -> Callable[[], None]:
+    def run() -> None:
+        for recorder in list(_living):
+            act(recorder)
 
-
-def _at_exit() -> None:
-    for recorder in list(_living):
-        recorder.close()
+    return run
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_at_exit)
+    os.register_at_fork(
+        before=_for_all(Recorder.before_fork),
+        after_in_parent=_for_all(Recorder.after_fork_in_parent),
+        after_in_child=_for_all(Recorder.after_fork_in_child),
+    )
+atexit.register(_for_all(Recorder.close))

@@ -10,7 +10,7 @@ from cheapdeep_ops.claude.clients import for_triage, make_async_client, traces_i
 from cheapdeep_ops.claude.sdk import AsyncAnthropic, AsyncMessageStreamManager, Message, MessageParam
 from cheapdeep_ops.flow import Ask, adrive, drive
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
-from cheapdeep_ops.router.shared import Asked, Core, without_stream
+from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
@@ -55,7 +55,7 @@ class AsyncRouter:
     ) -> Routed:
         """Answer one request; gives the message together with the decision. See `Router.route`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params}
-        return self._core.routed(await self._run(request, route, input_class))
+        return self._core.routed(await self._run(whole(request), route, input_class))
 
     async def ask(
         self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any

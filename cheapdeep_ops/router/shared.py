@@ -93,7 +93,7 @@ class Core:
         """The whole answer with its decision. Raises the model's own error, unchanged."""
         message = self.answer(asked)
         if not isinstance(message, Message) or asked.decision is None:
-            raise TypeError("route() answers whole; for a stream use messages.create(stream=True) or messages.stream()")
+            raise AssertionError("a whole call ends with a message and a decision")
         return Routed(message=message, decision=asked.decision)
 
     def answer(self, asked: Asked) -> object:
@@ -117,6 +117,13 @@ class Core:
 
 def _recorder(settings: Settings, telemetry: Telemetry) -> Sink:
     return Recorder(settings, drops=telemetry) if settings.record else NullRecorder(settings)
+
+
+def whole(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The request of a caller who wants one whole message. Raises TypeError where it asks for a stream."""
+    if request.get("stream"):
+        raise TypeError("route() answers whole; for a stream use messages.create(stream=True) or messages.stream()")
+    return request
 
 
 def without_stream(request: Mapping[str, Any]) -> dict[str, Any]:

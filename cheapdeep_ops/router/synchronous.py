@@ -10,7 +10,7 @@ from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
 from cheapdeep_ops.claude.sdk import Anthropic, Message, MessageParam, MessageStreamManager
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
-from cheapdeep_ops.router.shared import Asked, Core, without_stream
+from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
@@ -67,7 +67,7 @@ class Router:
         triage tier's model, that model answers without triage.
         """
         request = {"max_tokens": max_tokens, "messages": messages, **params}
-        return self._core.routed(self._run(self._create, request, route, input_class))
+        return self._core.routed(self._run(self._create, whole(request), route, input_class))
 
     def ask(
         self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any

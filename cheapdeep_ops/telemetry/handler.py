@@ -21,6 +21,7 @@ from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.values import Decision, Hop, Outcome, Usage
 
 _log: Final = logging.getLogger(__name__)
+_MAX_MODELS: Final = 100
 _T = TypeVar("_T")
 Attributes = dict[str, AttributeValue]
 
@@ -53,8 +54,10 @@ class Telemetry:
     def __init__(
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
-        self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
-        self._instruments = _instruments(meter_provider or metrics.get_meter_provider())
+        tracer = _shielded(lambda: trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider))
+        self._tracer = tracer or trace.NoOpTracer()
+        instruments = _shielded(lambda: _instruments(meter_provider or metrics.get_meter_provider()))
+        self._instruments = instruments or _instruments(metrics.NoOpMeterProvider())
 
     @contextmanager
     def route_span(self) -> Iterator[Span]:
@@ -129,6 +132,7 @@ class _Instruments:
     """The instruments, made once per meter provider."""
 
     def __init__(self, meter: Meter) -> None:
+        self._models: set[str] = set()
         counter, histogram = meter.create_counter, meter.create_histogram
         self.calls = counter(names.CALLS, unit="{call}", description="Calls through the router")
         self.escalations = counter(names.ESCALATIONS, unit="{call}", description="Calls that left the first tier")
@@ -162,7 +166,9 @@ class _Instruments:
 
     def record_decision(self, decision: Decision, overhead_s: float) -> None:
         labels = {names.LABEL_ROUTE: decision.route, names.LABEL_INPUT_CLASS: decision.input_class}
-        self.calls.add(1, {**labels, names.LABEL_OUTCOME: _outcome(decision), names.LABEL_MODEL: decision.model})
+        self.calls.add(
+            1, {**labels, names.LABEL_OUTCOME: _outcome(decision), names.LABEL_MODEL: self._label(decision.model)}
+        )
         if decision.escalated and decision.reason:
             self.escalations.add(1, {**labels, names.LABEL_REASON: decision.reason.value})
         if decision.base_outcome is Outcome.ESCALATE and decision.base_reason:
@@ -185,12 +191,20 @@ class _Instruments:
         labels = {
             names.GEN_AI_OPERATION: names.OPERATION,
             names.GEN_AI_PROVIDER: "anthropic",
-            names.GEN_AI_REQUEST_MODEL: hop.tier.model,
+            names.GEN_AI_REQUEST_MODEL: self._label(hop.tier.model),
         }
         self.operation.record(seconds, {**labels, names.ERROR_TYPE: hop.error} if hop.error else labels)
         if hop.usage is not None:
             self.tokens.record(hop.usage.total_input_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "input"})
             self.tokens.record(hop.usage.output_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "output"})
+
+    def _label(self, model: str) -> str:
+        """`model` as a label: callers name models too, and only so many of them are told apart."""
+        if model not in self._models:
+            if len(self._models) >= _MAX_MODELS:
+                return names.OTHER
+            self._models.add(model)
+        return model
 
 
 @cache

@@ -68,6 +68,7 @@ LABEL_INPUT_CLASS: Final = "input_class"
 LABEL_REASON: Final = "reason"
 LABEL_OUTCOME: Final = "outcome"
 LABEL_MODEL: Final = "model"
+OTHER: Final = "other"
 
 # Metrics of the guard's /metrics page: the whole fleet, from the store (Prometheus names)
 FLEET_CALLS: Final = "cheapdeep_fleet_calls"

@@ -1,0 +1,243 @@
+"""Guard and router in processes of their own, over real HTTP, as a team runs them."""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
+
+RULES = """
+rules:
+  - alert: EscalationStorm
+    signal: base_escalation_rate
+    limit: max_escalation_rate
+    windows: {long: 10s, short: 2s}
+    min_calls: 60
+    min_seconds: 3
+    for: 0s
+    keep_firing_for: 3s
+    actions: [notify, raise_threshold]
+"""
+PATIENCE_S = 60
+
+
+class Caller:
+    """The router's process, and the decisions that it has printed."""
+
+    def __init__(self, environment):
+        script = str(Path(__file__).with_name("caller.py"))
+        self.process = subprocess.Popen(
+            [sys.executable, script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.decisions = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.decisions.append(json.loads(line))
+
+    def traffic(self, *names):
+        self.process.stdin.write(" ".join(names) + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        with contextlib.suppress(BrokenPipeError):
+            self.traffic("end")
+        self.process.wait(30)
+        self._reader.join(10)
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class Database:
+    """The store, read from outside with nothing of ours."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def rows(self, query):
+        connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(query)]
+        finally:
+            connection.close()
+
+    def changes(self):
+        return self.rows("SELECT * FROM policy_change ORDER BY version")
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"waited {PATIENCE_S} s for {what}")
+
+
+@pytest.fixture
+def api():
+    with SimulatedAnthropic() as api:
+        yield api
+
+
+@pytest.fixture
+def slack():
+    with SimulatedSlack() as slack:
+        yield slack
+
+
+@pytest.fixture
+def environment(tmp_path, api, slack):
+    (tmp_path / "rules.yaml").write_text(RULES)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHEAPDEEP_", "OTEL_"))}
+    return {
+        **kept,
+        "ANTHROPIC_BASE_URL": api.url,
+        "ANTHROPIC_API_KEY": "simulated",
+        "CHEAPDEEP_STORE_URL": f"sqlite:///{tmp_path}/store.db",
+        "CHEAPDEEP_RULES_FILE": str(tmp_path / "rules.yaml"),
+        "CHEAPDEEP_EVALUATE_EVERY_S": "0.5",
+        "CHEAPDEEP_FLUSH_EVERY_S": "0.5",
+        "CHEAPDEEP_SLACK_BOT_TOKEN": slack.token,
+        "CHEAPDEEP_SLACK_CHANNEL": "C0STORMS",
+        "CHEAPDEEP_SLACK_BASE_URL": slack.url,
+        "CHEAPDEEP_PORT": str(free_port()),
+        "CHEAPDEEP_API_TOKENS": "s3same",
+    }
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(environment, path, *, method="GET", body=None, token=None):
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    url = f"http://127.0.0.1:{environment['CHEAPDEEP_PORT']}{path}"
+    request = urllib.request.Request(url, method=method, data=body and json.dumps(body).encode(), headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.read().decode()
+
+
+@contextlib.contextmanager
+def guard(environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cheapdeep_ops", "serve"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: is_ready(environment), "the guard to be ready")
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+
+
+def is_ready(environment):
+    with contextlib.suppress(OSError):
+        return "ok" in get(environment, "/readyz")
+    return False
+
+
+@contextlib.contextmanager
+def caller(environment):
+    process = Caller(environment)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def test_a_storm_reaches_slack_and_every_router_and_is_over_when_it_is_over(environment, slack, tmp_path):
+    database = Database(tmp_path / "store.db")
+    with guard(environment), caller(environment) as service:
+        until(lambda: len(service.decisions) > 200, "calm traffic")
+        assert database.changes() == []
+
+        service.traffic("legal")
+        told = slack.wait_for(lambda message: "EscalationStorm firing" in message.text, PATIENCE_S)
+        (raised,) = database.changes()
+        assert (raised["act"], raised["scope"], raised["cause"]) == ("raise", "support", "EscalationStorm")
+        assert json.loads(raised["signal"])["low"] > 0.35
+        until(lambda: time.time() > raised["at"] + 4, "decisions after the raise")
+
+        service.traffic("faq")
+        until(lambda: "resolved" in told_now(slack, told).text, "the resolved message")
+        (_, released) = database.changes()
+        assert (released["act"], released["cause"]) == ("release", "EscalationStorm")
+        until(lambda: time.time() > released["at"] + 4, "decisions after the release")
+
+        metrics = get(environment, "/metrics")
+        status = json.loads(get(environment, "/api/v1/status"))
+    assert_obeyed(service.decisions, raised, released)
+    assert len(slack.messages) == 1
+    assert f'cheapdeep_policy_version{{scope="support"}} {released["version"]}.0' in metrics
+    assert status["watchers"]["routers"] == 1
+    counted = database.rows("SELECT sum(calls) AS calls, sum(escalated) AS escalated FROM bucket")
+    assert counted == [
+        {"calls": len(service.decisions), "escalated": sum(each["escalated"] for each in service.decisions)}
+    ]
+
+
+def told_now(slack, told):
+    return next(message for message in slack.messages if message.ts == told.ts)
+
+
+def assert_obeyed(decisions, raised, released):
+    during = [each for each in decisions if raised["at"] + 2 <= each["begun_at"] < released["at"]]
+    after = [each for each in decisions if each["begun_at"] >= released["at"] + 2]
+    assert len(during) > 40
+    assert len(after) > 40
+    assert {each["threshold"] for each in during} == {0.9}
+    assert {each["version"] for each in during} == {raised["version"]}
+    assert {each["threshold"] for each in after} == {0.8}
+    assert {each["version"] for each in after} == {released["version"]}
+
+
+def test_a_person_pins_over_http_with_a_token_and_the_router_obeys(environment):
+    with guard(environment), caller(environment) as service:
+        until(lambda: service.decisions, "traffic")
+        order = {"threshold": 0.6, "route": "support", "author": "ann", "why": "trial"}
+        for token in (None, "wrong"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                get(environment, "/api/v1/policy/pin", method="PUT", body=order, token=token)
+            assert refused.value.code == 401
+            refused.value.close()
+        policy = json.loads(get(environment, "/api/v1/policy/pin", method="PUT", body=order, token="s3same"))
+        pinned_at = time.time()
+        assert policy["scopes"]["support"]["threshold"] == 0.6
+        until(lambda: time.time() > pinned_at + 3, "decisions after the pin")
+    late = [each for each in service.decisions if each["begun_at"] > pinned_at + 2]
+    assert late
+    assert {each["threshold"] for each in late} == {0.6}
+
+
+def test_a_guard_that_is_stopped_in_the_middle_of_an_outage_tells_slack_after_its_restart(environment, slack, tmp_path):
+    database = Database(tmp_path / "store.db")
+    with caller(environment) as service:
+        service.traffic("legal")
+        with slack.outage():
+            with guard(environment):
+                until(database.changes, "the raise")
+            assert slack.messages == []
+        with guard(environment):
+            slack.wait_for(lambda message: "firing" in message.text, PATIENCE_S)
+    assert len(database.changes()) == 1

@@ -1,0 +1,158 @@
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.notify import DeliveryError, Place
+from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
+from cheapdeep_ops.recorder import Recorder
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.testing import FrozenClock
+from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier, Usage, Verdict
+from cheapdeep_ops.verdict import judge
+
+START = 1_800_000_000.0
+CHEAP = Tier(model="claude-haiku-4-5", index=0, is_deep=False)
+DEEP = Tier(model="claude-opus-4-7", index=1, is_deep=True)
+
+
+class Inbox:
+    """A sender that keeps what it is given, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.payloads: list[dict] = []
+        self.places: list[Place] = []
+        self.failures: list[DeliveryError] = []
+
+    def send(self, payload, place: Place) -> Place:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.payloads.append(dict(payload))
+        self.places.append(place)
+        return place if place.ts else Place(channel="C1", ts=f"{len(self.payloads)}.0")
+
+    @property
+    def kinds(self) -> list[str]:
+        return [payload["kind"] for payload in self.payloads]
+
+
+class Town:
+    """A store, a recorder and a guard in virtual time: traffic goes in second by second, the guard looks every 5 s."""
+
+    def __init__(self, store: Store, settings: Settings, rulebook: Rulebook, inbox: Inbox) -> None:
+        self.store, self.settings, self.inbox = store, settings, inbox
+        self.clock = FrozenClock(START)
+        self.recorder = Recorder(settings, clock=self.clock, background=False)
+        self.guard = self.another_guard(rulebook)
+        self.decisions: list[Decision] = []
+
+    def another_guard(self, rulebook: Rulebook | None = None, settings: Settings | None = None) -> Guard:
+        return Guard(
+            self.store,
+            settings=settings or self.settings,
+            rulebook=rulebook or read_rulebook(),
+            sender=self.inbox,
+            started_at=self.clock(),
+        )
+
+    def run(self, seconds: int, confidences: Sequence[float | None], *, route: str = "support", cls: str = "") -> None:
+        """`confidences` are one second's calls; None is a malformed reply."""
+        self.recorder.refresh(self.clock())
+        for second in range(1, seconds + 1):
+            for confidence in confidences:
+                self.put(confidence, route=route, cls=cls)
+            self.clock.advance(1)
+            if second % 5 == 0 or second == seconds:
+                self.look()
+
+    def look(self) -> None:
+        self.recorder.drain(self.clock())
+        self.guard.step(self.clock())
+        self.guard.deliver(self.clock())
+        self.recorder.refresh(self.clock())
+
+    def put(self, confidence: float | None, *, route: str = "support", cls: str = "") -> None:
+        decision = decided(confidence, self.recorder.book.for_route(route), route=route, cls=cls, at=self.clock())
+        self.decisions.append(decision)
+        self.recorder.put(decision)
+
+    def threshold(self, route: str = "support") -> float:
+        self.recorder.refresh(self.clock())
+        return self.recorder.book.for_route(route).threshold
+
+
+def decided(confidence, policy, *, route="support", cls="", at=START, base=0.8) -> Decision:
+    verdict = (
+        Verdict(problem=Reason.MALFORMED) if confidence is None else Verdict(confidence=confidence, answer="an answer")
+    )
+    base_outcome, base_reason = judge(verdict, threshold=base)
+    outcome, reason = judge(verdict, threshold=policy.threshold)
+    if base_outcome is Outcome.SHIP and outcome is Outcome.ESCALATE:
+        reason = Reason.RAISED_THRESHOLD
+    escalated = outcome is Outcome.ESCALATE
+    hops = [Hop(tier=CHEAP, usage=Usage(), cost_usd=0.0004, verdict=verdict, reason=reason)]
+    if escalated:
+        hops.append(Hop(tier=DEEP, usage=Usage(), cost_usd=0.004))
+    return Decision(
+        call_id="id",
+        route=route,
+        input_class=cls,
+        tier=hops[-1].tier.index,
+        model=hops[-1].tier.model,
+        confidence=confidence,
+        threshold=policy.threshold,
+        policy_version=policy.version,
+        escalated=escalated,
+        reason=reason,
+        bypass_cause=None,
+        base_outcome=base_outcome,
+        base_reason=base_reason,
+        cost_usd=sum(hop.cost_usd for hop in hops),
+        triage_cost_usd=0.0004,
+        baseline_cost_usd=0.004,
+        baseline_basis="",
+        started_at=at,
+        duration_s=0.0,
+        triage_duration_s=0.0,
+        hops=tuple(hops),
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(store_url=f"sqlite:///{tmp_path}/store.db")
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = Store(settings.store_url)
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def make_town(store: Store, settings: Settings, inbox: Inbox) -> Iterator[Callable[..., Town]]:
+    towns: list[Town] = []
+
+    def make(**changes) -> Town:
+        changed = settings.model_copy(update=changes)
+        towns.append(Town(store, changed, read_rulebook(), inbox))
+        return towns[-1]
+
+    yield make
+    for town in towns:
+        town.recorder.close()
+
+
+@pytest.fixture
+def town(make_town) -> Town:
+    return make_town()

@@ -1,0 +1,255 @@
+import pytest
+
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.guard.notify import DeliveryError
+from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.values import ALL_ROUTES, Outcome, Reason
+
+CALM = [0.95] * 8 + [0.5] * 2
+STORM = [0.95] * 2 + [0.5] * 8
+BAND30 = [0.95] * 2 + [0.9] * 2 + [0.85] * 2 + [0.8] + [0.7] * 3
+"""Escalates 30% at 0.8 and 60% at 0.9, with confidences of exactly 0.8 and 0.9 among them."""
+
+
+def changes(town):
+    with town.store.reading() as connection:
+        return policies.history(connection)[::-1]
+
+
+def alerts(town):
+    with town.store.reading() as connection:
+        return {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
+
+
+def acts(town):
+    return [(each["act"], each["scope"], each["applied"]) for each in changes(town)]
+
+
+def test_a_storm_raises_the_threshold_tells_slack_and_lets_go_when_it_is_over(town):
+    town.run(300, CALM)
+    assert town.inbox.kinds == []
+    town.run(240, STORM)
+    assert town.threshold() == 0.9
+    assert town.inbox.kinds[0] == "started"
+    town.run(400, CALM)
+    assert town.threshold() == 0.8
+    assert town.inbox.kinds[-1] == "resolved"
+    assert acts(town) == [("raise", "support", True), ("release", "support", True)]
+
+
+def test_a_policy_change_carries_its_cause_with_its_numbers(town):
+    town.run(120, CALM)
+    town.run(240, STORM)
+    (raised,) = changes(town)
+    assert (raised["from_threshold"], raised["to_threshold"], raised["cause"]) == (0.8, 0.9, "EscalationStorm")
+    assert raised["signal"]["low"] > 0.35
+    assert raised["signal"]["n"] >= 100
+
+
+def test_raising_does_not_feed_the_storm(town):
+    town.run(900, BAND30)
+    assert changes(town) == []
+    set_threshold(town.store, town.settings, 0.9, scope="support", author="me", why="test", now=town.clock())
+    town.run(900, BAND30)
+    alert = alerts(town)[("EscalationStorm", "support")]
+    assert alert["state"] == "inactive"
+    assert alert["signal"]["rate"] == pytest.approx(0.3)
+    assert alert["signal"]["actual_rate"] == pytest.approx(0.6)
+
+
+def test_a_raised_route_is_released_although_it_escalates_more_than_the_limit_while_raised(town):
+    town.run(200, STORM)
+    assert town.threshold() == 0.9
+    town.run(500, BAND30)
+    assert town.threshold() == 0.8
+    assert town.inbox.kinds[-1] == "resolved"
+
+
+def test_confidences_of_exactly_the_thresholds_count_as_shipped_in_the_rule_as_in_the_flow(town):
+    town.run(60, [0.8] * 10)
+    assert alerts(town)[("EscalationStorm", "support")]["signal"]["rate"] == 0
+    set_threshold(town.store, town.settings, 0.9, scope="support", author="me", why="test", now=town.clock())
+    town.run(60, [0.9] * 10)
+    alert = alerts(town)[("EscalationStorm", "support")]
+    assert (alert["signal"]["rate"], alert["signal"]["actual_rate"]) == (0, 0)
+    assert all(decision.shipped for decision in town.decisions)
+
+
+def test_a_withheld_answer_is_not_a_base_escalation(town):
+    set_threshold(town.store, town.settings, 0.9, scope="support", author="me", why="test", now=town.clock())
+    town.run(1, [0.85])
+    (decision,) = town.decisions
+    assert (decision.base_outcome, decision.reason) == (Outcome.SHIP, Reason.RAISED_THRESHOLD)
+
+
+def test_one_burst_within_a_second_moves_nothing(town):
+    town.run(60, [0.95])
+    town.run(1, [0.5] * 500)
+    town.look()
+    town.run(60, [0.95])
+    assert changes(town) == []
+
+
+def test_few_calls_say_nothing(town):
+    town.run(60, [0.5])
+    assert alerts(town).get(("EscalationStorm", "support"), {"state": "inactive"})["state"] == "inactive"
+    assert town.threshold() == 0.8
+
+
+def test_no_data_neither_resolves_nor_fires(town):
+    town.run(200, STORM)
+    town.run(1_200, [])
+    assert town.threshold() == 0.9
+    assert alerts(town)[("EscalationStorm", "support")]["level"] == "no_data"
+    town.run(300, CALM)
+    assert town.threshold() == 0.8
+
+
+def test_a_storm_on_one_route_leaves_the_others_alone(town):
+    for _ in range(40):
+        town.run(5, STORM, route="legal")
+        town.run(5, CALM, route="support")
+    assert town.threshold("legal") == 0.9
+    assert town.threshold("support") == 0.8
+    assert [payload["scope"] for payload in town.inbox.payloads if payload["kind"] == "started"] == ["legal"]
+
+
+def test_many_small_routes_together_raise_everywhere(town):
+    for second in range(200):
+        for route in range(20):
+            if (second + route) % 10 == 0:
+                town.put(0.5, route=f"small-{route}")
+        town.clock.advance(1)
+        town.recorder.drain(town.clock())
+        if second % 5 == 4:
+            town.look()
+    assert [payload["scope"] for payload in town.inbox.payloads] == [ALL_ROUTES]
+    assert town.threshold("small-3") == town.threshold("never-seen") == 0.9
+
+
+def test_one_route_alone_is_one_incident_not_two(town):
+    town.run(200, STORM)
+    with town.store.reading() as connection:
+        assert [row["scope"] for row in incidents.incidents(connection)] == ["support"]
+
+
+def test_a_pin_wins_over_a_raise_and_the_raise_comes_when_the_pin_goes(town):
+    set_threshold(town.store, town.settings, 0.7, scope="support", author="ann", why="trial", now=town.clock())
+    town.run(200, STORM)
+    assert town.threshold() == 0.7
+    assert town.inbox.kinds[0] == "started"
+    assert "pinned" in town.inbox.payloads[0]["threshold"]
+    assert acts(town)[-1] == ("raise", "support", False)
+    release_threshold(town.store, town.settings, scope="support", author="ann", why="", now=town.clock())
+    town.run(10, STORM)
+    assert town.threshold() == 0.9
+
+
+def test_a_pin_during_a_raise_holds_until_released(town):
+    town.run(200, STORM)
+    set_threshold(town.store, town.settings, 0.95, scope=ALL_ROUTES, author="ann", why="audit", now=town.clock())
+    town.run(600, CALM)
+    assert town.threshold() == 0.95
+    release_threshold(town.store, town.settings, scope=ALL_ROUTES, author="ann", why="", now=town.clock())
+    town.run(10, CALM)
+    assert town.threshold() == 0.8
+
+
+def test_observe_mode_records_what_it_would_do_and_does_nothing(make_town):
+    town = make_town(mode="observe")
+    town.run(200, STORM)
+    assert town.threshold() == 0.8
+    assert acts(town) == [("raise", "support", False)]
+    assert "observe mode" in town.inbox.payloads[0]["threshold"]
+    town.run(500, CALM)
+    assert town.inbox.kinds[-1] == "resolved"
+
+
+def test_a_rule_that_is_taken_out_of_the_book_lets_go_of_what_it_held(town):
+    town.run(200, STORM)
+    town.guard.close()
+    town.guard = town.another_guard(Rulebook(rules=()))
+    town.look()
+    assert town.threshold() == 0.8
+
+
+def test_a_restarted_guard_goes_on_where_the_other_stopped(town):
+    town.run(200, STORM)
+    town.guard.close()
+    town.guard = town.another_guard()
+    town.run(100, STORM)
+    assert town.inbox.kinds.count("started") == 1
+    town.run(500, CALM)
+    assert town.inbox.kinds.count("resolved") == 1
+    assert acts(town) == [("raise", "support", True), ("release", "support", True)]
+
+
+def test_of_two_guards_one_acts_and_the_other_takes_over(town):
+    first, second = town.guard, town.another_guard()
+    assert first.step(town.clock())
+    assert not second.step(town.clock())
+    town.clock.advance(3_600)
+    assert second.step(town.clock())
+    assert not first.step(town.clock())
+
+
+def test_transition_policy_and_message_are_one_transaction(town, monkeypatch):
+    town.run(60, CALM)
+
+    def fail(*_args, **_kwargs):
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(incidents, "announce", fail)
+        for _ in range(200):
+            for confidence in STORM:
+                town.put(confidence)
+            town.clock.advance(1)
+        town.recorder.drain(town.clock())
+        with pytest.raises(StoreError):
+            town.guard.step(town.clock())
+    assert changes(town) == []
+    assert alerts(town)[("EscalationStorm", "support")]["state"] == "inactive"
+    town.look()
+    assert acts(town) == [("raise", "support", True)]
+    assert town.inbox.kinds == ["started"]
+
+
+def test_a_message_says_what_the_storm_is_made_of(town):
+    town.run(200, [*STORM[:-2], None, None], cls="invoice")
+    payload = town.inbox.payloads[0]
+    assert [name for name, _ in payload["reasons"]] == ["low_confidence", "malformed"]
+    assert payload["input_classes"][0][0] == "invoice"
+
+
+def test_an_open_incident_is_told_again_when_its_rate_has_moved_and_not_otherwise(town):
+    town.run(240, [0.95] * 5 + [0.5] * 5)
+    town.run(300, [0.95] * 5 + [0.5] * 5)
+    settled = len(town.inbox.kinds)
+    town.run(600, [0.95] * 5 + [0.5] * 5)
+    assert len(town.inbox.kinds) == settled
+    town.run(300, [0.5] * 10)
+    assert town.inbox.kinds[settled:]
+    assert set(town.inbox.kinds[settled:]) == {"changed"}
+
+
+def test_messages_wait_for_a_receiver_that_is_down_and_keep_their_order(town):
+    town.inbox.failures = [DeliveryError("down")] * 4
+    town.run(200, STORM)
+    town.run(500, CALM)
+    assert town.inbox.kinds[0] == "started"
+    assert town.inbox.kinds[-1] == "resolved"
+    assert len({place.ts for place in town.inbox.places[1:]}) == 1
+
+
+def test_a_receiver_that_asks_for_time_gets_it(town):
+    town.inbox.failures = [DeliveryError("slow down", retry_after_s=30)]
+    town.run(150, STORM)
+    first_try = next(each["at"] for each in changes(town))
+    town.run(10, STORM)
+    assert town.inbox.kinds in ([], ["started"])
+    town.run(40, STORM)
+    assert town.inbox.kinds[0] == "started"
+    assert town.clock() >= first_try + 30

@@ -1,0 +1,296 @@
+import logging
+import multiprocessing
+import sqlite3
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from cheapdeep_ops.errors import SchemaError, StoreError
+from cheapdeep_ops.policy import PolicyAct, blank_book
+from cheapdeep_ops.store import counters, incidents, policies, processes
+from cheapdeep_ops.store.engine import Store, absolute_url
+from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.store.schema import HEAD, _config, migrate, require_schema, revision
+from cheapdeep_ops.store.tables import METADATA
+
+COUNTED = {
+    "calls": 3, "triaged": 3, "shipped": 2, "escalated": 1, "base_escalated": 1, "withheld": 0, "bypassed": 0,
+    "errors": 0, "unpriced": 0, "cost_nusd": 5_000_000_000_000, "triage_cost_nusd": 1, "baseline_nusd": 7,
+    "reasons": {"low_confidence": 1}, "base_reasons": {"low_confidence": 1}, "bypass_causes": {},
+    "confidence": {"80": 2, "50": 1}, "models": {"claude-haiku-4-5": 2},
+}  # fmt: skip
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.fixture
+def store(url):
+    store = Store(url)
+    migrate(store)
+    yield store
+    store.close()
+
+
+def bucket(at, *, route="support", process="p", **changes):
+    return {"route": route, "input_class": "", "process": process, "at": at, **COUNTED, **changes}
+
+
+def total(*, route="support", process="p", **changes):
+    return {"route": route, "input_class": "", "process": process, **COUNTED, **changes}
+
+
+def write(store, buckets=(), totals=()):
+    store.transact(lambda connection: counters.write(connection, buckets=list(buckets), totals=list(totals)))
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(store):
+    with store.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+        assert revision(connection) == HEAD
+        script = ScriptDirectory.from_config(_config(connection))
+    assert script.get_current_head() == HEAD
+
+
+def test_migrating_again_changes_nothing(store):
+    write(store, [bucket(1)])
+    migrate(store)
+    require_schema(store)
+    with store.reading() as connection:
+        assert counters.summed(connection, since=0, until=2).calls == 3
+
+
+def test_a_blank_sqlite_store_is_made_by_whoever_needs_it(url):
+    store = Store(url)
+    require_schema(store)
+    with store.reading() as connection:
+        assert revision(connection) == HEAD
+    store.close()
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(store):
+    store.transact(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(SchemaError, match="newer than this code"):
+        migrate(store)
+
+
+def _migrate_once(url, barrier):
+    barrier.wait()
+    store = Store(url)
+    migrate(store)
+    store.close()
+
+
+def test_processes_that_start_together_migrate_once(url):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(4)
+    workers = [context.Process(target=_migrate_once, args=(url, barrier)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+
+
+def test_writing_the_same_rows_again_counts_nothing_twice(store):
+    for _ in range(3):
+        write(store, [bucket(10), bucket(11)], [total(calls=6)])
+    with store.reading() as connection:
+        assert counters.summed(connection, since=10, until=12).calls == 6
+        assert counters.totals(connection)[("support", "")].calls == 6
+
+
+def test_counts_add_up_over_processes_and_keep_to_their_window(store):
+    write(store, [bucket(at, process=process) for at in (9, 10, 11, 12) for process in "abc"])
+    with store.reading() as connection:
+        (counts,) = counters.by_route(connection, since=10, until=12).values()
+    assert (counts.calls, counts.base_escalated, counts.seconds) == (18, 6, 2)
+
+
+def test_seconds_are_those_with_a_base_escalation(store):
+    write(store, [bucket(10), bucket(11, base_escalated=0), bucket(12)])
+    with store.reading() as connection:
+        assert counters.by_route(connection, since=0, until=20)["support"].seconds == 2
+
+
+def test_sums_of_money_and_mappings_are_exact(store):
+    write(store, [bucket(at) for at in range(100)])
+    with store.reading() as connection:
+        sums = counters.summed(connection, since=0, until=100)
+    assert sums.cost_nusd == 500_000_000_000_000
+    assert sums.confidence == {"80": 200, "50": 100}
+
+
+def test_one_route_is_told_from_the_others(store):
+    write(store, [bucket(1), bucket(1, route="legal", calls=7)])
+    with store.reading() as connection:
+        assert counters.summed(connection, since=0, until=2, scope="legal").calls == 7
+        assert counters.summed(connection, since=0, until=2).calls == 10
+
+
+def test_old_buckets_can_be_forgotten_and_totals_stay(store):
+    write(store, [bucket(1), bucket(100)], [total(calls=6)])
+    assert store.transact(lambda connection: counters.forget(connection, before=50)) == 1
+    with store.reading() as connection:
+        assert counters.totals(connection)[("support", "")].calls == 6
+
+
+def test_a_policy_goes_in_and_comes_out_with_its_version(store):
+    def raise_support(connection):
+        change = Change(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm", signal={"n": 3})
+        return policies.apply(connection, blank_book(), change, at=5.0)
+
+    book = store.transact(raise_support)
+    with store.reading() as connection:
+        assert policies.read_book(connection, base=0.8, raised=0.9) == book
+        (row,) = policies.history(connection)
+    assert book.for_route("support").threshold == 0.9
+    assert book.for_route("support").version == row["version"] == 1
+    assert (row["from_threshold"], row["to_threshold"], row["signal"]) == (0.8, 0.9, {"n": 3})
+
+
+def test_routers_use_the_raised_threshold_that_the_guard_announced(store):
+    def raise_all(connection):
+        policies.apply(connection, blank_book(raised=0.85), Change(scope="*", act=PolicyAct.RAISE, cause="x"), at=1.0)
+
+    store.transact(raise_all)
+    with store.reading() as connection:
+        assert policies.read_book(connection, base=0.8, raised=0.9).for_route("any").threshold == 0.85
+
+
+def test_a_noted_change_is_in_the_log_and_not_in_force(store):
+    store.transact(
+        lambda connection: policies.note(
+            connection, blank_book(), Change(scope="*", act=PolicyAct.RAISE, cause="x"), at=1.0
+        )
+    )
+    with store.reading() as connection:
+        assert policies.read_book(connection, base=0.8, raised=0.9).scopes == {}
+        assert policies.history(connection)[0]["applied"] is False
+
+
+def test_the_outbox_keeps_the_order_within_an_incident_and_lets_others_pass(store):
+    def fill(connection):
+        first = incidents.open_incident(connection, rule="R", scope="a", at=1)
+        second = incidents.open_incident(connection, rule="R", scope="b", at=1)
+        for incident, kind in ((first, "started"), (first, "resolved"), (second, "started")):
+            incidents.enqueue(connection, incident_id=incident, kind=kind, payload={"kind": kind}, at=1)
+
+    store.transact(fill)
+    with store.reading() as connection:
+        first = incidents.next_due(connection, now=1)
+    store.transact(lambda connection: incidents.postponed(connection, first, until=100, error="down"))
+    with store.reading() as connection:
+        second = incidents.next_due(connection, now=2)
+    assert (first.kind, second.kind, second.incident_id) == ("started", "started", 2)
+    store.transact(lambda connection: incidents.delivered(connection, second, at=2, channel="C", ts="1.0"))
+    with store.reading() as connection:
+        assert incidents.next_due(connection, now=3) is None
+        assert incidents.next_due(connection, now=100).id == first.id
+        assert incidents.outbox_state(connection)["last_error"] == "down"
+
+
+def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(store):
+    def hold(holder, now):
+        return store.transact(
+            lambda connection: processes.hold_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
+        )
+
+    assert hold("a", 0)
+    assert not hold("b", 5)
+    assert hold("a", 9)
+    assert not hold("b", 18)
+    assert hold("b", 20)
+    store.transact(lambda connection: processes.drop_lease(connection, name="g", holder="b"))
+    assert hold("a", 21)
+
+
+def test_a_relative_path_is_made_absolute_and_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO):
+        assert absolute_url("sqlite:///cheapdeep.db").database == str(tmp_path / "cheapdeep.db")
+    assert "relative" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["", "cheapdeep.db", "nonsense://x", "sqlite://" + "/nowhere/at/all/x.db"])
+def test_what_is_no_store_is_a_clear_error(url):
+    with pytest.raises(StoreError):
+        require_schema(Store(url))
+
+
+def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
+    (tmp_path / "x.db").write_text("no database at all, but long enough to be read as a header" * 20)
+    store = Store(f"sqlite:///{tmp_path}/x.db")
+    with pytest.raises(StoreError, match="not a database"):
+        require_schema(store)
+    store.close()
+
+
+def test_a_password_is_not_shown(tmp_path):
+    store = Store("postgresql+psycopg://ann:secret@127.0.0.1:1/x")
+    assert "secret" not in store.shown_url
+    with pytest.raises(StoreError) as caught, store.reading():
+        pass
+    assert "secret" not in str(caught.value)
+
+
+def test_a_failed_transaction_leaves_nothing(store):
+    def half(connection):
+        counters.write(connection, buckets=[bucket(1)], totals=[])
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        store.transact(half)
+    with store.reading() as connection:
+        assert counters.summed(connection, since=0, until=2).calls == 0
+
+
+def test_a_locked_store_is_tried_again(store, url):
+    blocker = sqlite3.connect(store.url.database, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    tries = []
+
+    def unblock(_seconds):
+        tries.append(1)
+        blocker.execute("COMMIT")
+
+    patient = Store(url, sleep=unblock)
+    with patient.reading() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=10")
+    patient.transact(lambda connection: counters.write(connection, buckets=[bucket(1)], totals=[]))
+    assert tries == [1]
+    blocker.close()
+    patient.close()
+
+
+def _write_flat_out(url, process, count):
+    store = Store(url)
+    for at in range(count):
+        write(store, [bucket(at, process=process)])
+    store.close()
+
+
+def test_five_processes_that_write_flat_out_lose_nothing(store, url):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_write_flat_out, args=(url, str(i), 100)) for i in range(5)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 5
+    with store.reading() as connection:
+        assert counters.summed(connection, since=0, until=1_000).calls == 5 * 100 * 3
+
+
+def test_what_an_evaluation_reads_does_not_grow_with_the_history(store):
+    """The plan of the window query uses the index on time, so old rows are not visited."""
+    with store.reading() as connection:
+        plan = connection.execute(
+            text("EXPLAIN QUERY PLAN SELECT route, sum(calls) FROM bucket WHERE at >= 10 AND at < 20 GROUP BY route")
+        ).fetchall()
+    assert any("ix_bucket_at" in str(row) for row in plan), plan

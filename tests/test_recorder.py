@@ -1,0 +1,324 @@
+import logging
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.policy import PolicyAct, blank_book
+from cheapdeep_ops.recorder import Recorder
+from cheapdeep_ops.recorder.tally import Ledger, confidence_bin
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters, policies, processes
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.testing import FrozenClock
+from cheapdeep_ops.values import Decision, Outcome
+
+NOW = 1_800_000_000.0
+
+
+def decision(at=NOW, **changes):
+    values = {
+        "call_id": "id", "route": "support", "input_class": "", "tier": 0, "model": "claude-haiku-4-5",
+        "confidence": 0.9, "threshold": 0.8, "policy_version": 0, "escalated": False, "reason": None,
+        "bypass_cause": None, "base_outcome": Outcome.SHIP, "base_reason": None, "cost_usd": 0.0004,
+        "triage_cost_usd": 0.0004, "baseline_cost_usd": 0.002, "baseline_basis": "", "started_at": at,
+        "duration_s": 0.0, "triage_duration_s": 0.0, "hops": (), "error": "failed",
+    }  # fmt: skip
+    return Decision(**{**values, **changes})
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(store_url=f"sqlite:///{tmp_path}/store.db", flush_every_s=0.05)
+
+
+@pytest.fixture
+def clock():
+    return FrozenClock(NOW)
+
+
+@pytest.fixture
+def recorder(settings, clock):
+    recorder = Recorder(settings, clock=clock, background=False)
+    yield recorder
+    recorder.close()
+
+
+def calls(settings):
+    store = Store(settings.store_url)
+    try:
+        with store.reading() as connection:
+            return counters.summed(connection, since=0, until=2**40).calls
+    finally:
+        store.close()
+
+
+def test_what_was_put_is_counted_in_its_second(recorder, settings, clock):
+    recorder.put(decision(NOW))
+    recorder.put(decision(NOW + 0.9))
+    recorder.put(decision(NOW + 1.0))
+    clock.advance(2)
+    recorder.drain(clock())
+    rows = sqlite3.connect(Path(settings.store_url.removeprefix("sqlite:///")))
+    assert rows.execute("SELECT at, calls FROM bucket ORDER BY at").fetchall() == [(int(NOW), 2), (int(NOW) + 1, 1)]
+    rows.close()
+
+
+def test_a_second_that_is_still_open_is_written_again_and_not_twice(recorder, settings, clock):
+    for _ in range(5):
+        recorder.put(decision())
+        recorder.drain(clock())
+    assert calls(settings) == 5
+
+
+def test_a_clock_that_is_set_back_overwrites_nothing(recorder, settings, clock):
+    recorder.put(decision(NOW))
+    recorder.drain(NOW + 100)
+    recorder.put(decision(NOW))
+    recorder.drain(NOW)
+    recorder.drain(NOW + 200)
+    assert calls(settings) == 2
+
+
+def test_a_full_queue_drops_counts_and_says_so_once(settings, clock, caplog):
+    told = []
+
+    class Drops:
+        def record_dropped(self, count):
+            told.append(count)
+
+    recorder = Recorder(settings, clock=clock, background=False, queue_size=3, drops=Drops())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(10):
+            recorder.put(decision())
+    recorder.drain(clock())
+    assert (recorder.dropped, sum(told), calls(settings)) == (7, 7, 3)
+    assert caplog.text.count("queue is full") == 1
+    recorder.close()
+
+
+def test_a_store_out_of_reach_costs_nothing_but_time(tmp_path, clock):
+    folder = tmp_path / "later"
+    settings = Settings(store_url=f"sqlite:///{folder}/store.db")
+    recorder = Recorder(settings, clock=clock, background=False)
+    recorder.put(decision())
+    with pytest.raises(StoreError):
+        recorder.drain(clock())
+    recorder.put(decision())
+    folder.mkdir()
+    recorder.drain(clock())
+    assert calls(settings) == 2
+    recorder.close()
+
+
+def test_the_background_thread_goes_on_through_a_store_out_of_reach(tmp_path, caplog):
+    folder = tmp_path / "later"
+    settings = Settings(store_url=f"sqlite:///{folder}/store.db", flush_every_s=0.05)
+    with caplog.at_level(logging.WARNING):
+        recorder = Recorder(settings)
+        recorder.put(decision(time.time()))
+    folder.mkdir()
+    recorder.close()
+    assert calls(settings) == 1
+    assert "counters wait" in caplog.text
+
+
+def test_closing_loses_nothing(settings):
+    recorder = Recorder(settings)
+    for _ in range(500):
+        recorder.put(decision(time.time()))
+    recorder.close()
+    assert calls(settings) == 500
+
+
+def test_after_closing_decisions_are_dropped_and_counted(settings):
+    recorder = Recorder(settings)
+    recorder.close()
+    recorder.put(decision())
+    assert recorder.dropped == 1
+
+
+def test_policies_arrive_by_themselves(settings):
+    recorder = Recorder(settings)
+    assert recorder.book.for_route("support").threshold == 0.8
+    raise_threshold(settings)
+    deadline = time.monotonic() + 2
+    while recorder.book.for_route("support").threshold != 0.9 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert recorder.book.for_route("support").threshold == 0.9
+    recorder.close()
+
+
+def test_a_recorder_that_starts_late_knows_the_policy_before_the_first_call(settings):
+    raise_threshold(settings)
+    recorder = Recorder(settings)
+    assert recorder.book.for_route("support").threshold == 0.9
+    recorder.close()
+
+
+def raise_threshold(settings):
+    store = Store(settings.store_url)
+    migrate(store)
+    change = Change(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm")
+    store.transact(lambda connection: policies.apply(connection, blank_book(), change, at=1.0))
+    store.close()
+
+
+def test_a_router_that_sees_no_guard_says_so_once_and_again_after_it_was_there(recorder, settings, clock, caplog):
+    with caplog.at_level(logging.WARNING):
+        recorder.refresh(clock())
+        assert "no guard" not in caplog.text
+        clock.advance(61)
+        recorder.refresh(clock())
+        recorder.refresh(clock())
+    assert caplog.text.count("no guard") == 1
+    assert "CHEAPDEEP_STORE_URL" in caplog.text
+    beat = {
+        "process": "g", "kind": "guard", "host": "h", "pid": 1, "started_at": 1.0, "seen_at": clock(),
+        "package_version": "0", "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
+    }  # fmt: skip
+    store = Store(settings.store_url)
+    store.transact(lambda connection: processes.beat(connection, beat))
+    store.close()
+    with caplog.at_level(logging.WARNING):
+        recorder.refresh(clock())
+        clock.advance(61)
+        recorder.refresh(clock())
+    assert caplog.text.count("no guard") == 2
+
+
+def test_put_costs_next_to_nothing_while_the_store_is_locked(settings):
+    recorder = Recorder(settings)
+    blocker = sqlite3.connect(settings.store_url.removeprefix("sqlite:///"), isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    began = time.process_time()
+    for _ in range(1_000):
+        recorder.put(decision(time.time()))
+    assert time.process_time() - began < 1
+    blocker.execute("COMMIT")
+    blocker.close()
+    recorder.close()
+    assert calls(settings) == 1_000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_at_any_moment_gets_a_recorder_of_its_own_and_the_parent_keeps_its_counts(settings):
+    recorder = Recorder(settings.model_copy(update={"flush_every_s": 0.01}))
+    name, put = recorder.process, 0
+    for fork in range(10):
+        for _ in range(fork):
+            recorder.put(decision(time.time()))
+            put += 1
+            time.sleep(0.001)  # so that the thread is now and then in the middle of a write
+        child = os.fork()
+        if child == 0:
+            recorder.put(decision(time.time()))
+            recorder.close()
+            os._exit(0 if recorder.process != name else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    recorder.close()
+    assert calls(settings) == put + 10
+
+
+def _put_many(settings_url, count):
+    recorder = Recorder(Settings(store_url=settings_url, flush_every_s=0.05))
+    for _ in range(count):
+        recorder.put(decision(time.time()))
+    recorder.close()
+
+
+def test_processes_share_a_store(settings):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_put_many, args=(settings.store_url, 200)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert calls(settings) == 600
+
+
+UNCLOSED = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_recorder import Recorder, Settings, decision
+recorder = Recorder(Settings(store_url={url!r}))
+for _ in range(100):
+    recorder.put(decision(time.time()))
+"""
+
+
+def test_a_process_that_ends_without_closing_loses_nothing(settings):
+    code = UNCLOSED.format(tests=str(Path(__file__).parent), url=settings.store_url)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert calls(settings) == 100
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_recorder import Recorder, Settings, decision
+recorder = Recorder(Settings(store_url={url!r}, flush_every_s=0.5))
+put = 0
+while True:
+    recorder.put(decision(time.time()))
+    put += 1
+    print(put, time.time(), flush=True)
+    time.sleep(0.005)
+"""
+
+
+def test_a_killed_process_loses_at_most_one_flush_interval(settings):
+    code = KILLED.format(tests=str(Path(__file__).parent), url=settings.store_url)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stdout:
+        lines.append(line.split())
+        if len(lines) == 400:
+            process.send_signal(signal.SIGKILL)
+            break
+    rest = process.stdout.read().splitlines()
+    process.stdout.close()
+    process.wait()
+    lines += [line.split() for line in rest if len(line.split()) == 2]
+    killed_at = float(lines[-1][1])
+    # One interval, and the tenth of a second that a write may take.
+    kept_at_least = sum(float(at) < killed_at - 0.5 - 0.1 for _, at in lines)
+    assert kept_at_least > 100
+    assert calls(settings) >= kept_at_least
+
+
+def test_a_full_ledger_refuses_new_seconds_and_keeps_the_old():
+    ledger = Ledger(capacity=2)
+    assert [ledger.add(decision(), at=at) for at in (1, 2, 3, 2)] == [True, True, False, True]
+    buckets, totals = ledger.unsaved("p")
+    assert [row["calls"] for row in buckets] == [1, 2]
+    assert totals[0]["calls"] == 3
+
+
+@pytest.mark.parametrize(
+    ("confidence", "name"), [(0.0, "0"), (0.29, "29"), (0.7999, "79"), (0.8, "80"), (0.57, "57"), (1.0, "100")]
+)
+def test_confidence_bins_are_hundredths_rounded_down(confidence, name):
+    assert confidence_bin(confidence) == name
+
+
+def test_unpriced_calls_stay_out_of_cost_and_baseline_alike(recorder, settings, clock):
+    recorder.put(decision())
+    recorder.put(decision(cost_usd=None))
+    recorder.put(decision(baseline_cost_usd=None))
+    recorder.drain(clock())
+    store = Store(settings.store_url)
+    with store.reading() as connection:
+        sums = counters.summed(connection, since=0, until=2**40)
+    store.close()
+    assert (sums.calls, sums.unpriced, sums.cost_nusd, sums.baseline_nusd) == (3, 2, 400_000, 2_000_000)
