@@ -9,7 +9,6 @@ from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import click
 import typer
 
 from cheapdeep_ops.claude.sdk import AnthropicError
@@ -46,17 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Wrong input gives one line on standard error, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        result = app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return USAGE
+        app(args=list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
     except (SettingsError, RulesError) as error:
         return _fail(error, USAGE)
     except (CheapdeepError, AnthropicError) as error:
         return _fail(error, FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 def _fail(error: Exception, status: int) -> int:
@@ -68,7 +64,7 @@ def _fail(error: Exception, status: int) -> int:
 def demo(
     json: Json = False,
     seed: Annotated[int, typer.Option(help="Another seed gives other questions.")] = 0,
-) -> int:
+) -> None:
     """Watch a storm being caught: simulated Claude and Slack on loopback, no key and no services needed."""
     from cheapdeep_ops.cli.live import view_for
     from cheapdeep_ops.demo.show import SHORTENED_BY, run_demo
@@ -87,7 +83,7 @@ def demo(
         out.print()
         texts.show_run(out, found)
         texts.show_checks(out, found["checks"])
-    return 0 if all(found["checks"].values()) else FAILED
+    raise typer.Exit(0 if all(found["checks"].values()) else FAILED)
 
 
 @app.command()
@@ -107,6 +103,8 @@ def ask(
     try:
         with Router() as router:
             routed = router.ask(text, route=route, max_tokens=max_tokens)
+    except TypeError as error:  # what the SDK raises where it finds no key
+        raise SettingsError(f"the API cannot be called: {error}") from None
     finally:
         stop()
     if json:
@@ -153,9 +151,9 @@ def report(
     """Print the receipt over a period: calls, cost, saving against all-deep, escalation."""
     from cheapdeep_ops.guard.receipt import receipt
 
-    settings, now = Settings(), time.time()
+    settings, now, period_s = Settings(), time.time(), _seconds(last)
     with _open(settings) as store:
-        found = receipt(store, settings, since=now - _seconds(last), until=now)
+        found = receipt(store, settings, since=now - period_s, until=now)
     if json:
         output.print_json(found)
     else:
@@ -238,7 +236,7 @@ def migrate(json: Json = False) -> None:
 
 
 @app.command()
-def doctor(json: Json = False) -> int:
+def doctor(json: Json = False) -> None:
     """Check keys, store, Slack, OTLP endpoint, clock and rules; say what to mend."""
     from cheapdeep_ops.cli.doctor import examine
 
@@ -249,11 +247,11 @@ def doctor(json: Json = False) -> int:
         for each in findings:
             style = "green" if each.ok else "bold red"
             output.console().print(f"{each.mark}  {each.name}: {each.found}", style=style, markup=False)
-    return 0 if all(each.ok for each in findings) else FAILED
+    raise typer.Exit(0 if all(each.ok for each in findings) else FAILED)
 
 
 @alert_app.command("test")
-def alert_test(json: Json = False) -> int:
+def alert_test(json: Json = False) -> None:
     """Send a test alert the way incidents are sent."""
     from cheapdeep_ops.guard.notify import DeliveryError, LogSender, Place
     from cheapdeep_ops.guard.slack import sender_for
@@ -267,14 +265,12 @@ def alert_test(json: Json = False) -> int:
     try:
         place = sender.send({"kind": "test", "rule": "Test", "signal": {}}, Place())
     except DeliveryError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return FAILED
+        raise typer.Exit(_fail(error, FAILED)) from None
     found = {"delivered": True, "by": how, "channel": place.channel, "ts": place.ts}
     if json:
         output.print_json(found)
     else:
         output.console().print(f"delivered {place.channel} {place.ts}".strip(), markup=False)
-    return 0
 
 
 @dashboards_app.command("export")
@@ -318,7 +314,7 @@ def _seconds(period: str) -> float:
     try:
         return float(str(seconds(period)))
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--last") from None
+        raise typer.BadParameter(str(error), param_hint="--last") from None
 
 
 def _show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:

@@ -1,0 +1,123 @@
+import pytest
+
+from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.guard.messages import details, duration, headline
+from cheapdeep_ops.guard.notify import DeliveryError, LogSender, Place
+from cheapdeep_ops.guard.slack import BotSender, WebhookSender, escaped, rendered, sender_for
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.testing import SimulatedSlack
+
+PAYLOAD = {
+    "kind": "started", "rule": "EscalationStorm", "scope": "support", "summary": "Too many", "runbook": "README",
+    "severity": "page", "window_s": 300.0, "recent_window_s": 60.0, "keep_firing_for_s": 120.0,
+    "signal": {
+        "rate": 0.42, "low": 0.38, "high": 0.46, "n": 512, "limit": 0.35, "recent_rate": 0.5, "recent_n": 100,
+        "actual_rate": 0.44,
+    },
+    "threshold": "threshold 0.8 -> 0.9", "reasons": [["low_confidence", 3], ["malformed", 1]],
+    "input_classes": [["invoice", 4]],
+}  # fmt: skip
+RESOLVED = {**PAYLOAD, "kind": "resolved", "lasted_s": 600.0, "calls": 1000, "escalated": 400, "withheld": 100}
+
+
+@pytest.fixture
+def slack():
+    with SimulatedSlack() as slack:
+        yield slack
+
+
+@pytest.fixture
+def bot(slack):
+    return BotSender(token=slack.token, channel="C1", base_url=slack.url)
+
+
+def test_a_headline_has_rate_interval_n_window_and_limit():
+    assert headline(PAYLOAD) == (
+        "EscalationStorm firing: 42.0% of the calls of route support escalate at base (38.0% to 46.0%, 512 calls in "
+        "5 min; limit 35.0%)"
+    )
+
+
+def test_details_say_what_was_done_what_it_is_made_of_and_when_it_lets_go():
+    text = "\n".join(details(PAYLOAD))
+    for part in ("0.8 -> 0.9", "low_confidence 3 (75%)", "invoice 4 (100%)", "2 min", "44.0%"):
+        assert part in text
+
+
+def test_the_end_says_how_long_it_lasted_and_what_it_took():
+    assert "back to 50.0%" in headline(RESOLVED)
+    assert "Lasted 10 min: 1000 calls, 400 escalated, 100 of them held back by the raise alone" in details(RESOLVED)
+
+
+def test_unknown_rates_are_said_to_be_unknown():
+    assert "unknown" in headline({**PAYLOAD, "signal": {**PAYLOAD["signal"], "rate": None}})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.5, "0.5 s"), (59, "59 s"), (90, "1.5 min"), (7_200, "2 h"), (172_800, "2 d")]
+)
+def test_durations_in_words(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_labels_of_the_caller_cannot_mention_link_or_break_the_message():
+    nasty = {**PAYLOAD, "scope": "<!channel> & <https://evil|x>", "input_classes": [["<@U1>", 1]]}
+    text, blocks = rendered(nasty)
+    assert "<" not in text
+    assert "<" not in str(blocks)
+    assert escaped("a<b>&c") == "a&lt;b&gt;&amp;c"
+
+
+def test_a_bot_posts_once_and_edits_from_then_on(bot, slack):
+    place = bot.send(PAYLOAD, Place())
+    again = bot.send(RESOLVED, place)
+    assert again == place
+    (message,) = slack.messages
+    assert "resolved" in message.text
+    assert len(message.versions) == 2
+    assert message.channel == "C1"
+
+
+def test_a_webhook_posts_each_message(slack):
+    sender = WebhookSender(url=slack.webhook_url)
+    assert sender.send(PAYLOAD, Place()) == Place()
+    sender.send(RESOLVED, Place())
+    assert [message.via for message in slack.messages] == ["webhook", "webhook"]
+
+
+@pytest.mark.parametrize("kind", ["bot", "webhook"])
+def test_slack_asking_for_time_is_told_to_the_outbox(slack, bot, kind):
+    sender = bot if kind == "bot" else WebhookSender(url=slack.webhook_url)
+    slack.rate_limit(retry_after_s=7)
+    with pytest.raises(DeliveryError) as caught:
+        sender.send(PAYLOAD, Place())
+    assert caught.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("kind", ["bot", "webhook"])
+@pytest.mark.parametrize("close", [False, True])
+def test_slack_being_down_is_a_delivery_error_without_secrets(slack, bot, kind, close):
+    sender = bot if kind == "bot" else WebhookSender(url=slack.webhook_url)
+    with slack.outage(close_connections=close), pytest.raises(DeliveryError) as caught:
+        sender.send(PAYLOAD, Place())
+    assert slack.token not in str(caught.value)
+    assert "/services/" not in str(caught.value)
+
+
+def test_a_refusal_names_slacks_reason(bot, slack):
+    slack.fail_with("channel_not_found")
+    with pytest.raises(DeliveryError, match="channel_not_found"):
+        bot.send(PAYLOAD, Place())
+
+
+def test_the_sender_is_the_one_that_the_settings_ask_for(slack):
+    assert isinstance(sender_for(Settings()), LogSender)
+    assert isinstance(sender_for(Settings(slack_webhook_url=slack.webhook_url)), WebhookSender)
+    assert isinstance(sender_for(Settings(slack_bot_token=slack.token, slack_channel="C1")), BotSender)
+    with pytest.raises(SettingsError, match="CHEAPDEEP_SLACK_CHANNEL"):
+        sender_for(Settings(slack_bot_token=slack.token))
+
+
+def test_without_slack_messages_go_to_the_log(caplog):
+    assert LogSender().send(PAYLOAD, Place()) == Place()
+    assert "42.0%" in caplog.text

@@ -1,0 +1,168 @@
+import socket
+import threading
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from cheapdeep_ops.errors import SettingsError, StoreError
+from cheapdeep_ops.guard.api import make_api
+from cheapdeep_ops.guard.app import Service
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.telemetry import names
+
+STORM = [0.95] * 2 + [0.5] * 8
+PIN = {"threshold": 0.7, "route": "support", "author": "ann", "why": "trial"}
+
+
+@pytest.fixture
+def make_service(store, settings, inbox):
+    services = []
+
+    def make(**changes):
+        service = Service(settings.model_copy(update=changes), sender=inbox)
+        services.append(service)
+        return service
+
+    yield make
+    for service in services:
+        service.store.close()
+
+
+def client_of(service, settings, town=None):
+    api = make_api(
+        service.store,
+        settings=settings,
+        collector=service._collector,
+        is_ready=service._missing,
+        clock=town.clock if town else service._clock,
+    )
+    return TestClient(api)
+
+
+@pytest.fixture
+def client(make_service, settings):
+    return client_of(make_service(), settings)
+
+
+def test_it_is_alive_at_once_and_ready_after_its_first_evaluation(make_service, settings):
+    service = make_service()
+    client = client_of(service, settings)
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").status_code == 503
+    service.guard.step(service._clock())
+    assert client.get("/readyz").status_code == 200
+
+
+def test_it_is_not_ready_while_another_guard_acts(make_service, settings):
+    first, second = make_service(), make_service()
+    first.guard.step(first._clock())
+    second.guard.step(second._clock())
+    assert "another guard" in client_of(second, settings).get("/readyz").json()["status"]
+
+
+def test_metrics_have_only_the_names_of_the_package_and_the_figures_of_the_store(town, make_service, settings):
+    town.run(200, STORM, cls="invoice")
+    service = make_service()
+    text = client_of(service, settings, town).get("/metrics").text
+    known = {value for name, value in vars(names).items() if name.startswith("FLEET_")}
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert set(families) <= known
+    (calls,) = [each for each in families[names.FLEET_CALLS].samples if each.name.endswith("_total")]
+    assert (calls.labels, calls.value) == ({"route": "support", "input_class": "invoice"}, 2_000)
+    escalations = {
+        each.labels["reason"]: each.value
+        for each in families[names.FLEET_BASE_ESCALATIONS].samples
+        if each.name.endswith("_total")
+    }
+    assert escalations["low_confidence"] == 1_600
+    assert escalations["refusal"] == 0
+    (firing,) = families[names.FLEET_ALERT].samples
+    assert (firing.labels, firing.value) == ({"rule": "EscalationStorm", "scope": "support"}, 1)
+    thresholds = {each.labels["route"]: each.value for each in families[names.FLEET_THRESHOLD].samples}
+    assert thresholds == {"*": 0.8, "support": 0.9}
+
+
+def test_a_store_out_of_reach_fails_the_scrape_instead_of_showing_zeros(make_service, settings, tmp_path):
+    service = make_service()
+    client = client_of(service, settings)
+    service.store.close()
+    (tmp_path / "store.db").write_text("this is no database any more" * 100)
+    for leftover in ("store.db-wal", "store.db-shm"):
+        (tmp_path / leftover).unlink(missing_ok=True)
+    assert client.get("/metrics").status_code == 503
+
+
+def test_reports_are_read_without_a_token_on_loopback(client):
+    for path in ("/metrics", "/api/v1/status", "/api/v1/report", "/api/v1/policy/changes", "/api/v1/incidents"):
+        assert client.get(path).status_code == 200, path
+    assert client.get("/openapi.json").json()["info"]["title"] == "cheapdeep_ops guard"
+
+
+def test_off_loopback_reading_needs_a_token_too(make_service, settings):
+    settings = Settings(store_url=settings.store_url, host="0.0.0.0", api_tokens="s3same,other")
+    client = client_of(make_service(), settings)
+    assert client.get("/api/v1/status").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer other"}).status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+def test_changing_needs_a_token_even_on_loopback(make_service, settings, store):
+    without = client_of(make_service(), settings)
+    assert without.put("/api/v1/policy/pin", json=PIN).status_code == 403
+    with_tokens = client_of(make_service(), Settings(store_url=settings.store_url, api_tokens="s3same"))
+    assert with_tokens.put("/api/v1/policy/pin", json=PIN).status_code == 401
+    headers = {"Authorization": "Bearer s3same"}
+    pinned = with_tokens.put("/api/v1/policy/pin", json=PIN, headers=headers).json()
+    assert pinned["scopes"]["support"]["threshold"] == 0.7
+    (change,) = with_tokens.get("/api/v1/policy/changes").json()
+    assert (change["author"], change["why"], change["to_threshold"]) == ("ann", "trial", 0.7)
+
+
+def test_orders_that_make_no_sense_are_refused_with_a_reason(make_service, settings):
+    client = client_of(make_service(), Settings(store_url=settings.store_url, api_tokens="s3same"))
+    headers = {"Authorization": "Bearer s3same"}
+    for order in ({**PIN, "threshold": 1.5}, {**PIN, "why": ""}, {**PIN, "extra": 1}):
+        assert client.put("/api/v1/policy/pin", json=order, headers=headers).status_code == 422
+    released = client.request(
+        "DELETE", "/api/v1/policy/pin", json={"route": "support", "author": "ann"}, headers=headers
+    )
+    assert released.status_code == 409
+    assert "not pinned" in released.text
+
+
+def test_the_scheduler_runs_the_jobs_and_counts_how_they_ended(make_service, inbox):
+    service = make_service(evaluate_every_s=0.05)
+    stepped = threading.Event()
+    fails = iter([True])
+    step = service.guard.step
+
+    def sometimes(now):
+        if next(fails, False):
+            raise StoreError("the disk is full")
+        step(now)
+        stepped.set()
+
+    service.guard.step = sometimes
+    service._scheduler.remove_all_jobs()
+    service._add_job(service._scheduler, "evaluate", service.guard.step, 0.05)
+    service.start()
+    assert stepped.wait(10)
+    service.stop()
+    jobs = {each: count for each, count in service._jobs.items() if each[0] == "evaluate"}
+    assert jobs[("evaluate", "failed")] == 1
+    assert jobs[("evaluate", "done")] >= 1
+
+
+def test_late_runs_are_made_up_for_and_never_skipped(make_service):
+    service = make_service()
+    service._scheduler.start(paused=True)
+    assert all(job.misfire_grace_time is None and job.coalesce for job in service._scheduler.get_jobs())
+    service._scheduler.shutdown()
+
+
+def test_a_port_that_is_taken_is_said(make_service):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = make_service(port=taken.getsockname()[1])
+        with pytest.raises(SettingsError, match="CHEAPDEEP_PORT"):
+            service.serve()

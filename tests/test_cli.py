@@ -1,0 +1,258 @@
+import json
+import logging
+
+import pytest
+import yaml
+
+from cheapdeep_ops.cli import main
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", f"sqlite:///{tmp_path}/store.db")
+    yield
+    logging.getLogger().handlers = [each for each in logging.getLogger().handlers if "Capture" in type(each).__name__]
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def api(monkeypatch):
+    with SimulatedAnthropic() as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")
+        yield api
+
+
+def run(capsys, *arguments):
+    """Exit status, standard output, standard error."""
+    status = main(arguments)
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err
+
+
+def run_json(capsys, *arguments):
+    status, out, _ = run(capsys, *arguments, "--json")
+    assert status == 0
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nosuch",), "nosuch"),
+        (("threshold", "set", "2", "--why", "x"), "less than or equal to 1"),
+        (("threshold", "set", "0.9"), "--why"),
+        (("report", "--last", "5 parsecs"), "not a duration"),
+        (("ask",), "TEXT"),
+    ],
+)
+def test_wrong_usage_is_said_in_words_and_exits_with_2(capsys, arguments, says):
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert says.lower() in err.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CHEAPDEEP_TIRES", "x", "unknown settings CHEAPDEEP_TIRES"),
+        ("CHEAPDEEP_PORT", "99999999", "less than or equal to 65535"),
+        ("CHEAPDEEP_BASE_THRESHOLD", "eighty", "CHEAPDEEP_BASE_THRESHOLD = 'eighty'"),
+        ("CHEAPDEEP_RULES_FILE", "/nowhere/rules.yaml", "/nowhere/rules.yaml"),
+    ],
+)
+def test_wrong_settings_name_key_value_and_range(capsys, monkeypatch, name, value, says):
+    monkeypatch.setenv(name, value)
+    status, out, err = run(capsys, "serve" if name == "CHEAPDEEP_RULES_FILE" else "status")
+    assert status == 2
+    assert says in out + err
+
+
+def test_help_is_given_without_a_command(capsys):
+    status, out, err = run(capsys)
+    assert status in (0, 2)
+    assert "demo" in out + err
+
+
+@pytest.mark.parametrize("command", ["status", "report", "threshold show"])
+def test_a_store_that_is_not_there_is_said_and_not_made(capsys, tmp_path, command):
+    status, _, err = run(capsys, *command.split())
+    assert status == 1
+    assert "there is no store" in err
+    assert not (tmp_path / "store.db").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "report", "threshold show"])
+def test_reports_are_one_json_document(capsys, store, command):
+    assert isinstance(run_json(capsys, *command.split()), dict)
+
+
+@pytest.mark.parametrize("command", ["status", "report", "threshold show", "doctor"])
+def test_reports_have_words_for_people(capsys, store, command):
+    _, out, _ = run(capsys, *command.split())
+    assert len(out.splitlines()) >= 1
+
+
+def test_an_empty_receipt_knows_that_it_knows_nothing(capsys, store):
+    found = run_json(capsys, "report")
+    assert found["calls"] == 0
+    assert found["escalation_rate"] is None
+    assert found["saving"] is None
+    assert found["false_confident_rate"] is None
+    assert "unknown" in run(capsys, "report")[1]
+
+
+def test_ask_prints_the_answer_and_the_decision(capsys, api):
+    found = run_json(capsys, "ask", "How do I reset my password?", "--route", "support")
+    assert found["text"].startswith("Answer")
+    assert found["decision"]["route"] == "support"
+    _, out, _ = run(capsys, "ask", "How do I reset my password?")
+    assert "answered by" in out
+    receipt = run_json(capsys, "report")
+    assert receipt["calls"] == 2
+    assert "n 2" in run(capsys, "report")[1]
+
+
+def test_ask_without_a_key_says_so(capsys, monkeypatch):
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.setenv("CHEAPDEEP_RECORD", "false")
+    status, _, err = run(capsys, "ask", "hello")
+    assert status == 2
+    assert "authentication" in err
+
+
+def test_ask_reports_the_errors_of_the_api(capsys, api, monkeypatch):
+    monkeypatch.setenv("CHEAPDEEP_TIERS", "claude-haiku-4-5,claude-nonsense")
+    api.always(None)
+    status, _, err = run(capsys, "ask", "legal ticket 1 legal ticket 7")
+    assert status in (0, 1)
+    if status:
+        assert "claude-nonsense" in err
+
+
+def test_a_threshold_is_pinned_shown_and_released(capsys, store):
+    assert run_json(capsys, "threshold", "set", "0.85", "--route", "support", "--why", "trial")["scopes"]["support"] == {
+        "threshold": 0.85, "version": 1, "pin": 0.85, "causes": [],
+    }  # fmt: skip
+    assert "pinned by a person" in run(capsys, "threshold", "show")[1]
+    assert run_json(capsys, "threshold", "release", "--route", "support")["scopes"]["support"]["threshold"] == 0.8
+    status, _, err = run(capsys, "threshold", "release", "--route", "support")
+    assert status == 1
+    assert "not pinned" in err
+
+
+def test_migrate_makes_the_store_and_says_where(capsys, tmp_path):
+    assert run_json(capsys, "migrate")["revision"] == "0001"
+    assert (tmp_path / "store.db").exists()
+
+
+def test_doctor_says_what_to_mend_and_fails(capsys):
+    status, out, _ = run(capsys, "doctor")
+    assert status == 1
+    assert "CHEAPDEEP_SLACK_BOT_TOKEN" in out
+    assert "ANTHROPIC_API_KEY" in out
+
+
+def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, store):
+    from time import time
+
+    from cheapdeep_ops.store import processes
+
+    beat = {
+        "process": "g", "kind": "guard", "host": "h", "pid": 1, "started_at": 1.0, "seen_at": time(),
+        "package_version": "0", "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
+    }  # fmt: skip
+    store.transact(lambda connection: processes.beat(connection, beat))
+    with SimulatedSlack() as slack:
+        monkeypatch.setenv("CHEAPDEEP_SLACK_BOT_TOKEN", slack.token)
+        monkeypatch.setenv("CHEAPDEEP_SLACK_CHANNEL", "C1")
+        monkeypatch.setenv("CHEAPDEEP_SLACK_BASE_URL", slack.url)
+        status, out, _ = run(capsys, "doctor", "--json")
+    assert [each["name"] for each in json.loads(out)["checks"] if not each["ok"]] == []
+    assert status == 0
+
+
+def test_doctor_sees_a_clock_that_is_wrong_and_a_router_with_another_base(capsys, store):
+    from time import time
+
+    from cheapdeep_ops.store import processes
+
+    for kind, seen_at, base in (("guard", time() + 900, 0.8), ("router", time(), 0.7)):
+        beat = {
+            "process": kind, "kind": kind, "host": "h", "pid": 1, "started_at": 1.0, "seen_at": seen_at,
+            "package_version": "0", "base_threshold": base, "policy_version": 0, "dropped": 0,
+        }  # fmt: skip
+        store.transact(lambda connection, beat=beat: processes.beat(connection, beat))
+    _, out, _ = run(capsys, "doctor")
+    assert "900 s ahead" in out
+    assert "base threshold [0.7]" in out
+
+
+@pytest.mark.parametrize("way", ["bot", "webhook"])
+def test_a_test_alert_arrives(capsys, monkeypatch, way):
+    with SimulatedSlack() as slack:
+        if way == "bot":
+            monkeypatch.setenv("CHEAPDEEP_SLACK_BOT_TOKEN", slack.token)
+            monkeypatch.setenv("CHEAPDEEP_SLACK_CHANNEL", "C1")
+            monkeypatch.setenv("CHEAPDEEP_SLACK_BASE_URL", slack.url)
+        else:
+            monkeypatch.setenv("CHEAPDEEP_SLACK_WEBHOOK_URL", slack.webhook_url)
+        assert run_json(capsys, "alert", "test")["delivered"]
+        assert "Test alert" in slack.messages[0].text
+
+
+def test_a_test_alert_that_slack_refuses_fails_with_its_reason(capsys, monkeypatch):
+    with SimulatedSlack() as slack:
+        monkeypatch.setenv("CHEAPDEEP_SLACK_BOT_TOKEN", "xoxb-wrong")
+        monkeypatch.setenv("CHEAPDEEP_SLACK_CHANNEL", "C1")
+        monkeypatch.setenv("CHEAPDEEP_SLACK_BASE_URL", slack.url)
+        status, _, err = run(capsys, "alert", "test")
+    assert status == 1
+    assert "invalid_auth" in err
+
+
+def test_a_test_alert_without_slack_says_what_to_set(capsys):
+    status, _, err = run(capsys, "alert", "test")
+    assert status == 2
+    assert "CHEAPDEEP_SLACK_WEBHOOK_URL" in err
+
+
+def test_dashboards_are_exported(capsys, tmp_path):
+    assert run(capsys, "dashboards", "export", str(tmp_path / "boards"))[0] == 0
+    assert json.loads((tmp_path / "boards" / "routing.json").read_text())["uid"] == "cheapdeep-routing"
+
+
+def test_the_demonstration_shows_the_storm_and_its_end_in_plain_lines_and_as_json(capsys):
+    status, out, err = run(capsys, "demo", "--json")
+    found = json.loads(out)
+    assert status == 0, found["checks"]
+    assert all(found["checks"].values())
+    assert [phase["name"] for phase in found["phases"]] == ["calm", "storm", "recovery"]
+    assert sum(phase["seconds"] for phase in found["phases"]) < 60
+    assert found["windows_shortened_by"] == 20
+    assert sum(found["reasons"].values()) == found["escalated"]
+    assert found["shipped"] + found["escalated"] == found["calls"]
+    assert [each["to"] for each in found["policy_changes"]] == [0.9, 0.8]
+    assert "shortened 20 times" in err
+    assert "decided at 0.9" in err
+
+
+def test_the_packaged_rules_are_yaml_that_a_person_can_copy(tmp_path, monkeypatch):
+    from cheapdeep_ops.guard.rulebook import read_rulebook
+    from cheapdeep_ops.resources import packaged
+
+    copy = tmp_path / "rules.yaml"
+    copy.write_text(packaged("alerts/rules.yaml").read_text())
+    assert read_rulebook(copy) == read_rulebook()
+    assert yaml.safe_load(copy.read_text())["rules"]

@@ -1,0 +1,57 @@
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.testing import SimulatedAnthropic
+from cheapdeep_ops.values import Reason
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_python_block_runs_in_order(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    with SimulatedAnthropic() as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")
+        names: dict = {}
+        for block in BLOCKS:
+            exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - that is the test
+    assert capsys.readouterr().out.count("Answer") >= 2
+    assert len(BLOCKS) >= 4
+
+
+def test_every_setting_in_the_readme_exists_and_the_main_ones_are_there():
+    named = {name for name in re.findall(r"CHEAPDEEP_[A-Z_]+[A-Z]", README)}
+    known = {"CHEAPDEEP_" + name.upper() for name in Settings.model_fields} | {"CHEAPDEEP_CONFIG_FILE"}
+    assert named <= known
+    assert len(named) >= 18
+
+
+def test_the_reasons_of_the_readme_are_reasons():
+    (listed,) = re.findall(r"The reasons are a closed set: (.*?)\.\n", README, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) <= {reason.value for reason in Reason}
+
+
+@pytest.mark.parametrize(("mark", "word"), [("demo", "cheapdeep-ops demo"), ("tests", "pytest")])
+def test_the_two_commands_are_there_and_ci_runs_the_second(mark, word):
+    (command,) = re.findall(rf"<!-- {mark} -->\n```console\n(.*?)\n```", README, re.DOTALL)
+    assert word in command
+    assert "\n" not in command
+    if mark == "tests":
+        script = (ROOT / ".ci" / "run").read_text()
+        (extract,) = re.findall(r"^command=\$\((awk .*)\)$", script, re.MULTILINE)
+        found = subprocess.run(["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == command
+
+
+def test_the_floors_in_the_readme_are_the_ones_that_are_checked():
+    import tomllib
+
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    for layer in contracts[0]["layers"]:
+        assert f"    {layer}\n" in README
