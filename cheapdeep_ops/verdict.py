@@ -192,7 +192,7 @@ def _states(text: str, *, confidence: float, answer: str | None) -> bool:
     plain = _with_plain_letters(text)
     if not _spells_verdict(plain):
         return False
-    forms = (plain, _with_plain_letters(_ESCAPED_QUOTE.sub(r"\1", plain)))
+    forms = (plain, _ESCAPED_QUOTE.sub(r"\1", plain))
     confidences = {_number(token) for form in forms for token in _STATED_CONFIDENCE.findall(form)}
     answers = {_string(token) for form in forms for token in _STATED_ANSWER.findall(form)}
     return confidence in confidences and answer in answers

@@ -1,10 +1,14 @@
 import json
 import logging
+from time import time
 
 import pytest
 import yaml
 
 from cheapdeep_ops.cli import main
+from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.resources import packaged
+from cheapdeep_ops.store import processes
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
@@ -142,9 +146,8 @@ def test_ask_reports_the_errors_of_the_api(capsys, api, monkeypatch):
 
 
 def test_a_threshold_is_pinned_shown_and_released(capsys, store):
-    assert run_json(capsys, "threshold", "set", "0.85", "--route", "support", "--why", "trial")["scopes"]["support"] == {
-        "threshold": 0.85, "version": 1, "pin": 0.85, "causes": [],
-    }  # fmt: skip
+    pinned = run_json(capsys, "threshold", "set", "0.85", "--route", "support", "--why", "trial")
+    assert pinned["scopes"]["support"] == {"threshold": 0.85, "version": 1, "pin": 0.85, "causes": []}
     assert "pinned by a person" in run(capsys, "threshold", "show")[1]
     assert run_json(capsys, "threshold", "release", "--route", "support")["scopes"]["support"]["threshold"] == 0.8
     status, _, err = run(capsys, "threshold", "release", "--route", "support")
@@ -165,10 +168,6 @@ def test_doctor_says_what_to_mend_and_fails(capsys):
 
 
 def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, store):
-    from time import time
-
-    from cheapdeep_ops.store import processes
-
     beat = {
         "process": "g", "kind": "guard", "host": "h", "pid": 1, "started_at": 1.0, "seen_at": time(),
         "package_version": "0", "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
@@ -184,10 +183,6 @@ def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, s
 
 
 def test_doctor_sees_a_clock_that_is_wrong_and_a_router_with_another_base(capsys, store):
-    from time import time
-
-    from cheapdeep_ops.store import processes
-
     for kind, seen_at, base in (("guard", time() + 900, 0.8), ("router", time(), 0.7)):
         beat = {
             "process": kind, "kind": kind, "host": "h", "pid": 1, "started_at": 1.0, "seen_at": seen_at,
@@ -249,9 +244,6 @@ def test_the_demonstration_shows_the_storm_and_its_end_in_plain_lines_and_as_jso
 
 
 def test_the_packaged_rules_are_yaml_that_a_person_can_copy(tmp_path, monkeypatch):
-    from cheapdeep_ops.guard.rulebook import read_rulebook
-    from cheapdeep_ops.resources import packaged
-
     copy = tmp_path / "rules.yaml"
     copy.write_text(packaged("alerts/rules.yaml").read_text())
     assert read_rulebook(copy) == read_rulebook()

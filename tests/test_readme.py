@@ -1,5 +1,6 @@
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,13 @@ def test_every_python_block_runs_in_order(monkeypatch, tmp_path, capsys):
         monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")
         names: dict = {}
         for block in BLOCKS:
-            exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - that is the test
+            exec(compile(block, "README.md", "exec"), names)
     assert capsys.readouterr().out.count("Answer") >= 2
     assert len(BLOCKS) >= 4
 
 
 def test_every_setting_in_the_readme_exists_and_the_main_ones_are_there():
-    named = {name for name in re.findall(r"CHEAPDEEP_[A-Z_]+[A-Z]", README)}
+    named = set(re.findall(r"CHEAPDEEP_[A-Z_]+[A-Z]", README))
     known = {"CHEAPDEEP_" + name.upper() for name in Settings.model_fields} | {"CHEAPDEEP_CONFIG_FILE"}
     assert named <= known
     assert len(named) >= 18
@@ -50,8 +51,6 @@ def test_the_two_commands_are_there_and_ci_runs_the_second(mark, word):
 
 
 def test_the_floors_in_the_readme_are_the_ones_that_are_checked():
-    import tomllib
-
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     for layer in contracts[0]["layers"]:
         assert f"    {layer}\n" in README

@@ -53,7 +53,7 @@ class Evaluation:
             self._judge(rule, ALL_ROUTES, windows, quiet)
 
     def _judge(self, rule: Rule, scope: str, windows: RouteWindows, routes: Collection[str]) -> None:
-        reading = windows.reading(routes, limit=getattr(self._settings, rule.limit))
+        reading = windows.reading(routes, limit=rule.limit_in(self._settings))
         before = self._alerts.get((rule.alert, scope)) or Alert(rule=rule.alert, scope=scope)
         level = level_of(rule, reading)
         after, turn = step(rule, before, level, self._now)

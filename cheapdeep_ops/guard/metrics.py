@@ -138,7 +138,7 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
         yield family
     limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])
     for rule in rulebook.rules:
-        limit = getattr(settings, rule.limit)
+        limit = rule.limit_in(settings)
         if limit is not None:
             limits.add_metric([rule.alert], limit)
     yield limits

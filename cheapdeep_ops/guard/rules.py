@@ -8,9 +8,9 @@ times are those of Prometheus alerting rules
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cheapdeep_ops.guard.stats import Proportion
 
@@ -71,6 +71,13 @@ Seconds = Annotated[
 """A duration; strict, because YAML reads `yes` as true, and a lax reader true as 1."""
 
 
+Limit = (
+    Literal["max_escalation_rate", "max_false_confident_rate"]
+    | Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
+)
+"""A rate, or the name of the setting that holds it."""
+
+
 class Windows(BaseModel):
     """Two windows, in seconds: the long one gives the evidence, the short one says that it is still going on."""
 
@@ -79,11 +86,17 @@ class Windows(BaseModel):
     long: Seconds = Field(gt=0)
     short: Seconds = Field(gt=0)
 
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        if self.short > self.long:
+            raise ValueError("the short window is longer than the long one")
+        return self
+
 
 class Rule(BaseModel):
     """A condition as data, in Prometheus' words where they exist; durations are seconds.
 
-    `limit` names the setting that holds the limit. A rate fires when the lower bound of its interval at `confidence`
+    `limit` is a rate, or the name of the setting that holds it. A rate fires when the lower bound of its interval at `confidence`
     lies above the limit in the long window, and at 95% in the short one, on at least `min_calls` calls and evidence
     from `min_seconds` distinct seconds.
     """
@@ -92,7 +105,7 @@ class Rule(BaseModel):
 
     alert: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*$")
     signal: Literal["base_escalation_rate", "false_confident_rate"]
-    limit: Literal["max_escalation_rate", "max_false_confident_rate"]
+    limit: Limit
     windows: Windows
     min_calls: int = Field(ge=1, strict=True)
     min_seconds: int = Field(default=3, ge=1, strict=True)
@@ -102,6 +115,11 @@ class Rule(BaseModel):
     actions: frozenset[Action]
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+
+    def limit_in(self, settings: object) -> float | None:
+        """The rate that must not be exceeded; None where its setting is not set."""
+        found: float | None = getattr(settings, self.limit) if isinstance(self.limit, str) else self.limit
+        return found
 
     def shortened(self, factor: float) -> "Rule":
         """The rule with every duration divided by `factor`, for demonstrations."""

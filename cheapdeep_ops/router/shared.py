@@ -93,7 +93,7 @@ class Core:
         """The whole answer with its decision. Raises the model's own error, unchanged."""
         message = self.answer(asked)
         if not isinstance(message, Message) or asked.decision is None:
-            raise AssertionError("a whole call ends with a message and a decision")
+            raise TypeError(f"the API answered with something else than a message: {type(message).__name__}")
         return Routed(message=message, decision=asked.decision)
 
     def answer(self, asked: Asked) -> object:

@@ -88,7 +88,7 @@ def absolute_url(url: str) -> URL:
     if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or Path(path).is_absolute():
         return parsed
     absolute = Path(path).resolve()
-    _log.info("the store's path %s is relative; using %s", path, absolute)
+    _log.warning("the store's path %s is relative; using %s: routers and guard must name the same file", path, absolute)
     return parsed.set(database=str(absolute))
 
 

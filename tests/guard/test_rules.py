@@ -1,0 +1,373 @@
+import math
+from collections import deque
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, Reading, Rule, Turn, level_of, seconds, step
+from cheapdeep_ops.guard.stats import Proportion
+
+steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+
+ABOVE, BELOW, UNCLEAR, NO_DATA = Level.ABOVE, Level.BELOW, Level.UNCLEAR, Level.NO_DATA
+I, P, F = AlertState.INACTIVE, AlertState.PENDING, AlertState.FIRING  # noqa: E741 - columns of the tables below
+STARTED, RESOLVED = Turn.STARTED, Turn.RESOLVED
+
+
+def rule_of(**changes: object) -> Rule:
+    known = {
+        "alert": "EscalationStorm",
+        "signal": "base_escalation_rate",
+        "limit": "max_escalation_rate",
+        "windows": {"long": 300.0, "short": 60.0},
+        "min_calls": 100,
+        "keep_firing_for": 120.0,
+        "actions": ["notify", "raise_threshold"],
+    }
+    return Rule.model_validate({**known, **changes})
+
+
+def reading_of(
+    long: tuple[int, int], short: tuple[int, int] | None = None, *, seconds: int = 60, limit: float | None = 0.35
+) -> Reading:
+    short = long if short is None else short
+    return Reading(
+        long=Proportion(hits=long[0], n=long[1]),
+        short=Proportion(hits=short[0], n=short[1]),
+        seconds=seconds,
+        limit=limit,
+    )
+
+
+def fresh() -> Alert:
+    return Alert(rule="EscalationStorm", scope="support")
+
+
+TIMELINES = {
+    "fires at once without a hold, resolves after its own": (
+        {},
+        [
+            (0, BELOW, I, None),
+            (5, ABOVE, F, STARTED),
+            (10, ABOVE, F, None),
+            (15, BELOW, F, None),
+            (130, BELOW, F, None),
+            (135, BELOW, I, RESOLVED),
+            (140, BELOW, I, None),
+        ],
+    ),
+    "holds before it fires": (
+        {"for": 10.0},
+        [
+            (0, ABOVE, P, None),
+            (5, ABOVE, P, None),
+            (10, ABOVE, F, STARTED),
+            (15, ABOVE, F, None),
+        ],
+    ),
+    "begins its hold anew after a look that was not above": (
+        {"for": 10.0},
+        [
+            (0, ABOVE, P, None),
+            (5, UNCLEAR, I, None),
+            (10, ABOVE, P, None),
+            (15, ABOVE, P, None),
+            (20, ABOVE, F, STARTED),
+        ],
+    ),
+    "begins its hold anew after a gap in the data": (
+        {"for": 10.0},
+        [
+            (0, ABOVE, P, None),
+            (5, NO_DATA, P, None),
+            (50, NO_DATA, P, None),
+            (55, ABOVE, P, None),
+            (60, ABOVE, F, STARTED),
+        ],
+    ),
+    "neither fires nor resolves without data": (
+        {},
+        [
+            (0, NO_DATA, I, None),
+            (500, NO_DATA, I, None),
+            (505, ABOVE, F, STARTED),
+            (510, NO_DATA, F, None),
+            (9_000, NO_DATA, F, None),
+            (9_005, BELOW, F, None),
+            (9_125, BELOW, I, RESOLVED),
+        ],
+    ),
+    "is kept firing anew by a gap in the data": (
+        {},
+        [
+            (0, ABOVE, F, STARTED),
+            (5, BELOW, F, None),
+            (100, NO_DATA, F, None),
+            (125, BELOW, F, None),
+            (240, BELOW, F, None),
+            (245, BELOW, I, RESOLVED),
+        ],
+    ),
+    "is kept firing anew by a look that is unclear or above": (
+        {},
+        [
+            (0, ABOVE, F, STARTED),
+            (5, BELOW, F, None),
+            (120, UNCLEAR, F, None),
+            (125, BELOW, F, None),
+            (240, ABOVE, F, None),
+            (245, BELOW, F, None),
+            (360, BELOW, F, None),
+            (365, BELOW, I, RESOLVED),
+        ],
+    ),
+    "does not flap while the rate goes up and down": (
+        {},
+        [(0, ABOVE, F, STARTED), *((5 * turn, (ABOVE, BELOW)[turn % 2], F, None) for turn in range(1, 40))],
+    ),
+    "resolves at once without a hold": (
+        {"keep_firing_for": 0.0},
+        [(0, ABOVE, F, STARTED), (5, UNCLEAR, F, None), (10, BELOW, I, RESOLVED), (15, ABOVE, F, STARTED)],
+    ),
+    "stays quiet while nothing is above": (
+        {},
+        [(0, UNCLEAR, I, None), (5, BELOW, I, None), (10, NO_DATA, I, None), (15, UNCLEAR, I, None)],
+    ),
+}
+
+
+class TestAnAlert:
+    @pytest.mark.parametrize("timeline", TIMELINES)
+    def test(self, timeline):
+        changes, rows = TIMELINES[timeline]
+        rule, alert, lived = rule_of(**changes), fresh(), []
+        for now, level, *_ in rows:
+            alert, turn = step(rule, alert, level, float(now))
+            lived.append((now, level, alert.state, turn))
+        assert lived == rows
+
+    def test_knows_since_when_it_has_been_in_its_state(self):
+        rule = rule_of(**{"for": 10.0})
+        pending, _ = step(rule, fresh(), ABOVE, 100.0)
+        still, _ = step(rule, pending, ABOVE, 105.0)
+        firing, _ = step(rule, still, ABOVE, 110.0)
+        assert [alert.since for alert in (pending, still, firing)] == [100.0, 100.0, 110.0]
+        waiting, _ = step(rule, firing, BELOW, 115.0)
+        assert (waiting.since, waiting.below_since) == (110.0, 115.0)
+        resolved, _ = step(rule, waiting, BELOW, 235.0)
+        assert (resolved.since, resolved.below_since) == (235.0, None)
+
+    def test_keeps_its_names_through_all_of_it(self):
+        alert = Alert(rule="EscalationStorm", scope="support", incident_id=7)
+        for now, level in enumerate((ABOVE, BELOW, NO_DATA, UNCLEAR)):
+            alert, _ = step(rule_of(), alert, level, float(now))
+            assert (alert.rule, alert.scope, alert.incident_id) == ("EscalationStorm", "support", 7)
+
+    @steady
+    @given(
+        looks=st.lists(st.tuples(st.floats(0.1, 200), st.sampled_from(Level)), max_size=40),
+        hold=st.sampled_from([0.0, 30.0]),
+        keep=st.sampled_from([0.0, 120.0]),
+    )
+    def test_begins_only_above_and_ends_only_below_and_never_without_data(self, looks, hold, keep):
+        rule, alert, now = rule_of(**{"for": hold, "keep_firing_for": keep}), fresh(), 0.0
+        above_for, below_for = 0.0, 0.0
+        last: Level | None = None
+        for wait, level in looks:
+            now += wait
+            above_for = above_for + wait if last is level is ABOVE else 0.0
+            below_for = below_for + wait if last is level is BELOW else 0.0
+            before, (alert, turn) = alert, step(rule, alert, level, now)
+            last = level
+            assert (turn is STARTED) == (before.state is not F and alert.state is F)
+            assert (turn is RESOLVED) == (before.state is F and alert.state is not F)
+            if turn is STARTED:
+                assert level is ABOVE
+            if turn is RESOLVED:
+                assert level is BELOW
+                assert below_for >= keep - 1e-6
+            if level is NO_DATA:
+                assert alert.state is before.state
+            if alert.state is I:
+                assert alert.below_since is None
+
+    @steady
+    @given(st.lists(st.sampled_from([BELOW, UNCLEAR, NO_DATA]), max_size=50), st.sampled_from([0.0, 10.0]))
+    def test_never_fires_without_a_look_above(self, levels, hold):
+        rule, alert = rule_of(**{"for": hold}), fresh()
+        for number, level in enumerate(levels):
+            alert, turn = step(rule, alert, level, number * 5.0)
+            assert (alert.state, turn) == (I, None)
+
+    @steady
+    @given(
+        st.lists(st.sampled_from([ABOVE, NO_DATA, UNCLEAR, BELOW]), max_size=60), st.sampled_from([10.0, 15.0, 30.0])
+    )
+    def test_fires_only_after_looks_above_for_the_whole_hold(self, levels, hold):
+        rule, alert = rule_of(**{"for": hold}), fresh()
+        for number, level in enumerate(levels):
+            alert, turn = step(rule, alert, level, number * 5.0)
+            if turn is STARTED:
+                needed = int(hold / 5)
+                assert levels[number - needed + 1 : number + 1] == [ABOVE] * needed
+
+
+class TestTheLevel:
+    @pytest.mark.parametrize(
+        ("reading", "level"),
+        [
+            (reading_of((60, 100)), ABOVE),
+            (reading_of((600, 1_000), (120, 200)), ABOVE),
+            (reading_of((200, 1_000), (40, 200)), BELOW),
+            (reading_of((36, 100)), UNCLEAR),
+            (reading_of((450, 1_000), (75, 200)), UNCLEAR),  # the short window's interval reaches below the limit
+            (reading_of((370, 1_000), (120, 200)), UNCLEAR),  # the long one's does
+            (reading_of((600, 1_000), (20, 200)), BELOW),  # it was a storm, and it is over
+            (reading_of((600, 1_000), (0, 10)), UNCLEAR),  # too few lately to say that it is over
+            (reading_of((200, 1_000), (10, 10)), BELOW),  # too few lately to say that it has begun
+            (reading_of((60, 99)), NO_DATA),
+            (reading_of((0, 0)), NO_DATA),
+            (reading_of((600, 1_000), (0, 0)), NO_DATA),  # a route that fell silent
+            (reading_of((60, 100), limit=None), NO_DATA),
+            (reading_of((1_000, 1_000), limit=1.0), BELOW),
+            (reading_of((100, 100), limit=0.0), ABOVE),
+            (reading_of((0, 100), limit=0.0), BELOW),
+        ],
+    )
+    def test_follows_the_interval(self, reading, level):
+        assert level_of(rule_of(), reading) is level
+
+    def test_of_7_in_20_at_a_limit_below_that_is_not_above(self):
+        rule = rule_of(min_calls=20)
+        assert level_of(rule, reading_of((7, 20), limit=0.2)) is UNCLEAR
+        assert level_of(rule, reading_of((7, 20))) is BELOW
+
+    @pytest.mark.parametrize("n", [100, 1_000, 100_000, 10_000_000])
+    def test_of_exactly_35_percent_is_below_however_many_there_are(self, n):
+        assert level_of(rule_of(), reading_of((n * 35 // 100, n))) is BELOW
+
+    @pytest.mark.parametrize(("distinct", "level"), [(1, UNCLEAR), (2, UNCLEAR), (3, ABOVE)])
+    def test_of_one_burst_is_not_above(self, distinct, level):
+        assert level_of(rule_of(), reading_of((1_000, 1_000), seconds=distinct)) is level
+
+    @pytest.mark.parametrize(("n", "level"), [(99, NO_DATA), (100, ABOVE)])
+    def test_needs_enough_calls(self, n, level):
+        assert level_of(rule_of(), reading_of((n, n))) is level
+
+    def test_of_the_same_calls_depends_on_the_confidence_asked_for(self):
+        reading = reading_of((45, 100))
+        assert level_of(rule_of(confidence=0.9), reading) is ABOVE
+        assert level_of(rule_of(confidence=0.9999), reading) is UNCLEAR
+
+    @steady
+    @given(
+        st.integers(0, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+        st.integers(0, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+        st.integers(0, 10),
+        st.none() | st.floats(0, 1),
+    )
+    def test_above_needs_all_of_it(self, long, short, distinct, limit):
+        level = level_of(rule_of(), reading_of(long, short, seconds=distinct, limit=limit))
+        if level is ABOVE:
+            assert limit is not None
+            assert long[1] >= 100
+            assert distinct >= 3
+            assert long[0] > limit * long[1]
+            assert short[0] > limit * short[1]
+        if limit is None or not short[1]:
+            assert level is NO_DATA
+
+
+def base_escalations(rng: Random, rate: float, calls: int) -> int:
+    return sum(rng.random() < rate for _ in range(calls))
+
+
+class Windows:
+    """Per-second counts, summed over the last so many seconds."""
+
+    def __init__(self, length: int) -> None:
+        self.kept: deque[tuple[int, int]] = deque(maxlen=length)
+        self.hits = self.n = 0
+
+    def add(self, hits: int, n: int) -> None:
+        if len(self.kept) == self.kept.maxlen:
+            self.hits, self.n = self.hits - self.kept[0][0], self.n - self.kept[0][1]
+        self.kept.append((hits, n))
+        self.hits, self.n = self.hits + hits, self.n + n
+
+
+def turns_of(rates, *, calls: int, seed: int) -> list[tuple[int, Turn]]:
+    """When the packaged storm rule's twin turns, over one rate for each second."""
+    rng, rule, alert, turns = Random(seed), rule_of(), fresh(), []
+    long, short = Windows(300), Windows(60)
+    for second, rate in enumerate(rates, 1):
+        hits = base_escalations(rng, rate, calls)
+        long.add(hits, calls)
+        short.add(hits, calls)
+        if second % 5 == 0:
+            reading = reading_of((long.hits, long.n), (short.hits, short.n), seconds=len(long.kept))
+            alert, turn = step(rule, alert, level_of(rule, reading), float(second))
+            turns += [(second, turn)] if turn else []
+    return turns
+
+
+class TestADayOfTraffic:
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_at_a_steady_30_percent_never_fires(self, seed):
+        assert turns_of([0.30] * 86_400, calls=10, seed=seed) == []
+
+    def test_at_30_percent_with_a_daily_rhythm_never_fires(self):
+        rhythm = [0.30 + 0.03 * math.sin(second / 86_400 * math.tau) for second in range(86_400)]
+        assert turns_of(rhythm, calls=10, seed=3) == []
+
+    def test_with_a_storm_fires_once_soon_and_resolves_once_after_it(self):
+        rates = [0.15] * 3_600 + [0.60] * 1_200 + [0.15] * 3_600
+        (began, started), (ended, resolved) = turns_of(rates, calls=10, seed=4)
+        assert (started, resolved) == (STARTED, RESOLVED)
+        assert 3_600 < began <= 3_600 + 180
+        assert 4_800 + 120 <= ended <= 4_800 + 240
+
+
+class TestARule:
+    def test_takes_prometheus_durations_and_seconds(self):
+        rule = rule_of(windows={"long": "5m", "short": "1m30s"}, keep_firing_for=2, **{"for": "500ms"})
+        assert (rule.windows.long, rule.windows.short, rule.keep_firing_for, rule.pending_for) == (300, 90, 2, 0.5)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("30s", 30), ("5m", 300), ("1h30m", 5_400), ("1d", 86_400), ("2w", 1_209_600), ("1.5h", 5_400),
+         ("250ms", 0.25), ("0s", 0), (7, 7), (None, None)],
+    )  # fmt: skip
+    def test_reads_a_duration(self, text, expected):
+        assert seconds(text) == expected
+
+    @pytest.mark.parametrize("text", ["", "5", "5 m", "m", "-5m", "5m!", "five minutes", "5M", "1h 30m", " 5m", "5m\n"])
+    def test_refuses_what_is_no_duration(self, text):
+        with pytest.raises(ValueError, match="not a duration"):
+            seconds(text)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"keep_firing_for": True}, {"for": False}, {"for": -1}, {"for": math.inf}, {"for": math.nan}, {"for": None},
+            {"for": "9" * 400 + "s"}, {"windows": {"long": "0s", "short": "0s"}}, {"windows": {"long": "5m"}},
+            {"windows": {"long": math.inf, "short": 1}}, {"min_calls": True}, {"min_calls": "100"}, {"min_calls": 0},
+            {"min_seconds": 0}, {"confidence": 1}, {"confidence": 0.5}, {"confidence": "0.99"}, {"alert": "two words"},
+            {"signal": "mood"}, {"limit": 35}, {"windows": {"long": "1m", "short": "5m"}}, {"actions": ["shout"]}, {"labels": {"severity": 5}}, {"expr": "1 > 0"},
+        ],
+    )  # fmt: skip
+    def test_refuses_what_it_cannot_mean(self, changes):
+        with pytest.raises(ValidationError):
+            rule_of(**changes)
+
+    def test_shortened_divides_its_durations_and_nothing_else(self):
+        rule = rule_of(**{"for": 40.0})
+        short = rule.shortened(20)
+        assert (short.windows.long, short.windows.short, short.pending_for, short.keep_firing_for) == (15, 3, 2, 6)
+        untouched = {"alert", "signal", "limit", "min_calls", "min_seconds", "confidence", "actions", "labels"}
+        assert short.model_dump(include=untouched) == rule.model_dump(include=untouched)
+        assert rule.windows.long == 300
+        assert Action.RAISE_THRESHOLD in short.actions
