@@ -9,7 +9,6 @@ message = router.messages.create(max_tokens=1024, messages=[{"role": "user", "co
 from cheapdeep_ops.errors import (
     CheapdeepError,
     PolicyError,
-    PriceError,
     RulesError,
     SchemaError,
     SettingsError,
@@ -26,7 +25,6 @@ __all__ = [
     "Decision",
     "Outcome",
     "PolicyError",
-    "PriceError",
     "Reason",
     "Routed",
     "Router",

@@ -3,7 +3,6 @@
     CheapdeepError
     ├── SettingsError    a setting is unknown, malformed or out of range
     ├── RulesError       a rules file does not say what it must
-    ├── PriceError       a price override is malformed
     ├── PolicyError      a threshold or scope cannot be set as asked
     └── StoreError       the store cannot be reached, or its schema does not fit
         └── SchemaError  the schema is missing, older or newer than this code
@@ -22,10 +21,6 @@ class SettingsError(CheapdeepError):
 
 class RulesError(CheapdeepError):
     """A rules file is malformed; the message names the file, the rule and the key."""
-
-
-class PriceError(CheapdeepError):
-    """A price override is malformed; the message names the model and the field."""
 
 
 class PolicyError(CheapdeepError):

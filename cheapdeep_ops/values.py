@@ -1,6 +1,6 @@
 """The words of the domain as values: what a call, a reply, a verdict and a decision are made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -97,7 +97,7 @@ class Verdict:
     """
 
     confidence: float | None = None
-    answer: str | None = None
+    answer: str | None = field(default=None, repr=False)  # content stays out of logs
     problem: Reason | None = None
     detail: str = ""
 

@@ -96,9 +96,8 @@ class Windows(BaseModel):
 class Rule(BaseModel):
     """A condition as data, in Prometheus' words where they exist; durations are seconds.
 
-    `limit` is a rate, or the name of the setting that holds it. A rate fires when the lower bound of its interval at `confidence`
-    lies above the limit in the long window, and at 95% in the short one, on at least `min_calls` calls and evidence
-    from `min_seconds` distinct seconds.
+    A rate fires when the lower bound of its interval at `confidence` lies above the limit in the long window, and at
+    95% in the short one, on at least `min_calls` calls and evidence from `min_seconds` distinct seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

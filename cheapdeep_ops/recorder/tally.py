@@ -7,6 +7,9 @@ from typing import Any, Final
 from cheapdeep_ops.values import Decision, Outcome
 
 _NANO: Final = 1_000_000_000
+_MAX_MODELS: Final = 50
+"""Callers name models as they like; a row must stay bounded."""
+
 Key = tuple[str, str]
 """Route and input class."""
 
@@ -67,7 +70,8 @@ class Tally:
             self.bypass_causes[decision.bypass_cause.value] += 1
         if decision.confidence is not None:
             self.confidence[confidence_bin(decision.confidence)] += 1
-        self.models[decision.model] += 1
+        known = decision.model in self.models or len(self.models) < _MAX_MODELS
+        self.models[decision.model if known else "other"] += 1
 
     def row(self) -> dict[str, Any]:
         """The counters as a table row, detached from further counting."""

@@ -189,9 +189,9 @@ class Plan:
         tiers = self.tiers
         model = params.pop("model", None)
         if model is not None and model != tiers[-1].model:
-            cheap = next((tier for tier in tiers[:-1] if tier.model == model), None)
+            cheap = next((tier for tier in tiers[:-1] if _names(model, tier)), None)
             if cheap is not None:
-                return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=cheap)
+                return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=replace(cheap, model=model))
             tiers = (*tiers[:-1], replace(tiers[-1], model=model))
         cause = bypass_cause(params) or (BypassCause.NO_TRIAGE_TIER if len(tiers) == 1 else None)
         return tiers, Bypass(cause=cause, tier=tiers[-1]) if cause else None
@@ -232,6 +232,11 @@ class Plan:
         except Exception:  # noqa: BLE001 - a price must never cost an answer
             _log.exception("pricing %s failed", model)
             return None
+
+
+def _names(model: str, tier: Tier) -> bool:
+    """Whether `model` is the tier's model, by its name or by that of a dated snapshot (`...-20251001`)."""
+    return model == tier.model or str(model).startswith(f"{tier.model}-20")
 
 
 def random_id() -> str:

@@ -180,12 +180,12 @@ class _Instruments:
         self.overhead.record(overhead_s)
 
     def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
-        if decision.cost_usd is None:
+        """Cost and baseline are compared, so both are sums over the calls of which both are known."""
+        if decision.cost_usd is None or decision.baseline_cost_usd is None:
             self.unpriced.add(1, labels)
-        else:
-            self.cost.add(decision.cost_usd, labels)
-        if decision.baseline_cost_usd is not None:
-            self.baseline.add(decision.baseline_cost_usd, labels)
+            return
+        self.cost.add(decision.cost_usd, labels)
+        self.baseline.add(decision.baseline_cost_usd, labels)
 
     def record_hop(self, hop: Hop, seconds: float) -> None:
         labels = {

@@ -27,7 +27,6 @@ BASE_OUTCOME: Final = "cheapdeep.base.outcome"
 CALL_ID: Final = "cheapdeep.call.id"
 COST: Final = "cheapdeep.cost.usd"
 BASELINE_COST: Final = "cheapdeep.baseline.cost.usd"
-SAMPLED: Final = "cheapdeep.sampled"
 
 # Attributes of the model call's span
 STOP_REASON: Final = "cheapdeep.stop_reason"

@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from cheapdeep_ops import Router
 from cheapdeep_ops.testing import CLASSES
@@ -15,6 +15,7 @@ from cheapdeep_ops.testing import CLASSES
 RATE = 40.0
 KNOWN = {each.name: each for each in CLASSES}
 ended = threading.Event()
+telling = threading.Lock()
 traffic = ["faq"]
 
 
@@ -40,12 +41,17 @@ def call(router: Router, number: int) -> str:
     )
 
 
+def tell(done: "Future[str]") -> None:
+    with telling:  # a line is written in two parts, and other threads have lines of their own
+        print(done.result(), flush=True)
+
+
 def main() -> None:
     threading.Thread(target=follow_orders, daemon=True).start()
     with Router() as router, ThreadPoolExecutor(8) as pool:
         number = 0
         while not ended.wait(1 / RATE):
-            pool.submit(call, router, number).add_done_callback(lambda done: print(done.result(), flush=True))
+            pool.submit(call, router, number).add_done_callback(tell)
             number += 1
 
 

@@ -56,7 +56,11 @@ class Caller:
     def end(self):
         with contextlib.suppress(BrokenPipeError):
             self.traffic("end")
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait(5)
         self._reader.join(10)
         self.process.stdin.close()
         self.process.stdout.close()

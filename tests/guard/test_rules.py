@@ -356,7 +356,8 @@ class TestARule:
             {"for": "9" * 400 + "s"}, {"windows": {"long": "0s", "short": "0s"}}, {"windows": {"long": "5m"}},
             {"windows": {"long": math.inf, "short": 1}}, {"min_calls": True}, {"min_calls": "100"}, {"min_calls": 0},
             {"min_seconds": 0}, {"confidence": 1}, {"confidence": 0.5}, {"confidence": "0.99"}, {"alert": "two words"},
-            {"signal": "mood"}, {"limit": 35}, {"windows": {"long": "1m", "short": "5m"}}, {"actions": ["shout"]}, {"labels": {"severity": 5}}, {"expr": "1 > 0"},
+            {"signal": "mood"}, {"limit": 35}, {"windows": {"long": "1m", "short": "5m"}},
+            {"actions": ["shout"]}, {"labels": {"severity": 5}}, {"expr": "1 > 0"},
         ],
     )  # fmt: skip
     def test_refuses_what_it_cannot_mean(self, changes):

@@ -1,0 +1,209 @@
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import pytest
+from anthropic import DefaultAsyncHttpxClient, DefaultHttpxClient
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from cheapdeep_ops import AsyncRouter, Decision, Routed, Router, Settings
+from cheapdeep_ops.policy import PolicyBook, blank_book
+from cheapdeep_ops.telemetry.handler import Telemetry
+from cheapdeep_ops.testing import SimulatedAnthropic
+
+Open = Callable[..., "Shell"]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test inherits settings, keys or exporters from whoever runs it, except those that call the real API."""
+    if request.node.get_closest_marker("live"):
+        return
+    for name in list(os.environ):
+        if name.startswith(("CHEAPDEEP_", "ANTHROPIC_", "OTEL_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def _served_api() -> Iterator[SimulatedAnthropic]:
+    with SimulatedAnthropic() as api:
+        yield api
+
+
+@pytest.fixture
+def api(_served_api: SimulatedAnthropic) -> Iterator[SimulatedAnthropic]:
+    """The simulated API with nothing received and nothing scripted; started once, because stopping takes 0.1 s."""
+    _served_api.clear()
+    yield _served_api
+    _served_api.clear()
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'cheapdeep.db'}"
+
+
+@dataclass
+class Ledger:
+    """A sink that keeps decisions in a list and follows whatever policies a test gives it."""
+
+    book: PolicyBook = field(default_factory=blank_book)
+    decisions: list[Decision] = field(default_factory=list)
+    closed: bool = False
+
+    def put(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+class Watched:
+    """Telemetry into memory, through providers of its own."""
+
+    def __init__(self) -> None:
+        self._exporter, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
+        self.tracer_provider = TracerProvider(shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self._meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.telemetry = Telemetry(tracer_provider=self.tracer_provider, meter_provider=self._meter_provider)
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        """Finished spans, in the order in which they ended."""
+        return self._exporter.get_finished_spans()
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.spans if span.name == name]
+
+    def metrics(self) -> dict[str, Any]:
+        """Each metric by its name."""
+        data = self._reader.get_metrics_data()
+        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+        return {metric.name: metric for scope in scopes for metric in scope.metrics}
+
+    def points(self, name: str) -> dict[frozenset[tuple[str, Any]], Any]:
+        """The data points of one metric by their labels."""
+        found = self.metrics().get(name)
+        return {frozenset(point.attributes.items()): point for point in found.data.data_points} if found else {}
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+class Shell:
+    """`Router` and `AsyncRouter` in the same words: each test of the router runs through both."""
+
+    def __init__(self, router: Router | AsyncRouter, run: Callable[[Any], Any]) -> None:
+        self.router, self._run = router, run
+
+    def ask(self, text: str = "hello", **params: Any) -> Routed:
+        return self._run(self.router.ask(text, **params))
+
+    def route(self, **params: Any) -> Routed:
+        return self._run(self.router.route(**params))
+
+    def create(self, **params: Any) -> Any:
+        return self._run(self.router.messages.create(**params))
+
+    def streamed_events(self, **params: Any) -> list[Any]:
+        """All events of `messages.create(stream=True)`."""
+        stream = self.create(stream=True, **params)
+        return self._run(_gathered(stream)) if isinstance(self.router, AsyncRouter) else list(stream)
+
+    def streamed_text(self, **params: Any) -> str:
+        """The text that `messages.stream` gives, piece by piece."""
+        opened = self.router.messages.stream(**params)
+        if isinstance(self.router, AsyncRouter):
+            return self._run(_text_of(opened))
+        with opened as stream:
+            return "".join(stream.text_stream)
+
+    def ask_all(self, texts: Iterable[str]) -> list[Routed]:
+        """All questions at once, in threads or as tasks."""
+        if isinstance(self.router, AsyncRouter):
+            return self._run(_together(self.router.ask(text) for text in texts))
+        with ThreadPoolExecutor(16) as pool:
+            return list(pool.map(self.router.ask, texts))
+
+    def close(self) -> None:
+        self._run(self.router.aclose() if isinstance(self.router, AsyncRouter) else self.router.close())
+
+
+async def _gathered(stream: Any) -> list[Any]:
+    return [event async for event in stream]
+
+
+async def _together(calls: Iterable[Awaitable[Routed]]) -> list[Routed]:
+    return await asyncio.gather(*calls)
+
+
+async def _text_of(opened: Any) -> str:
+    async with opened as stream:
+        return "".join([piece async for piece in stream.text_stream])
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@pytest.fixture(params=["sync", "async"])
+def open_shell(request: pytest.FixtureRequest, api: SimulatedAnthropic) -> Iterator[Open]:
+    """Opens routers of one kind for the simulated API; settings by keyword, all of them closed at the end."""
+    with asyncio.Runner() as runner:
+
+        def awaited(call: Any) -> Any:
+            return runner.run(call, context=copy_context())  # spans that are open in the test lie around the call
+
+        run = awaited if request.param == "async" else _same
+        closing: list[Any] = []
+
+        def opened(
+            *, router: Mapping[str, Any] | None = None, client: Mapping[str, Any] | None = None, **settings: Any
+        ) -> Shell:
+            given = {"settings": Settings(record=False, **settings), **(router or {})}
+            shell = Shell(_router(request.param, _client(request.param, api.url, client or {}), given), run)
+            closing.append(shell)
+            return shell
+
+        yield opened
+        for shell in closing:
+            shell.close()
+            run(shell.router._client.close())
+
+
+def _client(kind: str, url: str, options: Mapping[str, Any]) -> Any:
+    # Certificates would take longer to load than the test takes to run, and loopback needs none.
+    known = {"base_url": url, "api_key": "any", "max_retries": 0, "open_telemetry": False, **options}
+    if kind == "async":
+        return anthropic.AsyncAnthropic(http_client=DefaultAsyncHttpxClient(verify=False), **known)
+    return anthropic.Anthropic(http_client=DefaultHttpxClient(verify=False), **known)
+
+
+def _router(kind: str, client: Any, given: Mapping[str, Any]) -> Router | AsyncRouter:
+    return AsyncRouter(client=client, **given) if kind == "async" else Router(client=client, **given)
+
+
+@pytest.fixture
+def bare(api: SimulatedAnthropic) -> Iterator[anthropic.Anthropic]:
+    """The SDK's client without a router: what the router is compared with."""
+    client: anthropic.Anthropic = _client("sync", api.url, {})
+    with client:
+        yield client

@@ -1,0 +1,73 @@
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cheapdeep_ops
+import cheapdeep_ops.testing
+from cheapdeep_ops import errors
+
+PACKAGES = [cheapdeep_ops, cheapdeep_ops.testing]
+HEAVY = (
+    "alembic", "apscheduler", "fastapi", "genai_prices", "opentelemetry.sdk", "prometheus_client", "rich", "slack_sdk",
+    "sqlalchemy", "sqlmodel", "typer", "uvicorn", "yaml",
+)  # fmt: skip
+
+each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+
+
+def public(package):
+    return {name: getattr(package, name) for name in package.__all__}
+
+
+def members(owner):
+    """The public functions and properties that a class defines itself."""
+    for name, value in vars(owner).items():
+        plain = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        if not name.startswith("_") and (inspect.isfunction(plain) or isinstance(plain, property)):
+            yield f"{owner.__name__}.{name}", plain
+
+
+@each_package
+def test_all_is_sorted_and_complete(package):
+    assert package.__all__ == sorted(set(package.__all__))
+    imported = {
+        name
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }  # fmt: skip
+    assert imported == set(package.__all__)
+
+
+@each_package
+def test_everything_public_says_what_it_promises(package):
+    assert package.__doc__
+    found = {name: value for name, value in public(package).items() if inspect.isclass(value)}
+    found |= {name: member for owner in list(found.values()) for name, member in members(owner)}
+    assert [name for name, value in found.items() if not inspect.getdoc(value)] == []
+    assert [name for name, value in found.items() if not (value.__doc__ or "").strip()] == []
+
+
+def test_the_contract_of_names_holds():
+    assert {"Router", "AsyncRouter", "Settings", "SettingsError"} <= set(cheapdeep_ops.__all__)
+    assert {"SimulatedAnthropic", "SimulatedSlack", "FrozenClock"} <= set(cheapdeep_ops.testing.__all__)
+
+
+def test_every_error_is_public_and_has_the_one_root():
+    own = {value for value in vars(errors).values() if inspect.isclass(value)}
+    assert all(issubclass(error, errors.CheapdeepError) for error in own)
+    assert {error.__name__ for error in own} <= set(cheapdeep_ops.__all__)
+
+
+def test_the_package_is_typed():
+    assert (Path(cheapdeep_ops.__file__).parent / "py.typed").is_file()
+
+
+def test_importing_the_router_loads_nothing_that_only_others_need():
+    code = "import sys; from cheapdeep_ops import AsyncRouter, Router; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "cheapdeep_ops.router.synchronous" in loaded
+    assert [name for name in loaded if name.startswith(HEAVY)] == []

@@ -1,0 +1,310 @@
+import json
+import traceback
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from cheapdeep_ops import Settings, SettingsError
+from cheapdeep_ops.settings import CONFIG_FILE, PREFIX
+
+DEFAULTS = {
+    "store_url": "sqlite:///cheapdeep.db",
+    "tiers": ("claude-haiku-4-5", "claude-opus-4-7"),
+    "grader_model": "claude-opus-4-7",
+    "base_threshold": 0.8,
+    "raised_threshold": 0.9,
+    "sample_rate": 0.01,
+    "max_escalation_rate": 0.35,
+    "max_false_confident_rate": None,
+    "mode": "enforce",
+    "flush_every_s": 1.0,
+    "evaluate_every_s": 5.0,
+    "grade_every_s": 60.0,
+    "rules_file": None,
+    "slack_bot_token": None,
+    "slack_channel": None,
+    "slack_webhook_url": None,
+    "slack_base_url": "https://slack.com/api/",
+    "host": "127.0.0.1",
+    "port": 8642,
+    "api_tokens": (),
+    "capture_content": False,
+    "retain_content_days": 7.0,
+}
+
+
+def refused(**arguments):
+    with pytest.raises(SettingsError) as failure:
+        Settings(**arguments)
+    assert "ValidationError" not in "".join(traceback.format_exception(failure.value))
+    return str(failure.value)
+
+
+@pytest.fixture
+def toml(tmp_path, monkeypatch):
+    """Writes a TOML file and names it to the settings."""
+
+    def written(text):
+        path = tmp_path / "cheapdeep.toml"
+        path.write_text(text, encoding="utf-8")
+        monkeypatch.setenv(CONFIG_FILE, str(path))
+        return path
+
+    return written
+
+
+@pytest.fixture
+def env(monkeypatch):
+    """Sets a `CHEAPDEEP_*` variable."""
+    return lambda name, value: monkeypatch.setenv(PREFIX + name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), DEFAULTS.items())
+def test_defaults_are_those_that_others_rely_on(name, value):
+    assert getattr(Settings(), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("STORE_URL", "postgresql://db/x", "postgresql://db/x"),
+        ("TIERS", "a, b ,c,", ("a", "b", "c")),
+        ("TIERS", "only", ("only",)),
+        ("BASE_THRESHOLD", "0", 0.0),
+        ("BASE_THRESHOLD", "0.85", 0.85),
+        ("RAISED_THRESHOLD", "1", 1.0),
+        ("SAMPLE_RATE", "0", 0.0),
+        ("MAX_FALSE_CONFIDENT_RATE", "0.02", 0.02),
+        ("MODE", "observe", "observe"),
+        ("RULES_FILE", "rules.yaml", Path("rules.yaml")),
+        ("API_TOKENS", "one,two", (SecretStr("one"), SecretStr("two"))),
+        ("PORT", "0", 0),
+        ("CAPTURE_CONTENT", "true", True),
+        ("RETAIN_CONTENT_DAYS", "0", 0.0),
+        ("RECORD", "false", False),
+    ],
+)
+def test_variables_are_read(env, name, text, value):
+    env(name, text)
+    assert getattr(Settings(), name.lower()) == value
+
+
+def test_a_threshold_of_zero_is_a_threshold_and_not_unset(env):
+    env("BASE_THRESHOLD", "0")
+    env("RAISED_THRESHOLD", "0.0")
+    settings = Settings()
+    assert (settings.base_threshold, settings.raised_threshold) == (0.0, 0.0)
+    assert "base_threshold" in settings.model_fields_set
+
+
+def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
+    env("TIERS", "small,middle,large")
+    assert [(tier.model, tier.index, tier.is_deep) for tier in Settings().cascade] == [
+        ("small", 0, False),
+        ("middle", 1, False),
+        ("large", 2, True),
+    ]
+
+
+# What is refused, and how
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("BASE_THRESHOLD", "1.8", "less than or equal to 1"),
+        ("BASE_THRESHOLD", "-0.1", "greater than or equal to 0"),
+        ("BASE_THRESHOLD", "nan", "finite"),
+        ("BASE_THRESHOLD", "high", "valid number"),
+        ("BASE_THRESHOLD", "", "valid number"),
+        ("RAISED_THRESHOLD", "90", "less than or equal to 1"),
+        ("SAMPLE_RATE", "1%", "valid number"),
+        ("MAX_ESCALATION_RATE", "0", "greater than 0"),
+        ("MAX_ESCALATION_RATE", "1", "less than 1"),
+        ("MAX_ESCALATION_RATE", "nan", "less than 1"),
+        ("MAX_FALSE_CONFIDENT_RATE", "0", "greater than 0"),
+        ("MODE", "watch", "'enforce' or 'observe'"),
+        ("FLUSH_EVERY_S", "0", "greater than 0"),
+        ("EVALUATE_EVERY_S", "inf", "finite"),
+        ("EVALUATE_EVERY_S", "86401", "less than or equal to 86400"),
+        ("GRADE_EVERY_S", "-5", "greater than 0"),
+        ("PORT", "70000", "less than or equal to 65535"),
+        ("PORT", "http", "valid integer"),
+        ("CAPTURE_CONTENT", "perhaps", "valid boolean"),
+        ("RETAIN_CONTENT_DAYS", "nan", "less than or equal to 3650"),
+        ("TRIAGE_TIMEOUT_S", "0", "greater than 0"),
+        ("TIERS", "", "at least one model"),
+        ("TIERS", " , ", "at least one model"),
+        ("TIERS", "a,b,a", "none twice"),
+        ("PRICE_OVERRIDES", "{not json", "a JSON list of prices"),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_key_value_and_range(env, name, text, says):
+    env(name, text)
+    message = refused()
+    assert message.startswith(f"CHEAPDEEP_{name} = {text!r}: ")
+    assert says in message
+
+
+def test_all_faults_are_named_at_once(env):
+    env("BASE_THRESHOLD", "7")
+    env("PORT", "x")
+    message = refused(mode="off")
+    for part in ("CHEAPDEEP_BASE_THRESHOLD = '7'", "CHEAPDEEP_PORT = 'x'", "CHEAPDEEP_MODE = 'off'"):
+        assert part in message
+
+
+def test_a_raised_threshold_below_the_base_is_refused(env):
+    env("RAISED_THRESHOLD", "0.7")
+    assert "raised_threshold 0.7 is below base_threshold 0.8" in refused()
+    assert Settings(base_threshold=0.7).raised_threshold == 0.7
+
+
+def test_an_unknown_variable_is_refused_by_name_with_the_known_ones(env):
+    env("BASE_TRESHOLD", "0.8")
+    env("ZEAL", "11")
+    message = refused()
+    assert message.startswith("unknown settings CHEAPDEEP_BASE_TRESHOLD, CHEAPDEEP_ZEAL; known are ")
+    for name in DEFAULTS:
+        assert f"CHEAPDEEP_{name.upper()}" in message
+
+
+def test_an_unknown_argument_is_refused():
+    assert refused(base_treshold=0.5) == "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted"
+
+
+def test_settings_cannot_be_changed_later():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().base_threshold = 0.1
+
+
+# Price overrides
+
+PRICE = {"model": "m", "input": 1, "output": 2, "cache_read": 0.1, "cache_write_5m": 1.25, "cache_write_1h": 2}
+
+
+def test_price_overrides_are_json_in_the_environment(env):
+    env("PRICE_OVERRIDES", json.dumps([PRICE, {**PRICE, "model": "n", "since": "2026-12-01", "batch_factor": 1}]))
+    first, second = Settings().price_overrides
+    assert (first.model, first.input, first.batch_factor) == ("m", 1.0, 0.5)
+    assert (second.model, second.since.isoformat(), second.batch_factor) == ("n", "2026-12-01", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"input": -1}, "CHEAPDEEP_PRICE_OVERRIDES.0.INPUT = -1: Input should be greater than or equal to 0"),
+        ({"output": float("inf")}, "CHEAPDEEP_PRICE_OVERRIDES.0.OUTPUT = inf: Input should be a finite number"),
+        ({"since": "soon"}, "CHEAPDEEP_PRICE_OVERRIDES.0.SINCE = 'soon': "),
+        ({"inptu": 1}, "CHEAPDEEP_PRICE_OVERRIDES.0.INPTU = 1: Extra inputs are not permitted"),
+    ],
+)
+def test_a_bad_price_is_named_with_its_place(env, change, says):
+    env("PRICE_OVERRIDES", json.dumps([PRICE | change]))
+    assert says in refused()
+
+
+# The TOML file
+
+
+def test_a_toml_file_is_read(toml):
+    toml(
+        """
+        tiers = ["small", "large"]
+        base_threshold = 0.7
+        [[price_overrides]]
+        model = "small"
+        since = 2026-12-01
+        input = 1
+        output = 5
+        cache_read = 0.1
+        cache_write_5m = 1.25
+        cache_write_1h = 2
+        """
+    )
+    settings = Settings()
+    assert (settings.tiers, settings.base_threshold) == (("small", "large"), 0.7)
+    assert settings.price_overrides[0].since.isoformat() == "2026-12-01"
+
+
+def test_the_environment_wins_over_the_file_and_an_argument_over_both(toml, env):
+    toml('base_threshold = 0.5\nraised_threshold = 0.95\nhost = "file"')
+    env("BASE_THRESHOLD", "0.6")
+    env("HOST", "env")
+    settings = Settings(host="argument")
+    assert (settings.base_threshold, settings.raised_threshold, settings.host) == (0.6, 0.95, "argument")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("base_treshold = 0.5", "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted"),
+        ("base_threshold = 5", "CHEAPDEEP_BASE_THRESHOLD = 5: Input should be less than or equal to 1"),
+        ("[router]\nmode = 'observe'", "CHEAPDEEP_ROUTER = {'mode': 'observe'}: Extra inputs are not permitted"),
+        ("base_threshold = ", "is not TOML: Invalid value"),
+    ],
+)
+def test_a_bad_file_is_an_error_that_says_what(toml, text, says):
+    toml(text)
+    assert says in refused()
+
+
+def test_a_missing_file_is_named(env):
+    env("CONFIG_FILE", "/nowhere/cheapdeep.toml")
+    assert refused() == "CHEAPDEEP_CONFIG_FILE names /nowhere/cheapdeep.toml, which is not a file"
+
+
+# Secrets
+
+SECRET = "hunter2-not-to-be-seen"
+
+
+@pytest.fixture
+def with_secrets(env):
+    env("SLACK_BOT_TOKEN", f"xoxb-{SECRET}")
+    env("SLACK_WEBHOOK_URL", f"https://hooks.example/{SECRET}")
+    env("API_TOKENS", f"{SECRET},{SECRET}-2")
+    env("STORE_URL", f"postgresql://user:{SECRET}@db/x")
+
+
+def test_secrets_are_never_shown(with_secrets):
+    settings = Settings()
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)
+    assert settings.slack_bot_token.get_secret_value() == f"xoxb-{SECRET}"
+    assert settings.store_url == f"postgresql://user:{SECRET}@db/x"
+
+
+def test_secrets_are_in_no_error_about_something_else(with_secrets, env):
+    env("RAISED_THRESHOLD", "0.1")
+    assert SECRET not in refused()
+    env("PORT", "x")
+    env("RAISED_THRESHOLD", "7")
+    assert SECRET not in refused()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"slack_bot_token = ['{SECRET}']",
+        f"slack_webhook_url = {{url = '{SECRET}'}}",
+        f"api_tokens = [['{SECRET}']]",
+        f"store_url = ['{SECRET}']",
+        f"api_key = '{SECRET}'",
+        f"[slack]\nbot_token = '{SECRET}'",
+        f"[store]\npassword = '{SECRET}'",
+    ],
+)
+def test_a_secret_of_the_wrong_shape_or_in_the_wrong_place_is_not_shown(toml, text):
+    toml(text)
+    message = refused()
+    assert message.startswith("CHEAPDEEP_")
+    assert SECRET not in message
+
+
+def test_a_secret_in_an_unknown_variable_is_not_shown(env):
+    env("API_KEY", SECRET)
+    message = refused()
+    assert "CHEAPDEEP_API_KEY" in message
+    assert SECRET not in message
