@@ -74,7 +74,7 @@ def _malformed(detail: str) -> Verdict:
 
 
 def _only_object(text: str) -> dict[str, Any]:
-    """The one JSON object in `text`; braces anywhere else make it ambiguous."""
+    """The one JSON object in `text`, with nothing around it but a code fence and small talk."""
     start = text.find("{")
     if start < 0:
         raise _AmbiguousError("no JSON object")
@@ -82,11 +82,32 @@ def _only_object(text: str) -> dict[str, Any]:
     before, after = text[:start], text[end:]
     if "{" in after or "}" in before + after:
         raise _AmbiguousError("more than one JSON object")
-    if before.rstrip().endswith("[") or after.lstrip().startswith("]"):
-        raise _AmbiguousError("the JSON object is part of a list")
+    if not (_is_small_talk(before) and _is_small_talk(after)):
+        raise _AmbiguousError("the text around the JSON object may mean something")
     if not isinstance(fields, dict):  # pragma: no cover - raw_decode at a brace gives an object
         raise _AmbiguousError("not a JSON object")
     return fields
+
+
+_FENCE: Final = re.compile(r"```\w*")
+_SMALL_TALK_LENGTH: Final = 80
+_MAY_MEAN_SOMETHING: Final = re.compile(
+    r"""[^\sA-Za-z,.:;!?'"()-]                                 # digits, markup, brackets, other scripts
+    |\b(?:confiden|answer|correct|actual|wrong|mistak|instead|ignor|disregard|cancel|unsure|uncertain|escalat)
+    |\b(?:no|not|nor|never|null|none|but|wait|however|though|except|rather|second|only|if|cannot|sorry|unable)\b
+    |n't\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def _is_small_talk(text: str) -> bool:
+    """Whether `text` can be passed over: short and plain, like "Here is the JSON you asked for:".
+
+    Errs on the side of saying no. Structured outputs give no text around the object at all, so this is for models
+    without them; a reply that takes its verdict back in prose must not ship.
+    """
+    plain = _FENCE.sub(" ", text).strip().strip("\ufeff")
+    return len(plain) <= _SMALL_TALK_LENGTH and not _MAY_MEAN_SOMETHING.search(plain)
 
 
 def _decode(text: str, start: int) -> tuple[Any, int]:
@@ -127,11 +148,19 @@ def _answer(fields: dict[str, Any]) -> str | None:
     value = fields[ANSWER]
     if value is not None and not isinstance(value, str):
         raise _AmbiguousError("the answer is neither a string nor null")
-    return value if value is not None and _is_visible(value) else None
+    return value if value is not None and _says_something(value) else None
 
 
-def _is_visible(text: str) -> bool:
-    return any(unicodedata.category(char) not in _INVISIBLE and char not in _BLANK_LETTERS for char in text)
+_SAY_NOTHING: Final = frozenset({"null", "none", "...", "<string or null>"})
+"""What models write where they mean null; the last one stands in the contract itself."""
+
+
+def _says_something(text: str) -> bool:
+    return text.strip().casefold() not in _SAY_NOTHING and any(map(_is_visible, text))
+
+
+def _is_visible(char: str) -> bool:
+    return unicodedata.category(char) not in _INVISIBLE and char not in _BLANK_LETTERS
 
 
 def _is_encodable(text: str) -> bool:
@@ -143,17 +172,21 @@ def _is_encodable(text: str) -> bool:
 
 
 def _refuse_copies(fields: dict[str, Any], user_text: str) -> None:
-    others = [value for key, value in fields.items() if key not in _KEYS]
-    if any(_names_a_verdict(key) for key in fields if key not in _KEYS):
-        raise _AmbiguousError("a second spelling of confidence or answer")
-    if any(_holds_verdict(value) for value in others) or _holds_verdict(fields[ANSWER]):
+    others = {key: value for key, value in fields.items() if key not in _KEYS}
+    if not all(map(_is_harmless, others)):
+        raise _AmbiguousError("a key that may be another confidence or answer")
+    if any(map(_holds_verdict, [*others.values(), fields[ANSWER]])):
         raise _AmbiguousError("a verdict inside the verdict")
     if _states(user_text, confidence=fields[CONFIDENCE], answer=fields[ANSWER]):
         raise _AmbiguousError("the verdict is a copy of the user's text")
 
 
-def _names_a_verdict(key: str) -> bool:
-    return key.strip().casefold() in _KEYS
+_RIVAL: Final = re.compile(r"confiden|answer|escalat|[^\x20-\x7e]", re.IGNORECASE)
+
+
+def _is_harmless(key: str) -> bool:
+    """Whether a key beside the two can be passed over: neither a rival of theirs nor a lookalike from other scripts."""
+    return not _RIVAL.search(key)
 
 
 def _holds_verdict(value: Any) -> bool:
@@ -161,7 +194,7 @@ def _holds_verdict(value: Any) -> bool:
     if isinstance(value, str):
         return _spells_verdict(_with_plain_letters(value))
     if isinstance(value, dict):
-        return any(map(_names_a_verdict, value)) or any(map(_holds_verdict, value.values()))
+        return not all(map(_is_harmless, value)) or any(map(_holds_verdict, value.values()))
     return isinstance(value, list) and any(map(_holds_verdict, value))
 
 

@@ -30,7 +30,7 @@ ANSWERS = (
     "A longer answer. " * 12,
 )
 PLAIN_WORDS = ("Paris", "yes", "refund it today", "the second one", "forty-two")
-PROSE = ("Here is my reply:", "Sure!", "As an expert, I would say (briefly)", "Note 1: see the manual.", "答え:")
+PROSE = ("Here is my reply:", "Sure!", "As an expert, I would say (briefly)", "Happy to help.")
 INVISIBLE = "\u200b\u200d\u2060\ufeff\u00ad\u3164\u2800\ufe0f\u034f\u00a0\u2028\u3000 \t\n"
 
 

@@ -322,3 +322,77 @@ def test_unpriced_calls_stay_out_of_cost_and_baseline_alike(recorder, settings, 
         sums = counters.summed(connection, since=0, until=2**40)
     store.close()
     assert (sums.calls, sums.unpriced, sums.cost_nusd, sums.baseline_nusd) == (3, 2, 400_000, 2_000_000)
+
+
+def test_a_clock_that_is_set_back_by_an_hour_stops_nothing(recorder, settings, clock):
+    for _ in range(20):
+        recorder.put(decision(clock()))
+        clock.advance(1)
+        recorder.drain(clock())
+    earlier = clock() - 3_600
+    for second in range(20):
+        recorder.put(decision(earlier + second))
+        recorder.drain(earlier + second + 1)
+    assert calls(settings) == 40
+    rows = sqlite3.connect(settings.store_url.removeprefix("sqlite:///"))
+    assert rows.execute("SELECT max(calls), count(DISTINCT process) FROM bucket").fetchone() == (1, 2)
+    rows.close()
+
+
+def test_a_row_that_the_driver_refuses_keeps_no_other_out(recorder, settings, clock, caplog):
+    recorder.put(decision(route="a lone surrogate \ud800"))
+    with pytest.raises(UnicodeEncodeError):
+        recorder.drain(clock())
+    recorder.put(decision())
+    recorder.drain(clock())
+    assert (calls(settings), recorder.dropped) == (1, 1)
+    assert "refused" in caplog.text
+
+
+def test_closing_takes_a_few_seconds_at_most_while_the_store_is_locked(settings, caplog):
+    recorder = Recorder(settings)
+    blocker = sqlite3.connect(settings.store_url.removeprefix("sqlite:///"), isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    recorder.put(decision(time.time()))
+    began = time.monotonic()
+    recorder.close()
+    assert time.monotonic() - began < 12
+    assert "did not take" in caplog.text
+    blocker.close()
+
+
+def test_a_store_that_is_replaced_is_opened_anew(recorder, settings, clock):
+    path = Path(settings.store_url.removeprefix("sqlite:///"))
+    recorder.put(decision())
+    recorder.drain(clock())
+    for each in path.parent.glob("store.db*"):
+        each.unlink()
+    recorder.refresh(clock())
+    recorder.put(decision())
+    recorder.drain(clock())
+    assert calls(settings) == 2
+
+
+def test_an_unreachable_store_does_not_hold_up_the_start(tmp_path):
+    began = time.monotonic()
+    recorder = Recorder(Settings(store_url=f"sqlite:///{tmp_path}/nowhere/store.db"))
+    assert time.monotonic() - began < 1.5
+    recorder.close()
+
+
+def test_a_logging_filter_that_fails_does_not_end_the_thread(settings):
+    class Broken(logging.Filter):
+        def filter(self, record):
+            raise RuntimeError("broken")
+
+    logger, broken = logging.getLogger("cheapdeep_ops.recorder.recorder"), Broken()
+    logger.addFilter(broken)
+    try:
+        recorder = Recorder(settings, queue_size=1)
+        recorder.put(decision(time.time()))
+        recorder.put(decision(time.time()))
+        assert recorder._thread.is_alive()
+        recorder.close()
+    finally:
+        logger.removeFilter(broken)
+    assert calls(settings) == 1

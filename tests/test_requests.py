@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import anthropic
+import httpx2
 import pytest
 from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
 from hypothesis import given
@@ -245,3 +246,20 @@ def test_a_prompts_version_changes_with_its_text():
     assert triage_prompt("{{user_input}}").replaces_user_turn
     assert not triage_prompt("user_input").replaces_user_turn
     assert triage_prompt("four" * 10 + "{{user_input}}").tokens == 10
+
+
+def test_a_timeout_object_is_capped_part_by_part():
+    asked = triaged(request(timeout=httpx2.Timeout(60, connect=2)))
+    assert asked["timeout"].as_dict() == {"connect": 2, "read": 30.0, "write": 30.0, "pool": 30.0}
+
+
+@pytest.mark.parametrize("name", ["thinking", "output_config", "extra_body"])
+@pytest.mark.parametrize("value", ["on", ["x"], object()])
+def test_what_is_no_mapping_is_passed_on_unopened(name, value):
+    params = request(**{name: value})
+    assert bypass_cause(params) is BypassCause.PARAMETERS
+    assert original_request(params, model=OPUS) == ({**params, "model": OPUS}, ())
+
+
+def test_bytes_are_left_as_they_are():
+    assert without_marks({"messages": [{"role": "user", "content": b"hi"}]})["messages"][0]["content"] == b"hi"

@@ -207,7 +207,8 @@ def test_a_slow_triage_call_is_given_up_for_the_deep_tier(api, bare, open_shell)
     api.enqueue(Reply.triage(0.95, "Late.").slow(60), model=HAIKU)
     decision = open_shell(triage_timeout_s=0.1).route(**CONVERSATION).decision
     assert wire(api.requests[1]) == expected
-    assert (decision.reason, decision.hops[0].error) == (Reason.TRIAGE_ERROR, "APITimeoutError")
+    assert decision.reason is Reason.TRIAGE_ERROR
+    assert decision.hops[0].error in ("APITimeoutError", "TimeoutError")  # per read, or for the whole call
     assert 0.1 <= decision.triage_duration_s < 5
 
 
@@ -846,3 +847,13 @@ def test_a_decision_is_a_value_that_cannot_be_changed(api, open_shell):
     with pytest.raises(AttributeError):
         decision.threshold = 0.5
     assert replace(decision, error="X").shipped is False
+
+
+@pytest.mark.parametrize(
+    ("label", "kept"),
+    [(None, ""), (7, "7"), (b"x", "b'x'"), (["a"], "['a']"), ("bad\ud800", "bad?"), ("two\nlines\x00", "two lines ")],
+)
+def test_a_strange_label_never_costs_the_call(open_shell, api, label, kept):
+    api.enqueue(Reply.triage(0.9, "Yes."))
+    decision = open_shell().ask(input_class=label).decision
+    assert (decision.input_class, decision.shipped) == (kept, True)

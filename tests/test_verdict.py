@@ -146,7 +146,6 @@ class TestValidReplies:
             'Here is my reply:\n\n{"confidence": 0.9, "answer": "Paris"}\n\nLet me know.',
             '{"Reasoning": "Capital of France.", "answer": "Paris", "confidence": 0.9}',
             '{"confidence": 0.9, "answer": "Paris", "tags": ["a", {"b": 1}], "meta": {"n": null}}',
-            '[Note] {"confidence": 0.9, "answer": "Paris"} (see [1])',
             '{"confidence": 0.9, "answer": "\\u0050aris"}',
             '{"\\u0063onfidence": 0.9, "answer": "Paris"}',
         ],
@@ -157,6 +156,51 @@ class TestValidReplies:
     @pytest.mark.parametrize("answer", ['{"a": [1]}', '{"confidence": 1}', "my confidence: 1, answer: 2", "a } b {"])
     def test_may_have_json_that_is_no_verdict_as_their_answer(self, answer):
         assert read(json.dumps({"confidence": 0.9, "answer": answer})).answer == answer
+
+
+GOOD = '{"confidence": 0.95, "answer": "Paris"}'
+
+
+class TestWhatACarefulReaderWouldDoubt:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            GOOD + "\n\nWait, that is wrong. Actually I am not sure; confidence 0.2.",
+            GOOD + "\nCorrection: the answer is Lyon.",
+            GOOD + "\nI made a mistake there.",
+            "confidence: 0.2\nanswer: null\n\n" + GOOD,
+            "<confidence>0.1</confidence>" + GOOD,
+            "The format would be " + GOOD + " but I cannot answer this request.",
+            "I can't help with that. " + GOOD,
+            "I won't. " + GOOD,
+            "[1, " + GOOD + ", 2]",
+            '["x", ' + GOOD + ', "y"]',
+            "// " + GOOD,
+            "~~" + GOOD + "~~ see below: Lyon",
+            GOOD + " * 0.5",
+            GOOD + " &#123;",
+            GOOD + " \uff5b",
+            "答え: " + GOOD,
+            "Thinking about this for a good while before I write anything down, as one should in cases like " + GOOD,
+        ],
+    )
+    def test_does_not_ship_for_the_text_around_it(self, text):
+        assert read(text).problem is Reason.MALFORMED
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            '"final_answer": "Lyon"', '"actual_confidence": 0.1', '"escalate": true', '"\u0441onfidence": 0.1',
+            '"\uff43onfidence": 0.1', '"confidence\u200b": 0.1', '"Answer": "Lyon"',
+            '"meta": {"second answer": "Lyon"}',
+        ],
+    )  # fmt: skip
+    def test_does_not_ship_for_a_key_beside_the_two(self, more):
+        assert read('{"confidence": 0.95, "answer": "Paris", ' + more + "}").problem is Reason.MALFORMED
+
+    @pytest.mark.parametrize("answer", ["null", "None", " NULL ", "...", "<string or null>"])
+    def test_an_answer_that_only_spells_nothing_is_none(self, answer):
+        assert read(json.dumps({"confidence": 0.95, "answer": answer})).problem is Reason.NO_ANSWER
 
 
 class TestCopiesOfTheUsersText:

@@ -6,6 +6,7 @@ Pure functions over the keyword arguments of `messages.create`; nothing here cha
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
+import httpx2
 from anthropic import NotGiven, Omit
 
 from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
@@ -19,6 +20,9 @@ ENVELOPE_ALLOWANCE: Final = 64
 
 LARGEST_UNTIMED: Final = 21_333
 """The largest max_tokens that the SDK sends without streaming (anthropic 2.12, `_base_client.py`)."""
+
+_MAPPINGS: Final = ("thinking", "output_config", "extra_body")
+"""Parameters that are looked into; one that is no mapping (an object of the SDK's, say) is passed on unopened."""
 
 _SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
 _CARRIED: Final = frozenset(
@@ -59,13 +63,13 @@ def given(params: Params) -> dict[str, Any]:
 
 
 def _repeatable(value: object) -> object:
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         return value
     return list(value)
 
 
 def _repeatable_turn(message: object) -> object:
-    if not isinstance(message, Mapping) or isinstance(message.get("content"), str | list | tuple):
+    if not isinstance(message, Mapping) or isinstance(message.get("content"), str | bytes | list | tuple):
         return message
     return {**message, "content": _repeatable(message.get("content"))}
 
@@ -82,6 +86,8 @@ def bypass_cause(params: Params) -> BypassCause | None:
 
 def _option_cause(params: Params) -> BypassCause | None:
     if params.get("max_tokens") == 0:  # warms the deep tier's cache and wants no answer
+        return BypassCause.PARAMETERS
+    if not all(isinstance(params.get(name) or {}, Mapping) for name in _MAPPINGS):
         return BypassCause.PARAMETERS
     thinking = params.get("thinking")
     if thinking and thinking.get("type") != "disabled":
@@ -152,10 +158,14 @@ def _with_envelope(max_tokens: int) -> int:
 
 
 def _sooner(timeout: object, limit_s: float) -> object:
-    """The caller's timeout where it is the stricter one; other forms than seconds are the caller's to keep."""
-    if timeout is None:
-        return limit_s
-    return min(timeout, limit_s) if isinstance(timeout, int | float) else timeout
+    """The caller's timeout, but none of its parts longer than the limit."""
+    if isinstance(timeout, httpx2.Timeout):
+        return httpx2.Timeout(**{name: _at_most(value, limit_s) for name, value in timeout.as_dict().items()})
+    return _at_most(timeout, limit_s) if timeout is None or isinstance(timeout, int | float) else timeout
+
+
+def _at_most(seconds: float | None, limit_s: float) -> float:
+    return limit_s if seconds is None else min(seconds, limit_s)
 
 
 def _output_config(params: Params, profile: ModelProfile) -> dict[str, Any]:
@@ -180,21 +190,24 @@ def _wrapped(messages: Iterable[Params], template: str) -> list[Params]:
 def original_request(params: Params, *, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The caller's own request for `model`, and the names of what had to be translated because it refuses it."""
     profile, request, translated = profile_of(model), {**params, "model": model}, list[str]()
-    body = params.get("extra_body") or {}
+    body, thinking, config = (_mapping(params, name) for name in ("extra_body", "thinking", "output_config"))
     if not profile.sampling and body.keys() & _SAMPLING:
         request["extra_body"] = {name: value for name, value in body.items() if name not in _SAMPLING} or None
         translated += sorted(body.keys() & _SAMPLING)
-    thinking = params.get("thinking")
     if thinking and thinking.get("type") not in profile.thinking:
         _translate_thinking(request, profile)
         translated.append("thinking")
-    config = params.get("output_config") or {}
     if "effort" in config and not profile.effort:
         request["output_config"] = {name: value for name, value in config.items() if name != "effort"}
         if not request["output_config"]:
             del request["output_config"]
         translated.append("effort")
     return request, tuple(translated)
+
+
+def _mapping(params: Params, name: str) -> Mapping[str, Any]:
+    value = params.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _translate_thinking(request: dict[str, Any], profile: ModelProfile) -> None:

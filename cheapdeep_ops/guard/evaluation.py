@@ -1,5 +1,6 @@
 """One evaluation of all rules: alert states, policy changes and messages, on one open transaction."""
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import Change
 from cheapdeep_ops.values import ALL_ROUTES
 
+_log: Final = logging.getLogger(__name__)
 CHANGED_EVERY_S: Final = 60.0
 """How often, at most, a message about an open incident is brought up to date."""
 
@@ -115,21 +117,18 @@ class Evaluation:
         incidents.announce(self._connection, alert.incident_id, kind=kind, payload=payload, at=self._now)
 
     def _breakdown(self, rule: Rule, scope: str) -> dict[str, Any]:
-        since, until = self._now - rule.windows.long, self._now
-        total = counters.summed(self._connection, since=since, until=until, scope=scope)
-        by_class = counters.by_input_class(self._connection, since=since, until=until, scope=scope)
-        return breakdown_of(total, by_class)
+        window = {"since": self._now - rule.windows.long, "until": self._now}
+        return breakdown_of(
+            reasons=counters.base_reasons(self._connection, **window, scope=scope),
+            by_class=counters.base_escalations_by_class(self._connection, **window, scope=scope),
+        )
 
     def _outcome(self, alert: Alert) -> dict[str, Any]:
         """How long an incident lasted and what passed meanwhile."""
         started_at = incidents.incident(self._connection, alert.incident_id or 0)["started_at"]
-        during = counters.summed(self._connection, since=started_at, until=self._now, scope=alert.scope)
-        return {
-            "lasted_s": self._now - started_at,
-            "calls": during.calls,
-            "escalated": during.escalated,
-            "withheld": during.withheld,
-        }
+        names = ("calls", "escalated", "withheld")
+        during = counters.sums_of(self._connection, names, since=started_at, until=self._now, scope=alert.scope)
+        return {"lasted_s": self._now - started_at, **during}
 
     def _is_news(self, incident_id: int, signal: Signal, scope: str) -> bool:
         """Whether the rate has left the interval that was last told, or a person has changed the threshold."""
@@ -195,11 +194,20 @@ def _count(connection: Connection, since: float, until: float) -> Mapping[str, c
     return counters.by_route(connection, since=since, until=until)
 
 
+def _state(row: Mapping[str, Any]) -> AlertState:
+    """The stored state; one that this version does not know counts as inactive, so that the other rules still run."""
+    try:
+        return AlertState(row["state"])
+    except ValueError:
+        _log.warning("the alert %s of %s has the unknown state %r", row["rule"], row["scope"], row["state"])
+        return AlertState.INACTIVE
+
+
 def _alert(row: Mapping[str, Any]) -> Alert:
     return Alert(
         rule=row["rule"],
         scope=row["scope"],
-        state=AlertState(row["state"]),
+        state=_state(row),
         since=row["since"],
         below_since=row["below_since"],
         incident_id=row["incident_id"],

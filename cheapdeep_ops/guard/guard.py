@@ -10,11 +10,13 @@ from cheapdeep_ops.guard.evaluation import Evaluation
 from cheapdeep_ops.guard.notify import Notifier, Sender
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import processes
+from cheapdeep_ops.store import counters, processes
 from cheapdeep_ops.store.engine import Connection, Store
 
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
+_GONE_S: Final = 86_400.0
+_RETIRE_EVERY_S: Final = 3_600.0
 
 
 class Guard:
@@ -35,6 +37,7 @@ class Guard:
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
         self._leads = False
+        self._retire_at = started_at
 
     def step(self, now: float) -> bool:
         """Evaluate all rules and commit alert states, policy changes and messages together.
@@ -59,6 +62,9 @@ class Guard:
         processes.beat(connection, self._beat(now))
         if not self._hold(connection, now):
             return False
+        if now >= self._retire_at:
+            counters.retire(connection, unseen_since=now - _GONE_S)
+            self._retire_at = now + _RETIRE_EVERY_S
         Evaluation(connection, settings=self._settings, rulebook=self._rulebook, now=now).run()
         return True
 

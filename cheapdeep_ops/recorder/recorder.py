@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
@@ -30,7 +31,11 @@ GUARD_SILENT_S: Final = 60.0
 _FIRST_POLICY_S: Final = 2.0
 _IDLE_BEAT_S: Final = 10.0
 _BUCKET_OPEN_S: Final = 10
-_CLOSE_S: Final = 10.0
+_CLOSE_S: Final = 5.0
+_RETRY_S: Final = 0.1
+_PATIENCE_S: Final = 0.2
+"""How long one write waits for the store's lock; counters that did not get in wait for the next one instead."""
+
 _REST_S: Final = 2.0
 
 
@@ -99,38 +104,40 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._store: Store | None = None
         self._started_at = self._clock()
-        self._last_beat = self._last_flush = float("-inf")
+        self._last_beat = float("-inf")
+        self._opened_file: tuple[int, int] | None = None
         self._complaints: set[str] = set()
         self._closed = False
         self._rests = False
 
     def put(self, decision: Decision) -> None:
         """Take a finished decision in, or drop and count it where the queue is full."""
-        if self._closed or len(self._queue) >= self._queue_size:
-            self._drop(1)
-            return
-        self._queue.append(decision)
+        if self._closed:
+            self._drop(1, "the recorder is closed")
+        elif len(self._queue) >= self._queue_size:
+            self._drop(1, "the recorder's queue is full")
+        else:
+            self._queue.append(decision)
 
     def refresh(self, now: float) -> None:
         """Learn of new policies and of the guard's last sign of life. Raises StoreError."""
         from cheapdeep_ops.store import policies, processes  # noqa: PLC0415 - see _opened
 
         settings = self._settings
+        self._leave_moved_store()
         with self._storing, self._opened().reading() as connection:
             self.book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
             seen = processes.last_seen(connection, "guard")
-        self._informed.set()
         self._watch_guard(seen, now)
 
     def drain(self, now: float) -> None:
         """Fold the queue into counters and store them. Raises StoreError; nothing is lost by that."""
         with self._storing:
+            if self._ledger.is_ahead_of(int(now)):
+                self._begin_ledger(now)
             self._fold(now)
-            if not self._ledger.is_dirty and now - self._last_beat < _IDLE_BEAT_S:
-                return
-            self._write(now)
-            self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
-            self._last_beat = now
+            if self._ledger.is_dirty or abs(now - self._last_beat) >= _IDLE_BEAT_S:
+                self._save(now)
 
     def close(self) -> None:
         """Store everything that was put, and stop; what the store does not take within some seconds is logged."""
@@ -138,14 +145,40 @@ class Recorder:
             return
         self._closed = True
         self._wake.set()
+        deadline = time.monotonic() + _CLOSE_S
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_S)
         self._attempt(self.drain)
-        if self._ledger.is_dirty or self._queue:
+        while self._is_behind and time.monotonic() < deadline:
+            time.sleep(_RETRY_S)
+            self._attempt(self.drain)
+        if self._is_behind:
             _log.error("the recorder was closed with counters that the store did not take")
         if self._store is not None:
             self._store.close()
         _living.discard(self)
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._ledger.is_dirty or bool(self._queue)
+
+    def _begin_ledger(self, now: float) -> None:
+        """Go on under a new name: the clock was set back, and seconds that are stored must not be counted again."""
+        if self._ledger.is_dirty:
+            self._save(now)
+        self.process, self._ledger = uuid4().hex, Ledger(capacity=self._ledger_size)
+
+    def _save(self, now: float) -> None:
+        try:
+            self._write(now)
+        except StoreError:
+            raise
+        except Exception:
+            # A row that no driver takes would keep all later ones out for good.
+            self._drop(self._ledger.discard(), "the store's driver refused counters")
+            raise
+        self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
+        self._last_beat = now
 
     def _fold(self, now: float) -> None:
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
@@ -154,7 +187,7 @@ class Recorder:
             finished = int(decision.started_at + decision.duration_s)
             lost += not self._ledger.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
-            self._drop(lost)
+            self._drop(lost, "too many counters wait for the store")
 
     def _write(self, now: float) -> None:
         from cheapdeep_ops.store import counters, processes  # noqa: PLC0415 - see _opened
@@ -192,21 +225,29 @@ class Recorder:
             from cheapdeep_ops.store.engine import Store  # noqa: PLC0415 - see above
             from cheapdeep_ops.store.schema import require_schema  # noqa: PLC0415 - see above
 
-            store = Store(self._settings.store_url)
+            store = Store(self._settings.store_url, patience_s=_PATIENCE_S)
             require_schema(store)
-            self._store = store
+            self._store, self._opened_file = store, store.file_identity()
         return self._store
+
+    def _leave_moved_store(self) -> None:
+        """Open the store anew where its file was replaced: writing on into a deleted file would be seen by nobody."""
+        if self._store is not None and self._store.file_identity() != self._opened_file:
+            with self._storing:
+                self._store.close()
+                self._store = None
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="cheapdeep-recorder", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        flush_at = float("-inf")  # on the monotonic clock: the other one may be set
         while not self._closed:
-            now = self._clock()
             self._attempt(self.refresh)
-            if now - self._last_flush >= self._settings.flush_every_s:
-                self._last_flush = now
+            self._informed.set()
+            if time.monotonic() >= flush_at:
+                flush_at = time.monotonic() + self._settings.flush_every_s
                 self._attempt(self.drain)
             self._wake.wait(min(POLL_S, self._settings.flush_every_s))
 
@@ -236,15 +277,17 @@ class Recorder:
         )
 
     def _complain(self, topic: str, message: str, *values: object) -> None:
-        if topic not in self._complaints:
-            self._complaints.add(topic)
+        if topic in self._complaints:
+            return
+        self._complaints.add(topic)
+        with suppress(Exception):  # a handler or filter of the application's that fails must not end the thread
             _log.warning(message, *values)
 
-    def _drop(self, count: int) -> None:
+    def _drop(self, count: int, why: str) -> None:
         self.dropped += count
         if self._drops is not None:
             self._drops.record_dropped(count)
-        self._complain("dropped", "the recorder's queue is full: decisions are not counted (they are still made)")
+        self._complain(why, "%s: decisions are made and not counted", why)
 
     def before_fork(self) -> None:
         """Bring the store to rest: a child that inherits a connection of SQLite's inherits locks that nobody frees.

@@ -131,6 +131,19 @@ class Ledger:
         ]
         return buckets, totals
 
+    def is_ahead_of(self, now: int) -> bool:
+        """Whether seconds were closed that `now` says are yet to come: the clock was set back."""
+        return self._closed_before > now
+
+    def discard(self) -> int:
+        """Forget what `unsaved` gives, together with the totals it belongs to; returns how many calls that were."""
+        lost = sum(self._buckets[key].calls for key in self._dirty)
+        for key in self._dirty:
+            del self._buckets[key]
+            self._totals.pop(key[:2], None)
+        self._dirty.clear()
+        return lost
+
     def saved(self, *, closed_before: int) -> None:
         """All that `unsaved` gave is stored; seconds before `closed_before` will not be counted into again."""
         self._dirty.clear()

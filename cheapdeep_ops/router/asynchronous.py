@@ -91,9 +91,11 @@ class AsyncRouter:
         return asked
 
     async def _perform(self, call: Call, ask: Ask) -> Reply:
-        client = self._triage if ask.kind == "triage" else self._client
         with self._core.asking(call, ask) as question:
-            return question.read(await client.messages.create(**question.request))
+            if ask.kind == "original":
+                return question.read(await self._client.messages.create(**question.request))
+            async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
+                return question.read(await self._triage.messages.create(**question.request))
 
     def _open_stream(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
         with self._core.calling(request, route=route, input_class=input_class) as asked:

@@ -193,7 +193,7 @@ class Plan:
             if cheap is not None:
                 return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=replace(cheap, model=model))
             tiers = (*tiers[:-1], replace(tiers[-1], model=model))
-        cause = bypass_cause(params) or (BypassCause.NO_TRIAGE_TIER if len(tiers) == 1 else None)
+        cause = _cause(params) or (BypassCause.NO_TRIAGE_TIER if len(tiers) == 1 else None)
         return tiers, Bypass(cause=cause, tier=tiers[-1]) if cause else None
 
     def _hop(self, call: Call, step: Step) -> Hop:
@@ -232,6 +232,14 @@ class Plan:
         except Exception:  # noqa: BLE001 - a price must never cost an answer
             _log.exception("pricing %s failed", model)
             return None
+
+
+def _cause(params: Mapping[str, Any]) -> BypassCause | None:
+    """Why not to triage; a request that cannot even be looked at goes to the deep tier as it is."""
+    try:
+        return bypass_cause(params)
+    except Exception:  # noqa: BLE001 - what is wrong with a request, the SDK says better
+        return BypassCause.MALFORMED_REQUEST
 
 
 def _names(model: str, tier: Tier) -> bool:

@@ -1,4 +1,4 @@
-"""Keeping the number of distinct routes and input classes bounded."""
+"""Keeping the number of distinct routes and input classes bounded, and each of them fit for any table or page."""
 
 from typing import Final
 
@@ -16,11 +16,18 @@ class Labels:
         self._limit = limit
         self._known: dict[str, str] = {"": "", OTHER: OTHER}
 
-    def bounded(self, label: str) -> str:
-        """`label`, or what stands for it; at most 100 characters."""
-        known = self._known.get(label)
+    def bounded(self, label: object) -> str:
+        """What stands for `label`: printable text of at most 100 characters; a label is not worth failing a call."""
+        text = "" if label is None else str(label)
+        known = self._known.get(text)
         if known is not None:
             return known
         if len(self._known) >= self._limit + 2:
             return OTHER
-        return self._known.setdefault(label, label[:_LENGTH])
+        return self._known.setdefault(text, _printable(text[:_LENGTH]))
+
+
+def _printable(text: str) -> str:
+    """`text` without what no database, page or message could carry: control characters, lone surrogates."""
+    encodable = text.encode("utf-8", "replace").decode()
+    return "".join(char if char.isprintable() else " " for char in encodable)

@@ -1,25 +1,29 @@
 """Counters per second, and since each process began."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, or_, select
 
-from cheapdeep_ops.store.tables import Bucket, Total, table_of
+from cheapdeep_ops.store.tables import Bucket, Process, Total, table_of
 from cheapdeep_ops.store.upsert import upsert
 from cheapdeep_ops.values import ALL_ROUTES
 
 _K = TypeVar("_K")
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
+_PROCESS: Final = table_of(Process)
 SUMS: Final = (
     "calls", "triaged", "shipped", "escalated", "base_escalated", "withheld", "bypassed", "errors", "unpriced",
     "cost_nusd", "triage_cost_nusd", "baseline_nusd",
 )  # fmt: skip
 COUNTS: Final = ("reasons", "base_reasons", "bypass_causes", "confidence", "models")
 _NANO: Final = 1e-9
+RETIRED: Final = ""
+"""The process under whose name the totals of all that are gone are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,23 +99,48 @@ def by_route(connection: Connection, *, since: float, until: float) -> dict[str,
     return {row.route: RouteCounts(**dict(row._mapping)) for row in connection.execute(statement)}  # noqa: SLF001
 
 
+def sums_of(
+    connection: Connection, names: Sequence[str], *, since: float, until: float, scope: str = ALL_ROUTES
+) -> dict[str, int]:
+    """Some of the numbers, added up over `[since, until)` by the database."""
+    statement = select(*(func.coalesce(func.sum(_BUCKET.c[name]), 0).label(name) for name in names))
+    row = connection.execute(_within(statement, since, until, scope)).one()
+    return {name: int(row._mapping[name]) for name in names}  # noqa: SLF001 - rows by name
+
+
 def summed(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Sums:
     """Everything counted in `[since, until)` for one route or for all."""
-    columns = _BUCKET.c
-    statement = select(*(columns[name] for name in (*SUMS, *COUNTS))).where(columns.at >= since, columns.at < until)
-    if scope != ALL_ROUTES:
-        statement = statement.where(columns.route == scope)
-    return _added(connection.execute(statement))
+    numbers = sums_of(connection, SUMS, since=since, until=until, scope=scope)
+    counted = {name: _counted(connection, name, since, until, scope) for name in COUNTS}
+    return Sums(**numbers, **counted)  # type: ignore[arg-type]
 
 
-def by_input_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, Sums]:
-    """The same, split by input class."""
+def base_reasons(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
+    """Base escalations by reason."""
+    return _counted(connection, "base_reasons", since, until, scope)
+
+
+def base_escalations_by_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
+    """Base escalations by input class."""
     columns = _BUCKET.c
-    statement = select(columns.input_class, *(columns[name] for name in (*SUMS, *COUNTS)))
-    statement = statement.where(columns.at >= since, columns.at < until)
-    if scope != ALL_ROUTES:
-        statement = statement.where(columns.route == scope)
-    return _grouped(connection.execute(statement), lambda row: str(row.input_class))
+    statement = select(columns.input_class, func.sum(columns.base_escalated)).group_by(columns.input_class)
+    return {name: int(count) for name, count in connection.execute(_within(statement, since, until, scope))}
+
+
+def _counted(connection: Connection, name: str, since: float, until: float, scope: str) -> dict[str, int]:
+    """One mapping, added up. Few different ones occur, so the database groups equal texts and few are parsed."""
+    text = cast(_BUCKET.c[name], Text).label("text")
+    statement = _within(select(text, func.count().label("rows")).group_by(text), since, until, scope)
+    counts: Counter[str] = Counter()
+    for written, rows in connection.execute(statement):
+        for key, value in json.loads(written).items():
+            counts[key] += value * rows
+    return dict(counts)
+
+
+def _within(statement: Select[*tuple[Any, ...]], since: float, until: float, scope: str) -> Select[*tuple[Any, ...]]:
+    statement = statement.where(_BUCKET.c.at >= since, _BUCKET.c.at < until)
+    return statement if scope == ALL_ROUTES else statement.where(_BUCKET.c.route == scope)
 
 
 def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
@@ -119,6 +148,24 @@ def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
     columns = _TOTAL.c
     statement = select(columns.route, columns.input_class, *(columns[name] for name in (*SUMS, *COUNTS)))
     return _grouped(connection.execute(statement), lambda row: (str(row.route), str(row.input_class)))
+
+
+def retire(connection: Connection, *, unseen_since: float) -> int:
+    """Fold the totals of processes that have not shown themselves since into one row for each route and class.
+
+    The sums stay as they are; what they cost to read does not grow with the number of processes that ever were.
+    Returns how many processes were folded.
+    """
+    gone = select(_PROCESS.c.process).where(_PROCESS.c.seen_at < unseen_since)
+    rows = connection.execute(select(_TOTAL).where(or_(_TOTAL.c.process.in_(gone), _TOTAL.c.process == RETIRED)))
+    folded = _grouped(rows, lambda row: (str(row.route), str(row.input_class)))
+    connection.execute(delete(_TOTAL).where(_TOTAL.c.process.in_(gone)))
+    upsert(connection, Total, [_as_row(key, sums) for key, sums in folded.items()])
+    return connection.execute(delete(_PROCESS).where(_PROCESS.c.seen_at < unseen_since)).rowcount
+
+
+def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, Any]:
+    return {"route": key[0], "input_class": key[1], "process": RETIRED, **asdict(sums)}
 
 
 def forget(connection: Connection, *, before: float) -> int:

@@ -1,10 +1,13 @@
 """Opening the store, and running short transactions that other processes may get in the way of."""
 
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Any, Final, TypeVar
@@ -19,21 +22,27 @@ __all__ = ["Connection", "Store", "absolute_url"]
 
 _log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_ATTEMPTS: Final = 6
-_BUSY_TIMEOUT_MS: Final = 5_000
+_PATIENCE_S: Final = 30.0
+_BUSY_TIMEOUT_S: Final = 5.0
+_SECRET_WORDS: Final = ("password", "secret", "token", "key")
+"""What the name of a secret in a URL's query has in it; drivers take passwords there too."""
 
 
 class Store:
     """A database that several processes share; open one per process, and never carry it over a fork.
 
-    Raises StoreError where the URL is not understood or its driver is not installed. A relative SQLite path is made
-    absolute against the working directory at once, and logged.
+    `patience_s` is how long a transaction waits, in all, for others to let go of the lock. Raises StoreError where the
+    URL is not understood or its driver is not installed. A relative SQLite path is made absolute against the working
+    directory at once, and logged.
     """
 
-    def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, url: str, *, patience_s: float = _PATIENCE_S, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self.url = absolute_url(url)
+        self._patience_s = patience_s
         self._sleep = sleep
-        self.engine = _engine(self.url)
+        self.engine = _engine(self.url, busy_timeout_s=min(_BUSY_TIMEOUT_S, patience_s))
         self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
@@ -43,8 +52,8 @@ class Store:
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL without its password and without what its query keeps secret."""
+        return _shown(self.url)
 
     def transact(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in one write transaction and commit it.
@@ -52,14 +61,15 @@ class Store:
         `work` is run again, after a jittered pause, where another process held the lock, so it must have no other
         effect than its statements. Raises StoreError where the store stays out of reach.
         """
-        for attempt in range(_ATTEMPTS):
+        deadline = time.monotonic() + self._patience_s
+        for attempt in count():
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
             except OperationalError as error:
-                if attempt == _ATTEMPTS - 1 or not _is_contention(error):
+                if time.monotonic() >= deadline or not _is_contention(error):
                     raise StoreError(f"the store {self.shown_url} failed: {error.orig}") from error
-                self._sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311 - jitter
+                self._sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 5))  # noqa: S311 - jitter
             except SQLAlchemyError as error:
                 raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
@@ -73,6 +83,16 @@ class Store:
         except SQLAlchemyError as error:
             raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
 
+    def file_identity(self) -> tuple[int, int] | None:
+        """Which file a SQLite store's path leads to at present; None where there is no file."""
+        if not self.is_sqlite or not self.url.database:
+            return None
+        try:
+            found = os.stat(self.url.database)  # noqa: PTH116 - the path is a string from the URL
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -82,7 +102,7 @@ def absolute_url(url: str) -> URL:
     """`url` with a relative SQLite path made absolute. Raises StoreError for what is no database URL."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise StoreError("the store's URL is not of the form sqlite:///path or postgresql://user@host/name") from None
     path = parsed.database
     if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or Path(path).is_absolute():
@@ -92,24 +112,34 @@ def absolute_url(url: str) -> URL:
     return parsed.set(database=str(absolute))
 
 
-def _engine(url: URL) -> Engine:
+def _shown(url: URL) -> str:
+    hidden = {name: "hidden" for name in url.query if any(word in name.casefold() for word in _SECRET_WORDS)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _engine(url: URL, *, busy_timeout_s: float) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
     try:
         engine = create_engine(url, pool_pre_ping=not is_sqlite, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise StoreError(f"{error}; install cheapdeep_ops[postgres] for PostgreSQL") from None
     except (SQLAlchemyError, TypeError) as error:
-        raise StoreError(f"cannot open {url.render_as_string()}: {error}") from None
+        raise StoreError(f"cannot open {_shown(url)}: {error}") from None
     if is_sqlite:
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, busy_timeout_s))
         event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
-def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
+def _prepare_sqlite(busy_timeout_s: float, connection: SqliteConnection, _record: object) -> None:
     """Write-ahead logging, and no transaction control by the driver (its legacy mode never begins before a SELECT)."""
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        f"busy_timeout={busy_timeout_s * 1000:.0f}",
+        "foreign_keys=ON",
+    ):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

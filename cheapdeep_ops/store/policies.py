@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopePolicy, act_on
 from cheapdeep_ops.store.tables import PolicyChange, PolicyRow, table_of
@@ -70,6 +70,13 @@ def history(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
     """The newest changes first."""
     statement = select(_CHANGE).order_by(_CHANGE.c.version.desc()).limit(limit)
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def count_applied(connection: Connection, *, since: float, until: float) -> int:
+    """How many changes came into force in `[since, until)`."""
+    in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)
+    statement = select(func.count()).select_from(_CHANGE).where(_CHANGE.c.applied, *in_period)
+    return int(connection.scalar(statement) or 0)
 
 
 def _log(

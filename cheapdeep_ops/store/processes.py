@@ -33,8 +33,11 @@ def processes(connection: Connection, *, since: float) -> list[dict[str, Any]]:
 
 
 def hold_lease(connection: Connection, *, name: str, holder: str, now: float, lasts_s: float) -> bool:
-    """Take or renew a lease; False while somebody else holds it. Run inside a write transaction."""
-    free = or_(_LEASE.c.holder == holder, _LEASE.c.until < now)
+    """Take or renew a lease; False while somebody else holds it. Run inside a write transaction.
+
+    A lease that ends much later than any could was taken by a clock that was wrong, and counts as free.
+    """
+    free = or_(_LEASE.c.holder == holder, _LEASE.c.until < now, _LEASE.c.until > now + 2 * lasts_s)
     renew = update(_LEASE).where(_LEASE.c.name == name, free).values(holder=holder, until=now + lasts_s)
     if connection.execute(renew).rowcount:
         return True

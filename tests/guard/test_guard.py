@@ -253,3 +253,10 @@ def test_a_receiver_that_asks_for_time_gets_it(town):
     town.run(40, STORM)
     assert town.inbox.kinds[0] == "started"
     assert town.clock() >= first_try + 30
+
+
+def test_an_alert_state_of_another_version_stops_no_rule(town):
+    town.run(200, STORM)
+    town.store.transact(lambda connection: connection.exec_driver_sql("UPDATE alert SET state = 'silenced'"))
+    town.run(20, STORM)
+    assert alerts(town)[("EscalationStorm", "support")]["state"] == "firing"

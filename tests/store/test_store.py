@@ -294,3 +294,45 @@ def test_what_an_evaluation_reads_does_not_grow_with_the_history(store):
             text("EXPLAIN QUERY PLAN SELECT route, sum(calls) FROM bucket WHERE at >= 10 AND at < 20 GROUP BY route")
         ).fetchall()
     assert any("ix_bucket_at" in str(row) for row in plan), plan
+
+
+def test_totals_of_processes_that_are_gone_are_folded_and_their_sums_stay(store):
+    def seen(process, at):
+        beat = {
+            "process": process, "kind": "router", "host": "h", "pid": 1, "started_at": 1.0, "seen_at": at,
+            "package_version": "0", "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
+        }  # fmt: skip
+        store.transact(lambda connection: processes.beat(connection, beat))
+
+    for number in range(10):
+        seen(str(number), at=number)
+        write(store, [], [total(process=str(number)), total(process=str(number), route="legal")])
+    with store.reading() as connection:
+        before = counters.totals(connection)
+    for _ in range(2):
+        store.transact(lambda connection: counters.retire(connection, unseen_since=8))
+    with store.reading() as connection:
+        assert counters.totals(connection) == before
+        left = connection.execute(text("SELECT DISTINCT process FROM total ORDER BY process")).scalars().all()
+    assert left == ["", "8", "9"]
+
+
+def test_a_lease_from_a_clock_that_was_wrong_is_free(store):
+    def hold(holder, now):
+        return store.transact(
+            lambda connection: processes.hold_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
+        )
+
+    assert hold("ahead", 3_600)
+    assert hold("b", 0)
+
+
+def test_sums_by_the_database_are_those_of_the_rows(store):
+    rows = [bucket(at, process=process, route=route) for at in range(50) for process in "ab" for route in ("x", "y")]
+    write(store, rows)
+    with store.reading() as connection:
+        sums = counters.summed(connection, since=10, until=20, scope="x")
+        assert (sums.calls, sums.reasons, sums.confidence) == (60, {"low_confidence": 20}, {"80": 40, "50": 20})
+        assert counters.base_escalations_by_class(connection, since=10, until=20, scope="*") == {"": 40}
+        assert counters.base_reasons(connection, since=10, until=20, scope="*") == {"low_confidence": 40}
+        assert counters.sums_of(connection, ("calls",), since=90, until=99) == {"calls": 0}
