@@ -6,17 +6,14 @@ router = Router()
 message = router.messages.create(max_tokens=1024, messages=[{"role": "user", "content": "..."}])
 """
 
-from cheapdeep_ops.errors import (
-    CheapdeepError,
-    PolicyError,
-    RulesError,
-    SchemaError,
-    SettingsError,
-    StoreError,
-)
-from cheapdeep_ops.router import AsyncRouter, Routed, Router
-from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.values import BypassCause, Decision, Outcome, Reason
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.errors import CheapdeepError, PolicyError, RulesError, SchemaError, SettingsError, StoreError
+    from cheapdeep_ops.router import AsyncRouter, Routed, Router
+    from cheapdeep_ops.settings import Settings
+    from cheapdeep_ops.values import BypassCause, Decision, Outcome, Reason
 
 __all__ = [
     "AsyncRouter",
@@ -34,3 +31,26 @@ __all__ = [
     "SettingsError",
     "StoreError",
 ]
+
+_HOMES: Final = {
+    "errors": ("CheapdeepError", "PolicyError", "RulesError", "SchemaError", "SettingsError", "StoreError"),
+    "router": ("AsyncRouter", "Routed", "Router"),
+    "settings": ("Settings",),
+    "values": ("BypassCause", "Decision", "Outcome", "Reason"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name at its first use: the SDK takes a second to load, and the guard never needs it.
+
+    Source: https://peps.python.org/pep-0562/
+    """
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

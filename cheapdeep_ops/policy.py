@@ -92,7 +92,7 @@ def _effective(scopes: Iterable[ScopePolicy], *, base: float, raised: float) -> 
     pin = next((scope.pin for scope in scopes if scope.pin is not None), None)
     if pin is not None:
         return Policy(threshold=pin, version=version, pinned=True, causes=causes)
-    return Policy(threshold=raised if causes else base, version=version, causes=causes)
+    return Policy(threshold=max(base, raised) if causes else base, version=version, causes=causes)
 
 
 def _checked(threshold: float | None) -> float:

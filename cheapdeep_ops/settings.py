@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -27,11 +28,40 @@ CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
 _SECRET_WORDS: Final = ("token", "webhook", "key", "secret", "password")
 """A fault whose key or value has one of these shows no value: an unknown key may be a secret in the wrong place."""
 
+_LONGEST_SHOWN: Final = 200
+"""A fault shows no more of a value: one line must stay readable."""
+
 _NOT_SETTINGS: Final = frozenset({CONFIG_FILE, "CHEAPDEEP_LIVE"})
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+def valid_text(text: str) -> str:
+    """`text` as it is. Raises ValueError where it has what no database or page can hold: a NUL, half a character."""
+    if "\0" in text or text != text.encode(errors="replace").decode():
+        raise ValueError("needs text in UTF-8 without NUL characters")
+    return text
+
+
+def filled_text(text: str) -> str:
+    """`text` as it is. Raises ValueError where it is blank, or not valid as text."""
+    if not text.strip():
+        raise ValueError("needs at least one character that is not a space")
+    return valid_text(text)
+
+
+def is_web_address(text: str) -> bool:
+    """Whether `text` is an http or https URL with a host, and with nothing in it that a URL cannot have."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # looking at it is what checks it
+        _ = (parts.hostname or "").encode("idna")
+    except ValueError:
+        return False
+    is_clean = text.isascii() and text.isprintable() and " " not in text
+    return is_clean and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 class Settings(BaseSettings):
@@ -113,8 +143,30 @@ class Settings(BaseSettings):
             return value
         try:
             return json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"needs a JSON list of prices; {error}") from None
+
+    @field_validator("api_tokens")
+    @classmethod
+    def _filled(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        return tuple(SecretStr(filled_text(token.get_secret_value().strip())) for token in value)
+
+    @field_validator("slack_webhook_url", "slack_base_url")
+    @classmethod
+    def _reachable(cls, value: SecretStr | str | None) -> SecretStr | str | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is not None and not is_web_address(text):
+            raise ValueError("needs a URL of the form https://host/path, without spaces")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _nameable(cls, value: str) -> str:
+        try:
+            valid_text(value).encode("idna")
+        except ValueError:
+            raise ValueError("needs a host name or an IP address") from None
+        return value
 
     @field_validator("tiers")
     @classmethod
@@ -141,7 +193,7 @@ def _toml_source(settings_cls: type[BaseSettings], path: Path) -> TomlConfigSett
         raise SettingsError(f"{CONFIG_FILE} names {path}, which is not a file")
     try:
         return TomlConfigSettingsSource(settings_cls, path)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
 
 
@@ -163,4 +215,6 @@ def _fault(fault: dict[str, Any]) -> str:
     shown = f" = {fault['input']!r}"
     if key == "store_url" or any(word in f"{key}{shown}".casefold() for word in _SECRET_WORDS):
         shown = ""
+    if len(shown) > _LONGEST_SHOWN:
+        shown = f"{shown[:_LONGEST_SHOWN]}..."
     return f"{PREFIX}{key.upper()}{shown}: {fault['msg']}"

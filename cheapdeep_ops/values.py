@@ -101,11 +101,6 @@ class Verdict:
     problem: Reason | None = None
     detail: str = ""
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether the reply has a confidence and an answer that could ship."""
-        return self.problem is None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
@@ -117,7 +112,6 @@ class Reply:
     verdict: Verdict | None = None
     usage: Usage | None = None
     message: object = None
-    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +162,7 @@ class Decision:
 
     @property
     def triaged(self) -> bool:
-        """Whether a triage tier was asked at all."""
+        """Whether a triage tier was asked, and not interrupted."""
         return self.base_outcome is not None
 
     @property

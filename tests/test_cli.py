@@ -1,17 +1,22 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 from time import time
 
 import pytest
 import yaml
 
-from cheapdeep_ops.cli import main
+from cheapdeep_ops.cli import doctor, main
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.resources import packaged
-from cheapdeep_ops.store import processes
+from cheapdeep_ops.store import policies, processes
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
+
+COMMANDS = sys.modules["cheapdeep_ops.cli.main"]  # the package has a function of the module's name
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +63,18 @@ def run_json(capsys, *arguments):
         (("threshold", "set", "2", "--why", "x"), "less than or equal to 1"),
         (("threshold", "set", "0.9"), "--why"),
         (("report", "--last", "5 parsecs"), "not a duration"),
+        (("report", "--last", "99999999999d"), "at most 36500d"),
+        (("report", "--last", "9" * 400 + "d"), "at most 36500d"),
+        (("threshold", "set", "0.9", "--why", "a\udcff"), "--why"),
+        (("threshold", "set", "0.9", "--why", " "), "--why"),
+        (("threshold", "set", "0.9", "--why", "x", "--route", "a\udcff"), "--route"),
+        (("threshold", "set", "0.9", "--why", "x", "--route", ""), "--route"),
+        (("threshold", "release", "--route", " "), "--route"),
+        (("threshold", "release", "--why", ""), "--why"),
         (("ask",), "TEXT"),
+        (("ask", "a\udcff"), "text"),
+        (("ask", "hi", "--route", ""), "--route"),
+        (("dashboards", "export", __file__), "is a file"),
     ],
 )
 def test_wrong_usage_is_said_in_words_and_exits_with_2(capsys, arguments, says):
@@ -74,6 +90,7 @@ def test_wrong_usage_is_said_in_words_and_exits_with_2(capsys, arguments, says):
         ("CHEAPDEEP_PORT", "99999999", "less than or equal to 65535"),
         ("CHEAPDEEP_BASE_THRESHOLD", "eighty", "CHEAPDEEP_BASE_THRESHOLD = 'eighty'"),
         ("CHEAPDEEP_RULES_FILE", "/nowhere/rules.yaml", "/nowhere/rules.yaml"),
+        ("CHEAPDEEP_PRICE_OVERRIDES", "[" * 100_000, "a JSON list of prices"),
     ],
 )
 def test_wrong_settings_name_key_value_and_range(capsys, monkeypatch, name, value, says):
@@ -145,6 +162,113 @@ def test_ask_reports_the_errors_of_the_api(capsys, api, monkeypatch):
         assert "claude-nonsense" in err
 
 
+def test_what_the_sdk_refuses_to_send_is_one_line(capsys, api, monkeypatch):
+    monkeypatch.setenv("CHEAPDEEP_TIERS", "claude-opus-4-7")
+    status, _, err = run(capsys, "ask", "hi", "--max-tokens", "99999999")
+    assert status == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [KeyError("uid not found"), OSError("no user"), "a\udcff", " "])
+def test_an_author_without_a_name_is_known_by_number(capsys, monkeypatch, store, name):
+    def getuser():
+        if isinstance(name, Exception):
+            raise name
+        return name
+
+    monkeypatch.setattr(COMMANDS, "getuser", getuser)
+    assert run(capsys, "threshold", "set", "0.85", "--why", "trial")[0] == 0
+    with store.reading() as connection:
+        (change,) = policies.history(connection)
+    assert change["author"] == f"uid:{os.getuid()}"
+
+
+def started(code, *arguments, **changes):
+    """A process of its own that runs `code`; its standard output goes to `stdout`."""
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | changes
+    return subprocess.run([sys.executable, "-c", code, *arguments], check=False, **given)
+
+
+AS_MODULE = "import runpy; runpy.run_module('cheapdeep_ops', run_name='__main__')"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_terminal_without_a_character_gets_its_escape(store, as_json):
+    options = ["--json"] if as_json else []
+    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = started(AS_MODULE, "threshold", "set", "0.85", "--why", "é", "--route", "café", *options, env=environ)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if as_json:
+        assert "café" in json.loads(done.stdout)["scopes"]
+    else:
+        assert b"caf\\xe9" in done.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_is_one_line_and_a_failure(store, options):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+        done = started(AS_MODULE, "threshold", "show", *options, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_reader_who_has_left_is_not_told(store):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = started(AS_MODULE, "threshold", "show", "--json", stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+IMPATIENT = """
+import sys
+
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Impatient())
+from cheapdeep_ops.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "command"), [("rich", "demo"), ("cheapdeep_ops.demo.show", "demo"), ("cheapdeep_ops.guard.app", "serve")]
+)
+def test_an_interrupt_while_all_is_loading_is_quiet(module, command):
+    done = started(IMPATIENT, module, command)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
+def test_an_interrupt_outside_a_command_is_quiet_too(capsys, monkeypatch):
+    def interrupted(*, args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(COMMANDS, "app", interrupted)
+    assert run(capsys, "status") == (130, "", "")
+
+
+def test_secrets_in_the_query_of_the_stores_url_are_not_shown(capsys, monkeypatch):
+    for query in ("password=QSECRET", "sslPassword=QSECRET&x=1", "api_key=a&api_key=QSECRET", "auth_token=QSECRET"):
+        monkeypatch.setenv("CHEAPDEEP_STORE_URL", f"postgresql://127.0.0.1:1/d?{query}&connect_timeout=1")
+        for command in ("status", "migrate", "doctor"):
+            status, out, err = run(capsys, command)
+            assert status == 1
+            assert "QSECRET" not in out + err
+
+
+def test_a_store_url_with_a_port_that_is_no_number_is_one_line(capsys, monkeypatch):
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", "postgresql://u:SECRET@h:port/d")
+    status, _, err = run(capsys, "status")
+    assert status == 1
+    assert "postgresql://user@host/name" in err
+    assert "SECRET" not in err
+
+
 def test_a_threshold_is_pinned_shown_and_released(capsys, store):
     pinned = run_json(capsys, "threshold", "set", "0.85", "--route", "support", "--why", "trial")
     assert pinned["scopes"]["support"] == {"threshold": 0.85, "version": 1, "pin": 0.85, "causes": []}
@@ -165,6 +289,36 @@ def test_doctor_says_what_to_mend_and_fails(capsys):
     assert status == 1
     assert "CHEAPDEEP_SLACK_BOT_TOKEN" in out
     assert "ANTHROPIC_API_KEY" in out
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ("http://user:SECRET@127.0.0.1:1", "http://127.0.0.1:1 does not answer"),
+        ("http://user:SEC/SECRET@h", "http://host:port"),
+        ("user:SECRET@h:4318", "http://host:port"),
+        ("http://h:999999", "http://host:port"),
+        ("http://[::1", "http://host:port"),
+        ("http://a..b", "http://host:port"),
+    ],
+)
+def test_doctor_names_an_endpoint_that_is_wrong_without_its_password(capsys, monkeypatch, store, endpoint, says):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    status, out, _ = run(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["checks"] if each["name"] == "OTLP"]
+    assert (status, found["ok"]) == (1, False)
+    assert says in found["found"]
+    assert "SECRET" not in out
+
+
+def test_a_check_of_the_doctors_that_breaks_is_a_finding(capsys, monkeypatch, store):
+    def broken(_settings):
+        raise RuntimeError("beyond all expectation")
+
+    monkeypatch.setattr(doctor, "_CHECKS", (("odd", broken),))
+    status, out, _ = run(capsys, "doctor")
+    assert status == 1
+    assert "MEND  odd: the check broke: RuntimeError: beyond all expectation" in out
 
 
 def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, store):

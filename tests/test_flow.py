@@ -18,7 +18,7 @@ OPUS_THIRD = Tier(model="claude-opus-4-7", index=2, is_deep=True)
 TWO = (HAIKU, OPUS)
 THREE = (HAIKU, SONNET, OPUS_THIRD)
 
-DEEP = Reply(model="claude-opus-4-7", message="the deep answer")
+DEEP = Reply(message="the deep answer")
 
 Scripted = Reply | BaseException
 

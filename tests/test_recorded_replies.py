@@ -124,7 +124,7 @@ def test_rows_with_text_around_ship_only_what_their_one_object_says(rows):
     for row in (row for row in rows if kind_of(row) == "text around"):
         verdict, raw = verdict_of(row), in_our_keys(row["raw"])
         fields = json.loads(raw[raw.index("{") : raw.rindex("}") + 1])
-        if verdict.is_usable:
+        if verdict.problem is None:
             assert (verdict.confidence, verdict.answer) == (fields["confidence"], fields["answer"])
 
 

@@ -138,6 +138,13 @@ def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
         ("TIERS", " , ", "at least one model"),
         ("TIERS", "a,b,a", "none twice"),
         ("PRICE_OVERRIDES", "{not json", "a JSON list of prices"),
+        ("SLACK_BASE_URL", "slack.example/api/", "https://host/path"),
+        ("SLACK_BASE_URL", "ftp://slack.example/", "https://host/path"),
+        ("SLACK_BASE_URL", "https:///api/", "https://host/path"),
+        ("SLACK_BASE_URL", "https://a..b/", "https://host/path"),
+        ("SLACK_BASE_URL", "http://h:999999/", "https://host/path"),
+        ("HOST", "a\udcff", "a host name or an IP address"),
+        ("HOST", "a..b", "a host name or an IP address"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_key_value_and_range(env, name, text, says):
@@ -145,6 +152,17 @@ def test_a_bad_value_is_an_error_that_names_key_value_and_range(env, name, text,
     message = refused()
     assert message.startswith(f"CHEAPDEEP_{name} = {text!r}: ")
     assert says in message
+
+
+def test_a_host_cannot_have_a_nul():
+    assert "a host name or an IP address" in refused(host="a\0b")
+
+
+def test_a_value_without_end_is_refused_in_one_line_that_can_be_read(env):
+    env("PRICE_OVERRIDES", "[" * 100_000)
+    message = refused()
+    assert "a JSON list of prices" in message
+    assert len(message) < 500
 
 
 def test_all_faults_are_named_at_once(env):
@@ -300,6 +318,41 @@ def test_a_secret_of_the_wrong_shape_or_in_the_wrong_place_is_not_shown(toml, te
     toml(text)
     message = refused()
     assert message.startswith("CHEAPDEEP_")
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\\u0000"])
+def test_a_blank_token_is_refused_because_it_would_let_everyone_in(toml, blank):
+    toml(f'api_tokens = ["{SECRET}", "{blank}"]')
+    message = refused()
+    assert message.startswith("CHEAPDEEP_API_TOKENS: ")
+    assert SECRET not in message
+
+
+def test_tokens_of_a_file_are_stripped_as_those_of_a_variable_are(toml):
+    toml('api_tokens = [" one "]')
+    assert Settings().api_tokens == (SecretStr("one"),)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"hooks.slack.com/services/{SECRET}",
+        f"https://hooks.slack.com/services/{SECRET} ",
+        f"https://hooks.slack.com/ser vices/{SECRET}",
+        f"https://hooks.slack.com/services/\n{SECRET}",
+        f"https://u:{SECRET}/x@hooks.slack.com",
+        f"https://[::1/{SECRET}",
+        f"https://\u2100{SECRET}/",
+        f"file:///{SECRET}",
+        "",
+    ],
+)
+def test_a_webhook_that_is_no_web_address_is_refused_and_not_shown(env, url):
+    env("SLACK_WEBHOOK_URL", url)
+    message = refused()
+    assert message.startswith("CHEAPDEEP_SLACK_WEBHOOK_URL: ")
+    assert "https://host/path" in message
     assert SECRET not in message
 
 

@@ -12,6 +12,7 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
+from cheapdeep_ops.claude.prompt import triage_prompt
 from cheapdeep_ops.policy import PolicyAct, ScopePolicy, act_on, blank_book
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.telemetry import names
@@ -50,6 +51,7 @@ CHAT_TYPES = {
     "gen_ai.usage.cache_read.input_tokens": int,
     "gen_ai.usage.cache_creation.input_tokens": int,
     "cheapdeep.call.kind": str,
+    "cheapdeep.prompt.version": str,
     "cheapdeep.stop_reason": str,
     "cheapdeep.cost.usd": float,
 }
@@ -177,6 +179,7 @@ def test_attributes_of_a_shipped_call(api, shell, watched):
         "gen_ai.usage.cache_read.input_tokens": 20,
         "gen_ai.usage.cache_creation.input_tokens": 5,
         "cheapdeep.call.kind": "triage",
+        "cheapdeep.prompt.version": triage_prompt().version,
         "cheapdeep.stop_reason": "end_turn",
         "cheapdeep.cost.usd": routed.decision.cost_usd,
     }

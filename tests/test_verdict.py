@@ -43,7 +43,7 @@ class TestMalformedReplies:
         case = MALFORMED[kind](Random(seed), stated)
         verdict = read_case(case)
         assert verdict.problem is case.problem
-        assert not verdict.is_usable
+        assert verdict.problem is not None
         for level in (0.0, threshold, 0.8, 0.9, 1.0):
             outcome, reason = judge(verdict, threshold=level)
             assert outcome is Outcome.ESCALATE

@@ -37,6 +37,6 @@ def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:
 
 
 def make_client_for(base_url: str, *, api_key: str) -> Anthropic:
-    """A client for a given server, such as a simulated one."""
-    http_client = DefaultHttpxClient(limits=_LIMITS)
+    """A client for a given server, such as a simulated one, whatever proxies the environment names."""
+    http_client = DefaultHttpxClient(limits=_LIMITS, trust_env=False)
     return Anthropic(base_url=base_url, api_key=api_key, http_client=http_client, open_telemetry=False)

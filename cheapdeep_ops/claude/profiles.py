@@ -39,6 +39,8 @@ PROFILES: Final = (
     ModelProfile(prefix="claude-haiku-5"),
     ModelProfile(prefix="claude-sonnet-5"),
     ModelProfile(prefix="claude-opus-5"),
+    # Opus 5.5 always thinks.
+    ModelProfile(prefix="claude-opus-5-5", thinking=frozenset({"adaptive"})),
 )
 
 UNKNOWN: Final = ModelProfile(prefix="", structured_outputs=False, sampling=True, thinking=_ANY_THINKING)

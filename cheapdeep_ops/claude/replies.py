@@ -12,7 +12,7 @@ def read_reply(message: Message, *, user_text: str | None) -> Reply:
     verdict = None
     if user_text is not None:
         verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
-    return Reply(verdict=verdict, usage=read_usage(message.usage), message=message, model=message.model)
+    return Reply(verdict=verdict, usage=read_usage(message.usage), message=message)
 
 
 def only_text(message: Message) -> str | None:

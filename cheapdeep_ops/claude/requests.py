@@ -136,7 +136,7 @@ def _text(content: object) -> str:
 def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float) -> dict[str, Any]:
     """The triage question for `model`: the caller's conversation under the triage contract.
 
-    The caller's system prompt and turns stay in front, so that their cache breakpoints stay valid.
+    The caller's system prompt stays in front, so that its cache breakpoints stay valid; those in turns do not.
     """
     profile = profile_of(model)
     request = {name: value for name, value in params.items() if name not in ("thinking", "extra_body")}
@@ -212,7 +212,7 @@ def _mapping(params: Params, name: str) -> Mapping[str, Any]:
 
 def _translate_thinking(request: dict[str, Any], profile: ModelProfile) -> None:
     """A fixed budget becomes adaptive thinking where that is the only mode; what cannot be asked for is dropped."""
-    if "adaptive" in profile.thinking:
+    if "adaptive" in profile.thinking and request["thinking"]["type"] == "enabled":
         kept = {name: value for name, value in request["thinking"].items() if name != "budget_tokens"}
         request["thinking"] = {**kept, "type": "adaptive"}
     else:

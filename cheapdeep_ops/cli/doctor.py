@@ -16,11 +16,12 @@ from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.slack import BotSender, sender_for
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.pricing import PriceBook
-from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import HEAD, revision
-from cheapdeep_ops.telemetry.setup import is_asked_for
+from cheapdeep_ops.telemetry.setup import endpoint_of, is_asked_for
 
+_OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
 _CLOCK_SLACK_S: Final = 5.0
 
@@ -53,6 +54,8 @@ def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> Fin
         return Finding(name=name, ok=True, found=check(settings))
     except (CheapdeepError, _Trouble, OSError) as error:
         return Finding(name=name, ok=False, found=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever breaks a check is what the reader came to learn
+        return Finding(name=name, ok=False, found=f"the check broke: {type(error).__name__}: {error}")
 
 
 class _Trouble(Exception):  # noqa: N818 - a finding, not an error that anyone outside sees
@@ -123,16 +126,23 @@ def _slack(settings: Settings) -> str:
 
 
 def _telemetry(_settings: Settings) -> str:
-    if not (is_asked_for("traces") or is_asked_for("metrics")):
+    asked = [signal for signal in ("traces", "metrics") if is_asked_for(signal)]
+    if not asked:
         return "nothing is exported (set OTEL_EXPORTER_OTLP_ENDPOINT to change that)"
-    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
+    return ", ".join(sorted({_answering(endpoint_of(signal) or _OTLP_DEFAULT) for signal in asked}))
+
+
+def _answering(endpoint: str) -> str:
+    if not is_web_address(endpoint):
+        raise _Trouble("OTEL_EXPORTER_OTLP_ENDPOINT needs a URL of the form http://host:port")
     parts = urlsplit(endpoint)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # a user's password stays out
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname or "localhost", port), _CONNECT_S).close()
     except OSError as error:
-        raise _Trouble(f"{endpoint} does not answer: {error}") from None
-    return f"{endpoint} answers"
+        raise _Trouble(f"{shown} does not answer: {error}") from None
+    return f"{shown} answers"
 
 
 def _clock(settings: Settings) -> str:

@@ -79,9 +79,6 @@ class LiveView:
         self._live.update(Panel(rows, title=title, title_align="left"))
 
 
-View = PlainView | LiveView
-
-
 def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContextManager[LiveView]:
     """The view that suits where it is shown."""
     return LiveView(out) if out.is_terminal else PlainView(out)

@@ -1,6 +1,8 @@
-"""The commands. Exit status: 0 fine, 1 failed, 2 usage."""
+"""The commands. Exit status: 0 fine, 1 failed, 2 usage, 130 interrupted."""
 
+import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cheapdeep_ops.claude.sdk import AnthropicError
 from cheapdeep_ops.cli import output, texts
 from cheapdeep_ops.errors import CheapdeepError, RulesError, SettingsError, StoreError
-from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.settings import Settings, filled_text
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 USAGE: Final = 2
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     help="Cheap-then-deep routing for Claude: watch it, tell Slack, raise the threshold, let go again.",
@@ -37,26 +39,65 @@ app.add_typer(threshold_app, name="threshold")
 app.add_typer(alert_app, name="alert")
 app.add_typer(dashboards_app, name="dashboards")
 
+
+def _text(value: str | None) -> str | None:
+    """What was given, where it was given. Raises BadParameter where it is blank or no text."""
+    try:
+        return None if value is None else filled_text(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-RouteOption = Annotated[str, typer.Option("--route", help="One route; without it, all routes.")]
+RouteOption = Annotated[str, typer.Option("--route", callback=_text, help="One route; without it, all routes.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Wrong input gives one line on standard error, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _escape_the_unprintable()
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments))
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        print(end="", flush=True)  # noqa: T201 - what cannot be written must fail here, not when Python has ended
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (SettingsError, RulesError) as error:
         return _fail(error, USAGE)
-    except (CheapdeepError, AnthropicError) as error:
+    except CheapdeepError as error:
         return _fail(error, FAILED)
+    except BrokenPipeError:  # whoever read has left, and knows
+        return _give_up_output(FAILED)
+    except (OSError, ValueError) as error:  # a full disk, or what the SDK refuses to send
+        return _give_up_output(_fail(error, FAILED))
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        app(args=list(arguments))
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
     return 0
 
 
 def _fail(error: Exception, status: int) -> int:
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {' '.join(str(error).splitlines()) or type(error).__name__}\n")
+    return status
+
+
+def _escape_the_unprintable() -> None:
+    """A terminal or pipe that lacks a character gets its escape: an answer must not fail for an accent."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _give_up_output(status: int) -> int:
+    """Returns `status`; what cannot be written is dropped, or Python would fail over it again on its way out."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
@@ -88,14 +129,15 @@ def demo(
 
 @app.command()
 def ask(
-    text: str,
+    text: Annotated[str, typer.Argument(callback=_text)],
     json: Json = False,
-    route: Annotated[str | None, typer.Option(help="The route to ask on.")] = None,
+    route: Annotated[str | None, typer.Option(callback=_text, help="The route to ask on.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 1024,
 ) -> None:
     """Ask one question; prints the answer and how it was decided."""
     from dataclasses import asdict
 
+    from cheapdeep_ops.claude.sdk import AnthropicError
     from cheapdeep_ops.router import Router
     from cheapdeep_ops.telemetry.setup import configure
 
@@ -105,6 +147,8 @@ def ask(
             routed = router.ask(text, route=route, max_tokens=max_tokens)
     except TypeError as error:  # what the SDK raises where it finds no key
         raise SettingsError(f"the API cannot be called: {error}") from None
+    except AnthropicError as error:
+        raise typer.Exit(_fail(error, FAILED)) from None
     finally:
         stop()
     if json:
@@ -117,14 +161,9 @@ def ask(
 def serve() -> None:
     """Run the guard: rules, Slack, HTTP API and metrics, until SIGTERM."""
     from cheapdeep_ops.guard.app import Service
-    from cheapdeep_ops.telemetry.setup import configure
 
     logging.getLogger("cheapdeep_ops").setLevel(logging.INFO)
-    stop = configure("cheapdeep-guard")
-    try:
-        Service(Settings()).serve()
-    finally:
-        stop()
+    Service(Settings()).serve()
 
 
 @app.command()
@@ -188,7 +227,7 @@ def threshold_show(json: Json = False) -> None:
 @threshold_app.command("set")
 def threshold_set(
     value: Annotated[float, typer.Argument(min=0, max=1)],
-    why: Annotated[str, typer.Option("--why", help="For the log.")],
+    why: Annotated[str, typer.Option("--why", callback=_text, help="For the log.")],
     route: RouteOption = ALL_ROUTES,
     json: Json = False,
 ) -> None:
@@ -197,7 +236,7 @@ def threshold_set(
 
     settings = Settings()
     with _open(settings) as store:
-        by = {"author": getuser(), "why": why}
+        by = {"author": _author(), "why": why}
         policy = set_threshold(store, settings, value, scope=route, now=time.time(), **by)
     _show_policy(policy, as_json=json)
 
@@ -205,7 +244,7 @@ def threshold_set(
 @threshold_app.command("release")
 def threshold_release(
     route: RouteOption = ALL_ROUTES,
-    why: Annotated[str, typer.Option("--why", help="For the log.")] = "",
+    why: Annotated[str | None, typer.Option("--why", callback=_text, help="For the log.")] = None,
     json: Json = False,
 ) -> None:
     """Take a pin off: the rules decide again."""
@@ -213,7 +252,7 @@ def threshold_release(
 
     settings = Settings()
     with _open(settings) as store:
-        by = {"author": getuser(), "why": why}
+        by = {"author": _author(), "why": why or ""}
         policy = release_threshold(store, settings, scope=route, now=time.time(), **by)
     _show_policy(policy, as_json=json)
 
@@ -274,7 +313,7 @@ def alert_test(json: Json = False) -> None:
 
 
 @dashboards_app.command("export")
-def dashboards_export(directory: Path) -> None:
+def dashboards_export(directory: Annotated[Path, typer.Argument(file_okay=False)]) -> None:
     """Copy the Grafana dashboards into a folder."""
     from shutil import copy2
 
@@ -308,13 +347,25 @@ def _open(settings: Settings) -> Iterator["Store"]:
         store.close()
 
 
+def _author() -> str:
+    """Who gives the order; in a container that is often a number without a name."""
+    try:
+        return filled_text(getuser())
+    except (KeyError, OSError, ValueError):
+        return f"uid:{os.getuid()}"
+
+
 def _seconds(period: str) -> float:
+    from cheapdeep_ops.guard.receipt import LONGEST_S
     from cheapdeep_ops.guard.rulebook import seconds
 
     try:
-        return float(str(seconds(period)))
+        found = float(str(seconds(period)))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--last") from None
+    if found > LONGEST_S:
+        raise typer.BadParameter(f"needs at most {LONGEST_S / 86_400:g}d", param_hint="--last")
+    return found
 
 
 def _show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:

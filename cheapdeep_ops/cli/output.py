@@ -12,7 +12,9 @@ from rich.table import Table
 
 def print_json(document: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    # Where standard output is not Unicode, JSON's own escapes keep the document JSON.
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not is_unicode, default=str) + "\n")
 
 
 def console() -> Console:

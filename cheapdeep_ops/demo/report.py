@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cheapdeep_ops.demo.world import Outcome
+from cheapdeep_ops.demo.world import Answered
 from cheapdeep_ops.values import Decision
 
 
 def report_of(
-    outcomes: Sequence[Outcome], *, changes: Sequence[Mapping[str, Any]], incidents: Sequence[Mapping[str, Any]]
+    outcomes: Sequence[Answered], *, changes: Sequence[Mapping[str, Any]], incidents: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What became of the calls, what they cost, and what the guard did; rates without data are None."""
     decisions = [outcome.routed.decision for outcome in outcomes]

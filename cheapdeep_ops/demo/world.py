@@ -1,5 +1,6 @@
 """Everything that a demonstration needs, running: simulated API and Slack, a router, a guard."""
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ _WORKERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Answered:
     """One finished call of the demonstration, in the order of finishing; `correct` is the simulator's own knowledge."""
 
     routed: Routed
@@ -36,8 +37,8 @@ class World:
     """A router and a guard on a store of their own, between simulated servers; everything over HTTP on loopback."""
 
     def __init__(self, *, shortened_by: float, seed: int) -> None:
-        self.shortened_by = shortened_by
-        self.outcomes: list[Outcome] = []
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # no proxy reaches this machine's loopback
+        self.outcomes: list[Answered] = []
         self.failures = 0
         self._open = ExitStack()
         self._folder = Path(self._open.enter_context(TemporaryDirectory(prefix="cheapdeep-demo-")))
@@ -54,7 +55,7 @@ class World:
         self._asked = 0
 
     def _make_settings(self) -> Settings:
-        """Every setting that the environment could change is named here, so that the demonstration is the same."""
+        """What the demonstration rests on, whatever the environment says."""
         return Settings(
             store_url=f"sqlite:///{self._folder}/demo.db",
             tiers=("claude-haiku-4-5", "claude-opus-4-7"),
@@ -80,17 +81,17 @@ class World:
         future.add_done_callback(self._note)
         self._asked += 1
 
-    def _ask(self, kind: TrafficClass, number: int) -> Outcome:
+    def _ask(self, kind: TrafficClass, number: int) -> Answered:
         begun_at = time.time()
         routed = self.router.ask(kind.prompt(number), input_class=kind.name)
-        return Outcome(
+        return Answered(
             routed=routed,
             begun_at=begun_at,
             finished_at=time.time(),
             correct=self.api.was_correct(routed.text),
         )
 
-    def _note(self, future: "Future[Outcome]") -> None:
+    def _note(self, future: "Future[Answered]") -> None:
         if future.exception() is None:
             self.outcomes.append(future.result())
         else:

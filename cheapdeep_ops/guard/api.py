@@ -2,25 +2,33 @@
 
 import hmac
 import ipaddress
+import json
 import time
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cheapdeep_ops.errors import PolicyError, StoreError
 from cheapdeep_ops.guard import metrics
-from cheapdeep_ops.guard.receipt import receipt
+from cheapdeep_ops.guard.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.settings import Settings, filled_text, valid_text
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.values import ALL_ROUTES
 
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+Route = Annotated[str, AfterValidator(filled_text)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(valid_text)]
+FilledText = Annotated[Text, AfterValidator(filled_text)]
+
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 class PinRequest(BaseModel):
@@ -28,10 +36,10 @@ class PinRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    threshold: float = Field(ge=0, le=1)
-    route: str = ALL_ROUTES
-    author: str = Field(min_length=1)
-    why: str = Field(min_length=1)
+    threshold: float = Field(ge=0, le=1, strict=True, allow_inf_nan=False)
+    route: Route = ALL_ROUTES
+    author: FilledText
+    why: FilledText
 
 
 class ReleaseRequest(BaseModel):
@@ -39,9 +47,9 @@ class ReleaseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    route: str = ALL_ROUTES
-    author: str = Field(min_length=1)
-    why: str = ""
+    route: Route = ALL_ROUTES
+    author: FilledText
+    why: Text = ""
 
 
 class Access:
@@ -60,9 +68,11 @@ class Access:
         """Raise 403 where no token is set up, 401 unless this caller has one."""
         if not self._tokens:
             raise HTTPException(403, "set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line")
-        given = token.credentials.encode() if token else b""
-        if not any(hmac.compare_digest(given, known.encode()) for known in self._tokens):
+        if token is None or not self._is_known(token.credentials):
             raise HTTPException(401, "needs one of the tokens in CHEAPDEEP_API_TOKENS", {"WWW-Authenticate": "Bearer"})
+
+    def _is_known(self, given: str) -> bool:
+        return bool(given) and any(hmac.compare_digest(given.encode(), known.encode()) for known in self._tokens)
 
 
 def make_api(
@@ -76,6 +86,14 @@ def make_api(
     """The application; `is_ready` says what is missing, or nothing."""
     api = FastAPI(title="cheapdeep_ops guard", version="1", docs_url=None, redoc_url=None)
     access = Access(settings)
+    if _is_loopback(settings.host):
+        # Reading needs no token here, so a web page must not get in under a name of its own that leads to loopback.
+        api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
+
+    @api.exception_handler(RequestValidationError)
+    def request_refused(_request: object, error: RequestValidationError) -> Response:
+        faults = json.dumps({"detail": [_fault(fault) for fault in error.errors()]})
+        return Response(faults, status_code=422, media_type="application/json")
 
     @api.exception_handler(StoreError)
     def store_failed(_request: object, error: Exception) -> Response:
@@ -125,7 +143,7 @@ def _reading(
         return status(store, settings, clock())
 
     @router.get("/api/v1/report")
-    def get_report(last_s: Annotated[float, Query(gt=0)] = 86_400.0) -> dict[str, Any]:
+    def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 86_400.0) -> dict[str, Any]:
         """The receipt over the last so many seconds."""
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
@@ -161,6 +179,12 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
         return release_threshold(store, settings, scope=order.route, now=clock(), **by)
 
     return router
+
+
+def _fault(fault: Mapping[str, Any]) -> dict[str, Any]:
+    """What is wrong and where, without what was sent: that may be secret, and need not even be valid JSON."""
+    place = fault["loc"][:1] if fault["type"] == "extra_forbidden" else fault["loc"]
+    return {"loc": list(place), "msg": fault["msg"], "type": fault["type"]}
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,10 +3,12 @@
 import logging
 import signal
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import uvicorn
@@ -31,7 +33,14 @@ _OUTCOMES: Final = {
     EVENT_JOB_MISSED: "missed",
     EVENT_JOB_MAX_INSTANCES: "skipped",
 }
+_RESCHEDULED: Final = "rescheduled"
 _DELIVER_EVERY_S: Final = 1.0
+_LONGEST_SHUTDOWN_S: Final = 6.0
+"""A little more than one request to Slack may take."""
+
+_PROMPT_SHUTDOWN_S: Final = 2.0
+_CLOCK_TOLERANCE_S: Final = 5.0
+_SHORTEST_SLEEP_S: Final = 1.0
 
 
 class Service:
@@ -48,6 +57,9 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._jobs: Counter[tuple[str, str]] = Counter()
+        self._seen: dict[str, float] = {}
+        self._stopping = threading.Event()
+        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         rulebook = rulebook or read_rulebook(settings.rules_file)
         sender = sender or sender_for(settings)
         self.store = Store(settings.store_url)
@@ -66,13 +78,33 @@ class Service:
     def start(self) -> None:
         """Begin to watch."""
         self._scheduler.start()
+        self._watchdog.start()
 
     def stop(self) -> None:
-        """Finish what runs, deliver what is due, and let go of the lease and the store."""
-        self._scheduler.shutdown(wait=True)
-        self.guard.deliver(self._clock())
-        self.guard.close()
-        self.store.close()
+        """Finish what runs, deliver what is due, and let go of the lease and the store.
+
+        Takes about as long as one request to Slack may take where Slack hangs; what was not sent stays in the outbox.
+        """
+        is_prompt = self._end_jobs()
+        try:
+            if is_prompt:
+                self.guard.deliver(self._clock())
+        finally:
+            self.guard.close()
+            self.store.close()
+
+    def _end_jobs(self) -> bool:
+        """End the jobs; returns whether that was prompt, otherwise a receiver hangs, and would once more."""
+        begun = time.monotonic()
+        self._stopping.set()
+        if self._watchdog.is_alive():
+            self._watchdog.join()
+        if self._scheduler.running:
+            # The scheduler itself would wait without end for a job that hangs.
+            ending = threading.Thread(target=self._scheduler.shutdown, name="shutdown", daemon=True)
+            ending.start()
+            ending.join(_LONGEST_SHUTDOWN_S)
+        return time.monotonic() - begun < _PROMPT_SHUTDOWN_S
 
     def serve(self) -> None:
         """Watch and answer HTTP until SIGTERM or SIGINT.
@@ -105,10 +137,28 @@ class Service:
     def _add_job(
         self, scheduler: BackgroundScheduler, name: str, work: Callable[[float], object], every_s: float
     ) -> None:
-        self._jobs.update({(name, outcome): 0 for outcome in _OUTCOMES.values()})
+        self._jobs.update({(name, outcome): 0 for outcome in (*_OUTCOMES.values(), _RESCHEDULED)})
         scheduler.add_job(lambda: work(self._clock()), "interval", seconds=every_s, id=name)
 
+    def _watch(self) -> None:
+        """Wake jobs that sleep on because the clock was set back: the scheduler goes by wall time, this does not."""
+        limit_s = max(3 * self._settings.evaluate_every_s, _SHORTEST_SLEEP_S)
+        while not self._stopping.wait(limit_s / 3):
+            self._wake_sleepers(time.monotonic(), limit_s)
+
+    def _wake_sleepers(self, now: float, limit_s: float) -> None:
+        for job in self._scheduler.get_jobs():
+            if now - self._seen.setdefault(job.id, now) > limit_s:
+                self._seen[job.id] = now
+                self._wake(job.id)
+
+    def _wake(self, name: str) -> None:
+        self._jobs[(name, _RESCHEDULED)] += 1
+        _log.warning("the job %s has slept for too long; was the clock set back? It runs now", name)
+        self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
+
     def _count(self, event: Any) -> None:
+        self._seen[event.job_id] = time.monotonic()
         self._jobs[(event.job_id, _OUTCOMES[event.code])] += 1
         if event.code == EVENT_JOB_ERROR:
             _log.error("the job %s failed: %s", event.job_id, event.exception)
@@ -118,7 +168,10 @@ class Service:
         last, limit_s = self.guard.last_evaluation, 3 * self._settings.evaluate_every_s + 5
         if last is None:
             return "no evaluation yet, or another guard holds the lease"
-        return "" if self._clock() - last <= limit_s else f"the last evaluation is {self._clock() - last:.0f} s old"
+        age_s = self._clock() - last
+        if age_s < -_CLOCK_TOLERANCE_S:
+            return f"the last evaluation lies {-age_s:.0f} s in the future: the clock was set back"
+        return "" if age_s <= limit_s else f"the last evaluation is {age_s:.0f} s old"
 
 
 @contextmanager

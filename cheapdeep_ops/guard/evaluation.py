@@ -32,10 +32,19 @@ class Evaluation:
         self._settings = settings
         self._rulebook = rulebook
         self._now = now
-        self._book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-        # The guard's own setting is what a raise means from now on, whatever was announced before.
-        self._book = replace(self._book, raised=settings.raised_threshold)
+        told = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
+        self._book = replace(told, raised=settings.raised_threshold)
+        if told.raised != settings.raised_threshold and settings.mode == "enforce":
+            self._announce_raised()
         self._alerts = {(row["rule"], row["scope"]): _alert(row) for row in incidents.alerts(connection)}
+
+    def _announce_raised(self) -> None:
+        """Tell the routers what a raise means from now on: every raise that is held is made again."""
+        for scope in list(self._book.scopes.values()):
+            for cause in sorted(scope.causes):
+                why = f"the raised threshold is {self._book.raised:g} now"
+                change = Change(scope=scope.scope, act=PolicyAct.RAISE, cause=cause, why=why)
+                self._book = policies.apply(self._connection, self._book, change, at=self._now)
 
     def run(self) -> None:
         """Evaluate every rule in every scope."""
@@ -55,14 +64,19 @@ class Evaluation:
             self._judge(rule, ALL_ROUTES, windows, quiet)
 
     def _judge(self, rule: Rule, scope: str, windows: RouteWindows, routes: Collection[str]) -> None:
-        reading = windows.reading(routes, limit=rule.limit_in(self._settings))
+        seconds = counters.seconds_with_base_escalations(
+            self._connection, routes, since=self._now - rule.windows.long, until=self._now
+        )
+        reading = windows.reading(routes, limit=rule.limit_in(self._settings), seconds=seconds)
         before = self._alerts.get((rule.alert, scope)) or Alert(rule=rule.alert, scope=scope)
         level = level_of(rule, reading)
         after, turn = step(rule, before, level, self._now)
-        signal = signal_of(reading, windows.actual(routes))
+        signal = signal_of(rule, reading, windows.actual(routes))
         policy = self._policy(scope)
         if turn is Turn.STARTED:
             after = replace(after, incident_id=self._open(rule, scope))
+        elif turn is Turn.RESOLVED and after.incident_id is not None:
+            incidents.resolve_incident(self._connection, after.incident_id, at=self._now)
         self._align(rule, scope, signal, fires=after.state is AlertState.FIRING, turn=turn)
         self._tell(rule, after, turn, signal, policy)
         if turn is Turn.RESOLVED:
@@ -95,7 +109,6 @@ class Evaluation:
             case Turn.STARTED:
                 self._announce("started", rule, alert, signal, before)
             case Turn.RESOLVED:
-                incidents.resolve_incident(self._connection, alert.incident_id, at=self._now)
                 self._announce("resolved", rule, alert, signal, before)
             case None if alert.state is AlertState.FIRING and self._is_news(alert.incident_id, signal, alert.scope):
                 self._announce("changed", rule, alert, signal, before)
@@ -107,14 +120,17 @@ class Evaluation:
         facts = {
             "incident_id": alert.incident_id,
             "effective_threshold": after.threshold,
-            "threshold": threshold_text(
-                before, after, mode=self._settings.mode, raised=self._settings.raised_threshold
-            ),
+            "threshold": threshold_text(before, after, would_be=self._would_be(kind, rule)),
             **self._breakdown(rule, alert.scope),
             **(self._outcome(alert) if kind == "resolved" else {}),
         }
         payload = incident_message(kind, rule, alert.scope, signal=signal, facts=facts)
         incidents.announce(self._connection, alert.incident_id, kind=kind, payload=payload, at=self._now)
+
+    def _would_be(self, kind: Kind, rule: Rule) -> float | None:
+        """The threshold that observe mode keeps a scope from while a rule fires."""
+        kept_from = self._settings.mode == "observe" and kind != "resolved" and Action.RAISE_THRESHOLD in rule.actions
+        return self._settings.raised_threshold if kept_from else None
 
     def _breakdown(self, rule: Rule, scope: str) -> dict[str, Any]:
         window = {"since": self._now - rule.windows.long, "until": self._now}
@@ -164,8 +180,17 @@ class Evaluation:
             if name in known or alert.state is AlertState.INACTIVE:
                 continue
             if alert.incident_id is not None:
-                incidents.resolve_incident(self._connection, alert.incident_id, at=self._now)
+                self._end_without_rule(alert, alert.incident_id)
             self._keep(Alert(rule=name, scope=scope, since=self._now), Level.NO_DATA, {})
+
+    def _end_without_rule(self, alert: Alert, incident_id: int) -> None:
+        """Resolve an incident whose rule was taken out; if it was told, tell its end too, with what was last said."""
+        incidents.resolve_incident(self._connection, incident_id, at=self._now)
+        told = incidents.incident(self._connection, incident_id)["announced"]
+        if told:
+            done = "its rule was taken out of the rules file"
+            payload = {**told, "kind": "resolved", "threshold": done, **self._outcome(alert)}
+            incidents.announce(self._connection, incident_id, kind="resolved", payload=payload, at=self._now)
 
     def _release_orphans(self) -> None:
         """No cause holds a raise without an alert that fires."""

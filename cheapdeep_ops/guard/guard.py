@@ -15,7 +15,7 @@ from cheapdeep_ops.store.engine import Connection, Store
 
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
-_GONE_S: Final = 86_400.0
+_GONE_S: Final = 30 * 86_400.0
 _RETIRE_EVERY_S: Final = 3_600.0
 
 
@@ -37,7 +37,7 @@ class Guard:
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
         self._leads = False
-        self._retire_at = started_at
+        self._retire_at = started_at + _RETIRE_EVERY_S
 
     def step(self, now: float) -> bool:
         """Evaluate all rules and commit alert states, policy changes and messages together.
@@ -45,6 +45,9 @@ class Guard:
         Returns False where another guard holds the lease; then nothing but a sign of life was written.
         """
         self._leads = self._store.transact(lambda connection: self._step(connection, now))
+        if self._leads and now >= self._retire_at:
+            self._store.transact(lambda connection: counters.retire(connection, unseen_since=now - _GONE_S))
+            self._retire_at = now + _RETIRE_EVERY_S
         if self._leads:
             self.last_evaluation = now
         return self._leads
@@ -62,9 +65,6 @@ class Guard:
         processes.beat(connection, self._beat(now))
         if not self._hold(connection, now):
             return False
-        if now >= self._retire_at:
-            counters.retire(connection, unseen_since=now - _GONE_S)
-            self._retire_at = now + _RETIRE_EVERY_S
         Evaluation(connection, settings=self._settings, rulebook=self._rulebook, now=now).run()
         return True
 

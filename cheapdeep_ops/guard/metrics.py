@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters
+from cheapdeep_ops.store import counters, processes
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.telemetry import names
@@ -69,11 +69,12 @@ class FleetCollector(Collector):
         Raises StoreError where the store is out of reach: a scrape that fails is noticed, zeros are not.
         """
         with self._store.reading() as connection:
-            sums = counters.totals(connection)
+            sums, dropped = counters.totals(connection), processes.dropped(connection)
         state = status(self._store, self._settings, self._clock())
         yield from _counted(sums)
         yield from _alerts(state["alerts"], self._rulebook, self._settings)
         yield from _policies(state["policy"], {route for route, _ in sums})
+        yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were not counted", value=dropped)
         yield from self._health(state)
 
     def describe(self) -> Iterable[Metric]:
@@ -83,7 +84,6 @@ class FleetCollector(Collector):
     def _health(self, state: Mapping[str, Any]) -> Iterator[Metric]:
         queue, watchers = state["queue"], state["watchers"]
         yield _gauge(names.FLEET_ROUTERS, "Routers seen in the last minute", watchers["routers"])
-        yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were not counted", value=watchers["dropped"])
         yield _gauge(names.FLEET_PENDING_NOTIFICATIONS, "Messages that wait for delivery", queue["waiting"])
         sent = CounterMetricFamily(names.FLEET_NOTIFICATIONS, "Attempts to deliver a message", labels=["outcome"])
         sent.add_metric(["delivered"], queue["delivered"])

@@ -1,7 +1,8 @@
 """Delivering the outbox: at least once, in order within an incident, with patience where the receiver is down."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -12,6 +13,7 @@ from cheapdeep_ops.store.incidents import OutboxMessage
 
 _log: Final = logging.getLogger(__name__)
 _BATCH: Final = 50
+_PATIENCE_S: Final = 5.0
 _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 300.0
 
@@ -25,11 +27,20 @@ class Place:
 
 
 class DeliveryError(Exception):
-    """A message did not arrive; `retry_after_s` is what the receiver asked for, if it did."""
+    """A message did not arrive; `retry_after_s` is what the receiver asked for, if it did.
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    `unreachable` says that the receiver is down, so that any other message would fare no better.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, unreachable: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.unreachable = unreachable
+
+    @property
+    def is_about_all(self) -> bool:
+        """Whether the receiver takes no message for now, as against having refused this one."""
+        return self.unreachable or self.retry_after_s is not None
 
 
 class Sender(Protocol):
@@ -51,35 +62,51 @@ class LogSender:
 class Notifier:
     """Takes messages from the outbox to a sender, and notes what became of each."""
 
-    def __init__(self, store: Store, sender: Sender) -> None:
+    def __init__(self, store: Store, sender: Sender, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._sender = sender
+        self._monotonic = monotonic
 
-    def deliver(self, now: float) -> int:
+    def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
         """Send what is due at `now`; returns how many messages arrived.
 
         A message is noted as delivered after the receiver has taken it, so a crash in between sends it again: at least
-        once, never lost.
+        once, never lost. No send begins after `patience_s`, nor after the receiver has shown itself out of reach or
+        has asked for time; what is left stays due.
         """
-        arrived = 0
+        arrived, until = 0, self._monotonic() + patience_s
         for _ in range(_BATCH):
-            with self._store.reading() as connection:
-                message = incidents.next_due(connection, now=now)
+            message = self._next_due(now) if self._monotonic() < until else None
             if message is None:
                 break
-            arrived += self._deliver(message, now)
+            error = self._deliver(message, now)
+            if error is not None and error.is_about_all:
+                break
+            arrived += error is None
         return arrived
 
-    def _deliver(self, message: OutboxMessage, now: float) -> bool:
+    def _next_due(self, now: float) -> OutboxMessage | None:
+        with self._store.reading() as connection:
+            return incidents.next_due(connection, now=now)
+
+    def _deliver(self, message: OutboxMessage, now: float) -> DeliveryError | None:
         try:
-            place = self._sender.send(message.payload, Place(channel=message.channel, ts=message.ts))
+            place = self._send(message)
         except DeliveryError as error:
             self._postpone(message, error, now)
-            return False
+            return error
         self._store.transact(
             lambda connection: incidents.delivered(connection, message, at=now, channel=place.channel, ts=place.ts)
         )
-        return True
+        return None
+
+    def _send(self, message: OutboxMessage) -> Place:
+        try:
+            return self._sender.send(message.payload, Place(channel=message.channel, ts=message.ts))
+        except DeliveryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what a sender stumbles over must not hold up all other messages
+            raise DeliveryError(f"the sender failed: {type(error).__name__}") from None  # its words may hold secrets
 
     def _postpone(self, message: OutboxMessage, error: DeliveryError, now: float) -> None:
         wait_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(message.attempts)

@@ -1,12 +1,15 @@
 """The receipt over a period: calls, cost per call, saving against all-deep, escalation."""
 
-from typing import Any
+from typing import Any, Final
 
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
+
+LONGEST_S: Final = 100 * 365 * 86_400.0
+"""The longest period of a receipt; what lies beyond is a slip of the hand, and no calendar has it."""
 
 BASELINE_NOTE = (
     "estimate: escalated calls at what the deep tier really used; shipped calls from the cheap tier's tokens, less the "
@@ -19,7 +22,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
     with store.reading() as connection:
         sums = counters.summed(connection, since=since, until=until)
         by_route = counters.by_route(connection, since=since, until=until)
-        changes = [change for change in policies.history(connection) if since <= change["at"] < until]
+        changes = policies.count_applied(connection, since=since, until=until)
     return {
         "since": since,
         "until": until,
@@ -32,7 +35,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         "graded": 0,
         "grader_cost_usd": 0.0,
         "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
-        "policy_changes": len(changes),
+        "policy_changes": changes,
     }
 
 

@@ -141,6 +141,12 @@ class Reading:
     seconds: int
     limit: float | None
 
+    def recent(self, rule: Rule) -> tuple[Proportion, float]:
+        """What stands for the traffic now, and the seconds it is from: the short window where it has calls enough."""
+        if self.short.n >= rule.min_calls / 2:
+            return self.short, rule.windows.short
+        return self.long, rule.windows.long
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
@@ -161,12 +167,11 @@ class Alert:
 def level_of(rule: Rule, reading: Reading) -> Level:
     """Which side of the limit a reading is on, and how sure that is.
 
-    Firing needs an interval; clearing needs only a point, because the hold time guards it: the short window's where it
-    has calls enough to stand for the traffic, the long one's otherwise.
+    Firing needs an interval; clearing needs only the recent point, because the hold time guards it.
     """
     if reading.limit is None or reading.long.n < rule.min_calls:
         return Level.NO_DATA
-    recent = reading.short if reading.short.n >= rule.min_calls / 2 else reading.long
+    recent, _ = reading.recent(rule)
     if not reading.short.n or recent.rate is None:
         return Level.NO_DATA
     if _is_above(rule, reading, reading.limit):

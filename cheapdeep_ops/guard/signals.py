@@ -18,12 +18,12 @@ class RouteWindows:
     long: Mapping[str, RouteCounts]
     short: Mapping[str, RouteCounts]
 
-    def reading(self, routes: Collection[str], *, limit: float | None) -> Reading:
-        """The base escalation rate of `routes` together."""
+    def reading(self, routes: Collection[str], *, limit: float | None, seconds: int) -> Reading:
+        """The base escalation rate of `routes` together; `seconds` are the distinct ones that it comes from."""
         return Reading(
             long=_base_rate(self.long, routes),
             short=_base_rate(self.short, routes),
-            seconds=max((self.long[route].seconds for route in routes if route in self.long), default=0),
+            seconds=seconds,
             limit=limit,
         )
 
@@ -37,7 +37,7 @@ def windows_of(rule: Rule, count: Count, now: float) -> RouteWindows:
     """The rule's windows that end at `now`; the second that has just begun is left for the next time."""
     until = float(int(now))
     if rule.signal != "base_escalation_rate":
-        return RouteWindows(long={}, short={})  # grades are not counted by the second: see the quality rule
+        return RouteWindows(long={}, short={})  # nothing is graded yet, so every scope of such a rule has no data
     return RouteWindows(long=count(until - rule.windows.long, until), short=count(until - rule.windows.short, until))
 
 

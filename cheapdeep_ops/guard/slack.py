@@ -1,19 +1,34 @@
 """Messages on Slack: one per incident, edited as it goes on where a bot token allows, else posted anew."""
 
+import logging
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any, Final
+from urllib.error import URLError
+from urllib.parse import urlsplit
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.webhook import WebhookClient
+from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.guard.messages import details, headline
+from cheapdeep_ops.guard.messages import details, headline, plain
 from cheapdeep_ops.guard.notify import DeliveryError, LogSender, Place, Sender
 from cheapdeep_ops.settings import Settings
 
-_TIMEOUT_S: Final = 10
+_TIMEOUT_S: Final = 5
+_OUT_OF_REACH: Final = (OSError, HTTPException)
+_FAILURES: Final = (SlackClientError, *_OUT_OF_REACH, ValueError, AttributeError, LookupError)
+"""What slack_sdk and urllib raise, also for URLs that are none and for replies that are no JSON object."""
+
+_GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
+"""Source: https://docs.slack.dev/reference/methods/chat.update#errors"""
+
+_SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa: LOG001 - out of reach on purpose
+"""For slack_sdk, which logs whole URLs: it has no parent and no handler, and nobody can reach it by name."""
+
+_SHOWN: Final = 200
+_SERVER_ERROR: Final = 500
 _ICONS: Final = {"started": ":rotating_light:", "changed": ":rotating_light:", "resolved": ":white_check_mark:"}
 _TEXT_LIMIT: Final = 3_000
 _LONGEST_WAIT_S: Final = 300.0
@@ -47,28 +62,42 @@ class BotSender:
     def __init__(self, *, token: str, channel: str, base_url: str) -> None:
         self._channel = channel
         # Retries are the outbox's affair: it knows how long an alert may wait, and keeps it over a restart.
-        self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[])
+        self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
-        """Post `payload`, or edit the message at `place`. Raises DeliveryError."""
+        """Post `payload`, or edit the message at `place`; where that one is gone, post anew. Raises DeliveryError."""
         text, blocks = rendered(payload)
         try:
-            if place.ts:
-                self._client.chat_update(channel=place.channel, ts=place.ts, text=text, blocks=blocks)
+            if place.ts and self._edited(place, text, blocks):
                 return place
-            answer = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
+            return self._posted(text, blocks)
         except SlackApiError as error:
-            raise _delivery_error(error) from None
-        except (SlackClientError, OSError, HTTPException) as error:
-            raise DeliveryError(f"Slack is out of reach: {error}") from None
-        return Place(channel=str(answer["channel"]), ts=str(answer["ts"]))
+            raise _refusal(error) from None
+        except _FAILURES as error:
+            raise _failure("Slack", error) from None
+
+    def _edited(self, place: Place, text: str, blocks: list[dict[str, Any]]) -> bool:
+        try:
+            self._client.chat_update(channel=place.channel, ts=place.ts, text=text, blocks=blocks)
+        except SlackApiError as error:
+            if _code(error) in _GONE:
+                return False
+            raise
+        return True
+
+    def _posted(self, text: str, blocks: list[dict[str, Any]]) -> Place:
+        answer = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
+        channel, ts = answer.get("channel"), answer.get("ts")
+        if not channel or not ts:
+            raise DeliveryError("Slack took a message but did not say where it is")
+        return Place(channel=str(channel), ts=str(ts))
 
     def check(self) -> str:
         """Ask Slack who the token belongs to. Raises SettingsError where Slack refuses it or is out of reach."""
         try:
             answer = self._client.auth_test()
-        except (SlackClientError, OSError, HTTPException) as error:
-            code = error.response.get("error") if isinstance(error, SlackApiError) else error
+        except _FAILURES as error:
+            code = _code(error) if isinstance(error, SlackApiError) else _name(error)
             raise SettingsError(f"Slack does not take CHEAPDEEP_SLACK_BOT_TOKEN: {code}") from None
         return f"bot {answer['user']} in {answer['team']}, channel {self._channel}"
 
@@ -80,25 +109,35 @@ class WebhookSender:
     """
 
     def __init__(self, *, url: str) -> None:
-        self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[])
+        self._url = url
+        self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
         """Post `payload`. Raises DeliveryError."""
         text, blocks = rendered(payload)
         try:
             answer = self._client.send(text=text, blocks=blocks)
-        except (SlackClientError, OSError, HTTPException) as error:
-            raise DeliveryError(f"the Slack webhook is out of reach: {type(error).__name__}") from None
+        except _FAILURES as error:
+            raise _failure("the Slack webhook", error) from None
         if answer.status_code != 200:  # noqa: PLR2004 - HTTP's OK
-            wait = _retry_after(answer.headers)
-            raise DeliveryError(f"the Slack webhook answered {answer.status_code}: {answer.body}", retry_after_s=wait)
+            raise self._refusal(answer)
         return place
+
+    def _refusal(self, answer: WebhookResponse) -> DeliveryError:
+        # A proxy's error page may name the path, which is the webhook's secret.
+        secret = urlsplit(self._url).path.strip("/") or self._url
+        body = answer.body.replace(secret, "***")[:_SHOWN]
+        return DeliveryError(
+            f"the Slack webhook answered {answer.status_code}: {body}",
+            retry_after_s=_retry_after(answer.headers),
+            unreachable=answer.status_code >= _SERVER_ERROR,
+        )
 
 
 def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """The text for notifications, and the Block Kit blocks; labels of the caller's are escaped."""
-    title = escaped(headline(payload))
-    lines = [escaped(line) for line in details(payload)]
+    """The text for notifications, and the Block Kit blocks; labels of the caller's are shown as they are."""
+    title = escaped(headline(payload, label=_code_span))
+    lines = [escaped(line) for line in details(payload, label=_code_span)]
     head = f"{_ICONS.get(payload['kind'], ':bell:')} *{title}*"
     blocks = [_section(head)]
     if lines:
@@ -114,14 +153,41 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def _code_span(label: str) -> str:
+    """`label` where mrkdwn has no other meaning for it; a code span knows no escape for its own end."""
+    inside = plain(label).replace("`", "'")
+    return f"`{inside}`"
+
+
 def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text[:_TEXT_LIMIT]}}
+    # verbatim: no link out of a bare URL, see https://docs.slack.dev/reference/block-kit/composition-objects/text-object
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text[:_TEXT_LIMIT], "verbatim": True}}
 
 
-def _delivery_error(error: SlackApiError) -> DeliveryError:
-    response = error.response
-    code = response.get("error") if response.data and isinstance(response.data, dict) else response.status_code
-    return DeliveryError(f"Slack answered {code}", retry_after_s=_retry_after(response.headers))
+def _code(error: SlackApiError) -> str:
+    """Slack's word for what is wrong, else the HTTP status."""
+    data = error.response.data
+    return str(data.get("error") if data and isinstance(data, dict) else error.response.status_code)[:_SHOWN]
+
+
+def _refusal(error: SlackApiError) -> DeliveryError:
+    return DeliveryError(
+        f"Slack answered {_code(error)}",
+        retry_after_s=_retry_after(error.response.headers),
+        unreachable=error.response.status_code >= _SERVER_ERROR,
+    )
+
+
+def _failure(receiver: str, error: Exception) -> DeliveryError:
+    """Only names the kind of `error`: its words may hold a URL or a token."""
+    is_out_of_reach = isinstance(error, _OUT_OF_REACH)
+    trouble = "is out of reach" if is_out_of_reach else "cannot be asked, or gave no sense for an answer"
+    return DeliveryError(f"{receiver} {trouble}: {_name(error)}", unreachable=is_out_of_reach)
+
+
+def _name(error: Exception) -> str:
+    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
+    return type(cause).__name__
 
 
 def _retry_after(headers: Mapping[str, Any]) -> float | None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
 
@@ -80,6 +81,7 @@ class Recorder:
         ledger_size: int = 20_000,
     ) -> None:
         self._settings = settings
+        self._folder = Path.cwd()
         self._drops = drops
         self._clock = clock
         self._background = background
@@ -94,10 +96,9 @@ class Recorder:
 
     def _begin(self) -> None:
         """Everything that belongs to this process alone."""
-        self.process = uuid4().hex
+        self._begin_ledger()
         self.dropped = 0
         self._queue: deque[Decision] = deque()
-        self._ledger = Ledger(capacity=self._ledger_size)
         self._storing = threading.Lock()
         self._wake = threading.Event()
         self._informed = threading.Event()
@@ -130,11 +131,14 @@ class Recorder:
             seen = processes.last_seen(connection, "guard")
         self._watch_guard(seen, now)
 
+    def fold(self, now: float) -> None:
+        """Take what is queued into the counters, without storing them."""
+        with self._storing:
+            self._fold(now)
+
     def drain(self, now: float) -> None:
         """Fold the queue into counters and store them. Raises StoreError; nothing is lost by that."""
         with self._storing:
-            if self._ledger.is_ahead_of(int(now)):
-                self._begin_ledger(now)
             self._fold(now)
             if self._ledger.is_dirty or abs(now - self._last_beat) >= _IDLE_BEAT_S:
                 self._save(now)
@@ -162,10 +166,14 @@ class Recorder:
     def _is_behind(self) -> bool:
         return self._ledger.is_dirty or bool(self._queue)
 
-    def _begin_ledger(self, now: float) -> None:
+    def _renew(self, now: float) -> None:
         """Go on under a new name: the clock was set back, and seconds that are stored must not be counted again."""
         if self._ledger.is_dirty:
             self._save(now)
+        self._begin_ledger()
+
+    def _begin_ledger(self) -> None:
+        """What was stored under the old name stays as it is; the new one starts from nothing."""
         self.process, self._ledger = uuid4().hex, Ledger(capacity=self._ledger_size)
 
     def _save(self, now: float) -> None:
@@ -175,12 +183,15 @@ class Recorder:
             raise
         except Exception:
             # A row that no driver takes would keep all later ones out for good.
-            self._drop(self._ledger.discard(), "the store's driver refused counters")
+            self._drop(self._ledger.unsaved_calls, "the store's driver refused counters")
+            self._begin_ledger()
             raise
         self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
 
     def _fold(self, now: float) -> None:
+        if self._ledger.is_ahead_of(int(now)):
+            self._renew(now)
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
         while self._queue:
             decision = self._queue.popleft()
@@ -225,7 +236,7 @@ class Recorder:
             from cheapdeep_ops.store.engine import Store  # noqa: PLC0415 - see above
             from cheapdeep_ops.store.schema import require_schema  # noqa: PLC0415 - see above
 
-            store = Store(self._settings.store_url, patience_s=_PATIENCE_S)
+            store = Store(self._settings.store_url, patience_s=_PATIENCE_S, folder=self._folder)
             require_schema(store)
             self._store, self._opened_file = store, store.file_identity()
         return self._store
@@ -246,10 +257,11 @@ class Recorder:
         while not self._closed:
             self._attempt(self.refresh)
             self._informed.set()
+            self._attempt(self.fold)
             if time.monotonic() >= flush_at:
                 flush_at = time.monotonic() + self._settings.flush_every_s
                 self._attempt(self.drain)
-            self._wake.wait(min(POLL_S, self._settings.flush_every_s))
+            self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
 
     def _attempt(self, work: Callable[[float], None]) -> None:
         """Run one part of the thread's work; its failure is logged once and tried again next time."""
@@ -306,6 +318,7 @@ class Recorder:
     def after_fork_in_child(self) -> None:
         """Become the child's own recorder."""
         was_closed = self._closed
+        _orphans.append(self._store)
         self._begin()
         self._closed = was_closed
         if self._background and not was_closed:
@@ -318,6 +331,9 @@ def _version() -> str:
     except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
         return "0"
 
+
+_orphans: Final[list[object]] = []
+"""Stores that a fork caught at work: kept, because collecting them would close connections that the parent uses."""
 
 _living: Final["weakref.WeakSet[Recorder]"] = weakref.WeakSet()
 

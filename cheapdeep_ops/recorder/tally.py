@@ -135,14 +135,10 @@ class Ledger:
         """Whether seconds were closed that `now` says are yet to come: the clock was set back."""
         return self._closed_before > now
 
-    def discard(self) -> int:
-        """Forget what `unsaved` gives, together with the totals it belongs to; returns how many calls that were."""
-        lost = sum(self._buckets[key].calls for key in self._dirty)
-        for key in self._dirty:
-            del self._buckets[key]
-            self._totals.pop(key[:2], None)
-        self._dirty.clear()
-        return lost
+    @property
+    def unsaved_calls(self) -> int:
+        """How many calls the seconds hold that `unsaved` gives."""
+        return sum(self._buckets[key].calls for key in self._dirty)
 
     def saved(self, *, closed_before: int) -> None:
         """All that `unsaved` gave is stored; seconds before `closed_before` will not be counted into again."""

@@ -10,6 +10,7 @@ from cheapdeep_ops.claude.clients import for_triage, make_async_client, traces_i
 from cheapdeep_ops.claude.sdk import AsyncAnthropic, AsyncMessageStreamManager, Message, MessageParam
 from cheapdeep_ops.flow import Ask, adrive, drive
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
+from cheapdeep_ops.router.forks import renew_after_fork
 from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
@@ -23,7 +24,11 @@ Open = Callable[[Mapping[str, Any], str | None, str], object]
 
 
 class AsyncRouter:
-    """`Router` for asyncio, in the place of `anthropic.AsyncAnthropic()`."""
+    """`Router` for asyncio, in the place of `anthropic.AsyncAnthropic()`.
+
+    Make it before the loop runs where a start of half a second matters: it loads the store's libraries and reads the
+    policies in force.
+    """
 
     def __init__(
         self,
@@ -37,11 +42,12 @@ class AsyncRouter:
         new_id: Callable[[], str] = random_id,
     ) -> None:
         settings = settings or Settings()
-        self._owns_client = client is None
-        self._client = client or make_async_client()
-        self._triage = for_triage(self._client, timeout_s=settings.triage_timeout_s)
+        self._owns_client, self._owns_recorder = client is None, recorder is None
+        self._use(client or make_async_client(), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, silent=traces_itself(self._client))
+        if self._owns_client:
+            renew_after_fork(self, AsyncRouter._renew_client)
         self.messages = AsyncMessages(create=self._answer, stream=self._open_stream)
 
     async def route(
@@ -67,8 +73,9 @@ class AsyncRouter:
         )
 
     async def aclose(self) -> None:
-        """Store everything that was counted, and close the client if this router made it."""
-        await asyncio.to_thread(self._core.recorder.close)
+        """Store everything that was counted, and close what this router made."""
+        if self._owns_recorder:
+            await asyncio.to_thread(self._core.recorder.close)
         if self._owns_client:
             await self._client.close()
 
@@ -89,6 +96,16 @@ class AsyncRouter:
             call = asked.call
             asked.course = await adrive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
         return asked
+
+    def _use(self, client: AsyncAnthropic, triage_timeout_s: float) -> None:
+        self._client = client
+        self._triage = for_triage(client, timeout_s=triage_timeout_s)
+
+    def _renew_client(self) -> AsyncAnthropic:
+        """Connections of this process's own, after a fork; gives the parent's."""
+        inherited = self._client
+        self._use(make_async_client(), self._core.plan.settings.triage_timeout_s)
+        return inherited
 
     async def _perform(self, call: Call, ask: Ask) -> Reply:
         with self._core.asking(call, ask) as question:

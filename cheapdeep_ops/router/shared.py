@@ -75,19 +75,20 @@ class Core:
     @contextmanager
     def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
         """One model call: the request to send, inside its span, timed."""
-        request, translated = self.plan.request(call, ask)
         started = time.perf_counter()
-        with self._telemetry.chat_span(
-            model=ask.tier.model,
-            kind=ask.kind,
-            max_tokens=request.get("max_tokens"),
-            translated=translated,
-            silent=self._silent,
-        ) as span:
-            try:
+        try:
+            request, translated = self.plan.request(call, ask)
+            with self._telemetry.chat_span(
+                model=ask.tier.model,
+                kind=ask.kind,
+                max_tokens=request.get("max_tokens"),
+                translated=translated,
+                prompt_version=self.plan.prompt.version if ask.kind == "triage" else "",
+                silent=self._silent,
+            ) as span:
                 yield Question(self.plan, call, ask, span, request)
-            finally:
-                call.model_s.append(time.perf_counter() - started)
+        finally:
+            call.model_s.append(time.perf_counter() - started)
 
     def routed(self, asked: Asked) -> Routed:
         """The whole answer with its decision. Raises the model's own error, unchanged."""

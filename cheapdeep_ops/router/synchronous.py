@@ -10,6 +10,7 @@ from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
 from cheapdeep_ops.claude.sdk import Anthropic, Message, MessageParam, MessageStreamManager
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
+from cheapdeep_ops.router.forks import renew_after_fork
 from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
@@ -28,7 +29,10 @@ class Router:
     Takes the place of `anthropic.Anthropic()`: `router.messages.create(...)` gives the SDK's own `Message` and raises
     the SDK's own errors, unchanged. Settings come from `CHEAPDEEP_*` variables, the API key from where the SDK finds
     it. `client` is a client of your own, which `close` leaves open; `route` is the route of calls that name none.
-    Safe to share between threads, and to make before a fork.
+    `telemetry` writes to other providers than the global ones; `recorder` takes decisions and gives policies in the
+    place of the one that this router would make; `clock` (Unix seconds) and `new_id` are for replays and tests.
+    Safe to share between threads. A router may be made and used before a fork, but a client that you hand in is yours
+    to renew in the child.
 
     Raises SettingsError where a setting is unknown or out of range.
     """
@@ -45,11 +49,12 @@ class Router:
         new_id: Callable[[], str] = random_id,
     ) -> None:
         settings = settings or Settings()
-        self._owns_client = client is None
-        self._client = client or make_client()
-        self._triage = for_triage(self._client, timeout_s=settings.triage_timeout_s)
+        self._owns_client, self._owns_recorder = client is None, recorder is None
+        self._use(client or make_client(), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, silent=traces_itself(self._client))
+        if self._owns_client:
+            renew_after_fork(self, Router._renew_client)
         self.messages = Messages(create=partial(self._answer, self._create), stream=partial(self._answer, self._stream))
 
     def route(
@@ -77,8 +82,9 @@ class Router:
         return self.route(max_tokens=max_tokens, messages=messages, route=route, input_class=input_class, **params)
 
     def close(self) -> None:
-        """Store everything that was counted, and close the client if this router made it."""
-        self._core.recorder.close()
+        """Store everything that was counted, and close what this router made."""
+        if self._owns_recorder:
+            self._core.recorder.close()
         if self._owns_client:
             self._client.close()
 
@@ -99,6 +105,16 @@ class Router:
             call = asked.call
             asked.course = drive(self._core.plan.flow(call), lambda ask: self._perform(send, call, ask))
         return asked
+
+    def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
+        self._client = client
+        self._triage = for_triage(client, timeout_s=triage_timeout_s)
+
+    def _renew_client(self) -> Anthropic:
+        """Connections of this process's own, after a fork; gives the parent's."""
+        inherited = self._client
+        self._use(make_client(), self._core.plan.settings.triage_timeout_s)
+        return inherited
 
     def _perform(self, send: Send, call: Call, ask: Ask) -> Reply:
         with self._core.asking(call, ask) as question:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -26,9 +26,15 @@ RETIRED: Final = ""
 """The process under whose name the totals of all that are gone are kept."""
 
 
+_RETIRED_PROCESS: Final = {
+    "process": RETIRED, "kind": "retired", "host": "", "pid": 0, "started_at": 0.0, "seen_at": 0.0,
+    "package_version": "", "base_threshold": 0.0, "policy_version": 0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteCounts:
-    """A route's counts over a window; `seconds` are the distinct seconds that had a base escalation."""
+    """A route's counts over a window."""
 
     route: str
     calls: int
@@ -36,7 +42,6 @@ class RouteCounts:
     escalated: int
     base_escalated: int
     withheld: int
-    seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +96,22 @@ def by_route(connection: Connection, *, since: float, until: float) -> dict[str,
         select(
             columns.route,
             *(func.sum(columns[name]).label(name) for name in names),
-            func.count(func.distinct(columns.at)).filter(columns.base_escalated > 0).label("seconds"),
         )
         .where(columns.at >= since, columns.at < until)
         .group_by(columns.route)
     )
     return {row.route: RouteCounts(**dict(row._mapping)) for row in connection.execute(statement)}  # noqa: SLF001
+
+
+def seconds_with_base_escalations(
+    connection: Connection, routes: Collection[str], *, since: float, until: float
+) -> int:
+    """In how many distinct seconds of `[since, until)` calls of `routes`, taken together, escalated at base."""
+    columns = _BUCKET.c
+    statement = select(func.count(func.distinct(columns.at))).where(
+        columns.at >= since, columns.at < until, columns.route.in_(routes), columns.base_escalated > 0
+    )
+    return int(connection.execute(statement).scalar_one())
 
 
 def sums_of(
@@ -153,24 +168,32 @@ def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
 def retire(connection: Connection, *, unseen_since: float) -> int:
     """Fold the totals of processes that have not shown themselves since into one row for each route and class.
 
-    The sums stay as they are; what they cost to read does not grow with the number of processes that ever were.
-    Returns how many processes were folded.
+    The sums stay as they are; what they cost to read does not grow with the number of processes that ever were. A
+    process that shows itself again after that is counted anew, so `unseen_since` should lie weeks back. Returns how
+    many processes were folded.
     """
-    gone = select(_PROCESS.c.process).where(_PROCESS.c.seen_at < unseen_since)
+    found = select(_PROCESS.c.process).where(_PROCESS.c.seen_at < unseen_since, _PROCESS.c.process != RETIRED)
+    gone = connection.execute(found).scalars().all()
+    if not gone:
+        return 0
     rows = connection.execute(select(_TOTAL).where(or_(_TOTAL.c.process.in_(gone), _TOTAL.c.process == RETIRED)))
     folded = _grouped(rows, lambda row: (str(row.route), str(row.input_class)))
     connection.execute(delete(_TOTAL).where(_TOTAL.c.process.in_(gone)))
     upsert(connection, Total, [_as_row(key, sums) for key, sums in folded.items()])
-    return connection.execute(delete(_PROCESS).where(_PROCESS.c.seen_at < unseen_since)).rowcount
+    _retire_processes(connection, gone)
+    return len(gone)
+
+
+def _retire_processes(connection: Connection, gone: Sequence[str]) -> None:
+    """Delete the processes' rows; what they dropped is carried on in one row."""
+    both = _PROCESS.c.process.in_([*gone, RETIRED])
+    dropped = connection.execute(select(func.sum(_PROCESS.c.dropped)).where(both)).scalar() or 0
+    connection.execute(delete(_PROCESS).where(both))
+    upsert(connection, Process, [{**_RETIRED_PROCESS, "dropped": dropped}])
 
 
 def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, Any]:
     return {"route": key[0], "input_class": key[1], "process": RETIRED, **asdict(sums)}
-
-
-def forget(connection: Connection, *, before: float) -> int:
-    """Delete buckets that began before; returns how many."""
-    return connection.execute(delete(_BUCKET).where(_BUCKET.c.at < before)).rowcount
 
 
 def _grouped(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], _K]) -> dict[_K, Sums]:

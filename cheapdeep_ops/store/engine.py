@@ -22,6 +22,7 @@ __all__ = ["Connection", "Store", "absolute_url"]
 
 _log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_CONNECT_S: Final = 5
 _PATIENCE_S: Final = 30.0
 _BUSY_TIMEOUT_S: Final = 5.0
 _SECRET_WORDS: Final = ("password", "secret", "token", "key")
@@ -31,15 +32,20 @@ _SECRET_WORDS: Final = ("password", "secret", "token", "key")
 class Store:
     """A database that several processes share; open one per process, and never carry it over a fork.
 
-    `patience_s` is how long a transaction waits, in all, for others to let go of the lock. Raises StoreError where the
-    URL is not understood or its driver is not installed. A relative SQLite path is made absolute against the working
-    directory at once, and logged.
+    `patience_s` is how long a transaction waits, in all, for others to let go of the lock. A relative SQLite path is
+    taken from `folder`, the working directory unless given, and that is logged. Raises StoreError where the URL is not
+    understood or its driver is not installed.
     """
 
     def __init__(
-        self, url: str, *, patience_s: float = _PATIENCE_S, sleep: Callable[[float], None] = time.sleep
+        self,
+        url: str,
+        *,
+        patience_s: float = _PATIENCE_S,
+        folder: Path | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.url = absolute_url(url)
+        self.url = absolute_url(url, folder or Path.cwd())
         self._patience_s = patience_s
         self._sleep = sleep
         self.engine = _engine(self.url, busy_timeout_s=min(_BUSY_TIMEOUT_S, patience_s))
@@ -98,8 +104,8 @@ class Store:
         self.engine.dispose()
 
 
-def absolute_url(url: str) -> URL:
-    """`url` with a relative SQLite path made absolute. Raises StoreError for what is no database URL."""
+def absolute_url(url: str, folder: Path) -> URL:
+    """`url` with a relative SQLite path taken from `folder`. Raises StoreError for what is no database URL."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # the latter for a port that is no number
@@ -107,7 +113,7 @@ def absolute_url(url: str) -> URL:
     path = parsed.database
     if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or Path(path).is_absolute():
         return parsed
-    absolute = Path(path).resolve()
+    absolute = (folder / path).resolve()
     _log.warning("the store's path %s is relative; using %s: routers and guard must name the same file", path, absolute)
     return parsed.set(database=str(absolute))
 
@@ -120,7 +126,8 @@ def _shown(url: URL) -> str:
 def _engine(url: URL, *, busy_timeout_s: float) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
     try:
-        engine = create_engine(url, pool_pre_ping=not is_sqlite, hide_parameters=True)
+        options = {} if is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
+        engine = create_engine(url, hide_parameters=True, **options)
     except ModuleNotFoundError as error:
         raise StoreError(f"{error}; install cheapdeep_ops[postgres] for PostgreSQL") from None
     except (SQLAlchemyError, TypeError) as error:

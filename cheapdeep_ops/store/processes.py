@@ -26,6 +26,12 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
     return seen
 
 
+def dropped(connection: Connection) -> int:
+    """How many decisions all processes that ever were could not count."""
+    total: int | None = connection.execute(select(func.sum(_PROCESS.c.dropped))).scalar()
+    return total or 0
+
+
 def processes(connection: Connection, *, since: float) -> list[dict[str, Any]]:
     """Processes seen since."""
     statement = select(_PROCESS).where(_PROCESS.c.seen_at >= since).order_by(_PROCESS.c.seen_at.desc())

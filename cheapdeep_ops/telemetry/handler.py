@@ -67,7 +67,14 @@ class Telemetry:
 
     @contextmanager
     def chat_span(
-        self, *, model: str, kind: str, max_tokens: object, translated: tuple[str, ...], silent: bool = False
+        self,
+        *,
+        model: str,
+        kind: str,
+        max_tokens: object,
+        translated: tuple[str, ...],
+        prompt_version: str = "",
+        silent: bool = False,
     ) -> Iterator[ChatSpan]:
         """The CLIENT span around one model call; an error that passes through is noted, not swallowed.
 
@@ -84,6 +91,8 @@ class Telemetry:
         }
         if isinstance(max_tokens, int):
             attributes[names.GEN_AI_REQUEST_MAX_TOKENS] = max_tokens
+        if prompt_version:
+            attributes[names.PROMPT_VERSION] = prompt_version
         if translated:
             attributes[names.TRANSLATED] = translated
         with self._span(f"{names.OPERATION} {model}", SpanKind.CLIENT, attributes) as span:

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
 _ENDPOINTS: Final = {
-    "traces": ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-    "metrics": ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+    "traces": ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "metrics": ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 }
 
 
@@ -22,8 +22,13 @@ def is_asked_for(signal: str, environ: Mapping[str, str] = os.environ) -> bool:
         return False
     exporter = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "")
     if exporter:
-        return exporter == "otlp"
-    return any(environ.get(name) for name in _ENDPOINTS[signal])
+        return "otlp" in [name.strip() for name in exporter.split(",")]
+    return endpoint_of(signal, environ) is not None
+
+
+def endpoint_of(signal: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The endpoint that the environment names for `signal`, its own before the common one."""
+    return next((environ[name] for name in _ENDPOINTS[signal] if environ.get(name)), None)
 
 
 def configure(service_name: str) -> Callable[[], None]:

@@ -53,7 +53,8 @@ def addresses(api: SimulatedAnthropic, slack: SimulatedSlack) -> dict[str, str |
 def _hint(api: SimulatedAnthropic, slack: SimulatedSlack) -> str:
     return (
         f"export ANTHROPIC_BASE_URL={api.url} ANTHROPIC_API_KEY=simulated\n"
-        f"export CHEAPDEEP_SLACK_BASE_URL={slack.url} CHEAPDEEP_SLACK_BOT_TOKEN={slack.token}\n"
+        f"export CHEAPDEEP_SLACK_BASE_URL={slack.url} CHEAPDEEP_SLACK_BOT_TOKEN={slack.token} "
+        f"CHEAPDEEP_SLACK_CHANNEL=C0SIMULATED\n"
     )
 
 

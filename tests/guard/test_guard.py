@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.notify import DeliveryError
-from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
+from cheapdeep_ops.guard.rules import Action
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.values import ALL_ROUTES, Outcome, Reason
@@ -260,3 +263,49 @@ def test_an_alert_state_of_another_version_stops_no_rule(town):
     town.store.transact(lambda connection: connection.exec_driver_sql("UPDATE alert SET state = 'silenced'"))
     town.run(20, STORM)
     assert alerts(town)[("EscalationStorm", "support")]["state"] == "firing"
+
+
+def test_many_routes_with_too_few_calls_each_are_seen_together(town):
+    for second in range(10):
+        for route in range(15):
+            for _ in range(2):
+                town.put(0.5, route=f"r{second * 15 + route}")
+        town.clock.advance(1)
+    town.look()
+    assert alerts(town)[("EscalationStorm", ALL_ROUTES)]["state"] == "firing"
+
+
+def test_a_rule_that_tells_nobody_still_ends_its_incident(town):
+    rule = read_rulebook().rules[0].model_copy(update={"actions": frozenset({Action.RAISE_THRESHOLD})})
+    town.guard.close()
+    town.guard = town.another_guard(Rulebook(rules=(rule,)))
+    town.run(200, STORM)
+    town.run(500, CALM)
+    with town.store.reading() as connection:
+        (incident,) = incidents.incidents(connection)
+    assert incident["resolved_at"] is not None
+    assert town.inbox.kinds == []
+
+
+def test_a_rule_that_is_taken_out_says_that_its_incident_is_over(town):
+    town.run(200, STORM)
+    town.guard.close()
+    town.guard = town.another_guard(Rulebook(rules=()))
+    town.look()
+    assert town.inbox.kinds == ["started", "resolved"]
+
+
+def test_a_raise_never_lowers(make_town):
+    town = make_town(base_threshold=0.95, raised_threshold=0.95)
+    town.run(200, STORM)
+    lower = town.recorder.book
+    assert replace(lower, raised=0.9).for_route("support").threshold == 0.95
+
+
+def test_a_changed_raised_threshold_reaches_the_routers_of_a_raise_that_is_held(town, settings):
+    town.run(200, STORM)
+    town.guard.close()
+    town.guard = town.another_guard(settings=settings.model_copy(update={"raised_threshold": 0.95}))
+    town.run(5, STORM)
+    assert town.threshold() == 0.95
+    assert changes(town)[-1]["why"] == "the raised threshold is 0.95 now"

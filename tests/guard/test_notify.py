@@ -9,9 +9,10 @@ from cheapdeep_ops.testing import SimulatedSlack
 
 PAYLOAD = {
     "kind": "started", "rule": "EscalationStorm", "scope": "support", "summary": "Too many", "runbook": "README",
-    "severity": "page", "window_s": 300.0, "recent_window_s": 60.0, "keep_firing_for_s": 120.0,
+    "severity": "page", "window_s": 300.0, "keep_firing_for_s": 120.0,
     "signal": {
         "rate": 0.42, "low": 0.38, "high": 0.46, "n": 512, "limit": 0.35, "recent_rate": 0.5, "recent_n": 100,
+        "recent_low": 0.4, "recent_high": 0.6, "recent_window_s": 60.0,
         "actual_rate": 0.44,
     },
     "threshold": "threshold 0.8 -> 0.9", "reasons": [["low_confidence", 3], ["malformed", 1]],
@@ -66,6 +67,32 @@ def test_labels_of_the_caller_cannot_mention_link_or_break_the_message():
     assert "<" not in text
     assert "<" not in str(blocks)
     assert escaped("a<b>&c") == "a&lt;b&gt;&amp;c"
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("a\n*Threshold* released\r\tby ann", "`a *Threshold* released by ann`"),
+        ("_x_ ~y~ `z` ```w```", "`_x_ ~y~ 'z' '''w'''`"),
+        ("https://evil.example", "`https://evil.example`"),
+        ("a\u2028b\u202ec", "`a b c`"),
+        ("\n", "`?`"),
+        ("x" * 500, f"`{'x' * 80}`"),
+    ],
+)
+def test_labels_of_the_caller_are_shown_literally_on_one_line(label, shown):
+    nasty = {**PAYLOAD, "scope": label, "input_classes": [[label, 4]]}
+    text, blocks = rendered(nasty)
+    assert f"route {shown} escalate" in text
+    assert f"By input class: {shown} 4 (100%)" in blocks[1]["text"]["text"].splitlines()
+    assert len(blocks[1]["text"]["text"].splitlines()) == len(details(PAYLOAD))
+    assert all(block["text"]["verbatim"] for block in blocks)
+    assert "\n" not in headline(nasty)
+
+
+def test_labels_never_grow_a_message_beyond_what_slack_takes():
+    nasty = {**PAYLOAD, "scope": "&" * 500, "input_classes": [["&" * 500, 10**9]] * 5}
+    assert all(block["text"]["text"].count("`") % 2 == 0 for block in rendered(nasty)[1])
 
 
 def test_a_bot_posts_once_and_edits_from_then_on(bot, slack):

@@ -1,17 +1,23 @@
+import json
 import socket
 import threading
 
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.app import Service
+from cheapdeep_ops.guard.receipt import receipt
+from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import policies
 from cheapdeep_ops.telemetry import names
 
 STORM = [0.95] * 2 + [0.5] * 8
+HEADERS = {"Authorization": "Bearer s3same"}
 PIN = {"threshold": 0.7, "route": "support", "author": "ann", "why": "trial"}
 
 
@@ -37,7 +43,7 @@ def client_of(service, settings, town=None):
         is_ready=service._missing,
         clock=town.clock if town else service._clock,
     )
-    return TestClient(api)
+    return TestClient(api, base_url="http://localhost")
 
 
 @pytest.fixture
@@ -129,6 +135,98 @@ def test_orders_that_make_no_sense_are_refused_with_a_reason(make_service, setti
     )
     assert released.status_code == 409
     assert "not pinned" in released.text
+
+
+def sent(client, order):
+    """The answer to an order as it is written down, so that it can be what no JSON library would write."""
+    body = order if isinstance(order, bytes) else json.dumps({**PIN, **order}).encode()
+    return client.put("/api/v1/policy/pin", content=body, headers=HEADERS | {"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"threshold": float("nan")},
+        {"threshold": float("inf")},
+        {"threshold": True},
+        {"threshold": "0.7"},
+        json.dumps(PIN).replace("0.7", "1e999").encode(),
+        {"route": "hush\udcff"},
+        {"route": "hush\0"},
+        {"route": "  "},
+        {"author": "  "},
+        {"author": "hush\ud800"},
+        {"why": "\t"},
+        {"why": "hush\ud800"},
+        {"why": ["hush"]},
+        {"hush\ud800": 1},
+        b'{"hush',
+    ],
+)
+def test_an_order_that_cannot_be_kept_is_refused_without_being_repeated(make_service, settings, store, order):
+    client = client_of(make_service(), Settings(store_url=settings.store_url, api_tokens="s3same"))
+    refusal = sent(client, order)
+    assert refusal.status_code == 422
+    assert "hush" not in refusal.text
+    assert all(set(fault) == {"loc", "msg", "type"} for fault in refusal.json()["detail"])
+    with store.reading() as connection:
+        assert policies.history(connection) == []
+
+
+def test_author_and_reason_are_kept_without_the_space_around_them(make_service, settings):
+    client = client_of(make_service(), Settings(store_url=settings.store_url, api_tokens="s3same"))
+    assert sent(client, {"author": " ann ", "why": " trial\n"}).status_code == 200
+    (change,) = client.get("/api/v1/policy/changes").json()
+    assert (change["author"], change["why"]) == ("ann", "trial")
+
+
+@pytest.mark.parametrize("last_s", ["nan", "inf", "1e300", "0"])
+def test_a_period_that_no_calendar_has_is_refused(client, last_s):
+    assert client.get("/api/v1/report", params={"last_s": last_s}).status_code == 422
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic czNzYW1l", "Bearer wrong"])
+def test_no_credentials_never_match_even_a_blank_token(make_service, settings, authorization):
+    tokens = tuple(map(SecretStr, ("", "s3same")))
+    client = client_of(make_service(), settings.model_copy(update={"api_tokens": tokens}))
+    headers = {} if authorization is None else {"Authorization": authorization}
+    refusal = client.put("/api/v1/policy/pin", json=PIN, headers=headers)
+    assert refusal.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:8642", 200),
+        ("[::1]:8642", 200),
+        ("testserver", 400),
+        ("evil.example:8642", 400),
+        ("localhost.evil.example", 400),
+        ("", 400),
+    ],
+)
+def test_a_guard_on_loopback_is_read_under_no_other_name(client, host, status):
+    assert client.get("/api/v1/status", headers={"Host": host}).status_code == status
+
+
+def test_off_loopback_any_name_will_do_because_reading_needs_a_token(make_service, settings):
+    settings = Settings(store_url=settings.store_url, host="0.0.0.0", api_tokens="s3same")
+    client = client_of(make_service(), settings)
+    assert client.get("/api/v1/status", headers=HEADERS | {"Host": "guard.example"}).status_code == 200
+
+
+def test_the_receipt_counts_all_changes_in_its_period_that_came_into_force(store, settings):
+    def work(connection):
+        book = blank_book()
+        for at in range(120):
+            pin = policies.Change(scope="support", act=PolicyAct.PIN, threshold=at / 200, author="ann", why="trial")
+            book = policies.apply(connection, book, pin, at=float(at))
+            raised = policies.Change(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm")
+            policies.note(connection, book, raised, at=float(at))
+
+    store.transact(work)
+    assert receipt(store, settings, since=10, until=110)["policy_changes"] == 100
 
 
 def test_the_scheduler_runs_the_jobs_and_counts_how_they_ended(make_service, inbox):
