@@ -10,7 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.errors import CheapdeepError, PolicyError, RulesError, SchemaError, SettingsError, StoreError
+    from cheapdeep_ops.errors import (
+        CheapdeepError,
+        DeliveryError,
+        PolicyError,
+        RulesError,
+        SchemaError,
+        SettingsError,
+        StoreError,
+    )
     from cheapdeep_ops.router import AsyncRouter, Routed, Router
     from cheapdeep_ops.settings import Settings
     from cheapdeep_ops.values import BypassCause, Decision, Outcome, Reason
@@ -20,6 +28,7 @@ __all__ = [
     "BypassCause",
     "CheapdeepError",
     "Decision",
+    "DeliveryError",
     "Outcome",
     "PolicyError",
     "Reason",
@@ -32,12 +41,22 @@ __all__ = [
     "StoreError",
 ]
 
+# fmt: off
 _HOMES: Final = {
-    "errors": ("CheapdeepError", "PolicyError", "RulesError", "SchemaError", "SettingsError", "StoreError"),
+    "errors": (
+        "CheapdeepError",
+        "DeliveryError",
+        "PolicyError",
+        "RulesError",
+        "SchemaError",
+        "SettingsError",
+        "StoreError",
+    ),
     "router": ("AsyncRouter", "Routed", "Router"),
     "settings": ("Settings",),
     "values": ("BypassCause", "Decision", "Outcome", "Reason"),
 }
+# fmt: on
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cheapdeep_ops.cli import output, texts
-from cheapdeep_ops.errors import CheapdeepError, RulesError, SettingsError, StoreError
+from cheapdeep_ops.errors import CheapdeepError, DeliveryError, RulesError, SettingsError, StoreError
 from cheapdeep_ops.settings import Settings, filled_text
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -292,7 +292,7 @@ def doctor(json: Json = False) -> None:
 @alert_app.command("test")
 def alert_test(json: Json = False) -> None:
     """Send a test alert the way incidents are sent."""
-    from cheapdeep_ops.guard.notify import DeliveryError, LogSender, Place
+    from cheapdeep_ops.guard.notify import LogSender, Place
     from cheapdeep_ops.guard.slack import sender_for
 
     sender = sender_for(Settings())

@@ -44,15 +44,19 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
         "reasons": counts(found["reasons"]),
         "false confidence": "unknown: nothing is graded yet",
         "cost": f"{usd(found['cost_usd'])}, {usd(found['cost_per_call_usd'])} a call; triage "
-        f"{usd(found['triage_cost_per_call_usd'])} a call",
+        f"{_known(found['triage_cost_per_call_usd'])} a call",
         "all-deep": f"{usd(found['baseline_cost_usd'])}, {usd(found['baseline_per_call_usd'])} a call "
         f"({found['baseline_basis']})",
         "saving": percent(found["saving"]),
         "unpriced": f"{found['unpriced_calls']:,} calls"
-        + (" (cost is a lower bound)" if found["unpriced_calls"] else ""),
+        + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
         "policy changes": str(found["policy_changes"]),
     }
     show_facts(out, facts)
+
+
+def _known(value: float | None) -> str:
+    return "unknown" if value is None else usd(value)
 
 
 def show_run(out: Console, found: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.notify import Notifier, Sender
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes
-from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.engine import Connection, Store, alone
 
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
@@ -65,6 +65,7 @@ class Guard:
         processes.beat(connection, self._beat(now))
         if not self._hold(connection, now):
             return False
+        alone(connection, "policy")
         Evaluation(connection, settings=self._settings, rulebook=self._rulebook, now=now).run()
         return True
 

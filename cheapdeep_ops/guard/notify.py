@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.messages import details, headline
 from cheapdeep_ops.store import incidents
 from cheapdeep_ops.store.engine import Store
@@ -24,23 +25,6 @@ class Place:
 
     channel: str = ""
     ts: str = ""
-
-
-class DeliveryError(Exception):
-    """A message did not arrive; `retry_after_s` is what the receiver asked for, if it did.
-
-    `unreachable` says that the receiver is down, so that any other message would fare no better.
-    """
-
-    def __init__(self, message: str, *, retry_after_s: float | None = None, unreachable: bool = False) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-        self.unreachable = unreachable
-
-    @property
-    def is_about_all(self) -> bool:
-        """Whether the receiver takes no message for now, as against having refused this one."""
-        return self.unreachable or self.retry_after_s is not None
 
 
 class Sender(Protocol):

@@ -62,13 +62,14 @@ def counts_of(sums: Sums) -> dict[str, Any]:
 
 
 def money_of(sums: Sums) -> dict[str, Any]:
-    """Cost and saving in US dollars; with unpriced calls, both are lower bounds and say so."""
+    """Cost and saving in US dollars, over the calls of which cost and baseline are both known."""
     priced = sums.calls - sums.unpriced
     saving = 1 - sums.cost_usd / sums.baseline_usd if sums.baseline_nusd else None
     return {
         "cost_usd": sums.cost_usd,
         "triage_cost_usd": sums.triage_cost_usd,
-        "triage_cost_per_call_usd": sums.triage_cost_usd / sums.triaged if sums.triaged else None,
+        # Which of the unpriced calls were triaged is not counted, so with any of them this is not known.
+        "triage_cost_per_call_usd": sums.triage_cost_usd / sums.triaged if sums.triaged and not sums.unpriced else None,
         "baseline_cost_usd": sums.baseline_usd,
         "baseline_basis": BASELINE_NOTE,
         "cost_per_call_usd": sums.cost_usd / priced if priced else None,

@@ -11,9 +11,9 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
-from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.messages import details, headline, plain
-from cheapdeep_ops.guard.notify import DeliveryError, LogSender, Place, Sender
+from cheapdeep_ops.guard.notify import LogSender, Place, Sender
 from cheapdeep_ops.settings import Settings
 
 _TIMEOUT_S: Final = 5

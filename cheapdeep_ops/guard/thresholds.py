@@ -7,7 +7,7 @@ from cheapdeep_ops.guard.status import policy_state
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies
-from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.engine import Connection, Store, alone
 from cheapdeep_ops.store.policies import Change
 
 
@@ -34,6 +34,7 @@ def release_threshold(
 
 def _apply(store: Store, settings: Settings, change: Change, now: float) -> dict[str, Any]:
     def work(connection: Connection) -> dict[str, Any]:
+        alone(connection, "policy")
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         pinned = change.scope in book.scopes and book.scopes[change.scope].pin is not None
         if change.act is PolicyAct.UNPIN and not pinned:

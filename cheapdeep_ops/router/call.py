@@ -229,7 +229,8 @@ class Plan:
         ratio = tokenizer_ratio(model, deep)
         contract_tokens = self.prompt.tokens if last.ask.kind == "triage" else 0
         estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens)
-        basis = f"estimated: tokens of {model} less the triage contract, times {ratio:.2f} for the tokenizer"
+        less = " less the triage contract" if contract_tokens else ""
+        basis = f"estimated: tokens of {model}{less}, times {ratio:.2f} for the tokenizer"
         return self._cost(call, deep, estimate), basis
 
     def _cost(self, call: Call, model: str, usage: Usage | None) -> float | None:

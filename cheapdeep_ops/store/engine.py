@@ -12,13 +12,13 @@ from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from cheapdeep_ops.errors import StoreError
 
-__all__ = ["Connection", "Store", "absolute_url"]
+__all__ = ["Connection", "Store", "absolute_url", "alone"]
 
 _log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -102,6 +102,15 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def alone(connection: Connection, what: str) -> None:
+    """Until the transaction ends, no other does `what`: for what is read first and written then.
+
+    SQLite's write transactions are alone anyway; PostgreSQL takes an advisory lock.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"cheapdeep {what}"})
 
 
 def absolute_url(url: str, folder: Path) -> URL:

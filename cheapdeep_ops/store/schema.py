@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, inspect, text
 
 from cheapdeep_ops.errors import SchemaError
-from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.engine import Store, alone
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -47,7 +47,7 @@ def migrate(store: Store) -> str:
     """
 
     def upgrade(connection: Connection) -> None:
-        _lock(connection)
+        alone(connection, "schema")
         found = revision(connection)
         if found is not None and found > HEAD:
             raise SchemaError(f"the schema of {store.shown_url} is at {found}, newer than this code's {HEAD}: upgrade "
@@ -57,12 +57,6 @@ def migrate(store: Store) -> str:
 
     store.transact(upgrade)
     return HEAD
-
-
-def _lock(connection: Connection) -> None:
-    """SQLite's transaction holds the write lock already; PostgreSQL needs to be asked."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(727374)"))
 
 
 def _upgrade(connection: Connection) -> None:

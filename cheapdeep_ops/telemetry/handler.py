@@ -185,8 +185,9 @@ class _Instruments:
         if decision.confidence is not None:
             self.confidence.record(decision.confidence, labels)
         self._record_cost(decision, labels)
-        self.duration.record(decision.duration_s, labels)
-        self.overhead.record(overhead_s)
+        if not any(map(_is_unread, decision.hops)):
+            self.duration.record(decision.duration_s, labels)
+            self.overhead.record(overhead_s)
 
     def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
         """Cost and baseline are compared, so both are sums over the calls of which both are known."""
@@ -197,6 +198,8 @@ class _Instruments:
         self.baseline.add(decision.baseline_cost_usd, labels)
 
     def record_hop(self, hop: Hop, seconds: float) -> None:
+        if _is_unread(hop):
+            return
         labels = {
             names.GEN_AI_OPERATION: names.OPERATION,
             names.GEN_AI_PROVIDER: "anthropic",
@@ -223,6 +226,11 @@ def _instruments(provider: MeterProvider) -> _Instruments:
 
 def _seconds(meter: Meter, name: str, description: str, edges: tuple[float, ...]) -> Histogram:
     return meter.create_histogram(name, unit="s", description=description, explicit_bucket_boundaries_advisory=edges)
+
+
+def _is_unread(hop: Hop) -> bool:
+    """Whether this is a stream that has only begun: how long it takes, nobody knows yet."""
+    return hop.usage is None and not hop.error
 
 
 def _outcome(decision: Decision) -> str:

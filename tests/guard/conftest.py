@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify import DeliveryError, Place
+from cheapdeep_ops.guard.notify import Place
 from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings

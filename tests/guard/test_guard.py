@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from cheapdeep_ops.errors import StoreError
-from cheapdeep_ops.guard.notify import DeliveryError
+from cheapdeep_ops.errors import DeliveryError, StoreError
 from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
 from cheapdeep_ops.guard.rules import Action
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold

@@ -1,8 +1,8 @@
 import pytest
 
-from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.messages import details, duration, headline
-from cheapdeep_ops.guard.notify import DeliveryError, LogSender, Place
+from cheapdeep_ops.guard.notify import LogSender, Place
 from cheapdeep_ops.guard.slack import BotSender, WebhookSender, escaped, rendered, sender_for
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
