@@ -178,7 +178,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.raised_threshold < self.base_threshold:
-            raise ValueError(f"raised_threshold {self.raised_threshold} is below base_threshold {self.base_threshold}")
+            raise ValueError(
+                f"CHEAPDEEP_RAISED_THRESHOLD = {self.raised_threshold:g} is below CHEAPDEEP_BASE_THRESHOLD = "
+                f"{self.base_threshold:g}: it must lie between that and 1"
+            )
         return self
 
     @property
@@ -217,4 +220,4 @@ def _fault(fault: dict[str, Any]) -> str:
         shown = ""
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."
-    return f"{PREFIX}{key.upper()}{shown}: {fault['msg']}"
+    return f"{PREFIX}{key.upper()}{shown}: {fault['msg'].removeprefix('Value error, ')}"

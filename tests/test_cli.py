@@ -402,3 +402,14 @@ def test_the_packaged_rules_are_yaml_that_a_person_can_copy(tmp_path, monkeypatc
     copy.write_text(packaged("alerts/rules.yaml").read_text())
     assert read_rulebook(copy) == read_rulebook()
     assert yaml.safe_load(copy.read_text())["rules"]
+
+
+def test_the_version_is_told(capsys):
+    status, out, _ = run(capsys, "--version")
+    assert status == 0
+    assert out.count(".") == 2
+
+
+def test_routes_that_differ_are_named_beside_the_threshold_of_all(capsys, store):
+    run(capsys, "threshold", "set", "0.9", "--route", "legal", "--why", "trial")
+    assert "threshold 0.8 (base 0.8, raised 0.9); legal 0.9" in run(capsys, "threshold", "show")[1]

@@ -175,7 +175,7 @@ def test_all_faults_are_named_at_once(env):
 
 def test_a_raised_threshold_below_the_base_is_refused(env):
     env("RAISED_THRESHOLD", "0.7")
-    assert "raised_threshold 0.7 is below base_threshold 0.8" in refused()
+    assert "CHEAPDEEP_RAISED_THRESHOLD = 0.7 is below CHEAPDEEP_BASE_THRESHOLD = 0.8" in refused()
     assert Settings(base_threshold=0.7).raised_threshold == 0.7
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from getpass import getuser
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -46,6 +47,19 @@ def _text(value: str | None) -> str | None:
         return None if value is None else filled_text(value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        output.console().print(version("cheapdeep_ops"))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    """Cheap-then-deep routing for Claude: watch it, tell Slack, raise the threshold, let go again."""
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -247,7 +261,7 @@ def threshold_release(
     why: Annotated[str | None, typer.Option("--why", callback=_text, help="For the log.")] = None,
     json: Json = False,
 ) -> None:
-    """Take a pin off: the rules decide again."""
+    """Take a pin off, that of a route or the one of all routes: the rules decide again."""
     from cheapdeep_ops.guard.thresholds import release_threshold
 
     settings = Settings()
@@ -373,5 +387,5 @@ def _show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
         output.print_json(policy)
         return
     out = output.console()
-    out.print(f"threshold {policy['threshold']:g} (base {policy['base']:g}, raised {policy['raised']:g})")
+    out.print(f"threshold {texts.in_force(policy)}", markup=False)
     texts.show_policy(out, policy)

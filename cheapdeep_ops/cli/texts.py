@@ -48,6 +48,7 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
         "all-deep": f"{usd(found['baseline_cost_usd'])}, {usd(found['baseline_per_call_usd'])} a call "
         f"({found['baseline_basis']})",
         "saving": percent(found["saving"]),
+        "errors": f"{found['errors']:,} calls ended in an error",
         "unpriced": f"{found['unpriced_calls']:,} calls"
         + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
         "policy changes": str(found["policy_changes"]),
@@ -90,7 +91,7 @@ def show_status(out: Console, state: Mapping[str, Any]) -> None:
     facts = {
         "store": state["store"],
         "mode": state["mode"],
-        "threshold": f"{policy['threshold']:g} (base {policy['base']:g}, raised {policy['raised']:g})",
+        "threshold": in_force(policy),
         "guard": _guard(watchers, state["at"]),
         "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions not counted",
         "grader": f"{state['grader']['state']}: {state['grader']['why']}",
@@ -104,6 +105,17 @@ def show_status(out: Console, state: Mapping[str, Any]) -> None:
             table("Alerts", ("rule", "scope", "state", "signal", "since"), [_alert_row(a) for a in state["alerts"]])
         )
     show_policy(out, policy)
+
+
+def in_force(policy: Mapping[str, Any]) -> str:
+    """The threshold of all routes, and of those that have another one."""
+    others = [
+        f"{name} {scope['threshold']:g}"
+        for name, scope in policy["scopes"].items()
+        if scope["threshold"] != policy["threshold"]
+    ]
+    everywhere = f"{policy['threshold']:g} (base {policy['base']:g}, raised {policy['raised']:g})"
+    return "; ".join([everywhere, *others])
 
 
 def show_policy(out: Console, policy: Mapping[str, Any]) -> None:
@@ -120,7 +132,7 @@ def show_policy(out: Console, policy: Mapping[str, Any]) -> None:
 def _guard(watchers: Mapping[str, Any], now: float) -> str:
     seen = watchers["guard_last_seen"]
     if seen is None:
-        return "none has ever shown itself in this store: run cheapdeep-ops serve"
+        return "none runs on this store: run cheapdeep-ops serve"
     return f"{watchers['guards']} running, last seen {duration(max(now - seen, 0))} ago"
 
 

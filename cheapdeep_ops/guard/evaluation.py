@@ -32,6 +32,8 @@ class Evaluation:
         self._settings = settings
         self._rulebook = rulebook
         self._now = now
+        self.changes: list[str] = []
+        """What was changed, in words, to be logged once it is committed."""
         told = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         self._book = replace(told, raised=settings.raised_threshold)
         if told.raised != settings.raised_threshold and settings.mode == "enforce":
@@ -44,7 +46,13 @@ class Evaluation:
             for cause in sorted(scope.causes):
                 why = f"the raised threshold is {self._book.raised:g} now"
                 change = Change(scope=scope.scope, act=PolicyAct.RAISE, cause=cause, why=why)
-                self._book = policies.apply(self._connection, self._book, change, at=self._now)
+                self._apply(change)
+
+    def _apply(self, change: Change) -> None:
+        before = self._policy(change.scope).threshold
+        self._book = policies.apply(self._connection, self._book, change, at=self._now)
+        after = self._policy(change.scope).threshold
+        self.changes.append(f"{change.act} of {change.scope} by {change.cause}: {before:g} -> {after:g}")
 
     def run(self) -> None:
         """Evaluate every rule in every scope."""
@@ -98,7 +106,7 @@ class Evaluation:
         act = PolicyAct.RAISE if wanted else PolicyAct.RELEASE
         change = Change(scope=scope, act=act, cause=rule.alert, signal=signal)
         if self._settings.mode == "enforce" and not self._policy(scope).pinned:
-            self._book = policies.apply(self._connection, self._book, change, at=self._now)
+            self._apply(change)
         elif turn is not None:
             policies.note(self._connection, self._book, change, at=self._now)
 
@@ -202,7 +210,7 @@ class Evaluation:
                     change = Change(
                         scope=scope.scope, act=PolicyAct.RELEASE, cause=cause, why="its rule does not fire here"
                     )
-                    self._book = policies.apply(self._connection, self._book, change, at=self._now)
+                    self._apply(change)
 
     def _fires(self, rule: str, scope: str) -> bool:
         alert = self._alerts.get((rule, scope))

@@ -1,5 +1,6 @@
 """The guard's work as plain functions of time; a scheduler, a replay or a test calls them."""
 
+import logging
 import os
 import socket
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes
 from cheapdeep_ops.store.engine import Connection, Store, alone
 
+_log: Final = logging.getLogger(__name__)
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
 _GONE_S: Final = 30 * 86_400.0
@@ -44,7 +46,10 @@ class Guard:
 
         Returns False where another guard holds the lease; then nothing but a sign of life was written.
         """
-        self._leads = self._store.transact(lambda connection: self._step(connection, now))
+        changes = self._store.transact(lambda connection: self._step(connection, now))
+        self._leads = changes is not None
+        for change in changes or ():
+            _log.info("%s", change)
         if self._leads and now >= self._retire_at:
             self._store.transact(lambda connection: counters.retire(connection, unseen_since=now - _GONE_S))
             self._retire_at = now + _RETIRE_EVERY_S
@@ -57,17 +62,24 @@ class Guard:
         return self._notifier.deliver(now) if self._leads else 0
 
     def close(self) -> None:
-        """Give the lease back, so that another guard need not wait for its end."""
+        """Sign off, and give the lease back, so that another guard need not wait for its end."""
         self._leads = False
-        self._store.transact(lambda connection: processes.drop_lease(connection, name=_LEASE, holder=self.process))
 
-    def _step(self, connection: Connection, now: float) -> bool:
+        def work(connection: Connection) -> None:
+            processes.sign_off(connection, self.process)
+            processes.drop_lease(connection, name=_LEASE, holder=self.process)
+
+        self._store.transact(work)
+
+    def _step(self, connection: Connection, now: float) -> list[str] | None:
+        """What was changed, in words; None where another guard holds the lease."""
         processes.beat(connection, self._beat(now))
         if not self._hold(connection, now):
-            return False
+            return None
         alone(connection, "policy")
-        Evaluation(connection, settings=self._settings, rulebook=self._rulebook, now=now).run()
-        return True
+        evaluation = Evaluation(connection, settings=self._settings, rulebook=self._rulebook, now=now)
+        evaluation.run()
+        return evaluation.changes
 
     def _hold(self, connection: Connection, now: float) -> bool:
         lasts_s = max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)

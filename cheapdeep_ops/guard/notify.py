@@ -79,6 +79,7 @@ class Notifier:
         except DeliveryError as error:
             self._postpone(message, error, now)
             return error
+        _log.info("delivered: %s", headline(message.payload))
         self._store.transact(
             lambda connection: incidents.delivered(connection, message, at=now, channel=place.channel, ts=place.ts)
         )

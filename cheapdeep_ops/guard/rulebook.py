@@ -66,4 +66,4 @@ def _fault(fault: dict[str, Any], content: Any) -> str:
         rule = content["rules"][place[1]]
         name = rule.get("alert", f"number {place[1] + 1}") if isinstance(rule, dict) else f"number {place[1] + 1}"
         place = [f"rule {name}", *place[2:]]
-    return f"{', '.join(map(str, place))}: {fault['msg']}"
+    return f"{', '.join(map(str, place))}: {fault['msg'].removeprefix('Value error, ')}"

@@ -158,9 +158,16 @@ class Recorder:
             self._attempt(self.drain)
         if self._is_behind:
             _log.error("the recorder was closed with counters that the store did not take")
+        self._attempt(self._sign_off)
         if self._store is not None:
             self._store.close()
         _living.discard(self)
+
+    def _sign_off(self, _now: float) -> None:
+        from cheapdeep_ops.store import processes  # noqa: PLC0415 - see _opened
+
+        if self._store is not None:
+            self._store.transact(lambda connection: processes.sign_off(connection, self.process))
 
     @property
     def _is_behind(self) -> bool:

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
@@ -118,18 +118,30 @@ def absolute_url(url: str, folder: Path) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # the latter for a port that is no number
-        raise StoreError("the store's URL is not of the form sqlite:///path or postgresql://user@host/name") from None
+        raise StoreError(
+            "the store's URL (CHEAPDEEP_STORE_URL) is not of the form sqlite:///path or postgresql://user@host/name"
+        ) from None
     path = parsed.database
     if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or Path(path).is_absolute():
         return parsed
     absolute = (folder / path).resolve()
-    _log.warning("the store's path %s is relative; using %s: routers and guard must name the same file", path, absolute)
+    _say_once(path, absolute)
     return parsed.set(database=str(absolute))
 
 
 def _shown(url: URL) -> str:
     hidden = {name: "hidden" for name in url.query if any(word in name.casefold() for word in _SECRET_WORDS)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+@cache
+def _say_once(path: str, absolute: Path) -> None:
+    _log.warning(
+        "the store's path %s is relative; using %s: set CHEAPDEEP_STORE_URL to an absolute path, the "
+        "same for routers and guard",
+        path,
+        absolute,
+    )
 
 
 def _engine(url: URL, *, busy_timeout_s: float) -> Engine:

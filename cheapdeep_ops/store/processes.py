@@ -18,6 +18,11 @@ def beat(connection: Connection, row: Mapping[str, Any]) -> None:
     upsert(connection, Process, [row])
 
 
+def sign_off(connection: Connection, process: str) -> None:
+    """Show that a process has ended by itself; what it counted stays."""
+    connection.execute(update(_PROCESS).where(_PROCESS.c.process == process).values(kind="stopped"))
+
+
 def last_seen(connection: Connection, kind: Kind) -> float | None:
     """When a process of this kind last showed itself."""
     seen: float | None = connection.execute(

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from cheapdeep_ops.testing.anthropic import SimulatedAnthropic
 from cheapdeep_ops.testing.slack import SimulatedSlack
+from cheapdeep_ops.testing.slack_wire import SlackMessage
 
 
 def serve(
@@ -24,12 +25,13 @@ def serve(
 ) -> None:
     """Run both simulators until `until` is set or, without it, until SIGTERM or SIGINT.
 
-    The first line on `out` (standard output) is one JSON object with the URLs; what to do with them goes to standard
-    error unless `as_json`. Without `until` it must run in the main thread. OSError where a port is taken.
+    The first line on `out` (standard output) is one JSON object with the URLs. Standard error gets what Slack is told
+    and, unless `as_json`, what to do with the URLs. Without `until` it must run in the main thread. OSError where a
+    port is taken.
     """
     with (
         SimulatedAnthropic(port=anthropic_port, host=host, seed=seed) as api,
-        SimulatedSlack(port=slack_port, host=host) as slack,
+        SimulatedSlack(port=slack_port, host=host, on_message=_show) as slack,
         _ended_by_signal() if until is None else contextlib.nullcontext(until) as end,
     ):
         print(json.dumps(addresses(api, slack)), file=out or sys.stdout, flush=True)
@@ -48,6 +50,11 @@ def addresses(api: SimulatedAnthropic, slack: SimulatedSlack) -> dict[str, str |
         "slack_webhook_url": slack.webhook_url,
         "slack_token": slack.token,
     }
+
+
+def _show(message: SlackMessage) -> None:
+    act = "posted" if len(message.versions) == 1 else "edited"
+    sys.stderr.write(f"Slack, {act}: {message.text}\n")
 
 
 def _hint(api: SimulatedAnthropic, slack: SimulatedSlack) -> str:

@@ -54,11 +54,13 @@ class SimulatedSlack:
         token: str = "xoxb-simulated",  # noqa: S107  # opens nothing but this simulator
         channels: Iterable[str] | None = None,
         clock: Callable[[], float] = time.time,
+        on_message: Callable[[SlackMessage], None] | None = None,
     ) -> None:
         """Prepare a server on `port` (0: any free one) that knows `channels` by name or id (None: every channel).
 
-        `clock` gives the seconds of each message's `ts`.
+        `clock` gives the seconds of each message's `ts`; `on_message` is called with each message, posted or edited.
         """
+        self._on_message = on_message
         self.token = token
         """The one bot token that is accepted."""
         self._channels = None if channels is None else {channel_id(name) for name in channels}
@@ -220,6 +222,7 @@ class SimulatedSlack:
             message = replace(message, versions=(*message.versions, version))
             self._messages[channel, ts] = message
             self._changed.notify_all()
+        self._tell(message)
         return {"ok": True, "channel": channel, "ts": ts, "text": message.text, "message": message.as_json()}
 
     def _keep(self, channel: str, body: Mapping[str, Any], *, via: Literal["api", "webhook"]) -> SlackMessage:
@@ -234,7 +237,12 @@ class SimulatedSlack:
             )
             self._messages[message.channel_id, message.ts] = message
             self._changed.notify_all()
+        self._tell(message)
         return message
+
+    def _tell(self, message: SlackMessage) -> None:
+        if self._on_message is not None:
+            self._on_message(message)
 
     def _next_ts(self) -> str:
         # Later than any before, also where the clock stands still.

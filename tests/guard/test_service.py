@@ -11,6 +11,7 @@ from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.app import Service
 from cheapdeep_ops.guard.receipt import receipt
+from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies
@@ -264,3 +265,18 @@ def test_a_port_that_is_taken_is_said(make_service):
         service = make_service(port=taken.getsockname()[1])
         with pytest.raises(SettingsError, match="CHEAPDEEP_PORT"):
             service.serve()
+
+
+def test_a_guard_that_was_stopped_does_not_pass_as_running(make_service, settings, store):
+    service = make_service()
+    service.guard.step(service._clock())
+    assert status(store, settings, service._clock())["watchers"]["guards"] == 1
+    service.guard.close()
+    assert status(store, settings, service._clock())["watchers"]["guards"] == 0
+
+
+def test_changes_and_deliveries_are_logged_once_they_are_committed(town, caplog):
+    with caplog.at_level("INFO", logger="cheapdeep_ops"):
+        town.run(200, STORM)
+    assert "raise of support by EscalationStorm: 0.8 -> 0.9" in caplog.text
+    assert "delivered: EscalationStorm firing" in caplog.text
