@@ -323,10 +323,10 @@ def test_a_check_of_the_doctors_that_breaks_is_a_finding(capsys, monkeypatch, st
 
 def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, store):
     beat = {
-        "process": "g", "kind": "guard", "host": "h", "pid": 1, "started_at": 1.0, "seen_at": time(),
-        "package_version": "0", "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
+        "process": "g", "kind": "guard", "started_at": 1.0, "seen_at": time(),
+        "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
     }  # fmt: skip
-    store.transact(lambda connection: processes.beat(connection, beat))
+    store.transact(lambda connection: processes.beat(connection, processes.Beat(**beat)))
     with SimulatedSlack() as slack:
         monkeypatch.setenv("CHEAPDEEP_SLACK_BOT_TOKEN", slack.token)
         monkeypatch.setenv("CHEAPDEEP_SLACK_CHANNEL", "C1")
@@ -339,10 +339,10 @@ def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, s
 def test_doctor_sees_a_clock_that_is_wrong_and_a_router_with_another_base(capsys, store):
     for kind, seen_at, base in (("guard", time() + 900, 0.8), ("router", time(), 0.7)):
         beat = {
-            "process": kind, "kind": kind, "host": "h", "pid": 1, "started_at": 1.0, "seen_at": seen_at,
-            "package_version": "0", "base_threshold": base, "policy_version": 0, "dropped": 0,
+            "process": kind, "kind": kind, "started_at": 1.0, "seen_at": seen_at,
+            "base_threshold": base, "policy_version": 0, "dropped": 0,
         }  # fmt: skip
-        store.transact(lambda connection, beat=beat: processes.beat(connection, beat))
+        store.transact(lambda connection, beat=beat: processes.beat(connection, processes.Beat(**beat)))
     _, out, _ = run(capsys, "doctor")
     assert "900 s ahead" in out
     assert "base threshold [0.7]" in out

@@ -183,11 +183,11 @@ def test_a_router_that_sees_no_guard_says_so_once_and_again_after_it_was_there(r
     assert caplog.text.count("no guard") == 1
     assert "CHEAPDEEP_STORE_URL" in caplog.text
     beat = {
-        "process": "g", "kind": "guard", "host": "h", "pid": 1, "started_at": 1.0, "seen_at": clock(),
-        "package_version": "0", "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
+        "process": "g", "kind": "guard", "started_at": 1.0, "seen_at": clock(),
+        "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
     }  # fmt: skip
     store = Store(settings.store_url)
-    store.transact(lambda connection: processes.beat(connection, beat))
+    store.transact(lambda connection: processes.beat(connection, processes.Beat(**beat)))
     store.close()
     with caplog.at_level(logging.WARNING):
         recorder.refresh(clock())

@@ -81,7 +81,7 @@ def _models(settings: Settings) -> str:
 def _store(settings: Settings) -> str:
     store = Store(settings.store_url)
     try:
-        if store.is_sqlite and not Path(store.url.database or "").exists():
+        if not store.exists:
             folder = Path(store.url.database or ".").parent
             if not os.access(folder, os.W_OK):
                 raise _Trouble(f"{store.shown_url} does not exist, and {folder} is not writable")
@@ -95,20 +95,26 @@ def _store(settings: Settings) -> str:
         store.close()
 
 
-def _guard(settings: Settings) -> str:
+def _watchers(settings: Settings) -> dict[str, Any] | None:
+    """Who has shown itself lately; None where there is no store yet."""
     store = Store(settings.store_url)
     try:
-        if store.is_sqlite and not Path(store.url.database or "").exists():
-            return "not checked: there is no store yet"
-        state = status(store, settings, time.time())["watchers"]
+        found: dict[str, Any] | None = status(store, settings, time.time())["watchers"] if store.exists else None
     finally:
         store.close()
+    return found
+
+
+def _guard(settings: Settings) -> str:
+    state = _watchers(settings)
+    if state is None:
+        return "not checked: there is no store yet"
     others = [base for base in state["router_base_thresholds"] if base != settings.base_threshold]
     if others:
         raise _Trouble(f"routers run with base threshold {others}, the setting here is {settings.base_threshold}")
     if not state["guards"]:
         raise _Trouble("no guard has shown itself in the last minute: run cheapdeep-ops serve on the same store")
-    return f"{state['guards']} guards, {state['routers']} routers"
+    return f"seen in the last minute: guards {state['guards']}, routers {state['routers']}"
 
 
 def _rules(settings: Settings) -> str:
@@ -146,18 +152,14 @@ def _answering(endpoint: str) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    """Whether this machine's clock agrees with those that write into the store."""
-    store = Store(settings.store_url)
-    try:
-        if store.is_sqlite and not Path(store.url.database or "").exists():
-            return "not checked: there is no store yet"
-        seen = status(store, settings, time.time())["watchers"]["guard_last_seen"]
-    finally:
-        store.close()
-    ahead_s = (seen or 0) - time.time()
+    """Whether the guard's clock runs ahead of this one; a guard that lags cannot be told from one that was stopped."""
+    seen = (_watchers(settings) or {}).get("guard_last_seen")
+    if seen is None:
+        return "not checked: no guard has shown itself"
+    ahead_s = seen - time.time()
     if ahead_s > _CLOCK_SLACK_S:
         raise _Trouble(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")
-    return "agrees with the guard's" if seen else "not checked: no guard has shown itself"
+    return "the guard's is not ahead"
 
 
 _CHECKS: Final = (

@@ -350,7 +350,7 @@ def _open(settings: Settings) -> Iterator["Store"]:
 
     store = Store(settings.store_url)
     try:
-        if store.is_sqlite and not Path(store.url.database or "").exists():
+        if not store.exists:
             raise StoreError(
                 f"there is no store at {store.shown_url} yet; a router or cheapdeep-ops serve makes it "
                 "(CHEAPDEEP_STORE_URL says where)"

@@ -1,10 +1,7 @@
 """The guard's work as plain functions of time; a scheduler, a replay or a test calls them."""
 
 import logging
-import os
-import socket
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.guard.evaluation import Evaluation
@@ -85,16 +82,11 @@ class Guard:
         lasts_s = max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)
         return processes.hold_lease(connection, name=_LEASE, holder=self.process, now=now, lasts_s=lasts_s)
 
-    def _beat(self, now: float) -> dict[str, Any]:
-        return {
-            "process": self.process,
-            "kind": "guard",
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_at": self._started_at,
-            "seen_at": now,
-            "package_version": version("cheapdeep_ops"),
-            "base_threshold": self._settings.base_threshold,
-            "policy_version": 0,
-            "dropped": 0,
-        }
+    def _beat(self, now: float) -> processes.Beat:
+        return processes.Beat(
+            process=self.process,
+            kind="guard",
+            started_at=self._started_at,
+            seen_at=now,
+            base_threshold=self._settings.base_threshold,
+        )

@@ -3,14 +3,12 @@
 import atexit
 import logging
 import os
-import socket
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
@@ -211,27 +209,21 @@ class Recorder:
         from cheapdeep_ops.store import counters, processes  # noqa: PLC0415 - see _opened
 
         buckets, totals = self._ledger.unsaved(self.process)
-        beat = self._beat(now)
+        beat = processes.Beat(
+            process=self.process,
+            kind="router",
+            started_at=self._started_at,
+            seen_at=now,
+            base_threshold=self._settings.base_threshold,
+            policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
+            dropped=self.dropped,
+        )
 
         def work(connection: Any) -> None:
             counters.write(connection, buckets=buckets, totals=totals)
             processes.beat(connection, beat)
 
         self._opened().transact(work)
-
-    def _beat(self, now: float) -> dict[str, Any]:
-        return {
-            "process": self.process,
-            "kind": "router",
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_at": self._started_at,
-            "seen_at": now,
-            "package_version": _version(),
-            "base_threshold": self._settings.base_threshold,
-            "policy_version": max((scope.version for scope in self.book.scopes.values()), default=0),
-            "dropped": self.dropped,
-        }
 
     def _opened(self) -> "Store":
         """The store, opened and checked at first use.
@@ -330,13 +322,6 @@ class Recorder:
         self._closed = was_closed
         if self._background and not was_closed:
             self._start()
-
-
-def _version() -> str:
-    try:
-        return version("cheapdeep_ops")
-    except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
-        return "0"
 
 
 _orphans: Final[list[object]] = []

@@ -89,6 +89,11 @@ class Store:
         except SQLAlchemyError as error:
             raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to read: a SQLite file may not have been made yet."""
+        return not self.is_sqlite or self.file_identity() is not None
+
     def file_identity(self) -> tuple[int, int] | None:
         """Which file a SQLite store's path leads to at present; None where there is no file."""
         if not self.is_sqlite or not self.url.database:

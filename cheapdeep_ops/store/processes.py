@@ -1,6 +1,9 @@
 """Who has shown itself lately, and who may act as the guard."""
 
-from collections.abc import Mapping
+import os
+import socket
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, delete, func, or_, select, update
@@ -13,9 +16,30 @@ _PROCESS: Final = table_of(Process)
 _LEASE: Final = table_of(Lease)
 
 
-def beat(connection: Connection, row: Mapping[str, Any]) -> None:
-    """Show a process alive."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A process's sign of life; times are Unix seconds."""
+
+    process: str
+    kind: Kind
+    started_at: float
+    seen_at: float
+    base_threshold: float
+    policy_version: int = 0
+    dropped: int = 0
+
+
+def beat(connection: Connection, sign: Beat) -> None:
+    """Show this process alive."""
+    row = {**asdict(sign), "host": socket.gethostname(), "pid": os.getpid(), "package_version": _version()}
     upsert(connection, Process, [row])
+
+
+def _version() -> str:
+    try:
+        return version("cheapdeep_ops")
+    except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
+        return "0"
 
 
 def sign_off(connection: Connection, process: str) -> None:

@@ -245,3 +245,15 @@ def test_a_guard_that_is_stopped_in_the_middle_of_an_outage_tells_slack_after_it
         with guard(environment):
             slack.wait_for(lambda message: "firing" in message.text, PATIENCE_S)
     assert len(database.changes()) == 1
+
+
+def test_a_router_that_is_killed_loses_at_most_one_flush_interval(environment, tmp_path):
+    with caller(environment) as service:
+        until(lambda: len(service.decisions) > 120, "traffic")
+        service.process.kill()
+        killed_at = time.time()
+    rows = Database(tmp_path / "store.db").rows("SELECT sum(calls) AS calls FROM bucket")
+    # Flushes come every 0.5 s here; a tenth more for a write that is under way, and a call is told before it is put.
+    kept_at_least = sum(each["begun_at"] < killed_at - 0.6 - 0.2 for each in service.decisions)
+    assert kept_at_least > 60
+    assert kept_at_least <= rows[0]["calls"]

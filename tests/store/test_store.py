@@ -293,10 +293,10 @@ def test_what_an_evaluation_reads_does_not_grow_with_the_history(store):
 def test_totals_of_processes_that_are_gone_are_folded_and_their_sums_stay(store):
     def seen(process, at):
         beat = {
-            "process": process, "kind": "router", "host": "h", "pid": 1, "started_at": 1.0, "seen_at": at,
-            "package_version": "0", "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
+            "process": process, "kind": "router", "started_at": 1.0, "seen_at": at,
+            "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
         }  # fmt: skip
-        store.transact(lambda connection: processes.beat(connection, beat))
+        store.transact(lambda connection: processes.beat(connection, processes.Beat(**beat)))
 
     for number in range(10):
         seen(str(number), at=number)
