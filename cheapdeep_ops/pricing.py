@@ -191,3 +191,13 @@ def _rates_from(ladders: Mapping[str, dict[int, float] | None], start: int) -> R
     found = {name: ladder[max(step for step in ladder if step <= start)] for name, ladder in ladders.items() if ladder}
     usual = {name: multiple * found["input"] for name, multiple in _USUAL_MULTIPLES.items()}
     return Rates(**{**usual, **found})
+
+
+def known_sum(costs: Iterable[float | None]) -> float | None:
+    """The sum of `costs`, or None where one of them is unknown."""
+    total = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from cheapdeep_ops.cli.output import percent
 from cheapdeep_ops.demo.show import Glance, Phase
+from cheapdeep_ops.guard.messages import percent
 
 
 class PlainView:

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cheapdeep_ops.guard.messages import percent
+
 
 def print_json(document: Any) -> None:
     """Print one JSON document."""
@@ -33,11 +35,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for row in rows:
         made.add_row(*row)
     return made
-
-
-def percent(value: float | None) -> str:
-    """A share, or `unknown`."""
-    return "unknown" if value is None else f"{value * 100:.1f}%"
 
 
 def interval(bounds: Sequence[float]) -> str:

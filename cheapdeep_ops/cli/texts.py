@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from cheapdeep_ops.cli.output import counts, interval, moment, percent, table, usd
-from cheapdeep_ops.guard.messages import duration
+from cheapdeep_ops.cli.output import counts, interval, moment, table, usd
+from cheapdeep_ops.guard.messages import duration, percent
 from cheapdeep_ops.values import Decision
 
 

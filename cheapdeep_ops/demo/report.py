@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cheapdeep_ops.demo.world import Answered
+from cheapdeep_ops.pricing import known_sum
 from cheapdeep_ops.values import Decision
 
 
@@ -35,7 +36,10 @@ def report_of(
 
 
 def _money(decisions: Sequence[Decision]) -> dict[str, Any]:
-    cost, baseline = _sum(each.cost_usd for each in decisions), _sum(each.baseline_cost_usd for each in decisions)
+    cost, baseline = (
+        known_sum(each.cost_usd for each in decisions),
+        known_sum(each.baseline_cost_usd for each in decisions),
+    )
     return {
         "cost_usd": cost,
         "baseline_cost_usd": baseline,
@@ -63,8 +67,3 @@ def _alerts(incidents: Sequence[Mapping[str, Any]], finished: Sequence[float]) -
 
 def _share(hits: int, n: int) -> float | None:
     return hits / n if n else None
-
-
-def _sum(costs: Any) -> float | None:
-    known = list(costs)
-    return None if any(cost is None for cost in known) else float(sum(known))

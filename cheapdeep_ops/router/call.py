@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -13,7 +13,7 @@ from cheapdeep_ops.claude.requests import bypass_cause, given, original_request,
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
 from cheapdeep_ops.policy import Policy, PolicyBook
-from cheapdeep_ops.pricing import PriceBook, baseline_usage, tokenizer_ratio
+from cheapdeep_ops.pricing import PriceBook, baseline_usage, known_sum, tokenizer_ratio
 from cheapdeep_ops.router.labels import Labels
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatRecord
@@ -170,8 +170,8 @@ class Plan:
             bypass_cause=call.bypass.cause if call.bypass else None,
             base_outcome=course.base_outcome,
             base_reason=course.base_reason,
-            cost_usd=_sum(hop.cost_usd for hop in hops if not hop.error),
-            triage_cost_usd=_sum(hop.cost_usd for hop in _triage_hops(hops, course) if not hop.error),
+            cost_usd=known_sum(hop.cost_usd for hop in hops if not hop.error),
+            triage_cost_usd=known_sum(hop.cost_usd for hop in _triage_hops(hops, course) if not hop.error),
             baseline_cost_usd=baseline,
             baseline_basis=basis,
             started_at=call.started_at,
@@ -264,13 +264,3 @@ def random_id() -> str:
 
 def _triage_hops(hops: tuple[Hop, ...], course: Course) -> list[Hop]:
     return [hop for hop, step in zip(hops, course.steps, strict=True) if step.ask.kind == "triage"]
-
-
-def _sum(costs: Iterable[float | None]) -> float | None:
-    """The sum of costs, or None where one of them is unknown."""
-    total = 0.0
-    for cost in costs:
-        if cost is None:
-            return None
-        total += cost
-    return total

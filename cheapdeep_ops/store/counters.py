@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, or_, select
@@ -16,11 +16,6 @@ _K = TypeVar("_K")
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
 _PROCESS: Final = table_of(Process)
-SUMS: Final = (
-    "calls", "triaged", "shipped", "escalated", "base_escalated", "withheld", "bypassed", "errors", "unpriced",
-    "cost_nusd", "triage_cost_nusd", "baseline_nusd",
-)  # fmt: skip
-COUNTS: Final = ("reasons", "base_reasons", "bypass_causes", "confidence", "models")
 _NANO: Final = 1e-9
 RETIRED: Final = ""
 """The process under whose name the totals of all that are gone are kept."""
@@ -80,6 +75,10 @@ class Sums:
     def baseline_usd(self) -> float:
         """Estimated cost of the same calls at the deep tier alone, in US dollars."""
         return self.baseline_nusd * _NANO
+
+
+SUMS: Final = tuple(field.name for field in fields(Sums) if field.type is int)
+COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not int)
 
 
 def write(connection: Connection, *, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> None:
