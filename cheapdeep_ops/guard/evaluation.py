@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -63,7 +64,9 @@ class Evaluation:
 
     def _run(self, rule: Rule) -> None:
         """Each route by itself; then, together, the routes that do not fire by themselves."""
-        windows = windows_of(rule, partial(_count, self._connection), self._now)
+        windows = windows_of(
+            rule, partial(_count, self._connection), partial(_escalated_seconds, self._connection), self._now
+        )
         known = {scope for name, scope in self._alerts if name == rule.alert and scope != ALL_ROUTES}
         for route in sorted(known | set(windows.long)):
             self._judge(rule, route, windows, {route})
@@ -72,10 +75,7 @@ class Evaluation:
             self._judge(rule, ALL_ROUTES, windows, quiet)
 
     def _judge(self, rule: Rule, scope: str, windows: RouteWindows, routes: Collection[str]) -> None:
-        seconds = counters.seconds_with_base_escalations(
-            self._connection, routes, since=self._now - rule.windows.long, until=self._now
-        )
-        reading = windows.reading(routes, limit=rule.limit_in(self._settings), seconds=seconds)
+        reading = windows.reading(routes, limit=rule.limit_in(self._settings))
         before = self._alerts.get((rule.alert, scope)) or Alert(rule=rule.alert, scope=scope)
         level = level_of(rule, reading)
         after, turn = step(rule, before, level, self._now)
@@ -225,6 +225,10 @@ class Evaluation:
 
 def _count(connection: Connection, since: float, until: float) -> Mapping[str, counters.RouteCounts]:
     return counters.by_route(connection, since=since, until=until)
+
+
+def _escalated_seconds(connection: Connection, since: float, until: float) -> Mapping[str, AbstractSet[int]]:
+    return counters.escalated_seconds(connection, since=since, until=until)
 
 
 def _state(row: Mapping[str, Any]) -> AlertState:

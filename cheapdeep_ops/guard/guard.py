@@ -21,8 +21,8 @@ _RETIRE_EVERY_S: Final = 3_600.0
 class Guard:
     """Evaluates rules and delivers messages; of several guards on one store, one acts at a time.
 
-    Every method takes the time (Unix seconds). All of them raise StoreError where the store is out of reach, and then
-    nothing of the step has happened.
+    Times are Unix seconds. Every method raises StoreError where the store is out of reach; an evaluation is committed
+    whole or not at all.
     """
 
     def __init__(
@@ -45,14 +45,15 @@ class Guard:
         """
         changes = self._store.transact(lambda connection: self._step(connection, now))
         self._leads = changes is not None
-        for change in changes or ():
+        if changes is None:
+            return False
+        self.last_evaluation = now
+        for change in changes:
             _log.info("%s", change)
-        if self._leads and now >= self._retire_at:
+        if now >= self._retire_at:
             self._store.transact(lambda connection: counters.retire(connection, unseen_since=now - _GONE_S))
             self._retire_at = now + _RETIRE_EVERY_S
-        if self._leads:
-            self.last_evaluation = now
-        return self._leads
+        return True
 
     def deliver(self, now: float) -> int:
         """Send the messages that are due; returns how many arrived. Only the guard that acted last step does."""

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import event
 
 from cheapdeep_ops.errors import DeliveryError, StoreError
 from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
@@ -308,3 +309,25 @@ def test_a_changed_raised_threshold_reaches_the_routers_of_a_raise_that_is_held(
     town.run(5, STORM)
     assert town.threshold() == 0.95
     assert changes(town)[-1]["why"] == "the raised threshold is 0.95 now"
+
+
+def test_no_evaluation_walks_through_the_history(town):
+    """Every statement on the counters, also of the steps that open and end an incident, goes by the index on time."""
+    asked = []
+
+    def note(_connection, _cursor, statement, parameters, _context, _many):
+        if statement.startswith("SELECT") and "FROM bucket" in statement:
+            asked.append((statement, parameters))
+
+    event.listen(town.store.engine, "before_cursor_execute", note)
+    town.run(200, STORM, cls="invoice")
+    town.run(300, CALM)
+    event.remove(town.store.engine, "before_cursor_execute", note)
+    assert town.inbox.kinds[-1] == "resolved"
+    plans = {}
+    with town.store.reading() as connection:
+        for statement, parameters in asked:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            plans[statement] = " ".join(str(row[-1]) for row in rows)
+    assert len(plans) >= 5
+    assert [plan for plan in plans.values() if "ix_bucket_at (at>? AND at<?)" not in plan] == []
