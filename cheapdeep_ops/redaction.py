@@ -1,0 +1,376 @@
+"""Taking out of a text what names a person or opens a door, before the text is kept.
+
+Patterns find candidates, checks decide: Luhn's sum for cards (ISO/IEC 7812-1), mod 97 for IBANs (ISO 13616), the
+`ipaddress` module for addresses. What has no telling shape (names, streets, dates of birth) stays.
+
+Every quantifier is possessive, bounded, or stops where the next candidate may begin, so that the time grows with the
+text alone, whoever wrote it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, TypeAlias
+
+Redact: TypeAlias = Callable[[str], str]
+"""A hook of the team's own: takes a text and gives it back fit to be kept, for any `str` and from any thread.
+
+`redact` is the default. A hook may call it and take out more, account numbers of the house for example. It runs on
+text that is about to be stored, so it must not store or log what it is given; where it raises, nothing may be kept.
+"""
+
+_Measure: TypeAlias = Callable[[str], int]
+"""How many characters of a candidate, from its start, are what the rule looks for; 0 where it is something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One shape: its group `it` is the candidate. A match without `it` is text that must stay as it is."""
+
+    kind: str
+    pattern: re.Pattern[str]
+    measure: _Measure = len
+
+
+_PASSES: Final = 8
+_WITHHELD: Final = "[secret]"
+
+
+def redact(text: str) -> str:
+    """`text` with what is recognisably personal or secret replaced by its kind in brackets, like `[email]`.
+
+    Redacting twice is redacting once: a replacement may lay bare what was glued to it, so passes go on until one
+    changes nothing. A text that does not settle, which no honest one does, is withheld whole.
+    """
+    for _ in range(_PASSES):
+        redacted = _one_pass(text)
+        if redacted == text:
+            return text
+        text = redacted
+    return _WITHHELD
+
+
+def _one_pass(text: str) -> str:
+    for rule in _RULES:
+        text = _replace(text, rule)
+    return text
+
+
+def _replace(text: str, rule: _Rule) -> str:
+    """`text` with the rule's candidates replaced from left to right; candidates may overlap."""
+    pieces: list[str] = []
+    done = 0
+    for found in rule.pattern.finditer(text):
+        start = found.start("it")
+        length = rule.measure(found["it"]) if start >= done else 0
+        if length:
+            pieces += (text[done:start], f"[{rule.kind}]")
+            done = start + length
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+_NOT_PLACEHOLDER: Final = r"(?!\[+[\w\ ]{1,40}\])"
+_SPACES: Final = r"\ \u00a0\u2009\u202f"  # French sets numbers with the narrow ones
+_HYPHENS: Final = r"\-\u2010\u2011\u2013"
+_GAPS: Final = _SPACES + _HYPHENS
+_MONEY: Final = r"$\u20ac\u00a3"
+_FLAGS: Final = re.ASCII | re.VERBOSE
+
+
+def _has_digit(text: str) -> bool:
+    return not text.isalpha() and any("0" <= char <= "9" for char in text)
+
+
+def _digits(text: str) -> str:
+    return "".join(char for char in text if "0" <= char <= "9")
+
+
+_PEM: Final = re.compile(
+    r"""(?P<it>-----BEGIN\ [A-Z0-9\ ]*PRIVATE\ KEY(?:\ BLOCK)?-----
+    (?:(?:(?!-----)[\s\S])*+-----END\ [A-Z0-9\ ]*+-----
+    |(?:\s*+(?:Proc-Type|DEK-Info):[^\n]*+)*+[A-Za-z0-9+/=\s\\]*+))  # a key all the same if cut off""",
+    _FLAGS,
+)
+
+_USERINFO: Final = re.compile(r"""(?<=://)(?P<it>[^\s:/?\#@"<>\[\]]*+:[^\s/?\#"<>]+)@""", _FLAGS)
+
+# Shapes as published by their makers; lengths are lower bounds, for they have grown before. Slack's and GitHub's:
+# https://docs.slack.dev/authentication/tokens and
+# https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github
+_TOKEN: Final = re.compile(
+    r"""(?<![A-Za-z0-9])(?P<it>
+    sk-ant-[\w-]{8,}+ | sk-[\w-]{20,}+                                   # Anthropic, OpenAI
+    |[rs]k_(?:live|test)_\w{10,}+ | whsec_\w{16,}+                        # Stripe
+    |xox[a-z]-[\w-]{10,}+ | xapp-[\w-]{10,}+                              # Slack
+    |gh[oprsu]_\w{20,}+ | github_pat_\w{20,}+ | glpat-[\w-]{16,}+         # GitHub, GitLab
+    |(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9]) | AIza[\w-]{30,}+           # AWS, Google
+    |(?<![\w-])eyJ[\w-]{5,}+\.{1,2}[\w-]{5,}+(?:\.{1,2}[\w-]++){0,3}     # JWS and JWE, RFC 7515 and 7516
+    )""",
+    _FLAGS,
+)
+_WEBHOOK: Final = re.compile(r"hooks\.slack\.com/services/(?P<it>[\w/-]{20,}+)", _FLAGS)
+
+_AUTHORIZATION: Final = re.compile(
+    r"""authorization\\*["']?[ \t]{0,4}[:=][ \t]{0,4}\\*["']?(?:basic|bearer|token|apikey)[ \t]{1,4}
+    (?P<it>[\w.~+/=:-]++)""",
+    _FLAGS | re.IGNORECASE,
+)
+_BEARER: Final = re.compile(r"(?<![a-z])bearer[ \t]{1,4}(?P<it>[\w.~+/-]{8,}+=*+)", _FLAGS | re.IGNORECASE)
+
+_LOGIN_WORD: Final = r"""(?:pass(?:word|wd|wort|phrase|code)|kennwort|mot\ de\ passe|(?<![a-z])(?:pwd|mdp))"""
+_SECRET_KEY: Final = rf"""
+    (?:{_LOGIN_WORD}
+    |(?:api|app|client)[\ _-]?secret|api[\ _-]?key|secret[\ _-]?(?:access[\ _-]?)?key|private[\ _-]?key
+    |(?:access|api|auth|refresh)[\ _-]?token)
+    (?:_confirmation|[0-9])?"""
+_BLANK: Final = r"[^\S\n]{0,4}"
+_ASSIGNED: Final = rf"""\\*["'`]?{_BLANK}[:=]{{1,3}}>?{_BLANK}"""
+_BARE: Final = r"""(?:(?![&;,]\s*+\w++\s*+[=:])[^\s"'`<>])++"""
+
+_QUOTED_SECRET: Final = re.compile(
+    rf"""{_SECRET_KEY}{_ASSIGNED}(?P<open>\\*["'`]){_NOT_PLACEHOLDER}(?P<it>(?:(?!(?P=open))(?:\\[^\n]|[^\\\n]))++)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_BARE_SECRET: Final = re.compile(
+    rf"""{_SECRET_KEY}{_ASSIGNED}(?!\\*["'`]){_NOT_PLACEHOLDER}(?P<it>{_BARE})""", re.VERBOSE | re.IGNORECASE
+)
+_SPOKEN: Final = re.compile(
+    rf"""{_LOGIN_WORD}\s(?:is|was|ist|war|lautet|est)\s?:?\s["'`]?(?P<it>{_BARE})""", re.VERBOSE | re.IGNORECASE
+)
+_LONG_SECRET: Final = re.compile(
+    r"""(?<![a-z])(?:token|secret|key)\\*["']?[ \t]{0,4}[:=][ \t]{0,4}\\*["']?(?P<it>[\w.~+/-]{16,}+=*+)""",
+    _FLAGS | re.IGNORECASE,
+)
+
+_NO_SECRETS: Final = """
+a an the i you we it my your how what why where when who which can could do does did is was are must should has
+have will no not none null nil undefined true false wrong incorrect invalid expired forgotten forgot lost reset
+change changed required optional minimum at least please str string bytes text field
+wie was warum wo wann wer ich du sie er es wir der die das ein eine kein nicht ist muss soll bitte falsch
+vergessen verloren
+comment pourquoi où quand qui je j tu il elle nous vous le la les un une mon votre doit est pas oublié perdu
+"""
+"""What follows `password:` where somebody asks about one, or declares a field."""
+
+_NO_SECRET_WORDS: Final = frozenset(_NO_SECRETS.split())
+
+_FILLED_IN_LATER: Final = re.compile(r"\$\{|\$[A-Z_]+$|\{\{|\{\w*$|%[sd]$|%\(|\*+$|[A-Za-z_.]+[(\[]\)?$")
+_CLOSING: Final = ".,;:)]}"
+_SPOKEN_DIGITS: Final = 4
+_LONG_BEARER: Final = 20
+
+
+def _assigned_secret(value: str) -> int:
+    """The length of a value under a secret's name, without the punctuation of the sentence around it."""
+    value = value.rstrip(_CLOSING)
+    is_none = value.casefold().rstrip("?!") in _NO_SECRET_WORDS or _FILLED_IN_LATER.match(value)
+    return 0 if is_none else len(value)
+
+
+def _spoken_secret(value: str) -> int:
+    """Stricter, for "my password is wrong" states none: there must be digits, among letters or enough of them."""
+    value = value.rstrip(_CLOSING)
+    digits = _digits(value)
+    told = digits and (digits != value or len(digits) >= _SPOKEN_DIGITS) and value[0] != "["
+    return len(value) if told else 0
+
+
+def _bearer(value: str) -> int:
+    """Tokens have digits or great length; "bearer authentication" has neither."""
+    value = value.rstrip(".")
+    return len(value) if _has_digit(value) or len(value) >= _LONG_BEARER else 0
+
+
+def _token(value: str) -> int:
+    return 0 if value.startswith("sk-") and not _has_digit(value) and not value.startswith("sk-ant-") else len(value)
+
+
+def _mixed(value: str) -> int:
+    return len(value) if _has_digit(value) and any(map(str.isalpha, value)) else 0
+
+
+# Narrower than RFC 5322's atoms, so that `to=a@b.example` and quotes around an address stay outside.
+_EMAIL: Final = re.compile(
+    r"""(?<![\w.%+&-])(?<![\w.%+&-]')
+    (?P<it>[\w.%+&-]++(?:'[\w.%+&-]++)*+@(?![0-9]x\.)[^\W_]++(?:-++[^\W_]++)*+(?:\.[^\W_]++(?:-++[^\W_]++)*+)++)""",
+    re.VERBOSE,
+)
+_TOP_LEVEL: Final = re.compile(r"[^\W\d_]{2,}+$|xn--")
+
+
+def _email(address: str) -> int:
+    """An address ends in a top-level domain; `react@18.2.0` is none."""
+    return len(address) if _TOP_LEVEL.match(address[address.rindex(".") + 1 :]) else 0
+
+
+_IBAN_REGISTRY: Final = """
+AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24
+FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32
+LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24
+RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
+"""
+"""Countries with their lengths, from https://www.swift.com/standards/data-standards/iban (ISO 13616-2)."""
+
+_IBAN_LENGTHS: Final = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
+_IBAN: Final = re.compile(
+    rf"(?<![A-Za-z0-9])(?=(?P<it>[A-Za-z]{{2}}[0-9]{{2}}(?:[{_GAPS}]?[A-Za-z0-9]){{11,30}}))", _FLAGS
+)
+_IBAN_MODULUS: Final = 97
+
+
+def _iban(candidate: str) -> int:
+    """The length of the IBAN that `candidate` begins with; what follows it may be the next word."""
+    end = _end_of(candidate, _IBAN_LENGTHS.get(candidate[:2].upper(), 0))
+    plain = "".join(filter(str.isalnum, candidate[:end])).upper()
+    number = "".join(str(int(char, 36)) for char in plain[4:] + plain[:4])
+    return end if number and int(number) % _IBAN_MODULUS == 1 else 0
+
+
+def _end_of(candidate: str, wanted: int) -> int:
+    """Where the first `wanted` letters and digits end, 0 where they do not end a word."""
+    places = [place for place, char in enumerate(candidate) if char.isalnum()]
+    if not 0 < wanted <= len(places):
+        return 0
+    end = places[wanted - 1] + 1
+    return 0 if candidate[end : end + 1].isalnum() else end
+
+
+# First digits and lengths by scheme: Visa, Mastercard and Mir, American Express, Diners, JCB, UnionPay, Discover,
+# Maestro. They keep out what passes Luhn's sum too: IMEIs (15 digits, often 35), timestamps, most article numbers.
+_SCHEME: Final = re.compile(
+    r"""4(?:[0-9]{12}|[0-9]{15}|[0-9]{18}) | (?:5[1-5]|2[2-7])[0-9]{14} | 3[47][0-9]{13} | 3[0689][0-9]{12,17}
+    |35[0-9]{14,17} | (?:6[0-9]|5[0678])[0-9]{14,17}""",
+    _FLAGS,
+)
+_CARD: Final = re.compile(
+    rf"""(?<!\w)(?<!\w-)(?<![0-9]\.)(?=[2-6](?:[0-9]{{3}}|[0-9]{{5}}|[0-9]{{12,18}})(?![0-9]))  # the first group
+    (?=(?P<it>[0-9](?:[{_GAPS}]?[0-9]){{12,19}}\w?))""",
+    _FLAGS,
+)
+_CARD_LENGTHS: Final = range(19, 12, -1)  # the longest first: it may be the shorter one with its check code
+
+
+def _card(candidate: str) -> int:
+    """The length of the card number that `candidate` begins with; what follows it may be a date."""
+    number = _digits(candidate)
+    fits = (
+        wanted for wanted in _CARD_LENGTHS if _SCHEME.fullmatch(number, 0, wanted) and _passes_luhn(number[:wanted])
+    )
+    return next((end for wanted in fits if (end := _end_of(candidate, wanted))), 0)
+
+
+def _passes_luhn(number: str) -> bool:
+    odd, even = number[::-2], number[-2::-2]
+    return (sum(map(int, odd)) + sum(sum(divmod(2 * int(digit), 10)) for digit in even)) % 10 == 0
+
+
+# https://www.ssa.gov/employer/randomization.html says which numbers are never given out.
+_SSN: Final = re.compile(
+    rf"""(?<![\w-])(?P<it>(?!000|666|9)[0-9]{{3}}([{_HYPHENS}])(?!00)[0-9]{{2}}\2(?!0000)[0-9]{{4}})(?!\w|-\w)""",
+    _FLAGS,
+)
+_NAMED_SSN: Final = re.compile(
+    rf"""(?<![a-z])(?:ssn|social\ security(?:\ (?:number|no\.?))?)(?:\ is)?[\ :\#]{{0,3}}
+    (?P<it>[0-9]{{3}}[{_GAPS}]?[0-9]{{2}}[{_GAPS}]?[0-9]{{4}})(?!\w)""",
+    _FLAGS | re.IGNORECASE,
+)
+
+_IPV4: Final = re.compile(r"(?<![\w.])(?P<it>[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?!\w|\.[0-9])", _FLAGS)
+_IPV6: Final = re.compile(
+    r"""(?:(?<![\w:.])|(?<=[G-Zg-z]:))(?<![\w)\]]\[)  # x[::2] is a slice
+    (?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:)(?P<it>[0-9A-Fa-f:]++(?:(?:\.[0-9]{1,3}){3})?)(?!\w)""",
+    _FLAGS,
+)
+
+
+def _ip(candidate: str) -> int:
+    """Only addresses that are assigned to some use: `a::b` can be read as one too, but is code."""
+    if candidate.endswith(":") and not candidate.endswith("::"):
+        candidate = candidate[:-1]
+    try:
+        address = ip_address(candidate)
+    except ValueError:
+        return 0
+    return len(candidate) if _is_in_use(address) else 0
+
+
+def _is_in_use(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return True
+    return not address.is_reserved or address.is_loopback or address.ipv4_mapped is not None
+
+
+_ORDER: Final = r"""
+    (?<![a-z])(?:order|ticket|invoice|case|ref(?:erence)?|tracking|isbn(?:-1[03])?|imei|sku|serial|part|item|article
+    |bestell(?:ung|-?nummer|-?nr)|auftrag(?:s-?nummer|s-?nr)?|rechnung(?:s-?nummer|s-?nr)?|kunden(?:-?nummer|-?nr)
+    |sendung(?:s-?nummer)?|vorgang(?:s-?nummer)?|artikel(?:-?nummer|-?nr)?|commande|facture|colis|dossier|suivi)
+    (?:[ ](?:number|no|nr|id|n\u00b0))?[ .:\#]{0,3}(?:[ ]?(?:is|ist|est)[ ])?[0-9][0-9./-]*+"""
+_NAMED: Final = r"""
+    (?<![a-z])(?:(?:tele)?phone|telefon|t[e\u00e9\u00c9]l(?:[e\u00e9\u00c9]phone)?|mobile?|cell|handy|portable|fax
+    |whatsapp|rufnummer)
+    (?:[ -]?(?:number|nummer|no|nr))?[ .:=\#\u00a0\u202f]{0,4}(?:(?:is|ist|est|at|unter)[ ])?"""
+_DIALLED: Final = rf"[{_GAPS}./()]"
+_BEFORE: Final = rf"(?<![\w+./\#{_HYPHENS}{_MONEY}])"
+_AFTER: Final = rf"(?!\w|[.{_HYPHENS}][0-9]|[ ]?[%{_MONEY}])"
+_PHONE_FLAGS: Final = _FLAGS | re.IGNORECASE
+
+# Forms of E.164 and E.123, of the North American plan (3-3-4), and with a trunk 0 as in Germany, Britain, Switzerland
+# and France. Digits without any sign of a telephone stay: they may number anything.
+_INTERNATIONAL: Final = re.compile(
+    rf"(?<![\w+])(?P<it>\+[1-9](?:{_DIALLED}{{0,3}}[0-9]){{7,15}}){_AFTER}",
+    _PHONE_FLAGS,
+)
+_NAMED_PHONE: Final = re.compile(
+    rf"{_NAMED}(?P<it>[(+]?[0-9](?:{_DIALLED}{{0,2}}[0-9]){{5,14}}){_AFTER}",
+    _PHONE_FLAGS,
+)
+_NATIONAL: Final = re.compile(
+    rf"""{_ORDER}|{_BEFORE}(?P<it>
+    00[ ]?[1-9][0-9]{{0,2}}[{_GAPS}/]\(?[0-9](?:{_DIALLED}{{0,2}}[0-9]){{6,12}}
+    |00[34][0-9](?:[{_GAPS}/]?[0-9]){{8,11}}
+    |(?:1[{_GAPS}.])?(?:\([1-9][0-9]{{2}}\)[ ]?[0-9]{{3}}[{_GAPS}.]|[1-9][0-9]{{2}}([{_GAPS}.])[0-9]{{3}}\2)[0-9]{{4}}
+    |0[1-9]([{_GAPS}./])[0-9]{{2}}(?:\3[0-9]{{2}}){{3}}
+    |0[67][0-9]{{8}}|07[0-9]{{9}}|01[5-7][0-9]{{8,9}}
+    |(?=(?:[{_GAPS}/()]{{0,3}}[0-9]){{9}})
+     (?:\(0[1-9][0-9]{{1,4}}\)[ ]?|0[1-9][0-9]{{1,4}}[ ]?[{_GAPS}/][ ]?)
+     [0-9]{{2,8}}(?:[ ]?[{_GAPS}][ ]?[0-9]{{1,8}}){{0,4}}
+    ){_AFTER}""",
+    _PHONE_FLAGS,
+)
+_NO_PHONE: Final = re.compile(
+    r"""\+?[0-9]{1,3}(?:[^0-9][0-9]{3})*[^0-9]000$  # grouped by thousands
+    |\+[0-9]{1,3}\.[0-9]+$                         # a decimal fraction
+    |.*[0-9]{4}-[0-9]{2}-[0-9]{2} | .*\b[0-9]{1,2}([./-])[0-9]{1,2}\1(?:19|20)[0-9]{2}\b  # a date""",
+    _FLAGS,
+)
+_MOST_DIGITS: Final = 16  # E.164 allows 15; people write the trunk 0 as well
+
+
+def _phone(candidate: str) -> int:
+    return 0 if _NO_PHONE.match(candidate) or len(_digits(candidate)) > _MOST_DIGITS else len(candidate)
+
+
+# Secrets first, for they may hold anything; what is checked before what is only shaped; telephones last.
+_RULES: Final = (
+    _Rule("secret", _PEM),
+    _Rule("secret", _USERINFO),
+    _Rule("secret", _QUOTED_SECRET, _assigned_secret),
+    _Rule("secret", _BARE_SECRET, _assigned_secret),
+    _Rule("secret", _SPOKEN, _spoken_secret),
+    _Rule("secret", _AUTHORIZATION),
+    _Rule("secret", _BEARER, _bearer),
+    _Rule("secret", _TOKEN, _token),
+    _Rule("secret", _WEBHOOK),
+    _Rule("secret", _LONG_SECRET, _mixed),
+    _Rule("email", _EMAIL, _email),
+    _Rule("iban", _IBAN, _iban),
+    _Rule("card", _CARD, _card),
+    _Rule("ssn", _SSN),
+    _Rule("ssn", _NAMED_SSN),
+    _Rule("ip", _IPV6, _ip),
+    _Rule("ip", _IPV4, _ip),
+    _Rule("phone", _INTERNATIONAL, _phone),
+    _Rule("phone", _NAMED_PHONE, _phone),
+    _Rule("phone", _NATIONAL, _phone),
+)
