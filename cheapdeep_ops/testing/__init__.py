@@ -3,8 +3,9 @@
 from cheapdeep_ops.testing.anthropic import SimulatedAnthropic
 from cheapdeep_ops.testing.classes import CLASSES
 from cheapdeep_ops.testing.clock import FrozenClock
+from cheapdeep_ops.testing.judge import Judge
 from cheapdeep_ops.testing.replies import Reply
 from cheapdeep_ops.testing.slack import SimulatedSlack
 from cheapdeep_ops.testing.traffic import TrafficClass
 
-__all__ = ["CLASSES", "FrozenClock", "Reply", "SimulatedAnthropic", "SimulatedSlack", "TrafficClass"]
+__all__ = ["CLASSES", "FrozenClock", "Judge", "Reply", "SimulatedAnthropic", "SimulatedSlack", "TrafficClass"]

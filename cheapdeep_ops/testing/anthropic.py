@@ -1,9 +1,8 @@
 """A simulated Claude API: a real HTTP server whose models have known confidence and known truth."""
 
 import itertools
-import json
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final, Self
@@ -16,13 +15,16 @@ from starlette.routing import Route
 from cheapdeep_ops.testing import wire
 from cheapdeep_ops.testing._log import Log
 from cheapdeep_ops.testing._server import Delivery, ServedApp
+from cheapdeep_ops.testing.batch_api import BatchApi
+from cheapdeep_ops.testing.batches import Batches, other_result
 from cheapdeep_ops.testing.classes import CLASSES
+from cheapdeep_ops.testing.judge import PERFECT, Judge, judgement
 from cheapdeep_ops.testing.models import MODELS, SimulatedModel, model_info
-from cheapdeep_ops.testing.received import ReceivedRequest, input_tokens, without_secrets
+from cheapdeep_ops.testing.received import ReceivedRequest, input_tokens, json_object, without_secrets
 from cheapdeep_ops.testing.replies import Reply
 from cheapdeep_ops.testing.script import Answerer, Book, Script
 from cheapdeep_ops.testing.traffic import TrafficClass, checked_classes, outcome
-from cheapdeep_ops.testing.validation import key_fault, message_fault
+from cheapdeep_ops.testing.validation import batched_fault, key_fault, message_fault
 
 TRIAGE_MODELS: Final = (
     "claude-haiku-4-5",
@@ -31,6 +33,7 @@ TRIAGE_MODELS: Final = (
     "claude-sonnet-4-6",
 )
 BOOK_LIMIT: Final = 200_000
+BATCH_LIMIT: Final = 1_000
 _EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 
 
@@ -38,7 +41,9 @@ class SimulatedAnthropic:
     """Serve the Messages API on loopback, for the real SDK: `Anthropic(base_url=api.url, api_key="any")`.
 
     Requests are checked as the API checks them; what passes takes a scripted reply (`enqueue`, `always`) or is
-    answered from its traffic class, the same text always in the same way. Use it as a context manager.
+    answered from its traffic class, the same text always in the same way, and where it asks for a verdict on an
+    answer of this server, by the judge. Requests in a batch count as received once the batch has ended, and are
+    answered likewise. Use it as a context manager.
     """
 
     def __init__(
@@ -51,17 +56,24 @@ class SimulatedAnthropic:
         triage_models: Collection[str] = TRIAGE_MODELS,
         models: Iterable[SimulatedModel] = MODELS,
         latency_s: float = 0.0,
+        batch_delay_s: float = 0.0,
+        judge: Judge = PERFECT,
         clock: Callable[[], float] = time.time,
         keep_requests: int = 10_000,
     ) -> None:
         """Prepare a server on `port` (0: any free one); nothing listens before `start`.
 
         Models outside `triage_models` answer rightly, and with confidence 0.97. `latency_s` is real seconds added to
-        each message; `clock` only stamps `requests`. ValueError where `classes` is empty or ambiguous.
+        each message. A batch has ended when `clock`, which also stamps `requests`, has moved on `batch_delay_s` since
+        it was created: with 0, at the first look at it; after 24 hours its requests expire. ValueError where `classes`
+        is empty or ambiguous or `batch_delay_s` is below 0.
         """
         self.requests: Log[ReceivedRequest] = Log(keep_requests)
         """Requests received, oldest first; the newest `keep_requests` of them. `.clear()` empties it."""
+        if not batch_delay_s >= 0:
+            raise ValueError(f"batch_delay_s must be 0 or more, not {batch_delay_s!r}")
         self.latency_s = latency_s
+        self._judge = judge
         self._seed = seed
         self._classes = checked_classes(classes)
         self._triage_models = frozenset(triage_models)
@@ -70,6 +82,8 @@ class SimulatedAnthropic:
         self._script = Script()
         self._book = Book(BOOK_LIMIT)
         self._serial = itertools.count(1)
+        self._batches = Batches(BATCH_LIMIT)
+        self._batch_delay_s = batch_delay_s
         self._served = ServedApp(self._app(), host=host, port=port, name="simulated-anthropic")
 
     @property
@@ -117,8 +131,9 @@ class SimulatedAnthropic:
         self._script.stand(reply, model)
 
     def clear(self) -> None:
-        """Forget received requests and all scripted replies."""
+        """Forget received requests, batches and all scripted replies."""
         self.requests.clear()
+        self._batches.clear()
         self._script.clear()
 
     def put_model(self, model: SimulatedModel) -> None:
@@ -130,10 +145,20 @@ class SimulatedAnthropic:
         return self._book.read(answer_text)
 
     def _app(self) -> Starlette:
+        batch_api = BatchApi(
+            batches=self._batches,
+            delay_s=self._batch_delay_s,
+            clock=self._clock,
+            new_id=lambda: f"msgbatch_{_identifier(self._seed, 'batch', next(self._serial))}",
+            record=self._record,
+            answer=self._batched,
+            deliver=self._delivery,
+        )
         return Starlette(
             routes=[
                 Route("/v1/messages", self._create_message, methods=["POST"]),
                 Route("/v1/messages/count_tokens", self._count_tokens, methods=["POST"]),
+                *batch_api.routes(),
                 Route("/v1/models", self._list_models, methods=["GET"]),
                 Route("/v1/models/{model_id}", self._retrieve_model, methods=["GET"]),
                 Route("/healthz", _healthz, methods=["GET"]),
@@ -142,19 +167,30 @@ class SimulatedAnthropic:
         )
 
     async def _create_message(self, request: Request) -> Delivery:
-        body = _json_object(await request.body())
+        body = json_object(await request.body())
         received = self._record(request, body)
         fault = self._fault(request, body)
         if fault is not None:
             return self._delivery(fault, received)
-        reply = self._script.reply_to(received) or self._simulated(received)
+        reply = self._reply_to(received)
         return self._delivery(replace(reply, delay_s=reply.delay_s + self.latency_s), received)
 
     async def _count_tokens(self, request: Request) -> Delivery:
-        body = _json_object(await request.body())
+        body = json_object(await request.body())
         received = self._record(request, body)
         fault = self._fault(request, body, counting=True)
         return self._delivery(fault or Reply.body({"input_tokens": input_tokens(received.body)}), received)
+
+    def _batched(self, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        received = ReceivedRequest(method="POST", path="/v1/messages", headers=headers, body=params, at=self._clock())
+        self.requests.append(received)
+        fault = batched_fault(params, models=self._models, version=headers.get("anthropic-version", ""))
+        if fault is not None:
+            return other_result(fault, request_id=None)
+        reply, number = self._reply_to(received), next(self._serial)
+        if reply.kind == "message":
+            return {"type": "succeeded", "message": self._message(reply, received, number, service_tier="batch")}
+        return other_result(reply, request_id=f"workerreq_{_identifier(self._seed, 'request', number)}")
 
     async def _list_models(self, request: Request) -> Delivery:
         received = self._record(request, None)
@@ -188,7 +224,12 @@ class SimulatedAnthropic:
             body, models=self._models, version=version, counting=counting
         )
 
+    def _reply_to(self, received: ReceivedRequest) -> Reply:
+        return self._script.reply_to(received) or self._simulated(received)
+
     def _simulated(self, received: ReceivedRequest) -> Reply:
+        if received.is_grading:
+            return _limited(self._judgement(received.graded_answer), received.body["max_tokens"])
         is_cheap = received.model in self._triage_models
         found = outcome(
             received.question, model=received.model, seed=self._seed, classes=self._classes, is_cheap=is_cheap
@@ -200,6 +241,10 @@ class SimulatedAnthropic:
         if not found.withheld and found.confidence is not None:
             self._book.enter(found.answer, correct=found.correct)
         return _limited(found.triage_text, received.body["max_tokens"])
+
+    def _judgement(self, answer: str | None) -> str:
+        correct = None if answer is None else self._book.read(answer)
+        return judgement(self._judge.verdict(answer or "", correct=correct, seed=self._seed))
 
     def _catalogue(self, request: Request) -> dict[str, Any]:
         query = request.query_params
@@ -231,27 +276,25 @@ class SimulatedAnthropic:
         if reply.kind == "verbatim":
             streams = reply.payload.startswith(b"event:")
             return (reply.payload,), _EVENT_STREAM if streams else "application/json"
-        whole = wire.message(
-            reply,
-            message_id=f"msg_{_identifier(self._seed, 'message', number)}",
-            model=self._models[received.model].reply_id,
-            input_tokens=input_tokens(received.body),
-        )
+        whole = self._message(reply, received, number)
         if received.body.get("stream") is True:
             return tuple(wire.event_stream(whole)), _EVENT_STREAM
         return (wire.encoded(whole),), "application/json"
 
+    def _message(
+        self, reply: Reply, received: ReceivedRequest, number: int, *, service_tier: wire.ServiceTier = "standard"
+    ) -> dict[str, Any]:
+        return wire.message(
+            reply,
+            message_id=f"msg_{_identifier(self._seed, 'message', number)}",
+            model=self._models[received.model].reply_id,
+            input_tokens=input_tokens(received.body),
+            service_tier=service_tier,
+        )
+
 
 async def _healthz(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
-
-
-def _json_object(raw: bytes) -> dict[str, Any] | None:
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
 
 
 def _limited(text: str, max_tokens: int) -> Reply:

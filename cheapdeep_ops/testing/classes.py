@@ -66,6 +66,18 @@ OVERCONFIDENT: Final = TrafficClass(
 )
 """Very sure (96% at 0.9 or above) and wrong in 40% of its answers: raising the threshold does not help."""
 
+OUTDATED: Final = TrafficClass(
+    name="outdated",
+    marker="tariff ticket",
+    confidences={0.95: 40, 0.88: 30, 0.85: 20, 0.7: 7, 0.4: 3},
+    accuracy={0.95: 0.97, 0.88: 0.4, 0.85: 0.35, 0.7: 0.4, 0.4: 0.3},
+    prompt_templates=(
+        "{marker} {n}: which price applies since the tariffs were changed last week?",
+        "Hi, {marker} {n}: do I keep the old tariff when I move to another city?",
+    ),
+)
+"""Drift: a third of what ships at 0.8 is wrong, and 3% of what ships at 0.9, while escalation at 0.8 stays at 10%."""
+
 # Rates at the two thresholds and accuracy: Claude 3 Haiku on the BoolQ validation set, LifeEval,
 # NoamMichael/Comparing-Confidence-in-LLMs at 560aae7 (MIT). How the mass lies within the bands is ours.
 BOOLQ_CLAUDE3HAIKU: Final = TrafficClass(
@@ -80,5 +92,5 @@ BOOLQ_CLAUDE3HAIKU: Final = TrafficClass(
 )
 """Published: escalates 1.9% at 0.8 and 12.5% at 0.9, and 24.2% of what ships is wrong."""
 
-CLASSES: Final = (FAQ, BILLING, LEGAL, BAND30, OVERCONFIDENT, BOOLQ_CLAUDE3HAIKU)
+CLASSES: Final = (FAQ, BILLING, LEGAL, BAND30, OVERCONFIDENT, OUTDATED, BOOLQ_CLAUDE3HAIKU)
 """All ready-made classes; the first one also serves prompts that carry no marker."""

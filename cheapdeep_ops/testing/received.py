@@ -8,6 +8,8 @@ from typing import Any, Final
 from cheapdeep_ops.testing.wire import CHARS_PER_TOKEN
 
 SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
+TRIAGE_FIELDS: Final = frozenset({"confidence", "answer"})
+GRADING_FIELDS: Final = frozenset({"reason", "verdict"})
 IMAGE_CHARS: Final = 1_600 * CHARS_PER_TOKEN
 """What an image counts as; the API's vision guide scales larger ones down to about 1,600 tokens."""
 
@@ -37,9 +39,28 @@ class ReceivedRequest:
         return asks_for_triage(self.body)
 
     @property
+    def is_grading(self) -> bool:
+        """Whether it asks for a reason and a verdict on an answer; never a triage as well."""
+        return asks_for_grading(self.body)
+
+    @property
+    def graded_answer(self) -> str | None:
+        """The answer that it wants graded; None where it holds none, or asks for something else."""
+        return graded_answer(self.body)
+
+    @property
     def question(self) -> str:
         """The text of the last user turn, or an empty string."""
         return last_user_text(self.body)
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """Read a JSON object; None where `text` is anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def without_secrets(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -65,17 +86,52 @@ def text_of(content: object) -> str:
 
 def asks_for_triage(body: Mapping[str, Any]) -> bool:
     """Tell a triage request by its output schema or, where it has none, by a prompt that names both fields."""
-    schema = _output_schema(body)
-    if schema is not None:
-        return {"confidence", "answer"} <= set(schema.get("properties") or ())
+    fields = _schema_fields(body)
+    if fields is not None:
+        return fields >= TRIAGE_FIELDS
     prompt = text_of(body.get("system")) + "\n" + last_user_text(body)
-    return '"confidence"' in prompt and '"answer"' in prompt
+    return _names(prompt, TRIAGE_FIELDS) and not asks_for_grading(body)
+
+
+def asks_for_grading(body: Mapping[str, Any]) -> bool:
+    """Tell a grading request by its output schema or, where it has none, by a system prompt that names both fields."""
+    fields = _schema_fields(body)
+    if fields is not None:
+        return fields >= GRADING_FIELDS and not fields >= TRIAGE_FIELDS
+    system, question = text_of(body.get("system")), last_user_text(body)
+    if not _names(system, GRADING_FIELDS) or _names(system, TRIAGE_FIELDS):
+        return False
+    # A caller's system prompt may name the fields too, and the triage contract then stand in the user's turn.
+    return not _names(question, TRIAGE_FIELDS) or _is_document(json_object(question))
+
+
+def graded_answer(body: Mapping[str, Any]) -> str | None:
+    """Return the answer in a grading request's document, or None."""
+    document = json_object(last_user_text(body)) if asks_for_grading(body) else None
+    answer = document.get("answer") if document is not None else None
+    return answer if isinstance(answer, str) else None
 
 
 def input_tokens(body: Mapping[str, Any]) -> int:
     """Estimate the tokens of system prompt and messages, at four characters each; at least 1."""
     chars = _chars(body.get("system")) + sum(_chars(turn.get("content")) for turn in _turns(body))
     return max(1, -(-chars // CHARS_PER_TOKEN))
+
+
+def _names(text: str, fields: frozenset[str]) -> bool:
+    return all(f'"{field}"' in text for field in fields)
+
+
+def _is_document(document: Mapping[str, Any] | None) -> bool:
+    return document is not None and {"conversation", "answer"} <= set(document)
+
+
+def _schema_fields(body: Mapping[str, Any]) -> set[str] | None:
+    schema = _output_schema(body)
+    if schema is None:
+        return None
+    properties = schema.get("properties")
+    return set(properties) if isinstance(properties, dict) else set()
 
 
 def _output_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -101,8 +101,8 @@ def outcome(text: str, *, model: str, seed: int, classes: Sequence[TrafficClass]
     """Return what `model` makes of `text`; one that is not cheap is sure of itself and right."""
     known = class_of(text, classes)
     digest = blake2b(f"{seed}\0{model}\0{text}".encode(), digest_size=32).digest()
-    confidence = known.confidence_at(_position(digest, 0)) if is_cheap else DEEP_CONFIDENCE
-    correct = not is_cheap or _position(digest, 8) < known.accuracy_at(confidence)
+    confidence = known.confidence_at(draw(digest)) if is_cheap else DEEP_CONFIDENCE
+    correct = not is_cheap or draw(digest, 8) < known.accuracy_at(confidence)
     answer = f"Answer {digest[16:20].hex()}: {_pick(known.answer_templates, digest[20])}"
     withheld = known.escalating_answer and confidence is not None and confidence < NULL_BELOW
     return Outcome(
@@ -113,6 +113,16 @@ def outcome(text: str, *, model: str, seed: int, classes: Sequence[TrafficClass]
         correct=correct,
         triage_text=_triage_text(confidence, None if withheld else answer, digest[21]),
     )
+
+
+def draw(digest: bytes, offset: int = 0) -> float:
+    """Return the number from 0 to 1 that eight bytes of `digest` stand for."""
+    return int.from_bytes(digest[offset : offset + 8]) / _PROBABILITY_STEPS
+
+
+def is_probability(value: object) -> bool:
+    """Tell whether `value` is a number from 0 to 1."""
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def checked_classes(classes: Iterable[TrafficClass]) -> tuple[TrafficClass, ...]:
@@ -126,10 +136,6 @@ def checked_classes(classes: Iterable[TrafficClass]) -> tuple[TrafficClass, ...]
     return known
 
 
-def _position(digest: bytes, offset: int) -> float:
-    return int.from_bytes(digest[offset : offset + 8]) / _PROBABILITY_STEPS
-
-
 def _pick(templates: Sequence[str], byte: int) -> str:
     return templates[byte % len(templates)]
 
@@ -140,13 +146,9 @@ def _triage_text(confidence: float | None, answer: str | None, byte: int) -> str
     return json.dumps({"confidence": confidence, "answer": answer})
 
 
-def _is_probability(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
-
-
 def _check_weights(name: str, confidences: Mapping[float | None, float]) -> None:
     for confidence, weight in confidences.items():
-        if confidence is not None and not _is_probability(confidence):
+        if confidence is not None and not is_probability(confidence):
             raise ValueError(f"{name}: confidences must be None or from 0 to 1, not {confidence!r}")
         if not (weight >= 0 and math.isfinite(weight)):
             raise ValueError(f"{name}: weights must be 0 or more, not {weight!r}")
@@ -161,7 +163,7 @@ def _check_accuracy(
 ) -> None:
     by_confidence = accuracy if isinstance(accuracy, Mapping) else {0.0: accuracy}
     for value in by_confidence.values():
-        if not _is_probability(value):
+        if not is_probability(value):
             raise ValueError(f"{name}: accuracy must be from 0 to 1, not {value!r}")
     if not isinstance(accuracy, Mapping):
         return

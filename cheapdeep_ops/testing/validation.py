@@ -1,6 +1,8 @@
 """What the API answers with an error before any model sees the request."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from cheapdeep_ops.testing.models import Refused, SimulatedModel
@@ -11,6 +13,9 @@ NO_SAMPLING_SINCE: Final = "2026-10-21"
 """The API version from which no model takes sampling parameters."""
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
+_CUSTOM_ID: Final = re.compile("[a-zA-Z0-9_-]{1,64}")
+_NOT_JSON: Final = "The request body is not valid JSON"
+_NO_VERSION: Final = "anthropic-version: header is required"
 
 
 def _thinking(body: Mapping[str, Any]) -> object:
@@ -70,9 +75,9 @@ def message_fault(
     `counting` asks for the rules of count_tokens, which wants no `max_tokens`.
     """
     if body is None:
-        return _bad_request("The request body is not valid JSON")
+        return _bad_request(_NOT_JSON)
     if not version:
-        return _bad_request("anthropic-version: header is required")
+        return _bad_request(_NO_VERSION)
     missing = _missing_field(body, counting=counting)
     if missing is not None:
         return _bad_request(missing)
@@ -81,6 +86,28 @@ def message_fault(
         return Reply.error(404, message=f"model: {body['model']}")
     refused = _refused(body, model, version) or (None if counting else _over_limits(body, model))
     return None if refused is None else _bad_request(refused)
+
+
+def batch_fault(body: Mapping[str, Any] | None, *, version: str) -> Reply | None:
+    """Return the error that the API gives at once for a batch; the `params` of its requests are checked later."""
+    if body is None:
+        return _bad_request(_NOT_JSON)
+    if not version:
+        return _bad_request(_NO_VERSION)
+    wrong = _wrong_requests(body.get("requests"))
+    return None if wrong is None else _bad_request(wrong)
+
+
+def batched_fault(params: Mapping[str, Any], *, models: Mapping[str, SimulatedModel], version: str) -> Reply | None:
+    """Return the error that a request in a batch ends with, or None; a batch refuses more than a message request."""
+    fault = message_fault(params, models=models, version=version)
+    if fault is not None:
+        return fault
+    if params["max_tokens"] == 0:
+        return _bad_request("max_tokens: must be greater than or equal to 1")
+    if params.get("stream") is True:
+        return _bad_request('"stream=True" is not supported in the Message Batches API')
+    return None
 
 
 def _bad_request(message: str) -> Reply:
@@ -100,6 +127,36 @@ def _missing_field(body: Mapping[str, Any], *, counting: bool) -> str | None:
     if not isinstance(messages, list):
         return "messages: Field required"
     return None if messages else "messages: at least one message is required"
+
+
+def _wrong_requests(requests: object) -> str | None:
+    if not isinstance(requests, list):
+        return "requests: Field required"
+    if not requests:
+        return "requests: List should have at least 1 item after validation, not 0"
+    for index, request in enumerate(requests):
+        wrong = _wrong_request(request)
+        if wrong is not None:
+            return f"requests.{index}{wrong}"
+    return _duplicate([request["custom_id"] for request in requests])
+
+
+def _wrong_request(request: object) -> str | None:
+    if not isinstance(request, dict):
+        return ": Input should be an object"
+    custom_id = request.get("custom_id")
+    if not isinstance(custom_id, str):
+        return ".custom_id: Field required"
+    if _CUSTOM_ID.fullmatch(custom_id) is None:
+        return f".custom_id: String should match pattern '^{_CUSTOM_ID.pattern}$'"
+    return None if isinstance(request.get("params"), dict) else ".params: Field required"
+
+
+def _duplicate(custom_ids: Sequence[str]) -> str | None:
+    ((most_common, times),) = Counter(custom_ids).most_common(1)
+    if times == 1:
+        return None
+    return f"requests: custom_id's must be unique within a batch. Duplicate custom_id found: {most_common}"
 
 
 def _refused(body: Mapping[str, Any], model: SimulatedModel, version: str) -> str | None:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from cheapdeep_ops.testing.replies import Reply
 
 CHARS_PER_TOKEN = 4
 DELTA_CHARS = 16
+
+ServiceTier = Literal["standard", "batch"]
 
 
 def encoded(value: Mapping[str, Any]) -> bytes:
@@ -21,12 +23,19 @@ def tokens_in(text: str) -> int:
 
 
 def error_body(reply: Reply, *, request_id: str) -> bytes:
+    """Return the API's error object for `reply` as JSON."""
+    return encoded(error_object(reply, request_id=request_id))
+
+
+def error_object(reply: Reply, *, request_id: str | None) -> dict[str, Any]:
     """Return the API's error object for `reply`."""
     error = {"type": reply.error_type, "message": reply.error_message}
-    return encoded({"type": "error", "error": error, "request_id": request_id})
+    return {"type": "error", "error": error, "request_id": request_id}
 
 
-def message(reply: Reply, *, message_id: str, model: str, input_tokens: int) -> dict[str, Any]:
+def message(
+    reply: Reply, *, message_id: str, model: str, input_tokens: int, service_tier: ServiceTier = "standard"
+) -> dict[str, Any]:
     """Return the message object for `reply`, with estimated usage where the reply names none."""
     return {
         "model": model,
@@ -37,18 +46,18 @@ def message(reply: Reply, *, message_id: str, model: str, input_tokens: int) -> 
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": reply.stop_details,
-        "usage": _usage(reply, input_tokens),
+        "usage": _usage(reply, input_tokens, service_tier),
     }
 
 
-def _usage(reply: Reply, input_tokens: int) -> dict[str, Any]:
+def _usage(reply: Reply, input_tokens: int, service_tier: ServiceTier) -> dict[str, Any]:
     return {
         "input_tokens": input_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "output_tokens": max(1, tokens_in(reply.content or "")),
-        "service_tier": "standard",
+        "service_tier": service_tier,
         "inference_geo": "not_available",
         **(reply.usage or {}),
     }

@@ -21,6 +21,7 @@ def test_public_names():
     assert testing.__all__ == [
         "CLASSES",
         "FrozenClock",
+        "Judge",
         "Reply",
         "SimulatedAnthropic",
         "SimulatedSlack",

@@ -14,6 +14,7 @@ ESCALATES = {
     "legal": (0.75, 0.83),
     "band30": (0.30, 0.60),
     "overconfident": (0.02, 0.04),
+    "outdated": (0.10, 0.60),
     "boolq_claude3haiku": (0.019, 0.125),
 }
 
@@ -51,7 +52,9 @@ def test_escalation_by_threshold(name, threshold, column):
     assert escalated == pytest.approx(ESCALATES[name][column], abs=0.03)
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("boolq_claude3haiku", 0.242), ("overconfident", 0.4), ("faq", 0.022)])
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("boolq_claude3haiku", 0.242), ("overconfident", 0.4), ("faq", 0.022), ("outdated", 0.358)]
+)
 def test_wrong_among_shipped(name, wrong):
     shipped = [one for one in outcomes(BY_NAME[name]) if (one.confidence or 0) >= 0.8]
     assert rate(not one.correct for one in shipped) == pytest.approx(wrong, abs=0.03)
