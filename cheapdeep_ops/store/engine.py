@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from cheapdeep_ops.errors import StoreError
@@ -25,6 +26,15 @@ _T = TypeVar("_T")
 _CONNECT_S: Final = 5
 _PATIENCE_S: Final = 30.0
 _BUSY_TIMEOUT_S: Final = 5.0
+_ABANDONED_S: Final = 60.0
+"""How long PostgreSQL keeps a transaction open whose process does not go on; its locks would hold up all others."""
+
+_CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})
+"""PostgreSQL's codes for what is worth trying again: serialization failure, deadlock, lock not available.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
 _SECRET_WORDS: Final = ("password", "secret", "token", "key")
 """What the name of a secret in a URL's query has in it; drivers take passwords there too."""
 
@@ -161,6 +171,8 @@ def _engine(url: URL, *, busy_timeout_s: float) -> Engine:
     if is_sqlite:
         event.listen(engine, "connect", partial(_prepare_sqlite, busy_timeout_s))
         event.listen(engine, "begin", _begin_immediate)
+    elif engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", partial(_prepare_postgresql, busy_timeout_s))
     return engine
 
 
@@ -176,6 +188,20 @@ def _prepare_sqlite(busy_timeout_s: float, connection: SqliteConnection, _record
         connection.execute(f"PRAGMA {pragma}").close()
 
 
+def _prepare_postgresql(busy_timeout_s: float, connection: DBAPIConnection, _record: object) -> None:
+    """No wait for a lock without end; and none that others could have for a process that was frozen or cut off.
+
+    Outside a transaction, because a rollback would take the settings back. Not by the connection's `options`, which
+    poolers refuse.
+    """
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute(f"SET lock_timeout = {max(busy_timeout_s * 1000, 1):.0f}")
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {_ABANDONED_S * 1000:.0f}")
+    cursor.close()
+    connection.autocommit = False
+
+
 def _begin_immediate(connection: Connection) -> None:
     """Take the write lock at once: a transaction that reads first and writes later could not be retried by SQLite."""
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
@@ -183,8 +209,8 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _is_contention(error: DBAPIError) -> bool:
-    text = str(error.orig).lower()
-    return any(word in text for word in ("locked", "busy", "deadlock", "serializ"))
+    code = getattr(error.orig, "sqlstate", None)  # SQLite's driver has none; PostgreSQL's messages may be translated
+    return code in _CONTENTION if code else any(word in str(error.orig) for word in ("locked", "busy"))
 
 
 def _cause(error: SQLAlchemyError) -> Any:

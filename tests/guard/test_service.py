@@ -90,6 +90,7 @@ def test_metrics_have_only_the_names_of_the_package_and_the_figures_of_the_store
     assert thresholds == {"*": 0.8, "support": 0.9}
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_a_store_out_of_reach_fails_the_scrape_instead_of_showing_zeros(make_service, settings, tmp_path):
     service = make_service()
     client = client_of(service, settings)
