@@ -3,8 +3,10 @@
     CheapdeepError
     ├── SettingsError    a setting is unknown, malformed or out of range
     ├── RulesError       a rules file does not say what it must
+    ├── RecordingError   a recording cannot be replayed as it is
     ├── PolicyError      a threshold or scope cannot be set as asked
     ├── DeliveryError    a message did not arrive; the outbox tries again
+    ├── GraderError      the grader cannot be asked now; samples wait
     └── StoreError       the store cannot be reached, or its schema does not fit
         └── SchemaError  the schema is missing, older or newer than this code
 
@@ -22,6 +24,10 @@ class SettingsError(CheapdeepError):
 
 class RulesError(CheapdeepError):
     """A rules file is malformed; the message names the file, the rule and the key."""
+
+
+class RecordingError(CheapdeepError):
+    """A recording cannot be replayed as it is; the message names the file, the line and the column."""
 
 
 class PolicyError(CheapdeepError):
@@ -47,6 +53,23 @@ class DeliveryError(CheapdeepError):
     def is_about_all(self) -> bool:
         """Whether the receiver takes no message for now, as against having refused this one."""
         return self.unreachable or self.retry_after_s is not None
+
+
+class GraderError(CheapdeepError):
+    """The grader cannot be asked now; `pauses` says that nobody could be until somebody mends it.
+
+    `retry_after_s` is what the API asked for, if it did.
+    """
+
+    def __init__(self, message: str, *, pauses: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.pauses = pauses
+        self.retry_after_s = retry_after_s
+
+    @property
+    def asks_for_time(self) -> bool:
+        """Whether any other request would meet the same."""
+        return self.pauses or self.retry_after_s is not None
 
 
 class SchemaError(StoreError):

@@ -102,6 +102,13 @@ class Settings(BaseSettings):
     """How long a triage call may take before the call escalates."""
     price_overrides: Annotated[tuple[PriceOverride, ...], NoDecode] = ()
     """Dated prices of the team's own, in US dollars per million tokens."""
+    grade_by: Literal["direct", "batch"] = "direct"
+    """How gradings are asked for: one by one, or in Message Batches, at half the price and within a day."""
+    grade_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    max_grader_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
+    """What grading may cost in any 24 hours, as far as it is priced; samples wait beyond that."""
+    max_candidates: Annotated[int, Field(ge=1)] = 20_000
+    """Of how many answers the store keeps the content for grading; older ones are forgotten first."""
     record: bool = True
     """Whether the router counts into the store; off, it follows no policy either."""
 

@@ -51,6 +51,40 @@ class Outcome(StrEnum):
     ESCALATE = "escalate"
 
 
+class Grade(StrEnum):
+    """What a grader finds of an answer; a grading that failed is none of these."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    UNSURE = "unsure"
+
+
+class GradeFailure(StrEnum):
+    """Why a grading gave no grade."""
+
+    MALFORMED = "malformed"
+    REFUSAL = "refusal"
+    TRUNCATED = "truncated"
+    REJECTED = "rejected"
+    UNAVAILABLE = "unavailable"
+
+
+class CandidateState(StrEnum):
+    """What has become of an answer that was kept for grading."""
+
+    KEPT = "kept"
+    """Not chosen so far."""
+    SKIPPED = "skipped"
+    """Not fit for grading: redaction altered it, say."""
+    WAITING = "waiting"
+    SUBMITTED = "submitted"
+    """Part of a batch that the API works on."""
+    GRADED = "graded"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    """Chosen, and not graded within its time."""
+
+
 class StopReason(StrEnum):
     """The stop reasons that the verdict tells apart; any other one makes a reply malformed.
 
@@ -112,6 +146,34 @@ class Reply:
     verdict: Verdict | None = None
     usage: Usage | None = None
     message: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One turn of a conversation as text; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A span's place in its trace, in W3C's hexadecimal; `sampled` is the flag that the span really has."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What the first tier was asked and what it answered: the material of a grade."""
+
+    turns: tuple[Turn, ...]
+    answer: str = field(repr=False)
+    response_id: str = ""
+    prompt_version: str = ""
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,19 +18,23 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from cheapdeep_ops import AsyncRouter, Decision, Routed, Router, Settings
 from cheapdeep_ops.policy import PolicyBook, blank_book
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import SimulatedAnthropic
+from cheapdeep_ops.values import Exchange
+from tests.postgres import Server, packages, running
 
 Open = Callable[..., "Shell"]
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test inherits settings, keys or exporters from whoever runs it, except those that call the real API."""
+    """No test inherits settings, keys, exporters or servers from whoever runs it, but those that call the real API."""
     if request.node.get_closest_marker("live"):
         return
     for name in list(os.environ):
-        if name.startswith(("CHEAPDEEP_", "ANTHROPIC_", "OTEL_")):
+        if name.startswith(("CHEAPDEEP_", "ANTHROPIC_", "OTEL_", "PG")):
             monkeypatch.delenv(name)
 
 
@@ -49,8 +53,64 @@ def api(_served_api: SimulatedAnthropic) -> Iterator[SimulatedAnthropic]:
 
 
 @pytest.fixture
-def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'cheapdeep.db'}"
+def sqlite_url(tmp_path: Path) -> str:
+    """For what is about SQLite alone; the file is not there yet."""
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+@pytest.fixture
+def store_url(sqlite_url: str) -> str:
+    """For what any store will do."""
+    return sqlite_url
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """One server for each worker, started by the first test that wants one; its database `migrated` is a template."""
+    installed = packages()
+    if installed is None:
+        pytest.skip("PostgreSQL's programs are not installed; the extra dev has them")
+    with running(installed) as server:
+        server.execute("CREATE DATABASE migrated")
+        store = Store(server.url("migrated"))
+        migrate(store)
+        store.close()
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Server) -> Iterator[str]:
+    """For what is about PostgreSQL alone: a migrated database of the test's own."""
+    with postgresql.database("migrated") as name:
+        yield postgresql.url(name)
+
+
+@pytest.fixture
+def blank_postgresql_url(postgresql: Server) -> Iterator[str]:
+    """The same before `cheapdeep-ops migrate`."""
+    with postgresql.database() as name:
+        yield postgresql.url(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Runs a test once for each engine; `parametrize("engine", ["sqlite"], indirect=True)` leaves it at one."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def either_url(request: pytest.FixtureRequest, engine: str) -> str:
+    """For what must hold on both engines: the store as a router finds it, which is to say migrated on PostgreSQL."""
+    url: str = request.getfixturevalue(f"{engine}_url")
+    return url
+
+
+@pytest.fixture
+def blank_url(request: pytest.FixtureRequest, engine: str) -> str:
+    """For what must hold on both engines, without any table."""
+    url: str = request.getfixturevalue("sqlite_url" if engine == "sqlite" else "blank_postgresql_url")
+    return url
 
 
 @dataclass
@@ -59,10 +119,12 @@ class Ledger:
 
     book: PolicyBook = field(default_factory=blank_book)
     decisions: list[Decision] = field(default_factory=list)
+    tells: list[Callable[[], Exchange | None]] = field(default_factory=list)
     closed: bool = False
 
-    def put(self, decision: Decision) -> None:
+    def put(self, decision: Decision, tell: Callable[[], Exchange | None]) -> None:
         self.decisions.append(decision)
+        self.tells.append(tell)
 
     def close(self) -> None:
         self.closed = True

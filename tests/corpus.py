@@ -462,6 +462,29 @@ def _pair_row(rng: Random, number: int) -> dict[str, object]:
     }
 
 
+def stream_rows(*parts: tuple[str, int, float], seed: int = 0) -> list[dict[str, object]]:
+    """Rows of the shape of the recorded pairs, one kind of traffic after another.
+
+    A part is (domain, how many rows, share of wrong answers). Seven in a hundred rows do not ship at 0.8, and one in
+    six of the others ships at 0.8 but not at 0.9, as in LifeEval's `boolq` rows of Claude 3 Haiku.
+    """
+    rng = Random(seed)
+    return [_stream_row(rng, domain, number, wrong) for domain, n, wrong in parts for number in range(n)]
+
+
+def _stream_row(rng: Random, domain: str, number: int, wrong: float) -> dict[str, object]:
+    levels, weights = ("", 0.6, 0.8, 0.85, 0.9, 0.95), (4, 3, 8, 8, 67, 10)
+    confidence = rng.choices(levels, weights)[0]
+    return {
+        "id": f"{domain}-{number}",
+        "question": "",
+        "cheap_confidence": confidence,
+        "cheap_correct": "" if confidence == "" else int(rng.random() >= wrong),
+        "deep_correct": int(rng.random() < 0.85),
+        "domain": domain,
+    }
+
+
 def write_jsonl(path: Path, rows: Sequence[dict[str, object]]) -> Path:
     """Write `rows` as JSON lines and give the path back."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -8,13 +8,16 @@ from time import time
 import pytest
 import yaml
 
-from cheapdeep_ops.cli import doctor, main
+from cheapdeep_ops import Router, Settings
+from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.cli import common, doctor, main
+from cheapdeep_ops.guard.grading import Grader
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.store import policies, processes
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
-from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
+from cheapdeep_ops.store.schema import HEAD, migrate
+from cheapdeep_ops.testing import Reply, SimulatedAnthropic, SimulatedSlack
 
 COMMANDS = sys.modules["cheapdeep_ops.cli.main"]  # the package has a function of the module's name
 
@@ -177,7 +180,7 @@ def test_an_author_without_a_name_is_known_by_number(capsys, monkeypatch, store,
             raise name
         return name
 
-    monkeypatch.setattr(COMMANDS, "getuser", getuser)
+    monkeypatch.setattr(common, "getuser", getuser)
     assert run(capsys, "threshold", "set", "0.85", "--why", "trial")[0] == 0
     with store.reading() as connection:
         (change,) = policies.history(connection)
@@ -280,7 +283,7 @@ def test_a_threshold_is_pinned_shown_and_released(capsys, store):
 
 
 def test_migrate_makes_the_store_and_says_where(capsys, tmp_path):
-    assert run_json(capsys, "migrate")["revision"] == "0001"
+    assert run_json(capsys, "migrate")["revision"] == HEAD
     assert (tmp_path / "store.db").exists()
 
 
@@ -382,18 +385,27 @@ def test_dashboards_are_exported(capsys, tmp_path):
     assert json.loads((tmp_path / "boards" / "routing.json").read_text())["uid"] == "cheapdeep-routing"
 
 
-def test_the_demonstration_shows_the_storm_and_its_end_in_plain_lines_and_as_json(capsys):
+def test_the_demonstration_shows_storm_and_drift_and_their_ends_in_plain_lines_and_as_json(capsys):
     status, out, err = run(capsys, "demo", "--json")
     found = json.loads(out)
     assert status == 0, found["checks"]
     assert all(found["checks"].values())
-    assert [phase["name"] for phase in found["phases"]] == ["calm", "storm", "recovery"]
+    assert [phase["name"] for phase in found["phases"]] == [
+        "calm", "storm", "recovery", "drift", "recovery from drift",
+    ]  # fmt: skip
     assert sum(phase["seconds"] for phase in found["phases"]) < 60
     assert found["windows_shortened_by"] == 20
     assert sum(found["reasons"].values()) == found["escalated"]
     assert found["shipped"] + found["escalated"] == found["calls"]
-    assert [each["to"] for each in found["policy_changes"]] == [0.9, 0.8]
+    assert [(each["to"], each["cause"]) for each in found["policy_changes"]] == [
+        (0.9, "EscalationStorm"), (0.8, "EscalationStorm"),
+        (0.9, "FalseConfidenceClimbing"), (0.8, "FalseConfidenceClimbing"),
+    ]  # fmt: skip
+    low, high = found["false_confident_interval"]
+    assert low <= found["true_false_confident_rate"] <= high
+    assert found["sample_rate"] == 1.0
     assert "shortened 20 times" in err
+    assert "100% of the confident answers are graded" in err
     assert "decided at 0.9" in err
 
 
@@ -413,3 +425,89 @@ def test_the_version_is_told(capsys):
 def test_routes_that_differ_are_named_beside_the_threshold_of_all(capsys, store):
     run(capsys, "threshold", "set", "0.9", "--route", "legal", "--why", "trial")
     assert "threshold 0.8 (base 0.8, raised 0.9); legal 0.9" in run(capsys, "threshold", "show")[1]
+
+
+# What grading has stored
+
+
+@pytest.fixture
+def graded(store, api):
+    """A store in which a router has kept four answers, and a grader has graded them."""
+    settings = Settings(sample_rate=1.0, grade_concurrency=1)
+    with Router(settings=settings, new_id=map("call-{}".format, range(4)).__next__) as router:
+        for number in range(4):
+            api.enqueue(Reply.triage(0.95, f"Answer {number}."))
+            router.ask("Is it open?", route="support", input_class="hours")
+    verdicts = ("correct", "correct", "incorrect", "unsure")
+    api.enqueue(*(Reply.text(json.dumps({"reason": "said so", "verdict": verdict})) for verdict in verdicts))
+    grader = Grader(store, settings=settings, api=GraderApi())
+    assert grader.run(time()) == 4
+    grader.close()
+    return store
+
+
+def test_the_receipt_has_false_confidence_with_n_and_grading_apart(capsys, graded):
+    found = run_json(capsys, "report")
+    assert (found["graded"], found["false_confident_rate"]) == (3, pytest.approx(1 / 3))
+    assert found["grades"] == {"correct": 2, "incorrect": 1, "unsure": 1}
+    assert found["funnel"]["graded"] == found["funnel"]["answers"] == 4
+    assert found["triage_input_tokens_per_call"] > 100
+    assert found["saving_after_grading"] < found["saving"]
+    _, out, _ = run(capsys, "report")
+    for part in (
+        "triage model      claude-haiku-4-5", "escalation model  claude-opus-4-7", "in + ", "out tokens",
+        "33.3% of shipped answers", "n 3; uncorrected for the judge's errors; 1 unsure, 0 gradings failed",
+        "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: nothing escalated",
+    ):  # fmt: skip
+        assert part in out
+
+
+def test_status_and_normal_tell_what_is_being_learned(capsys, graded):
+    assert run_json(capsys, "normal", "show")["support"]["rate"] is None
+    assert "being learned" in run(capsys, "normal", "show")[1]
+    assert "running" in run(capsys, "status")[1]
+    assert run_json(capsys, "status")["grader"]["waiting"] == 0
+
+
+def test_what_is_normal_is_learned_anew_by_order_and_only_where_there_is_something(capsys, graded):
+    assert run(capsys, "normal", "relearn", "--route", "support", "--why", "new product")[0] == 0
+    status, _, err = run(capsys, "normal", "relearn", "--route", "nosuch", "--why", "x")
+    assert status == 1
+    assert "graded are: support" in err
+    with graded.reading() as connection:
+        row = connection.exec_driver_sql("SELECT scope, why, author FROM normal").one()
+    assert tuple(row)[:2] == ("support", "new product")
+    assert row[2]
+
+
+def test_purge_forgets_content_by_call_and_by_age_and_keeps_the_verdicts(capsys, graded):
+    def contents():
+        with graded.reading() as connection:
+            return connection.exec_driver_sql("SELECT count(answer), count(*) FROM candidate").one()
+
+    assert run_json(capsys, "purge", "--call", "call-1") == {"purged": 1}
+    assert run_json(capsys, "purge", "--call", "call-1") == {"purged": 0}
+    assert tuple(contents()) == (3, 4)
+    assert run_json(capsys, "purge", "--older-than", "1h") == {"purged": 0}
+    assert run_json(capsys, "purge", "--older-than", "0s") == {"purged": 3}
+    assert tuple(contents()) == (0, 4)
+    assert run_json(capsys, "report")["graded"] == 3
+
+
+@pytest.mark.parametrize("arguments", [(), ("--call", "x", "--older-than", "1h"), ("--older-than", "soon")])
+def test_purge_wants_one_thing(capsys, store, arguments):
+    assert run(capsys, "purge", *arguments)[0] == 2
+
+
+def test_doctor_looks_at_the_grader(capsys, graded, monkeypatch):
+    def found():
+        return {each["name"]: each for each in json.loads(run(capsys, "doctor", "--json")[1])["checks"]}["grader"]
+
+    assert found()["ok"]
+    graded.transact(lambda connection: connection.exec_driver_sql("UPDATE grader SET paused_why = '401: no such key'"))
+    assert "paused: 401: no such key" in found()["found"]
+    monkeypatch.setenv("CHEAPDEEP_SAMPLE_RATE", "0")
+    assert "off" in found()["found"]
+    monkeypatch.setenv("CHEAPDEEP_SAMPLE_RATE", "0.01")
+    monkeypatch.setenv("CHEAPDEEP_GRADER_MODEL", "claude-nonesuch")
+    assert "no price" in found()["found"]

@@ -1,6 +1,7 @@
 import asyncio
 import inspect
 import json
+import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +19,7 @@ from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.router.asynchronous import AsyncMessages
 from cheapdeep_ops.router.call import MEASURED
 from cheapdeep_ops.router.synchronous import Messages
+from cheapdeep_ops.sampling import position
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
 from cheapdeep_ops.testing.models import MODELS
@@ -857,3 +859,91 @@ def test_a_strange_label_never_costs_the_call(open_shell, api, label, kept):
     api.enqueue(Reply.triage(0.9, "Yes."))
     decision = open_shell().ask(input_class=label).decision
     assert (decision.input_class, decision.shipped) == (kept, True)
+
+
+# What a call was about, for whoever grades it
+
+TURNS = [
+    {"role": "user", "content": "Where is my order?"},
+    {"role": "assistant", "content": [{"type": "text", "text": "Which one?"}]},
+    {"role": "user", "content": [{"type": "text", "text": "Number 42."}]},
+]
+
+
+def test_a_call_can_tell_what_was_asked_and_answered(api, open_shell, ledger):
+    api.enqueue(Reply.triage(0.9, "On its way."))
+    routed = open_shell(router={"recorder": ledger}).route(max_tokens=50, messages=TURNS, system="Be brief.")
+    exchange = ledger.tells[0]()
+    assert [(turn.role, turn.text) for turn in exchange.turns] == [
+        ("system", "Be brief."), ("user", "Where is my order?"), ("assistant", "Which one?"), ("user", "Number 42."),
+    ]  # fmt: skip
+    assert (exchange.answer, exchange.response_id) == ("On its way.", routed.message.id)
+    assert len(exchange.prompt_version) == 8
+
+
+def test_an_answer_that_was_held_back_can_be_told_as_well(api, open_shell, ledger):
+    ledger.book = raised("default")
+    api.enqueue(Reply.triage(0.85, "Perhaps."), Reply.text("Surely."))
+    routed = open_shell(router={"recorder": ledger}).ask()
+    assert routed.decision.withheld
+    assert ledger.tells[0]().answer == "Perhaps."
+
+
+def test_there_is_nothing_to_tell_of_a_call_without_a_cheap_answer(api, open_shell, ledger):
+    api.enqueue(Reply.triage(0.2, None), Reply.text("Deep."), Reply.error(500), Reply.text("Deep."))
+    shell = open_shell(router={"recorder": ledger})
+    shell.ask()
+    shell.ask()
+    assert [tell() for tell in ledger.tells] == [None, None]
+
+
+def test_what_a_call_tells_knows_its_place_in_the_trace(api, open_shell, ledger, watched):
+    api.enqueue(Reply.triage(0.9, "Yes."))
+    open_shell(router={"recorder": ledger, "telemetry": watched.telemetry}).ask()
+    (span,) = watched.named("cheapdeep.route")
+    place = ledger.tells[0]().trace
+    assert int(place.trace_id, 16) == span.context.trace_id
+    assert int(place.span_id, 16) == span.context.span_id
+    assert place.sampled
+
+
+@pytest.mark.parametrize("kind", [Router, AsyncRouter])
+def test_a_hook_of_ones_own_redacts_before_anything_is_stored(api, bare, tmp_path, kind):
+    settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=1.0)
+
+    def hidden(text):
+        return text.replace("Ann Example", "[name]")
+
+    api.enqueue(Reply.triage(0.9, "It is open."))
+    question = "Is the account of Ann Example, ann@example.com, open?"
+    if kind is Router:
+        with Router(settings=settings, client=bare, redact=hidden) as router:
+            router.ask(question)
+    else:
+        asyncio.run(_ask_redacted(api.url, settings, hidden, question))
+    with sqlite3.connect(tmp_path / "store.db") as store:
+        ((turns, answer, state),) = store.execute("SELECT turns, answer, state FROM candidate").fetchall()
+    store.close()
+    assert json.loads(turns)[-1]["text"] == "Is the account of [name], ann@example.com, open?"
+    assert (answer, state) == ("It is open.", "kept")
+
+
+async def _ask_redacted(url, settings, hidden, question):
+    async with (
+        anthropic.AsyncAnthropic(base_url=url, api_key="any") as client,
+        AsyncRouter(settings=settings, client=client, redact=hidden) as router,
+    ):
+        await router.ask(question)
+
+
+def test_content_is_redacted_by_default_and_kept_of_the_chosen_share_only(api, bare, tmp_path):
+    settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=0.1)
+    api.always(Reply.triage(0.9, "Yes."))
+    with Router(settings=settings, client=bare, new_id=map(str, range(100)).__next__) as router:
+        for _ in range(100):
+            router.ask("Write to ann@example.com?")
+    with sqlite3.connect(tmp_path / "store.db") as store:
+        rows = store.execute("SELECT call_id, turns FROM candidate").fetchall()
+    store.close()
+    assert {call_id for call_id, _ in rows} == {str(n) for n in range(100) if position(str(n)) < 0.5}
+    assert not any("ann@" in turns for _, turns in rows)

@@ -11,7 +11,7 @@ from anthropic import NotGiven, Omit
 
 from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
 from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
-from cheapdeep_ops.values import BypassCause
+from cheapdeep_ops.values import BypassCause, Turn
 
 Params = Mapping[str, Any]
 
@@ -121,8 +121,14 @@ def _field(block: object, name: str) -> Any:
 
 def texts(params: Params) -> str:
     """All text that the caller sent: system, and every turn."""
-    parts = [_text(params.get("system")), *(_text(message.get("content")) for message in params["messages"])]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(turn.text for turn in turns(params) if turn.text)
+
+
+def turns(params: Params) -> tuple[Turn, ...]:
+    """The conversation that the caller sent, as text: the system prompt where there is one, and every turn."""
+    system = _text(params.get("system"))
+    said = [Turn(role=str(each.get("role")), text=_text(each.get("content"))) for each in params["messages"]]
+    return (Turn(role="system", text=system), *said) if system else tuple(said)
 
 
 def _text(content: object) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.guard.grading import is_off
 from cheapdeep_ops.guard.notify import LogSender
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.slack import BotSender, sender_for
@@ -122,6 +123,22 @@ def _rules(settings: Settings) -> str:
     return ", ".join(rule.alert for rule in rules)
 
 
+def _grader(settings: Settings) -> str:
+    """Whether grading can work, and does."""
+    if is_off(settings):
+        return "off: CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0, so false confidence stays unknown"
+    if PriceBook(settings.price_overrides).prices(settings.grader_model, at=time.time()) is None:
+        raise _Trouble(f"no price is known for the grader {settings.grader_model}: set CHEAPDEEP_PRICE_OVERRIDES")
+    store = Store(settings.store_url)
+    try:
+        found = status(store, settings, time.time())["grader"] if store.exists else {"state": "idle", "why": ""}
+    finally:
+        store.close()
+    if found["why"]:
+        raise _Trouble(f"{found['state']}: {found['why']}")
+    return f"{found['state']}: {settings.sample_rate:.2%} of confident answers by {settings.grader_model}"
+
+
 def _slack(settings: Settings) -> str:
     sender = sender_for(settings)
     if isinstance(sender, LogSender):
@@ -168,6 +185,7 @@ _CHECKS: Final = (
     ("store", _store),
     ("guard", _guard),
     ("rules", _rules),
+    ("grader", _grader),
     ("Slack", _slack),
     ("OTLP", _telemetry),
     ("clock", _clock),

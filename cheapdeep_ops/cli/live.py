@@ -35,8 +35,10 @@ class PlainView:
     def look(self, glance: Glance) -> None:
         """Say what has changed."""
         last, self._last = self._last, glance
-        if last is None or glance.alert != last.alert:
-            self._say(glance, f"alert {glance.alert}; base escalation rate {percent(glance.base_rate)}")
+        for rule in sorted(set(glance.firing) - set(last.firing if last else ())):
+            self._say(glance, f"{rule} fires; {_measured(glance)}")
+        for rule in sorted(set(last.firing if last else ()) - set(glance.firing)):
+            self._say(glance, f"{rule} is over; {_measured(glance)}")
         if last is not None and glance.threshold != last.threshold:
             self._say(glance, f"calls are now decided at {glance.threshold:g}")
         if glance.slack and (last is None or glance.slack != last.slack):
@@ -72,8 +74,9 @@ class LiveView:
         rows.add_row("calls", str(glance.calls))
         rows.add_row("escalation at base", _bar(glance.base_rate))
         rows.add_row("escalation, actual", _bar(glance.actual_rate))
+        rows.add_row("wrong, though sure", f"{percent(glance.wrong_rate)} (n {glance.graded})")
         rows.add_row("threshold", f"[bold {'yellow' if glance.threshold > 0.8 else 'green'}]{glance.threshold:g}[/]")  # noqa: PLR2004
-        rows.add_row("alert", f"[bold red]{glance.alert}[/]" if glance.alert == "firing" else glance.alert)
+        rows.add_row("alerts", f"[bold red]{', '.join(glance.firing)}[/]" if glance.firing else "none")
         rows.add_row("Slack", glance.slack.replace("[", r"\[") or "nothing yet")
         title = f"{glance.phase} ({glance.seconds:.0f} s): {self._what}"
         self._live.update(Panel(rows, title=title, title_align="left"))
@@ -82,6 +85,13 @@ class LiveView:
 def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContextManager[LiveView]:
     """The view that suits where it is shown."""
     return LiveView(out) if out.is_terminal else PlainView(out)
+
+
+def _measured(glance: Glance) -> str:
+    return (
+        f"base escalation {percent(glance.base_rate)}, wrong answers among confident ones {percent(glance.wrong_rate)} "
+        f"(n {glance.graded})"
+    )
 
 
 def _bar(rate: float | None, width: int = 40) -> str:

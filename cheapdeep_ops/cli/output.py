@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from cheapdeep_ops.guard.messages import percent
@@ -27,6 +28,22 @@ def console() -> Console:
 def progress_console() -> Console:
     """Where progress goes."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
+    """Follow work to its end: a bar in a terminal, a line at every tenth elsewhere; on standard error."""
+    out = progress_console()
+    if out.is_terminal:
+        with Progress(console=out, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            for count in done:
+                bar.update(task, completed=count)
+        return
+    told = 0
+    for count in done:
+        if count * 10 // total > told:
+            told = count * 10 // total
+            out.print(f"{count:,} of {total:,} {what}", markup=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -33,27 +33,75 @@ def show_facts(out: Console, facts: Mapping[str, str]) -> None:
 
 
 def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
-    """The receipt over a period."""
+    """The receipt over a period, in the order of what it is read for."""
     out.print(f"Receipt, {moment(found['since'])} to {moment(found['until'])}", style="bold")
+    triage, deep = found["tiers"][:-1], found["tiers"][-1]
     facts = {
-        "calls": f"{found['calls']:,} ({counts(found['models'])})",
-        "shipped": f"{found['shipped']:,} of {found['triaged']:,} triaged; {found['bypassed']:,} bypassed triage",
+        "triage model": " -> ".join(triage) or "none",
+        "escalation model": deep,
+        "triage": _triage(found),
+        "blended": f"{usd(found['cost_per_call_usd'])} a call, {usd(found['cost_usd'])} in all",
+        "all-deep": f"{usd(found['baseline_per_call_usd'])} a call, {usd(found['baseline_cost_usd'])} in all "
+        f"({found['baseline_basis']})",
+        "saving": f"{percent(found['saving'])}; {percent(found['saving_after_grading'])} with grading paid for",
+        "calls": f"{found['calls']:,} ({counts(found['models'])}); {found['shipped']:,} shipped, "
+        f"{found['bypassed']:,} bypassed triage",
         "escalation": f"{percent(found['escalation_rate'])} actual ({interval(found['escalation_interval'])}, "
         f"n {found['triaged']:,}), {percent(found['base_escalation_rate'])} at the base threshold "
         f"({interval(found['base_escalation_interval'])})",
         "reasons": counts(found["reasons"]),
-        "false confidence": "unknown: nothing is graded yet",
-        "cost": f"{usd(found['cost_usd'])}, {usd(found['cost_per_call_usd'])} a call; triage "
-        f"{_known(found['triage_cost_per_call_usd'])} a call",
-        "all-deep": f"{usd(found['baseline_cost_usd'])}, {usd(found['baseline_per_call_usd'])} a call "
-        f"({found['baseline_basis']})",
-        "saving": percent(found["saving"]),
+        "false confidence": _false_confidence(found),
+        "samples": _funnel(found["funnel"]),
+        "added latency": _latency(found),
+        "grading": _grading(found),
         "errors": f"{found['errors']:,} calls ended in an error",
         "unpriced": f"{found['unpriced_calls']:,} calls"
         + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
         "policy changes": str(found["policy_changes"]),
     }
     show_facts(out, facts)
+
+
+def _triage(found: Mapping[str, Any]) -> str:
+    if found["triage_input_tokens_per_call"] is None:
+        return "unknown: nothing was triaged"
+    tokens = f"{found['triage_input_tokens_per_call']:.0f} in + {found['triage_output_tokens_per_call']:.0f} out tokens"
+    return f"{tokens}, {_known(found['triage_cost_per_call_usd'])} a call"
+
+
+def _false_confidence(found: Mapping[str, Any]) -> str:
+    """What is known of shipped answers that are wrong, in the judge's eyes."""
+    grades = found["grades"]
+    failed = sum(count for name, count in grades.items() if name not in ("correct", "incorrect", "unsure"))
+    beside = f"{grades['unsure']:,} unsure, {failed:,} gradings failed"
+    if not found["graded"]:
+        return f"unknown: no grade of a shipped answer ({beside})"
+    return (
+        f"{percent(found['false_confident_rate'])} of shipped answers ({interval(found['false_confident_interval'])}, "
+        f"n {found['graded']:,}; {found['judge_correction']} for the judge's errors; {beside})"
+    )
+
+
+def _funnel(funnel: Mapping[str, Any]) -> str:
+    """What became of the confident answers."""
+    states = ("graded", "waiting", "failed", "expired", "skipped", "not_sampled")
+    parts = ", ".join(f"{funnel[state]:,} {state.replace('_', ' ')}" for state in states)
+    causes = f" (skipped: {counts(funnel['skipped_causes'])})" if funnel["skipped_causes"] else ""
+    return f"of {funnel['answers']:,} confident answers {parts}{causes}"
+
+
+def _latency(found: Mapping[str, Any]) -> str:
+    if not found["added_latency_calls"]:
+        return "unknown: nothing escalated"
+    p50, p95 = (duration(found[f"added_latency_{name}_s"]) for name in ("p50", "p95"))
+    return f"p50 {p50}, p95 {p95} on {found['added_latency_calls']:,} escalated calls (within 5%)"
+
+
+def _grading(found: Mapping[str, Any]) -> str:
+    grader = found["grader"]
+    trouble = f"; {grader['state']}: {grader['why']}" if grader["why"] else ""
+    unpriced = f" ({found['grader_unpriced']:,} unpriced)" if found["grader_unpriced"] else ""
+    return f"{usd(found['grader_cost_usd'])} by {grader['model']}{unpriced}, not part of the cost above{trouble}"
 
 
 def _known(value: float | None) -> str:
@@ -65,18 +113,38 @@ def show_run(out: Console, found: Mapping[str, Any]) -> None:
     facts = {
         "calls": f"{found['calls']:,}, shipped {found['shipped']:,}",
         "escalation": f"{percent(found['escalation_rate'])} (n {found['calls']:,}; {counts(found['reasons'])})",
-        "false confidence": f"{percent(found['true_false_confident_rate'])} of shipped answers, by the simulator's own "
-        f"knowledge; nothing is graded yet",
-        "cost": f"{usd(found['cost_usd'])}, {usd(found['cost_per_call_usd'])} a call; all-deep "
-        f"{usd(found['baseline_cost_usd'])} (estimate)",
-        "saving": percent(found["saving"]),
+        "false confidence": _false_confidence(found),
+        "in truth": f"{percent(found['true_false_confident_rate'])} of shipped answers are wrong",
+        "samples": _funnel(found["funnel"]),
+        "answers right": percent(found["cascade_accuracy"]),
+        "cost": f"{usd(found['cost_usd'])}, {_known(found['cost_per_call_usd'])} a call; all-deep "
+        f"{usd(found['baseline_cost_usd'])} (estimate); grading {usd(found['grader_cost_usd'])} apart",
+        "saving": f"{percent(found['saving'])} (what it is depends on how long questions and answers are)",
     }
     show_facts(out, facts)
     for change in found["policy_changes"]:
+        would = "" if change["applied"] else "would have been: "
         out.print(
-            f"call {change['at_call']}: {change['act']} {change['from']:g} -> {change['to']:g} ({change['cause']})",
+            f"call {change['at_call']}: {would}{change['act']} {change['from']:g} -> {change['to']:g} "
+            f"({change['cause']})",
             markup=False,
         )
+    for alert in found["alerts"]:
+        out.print(f"call {alert['at_call']}: {alert['rule']} {alert['state']}", markup=False)
+
+
+def show_normal(out: Console, found: Mapping[str, Any]) -> None:
+    """What is normal for each route."""
+    rows = [(scope, *_normal_row(normal)) for scope, normal in found.items()]
+    columns = ("route", "wrong among confident answers", "grades", "alarm level", "learned")
+    out.print(table("Normal false confidence", columns, rows) if rows else "nothing was graded yet")
+
+
+def _normal_row(normal: Mapping[str, Any]) -> Sequence[str]:
+    if normal["rate"] is None:
+        return ("being learned", "", "", "")
+    rate = f"{percent(normal['rate'])} ({interval((normal['low'], normal['high']))})"
+    return (rate, str(normal["grades"]), percent(normal["alarm_level"]), moment(normal["learned_at"]))
 
 
 def show_checks(out: Console, checks: Mapping[str, bool]) -> None:
@@ -94,7 +162,7 @@ def show_status(out: Console, state: Mapping[str, Any]) -> None:
         "threshold": in_force(policy),
         "guard": _guard(watchers, state["at"]),
         "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions not counted",
-        "grader": f"{state['grader']['state']}: {state['grader']['why']}",
+        "grader": _grader(state["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
         + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),
     }
@@ -104,7 +172,17 @@ def show_status(out: Console, state: Mapping[str, Any]) -> None:
         out.print(
             table("Alerts", ("rule", "scope", "state", "signal", "since"), [_alert_row(a) for a in state["alerts"]])
         )
+    if state["normal"]:
+        out.print()
+        show_normal(out, state["normal"])
     show_policy(out, policy)
+
+
+def _grader(grader: Mapping[str, Any]) -> str:
+    why = f": {grader['why']}" if grader["why"] else ""
+    spent = f"{usd(grader['spent_24h_usd'])} of {usd(grader['limit_24h_usd'])} spent in 24 h"
+    last = f"last grade {moment(grader['last_grade_at'])}"
+    return f"{grader['state']}{why}; {grader['waiting']:,} samples wait, {last}, {spent}"
 
 
 def in_force(policy: Mapping[str, Any]) -> str:
@@ -137,13 +215,15 @@ def _guard(watchers: Mapping[str, Any], now: float) -> str:
 
 
 def _alert_row(alert: Mapping[str, Any]) -> Sequence[str]:
-    signal = alert["signal"]
-    shown = (
-        "no data"
-        if not signal.get("n")
-        else f"{percent(signal['rate'])} ({interval((signal['low'], signal['high']))}, n {signal['n']})"
-    )
-    return (alert["rule"], alert["scope"], alert["state"], shown, moment(alert["since"] or None))
+    return (alert["rule"], alert["scope"], alert["state"], _signal(alert["signal"]), moment(alert["since"] or None))
+
+
+def _signal(signal: Mapping[str, Any]) -> str:
+    if signal.get("why"):
+        return str(signal["why"])
+    if not signal.get("n") or "rate" not in signal:
+        return "no data"
+    return f"{percent(signal['rate'])} ({interval((signal['low'], signal['high']))}, n {signal['n']})"
 
 
 def _why(scope: Mapping[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""The product against its simulators: what a newcomer watches."""
+"""The whole product against its simulators: the demonstration, and the replay of recordings."""

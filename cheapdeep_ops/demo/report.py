@@ -3,43 +3,87 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
-from cheapdeep_ops.demo.world import Answered
+from cheapdeep_ops.guard.ledger import funnel_of, quality_of, spending_of
 from cheapdeep_ops.pricing import known_sum
-from cheapdeep_ops.values import Decision
+from cheapdeep_ops.router import Routed
+from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.values import Decision, Outcome
+
+_ALL: Final = 1_000_000
 
 
-def report_of(
-    outcomes: Sequence[Answered], *, changes: Sequence[Mapping[str, Any]], incidents: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One finished call, in the order of finishing.
+
+    `correct` is whether the answer that went out is right, as far as that is known; `is_comparable` says that the deep
+    tier's answer is known to be right or wrong too.
+    """
+
+    routed: Routed
+    begun_at: float
+    finished_at: float
+    correct: bool | None
+    is_comparable: bool = True
+
+    @property
+    def decision(self) -> Decision:
+        """How it was decided."""
+        return self.routed.decision
+
+
+def report_of(outcomes: Sequence[Answered], store: Store, *, since: float, until: float) -> dict[str, Any]:
     """What became of the calls, what they cost, and what the guard did; rates without data are None."""
-    decisions = [outcome.routed.decision for outcome in outcomes]
-    shipped = [outcome for outcome in outcomes if outcome.routed.decision.shipped]
-    finished = sorted(outcome.finished_at for outcome in outcomes)
-    calls, escalated = len(decisions), sum(decision.escalated for decision in decisions)
+    with store.reading() as connection:
+        changes = policies.history(connection, limit=_ALL)[::-1]
+        found = incidents.incidents(connection, limit=_ALL)[::-1]
+        answers = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes)
+        quality = {
+            **quality_of(connection, since=since, until=until),
+            **spending_of(connection, since=since, until=until),
+            "funnel": funnel_of(connection, answers=answers, since=since, until=until),
+        }
+    finished = sorted(each.finished_at for each in outcomes)
     return {
-        "calls": calls,
-        "shipped": len(shipped),
-        "escalated": escalated,
-        "escalation_rate": _share(escalated, calls),
-        "reasons": dict(sorted(Counter(str(each.reason) for each in decisions if each.reason).items())),
-        "graded": 0,
-        "false_confident_rate": None,
-        "false_confident_interval": [0.0, 1.0],
-        "true_false_confident_rate": _share(sum(each.correct is False for each in shipped), len(shipped)),
-        "cascade_accuracy": _share(sum(each.correct is True for each in outcomes), calls),
-        **_money(decisions),
+        **_counts(outcomes),
+        **quality,
+        **_truth(outcomes),
+        **_money([each.decision for each in outcomes]),
         "policy_changes": [_change(change, finished) for change in changes],
-        "alerts": _alerts(incidents, finished),
+        "alerts": _alerts(found, finished),
+    }
+
+
+def _counts(outcomes: Sequence[Answered]) -> dict[str, Any]:
+    decisions = [each.decision for each in outcomes]
+    escalated = sum(each.escalated for each in decisions)
+    return {
+        "calls": len(decisions),
+        "shipped": sum(each.shipped for each in decisions),
+        "escalated": escalated,
+        "withheld": sum(each.withheld for each in decisions),
+        "escalation_rate": _share(escalated, len(decisions)),
+        "reasons": dict(sorted(Counter(str(each.reason) for each in decisions if each.reason).items())),
+    }
+
+
+def _truth(outcomes: Sequence[Answered]) -> dict[str, Any]:
+    """What is known to be true, whatever the grader found."""
+    shipped = [each for each in outcomes if each.decision.shipped and each.correct is not None]
+    compared = [each for each in outcomes if each.is_comparable and each.correct is not None]
+    return {
+        "true_false_confident_rate": _share(sum(not each.correct for each in shipped), len(shipped)),
+        "cascade_accuracy": _share(sum(bool(each.correct) for each in compared), len(compared)),
     }
 
 
 def _money(decisions: Sequence[Decision]) -> dict[str, Any]:
-    cost, baseline = (
-        known_sum(each.cost_usd for each in decisions),
-        known_sum(each.baseline_cost_usd for each in decisions),
-    )
+    cost = known_sum(each.cost_usd for each in decisions)
+    baseline = known_sum(each.baseline_cost_usd for each in decisions)
     return {
         "cost_usd": cost,
         "baseline_cost_usd": baseline,
@@ -56,13 +100,17 @@ def _change(change: Mapping[str, Any], finished: Sequence[float]) -> dict[str, A
         "cause": change["cause"] or f"{change['author']}: {change['why']}",
         "act": change["act"],
         "scope": change["scope"],
+        "applied": change["applied"],
     }
 
 
-def _alerts(incidents: Sequence[Mapping[str, Any]], finished: Sequence[float]) -> list[dict[str, Any]]:
-    found = [(each["started_at"], each["rule"], "firing") for each in incidents]
-    found += [(each["resolved_at"], each["rule"], "resolved") for each in incidents if each["resolved_at"]]
-    return [{"rule": rule, "state": state, "at_call": bisect_right(finished, at)} for at, rule, state in sorted(found)]
+def _alerts(found: Sequence[Mapping[str, Any]], finished: Sequence[float]) -> list[dict[str, Any]]:
+    turns = [(each["started_at"], each["id"], each, "firing") for each in found]
+    turns += [(each["resolved_at"], each["id"], each, "resolved") for each in found if each["resolved_at"]]
+    return [
+        {"rule": each["rule"], "scope": each["scope"], "state": state, "at_call": bisect_right(finished, at)}
+        for at, _, each, state in sorted(turns, key=lambda turn: turn[:2])
+    ]
 
 
 def _share(hits: int, n: int) -> float | None:

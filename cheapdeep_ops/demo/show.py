@@ -1,4 +1,4 @@
-"""The demonstration: calm, storm, recovery, each until the guard has done its part or time is up."""
+"""The demonstration: calm, storm, recovery, drift, recovery, each until the guard has done its part or time is up."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.demo.report import report_of
-from cheapdeep_ops.demo.world import ROUTE, World, named
+from cheapdeep_ops.demo.world import ROUTE, SAMPLE_RATE, World, named
 from cheapdeep_ops.guard.status import status
-from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.store import policies
 from cheapdeep_ops.testing import TrafficClass
 
 SHORTENED_BY: Final = 20.0
@@ -23,6 +23,9 @@ POLICY_REACHES_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
 _CALM: Final = named("faq", "billing", "faq")
 _STORM: Final = named("legal", "legal", "faq", "legal")
+_DRIFT: Final = named("outdated", "outdated", "faq", "outdated")
+STORM: Final = "EscalationStorm"
+CLIMBING: Final = "FalseConfidenceClimbing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +36,10 @@ class Glance:
     calls: int
     base_rate: float | None
     actual_rate: float | None
+    wrong_rate: float | None
+    graded: int
     threshold: float
-    alert: str
+    firing: tuple[str, ...]
     slack: str
     seconds: float
 
@@ -72,6 +77,10 @@ class Stage:
         latest = self._world.outcomes[-last:]
         return len(latest) == last and all(each.routed.decision.threshold == threshold for each in latest)
 
+    def says(self, text: str) -> bool:
+        """Whether the newest message on Slack says so."""
+        return text in self.slack_text()
+
     def slack_text(self) -> str:
         """The newest text on Slack."""
         messages = self._world.slack.messages
@@ -80,15 +89,17 @@ class Stage:
     def glance(self, phase: str, seconds: float) -> Glance:
         """What is so at this moment."""
         state = status(self._world.service.store, self._world.settings, time.time())
-        alert = next((each for each in state["alerts"] if each["scope"] == ROUTE), None)
-        decided = self._world.outcomes[-1].routed.decision.threshold if self._world.outcomes else 0.8
+        signals = {each["rule"]: each["signal"] for each in state["alerts"] if each["scope"] == ROUTE}
+        storm, wrong = signals.get(STORM, {}), signals.get(CLIMBING, {})
         return Glance(
             phase=phase,
             calls=len(self._world.outcomes),
-            base_rate=alert["signal"].get("rate") if alert else None,
-            actual_rate=alert["signal"].get("actual_rate") if alert else None,
-            threshold=decided,
-            alert=alert["state"] if alert else "no data",
+            base_rate=storm.get("rate"),
+            actual_rate=storm.get("actual_rate"),
+            wrong_rate=wrong.get("rate"),
+            graded=wrong.get("n", 0),
+            threshold=self._world.outcomes[-1].decision.threshold if self._world.outcomes else 0.8,
+            firing=tuple(sorted({each["rule"] for each in state["alerts"] if each["state"] == "firing"})),
             slack=self.slack_text(),
             seconds=seconds,
         )
@@ -97,10 +108,10 @@ class Stage:
 PHASES: Final = (
     Phase(
         name="calm",
-        what="everyday questions; about one in seven escalates",
+        what="everyday questions; about one in seven escalates, and what is normal is learned",
         classes=_CALM,
-        least_s=6,
-        most_s=6,
+        least_s=7,
+        most_s=7,
         is_done=lambda _stage: True,
     ),
     Phase(
@@ -109,7 +120,7 @@ PHASES: Final = (
         classes=_STORM,
         least_s=2,
         most_s=20,
-        is_done=lambda stage: stage.runs_at(0.9) and "firing" in stage.slack_text(),
+        is_done=lambda stage: stage.runs_at(0.9) and stage.says(f"{STORM} firing"),
     ),
     Phase(
         name="recovery",
@@ -117,7 +128,23 @@ PHASES: Final = (
         classes=_CALM,
         least_s=2,
         most_s=25,
-        is_done=lambda stage: stage.runs_at(0.8) and "resolved" in stage.slack_text(),
+        is_done=lambda stage: stage.runs_at(0.8) and stage.says(f"{STORM} resolved"),
+    ),
+    Phase(
+        name="drift",
+        what="the tariffs have changed: the cheap tier stays as sure as before, and is wrong",
+        classes=_DRIFT,
+        least_s=2,
+        most_s=20,
+        is_done=lambda stage: stage.runs_at(0.9) and stage.says(f"{CLIMBING} firing"),
+    ),
+    Phase(
+        name="recovery from drift",
+        what="everyday questions again, graded until there is no doubt",
+        classes=_CALM,
+        least_s=2,
+        most_s=30,
+        is_done=lambda stage: stage.runs_at(0.8) and stage.says(f"{CLIMBING} resolved"),
     ),
 )
 
@@ -125,10 +152,12 @@ PHASES: Final = (
 def run_demo(audience: Audience, *, seed: int = 0) -> dict[str, Any]:
     """Run all phases; returns the report with `phases` and `checks`, which say whether the guard did its part."""
     with World(shortened_by=SHORTENED_BY, seed=seed) as world:
-        stage = Stage(world)
+        stage, began = Stage(world), time.time()
         phases = [_run(phase, world, stage, audience) for phase in PHASES]
         world.settle()
-        return {**_report(world), "phases": phases, "windows_shortened_by": SHORTENED_BY, "checks": _checks(world)}
+        report = report_of(world.outcomes, world.service.store, since=began, until=time.time())
+        shown = {"phases": phases, "windows_shortened_by": SHORTENED_BY, "sample_rate": SAMPLE_RATE}
+        return {**report, **shown, "checks": _checks(world)}
 
 
 def _run(phase: Phase, world: World, stage: Stage, audience: Audience) -> dict[str, Any]:
@@ -154,29 +183,28 @@ def _beats(most_s: float) -> Iterator[float]:
         due += 1 / RATE
 
 
-def _report(world: World) -> dict[str, Any]:
-    with world.service.store.reading() as connection:
-        changes = policies.history(connection)[::-1]
-        found = incidents.incidents(connection)[::-1]
-    return report_of(world.outcomes, changes=changes, incidents=found)
-
-
 def _checks(world: World) -> dict[str, bool]:
     """What a working guard must have done, each by its own evidence."""
     with world.service.store.reading() as connection:
         changes = policies.history(connection)[::-1]
-    thresholds = [each.routed.decision.threshold for each in world.outcomes]
-    texts = [text for message in world.slack.messages for text in (update.text for update in message.updates)]
+    acts = [(each["act"], each["cause"]) for each in changes]
+    thresholds = [each.decision.threshold for each in world.outcomes]
+    told = [[update.text for update in message.updates] for message in world.slack.messages]
     return {
         "every call was answered": world.failures == 0,
-        "the storm raised the threshold, its end released it": [(each["act"], each["cause"]) for each in changes]
-        == [("raise", "EscalationStorm"), ("release", "EscalationStorm")],
-        "calls were decided at 0.9 during the storm": 0.9 in thresholds,  # noqa: PLR2004 - the raised threshold
+        "the storm raised the threshold, its end released it": acts[:2] == [("raise", STORM), ("release", STORM)],
+        "climbing false confidence raised it, and graded answers released it": acts[2:]
+        == [("raise", CLIMBING), ("release", CLIMBING)],
+        "calls were decided at 0.9 meanwhile": 0.9 in thresholds,  # noqa: PLR2004 - the raised threshold
         "calls are decided at 0.8 again": bool(thresholds) and thresholds[-1] == 0.8,  # noqa: PLR2004 - the base
         "each change held for every call begun 2 s later": all(_held(world, changes)),
-        "Slack was told once, in one message": len(world.slack.messages) == 1,
-        "that message was edited when it was over": any("resolved" in text for text in texts),
+        "Slack was told of each in one message": len(told) == 2,  # noqa: PLR2004 - two incidents
+        "those messages were edited when it was over": all(_ends_resolved(texts) for texts in told),
     }
+
+
+def _ends_resolved(texts: Sequence[str]) -> bool:
+    return bool(texts) and "resolved" in texts[-1]
 
 
 def _held(world: World, changes: Sequence[Mapping[str, Any]]) -> Iterator[bool]:

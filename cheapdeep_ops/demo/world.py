@@ -5,39 +5,38 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Final, Self
 
 from cheapdeep_ops.claude.clients import make_client_for
+from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.demo.report import Answered
 from cheapdeep_ops.guard.app import Service
 from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.router import Routed, Router
+from cheapdeep_ops.router import Router
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import CLASSES, SimulatedAnthropic, SimulatedSlack, TrafficClass
 
 ROUTE: Final = "support"
 CHANNEL: Final = "C0STORMS"
+SAMPLE_RATE: Final = 1.0
+"""Every confident answer is graded here, instead of 1%: a demonstration has not the traffic of a day."""
+
 _WORKERS: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """One finished call of the demonstration, in the order of finishing; `correct` is the simulator's own knowledge."""
-
-    routed: Routed
-    begun_at: float
-    finished_at: float
-    correct: bool | None
+def no_proxy_on_loopback() -> None:
+    """Whatever proxies the environment names, none reaches this machine's loopback."""
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 
 class World:
     """A router and a guard on a store of their own, between simulated servers; everything over HTTP on loopback."""
 
     def __init__(self, *, shortened_by: float, seed: int) -> None:
-        os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # no proxy reaches this machine's loopback
+        no_proxy_on_loopback()
         self.outcomes: list[Answered] = []
         self.failures = 0
         self._open = ExitStack()
@@ -46,10 +45,10 @@ class World:
         self.slack = self._open.enter_context(SimulatedSlack())
         self.settings = self._make_settings()
         rulebook = read_rulebook().shortened(shortened_by)
-        self.service = Service(self.settings, rulebook=rulebook)
+        client = self._open.enter_context(make_client_for(self.api.url, api_key="simulated"))
+        self.service = Service(self.settings, rulebook=rulebook, grader_api=GraderApi(client))
         self._open.callback(self.service.stop)
         self.service.start()
-        client = self._open.enter_context(make_client_for(self.api.url, api_key="simulated"))
         self.router = self._open.enter_context(Router(settings=self.settings, client=client, route=ROUTE))
         self._pool = self._open.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="caller"))
         self._asked = 0
@@ -65,6 +64,12 @@ class World:
             mode="enforce",
             flush_every_s=0.25,
             evaluate_every_s=0.5,
+            sample_rate=SAMPLE_RATE,
+            grade_every_s=0.5,
+            max_false_confident_rate=None,
+            grader_model="claude-opus-4-7",
+            grade_by="direct",
+            retain_content_days=1,
             rules_file=None,
             triage_template=None,
             record=True,
@@ -98,8 +103,9 @@ class World:
             self.failures += 1
 
     def settle(self) -> None:
-        """Wait for the calls under way."""
+        """Wait for the calls under way, and have all of them counted."""
         self._pool.shutdown(wait=True)
+        self.router.close()
 
     def __enter__(self) -> Self:
         return self

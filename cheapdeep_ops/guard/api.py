@@ -15,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cheapdeep_ops.errors import PolicyError, StoreError
 from cheapdeep_ops.guard import metrics
+from cheapdeep_ops.guard.ledger import normals_of, relearn
 from cheapdeep_ops.guard.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
@@ -50,6 +51,16 @@ class ReleaseRequest(BaseModel):
     route: Route = ALL_ROUTES
     author: FilledText
     why: Text = ""
+
+
+class RelearnRequest(BaseModel):
+    """A person's order to learn anew what is normal for a route."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    route: Route
+    author: FilledText
+    why: FilledText
 
 
 class Access:
@@ -139,7 +150,7 @@ def _reading(
 
     @router.get("/api/v1/status")
     def get_status() -> dict[str, Any]:
-        """Policy, alerts, signals, queue, watchers."""
+        """Policy, alerts, signals, what is normal, grader, queue, watchers."""
         return status(store, settings, clock())
 
     @router.get("/api/v1/report")
@@ -171,6 +182,13 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
         """Hold a threshold until it is released."""
         by = {"author": order.author, "why": order.why}
         return set_threshold(store, settings, order.threshold, scope=order.route, now=clock(), **by)
+
+    @router.post("/api/v1/normal/relearn")
+    def post_relearn(order: RelearnRequest) -> dict[str, Any]:
+        """Learn anew, from calls that begin now, what false confidence is normal for a route."""
+        relearn(store, settings, order.route, author=order.author, why=order.why, now=clock())
+        with store.reading() as connection:
+            return normals_of(connection, settings)
 
     @router.delete("/api/v1/policy/pin")
     def delete_pin(order: ReleaseRequest) -> dict[str, Any]:

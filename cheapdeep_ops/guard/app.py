@@ -15,8 +15,10 @@ import uvicorn
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from cheapdeep_ops.claude.grading import GraderApi
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.api import make_api
+from cheapdeep_ops.guard.grading import Api, Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.metrics import FleetCollector
 from cheapdeep_ops.guard.notify import Sender
@@ -52,11 +54,13 @@ class Service:
         *,
         rulebook: Rulebook | None = None,
         sender: Sender | None = None,
+        grader_api: Api | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._jobs: Counter[tuple[str, str]] = Counter()
+        self._every_s: dict[str, float] = {}
         self._seen: dict[str, float] = {}
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -64,7 +68,14 @@ class Service:
         sender = sender or sender_for(settings)
         self.store = Store(settings.store_url)
         migrate(self.store)
-        self.guard = Guard(self.store, settings=settings, rulebook=rulebook, sender=sender, started_at=clock())
+        self.guard = Guard(
+            self.store,
+            settings=settings,
+            rulebook=rulebook,
+            sender=sender,
+            grader=Grader(self.store, settings=settings, api=grader_api or GraderApi()),
+            started_at=clock(),
+        )
         self._scheduler = self._make_scheduler()
         self._collector = FleetCollector(
             self.store,
@@ -97,6 +108,7 @@ class Service:
         """End the jobs; returns whether that was prompt, otherwise a receiver hangs, and would once more."""
         begun = time.monotonic()
         self._stopping.set()
+        self.guard.stop_grading()
         if self._watchdog.is_alive():
             self._watchdog.join()
         if self._scheduler.running:
@@ -131,6 +143,7 @@ class Service:
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
         scheduler.add_listener(self._count, sum(_OUTCOMES))
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
+        self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
         return scheduler
 
@@ -138,16 +151,17 @@ class Service:
         self, scheduler: BackgroundScheduler, name: str, work: Callable[[float], object], every_s: float
     ) -> None:
         self._jobs.update({(name, outcome): 0 for outcome in (*_OUTCOMES.values(), _RESCHEDULED)})
+        self._every_s[name] = every_s
         scheduler.add_job(lambda: work(self._clock()), "interval", seconds=every_s, id=name)
 
     def _watch(self) -> None:
         """Wake jobs that sleep on because the clock was set back: the scheduler goes by wall time, this does not."""
-        limit_s = max(3 * self._settings.evaluate_every_s, _SHORTEST_SLEEP_S)
-        while not self._stopping.wait(limit_s / 3):
-            self._wake_sleepers(time.monotonic(), limit_s)
+        while not self._stopping.wait(max(self._settings.evaluate_every_s, _SHORTEST_SLEEP_S / 3)):
+            self._wake_sleepers(time.monotonic())
 
-    def _wake_sleepers(self, now: float, limit_s: float) -> None:
+    def _wake_sleepers(self, now: float) -> None:
         for job in self._scheduler.get_jobs():
+            limit_s = max(3 * self._every_s[job.id], _SHORTEST_SLEEP_S)
             if now - self._seen.setdefault(job.id, now) > limit_s:
                 self._seen[job.id] = now
                 self._wake(job.id)

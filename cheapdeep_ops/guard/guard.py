@@ -5,8 +5,10 @@ from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.guard.evaluation import Evaluation
+from cheapdeep_ops.guard.grading import Grader, judge_of
 from cheapdeep_ops.guard.notify import Notifier, Sender
 from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes
 from cheapdeep_ops.store.engine import Connection, Store, alone
@@ -19,19 +21,29 @@ _RETIRE_EVERY_S: Final = 3_600.0
 
 
 class Guard:
-    """Evaluates rules and delivers messages; of several guards on one store, one acts at a time.
+    """Evaluates rules, delivers messages, and has samples graded where it has a grader.
 
+    Of several guards on one store, one acts at a time.
     Times are Unix seconds. Every method raises StoreError where the store is out of reach; an evaluation is committed
     whole or not at all.
     """
 
     def __init__(
-        self, store: Store, *, settings: Settings, rulebook: Rulebook, sender: Sender, started_at: float
+        self,
+        store: Store,
+        *,
+        settings: Settings,
+        rulebook: Rulebook,
+        sender: Sender,
+        grader: Grader | None = None,
+        started_at: float,
     ) -> None:
         self._store = store
         self._settings = settings
         self._rulebook = rulebook
         self._notifier = Notifier(store, sender)
+        self._grader = grader
+        self._shelf = Shelf(judge_of(settings))
         self._started_at = started_at
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
@@ -59,9 +71,20 @@ class Guard:
         """Send the messages that are due; returns how many arrived. Only the guard that acted last step does."""
         return self._notifier.deliver(now) if self._leads else 0
 
+    def grade(self, now: float) -> int:
+        """Choose samples and have them graded; returns how many were settled. Only the guard that acted last does."""
+        return self._grader.run(now) if self._leads and self._grader is not None else 0
+
+    def stop_grading(self) -> None:
+        """Ask for no further grade; a run under way ends at once."""
+        if self._grader is not None:
+            self._grader.stop()
+
     def close(self) -> None:
         """Sign off, and give the lease back, so that another guard need not wait for its end."""
         self._leads = False
+        if self._grader is not None:
+            self._grader.close()
 
         def work(connection: Connection) -> None:
             processes.sign_off(connection, self.process)
@@ -75,7 +98,9 @@ class Guard:
         if not self._hold(connection, now):
             return None
         alone(connection, "policy")
-        evaluation = Evaluation(connection, settings=self._settings, rulebook=self._rulebook, now=now)
+        evaluation = Evaluation(
+            connection, settings=self._settings, rulebook=self._rulebook, shelf=self._shelf, now=now
+        )
         evaluation.run()
         return evaluation.changes
 

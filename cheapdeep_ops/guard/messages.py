@@ -1,10 +1,11 @@
 """What a message about an incident says, in numbers; how it looks is the sender's affair."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
-from cheapdeep_ops.guard.rules import Reading, Rule
+from cheapdeep_ops.guard.rules import AnyRule, StormRule
 from cheapdeep_ops.guard.stats import Proportion
+from cheapdeep_ops.guard.storms import Reading
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -12,12 +13,17 @@ Kind = Literal["started", "changed", "resolved", "test"]
 Label = Callable[[str], str]
 """How a sender shows a name that a caller chose: a route, an input class."""
 
+Payload = Mapping[str, Any]
+Signal = Mapping[str, Any]
+"""What a rule saw, as it is stored."""
+
 _TOP: Final = 5
 _LONGEST_LABEL: Final = 80
+_LONGEST_SAID: Final = 240
 _STATES: Final = {"started": "firing", "changed": "still firing"}
 
 
-def signal_of(rule: Rule, reading: Reading, actual: Proportion) -> dict[str, Any]:
+def storm_signal(rule: StormRule, reading: Reading, actual: Proportion) -> dict[str, Any]:
     """A reading as it is stored with alerts, policy changes and messages; intervals are 95%."""
     recent, recent_window_s = reading.recent(rule)
     (low, high), (recent_low, recent_high) = reading.long.interval(), recent.interval()
@@ -37,23 +43,23 @@ def signal_of(rule: Rule, reading: Reading, actual: Proportion) -> dict[str, Any
 
 
 def breakdown_of(*, reasons: Mapping[str, int], by_class: Mapping[str, int]) -> dict[str, Any]:
-    """What an escalation storm is made of: base escalations by reason and by input class, largest first."""
+    """What an incident is made of, by reason and by input class, largest first."""
     classes = {name: count for name, count in by_class.items() if name and count}
     return {"reasons": _largest(reasons), "input_classes": _largest(classes)}
 
 
 def incident_message(
-    kind: Kind, rule: Rule, scope: str, *, signal: Mapping[str, Any], facts: Mapping[str, Any]
+    kind: Kind, rule: AnyRule, scope: str, *, signal: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The payload of one message: everything a sender may want to say."""
     return {
         "kind": kind,
+        "about": getattr(rule, "signal", ""),
         "rule": rule.alert,
         "scope": scope,
         "summary": rule.annotations.get("summary", rule.alert),
         "runbook": rule.annotations.get("runbook", ""),
         "severity": rule.labels.get("severity", ""),
-        "window_s": rule.windows.long,
         "keep_firing_for_s": rule.keep_firing_for,
         "signal": dict(signal),
         **facts,
@@ -71,10 +77,10 @@ def threshold_text(before: Policy, after: Policy, *, would_be: float | None) -> 
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
 
 
-def plain(label: str) -> str:
+def plain(label: str, longest: int = _LONGEST_LABEL) -> str:
     """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
     visible = "".join(each if each.isprintable() else " " for each in label)
-    return " ".join(visible.split())[:_LONGEST_LABEL] or "?"
+    return " ".join(visible.split())[:longest] or "?"
 
 
 def scope_text(scope: str, label: Label = plain) -> str:
@@ -91,18 +97,69 @@ def headline(payload: Mapping[str, Any], *, label: Label = plain) -> str:
     """The message in one line: numbers, interval and n."""
     if payload["kind"] == "test":
         return "Test alert: cheapdeep-ops can reach this channel"
-    signal, scope = payload["signal"], scope_text(payload["scope"], label)
-    if payload["kind"] == "resolved":
+    say = _HEADLINES.get(payload.get("about", ""), _storm_headline)
+    is_over = payload["kind"] == "resolved"
+    state = "resolved" if is_over else _STATES[payload["kind"]]
+    return f"{payload['rule']} {state}: {say(payload, scope_text(payload['scope'], label), is_over)}"
+
+
+def _storm_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    signal = payload["signal"]
+    if is_over:
         return (
-            f"{payload['rule']} resolved: back to {percent(signal['recent_rate'])} of the calls of {scope} escalating "
-            f"at base ({percent(signal['recent_low'])} to {percent(signal['recent_high'])}, {signal['recent_n']} calls "
-            f"in {duration(signal['recent_window_s'])}; limit {percent(signal['limit'])})"
+            f"back to {percent(signal['recent_rate'])} of the calls of {scope} escalating at base "
+            f"({_interval(signal, 'recent_')}, {signal['recent_n']} calls in {duration(signal['recent_window_s'])}; "
+            f"limit {percent(signal['limit'])})"
         )
     return (
-        f"{payload['rule']} {_STATES[payload['kind']]}: {percent(signal['rate'])} of the calls of {scope} escalate at "
-        f"base ({percent(signal['low'])} to {percent(signal['high'])}, {signal['n']} calls in "
-        f"{duration(payload['window_s'])}; limit {percent(signal['limit'])})"
+        f"{percent(signal['rate'])} of the calls of {scope} escalate at base ({_interval(signal)}, {signal['n']} calls "
+        f"in {duration(payload['window_s'])}; limit {percent(signal['limit'])})"
     )
+
+
+def _quality_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    signal, now = payload["signal"], "now " if is_over else ""
+    known = f"{_interval(signal)}, {signal['n']} grades{' of calls made since' if is_over else ''}"
+    rate = f"{now}{percent(signal['rate'])} of the confident answers of {scope} are wrong"
+    return f"{rate} ({known}; {_limit_text(signal)})"
+
+
+def _limit_text(signal: Signal) -> str:
+    if signal.get("normal_rate") is None:
+        return f"limit {percent(signal['limit'])}"
+    normal = f"{percent(signal['normal_rate'])}, {_interval(signal, 'normal_')}, {signal['normal_n']} grades"
+    return f"normal {normal}; alarm level {percent(signal['limit'])}"
+
+
+def _grader_headline(payload: Payload, _scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    return (
+        "grades come in again"
+        if is_over
+        else f"false confidence is not known, the grader is {_said(payload['signal']['why'])}"
+    )
+
+
+def _said(text: str) -> str:
+    """Words of the API's, without what a sender would read as markup."""
+    return plain(text.replace("*", "").replace("_", " ").replace("`", "'").replace("~", ""), _LONGEST_SAID)
+
+
+def _undecided_headline(_payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    if is_over:
+        return f"the grades of {scope} say enough now, or its raise has ended"
+    return f"the threshold of {scope} is raised, and too few grades tell whether it still must be: please decide"
+
+
+_HEADLINES: Final[Mapping[str, Callable[[Payload, str, bool], str]]] = {
+    "base_escalation_rate": _storm_headline,
+    "false_confident_rate": _quality_headline,
+    "grader_failing": _grader_headline,
+    "undecided_raise": _undecided_headline,
+}
+
+
+def _interval(signal: Signal, prefix: str = "") -> str:
+    return f"{percent(signal[f'{prefix}low'])} to {percent(signal[f'{prefix}high'])}"
 
 
 def duration(seconds: float) -> str:
@@ -117,22 +174,55 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     """The lines under the headline."""
     if payload["kind"] == "test":
         return []
-    lines = [f"Actual escalation rate: {percent(payload['signal']['actual_rate'])}"]
+    about = payload.get("about", "")
+    lines = list(_MEASURED.get(about, _storm_measured)(payload["signal"]))
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
-    if payload.get("lasted_s") is not None:
-        lines.append(
-            f"Lasted {duration(payload['lasted_s'])}: {payload['calls']} calls, {payload['escalated']} escalated, "
-            f"{payload['withheld']} of them held back by the raise alone"
-        )
-    else:
-        hold = duration(payload["keep_firing_for_s"])
-        lines.append(f"Lets go: once the base rate has been at the limit or below for {hold}")
+    if payload.get("effect"):
+        lines.append(f"Effect: {payload['effect']}")
+    lines += _end(payload)
     lines += _parts("By reason", payload.get("reasons"), plain)
-    lines += _parts("By input class", payload.get("input_classes"), label)
+    lines += _parts(_CLASSES.get(about, "By input class"), payload.get("input_classes"), label)
     if payload.get("runbook"):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
+
+
+def _storm_measured(signal: Signal) -> Iterable[str]:
+    yield f"Actual escalation rate: {percent(signal['actual_rate'])}"
+
+
+def _quality_measured(signal: Signal) -> Iterable[str]:
+    shipped = f"{percent(signal['shipped_rate'])} ({_interval(signal, 'shipped_')}, {signal['shipped_n']} grades)"
+    yield f"Of what was shipped: {shipped}; in the judge's eyes, uncorrected for its errors"
+
+
+_WHAT_TO_DO: Final = (
+    "What can be done: pin the threshold (cheapdeep-ops threshold set VALUE --why TEXT), or have more answers graded "
+    "(CHEAPDEEP_SAMPLE_RATE)"
+)
+_MEASURED: Final[Mapping[str, Callable[[Signal], Iterable[str]]]] = {
+    "base_escalation_rate": _storm_measured,
+    "false_confident_rate": _quality_measured,
+    "grader_failing": lambda _signal: (),
+    "undecided_raise": lambda _signal: (_WHAT_TO_DO,),
+}
+_CLASSES: Final = {"false_confident_rate": "Wrong answers by input class"}
+
+
+def _end(payload: Mapping[str, Any]) -> list[str]:
+    """When it is over, or what it has been."""
+    if payload.get("lasted_s") is not None:
+        passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
+        return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone"]
+    if payload.get("release_grades"):
+        level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
+        rate = f"fewer than {level} of the confident answers to calls made since are wrong, shipped or held back"
+        return [f"Lets go: once {rate}, with {sure} confidence on {payload['release_grades']} grades or more"]
+    if payload.get("about", "base_escalation_rate") != "base_escalation_rate":
+        return []
+    hold = duration(payload["keep_firing_for_s"])
+    return [f"Lets go: once the base rate has been at the limit or below for {hold}"]
 
 
 def _parts(title: str, counts: Any, label: Label) -> list[str]:

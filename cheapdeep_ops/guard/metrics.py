@@ -1,5 +1,6 @@
 """The guard's metrics page: fleet-wide figures from the store, in Prometheus' text format."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -8,10 +9,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.ledger import DAY_S, is_up, rates_by_route
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, processes
+from cheapdeep_ops.store import counters, grades, processes
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.telemetry import names
@@ -42,6 +44,13 @@ _SIGNALS: Final = (
     (names.FLEET_SIGNAL_CALLS, "Calls that it rests on", "n"),
 )
 
+_FALSE_CONFIDENCE: Final = (
+    (names.FLEET_FALSE_CONFIDENT, "Share of wrong answers among those shipped, calls of 24 hours, by the judge"),
+    (names.FLEET_FALSE_CONFIDENT_LOW, "Lower bound of its 95% interval"),
+    (names.FLEET_FALSE_CONFIDENT_HIGH, "Upper bound of its 95% interval"),
+    (names.FLEET_FALSE_CONFIDENT_GRADES, "Grades that it rests on"),
+)
+
 
 class FleetCollector(Collector):
     """Reads the store at every scrape; what it costs does not grow with the history."""
@@ -70,10 +79,15 @@ class FleetCollector(Collector):
         """
         with self._store.reading() as connection:
             sums, dropped = counters.totals(connection), processes.dropped(connection)
-        state = status(self._store, self._settings, self._clock())
+            graded, now = grades.totals(connection), self._clock()
+            rates = rates_by_route(connection, since=now - DAY_S, until=now)
+        state = status(self._store, self._settings, now)
         yield from _counted(sums)
         yield from _alerts(state["alerts"], self._rulebook, self._settings)
         yield from _policies(state["policy"], {route for route, _ in sums})
+        yield from _graded(graded)
+        yield from _quality(state)
+        yield from _false_confidence(rates if is_up(state["grader"]) else {})
         yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were not counted", value=dropped)
         yield from self._health(state)
 
@@ -133,7 +147,7 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
     for name, text, key in _SIGNALS:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
-            if row["signal"].get("n"):
+            if row["signal"].get("n") and row["signal"].get(key) is not None:
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
     limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])
@@ -142,6 +156,44 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
         if limit is not None:
             limits.add_metric([rule.alert], limit)
     yield limits
+
+
+def _graded(totals: Mapping[tuple[str, str], tuple[int, float]]) -> Iterator[Metric]:
+    counted = CounterMetricFamily(names.FLEET_GRADES, "Gradings by what came of them", labels=["route", "verdict"])
+    cost = CounterMetricFamily(names.FLEET_GRADER_COST, "Cost of gradings, US dollars", labels=["route"])
+    spent: Counter[str] = Counter()
+    for (route, outcome), (count, usd) in sorted(totals.items()):
+        counted.add_metric([route, outcome], count)
+        spent[route] += usd  # type: ignore[assignment]  # a counter of dollars
+    for route, usd in sorted(spent.items()):
+        cost.add_metric([route], usd)
+    yield counted
+    yield cost
+
+
+def _quality(state: Mapping[str, Any]) -> Iterator[Metric]:
+    """What is normal, and whether the grader does its work; a rate that is unknown is left out, never zero."""
+    normal = GaugeMetricFamily(names.FLEET_NORMAL, "False-confident rate that is normal", labels=["route"])
+    for route, found in state["normal"].items():
+        if found["rate"] is not None:
+            normal.add_metric([route], found["rate"])
+    yield normal
+    grader = state["grader"]
+    does_its_work = "Whether the grader does its work (1), or fails or is off (0)"
+    yield _gauge(names.FLEET_GRADER_UP, does_its_work, float(is_up(grader)))
+    yield _gauge(names.FLEET_SAMPLES_WAITING, "Samples that wait for a grade", grader["waiting"])
+    yield _gauge(names.FLEET_GRADE_LAG, "How long the oldest of them waits, seconds", grader["oldest_wait_s"] or 0.0)
+
+
+def _false_confidence(rates: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    """The rates of the last 24 hours."""
+    families = [GaugeMetricFamily(name, text, labels=["route"]) for name, text in _FALSE_CONFIDENCE]
+    for route, found in rates.items():
+        low, high = found["false_confident_interval"]
+        values = (found["false_confident_rate"], low, high, found["graded"])
+        for family, value in zip(families, values, strict=True):
+            family.add_metric([route], value)
+    yield from families
 
 
 def _policies(policy: Mapping[str, Any], routes: Iterable[str]) -> Iterator[Metric]:

@@ -1,8 +1,10 @@
-"""The receipt over a period: calls, cost per call, saving against all-deep, escalation."""
+"""The receipt over a period: models, cost per call, saving against all-deep, escalation, false confidence, grading."""
 
 from typing import Any, Final
 
+from cheapdeep_ops.guard.ledger import funnel_of, grader_of, quality_of, spending_of
 from cheapdeep_ops.guard.stats import Proportion
+from cheapdeep_ops.histogram import PRECISION, quantile
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies
 from cheapdeep_ops.store.counters import Sums
@@ -23,6 +25,13 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         sums = counters.summed(connection, since=since, until=until)
         by_route = counters.by_route(connection, since=since, until=until)
         changes = policies.count_applied(connection, since=since, until=until)
+        answers = sums.triaged - sums.base_escalated
+        quality = {
+            **quality_of(connection, since=since, until=until),
+            **spending_of(connection, since=since, until=until),
+            "funnel": funnel_of(connection, answers=answers, since=since, until=until),
+            "grader": grader_of(connection, settings, until),
+        }
     return {
         "since": since,
         "until": until,
@@ -30,10 +39,9 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         "tiers": list(settings.tiers),
         **counts_of(sums),
         **money_of(sums),
-        "false_confident_rate": None,
-        "false_confident_interval": [0.0, 1.0],
-        "graded": 0,
-        "grader_cost_usd": 0.0,
+        **triage_of(sums),
+        **quality,
+        "saving_after_grading": _saving(sums, quality["grader_cost_usd"]),
         "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
         "policy_changes": changes,
     }
@@ -64,7 +72,6 @@ def counts_of(sums: Sums) -> dict[str, Any]:
 def money_of(sums: Sums) -> dict[str, Any]:
     """Cost and saving in US dollars, over the calls of which cost and baseline are both known."""
     priced = sums.calls - sums.unpriced
-    saving = 1 - sums.cost_usd / sums.baseline_usd if sums.baseline_nusd else None
     return {
         "cost_usd": sums.cost_usd,
         "triage_cost_usd": sums.triage_cost_usd,
@@ -74,6 +81,24 @@ def money_of(sums: Sums) -> dict[str, Any]:
         "baseline_basis": BASELINE_NOTE,
         "cost_per_call_usd": sums.cost_usd / priced if priced else None,
         "baseline_per_call_usd": sums.baseline_usd / priced if priced else None,
-        "saving": saving,
+        "saving": _saving(sums, 0.0),
         "unpriced_calls": sums.unpriced,
     }
+
+
+def triage_of(sums: Sums) -> dict[str, Any]:
+    """What triage takes: tokens of a reply, and the seconds that asking first adds to a call that escalates."""
+    replies = sums.triage_replies
+    return {
+        "triage_input_tokens_per_call": sums.triage_input_tokens / replies if replies else None,
+        "triage_output_tokens_per_call": sums.triage_output_tokens / replies if replies else None,
+        "added_latency_p50_s": quantile(sums.added_latency, 0.5),
+        "added_latency_p95_s": quantile(sums.added_latency, 0.95),
+        "added_latency_calls": sum(sums.added_latency.values()),
+        "added_latency_precision": PRECISION,
+    }
+
+
+def _saving(sums: Sums, grading_usd: float) -> float | None:
+    """The share of the all-deep cost that was saved; negative where routing cost more."""
+    return 1 - (sums.cost_usd + grading_usd) / sums.baseline_usd if sums.baseline_nusd else None

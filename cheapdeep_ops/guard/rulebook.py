@@ -14,6 +14,8 @@ from cheapdeep_ops.resources import packaged
 __all__ = ["PACKAGED", "Rulebook", "read_rulebook", "seconds"]
 
 PACKAGED: Final = "alerts/rules.yaml"
+_SIGNALS: Final = ("base_escalation_rate", "false_confident_rate", "grader_failing", "undecided_raise")
+"""Kinds of rules; where one is named as the place of a fault, the reader has not written it there."""
 
 
 class Rulebook(BaseModel):
@@ -65,5 +67,5 @@ def _fault(fault: dict[str, Any], content: Any) -> str:
     if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
         rule = content["rules"][place[1]]
         name = rule.get("alert", f"number {place[1] + 1}") if isinstance(rule, dict) else f"number {place[1] + 1}"
-        place = [f"rule {name}", *place[2:]]
+        place = [f"rule {name}", *(each for each in place[2:] if each not in _SIGNALS)]
     return f"{', '.join(map(str, place))}: {fault['msg'].removeprefix('Value error, ')}"

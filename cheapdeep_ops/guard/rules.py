@@ -6,13 +6,12 @@ times are those of Prometheus alerting rules
 """
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-from cheapdeep_ops.guard.stats import Proportion
 
 
 class AlertState(StrEnum):
@@ -71,13 +70,6 @@ Seconds = Annotated[
 """A duration; strict, because YAML reads `yes` as true, and a lax reader true as 1."""
 
 
-Limit = (
-    Literal["max_escalation_rate", "max_false_confident_rate"]
-    | Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
-)
-"""A rate, or the name of the setting that holds it."""
-
-
 class Windows(BaseModel):
     """Two windows, in seconds: the long one gives the evidence, the short one says that it is still going on."""
 
@@ -93,59 +85,115 @@ class Windows(BaseModel):
         return self
 
 
-class Rule(BaseModel):
-    """A condition as data, in Prometheus' words where they exist; durations are seconds.
+Share = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
+Confidence = Annotated[float, Field(strict=True, gt=0.5, lt=1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
 
-    A rate fires when the lower bound of its interval at `confidence` lies above the limit in the long window, and at
-    95% in the short one, on at least `min_calls` calls and evidence from `min_seconds` distinct seconds.
-    """
+
+class AnyRule(BaseModel):
+    """What all rules share, in Prometheus' words; durations are seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     alert: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*$")
-    signal: Literal["base_escalation_rate", "false_confident_rate"]
-    limit: Limit
-    windows: Windows
-    min_calls: int = Field(ge=1, strict=True)
-    min_seconds: int = Field(default=3, ge=1, strict=True)
-    confidence: float = Field(default=0.999, gt=0.5, lt=1, strict=True)
     pending_for: Seconds = Field(default=0, ge=0, alias="for")
     keep_firing_for: Seconds = Field(ge=0)
     actions: frozenset[Action]
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def raises(self) -> bool:
+        """Whether it raises the threshold while it fires."""
+        return Action.RAISE_THRESHOLD in self.actions
+
+    def shortened(self, factor: float) -> Self:
+        """The rule with every duration divided by `factor`, for demonstrations."""
+        return self.model_copy(update=self._shorter(factor))
+
+    def _shorter(self, factor: float) -> dict[str, Any]:
+        return {"pending_for": self.pending_for / factor, "keep_firing_for": self.keep_firing_for / factor}
+
+
+class StormRule(AnyRule):
+    """Too many calls leave the cheap tier.
+
+    Fires when the lower bound of the rate's interval at `confidence` lies above the limit in the long window, and at
+    95% in the short one, on at least `min_calls` calls and evidence from `min_seconds` distinct seconds.
+    """
+
+    signal: Literal["base_escalation_rate"]
+    limit: Literal["max_escalation_rate"] | Share
+    windows: Windows
+    min_calls: Count
+    min_seconds: Count = 3
+    confidence: Confidence = 0.999
+
     def limit_in(self, settings: object) -> float | None:
         """The rate that must not be exceeded; None where its setting is not set."""
-        found: float | None = getattr(settings, self.limit) if isinstance(self.limit, str) else self.limit
-        return found
+        return _limit_in(settings, self.limit)
 
-    def shortened(self, factor: float) -> "Rule":
-        """The rule with every duration divided by `factor`, for demonstrations."""
+    def _shorter(self, factor: float) -> dict[str, Any]:
         windows = Windows(long=self.windows.long / factor, short=self.windows.short / factor)
-        return self.model_copy(
-            update={
-                "windows": windows,
-                "pending_for": self.pending_for / factor,
-                "keep_firing_for": self.keep_firing_for / factor,
-            }
-        )
+        return {**super()._shorter(factor), "windows": windows}
+
+
+class QualityRule(AnyRule):
+    """Too many answers that the cheap tier is sure of are wrong.
+
+    The limit is a rate, or `normal`: what was learned from a route's first `normal_grades` grades. Fires when among the
+    latest grades, `min_grades` of them, twice as many and so on up to `max_grades`, the rate lies above the limit with
+    `confidence`. While it fires, it looks at calls made since it began to fire, shipped and withheld alike, and is over
+    when the rate among twice `min_grades` of them or more lies below the alarm level with `release_confidence`. Grades
+    of calls older than `max_age` count for neither.
+    """
+
+    signal: Literal["false_confident_rate"]
+    limit: Literal["normal", "max_false_confident_rate"] | Share
+    normal_grades: Count = 200
+    min_grades: Count = 50
+    max_grades: Count = 800
+    max_age: Seconds = Field(default=14 * 86_400.0, gt=0)
+    confidence: Confidence = 0.99999
+    release_confidence: Confidence = 0.95
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_grades < 2 * self.min_grades:
+            raise ValueError("max_grades is less than twice min_grades: it could fire and never be over")
+        return self
+
+    def limit_in(self, settings: object) -> float | None:
+        """The rate that must not be exceeded; None where its setting is not set, or where it is to be learned."""
+        return None if self.limit == "normal" else _limit_in(settings, self.limit)
+
+    def _shorter(self, factor: float) -> dict[str, Any]:
+        return {**super()._shorter(factor), "max_age": self.max_age / factor}
+
+
+class WatchRule(AnyRule):
+    """Something that watches is in trouble: the grader, or a raise that nobody can judge."""
+
+    signal: Literal["grader_failing", "undecided_raise"]
+
+    def limit_in(self, _settings: object) -> None:
+        """None: a watcher has no rate."""
+
+
+Rule = Annotated[StormRule | QualityRule | WatchRule, Field(discriminator="signal")]
+
+
+def _limit_in(settings: object, limit: str | float) -> float | None:
+    found: float | None = getattr(settings, limit) if isinstance(limit, str) else limit
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What a rule sees of one scope at one moment; `seconds` are the distinct seconds that the evidence is from."""
+class Finding:
+    """What a rule sees of one scope at one moment: the level, and the numbers behind it as they are stored."""
 
-    long: Proportion
-    short: Proportion
-    seconds: int
-    limit: float | None
-
-    def recent(self, rule: Rule) -> tuple[Proportion, float]:
-        """What stands for the traffic now, and the seconds it is from: the short window where it has calls enough."""
-        if self.short.n >= rule.min_calls / 2:
-            return self.short, rule.windows.short
-        return self.long, rule.windows.long
+    level: Level
+    signal: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,30 +212,7 @@ class Alert:
     incident_id: int | None = None
 
 
-def level_of(rule: Rule, reading: Reading) -> Level:
-    """Which side of the limit a reading is on, and how sure that is.
-
-    Firing needs an interval; clearing needs only the recent point, because the hold time guards it.
-    """
-    if reading.limit is None or reading.long.n < rule.min_calls:
-        return Level.NO_DATA
-    recent, _ = reading.recent(rule)
-    if not reading.short.n or recent.rate is None:
-        return Level.NO_DATA
-    if _is_above(rule, reading, reading.limit):
-        return Level.ABOVE
-    return Level.BELOW if recent.rate <= reading.limit else Level.UNCLEAR
-
-
-def _is_above(rule: Rule, reading: Reading, limit: float) -> bool:
-    return (
-        reading.seconds >= rule.min_seconds
-        and reading.long.interval(rule.confidence)[0] > limit
-        and reading.short.interval()[0] > limit
-    )
-
-
-def step(rule: Rule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
+def step(rule: AnyRule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
     """The alert after one evaluation, and what happened to it.
 
     No data leaves its state as it is and starts its hold anew: a gap is evidence for neither side.
@@ -204,7 +229,7 @@ def step(rule: Rule, alert: Alert, level: Level, now: float) -> tuple[Alert, Tur
     return pending, None
 
 
-def _step_firing(rule: Rule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
+def _step_firing(rule: AnyRule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
     if level is not Level.BELOW:
         return replace(alert, below_since=None), None
     below_since = now if alert.below_since is None else alert.below_since

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from cheapdeep_ops.guard.rules import Reading, Rule
+from cheapdeep_ops.guard.rules import StormRule
 from cheapdeep_ops.guard.stats import Proportion
+from cheapdeep_ops.guard.storms import Reading
 from cheapdeep_ops.store.counters import RouteCounts
 
 Count = Callable[[float, float], Mapping[str, RouteCounts]]
@@ -40,13 +41,9 @@ class RouteWindows:
         return Proportion(hits=sum(each.escalated for each in found), n=sum(each.triaged for each in found))
 
 
-def windows_of(rule: Rule, count: Count, seconds: Seconds, now: float) -> RouteWindows:
+def windows_of(rule: StormRule, count: Count, seconds: Seconds, now: float) -> RouteWindows:
     """The rule's windows that end at `now`; the second that has just begun is left for the next time."""
     until = float(int(now))
-    if rule.signal != "base_escalation_rate":
-        return RouteWindows(
-            long={}, short={}, seconds={}
-        )  # nothing is graded yet, so every scope of such a rule has no data
     since = until - rule.windows.long
     short = count(until - rule.windows.short, until)
     return RouteWindows(long=count(since, until), short=short, seconds=seconds(since, until))

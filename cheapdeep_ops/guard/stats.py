@@ -1,6 +1,7 @@
 """Proportions with their uncertainty."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -26,7 +27,72 @@ class Proportion:
         return wilson(self.hits, self.n, confidence)
 
 
-def wilson(hits: int, n: int, confidence: float) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A weighted share: `n` is the effective number of observations, `count` the actual one."""
+
+    rate: float
+    n: float
+    count: int
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The Wilson score interval at the effective n."""
+        return wilson(self.rate * self.n, self.n, confidence)
+
+
+def weighted(groups: Iterable[tuple[bool, float, int]]) -> Estimate | None:
+    """The share of hits in a sample whose members were drawn with unequal probability; None where it is empty.
+
+    A group is (whether it is hits, the inclusion probability of its members, how many they are). The rate is the ratio
+    estimator of Hajek (1971), each member weighing 1 / inclusion; the effective n is Kish's, (sum w)^2 / sum w^2
+    (Kish 1965, Survey Sampling, 11.7), which is the actual one where all probabilities are equal.
+    """
+    hits = total = squares = 0.0
+    count = 0
+    for is_hit, inclusion, members in groups:
+        weight = 1 / inclusion
+        hits += is_hit * weight * members
+        total += weight * members
+        squares += weight * weight * members
+        count += members
+    return Estimate(rate=min(hits / total, 1.0), n=total * total / squares, count=count) if count else None
+
+
+def pooled(parts: Iterable[tuple[Estimate, float]]) -> Estimate | None:
+    """Several independent estimates as one, each with its share in the whole; None where there is none.
+
+    The effective n is that of a plain sample with the same variance: what is known of a mixture is known no better
+    than its parts are.
+    """
+    known = [(part, share) for part, share in parts if share > 0]
+    total = sum(share for _, share in known)
+    if not known:
+        return None
+    rate = sum(part.rate * share for part, share in known) / total
+    # (hits + 1) / (n + 2) keeps a part without a hit from passing for one that is certain.
+    spread = sum((share / total) ** 2 * _shrunk(part) * (1 - _shrunk(part)) / part.n for part, share in known)
+    centre = sum(_shrunk(part) * share for part, share in known) / total
+    return Estimate(rate=rate, n=centre * (1 - centre) / spread, count=sum(part.count for part, _ in known))
+
+
+def _shrunk(part: Estimate) -> float:
+    return (part.rate * part.n + 1) / (part.n + 2)
+
+
+def difference(later: Estimate, earlier: Estimate, confidence: float) -> tuple[float, float]:
+    """The interval for `later` minus `earlier`, each with its own uncertainty.
+
+    Source: Newcombe (1998), Statistics in Medicine 17, 873, method 10: the hybrid of two Wilson intervals.
+    """
+    (low, high), (before_low, before_high) = later.interval(confidence), earlier.interval(confidence)
+    change = later.rate - earlier.rate
+    return (
+        change - math.hypot(later.rate - low, before_high - earlier.rate),
+        change + math.hypot(high - later.rate, earlier.rate - before_low),
+    )
+
+
+def wilson(hits: float, n: float, confidence: float) -> tuple[float, float]:
     """The two-sided Wilson score interval for `hits` of `n`, within [0, 1]."""
     if n == 0:
         return 0.0, 1.0

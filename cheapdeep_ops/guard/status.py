@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from cheapdeep_ops.guard.ledger import grader_of, normals_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies, processes
 from cheapdeep_ops.store.engine import Connection, Store
@@ -12,7 +13,7 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
-    """Policy, alerts with their signals, queue and watchers. Raises StoreError."""
+    """Policy, alerts with their signals, what is normal, grader, queue and watchers. Raises StoreError."""
     with store.reading() as connection:
         return {
             "at": now,
@@ -20,7 +21,8 @@ def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
             "store": store.shown_url,
             "policy": policy_state(connection, settings),
             "alerts": [_alert(row) for row in incidents.alerts(connection)],
-            "grader": {"state": "not running", "why": "grading is not part of this version"},
+            "grader": grader_of(connection, settings, now),
+            "normal": normals_of(connection, settings),
             "queue": incidents.outbox_state(connection),
             "watchers": _watchers(connection, now),
         }

@@ -15,9 +15,12 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import blank_book
+from cheapdeep_ops.recorder.keeping import Kept, candidate_row, is_kept
 from cheapdeep_ops.recorder.tally import Ledger
+from cheapdeep_ops.redaction import Redact, redact
+from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.values import Decision
+from cheapdeep_ops.values import Decision, Exchange
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.engine import Store
@@ -36,6 +39,11 @@ _PATIENCE_S: Final = 0.2
 """How long one write waits for the store's lock; counters that did not get in wait for the next one instead."""
 
 _REST_S: Final = 2.0
+_MOST_CANDIDATES: Final = 500
+"""How many answers wait for the store at most; one that finds no room is left out of the sample."""
+
+Tell = Callable[[], Exchange | None]
+"""Says what a call was about; asked for the few calls only whose answer is kept."""
 
 
 class DropCounter(Protocol):
@@ -51,7 +59,7 @@ class NullRecorder:
     def __init__(self, settings: Settings) -> None:
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
 
-    def put(self, decision: Decision) -> None:
+    def put(self, decision: Decision, tell: Tell | None = None) -> None:
         """Forget the decision."""
 
     def close(self) -> None:
@@ -64,6 +72,8 @@ class Recorder:
     `put` takes about a microsecond, never blocks and never raises; what does not fit is dropped and counted. A
     background thread writes every `flush_every_s` seconds, one short transaction each, and reads the policies four
     times a second. While the store is out of reach, counters wait (bounded) and the last policies stay in force.
+    Of a hash-chosen share of the answers that ship at base, it keeps the content for grading: `redact` first, then the
+    store; nothing is kept where CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
     After a fork the child has a thread, a queue and a name of its own; what the parent had queued stays the parent's.
     `background=False` leaves `refresh` and `drain` to the caller, as replay and tests do.
     """
@@ -75,6 +85,7 @@ class Recorder:
         drops: DropCounter | None = None,
         clock: Callable[[], float] = time.time,
         background: bool = True,
+        redact: Redact = redact,
         queue_size: int = 10_000,
         ledger_size: int = 20_000,
     ) -> None:
@@ -83,6 +94,8 @@ class Recorder:
         self._drops = drops
         self._clock = clock
         self._background = background
+        self._redact = redact
+        self._share = kept_share(settings.sample_rate) if settings.retain_content_days else 0.0
         self._queue_size = queue_size
         self._ledger_size = ledger_size
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
@@ -97,6 +110,8 @@ class Recorder:
         self._begin_ledger()
         self.dropped = 0
         self._queue: deque[Decision] = deque()
+        self._kept: deque[Kept] = deque()
+        self._candidates: list[dict[str, Any]] = []
         self._storing = threading.Lock()
         self._wake = threading.Event()
         self._informed = threading.Event()
@@ -109,14 +124,31 @@ class Recorder:
         self._closed = False
         self._rests = False
 
-    def put(self, decision: Decision) -> None:
-        """Take a finished decision in, or drop and count it where the queue is full."""
+    def put(self, decision: Decision, tell: Tell | None = None) -> None:
+        """Take a finished decision in, or drop and count it where the queue is full.
+
+        `tell` says what the call was about, and is asked at once where the answer is one of those that are kept.
+        """
         if self._closed:
             self._drop(1, "the recorder is closed")
         elif len(self._queue) >= self._queue_size:
             self._drop(1, "the recorder's queue is full")
         else:
             self._queue.append(decision)
+            if tell is not None and is_kept(decision, self._share):
+                self._keep(decision, tell)
+
+    def _keep(self, decision: Decision, tell: Tell) -> None:
+        if len(self._kept) + len(self._candidates) >= _MOST_CANDIDATES:
+            self._complain("candidates", "too many answers wait for the store: some are left out of the sample")
+            return
+        try:
+            exchange = tell()
+        except Exception as error:  # noqa: BLE001 - a sample must never cost an answer
+            self._complain("exchange", "an answer could not be kept for grading: %r", error)
+            return
+        if exchange is not None:
+            self._kept.append(Kept(decision=decision, exchange=exchange))
 
     def refresh(self, now: float) -> None:
         """Learn of new policies and of the guard's last sign of life. Raises StoreError."""
@@ -138,7 +170,7 @@ class Recorder:
         """Fold the queue into counters and store them. Raises StoreError; nothing is lost by that."""
         with self._storing:
             self._fold(now)
-            if self._ledger.is_dirty or abs(now - self._last_beat) >= _IDLE_BEAT_S:
+            if self._has_unsaved or abs(now - self._last_beat) >= _IDLE_BEAT_S:
                 self._save(now)
 
     def close(self) -> None:
@@ -169,7 +201,11 @@ class Recorder:
 
     @property
     def _is_behind(self) -> bool:
-        return self._ledger.is_dirty or bool(self._queue)
+        return self._has_unsaved or bool(self._queue) or bool(self._kept)
+
+    @property
+    def _has_unsaved(self) -> bool:
+        return self._ledger.is_dirty or bool(self._candidates)
 
     def _renew(self, now: float) -> None:
         """Go on under a new name: the clock was set back, and seconds that are stored must not be counted again."""
@@ -190,7 +226,9 @@ class Recorder:
             # A row that no driver takes would keep all later ones out for good.
             self._drop(self._ledger.unsaved_calls, "the store's driver refused counters")
             self._begin_ledger()
+            self._candidates.clear()
             raise
+        self._candidates.clear()
         self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
 
@@ -204,9 +242,11 @@ class Recorder:
             lost += not self._ledger.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
+        while self._kept:
+            self._candidates.append(candidate_row(self._kept.popleft(), share=self._share, redact=self._redact))
 
     def _write(self, now: float) -> None:
-        from cheapdeep_ops.store import counters, processes  # noqa: PLC0415 - see _opened
+        from cheapdeep_ops.store import candidates, counters, processes  # noqa: PLC0415 - see _opened
 
         buckets, totals = self._ledger.unsaved(self.process)
         beat = processes.Beat(
@@ -221,6 +261,7 @@ class Recorder:
 
         def work(connection: Any) -> None:
             counters.write(connection, buckets=buckets, totals=totals)
+            candidates.keep(connection, self._candidates)
             processes.beat(connection, beat)
 
         self._opened().transact(work)

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.values import Decision, Outcome
 
 _NANO: Final = 1_000_000_000
@@ -35,6 +36,10 @@ class Tally:
     bypass_causes: Counter[str] = field(default_factory=Counter)
     confidence: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
+    triage_replies: int = 0
+    triage_input_tokens: int = 0
+    triage_output_tokens: int = 0
+    added_latency: Counter[str] = field(default_factory=Counter)
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""
@@ -47,6 +52,7 @@ class Tally:
         self.bypassed += decision.bypass_cause is not None
         self.errors += bool(decision.error)
         self._add_costs(decision)
+        self._add_triage(decision)
         self._add_labels(decision)
 
     def _add_costs(self, decision: Decision) -> None:
@@ -60,6 +66,16 @@ class Tally:
         self.cost_nusd += round(decision.cost_usd * _NANO)
         self.triage_cost_nusd += round((decision.triage_cost_usd or 0.0) * _NANO)
         self.baseline_nusd += round(decision.baseline_cost_usd * _NANO)
+
+    def _add_triage(self, decision: Decision) -> None:
+        """Add the tokens of the triage replies, and what asking first has cost an escalated call in time."""
+        for hop in decision.hops if decision.triaged else ():
+            if hop.verdict is not None and hop.usage is not None:
+                self.triage_replies += 1
+                self.triage_input_tokens += hop.usage.total_input_tokens
+                self.triage_output_tokens += hop.usage.output_tokens
+        if decision.triaged and decision.escalated:
+            self.added_latency[duration_bin(decision.triage_duration_s)] += 1
 
     def _add_labels(self, decision: Decision) -> None:
         if decision.reason is not None:

@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 from cheapdeep_ops.claude.clients import for_triage, make_async_client, traces_itself
 from cheapdeep_ops.claude.sdk import AsyncAnthropic, AsyncMessageStreamManager, Message, MessageParam
 from cheapdeep_ops.flow import Ask, adrive, drive
+from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
 from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
@@ -38,6 +39,7 @@ class AsyncRouter:
         route: str = DEFAULT_ROUTE,
         telemetry: Telemetry | None = None,
         recorder: Sink | None = None,
+        redact: Redact = redact,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = random_id,
     ) -> None:
@@ -45,7 +47,8 @@ class AsyncRouter:
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._use(client or make_async_client(), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
-        self._core = Core(plan, telemetry=telemetry, recorder=recorder, silent=traces_itself(self._client))
+        silent = traces_itself(self._client)
+        self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
         if self._owns_client:
             renew_after_fork(self, AsyncRouter._renew_client)
         self.messages = AsyncMessages(create=self._answer, stream=self._open_stream)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
-from cheapdeep_ops.claude.requests import bypass_cause, given, original_request, texts, triage_request
+from cheapdeep_ops.claude.requests import bypass_cause, given, original_request, texts, triage_request, turns
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
 from cheapdeep_ops.policy import Policy, PolicyBook
@@ -17,7 +17,7 @@ from cheapdeep_ops.pricing import PriceBook, baseline_usage, known_sum, tokenize
 from cheapdeep_ops.router.labels import Labels
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatRecord
-from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Hop, Reply, Tier, Usage
+from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reply, Tier, Trace, Usage
 
 _MAX_ROUTES: Final = 200
 _MAX_INPUT_CLASSES: Final = 200
@@ -32,8 +32,8 @@ class Sink(Protocol):
 
     book: PolicyBook
 
-    def put(self, decision: Decision) -> None:
-        """Take a decision; never blocks, never raises."""
+    def put(self, decision: Decision, tell: Callable[[], Exchange | None]) -> None:
+        """Take a decision; never blocks, never raises. `tell` says what the call was about, if that is wanted."""
 
     def close(self) -> None:
         """Store what was taken."""
@@ -179,6 +179,19 @@ class Plan:
             triage_duration_s=sum(call.model_s[: len(_triage_hops(hops, course))]),
             hops=hops,
             error=type(course.error).__name__ if course.error else "",
+        )
+
+    def exchange(self, call: Call, course: Course, place: Trace | None) -> Exchange | None:
+        """What the first tier was asked and said, as text; None where it gave no answer."""
+        reply = course.steps[0].reply
+        if reply is None or reply.verdict is None or reply.verdict.answer is None:
+            return None
+        return Exchange(
+            turns=turns(call.params),
+            answer=reply.verdict.answer,
+            response_id=reply.message.id if isinstance(reply.message, Message) else "",
+            prompt_version=self.prompt.version,
+            trace=place,
         )
 
     def answer(self, course: Course) -> object:

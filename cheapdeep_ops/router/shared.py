@@ -2,17 +2,20 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.flow import Ask, Course
 from cheapdeep_ops.recorder import NullRecorder, Recorder
+from cheapdeep_ops.recorder.keeping import is_kept
+from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatSpan, Telemetry
-from cheapdeep_ops.values import Decision, Reply
+from cheapdeep_ops.values import Decision, Exchange, Reply, Trace
 
 _log: Final = logging.getLogger(__name__)
 
@@ -49,12 +52,13 @@ class Core:
         *,
         telemetry: Telemetry | None,
         recorder: Sink | None,
+        redact: Redact,
         silent: bool,
     ) -> None:
         settings = plan.settings
         self.plan = plan
         self._telemetry = telemetry or Telemetry()
-        self.recorder: Sink = recorder or _recorder(settings, self._telemetry)
+        self.recorder: Sink = recorder or _recorder(settings, self._telemetry, redact)
         self._silent = silent
         self._thresholds: dict[str, float] = {}
 
@@ -69,8 +73,10 @@ class Core:
             if asked.course is None:
                 return
             decision = asked.decision = self.plan.decide(call, asked.course)
-            self._telemetry.record_decision(span, decision, model_s=call.model_s)
-            self._record(decision)
+            sampled = is_kept(decision, self.plan.settings.sample_rate)
+            self._telemetry.record_decision(span, decision, model_s=call.model_s, sampled=sampled)
+            place = partial(self._telemetry.trace_of, span)
+            self._record(decision, partial(self._exchange, call, asked.course, place))
 
     @contextmanager
     def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
@@ -103,9 +109,12 @@ class Core:
             raise AssertionError("the call has not ended")
         return self.plan.answer(asked.course)
 
-    def _record(self, decision: Decision) -> None:
+    def _exchange(self, call: Call, course: Course, place: Callable[[], Trace | None]) -> Exchange | None:
+        return self.plan.exchange(call, course, place())
+
+    def _record(self, decision: Decision, tell: Callable[[], Exchange | None]) -> None:
         try:
-            self.recorder.put(decision)
+            self.recorder.put(decision, tell)
         except Exception:  # noqa: BLE001 - the watcher's failure stays with the watcher
             _log.exception("recording failed; the call goes on")
 
@@ -116,8 +125,8 @@ class Core:
             self._telemetry.record_threshold(call.route, threshold)
 
 
-def _recorder(settings: Settings, telemetry: Telemetry) -> Sink:
-    return Recorder(settings, drops=telemetry) if settings.record else NullRecorder(settings)
+def _recorder(settings: Settings, telemetry: Telemetry, redact: Redact) -> Sink:
+    return Recorder(settings, drops=telemetry, redact=redact) if settings.record else NullRecorder(settings)
 
 
 def whole(request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
 from cheapdeep_ops.claude.sdk import Anthropic, Message, MessageParam, MessageStreamManager
 from cheapdeep_ops.flow import Ask, drive
+from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
 from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
@@ -30,7 +31,8 @@ class Router:
     the SDK's own errors, unchanged. Settings come from `CHEAPDEEP_*` variables, the API key from where the SDK finds
     it. `client` is a client of your own, which `close` leaves open; `route` is the route of calls that name none.
     `telemetry` writes to other providers than the global ones; `recorder` takes decisions and gives policies in the
-    place of the one that this router would make; `clock` (Unix seconds) and `new_id` are for replays and tests.
+    place of the one that this router would make; `redact` runs over each text before it is stored for grading, in the
+    place of `cheapdeep_ops.redaction.redact`; `clock` (Unix seconds) and `new_id` are for replays and tests.
     Safe to share between threads. A router may be made and used before a fork, but a client that you hand in is yours
     to renew in the child.
 
@@ -45,6 +47,7 @@ class Router:
         route: str = DEFAULT_ROUTE,
         telemetry: Telemetry | None = None,
         recorder: Sink | None = None,
+        redact: Redact = redact,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = random_id,
     ) -> None:
@@ -52,7 +55,8 @@ class Router:
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._use(client or make_client(), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
-        self._core = Core(plan, telemetry=telemetry, recorder=recorder, silent=traces_itself(self._client))
+        silent = traces_itself(self._client)
+        self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
         if self._owns_client:
             renew_after_fork(self, Router._renew_client)
         self.messages = Messages(create=partial(self._answer, self._create), stream=partial(self._answer, self._stream))

@@ -60,6 +60,10 @@ class Sums:
     bypass_causes: Mapping[str, int] = field(default_factory=dict)
     confidence: Mapping[str, int] = field(default_factory=dict)
     models: Mapping[str, int] = field(default_factory=dict)
+    triage_replies: int = 0
+    triage_input_tokens: int = 0
+    triage_output_tokens: int = 0
+    added_latency: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cost_usd(self) -> float:

@@ -70,6 +70,13 @@ def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     return dict(row._mapping)  # noqa: SLF001 - rows by name
 
 
+def last_resolved(connection: Connection, *, rule: str, scope: str) -> float | None:
+    """When an incident of this rule in this scope was last over."""
+    over = (_INCIDENT.c.rule == rule, _INCIDENT.c.scope == scope)
+    found: float | None = connection.execute(select(func.max(_INCIDENT.c.resolved_at)).where(*over)).scalar()
+    return found
+
+
 def enqueue(
     connection: Connection, *, incident_id: int | None, kind: str, payload: Mapping[str, Any], at: float
 ) -> int:

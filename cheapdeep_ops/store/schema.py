@@ -11,7 +11,7 @@ from cheapdeep_ops.store.engine import Store, alone
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration; a test holds it against the folder."""
 
 _FOLDER: Final = Path(__file__).with_name("migrations")
@@ -28,13 +28,15 @@ def revision(connection: Connection) -> str | None:
 def require_schema(store: Store) -> None:
     """Make sure that the store's schema is the one of this code; on SQLite, bring it there.
 
-    Raises SchemaError where it is not: on PostgreSQL a person runs `cheapdeep-ops migrate`, never a router.
+    Raises SchemaError where it is not, and closes the store: on PostgreSQL a person runs `cheapdeep-ops migrate`, never
+    a router.
     """
     with store.reading() as connection:
         found = revision(connection)
     if found == HEAD:
         return
     if not store.is_sqlite:
+        store.close()  # routers ask four times a second until somebody migrates, each time with a store of their own
         raise SchemaError(f"the schema of {store.shown_url} is at {found}, this code needs {HEAD}: run cheapdeep-ops "
                           f"migrate")  # fmt: skip
     migrate(store)

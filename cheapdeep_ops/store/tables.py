@@ -2,8 +2,11 @@
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Index, Table
+from sqlalchemy import JSON, BigInteger, Index, Table, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
+
+_HAS_CONTENT: Final = text("answer IS NOT NULL")
+_HAS_REASON: Final = text("reason != ''")
 
 
 class _Counters(SQLModel):
@@ -26,6 +29,10 @@ class _Counters(SQLModel):
     bypass_causes: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     confidence: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     models: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    triage_replies: int = 0
+    triage_input_tokens: int = Field(default=0, sa_type=BigInteger)
+    triage_output_tokens: int = Field(default=0, sa_type=BigInteger)
+    added_latency: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
 
 
 class Bucket(_Counters, table=True):
@@ -144,6 +151,145 @@ class OutboxRow(SQLModel, table=True):
     attempts: int = 0
     delivered_at: float | None = None
     error: str = ""
+
+
+class Candidate(SQLModel, table=True):
+    """An answer with base outcome ship that may be graded; its content goes when its time is up, the row stays.
+
+    `inclusion` is the probability with which a call like this one was chosen, None where it was not.
+    """
+
+    __tablename__ = "candidate"
+    __table_args__ = (
+        Index("ix_candidate_at", "at"),
+        Index("ix_candidate_content", "at", sqlite_where=_HAS_CONTENT, postgresql_where=_HAS_CONTENT),
+        Index("ix_candidate_state", "state", "due_at"),
+    )
+
+    call_id: str = Field(primary_key=True)
+    position: float
+    kept_share: float
+    route: str
+    input_class: str
+    at: float
+    shipped: bool
+    confidence: float
+    threshold: float
+    policy_version: int
+    model: str
+    prompt_version: str = ""
+    response_id: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    trace_sampled: bool = False
+    turns: list[dict[str, str]] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    answer: str | None = None
+    state: str
+    why: str = ""
+    inclusion: float | None = None
+    chosen_at: float | None = None
+    due_at: float = 0.0
+    attempts: int = 0
+    batch_id: str = ""
+
+
+class GradeRow(SQLModel, table=True):
+    """What one grader made of one answer: a verdict or a failure, appended and never altered but for its `reason`.
+
+    What the rules need of the call is repeated here, so that it outlives the candidate. `called_at` is when the call
+    began, `at` when it was graded; `cost_nusd` is None where the grader's model is unpriced or sent no usage.
+    """
+
+    __tablename__ = "grade"
+    __table_args__ = (
+        UniqueConstraint("call_id", "grader_model", "grader_prompt"),
+        Index("ix_grade_at", "at"),
+        Index("ix_grade_called_at", "called_at"),
+        Index("ix_grade_reason", "called_at", sqlite_where=_HAS_REASON, postgresql_where=_HAS_REASON),
+        Index("ix_grade_route", "route", "called_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    call_id: str
+    grader_model: str
+    grader_prompt: str
+    verdict: str | None = None
+    failure: str = ""
+    reason: str = ""
+    at: float
+    called_at: float
+    route: str
+    input_class: str
+    shipped: bool
+    confidence: float
+    policy_version: int
+    inclusion: float
+    batch: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cost_nusd: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class GradeTotal(SQLModel, table=True):
+    """How many gradings of a route ever came out so, and what they cost: what counters on a metrics page need."""
+
+    __tablename__ = "grade_total"
+
+    route: str = Field(primary_key=True)
+    outcome: str = Field(primary_key=True)
+    count: int = 0
+    cost_nusd: int = Field(default=0, sa_type=BigInteger)
+
+
+class NormalRow(SQLModel, table=True):
+    """What false confidence was normal for a scope, in one judge's eyes, from calls after `since` on.
+
+    `rate` and what follows are None until enough is graded; `author` and `why` are of who had it learned anew.
+    """
+
+    __tablename__ = "normal"
+
+    scope: str = Field(primary_key=True)
+    grader_model: str = Field(primary_key=True)
+    grader_prompt: str = Field(primary_key=True)
+    since: float
+    rate: float | None = None
+    n: float | None = None
+    grades: int = 0
+    until: float | None = None
+    learned_at: float | None = None
+    author: str = ""
+    why: str = ""
+
+
+class GraderRow(SQLModel, table=True):
+    """How the grader fares: one row."""
+
+    __tablename__ = "grader"
+
+    name: str = Field(primary_key=True)
+    paused_until: float | None = None
+    paused_why: str = ""
+    failures_in_row: int = 0
+    last_failure: str = ""
+    last_failure_at: float | None = None
+    last_grade_at: float | None = None
+
+
+class GradingBatch(SQLModel, table=True):
+    """A batch of gradings that the API was given."""
+
+    __tablename__ = "grading_batch"
+
+    id: str = Field(primary_key=True)
+    grader_model: str
+    grader_prompt: str
+    submitted_at: float
+    requests: int
+    ended_at: float | None = None
 
 
 class Lease(SQLModel, table=True):

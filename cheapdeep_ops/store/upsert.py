@@ -25,9 +25,17 @@ def upsert(connection: Connection, model: type[SQLModel], rows: Sequence[Mapping
 
 
 def insert_if_absent(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
-    """Insert `row` unless its primary key is taken; tells whether it was inserted."""
-    statement = _insert(connection)(table_of(model)).values(**row).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    """Insert `row` unless one of its unique keys is taken; tells whether it was inserted."""
+    table = table_of(model)
+    statement = _insert(connection)(table).on_conflict_do_nothing().returning(*table.primary_key)
+    # What comes back, and not how many rows: SQLAlchemy has no such number for an INSERT on PostgreSQL.
+    return connection.execute(statement, dict(row)).first() is not None
+
+
+def insert_absent(connection: Connection, model: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those of `rows` whose unique keys are free."""
+    if rows:
+        connection.execute(_insert(connection)(table_of(model)).on_conflict_do_nothing(), list(map(dict, rows)))
 
 
 def _insert(connection: Connection) -> Callable[[Table], sqlite.Insert | postgresql.Insert]:

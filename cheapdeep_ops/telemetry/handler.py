@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from opentelemetry.util.types import AttributeValue
 
 from cheapdeep_ops.telemetry import names
-from cheapdeep_ops.values import Decision, Hop, Outcome, Usage
+from cheapdeep_ops.values import Decision, Hop, Outcome, Trace, Usage
 
 _log: Final = logging.getLogger(__name__)
 _MAX_MODELS: Final = 100
@@ -45,7 +45,7 @@ class ChatSpan:
 
     def finish(self, record: ChatRecord) -> None:
         """Note how the call ended."""
-        _shielded(lambda: self._span.set_attributes(_chat_attributes(record)))
+        shielded(lambda: self._span.set_attributes(_chat_attributes(record)))
 
 
 class Telemetry:
@@ -54,9 +54,9 @@ class Telemetry:
     def __init__(
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
-        tracer = _shielded(lambda: trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider))
+        tracer = shielded(lambda: trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider))
         self._tracer = tracer or trace.NoOpTracer()
-        instruments = _shielded(lambda: _instruments(meter_provider or metrics.get_meter_provider()))
+        instruments = shielded(lambda: _instruments(meter_provider or metrics.get_meter_provider()))
         self._instruments = instruments or _instruments(metrics.NoOpMeterProvider())
 
     @contextmanager
@@ -64,6 +64,10 @@ class Telemetry:
         """The INTERNAL span around one call."""
         with self._span(names.ROUTE_SPAN, SpanKind.INTERNAL, {}) as span:
             yield span
+
+    def trace_of(self, span: Span) -> Trace | None:
+        """Where `span` is, for what is known of its call only later; None where no trace is kept."""
+        return shielded(lambda: _trace_of(span))
 
     @contextmanager
     def chat_span(
@@ -100,41 +104,44 @@ class Telemetry:
                 yield ChatSpan(span)
             except BaseException as error:
                 name = type(error).__name__
-                _shielded(lambda: _mark_failed(span, name))
+                shielded(lambda: _mark_failed(span, name))
                 raise
 
-    def record_decision(self, span: Span, decision: Decision, *, model_s: Sequence[float]) -> None:
+    def record_decision(
+        self, span: Span, decision: Decision, *, model_s: Sequence[float], sampled: bool = False
+    ) -> None:
         """Write a finished decision onto its route span and into the metrics.
 
-        `model_s` are the seconds that each of its hops waited for its model.
+        `model_s` are the seconds that each of its hops waited for its model; `sampled` says that its answer lies in
+        the share that is to be graded.
         """
-        _shielded(lambda: span.set_attributes(_decision_attributes(decision)))
+        shielded(lambda: span.set_attributes({**_decision_attributes(decision), names.SAMPLED: sampled}))
         if decision.error:
-            _shielded(lambda: _mark_failed(span, decision.error))
+            shielded(lambda: _mark_failed(span, decision.error))
         overhead_s = max(decision.duration_s - sum(model_s), 0.0)
-        _shielded(lambda: self._instruments.record_decision(decision, overhead_s))
+        shielded(lambda: self._instruments.record_decision(decision, overhead_s))
         for hop, seconds in zip(decision.hops, model_s, strict=False):
-            _shielded(partial(self._instruments.record_hop, hop, seconds))
+            shielded(partial(self._instruments.record_hop, hop, seconds))
 
     def record_dropped(self, count: int) -> None:
         """Count decisions that the recorder could not take."""
-        _shielded(lambda: self._instruments.dropped.add(count))
+        shielded(lambda: self._instruments.dropped.add(count))
 
     def record_threshold(self, route: str, threshold: float) -> None:
         """The threshold that this process uses for a route, from now on."""
-        _shielded(lambda: self._instruments.threshold.set(threshold, {names.LABEL_ROUTE: route}))
+        shielded(lambda: self._instruments.threshold.set(threshold, {names.LABEL_ROUTE: route}))
 
     @contextmanager
     def _span(self, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[Span]:
         """A current span whose own failures stay out of the code it surrounds."""
-        span = _shielded(lambda: self._tracer.start_span(name, kind=kind, attributes=attributes))
+        span = shielded(lambda: self._tracer.start_span(name, kind=kind, attributes=attributes))
         span = span or trace.INVALID_SPAN
         token = otel_context.attach(trace.set_span_in_context(span))
         try:
             yield span
         finally:
             otel_context.detach(token)
-            _shielded(span.end)
+            shielded(span.end)
 
 
 class _Instruments:
@@ -286,12 +293,23 @@ def _usage_attributes(usage: Usage) -> Attributes:
     }
 
 
+def _trace_of(span: Span) -> Trace | None:
+    found = span.get_span_context()
+    if not found.is_valid:
+        return None
+    return Trace(
+        trace_id=trace.format_trace_id(found.trace_id),
+        span_id=trace.format_span_id(found.span_id),
+        sampled=found.trace_flags.sampled,
+    )
+
+
 def _mark_failed(span: Span, error: str) -> None:
     span.set_attribute(names.ERROR_TYPE, error)
     span.set_status(Status(StatusCode.ERROR, error))
 
 
-def _shielded(write: Callable[[], _T]) -> _T | None:
+def shielded(write: Callable[[], _T]) -> _T | None:
     """Run `write`; a telemetry library, exporter or processor that fails costs a log line and nothing else."""
     try:
         return write()

@@ -25,6 +25,7 @@ REASON: Final = "cheapdeep.reason"
 BYPASS_CAUSE: Final = "cheapdeep.bypass.cause"
 BASE_OUTCOME: Final = "cheapdeep.base.outcome"
 CALL_ID: Final = "cheapdeep.call.id"
+SAMPLED: Final = "cheapdeep.sampled"
 COST: Final = "cheapdeep.cost.usd"
 BASELINE_COST: Final = "cheapdeep.baseline.cost.usd"
 
@@ -47,6 +48,22 @@ GEN_AI_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
 GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a label, no secret
 ERROR_TYPE: Final = "error.type"
 
+# The event of a grade
+EVALUATION: Final = "gen_ai.evaluation.result"
+EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
+EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
+EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
+GRADER_MODEL: Final = "cheapdeep.grader.model"
+GRADER_PROMPT: Final = "cheapdeep.grader.prompt.version"
+GRADED: Final = "cheapdeep.false_confidence"
+"""The name of the evaluation: whether an answer that the cheap tier was sure of is right."""
+
+# Metrics of the guard's grader, by OTLP
+GRADES: Final = "cheapdeep.grades"
+GRADE_LAG: Final = "cheapdeep.grade.lag"
+GRADE_COSTS: Final = "cheapdeep.grade.cost"
+
 # Metrics of the routers (each process its own, by OTLP)
 CALLS: Final = "cheapdeep.calls"
 ESCALATIONS: Final = "cheapdeep.escalations"
@@ -68,6 +85,7 @@ LABEL_INPUT_CLASS: Final = "input_class"
 LABEL_REASON: Final = "reason"
 LABEL_OUTCOME: Final = "outcome"
 LABEL_MODEL: Final = "model"
+LABEL_VERDICT: Final = "verdict"
 OTHER: Final = "other"
 
 # Metrics of the guard's /metrics page: the whole fleet, from the store (Prometheus names)
@@ -94,6 +112,16 @@ FLEET_ROUTERS: Final = "cheapdeep_routers"
 FLEET_JOBS: Final = "cheapdeep_guard_jobs"
 FLEET_LAST_EVALUATION: Final = "cheapdeep_guard_last_evaluation_timestamp_seconds"
 FLEET_POLICY_VERSION: Final = "cheapdeep_policy_version"
+FLEET_GRADES: Final = "cheapdeep_fleet_grades"
+FLEET_GRADER_COST: Final = "cheapdeep_fleet_grader_cost_usd"
+FLEET_FALSE_CONFIDENT: Final = "cheapdeep_false_confident_rate"
+FLEET_FALSE_CONFIDENT_LOW: Final = "cheapdeep_false_confident_rate_low"
+FLEET_FALSE_CONFIDENT_HIGH: Final = "cheapdeep_false_confident_rate_high"
+FLEET_FALSE_CONFIDENT_GRADES: Final = "cheapdeep_false_confident_grades"
+FLEET_NORMAL: Final = "cheapdeep_false_confident_normal"
+FLEET_SAMPLES_WAITING: Final = "cheapdeep_samples_waiting"
+FLEET_GRADE_LAG: Final = "cheapdeep_grade_lag_seconds"
+FLEET_GRADER_UP: Final = "cheapdeep_grader_up"
 
 CONFIDENCE_EDGES: Final = (
     0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.7999, 0.8, 0.85, 0.8999, 0.9, 0.9499, 0.95, 0.98, 0.99, 1.0,
@@ -106,5 +134,8 @@ DURATION_EDGES: Final = (
 """Seconds; the GenAI conventions' edges."""
 
 OVERHEAD_EDGES: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+LAG_EDGES: Final = (1.0, 5.0, 15.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0)
+"""Seconds between a call and its grade."""
+
 TOKEN_EDGES: Final = tuple(float(4**power) for power in range(14))
 """Tokens; the GenAI conventions' edges."""

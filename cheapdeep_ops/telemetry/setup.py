@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 _ENDPOINTS: Final = {
     "traces": ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     "metrics": ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "logs": ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 }
 
 
 def is_asked_for(signal: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the standard `OTEL_*` variables ask for `signal` ("traces" or "metrics") to be exported.
+    """Whether the standard `OTEL_*` variables ask for `signal` ("traces", "metrics" or "logs") to be exported.
 
     Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
     """
@@ -67,6 +68,18 @@ def _metrics(service_name: str) -> Callable[[], None]:
     return provider.shutdown
 
 
+def _logs(service_name: str) -> Callable[[], None]:
+    from opentelemetry._logs import set_logger_provider  # noqa: PLC0415 - see _traces
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter  # noqa: PLC0415
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+    provider = LoggerProvider(resource=_resource(service_name))
+    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    set_logger_provider(provider)
+    return provider.shutdown
+
+
 def _resource(service_name: str) -> "Resource":
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415 - see _traces
 
@@ -74,4 +87,8 @@ def _resource(service_name: str) -> "Resource":
     return Resource.create({} if named else {SERVICE_NAME: service_name})
 
 
-_SET_UPS: Final[Mapping[str, Callable[[str], Callable[[], None]]]] = {"traces": _traces, "metrics": _metrics}
+_SET_UPS: Final[Mapping[str, Callable[[str], Callable[[], None]]]] = {
+    "traces": _traces,
+    "metrics": _metrics,
+    "logs": _logs,
+}

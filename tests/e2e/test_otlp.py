@@ -1,13 +1,17 @@
 """Spans and metrics over OTLP/HTTP, as a collector of somebody else's reads them."""
 
+import contextlib
 import gzip
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -15,10 +19,10 @@ from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 
 
 class Collector:
-    """Keeps what is posted to /v1/traces and /v1/metrics."""
+    """Keeps what is posted to /v1/traces, /v1/metrics and /v1/logs."""
 
     def __init__(self):
-        self.bodies = {"/v1/traces": [], "/v1/metrics": []}
+        self.bodies = {"/v1/traces": [], "/v1/metrics": [], "/v1/logs": []}
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,6 +57,17 @@ class Collector:
         ]
 
     @property
+    def events(self):
+        requests = [ExportLogsServiceRequest.FromString(body) for body in self.bodies["/v1/logs"]]
+        return [
+            record
+            for request in requests
+            for resource in request.resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+        ]
+
+    @property
     def metrics(self):
         requests = [ExportMetricsServiceRequest.FromString(body) for body in self.bodies["/v1/metrics"]]
         return {
@@ -76,15 +91,19 @@ def collector():
     collector.close()
 
 
-def ask(api, tmp_path, **more):
+def settings_of(api, tmp_path, **more):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHEAPDEEP_", "OTEL_"))}
-    environment = {
+    return {
         **kept,
         "ANTHROPIC_BASE_URL": api.url,
         "ANTHROPIC_API_KEY": "simulated",
         "CHEAPDEEP_STORE_URL": f"sqlite:///{tmp_path}/store.db",
         **more,
     }
+
+
+def ask(api, tmp_path, **more):
+    environment = settings_of(api, tmp_path, **more)
     command = [sys.executable, "-m", "cheapdeep_ops", "ask", "Is this clause valid?"]
     subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True)
 
@@ -109,4 +128,40 @@ def test_an_escalated_call_is_one_route_span_with_one_span_for_each_model_call(c
 def test_nothing_is_exported_unless_asked(collector, tmp_path):
     with SimulatedAnthropic() as api:
         ask(api, tmp_path)
-    assert collector.bodies == {"/v1/traces": [], "/v1/metrics": []}
+    assert not any(collector.bodies.values())
+
+
+@pytest.mark.parametrize("sampler", ["always_on", "always_off"])
+def test_a_grade_lies_on_the_trace_of_the_call_that_it_is_of(collector, tmp_path, sampler):
+    told = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "CHEAPDEEP_SAMPLE_RATE": "1", "OTEL_TRACES_SAMPLER": sampler}
+    with SimulatedAnthropic() as api:
+        ask(api, tmp_path, **told)
+        often = {"CHEAPDEEP_GRADE_EVERY_S": "0.2", "CHEAPDEEP_EVALUATE_EVERY_S": "0.2", "CHEAPDEEP_PORT": "0"}
+        environment = settings_of(api, tmp_path, **told, **often)
+        command = [sys.executable, "-m", "cheapdeep_ops", "serve"]
+        guard = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            wait_for_grade(tmp_path / "store.db")
+        finally:
+            guard.terminate()
+            guard.wait(30)
+    (event,) = collector.events
+    said = {attribute.key: attribute.value for attribute in event.attributes}
+    assert event.event_name == "gen_ai.evaluation.result"
+    assert said["gen_ai.evaluation.score.label"].string_value in ("correct", "incorrect", "unsure")
+    assert event.flags == (sampler == "always_on")
+    if sampler == "always_on":
+        (route,) = [span for span in collector.spans if span.name == "cheapdeep.route"]
+        assert (event.trace_id, event.span_id) == (route.trace_id, route.span_id)
+    assert "cheapdeep.grades" in collector.metrics
+    assert b"clause" not in b"".join(body for bodies in collector.bodies.values() for body in bodies)
+
+
+def wait_for_grade(path):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.closing(sqlite3.connect(path)) as store, contextlib.suppress(sqlite3.OperationalError):
+            if store.execute("SELECT count(*) FROM grade").fetchone()[0]:
+                return
+        time.sleep(0.05)
+    pytest.fail("waited 60 s for a grade")

@@ -30,6 +30,18 @@ rules:
     keep_firing_for: 3s
     actions: [notify, raise_threshold]
 """
+QUALITY_RULES = """
+rules:
+  - alert: FalseConfidenceClimbing
+    signal: false_confident_rate
+    limit: normal
+    normal_grades: 100
+    min_grades: 30
+    max_grades: 240
+    for: 0s
+    keep_firing_for: 0s
+    actions: [notify, raise_threshold]
+"""
 PATIENCE_S = 60
 
 
@@ -214,6 +226,42 @@ def assert_obeyed(decisions, raised, released):
     assert {each["version"] for each in during} == {raised["version"]}
     assert {each["threshold"] for each in after} == {0.8}
     assert {each["version"] for each in after} == {released["version"]}
+
+
+def test_false_confidence_that_climbs_is_graded_told_raised_and_let_go_on_graded_evidence(environment, slack, tmp_path):
+    (tmp_path / "rules.yaml").write_text(QUALITY_RULES)
+    quality = {**environment, "CHEAPDEEP_SAMPLE_RATE": "1", "CHEAPDEEP_GRADE_EVERY_S": "0.5"}
+    database = Database(tmp_path / "store.db")
+    with guard(quality), caller(quality) as service:
+        until(lambda: database.rows("SELECT * FROM normal WHERE rate IS NOT NULL"), "what is normal to be learned")
+        assert database.changes() == []
+
+        service.traffic("outdated", "outdated", "faq")
+        told = slack.wait_for(lambda message: "FalseConfidenceClimbing firing" in message.text, PATIENCE_S)
+        (raised,) = database.changes()
+        assert (raised["act"], raised["scope"], raised["cause"]) == ("raise", "support", "FalseConfidenceClimbing")
+        signal = json.loads(raised["signal"])
+        assert signal["n"] >= 30
+        assert signal["low"] > signal["normal_rate"]
+        until(lambda: time.time() > raised["at"] + 4, "decisions after the raise")
+        assert len(database.changes()) == 1, "nothing but graded evidence may end it"
+
+        service.traffic("faq")
+        until(lambda: "resolved" in told_now(slack, told).text, "the resolved message")
+        (_, released) = database.changes()
+        assert (released["act"], released["cause"]) == ("release", "FalseConfidenceClimbing")
+        until(lambda: time.time() > released["at"] + 4, "decisions after the release")
+        report = json.loads(get(quality, "/api/v1/report?last_s=600"))
+    assert_obeyed(service.decisions, raised, released)
+    assert len(slack.messages) == 1
+    evidence = database.rows(
+        f"SELECT verdict, shipped FROM grade WHERE called_at >= {raised['at']} AND at <= {released['at']}"
+    )
+    assert len(evidence) >= 60
+    assert {row["shipped"] for row in evidence} == {0, 1}, "shipped and withheld answers alike"
+    assert json.loads(released["signal"])["high"] < json.loads(released["signal"])["limit"]
+    assert report["graded"] > 100
+    assert report["grader"]["state"] == "running"
 
 
 def test_a_person_pins_over_http_with_a_token_and_the_router_obeys(environment):

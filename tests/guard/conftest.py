@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -123,8 +122,8 @@ def decided(confidence, policy, *, route="support", cls="", at=START, base=0.8) 
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(store_url=f"sqlite:///{tmp_path}/store.db")
+def settings(either_url: str) -> Settings:
+    return Settings(store_url=either_url)
 
 
 @pytest.fixture

@@ -311,8 +311,9 @@ def test_jobs_run_on_after_the_clock_was_set_back(settings, inbox):
 def test_only_a_job_that_has_slept_for_longer_than_the_limit_is_woken_and_only_once(settings, inbox):
     service = Service(settings, sender=inbox)
     service._scheduler.start(paused=True)
-    service._seen.update(evaluate=100.0, deliver=110.0)
-    for now in (115.0, 115.1, 116.0, 125.0):
-        service._wake_sleepers(now, 15.0)
-    assert [service._jobs[(job, "rescheduled")] for job in ("evaluate", "deliver")] == [1, 0]
+    service._seen.update(evaluate=100.0, deliver=114.0, grade=100.0)
+    for now in (115.0, 115.1, 116.0, 117.0):
+        service._wake_sleepers(now)
+    rescheduled = {job: service._jobs[(job, "rescheduled")] for job in ("evaluate", "deliver", "grade")}
+    assert rescheduled == {"evaluate": 1, "deliver": 0, "grade": 0}
     service.stop()

@@ -311,6 +311,7 @@ def test_a_changed_raised_threshold_reaches_the_routers_of_a_raise_that_is_held(
     assert changes(town)[-1]["why"] == "the raised threshold is 0.95 now"
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_no_evaluation_walks_through_the_history(town):
     """Every statement on the counters, also of the steps that open and end an incident, goes by the index on time."""
     asked = []

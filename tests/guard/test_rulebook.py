@@ -41,8 +41,10 @@ def test_the_packaged_rules_do_what_the_design_says():
     rules = {rule.alert: rule for rule in read_rulebook().rules}
     storm, wrong = rules["EscalationStorm"], rules["FalseConfidenceClimbing"]
     assert (storm.signal, storm.limit) == ("base_escalation_rate", "max_escalation_rate")
-    assert (wrong.signal, wrong.limit) == ("false_confident_rate", "max_false_confident_rate")
+    assert (wrong.signal, wrong.limit, wrong.normal_grades) == ("false_confident_rate", "normal", 200)
+    assert rules["FalseConfidenceTooHigh"].limit == "max_false_confident_rate"
     assert all({Action.NOTIFY, Action.RAISE_THRESHOLD} <= rule.actions for rule in (storm, wrong))
+    assert all(rules[name].actions == {Action.NOTIFY} for name in ("RaiseUndecided", "GraderFailing"))
     assert storm.min_seconds >= 3
     assert storm.windows.short < storm.windows.long
 
@@ -63,10 +65,11 @@ def test_shortened_rules_keep_their_order_and_divide_their_durations():
     short = book.shortened(20)
     assert [rule.alert for rule in short.rules] == [rule.alert for rule in book.rules]
     for before, after in zip(book.rules, short.rules, strict=True):
-        assert after.windows.long * 20 == pytest.approx(before.windows.long)
+        assert after.pending_for * 20 == pytest.approx(before.pending_for)
         assert after.keep_firing_for * 20 == pytest.approx(before.keep_firing_for)
-        assert after.min_calls == before.min_calls
-    assert short.rules[0].windows.long == 15
+    storm, wrong = short.rules[:2]
+    assert (storm.windows.long, storm.windows.short, storm.min_calls) == (15, 3, book.rules[0].min_calls)
+    assert (wrong.max_age * 20, wrong.min_grades) == (book.rules[1].max_age, book.rules[1].min_grades)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, Reading, Rule, Turn, level_of, seconds, step
+from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, StormRule, Turn, seconds, step
 from cheapdeep_ops.guard.stats import Proportion
+from cheapdeep_ops.guard.storms import Reading, level_of
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
@@ -17,7 +18,7 @@ I, P, F = AlertState.INACTIVE, AlertState.PENDING, AlertState.FIRING  # noqa: E7
 STARTED, RESOLVED = Turn.STARTED, Turn.RESOLVED
 
 
-def rule_of(**changes: object) -> Rule:
+def rule_of(**changes: object) -> StormRule:
     known = {
         "alert": "EscalationStorm",
         "signal": "base_escalation_rate",
@@ -27,7 +28,7 @@ def rule_of(**changes: object) -> Rule:
         "keep_firing_for": 120.0,
         "actions": ["notify", "raise_threshold"],
     }
-    return Rule.model_validate({**known, **changes})
+    return StormRule.model_validate({**known, **changes})
 
 
 def reading_of(

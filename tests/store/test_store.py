@@ -25,13 +25,8 @@ COUNTED = {
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/store.db"
-
-
-@pytest.fixture
-def store(url):
-    store = Store(url)
+def store(either_url):
+    store = Store(either_url)
     migrate(store)
     yield store
     store.close()
@@ -65,8 +60,8 @@ def test_migrating_again_changes_nothing(store):
         assert counters.summed(connection, since=0, until=2).calls == 3
 
 
-def test_a_blank_sqlite_store_is_made_by_whoever_needs_it(url):
-    store = Store(url)
+def test_a_blank_sqlite_store_is_made_by_whoever_needs_it(sqlite_url):
+    store = Store(sqlite_url)
     require_schema(store)
     with store.reading() as connection:
         assert revision(connection) == HEAD
@@ -86,10 +81,10 @@ def _migrate_once(url, barrier):
     store.close()
 
 
-def test_processes_that_start_together_migrate_once(url):
+def test_processes_that_start_together_migrate_once(blank_url):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(4)
-    workers = [context.Process(target=_migrate_once, args=(url, barrier)) for _ in range(4)]
+    workers = [context.Process(target=_migrate_once, args=(blank_url, barrier)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -243,16 +238,17 @@ def test_a_failed_transaction_leaves_nothing(store):
         assert counters.summed(connection, since=0, until=2).calls == 0
 
 
-def test_a_locked_store_is_tried_again(store, url):
-    blocker = sqlite3.connect(store.url.database, isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
+def test_a_locked_store_is_tried_again(sqlite_url):
+    blocker = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     tries = []
 
     def unblock(_seconds):
         tries.append(1)
         blocker.execute("COMMIT")
 
-    patient = Store(url, sleep=unblock)
+    patient = Store(sqlite_url, sleep=unblock)
+    migrate(patient)
+    blocker.execute("BEGIN IMMEDIATE")
     with patient.reading() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout=10")
     patient.transact(lambda connection: counters.write(connection, buckets=[bucket(1)], totals=[]))
@@ -268,9 +264,9 @@ def _write_flat_out(url, process, count):
     store.close()
 
 
-def test_five_processes_that_write_flat_out_lose_nothing(store, url):
+def test_five_processes_that_write_flat_out_lose_nothing(store, either_url):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_write_flat_out, args=(url, str(i), 100)) for i in range(5)]
+    workers = [context.Process(target=_write_flat_out, args=(either_url, str(i), 100)) for i in range(5)]
     for worker in workers:
         worker.start()
     for worker in workers:

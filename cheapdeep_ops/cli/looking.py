@@ -1,0 +1,97 @@
+"""Commands that only look: the receipt, the status, policies, what is normal, and what to mend."""
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from cheapdeep_ops.cli import output, texts
+from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
+from cheapdeep_ops.settings import Settings
+
+
+@app.command()
+def report(
+    json: Json = False,
+    last: Annotated[str, typer.Option(help="The period up to now, such as 90m, 24h or 30d.")] = "24h",
+) -> None:
+    """Print the receipt over a period: cost per call, saving, escalation, false confidence, grading."""
+    from cheapdeep_ops.guard.receipt import receipt
+
+    settings, now, period_s = Settings(), time.time(), seconds_in(last)
+    with opened(settings) as store:
+        found = receipt(store, settings, since=now - period_s, until=now)
+    if json:
+        output.print_json(found)
+    else:
+        texts.show_receipt(output.console(), found)
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Print policy, alerts, signals, what is normal, grader, queue and watchers."""
+    from cheapdeep_ops.guard.status import status as state_of
+
+    settings = Settings()
+    with opened(settings) as store:
+        state = state_of(store, settings, time.time())
+    if json:
+        output.print_json(state)
+    else:
+        texts.show_status(output.console(), state)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check keys, store, grader, Slack, OTLP endpoint, clock and rules; say what to mend."""
+    from cheapdeep_ops.cli.doctor import examine
+
+    findings = examine(Settings())
+    if json:
+        output.print_json({"ok": all(each.ok for each in findings), "checks": [each.as_dict() for each in findings]})
+    else:
+        for each in findings:
+            style = "green" if each.ok else "bold red"
+            output.console().print(f"{each.mark}  {each.name}: {each.found}", style=style, markup=False)
+    raise typer.Exit(0 if all(each.ok for each in findings) else FAILED)
+
+
+@threshold_app.command("show")
+def threshold_show(json: Json = False) -> None:
+    """Print the thresholds in force, and why."""
+    from cheapdeep_ops.guard.status import policy_state
+
+    settings = Settings()
+    with opened(settings) as store, store.reading() as connection:
+        policy = policy_state(connection, settings)
+    show_policy(policy, as_json=json)
+
+
+@normal_app.command("show")
+def normal_show(json: Json = False) -> None:
+    """Print what false confidence is normal for each route."""
+    from cheapdeep_ops.guard.ledger import normals_of
+
+    settings = Settings()
+    with opened(settings) as store, store.reading() as connection:
+        found = normals_of(connection, settings)
+    show_normal(found, as_json=json)
+
+
+def show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print policies."""
+    if as_json:
+        output.print_json(policy)
+        return
+    out = output.console()
+    out.print(f"threshold {texts.in_force(policy)}", markup=False)
+    texts.show_policy(out, policy)
+
+
+def show_normal(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what is normal."""
+    if as_json:
+        output.print_json(found)
+    else:
+        texts.show_normal(output.console(), found)

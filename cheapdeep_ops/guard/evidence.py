@@ -1,0 +1,131 @@
+"""From stored grades to what a quality rule sees of each route, and of all of them."""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+
+from cheapdeep_ops.guard.quality import Alarm, at_rate, estimate, finding_of, learned
+from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, QualityRule
+from cheapdeep_ops.guard.shelf import Shelf
+from cheapdeep_ops.guard.stats import Estimate, pooled
+from cheapdeep_ops.store import grades, incidents
+from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.grades import Graded, Normal
+
+
+class Evidence:
+    """One judge's grades at one moment, read once for all rules; what is normal is learned on the way."""
+
+    def __init__(self, connection: Connection, *, shelf: Shelf, now: float) -> None:
+        self._connection = connection
+        self._shelf = shelf
+        self._judge = shelf.judge
+        self._now = now
+        shelf.look(connection)
+        blank = {route: Normal(scope=route, since=0.0) for route in shelf.versions}
+        self._normals = {**blank, **grades.normals(connection, self._judge)}
+
+    @property
+    def routes(self) -> set[str]:
+        """The routes of which anything was graded."""
+        return set(self._normals)
+
+    def finding(self, rule: QualityRule, alert: Alert, routes: Collection[str], limit: float | None) -> Finding:
+        """What the grades of `routes` together say; a route whose normal is not known yet has no say against it.
+
+        While the alert fires, only calls made since it began to count; else, only those made since it was last over.
+        """
+        fires = alert.state is AlertState.FIRING
+        since = alert.since if fires else incidents.last_resolved(self._connection, rule=alert.rule, scope=alert.scope)
+        look = partial(finding_of, rule, since=since, fires=fires)
+        state = [(route, self._shelf.versions.get(route), self._normals.get(route)) for route in sorted(routes)]
+        rests_on = (rule, limit, fires, since, tuple(state))
+        return self._shelf.found(
+            (rule.alert, alert.scope), rests_on, self._now, lambda: self._look(rule, look, routes, limit)
+        )
+
+    def _look(
+        self, rule: QualityRule, look: Callable[..., Finding], routes: Collection[str], limit: float | None
+    ) -> Finding:
+        if rule.limit != "normal":
+            alarm = None if limit is None else at_rate(limit)
+            return look(self._merged(rule, routes) if alarm else [], lambda _window: alarm)
+        known = {route: normal for route in routes if (normal := self._normal(rule, route)) is not None}
+        found = look(self._merged(rule, known), partial(_alarm_of_window, known))
+        return found if known else Finding(level=found.level, signal={**found.signal, **self._progress(rule, routes)})
+
+    def shipped(
+        self, rule: QualityRule, routes: Collection[str], *, after: float | None, until: float | None, limit: int
+    ) -> Estimate | None:
+        """The rate among the latest `limit` shipped answers of calls that began after or before a moment."""
+        since = self._now - rule.max_age if after is None else after
+        read = partial(grades.newest, self._connection, judge=self._judge, since=since, until=until, shipped=True)
+        of_routes = [read(route=route, limit=limit) for route in sorted(routes)]
+        return estimate(_newest_first(of_routes)[:limit])
+
+    def wrong_by_class(self, rule: QualityRule, routes: Collection[str]) -> Counter[str]:
+        """The wrong ones among the latest grades, by input class."""
+        return Counter(each.input_class for each in self._merged(rule, routes) if each.incorrect)
+
+    def _merged(self, rule: QualityRule, routes: Collection[str]) -> list[Graded]:
+        """The latest grades of all `routes`, newest first."""
+        return _newest_first([self._after_normal(rule, route) for route in sorted(routes)])[: rule.max_grades]
+
+    def _after_normal(self, rule: QualityRule, route: str) -> list[Graded]:
+        """The latest grades; those that normal was learned from are no evidence against it."""
+        normal = self._normals.get(route) if rule.limit == "normal" else None
+        oldest = self._now - rule.max_age
+        return self._of(rule, route, max(oldest, normal.until or normal.since) if normal else oldest)
+
+    def _of(self, rule: QualityRule, route: str, since: float) -> list[Graded]:
+        found = self._shelf.newest(self._connection, route, rule.max_grades)
+        return [each for each in found if each.called_at > since]
+
+    def _normal(self, rule: QualityRule, route: str) -> Normal | None:
+        """What is normal for a route: learned before, or now, where enough is graded."""
+        normal = self._normals.get(route)
+        if normal is None or normal.rate is not None:
+            return normal
+        first = self._first(rule, normal)
+        found = estimate(first)
+        if found is None or len(first) < rule.normal_grades:
+            return None
+        learned_now = Normal(
+            scope=route, since=normal.since, rate=found.rate, n=found.n, grades=found.count,
+            until=max(each.called_at for each in first), learned_at=self._now,
+        )  # fmt: skip
+        grades.learn(self._connection, self._judge, learned_now)
+        self._normals[route] = learned_now
+        return learned_now
+
+    def _first(self, rule: QualityRule, normal: Normal) -> list[Graded]:
+        return grades.oldest(self._connection, normal.scope, self._judge, since=normal.since, limit=rule.normal_grades)
+
+    def _progress(self, rule: QualityRule, routes: Collection[str]) -> dict[str, int]:
+        """How far learning has come."""
+        normals = [self._normals[route] for route in routes if route in self._normals]
+        return {"learning": sum(len(self._first(rule, each)) for each in normals), "learning_needs": rule.normal_grades}
+
+
+def _newest_first(of_routes: Iterable[list[Graded]]) -> list[Graded]:
+    return list(heapq.merge(*of_routes, key=attrgetter("called_at"), reverse=True))
+
+
+def _alarm_of_window(normals: Mapping[str, Normal], window: Sequence[Graded]) -> Alarm | None:
+    """What would be normal for these grades: that of each one's own route, by its share among them."""
+    if len(normals) == 1:
+        return alarm_of(*normals.values())
+    shares = Counter(each.route for each in window)
+    together = pooled((_estimate_of(normals[route]), count) for route, count in shares.items())
+    return learned(together) if together else None
+
+
+def alarm_of(normal: Normal) -> Alarm | None:
+    """The alarm that follows from what is normal; None while that is being learned."""
+    return None if normal.rate is None else learned(_estimate_of(normal))
+
+
+def _estimate_of(normal: Normal) -> Estimate:
+    return Estimate(rate=normal.rate or 0.0, n=normal.n or 0.0, count=normal.grades)

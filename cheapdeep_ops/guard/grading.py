@@ -1,0 +1,358 @@
+"""Having samples graded: chosen, asked, written down, and paid for within a limit."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import takewhile
+from typing import Any, Final, Protocol
+
+from cheapdeep_ops.claude.grading import PROMPT_VERSION, Judgement, grading_request
+from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.guard.health import GraderFacts
+from cheapdeep_ops.guard.parallel import Workers
+from cheapdeep_ops.pricing import PriceBook
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import candidates, grader, grades
+from cheapdeep_ops.store.candidates import Sample
+from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.grader import GraderState
+from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
+from cheapdeep_ops.values import CandidateState, GradeFailure, Usage
+
+_log: Final = logging.getLogger(__name__)
+_DAY_S: Final = 86_400.0
+_NANO: Final = 1_000_000_000
+_PAUSE_S: Final = 600.0
+"""How long a paused grader waits before it tries a single sample again."""
+
+_ERRORS: Final = 3
+"""Requests in a row that must fail before a run is left: the API is down, and the samples need not find out singly."""
+
+_TRIES: Final = 5
+_FIRST_WAIT_S: Final = 30.0
+_LONGEST_WAIT_S: Final = 600.0
+MOST_AT_ONCE: Final = 1_000
+"""Samples of one run; the next one goes on."""
+
+_BATCH_PATIENCE_S: Final = 25 * 3_600.0
+"""A batch may take the API 24 hours."""
+
+
+class Api(Protocol):
+    """The API as a grader uses it."""
+
+    def grade(self, request: Mapping[str, Any]) -> Judgement:
+        """Have one answer judged. Raises GraderError."""
+
+    def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
+        """Hand in a batch. Raises GraderError."""
+
+    def results(self, batch_id: str) -> dict[str, Judgement | GraderError] | None:
+        """What came of a batch; None while it has not ended. Raises GraderError."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One sample and what came of asking for its grade."""
+
+    sample: Sample
+    found: Judgement | GraderError
+    batch: bool = False
+
+
+class Grader:
+    """Chooses samples, has them graded, and remembers how that went; all of it in the store.
+
+    A crash between an answer of the API and its row has the sample asked for again: paid twice, counted once. The
+    spending limit is looked at before each request, so that it may be passed by the requests then under way.
+    """
+
+    def __init__(self, store: Store, *, settings: Settings, api: Api, telemetry: GradeTelemetry | None = None) -> None:
+        self._store = store
+        self._settings = settings
+        self._api = api
+        self._telemetry = telemetry or GradeTelemetry()
+        self._prices = PriceBook(settings.price_overrides)
+        self._workers: Workers[Sample, Judgement | GraderError] | None = None
+        self._stopped = False
+        self._spent_usd = 0.0
+        self.judge = judge_of(settings)
+
+    def run(self, now: float) -> int:
+        """Choose what is to be graded, forget what is too old, and grade what waits; returns how many were settled.
+
+        Raises StoreError.
+        """
+        self._store.transact(lambda connection: _tidy(connection, self._settings, now))
+        if is_off(self._settings) or self._waits(now):
+            return 0
+        settled = self._collect(now)
+        if self._waits(now):
+            return settled
+        grade = self._submit if self._settings.grade_by == "batch" else self._grade
+        return settled + grade(now, limit=1 if self._state().paused_why else MOST_AT_ONCE)
+
+    def _state(self) -> GraderState:
+        with self._store.reading() as connection:
+            return grader.state(connection)
+
+    def _waits(self, now: float) -> bool:
+        """Whether nobody is to be asked now: the API has asked for time, or somebody must mend something."""
+        until = self._state().paused_until
+        return until is not None and now < until
+
+    def stop(self) -> None:
+        """Begin no further request; a run under way ends soon, and what it left out waits for the next guard."""
+        self._stopped = True
+        if self._workers is not None:
+            self._workers.stop()
+
+    def close(self) -> None:
+        """Close the connections to the API."""
+        self._api.close()
+
+    def _grade(self, now: float, *, limit: int) -> int:
+        """Ask for grades one by one, several at a time, until none waits or something is in the way."""
+        with self._store.reading() as connection:
+            samples = candidates.due(connection, now=now, limit=limit)
+        workers = self._workers = Workers(self._ask, size=min(self._settings.grade_concurrency, max(len(samples), 1)))
+        if self._stopped:
+            return 0
+        settled = errors = 0
+        self._spent_usd = self._spending(now)
+        for sample, found in workers.results(self._affordable(samples)):
+            settled += self._write(Asked(sample=sample, found=found), now)
+            errors = errors + 1 if isinstance(found, GraderError) else 0
+            if isinstance(found, GraderError) and (found.asks_for_time or errors >= _ERRORS):
+                workers.finish()
+        return settled
+
+    def _affordable(self, samples: list[Sample]) -> Iterator[Sample]:
+        """The samples, for as long as there is money for them."""
+        limit_usd = self._settings.max_grader_usd_per_day
+        return takewhile(lambda _sample: self._spent_usd < limit_usd, samples)
+
+    def _spending(self, now: float) -> float:
+        with self._store.reading() as connection:
+            return grades.spent_usd(connection, since=now - _DAY_S)
+
+    def _ask(self, sample: Sample) -> Judgement | GraderError:
+        try:
+            return self._api.grade(self._request(sample))
+        except GraderError as error:
+            return error
+
+    def _request(self, sample: Sample) -> dict[str, Any]:
+        return grading_request(sample.turns, sample.answer, model=self.judge.model)
+
+    def _submit(self, now: float, *, limit: int) -> int:
+        """Hand all that waits in as one batch."""
+        with self._store.reading() as connection:
+            samples = candidates.due(connection, now=now, limit=limit)
+        if not samples or self._stopped or self._spending(now) >= self._settings.max_grader_usd_per_day:
+            return 0
+        try:
+            batch_id = self._api.submit({_custom_id(each.call_id): self._request(each) for each in samples})
+        except GraderError as error:
+            self._note(error, now)
+            return 0
+
+        def note(connection: Connection) -> None:
+            grader.save_state(connection, replace(grader.state(connection), paused_why="", paused_until=None))
+            grader.begin_batch(connection, batch_id, self.judge, at=now, requests=len(samples))
+            candidates.submit(connection, [each.call_id for each in samples], batch_id)
+
+        self._store.transact(note)
+        return 0
+
+    def _collect(self, now: float) -> int:
+        """Read the results of batches that have ended."""
+        with self._store.reading() as connection:
+            waiting = grader.open_batches(connection)
+        read = (self._read_batch(batch_id, judge, now) for batch_id, judge in waiting if not self._waits(now))
+        return sum(read)
+
+    def _read_batch(self, batch_id: str, judge: Judge, now: float) -> int:
+        try:
+            found = self._api.results(batch_id)
+        except GraderError as error:
+            self._note(error, now)
+            return 0
+        if found is None:
+            return 0
+        with self._store.reading() as connection:
+            samples = candidates.submitted(connection, batch_id)
+        settled = 0
+        for sample in samples:
+            result = found.get(_custom_id(sample.call_id), GraderError("the batch has no result for it"))
+            settled += self._write(Asked(sample=sample, found=result, batch=True), now, judge)
+        self._store.transact(lambda connection: grader.end_batch(connection, batch_id, at=now))
+        return settled
+
+    def _note(self, error: GraderError, now: float) -> None:
+        self._store.transact(lambda connection: _note_trouble(connection, error, now))
+
+    def _write(self, asked: Asked, now: float, judge: Judge | None = None) -> bool:
+        """Write down what came of one sample, and tell of it; returns whether it is settled."""
+        judge = judge or self.judge
+        found = asked.found if isinstance(asked.found, Judgement) else _given_up(asked)
+        if found is None:
+            self._store.transact(lambda connection: _put_off(connection, asked, now))
+            return False
+        cost = self._cost(judge, found.usage, now, batch=asked.batch)
+        self._spent_usd += cost or 0.0
+        row = {**_call_columns(asked.sample), **_judge_columns(judge, found), "at": now, "batch": asked.batch,
+               "cost_nusd": None if cost is None else round(cost * _NANO)}  # fmt: skip
+        if self._store.transact(lambda connection: _settle(connection, asked.sample, row, found, now)):
+            self._telemetry.record(self._told(asked.sample, judge, found, now, cost))
+        return True
+
+    def _cost(self, judge: Judge, usage: Usage | None, now: float, *, batch: bool) -> float | None:
+        return None if usage is None else self._prices.cost(judge.model, usage, at=now, batch=batch)
+
+    def _told(self, sample: Sample, judge: Judge, found: Judgement, now: float, cost: float | None) -> GradeRecord:
+        return GradeRecord(
+            route=sample.route,
+            call_id=sample.call_id,
+            grade=found.grade,
+            failure=found.failure.value if found.failure else "",
+            grader_model=judge.model,
+            grader_prompt=judge.prompt,
+            lag_s=max(now - sample.at, 0.0),
+            cost_usd=cost,
+            trace=sample.trace,
+            response_id=sample.response_id,
+            explanation=found.reason if self._settings.capture_content else "",
+        )
+
+
+def judge_of(settings: Settings) -> Judge:
+    """Who grades by these settings."""
+    return Judge(model=settings.grader_model, prompt=PROMPT_VERSION)
+
+
+def is_off(settings: Settings) -> bool:
+    """Whether nothing is graded by these settings."""
+    return settings.sample_rate == 0 or settings.retain_content_days == 0
+
+
+def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
+    """How the grader fares, from the store."""
+    state, backlog = grader.state(connection), candidates.backlog(connection)
+    patience_s = 10 * settings.grade_every_s + _PAUSE_S
+    return GraderFacts(
+        is_off=is_off(settings),
+        paused_why=state.paused_why,
+        failures_in_row=state.failures_in_row,
+        last_failure=state.last_failure,
+        last_grade_at=state.last_grade_at,
+        waiting=backlog["waiting"],
+        oldest=backlog["oldest"],
+        patience_s=patience_s + (_BATCH_PATIENCE_S if settings.grade_by == "batch" else 0),
+    )
+
+
+def _tidy(connection: Connection, settings: Settings, now: float) -> None:
+    """Forget what is too old or too much, then choose among what is left."""
+    before = now - settings.retain_content_days * _DAY_S
+    overflow = candidates.newest_but(connection, settings.max_candidates)
+    candidates.forget(connection, before=before if overflow is None else max(before, overflow + 1e-6))
+    if not is_off(settings):
+        candidates.choose(connection, rate=settings.sample_rate, now=now)
+
+
+def _given_up(asked: Asked) -> Judgement | None:
+    """The failure that a sample ends with that was asked for too often; None where it is asked for again."""
+    error = asked.found
+    if not isinstance(error, GraderError) or error.pauses or asked.sample.attempts + 1 < _TRIES:
+        return None
+    return Judgement(failure=GradeFailure.UNAVAILABLE, reason=str(error))
+
+
+def _put_off(connection: Connection, asked: Asked, now: float) -> None:
+    """Have a sample wait; the fault of a grader that nobody can ask is not the sample's."""
+    error = asked.found
+    if not isinstance(error, GraderError):
+        return
+    before = asked.sample.attempts
+    attempts = before if error.pauses else before + 1
+    until = now if error.pauses else now + _wait_s(error, _FIRST_WAIT_S * 2.0**before)
+    candidates.postpone(connection, asked.sample.call_id, until=until, attempts=attempts)
+    _note_trouble(connection, error, now)
+
+
+def _wait_s(error: GraderError, otherwise_s: float) -> float:
+    wait_s = otherwise_s if error.retry_after_s is None else max(error.retry_after_s, 0.0)
+    return min(wait_s, _LONGEST_WAIT_S)
+
+
+def _note_trouble(connection: Connection, error: GraderError, now: float) -> None:
+    state = grader.state(connection)
+    if error.pauses and not state.paused_why:
+        _log.error("grading is paused: %s", error)
+    if error.asks_for_time:
+        why = str(error) if error.pauses else state.paused_why
+        state = replace(state, paused_why=why, paused_until=now + _wait_s(error, _PAUSE_S))
+    grader.save_state(
+        connection,
+        replace(state, failures_in_row=state.failures_in_row + 1, last_failure=str(error), last_failure_at=now),
+    )
+
+
+def _settle(connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement, now: float) -> bool:
+    """Append the grade and close the sample; False where the call was graded before.
+
+    Of a call whose content was forgotten meanwhile, the grader's words are not kept either.
+    """
+    is_held = candidates.has_content(connection, sample.call_id)
+    is_new = grades.add(connection, row if is_held else {**row, "reason": ""})
+    failure = found.failure.value if found.failure else ""
+    candidates.settle(
+        connection, sample.call_id, CandidateState.FAILED if failure else CandidateState.GRADED, why=failure
+    )
+    before = grader.state(connection)
+    after = _state_after(before, found, now)
+    if after != before:
+        grader.save_state(connection, after)
+    return is_new
+
+
+def _state_after(state: GraderState, found: Judgement, now: float) -> GraderState:
+    if found.grade is not None:
+        return replace(state, failures_in_row=0, paused_why="", paused_until=None, last_grade_at=now)
+    failed = replace(
+        state, failures_in_row=state.failures_in_row + 1, last_failure=str(found.failure), last_failure_at=now
+    )
+    has_answered = found.failure is not GradeFailure.UNAVAILABLE
+    return replace(failed, paused_why="", paused_until=None) if has_answered else failed
+
+
+def _call_columns(sample: Sample) -> dict[str, Any]:
+    repeated = ("call_id", "route", "input_class", "shipped", "confidence", "policy_version", "inclusion")
+    return {**{name: getattr(sample, name) for name in repeated}, "called_at": sample.at}
+
+
+def _judge_columns(judge: Judge, found: Judgement) -> dict[str, Any]:
+    usage = found.usage or Usage()
+    return {
+        "grader_model": judge.model,
+        "grader_prompt": judge.prompt,
+        "verdict": found.grade.value if found.grade else None,
+        "failure": found.failure.value if found.failure else "",
+        "reason": found.reason,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+    }
+
+
+def _custom_id(call_id: str) -> str:
+    """An id that the API takes, whatever callers use for theirs."""
+    return blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

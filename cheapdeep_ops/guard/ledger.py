@@ -1,0 +1,132 @@
+"""What grading has found over a period, and what it has cost: for the receipt, the status and the metrics page."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cheapdeep_ops.errors import PolicyError
+from cheapdeep_ops.guard.evidence import alarm_of
+from cheapdeep_ops.guard.grading import facts_of, judge_of
+from cheapdeep_ops.guard.health import state_of, trouble_of
+from cheapdeep_ops.guard.stats import weighted
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import candidates, grader, grades
+from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.grades import Tallied
+from cheapdeep_ops.values import ALL_ROUTES, Grade
+
+DAY_S: Final = 86_400.0
+_DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
+
+
+def quality_of(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> dict[str, Any]:
+    """False confidence of what was shipped by calls of the period, and of what a raise held back; rates with n."""
+    found = grades.tallied(connection, since=since, until=until, scope=scope)
+    return {
+        **_rate("", [each for each in found if each.shipped]),
+        **_rate("withheld_", [each for each in found if not each.shipped]),
+        "grades": dict(_counted(found)),
+        "judge_correction": "uncorrected",
+    }
+
+
+def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, dict[str, Any]]:
+    """False confidence of what was shipped, by route; routes without a decided grade are left out."""
+    by_route: dict[str, list[Tallied]] = defaultdict(list)
+    for each in grades.tallied(connection, since=since, until=until):
+        if each.shipped and each.verdict in _DECIDED:
+            by_route[each.route].append(each)
+    return {route: _rate("", found) for route, found in sorted(by_route.items())}
+
+
+def spending_of(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
+    """What was spent on grading in the period; grades that are unpriced are counted."""
+    found = grades.tallied(connection, since=since, until=until)
+    return {
+        "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
+        "grader_unpriced": sum(each.unpriced for each in found),
+    }
+
+
+def funnel_of(connection: Connection, *, answers: int, since: float, until: float) -> dict[str, Any]:
+    """What became of the `answers` with base outcome ship of the period: the numbers add up to all of them."""
+    found = candidates.funnel(connection, since=since, until=until)
+    causes = found.pop("skipped_causes")
+    chosen = sum(found.values())
+    return {"answers": answers, "not_sampled": max(answers - chosen, 0), **found, "skipped_causes": causes}
+
+
+def grader_of(connection: Connection, settings: Settings, now: float) -> dict[str, Any]:
+    """How the grader fares at this moment."""
+    facts = facts_of(connection, settings)
+    state = grader.state(connection)
+    return {
+        "state": state_of(facts, now),
+        "why": trouble_of(facts, now),
+        "model": settings.grader_model,
+        "by": settings.grade_by,
+        "waiting": facts.waiting,
+        "oldest_wait_s": None if facts.oldest is None else max(now - facts.oldest, 0.0),
+        "last_grade_at": facts.last_grade_at,
+        "last_failure": state.last_failure,
+        "spent_24h_usd": grades.spent_usd(connection, since=now - DAY_S),
+        "limit_24h_usd": settings.max_grader_usd_per_day,
+    }
+
+
+def is_up(found: Mapping[str, Any]) -> bool:
+    """Whether a grader that fares so does its work."""
+    return found["state"] in ("running", "idle")
+
+
+def normals_of(connection: Connection, settings: Settings) -> dict[str, Any]:
+    """What is normal for each route, with its interval and n; None while it is being learned."""
+    found = grades.normals(connection, judge_of(settings))
+    return {route: _normal(found.get(route)) for route in sorted(found.keys() | grades.counts(connection).keys())}
+
+
+def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: str, now: float) -> None:
+    """Have what is normal for a route learned anew, from calls that begin after `now`.
+
+    Raises PolicyError where nothing of the route was ever graded, StoreError where the store is out of reach.
+    """
+
+    def work(connection: Connection) -> None:
+        known = grades.counts(connection)
+        if scope not in known:
+            raise PolicyError(f"nothing of {scope} was ever graded; graded are: {', '.join(sorted(known)) or 'none'}")
+        grades.relearn(connection, judge_of(settings), scope, now=now, author=author, why=why)
+
+    store.transact(work)
+
+
+def _normal(normal: grades.Normal | None) -> dict[str, Any]:
+    alarm = alarm_of(normal) if normal else None
+    if normal is None or alarm is None or alarm.normal is None:
+        return {"rate": None, "low": 0.0, "high": 1.0, "grades": 0, "alarm_level": None, "learned_at": None}
+    low, high = alarm.normal.interval()
+    return {
+        "rate": alarm.normal.rate,
+        "low": low,
+        "high": high,
+        "grades": normal.grades,
+        "alarm_level": alarm.level,
+        "learned_at": normal.learned_at,
+    }
+
+
+def _rate(prefix: str, found: list[Tallied]) -> dict[str, Any]:
+    decided = [each for each in found if each.verdict in _DECIDED]
+    rate = weighted((each.verdict == Grade.INCORRECT.value, each.inclusion, each.count) for each in decided)
+    return {
+        f"{prefix}false_confident_rate": rate.rate if rate else None,
+        f"{prefix}false_confident_interval": list(rate.interval()) if rate else [0.0, 1.0],
+        f"{prefix}graded": rate.count if rate else 0,
+    }
+
+
+def _counted(found: list[Tallied]) -> Counter[str]:
+    counts: Counter[str] = Counter({grade.value: 0 for grade in Grade})
+    for each in found:
+        counts[each.verdict or each.failure] += each.count
+    return counts

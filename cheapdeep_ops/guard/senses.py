@@ -1,0 +1,277 @@
+"""How each kind of rule looks at the store: which scopes there are, what it finds in them, and what to tell of it."""
+
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+from cheapdeep_ops.guard import health
+from cheapdeep_ops.guard.evidence import Evidence
+from cheapdeep_ops.guard.grading import facts_of
+from cheapdeep_ops.guard.messages import breakdown_of, storm_signal
+from cheapdeep_ops.guard.quality import effect_of
+from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, Level, QualityRule, Rule, StormRule
+from cheapdeep_ops.guard.shelf import Shelf
+from cheapdeep_ops.guard.signals import windows_of
+from cheapdeep_ops.guard.storms import level_of
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters
+from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.values import ALL_ROUTES
+
+
+class Alerts:
+    """Where every alert stands, and at which level this evaluation has found it."""
+
+    def __init__(self, known: Mapping[tuple[str, str], Alert]) -> None:
+        self._known = dict(known)
+        self._levels: dict[tuple[str, str], Level] = {}
+
+    def __iter__(self) -> Iterator[Alert]:
+        return iter(list(self._known.values()))
+
+    def get(self, rule: str, scope: str) -> Alert:
+        """One alert; inactive where nothing is known of it."""
+        return self._known.get((rule, scope)) or Alert(rule=rule, scope=scope)
+
+    def knows(self, alert: Alert) -> bool:
+        """Whether anything was ever found of it."""
+        return (alert.rule, alert.scope) in self._known
+
+    def put(self, alert: Alert, level: Level) -> None:
+        """Note where an alert stands now."""
+        self._known[(alert.rule, alert.scope)] = alert
+        self._levels[(alert.rule, alert.scope)] = level
+
+    def fires(self, rule: str, scope: str) -> bool:
+        """Whether it fires."""
+        return self.get(rule, scope).state is AlertState.FIRING
+
+    def level(self, rule: str, scope: str) -> Level:
+        """What this evaluation has found of it."""
+        return self._levels.get((rule, scope), Level.NO_DATA)
+
+    def scopes_of(self, rule: str) -> set[str]:
+        """The scopes in which anything was ever found of a rule."""
+        return {scope for name, scope in self._known if name == rule}
+
+
+class Sense(Protocol):
+    """How one rule looks at the world."""
+
+    @property
+    def scopes(self) -> set[str]:
+        """The scopes that are judged each by itself."""
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the routes that do not fire by themselves are judged together as well."""
+
+    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
+        """What is so in these routes together, for an alert that stands so."""
+
+    def facts(self, scope: str, started_at: float) -> dict[str, Any]:
+        """What more a message about an incident says."""
+
+    def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
+        """Whether what was last told of an open incident is no longer so."""
+
+
+class Senses:
+    """The senses of one evaluation, which share what they read."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        settings: Settings,
+        rulebook: Rulebook,
+        shelf: Shelf,
+        alerts: Alerts,
+        now: float,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._shelf = shelf
+        self._alerts = alerts
+        self._now = now
+        self._quality = [rule for rule in rulebook.rules if isinstance(rule, QualityRule)]
+
+    def of(self, rule: Rule) -> Sense:
+        """The sense that belongs to a rule."""
+        if isinstance(rule, StormRule):
+            return StormSense(self._connection, rule, limit=rule.limit_in(self._settings), now=self._now)
+        if isinstance(rule, QualityRule):
+            limit = rule.limit_in(self._settings)
+            return QualitySense(rule, self._evidence, limit=limit, trouble=self._trouble, now=self._now)
+        if rule.signal == "grader_failing":
+            return GraderSense(health.finding_of(self._facts, self._now))
+        return UndecidedSense(self._quality, self._alerts)
+
+    @cached_property
+    def _evidence(self) -> Evidence:
+        return Evidence(self._connection, shelf=self._shelf, now=self._now)
+
+    @cached_property
+    def _facts(self) -> health.GraderFacts:
+        return facts_of(self._connection, self._settings)
+
+    @property
+    def _trouble(self) -> str:
+        return health.trouble_of(self._facts, self._now)
+
+
+class StormSense:
+    """Sees base escalations in two windows of the counters."""
+
+    is_joint = True
+
+    def __init__(self, connection: Connection, rule: StormRule, *, limit: float | None, now: float) -> None:
+        self._connection = connection
+        self._rule = rule
+        self._limit = limit
+        self._now = now
+        count = partial(_in_window, counters.by_route, connection)
+        seconds = partial(_in_window, counters.escalated_seconds, connection)
+        self._windows = windows_of(rule, count, seconds, now)
+
+    @property
+    def scopes(self) -> set[str]:
+        """The routes that had calls in the long window."""
+        return set(self._windows.long)
+
+    def finding(self, routes: Collection[str], _alert: Alert) -> Finding:
+        """The base escalation rate of these routes together."""
+        reading = self._windows.reading(routes, limit=self._limit)
+        signal = storm_signal(self._rule, reading, self._windows.actual(routes))
+        return Finding(level=level_of(self._rule, reading), signal=signal)
+
+    def facts(self, scope: str, _started_at: float) -> dict[str, Any]:
+        """What the storm is made of."""
+        window = {"since": self._now - self._rule.windows.long, "until": self._now}
+        made_of = breakdown_of(
+            reasons=counters.base_reasons(self._connection, **window, scope=scope),
+            by_class=counters.base_escalations_by_class(self._connection, **window, scope=scope),
+        )
+        return {"window_s": self._rule.windows.long, **made_of}
+
+    def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
+        """Whether the rate has left the interval that was told."""
+        return _has_left(told, found)
+
+
+class QualitySense:
+    """Sees grades; where the grader is in trouble, nothing."""
+
+    is_joint = True
+
+    def __init__(self, rule: QualityRule, evidence: Evidence, *, limit: float | None, trouble: str, now: float) -> None:
+        self._rule = rule
+        self._evidence = evidence
+        self._limit = limit
+        self._trouble = trouble
+        self._now = now
+
+    @property
+    def scopes(self) -> set[str]:
+        """The routes of which anything was graded."""
+        return self._evidence.routes
+
+    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
+        """The false-confident rate of these routes together; unknown while nobody can be relied on to grade."""
+        found = self._evidence.finding(self._rule, alert, routes, self._limit)
+        if not self._trouble:
+            return found
+        unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": f"the grader is {self._trouble}"}
+        return Finding(level=Level.NO_DATA, signal={**found.signal, **unknown})
+
+    def facts(self, scope: str, started_at: float) -> dict[str, Any]:
+        """Which input classes the wrong answers are of, and whether the raise has helped."""
+        return {
+            "effect": self._effect(scope, started_at),
+            "release_confidence": self._rule.release_confidence,
+            "release_grades": 2 * self._rule.min_grades,
+            **breakdown_of(reasons={}, by_class=self._evidence.wrong_by_class(self._rule, self._routes(scope))),
+        }
+
+    def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
+        """Whether the rate has left the interval that was told, or it is known now whether the raise helps."""
+        known, before = self._effect(scope, started_at), told.get("effect", "")
+        return _has_left(told, found) or known.split(":")[0] != before.split(":")[0]
+
+    def _effect(self, scope: str, started_at: float) -> str:
+        routes, enough = self._routes(scope), self._rule.min_grades
+        before = self._evidence.shipped(self._rule, routes, after=None, until=started_at, limit=enough)
+        since = self._evidence.shipped(self._rule, routes, after=started_at, until=None, limit=self._rule.max_grades)
+        return effect_of(before, since, enough=enough)
+
+    def _routes(self, scope: str) -> set[str]:
+        return self.scopes if scope == ALL_ROUTES else {scope}
+
+
+class GraderSense:
+    """Sees how the grader fares."""
+
+    is_joint = False
+    scopes: set[str] = {ALL_ROUTES}  # noqa: RUF012 - never changed; the protocol wants a set
+
+    def __init__(self, found: Finding) -> None:
+        self._found = found
+
+    def finding(self, _routes: Collection[str], _alert: Alert) -> Finding:
+        """Above while the grader is in trouble."""
+        return self._found
+
+    def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
+        """Nothing more than the finding says."""
+        return {}
+
+    def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
+        """Whether the trouble is another one, its numbers aside."""
+        return _kind(told.get("signal", {}).get("why", "")) != _kind(found.signal["why"])
+
+
+class UndecidedSense:
+    """Sees raises of quality rules that too few grades can judge."""
+
+    is_joint = False
+
+    def __init__(self, rules: Collection[QualityRule], alerts: Alerts) -> None:
+        self._rules = rules
+        self._alerts = alerts
+
+    @property
+    def scopes(self) -> set[str]:
+        """The scopes in which such a rule fires."""
+        return {alert.scope for alert in self._alerts for rule in self._rules if self._holds(rule, alert.scope)}
+
+    def finding(self, _routes: Collection[str], alert: Alert) -> Finding:
+        """Above while a raise is held that the grades neither confirm nor lift."""
+        held = [rule.alert for rule in self._rules if self._holds(rule, alert.scope)]
+        unclear = {Level.NO_DATA, Level.UNCLEAR}
+        open_ones = [name for name in held if self._alerts.level(name, alert.scope) in unclear]
+        return Finding(level=Level.ABOVE if open_ones else Level.BELOW, signal={"causes": open_ones, "n": len(held)})
+
+    def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
+        """Nothing more than the finding says."""
+        return {}
+
+    def has_moved(self, _told: Mapping[str, Any], _found: Finding, _scope: str, _started_at: float) -> bool:
+        """Once asked, a person is not asked again."""
+        return False
+
+    def _holds(self, rule: QualityRule, scope: str) -> bool:
+        return rule.raises and self._alerts.fires(rule.alert, scope)
+
+
+def _in_window(read: Any, connection: Connection, since: float, until: float) -> Any:
+    return read(connection, since=since, until=until)
+
+
+def _has_left(told: Mapping[str, Any], found: Finding) -> bool:
+    signal, rate = told.get("signal", {}), found.signal["rate"]
+    return rate is not None and not signal.get("low", 0) <= rate <= signal.get("high", 1)
+
+
+def _kind(why: str) -> str:
+    return why.rstrip("0123456789 min").split(",")[0].lstrip("0123456789 ")

@@ -1,0 +1,44 @@
+"""What was read of grades before, kept as long as nothing has changed: most evaluations see no new grade."""
+
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from cheapdeep_ops.guard.rules import Finding
+from cheapdeep_ops.store import grades
+from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.grades import Graded, Judge
+
+_FRESH_S: Final = 60.0
+"""How long a finding may stand without a new grade: old grades leave the window by age."""
+
+
+class Shelf:
+    """One judge's latest grades, route by route, and what was found in them; belongs to one guard."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.versions: dict[str, int] = {}
+        """How many grades of each route there ever were."""
+        self._newest: dict[tuple[str, int], tuple[int, list[Graded]]] = {}
+        self._found: dict[Hashable, tuple[Hashable, float, Finding]] = {}
+
+    def look(self, connection: Connection) -> None:
+        """Learn which routes have new grades."""
+        self.versions = grades.counts(connection)
+
+    def newest(self, connection: Connection, route: str, limit: int) -> list[Graded]:
+        """The decided grades of a route's latest calls, newest first; read again only where there are new ones."""
+        version, held = self.versions.get(route, 0), self._newest.get((route, limit))
+        if held is None or held[0] != version:
+            read = grades.newest(connection, route, self.judge, since=float("-inf"), limit=limit)
+            held = self._newest[(route, limit)] = (version, read)
+        return held[1]
+
+    def found(self, key: Hashable, rests_on: Hashable, now: float, look: Callable[[], Finding]) -> Finding:
+        """What `look` finds, or found lately where all that it `rests_on` is the same."""
+        known = self._found.get(key)
+        if known is not None and known[0] == rests_on and 0 <= now - known[1] < _FRESH_S:
+            return known[2]
+        finding = look()
+        self._found[key] = (rests_on, now, finding)
+        return finding

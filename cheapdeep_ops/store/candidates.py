@@ -1,0 +1,163 @@
+"""Answers that may be graded: which are chosen, what became of each, and how their content is forgotten."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
+
+from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
+from cheapdeep_ops.store.upsert import insert_absent
+from cheapdeep_ops.values import CandidateState, Trace, Turn
+
+_CANDIDATE: Final = table_of(Candidate)
+_GRADE: Final = table_of(GradeRow)
+_OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A candidate that was chosen, with what its grader is to read and what a grade repeats of its call."""
+
+    call_id: str
+    route: str
+    input_class: str
+    at: float
+    shipped: bool
+    confidence: float
+    policy_version: int
+    inclusion: float
+    attempts: int
+    response_id: str
+    trace: Trace | None
+    turns: tuple[Turn, ...]
+    answer: str = field(repr=False)  # content stays out of logs
+
+
+def keep(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store candidates; those that are there already stay as they are."""
+    insert_absent(connection, Candidate, rows)
+
+
+def choose(connection: Connection, *, rate: float, now: float) -> int:
+    """Choose the calls that lie below `rate` by hash, with the probability of that; returns how many are new.
+
+    A call that cannot be graded keeps its state and is marked as chosen, so that the funnel adds up.
+    """
+    columns = _CANDIDATE.c
+    fresh = and_(columns.inclusion.is_(None), columns.position < rate)
+    state = case((columns.state == CandidateState.KEPT.value, CandidateState.WAITING.value), else_=columns.state)
+    inclusion = case((columns.kept_share < rate, columns.kept_share), else_=rate)
+    chosen = update(_CANDIDATE).where(fresh, columns.state.in_([CandidateState.KEPT, CandidateState.SKIPPED]))
+    return connection.execute(chosen.values(state=state, inclusion=inclusion, chosen_at=now, due_at=now)).rowcount
+
+
+def due(connection: Connection, *, now: float, limit: int) -> list[Sample]:
+    """The samples that may be graded now, those that wait longest first."""
+    columns = _CANDIDATE.c
+    waits = and_(columns.state == CandidateState.WAITING.value, columns.due_at <= now)
+    statement = select(_CANDIDATE).where(waits).order_by(columns.due_at, columns.at, columns.call_id).limit(limit)
+    return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def submitted(connection: Connection, batch_id: str) -> list[Sample]:
+    """The samples of a batch that have no grade yet."""
+    columns = _CANDIDATE.c
+    of_batch = and_(columns.state == CandidateState.SUBMITTED.value, columns.batch_id == batch_id)
+    return [_sample(row._mapping) for row in connection.execute(select(_CANDIDATE).where(of_batch))]  # noqa: SLF001
+
+
+def has_content(connection: Connection, call_id: str) -> bool:
+    """Whether the content of a call is still stored."""
+    held = select(_CANDIDATE.c.call_id).where(_CANDIDATE.c.call_id == call_id, _CANDIDATE.c.answer.is_not(None))
+    return connection.execute(held).first() is not None
+
+
+def settle(connection: Connection, call_id: str, state: CandidateState, *, why: str = "") -> None:
+    """Note what became of a sample."""
+    connection.execute(_of(call_id).values(state=state.value, why=why))
+
+
+def postpone(connection: Connection, call_id: str, *, until: float, attempts: int) -> None:
+    """Have a sample wait again, until then."""
+    again = {"state": CandidateState.WAITING.value, "due_at": until, "attempts": attempts, "batch_id": ""}
+    connection.execute(_of(call_id).values(**again))
+
+
+def submit(connection: Connection, call_ids: Sequence[str], batch_id: str) -> None:
+    """Note that samples are part of a batch."""
+    part = update(_CANDIDATE).where(_CANDIDATE.c.call_id.in_(call_ids))
+    connection.execute(part.values(state=CandidateState.SUBMITTED.value, batch_id=batch_id))
+
+
+def forget(connection: Connection, *, before: float) -> int:
+    """Remove the content of calls that began before then; returns of how many.
+
+    Samples that were not graded by then have expired. What was counted and graded stays, without reasons in words.
+    """
+    return _forget(connection, _CANDIDATE.c.at < before, _GRADE.c.called_at < before)
+
+
+def forget_call(connection: Connection, call_id: str) -> int:
+    """Remove the content of one call; returns 1, or 0 where nothing of it is stored."""
+    return _forget(connection, _CANDIDATE.c.call_id == call_id, _GRADE.c.call_id == call_id)
+
+
+def _forget(connection: Connection, which: ColumnElement[bool], graded: ColumnElement[bool]) -> int:
+    columns = _CANDIDATE.c
+    held = and_(which, columns.answer.is_not(None))
+    expired = update(_CANDIDATE).where(held, columns.state.in_(_OPEN)).values(state=CandidateState.EXPIRED.value)
+    unchosen = delete(_CANDIDATE).where(held, columns.inclusion.is_(None))
+    emptied = update(_CANDIDATE).where(held).values(turns=None, answer=None)
+    skipped = and_(which, columns.state == CandidateState.SKIPPED.value, columns.inclusion.is_(None))
+    connection.execute(expired)
+    gone = connection.execute(unchosen).rowcount + connection.execute(emptied).rowcount
+    connection.execute(delete(_CANDIDATE).where(skipped))
+    connection.execute(update(_GRADE).where(graded, _GRADE.c.reason != "").values(reason=""))
+    return gone
+
+
+def newest_but(connection: Connection, most: int) -> float | None:
+    """When the call began whose content is the newest that `most` others leave no room for; None where all fit."""
+    held = _CANDIDATE.c.answer.is_not(None)
+    statement = select(_CANDIDATE.c.at).where(held).order_by(_CANDIDATE.c.at.desc()).offset(most).limit(1)
+    found: float | None = connection.execute(statement).scalar()
+    return found
+
+
+def backlog(connection: Connection) -> dict[str, Any]:
+    """How many samples have no grade yet, and when the one that waits longest was chosen."""
+    is_open = _CANDIDATE.c.state.in_(_OPEN)
+    statement = select(func.count().label("waiting"), func.min(_CANDIDATE.c.chosen_at).label("oldest")).where(is_open)
+    return dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
+
+
+def funnel(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
+    """What became of the chosen calls that began in `[since, until)`: counts by state, and of skipped ones by cause."""
+    columns = _CANDIDATE.c
+    chosen = and_(columns.at >= since, columns.at < until, columns.inclusion.is_not(None))
+    statement = select(columns.state, columns.why, func.count()).where(chosen).group_by(columns.state, columns.why)
+    by_state: dict[str, int] = {state.value: 0 for state in CandidateState if state is not CandidateState.KEPT}
+    causes: dict[str, int] = {}
+    for state, why, count in connection.execute(statement):
+        by_state[state] = by_state.get(state, 0) + count
+        if state == CandidateState.SKIPPED.value:
+            causes[why] = count
+    by_state["waiting"] += by_state.pop(CandidateState.SUBMITTED.value)
+    return {**by_state, "skipped_causes": causes}
+
+
+def _of(call_id: str) -> Any:
+    return update(_CANDIDATE).where(_CANDIDATE.c.call_id == call_id)
+
+
+def _sample(row: Mapping[Any, Any]) -> Sample:
+    place = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
+    repeated = ("call_id", "route", "input_class", "at", "shipped", "confidence", "policy_version", "inclusion",
+                "attempts", "response_id")  # fmt: skip
+    return Sample(
+        **{name: row[name] for name in repeated},
+        trace=place if place.trace_id else None,
+        turns=tuple(Turn(role=turn["role"], text=turn["text"]) for turn in row["turns"] or ()),
+        answer=row["answer"] or "",
+    )

@@ -1,0 +1,61 @@
+"""How the grader fares, and the batches that it has out."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, select, update
+
+from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.tables import GraderRow, GradingBatch, table_of
+from cheapdeep_ops.store.upsert import insert_if_absent, upsert
+
+_GRADER: Final = table_of(GraderRow)
+_BATCH: Final = table_of(GradingBatch)
+_NAME: Final = "grader"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraderState:
+    """What was last seen of the grader; times are Unix seconds."""
+
+    paused_until: float | None = None
+    paused_why: str = ""
+    failures_in_row: int = 0
+    last_failure: str = ""
+    last_failure_at: float | None = None
+    last_grade_at: float | None = None
+
+
+def state(connection: Connection) -> GraderState:
+    """The grader's state; a blank one before it has ever run."""
+    row = connection.execute(select(_GRADER).where(_GRADER.c.name == _NAME)).one_or_none()
+    return GraderState() if row is None else GraderState(**_without_name(row._mapping))  # noqa: SLF001 - rows by name
+
+
+def save_state(connection: Connection, found: GraderState) -> None:
+    """Store the grader's state."""
+    upsert(connection, GraderRow, [{"name": _NAME, **asdict(found)}])
+
+
+def begin_batch(connection: Connection, batch_id: str, judge: Judge, *, at: float, requests: int) -> None:
+    """Note a batch that the API has taken."""
+    row = {"id": batch_id, "grader_model": judge.model, "grader_prompt": judge.prompt, "submitted_at": at,
+           "requests": requests}  # fmt: skip
+    insert_if_absent(connection, GradingBatch, row)
+
+
+def open_batches(connection: Connection) -> list[tuple[str, Judge]]:
+    """The batches whose results were not read yet, oldest first."""
+    statement = select(_BATCH).where(_BATCH.c.ended_at.is_(None)).order_by(_BATCH.c.submitted_at)
+    found = connection.execute(statement)
+    return [(row.id, Judge(model=row.grader_model, prompt=row.grader_prompt)) for row in found]
+
+
+def end_batch(connection: Connection, batch_id: str, *, at: float) -> None:
+    """Note that a batch's results were read."""
+    connection.execute(update(_BATCH).where(_BATCH.c.id == batch_id).values(ended_at=at))
+
+
+def _without_name(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items() if name != "name"}

@@ -1,0 +1,199 @@
+"""Grades, and what false confidence was normal before."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, update
+
+from cheapdeep_ops.store.tables import GradeRow, GradeTotal, NormalRow, table_of
+from cheapdeep_ops.store.upsert import insert_if_absent
+from cheapdeep_ops.values import ALL_ROUTES, Grade
+
+_GRADE: Final = table_of(GradeRow)
+_NORMAL: Final = table_of(NormalRow)
+_TOTAL: Final = table_of(GradeTotal)
+_DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
+_NANO: Final = 1e-9
+_BLANK: Final = {"grades": 0, "author": "", "why": ""}
+"""Of a normal that is still to be learned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Who grades: another model or another prompt is another judge, and measures in units of its own."""
+
+    model: str
+    prompt: str
+
+    def __str__(self) -> str:
+        return f"{self.model}, prompt {self.prompt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A decided grade, as the rules read it."""
+
+    route: str
+    called_at: float
+    incorrect: bool
+    inclusion: float
+    shipped: bool
+    input_class: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normal:
+    """What was learned of a scope: rate, effective and actual number of grades, and when; None before that."""
+
+    scope: str
+    since: float
+    rate: float | None = None
+    n: float | None = None
+    grades: int = 0
+    until: float | None = None
+    learned_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tallied:
+    """Grades of one kind: `count` of them have this route, verdict (None: a failure), inclusion and fate."""
+
+    route: str
+    verdict: str | None
+    failure: str
+    shipped: bool
+    inclusion: float
+    count: int
+    cost_nusd: int
+    unpriced: int
+
+
+def add(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Append a grade; False where this judge has graded the call before."""
+    if not insert_if_absent(connection, GradeRow, row):
+        return False
+    key = {"route": row["route"], "outcome": row["verdict"] or row["failure"]}
+    cost_nusd = row["cost_nusd"] or 0
+    total = update(_TOTAL).where(*(_TOTAL.c[name] == value for name, value in key.items()))
+    more = {"count": _TOTAL.c["count"] + 1, "cost_nusd": _TOTAL.c.cost_nusd + cost_nusd}
+    if not connection.execute(total.values(**more)).rowcount:
+        insert_if_absent(connection, GradeTotal, {**key, "count": 1, "cost_nusd": cost_nusd})
+    return True
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many gradings of each route there ever were, by whatever judge."""
+    statement = select(_TOTAL.c.route, func.sum(_TOTAL.c["count"])).group_by(_TOTAL.c.route)
+    return {route: int(count) for route, count in connection.execute(statement)}
+
+
+def newest(
+    connection: Connection,
+    route: str,
+    judge: Judge,
+    *,
+    since: float,
+    until: float | None = None,
+    shipped: bool | None = None,
+    limit: int,
+) -> list[Graded]:
+    """The decided grades of a route's latest calls that began after `since` and before `until`, newest first.
+
+    `shipped` picks those of answers that went out, or that were withheld.
+    """
+    statement = _decided(route, judge, since).order_by(_GRADE.c.called_at.desc(), _GRADE.c.id.desc()).limit(limit)
+    if until is not None:
+        statement = statement.where(_GRADE.c.called_at < until)
+    if shipped is not None:
+        statement = statement.where(_GRADE.c.shipped.is_(shipped))
+    return _read(connection, statement)
+
+
+def oldest(connection: Connection, route: str, judge: Judge, *, since: float, limit: int) -> list[Graded]:
+    """The same of its first calls, oldest first."""
+    statement = _decided(route, judge, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
+    return _read(connection, statement)
+
+
+def _decided(route: str, judge: Judge, since: float) -> Select[Any]:
+    columns = _GRADE.c
+    names = ("route", "called_at", "inclusion", "shipped", "input_class")
+    return select(columns.verdict, *(columns[name] for name in names)).where(
+        columns.route == route, columns.called_at > since, columns.verdict.in_(_DECIDED), _by(_GRADE, judge)
+    )
+
+
+def _read(connection: Connection, statement: Select[Any]) -> list[Graded]:
+    rows: Iterable[Any] = connection.execute(statement)
+    return [
+        Graded(
+            route=row.route,
+            called_at=row.called_at,
+            incorrect=row.verdict == Grade.INCORRECT.value,
+            inclusion=row.inclusion,
+            shipped=row.shipped,
+            input_class=row.input_class,
+        )
+        for row in rows
+    ]
+
+
+def tallied(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> list[Tallied]:
+    """The grades of calls that began in `[since, until)`, counted by the database; of every judge there was."""
+    columns = _GRADE.c
+    kinds = (columns.route, columns.verdict, columns.failure, columns.shipped, columns.inclusion)
+    amounts = (
+        func.count().label("count"),
+        func.coalesce(func.sum(columns.cost_nusd), 0).label("cost_nusd"),
+        func.count().filter(columns.cost_nusd.is_(None), columns.output_tokens > 0).label("unpriced"),
+    )
+    statement = select(*kinds, *amounts).where(columns.called_at >= since, columns.called_at < until).group_by(*kinds)
+    if scope != ALL_ROUTES:
+        statement = statement.where(columns.route == scope)
+    return [Tallied(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def totals(connection: Connection) -> dict[tuple[str, str], tuple[int, float]]:
+    """How many gradings there ever were, by route and outcome, and what they cost in US dollars."""
+    return {
+        (row.route, row.outcome): (row._mapping["count"], row.cost_nusd * _NANO)  # noqa: SLF001 - `count` is a method
+        for row in connection.execute(select(_TOTAL))
+    }
+
+
+def spent_usd(connection: Connection, *, since: float, until: float | None = None) -> float:
+    """What was spent on grading since then, in US dollars, as far as it is priced."""
+    when = _GRADE.c.at >= since if until is None else and_(_GRADE.c.at >= since, _GRADE.c.at < until)
+    total = connection.execute(select(func.coalesce(func.sum(_GRADE.c.cost_nusd), 0)).where(when)).scalar() or 0
+    return int(total) * _NANO
+
+
+def normals(connection: Connection, judge: Judge) -> dict[str, Normal]:
+    """What this judge has found normal, by scope, and what it is to learn anew."""
+    found = connection.execute(select(_NORMAL).where(_by(_NORMAL, judge)))
+    names = ("scope", "since", "rate", "n", "grades", "until", "learned_at")
+    return {row.scope: Normal(**{name: row._mapping[name] for name in names}) for row in found}  # noqa: SLF001
+
+
+def learn(connection: Connection, judge: Judge, normal: Normal) -> None:
+    """Hold `normal` from now on."""
+    learned = ("rate", "n", "grades", "until", "learned_at")
+    _put_normal(connection, judge, normal.scope, normal.since, {name: getattr(normal, name) for name in learned})
+
+
+def relearn(connection: Connection, judge: Judge, scope: str, *, now: float, author: str, why: str) -> None:
+    """Forget what was normal, and learn it anew from calls that begin after `now`."""
+    blank = {"rate": None, "n": None, "grades": 0, "until": None, "learned_at": None}
+    _put_normal(connection, judge, scope, now, {**blank, "author": author, "why": why})
+
+
+def _put_normal(connection: Connection, judge: Judge, scope: str, since: float, values: Mapping[str, Any]) -> None:
+    key = {"scope": scope, "grader_model": judge.model, "grader_prompt": judge.prompt}
+    insert_if_absent(connection, NormalRow, {**key, "since": since, **_BLANK})
+    row = update(_NORMAL).where(_NORMAL.c.scope == scope, _by(_NORMAL, judge))
+    connection.execute(row.values(since=since, **values))
+
+
+def _by(table: Any, judge: Judge) -> ColumnElement[bool]:
+    return and_(table.c.grader_model == judge.model, table.c.grader_prompt == judge.prompt)

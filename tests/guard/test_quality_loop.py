@@ -1,0 +1,545 @@
+"""Sampling, grading and the rules on grades together, in virtual time: only the grader's API is played here."""
+
+import json
+from itertools import count
+from random import Random
+
+import pytest
+
+from cheapdeep_ops.claude.grading import Judgement
+from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.guard.grading import Grader
+from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.ledger import grader_of, normals_of, quality_of, relearn
+from cheapdeep_ops.guard.messages import details, headline
+from cheapdeep_ops.guard.metrics import FleetCollector, page
+from cheapdeep_ops.guard.receipt import receipt
+from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.values import ALL_ROUTES, Exchange, Grade, GradeFailure, Turn, Usage
+
+from .conftest import START, Town, decided
+
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+"""What is decided rests on what was read, not on the engine; a few of these run on both."""
+
+CLIMBING, STORM = "FalseConfidenceClimbing", "EscalationStorm"
+DAY_S = 86_400
+
+
+class Bench:
+    """A grader's API that knows the truth: answers say themselves whether they are right."""
+
+    def __init__(self):
+        self.asked = 0
+        self.error = None
+        self.failure = None
+
+    def grade(self, request):
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        if self.failure is not None:
+            return Judgement(failure=self.failure, usage=Usage(input_tokens=10, output_tokens=1))
+        answer = json.loads(request["messages"][0]["content"])["answer"]
+        return Judgement(grade=Grade(answer), reason="as it says", usage=Usage(input_tokens=10, output_tokens=1))
+
+    def submit(self, requests):
+        raise NotImplementedError
+
+    def results(self, batch_id):
+        raise NotImplementedError
+
+    def close(self):
+        pass
+
+
+class School(Town):
+    """A town whose answers are right or wrong, and graded every minute."""
+
+    def __init__(self, store, settings, rulebook, inbox):
+        self.bench = Bench()
+        self._numbers = count()
+        super().__init__(store, settings, rulebook, inbox)
+
+    def another_guard(self, rulebook=None, settings=None):
+        settings = settings or self.settings
+        grader = Grader(self.store, settings=settings, api=self.bench)
+        return Guard(
+            self.store,
+            settings=settings,
+            rulebook=rulebook or read_rulebook(),
+            sender=self.inbox,
+            grader=grader,
+            started_at=self.clock(),
+        )
+
+    def answer(self, confidence, grade, *, route="support", cls=""):
+        policy = self.recorder.book.for_route(route)
+        decision = decided(confidence, policy, route=route, cls=cls, at=self.clock())
+        decision = self._named(decision)
+        self.decisions.append(decision)
+        turns = (Turn(role="user", text="How much is it?"),)
+        self.recorder.put(decision, lambda: Exchange(turns=turns, answer=grade, response_id="msg_1"))
+
+    def _named(self, decision):
+        fields = {name: getattr(decision, name) for name in decision.__slots__}
+        return type(decision)(**{**fields, "call_id": f"call-{next(self._numbers)}"})
+
+    def teach(self, answers, wrong_rate, *, seed=0, route="support", confidences=(0.95,), cls="", wrong=None):
+        """So many answers at ten a second, wrong at that rate, each tenth of the confidences in turn."""
+        random = Random(seed)
+        for number in range(answers):
+            confidence = confidences[number % len(confidences)]
+            rate = (wrong or {}).get(confidence, wrong_rate)
+            self.answer(confidence, "incorrect" if random.random() < rate else "correct", route=route, cls=cls)
+            if number % 10 == 9:
+                self.clock.advance(1)
+            if number % 50 == 49:
+                self.look()
+            if number % 100 == 99:
+                self.mark()
+        self.mark()
+        self.look()
+
+    def drift(self, wrong_rate=0.6, **more):
+        """Answers at that rate until the threshold is raised."""
+        for turn in range(20):
+            self.teach(50, wrong_rate, seed=1_000 + turn, **more)
+            if self.threshold() == 0.9:
+                return
+        pytest.fail("never raised")
+
+    def mark(self):
+        """Have what waits graded."""
+        self.recorder.drain(self.clock())
+        self.guard.grade(self.clock())
+
+
+@pytest.fixture
+def make_school(store, settings, inbox):
+    schools = []
+
+    def make(**changes):
+        kept = {"sample_rate": 1.0, "grade_concurrency": 1, "grade_every_s": 60.0}
+        schools.append(School(store, settings.model_copy(update={**kept, **changes}), read_rulebook(), inbox))
+        schools[-1].look()
+        return schools[-1]
+
+    yield make
+    for school in schools:
+        school.recorder.close()
+
+
+@pytest.fixture
+def school(make_school):
+    return make_school()
+
+
+def changes(school):
+    with school.store.reading() as connection:
+        return policies.history(connection, limit=1000)[::-1]
+
+
+def acts(school):
+    return [(each["act"], each["scope"], each["cause"], each["applied"]) for each in changes(school)]
+
+
+def alerts(school):
+    with school.store.reading() as connection:
+        return {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
+
+
+def firing(school):
+    return sorted(rule for (rule, _), row in alerts(school).items() if row["state"] == "firing")
+
+
+def grade_rows(school):
+    with school.store.reading() as connection:
+        return [dict(row._mapping) for row in connection.exec_driver_sql("SELECT * FROM grade ORDER BY id")]
+
+
+# What is normal, and climbing
+
+
+@on_sqlite
+def test_normal_is_learned_from_the_first_grades_and_then_held(school):
+    school.teach(190, 0.05)
+    with school.store.reading() as connection:
+        assert normals_of(connection, school.settings)["support"]["rate"] is None
+    school.teach(110, 0.05, seed=1)
+    with school.store.reading() as connection:
+        normal = normals_of(connection, school.settings)["support"]
+    assert normal["grades"] == 200
+    assert normal["low"] < normal["rate"] < normal["high"] < normal["alarm_level"]
+    school.teach(100, 0.05, seed=2)
+    with school.store.reading() as connection:
+        assert normals_of(connection, school.settings)["support"] == normal
+
+
+def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(school):
+    school.teach(400, 0.04)
+    assert changes(school) == []
+    school.teach(200, 0.4, seed=1, cls="tariffs")
+    assert acts(school) == [("raise", "support", CLIMBING, True)]
+    (raised,) = changes(school)
+    assert raised["signal"]["low"] > raised["signal"]["normal_high"]
+    assert raised["signal"]["n"] >= 50
+    assert school.threshold() == 0.9
+    started = school.inbox.payloads[0]
+    assert started["input_classes"][0][0] == "tariffs"
+    assert "of the confident answers of route support are wrong" in headline(started)
+    assert any("0.8 -> 0.9" in line for line in details(started))
+    school.teach(400, 0.04, seed=2)
+    assert acts(school)[1:] == [("release", "support", CLIMBING, True)]
+    assert school.threshold() == 0.8
+    assert school.inbox.kinds[-1] == "resolved"
+
+
+@on_sqlite
+def test_a_rate_that_stays_as_it_was_raises_nothing_however_high_it_is(school):
+    school.teach(1_500, 0.3)
+    assert changes(school) == []
+
+
+@on_sqlite
+def test_nothing_is_said_before_normal_is_known(school):
+    school.teach(150, 0.6)
+    assert changes(school) == []
+    assert (CLIMBING, "support") not in alerts(school)
+
+
+@on_sqlite
+def test_a_limit_that_was_set_has_an_alert_of_its_own(make_school):
+    school = make_school(max_false_confident_rate=0.1)
+    school.teach(150, 0.5)
+    assert firing(school) == ["FalseConfidenceTooHigh"]
+    assert school.threshold() == 0.9
+    assert "limit 10.0%" in headline(school.inbox.payloads[0])
+    school.teach(500, 0.02, seed=1)
+    assert firing(school) == []
+    assert school.threshold() == 0.8
+
+
+@on_sqlite
+def test_what_was_normal_is_learned_anew_only_when_a_person_says_so(school):
+    school.teach(300, 0.02)
+    school.teach(300, 0.3, seed=1)
+    assert firing(school) == [CLIMBING]
+    relearn(school.store, school.settings, "support", author="ann", why="a new kind of question", now=school.clock())
+    school.teach(300, 0.3, seed=2)
+    with school.store.reading() as connection:
+        assert normals_of(connection, school.settings)["support"]["rate"] == pytest.approx(0.3, abs=0.1)
+    school.teach(300, 0.3, seed=3)
+    assert firing(school) == []
+    assert school.threshold() == 0.8
+
+
+@on_sqlite
+def test_a_route_that_others_join_later_with_a_worse_normal_is_no_drift_of_all_routes(school):
+    school.teach(400, 0.02, route="faq")
+    school.teach(800, 0.25, seed=1, route="legal")
+    school.teach(300, 0.02, seed=2, route="faq")
+    assert changes(school) == []
+
+
+@on_sqlite
+def test_a_small_climb_on_many_routes_is_seen_in_all_of_them_together(school):
+    routes = [f"r{number}" for number in range(8)]
+    for route in routes:
+        school.teach(210, 0.02, seed=hash(route) % 7, route=route)
+    assert changes(school) == []
+    for turn in range(6):
+        for number, route in enumerate(routes):
+            school.teach(40, 0.13, seed=100 + 10 * turn + number, route=route)
+    assert ("raise", ALL_ROUTES, CLIMBING, True) in acts(school)
+    assert school.threshold("never-seen") == 0.9
+
+
+# Letting go
+
+
+@on_sqlite
+def test_a_healthy_route_whose_answers_between_base_and_raised_are_worse_than_the_whole_is_let_go(school):
+    shares, wrong = (0.95, 0.95, 0.95, 0.85), {0.95: 0.03, 0.85: 0.1}
+    school.teach(400, 0, confidences=shares, wrong=wrong)
+    school.teach(200, 0.5, seed=1, confidences=shares)
+    assert school.threshold() == 0.9
+    school.teach(800, 0, seed=2, confidences=shares, wrong=wrong)
+    assert school.threshold() == 0.8
+    withheld = [row for row in grade_rows(school) if not row["shipped"]]
+    assert len(withheld) > 20
+
+
+@on_sqlite
+def test_a_route_with_nothing_between_base_and_raised_is_let_go(school):
+    school.teach(400, 0.04, confidences=(0.95,))
+    school.teach(200, 0.5, seed=1, confidences=(0.95,))
+    assert school.threshold() == 0.9
+    school.teach(600, 0.04, seed=2, confidences=(0.95,))
+    assert school.threshold() == 0.8
+    assert all(row["shipped"] for row in grade_rows(school))
+
+
+@on_sqlite
+def test_a_route_that_stays_bad_is_not_let_go_and_says_that_the_raise_does_not_help(school):
+    school.teach(300, 0.04, confidences=(0.95, 0.85))
+    school.teach(1_500, 0.4, seed=1, confidences=(0.95, 0.85))
+    assert acts(school) == [("raise", "support", CLIMBING, True)]
+    assert firing(school) == [CLIMBING]
+    assert any("no sign that the raise helps" in payload["effect"] for payload in school.inbox.payloads)
+
+
+@on_sqlite
+def test_a_raise_that_helps_says_so(school):
+    shares, drift = (0.95, 0.85), {0.95: 0.02, 0.85: 0.7}
+    school.teach(300, 0.02, confidences=shares)
+    school.teach(1_000, 0, seed=1, confidences=shares, wrong=drift)
+    assert any(payload["effect"].startswith("the raise helps") for payload in school.inbox.payloads)
+    assert firing(school) == [CLIMBING]
+
+
+@on_sqlite
+def test_time_alone_lets_nothing_go(school):
+    school.teach(300, 0.02)
+    school.teach(200, 0.5, seed=1)
+    for _ in range(24 * 3):
+        school.clock.advance(3_600)
+        school.look()
+    assert school.threshold() == 0.9
+    assert alerts(school)[(CLIMBING, "support")]["state"] == "firing"
+
+
+@on_sqlite
+def test_a_storm_that_ends_does_not_let_go_what_false_confidence_holds(school):
+    school.teach(300, 0.02)
+    school.teach(200, 0.6, seed=1)
+    for _ in range(120):
+        for _ in range(10):
+            school.answer(0.5, "correct")
+        school.clock.advance(1)
+        school.look()
+    assert firing(school) == [STORM, CLIMBING]
+    school.teach(4_000, 0.6, seed=2)
+    assert firing(school) == [CLIMBING]
+    assert school.threshold() == 0.9
+    assert acts(school)[-1][:3] == ("release", "support", STORM)
+
+
+@on_sqlite
+def test_a_pin_overrides_all_and_is_obeyed(school):
+    school.teach(300, 0.02)
+    set_threshold(school.store, school.settings, 0.8, scope="support", author="ann", why="trial", now=school.clock())
+    school.teach(300, 0.6, seed=1)
+    assert school.threshold() == 0.8
+    assert acts(school)[-1] == ("raise", "support", CLIMBING, False)
+    assert "pinned" in school.inbox.payloads[0]["threshold"]
+    release_threshold(school.store, school.settings, scope="support", author="ann", why="", now=school.clock())
+    school.look()
+    assert school.threshold() == 0.9
+
+
+@on_sqlite
+def test_observe_mode_says_what_it_would_do(make_school):
+    school = make_school(mode="observe")
+    school.teach(300, 0.05)
+    school.teach(200, 0.6, seed=1)
+    assert acts(school) == [("raise", "support", CLIMBING, False)]
+    assert school.threshold() == 0.8
+    assert "observe mode" in school.inbox.payloads[0]["threshold"]
+    school.teach(400, 0.02, seed=2)
+    assert school.inbox.kinds[-1] == "resolved"
+
+
+@on_sqlite
+def test_a_raise_that_nobody_can_judge_is_brought_before_a_person_after_a_week(school):
+    school.teach(300, 0.02)
+    school.drift()
+    for _ in range(8):
+        school.clock.advance(DAY_S)
+        school.teach(1, 0.02, seed=2)
+    assert school.threshold() == 0.9
+    assert "RaiseUndecided" in firing(school)
+    asked = [payload for payload in school.inbox.payloads if payload["rule"] == "RaiseUndecided"]
+    assert [payload["kind"] for payload in asked] == ["started"]
+    assert "please decide" in headline(asked[0])
+    school.teach(600, 0.02, seed=3)
+    assert firing(school) == []
+
+
+# A grader that cannot be relied on
+
+
+def test_a_grader_that_nobody_may_ask_is_no_good_news(school):
+    school.teach(300, 0.02)
+    school.bench.error = GraderError("401 AuthenticationError: invalid x-api-key", pauses=True)
+    school.teach(200, 0.6, seed=1)
+    school.clock.advance(600)
+    school.look()
+    assert "GraderFailing" in firing(school)
+    told = next(payload for payload in school.inbox.payloads if payload["rule"] == "GraderFailing")
+    assert "the grader is paused: 401" in headline(told)
+    found = alerts(school)[(CLIMBING, "support")]
+    assert (found["level"], found["signal"]["rate"], found["signal"]["n"]) == ("no_data", None, 0)
+    with school.store.reading() as connection:
+        assert grader_of(connection, school.settings, school.clock())["state"] == "paused"
+    school.bench.error = None
+    school.clock.advance(600)
+    for _ in range(3):
+        school.mark()
+        school.look()
+    assert "GraderFailing" not in firing(school)
+    assert school.threshold() == 0.9
+
+
+@on_sqlite
+@pytest.mark.parametrize("failure", list(GradeFailure))
+def test_gradings_that_fail_are_neither_right_nor_wrong(school, failure):
+    school.teach(250, 0.02)
+    before = len([row for row in grade_rows(school) if row["verdict"]])
+    school.bench.failure = failure
+    school.teach(200, 0.6, seed=1)
+    rows = grade_rows(school)
+    assert len([row for row in rows if row["verdict"]]) == before
+    assert {row["failure"] for row in rows if not row["verdict"]} == {failure.value}
+    school.clock.advance(400)
+    school.look()
+    assert firing(school) == ["GraderFailing"]
+    with school.store.reading() as connection:
+        found = quality_of(connection, since=0, until=school.clock() + 1)
+    assert found["graded"] == before
+    assert found["grades"][failure.value] == len(rows) - before
+
+
+@on_sqlite
+def test_a_raise_is_held_while_the_grader_is_dead(school):
+    school.teach(300, 0.02)
+    school.teach(200, 0.6, seed=1)
+    school.bench.error = GraderError("APIConnectionError")
+    school.teach(1_000, 0.0, seed=2)
+    assert school.threshold() == 0.9
+    assert CLIMBING in firing(school)
+
+
+@on_sqlite
+def test_samples_that_nobody_grades_are_an_alert_even_where_nothing_fails(school):
+    school.teach(300, 0.02)
+    school.teach(100, 0.02, seed=1)
+    for _ in range(10):
+        school.answer(0.95, "correct")
+    school.recorder.drain(school.clock())
+    choosing = Grader(school.store, settings=school.settings.model_copy(update={"max_grader_usd_per_day": 0.0}),
+                      api=school.bench)  # fmt: skip
+    choosing.run(school.clock())
+    for _ in range(30):
+        school.clock.advance(120)
+        school.look()
+    assert firing(school) == ["GraderFailing"]
+    assert "samples wait for a grade" in alerts(school)[("GraderFailing", ALL_ROUTES)]["signal"]["why"]
+
+
+@on_sqlite
+def test_before_anything_was_graded_the_rate_is_unknown_and_nothing_fires(school):
+    school.run(400, [0.95] * 3)
+    assert alerts(school).keys() == {(STORM, "support")}
+    with school.store.reading() as connection:
+        found = quality_of(connection, since=0, until=school.clock())
+    assert (found["false_confident_rate"], found["false_confident_interval"]) == (None, [0.0, 1.0])
+
+
+@on_sqlite
+def test_grading_that_is_switched_off_fails_nobody(make_school):
+    school = make_school(sample_rate=0.0)
+    school.teach(300, 0.5)
+    assert school.bench.asked == 0
+    assert firing(school) == []
+    with school.store.reading() as connection:
+        assert grader_of(connection, school.settings, school.clock())["state"] == "off"
+
+
+# Sampling, and the books
+
+
+def test_one_percent_is_graded_and_the_funnel_adds_up(make_school):
+    school = make_school(sample_rate=0.1)
+    school.teach(2_000, 0.05)
+    found = receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)
+    funnel = found["funnel"]
+    states = ("not_sampled", "skipped", "waiting", "graded", "failed", "expired")
+    assert sum(funnel[state] for state in states) == funnel["answers"] == 2_000
+    assert 150 < funnel["graded"] < 250
+    assert found["graded"] == funnel["graded"]
+    assert {row["inclusion"] for row in grade_rows(school)} == {0.1}
+
+
+def test_a_rate_that_is_changed_grades_more_of_what_was_kept_and_weighs_it_so(make_school):
+    school = make_school(sample_rate=0.02)
+    school.teach(1_000, 0.05)
+    few = len(grade_rows(school))
+    school.guard.close()
+    school.guard = school.another_guard(settings=school.settings.model_copy(update={"sample_rate": 0.08}))
+    school.look()
+    school.mark()
+    rows = grade_rows(school)
+    assert len(rows) > 2 * few
+    assert {row["inclusion"] for row in rows} == {0.02, 0.08}
+
+
+@on_sqlite
+def test_an_answer_of_a_pinned_route_counts_by_what_it_would_be_at_base(school):
+    set_threshold(school.store, school.settings, 0.9, scope="support", author="ann", why="trial", now=school.clock())
+    school.look()
+    school.teach(100, 0.1, confidences=(0.95, 0.85, 0.5))
+    rows = grade_rows(school)
+    assert {(row["confidence"], row["shipped"]) for row in rows} == {(0.95, True), (0.85, False)}
+    with school.store.reading() as connection:
+        found = quality_of(connection, since=0, until=school.clock() + 1)
+    assert found["graded"] + found["withheld_graded"] == len(rows)
+
+
+def test_status_report_and_metrics_show_the_grader_and_what_is_normal(school):
+    school.teach(300, 0.05)
+    state = status(school.store, school.settings, school.clock())
+    assert state["grader"]["state"] == "running"
+    assert state["normal"]["support"]["grades"] == 200
+    found = receipt(school.store, school.settings, since=0, until=school.clock() + 1)
+    assert found["graded"] == 300
+    assert found["grader_cost_usd"] == pytest.approx(300 * (10 * 5 + 25) / 1e6)
+    collector = FleetCollector(
+        school.store, settings=school.settings, rulebook=read_rulebook(), guard=school.guard, jobs=dict,
+        clock=school.clock,
+    )  # fmt: skip
+    shown = page(collector).decode()
+    correct = found["grades"]["correct"]
+    for line in (
+        f'cheapdeep_fleet_grades_total{{route="support",verdict="correct"}} {correct}.0',
+        'cheapdeep_false_confident_grades{route="support"} 300.0',
+        "cheapdeep_grader_up 1.0",
+        "cheapdeep_samples_waiting 0.0",
+    ):
+        assert line in shown
+    assert 'cheapdeep_false_confident_normal{route="support"} 0.0' in shown
+
+
+@on_sqlite
+def test_a_restarted_guard_goes_on_where_the_other_stopped(school):
+    school.teach(300, 0.02)
+    school.teach(200, 0.6, seed=1)
+    school.guard.close()
+    school.guard = school.another_guard()
+    school.look()
+    school.teach(400, 0.02, seed=2)
+    assert acts(school) == [("raise", "support", CLIMBING, True), ("release", "support", CLIMBING, True)]
+    assert school.inbox.kinds.count("started") == 1
+
+
+def test_a_guard_that_does_not_lead_grades_nothing(school):
+    other = school.another_guard()
+    school.guard.step(school.clock())
+    assert not other.step(school.clock())
+    school.answer(0.95, "correct")
+    school.recorder.drain(school.clock())
+    assert other.grade(school.clock()) == 0
+    assert school.bench.asked == 0

@@ -1,0 +1,292 @@
+import pytest
+from sqlalchemy import select
+
+from cheapdeep_ops.store import grades
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.grades import Graded, Judge, Normal, Tallied
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.store.tables import NormalRow, table_of
+
+NOW = 1_800_000_000.0
+JUDGE = Judge(model="claude-opus-4-7", prompt="p1")
+OTHERS = [Judge(model="claude-opus-4-8", prompt="p1"), Judge(model="claude-opus-4-7", prompt="p2")]
+
+
+@pytest.fixture
+def store(either_url):
+    store = Store(either_url)
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def do(store):
+    """Runs one function of the store in a transaction."""
+
+    def done(work, *args, **more):
+        return store.transact(lambda connection: work(connection, *args, **more))
+
+    return done
+
+
+def row(call_id, *, at=NOW, judge=JUDGE, **changes):
+    return {
+        "call_id": call_id, "grader_model": judge.model, "grader_prompt": judge.prompt, "verdict": "correct",
+        "failure": "", "reason": "", "at": at, "called_at": NOW, "route": "support", "input_class": "refund",
+        "shipped": True, "confidence": 0.95, "policy_version": 3, "inclusion": 0.01, "output_tokens": 1, "cost_nusd": 5,
+        **changes,
+    }  # fmt: skip
+
+
+def add_all(do, *rows):
+    return [do(grades.add, each) for each in rows]
+
+
+def called(do, moments, **changes):
+    """One grade for each moment at which a call began; the class says which."""
+    add_all(do, *(row(f"{at}-{changes}", called_at=at, input_class=str(at), **changes) for at in moments))
+
+
+def classes(found):
+    return [each.input_class for each in found]
+
+
+def nano(usd):
+    return round(usd * 1e9)
+
+
+def in_nano(totals):
+    return {key: (count, nano(usd)) for key, (count, usd) in totals.items()}
+
+
+# Adding
+
+
+def test_a_grade_is_added_once(do):
+    assert add_all(do, row("a"), row("a"), row("a", verdict="incorrect", cost_nusd=99)) == [True, False, False]
+    assert in_nano(do(grades.totals)) == {("support", "correct"): (1, 5)}
+    assert nano(do(grades.spent_usd, since=0)) == 5
+    (tallied,) = do(grades.tallied, since=0, until=NOW + 1)
+    assert (tallied.verdict, tallied.count) == ("correct", 1)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_judge_may_grade_the_same_call(do, other):
+    assert add_all(do, row("a"), row("a", judge=other), row("a", judge=other)) == [True, True, False]
+    assert in_nano(do(grades.totals)) == {("support", "correct"): (2, 10)}
+
+
+def test_a_failure_is_no_grade_and_a_grade_after_it_by_the_same_judge_is_none(do):
+    assert add_all(do, row("a", verdict=None, failure="refusal"), row("a")) == [True, False]
+    assert do(grades.newest, "support", JUDGE, since=0, limit=9) == []
+
+
+# Windows
+
+
+def test_the_newest_grades_are_those_of_the_latest_calls_whenever_they_were_graded(do):
+    called(do, [10.0, 30.0, 20.0])
+    assert classes(do(grades.newest, "support", JUDGE, since=0, limit=9)) == ["30.0", "20.0", "10.0"]
+    assert classes(do(grades.newest, "support", JUDGE, since=0, limit=2)) == ["30.0", "20.0"]
+
+
+def test_the_oldest_grades_are_those_of_the_first_calls(do):
+    called(do, [10.0, 30.0, 20.0])
+    assert classes(do(grades.oldest, "support", JUDGE, since=0, limit=9)) == ["10.0", "20.0", "30.0"]
+    assert classes(do(grades.oldest, "support", JUDGE, since=10.0, limit=1)) == ["20.0"]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "expected"),
+    [
+        (0.0, None, ["30.0", "20.0", "10.0"]),
+        (10.0, None, ["30.0", "20.0"]),
+        (9.99, 30.0, ["20.0", "10.0"]),
+        (10.0, 30.01, ["30.0", "20.0"]),
+        (30.0, None, []),
+        (20.0, 20.0, []),
+    ],
+)
+def test_a_window_begins_after_its_start_and_ends_before_its_end(do, since, until, expected):
+    called(do, [10.0, 20.0, 30.0])
+    assert classes(do(grades.newest, "support", JUDGE, since=since, until=until, limit=9)) == expected
+
+
+def test_of_calls_of_one_moment_the_one_graded_last_is_the_newest(do):
+    add_all(do, *(row(name, input_class=name) for name in "abc"))
+    assert classes(do(grades.newest, "support", JUDGE, since=0, limit=9)) == ["c", "b", "a"]
+    assert classes(do(grades.oldest, "support", JUDGE, since=0, limit=9)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("read", [grades.newest, grades.oldest])
+def test_only_decided_grades_of_the_route_and_the_judge_are_read(do, read):
+    add_all(
+        do,
+        row("a", verdict="incorrect", shipped=False, inclusion=0.05),
+        row("b", verdict="unsure"),
+        row("c", verdict=None, failure="malformed"),
+        row("d", route="legal"),
+        *(row("a", judge=other, verdict="correct") for other in OTHERS),
+    )
+    assert do(read, "support", JUDGE, since=0, limit=9) == [
+        Graded(route="support", called_at=NOW, incorrect=True, inclusion=0.05, shipped=False, input_class="refund")
+    ]
+
+
+@pytest.mark.parametrize(("shipped", "expected"), [(None, ["b", "a"]), (True, ["a"]), (False, ["b"])])
+def test_answers_that_went_out_can_be_told_from_withheld_ones(do, shipped, expected):
+    add_all(do, row("a", input_class="a"), row("b", input_class="b", shipped=False))
+    assert classes(do(grades.newest, "support", JUDGE, since=0, shipped=shipped, limit=9)) == expected
+
+
+def test_the_limit_counts_what_was_picked(do):
+    called(do, [10.0, 20.0])
+    called(do, [30.0, 40.0], shipped=False)
+    assert classes(do(grades.newest, "support", JUDGE, since=0, shipped=True, limit=2)) == ["20.0", "10.0"]
+
+
+def test_routes_are_all_of_which_anything_was_graded_by_anybody(do):
+    assert do(grades.counts) == {}
+    add_all(do, row("a"), row("b"), row("c", route="legal", judge=OTHERS[0], verdict=None, failure="refusal"))
+    assert set(do(grades.counts)) == {"support", "legal"}
+
+
+# Sums
+
+
+def test_grades_are_tallied_by_kind(do):
+    add_all(
+        do,
+        row("a"),
+        row("b"),
+        row("c", verdict="incorrect", cost_nusd=None),
+        row("d", shipped=False),
+        row("e", inclusion=0.05),
+        row("f", verdict=None, failure="refusal", cost_nusd=7),
+        row("g", route="legal"),
+        row("h", judge=OTHERS[0], cost_nusd=None),
+    )
+    found = do(grades.tallied, since=NOW, until=NOW + 1)
+    base = {"route": "support", "verdict": "correct", "failure": "", "shipped": True, "inclusion": 0.01, "unpriced": 0}
+    assert {each.route for each in found} == {"support", "legal"}
+    assert sorted(filter(lambda each: each.route == "support", found), key=str) == sorted(
+        [
+            Tallied(**{**base, "count": 3, "cost_nusd": 10, "unpriced": 1}),
+            Tallied(**{**base, "verdict": "incorrect", "count": 1, "cost_nusd": 0, "unpriced": 1}),
+            Tallied(**{**base, "shipped": False, "count": 1, "cost_nusd": 5}),
+            Tallied(**{**base, "inclusion": 0.05, "count": 1, "cost_nusd": 5}),
+            Tallied(**{**base, "verdict": None, "failure": "refusal", "count": 1, "cost_nusd": 7}),
+        ],
+        key=str,
+    )
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "scope", "count"),
+    [(0, 99, "*", 4), (10, 30, "*", 3), (10, 20, "*", 1), (0, 99, "legal", 1), (0, 20, "legal", 0), (0, 99, "x", 0)],
+)
+def test_a_tally_keeps_to_its_period_and_scope(do, since, until, scope, count):
+    called(do, [10.0, 20.0, 30.0])
+    called(do, [20.0], route="legal")
+    found = do(grades.tallied, since=since, until=until, scope=scope)
+    assert sum(each.count for each in found) == count
+
+
+def test_totals_are_of_all_time_by_route_and_outcome(do):
+    add_all(
+        do,
+        row("a", called_at=1.0),
+        row("b", cost_nusd=7),
+        row("c", cost_nusd=None),
+        row("d", verdict="incorrect"),
+        row("e", verdict=None, failure="refusal", cost_nusd=1),
+        row("f", verdict=None, failure="unavailable", cost_nusd=None),
+        row("g", route="legal", verdict="unsure"),
+    )
+    assert in_nano(do(grades.totals)) == {
+        ("support", "correct"): (3, 12),
+        ("support", "incorrect"): (1, 5),
+        ("support", "refusal"): (1, 1),
+        ("support", "unavailable"): (1, 0),
+        ("legal", "unsure"): (1, 5),
+    }
+
+
+def test_totals_of_an_empty_store_are_none(do):
+    assert do(grades.totals) == {}
+    assert do(grades.spent_usd, since=0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "nusd"), [(0, None, 111), (10, None, 111), (10.5, None, 110), (10, 30, 11), (31, None, 0)]
+)
+def test_spending_goes_by_when_a_grade_was_given(do, since, until, nusd):
+    add_all(
+        do,
+        *(row(f"{at}", at=float(at), called_at=1.0, cost_nusd=cost) for at, cost in ((10, 1), (20, 10), (30, 100))),
+        row("unpriced", at=20.0, cost_nusd=None),
+    )
+    assert nano(do(grades.spent_usd, since=since, until=until)) == nusd
+
+
+def test_large_sums_are_exact(do):
+    add_all(do, *(row(f"{number}", cost_nusd=3_000_000_000_001) for number in range(9)))
+    assert nano(do(grades.spent_usd, since=0)) == 27_000_000_000_009
+    assert in_nano(do(grades.totals)) == {("support", "correct"): (9, 27_000_000_000_009)}
+
+
+# What is normal
+
+
+def test_nothing_is_normal_before_it_was_learned(do):
+    add_all(do, row("a"))
+    assert do(grades.normals, JUDGE) == {}
+
+
+def test_what_was_learned_is_held_and_comes_out_as_it_went_in(do):
+    learned = Normal(scope="support", since=0.0, rate=0.031, n=187.25, grades=200, until=NOW, learned_at=NOW + 1)
+    do(grades.learn, JUDGE, learned)
+    add_all(do, row("a"))
+    assert do(grades.normals, JUDGE) == {"support": learned}
+    more = Normal(scope="support", since=0.0, rate=0.04, n=290.0, grades=300, until=NOW + 2, learned_at=NOW + 3)
+    do(grades.learn, JUDGE, more)
+    assert do(grades.normals, JUDGE) == {"support": more}
+
+
+def test_a_scope_that_was_never_graded_can_be_learned(do):
+    learned = Normal(scope="*", since=3.0, rate=0.05, n=10.0, grades=10, until=NOW, learned_at=NOW)
+    do(grades.learn, JUDGE, learned)
+    assert do(grades.normals, JUDGE) == {"*": learned}
+
+
+def test_learning_anew_forgets_and_begins_then(do):
+    add_all(do, row("a"))
+    do(grades.learn, JUDGE, Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW))
+    do(grades.relearn, JUDGE, "support", now=NOW + 5, author="ann", why="new prompt")
+    assert do(grades.normals, JUDGE) == {"support": Normal(scope="support", since=NOW + 5)}
+    again = Normal(scope="support", since=NOW + 5, rate=0.1, n=8.0, grades=8, until=NOW + 9, learned_at=NOW + 9)
+    do(grades.learn, JUDGE, again)
+    assert do(grades.normals, JUDGE) == {"support": again}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_is_normal_is_one_judges_and_not_anothers(do, other):
+    learned = Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)
+    do(grades.learn, JUDGE, learned)
+    assert do(grades.normals, other) == {}
+    do(grades.relearn, other, "support", now=NOW, author="ann", why="another model")
+    assert do(grades.normals, other) == {"support": Normal(scope="support", since=NOW)}
+    assert do(grades.normals, JUDGE) == {"support": learned}
+
+
+def test_who_had_it_learned_anew_and_why_is_kept(do, store):
+    do(grades.relearn, JUDGE, "support", now=NOW, author="ann", why="new prompt")
+    do(grades.learn, JUDGE, Normal(scope="support", since=NOW, rate=0.1, n=8.0, grades=8, until=NOW, learned_at=NOW))
+    normal = table_of(NormalRow).c
+    with store.reading() as connection:
+        assert connection.execute(select(normal.author, normal.why)).one() == ("ann", "new prompt")
+
+
+def test_a_judge_is_named_by_model_and_prompt():
+    assert str(JUDGE) == "claude-opus-4-7, prompt p1"
