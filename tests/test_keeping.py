@@ -136,6 +136,12 @@ class TestACandidate:
         assert (row["shipped"], row["model"], row["confidence"]) == (False, "claude-haiku-4-5", 0.85)
         assert (row["state"], row["answer"]) == ("kept", "Tomorrow at noon.")
 
+    def test_that_was_withheld_has_not_shipped_although_a_tier_in_between_answered(self):
+        middle = replace(DEEP, tier=Tier(model="claude-sonnet-4-6", index=1, is_deep=False))
+        decision = replace(WITHHELD, model="claude-sonnet-4-6", hops=(CHEAP, middle))
+        assert decision.shipped
+        assert row_of(decision=decision)["shipped"] is False
+
 
 def content_of(row):
     return row["state"], row["why"], row["turns"], row["answer"]

@@ -14,7 +14,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
+from sqlalchemy.engine import make_url
 
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
 
@@ -81,19 +84,29 @@ class Caller:
 class Database:
     """The store, read from outside with nothing of ours."""
 
-    def __init__(self, path):
-        self._path = path
+    def __init__(self, url):
+        self._url = make_url(url)
 
     def rows(self, query):
-        connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
-        connection.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in connection.execute(query)]
-        finally:
-            connection.close()
+        with contextlib.closing(self._connect()) as connection:
+            return [dict(row) for row in connection.execute(query).fetchall()]
+
+    def _connect(self):
+        if self._url.get_backend_name() == "sqlite":
+            connection = sqlite3.connect(f"file:{self._url.database}?mode=ro", uri=True)
+            connection.row_factory = sqlite3.Row
+            return connection
+        where = {"host": self._url.query["host"], "dbname": self._url.database, "user": self._url.username}
+        return psycopg.connect(**where, row_factory=dict_row)
 
     def changes(self):
-        return self.rows("SELECT * FROM policy_change ORDER BY version")
+        found = self.rows("SELECT * FROM policy_change ORDER BY version")
+        return [{**each, "signal": as_object(each["signal"])} for each in found]
+
+
+def as_object(value):
+    """JSON as one driver gives it and the other does not."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def until(condition, what):
@@ -182,8 +195,8 @@ def caller(environment):
         process.end()
 
 
-def test_a_storm_reaches_slack_and_every_router_and_is_over_when_it_is_over(environment, slack, tmp_path):
-    database = Database(tmp_path / "store.db")
+def test_a_storm_reaches_slack_and_every_router_and_is_over_when_it_is_over(environment, slack):
+    database = Database(environment["CHEAPDEEP_STORE_URL"])
     with guard(environment), caller(environment) as service:
         until(lambda: len(service.decisions) > 200, "calm traffic")
         assert database.changes() == []
@@ -192,7 +205,7 @@ def test_a_storm_reaches_slack_and_every_router_and_is_over_when_it_is_over(envi
         told = slack.wait_for(lambda message: "EscalationStorm firing" in message.text, PATIENCE_S)
         (raised,) = database.changes()
         assert (raised["act"], raised["scope"], raised["cause"]) == ("raise", "support", "EscalationStorm")
-        assert json.loads(raised["signal"])["low"] > 0.35
+        assert raised["signal"]["low"] > 0.35
         until(lambda: time.time() > raised["at"] + 4, "decisions after the raise")
 
         service.traffic("faq")
@@ -228,10 +241,13 @@ def assert_obeyed(decisions, raised, released):
     assert {each["version"] for each in after} == {released["version"]}
 
 
-def test_false_confidence_that_climbs_is_graded_told_raised_and_let_go_on_graded_evidence(environment, slack, tmp_path):
+def test_false_confidence_that_climbs_is_graded_told_raised_and_let_go_on_graded_evidence(
+    environment, slack, tmp_path, either_url
+):
     (tmp_path / "rules.yaml").write_text(QUALITY_RULES)
+    environment["CHEAPDEEP_STORE_URL"] = either_url
     quality = {**environment, "CHEAPDEEP_SAMPLE_RATE": "1", "CHEAPDEEP_GRADE_EVERY_S": "0.5"}
-    database = Database(tmp_path / "store.db")
+    database = Database(environment["CHEAPDEEP_STORE_URL"])
     with guard(quality), caller(quality) as service:
         until(lambda: database.rows("SELECT * FROM normal WHERE rate IS NOT NULL"), "what is normal to be learned")
         assert database.changes() == []
@@ -240,7 +256,7 @@ def test_false_confidence_that_climbs_is_graded_told_raised_and_let_go_on_graded
         told = slack.wait_for(lambda message: "FalseConfidenceClimbing firing" in message.text, PATIENCE_S)
         (raised,) = database.changes()
         assert (raised["act"], raised["scope"], raised["cause"]) == ("raise", "support", "FalseConfidenceClimbing")
-        signal = json.loads(raised["signal"])
+        signal = raised["signal"]
         assert signal["n"] >= 30
         assert signal["low"] > signal["normal_rate"]
         until(lambda: time.time() > raised["at"] + 4, "decisions after the raise")
@@ -258,8 +274,8 @@ def test_false_confidence_that_climbs_is_graded_told_raised_and_let_go_on_graded
         f"SELECT verdict, shipped FROM grade WHERE called_at >= {raised['at']} AND at <= {released['at']}"
     )
     assert len(evidence) >= 60
-    assert {row["shipped"] for row in evidence} == {0, 1}, "shipped and withheld answers alike"
-    assert json.loads(released["signal"])["high"] < json.loads(released["signal"])["limit"]
+    assert {bool(row["shipped"]) for row in evidence} == {False, True}, "shipped and withheld answers alike"
+    assert released["signal"]["high"] < released["signal"]["limit"]
     assert report["graded"] > 100
     assert report["grader"]["state"] == "running"
 
@@ -282,8 +298,8 @@ def test_a_person_pins_over_http_with_a_token_and_the_router_obeys(environment):
     assert {each["threshold"] for each in late} == {0.6}
 
 
-def test_a_guard_that_is_stopped_in_the_middle_of_an_outage_tells_slack_after_its_restart(environment, slack, tmp_path):
-    database = Database(tmp_path / "store.db")
+def test_a_guard_that_is_stopped_in_the_middle_of_an_outage_tells_slack_after_its_restart(environment, slack):
+    database = Database(environment["CHEAPDEEP_STORE_URL"])
     with caller(environment) as service:
         service.traffic("legal")
         with slack.outage():
@@ -295,12 +311,12 @@ def test_a_guard_that_is_stopped_in_the_middle_of_an_outage_tells_slack_after_it
     assert len(database.changes()) == 1
 
 
-def test_a_router_that_is_killed_loses_at_most_one_flush_interval(environment, tmp_path):
+def test_a_router_that_is_killed_loses_at_most_one_flush_interval(environment):
     with caller(environment) as service:
         until(lambda: len(service.decisions) > 120, "traffic")
         service.process.kill()
         killed_at = time.time()
-    rows = Database(tmp_path / "store.db").rows("SELECT sum(calls) AS calls FROM bucket")
+    rows = Database(environment["CHEAPDEEP_STORE_URL"]).rows("SELECT sum(calls) AS calls FROM bucket")
     # Flushes come every 0.5 s here; a tenth more for a write that is under way, and a call is told before it is put.
     kept_at_least = sum(each["begun_at"] < killed_at - 0.6 - 0.2 for each in service.decisions)
     assert kept_at_least > 60

@@ -45,10 +45,7 @@ def of(hits: int, n: int) -> Estimate:
 
 def graded(wrong: int, n: int, **fields: object) -> list[Graded]:
     """`n` grades with `wrong` incorrect ones spread evenly over them."""
-    return [
-        Graded(incorrect=number * wrong // n != (number + 1) * wrong // n, **fields)  # type: ignore[arg-type]
-        for number in range(n)
-    ]
+    return [Graded(incorrect=number * wrong // n != (number + 1) * wrong // n, **fields) for number in range(n)]
 
 
 def find(evidence, alarm, *, since=None, fires=False, rule=None):
