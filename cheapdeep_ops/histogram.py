@@ -6,6 +6,9 @@ from typing import Final
 
 _GROWTH: Final = 1.1
 _SHORTEST_S: Final = 1e-4
+_ROUNDING: Final = 1e-9
+"""Of a count: 0.55 of 100 is a hair more than 55 in binary."""
+
 PRECISION: Final = _GROWTH**0.5 - 1
 """How far a quantile can be off for the width of its bin: 4.9%."""
 
@@ -17,7 +20,10 @@ def duration_bin(seconds: float) -> str:
 
 def quantile(counts: Mapping[str, int], share: float) -> float | None:
     """The duration, in seconds, that a `share` of those counted does not exceed; None where nothing is counted."""
-    left = share * sum(counts.values())
+    total = sum(counts.values())
+    if not total:
+        return None
+    left = share * total - _ROUNDING
     ordered = sorted((int(name), count) for name, count in counts.items())
     for number, count in ordered:
         left -= count

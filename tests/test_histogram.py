@@ -60,6 +60,7 @@ def test_the_order_of_the_bins_does_not_matter():
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_of_nothing_no_quantile_is_known(share):
     assert quantile({}, share) is None
+    assert quantile({"5": 0}, share) is None
 
 
 @pytest.mark.parametrize("seconds", [-5.0, 0.0, 1e-9, 1e-4])

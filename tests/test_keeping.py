@@ -219,7 +219,12 @@ class TestRedaction:
 
     @pytest.mark.parametrize("answer", ["a\0b", "\ud800"])
     def test_skips_an_answer_that_cannot_be_stored_as_it_was(self, answer):
-        assert content_of(row_of(replace(PARCEL, answer=answer))) == ("skipped", "redacted", None, None)
+        assert content_of(row_of(replace(PARCEL, answer=answer))) == ("skipped", "unstorable", None, None)
+
+    @pytest.mark.parametrize("given", [None, b"bytes", 7, ["text"]])
+    def test_believes_no_hook_that_gives_something_else_than_text(self, given):
+        row = row_of(PARCEL, redact=lambda text: text if text == PARCEL.answer else given)
+        assert content_of(row) == ("skipped", "redaction_failed", None, None)
 
     @steady
     @given(st.lists(st.text(st.characters(exclude_categories=[]), max_size=20), max_size=3), st.text(max_size=20))

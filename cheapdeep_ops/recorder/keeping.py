@@ -68,16 +68,23 @@ def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]],
     """Turns and answer as they may be stored, and why they may not be graded, or nothing."""
     if len(exchange.answer) + sum(len(turn.text) for turn in exchange.turns) > LONGEST_CHARACTERS:
         return [], "", "too_long"
+    storable = _storable(exchange.answer)
     try:
-        turns = [_redacted_turn(turn, redact) for turn in exchange.turns]
-        answer = redact(_storable(exchange.answer))
+        turns = [{"role": turn.role, "text": _by_hook(redact, _storable(turn.text))} for turn in exchange.turns]
+        answer = _by_hook(redact, storable)
     except Exception:  # noqa: BLE001 - what a hook fails over must not be stored unredacted
         return [], "", "redaction_failed"
+    if storable != exchange.answer:
+        return [], "", "unstorable"
     return turns, answer, "" if answer == exchange.answer else "redacted"
 
 
-def _redacted_turn(turn: Turn, redact: Redact) -> dict[str, str]:
-    return {"role": turn.role, "text": redact(_storable(turn.text))}
+def _by_hook(redact: Redact, text: str) -> str:
+    """What a hook makes of `text`. Raises TypeError where that is no text: it is somebody else's code."""
+    found: object = redact(text)
+    if not isinstance(found, str):
+        raise TypeError(f"a redact hook gave {type(found).__name__}, not str")
+    return _storable(found)
 
 
 def _storable(text: str) -> str:
