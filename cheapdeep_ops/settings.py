@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def graded_share(self) -> float:
+        """The share of confident answers that is graded; 0 where no content may be kept for that."""
+        return self.sample_rate if self.retain_content_days else 0.0
+
+    @property
     def cascade(self) -> tuple[Tier, ...]:
         """The tiers in order; the last one is the deep tier."""
         last = len(self.tiers) - 1

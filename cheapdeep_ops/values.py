@@ -177,6 +177,16 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What came of one grading: a grade, or the failure to give one; `usage` is None where the API named none."""
+
+    grade: Grade | None = None
+    failure: GradeFailure | None = None
+    reason: str = ""
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hop:
     """One model call within a decision, and what became of it."""
 

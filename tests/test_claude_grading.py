@@ -11,19 +11,11 @@ from anthropic.types import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.claude.grading import (
-    MAX_TOKENS,
-    PROMPT_VERSION,
-    RUBRIC,
-    SCHEMA,
-    GraderApi,
-    Judgement,
-    grading_request,
-    read_judgement,
-)
+from cheapdeep_ops.claude.grading import GraderApi, read_judgement
+from cheapdeep_ops.claude.rubric import MAX_TOKENS, PROMPT_VERSION, RUBRIC, SCHEMA, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
-from cheapdeep_ops.values import Grade, GradeFailure, Turn, Usage
+from cheapdeep_ops.values import Grade, GradeFailure, Judgement, Turn, Usage
 
 OPUS = "claude-opus-4-7"
 QUESTION = (Turn(role="system", text="Be brief."), Turn(role="user", text="Are shoes returnable?"))

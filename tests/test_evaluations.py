@@ -88,7 +88,7 @@ def test_a_grade_is_one_event_with_the_names_of_the_conventions(seen):
     event = only(seen.events)
     assert (event.event_name, event.body) == ("gen_ai.evaluation.result", None)
     assert dict(event.attributes) == {
-        "gen_ai.evaluation.name": "cheapdeep.false_confidence",
+        "gen_ai.evaluation.name": "cheapdeep.correctness",
         "gen_ai.evaluation.score.label": "incorrect",
         "gen_ai.evaluation.score.value": 0.0,
         "gen_ai.response.id": "msg_1",

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from cheapdeep_ops import Settings
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.demo.recording import Recorded, read_recording
-from cheapdeep_ops.demo.replay import Replay, ReplayOptions, Stage
+from cheapdeep_ops.demo.replay import Replay, ReplayOptions, Simulators
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.testing import Judge
@@ -56,7 +56,7 @@ def _handlers():
 
 @pytest.fixture(scope="module")
 def stage():
-    with Stage() as stage:
+    with Simulators() as stage:
         yield stage
 
 
@@ -95,7 +95,7 @@ def renumbered(rows: Iterable[Recorded]) -> list[Recorded]:
 
 
 def played(
-    stage: Stage,
+    stage: Simulators,
     rows: Sequence[Recorded],
     *,
     seed: int = 0,
@@ -104,7 +104,7 @@ def played(
     **settings: Any,
 ) -> dict[str, Any]:
     options = ReplayOptions(rate=rate, seed=seed, judge=judge or Judge())
-    with Replay(rows, settings=Settings(**settings), options=options, stage=stage) as replay:
+    with Replay(rows, settings=Settings(**settings), options=options, simulators=stage) as replay:
         for _ in replay.run():
             pass
         return replay.report()
@@ -182,6 +182,7 @@ def assert_sums(report: Row) -> None:
     assert sum(report["grades"].values()) == funnel["graded"] + funnel["failed"]
     decided = report["grades"]["correct"] + report["grades"]["incorrect"]
     assert report["graded"] + report["withheld_graded"] == decided
+    assert (report["grader_cost_usd"] > 0) is (funnel["graded"] > 0)
     assert report["cost_per_call_usd"] == pytest.approx(report["cost_usd"] / report["calls"])
     assert report["saving"] == pytest.approx(1 - report["cost_usd"] / report["baseline_cost_usd"])
 
@@ -294,7 +295,9 @@ def test_how_long_calls_really_take_changes_nothing(stage):
     rows, rate = sure(wrong=(), n=8), 1 / 0.999
     stage.api.latency_s = 0.02  # real time that would carry each call over into the next second
     try:
-        with Replay(rows, settings=Settings(), options=ReplayOptions(rate=rate, judge=Judge()), stage=stage) as replay:
+        with Replay(
+            rows, settings=Settings(), options=ReplayOptions(rate=rate, judge=Judge()), simulators=stage
+        ) as replay:
             for _ in replay.run():
                 pass
             with replay._store.reading() as connection:
@@ -315,7 +318,7 @@ def test_another_seed_draws_another_sample_of_the_same_calls(stage):
 # The shown rate and the true one
 
 
-def assert_mostly_covered(stage: Stage, rows: Sequence[Recorded], seeds: Iterable[int]) -> None:
+def assert_mostly_covered(stage: Simulators, rows: Sequence[Recorded], seeds: Iterable[int]) -> None:
     """Each chunk of 25 seeds may miss once, which makes four in a hundred at most."""
     missed = []
     for seed in seeds:
@@ -343,6 +346,14 @@ def test_with_all_answers_graded_the_shown_rate_is_the_true_one(stage):
     report = played(stage, sure(wrong=range(13), n=100), sample_rate=1.0)
     assert report["graded"] == 100
     assert report["false_confident_rate"] == report["true_false_confident_rate"] == 0.13
+
+
+def test_what_grading_costs_does_not_depend_on_when_it_is_done(stage):
+    rows = sure(wrong=(), n=65)
+    during, afterwards = (played(stage, rows, sample_rate=1.0, rate=rate) for rate in (1.0, 100.0))
+    assert during["graded"] == afterwards["graded"] == 65
+    assert during["grader_cost_usd"] == pytest.approx(afterwards["grader_cost_usd"], abs=1e-9)
+    assert during["grader_cost_usd"] > 0
 
 
 @pytest.mark.parametrize(
@@ -572,7 +583,9 @@ def test_what_cannot_be_replayed_is_said_in_one_line_and_exits_with_2(capsys, tm
     [
         (("--where", "domain"), "'domain' is not of the form COLUMN=VALUE"),
         (("--where", "=boolq"), "is not of the form COLUMN=VALUE"),
+        (("--where", "domain=a", "--where", "domain=b"), "a column may be named once only"),
         (("--rate", "0"), "--rate"),
+        (("--rate", "0.009"), "--rate"),
         (("--rate", "-1"), "--rate"),
         (("--rate", "nan"), "--rate"),
         (("--rate", "10001"), "--rate"),
@@ -626,7 +639,7 @@ def test_rules_that_cannot_be_read_leave_nothing_running(tmp_path):
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules: 5", encoding="utf-8")
     before = set(tmp_path.iterdir())
-    with Stage() as own:
+    with Simulators() as own:
         with pytest.raises(RulesError):
             played(own, sure(wrong=(), n=1), rules_file=rules)
         assert played(own, sure(wrong=(), n=1))["calls"] == 1

@@ -104,7 +104,7 @@ def author() -> str:
 def seconds_in(period: str, option: str = "--last") -> float:
     """A period such as 24h in seconds. Raises BadParameter."""
     from cheapdeep_ops.guard.receipt import LONGEST_S
-    from cheapdeep_ops.guard.rulebook import seconds
+    from cheapdeep_ops.guard.rules import seconds
 
     try:
         found = float(str(seconds(period)))
@@ -120,4 +120,6 @@ def conditions_in(where: Sequence[str]) -> dict[str, str]:
     found = [each.partition("=") for each in where]
     if wrong := [name for name, sign, _ in found if not name or not sign]:
         raise typer.BadParameter(f"{wrong[0]!r} is not of the form COLUMN=VALUE", param_hint="--where")
+    if len({name for name, _, _ in found}) < len(found):
+        raise typer.BadParameter("a column may be named once only", param_hint="--where")
     return {name: value for name, _, value in found}

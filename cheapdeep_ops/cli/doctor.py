@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard.grading import is_off
 from cheapdeep_ops.guard.notify import LogSender
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.slack import BotSender, sender_for
@@ -20,7 +19,7 @@ from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import HEAD, revision
-from cheapdeep_ops.telemetry.setup import endpoint_of, is_asked_for
+from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
@@ -125,7 +124,7 @@ def _rules(settings: Settings) -> str:
 
 def _grader(settings: Settings) -> str:
     """Whether grading can work, and does."""
-    if is_off(settings):
+    if not settings.graded_share:
         return "off: CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0, so false confidence stays unknown"
     if PriceBook(settings.price_overrides).prices(settings.grader_model, at=time.time()) is None:
         raise _Trouble(f"no price is known for the grader {settings.grader_model}: set CHEAPDEEP_PRICE_OVERRIDES")
@@ -149,7 +148,7 @@ def _slack(settings: Settings) -> str:
 
 
 def _telemetry(_settings: Settings) -> str:
-    asked = [signal for signal in ("traces", "metrics") if is_asked_for(signal)]
+    asked = [signal for signal in SIGNALS if is_asked_for(signal)]
     if not asked:
         return "nothing is exported (set OTEL_EXPORTER_OTLP_ENDPOINT to change that)"
     return ", ".join(sorted({_answering(endpoint_of(signal) or _OTLP_DEFAULT) for signal in asked}))

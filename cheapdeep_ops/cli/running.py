@@ -11,8 +11,9 @@ from cheapdeep_ops.cli.common import FAILED, Json, app, conditions_in, fail, tex
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.settings import Settings
 
+SLOWEST_REPLAY: Final = 0.01
 FASTEST_REPLAY: Final = 10_000.0
-"""Calls a second of virtual time; the rules look at most once in each of them."""
+"""Calls a second of virtual time; the guard's work between two slow ones takes time of ours."""
 
 
 @app.command()
@@ -110,7 +111,7 @@ def replay(  # noqa: PLR0917 - typer passes options by name
     rate: Annotated[float, typer.Option(help="Calls a second, in virtual time.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
     sample_rate: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of shipped answers to grade; CHEAPDEEP_SAMPLE_RATE.")
+        float | None, typer.Option(min=0, max=1, help="Share of confident answers to grade; CHEAPDEEP_SAMPLE_RATE.")
     ] = None,
     judge_tpr: Annotated[float, typer.Option(min=0, max=1, help="Share of wrong answers that the judge sees.")] = 1.0,
     judge_tnr: Annotated[float, typer.Option(min=0, max=1, help="Share of right answers that it lets pass.")] = 1.0,
@@ -120,8 +121,8 @@ def replay(  # noqa: PLR0917 - typer passes options by name
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
     from cheapdeep_ops.testing import Judge
 
-    if not 0 < rate <= FASTEST_REPLAY:
-        raise typer.BadParameter(f"needs more than 0 and at most {FASTEST_REPLAY:g}", param_hint="--rate")
+    if not SLOWEST_REPLAY <= rate <= FASTEST_REPLAY:
+        raise typer.BadParameter(f"needs {SLOWEST_REPLAY:g} to {FASTEST_REPLAY:g}", param_hint="--rate")
     settings = Settings() if sample_rate is None else Settings(sample_rate=sample_rate)
     rows = read_recording(file, conditions_in(where or ()))
     options = ReplayOptions(rate=rate, seed=seed, judge=Judge(tpr=judge_tpr, tnr=judge_tnr))

@@ -94,7 +94,8 @@ def _latency(found: Mapping[str, Any]) -> str:
     if not found["added_latency_calls"]:
         return "unknown: nothing escalated"
     p50, p95 = (duration(found[f"added_latency_{name}_s"]) for name in ("p50", "p95"))
-    return f"p50 {p50}, p95 {p95} on {found['added_latency_calls']:,} escalated calls (within 5%)"
+    within = f"right within {percent(found['added_latency_precision'])}"
+    return f"p50 {p50}, p95 {p95} on {found['added_latency_calls']:,} escalated calls ({within})"
 
 
 def _grading(found: Mapping[str, Any]) -> str:
@@ -136,15 +137,16 @@ def show_run(out: Console, found: Mapping[str, Any]) -> None:
 def show_normal(out: Console, found: Mapping[str, Any]) -> None:
     """What is normal for each route."""
     rows = [(scope, *_normal_row(normal)) for scope, normal in found.items()]
-    columns = ("route", "wrong among confident answers", "grades", "alarm level", "learned")
+    columns = ("route", "wrong among confident answers", "grades", "alarm level", "learned", "anew, because")
     out.print(table("Normal false confidence", columns, rows) if rows else "nothing was graded yet")
 
 
 def _normal_row(normal: Mapping[str, Any]) -> Sequence[str]:
+    order = f"{normal['why']} ({normal['author']})" if normal["author"] else ""
     if normal["rate"] is None:
-        return ("being learned", "", "", "")
+        return ("being learned", str(normal["grades"]), "", "", order)
     rate = f"{percent(normal['rate'])} ({interval((normal['low'], normal['high']))})"
-    return (rate, str(normal["grades"]), percent(normal["alarm_level"]), moment(normal["learned_at"]))
+    return (rate, str(normal["grades"]), percent(normal["alarm_level"]), moment(normal["learned_at"]), order)
 
 
 def show_checks(out: Console, checks: Mapping[str, bool]) -> None:

@@ -1,7 +1,6 @@
 """Recorded reality through the whole product: router, simulator over HTTP, guard and Slack, in virtual time."""
 
 import heapq
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock, Judge, Reply, SimulatedAnthropic, SimulatedSlack
+from cheapdeep_ops.testing.judge import judgement
 from cheapdeep_ops.testing.received import ReceivedRequest
 
 ROUTE: Final = "replay"
@@ -59,7 +59,7 @@ class RecordedModels:
     def __call__(self, request: ReceivedRequest) -> Reply:
         """The reply of whichever model is asked."""
         if request.is_grading:
-            return Reply.text(json.dumps(self._grade(request.graded_answer or "")))
+            return Reply.text(self._grade(request.graded_answer or ""))
         if not request.is_triage:
             return Reply.text(f"Recorded deep answer {self.row.number}.")
         if request.model != self._cheap_model:
@@ -68,18 +68,18 @@ class RecordedModels:
             return Reply.text("This reply could not be read when it was recorded.")
         return Reply.triage(self.row.confidence, f"Recorded answer {self.row.number}.")
 
-    def _grade(self, answer: str) -> dict[str, str]:
+    def _grade(self, answer: str) -> str:
         found = _ANSWER.fullmatch(answer)
         row = self._rows[int(found[1])] if found else None
         correct = row.cheap_correct if row else None
         verdict = self._options.judge.verdict(answer, correct=correct, seed=self._options.seed)
-        return {"reason": "The recording says so.", "verdict": verdict}
+        return judgement(verdict)
 
 
-class Stage:
+class Simulators:
     """The simulated Claude API and Slack, and a client for the former; use it as a context manager.
 
-    Replays may share a stage, one after another: starting and stopping one takes longer than a short replay does.
+    Replays may share them, one after another: starting and stopping them takes longer than a short replay does.
     """
 
     def __init__(self) -> None:
@@ -112,22 +112,27 @@ class Stage:
 
 
 class Replay:
-    """Plays rows one after another, on a stage of its own unless it is given one; use it as a context manager."""
+    """Plays rows one after another, between simulators of its own or given ones; use it as a context manager."""
 
     def __init__(
-        self, rows: Sequence[Recorded], *, settings: Settings, options: ReplayOptions, stage: Stage | None = None
+        self,
+        rows: Sequence[Recorded],
+        *,
+        settings: Settings,
+        options: ReplayOptions,
+        simulators: Simulators | None = None,
     ) -> None:
         self._rows = rows
         self._options = options
         self._models = RecordedModels(rows, cheap_model=settings.tiers[0], options=options)
         self.outcomes: list[Answered] = []
         with ExitStack() as opening:
-            stage = stage or opening.enter_context(Stage())
+            simulators = simulators or opening.enter_context(Simulators())
             folder = opening.enter_context(TemporaryDirectory(prefix="cheapdeep-replay-"))
-            self._clock = stage.reset(self._models)
-            self._settings = _own(settings, Path(folder), stage.slack)
-            self._make_guard(opening, stage.client)
-            self._make_router(opening, stage.client)
+            self._clock = simulators.reset(self._models)
+            self._settings = _own(settings, Path(folder), simulators.slack)
+            self._make_guard(opening, simulators.client)
+            self._make_router(opening, simulators.client)
             self._open = opening.pop_all()
         self._ticks = self._timetable()
 
@@ -167,9 +172,8 @@ class Replay:
             if (row.number + 1) % _FOLD_EVERY == 0:
                 self._recorder.drain(self._clock())
                 yield row.number + 1
-        self._go_to(self._clock() + self._settings.evaluate_every_s)
         for work in (self._evaluate, self._grade, self._evaluate):  # only a guard that has acted may grade
-            work(self._clock())
+            work(self._clock.advance(self._settings.evaluate_every_s))
         yield len(self._rows)
 
     def report(self) -> dict[str, Any]:

@@ -53,8 +53,7 @@ class Evidence:
             alarm = None if limit is None else at_rate(limit)
             return look(self._merged(rule, routes) if alarm else [], lambda _window: alarm)
         known = {route: normal for route in routes if (normal := self._normal(rule, route)) is not None}
-        found = look(self._merged(rule, known), partial(_alarm_of_window, known))
-        return found if known else Finding(level=found.level, signal={**found.signal, **self._progress(rule, routes)})
+        return look(self._merged(rule, known), partial(_alarm_of_window, known))
 
     def shipped(
         self, rule: QualityRule, routes: Collection[str], *, after: float | None, until: float | None, limit: int
@@ -94,7 +93,7 @@ class Evidence:
             return None
         learned_now = Normal(
             scope=route, since=normal.since, rate=found.rate, n=found.n, grades=found.count,
-            until=max(each.called_at for each in first), learned_at=self._now,
+            until=max(each.called_at for each in first), learned_at=self._now, author=normal.author, why=normal.why,
         )  # fmt: skip
         grades.learn(self._connection, self._judge, learned_now)
         self._normals[route] = learned_now
@@ -102,11 +101,6 @@ class Evidence:
 
     def _first(self, rule: QualityRule, normal: Normal) -> list[Graded]:
         return grades.oldest(self._connection, normal.scope, self._judge, since=normal.since, limit=rule.normal_grades)
-
-    def _progress(self, rule: QualityRule, routes: Collection[str]) -> dict[str, int]:
-        """How far learning has come."""
-        normals = [self._normals[route] for route in routes if route in self._normals]
-        return {"learning": sum(len(self._first(rule, each)) for each in normals), "learning_needs": rule.normal_grades}
 
 
 def _newest_first(of_routes: Iterable[list[Graded]]) -> list[Graded]:

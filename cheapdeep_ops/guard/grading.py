@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import takewhile
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
-from cheapdeep_ops.claude.grading import PROMPT_VERSION, Judgement, grading_request
+from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.health import GraderFacts
 from cheapdeep_ops.guard.parallel import Workers
@@ -19,7 +19,7 @@ from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grader import GraderState
 from cheapdeep_ops.store.grades import Judge
 from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
-from cheapdeep_ops.values import CandidateState, GradeFailure, Usage
+from cheapdeep_ops.values import CandidateState, GradeFailure, Judgement, Usage
 
 _log: Final = logging.getLogger(__name__)
 _DAY_S: Final = 86_400.0
@@ -28,11 +28,13 @@ _PAUSE_S: Final = 600.0
 """How long a paused grader waits before it tries a single sample again."""
 
 _ERRORS: Final = 3
-"""Requests in a row that must fail before a run is left: the API is down, and the samples need not find out singly."""
+"""After so many failed requests in a row the API counts as down, and the rest of the run waits."""
 
 _TRIES: Final = 5
 _FIRST_WAIT_S: Final = 30.0
 _LONGEST_WAIT_S: Final = 600.0
+"""However long the API asks for: whether a grader works must be known sooner."""
+
 MOST_AT_ONCE: Final = 1_000
 """Samples of one run; the next one goes on."""
 
@@ -89,7 +91,7 @@ class Grader:
         Raises StoreError.
         """
         self._store.transact(lambda connection: _tidy(connection, self._settings, now))
-        if is_off(self._settings) or self._waits(now):
+        if not self._settings.graded_share or self._waits(now):
             return 0
         settled = self._collect(now)
         if self._waits(now):
@@ -151,7 +153,7 @@ class Grader:
         return grading_request(sample.turns, sample.answer, model=self.judge.model)
 
     def _submit(self, now: float, *, limit: int) -> int:
-        """Hand all that waits in as one batch."""
+        """Hand all that waits in as one batch; nothing is settled by that."""
         with self._store.reading() as connection:
             samples = candidates.due(connection, now=now, limit=limit)
         if not samples or self._stopped or self._spending(now) >= self._settings.max_grader_usd_per_day:
@@ -236,17 +238,12 @@ def judge_of(settings: Settings) -> Judge:
     return Judge(model=settings.grader_model, prompt=PROMPT_VERSION)
 
 
-def is_off(settings: Settings) -> bool:
-    """Whether nothing is graded by these settings."""
-    return settings.sample_rate == 0 or settings.retain_content_days == 0
-
-
 def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
     """How the grader fares, from the store."""
     state, backlog = grader.state(connection), candidates.backlog(connection)
     patience_s = 10 * settings.grade_every_s + _PAUSE_S
     return GraderFacts(
-        is_off=is_off(settings),
+        is_off=not settings.graded_share,
         paused_why=state.paused_why,
         failures_in_row=state.failures_in_row,
         last_failure=state.last_failure,
@@ -262,8 +259,8 @@ def _tidy(connection: Connection, settings: Settings, now: float) -> None:
     before = now - settings.retain_content_days * _DAY_S
     overflow = candidates.newest_but(connection, settings.max_candidates)
     candidates.forget(connection, before=before if overflow is None else max(before, overflow + 1e-6))
-    if not is_off(settings):
-        candidates.choose(connection, rate=settings.sample_rate, now=now)
+    if settings.graded_share:
+        candidates.choose(connection, rate=settings.graded_share, now=now)
 
 
 def _given_up(asked: Asked) -> Judgement | None:
@@ -276,9 +273,7 @@ def _given_up(asked: Asked) -> Judgement | None:
 
 def _put_off(connection: Connection, asked: Asked, now: float) -> None:
     """Have a sample wait; the fault of a grader that nobody can ask is not the sample's."""
-    error = asked.found
-    if not isinstance(error, GraderError):
-        return
+    error = cast("GraderError", asked.found)
     before = asked.sample.attempts
     attempts = before if error.pauses else before + 1
     until = now if error.pauses else now + _wait_s(error, _FIRST_WAIT_S * 2.0**before)

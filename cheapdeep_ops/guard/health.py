@@ -1,6 +1,7 @@
 """Whether the grader can be relied on: pure. A dead grader must never look like good news."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from cheapdeep_ops.guard.rules import Finding, Level
@@ -26,36 +27,53 @@ class GraderFacts:
     patience_s: float
 
 
-def trouble_of(facts: GraderFacts, now: float) -> str:
-    """What is wrong with the grader, in words, or nothing."""
+class TroubleKind(StrEnum):
+    """What is wrong with a grader."""
+
+    PAUSED = "paused"
+    FAILING = "failing"
+    BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What is wrong with the grader, as a word and in words."""
+
+    kind: TroubleKind
+    why: str
+
+
+def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
+    """What is wrong with the grader, if anything is."""
     if facts.is_off:
-        return ""
+        return None
     if facts.paused_why:
-        return f"paused: {facts.paused_why}"
+        return Trouble(kind=TroubleKind.PAUSED, why=f"the grader is paused: {facts.paused_why}")
     if facts.failures_in_row >= _FAILURES:
-        return f"{facts.failures_in_row} gradings in a row failed, the last one: {facts.last_failure}"
+        why = f"{facts.failures_in_row} gradings in a row failed, the last one: {facts.last_failure}"
+        return Trouble(kind=TroubleKind.FAILING, why=why)
     late_s = now - facts.oldest if facts.oldest is not None else 0.0
     if late_s > facts.patience_s:
-        return f"{facts.waiting} samples wait for a grade, the oldest for {late_s / 60:.0f} min"
-    return ""
+        why = f"{facts.waiting} samples wait for a grade, the oldest for {late_s / 60:.0f} min"
+        return Trouble(kind=TroubleKind.BEHIND, why=why)
+    return None
 
 
 def state_of(facts: GraderFacts, now: float) -> str:
-    """One word for the grader: off, paused, failing, idle or running."""
+    """One word for the grader: off, idle, running, or its trouble."""
     if facts.is_off:
         return "off"
-    if facts.paused_why:
-        return "paused"
-    if trouble_of(facts, now):
-        return "failing"
+    if trouble := trouble_of(facts, now):
+        return trouble.kind.value
     return "running" if facts.waiting or facts.last_grade_at is not None else "idle"
 
 
 def finding_of(facts: GraderFacts, now: float) -> Finding:
     """Above while there is trouble; no data before anything was to be graded."""
     trouble = trouble_of(facts, now)
-    signal = {"why": trouble, "waiting": facts.waiting, "failures_in_row": facts.failures_in_row}
+    numbers = {"waiting": facts.waiting, "failures_in_row": facts.failures_in_row}
     if trouble:
-        return Finding(level=Level.ABOVE, signal=signal)
+        return Finding(level=Level.ABOVE, signal={"kind": trouble.kind.value, "why": trouble.why, **numbers})
     is_known = facts.is_off or facts.last_grade_at is not None
-    return Finding(level=Level.BELOW if is_known else Level.NO_DATA, signal=signal)
+    why = f"{state_of(facts, now)}: {facts.waiting} samples wait"
+    return Finding(level=Level.BELOW if is_known else Level.NO_DATA, signal={"kind": "", "why": why, **numbers})

@@ -10,9 +10,9 @@ from cheapdeep_ops.guard.grading import facts_of, judge_of
 from cheapdeep_ops.guard.health import state_of, trouble_of
 from cheapdeep_ops.guard.stats import weighted
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grader, grades
+from cheapdeep_ops.store import candidates, grades
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.store.grades import Tallied
+from cheapdeep_ops.store.grades import Judge, Normal, Tallied
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 DAY_S: Final = 86_400.0
@@ -59,16 +59,16 @@ def funnel_of(connection: Connection, *, answers: int, since: float, until: floa
 def grader_of(connection: Connection, settings: Settings, now: float) -> dict[str, Any]:
     """How the grader fares at this moment."""
     facts = facts_of(connection, settings)
-    state = grader.state(connection)
+    trouble = trouble_of(facts, now)
     return {
         "state": state_of(facts, now),
-        "why": trouble_of(facts, now),
+        "why": trouble.why if trouble else "",
         "model": settings.grader_model,
         "by": settings.grade_by,
         "waiting": facts.waiting,
         "oldest_wait_s": None if facts.oldest is None else max(now - facts.oldest, 0.0),
         "last_grade_at": facts.last_grade_at,
-        "last_failure": state.last_failure,
+        "last_failure": facts.last_failure,
         "spent_24h_usd": grades.spent_usd(connection, since=now - DAY_S),
         "limit_24h_usd": settings.max_grader_usd_per_day,
     }
@@ -80,9 +80,12 @@ def is_up(found: Mapping[str, Any]) -> bool:
 
 
 def normals_of(connection: Connection, settings: Settings) -> dict[str, Any]:
-    """What is normal for each route, with its interval and n; None while it is being learned."""
-    found = grades.normals(connection, judge_of(settings))
-    return {route: _normal(found.get(route)) for route in sorted(found.keys() | grades.counts(connection).keys())}
+    """What is normal for each route, with its interval and n; rates are None while it is being learned."""
+    judge = judge_of(settings)
+    known = grades.normals(connection, judge)
+    routes = sorted(known.keys() | grades.counts(connection).keys())
+    found = (known.get(route) or Normal(scope=route, since=0.0) for route in routes)
+    return {each.scope: _learned(each) or _learning(connection, judge, each) for each in found}
 
 
 def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: str, now: float) -> None:
@@ -100,10 +103,10 @@ def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: s
     store.transact(work)
 
 
-def _normal(normal: grades.Normal | None) -> dict[str, Any]:
-    alarm = alarm_of(normal) if normal else None
-    if normal is None or alarm is None or alarm.normal is None:
-        return {"rate": None, "low": 0.0, "high": 1.0, "grades": 0, "alarm_level": None, "learned_at": None}
+def _learned(normal: Normal) -> dict[str, Any] | None:
+    alarm = alarm_of(normal)
+    if alarm is None or alarm.normal is None:
+        return None
     low, high = alarm.normal.interval()
     return {
         "rate": alarm.normal.rate,
@@ -112,7 +115,16 @@ def _normal(normal: grades.Normal | None) -> dict[str, Any]:
         "grades": normal.grades,
         "alarm_level": alarm.level,
         "learned_at": normal.learned_at,
+        "author": normal.author,
+        "why": normal.why,
     }
+
+
+def _learning(connection: Connection, judge: Judge, normal: Normal) -> dict[str, Any]:
+    """The same while it is being learned: `grades` are those that there are to learn from."""
+    so_far = grades.decided_since(connection, normal.scope, judge, since=normal.since)
+    unknown = {"rate": None, "low": 0.0, "high": 1.0, "alarm_level": None, "learned_at": None}
+    return {**unknown, "grades": so_far, "author": normal.author, "why": normal.why}
 
 
 def _rate(prefix: str, found: list[Tallied]) -> dict[str, Any]:

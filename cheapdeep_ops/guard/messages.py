@@ -132,11 +132,7 @@ def _limit_text(signal: Signal) -> str:
 
 
 def _grader_headline(payload: Payload, _scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
-    return (
-        "grades come in again"
-        if is_over
-        else f"false confidence is not known, the grader is {_said(payload['signal']['why'])}"
-    )
+    return "grades come in again" if is_over else f"false confidence is not known: {_said(payload['signal']['why'])}"
 
 
 def _said(text: str) -> str:

@@ -41,7 +41,7 @@ _SIGNALS: Final = (
     (names.FLEET_SIGNAL, "Rate that a rule watches", "rate"),
     (names.FLEET_SIGNAL_LOW, "Lower bound of its 95% interval", "low"),
     (names.FLEET_SIGNAL_HIGH, "Upper bound of its 95% interval", "high"),
-    (names.FLEET_SIGNAL_CALLS, "Calls that it rests on", "n"),
+    (names.FLEET_SIGNAL_CALLS, "Calls or grades that it rests on", "n"),
 )
 
 _FALSE_CONFIDENCE: Final = (
@@ -147,7 +147,7 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
     for name, text, key in _SIGNALS:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
-            if row["signal"].get("n") and row["signal"].get(key) is not None:
+            if row["signal"].get("n"):
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
     limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])
@@ -182,7 +182,7 @@ def _quality(state: Mapping[str, Any]) -> Iterator[Metric]:
     does_its_work = "Whether the grader does its work (1), or fails or is off (0)"
     yield _gauge(names.FLEET_GRADER_UP, does_its_work, float(is_up(grader)))
     yield _gauge(names.FLEET_SAMPLES_WAITING, "Samples that wait for a grade", grader["waiting"])
-    yield _gauge(names.FLEET_GRADE_LAG, "How long the oldest of them waits, seconds", grader["oldest_wait_s"] or 0.0)
+    yield _gauge(names.FLEET_OLDEST_WAIT, "How long the oldest of them waits, seconds", grader["oldest_wait_s"] or 0.0)
 
 
 def _false_confidence(rates: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ twice that level never.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import count, takewhile
 from typing import Any, Final, Protocol, TypeVar
 
@@ -108,7 +109,7 @@ def _level_in(rule: QualityRule, window: Sequence[T], alarm: Alarm | None) -> Le
 
 
 def _is_back(rule: QualityRule, window: Estimate, alarm: Alarm) -> bool:
-    return window.count >= 2 * rule.min_grades and window.interval(rule.release_confidence)[1] < alarm.level
+    return window.count >= rule.release_grades and window.interval(rule.release_confidence)[1] < alarm.level
 
 
 def _windows(grades: Sequence[T], smallest: int, largest: int) -> Iterator[Sequence[T]]:
@@ -139,13 +140,36 @@ def _estimated(prefix: str, found: Estimate | None) -> dict[str, Any]:
     }
 
 
-def effect_of(before: Estimate | None, after: Estimate | None, *, enough: int) -> str:
-    """Whether a raise helped, in words: the false-confident rate of what shipped before it, and of what ships since."""
+class EffectKind(StrEnum):
+    """Whether a raise has helped."""
+
+    UNKNOWN = "unknown"
+    HELPS = "helps"
+    NO_SIGN = "no_sign"
+    WORSE = "worse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """Whether a raise has helped, as a word and in words."""
+
+    kind: EffectKind
+    why: str
+
+
+def effect_of(before: Estimate | None, after: Estimate | None, *, enough: int) -> Effect:
+    """The false-confident rate of what shipped before a raise, held against that of what ships since."""
     if before is None or after is None or after.count < enough:
-        known = after.count if after else 0
-        return f"not known yet whether the raise helps: {known} of {enough} grades of what ships since"
+        known = f"{after.count if after else 0} of {enough} grades of what ships since"
+        return Effect(kind=EffectKind.UNKNOWN, why=f"not known yet whether the raise helps: {known}")
     low, high = difference(after, before, 0.95)
+    kind = EffectKind.HELPS if high < 0 else EffectKind.WORSE if low > 0 else EffectKind.NO_SIGN
     change = f"{before.rate:.1%} before it (n {before.count}), {after.rate:.1%} of what ships since (n {after.count})"
-    if high < 0:
-        return f"the raise helps: {change}"
-    return f"the raise makes it no better: {change}" if low > 0 else f"no sign that the raise helps: {change}"
+    return Effect(kind=kind, why=f"{_EFFECTS[kind]}: {change}")
+
+
+_EFFECTS: Final = {
+    EffectKind.HELPS: "the raise helps",
+    EffectKind.WORSE: "the raise makes it no better",
+    EffectKind.NO_SIGN: "no sign that the raise helps",
+}

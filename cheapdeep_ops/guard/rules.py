@@ -159,9 +159,16 @@ class QualityRule(AnyRule):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.max_grades < 2 * self.min_grades:
+        if self.max_grades < self.release_grades:
             raise ValueError("max_grades is less than twice min_grades: it could fire and never be over")
+        if self.limit != "normal" and "normal_grades" in self.model_fields_set:
+            raise ValueError("normal_grades goes with `limit: normal`: nothing is learned for any other limit")
         return self
+
+    @property
+    def release_grades(self) -> int:
+        """How many grades of calls made since it takes to let go."""
+        return 2 * self.min_grades
 
     def limit_in(self, settings: object) -> float | None:
         """The rate that must not be exceeded; None where its setting is not set, or where it is to be learned."""

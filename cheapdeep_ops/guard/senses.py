@@ -8,7 +8,7 @@ from cheapdeep_ops.guard import health
 from cheapdeep_ops.guard.evidence import Evidence
 from cheapdeep_ops.guard.grading import facts_of
 from cheapdeep_ops.guard.messages import breakdown_of, storm_signal
-from cheapdeep_ops.guard.quality import effect_of
+from cheapdeep_ops.guard.quality import Effect, effect_of
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, Level, QualityRule, Rule, StormRule
 from cheapdeep_ops.guard.shelf import Shelf
@@ -103,7 +103,7 @@ class Senses:
             return StormSense(self._connection, rule, limit=rule.limit_in(self._settings), now=self._now)
         if isinstance(rule, QualityRule):
             limit = rule.limit_in(self._settings)
-            return QualitySense(rule, self._evidence, limit=limit, trouble=self._trouble, now=self._now)
+            return QualitySense(rule, self._evidence, limit=limit, trouble=self._trouble)
         if rule.signal == "grader_failing":
             return GraderSense(health.finding_of(self._facts, self._now))
         return UndecidedSense(self._quality, self._alerts)
@@ -117,7 +117,7 @@ class Senses:
         return facts_of(self._connection, self._settings)
 
     @property
-    def _trouble(self) -> str:
+    def _trouble(self) -> health.Trouble | None:
         return health.trouble_of(self._facts, self._now)
 
 
@@ -165,12 +165,13 @@ class QualitySense:
 
     is_joint = True
 
-    def __init__(self, rule: QualityRule, evidence: Evidence, *, limit: float | None, trouble: str, now: float) -> None:
+    def __init__(
+        self, rule: QualityRule, evidence: Evidence, *, limit: float | None, trouble: health.Trouble | None
+    ) -> None:
         self._rule = rule
         self._evidence = evidence
         self._limit = limit
         self._trouble = trouble
-        self._now = now
 
     @property
     def scopes(self) -> set[str]:
@@ -182,24 +183,25 @@ class QualitySense:
         found = self._evidence.finding(self._rule, alert, routes, self._limit)
         if not self._trouble:
             return found
-        unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": f"the grader is {self._trouble}"}
+        unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": self._trouble.why}
         return Finding(level=Level.NO_DATA, signal={**found.signal, **unknown})
 
     def facts(self, scope: str, started_at: float) -> dict[str, Any]:
         """Which input classes the wrong answers are of, and whether the raise has helped."""
+        effect = self._effect(scope, started_at)
         return {
-            "effect": self._effect(scope, started_at),
+            "effect": effect.why,
+            "effect_kind": effect.kind.value,
             "release_confidence": self._rule.release_confidence,
-            "release_grades": 2 * self._rule.min_grades,
+            "release_grades": self._rule.release_grades,
             **breakdown_of(reasons={}, by_class=self._evidence.wrong_by_class(self._rule, self._routes(scope))),
         }
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
         """Whether the rate has left the interval that was told, or it is known now whether the raise helps."""
-        known, before = self._effect(scope, started_at), told.get("effect", "")
-        return _has_left(told, found) or known.split(":")[0] != before.split(":")[0]
+        return _has_left(told, found) or told.get("effect_kind") != self._effect(scope, started_at).kind.value
 
-    def _effect(self, scope: str, started_at: float) -> str:
+    def _effect(self, scope: str, started_at: float) -> Effect:
         routes, enough = self._routes(scope), self._rule.min_grades
         before = self._evidence.shipped(self._rule, routes, after=None, until=started_at, limit=enough)
         since = self._evidence.shipped(self._rule, routes, after=started_at, until=None, limit=self._rule.max_grades)
@@ -227,8 +229,8 @@ class GraderSense:
         return {}
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
-        """Whether the trouble is another one, its numbers aside."""
-        return _kind(told.get("signal", {}).get("why", "")) != _kind(found.signal["why"])
+        """Whether the trouble is another one."""
+        return bool(told.get("signal", {}).get("kind") != found.signal["kind"])
 
 
 class UndecidedSense:
@@ -250,7 +252,8 @@ class UndecidedSense:
         held = [rule.alert for rule in self._rules if self._holds(rule, alert.scope)]
         unclear = {Level.NO_DATA, Level.UNCLEAR}
         open_ones = [name for name in held if self._alerts.level(name, alert.scope) in unclear]
-        return Finding(level=Level.ABOVE if open_ones else Level.BELOW, signal={"causes": open_ones, "n": len(held)})
+        why = f"raised by {', '.join(open_ones)}, and too few grades since" if open_ones else "decided"
+        return Finding(level=Level.ABOVE if open_ones else Level.BELOW, signal={"why": why})
 
     def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
         """Nothing more than the finding says."""
@@ -271,7 +274,3 @@ def _in_window(read: Any, connection: Connection, since: float, until: float) ->
 def _has_left(told: Mapping[str, Any], found: Finding) -> bool:
     signal, rate = told.get("signal", {}), found.signal["rate"]
     return rate is not None and not signal.get("low", 0) <= rate <= signal.get("high", 1)
-
-
-def _kind(why: str) -> str:
-    return why.rstrip("0123456789 min").split(",")[0].lstrip("0123456789 ")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.sampling import position
-from cheapdeep_ops.values import CandidateState, Decision, Exchange, Outcome, Turn
+from cheapdeep_ops.values import CandidateState, Decision, Exchange, Outcome
 
 LONGEST_CHARACTERS: Final = 50_000
 """Of a whole exchange; a grader could be given more, but the store is no archive."""
@@ -19,8 +19,8 @@ class Kept:
     exchange: Exchange
 
 
-def is_kept(decision: Decision, share: float) -> bool:
-    """Whether the answer may be graded: it ships at base, and its call lies in the first `share` by hash."""
+def lies_within(decision: Decision, share: float) -> bool:
+    """Whether the answer ships at base, and its call lies in the first `share` by hash."""
     return decision.base_outcome is Outcome.SHIP and share > 0 and position(decision.call_id) < share
 
 

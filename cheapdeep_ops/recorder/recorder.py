@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import blank_book
-from cheapdeep_ops.recorder.keeping import Kept, candidate_row, is_kept
+from cheapdeep_ops.recorder.keeping import Kept, candidate_row, lies_within
 from cheapdeep_ops.recorder.tally import Ledger
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
@@ -95,7 +95,7 @@ class Recorder:
         self._clock = clock
         self._background = background
         self._redact = redact
-        self._share = kept_share(settings.sample_rate) if settings.retain_content_days else 0.0
+        self._share = kept_share(settings.graded_share)
         self._queue_size = queue_size
         self._ledger_size = ledger_size
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
@@ -135,7 +135,7 @@ class Recorder:
             self._drop(1, "the recorder's queue is full")
         else:
             self._queue.append(decision)
-            if tell is not None and is_kept(decision, self._share):
+            if tell is not None and lies_within(decision, self._share):
                 self._keep(decision, tell)
 
     def _keep(self, decision: Decision, tell: Tell) -> None:

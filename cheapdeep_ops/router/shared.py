@@ -4,18 +4,17 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final
 
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.flow import Ask, Course
 from cheapdeep_ops.recorder import NullRecorder, Recorder
-from cheapdeep_ops.recorder.keeping import is_kept
+from cheapdeep_ops.recorder.keeping import lies_within
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatSpan, Telemetry
-from cheapdeep_ops.values import Decision, Exchange, Reply, Trace
+from cheapdeep_ops.values import Decision, Exchange, Reply
 
 _log: Final = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class Core:
         self._telemetry = telemetry or Telemetry()
         self.recorder: Sink = recorder or _recorder(settings, self._telemetry, redact)
         self._silent = silent
+        self._graded_share = settings.graded_share if settings.record else 0.0
         self._thresholds: dict[str, float] = {}
 
     @contextmanager
@@ -73,10 +73,10 @@ class Core:
             if asked.course is None:
                 return
             decision = asked.decision = self.plan.decide(call, asked.course)
-            sampled = is_kept(decision, self.plan.settings.sample_rate)
+            sampled = lies_within(decision, self._graded_share)
             self._telemetry.record_decision(span, decision, model_s=call.model_s, sampled=sampled)
-            place = partial(self._telemetry.trace_of, span)
-            self._record(decision, partial(self._exchange, call, asked.course, place))
+            course, trace_of = asked.course, self._telemetry.trace_of
+            self._record(decision, lambda: self.plan.exchange(call, course, trace_of(span)))
 
     @contextmanager
     def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
@@ -108,9 +108,6 @@ class Core:
         if asked.course is None:
             raise AssertionError("the call has not ended")
         return self.plan.answer(asked.course)
-
-    def _exchange(self, call: Call, course: Course, place: Callable[[], Trace | None]) -> Exchange | None:
-        return self.plan.exchange(call, course, place())
 
     def _record(self, decision: Decision, tell: Callable[[], Exchange | None]) -> None:
         try:

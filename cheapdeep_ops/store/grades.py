@@ -53,6 +53,8 @@ class Normal:
     grades: int = 0
     until: float | None = None
     learned_at: float | None = None
+    author: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,12 @@ def newest(
     if shipped is not None:
         statement = statement.where(_GRADE.c.shipped.is_(shipped))
     return _read(connection, statement)
+
+
+def decided_since(connection: Connection, route: str, judge: Judge, *, since: float) -> int:
+    """How many decided grades there are of a route's calls that began after `since`."""
+    counted = select(func.count()).select_from(_decided(route, judge, since).subquery())
+    return int(connection.execute(counted).scalar() or 0)
 
 
 def oldest(connection: Connection, route: str, judge: Judge, *, since: float, limit: int) -> list[Graded]:
@@ -172,7 +180,7 @@ def spent_usd(connection: Connection, *, since: float, until: float | None = Non
 def normals(connection: Connection, judge: Judge) -> dict[str, Normal]:
     """What this judge has found normal, by scope, and what it is to learn anew."""
     found = connection.execute(select(_NORMAL).where(_by(_NORMAL, judge)))
-    names = ("scope", "since", "rate", "n", "grades", "until", "learned_at")
+    names = ("scope", "since", "rate", "n", "grades", "until", "learned_at", "author", "why")
     return {row.scope: Normal(**{name: row._mapping[name] for name in names}) for row in found}  # noqa: SLF001
 
 

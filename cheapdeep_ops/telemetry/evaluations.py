@@ -78,7 +78,7 @@ def _instruments(meter: Meter) -> tuple[Counter, Counter, Histogram]:
 def _attributes(told: GradeRecord) -> Attributes:
     """Source: the GenAI conventions' event `gen_ai.evaluation.result` (status Development)."""
     attributes: Attributes = {
-        names.EVALUATION_NAME: names.GRADED,
+        names.EVALUATION_NAME: names.EVALUATED,
         names.EVALUATION_LABEL: told.grade.value if told.grade else "",
         names.CALL_ID: told.call_id,
         names.ROUTE: told.route,

@@ -56,8 +56,8 @@ EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
 EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
 GRADER_MODEL: Final = "cheapdeep.grader.model"
 GRADER_PROMPT: Final = "cheapdeep.grader.prompt.version"
-GRADED: Final = "cheapdeep.false_confidence"
-"""The name of the evaluation: whether an answer that the cheap tier was sure of is right."""
+EVALUATED: Final = "cheapdeep.correctness"
+"""The name of the evaluation: 1 where an answer that the cheap tier was sure of is right, 0 where it is wrong."""
 
 # Metrics of the guard's grader, by OTLP
 GRADES: Final = "cheapdeep.grades"
@@ -120,7 +120,7 @@ FLEET_FALSE_CONFIDENT_HIGH: Final = "cheapdeep_false_confident_rate_high"
 FLEET_FALSE_CONFIDENT_GRADES: Final = "cheapdeep_false_confident_grades"
 FLEET_NORMAL: Final = "cheapdeep_false_confident_normal"
 FLEET_SAMPLES_WAITING: Final = "cheapdeep_samples_waiting"
-FLEET_GRADE_LAG: Final = "cheapdeep_grade_lag_seconds"
+FLEET_OLDEST_WAIT: Final = "cheapdeep_samples_oldest_wait_seconds"
 FLEET_GRADER_UP: Final = "cheapdeep_grader_up"
 
 CONFIDENCE_EDGES: Final = (

@@ -12,6 +12,8 @@ _ENDPOINTS: Final = {
     "metrics": ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     "logs": ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 }
+SIGNALS: Final = tuple(_ENDPOINTS)
+"""What OpenTelemetry exports, each by itself."""
 
 
 def is_asked_for(signal: str, environ: Mapping[str, str] = os.environ) -> bool:

@@ -15,7 +15,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from sqlalchemy import select, update
 
-from cheapdeep_ops.claude.grading import PROMPT_VERSION, GraderApi
+from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.claude.rubric import PROMPT_VERSION
 from cheapdeep_ops.guard.grading import Grader, facts_of
 from cheapdeep_ops.guard.health import state_of, trouble_of
 from cheapdeep_ops.guard.ledger import funnel_of, spending_of
@@ -90,7 +91,8 @@ def trouble(store: Store, settings: Settings, now: float = NOW) -> tuple[str, st
     """How the grader fares, in one word and in more."""
     with store.reading() as connection:
         facts = facts_of(connection, settings)
-    return state_of(facts, now), trouble_of(facts, now)
+    found = trouble_of(facts, now)
+    return state_of(facts, now), found.why if found else ""
 
 
 def verdict(word: str, reason: str = "So.", **more) -> Reply:
@@ -381,7 +383,7 @@ def test_what_somebody_must_mend_pauses_the_grader_and_is_probed_every_ten_minut
     assert grading.run(NOW) == 0
     assert len(api.requests) == 1
     assert state(store).paused_until == NOW + 600
-    assert trouble(store, settings) == ("paused", f"paused: {status} {ERROR_NAMES[status]}: mend me")
+    assert trouble(store, settings) == ("paused", f"the grader is paused: {status} {ERROR_NAMES[status]}: mend me")
     for later in (1, 300, 599):
         assert make().run(NOW + later) == 0
     assert len(api.requests) == 1
@@ -944,7 +946,7 @@ def test_a_grade_is_told_on_the_trace_of_its_call(api, make, store):
         (*place.values(), 0),
     ]
     assert dict(told.events[0].attributes) == {
-        "gen_ai.evaluation.name": "cheapdeep.false_confidence",
+        "gen_ai.evaluation.name": "cheapdeep.correctness",
         "gen_ai.evaluation.score.label": "correct",
         "gen_ai.evaluation.score.value": 1.0,
         "gen_ai.response.id": "msg-of-a",

@@ -62,23 +62,23 @@ CASES = {
     ),
     "when a sample waits too long": (
         {**GRADED, **LATE},
-        "failing",
+        "behind",
         ABOVE,
         "7 samples wait for a grade, the oldest for 20 min",
     ),
     "when a sample waits too long for the first grade": (
         LATE,
-        "failing",
+        "behind",
         ABOVE,
         "7 samples wait for a grade, the oldest for 20 min",
     ),
-    "when paused": ({**GRADED, **PAUSED}, "paused", ABOVE, "paused: 401 invalid x-api-key"),
-    "when paused before any grade": (PAUSED, "paused", ABOVE, "paused: 401 invalid x-api-key"),
+    "when paused": ({**GRADED, **PAUSED}, "paused", ABOVE, "the grader is paused: 401 invalid x-api-key"),
+    "when paused before any grade": (PAUSED, "paused", ABOVE, "the grader is paused: 401 invalid x-api-key"),
     "when paused, failing and late, names the pause": (
         {**GRADED, **LATE, **FAILING, **PAUSED},
         "paused",
         ABOVE,
-        "paused: 401 invalid x-api-key",
+        "the grader is paused: 401 invalid x-api-key",
     ),
     "when failing and late, names the failures": (
         {**GRADED, **LATE, **FAILING},
@@ -100,9 +100,14 @@ CASES = {
 def test_the_grader(case):
     changes, state, level, why = CASES[case]
     facts = replace(FRESH, **changes)
-    found = finding_of(facts, NOW)
-    assert (state_of(facts, NOW), found.level, trouble_of(facts, NOW)) == (state, level, why)
-    assert found.signal == {"why": why, "waiting": facts.waiting, "failures_in_row": facts.failures_in_row}
+    found, trouble = finding_of(facts, NOW), trouble_of(facts, NOW)
+    assert (state_of(facts, NOW), found.level, trouble.why if trouble else "") == (state, level, why)
+    assert found.signal == {
+        "kind": state if trouble else "",
+        "why": why or f"{state}: {facts.waiting} samples wait",
+        "waiting": facts.waiting,
+        "failures_in_row": facts.failures_in_row,
+    }
 
 
 def test_patience_ends_with_the_passing_of_time_alone():
@@ -127,6 +132,6 @@ def test_patience_ends_with_the_passing_of_time_alone():
 )
 def test_trouble_never_looks_like_good_news(facts):
     trouble, state, found = trouble_of(facts, NOW), state_of(facts, NOW), finding_of(facts, NOW)
-    assert (found.level is ABOVE) == bool(trouble) == (state in {"paused", "failing"})
+    assert (found.level is ABOVE) == bool(trouble) == (state in {"paused", "failing", "behind"})
     if found.level is BELOW:
         assert facts.is_off or facts.last_grade_at is not None

@@ -6,7 +6,6 @@ from random import Random
 
 import pytest
 
-from cheapdeep_ops.claude.grading import Judgement
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading import Grader
 from cheapdeep_ops.guard.guard import Guard
@@ -18,7 +17,7 @@ from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.store import incidents, policies
-from cheapdeep_ops.values import ALL_ROUTES, Exchange, Grade, GradeFailure, Turn, Usage
+from cheapdeep_ops.values import ALL_ROUTES, Exchange, Grade, GradeFailure, Judgement, Turn, Usage
 
 from .conftest import START, Town, decided
 
