@@ -20,6 +20,8 @@ def report(
     from cheapdeep_ops.guard.receipt import receipt
 
     settings, now, period_s = Settings(), time.time(), seconds_in(last)
+    if not period_s:
+        raise typer.BadParameter("needs a period of some length", param_hint="--last")
     with opened(settings) as store:
         found = receipt(store, settings, since=now - period_s, until=now)
     if json:

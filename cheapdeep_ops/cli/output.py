@@ -4,13 +4,15 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from cheapdeep_ops.guard.messages import percent
+
+_PIPE_WIDTH: Final = 200
 
 
 def print_json(document: Any) -> None:
@@ -22,7 +24,8 @@ def print_json(document: Any) -> None:
 
 def console() -> Console:
     """Where text for people goes: plain where standard output is not a terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    # A pipe has no width: what reads it wants whole names.
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def progress_console() -> Console:

@@ -117,6 +117,8 @@ def show_run(out: Console, found: Mapping[str, Any]) -> None:
         "false confidence": _false_confidence(found),
         "in truth": f"{percent(found['true_false_confident_rate'])} of shipped answers are wrong",
         "samples": _funnel(found["funnel"]),
+        "normal": "; ".join(f"{route}: {_normal_words(normal)}" for route, normal in found["normal"].items())
+        or "unknown: nothing was graded, so that nothing could be seen to climb",
         "answers right": percent(found["cascade_accuracy"]),
         "cost": f"{usd(found['cost_usd'])}, {_known(found['cost_per_call_usd'])} a call; all-deep "
         f"{usd(found['baseline_cost_usd'])} (estimate); grading {usd(found['grader_cost_usd'])} apart",
@@ -139,6 +141,12 @@ def show_normal(out: Console, found: Mapping[str, Any]) -> None:
     rows = [(scope, *_normal_row(normal)) for scope, normal in found.items()]
     columns = ("route", "wrong among confident answers", "grades", "alarm level", "learned", "anew, because")
     out.print(table("Normal false confidence", columns, rows) if rows else "nothing was graded yet")
+
+
+def _normal_words(normal: Mapping[str, Any]) -> str:
+    if normal["rate"] is None:
+        return f"not learned from {normal['grades']} grades, so that nothing could be seen to climb"
+    return f"{percent(normal['rate'])} ({interval((normal['low'], normal['high']))}, n {normal['grades']})"
 
 
 def _normal_row(normal: Mapping[str, Any]) -> Sequence[str]:

@@ -179,7 +179,7 @@ class Replay:
     def report(self) -> dict[str, Any]:
         """What became of the rows played so far."""
         played = {"rate": self._options.rate, "seed": self._options.seed, "sample_rate": self._settings.sample_rate}
-        return {**report_of(self.outcomes, self._store, since=_START, until=self._clock()), **played}
+        return {**report_of(self.outcomes, self._store, self._settings, since=_START, until=self._clock()), **played}
 
     def _call(self, row: Recorded) -> None:
         self._models.row = row

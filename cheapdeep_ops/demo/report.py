@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cheapdeep_ops.guard.ledger import funnel_of, quality_of, spending_of
+from cheapdeep_ops.guard.ledger import funnel_of, normals_of, quality_of, spending_of
 from cheapdeep_ops.pricing import known_sum
 from cheapdeep_ops.router import Routed
+from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.values import Decision, Outcome
@@ -36,7 +37,9 @@ class Answered:
         return self.routed.decision
 
 
-def report_of(outcomes: Sequence[Answered], store: Store, *, since: float, until: float) -> dict[str, Any]:
+def report_of(
+    outcomes: Sequence[Answered], store: Store, settings: Settings, *, since: float, until: float
+) -> dict[str, Any]:
     """What became of the calls, what they cost, and what the guard did; rates without data are None."""
     with store.reading() as connection:
         changes = policies.history(connection, limit=_ALL)[::-1]
@@ -45,7 +48,8 @@ def report_of(outcomes: Sequence[Answered], store: Store, *, since: float, until
         quality = {
             **quality_of(connection, since=since, until=until),
             **spending_of(connection, since=since, until=until),
-            "funnel": funnel_of(connection, answers=answers, since=since, until=until),
+            "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
+            "normal": normals_of(connection, settings),
         }
     finished = sorted(each.finished_at for each in outcomes)
     return {

@@ -155,7 +155,7 @@ def run_demo(audience: Audience, *, seed: int = 0) -> dict[str, Any]:
         stage, began = Stage(world), time.time()
         phases = [_run(phase, world, stage, audience) for phase in PHASES]
         world.settle()
-        report = report_of(world.outcomes, world.service.store, since=began, until=time.time())
+        report = report_of(world.outcomes, world.service.store, world.settings, since=began, until=time.time())
         shown = {"phases": phases, "windows_shortened_by": SHORTENED_BY, "sample_rate": SAMPLE_RATE}
         return {**report, **shown, "checks": _checks(world)}
 

@@ -10,7 +10,7 @@ from cheapdeep_ops.guard.quality import Alarm, at_rate, estimate, finding_of, le
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, QualityRule
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.stats import Estimate, pooled
-from cheapdeep_ops.store import grades, incidents
+from cheapdeep_ops.store import grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Graded, Normal
 
@@ -55,6 +55,10 @@ class Evidence:
         known = {route: normal for route in routes if (normal := self._normal(rule, route)) is not None}
         return look(self._merged(rule, known), partial(_alarm_of_window, known))
 
+    def raised_at(self, rule: QualityRule, scope: str, *, since: float) -> float | None:
+        """When this rule raised a scope in an incident that began then, if it did."""
+        return policies.raised_at(self._connection, scope=scope, cause=rule.alert, since=since)
+
     def shipped(
         self, rule: QualityRule, routes: Collection[str], *, after: float | None, until: float | None, limit: int
     ) -> Estimate | None:
@@ -64,9 +68,9 @@ class Evidence:
         of_routes = [read(route=route, limit=limit) for route in sorted(routes)]
         return estimate(_newest_first(of_routes)[:limit])
 
-    def wrong_by_class(self, rule: QualityRule, routes: Collection[str]) -> Counter[str]:
+    def wrong_by_class(self, rule: QualityRule, routes: Collection[str], latest: int) -> Counter[str]:
         """The wrong ones among the latest grades, by input class."""
-        return Counter(each.input_class for each in self._merged(rule, routes) if each.incorrect)
+        return Counter(each.input_class for each in self._merged(rule, routes)[:latest] if each.incorrect)
 
     def _merged(self, rule: QualityRule, routes: Collection[str]) -> list[Graded]:
         """The latest grades of all `routes`, newest first."""

@@ -48,9 +48,11 @@ def spending_of(connection: Connection, *, since: float, until: float) -> dict[s
     }
 
 
-def funnel_of(connection: Connection, *, answers: int, since: float, until: float) -> dict[str, Any]:
+def funnel_of(
+    connection: Connection, settings: Settings, *, answers: int, since: float, until: float
+) -> dict[str, Any]:
     """What became of the `answers` with base outcome ship of the period: the numbers add up to all of them."""
-    found = candidates.funnel(connection, since=since, until=until)
+    found = candidates.funnel(connection, rate=settings.graded_share, since=since, until=until)
     causes = found.pop("skipped_causes")
     chosen = sum(found.values())
     return {"answers": answers, "not_sampled": max(answers - chosen, 0), **found, "skipped_causes": causes}

@@ -72,6 +72,8 @@ def threshold_text(before: Policy, after: Policy, *, would_be: float | None) -> 
         return f"threshold pinned at {after.threshold:g} by a person: not changed"
     if would_be is not None:
         return f"observe mode: the threshold stays at {after.threshold:g}, it would be {would_be:g}"
+    if before.threshold == after.threshold and after.causes:
+        return f"threshold stays at {after.threshold:g}, held by {', '.join(sorted(after.causes))}"
     if before.threshold == after.threshold:
         return f"threshold unchanged at {after.threshold:g}"
     return f"threshold {before.threshold:g} -> {after.threshold:g}"

@@ -29,7 +29,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         quality = {
             **quality_of(connection, since=since, until=until),
             **spending_of(connection, since=since, until=until),
-            "funnel": funnel_of(connection, answers=answers, since=since, until=until),
+            "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
             "grader": grader_of(connection, settings, until),
         }
     return {

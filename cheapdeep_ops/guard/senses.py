@@ -172,6 +172,7 @@ class QualitySense:
         self._evidence = evidence
         self._limit = limit
         self._trouble = trouble
+        self._window = 0
 
     @property
     def scopes(self) -> set[str]:
@@ -181,30 +182,42 @@ class QualitySense:
     def finding(self, routes: Collection[str], alert: Alert) -> Finding:
         """The false-confident rate of these routes together; unknown while nobody can be relied on to grade."""
         found = self._evidence.finding(self._rule, alert, routes, self._limit)
+        self._window = found.signal["n"]
         if not self._trouble:
             return found
         unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": self._trouble.why}
         return Finding(level=Level.NO_DATA, signal={**found.signal, **unknown})
 
     def facts(self, scope: str, started_at: float) -> dict[str, Any]:
-        """Which input classes the wrong answers are of, and whether the raise has helped."""
+        """Which input classes the wrong answers of the last finding are of, and whether the raise has helped."""
         effect = self._effect(scope, started_at)
+        by_class = self._evidence.wrong_by_class(self._rule, self._routes(scope), self._window)
         return {
-            "effect": effect.why,
-            "effect_kind": effect.kind.value,
+            "effect": effect.why if effect else "",
+            "effect_kind": effect.kind.value if effect else "",
             "release_confidence": self._rule.release_confidence,
             "release_grades": self._rule.release_grades,
-            **breakdown_of(reasons={}, by_class=self._evidence.wrong_by_class(self._rule, self._routes(scope))),
+            **breakdown_of(reasons={}, by_class=by_class),
         }
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
-        """Whether the rate has left the interval that was told, or it is known now whether the raise helps."""
-        return _has_left(told, found) or told.get("effect_kind") != self._effect(scope, started_at).kind.value
+        """Whether the rate has left the interval that was told, or it is known now whether the raise helps.
 
-    def _effect(self, scope: str, started_at: float) -> Effect:
+        Nothing is news while nobody knows what is normal.
+        """
+        if found.signal["limit"] is None:
+            return False
+        effect = self._effect(scope, started_at)
+        return _has_left(told, found) or told.get("effect_kind") != (effect.kind.value if effect else "")
+
+    def _effect(self, scope: str, started_at: float) -> Effect | None:
+        """What the raise of this incident has done; None where a person or the mode kept it off."""
+        raised_at = self._evidence.raised_at(self._rule, scope, since=started_at)
+        if raised_at is None:
+            return None
         routes, enough = self._routes(scope), self._rule.min_grades
-        before = self._evidence.shipped(self._rule, routes, after=None, until=started_at, limit=enough)
-        since = self._evidence.shipped(self._rule, routes, after=started_at, until=None, limit=self._rule.max_grades)
+        before = self._evidence.shipped(self._rule, routes, after=None, until=raised_at, limit=enough)
+        since = self._evidence.shipped(self._rule, routes, after=raised_at, until=None, limit=self._rule.max_grades)
         return effect_of(before, since, enough=enough)
 
     def _routes(self, scope: str) -> set[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
 from cheapdeep_ops.store.upsert import insert_absent
@@ -132,18 +132,21 @@ def backlog(connection: Connection) -> dict[str, Any]:
     return dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
 
 
-def funnel(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
-    """What became of the chosen calls that began in `[since, until)`: counts by state, and of skipped ones by cause."""
+def funnel(connection: Connection, *, rate: float, since: float, until: float) -> dict[str, Any]:
+    """What became of the chosen calls that began in `[since, until)`: counts by state, and of skipped ones by cause.
+
+    Calls below `rate` that nobody has looked at yet will be chosen, and wait.
+    """
     columns = _CANDIDATE.c
-    chosen = and_(columns.at >= since, columns.at < until, columns.inclusion.is_not(None))
+    chosen = and_(columns.at >= since, columns.at < until, or_(columns.inclusion.is_not(None), columns.position < rate))
     statement = select(columns.state, columns.why, func.count()).where(chosen).group_by(columns.state, columns.why)
-    by_state: dict[str, int] = {state.value: 0 for state in CandidateState if state is not CandidateState.KEPT}
+    by_state: dict[str, int] = {state.value: 0 for state in CandidateState}
     causes: dict[str, int] = {}
     for state, why, count in connection.execute(statement):
         by_state[state] = by_state.get(state, 0) + count
         if state == CandidateState.SKIPPED.value:
             causes[why] = count
-    by_state["waiting"] += by_state.pop(CandidateState.SUBMITTED.value)
+    by_state["waiting"] += by_state.pop(CandidateState.SUBMITTED.value) + by_state.pop(CandidateState.KEPT.value)
     return {**by_state, "skipped_causes": causes}
 
 

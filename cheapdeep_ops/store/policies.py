@@ -72,6 +72,14 @@ def history(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
+def raised_at(connection: Connection, *, scope: str, cause: str, since: float) -> float | None:
+    """When `cause` first raised `scope` after `since`, if it did."""
+    of_cause = (_CHANGE.c.scope == scope, _CHANGE.c.cause == cause, _CHANGE.c.act == PolicyAct.RAISE.value)
+    statement = select(func.min(_CHANGE.c.at)).where(_CHANGE.c.applied, _CHANGE.c.at >= since, *of_cause)
+    found: float | None = connection.execute(statement).scalar()
+    return found
+
+
 def count_applied(connection: Connection, *, since: float, until: float) -> int:
     """How many changes came into force in `[since, until)`."""
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)

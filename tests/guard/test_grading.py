@@ -528,13 +528,13 @@ def test_what_is_too_old_or_too_much_is_forgotten_before_anything_is_asked(api, 
     assert kept(store, "state", "answer")["old"] == ("expired", None)
 
 
-def test_the_funnel_of_a_run_adds_up(api, make, store):
+def test_the_funnel_of_a_run_adds_up(api, make, store, settings):
     keep(store, *"abcd")
     keep(store, "skipped", turns=None, answer=None, state="skipped", why="redacted")
     api.enqueue(verdict("correct"), Reply.refusal(), Reply.error(529, retry_after=60))
     make().run(NOW)
     with store.reading() as connection:
-        found = funnel_of(connection, answers=100, since=0, until=NOW)
+        found = funnel_of(connection, settings, answers=100, since=0, until=NOW)
     assert found == {
         "answers": 100, "not_sampled": 95, "skipped": 1, "waiting": 2, "graded": 1, "failed": 1, "expired": 0,
         "skipped_causes": {"redacted": 1},

@@ -341,6 +341,43 @@ def test_a_pin_overrides_all_and_is_obeyed(school):
 
 
 @on_sqlite
+def test_a_raise_that_a_person_kept_off_has_no_effect_to_tell_of(school):
+    school.teach(300, 0.02)
+    set_threshold(school.store, school.settings, 0.85, scope="support", author="ann", why="trial", now=school.clock())
+    school.teach(300, 0.6, seed=1)
+    assert {payload["effect"] for payload in school.inbox.payloads} == {""}
+
+
+@on_sqlite
+def test_wrong_answers_are_told_by_class_for_the_grades_of_the_headline(school):
+    school.teach(400, 0.05, cls="faq")
+    school.drift(cls="tariffs")
+    started = school.inbox.payloads[0]
+    wrong = sum(count for _, count in started["input_classes"])
+    assert wrong == round(started["signal"]["rate"] * started["signal"]["n"])
+
+
+@on_sqlite
+def test_relearning_during_an_incident_tells_no_numbers_that_nobody_knows(school):
+    school.teach(300, 0.02)
+    school.drift()
+    relearn(school.store, school.settings, "support", author="ann", why="new product", now=school.clock())
+    told = len(school.inbox.payloads)
+    school.teach(150, 0.3, seed=2)
+    assert school.inbox.payloads[told:] == []
+    assert school.threshold() == 0.9
+
+
+@on_sqlite
+def test_a_message_that_is_brought_up_to_date_still_says_who_holds_the_threshold(school):
+    school.teach(300, 0.02)
+    school.drift()
+    school.teach(900, 0.95, seed=2)
+    changed = [payload for payload in school.inbox.payloads if payload["kind"] == "changed"]
+    assert changed[-1]["threshold"] == f"threshold stays at 0.9, held by {CLIMBING}"
+
+
+@on_sqlite
 def test_observe_mode_says_what_it_would_do(make_school):
     school = make_school(mode="observe")
     school.teach(300, 0.05)

@@ -236,7 +236,7 @@ def test_the_funnel_tells_what_became_of_each_chosen_call_and_adds_up(do):
     for state, call in calls:
         do(candidates.settle, call, state)
     do(candidates.choose, rate=0.5, now=NOW)
-    found = do(candidates.funnel, since=NOW, until=NOW + 1)
+    found = do(candidates.funnel, rate=0.0, since=NOW, until=NOW + 1)
     assert found == {
         "skipped": 3, "waiting": 5, "graded": 4, "failed": 1, "expired": 2,
         "skipped_causes": {"redacted": 2, "too_long": 1},
@@ -246,8 +246,8 @@ def test_the_funnel_tells_what_became_of_each_chosen_call_and_adds_up(do):
 
 def test_the_funnel_keeps_to_its_period(do):
     waiting(do, *(row(str(at), at=at) for at in (9.0, 10.0, 19.0, 20.0)))
-    assert do(candidates.funnel, since=10.0, until=20.0)["waiting"] == 2
-    assert do(candidates.funnel, since=30.0, until=40.0) == {
+    assert do(candidates.funnel, rate=0.0, since=10.0, until=20.0)["waiting"] == 2
+    assert do(candidates.funnel, rate=0.0, since=30.0, until=40.0) == {
         name: value for name, value in BLANK.items() if name != "kept"
     }
 
@@ -256,7 +256,7 @@ def test_failures_of_several_kinds_are_one_state(do):
     waiting(do, row("a"), row("b"), skipped("c"))
     do(candidates.settle, "a", CandidateState.FAILED, why="refusal")
     do(candidates.settle, "b", CandidateState.FAILED, why="malformed")
-    assert do(candidates.funnel, since=0, until=NOW + 1)["failed"] == 2
+    assert do(candidates.funnel, rate=0.0, since=0, until=NOW + 1)["failed"] == 2
 
 
 # Forgetting
@@ -310,10 +310,10 @@ def test_what_was_not_graded_by_then_has_expired_and_what_was_not_chosen_is_gone
 
 
 def test_forgetting_keeps_the_counts(do, history):
-    before = do(candidates.funnel, since=0, until=NOW + 1)
+    before = do(candidates.funnel, rate=0.0, since=0, until=NOW + 1)
     tallied = do(grades.tallied, since=0, until=NOW + 1)
     do(candidates.forget, before=NOW)
-    after = do(candidates.funnel, since=0, until=NOW + 1)
+    after = do(candidates.funnel, rate=0.0, since=0, until=NOW + 1)
     assert after == {**before, "waiting": 2, "expired": 2}
     assert sum(count for count in after.values() if isinstance(count, int)) == 10
     assert do(grades.tallied, since=0, until=NOW + 1) == tallied
