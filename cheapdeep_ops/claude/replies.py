@@ -1,10 +1,15 @@
 """From the SDK's `Message` to a `Reply`, and from a shipped verdict back to a `Message`."""
 
+from typing import Final
+
 from anthropic.types import Message, TextBlock
 from anthropic.types import Usage as ApiUsage
 
 from cheapdeep_ops.values import Reply, Usage
 from cheapdeep_ops.verdict import read_verdict
+
+_TOO_MANY: Final = 2**31
+"""No call has so many tokens, and no table a place for them."""
 
 
 def read_reply(message: Message, *, user_text: str | None) -> Reply:
@@ -41,9 +46,10 @@ def read_usage(usage: ApiUsage | None) -> Usage | None:
 
 
 def _count(counts: object, name: str) -> int | None:
-    """A number of tokens; the SDK does not check replies, so that any field may be missing or None."""
+    """A number of tokens; the SDK does not check replies, so that any field may be missing, None or absurd."""
     value = getattr(counts, name, None)
-    return value if isinstance(value, int) else None
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_MANY
+    return value if is_count else None
 
 
 def unwrapped(message: Message, answer: str) -> Message:

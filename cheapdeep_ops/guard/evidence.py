@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
+from typing import Final
 
 from cheapdeep_ops.guard.quality import Alarm, at_rate, estimate, finding_of, learned
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, QualityRule
@@ -13,6 +14,9 @@ from cheapdeep_ops.guard.stats import Estimate, pooled
 from cheapdeep_ops.store import grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Graded, Normal
+
+_AHEAD_S: Final = 60.0
+"""How far a router's clock may be ahead of the guard's; calls from beyond that are no evidence."""
 
 
 class Evidence:
@@ -23,6 +27,7 @@ class Evidence:
         self._shelf = shelf
         self._judge = shelf.judge
         self._now = now
+        self._over: dict[str, float] = {}
         shelf.look(connection)
         blank = {route: Normal(scope=route, since=0.0) for route in shelf.versions}
         self._normals = {**blank, **grades.normals(connection, self._judge)}
@@ -38,21 +43,31 @@ class Evidence:
         While the alert fires, only calls made since it began to count; else, only those made since it was last over.
         """
         fires = alert.state is AlertState.FIRING
-        since = alert.since if fires else incidents.last_resolved(self._connection, rule=alert.rule, scope=alert.scope)
+        self._over = incidents.last_resolved(self._connection, rule=rule.alert)
+        since = alert.since if fires else self._over.get(alert.scope)
         look = partial(finding_of, rule, since=since, fires=fires)
-        state = [(route, self._shelf.versions.get(route), self._normals.get(route)) for route in sorted(routes)]
+        state = [
+            (route, self._shelf.versions.get(route), self._normals.get(route), self._over.get(route))
+            for route in sorted(routes)
+        ]
         rests_on = (rule, limit, fires, since, tuple(state))
         return self._shelf.found(
-            (rule.alert, alert.scope), rests_on, self._now, lambda: self._look(rule, look, routes, limit)
+            (rule.alert, alert.scope), rests_on, self._now, lambda: self._look(rule, look, routes, limit, fires=fires)
         )
 
     def _look(
-        self, rule: QualityRule, look: Callable[..., Finding], routes: Collection[str], limit: float | None
+        self,
+        rule: QualityRule,
+        look: Callable[..., Finding],
+        routes: Collection[str],
+        limit: float | None,
+        *,
+        fires: bool,
     ) -> Finding:
         if rule.limit != "normal":
             alarm = None if limit is None else at_rate(limit)
             return look(self._merged(rule, routes) if alarm else [], lambda _window: alarm)
-        known = {route: normal for route in routes if (normal := self._normal(rule, route)) is not None}
+        known = {route: normal for route in routes if (normal := self._normal(rule, route, fires=fires)) is not None}
         return look(self._merged(rule, known), partial(_alarm_of_window, known))
 
     def raised_at(self, rule: QualityRule, scope: str, *, since: float) -> float | None:
@@ -79,18 +94,23 @@ class Evidence:
     def _after_normal(self, rule: QualityRule, route: str) -> list[Graded]:
         """The latest grades; those that normal was learned from are no evidence against it."""
         normal = self._normals.get(route) if rule.limit == "normal" else None
-        oldest = self._now - rule.max_age
+        oldest = max(self._now - rule.max_age, self._over.get(route, 0.0))
         return self._of(rule, route, max(oldest, normal.until or normal.since) if normal else oldest)
 
     def _of(self, rule: QualityRule, route: str, since: float) -> list[Graded]:
         found = self._shelf.newest(self._connection, route, rule.max_grades)
-        return [each for each in found if each.called_at > since]
+        return [each for each in found if since < each.called_at <= self._now + _AHEAD_S]
 
-    def _normal(self, rule: QualityRule, route: str) -> Normal | None:
-        """What is normal for a route: learned before, or now, where enough is graded."""
+    def _normal(self, rule: QualityRule, route: str, *, fires: bool) -> Normal | None:
+        """What is normal for a route: learned before, or now, where enough is graded.
+
+        In an incident nothing is learned unless a person asks for it: another judge must not take a drift for normal.
+        """
         normal = self._normals.get(route)
         if normal is None or normal.rate is not None:
             return normal
+        if fires and not normal.author:
+            return None
         first = self._first(rule, normal)
         found = estimate(first)
         if found is None or len(first) < rule.normal_grades:
@@ -104,7 +124,8 @@ class Evidence:
         return learned_now
 
     def _first(self, rule: QualityRule, normal: Normal) -> list[Graded]:
-        return grades.oldest(self._connection, normal.scope, self._judge, since=normal.since, limit=rule.normal_grades)
+        found = grades.oldest(self._connection, normal.scope, self._judge, since=normal.since, limit=rule.normal_grades)
+        return [each for each in found if each.called_at <= self._now + _AHEAD_S]
 
 
 def _newest_first(of_routes: Iterable[list[Graded]]) -> list[Graded]:

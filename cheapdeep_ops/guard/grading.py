@@ -22,6 +22,9 @@ from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
 from cheapdeep_ops.values import CandidateState, GradeFailure, Judgement, Usage
 
 _log: Final = logging.getLogger(__name__)
+_TYPICAL: Final = Usage(input_tokens=2_000, output_tokens=200)
+"""Of a grading, before any is known."""
+
 _DAY_S: Final = 86_400.0
 _NANO: Final = 1_000_000_000
 _PAUSE_S: Final = 600.0
@@ -106,7 +109,13 @@ class Grader:
     def _waits(self, now: float) -> bool:
         """Whether nobody is to be asked now: the API has asked for time, or somebody must mend something."""
         until = self._state().paused_until
-        return until is not None and now < until
+        # One that ends much later than any could was set by a clock that was wrong.
+        return until is not None and now < until <= now + _LONGEST_WAIT_S
+
+    def leave(self) -> None:
+        """Begin no further request in a run that is under way: another guard acts now."""
+        if self._workers is not None:
+            self._workers.finish()
 
     def stop(self) -> None:
         """Begin no further request; a run under way ends soon, and what it left out waits for the next guard."""
@@ -129,7 +138,7 @@ class Grader:
         self._spent_usd = self._spending(now)
         for sample, found in workers.results(self._affordable(samples)):
             settled += self._write(Asked(sample=sample, found=found), now)
-            errors = errors + 1 if isinstance(found, GraderError) else 0
+            errors = errors + 1 if _is_refusal(found) else 0
             if isinstance(found, GraderError) and (found.asks_for_time or errors >= _ERRORS):
                 workers.finish()
         return settled
@@ -155,8 +164,9 @@ class Grader:
     def _submit(self, now: float, *, limit: int) -> int:
         """Hand all that waits in as one batch; nothing is settled by that."""
         with self._store.reading() as connection:
-            samples = candidates.due(connection, now=now, limit=limit)
-        if not samples or self._stopped or self._spending(now) >= self._settings.max_grader_usd_per_day:
+            affordable = self._affordable_count(connection, now)
+            samples = candidates.due(connection, now=now, limit=min(limit, affordable))
+        if not samples or self._stopped:
             return 0
         try:
             batch_id = self._api.submit({_custom_id(each.call_id): self._request(each) for each in samples})
@@ -171,6 +181,15 @@ class Grader:
 
         self._store.transact(note)
         return 0
+
+    def _affordable_count(self, connection: Connection, now: float) -> int:
+        """For how many more requests of batches there is money, those that are out counted at what one costs."""
+        spent, graded = grades.spent_usd(connection, since=now - _DAY_S), grades.graded_since(connection, now - _DAY_S)
+        each = spent / graded if spent and graded else self._cost(self.judge, _TYPICAL, now, batch=True) or 0.0
+        if not each:
+            return MOST_AT_ONCE
+        left = (self._settings.max_grader_usd_per_day - spent) / each
+        return max(int(left) - int(candidates.backlog(connection)["submitted"]), 0)
 
     def _collect(self, now: float) -> int:
         """Read the results of batches that have ended."""
@@ -233,6 +252,11 @@ class Grader:
         )
 
 
+def _is_refusal(found: Judgement | GraderError) -> bool:
+    """Whether the API did not even look at an answer."""
+    return isinstance(found, GraderError) or found.failure is GradeFailure.REJECTED
+
+
 def judge_of(settings: Settings) -> Judge:
     """Who grades by these settings."""
     return Judge(model=settings.grader_model, prompt=PROMPT_VERSION)
@@ -255,12 +279,11 @@ def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
 
 
 def _tidy(connection: Connection, settings: Settings, now: float) -> None:
-    """Forget what is too old or too much, then choose among what is left."""
-    before = now - settings.retain_content_days * _DAY_S
-    overflow = candidates.newest_but(connection, settings.max_candidates)
-    candidates.forget(connection, before=before if overflow is None else max(before, overflow + 1e-6))
+    """Choose, then forget what is too old or too much."""
     if settings.graded_share:
         candidates.choose(connection, rate=settings.graded_share, now=now)
+    candidates.forget(connection, before=now - settings.retain_content_days * _DAY_S)
+    candidates.crowd_out(connection, most=settings.max_candidates)
 
 
 def _given_up(asked: Asked) -> Judgement | None:

@@ -55,9 +55,11 @@ class Guard:
 
         Returns False where another guard holds the lease; then nothing but a sign of life was written.
         """
-        changes = self._store.transact(lambda connection: self._step(connection, now))
+        changes = self._evaluated(now)
         self._leads = changes is not None
         if changes is None:
+            if self._grader is not None:
+                self._grader.leave()
             return False
         self.last_evaluation = now
         for change in changes:
@@ -91,6 +93,13 @@ class Guard:
             processes.drop_lease(connection, name=_LEASE, holder=self.process)
 
         self._store.transact(work)
+
+    def _evaluated(self, now: float) -> list[str] | None:
+        try:
+            return self._store.transact(lambda connection: self._step(connection, now))
+        except BaseException:
+            self._shelf = Shelf(self._shelf.judge)  # it holds what was taken back
+            raise
 
     def _step(self, connection: Connection, now: float) -> list[str] | None:
         """What was changed, in words; None where another guard holds the lease."""

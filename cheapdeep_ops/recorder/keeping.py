@@ -39,7 +39,7 @@ def candidate_row(kept: Kept, *, share: float, redact: Redact) -> dict[str, Any]
 
 def _call(decision: Decision, share: float) -> dict[str, Any]:
     return {
-        "call_id": decision.call_id,
+        "call_id": _storable(decision.call_id),
         "position": position(decision.call_id),
         "kept_share": share,
         "route": decision.route,
@@ -57,7 +57,7 @@ def _origin(kept: Kept) -> dict[str, Any]:
     trace = kept.exchange.trace
     return {
         "prompt_version": kept.exchange.prompt_version,
-        "response_id": kept.exchange.response_id,
+        "response_id": _storable(kept.exchange.response_id),
         "trace_id": trace.trace_id if trace else "",
         "span_id": trace.span_id if trace else "",
         "trace_sampled": trace is not None and trace.sampled,
@@ -72,7 +72,7 @@ def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]],
     try:
         turns = [{"role": turn.role, "text": _by_hook(redact, _storable(turn.text))} for turn in exchange.turns]
         answer = _by_hook(redact, storable)
-    except Exception:  # noqa: BLE001 - what a hook fails over must not be stored unredacted
+    except BaseException:  # noqa: BLE001 - whatever a hook raises, its text must not be stored as it was
         return [], "", "redaction_failed"
     if storable != exchange.answer:
         return [], "", "unstorable"

@@ -39,6 +39,12 @@ _PATIENCE_S: Final = 0.2
 """How long one write waits for the store's lock; counters that did not get in wait for the next one instead."""
 
 _REST_S: Final = 2.0
+_LEAVE_S: Final = 2.0
+"""How long `close` waits for texts that are being redacted."""
+
+_REST: Final = 9.0
+"""How much longer the redactor rests than it works: texts are long, and the interpreter is the caller's."""
+
 _MOST_CANDIDATES: Final = 500
 """How many answers wait for the store at most; one that finds no room is left out of the sample."""
 
@@ -111,7 +117,10 @@ class Recorder:
         self.dropped = 0
         self._queue: deque[Decision] = deque()
         self._kept: deque[Kept] = deque()
-        self._candidates: list[dict[str, Any]] = []
+        self._candidates: deque[dict[str, Any]] = deque()
+        self._has_kept = threading.Event()
+        self._redactor: threading.Thread | None = None
+        self._is_watched = True
         self._storing = threading.Lock()
         self._wake = threading.Event()
         self._informed = threading.Event()
@@ -139,6 +148,8 @@ class Recorder:
                 self._keep(decision, tell)
 
     def _keep(self, decision: Decision, tell: Tell) -> None:
+        if not self._is_watched:
+            return  # nobody would grade it, nor forget it
         if len(self._kept) + len(self._candidates) >= _MOST_CANDIDATES:
             self._complain("candidates", "too many answers wait for the store: some are left out of the sample")
             return
@@ -149,6 +160,23 @@ class Recorder:
             return
         if exchange is not None:
             self._kept.append(Kept(decision=decision, exchange=exchange))
+            self._has_kept.set()
+            if self._background and self._redactor is None:
+                self._redactor = threading.Thread(target=self._redact_on, name="cheapdeep-redactor", daemon=True)
+                self._redactor.start()
+
+    def _redact_on(self) -> None:
+        """Redact what was kept, in a thread of its own: a hook that is slow or hangs holds up nothing but samples."""
+        while not self._closed:
+            self._has_kept.wait()
+            self._has_kept.clear()
+            while self._kept:
+                begun = time.monotonic()
+                self._redact_one()
+                self._wake.wait(min((time.monotonic() - begun) * _REST, _LEAVE_S))  # set when it closes
+
+    def _redact_one(self) -> None:
+        self._candidates.append(candidate_row(self._kept.popleft(), share=self._share, redact=self._redact))
 
     def refresh(self, now: float) -> None:
         """Learn of new policies and of the guard's last sign of life. Raises StoreError."""
@@ -182,6 +210,9 @@ class Recorder:
         deadline = time.monotonic() + _CLOSE_S
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_S)
+        if self._redactor is not None:
+            self._has_kept.set()
+            self._redactor.join(_LEAVE_S)
         self._attempt(self.drain)
         while self._is_behind and time.monotonic() < deadline:
             time.sleep(_RETRY_S)
@@ -201,7 +232,7 @@ class Recorder:
 
     @property
     def _is_behind(self) -> bool:
-        return self._has_unsaved or bool(self._queue) or bool(self._kept)
+        return self._has_unsaved or bool(self._queue)
 
     @property
     def _has_unsaved(self) -> bool:
@@ -226,11 +257,24 @@ class Recorder:
             # A row that no driver takes would keep all later ones out for good.
             self._drop(self._ledger.unsaved_calls, "the store's driver refused counters")
             self._begin_ledger()
-            self._candidates.clear()
             raise
-        self._candidates.clear()
         self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
+        self._save_candidates()
+
+    def _save_candidates(self) -> None:
+        """Store what was redacted, by itself: a row that the store refuses must not keep counters out."""
+        from cheapdeep_ops.store import candidates  # noqa: PLC0415 - see _opened
+
+        rows = list(self._candidates)
+        if not rows:
+            return
+        try:
+            self._opened().transact(lambda connection: candidates.keep(connection, rows))
+        except Exception as error:  # noqa: BLE001 - samples are left out, counters are not
+            self._complain("samples", "%s answers were left out of the sample: %s", len(rows), type(error).__name__)
+        for _ in rows:
+            self._candidates.popleft()
 
     def _fold(self, now: float) -> None:
         if self._ledger.is_ahead_of(int(now)):
@@ -242,11 +286,11 @@ class Recorder:
             lost += not self._ledger.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
-        while self._kept:
-            self._candidates.append(candidate_row(self._kept.popleft(), share=self._share, redact=self._redact))
+        while self._kept and not self._background:
+            self._redact_one()
 
     def _write(self, now: float) -> None:
-        from cheapdeep_ops.store import candidates, counters, processes  # noqa: PLC0415 - see _opened
+        from cheapdeep_ops.store import counters, processes  # noqa: PLC0415 - see _opened
 
         buckets, totals = self._ledger.unsaved(self.process)
         beat = processes.Beat(
@@ -261,7 +305,6 @@ class Recorder:
 
         def work(connection: Any) -> None:
             counters.write(connection, buckets=buckets, totals=totals)
-            candidates.keep(connection, self._candidates)
             processes.beat(connection, beat)
 
         self._opened().transact(work)
@@ -317,7 +360,8 @@ class Recorder:
 
     def _watch_guard(self, seen: float | None, now: float) -> None:
         quiet_since = max(seen or 0, self._started_at)
-        if now - quiet_since < GUARD_SILENT_S:
+        self._is_watched = now - quiet_since < GUARD_SILENT_S
+        if self._is_watched:
             self._complaints.discard("guard")
             return
         self._complain(

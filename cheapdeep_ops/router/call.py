@@ -189,7 +189,7 @@ class Plan:
         return Exchange(
             turns=turns(call.params),
             answer=reply.verdict.answer,
-            response_id=reply.message.id if isinstance(reply.message, Message) else "",
+            response_id=str(reply.message.id or "") if isinstance(reply.message, Message) else "",
             prompt_version=self.prompt.version,
             trace=place,
         )

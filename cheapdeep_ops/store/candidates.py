@@ -13,6 +13,8 @@ from cheapdeep_ops.values import CandidateState, Trace, Turn
 _CANDIDATE: Final = table_of(Candidate)
 _GRADE: Final = table_of(GradeRow)
 _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
+_IS_OPEN: Final = and_(_CANDIDATE.c.state.in_(_OPEN), _CANDIDATE.c.answer.is_not(None))
+"""Of a sample that may still be graded: neither settled nor forgotten meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ def choose(connection: Connection, *, rate: float, now: float) -> int:
 def due(connection: Connection, *, now: float, limit: int) -> list[Sample]:
     """The samples that may be graded now, those that wait longest first."""
     columns = _CANDIDATE.c
-    waits = and_(columns.state == CandidateState.WAITING.value, columns.due_at <= now)
+    waits = and_(columns.state == CandidateState.WAITING.value, columns.due_at <= now, columns.answer.is_not(None))
     statement = select(_CANDIDATE).where(waits).order_by(columns.due_at, columns.at, columns.call_id).limit(limit)
     return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
@@ -81,12 +83,12 @@ def settle(connection: Connection, call_id: str, state: CandidateState, *, why: 
 def postpone(connection: Connection, call_id: str, *, until: float, attempts: int) -> None:
     """Have a sample wait again, until then."""
     again = {"state": CandidateState.WAITING.value, "due_at": until, "attempts": attempts, "batch_id": ""}
-    connection.execute(_of(call_id).values(**again))
+    connection.execute(_of(call_id).where(_IS_OPEN).values(**again))
 
 
 def submit(connection: Connection, call_ids: Sequence[str], batch_id: str) -> None:
     """Note that samples are part of a batch."""
-    part = update(_CANDIDATE).where(_CANDIDATE.c.call_id.in_(call_ids))
+    part = update(_CANDIDATE).where(_CANDIDATE.c.call_id.in_(call_ids), _IS_OPEN)
     connection.execute(part.values(state=CandidateState.SUBMITTED.value, batch_id=batch_id))
 
 
@@ -96,6 +98,15 @@ def forget(connection: Connection, *, before: float) -> int:
     Samples that were not graded by then have expired. What was counted and graded stays, without reasons in words.
     """
     return _forget(connection, _CANDIDATE.c.at < before, _GRADE.c.called_at < before)
+
+
+def crowd_out(connection: Connection, *, most: int) -> int:
+    """Remove the content that is one too many, oldest first; what still waits for its grade stays."""
+    before = newest_but(connection, most)
+    if before is None:
+        return 0
+    settled = and_(_CANDIDATE.c.at <= before, _CANDIDATE.c.state.not_in(_OPEN))
+    return _forget(connection, settled, _GRADE.c.called_at <= before)
 
 
 def forget_call(connection: Connection, call_id: str) -> int:
@@ -126,9 +137,11 @@ def newest_but(connection: Connection, most: int) -> float | None:
 
 
 def backlog(connection: Connection) -> dict[str, Any]:
-    """How many samples have no grade yet, and when the one that waits longest was chosen."""
+    """How many samples have no grade yet, how many of them are part of a batch, and since when the oldest waits."""
     is_open = _CANDIDATE.c.state.in_(_OPEN)
-    statement = select(func.count().label("waiting"), func.min(_CANDIDATE.c.chosen_at).label("oldest")).where(is_open)
+    submitted = func.count().filter(_CANDIDATE.c.state == CandidateState.SUBMITTED.value).label("submitted")
+    oldest = func.min(_CANDIDATE.c.chosen_at).label("oldest")
+    statement = select(func.count().label("waiting"), submitted, oldest).where(is_open)
     return dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
 
 

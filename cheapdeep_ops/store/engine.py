@@ -84,7 +84,7 @@ class Store:
                     return work(connection)
             except OperationalError as error:
                 if time.monotonic() >= deadline or not _is_contention(error):
-                    raise StoreError(f"the store {self.shown_url} failed: {error.orig}") from error
+                    raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
                 self._sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 5))  # noqa: S311 - jitter
             except SQLAlchemyError as error:
                 raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
@@ -214,4 +214,6 @@ def _is_contention(error: DBAPIError) -> bool:
 
 
 def _cause(error: SQLAlchemyError) -> Any:
-    return getattr(error, "orig", None) or error
+    """What went wrong, in the driver's words; of PostgreSQL's, the first line only: the others show whole rows."""
+    orig = getattr(error, "orig", None)
+    return getattr(getattr(orig, "diag", None), "message_primary", None) or orig or error

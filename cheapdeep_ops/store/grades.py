@@ -177,6 +177,11 @@ def spent_usd(connection: Connection, *, since: float, until: float | None = Non
     return int(total) * _NANO
 
 
+def graded_since(connection: Connection, since: float) -> int:
+    """How many gradings there were since then."""
+    return int(connection.execute(select(func.count()).select_from(_GRADE).where(_GRADE.c.at >= since)).scalar() or 0)
+
+
 def normals(connection: Connection, judge: Judge) -> dict[str, Normal]:
     """What this judge has found normal, by scope, and what it is to learn anew."""
     found = connection.execute(select(_NORMAL).where(_by(_NORMAL, judge)))

@@ -70,11 +70,15 @@ def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     return dict(row._mapping)  # noqa: SLF001 - rows by name
 
 
-def last_resolved(connection: Connection, *, rule: str, scope: str) -> float | None:
-    """When an incident of this rule in this scope was last over."""
-    over = (_INCIDENT.c.rule == rule, _INCIDENT.c.scope == scope)
-    found: float | None = connection.execute(select(func.max(_INCIDENT.c.resolved_at)).where(*over)).scalar()
-    return found
+def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
+    """When an incident of this rule was last over, by scope."""
+    over = (_INCIDENT.c.rule == rule, _INCIDENT.c.resolved_at.is_not(None))
+    statement = (
+        select(_INCIDENT.c.scope, func.max(_INCIDENT.c.resolved_at).label("at"))
+        .where(*over)
+        .group_by(_INCIDENT.c.scope)
+    )
+    return {row.scope: row.at for row in connection.execute(statement)}
 
 
 def enqueue(

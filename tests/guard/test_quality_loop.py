@@ -1,6 +1,7 @@
 """Sampling, grading and the rules on grades together, in virtual time: only the grader's API is played here."""
 
 import json
+from functools import partial
 from itertools import count
 from random import Random
 
@@ -579,3 +580,47 @@ def test_a_guard_that_does_not_lead_grades_nothing(school):
     school.recorder.drain(school.clock())
     assert other.grade(school.clock()) == 0
     assert school.bench.asked == 0
+
+
+# Found by attacking it
+
+
+@on_sqlite
+def test_a_route_that_recovers_raises_no_other(school):
+    school.teach(300, 0.02, route="a")
+    school.teach(300, 0.02, seed=1, route="b")
+    school.teach(250, 0.5, seed=2, route="a")
+    for turn in range(8):
+        school.teach(60, 0.02, seed=10 + turn, route="a")
+        school.teach(60, 0.02, seed=30 + turn, route="b")
+    assert acts(school) == [("raise", "a", CLIMBING, True), ("release", "a", CLIMBING, True)]
+
+
+@on_sqlite
+def test_another_judge_learns_no_drift_as_normal_while_a_raise_is_held(school):
+    school.teach(300, 0.04)
+    school.drift()
+    other = school.settings.model_copy(update={"grader_model": "claude-opus-4-8"})
+    school.guard.close()
+    school.guard = school.another_guard(settings=other)
+    school.look()
+    school.teach(600, 0.6, seed=2)
+    assert school.threshold() == 0.9
+    with school.store.reading() as connection:
+        assert normals_of(connection, other)["support"]["rate"] is None
+
+
+@on_sqlite
+def test_a_router_whose_clock_is_ahead_blinds_no_route(school):
+    school.teach(100, 0.03)
+    now = school.clock()
+    for name in ("early-1", "early-2"):
+        decision = self_dated(school, now + DAY_S)
+        school.recorder.put(decision, partial(Exchange, turns=(), answer="correct", response_id=name))
+    school.teach(200, 0.03, seed=1)
+    school.drift()
+    assert school.threshold() == 0.9
+
+
+def self_dated(school, at):
+    return school._named(decided(0.95, school.recorder.book.for_route("support"), at=at))

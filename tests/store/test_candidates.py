@@ -212,14 +212,14 @@ def test_samples_of_a_batch_are_not_due_until_they_are_postponed(do, store):
 
 
 def test_the_backlog_is_what_waits_or_is_in_a_batch_and_since_when(do):
-    assert do(candidates.backlog) == {"waiting": 0, "oldest": None}
+    assert do(candidates.backlog) == {"waiting": 0, "submitted": 0, "oldest": None}
     waiting(do, row("a"), now=NOW)
     waiting(do, row("b"), row("c"), row("d"), now=NOW + 9)
     do(candidates.submit, ["a"], "batch")
     do(candidates.settle, "d", CandidateState.FAILED, why="refusal")
-    assert do(candidates.backlog) == {"waiting": 3, "oldest": NOW}
+    assert do(candidates.backlog) == {"waiting": 3, "submitted": 1, "oldest": NOW}
     do(candidates.settle, "a", CandidateState.GRADED)
-    assert do(candidates.backlog) == {"waiting": 2, "oldest": NOW + 9}
+    assert do(candidates.backlog) == {"waiting": 2, "submitted": 0, "oldest": NOW + 9}
 
 
 # The funnel

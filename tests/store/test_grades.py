@@ -264,8 +264,9 @@ def test_learning_anew_forgets_and_begins_then(do):
     add_all(do, row("a"))
     do(grades.learn, JUDGE, Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW))
     do(grades.relearn, JUDGE, "support", now=NOW + 5, author="ann", why="new prompt")
-    assert do(grades.normals, JUDGE) == {"support": Normal(scope="support", since=NOW + 5)}
-    again = Normal(scope="support", since=NOW + 5, rate=0.1, n=8.0, grades=8, until=NOW + 9, learned_at=NOW + 9)
+    asked_for = {"scope": "support", "since": NOW + 5, "author": "ann", "why": "new prompt"}
+    assert do(grades.normals, JUDGE) == {"support": Normal(**asked_for)}
+    again = Normal(**asked_for, rate=0.1, n=8.0, grades=8, until=NOW + 9, learned_at=NOW + 9)
     do(grades.learn, JUDGE, again)
     assert do(grades.normals, JUDGE) == {"support": again}
 
@@ -276,7 +277,9 @@ def test_what_is_normal_is_one_judges_and_not_anothers(do, other):
     do(grades.learn, JUDGE, learned)
     assert do(grades.normals, other) == {}
     do(grades.relearn, other, "support", now=NOW, author="ann", why="another model")
-    assert do(grades.normals, other) == {"support": Normal(scope="support", since=NOW)}
+    assert do(grades.normals, other) == {
+        "support": Normal(scope="support", since=NOW, author="ann", why="another model")
+    }
     assert do(grades.normals, JUDGE) == {"support": learned}
 
 
