@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.keeping import LONGEST_CHARACTERS, Kept, candidate_row, lies_within
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import BypassCause, Decision, Exchange, Hop, Outcome, Reason, Tier, Trace, Turn, Usage
 
@@ -500,3 +502,39 @@ def test_after_a_fork_each_process_writes_its_own_content(recorder, sqlite_url):
     recorder.close()
     assert [row["call_id"] for row in stored(sqlite_url)][2:] == ["of the parent, queued", "of the parent"]
     assert calls(sqlite_url) == 4
+
+
+class TestHooksThatMisbehave:
+    def test_one_that_hangs_holds_up_neither_counters_nor_policies_nor_closing(self, tmp_path):
+        settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=1.0, flush_every_s=0.05)
+        go_on, called = threading.Event(), threading.Event()
+
+        def hangs(text):
+            called.set()
+            go_on.wait(60)
+            return text
+
+        recorder = Recorder(settings, redact=hangs)
+        recorder.put(SHIPPED, lambda: PARCEL)
+        assert called.wait(10)
+        recorder.put(replace(SHIPPED, call_id="another"), lambda: PARCEL)
+        recorder.close()
+        go_on.set()
+        store = Store(settings.store_url)
+        with store.reading() as connection:
+            counted = connection.exec_driver_sql("SELECT sum(calls) FROM bucket").scalar()
+        store.close()
+        assert counted == 2
+
+    def test_a_row_that_the_store_refuses_keeps_no_counter_out(self, tmp_path):
+        settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=1.0)
+        recorder = Recorder(settings, background=False, clock=lambda: SHIPPED.started_at + 1)
+        recorder.put(replace(SHIPPED, confidence=None), lambda: PARCEL)
+        recorder.drain(SHIPPED.started_at + 1)
+        store = Store(settings.store_url)
+        with store.reading() as connection:
+            counted = connection.exec_driver_sql("SELECT sum(calls) FROM bucket").scalar()
+            kept = connection.exec_driver_sql("SELECT count(*) FROM candidate").scalar()
+        store.close()
+        recorder.close()
+        assert (counted, kept) == (1, 0)

@@ -139,7 +139,7 @@ class Grader:
         for sample, found in workers.results(self._affordable(samples)):
             settled += self._write(Asked(sample=sample, found=found), now)
             errors = errors + 1 if _is_refusal(found) else 0
-            if isinstance(found, GraderError) and (found.asks_for_time or errors >= _ERRORS):
+            if errors >= _ERRORS or (isinstance(found, GraderError) and found.asks_for_time):
                 workers.finish()
         return settled
 

@@ -78,8 +78,9 @@ class Recorder:
     `put` takes about a microsecond, never blocks and never raises; what does not fit is dropped and counted. A
     background thread writes every `flush_every_s` seconds, one short transaction each, and reads the policies four
     times a second. While the store is out of reach, counters wait (bounded) and the last policies stay in force.
-    Of a hash-chosen share of the answers that ship at base, it keeps the content for grading: `redact` first, then the
-    store; nothing is kept where CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
+    Of a hash-chosen share of the answers that ship at base, it keeps the content for grading: `redact` first, in a
+    thread of its own that works a tenth of the time at most, then the store. Nothing is kept where no guard has shown
+    itself lately, or where CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
     After a fork the child has a thread, a queue and a name of its own; what the parent had queued stays the parent's.
     `background=False` leaves `refresh` and `drain` to the caller, as replay and tests do.
     """

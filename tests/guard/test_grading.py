@@ -1022,3 +1022,35 @@ def test_closing_closes_the_connections_of_its_own_client(api, make, store, monk
     used = own._api
     grading.close()
     assert used.is_closed()
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_run_is_left_where_the_api_refuses_one_request_after_another(api, make, store):
+    keep(store, *map("call-{}".format, range(30)))
+    api.always(Reply.error(400, message="refused"))
+    make(grade_concurrency=1).run(NOW)
+    assert len(api.requests) == 3
+    assert list(states(store).values()).count("waiting") == 27
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_batches_keep_to_the_spending_limit_before_any_result_is_known(api, make, store):
+    keep(store, *map("call-{}".format, range(30)))
+    grading = make(grade_by="batch", max_grader_usd_per_day=0.05)
+    grading.run(NOW)
+    waiting = list(states(store).values()).count("waiting")
+    assert 0 < 30 - waiting <= 0.05 / (0.5 * (2_000 * 5 + 200 * 25) / 1e6)
+    assert waiting > 0
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_sample_that_was_forgotten_meanwhile_is_not_asked_about_again(api, make, store):
+    keep(store, "a")
+    api.always(Reply.error(529))
+    make().run(NOW)
+    store.transact(lambda connection: candidates.forget_call(connection, "a"))
+    store.transact(lambda connection: candidates.postpone(connection, "a", until=NOW, attempts=1))
+    api.clear()
+    assert make().run(NOW + 3_600) == 0
+    assert len(api.requests) == 0
+    assert states(store) == {"a": "expired"}
