@@ -15,12 +15,12 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import blank_book
-from cheapdeep_ops.recorder.keeping import Kept, candidate_row, lies_within
+from cheapdeep_ops.recorder.samples import Samples, Tell
 from cheapdeep_ops.recorder.tally import Ledger
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.values import Decision, Exchange
+from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.engine import Store
@@ -39,17 +39,6 @@ _PATIENCE_S: Final = 0.2
 """How long one write waits for the store's lock; counters that did not get in wait for the next one instead."""
 
 _REST_S: Final = 2.0
-_LEAVE_S: Final = 2.0
-"""How long `close` waits for texts that are being redacted."""
-
-_REST: Final = 9.0
-"""How much longer the redactor rests than it works: texts are long, and the interpreter is the caller's."""
-
-_MOST_CANDIDATES: Final = 500
-"""How many answers wait for the store at most; one that finds no room is left out of the sample."""
-
-Tell = Callable[[], Exchange | None]
-"""Says what a call was about; asked for the few calls only whose answer is kept."""
 
 
 class DropCounter(Protocol):
@@ -117,11 +106,9 @@ class Recorder:
         self._begin_ledger()
         self.dropped = 0
         self._queue: deque[Decision] = deque()
-        self._kept: deque[Kept] = deque()
-        self._candidates: deque[dict[str, Any]] = deque()
-        self._has_kept = threading.Event()
-        self._redactor: threading.Thread | None = None
-        self._is_watched = True
+        self._samples = Samples(
+            share=self._share, redact=self._redact, background=self._background, complain=self._complain
+        )
         self._storing = threading.Lock()
         self._wake = threading.Event()
         self._informed = threading.Event()
@@ -145,39 +132,8 @@ class Recorder:
             self._drop(1, "the recorder's queue is full")
         else:
             self._queue.append(decision)
-            if tell is not None and lies_within(decision, self._share):
-                self._keep(decision, tell)
-
-    def _keep(self, decision: Decision, tell: Tell) -> None:
-        if not self._is_watched:
-            return  # nobody would grade it, nor forget it
-        if len(self._kept) + len(self._candidates) >= _MOST_CANDIDATES:
-            self._complain("candidates", "too many answers wait for the store: some are left out of the sample")
-            return
-        try:
-            exchange = tell()
-        except Exception as error:  # noqa: BLE001 - a sample must never cost an answer
-            self._complain("exchange", "an answer could not be kept for grading: %r", error)
-            return
-        if exchange is not None:
-            self._kept.append(Kept(decision=decision, exchange=exchange))
-            self._has_kept.set()
-            if self._background and self._redactor is None:
-                self._redactor = threading.Thread(target=self._redact_on, name="cheapdeep-redactor", daemon=True)
-                self._redactor.start()
-
-    def _redact_on(self) -> None:
-        """Redact what was kept, in a thread of its own: a hook that is slow or hangs holds up nothing but samples."""
-        while not self._closed:
-            self._has_kept.wait()
-            self._has_kept.clear()
-            while self._kept:
-                begun = time.monotonic()
-                self._redact_one()
-                self._wake.wait(min((time.monotonic() - begun) * _REST, _LEAVE_S))  # set when it closes
-
-    def _redact_one(self) -> None:
-        self._candidates.append(candidate_row(self._kept.popleft(), share=self._share, redact=self._redact))
+            if tell is not None:
+                self._samples.offer(decision, tell)
 
     def refresh(self, now: float) -> None:
         """Learn of new policies and of the guard's last sign of life. Raises StoreError."""
@@ -211,9 +167,7 @@ class Recorder:
         deadline = time.monotonic() + _CLOSE_S
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_S)
-        if self._redactor is not None:
-            self._has_kept.set()
-            self._redactor.join(_LEAVE_S)
+        self._samples.close()
         self._attempt(self.drain)
         while self._is_behind and time.monotonic() < deadline:
             time.sleep(_RETRY_S)
@@ -237,7 +191,7 @@ class Recorder:
 
     @property
     def _has_unsaved(self) -> bool:
-        return self._ledger.is_dirty or bool(self._candidates)
+        return self._ledger.is_dirty or bool(self._samples.rows)
 
     def _renew(self, now: float) -> None:
         """Go on under a new name: the clock was set back, and seconds that are stored must not be counted again."""
@@ -267,15 +221,14 @@ class Recorder:
         """Store what was redacted, by itself: a row that the store refuses must not keep counters out."""
         from cheapdeep_ops.store import candidates  # noqa: PLC0415 - see _opened
 
-        rows = list(self._candidates)
+        rows = self._samples.rows
         if not rows:
             return
         try:
             self._opened().transact(lambda connection: candidates.keep(connection, rows))
         except Exception as error:  # noqa: BLE001 - samples are left out, counters are not
             self._complain("samples", "%s answers were left out of the sample: %s", len(rows), type(error).__name__)
-        for _ in rows:
-            self._candidates.popleft()
+        self._samples.taken(len(rows))
 
     def _fold(self, now: float) -> None:
         if self._ledger.is_ahead_of(int(now)):
@@ -287,8 +240,7 @@ class Recorder:
             lost += not self._ledger.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
-        while self._kept and not self._background:
-            self._redact_one()
+        self._samples.redact_all()
 
     def _write(self, now: float) -> None:
         from cheapdeep_ops.store import counters, processes  # noqa: PLC0415 - see _opened
@@ -361,8 +313,8 @@ class Recorder:
 
     def _watch_guard(self, seen: float | None, now: float) -> None:
         quiet_since = max(seen or 0, self._started_at)
-        self._is_watched = now - quiet_since < GUARD_SILENT_S
-        if self._is_watched:
+        self._samples.is_watched = now - quiet_since < GUARD_SILENT_S
+        if self._samples.is_watched:
             self._complaints.discard("guard")
             return
         self._complain(
