@@ -2,10 +2,10 @@
 
 This is the one place where that is decided. The method is a plain one: the latest grades, in windows that double,
 against what was normal, with the uncertainty of both, at a confidence high enough to be asked often. Simulated (see the
-tests), with 200 grades of normal: a false alarm in fewer than 1% of runs of 3,000 grades at any steady rate; 5% -> 24%
-after about 55 grades (median), 3% -> 10% within 1,500 grades in 6 of 10 runs. Letting go is softer: a route that stays
-a little above its alarm level is let go in time, one at 1.5 times that level in 5% of runs of 3,000 grades, one at
-twice that level never.
+tests), with 200 grades of normal: a false alarm in fewer than 1% of runs of 3,000 grades at six steady rates from 1% to
+50%; 5% -> 24% after about 55 grades (median), 3% -> 10% within 1,500 grades in 6 of 10 runs. Letting go is softer,
+since it is asked often too: with a normal of 5%, a route that stays at 12% is let go in half of such runs, one that
+stays at 15% in up to a quarter of them, and one at 24% in none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
