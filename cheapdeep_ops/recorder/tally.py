@@ -40,6 +40,8 @@ class Tally:
     triage_input_tokens: int = 0
     triage_output_tokens: int = 0
     added_latency: Counter[str] = field(default_factory=Counter)
+    origins: Counter[str] = field(default_factory=Counter)
+    base_origins: Counter[str] = field(default_factory=Counter)
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""

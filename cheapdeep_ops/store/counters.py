@@ -64,6 +64,8 @@ class Sums:
     triage_input_tokens: int = 0
     triage_output_tokens: int = 0
     added_latency: Mapping[str, int] = field(default_factory=dict)
+    origins: Mapping[str, int] = field(default_factory=dict)
+    base_origins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cost_usd(self) -> float:

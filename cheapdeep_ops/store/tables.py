@@ -33,6 +33,8 @@ class _Counters(SQLModel):
     triage_input_tokens: int = Field(default=0, sa_type=BigInteger)
     triage_output_tokens: int = Field(default=0, sa_type=BigInteger)
     added_latency: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    base_origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
 
 
 class Bucket(_Counters, table=True):
@@ -156,7 +158,8 @@ class OutboxRow(SQLModel, table=True):
 class Candidate(SQLModel, table=True):
     """An answer with base outcome ship that may be graded; its content goes when its time is up, the row stays.
 
-    `inclusion` is the probability with which a call like this one was chosen, None where it was not.
+    `inclusion` is the probability with which a call like this one was chosen, None where it was not; `steered` ones were
+    chosen in hindsight, because of what other grades had found: they are evidence for a detector, not for an estimate.
     """
 
     __tablename__ = "candidate"
@@ -191,13 +194,15 @@ class Candidate(SQLModel, table=True):
     due_at: float = 0.0
     attempts: int = 0
     batch_id: str = ""
+    steered: bool = False
 
 
 class GradeRow(SQLModel, table=True):
     """What one grader made of one answer: a verdict or a failure, appended and never altered but for its `reason`.
 
     What the rules need of the call is repeated here, so that it outlives the candidate. `called_at` is when the call
-    began, `at` when it was graded; `cost_nusd` is None where the grader's model is unpriced or sent no usage.
+    began, `at` when it was graded; `cost_nusd` is None where the grader's model is unpriced or sent no usage. `model` is
+    the one that answered, under the triage prompt `prompt_version`; `steered` is the candidate's.
     """
 
     __tablename__ = "grade"
@@ -231,6 +236,9 @@ class GradeRow(SQLModel, table=True):
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
     cost_nusd: int | None = Field(default=None, sa_type=BigInteger)
+    model: str = ""
+    prompt_version: str = ""
+    steered: bool = False
 
 
 class GradeTotal(SQLModel, table=True):
@@ -290,6 +298,59 @@ class GradingBatch(SQLModel, table=True):
     submitted_at: float
     requests: int
     ended_at: float | None = None
+
+
+class DetectorRow(SQLModel, table=True):
+    """How far a sequential test has come in one scope; `grade_id` is the last grade that it has taken in."""
+
+    __tablename__ = "detector"
+
+    rule: str = Field(primary_key=True)
+    scope: str = Field(primary_key=True)
+    grader_model: str = Field(primary_key=True)
+    grader_prompt: str = Field(primary_key=True)
+    grade_id: int = Field(default=0, sa_type=BigInteger)
+    state: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    updated_at: float
+
+
+class SamplingRow(SQLModel, table=True):
+    """The share of a route's confident answers that is graded, of calls that begin from `since` on; appended."""
+
+    __tablename__ = "sampling"
+    __table_args__ = (Index("ix_sampling_route", "route", "since"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    route: str
+    since: float
+    rate: float
+    why: str = ""
+
+
+class LabelRow(SQLModel, table=True):
+    """What a person says of an answer that was graded: correct, incorrect or unsure; one label of each person."""
+
+    __tablename__ = "label"
+    __table_args__ = (UniqueConstraint("call_id", "author"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    call_id: str
+    verdict: str
+    author: str
+    note: str = ""
+    at: float
+
+
+class ModelLife(SQLModel, table=True):
+    """What the API last said of a model's life; `retires_at` is None where it names no date."""
+
+    __tablename__ = "model_life"
+
+    model: str = Field(primary_key=True)
+    lifecycle: str
+    retires_at: float | None = None
+    checked_at: float
+    error: str = ""
 
 
 class Lease(SQLModel, table=True):
