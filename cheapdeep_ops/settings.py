@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     base_threshold: Rate = BASE_THRESHOLD
     raised_threshold: Rate = RAISED_THRESHOLD
     sample_rate: Rate = 0.01
+    sampling: Literal["adaptive", "uniform"] = "adaptive"
+    """Whether grades go where they tell most, with the sample rate as the budget, or all have the same chance."""
     max_escalation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.35
     max_false_confident_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     mode: Literal["enforce", "observe"] = "enforce"

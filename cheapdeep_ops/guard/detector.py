@@ -8,17 +8,17 @@ least 1 / alpha.
 
 Sources: Shin, Ramdas, Rinaldo (2024), E-detectors: a nonparametric framework for sequential change detection, New
 England J. Statistics in Data Science 2, 229 (definition 2.2, theorem 2.4: the bound holds whatever the dependence, as
-long as each bet is fair given what was known before); Shiryaev (1963) and Roberts (1966) for the recursion; Waudby-Smith,
-Ramdas (2024), J. Royal Stat. Soc. B 86, 1, for betting on bounded means.
+long as each bet is fair given what was known before); Shiryaev (1963) and Roberts (1966) for the recursion;
+Waudby-Smith, Ramdas (2024), J. Royal Stat. Soc. B 86, 1, for betting on bounded means.
 
 Why steering is allowed: whether an answer is graded may depend on all grades before, since the bet is fair given those.
 Why lateness is allowed: observations are taken in the order in which they become known, and only once.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Self
 
 CLIMBS: Final = (1.5, 2.0, 3.0, 4.5, 7.0)
 """How many times the target a rate may have become: one bet for each. The first is the smallest climb looked for."""
@@ -41,7 +41,7 @@ class Bets:
     def on_climb(cls, target: float, factors: Sequence[float] = CLIMBS) -> Self:
         """Bets that a rate lies above `target`: at multiples of it, and never closer to 1 than half the way there."""
         highest = max(_HIGHEST, (1 + target) / 2)
-        return cls(target, tuple(dict.fromkeys(min(target * factor, highest) for factor in factors)))
+        return cls(target, tuple(min(target * factor, highest) for factor in factors))
 
     @classmethod
     def on_fall(cls, target: float, factors: Sequence[float] = FALLS) -> Self:
@@ -52,8 +52,7 @@ class Bets:
         """The natural logarithm of the factor by which `hits` of `n` observations multiply each bet."""
         miss = n - hits
         return tuple(
-            hits * math.log(rate / self.target) + miss * math.log((1 - rate) / (1 - self.target))
-            for rate in self.rates
+            hits * math.log(rate / self.target) + miss * math.log((1 - rate) / (1 - self.target)) for rate in self.rates
         )
 
 
@@ -74,6 +73,15 @@ class Detector:
     """The largest logarithm of a bet since then: zero or below ends the run."""
     runs: tuple[float, ...] = ()
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The detector that `row` gave."""
+        return cls(**{**row, "logs": tuple(row["logs"]), "runs": tuple(row["runs"])})
+
+    def row(self) -> dict[str, Any]:
+        """The detector as JSON."""
+        return {**asdict(self), "logs": list(self.logs), "runs": list(self.runs)}
+
     def after(self, bets: Bets, hits: int, n: int, *, at: float = 0.0) -> "Detector":
         """The detector after `hits` of `n` more observations, that became known together; the first was made `at`.
 
@@ -89,7 +97,8 @@ class Detector:
 
     def _counted(self, after: "Detector", growth: tuple[float, ...], hits: int, n: int, at: float) -> "Detector":
         """`after` with its run: a plain CUSUM beside each bet says since when there is evidence at all."""
-        runs = tuple(max(run, 0.0) + grown for run, grown in zip(self.runs or (0.0,) * len(growth), growth, strict=True))
+        before = self.runs or (0.0,) * len(growth)
+        runs = tuple(max(run, 0.0) + grown for run, grown in zip(before, growth, strict=True))
         run = max(runs)
         if run <= 0:
             return replace(after, runs=runs, run=0.0, n=0, hits=0, since=None)
@@ -107,7 +116,7 @@ class Detector:
         return top + math.log(sum(math.exp(log - top) for log in self.logs) / len(self.logs))
 
     def alarms(self, alpha: float) -> bool:
-        """Whether the value has reached 1 / alpha: false alarms come after 1 / alpha observations or more, on average."""
+        """Whether the value has reached 1 / alpha: by mistake so after 1 / alpha observations or more, on average."""
         return self.evidence >= -math.log(alpha)
 
 

@@ -2,21 +2,25 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from cheapdeep_ops.guard.quality import Alarm, at_rate, estimate, finding_of, learned
+from cheapdeep_ops.guard.quality import Alarm, Watch, at_rate, estimate, finding_of, learned
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, QualityRule
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.stats import Estimate, pooled
-from cheapdeep_ops.store import grades, incidents, policies
+from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Graded, Normal
+from cheapdeep_ops.values import ALL_ROUTES
 
 _AHEAD_S: Final = 60.0
 """How far a router's clock may be ahead of the guard's; calls from beyond that are no evidence."""
+
+_AT_ONCE: Final = 5_000
+"""Grades read together: the first look at a store with a long history takes several."""
 
 
 class Evidence:
@@ -45,30 +49,78 @@ class Evidence:
         fires = alert.state is AlertState.FIRING
         self._over = incidents.last_resolved(self._connection, rule=rule.alert)
         since = alert.since if fires else self._over.get(alert.scope)
-        look = partial(finding_of, rule, since=since, fires=fires)
         state = [
             (route, self._shelf.versions.get(route), self._normals.get(route), self._over.get(route))
             for route in sorted(routes)
         ]
         rests_on = (rule, limit, fires, since, tuple(state))
-        return self._shelf.found(
-            (rule.alert, alert.scope), rests_on, self._now, lambda: self._look(rule, look, routes, limit, fires=fires)
-        )
+        look = partial(self._look, rule, alert.scope, routes, limit, since=since, fires=fires)
+        return self._shelf.found((rule.alert, alert.scope), rests_on, self._now, look)
 
     def _look(
         self,
         rule: QualityRule,
-        look: Callable[..., Finding],
+        scope: str,
         routes: Collection[str],
         limit: float | None,
         *,
+        since: float | None,
         fires: bool,
     ) -> Finding:
+        alarms = self._alarms(rule, routes, limit, fires=fires)
+        grades = [each for each in self._merged(rule, alarms) if since is None or each.called_at >= since]
+        watch = self._watched(rule, scope, alarms, (fires, since or 0.0))
+        return finding_of(rule, watch, grades, self._alarm_of(alarms, grades), fires=fires)
+
+    def _alarms(
+        self, rule: QualityRule, routes: Collection[str], limit: float | None, *, fires: bool
+    ) -> dict[str, Alarm]:
+        """What is too much, for each route of which that is known."""
         if rule.limit != "normal":
-            alarm = None if limit is None else at_rate(limit)
-            return look(self._merged(rule, routes) if alarm else [], lambda _window: alarm)
-        known = {route: normal for route in routes if (normal := self._normal(rule, route, fires=fires)) is not None}
-        return look(self._merged(rule, known), partial(_alarm_of_window, known))
+            return {} if limit is None else dict.fromkeys(routes, at_rate(limit))
+        found = {route: self._normal(rule, route, fires=fires) for route in routes}
+        known = {route: alarm_of(normal) for route, normal in found.items() if normal is not None}
+        return {route: alarm for route, alarm in known.items() if alarm is not None}
+
+    def _alarm_of(self, alarms: Mapping[str, Alarm], grades: Sequence[Graded]) -> Alarm | None:
+        """What would be too much for these grades: that of each one's own route, by its share among them."""
+        distinct = set(alarms.values())
+        if len(distinct) < 2:  # noqa: PLR2004 - one, or none
+            return next(iter(distinct), None)
+        shares = Counter(each.route for each in grades) or Counter(alarms.keys())
+        parts = ((alarms[route].normal, count) for route, count in shares.items())
+        together = pooled((normal, count) for normal, count in parts if normal is not None)
+        return learned(together) if together else None
+
+    def _watched(self, rule: QualityRule, scope: str, alarms: Mapping[str, Alarm], phase: tuple[bool, float]) -> Watch:
+        """The scope's tests after all grades that have become known since they were last looked at."""
+        kept = detectors.read(self._connection, self._judge, rule=rule.alert, scope=scope)
+        before = Watch.from_row(kept.state) if kept.state else Watch()
+        own = self._normals.get(scope)
+        full = (*phase, own.since if own is not None and rule.limit == "normal" else 0.0)
+        watch = before if before.phase == full else Watch(phase=full)
+        grade_id = kept.grade_id
+        while known := self._known_after(scope, grade_id):
+            watch = self._folded(rule, watch, known, alarms, since=phase[1])
+            grade_id = known[-1].id
+        if grade_id != kept.grade_id or watch != before:
+            after = detectors.Kept(grade_id=grade_id, state=watch.row())
+            detectors.write(self._connection, self._judge, after, rule=rule.alert, scope=scope, now=self._now)
+        return watch
+
+    def _known_after(self, scope: str, grade_id: int) -> list[Graded]:
+        route = None if scope == ALL_ROUTES else scope
+        return grades.known_after(self._connection, self._judge, grade_id=grade_id, route=route, limit=_AT_ONCE)
+
+    def _folded(
+        self, rule: QualityRule, watch: Watch, known: Sequence[Graded], alarms: Mapping[str, Alarm], *, since: float
+    ) -> Watch:
+        """`watch` after those of `known` that count; each is taken in once, whatever is known later."""
+        oldest = {route: max(self._oldest(rule, route), since) for route in alarms}
+        for each in known:
+            if each.route in alarms and oldest[each.route] < each.called_at <= self._now + _AHEAD_S:
+                watch = watch.after(each, alarms[each.route])
+        return watch
 
     def raised_at(self, rule: QualityRule, scope: str, *, since: float) -> float | None:
         """When this rule raised a scope in an incident that began then, if it did."""
@@ -92,10 +144,14 @@ class Evidence:
         return _newest_first([self._after_normal(rule, route) for route in sorted(routes)])[: rule.max_grades]
 
     def _after_normal(self, rule: QualityRule, route: str) -> list[Graded]:
-        """The latest grades; those that normal was learned from are no evidence against it."""
+        """The latest grades that count."""
+        return self._of(rule, route, self._oldest(rule, route))
+
+    def _oldest(self, rule: QualityRule, route: str) -> float:
+        """Calls made until then count for nothing; those that normal was learned from are no evidence against it."""
         normal = self._normals.get(route) if rule.limit == "normal" else None
         oldest = max(self._now - rule.max_age, self._over.get(route, 0.0))
-        return self._of(rule, route, max(oldest, normal.until or normal.since) if normal else oldest)
+        return max(oldest, normal.until or normal.since) if normal else oldest
 
     def _of(self, rule: QualityRule, route: str, since: float) -> list[Graded]:
         found = self._shelf.newest(self._connection, route, rule.max_grades)
@@ -130,15 +186,6 @@ class Evidence:
 
 def _newest_first(of_routes: Iterable[list[Graded]]) -> list[Graded]:
     return list(heapq.merge(*of_routes, key=attrgetter("called_at"), reverse=True))
-
-
-def _alarm_of_window(normals: Mapping[str, Normal], window: Sequence[Graded]) -> Alarm | None:
-    """What would be normal for these grades: that of each one's own route, by its share among them."""
-    if len(normals) == 1:
-        return alarm_of(*normals.values())
-    shares = Counter(each.route for each in window)
-    together = pooled((_estimate_of(normals[route]), count) for route, count in shares.items())
-    return learned(together) if together else None
 
 
 def alarm_of(normal: Normal) -> Alarm | None:

@@ -1,7 +1,7 @@
 """Having samples graded: chosen, asked, written down, and paid for within a limit."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import takewhile
@@ -11,6 +11,7 @@ from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.health import GraderFacts
 from cheapdeep_ops.guard.parallel import Workers
+from cheapdeep_ops.guard.sampler import Sampler
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader, grades
@@ -87,20 +88,50 @@ class Grader:
         self._stopped = False
         self._spent_usd = 0.0
         self.judge = judge_of(settings)
+        self._sampler = Sampler(settings, self.judge)
 
-    def run(self, now: float) -> int:
+    def run(self, now: float, *, judged: Collection[str] = ()) -> int:
         """Choose what is to be graded, forget what is too old, and grade what waits; returns how many were settled.
 
-        Raises StoreError.
+        `judged` are the rules whose raises wait for grades. Raises StoreError.
         """
-        self._store.transact(lambda connection: _tidy(connection, self._settings, now))
+        self._store.transact(lambda connection: self._tidy(connection, now, judged))
         if not self._settings.graded_share or self._waits(now):
             return 0
         settled = self._collect(now)
         if self._waits(now):
             return settled
-        grade = self._submit if self._settings.grade_by == "batch" else self._grade
-        return settled + grade(now, limit=1 if self._state().paused_why else MOST_AT_ONCE)
+        if self._state().paused_why:
+            return (
+                settled + self._grade(now, limit=1) if self._grades_directly else settled + self._submit(now, limit=1)
+            )
+        settled += (self._grade if self._grades_directly else self._submit)(now, limit=MOST_AT_ONCE)
+        return settled + self._grade_past(now, judged)
+
+    @property
+    def _grades_directly(self) -> bool:
+        return self._settings.grade_by == "direct"
+
+    def _grade_past(self, now: float, judged: Collection[str]) -> int:
+        """Grade answers of the past for as long as the grades before give reason to, one by one even beside batches."""
+        settled = 0
+        while not self._stopped and self._store.transact(lambda connection: self._sampler.steer(connection, now)):
+            some = 0 if self._waits(now) else self._grade(now, limit=MOST_AT_ONCE, steered=True)
+            settled += some
+            if not some:
+                break
+        if settled:
+            self._store.transact(lambda connection: self._sampler.plan(connection, now, judged=judged))
+        return settled
+
+    def _tidy(self, connection: Connection, now: float, judged: Collection[str]) -> None:
+        """Choose, then forget what is too old or too much."""
+        settings = self._settings
+        if settings.graded_share:
+            self._sampler.plan(connection, now, judged=judged)
+            candidates.choose(connection, otherwise=settings.graded_share, now=now)
+        candidates.forget(connection, before=now - settings.retain_content_days * _DAY_S)
+        candidates.crowd_out(connection, most=settings.max_candidates)
 
     def _state(self) -> GraderState:
         with self._store.reading() as connection:
@@ -127,10 +158,10 @@ class Grader:
         """Close the connections to the API."""
         self._api.close()
 
-    def _grade(self, now: float, *, limit: int) -> int:
+    def _grade(self, now: float, *, limit: int, steered: bool | None = None) -> int:
         """Ask for grades one by one, several at a time, until none waits or something is in the way."""
         with self._store.reading() as connection:
-            samples = candidates.due(connection, now=now, limit=limit)
+            samples = candidates.due(connection, now=now, limit=limit, steered=steered)
         workers = self._workers = Workers(self._ask, size=min(self._settings.grade_concurrency, max(len(samples), 1)))
         if self._stopped:
             return 0
@@ -165,7 +196,7 @@ class Grader:
         """Hand all that waits in as one batch; nothing is settled by that."""
         with self._store.reading() as connection:
             affordable = self._affordable_count(connection, now)
-            samples = candidates.due(connection, now=now, limit=min(limit, affordable))
+            samples = candidates.due(connection, now=now, limit=min(limit, affordable), steered=False)
         if not samples or self._stopped:
             return 0
         try:
@@ -278,14 +309,6 @@ def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
     )
 
 
-def _tidy(connection: Connection, settings: Settings, now: float) -> None:
-    """Choose, then forget what is too old or too much."""
-    if settings.graded_share:
-        candidates.choose(connection, rate=settings.graded_share, now=now)
-    candidates.forget(connection, before=now - settings.retain_content_days * _DAY_S)
-    candidates.crowd_out(connection, most=settings.max_candidates)
-
-
 def _given_up(asked: Asked) -> Judgement | None:
     """The failure that a sample ends with that was asked for too often; None where it is asked for again."""
     error = asked.found
@@ -351,7 +374,8 @@ def _state_after(state: GraderState, found: Judgement, now: float) -> GraderStat
 
 
 def _call_columns(sample: Sample) -> dict[str, Any]:
-    repeated = ("call_id", "route", "input_class", "shipped", "confidence", "policy_version", "inclusion")
+    repeated = ("call_id", "route", "input_class", "shipped", "confidence", "policy_version", "inclusion", "model",
+                "prompt_version", "steered")  # fmt: skip
     return {**{name: getattr(sample, name) for name in repeated}, "called_at": sample.at}
 
 

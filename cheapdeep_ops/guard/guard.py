@@ -8,6 +8,7 @@ from cheapdeep_ops.guard.evaluation import Evaluation
 from cheapdeep_ops.guard.grading import Grader, judge_of
 from cheapdeep_ops.guard.notify import Notifier, Sender
 from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.rules import QualityRule
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes
@@ -47,6 +48,7 @@ class Guard:
         self._started_at = started_at
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
+        self._judged = {rule.alert for rule in rulebook.rules if isinstance(rule, QualityRule) and rule.raises}
         self._leads = False
         self._retire_at = started_at + _RETIRE_EVERY_S
 
@@ -75,7 +77,9 @@ class Guard:
 
     def grade(self, now: float) -> int:
         """Choose samples and have them graded; returns how many were settled. Only the guard that acted last does."""
-        return self._grader.run(now) if self._leads and self._grader is not None else 0
+        if not self._leads or self._grader is None:
+            return 0
+        return self._grader.run(now, judged=self._judged)
 
     def stop_grading(self) -> None:
         """Ask for no further grade; a run under way ends at once."""

@@ -52,7 +52,7 @@ def funnel_of(
     connection: Connection, settings: Settings, *, answers: int, since: float, until: float
 ) -> dict[str, Any]:
     """What became of the `answers` with base outcome ship of the period: the numbers add up to all of them."""
-    found = candidates.funnel(connection, rate=settings.graded_share, since=since, until=until)
+    found = candidates.funnel(connection, otherwise=settings.graded_share, since=since, until=until)
     causes = found.pop("skipped_causes")
     chosen = sum(found.values())
     return {"answers": answers, "not_sampled": max(answers - chosen, 0), **found, "skipped_causes": causes}
@@ -130,7 +130,7 @@ def _learning(connection: Connection, judge: Judge, normal: Normal) -> dict[str,
 
 
 def _rate(prefix: str, found: list[Tallied]) -> dict[str, Any]:
-    decided = [each for each in found if each.verdict in _DECIDED]
+    decided = [each for each in found if each.verdict in _DECIDED and not each.steered]
     rate = weighted((each.verdict == Grade.INCORRECT.value, each.inclusion, each.count) for each in decided)
     return {
         f"{prefix}false_confident_rate": rate.rate if rate else None,

@@ -213,10 +213,11 @@ def _end(payload: Mapping[str, Any]) -> list[str]:
     if payload.get("lasted_s") is not None:
         passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
         return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone"]
-    if payload.get("release_grades"):
+    if payload.get("release_alpha"):
         level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
         rate = f"fewer than {level} of the confident answers to calls made since are wrong, shipped or held back"
-        return [f"Lets go: once {rate}, with {sure} confidence on {payload['release_grades']} grades or more"]
+        wrong = f"a test that is wrong at most once in {1 / payload['release_alpha']:,.0f} grades"
+        return [f"Lets go: once {rate}, with {sure} confidence and by {wrong}"]
     if payload.get("about", "base_escalation_rate") != "base_escalation_rate":
         return []
     hold = duration(payload["keep_firing_for_s"])

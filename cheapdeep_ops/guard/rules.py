@@ -87,6 +87,7 @@ class Windows(BaseModel):
 
 Share = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
 Confidence = Annotated[float, Field(strict=True, gt=0.5, lt=1)]
+Alpha = Annotated[float, Field(strict=True, gt=0, lt=0.5, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 
 
@@ -141,11 +142,12 @@ class StormRule(AnyRule):
 class QualityRule(AnyRule):
     """Too many answers that the cheap tier is sure of are wrong.
 
-    The limit is a rate, or `normal`: what was learned from a route's first `normal_grades` grades. Fires when among the
-    latest grades, `min_grades` of them, twice as many and so on up to `max_grades`, the rate lies above the limit with
-    `confidence`. While it fires, it looks at calls made since it began to fire, shipped and withheld alike, and is over
-    when the rate among twice `min_grades` of them or more lies below the alarm level with `release_confidence`. Grades
-    of calls older than `max_age` count for neither.
+    The limit is a rate, or `normal`: what was learned from a route's first `normal_grades` grades. A sequential test
+    over grades fires, at most once in 1 / `alpha` grades while the rate is at its limit. While the rule fires, it looks
+    at calls made since it began to fire, shipped and withheld alike, and is over when a second test says so, wrong at
+    most once in 1 / `release_alpha` grades at the alarm level, and the rate lies below that level with
+    `release_confidence`. Fewer than `min_grades` say nothing; the rate that is shown is of the latest `max_grades` or
+    fewer. Grades of calls older than `max_age` count for neither.
     """
 
     signal: Literal["false_confident_rate"]
@@ -154,21 +156,17 @@ class QualityRule(AnyRule):
     min_grades: Count = 50
     max_grades: Count = 800
     max_age: Seconds = Field(default=14 * 86_400.0, gt=0)
-    confidence: Confidence = 0.99999
+    alpha: Alpha = 8e-6
+    release_alpha: Alpha = 1e-3
     release_confidence: Confidence = 0.95
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.max_grades < self.release_grades:
+        if self.max_grades < 2 * self.min_grades:
             raise ValueError("max_grades is less than twice min_grades: it could fire and never be over")
         if self.limit != "normal" and "normal_grades" in self.model_fields_set:
             raise ValueError("normal_grades goes with `limit: normal`: nothing is learned for any other limit")
         return self
-
-    @property
-    def release_grades(self) -> int:
-        """How many grades of calls made since it takes to let go."""
-        return 2 * self.min_grades
 
     def limit_in(self, settings: object) -> float | None:
         """The rate that must not be exceeded; None where its setting is not set, or where it is to be learned."""

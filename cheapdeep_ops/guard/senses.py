@@ -196,7 +196,7 @@ class QualitySense:
             "effect": effect.why if effect else "",
             "effect_kind": effect.kind.value if effect else "",
             "release_confidence": self._rule.release_confidence,
-            "release_grades": self._rule.release_grades,
+            "release_alpha": self._rule.release_alpha,
             **breakdown_of(reasons={}, by_class=by_class),
         }
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 
+from cheapdeep_ops.store import sampling_rates
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
 from cheapdeep_ops.store.upsert import insert_absent
 from cheapdeep_ops.values import CandidateState, Trace, Turn
@@ -30,6 +31,9 @@ class Sample:
     policy_version: int
     inclusion: float
     attempts: int
+    model: str = ""
+    prompt_version: str = ""
+    steered: bool = False
     response_id: str
     trace: Trace | None
     turns: tuple[Turn, ...]
@@ -41,12 +45,14 @@ def keep(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     insert_absent(connection, Candidate, rows)
 
 
-def choose(connection: Connection, *, rate: float, now: float) -> int:
-    """Choose the calls that lie below `rate` by hash, with the probability of that; returns how many are new.
+def choose(connection: Connection, *, otherwise: float, now: float) -> int:
+    """Choose the calls that lie below the rate in force when they began, with the probability of that.
 
-    A call that cannot be graded keeps its state and is marked as chosen, so that the funnel adds up.
+    `otherwise` is the rate where none was set. A call that cannot be graded keeps its state and is marked as chosen, so
+    that the funnel adds up. Returns how many are new.
     """
     columns = _CANDIDATE.c
+    rate = sampling_rates.in_force(otherwise)
     fresh = and_(columns.inclusion.is_(None), columns.position < rate)
     state = case((columns.state == CandidateState.KEPT.value, CandidateState.WAITING.value), else_=columns.state)
     inclusion = case((columns.kept_share < rate, columns.kept_share), else_=rate)
@@ -54,10 +60,26 @@ def choose(connection: Connection, *, rate: float, now: float) -> int:
     return connection.execute(chosen.values(state=state, inclusion=inclusion, chosen_at=now, due_at=now)).rowcount
 
 
-def due(connection: Connection, *, now: float, limit: int) -> list[Sample]:
-    """The samples that may be graded now, those that wait longest first."""
+def steer(connection: Connection, route: str, *, since: float, most: int, now: float) -> int:
+    """Choose a route's newest answers of calls since then that were kept and not chosen; returns how many there are.
+
+    Their inclusion is that of being kept: which of those it would be was decided by what other grades had found.
+    """
+    columns = _CANDIDATE.c
+    kept = and_(columns.state == CandidateState.KEPT.value, columns.inclusion.is_(None))
+    newest = select(columns.call_id).where(columns.route == route, columns.at >= since, kept)
+    ids = list(connection.execute(newest.order_by(columns.at.desc(), columns.call_id).limit(most)).scalars())
+    chosen = {"state": CandidateState.WAITING.value, "inclusion": columns.kept_share, "chosen_at": now, "due_at": now}
+    connection.execute(update(_CANDIDATE).where(columns.call_id.in_(ids)).values(**chosen, steered=True))
+    return len(ids)
+
+
+def due(connection: Connection, *, now: float, limit: int, steered: bool | None = None) -> list[Sample]:
+    """The samples that may be graded now, those that wait longest first; `steered` picks those of one kind."""
     columns = _CANDIDATE.c
     waits = and_(columns.state == CandidateState.WAITING.value, columns.due_at <= now, columns.answer.is_not(None))
+    if steered is not None:
+        waits = and_(waits, columns.steered.is_(steered))
     statement = select(_CANDIDATE).where(waits).order_by(columns.due_at, columns.at, columns.call_id).limit(limit)
     return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
@@ -145,12 +167,14 @@ def backlog(connection: Connection) -> dict[str, Any]:
     return dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
 
 
-def funnel(connection: Connection, *, rate: float, since: float, until: float) -> dict[str, Any]:
+def funnel(connection: Connection, *, otherwise: float, since: float, until: float) -> dict[str, Any]:
     """What became of the chosen calls that began in `[since, until)`: counts by state, and of skipped ones by cause.
 
-    Calls below `rate` that nobody has looked at yet will be chosen, and wait.
+    Calls below the rate in force (`otherwise` where none was set) that nobody has looked at yet will be chosen, and
+    wait.
     """
     columns = _CANDIDATE.c
+    rate = sampling_rates.in_force(otherwise)
     chosen = and_(columns.at >= since, columns.at < until, or_(columns.inclusion.is_not(None), columns.position < rate))
     statement = select(columns.state, columns.why, func.count()).where(chosen).group_by(columns.state, columns.why)
     by_state: dict[str, int] = {state.value: 0 for state in CandidateState}
@@ -170,7 +194,7 @@ def _of(call_id: str) -> Any:
 def _sample(row: Mapping[Any, Any]) -> Sample:
     place = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
     repeated = ("call_id", "route", "input_class", "at", "shipped", "confidence", "policy_version", "inclusion",
-                "attempts", "response_id")  # fmt: skip
+                "attempts", "model", "prompt_version", "steered", "response_id")  # fmt: skip
     return Sample(
         **{name: row[name] for name in repeated},
         trace=place if place.trace_id else None,

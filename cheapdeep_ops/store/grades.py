@@ -1,7 +1,7 @@
 """Grades, and what false confidence was normal before."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, update
@@ -32,14 +32,16 @@ class Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """A decided grade, as the rules read it."""
+    """A decided grade, as the rules read it; ids grow in the order in which grades became known."""
 
+    id: int = field(default=0, compare=False)
     route: str
     called_at: float
     incorrect: bool
     inclusion: float
     shipped: bool
     input_class: str
+    steered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Tallied:
     failure: str
     shipped: bool
     inclusion: float
+    steered: bool = False
     count: int
     cost_nusd: int
     unpriced: int
@@ -112,6 +115,17 @@ def newest(
     return _read(connection, statement)
 
 
+def known_after(connection: Connection, judge: Judge, *, grade_id: int, route: str | None, limit: int) -> list[Graded]:
+    """The decided grades that became known after the one with this id, in that order; of one route or of all."""
+    statement = _decided(route, judge, float("-inf")).where(_GRADE.c.id > grade_id).order_by(_GRADE.c.id).limit(limit)
+    return _read(connection, statement)
+
+
+def last_id(connection: Connection) -> int:
+    """The id of the grade that became known last; 0 where there is none."""
+    return int(connection.execute(select(func.max(_GRADE.c.id))).scalar() or 0)
+
+
 def decided_since(connection: Connection, route: str, judge: Judge, *, since: float) -> int:
     """How many decided grades there are of a route's calls that began after `since`."""
     counted = select(func.count()).select_from(_decided(route, judge, since).subquery())
@@ -124,24 +138,29 @@ def oldest(connection: Connection, route: str, judge: Judge, *, since: float, li
     return _read(connection, statement)
 
 
-def _decided(route: str, judge: Judge, since: float) -> Select[Any]:
+def _decided(route: str | None, judge: Judge, since: float) -> Select[Any]:
     columns = _GRADE.c
-    names = ("route", "called_at", "inclusion", "shipped", "input_class")
-    return select(columns.verdict, *(columns[name] for name in names)).where(
-        columns.route == route, columns.called_at > since, columns.verdict.in_(_DECIDED), _by(_GRADE, judge)
+    names = ("id", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
+    found = select(columns.verdict, *(columns[name] for name in names)).where(
+        columns.verdict.in_(_DECIDED), _by(_GRADE, judge)
     )
+    if since > float("-inf"):
+        found = found.where(columns.called_at > since)
+    return found if route is None else found.where(columns.route == route)
 
 
 def _read(connection: Connection, statement: Select[Any]) -> list[Graded]:
     rows: Iterable[Any] = connection.execute(statement)
     return [
         Graded(
+            id=row.id,
             route=row.route,
             called_at=row.called_at,
             incorrect=row.verdict == Grade.INCORRECT.value,
             inclusion=row.inclusion,
             shipped=row.shipped,
             input_class=row.input_class,
+            steered=row.steered,
         )
         for row in rows
     ]
@@ -150,7 +169,7 @@ def _read(connection: Connection, statement: Select[Any]) -> list[Graded]:
 def tallied(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> list[Tallied]:
     """The grades of calls that began in `[since, until)`, counted by the database; of every judge there was."""
     columns = _GRADE.c
-    kinds = (columns.route, columns.verdict, columns.failure, columns.shipped, columns.inclusion)
+    kinds = (columns.route, columns.verdict, columns.failure, columns.shipped, columns.inclusion, columns.steered)
     amounts = (
         func.count().label("count"),
         func.coalesce(func.sum(columns.cost_nusd), 0).label("cost_nusd"),
@@ -180,6 +199,12 @@ def spent_usd(connection: Connection, *, since: float, until: float | None = Non
 def graded_since(connection: Connection, since: float) -> int:
     """How many gradings there were since then."""
     return int(connection.execute(select(func.count()).select_from(_GRADE).where(_GRADE.c.at >= since)).scalar() or 0)
+
+
+def graded_by_route(connection: Connection, *, since: float) -> dict[str, int]:
+    """How many gradings of each route there were since then."""
+    counted = select(_GRADE.c.route, func.count()).where(_GRADE.c.at >= since).group_by(_GRADE.c.route)
+    return {route: int(count) for route, count in connection.execute(counted)}
 
 
 def normals(connection: Connection, judge: Judge) -> dict[str, Normal]:

@@ -158,8 +158,9 @@ class OutboxRow(SQLModel, table=True):
 class Candidate(SQLModel, table=True):
     """An answer with base outcome ship that may be graded; its content goes when its time is up, the row stays.
 
-    `inclusion` is the probability with which a call like this one was chosen, None where it was not; `steered` ones were
-    chosen in hindsight, because of what other grades had found: they are evidence for a detector, not for an estimate.
+    `inclusion` is the probability with which a call like this one was chosen, None where it was not; `steered` ones
+    were chosen in hindsight, because of what other grades had found: they are evidence for a detector, not for an
+    estimate.
     """
 
     __tablename__ = "candidate"
@@ -201,8 +202,8 @@ class GradeRow(SQLModel, table=True):
     """What one grader made of one answer: a verdict or a failure, appended and never altered but for its `reason`.
 
     What the rules need of the call is repeated here, so that it outlives the candidate. `called_at` is when the call
-    began, `at` when it was graded; `cost_nusd` is None where the grader's model is unpriced or sent no usage. `model` is
-    the one that answered, under the triage prompt `prompt_version`; `steered` is the candidate's.
+    began, `at` when it was graded; `cost_nusd` is None where the grader's model is unpriced or sent no usage. `model`
+    is the one that answered, under the triage prompt `prompt_version`; `steered` is the candidate's.
     """
 
     __tablename__ = "grade"

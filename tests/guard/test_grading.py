@@ -191,7 +191,7 @@ def test_a_grade_is_a_row_with_its_judge_its_call_its_tokens_and_its_cost(api, m
         "call_id": "a", "grader_model": OPUS, "grader_prompt": PROMPT_VERSION, "verdict": "incorrect", "failure": "",
         "reason": "It is not so.", "at": NOW, "called_at": NOW - 30, "route": "support", "input_class": "refund",
         "shipped": False, "confidence": 0.85, "policy_version": 3, "inclusion": 0.02, "batch": False, **TOKENS,
-        "cost_nusd": NUSD,
+        "cost_nusd": NUSD, "model": HAIKU, "prompt_version": "", "steered": False,
     }  # fmt: skip
     assert states(store) == {"a": "graded"}
     (received,) = api.requests
@@ -991,7 +991,7 @@ def test_content_is_in_no_log_and_in_telemetry_only_where_that_was_asked_for(api
 
 def test_samples_keep_their_content_out_of_their_repr(store):
     keep(store, "a", turns=[{"role": "user", "text": f"{SECRET} question"}], answer=f"{SECRET} answer")
-    store.transact(lambda connection: candidates.choose(connection, rate=1.0, now=NOW))
+    store.transact(lambda connection: candidates.choose(connection, otherwise=1.0, now=NOW))
     with store.reading() as connection:
         (sample,) = candidates.due(connection, now=NOW, limit=1)
     assert SECRET not in repr(sample)

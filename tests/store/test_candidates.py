@@ -78,7 +78,7 @@ def due_ids(do, *, now=NOW, limit=100):
 def waiting(do, *rows, now=NOW):
     """Keep rows and choose all of them."""
     kept(do, *rows)
-    do(candidates.choose, rate=1.0, now=now)
+    do(candidates.choose, otherwise=1.0, now=now)
 
 
 # Choosing
@@ -96,7 +96,7 @@ def test_a_smaller_rate_chooses_a_part_of_what_a_larger_one_does(do, store):
     kept(do, *(row(call, place=position(call), share=0.5) for call in calls))
     chosen = []
     for rate in (0.01, 0.05, 0.2):
-        do(candidates.choose, rate=rate, now=NOW)
+        do(candidates.choose, otherwise=rate, now=NOW)
         chosen.append({call for call, inclusion in column(store, "inclusion").items() if inclusion is not None})
         assert chosen[-1] == {call for call in calls if position(call) < rate}
     assert chosen[0] < chosen[1] < chosen[2]
@@ -108,16 +108,16 @@ def test_a_smaller_rate_chooses_a_part_of_what_a_larger_one_does(do, store):
 )
 def test_a_chosen_call_bears_the_probability_with_which_one_like_it_is_chosen(do, share, rate, inclusion):
     kept(do, row("a", place=0.004, share=share))
-    assert do(candidates.choose, rate=rate, now=NOW) == 1
+    assert do(candidates.choose, otherwise=rate, now=NOW) == 1
     (sample,) = do(candidates.due, now=NOW, limit=9)
     assert sample.inclusion == inclusion
 
 
 def test_the_shares_of_router_and_guard_that_have_other_rates_meet_at_the_smaller_one(do):
     calls = [f"call-{number}" for number in range(3_000)]
-    share = kept_share(0.002)
+    share = kept_share(0.0005)
     kept(do, *(row(call, place=position(call), share=share) for call in calls if position(call) < share))
-    do(candidates.choose, rate=0.02, now=NOW)
+    do(candidates.choose, otherwise=0.02, now=NOW)
     samples = do(candidates.due, now=NOW, limit=3_000)
     assert {sample.inclusion for sample in samples} == {share}
     assert {sample.call_id for sample in samples} == {call for call in calls if position(call) < share}
@@ -125,28 +125,28 @@ def test_the_shares_of_router_and_guard_that_have_other_rates_meet_at_the_smalle
 
 def test_a_call_on_the_edge_is_not_chosen(do):
     kept(do, row("below", place=0.0099), row("on", place=0.01), row("first", place=0.0))
-    do(candidates.choose, rate=0.01, now=NOW)
+    do(candidates.choose, otherwise=0.01, now=NOW)
     assert sorted(due_ids(do)) == ["below", "first"]
 
 
 def test_choosing_again_changes_nothing_and_keeps_the_first_probability(do, store):
     kept(do, row("a"), skipped("b"))
-    assert do(candidates.choose, rate=0.01, now=NOW) == 2
-    assert do(candidates.choose, rate=0.01, now=NOW + 5) == do(candidates.choose, rate=1.0, now=NOW + 6) == 0
+    assert do(candidates.choose, otherwise=0.01, now=NOW) == 2
+    assert do(candidates.choose, otherwise=0.01, now=NOW + 5) == do(candidates.choose, otherwise=1.0, now=NOW + 6) == 0
     assert column(store, "inclusion") == {"a": 0.01, "b": 0.01}
     assert column(store, "chosen_at") == {"a": NOW, "b": NOW}
 
 
 def test_a_rate_of_nothing_chooses_nothing(do):
     kept(do, row("a"))
-    assert do(candidates.choose, rate=0.0, now=NOW) == 0
+    assert do(candidates.choose, otherwise=0.0, now=NOW) == 0
 
 
 @pytest.mark.parametrize("state", [state for state in CandidateState if state.value not in ("kept", "skipped")])
 def test_what_was_chosen_and_went_on_is_not_chosen_again(do, store, state):
     waiting(do, row("a"))
     do(candidates.settle, "a", state)
-    assert do(candidates.choose, rate=1.0, now=NOW + 1) == 0
+    assert do(candidates.choose, otherwise=1.0, now=NOW + 1) == 0
     assert states(store) == {"a": state.value}
 
 
@@ -168,6 +168,8 @@ def test_a_sample_has_what_its_grader_reads_and_what_its_grade_repeats(do):
             policy_version=3,
             inclusion=0.05,
             attempts=0,
+            model="claude-haiku-4-5",
+            prompt_version="p1",
             response_id="msg_1",
             trace=place,
             turns=(Turn(role="system", text="Be brief."), Turn(role="user", text="Größe? 🙂")),
@@ -235,8 +237,8 @@ def test_the_funnel_tells_what_became_of_each_chosen_call_and_adds_up(do):
     kept(do, row("beyond", place=0.9), skipped("far", place=0.9))
     for state, call in calls:
         do(candidates.settle, call, state)
-    do(candidates.choose, rate=0.5, now=NOW)
-    found = do(candidates.funnel, rate=0.0, since=NOW, until=NOW + 1)
+    do(candidates.choose, otherwise=0.5, now=NOW)
+    found = do(candidates.funnel, otherwise=0.0, since=NOW, until=NOW + 1)
     assert found == {
         "skipped": 3, "waiting": 5, "graded": 4, "failed": 1, "expired": 2,
         "skipped_causes": {"redacted": 2, "too_long": 1},
@@ -246,8 +248,8 @@ def test_the_funnel_tells_what_became_of_each_chosen_call_and_adds_up(do):
 
 def test_the_funnel_keeps_to_its_period(do):
     waiting(do, *(row(str(at), at=at) for at in (9.0, 10.0, 19.0, 20.0)))
-    assert do(candidates.funnel, rate=0.0, since=10.0, until=20.0)["waiting"] == 2
-    assert do(candidates.funnel, rate=0.0, since=30.0, until=40.0) == {
+    assert do(candidates.funnel, otherwise=0.0, since=10.0, until=20.0)["waiting"] == 2
+    assert do(candidates.funnel, otherwise=0.0, since=30.0, until=40.0) == {
         name: value for name, value in BLANK.items() if name != "kept"
     }
 
@@ -256,7 +258,7 @@ def test_failures_of_several_kinds_are_one_state(do):
     waiting(do, row("a"), row("b"), skipped("c"))
     do(candidates.settle, "a", CandidateState.FAILED, why="refusal")
     do(candidates.settle, "b", CandidateState.FAILED, why="malformed")
-    assert do(candidates.funnel, rate=0.0, since=0, until=NOW + 1)["failed"] == 2
+    assert do(candidates.funnel, otherwise=0.0, since=0, until=NOW + 1)["failed"] == 2
 
 
 # Forgetting
@@ -310,10 +312,10 @@ def test_what_was_not_graded_by_then_has_expired_and_what_was_not_chosen_is_gone
 
 
 def test_forgetting_keeps_the_counts(do, history):
-    before = do(candidates.funnel, rate=0.0, since=0, until=NOW + 1)
+    before = do(candidates.funnel, otherwise=0.0, since=0, until=NOW + 1)
     tallied = do(grades.tallied, since=0, until=NOW + 1)
     do(candidates.forget, before=NOW)
-    after = do(candidates.funnel, rate=0.0, since=0, until=NOW + 1)
+    after = do(candidates.funnel, otherwise=0.0, since=0, until=NOW + 1)
     assert after == {**before, "waiting": 2, "expired": 2}
     assert sum(count for count in after.values() if isinstance(count, int)) == 10
     assert do(grades.tallied, since=0, until=NOW + 1) == tallied
@@ -324,7 +326,7 @@ def test_an_expired_sample_is_neither_due_nor_part_of_its_batch_nor_chosen_again
     do(candidates.forget, before=NOW)
     assert due_ids(do, now=NOW) == ["new-waiting"]
     assert [each.call_id for each in do(candidates.submitted, "batch")] == ["new-submitted"]
-    do(candidates.choose, rate=1.0, now=NOW)
+    do(candidates.choose, otherwise=1.0, now=NOW)
     assert due_ids(do, now=NOW) == ["new-kept", "new-waiting"]
     assert do(candidates.backlog)["waiting"] == 3
 

@@ -1,0 +1,116 @@
+"""Steering on the store: which share of each route's answers is graded, and which of the past."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from cheapdeep_ops.guard.evidence import alarm_of
+from cheapdeep_ops.guard.steering import (
+    MOST_A_DAY,
+    Suspicion,
+    has_moved,
+    is_steered,
+    shares,
+)
+from cheapdeep_ops.sampling import kept_share
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import candidates, detectors, grades, policies, sampling_rates
+from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.grades import Judge, Normal
+from cheapdeep_ops.values import ALL_ROUTES
+
+_NAME: Final = "sampling"
+"""Under which suspicions are kept; no rule can be called so."""
+
+_DAY_S: Final = 86_400.0
+_READ_AT_ONCE: Final = 5_000
+
+
+class Sampler:
+    """Decides what one judge is given to grade."""
+
+    def __init__(self, settings: Settings, judge: Judge) -> None:
+        self._settings = settings
+        self._judge = judge
+        self._budget = settings.graded_share
+        self._kept = kept_share(settings.graded_share)
+
+    @property
+    def steers(self) -> bool:
+        """Whether shares differ at all."""
+        return self._settings.sampling == "adaptive" and is_steered(self._budget, self._kept)
+
+    def plan(self, connection: Connection, now: float, *, judged: Collection[str]) -> None:
+        """Set the share of each route for calls from now on; `judged` are the rules whose raises wait for grades."""
+        before = sampling_rates.latest(connection)
+        for route, share in self._shares(connection, before, now, judged=judged).items():
+            if has_moved(before.get(route, self._budget), share):
+                sampling_rates.begin(connection, route, share, since=now, why="adaptive" if self.steers else "uniform")
+
+    def steer(self, connection: Connection, now: float) -> int:
+        """Choose some answers of the past of each route that is suspected; returns how many."""
+        if not self.steers:
+            return 0
+        suspected = self._suspicions(connection, now)
+        normals = grades.normals(connection, self._judge)
+        return sum(
+            candidates.steer(connection, route, since=_since(normals[route], now), most=suspicion.wants_past, now=now)
+            for route, suspicion in suspected.items()
+            if suspicion.wants_past
+        )
+
+    def _shares(
+        self, connection: Connection, before: Mapping[str, float], now: float, *, judged: Collection[str]
+    ) -> dict[str, float]:
+        if not self.steers:
+            return dict.fromkeys(before, self._budget)
+        answers = sampling_rates.answers_by_route(connection, since=now - _DAY_S)
+        known = {route for route, normal in grades.normals(connection, self._judge).items() if normal.rate is not None}
+        fresh = self._fresh(connection, now)
+        return shares(
+            answers,
+            budget=self._budget,
+            kept=self._kept,
+            learning=frozenset(route for route in answers if route not in known or {route, ALL_ROUTES} & fresh),
+            hot=self._hot(connection, answers, now, judged=judged),
+        )
+
+    def _hot(
+        self, connection: Connection, routes: Collection[str], now: float, *, judged: Collection[str]
+    ) -> frozenset[str]:
+        """The routes that are suspected or raised because of grades, and have not had too many of those today."""
+        suspected = {route for route, each in self._suspicions(connection, now).items() if each.wants_future}
+        settings = self._settings
+        book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
+        raised = {route for route in routes if book.for_route(route).causes & set(judged)}
+        spent = grades.graded_by_route(connection, since=now - _DAY_S)
+        return frozenset(route for route in suspected | raised if spent.get(route, 0) < MOST_A_DAY)
+
+    def _fresh(self, connection: Connection, now: float) -> set[str]:
+        """The scopes whose threshold was changed within a day."""
+        return {each["scope"] for each in policies.history(connection) if each["at"] > now - _DAY_S and each["applied"]}
+
+    def _suspicions(self, connection: Connection, now: float) -> dict[str, Suspicion]:
+        """How suspicious each route is, after all grades that have become known since they were last looked at."""
+        kept = detectors.read(connection, self._judge, rule=_NAME, scope=ALL_ROUTES)
+        found = {route: Suspicion.from_row(row) for route, row in kept.state.items()}
+        normals = grades.normals(connection, self._judge)
+        grade_id = kept.grade_id
+        while known := grades.known_after(connection, self._judge, grade_id=grade_id, route=None, limit=_READ_AT_ONCE):
+            for each in known:
+                alarm = alarm_of(normals[each.route]) if each.route in normals else None
+                if alarm is not None and each.called_at > (normals[each.route].until or 0.0):
+                    before = found.get(each.route) or Suspicion()
+                    found[each.route] = before.after(
+                        incorrect=each.incorrect, target=alarm.target, steered=each.steered
+                    )
+            grade_id = known[-1].id
+        if grade_id != kept.grade_id:
+            state: dict[str, Any] = {route: each.row() for route, each in found.items()}
+            after = detectors.Kept(grade_id=grade_id, state=state)
+            detectors.write(connection, self._judge, after, rule=_NAME, scope=ALL_ROUTES, now=now)
+        return {route: each for route, each in found.items() if route in normals}
+
+
+def _since(normal: Normal, now: float) -> float:
+    """From when on answers are of use in hindsight: those before are what is normal, or long past."""
+    return max(normal.until or normal.since, now - _DAY_S)

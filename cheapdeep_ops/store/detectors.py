@@ -1,0 +1,47 @@
+"""How far sequential tests have come: kept here, so that a restart or another guard goes on where one ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.tables import DetectorRow, table_of
+from cheapdeep_ops.store.upsert import upsert
+
+_DETECTOR: Final = table_of(DetectorRow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a test holds, and the last grade that it has taken in."""
+
+    grade_id: int = 0
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(connection: Connection, judge: Judge, *, rule: str, scope: str) -> Kept:
+    """What the test of a rule holds in a scope; nothing before it has begun."""
+    found = select(_DETECTOR.c.grade_id, _DETECTOR.c.state).where(
+        _DETECTOR.c.rule == rule,
+        _DETECTOR.c.scope == scope,
+        _DETECTOR.c.grader_model == judge.model,
+        _DETECTOR.c.grader_prompt == judge.prompt,
+    )
+    row = connection.execute(found).one_or_none()
+    return Kept() if row is None else Kept(grade_id=row.grade_id, state=row.state)
+
+
+def write(connection: Connection, judge: Judge, kept: Kept, *, rule: str, scope: str, now: float) -> None:
+    """Hold `kept` from now on."""
+    row = {
+        "rule": rule,
+        "scope": scope,
+        "grader_model": judge.model,
+        "grader_prompt": judge.prompt,
+        "grade_id": kept.grade_id,
+        "state": dict(kept.state),
+        "updated_at": now,
+    }
+    upsert(connection, DetectorRow, [row])
