@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from cheapdeep_ops.guard.detector import Bets
@@ -35,7 +35,7 @@ class Climb:
 
     evidence: float | None = None
     lasted: float = 0.0
-    calls: Proportion = Proportion(hits=0, n=0)
+    calls: Proportion = field(default_factory=lambda: Proportion(hits=0, n=0))
     seconds: int = 0
 
     @property
