@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.rules import AnyRule, StormRule
 from cheapdeep_ops.guard.stats import Proportion
-from cheapdeep_ops.guard.storms import Reading
+from cheapdeep_ops.guard.storms import Reading, decided_by
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -24,8 +24,13 @@ _STATES: Final = {"started": "firing", "changed": "still firing"}
 
 
 def storm_signal(rule: StormRule, reading: Reading, actual: Proportion) -> dict[str, Any]:
-    """A reading as it is stored with alerts, policy changes and messages; intervals are 95%."""
-    recent, recent_window_s = reading.recent(rule)
+    """A reading as it is stored with alerts, policy changes and messages; intervals are 95%.
+
+    Where the sequential test decides, `recent` is the climb that it has found: both windows may still be full of the
+    calm before. `evidence` is a natural logarithm.
+    """
+    by = decided_by(rule, reading)
+    recent, recent_window_s = reading.climb.stretch if by == "sequence" else reading.recent(rule)
     (low, high), (recent_low, recent_high) = reading.long.interval(), recent.interval()
     return {
         "rate": reading.long.rate,
@@ -39,6 +44,9 @@ def storm_signal(rule: StormRule, reading: Reading, actual: Proportion) -> dict[
         "recent_n": recent.n,
         "recent_window_s": recent_window_s,
         "actual_rate": actual.rate,
+        "evidence": reading.climb.evidence,
+        "evidence_limit": rule.evidence_limit,
+        "decided_by": by,
     }
 
 

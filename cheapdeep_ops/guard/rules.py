@@ -5,6 +5,7 @@ times are those of Prometheus alerting rules
 (https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/).
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -120,7 +121,10 @@ class StormRule(AnyRule):
     """Too many calls leave the cheap tier.
 
     Fires when the lower bound of the rate's interval at `confidence` lies above the limit in the long window, and at
-    95% in the short one, on at least `min_calls` calls and evidence from `min_seconds` distinct seconds.
+    95% in the short one; or, often sooner, when a sequential test has gathered evidence of 1 / `alpha` that the rate
+    has climbed over the limit. Both take at least `min_calls` calls in the long window and evidence from `min_seconds`
+    distinct seconds. While the rate is at the limit, the test's false alarms lie 1 / `alpha` calls or more apart on
+    average, and much further where it is below.
     """
 
     signal: Literal["base_escalation_rate"]
@@ -129,6 +133,12 @@ class StormRule(AnyRule):
     min_calls: Count
     min_seconds: Count = 3
     confidence: Confidence = 0.999
+    alpha: Share = 1e-5
+
+    @property
+    def evidence_limit(self) -> float:
+        """The natural logarithm of the evidence at which the sequential test fires."""
+        return -math.log(self.alpha)
 
     def limit_in(self, settings: object) -> float | None:
         """The rate that must not be exceeded; None where its setting is not set."""

@@ -15,7 +15,7 @@ from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.signals import windows_of
 from cheapdeep_ops.guard.storms import level_of
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters
+from cheapdeep_ops.store import counters, incidents
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -131,18 +131,17 @@ class StormSense:
         self._rule = rule
         self._limit = limit
         self._now = now
-        count = partial(_in_window, counters.by_route, connection)
-        seconds = partial(_in_window, counters.escalated_seconds, connection)
-        self._windows = windows_of(rule, count, seconds, now)
+        over = incidents.last_resolved(connection, rule=rule.alert)
+        self._windows = windows_of(rule, partial(_in_window, counters.by_second, connection), now, over=over)
 
     @property
     def scopes(self) -> set[str]:
         """The routes that had calls in the long window."""
-        return set(self._windows.long)
+        return set(self._windows.seconds)
 
-    def finding(self, routes: Collection[str], _alert: Alert) -> Finding:
+    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
         """The base escalation rate of these routes together."""
-        reading = self._windows.reading(routes, limit=self._limit)
+        reading = self._windows.reading(routes, limit=self._limit, scope=alert.scope)
         signal = storm_signal(self._rule, reading, self._windows.actual(routes))
         return Finding(level=level_of(self._rule, reading), signal=signal)
 

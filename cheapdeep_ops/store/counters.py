@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, or_, select
 
@@ -37,6 +37,15 @@ class RouteCounts:
     escalated: int
     base_escalated: int
     withheld: int
+
+
+class SecondCounts(NamedTuple):
+    """A route's counts in the second that began at `at` (Unix time); a tuple, because a window has so many of them."""
+
+    at: int
+    triaged: int
+    escalated: int
+    base_escalated: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,16 +117,21 @@ def by_route(connection: Connection, *, since: float, until: float) -> dict[str,
     return {row.route: RouteCounts(**dict(row._mapping)) for row in connection.execute(statement)}  # noqa: SLF001
 
 
-def escalated_seconds(connection: Connection, *, since: float, until: float) -> dict[str, set[int]]:
-    """The seconds of `[since, until)` in which calls escalated at base, by route."""
+def by_second(connection: Connection, *, since: float, until: float) -> dict[str, list[SecondCounts]]:
+    """Counts of the seconds that began in `[since, until)`, oldest first, by route; none for seconds without calls."""
     columns = _BUCKET.c
-    statement = select(columns.route, columns.at).where(
-        columns.at >= since, columns.at < until, columns.base_escalated > 0
+    names = ("triaged", "escalated", "base_escalated")
+    statement = (
+        select(columns.route, columns.at, *(func.sum(columns[name]) for name in names))
+        .where(columns.at >= since, columns.at < until)
+        .group_by(columns.at, columns.route)
+        .order_by(columns.at)
     )
-    seconds: dict[str, set[int]] = defaultdict(set)
-    for route, at in connection.execute(statement.distinct()):
-        seconds[route].add(at)
-    return seconds
+    seconds: dict[str, list[SecondCounts]] = defaultdict(list)
+    for route, at, triaged, escalated, base in connection.execute(statement):
+        # PostgreSQL adds up to a decimal.
+        seconds[route].append(SecondCounts(at, int(triaged), int(escalated), int(base)))
+    return dict(seconds)
 
 
 def sums_of(

@@ -205,7 +205,7 @@ def test_a_storm_reaches_slack_and_every_router_and_is_over_when_it_is_over(envi
         told = slack.wait_for(lambda message: "EscalationStorm firing" in message.text, PATIENCE_S)
         (raised,) = database.changes()
         assert (raised["act"], raised["scope"], raised["cause"]) == ("raise", "support", "EscalationStorm")
-        assert raised["signal"]["low"] > 0.35
+        assert raised["signal"]["recent_low"] > 0.35
         until(lambda: time.time() > raised["at"] + 4, "decisions after the raise")
 
         service.traffic("faq")

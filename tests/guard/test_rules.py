@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cheapdeep_ops.guard.detector import Bets, Detector
 from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, StormRule, Turn, seconds, step
 from cheapdeep_ops.guard.stats import Proportion
-from cheapdeep_ops.guard.storms import Reading, level_of
+from cheapdeep_ops.guard.storms import CLIMBS, Climb, Reading, Second, climb_of, decided_by, level_of
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
@@ -373,3 +374,87 @@ class TestARule:
         assert short.model_dump(include=untouched) == rule.model_dump(include=untouched)
         assert rule.windows.long == 300
         assert Action.RAISE_THRESHOLD in short.actions
+
+
+def seconds_of(*counts: tuple[int, int], begin: int = 0) -> list[Second]:
+    return [Second(begin + at, hits, n) for at, (hits, n) in enumerate(counts)]
+
+
+def climb(*counts: tuple[int, int], limit: float | None = 0.35, **changes: object) -> Climb:
+    return climb_of(rule_of(**changes), limit, seconds_of(*counts), until=float(len(counts)))
+
+
+class TestAClimb:
+    """What the sequential test says, second by second."""
+
+    @steady
+    @given(st.lists(st.booleans(), min_size=1, max_size=80), st.sampled_from([0.05, 0.35, 0.7]))
+    def test_of_one_call_a_second_is_worth_what_the_detector_says(self, calls, limit):
+        detector, bets = Detector(), Bets.on_climb(limit, CLIMBS)
+        for hit in calls:
+            detector = detector.after(bets, int(hit), 1)
+        found = climb(*((int(hit), 1) for hit in calls), limit=limit, min_seconds=1, alpha=1e-9)
+        assert found.evidence == pytest.approx(detector.evidence, abs=1e-9)
+
+    @steady
+    @given(st.lists(st.tuples(st.integers(0, 8), st.just(8)), min_size=2, max_size=60), st.integers(1, 59))
+    def test_is_never_worth_more_in_a_shorter_window(self, counts, cut):
+        cut = min(cut, len(counts) - 1)
+        assert climb(*counts[cut:]).evidence <= climb(*counts).evidence + 1e-9
+
+    @pytest.mark.parametrize("n", [10, 1_000, 100_000, 10_000_000])
+    @pytest.mark.parametrize("bursts", [1, 2])
+    def test_of_a_burst_or_two_is_never_enough_whatever_their_size(self, n, bursts):
+        counts = [(0, 2)] * 50 + [(n, n)] * bursts
+        for quiet in range(20):
+            found = climb(*counts, *[(1, 10)] * quiet)
+            assert found.evidence < rule_of().evidence_limit
+
+    def test_begins_where_the_rate_changed(self):
+        found = climb(*[(1, 10)] * 100, *[(6, 10)] * 12)
+        assert (found.lasted, found.seconds, found.calls) == (12, 12, Proportion(hits=72, n=120))
+        assert found.evidence > rule_of().evidence_limit
+
+    def test_over_a_long_storm_stays_a_number(self):
+        found = climb(*[(100, 100)] * 300, min_seconds=1)
+        assert math.isfinite(found.evidence)
+        assert math.isfinite(climb(*[(0, 100_000)] * 300).evidence)
+
+    @pytest.mark.parametrize("limit", [None, 0.0, 1.0])
+    def test_over_no_limit_or_one_that_nothing_can_be_above_is_unknown(self, limit):
+        assert climb((1, 1), limit=limit) == Climb()
+
+    def test_of_no_calls_is_unknown(self):
+        assert climb() == Climb()
+
+
+class TestTheSequence:
+    """Where the windows do not say yet that the rate is above."""
+
+    CALM, STORM = Proportion(hits=450, n=3_000), Proportion(hits=140, n=600)
+
+    def level(self, long=CALM, short=STORM, *, evidence=12.0, lasted=9.0, distinct=9):
+        found = Climb(evidence=evidence, lasted=lasted, seconds=distinct)
+        reading = Reading(long=long, short=short, seconds=60, limit=0.35, climb=found)
+        return level_of(rule_of(), reading), decided_by(rule_of(), reading)
+
+    def test_fires_before_the_windows_do(self):
+        assert self.level() == (ABOVE, "sequence")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"evidence": 11.5}, {"evidence": None}, {"distinct": 2}, {"lasted": 61.0}],
+        ids=["too little", "none", "from two seconds", "old, and the recent rate is back"],
+    )
+    def test_does_not(self, changes):
+        assert self.level(**changes) == (BELOW, None)
+
+    def test_goes_on_while_the_recent_rate_is_above(self):
+        assert self.level(short=Proportion(hits=240, n=600), lasted=200.0) == (ABOVE, "sequence")
+
+    def test_says_nothing_of_few_calls(self):
+        few = Proportion(hits=60, n=99)
+        assert self.level(few, few) == (NO_DATA, None)
+
+    def test_leaves_the_word_to_the_windows_where_they_say_so_too(self):
+        assert self.level(Proportion(hits=600, n=1_000), Proportion(hits=60, n=100)) == (ABOVE, "window")

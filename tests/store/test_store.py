@@ -104,14 +104,19 @@ def test_counts_add_up_over_processes_and_keep_to_their_window(store):
     write(store, [bucket(at, process=process) for at in (9, 10, 11, 12) for process in "abc"])
     with store.reading() as connection:
         (counts,) = counters.by_route(connection, since=10, until=12).values()
-        assert counters.escalated_seconds(connection, since=10, until=12) == {"support": {10, 11}}
+        seconds = counters.by_second(connection, since=10, until=12)["support"]
+    assert [second.at for second in seconds] == [10, 11]
+    assert sum(second.base_escalated for second in seconds) == counts.base_escalated
     assert (counts.calls, counts.base_escalated) == (18, 6)
 
 
-def test_seconds_are_those_with_a_base_escalation(store):
-    write(store, [bucket(10), bucket(11, base_escalated=0), bucket(12)])
+def test_seconds_come_oldest_first_by_route_and_add_up_over_processes(store):
+    write(store, [bucket(12), bucket(10), bucket(11, base_escalated=0, process="b"), bucket(12, process="b")])
     with store.reading() as connection:
-        assert counters.escalated_seconds(connection, since=0, until=20) == {"support": {10, 12}}
+        (seconds,) = counters.by_second(connection, since=0, until=20).values()
+    (one,) = {second.base_escalated for second in seconds if second.at == 10}
+    assert [(second.at, second.base_escalated) for second in seconds] == [(10, one), (11, 0), (12, 2 * one)]
+    assert {type(each) for second in seconds for each in second} == {int}
 
 
 def test_sums_of_money_and_mappings_are_exact(store):
