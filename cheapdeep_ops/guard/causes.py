@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from cheapdeep_ops.guard.stats import Proportion
+from cheapdeep_ops.guard.stats import Estimate, Proportion, difference
 
 MIN_CALLS: Final = 30
 """Triaged calls, now and before, below which nothing is said."""
 
+_CONFIDENCE: Final = 0.95  # that there is a rise at all: the shares of what is only noise mean nothing
 _MIN_SHARE: Final = 0.1  # Adtributor's T_EEP: what contributes less is noise
 _ENOUGH: Final = 0.67  # Adtributor's T_EP: what a dimension must explain to be an explanation
 _MOST_ELEMENTS: Final = 3
-_PER_ELEMENT: Final = 0.8  # each further element makes an explanation a fifth worse: succinctness
+_PER_ELEMENT: Final = 0.6  # each further element makes an explanation so much worse: succinctness
 _SURPRISING: Final = 0.02  # a half of all calls that makes the whole rise has 0.04; noise of 300 calls, less than 0.01
 _ALIKE: Final = 0.95  # explanations this close say the same of the same calls
 
@@ -130,7 +131,10 @@ def _unknown(before: Proportion, now: Proportion) -> str:
         return f"only {now.n} calls now"
     if before.n < MIN_CALLS:
         return f"only {before.n} calls before to compare with"
-    return "" if (now.rate or 0.0) > (before.rate or 0.0) else "the rate is no higher than before"
+    if _rate(now) <= _rate(before):
+        return "the rate is no higher than before"
+    later, earlier = (Estimate(rate=_rate(each), n=each.n, count=each.n) for each in (now, before))
+    return "" if difference(later, earlier, _CONFIDENCE)[0] > 0 else "the rate may be no higher than before"
 
 
 def _kind(named: Sequence[Part]) -> Kind:
@@ -212,7 +216,9 @@ def _is_of_calls(part: Part) -> bool:
 
 
 def _score(parts: Sequence[Part]) -> float:
-    return float(sum(part.surprise for part in parts) * _PER_ELEMENT ** (len(parts) - 1))
+    """How good an explanation is: surprising, short, and of all of the rise."""
+    explained = min(sum(part.share for part in parts), 1.0)
+    return float(sum(part.surprise for part in parts) * explained * _PER_ELEMENT ** (len(parts) - 1))
 
 
 def _ranked(found: Mapping[Dimension, tuple[Part, ...]]) -> list[tuple[Part, ...]]:
