@@ -207,6 +207,7 @@ class Decision:
     base threshold, and is None where the call was not triaged. Costs are US dollars; None means *unpriced*,
     never zero. `baseline_cost_usd` is an estimate of the same call sent straight to the deep tier;
     `baseline_basis` says how it was made. `error` names the exception type of a call that ended in one.
+    `prompt_version` is that of the triage prompt, empty where the call was not triaged or nobody knows it.
     """
 
     call_id: str
@@ -231,6 +232,7 @@ class Decision:
     triage_duration_s: float
     hops: tuple[Hop, ...]
     error: str = ""
+    prompt_version: str = ""
 
     @property
     def triaged(self) -> bool:

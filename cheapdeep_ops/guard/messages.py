@@ -182,6 +182,7 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
         return []
     about = payload.get("about", "")
     lines = list(_MEASURED.get(about, _storm_measured)(payload["signal"]))
+    lines += _cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
     if payload.get("effect"):
@@ -192,6 +193,58 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     if payload.get("runbook"):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
+
+
+def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
+    """What a rise is made of, in one line; a cause as in `causes.as_facts`, with what it is `compared_with`."""
+    if cause["kind"] == "unknown":
+        return f"unknown: {cause['why']}"
+    rise = f"{_side(cause['before'])} in {cause['compared_with']}, {_side(cause['now'])} now"
+    culprits = [part for part in cause["parts"] if part["role"] == "culprit"]
+    if not culprits:
+        return f"{cause['kind']}: no single part of the calls stands out ({rise})"
+    said = "; ".join(_culprit(part, cause["kind"], label) for part in culprits)
+    same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
+    return f"{said} (the same calls: {', '.join(same)})" if same else said
+
+
+def _culprit(part: Mapping[str, Any], kind: str, label: Label) -> str:
+    name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
+    before, now = part["before"], part["now"]
+    was = "new" if before["rate"] is None else percent(before["rate"])
+    interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
+    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} calls escalate ({interval})"
+    if kind != "mix changed":
+        return f"{name}, {rates}"
+    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the calls are of it"
+    return f"{name}, the mix changed: {moved}; {rates}"
+
+
+_CALLS_OF: Final = {"reason": "all"}
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    return f"{percent(side['rate'])} ({percent(side['low'])} to {percent(side['high'])}, n {side['n']})"
+
+
+def _cause_lines(cause: Any, label: Label) -> Iterable[str]:
+    if not cause:
+        return
+    yield f"Cause: {cause_text(cause, label)}"
+    if cause["kind"] == "unknown":
+        return
+    yield (
+        f"Against {cause['compared_with']}: the changed mix of the calls adds {_points(cause['mix'])} to the rate, "
+        f"changed rates add {_points(cause['worse'])}"
+    )
+    also = [part for part in cause["parts"] if part["role"] == "also"][:_TOP]
+    if also:
+        named = (f"{part['dimension']} {label(part['element'])} ({part['share']:.0%})" for part in also)
+        yield f"The rise is seen in, with its share: {', '.join(named)}"
+
+
+def _points(change: float) -> str:
+    return f"{change * 100:+.1f} points"
 
 
 def _storm_measured(signal: Signal) -> Iterable[str]:

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from cheapdeep_ops.guard import health
 from cheapdeep_ops.guard.evidence import Evidence
 from cheapdeep_ops.guard.grading import facts_of
-from cheapdeep_ops.guard.messages import breakdown_of, storm_signal
+from cheapdeep_ops.guard.makeup import storm_cause
+from cheapdeep_ops.guard.messages import breakdown_of, cause_text, storm_signal
 from cheapdeep_ops.guard.quality import Effect, effect_of
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, Level, QualityRule, Rule, StormRule
@@ -145,14 +146,16 @@ class StormSense:
         signal = storm_signal(self._rule, reading, self._windows.actual(routes))
         return Finding(level=level_of(self._rule, reading), signal=signal)
 
-    def facts(self, scope: str, _started_at: float) -> dict[str, Any]:
-        """What the storm is made of."""
+    def facts(self, scope: str, started_at: float) -> dict[str, Any]:
+        """What the storm is made of, and what the rise is made of."""
         window = {"since": self._now - self._rule.windows.long, "until": self._now}
         made_of = breakdown_of(
             reasons=counters.base_reasons(self._connection, **window, scope=scope),
             by_class=counters.base_escalations_by_class(self._connection, **window, scope=scope),
         )
-        return {"window_s": self._rule.windows.long, **made_of}
+        long_s = self._rule.windows.long
+        cause = storm_cause(self._connection, scope=scope, started_at=started_at, long_s=long_s, now=self._now)
+        return {"window_s": long_s, **made_of, "cause": {**cause, "text": cause_text(cause)}}
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
         """Whether the rate has left the interval that was told."""

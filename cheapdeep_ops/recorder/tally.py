@@ -10,6 +10,9 @@ from cheapdeep_ops.values import Decision, Outcome
 _NANO: Final = 1_000_000_000
 _MAX_MODELS: Final = 50
 """Callers name models as they like; a row must stay bounded."""
+_MAX_ORIGINS: Final = 50
+_LONGEST_MODEL: Final = 100
+_OTHER: Final = "other"
 
 Key = tuple[str, str]
 """Route and input class."""
@@ -56,6 +59,8 @@ class Tally:
         self._add_costs(decision)
         self._add_triage(decision)
         self._add_labels(decision)
+        if decision.triaged:
+            self._add_origin(decision)
 
     def _add_costs(self, decision: Decision) -> None:
         """Add what the call cost and what it would have; where either is unknown, both stay out and it is counted.
@@ -89,12 +94,31 @@ class Tally:
         if decision.confidence is not None:
             self.confidence[confidence_bin(decision.confidence)] += 1
         known = decision.model in self.models or len(self.models) < _MAX_MODELS
-        self.models[decision.model if known else "other"] += 1
+        self.models[decision.model if known else _OTHER] += 1
+
+    def _add_origin(self, decision: Decision) -> None:
+        """Count what the first tier answered with; a base escalation goes where its call went, or rates would lie."""
+        origin = origin_of(decision)
+        origin = origin if origin in self.origins or len(self.origins) < _MAX_ORIGINS else _OTHER
+        self.origins[origin] += 1
+        if decision.base_outcome is Outcome.ESCALATE:
+            self.base_origins[origin] += 1
 
     def row(self) -> dict[str, Any]:
         """The counters as a table row, detached from further counting."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
+
+
+def origin_of(decision: Decision) -> str:
+    """What the first tier answered with: `model|prompt version|policy version`, to be read from the right.
+
+    The model is the configured one: a reply would name its dated snapshot, but a call that failed has no reply, and all
+    failures would seem to be of another model than all answers. It is shortened, and holds nothing unprintable.
+    """
+    model = decision.hops[0].tier.model if decision.hops else decision.model
+    printable = "".join(each if each.isprintable() else "?" for each in model[:_LONGEST_MODEL])
+    return f"{printable}|{decision.prompt_version.replace('|', '?')}|{decision.policy_version}"
 
 
 def confidence_bin(confidence: float) -> str:

@@ -179,6 +179,7 @@ class Plan:
             triage_duration_s=sum(call.model_s[: len(_triage_hops(hops, course))]),
             hops=hops,
             error=type(course.error).__name__ if course.error else "",
+            prompt_version="" if call.bypass else self.prompt.version,
         )
 
     def exchange(self, call: Call, course: Course, place: Trace | None) -> Exchange | None:

@@ -92,6 +92,21 @@ class Sums:
         return self.baseline_nusd * _NANO
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Makeup:
+    """What the triaged calls of a period were, and what those were that escalated at base.
+
+    `calls` and `base_escalated` count by (route, input class); `origins` and `base_origins` by
+    `model|prompt version|policy version` of the first tier. Calls recorded before origins were counted have none.
+    """
+
+    calls: Mapping[tuple[str, str], int]
+    base_escalated: Mapping[tuple[str, str], int]
+    base_reasons: Mapping[str, int]
+    origins: Mapping[str, int]
+    base_origins: Mapping[str, int]
+
+
 SUMS: Final = tuple(field.name for field in fields(Sums) if field.type is int)
 COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not int)
 
@@ -160,6 +175,22 @@ def base_escalations_by_class(connection: Connection, *, since: float, until: fl
     columns = _BUCKET.c
     statement = select(columns.input_class, func.sum(columns.base_escalated)).group_by(columns.input_class)
     return {name: int(count) for name, count in connection.execute(_within(statement, since, until, scope))}
+
+
+def makeup(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Makeup:
+    """What the triaged calls of `[since, until)` were made of, in one route or in all."""
+    columns = _BUCKET.c
+    statement = select(
+        columns.route, columns.input_class, func.sum(columns.triaged), func.sum(columns.base_escalated)
+    ).group_by(columns.route, columns.input_class)
+    cells = [tuple(row) for row in connection.execute(_within(statement, since, until, scope))]
+    return Makeup(
+        calls={(route, name): int(calls) for route, name, calls, _ in cells},
+        base_escalated={(route, name): int(escalated) for route, name, _, escalated in cells},
+        base_reasons=base_reasons(connection, since=since, until=until, scope=scope),
+        origins=_counted(connection, "origins", since, until, scope),
+        base_origins=_counted(connection, "base_origins", since, until, scope),
+    )
 
 
 def _counted(connection: Connection, name: str, since: float, until: float, scope: str) -> dict[str, int]:
