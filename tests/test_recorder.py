@@ -96,6 +96,9 @@ def test_a_full_queue_drops_counts_and_says_so_once(settings, clock, caplog):
         def record_dropped(self, count):
             told.append(count)
 
+        def record_guard_age(self, seconds):
+            pytest.fail("this recorder was not told of a guard")
+
     recorder = Recorder(settings, clock=clock, background=False, queue_size=3, drops=Drops())
     with caplog.at_level(logging.WARNING):
         for _ in range(10):

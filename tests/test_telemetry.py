@@ -69,6 +69,7 @@ UNITS = {
     "cheapdeep.overhead.duration": "s",
     "cheapdeep.threshold": "",
     "cheapdeep.recorder.dropped": "{call}",
+    "cheapdeep.guard.age": "s",
     "gen_ai.client.token.usage": "{token}",
     "gen_ai.client.operation.duration": "s",
 }
@@ -84,6 +85,7 @@ LABELS = {
     "cheapdeep.overhead.duration": set(),
     "cheapdeep.threshold": {"route"},
     "cheapdeep.recorder.dropped": set(),
+    "cheapdeep.guard.age": set(),
     "gen_ai.client.token.usage": {
         "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.token.type",
     },
@@ -307,6 +309,7 @@ def some_of_everything(api, shell, watched):
     api.enqueue(Reply.text("A stream."))
     shell.streamed_text(max_tokens=9, messages=[{"role": "user", "content": "x"}])
     watched.telemetry.record_dropped(3)
+    watched.telemetry.record_guard_age(1.5)
 
 
 def test_metrics_have_their_names_units_and_labels_and_no_others(api, shell, watched):

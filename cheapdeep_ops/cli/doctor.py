@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.guard import watching
+from cheapdeep_ops.guard.lives import ask_api
 from cheapdeep_ops.guard.notify import LogSender
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.slack import BotSender, sender_for
 from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.watchers import models_of
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
@@ -76,6 +79,17 @@ def _models(settings: Settings) -> str:
     unknown = [model for model in settings.tiers if profile_of(model) is UNKNOWN]
     note = f"; nothing is known of what {', '.join(unknown)} refuses" if unknown else ""
     return " -> ".join(settings.tiers) + note
+
+
+def _lives(settings: Settings) -> str:
+    """What the API says now of the models in use, each asked for once."""
+    now, names = time.time(), models_of(settings)
+    lives = [watching.Life(**asdict(found), checked_at=now) for found in ask_api(names)]
+    if ending := watching.retiring(names, lives, now).signal["why"]:
+        raise _Trouble(f"{ending}: name another in CHEAPDEEP_TIERS or CHEAPDEEP_GRADER_MODEL")
+    unknown = [name for name in names if name not in {life.model for life in lives}]
+    said = ", ".join(f"{life.model} {life.lifecycle}" for life in lives)
+    return "; ".join(part for part in (said, f"not known of {', '.join(unknown)}" if unknown else "") if part)
 
 
 def _store(settings: Settings) -> str:
@@ -181,6 +195,7 @@ def _clock(settings: Settings) -> str:
 _CHECKS: Final = (
     ("API key", _key),
     ("models", _models),
+    ("retiring", _lives),
     ("store", _store),
     ("guard", _guard),
     ("rules", _rules),

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import uvicorn
@@ -20,6 +20,7 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.grading import Api, Grader
 from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.lives import check_models
 from cheapdeep_ops.guard.metrics import FleetCollector
 from cheapdeep_ops.guard.notify import Sender
 from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
@@ -42,6 +43,8 @@ _LONGEST_SHUTDOWN_S: Final = 6.0
 
 _PROMPT_SHUTDOWN_S: Final = 2.0
 _CLOCK_TOLERANCE_S: Final = 5.0
+_MODELS_EVERY_S: Final = 86_400.0
+_MODELS_AFTER_S: Final = 30.0
 _SHORTEST_SLEEP_S: Final = 1.0
 
 
@@ -145,14 +148,26 @@ class Service:
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
+        self._add_job(scheduler, "models", self._check_models, _MODELS_EVERY_S, after_s=_MODELS_AFTER_S)
         return scheduler
 
+    def _check_models(self, now: float) -> None:
+        check_models(self.store, self._settings, now)
+
     def _add_job(
-        self, scheduler: BackgroundScheduler, name: str, work: Callable[[float], object], every_s: float
+        self,
+        scheduler: BackgroundScheduler,
+        name: str,
+        work: Callable[[float], object],
+        every_s: float,
+        *,
+        after_s: float | None = None,
     ) -> None:
+        """Have `work` done every `every_s` seconds, for the first time after `after_s` where that is given."""
         self._jobs.update({(name, outcome): 0 for outcome in (*_OUTCOMES.values(), _RESCHEDULED)})
         self._every_s[name] = every_s
-        scheduler.add_job(lambda: work(self._clock()), "interval", seconds=every_s, id=name)
+        due = {"next_run_time": datetime.now(UTC) + timedelta(seconds=after_s)} if after_s is not None else {}
+        scheduler.add_job(lambda: work(self._clock()), "interval", seconds=every_s, id=name, **due)
 
     def _watch(self) -> None:
         """Wake jobs that sleep on because the clock was set back: the scheduler goes by wall time, this does not."""

@@ -21,6 +21,9 @@ _log: Final = logging.getLogger(__name__)
 CHANGED_EVERY_S: Final = 60.0
 """How often, at most, a message about an open incident is brought up to date."""
 
+STORED_EVERY_S: Final = 60.0
+"""How often an alert of which nothing is new is stored: `updated_at` lags by so much at most."""
+
 
 class Evaluation:
     """What one step of the guard reads, decides and writes; made anew for every step."""
@@ -38,9 +41,20 @@ class Evaluation:
         self._book = replace(told, raised=settings.raised_threshold)
         if told.raised != settings.raised_threshold and settings.mode == "enforce":
             self._announce_raised()
-        self._alerts = Alerts({(row["rule"], row["scope"]): _alert(row) for row in incidents.alerts(connection)})
+        self._stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
+        self._changed: list[dict[str, Any]] = []
+        self._alerts = Alerts(
+            {key: _alert(row) for key, row in self._stored.items()},
+            signals={key: row["signal"] for key, row in self._stored.items()},
+        )
         self._senses = Senses(
-            connection, settings=settings, rulebook=rulebook, shelf=shelf, alerts=self._alerts, now=now
+            connection,
+            settings=settings,
+            rulebook=rulebook,
+            shelf=shelf,
+            alerts=self._alerts,
+            is_pinned=lambda scope: self._policy(scope).pinned,
+            now=now,
         )
 
     def _announce_raised(self) -> None:
@@ -63,6 +77,7 @@ class Evaluation:
             self._run(rule)
         self._retire_unknown_rules()
         self._release_orphans()
+        incidents.save_alerts(self._connection, self._changed)
 
     def _run(self, rule: Rule) -> None:
         """Each scope by itself; then, together, the routes that do not fire by themselves."""
@@ -169,7 +184,15 @@ class Evaluation:
             "signal": dict(found.signal),
             "updated_at": self._now,
         }
-        incidents.save_alert(self._connection, row)
+        if self._is_worth_storing(row):
+            self._changed.append(row)
+
+    def _is_worth_storing(self, row: Mapping[str, Any]) -> bool:
+        """Whether anything but the time has changed, or that is old: the store is written to as little as can be."""
+        stored = self._stored.get((row["rule"], row["scope"]))
+        if stored is None or abs(self._now - stored["updated_at"]) >= STORED_EVERY_S:
+            return True
+        return any(row[name] != stored[name] for name in row if name != "updated_at")
 
     def _retire_unknown_rules(self) -> None:
         """A rule that is no longer in the book neither fires nor holds anything."""

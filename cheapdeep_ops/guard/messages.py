@@ -156,7 +156,25 @@ def _undecided_headline(_payload: Payload, scope: str, is_over: bool) -> str:  #
     return f"the threshold of {scope} is raised, and too few grades tell whether it still must be: please decide"
 
 
+_MENDED: Final = {
+    "router_silent": "every router shows itself, has signed off, or stopped a day ago",
+    "router_outdated": "the routers follow the policy",
+    "recorder_dropping": "every decision is counted again",
+    "notifications_failing": "messages arrive again",
+    "scheduler_stalled": "the rules are evaluated again",
+    "clock_skewed": "no router is ahead of the guard's clock",
+    "model_retiring": "no model in use is about to retire",
+    "schema_changed": "the store is at this guard's schema",
+}
+"""What is so of each watcher once its alert is over."""
+
+
+def _watcher_headline(payload: Payload, _scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    return _MENDED[payload["about"]] if is_over else _said(payload["signal"]["why"])
+
+
 _HEADLINES: Final[Mapping[str, Callable[[Payload, str, bool], str]]] = {
+    **dict.fromkeys(_MENDED, _watcher_headline),
     "base_escalation_rate": _storm_headline,
     "false_confident_rate": _quality_headline,
     "grader_failing": _grader_headline,
@@ -261,6 +279,7 @@ _WHAT_TO_DO: Final = (
     "(CHEAPDEEP_SAMPLE_RATE)"
 )
 _MEASURED: Final[Mapping[str, Callable[[Signal], Iterable[str]]]] = {
+    **dict.fromkeys(_MENDED, lambda _signal: ()),
     "base_escalation_rate": _storm_measured,
     "false_confident_rate": _quality_measured,
     "grader_failing": lambda _signal: (),

@@ -2,19 +2,21 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.rules import Rule, seconds
+from cheapdeep_ops.guard.rules import QualityRule, Rule, StormRule, WatchRule, seconds
 from cheapdeep_ops.resources import packaged
 
 __all__ = ["PACKAGED", "Rulebook", "read_rulebook", "seconds"]
 
 PACKAGED: Final = "alerts/rules.yaml"
-_SIGNALS: Final = ("base_escalation_rate", "false_confident_rate", "grader_failing", "undecided_raise")
+_SIGNALS: Final = frozenset(
+    name for kind in (StormRule, QualityRule, WatchRule) for name in get_args(kind.model_fields["signal"].annotation)
+)
 """Kinds of rules; where one is named as the place of a fault, the reader has not written it there."""
 
 

@@ -187,9 +187,20 @@ class QualityRule(AnyRule):
 
 
 class WatchRule(AnyRule):
-    """Something that watches is in trouble: the grader, or a raise that nobody can judge."""
+    """Something that watches or is watched is in trouble: grader, routers, messages, guard, models, store."""
 
-    signal: Literal["grader_failing", "undecided_raise"]
+    signal: Literal[
+        "grader_failing",
+        "undecided_raise",
+        "router_silent",
+        "router_outdated",
+        "recorder_dropping",
+        "notifications_failing",
+        "scheduler_stalled",
+        "clock_skewed",
+        "model_retiring",
+        "schema_changed",
+    ]
 
     def limit_in(self, _settings: object) -> None:
         """None: a watcher has no rate."""

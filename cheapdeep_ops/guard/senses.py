@@ -1,6 +1,6 @@
 """How each kind of rule looks at the store: which scopes there are, what it finds in them, and what to tell of it."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, Level, Quality
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.signals import windows_of
 from cheapdeep_ops.guard.storms import level_of
+from cheapdeep_ops.guard.watchers import Watchers
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, incidents
 from cheapdeep_ops.store.engine import Connection
@@ -24,8 +25,11 @@ from cheapdeep_ops.values import ALL_ROUTES
 class Alerts:
     """Where every alert stands, and at which level this evaluation has found it."""
 
-    def __init__(self, known: Mapping[tuple[str, str], Alert]) -> None:
+    def __init__(
+        self, known: Mapping[tuple[str, str], Alert], *, signals: Mapping[tuple[str, str], Mapping[str, Any]]
+    ) -> None:
         self._known = dict(known)
+        self._signals = signals
         self._levels: dict[tuple[str, str], Level] = {}
 
     def __iter__(self) -> Iterator[Alert]:
@@ -47,6 +51,10 @@ class Alerts:
     def fires(self, rule: str, scope: str) -> bool:
         """Whether it fires."""
         return self.get(rule, scope).state is AlertState.FIRING
+
+    def signal(self, rule: str, scope: str) -> Mapping[str, Any]:
+        """What was found of it the last time; empty where nothing was."""
+        return self._signals.get((rule, scope), {})
 
     def level(self, rule: str, scope: str) -> Level:
         """What this evaluation has found of it."""
@@ -89,9 +97,12 @@ class Senses:
         rulebook: Rulebook,
         shelf: Shelf,
         alerts: Alerts,
+        is_pinned: Callable[[str], bool],
         now: float,
     ) -> None:
         self._connection = connection
+        self._is_pinned = is_pinned
+        self._watchers = Watchers(connection, settings=settings, now=now)
         self._settings = settings
         self._shelf = shelf
         self._alerts = alerts
@@ -106,8 +117,10 @@ class Senses:
             limit = rule.limit_in(self._settings)
             return QualitySense(rule, self._evidence, limit=limit, trouble=self._trouble)
         if rule.signal == "grader_failing":
-            return GraderSense(health.finding_of(self._facts, self._now))
-        return UndecidedSense(self._quality, self._alerts)
+            return WatcherSense(health.finding_of(self._facts, self._now))
+        if rule.signal == "undecided_raise":
+            return UndecidedSense(self._quality, self._alerts, self._is_pinned)
+        return WatcherSense(self._watchers.finding(rule.signal, self._alerts.signal(rule.alert, ALL_ROUTES)))
 
     @cached_property
     def _evidence(self) -> Evidence:
@@ -226,8 +239,8 @@ class QualitySense:
         return self.scopes if scope == ALL_ROUTES else {scope}
 
 
-class GraderSense:
-    """Sees how the grader fares."""
+class WatcherSense:
+    """Sees how one of those fares that watch or are watched: the same in all routes."""
 
     is_joint = False
     scopes: set[str] = {ALL_ROUTES}  # noqa: RUF012 - never changed; the protocol wants a set
@@ -236,7 +249,7 @@ class GraderSense:
         self._found = found
 
     def finding(self, _routes: Collection[str], _alert: Alert) -> Finding:
-        """Above while the grader is in trouble."""
+        """Above while it is in trouble."""
         return self._found
 
     def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
@@ -249,13 +262,14 @@ class GraderSense:
 
 
 class UndecidedSense:
-    """Sees raises of quality rules that too few grades can judge."""
+    """Sees raises of quality rules that too few grades can judge; a person who has pinned a scope has decided."""
 
     is_joint = False
 
-    def __init__(self, rules: Collection[QualityRule], alerts: Alerts) -> None:
+    def __init__(self, rules: Collection[QualityRule], alerts: Alerts, is_pinned: Callable[[str], bool]) -> None:
         self._rules = rules
         self._alerts = alerts
+        self._is_pinned = is_pinned
 
     @property
     def scopes(self) -> set[str]:
@@ -279,7 +293,7 @@ class UndecidedSense:
         return False
 
     def _holds(self, rule: QualityRule, scope: str) -> bool:
-        return rule.raises and self._alerts.fires(rule.alert, scope)
+        return rule.raises and self._alerts.fires(rule.alert, scope) and not self._is_pinned(scope)
 
 
 def _in_window(read: Any, connection: Connection, since: float, until: float) -> Any:

@@ -42,10 +42,13 @@ _REST_S: Final = 2.0
 
 
 class DropCounter(Protocol):
-    """What is told of decisions that could not be taken."""
+    """What is told of decisions that could not be taken, and of the guard."""
 
     def record_dropped(self, count: int) -> None:
         """Count them."""
+
+    def record_guard_age(self, seconds: float) -> None:
+        """Note how long ago a guard last showed itself, or, where none has, how long one was waited for."""
 
 
 class NullRecorder:
@@ -197,6 +200,11 @@ class Recorder:
         """Go on under a new name: the clock was set back, and seconds that are stored must not be counted again."""
         if self._ledger.is_dirty:
             self._save(now)
+        self._leave_name()
+
+    def _leave_name(self) -> None:
+        """Go on under a new name, and sign the old one off: nobody should miss it."""
+        self._attempt(self._sign_off)
         self._begin_ledger()
 
     def _begin_ledger(self) -> None:
@@ -211,7 +219,7 @@ class Recorder:
         except Exception:
             # A row that no driver takes would keep all later ones out for good.
             self._drop(self._ledger.unsaved_calls, "the store's driver refused counters")
-            self._begin_ledger()
+            self._leave_name()
             raise
         self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
@@ -313,6 +321,8 @@ class Recorder:
 
     def _watch_guard(self, seen: float | None, now: float) -> None:
         quiet_since = max(seen or 0, self._started_at)
+        if self._drops is not None:
+            self._drops.record_guard_age(max(now - (seen or self._started_at), 0.0))
         self._samples.is_watched = now - quiet_since < GUARD_SILENT_S
         if self._samples.is_watched:
             self._complaints.discard("guard")

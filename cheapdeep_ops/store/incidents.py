@@ -1,6 +1,6 @@
 """Alert states, incidents, and the outbox of messages about them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,9 +32,9 @@ def alerts(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
 
 
-def save_alert(connection: Connection, row: Mapping[str, Any]) -> None:
-    """Store one alert's state."""
-    upsert(connection, AlertRow, [row])
+def save_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store the states of alerts, all with one statement."""
+    upsert(connection, AlertRow, rows)
 
 
 def open_incident(connection: Connection, *, rule: str, scope: str, at: float) -> int:
@@ -151,3 +151,20 @@ def outbox_state(connection: Connection) -> dict[str, Any]:
     counts = dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
     stuck = select(_OUTBOX.c.error).where(waiting, _OUTBOX.c.error != "").order_by(_OUTBOX.c.id).limit(1)
     return {**counts, "last_error": connection.execute(stuck).scalar() or ""}
+
+
+def oldest_waiting(connection: Connection) -> dict[str, Any]:
+    """How many messages wait, since when the oldest, how often one was tried at most, and the oldest's last error.
+
+    `is_used` tells whether any message was ever made.
+    """
+    waiting = _OUTBOX.c.delivered_at.is_(None)
+    statement = select(
+        func.count().label("waiting"),
+        func.min(_OUTBOX.c.created_at).label("oldest"),
+        func.coalesce(func.max(_OUTBOX.c.attempts), 0).label("attempts"),
+    ).where(waiting)
+    found = dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
+    stuck = select(_OUTBOX.c.error).where(waiting, _OUTBOX.c.error != "").order_by(_OUTBOX.c.id).limit(1)
+    is_used = connection.execute(select(_OUTBOX.c.id).limit(1)).first() is not None
+    return {**found, "error": connection.execute(stuck).scalar() or "", "is_used": is_used}

@@ -80,6 +80,13 @@ def raised_at(connection: Connection, *, scope: str, cause: str, since: float) -
     return found
 
 
+def newest(connection: Connection) -> tuple[int, float]:
+    """The number of the newest change in force, and when it was made; zeros where there is none."""
+    last = select(func.max(_POLICY.c.version)).scalar_subquery()
+    row = connection.execute(select(_CHANGE.c.version, _CHANGE.c.at).where(_CHANGE.c.version == last)).one_or_none()
+    return (row.version, row.at) if row else (0, 0.0)
+
+
 def count_applied(connection: Connection, *, since: float, until: float) -> int:
     """How many changes came into force in `[since, until)`."""
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)

@@ -55,6 +55,12 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
     return seen
 
 
+def any_router(connection: Connection) -> bool:
+    """Whether a router has ever shown itself, signed off or not."""
+    other_than_guard = select(_PROCESS.c.process).where(_PROCESS.c.kind != "guard").limit(1)
+    return connection.execute(other_than_guard).first() is not None
+
+
 def dropped(connection: Connection) -> int:
     """How many decisions all processes that ever were could not count."""
     total: int | None = connection.execute(select(func.sum(_PROCESS.c.dropped))).scalar()

@@ -127,6 +127,10 @@ class Telemetry:
         """Count decisions that the recorder could not take."""
         shielded(lambda: self._instruments.dropped.add(count))
 
+    def record_guard_age(self, seconds: float) -> None:
+        """How long ago a guard last showed itself, as this process sees it."""
+        shielded(lambda: self._instruments.guard_age.set(seconds))
+
     def record_threshold(self, route: str, threshold: float) -> None:
         """The threshold that this process uses for a route, from now on."""
         shielded(lambda: self._instruments.threshold.set(threshold, {names.LABEL_ROUTE: route}))
@@ -160,6 +164,9 @@ class _Instruments:
         self.unpriced = counter(names.UNPRICED, unit="{call}", description="Calls whose cost is not known")
         self.dropped = counter(
             names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder could not take"
+        )
+        self.guard_age = meter.create_gauge(
+            names.GUARD_AGE, unit="s", description="Time since a guard showed itself in the store"
         )
         self.threshold = meter.create_gauge(names.THRESHOLDS, description="Threshold in force")
         self.confidence = histogram(

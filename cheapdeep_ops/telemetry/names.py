@@ -76,6 +76,7 @@ CALL_DURATION: Final = "cheapdeep.call.duration"
 OVERHEAD_DURATION: Final = "cheapdeep.overhead.duration"
 THRESHOLDS: Final = "cheapdeep.threshold"
 RECORDER_DROPPED: Final = "cheapdeep.recorder.dropped"
+GUARD_AGE: Final = "cheapdeep.guard.age"
 TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - a metric's name, no secret
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 

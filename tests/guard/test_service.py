@@ -84,8 +84,9 @@ def test_metrics_have_only_the_names_of_the_package_and_the_figures_of_the_store
     }
     assert escalations["low_confidence"] == 1_600
     assert escalations["refusal"] == 0
-    (firing,) = families[names.FLEET_ALERT].samples
-    assert (firing.labels, firing.value) == ({"rule": "EscalationStorm", "scope": "support"}, 1)
+    samples = {tuple(each.labels.values()): each.value for each in families[names.FLEET_ALERT].samples}
+    assert {key for key, value in samples.items() if value} == {("EscalationStorm", "support")}
+    assert samples[("RouterSilent", "*")] == 0
     thresholds = {each.labels["route"]: each.value for each in families[names.FLEET_THRESHOLD].samples}
     assert thresholds == {"*": 0.8, "support": 0.9}
 
