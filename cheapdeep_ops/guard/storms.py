@@ -12,9 +12,6 @@ from cheapdeep_ops.guard.stats import Proportion
 CLIMBS: Final = (1.2, 1.45, 1.75, 2.2, 2.6)
 """How many times the limit a storm's rate may be: one bet for each (tests/bench/storm.py shows what they achieve)."""
 
-_NOTHING: Final = -30.0
-"""A bet whose logarithm is below has lost all but a ten-million-millionth; it is begun anew and not added to."""
-
 
 class Second(NamedTuple):
     """What came of the second that began at `at`: `hits` base escalations among `n` triaged calls."""
@@ -112,18 +109,15 @@ def _run(seconds: Iterable[Second], rate: float, limit: float, most: float) -> t
     miss = math.log((1 - rate) / (1 - limit))
     hit = math.log(rate / limit) - miss
     log, best, since = -math.inf, 0.0, 0
+    exp, log1p = math.exp, math.log1p
     for at, hits, n in seconds:
         grown = min(hits * hit + n * miss, most)
         if best <= 0:
             best, since = 0.0, at
         best += grown
-        log = (_plus_one(log) if log > _NOTHING else 0.0) + grown
+        # log(exp(log) + 1), written out: this is what an evaluation's time goes into.
+        log = (log + log1p(exp(-log)) if log > 0 else log1p(exp(log))) + grown
     return log, since
-
-
-def _plus_one(log: float) -> float:
-    """log(exp(log) + 1)."""
-    return max(log, 0.0) + math.log1p(math.exp(-abs(log)))
 
 
 def _log_mean(logs: Sequence[float]) -> float:

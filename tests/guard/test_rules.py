@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from cheapdeep_ops.guard.detector import Bets, Detector
 from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, StormRule, Turn, seconds, step
+from cheapdeep_ops.guard.signals import RouteWindows
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.guard.storms import CLIMBS, Climb, Reading, Second, climb_of, decided_by, level_of
+from cheapdeep_ops.store.counters import SecondCounts
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
@@ -458,3 +460,25 @@ class TestTheSequence:
 
     def test_leaves_the_word_to_the_windows_where_they_say_so_too(self):
         assert self.level(Proportion(hits=600, n=1_000), Proportion(hits=60, n=100)) == (ABOVE, "window")
+
+    @pytest.mark.parametrize(
+        ("over", "scope", "fires"),
+        [
+            ({}, "support", True),
+            ({"support": 260.0}, "support", True),
+            ({"support": 298.0}, "support", False),
+            ({"support": 298.0}, "*", False),  # a route that comes back to the others brings nothing of its own storm
+            ({"*": 298.0}, "*", False),
+            ({"*": 298.0}, "support", True),
+        ],
+    )
+    def test_hears_only_what_came_after_the_last_storm_was_over(self, over, scope, fires):
+        calm, storm = ([SecondCounts(at, 10, hits, hits) for at in range(*span)] for hits, span in SPANS)
+        seconds = {"support": [*calm, *storm]}
+        windows = RouteWindows(rule=rule_of(), until=300.0, seconds=seconds, over=over)
+        reading = windows.reading({"support"}, limit=0.35, scope=scope)
+        assert (decided_by(rule_of(), reading) == "sequence") is fires
+
+
+SPANS = ((1, (0, 280)), (7, (280, 300)))
+"""Base escalations in ten calls a second: calm, then a storm of twenty seconds."""
