@@ -13,14 +13,14 @@ import pytest
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.tally import Ledger, confidence_bin
+from cheapdeep_ops.recorder.tally import Ledger, Tally, confidence_bin, origin_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import Change
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
-from cheapdeep_ops.values import Decision, Outcome
+from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
 
 NOW = 1_800_000_000.0
 
@@ -78,6 +78,35 @@ def test_a_second_that_is_still_open_is_written_again_and_not_twice(recorder, se
         recorder.put(decision())
         recorder.drain(clock())
     assert calls(settings) == 5
+
+
+def escalating(model="claude-haiku-4-5", **changes):
+    hop = Hop(tier=Tier(model=model, index=0, is_deep=False), usage=None, cost_usd=None)
+    values = {"hops": (hop,), "prompt_version": "aa11", "error": ""} | changes
+    return decision(base_outcome=Outcome.ESCALATE, base_reason=Reason.LOW_CONFIDENCE, **values)
+
+
+def test_triaged_calls_are_counted_by_what_answered_them_first():
+    tally = Tally()
+    tally.add(escalating(policy_version=3))
+    tally.add(decision(prompt_version="aa11"))
+    tally.add(decision(base_outcome=None))
+    assert tally.origins == {"claude-haiku-4-5|aa11|3": 1, "claude-haiku-4-5|aa11|0": 1}
+    assert tally.base_origins == {"claude-haiku-4-5|aa11|3": 1}
+
+
+def test_origins_stay_bounded_and_printable_and_a_base_escalation_goes_where_its_call_went():
+    tally = Tally()
+    for version in range(80):
+        tally.add(escalating(policy_version=version))
+        tally.add(escalating(policy_version=version))
+    assert len(tally.origins) == 51
+    assert tally.base_origins == tally.origins
+    assert tally.origins["other"] == 60
+    odd = origin_of(escalating(model="a|b\n\0" + "x" * 500, prompt_version="p|q"))
+    assert odd.rsplit("|", 2)[1:] == ["p?q", "0"]
+    assert odd.isprintable()
+    assert len(odd) < 120
 
 
 def test_a_clock_that_is_set_back_overwrites_nothing(recorder, settings, clock):

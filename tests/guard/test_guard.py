@@ -1,11 +1,14 @@
+import json
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import event
 
 from cheapdeep_ops.errors import DeliveryError, StoreError
+from cheapdeep_ops.guard.messages import details
 from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
 from cheapdeep_ops.guard.rules import Action
+from cheapdeep_ops.guard.slack import rendered
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.values import ALL_ROUTES, Outcome, Reason
@@ -228,6 +231,33 @@ def test_a_message_says_what_the_storm_is_made_of(town):
     payload = town.inbox.payloads[0]
     assert [name for name, _ in payload["reasons"]] == ["low_confidence", "malformed"]
     assert payload["input_classes"][0][0] == "invoice"
+    assert payload["cause"]["kind"] == "unknown"  # nothing is known of before
+
+
+def test_a_message_says_what_the_rise_is_made_of(town):
+    for cls, calls in (("invoice", [0.95] * 9 + [0.5]), ("invoice", [0.5] * 10)):
+        for _ in range(90):
+            town.run(3, calls, cls=cls)
+            town.run(2, [0.95] * 14 + [0.5], cls="<b>chat")
+    cause = town.inbox.payloads[0]["cause"]
+    assert (cause["kind"], cause["dimension"], cause["element"]) == ("got worse", "input class", "invoice")
+    lines = details(town.inbox.payloads[0])
+    (line,) = [line for line in lines if line.startswith("Cause: ")]
+    assert line == f"Cause: {cause['text']}"
+    assert line.startswith("Cause: input class invoice: ")
+    assert "10.0% -> " in line
+    assert any(line.startswith("Against the hour before: the changed mix of the calls adds ") for line in lines)
+    text = json.dumps(rendered(town.inbox.payloads[0])[1])
+    assert "input class `invoice`" in text
+
+
+def test_the_new_policy_of_a_raise_is_not_taken_for_the_cause_of_its_storm(town):
+    town.run(400, [0.95] * 19 + [0.5])
+    town.run(300, [0.95] * 5 + [0.5] * 15)
+    town.run(300, [0.95] * 1 + [0.5] * 19)
+    assert "changed" in town.inbox.kinds
+    named = {payload["cause"]["dimension"] for payload in town.inbox.payloads}
+    assert "policy version" not in named
 
 
 def test_an_open_incident_is_told_again_when_its_rate_has_moved_and_not_otherwise(town):
