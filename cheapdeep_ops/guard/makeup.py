@@ -26,14 +26,18 @@ _LATEST_S: Final = 3_600.0
 """What is said of a storm that goes on is said of its last hour: reading it must not cost more the longer it lasts."""
 
 
-def storm_cause(connection: Connection, *, scope: str, started_at: float, long_s: float, now: float) -> dict[str, Any]:
+def storm_cause(
+    connection: Connection, *, scope: str, started_at: float, long_s: float, rise_s: float | None = None, now: float
+) -> dict[str, Any]:
     """What a storm that was seen at `started_at` in windows of `long_s` seconds is made of, as facts.
 
-    Now is from one long window before it was seen, at most the last hour; before is the hour before that window, or the
-    day where the hour has too few calls. Where the day has too few as well, the cause is unknown.
+    Now is from `rise_s` seconds before it was seen (one long window, where that is not known), at most the last hour;
+    before is the hour before that long window, or the day where the hour has too few calls. Where the day has too few
+    as well, the cause is unknown.
     """
     onset = started_at - long_s
-    latest = counters.makeup(connection, since=max(onset, now - _LATEST_S), until=now, scope=scope)
+    begun = started_at - (long_s if rise_s is None else min(rise_s, long_s))
+    latest = counters.makeup(connection, since=max(begun, now - _LATEST_S), until=now, scope=scope)
     earlier, said = _before(connection, onset, scope)
     # A raise gives all later calls a new policy version, so once a storm has been seen, the version proves nothing.
     cause = compared(earlier, latest, with_policy=now <= started_at)

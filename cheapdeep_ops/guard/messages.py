@@ -121,10 +121,16 @@ def _storm_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa
             f"({_interval(signal, 'recent_')}, {signal['recent_n']} calls in {duration(signal['recent_window_s'])}; "
             f"limit {percent(signal['limit'])})"
         )
+    # What a sequential test has called is shown in the calls that it rests on: older ones are of the calm before.
+    prefix, window_s = ("recent_", signal["recent_window_s"]) if _is_sudden(signal) else ("", payload["window_s"])
     return (
-        f"{percent(signal['rate'])} of the calls of {scope} escalate at base ({_interval(signal)}, {signal['n']} calls "
-        f"in {duration(payload['window_s'])}; limit {percent(signal['limit'])})"
+        f"{percent(signal[f'{prefix}rate'])} of the calls of {scope} escalate at base ({_interval(signal, prefix)}, "
+        f"{signal[f'{prefix}n']} calls in {duration(window_s)}; limit {percent(signal['limit'])})"
     )
+
+
+def _is_sudden(signal: Signal) -> bool:
+    return signal.get("decided_by") == "sequence"
 
 
 def _quality_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table

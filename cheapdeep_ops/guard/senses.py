@@ -147,6 +147,7 @@ class StormSense:
         self._now = now
         over = incidents.last_resolved(connection, rule=rule.alert)
         self._windows = windows_of(rule, partial(_in_window, counters.by_second, connection), now, over=over)
+        self._rise_s: dict[str, float] = {}
 
     @property
     def scopes(self) -> set[str]:
@@ -157,6 +158,8 @@ class StormSense:
         """The base escalation rate of these routes together."""
         reading = self._windows.reading(routes, limit=self._limit, scope=alert.scope)
         signal = storm_signal(self._rule, reading, self._windows.actual(routes))
+        if signal["decided_by"] == "sequence":
+            self._rise_s[alert.scope] = signal["recent_window_s"]
         return Finding(level=level_of(self._rule, reading), signal=signal)
 
     def facts(self, scope: str, started_at: float) -> dict[str, Any]:
@@ -167,8 +170,15 @@ class StormSense:
             by_class=counters.base_escalations_by_class(self._connection, **window, scope=scope),
         )
         long_s = self._rule.windows.long
-        cause = storm_cause(self._connection, scope=scope, started_at=started_at, long_s=long_s, now=self._now)
+        rise_s = self._rise_of(scope, started_at)
+        cause = storm_cause(
+            self._connection, scope=scope, started_at=started_at, long_s=long_s, rise_s=rise_s, now=self._now
+        )
         return {"window_s": long_s, **made_of, "cause": {**cause, "text": cause_text(cause)}}
+
+    def _rise_of(self, scope: str, started_at: float) -> float | None:
+        """How long before it was seen the storm had begun; later on nobody knows, and the short window is all storm."""
+        return self._rise_s.get(scope) if self._now <= started_at else self._rule.windows.short
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
         """Whether the rate has left the interval that was told."""
