@@ -17,7 +17,7 @@ from cheapdeep_ops.guard.receipt import receipt
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.store import incidents, policies, sampling_rates
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, Grade, GradeFailure, Judgement, Turn, Usage
 
 from .conftest import START, Town, decided, town_rules
@@ -625,3 +625,68 @@ def test_a_router_whose_clock_is_ahead_blinds_no_route(school):
 
 def self_dated(school, at):
     return school._named(decided(0.95, school.recorder.book.for_route("support"), at=at))
+
+
+# Steering
+
+
+def rates(school):
+    with school.store.reading() as connection:
+        return sampling_rates.latest(connection)
+
+
+def steered(school):
+    return [row for row in grade_rows(school) if row["steered"]]
+
+
+@on_sqlite
+def test_in_calm_half_of_the_budget_is_graded_once_normal_is_known(make_school):
+    school = make_school(sample_rate=0.1)
+    school.teach(2_600, 0.0)
+    assert rates(school) == {"support": pytest.approx(0.05)}
+    before = len(grade_rows(school))
+    school.teach(2_000, 0.0, seed=1)
+    assert 70 <= len(grade_rows(school)) - before <= 135
+    assert steered(school) == []
+
+
+@on_sqlite
+def test_a_suspicion_has_answers_of_the_past_graded_and_a_climb_found_with_them(make_school):
+    school = make_school(sample_rate=0.1)
+    school.teach(2_600, 0.02)
+    school.teach(600, 0.4, seed=1)
+    assert acts(school) == [("raise", "support", CLIMBING, True)]
+    found = steered(school)
+    assert len(found) >= 15
+    assert {row["inclusion"] for row in found} == {1.0}
+    assert rates(school) == {"support": 1.0}
+
+
+@on_sqlite
+def test_what_was_graded_in_hindsight_is_in_no_estimate_of_a_period(make_school):
+    school = make_school(sample_rate=0.1)
+    school.teach(2_600, 0.02)
+    school.teach(300, 0.4, seed=1)
+    with school.store.reading() as connection:
+        found = quality_of(connection, since=0, until=school.clock() + 1)
+    plain = [row for row in grade_rows(school) if not row["steered"] and row["shipped"]]
+    assert len(steered(school)) > 0
+    assert found["graded"] == len(plain)
+
+
+@on_sqlite
+def test_uniform_sampling_grades_the_same_share_whatever_is_suspected(make_school):
+    school = make_school(sample_rate=0.1, sampling="uniform")
+    school.teach(2_600, 0.02)
+    school.teach(300, 0.5, seed=1)
+    assert steered(school) == []
+    assert {row["inclusion"] for row in grade_rows(school)} == {0.1}
+
+
+@on_sqlite
+def test_a_small_route_gets_more_than_its_share(make_school):
+    school = make_school(sample_rate=0.02)
+    for turn in range(20):
+        school.teach(200, 0.0, seed=turn, route="large")
+        school.teach(10, 0.0, seed=turn, route="small")
+    assert rates(school)["small"] > 2 * rates(school).get("large", 0.02)
