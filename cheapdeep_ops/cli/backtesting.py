@@ -1,8 +1,8 @@
 """The command that asks what other thresholds and rules would have done."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import time
 from typing import Annotated, Any, Final
 
 import typer
@@ -88,7 +88,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     from cheapdeep_ops.guard.rules import StormRule
     from cheapdeep_ops.store import counters, grades
 
-    until = time.time()
+    until = time()
     asked = {"since": until - period_s, "until": until}
     rulebook = read_rulebook(settings.rules_file)
     with opened(settings) as store, store.reading() as connection:
