@@ -170,7 +170,10 @@ def test_the_storm_rule_run_again_says_when_the_guard_did(capsys, store, town):
 def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
     town.run(120, [0.95])
     town.run(240, [0.5, 0.5, 0.95])
-    assert run_json(capsys)["alerts"]
+    found = run_json(capsys)
+    assert found["alerts"]
+    assert "EscalationStorm" not in found["rules_not_run"]
+    assert "SchedulerStalled" in found["rules_not_run"]
     rules = read_rulebook().model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     rules["rules"] = [
         {**rule, "signal": "base_escalation_rate", "limit": 0.9}

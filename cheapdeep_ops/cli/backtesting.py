@@ -99,10 +99,10 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     first = min((found[0].at for found in seconds.values()), default=None)
     period = {"since": until if first is None else max(first, asked["since"]), "until": until}
     counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
+    storms = [rule for rule in rulebook.rules if isinstance(rule, StormRule) and rule.limit_in(settings) is not None]
     alerts = [
         turn
-        for rule in rulebook.rules
-        if isinstance(rule, StormRule)
+        for rule in storms
         for turn in storm_alerts(
             rule, seconds, limit=rule.limit_in(settings), every_s=settings.evaluate_every_s, **period
         )
@@ -113,6 +113,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         "n": sums.triaged,
         "thresholds": [of_stored(counted, graded, value, base=settings.base_threshold) for value in tried],
         "alerts": sorted(alerts, key=lambda turn: float(turn["at"])),
+        "rules_not_run": [rule.alert for rule in rulebook.rules if rule not in storms],
     }
 
 
@@ -124,6 +125,8 @@ def _show(found: Mapping[str, Any]) -> None:
     if period and not period["is_whole"]:
         out.print(f"Stored since {output.moment(period['since'])} only: the period begins there.")
     out.print(f"Alerts: {len(found['alerts']) or 'none'}")
+    if idle := found.get("rules_not_run"):
+        out.print(f"Not run again: {', '.join(idle)}", markup=False)
     for turn in found["alerts"]:
         when = output.moment(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
         out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
