@@ -6,7 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cheapdeep_ops.cli import changing, looking, running  # noqa: F401 - loading them registers their commands
+from cheapdeep_ops.cli import (  # noqa: F401 - loading them registers their commands
+    backtesting,
+    changing,
+    looking,
+    running,
+)
 from cheapdeep_ops.cli.common import FAILED, INTERRUPTED, USAGE, app, fail
 from cheapdeep_ops.errors import CheapdeepError, RecordingError, RulesError, SettingsError
 

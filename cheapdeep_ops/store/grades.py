@@ -138,6 +138,28 @@ def oldest(connection: Connection, route: str, judge: Judge, *, since: float, li
     return _read(connection, statement)
 
 
+def confident(
+    connection: Connection, judge: Judge, *, since: float, until: float, scope: str = ALL_ROUTES
+) -> list[tuple[float, bool, float]]:
+    """(confidence, whether it is wrong, inclusion) of the decided grades of calls that began in `[since, until)`.
+
+    What was graded in hindsight is left out: it was chosen for what else was known.
+    """
+    columns = _GRADE.c
+    statement = select(columns.confidence, columns.verdict, columns.inclusion).where(
+        columns.verdict.in_(_DECIDED),
+        columns.steered.is_(False),
+        columns.called_at >= since,
+        columns.called_at < until,
+        _by(_GRADE, judge),
+    )
+    if scope != ALL_ROUTES:
+        statement = statement.where(columns.route == scope)
+    return [
+        (row.confidence, row.verdict == Grade.INCORRECT.value, row.inclusion) for row in connection.execute(statement)
+    ]
+
+
 def _decided(route: str | None, judge: Judge, since: float) -> Select[Any]:
     columns = _GRADE.c
     names = ("id", "route", "called_at", "inclusion", "shipped", "input_class", "steered")

@@ -1,0 +1,148 @@
+"""The command that asks what other thresholds and rules would have done."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import time
+from typing import Annotated, Any, Final
+
+import typer
+
+from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
+from cheapdeep_ops.guard.messages import percent
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.values import ALL_ROUTES
+
+_USUAL: Final = (0.7, 0.8, 0.9, 0.95)
+
+
+@app.command()
+def backtest(  # noqa: PLR0917 - typer passes options by name
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV as for replay; without it, the store.")
+    ] = None,
+    json: Json = False,
+    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE picks rows; may be given again.")] = None,
+    threshold: Annotated[list[float] | None, typer.Option(help="A threshold to try; may be given again.")] = None,
+    rules: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Rules to try.")] = None,
+    last: Annotated[str | None, typer.Option(help="The period up to now, of the store; 24h.")] = None,
+    route: Annotated[str | None, typer.Option(callback=text_given, help="One route of the store.")] = None,
+) -> None:
+    """Print what other thresholds and rules would have done: escalation, false confidence, alerts."""
+    settings = Settings(rules_file=rules) if rules else Settings()
+    tried = _thresholds(threshold or [*_USUAL, settings.base_threshold])
+    if file is None and where:
+        raise typer.BadParameter("picks rows of a file, and none is given", param_hint="--where")
+    if file is not None and (last or route):
+        raise typer.BadParameter("is for the store, not for a file", param_hint="--last" if last else "--route")
+    if file is None:
+        found = _of_store(settings, tried, period_s=_period(last or "24h"), route=route or ALL_ROUTES)
+    else:
+        found = _of_file(settings, file, conditions_in(where or ()), tried)
+    if json:
+        output.print_json(found)
+    else:
+        _show(found)
+
+
+def _thresholds(values: Sequence[float]) -> list[float]:
+    if wrong := [value for value in values if not 0 <= value <= 1]:
+        raise typer.BadParameter(f"{wrong[0]:g} is not from 0 to 1", param_hint="--threshold")
+    return sorted(set(values))
+
+
+def _period(last: str) -> float:
+    period_s = seconds_in(last)
+    if not period_s:
+        raise typer.BadParameter("needs a period of some length", param_hint="--last")
+    return period_s
+
+
+def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Sequence[float]) -> dict[str, Any]:
+    """Thresholds from the rows as they are; alerts from the whole product, played once at the base threshold."""
+    from cheapdeep_ops.demo.recording import read_recording
+    from cheapdeep_ops.demo.replay import Replay, ReplayOptions
+    from cheapdeep_ops.guard.backtest import of_recorded
+    from cheapdeep_ops.testing import Judge
+
+    rows = read_recording(file, where)
+    with Replay(rows, settings=settings, options=ReplayOptions(judge=Judge())) as played:
+        output.show_progress(played.run(), total=len(rows), what="calls replayed")
+        report = played.report()
+    return {
+        "source": str(file),
+        "period": None,
+        "n": len(rows),
+        "thresholds": [of_recorded(rows, value) for value in tried],
+        "alerts": report["alerts"],
+        "policy_changes": report["policy_changes"],
+        "alerts_at_threshold": settings.base_threshold,
+    }
+
+
+def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, Any]:
+    """Thresholds from counters and grades, alerts of the storm rules from the counters of every second."""
+    from cheapdeep_ops.guard.backtest import Counted, of_stored, storm_alerts
+    from cheapdeep_ops.guard.grading import judge_of
+    from cheapdeep_ops.guard.rulebook import read_rulebook
+    from cheapdeep_ops.guard.rules import StormRule
+    from cheapdeep_ops.store import counters, grades
+
+    until = time()
+    asked = {"since": until - period_s, "until": until}
+    rulebook = read_rulebook(settings.rules_file)
+    with opened(settings) as store, store.reading() as connection:
+        sums = counters.summed(connection, **asked, scope=route)
+        seconds = counters.by_second(connection, **asked)
+        graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
+    seconds = {name: found for name, found in seconds.items() if route in {ALL_ROUTES, name}}
+    first = min((found[0].at for found in seconds.values()), default=None)
+    period = {"since": until if first is None else max(first, asked["since"]), "until": until}
+    counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
+    storms = [rule for rule in rulebook.rules if isinstance(rule, StormRule) and rule.limit_in(settings) is not None]
+    alerts = [
+        turn
+        for rule in storms
+        for turn in storm_alerts(
+            rule, seconds, limit=rule.limit_in(settings), every_s=settings.evaluate_every_s, **period
+        )
+    ]
+    return {
+        "source": "store",
+        "period": {**period, "asked_since": asked["since"], "is_whole": period["since"] <= asked["since"] + 1},
+        "n": sums.triaged,
+        "thresholds": [of_stored(counted, graded, value, base=settings.base_threshold) for value in tried],
+        "alerts": sorted(alerts, key=lambda turn: float(turn["at"])),
+        "rules_not_run": [rule.alert for rule in rulebook.rules if rule not in storms],
+    }
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    out = output.console()
+    columns = ("threshold", "escalation", "95%", "calls", "false confidence", "95%", "graded", "")
+    out.print(output.table(f"Backtest of {found['source']}", columns, [_row(each) for each in found["thresholds"]]))
+    period = found["period"]
+    if period and not period["is_whole"]:
+        out.print(f"Stored since {output.moment(period['since'])} only: the period begins there.")
+    out.print(f"Alerts: {len(found['alerts']) or 'none'}")
+    if idle := found.get("rules_not_run"):
+        out.print(f"Not run again: {', '.join(idle)}", markup=False)
+    for turn in found["alerts"]:
+        when = output.moment(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
+        out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
+    for change in found.get("policy_changes", ()):
+        out.print(f"  call {change['at_call']}  threshold {change['from']} to {change['to']}", markup=False)
+
+
+def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
+    escalation, wrong = each["escalation_rate"], each["false_confident_rate"]
+    return (
+        f"{each['threshold']:g}",
+        "unknown" if escalation is None else percent(escalation),
+        "" if escalation is None else output.interval(each["escalation_interval"]),
+        f"{each['calls']:,}",
+        "unknown" if wrong is None else percent(wrong),
+        "" if wrong is None else output.interval(each["false_confident_interval"]),
+        f"{each['graded']:,}",
+        each["why"],
+    )

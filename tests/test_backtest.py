@@ -1,0 +1,222 @@
+"""The command `backtest`, on a small file and on a store that the real recorder and guard have filled."""
+
+import json
+from itertools import count
+
+import pytest
+
+from cheapdeep_ops.cli import backtesting, main
+from cheapdeep_ops.guard.backtest import Counted, of_stored, storm_alerts
+from cheapdeep_ops.guard.grading import judge_of
+from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.rules import StormRule
+from cheapdeep_ops.guard.stats import wilson
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters, grades, incidents
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+from tests.guard import conftest as guards
+
+LINES = [  # confidence, cheap, deep
+    *["0.95,1,1"] * 60, *["0.95,0,1"] * 4, *["0.85,1,1"] * 20, *["0.85,0,1"] * 10, *["0.6,0,0"] * 4, *[",,1"] * 2,
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def url(monkeypatch, tmp_path):
+    url = f"sqlite:///{tmp_path}/store.db"
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", url)
+    return url
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "outcomes.csv"
+    path.write_text("\n".join(["cheap_confidence,cheap_correct,deep_correct", *LINES, ""]))
+    return path
+
+
+@pytest.fixture
+def store(url):
+    store = Store(url)
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def town(store, url, monkeypatch):
+    """A town whose clock is that of the command."""
+    town = guards.Town(store, Settings(store_url=url), guards.town_rules(), guards.Inbox())
+    monkeypatch.setattr(backtesting, "time", town.clock)
+    yield town
+    town.recorder.close()
+
+
+def run(capsys, *arguments):
+    status = main(["backtest", *map(str, arguments)])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err
+
+
+def run_json(capsys, *arguments):
+    status, out, err = run(capsys, *arguments, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def grade_row(number, *, confidence, verdict, at, **changes):
+    judge = judge_of(Settings())
+    return {
+        "call_id": f"g{number}", "grader_model": judge.model, "grader_prompt": judge.prompt, "verdict": verdict,
+        "failure": "", "reason": "", "at": at, "called_at": at, "route": "support", "input_class": "",
+        "shipped": True, "confidence": confidence, "policy_version": 0, "inclusion": 0.5, "output_tokens": 1,
+        "cost_nusd": 0, **changes,
+    }  # fmt: skip
+
+
+def test_a_file_tells_what_every_threshold_would_have_done(capsys, file):
+    found = run_json(capsys, file, "--threshold", 0.9, "--threshold", 0.5, "--threshold", 0.8)
+    low, middle, high = found["thresholds"]
+    assert [each["threshold"] for each in found["thresholds"]] == [0.5, 0.8, 0.9]
+    assert [each["escalation_rate"] for each in found["thresholds"]] == [0.02, 0.06, 0.36]
+    assert high["escalation_interval"] == pytest.approx(wilson(36, 100, 0.95))
+    assert (low["false_confident_rate"], low["graded"]) == (18 / 98, 98)
+    assert middle["false_confident_interval"] == pytest.approx(wilson(14, 94, 0.95))
+    assert (high["false_confident_rate"], high["graded"]) == (4 / 64, 64)
+    assert (high["cascade_accuracy"], high["compared"]) == ((60 + 30 + 2) / 100, 100)
+    assert all(each["data"] for each in found["thresholds"])
+    assert (found["n"], found["source"], found["alerts"]) == (100, str(file), [])
+
+
+def test_rules_to_try_are_played_through_the_whole_product(capsys, tmp_path):
+    lines = ["0.95,1,1"] * 300 + ["0.3,0,1"] * 900
+    (tmp_path / "storm.csv").write_text("\n".join(["cheap_confidence,cheap_correct,deep_correct", *lines]))
+    found = run_json(capsys, tmp_path / "storm.csv", "--threshold", 0.8)
+    assert "EscalationStorm" in {turn["rule"] for turn in found["alerts"]}
+    assert found["alerts_at_threshold"] == 0.8
+    (tmp_path / "none.yaml").write_text("rules: []\n")
+    found = run_json(capsys, tmp_path / "storm.csv", "--threshold", 0.8, "--rules", tmp_path / "none.yaml")
+    assert found["alerts"] == found["policy_changes"] == []
+
+
+def test_where_nothing_that_would_ship_is_known_to_be_right_the_rate_is_unknown(capsys, file):
+    (only,) = run_json(capsys, file, "--threshold", 1)["thresholds"]
+    assert only["escalation_rate"] == 1
+    assert only["false_confident_rate"] is only["false_confident_interval"] is None
+    assert "known" in only["why"]
+
+
+def test_the_store_tells_of_thresholds_from_the_base_up(capsys, store, town):
+    town.run(10, [0.95] * 6 + [0.85] * 2 + [0.5, None])
+    at, ids = town.clock() - 5, count()
+    rows = [(0.95, "correct")] * 27 + [(0.95, "incorrect")] * 3 + [(0.85, "incorrect")] * 10
+    for confidence, verdict in rows:
+        row = grade_row(next(ids), confidence=confidence, verdict=verdict, at=at)
+        store.transact(lambda connection, row=row: grades.add(connection, row))
+    hindsight = grade_row(next(ids), confidence=0.95, verdict="incorrect", at=at, steered=True)
+    store.transact(lambda connection: grades.add(connection, hindsight))
+
+    found = run_json(capsys, "--threshold", 0.7, "--threshold", 0.8, "--threshold", 0.9, "--threshold", 0.99)
+    below, base, high, highest = found["thresholds"]
+    assert (found["n"], found["source"]) == (100, "store")
+    assert below["data"] is False
+    assert below["escalation_rate"] is below["false_confident_rate"] is None
+    assert "below the base threshold" in below["why"]
+    assert (base["escalation_rate"], base["false_confident_rate"], base["graded"]) == (0.2, 13 / 40, 40)
+    assert (high["escalation_rate"], high["graded"]) == (0.4, 30)
+    assert high["false_confident_rate"] == pytest.approx(0.1)
+    assert high["false_confident_interval"] == pytest.approx(wilson(3, 30, 0.95))
+    assert (highest["escalation_rate"], highest["false_confident_rate"]) == (1, None)
+    assert "no grade" in highest["why"]
+    assert found["period"]["is_whole"] is False
+    assert found["period"]["since"] == pytest.approx(town.clock() - 10, abs=1)
+    assert run_json(capsys, "--route", "elsewhere", "--threshold", 0.8)["n"] == 0
+
+
+def test_grades_weigh_by_the_inverse_of_their_chance():
+    counted = Counted(triaged=100, confidence={"90": 100}, base_reasons={})
+    found = of_stored(counted, [(0.9, True, 0.5), (0.9, False, 0.1)], 0.8, base=0.8)
+    assert found["false_confident_rate"] == pytest.approx(2 / 12)
+
+
+def test_what_hundredths_cannot_tell_is_said():
+    counted = Counted(triaged=100, confidence={"29": 10, "85": 20, "90": 60}, base_reasons={"no_answer": 15})
+    assert of_stored(counted, [], 0.29, base=0.2)["escalation_rate"] == 0.15
+    found = of_stored(counted, [], 0.855, base=0.8)
+    assert found["escalation_rate"] == 0.45
+    assert "hundredths" in found["why"]
+    assert "5 unusable replies" in found["why"]
+
+
+def test_the_storm_rule_run_again_says_when_the_guard_did(capsys, store, town):
+    town.run(300, [0.95] * 2)
+    town.run(240, [0.5, 0.5])
+    town.run(900, [0.95] * 2)
+    town.recorder.drain(town.clock())
+    with store.reading() as connection:
+        seconds = counters.by_second(connection, since=0, until=town.clock())
+        told = [each for each in incidents.incidents(connection) if each["rule"] == "EscalationStorm"]
+    found = run_json(capsys, "--last", "2h")["alerts"]
+    assert [turn["state"] for turn in found] == ["firing", "resolved"]
+    assert {turn["scope"] for turn in found} == {"support"}
+    assert [turn["at"] for turn in found] == pytest.approx([told[0]["started_at"], told[0]["resolved_at"]], abs=5)
+    (rule,) = [rule for rule in read_rulebook().rules if isinstance(rule, StormRule)]
+    times = {"every_s": 5.0, "since": town.clock() - 1440, "until": town.clock()}
+    assert storm_alerts(rule, seconds, limit=None, **times) == []
+
+
+def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
+    town.run(120, [0.95])
+    town.run(240, [0.5, 0.5, 0.95])
+    found = run_json(capsys)
+    assert found["alerts"]
+    assert "EscalationStorm" not in found["rules_not_run"]
+    assert "SchedulerStalled" in found["rules_not_run"]
+    rules = read_rulebook().model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    rules["rules"] = [
+        {**rule, "signal": "base_escalation_rate", "limit": 0.9}
+        for rule in rules["rules"]
+        if rule["alert"] == "EscalationStorm"
+    ]
+    (tmp_path / "calm.yaml").write_text(json.dumps(rules))
+    assert run_json(capsys, "--rules", tmp_path / "calm.yaml")["alerts"] == []
+
+
+def test_there_are_words_for_people(capsys, file, town):
+    town.run(60, [0.95, 0.5])
+    for arguments, says in (((file,), str(file.name)), ((), "Stored since")):
+        status, out, _ = run(capsys, *arguments, "--threshold", 0.7, "--threshold", 0.9)
+        assert status == 0
+        assert says in out
+        assert "0.7" in out
+        assert "Alerts:" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("/nowhere.csv",), "/nowhere.csv"),
+        (("--threshold", "1.2"), "--threshold"),
+        (("--threshold", "nan"), "--threshold"),
+        (("--where", "a=b"), "--where"),
+        (("--last", "5 parsecs"), "not a duration"),
+        (("--last", "0s"), "some length"),
+        (("--route", " "), "--route"),
+        (("FILE", "--last", "1h"), "--last"),
+        (("FILE", "--route", "a"), "--route"),
+        (("FILE", "--where", "domain=x"), "no column domain"),
+        (("FILE", "--rules", "FILE"), "outcomes.csv"),
+    ],
+)
+def test_wrong_usage_is_said_in_words_and_exits_with_2(capsys, file, store, arguments, says):
+    status, _, err = run(capsys, *(file if each == "FILE" else each for each in arguments))
+    assert status == 2
+    assert says in err
+
+
+def test_a_store_that_is_not_there_is_said(capsys):
+    status, _, err = run(capsys)
+    assert status == 1
+    assert "there is no store" in err
