@@ -73,7 +73,8 @@ class Suspicion:
     @property
     def wants_past(self) -> int:
         """How many more answers of the past are to be graded now."""
-        return min(max(_FIRST, self.hindsight), MOST_IN_HINDSIGHT - self.hindsight) if self.is_raised else 0
+        left = max(MOST_IN_HINDSIGHT - self.hindsight, 0)
+        return min(max(_FIRST, self.hindsight), left) if self.is_raised else 0
 
     @property
     def wants_future(self) -> bool:

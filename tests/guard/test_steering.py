@@ -1,0 +1,89 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cheapdeep_ops.guard.steering import CALM, MOST_IN_HINDSIGHT, Suspicion, has_moved, is_steered, shares
+
+steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
+NOBODY = frozenset[str]()
+
+
+def after(wrongs, *, target=0.03, steered=False, suspicion=None):
+    suspicion = suspicion or Suspicion()
+    for wrong in wrongs:
+        suspicion = suspicion.after(incorrect=wrong, target=target, steered=steered)
+    return suspicion
+
+
+def test_a_suspicion_arises_with_a_few_wrong_answers_and_goes_with_correct_ones():
+    assert not after([False] * 100).is_raised
+    raised = after([True, True])
+    assert raised.is_raised
+    assert not after([False] * 100, suspicion=raised).is_raised
+
+
+def test_correct_answers_alone_leave_it_at_rest():
+    assert after([False] * 500).value == pytest.approx(1.0)
+
+
+def test_it_asks_for_the_past_first_and_for_the_future_once_that_has_not_ended_it():
+    raised = after([True, True])
+    assert raised.wants_past == 15
+    assert not raised.wants_future
+    convinced = after([True] * 15, steered=True, suspicion=raised)
+    assert convinced.wants_future
+    assert convinced.wants_past == 15
+    for many in (MOST_IN_HINDSIGHT, MOST_IN_HINDSIGHT + 9):
+        assert after([True] * many, steered=True, suspicion=raised).wants_past == 0
+
+
+def test_one_that_has_gone_begins_anew():
+    raised = after([True] * 5, steered=True, suspicion=after([True, True]))
+    assert after([False] * 300, suspicion=raised) == Suspicion(value=after([False] * 300, suspicion=raised).value)
+
+
+@steady
+@given(st.lists(st.booleans(), max_size=400), st.floats(0.001, 0.99))
+def test_it_is_a_number_whatever_comes_and_is_kept(wrongs, target):
+    found = after(wrongs, target=target)
+    assert 0 < found.value <= 1e9
+    assert Suspicion.from_row(json.loads(json.dumps(found.row()))) == found
+
+
+def share(answers, *, learning=NOBODY, hot=NOBODY):
+    return shares(answers, budget=0.01, kept=0.2, learning=learning, hot=hot)
+
+
+def test_one_route_has_its_part_of_the_budget():
+    assert share({"a": 5_000}) == {"a": pytest.approx(0.01 * CALM)}
+    assert share({"a": 5_000}, learning=frozenset("a")) == {"a": pytest.approx(0.01)}
+    assert share({"a": 5_000}, hot=frozenset("a")) == {"a": 0.2}
+    assert share({}) == {}
+
+
+def test_a_route_of_a_hundredth_of_the_traffic_has_a_tenth_of_the_grades():
+    found = share({"large": 100_000, "small": 1_000})
+    assert found["small"] * 1_000 == pytest.approx(found["large"] * 100_000 / 10)
+
+
+@steady
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 10**7), min_size=1, max_size=20))
+def test_all_routes_together_spend_no_more_than_the_budget(answers):
+    found = share(answers)
+    assert sum(found[route] * count for route, count in answers.items()) <= 0.01 * CALM * sum(answers.values()) * 1.0001
+    assert max(found.values()) <= 0.2
+
+
+def test_a_share_that_has_moved_a_little_stays():
+    assert not has_moved(0.01, 0.011)
+    assert has_moved(0.01, 0.013)
+    assert has_moved(0.01, 0.007)
+
+
+@pytest.mark.parametrize(
+    ("budget", "kept", "is_so"), [(0.01, 0.2, True), (0.25, 1.0, True), (0.3, 1.0, False), (1, 1, False)]
+)
+def test_there_is_something_to_steer_where_more_is_kept_than_graded(budget, kept, is_so):
+    assert is_steered(budget, kept) is is_so
