@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cheapdeep_ops.cli import (  # noqa: F401 - loading them registers their commands
+    advising,
     backtesting,
     changing,
     looking,

@@ -1,6 +1,7 @@
 """Whether confidence is worth anything, from grades of answers that ship at base: pure; it covers no other region."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -15,7 +16,10 @@ def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) ->
     wrong = [confidence for confidence, is_wrong in grades if is_wrong]
     if not right or not wrong:
         return None
-    area = sum((a > b) + (a == b) / 2 for a in right for b in wrong) / (len(right) * len(wrong))
+    ordered = sorted(wrong)
+    area = sum(bisect_left(ordered, each) + bisect_right(ordered, each) for each in right) / (
+        2 * len(right) * len(wrong)
+    )
     both, other = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
     spread = area * (1 - area) + (len(right) - 1) * both + (len(wrong) - 1) * other
     half = NormalDist().inv_cdf((1 + certainty) / 2) * math.sqrt(max(spread, 0.0) / (len(right) * len(wrong)))

@@ -1,0 +1,146 @@
+"""The command that says which threshold holds a limit."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from time import time
+from typing import Annotated, Any, Final
+
+import typer
+
+from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
+from cheapdeep_ops.guard.messages import percent
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.values import ALL_ROUTES
+
+_OF_FILE: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
+_ABOVE_BASE: Final = (0.85, 0.9, 0.95, 0.99)
+Thresholds = Sequence[Mapping[str, Any]]
+
+
+@app.command()
+def recommend(  # noqa: PLR0917 - typer passes options by name
+    limit: Annotated[float, typer.Option(help="The share of shipped answers that may be wrong, in (0, 1).")],
+    certainty: Annotated[float, typer.Option(help="With which the limit must hold, in (0, 1).")] = 0.95,
+    json: Json = False,
+    file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="CSV as for replay.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE picks rows; may be given again.")] = None,
+    route: Annotated[str | None, typer.Option(callback=text_given, help="One route of the store.")] = None,
+    last: Annotated[str, typer.Option(help="The period up to now, of the store.")] = "30d",
+) -> None:
+    """Print the cheapest threshold that holds a limit on wrong answers, with its guarantee, or why there is none."""
+    _check(limit, "--limit")
+    _check(certainty, "--certainty")
+    settings = Settings()
+    if file is None and where:
+        raise typer.BadParameter("picks rows of a file, and none is given", param_hint="--where")
+    if file is None:
+        grades, tried = _of_store(settings, period_s=seconds_in(last), route=route or ALL_ROUTES)
+    else:
+        grades, tried = _of_file(file, conditions_in(where or ()))
+    found = _advice(grades, tried, limit=limit, certainty=certainty)
+    if json:
+        output.print_json(found)
+    else:
+        _show(found)
+
+
+def _check(value: float, option: str) -> None:
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"{value:g} is not between 0 and 1", param_hint=option)
+
+
+def _of_file(file: Path, where: Mapping[str, str]) -> tuple[list[tuple[float, bool]], Thresholds]:
+    from cheapdeep_ops.demo.recording import read_recording
+    from cheapdeep_ops.guard.backtest import of_recorded
+
+    rows = read_recording(file, where)
+    grades = [
+        (row.confidence, not row.cheap_correct)
+        for row in rows
+        if row.confidence is not None and row.cheap_correct is not None
+    ]
+    return grades, [of_recorded(rows, value) for value in _OF_FILE]
+
+
+def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[tuple[float, bool]], Thresholds]:
+    """Grades of answers that ship at base; nothing below was ever graded, so nothing below is tried."""
+    from cheapdeep_ops.guard.backtest import Counted, of_stored
+    from cheapdeep_ops.guard.grading import judge_of
+    from cheapdeep_ops.guard.recommend import evened
+    from cheapdeep_ops.store import counters, grades
+
+    until = time()
+    period = {"since": until - period_s, "until": until}
+    with opened(settings) as store, store.reading() as connection:
+        sums = counters.summed(connection, **period, scope=route)
+        graded = grades.confident(connection, judge_of(settings), **period, scope=route)
+    counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
+    base = settings.base_threshold
+    tried = [base, *(value for value in _ABOVE_BASE if value > base)]
+    return evened(graded, Random(0)), [  # noqa: S311 - a sample, no secret
+        of_stored(counted, graded, value, base=base) for value in tried
+    ]
+
+
+def _advice(
+    grades: Sequence[tuple[float, bool]], tried: Thresholds, *, limit: float, certainty: float
+) -> dict[str, Any]:
+    from cheapdeep_ops.guard.calibration import separation
+    from cheapdeep_ops.guard.recommend import recommended, separates, why_none
+
+    asked: dict[str, Any] = {"thresholds": [row["threshold"] for row in tried], "limit": limit, "certainty": certainty}
+    found = recommended(grades, **asked)
+    chosen: Mapping[str, Any] = next((row for row in tried if row["threshold"] == found.threshold), {})
+    apart = separation(grades)
+    return {
+        "threshold": found.threshold,
+        "limit": limit,
+        "certainty": certainty,
+        "why": "holds" if found.threshold is not None else why_none(grades, **asked),
+        "guarantee": _guarantee(found.threshold, limit=limit, certainty=certainty),
+        "false_confident_rate": found.shipped.rate if found.shipped else None,
+        "false_confident_interval": found.shipped.interval() if found.shipped else None,
+        "graded": found.shipped.n if found.shipped else 0,
+        "escalation_rate": chosen.get("escalation_rate"),
+        "escalation_interval": chosen.get("escalation_interval"),
+        "n": len(grades),
+        "separates": separates(grades),
+        "auroc": apart[0] if apart else None,
+        "auroc_interval": apart[1:] if apart else None,
+        "thresholds": list(tried),
+    }
+
+
+def _guarantee(threshold: float | None, *, limit: float, certainty: float) -> str:
+    if threshold is None:
+        return ""
+    return (
+        f"of answers like those graded, at most {percent(limit)} of what ships at {threshold:g} are wrong; such advice "
+        f"is mistaken in at most {percent(1 - certainty)} of cases (Learn then Test, exact binomial, Bonferroni)"
+    )
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    out = output.console()
+    said = "none" if found["threshold"] is None else f"{found['threshold']:g}"
+    out.print(f"threshold {said}: {found['guarantee'] or found['why']}", markup=False)
+    rows = [
+        (
+            f"{row['threshold']:g}",
+            percent(row["escalation_rate"]),
+            percent(row["false_confident_rate"]),
+            output.interval(row["false_confident_interval"] or (0.0, 1.0)),
+            str(row["graded"]),
+        )
+        for row in found["thresholds"]
+    ]
+    columns = ("threshold", "escalates", "wrong of shipped", "95% interval", "n")
+    out.print(output.table("What is known", columns, rows))
+    if found["auroc"] is not None:
+        out.print(
+            f"confidence tells right from wrong with an AUROC of {found['auroc']:.2f} "
+            f"({found['auroc_interval'][0]:.2f} to {found['auroc_interval'][1]:.2f}; 0.5 is chance)",
+            markup=False,
+        )
