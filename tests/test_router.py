@@ -937,7 +937,7 @@ async def _ask_redacted(url, settings, hidden, question):
 
 
 def test_content_is_redacted_by_default_and_kept_of_the_chosen_share_only(api, bare, tmp_path):
-    settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=0.1)
+    settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=0.025)
     api.always(Reply.triage(0.9, "Yes."))
     with Router(settings=settings, client=bare, new_id=map(str, range(100)).__next__) as router:
         for _ in range(100):
