@@ -12,7 +12,7 @@ RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "recorded"
 @pytest.fixture(scope="module")
 def rows():
     if not RECORDED.is_dir():
-        pytest.skip("the recorded outcomes are not here")
+        pytest.skip("needs ../shared/data")
     spec = importlib.util.spec_from_file_location("advising_bench", Path(__file__).with_name("advising.py"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
