@@ -124,6 +124,18 @@ class TestTheSignal:
         assert found.signal["low"] > found.signal["normal_high"]
         assert found.signal["evidence"] >= found.signal["evidence_limit"]
 
+    def test_while_firing_is_of_the_run_that_shows_it_still_bad(self):
+        found = find(graded(192, 800), NORMAL, fires=True)
+        assert found.level is ABOVE
+        assert found.signal["rate"] == pytest.approx(0.24, abs=0.03)
+        assert found.signal["evidence"] >= found.signal["evidence_limit"] == pytest.approx(11.74, abs=0.01)
+
+    def test_lets_go_only_if_the_weighted_rate_lies_below_too(self):
+        plain = graded(1, 200)
+        heavy = [Graded(incorrect=each.incorrect, inclusion=0.01 if each.incorrect else 1.0) for each in plain]
+        assert find(plain, NORMAL, fires=True).level is BELOW
+        assert find(heavy, NORMAL, fires=True).level is UNCLEAR
+
     def test_lies_below_the_level_where_it_lets_go(self):
         found = find(graded(10, 400), NORMAL, fires=True)
         assert found.level is BELOW
