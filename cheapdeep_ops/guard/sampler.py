@@ -47,9 +47,14 @@ class Sampler:
                 sampling_rates.begin(connection, route, share, since=now, why="adaptive" if self.steers else "uniform")
 
     def steer(self, connection: Connection, now: float) -> int:
-        """Choose some answers of the past of each route that is suspected; returns how many."""
+        """Choose some answers of the past of each route that is suspected; returns how many wait for their grade.
+
+        While some wait, no more are chosen: where nobody grades, a suspicion must not pile up work.
+        """
         if not self.steers:
             return 0
+        if waiting := candidates.steered_waiting(connection):
+            return waiting
         suspected = self._suspicions(connection, now)
         normals = grades.normals(connection, self._judge)
         return sum(

@@ -32,11 +32,11 @@ _SUSPICIOUS: Final = 3.0
 MOST_IN_HINDSIGHT: Final = 200
 """Answers that are graded in hindsight for one suspicion."""
 
-MOST_A_DAY: Final = 3_000
-"""Gradings of a route in 24 hours beyond which no suspicion asks for more: by then it is decided."""
-
 _FIRST: Final = 15
 """Of them, those that are graded before the suspicion is looked at again; then as many more as were."""
+
+MOST_A_DAY: Final = 3_000
+"""Gradings of a route in 24 hours beyond which no suspicion asks for more: by then it is decided."""
 
 _CONVINCING: Final = 15
 """Answers in hindsight that a suspicion must outlast before more of the calls to come are graded: they cost a lot more,

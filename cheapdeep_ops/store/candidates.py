@@ -74,6 +74,12 @@ def steer(connection: Connection, route: str, *, since: float, most: int, now: f
     return len(ids)
 
 
+def steered_waiting(connection: Connection) -> int:
+    """How many answers that were chosen in hindsight have no grade yet."""
+    waits = and_(_CANDIDATE.c.steered.is_(True), _CANDIDATE.c.state == CandidateState.WAITING.value)
+    return int(connection.execute(select(func.count()).select_from(_CANDIDATE).where(waits)).scalar() or 0)
+
+
 def due(connection: Connection, *, now: float, limit: int, steered: bool | None = None) -> list[Sample]:
     """The samples that may be graded now, those that wait longest first; `steered` picks those of one kind."""
     columns = _CANDIDATE.c

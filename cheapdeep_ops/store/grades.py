@@ -121,11 +121,6 @@ def known_after(connection: Connection, judge: Judge, *, grade_id: int, route: s
     return _read(connection, statement)
 
 
-def last_id(connection: Connection) -> int:
-    """The id of the grade that became known last; 0 where there is none."""
-    return int(connection.execute(select(func.max(_GRADE.c.id))).scalar() or 0)
-
-
 def decided_since(connection: Connection, route: str, judge: Judge, *, since: float) -> int:
     """How many decided grades there are of a route's calls that began after `since`."""
     counted = select(func.count()).select_from(_decided(route, judge, since).subquery())

@@ -17,7 +17,7 @@ from cheapdeep_ops.guard.receipt import receipt
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.store import incidents, policies, sampling_rates
+from cheapdeep_ops.store import candidates, incidents, policies, sampling_rates
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, Grade, GradeFailure, Judgement, Turn, Usage
 
 from .conftest import START, Town, decided, town_rules
@@ -690,3 +690,20 @@ def test_a_small_route_gets_more_than_its_share(make_school):
         school.teach(200, 0.0, seed=turn, route="large")
         school.teach(10, 0.0, seed=turn, route="small")
     assert rates(school)["small"] > 2 * rates(school).get("large", 0.02)
+
+
+@on_sqlite
+def test_while_nobody_grades_a_suspicion_piles_up_no_work(make_school):
+    school = make_school(sample_rate=0.1)
+    school.teach(2_600, 0.02)
+    before = len(steered(school))
+    school.teach(60, 1.0, seed=1)
+    school.bench.error = GraderError("out of order")
+    for _ in range(30):
+        school.clock.advance(60)
+        school.mark()
+        school.look()
+    with school.store.reading() as connection:
+        waiting = candidates.steered_waiting(connection)
+    assert waiting <= 200
+    assert len(steered(school)) - before <= 200
