@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     grade_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     max_grader_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     """What grading may cost in any 24 hours, as far as it is priced; samples wait beyond that."""
+    second_grader_model: str | None = None
+    """A model that grades a part of the graded answers once more, to compare the two judges."""
+    second_grader_share: Rate = 0.1
+    """How large that part is."""
     max_candidates: Annotated[int, Field(ge=1)] = 20_000
     """Of how many answers the store keeps the content for grading; older ones are forgotten first."""
     record: bool = True
@@ -190,6 +194,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"CHEAPDEEP_RAISED_THRESHOLD = {self.raised_threshold:g} is below CHEAPDEEP_BASE_THRESHOLD = "
                 f"{self.base_threshold:g}: it must lie between that and 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _two_judges(self) -> Self:
+        if self.second_grader_model == self.grader_model:
+            raise ValueError(
+                f"CHEAPDEEP_SECOND_GRADER_MODEL = {self.grader_model!r} is CHEAPDEEP_GRADER_MODEL too: a judge cannot "
+                "check itself"
             )
         return self
 

@@ -511,3 +511,82 @@ def test_doctor_looks_at_the_grader(capsys, graded, monkeypatch):
     monkeypatch.setenv("CHEAPDEEP_SAMPLE_RATE", "0.01")
     monkeypatch.setenv("CHEAPDEEP_GRADER_MODEL", "claude-nonesuch")
     assert "no price" in found()["found"]
+
+
+# People check the judge
+
+
+def test_review_reports_and_never_asks_where_json_is_wanted(capsys, graded, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("asked"))
+    found = run_json(capsys, "review")
+    assert (found["labels"], found["suffices"], found["kappa"]) == (0, False, None)
+    assert found["needed"] == {"judged_correct": 30, "judged_incorrect": 20}
+    assert found["waiting"] == {"judged_correct": 2, "judged_incorrect": 1}
+    (judge,) = found["judges"]
+    assert (judge["model"], judge["graded"], judge["judged_wrong"]) == ("claude-opus-4-7", 3, pytest.approx(1 / 3))
+
+
+def test_labels_are_given_by_call_and_the_last_word_counts(capsys, graded):
+    found = run_json(capsys, "review", "--label", "call-0=correct", "--label", "call-2=correct", "--author", "ann")
+    assert (found["judged_correct"], found["judged_incorrect"], found["authors"]) == (1, 1, {"ann": 2})
+    assert found["tpr"] is None
+    assert found["fpr"] == pytest.approx(1 / 3)
+    found = run_json(capsys, "review", "--label", "call-2=incorrect", "--author", "ann")
+    assert (found["labels"], found["kappa"], found["authors"]) == (2, 1.0, {"ann": 2})
+    assert "1 + 1" in run(capsys, "review", "--label", "call-2=incorrect")[1]
+
+
+@pytest.mark.parametrize("label", ["call-0", "call-0=maybe", "=correct", "call-0=Correct"])
+def test_a_label_that_is_none_is_said_and_nothing_is_stored(capsys, graded, label):
+    status, _, err = run(capsys, "review", "--label", "call-1=correct", "--label", label)
+    assert status == 2
+    assert "CALL_ID=VERDICT" in err
+    assert run_json(capsys, "review")["labels"] == 0
+
+
+def test_a_label_of_a_call_that_nobody_has_graded_is_refused(capsys, graded):
+    status, _, err = run(capsys, "review", "--label", "nosuch=correct")
+    assert status == 1
+    assert "no grade of the call nosuch" in err
+
+
+def typing(monkeypatch, *keys):
+    typed = iter(keys)
+
+    def read(_prompt):
+        for key in typed:
+            return key
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", read)
+
+
+def test_review_asks_about_answers_and_tells_the_judges_word_only_afterwards(capsys, graded, monkeypatch):
+    typing(monkeypatch, "what?", "i", "s")
+    status, out, _ = run(capsys, "review", "--limit", "5", "--author", "ann")
+    assert status == 0
+    assert out.count("ANSWER: Answer") == 3  # the third is shown, and then the person has gone
+    shown = out.index("ANSWER: Answer")
+    assert "Is it open?" in out[:shown]
+    assert out.index("the judge said") > shown
+    assert out.count("the judge said") == 1
+    found = run_json(capsys, "review")
+    assert (found["labels"], found["authors"]) == (1, {"ann": 1})
+
+
+def test_review_ends_where_nothing_is_left_or_enough_was_shown(capsys, graded, monkeypatch):
+    typing(monkeypatch, *"ccccc")
+    assert run(capsys, "review", "--limit", "2")[1].count("ANSWER") == 2
+    assert "no answer is left to label" in run(capsys, "review")[1]
+    assert run_json(capsys, "review")["labels"] == 3
+
+
+def test_what_an_answer_says_cannot_move_the_terminal(capsys, graded, monkeypatch):
+    typing(monkeypatch, "q")
+    hostile = "\x1b[2Jgone\u202e[bold]x[/bold]\r\nnext"
+    with graded.reading() as connection:
+        connection.exec_driver_sql("UPDATE candidate SET answer = ?", (hostile,))
+        connection.commit()
+    out = run(capsys, "review")[1]
+    assert "\\x1b[2Jgone\\x202e[bold]x[/bold]\\x0d\nnext" in out
+    assert not {"\x1b", "\u202e", "\r"} & set(out)

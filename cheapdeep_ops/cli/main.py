@@ -11,6 +11,7 @@ from cheapdeep_ops.cli import (  # noqa: F401 - loading them registers their com
     backtesting,
     changing,
     looking,
+    reviewing,
     running,
 )
 from cheapdeep_ops.cli.common import FAILED, INTERRUPTED, USAGE, app, fail

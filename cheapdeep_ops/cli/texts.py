@@ -76,9 +76,15 @@ def _false_confidence(found: Mapping[str, Any]) -> str:
     beside = f"{grades['unsure']:,} unsure, {failed:,} gradings failed"
     if not found["graded"]:
         return f"unknown: no grade of a shipped answer ({beside})"
+    judged = f"{interval(found['false_confident_interval'])}, n {found['graded']:,}"
+    if found["judge_correction"] != "corrected":
+        rate = percent(found["false_confident_rate"])
+        return f"{rate} of shipped answers ({judged}; uncorrected for the judge's errors; {beside})"
+    rate, bounds = percent(found["corrected_false_confident_rate"]), found["corrected_false_confident_interval"]
     return (
-        f"{percent(found['false_confident_rate'])} of shipped answers ({interval(found['false_confident_interval'])}, "
-        f"n {found['graded']:,}; {found['judge_correction']} for the judge's errors; {beside})"
+        f"{rate} of shipped answers ({interval(bounds)}; corrected for the judge's errors by "
+        f"{found['judge_labels']:,} labels; the judge says {percent(found['false_confident_rate'])}, {judged}; "
+        f"{beside})"
     )
 
 

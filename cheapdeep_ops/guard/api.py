@@ -17,12 +17,13 @@ from cheapdeep_ops.errors import PolicyError, StoreError
 from cheapdeep_ops.guard import metrics
 from cheapdeep_ops.guard.ledger import normals_of, relearn
 from cheapdeep_ops.guard.receipt import LONGEST_S, receipt
+from cheapdeep_ops.guard.review import label, next_sample, review_of, shown
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.settings import Settings, filled_text, valid_text
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.values import ALL_ROUTES
+from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 Route = Annotated[str, AfterValidator(filled_text)]
@@ -61,6 +62,16 @@ class RelearnRequest(BaseModel):
     route: Route
     author: FilledText
     why: FilledText
+
+
+class LabelRequest(BaseModel):
+    """What a person says of an answer that was graded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    call_id: FilledText
+    verdict: Grade
+    author: FilledText
 
 
 class Access:
@@ -159,6 +170,12 @@ def _reading(
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
 
+    @router.get("/api/v1/review")
+    def get_review(route: Route = ALL_ROUTES) -> dict[str, Any]:
+        """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
+        with store.reading() as connection:
+            return review_of(connection, settings, route)
+
     @router.get("/api/v1/policy/changes")
     def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
         """The newest changes of policy first."""
@@ -189,6 +206,20 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
         relearn(store, settings, order.route, author=order.author, why=order.why, now=clock())
         with store.reading() as connection:
             return normals_of(connection, settings)
+
+    @router.get("/api/v1/review/next")
+    def get_next(route: Route = ALL_ROUTES) -> dict[str, Any] | None:
+        """The answer to label next, with its content, so that a token is needed; null where none is left."""
+        with store.reading() as connection:
+            found = next_sample(connection, settings, scope=route)
+        return None if found is None else shown(found)
+
+    @router.post("/api/v1/labels")
+    def post_label(order: LabelRequest) -> dict[str, Any]:
+        """Say whether a graded answer is right, in place of what this person said before."""
+        label(store, order.call_id, order.verdict, author=order.author, now=clock())
+        with store.reading() as connection:
+            return review_of(connection, settings)
 
     @router.delete("/api/v1/policy/pin")
     def delete_pin(order: ReleaseRequest) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from itertools import takewhile
 from typing import Any, Final, Protocol, cast
@@ -12,6 +13,7 @@ from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.health import GraderFacts
 from cheapdeep_ops.guard.parallel import Workers
 from cheapdeep_ops.guard.sampler import Sampler
+from cheapdeep_ops.guard.second import SecondJudge
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader, grades
@@ -89,6 +91,7 @@ class Grader:
         self._spent_usd = 0.0
         self.judge = judge_of(settings)
         self._sampler = Sampler(settings, self.judge)
+        self._second = SecondJudge(store, settings=settings, first=self.judge)
 
     def run(self, now: float, *, judged: Collection[str] = ()) -> int:
         """Choose what is to be graded, forget what is too old, and grade what waits; returns how many were settled.
@@ -106,7 +109,22 @@ class Grader:
                 settled + self._grade(now, limit=1) if self._grades_directly else settled + self._submit(now, limit=1)
             )
         settled += (self._grade if self._grades_directly else self._submit)(now, limit=MOST_AT_ONCE)
-        return settled + self._grade_past(now, judged)
+        settled += self._grade_past(now, judged)
+        self._compare(now)
+        return settled
+
+    def _compare(self, now: float) -> None:
+        """Have a second judge grade some of the same answers, for as long as there is money and time for them."""
+
+        def goes_on() -> bool:
+            return not self._stopped and self._spending(now) < self._settings.max_grader_usd_per_day
+
+        if not self._waits(now):
+            self._second.run(now, ask=self._api.grade, write=partial(self._write_second, now), goes_on=goes_on)
+
+    def _write_second(self, now: float, sample: Sample, judge: Judge, found: Judgement) -> None:
+        row = {**self._row(Asked(sample=sample, found=found), judge, found, now), "second": True}
+        self._store.transact(lambda connection: _append(connection, sample, row))
 
     @property
     def _grades_directly(self) -> bool:
@@ -258,11 +276,15 @@ class Grader:
             return False
         cost = self._cost(judge, found.usage, now, batch=asked.batch)
         self._spent_usd += cost or 0.0
-        row = {**_call_columns(asked.sample), **_judge_columns(judge, found), "at": now, "batch": asked.batch,
-               "cost_nusd": None if cost is None else round(cost * _NANO)}  # fmt: skip
+        row = self._row(asked, judge, found, now)
         if self._store.transact(lambda connection: _settle(connection, asked.sample, row, found, now)):
             self._telemetry.record(self._told(asked.sample, judge, found, now, cost))
         return True
+
+    def _row(self, asked: Asked, judge: Judge, found: Judgement, now: float) -> dict[str, Any]:
+        cost = self._cost(judge, found.usage, now, batch=asked.batch)
+        return {**_call_columns(asked.sample), **_judge_columns(judge, found), "at": now, "batch": asked.batch,
+                "cost_nusd": None if cost is None else round(cost * _NANO)}  # fmt: skip
 
     def _cost(self, judge: Judge, usage: Usage | None, now: float, *, batch: bool) -> float | None:
         return None if usage is None else self._prices.cost(judge.model, usage, at=now, batch=batch)
@@ -345,13 +367,18 @@ def _note_trouble(connection: Connection, error: GraderError, now: float) -> Non
     )
 
 
-def _settle(connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement, now: float) -> bool:
-    """Append the grade and close the sample; False where the call was graded before.
+def _append(connection: Connection, sample: Sample, row: Mapping[str, Any]) -> bool:
+    """Append the grade; False where the call was graded before.
 
     Of a call whose content was forgotten meanwhile, the grader's words are not kept either.
     """
     is_held = candidates.has_content(connection, sample.call_id)
-    is_new = grades.add(connection, row if is_held else {**row, "reason": ""})
+    return grades.add(connection, row if is_held else {**row, "reason": ""})
+
+
+def _settle(connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement, now: float) -> bool:
+    """Append the grade and close the sample; False where the call was graded before."""
+    is_new = _append(connection, sample, row)
     failure = found.failure.value if found.failure else ""
     candidates.settle(
         connection, sample.call_id, CandidateState.FAILED if failure else CandidateState.GRADED, why=failure

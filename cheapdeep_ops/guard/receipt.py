@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from cheapdeep_ops.guard.ledger import funnel_of, grader_of, quality_of, spending_of
+from cheapdeep_ops.guard.review import correction_of
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.histogram import PRECISION, quantile
 from cheapdeep_ops.settings import Settings
@@ -28,6 +29,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         answers = sums.triaged - sums.base_escalated
         quality = {
             **quality_of(connection, since=since, until=until),
+            **correction_of(connection, settings, since=since, until=until),
             **spending_of(connection, since=since, until=until),
             "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
             "grader": grader_of(connection, settings, until),

@@ -75,9 +75,9 @@ _FINDINGS: Final[Mapping[str, Callable[[Watchers, Mapping[str, Any]], Finding]]]
 
 
 def models_of(settings: Settings) -> tuple[str, ...]:
-    """The models in use, each once: tiers, and the grader's where anything is graded."""
-    grader = [settings.grader_model] if settings.graded_share else []
-    return tuple(dict.fromkeys([*settings.tiers, *grader]))
+    """The models in use, each once: tiers, and the graders' where anything is graded."""
+    graders = [settings.grader_model, settings.second_grader_model] if settings.graded_share else []
+    return tuple(dict.fromkeys([*settings.tiers, *filter(None, graders)]))
 
 
 def lives_in(connection: Connection) -> list[watching.Life]:

@@ -103,6 +103,13 @@ def has_content(connection: Connection, call_id: str) -> bool:
     return connection.execute(held).first() is not None
 
 
+def with_content(connection: Connection, call_ids: Sequence[str]) -> list[Sample]:
+    """Those of these calls whose content is still stored, oldest first."""
+    held = and_(_CANDIDATE.c.call_id.in_(call_ids), _CANDIDATE.c.answer.is_not(None))
+    statement = select(_CANDIDATE).where(held).order_by(_CANDIDATE.c.at, _CANDIDATE.c.call_id)
+    return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
 def settle(connection: Connection, call_id: str, state: CandidateState, *, why: str = "") -> None:
     """Note what became of a sample."""
     connection.execute(_of(call_id).values(state=state.value, why=why))

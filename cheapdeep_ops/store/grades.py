@@ -18,6 +18,9 @@ _NANO: Final = 1e-9
 _BLANK: Final = {"grades": 0, "author": "", "why": ""}
 """Of a normal that is still to be learned."""
 
+SECOND: Final = "second_judge"
+"""What came of a grading by a second judge, as far as it is counted: what it has found is no verdict of the first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
@@ -78,7 +81,8 @@ def add(connection: Connection, row: Mapping[str, Any]) -> bool:
     """Append a grade; False where this judge has graded the call before."""
     if not insert_if_absent(connection, GradeRow, row):
         return False
-    key = {"route": row["route"], "outcome": row["verdict"] or row["failure"]}
+    outcome = SECOND if row.get("second") else row["verdict"] or row["failure"]
+    key = {"route": row["route"], "outcome": outcome}
     cost_nusd = row["cost_nusd"] or 0
     total = update(_TOTAL).where(*(_TOTAL.c[name] == value for name, value in key.items()))
     more = {"count": _TOTAL.c["count"] + 1, "cost_nusd": _TOTAL.c.cost_nusd + cost_nusd}
@@ -144,6 +148,7 @@ def confident(
     statement = select(columns.confidence, columns.verdict, columns.inclusion).where(
         columns.verdict.in_(_DECIDED),
         columns.steered.is_(False),
+        columns.second.is_(False),
         columns.called_at >= since,
         columns.called_at < until,
         _by(_GRADE, judge),
@@ -159,7 +164,7 @@ def _decided(route: str | None, judge: Judge, since: float) -> Select[Any]:
     columns = _GRADE.c
     names = ("id", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
     found = select(columns.verdict, *(columns[name] for name in names)).where(
-        columns.verdict.in_(_DECIDED), _by(_GRADE, judge)
+        columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, judge)
     )
     if since > float("-inf"):
         found = found.where(columns.called_at > since)
@@ -183,8 +188,10 @@ def _read(connection: Connection, statement: Select[Any]) -> list[Graded]:
     ]
 
 
-def tallied(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> list[Tallied]:
-    """The grades of calls that began in `[since, until)`, counted by the database; of every judge there was."""
+def tallied(
+    connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES, judge: Judge | None = None
+) -> list[Tallied]:
+    """The grades of calls that began in `[since, until)`, counted by the database; without `judge`, of all first."""
     columns = _GRADE.c
     kinds = (columns.route, columns.verdict, columns.failure, columns.shipped, columns.inclusion, columns.steered)
     amounts = (
@@ -192,7 +199,9 @@ def tallied(connection: Connection, *, since: float, until: float, scope: str = 
         func.coalesce(func.sum(columns.cost_nusd), 0).label("cost_nusd"),
         func.count().filter(columns.cost_nusd.is_(None), columns.output_tokens > 0).label("unpriced"),
     )
-    statement = select(*kinds, *amounts).where(columns.called_at >= since, columns.called_at < until).group_by(*kinds)
+    whose = columns.second.is_(False) if judge is None else _by(_GRADE, judge)
+    within = and_(columns.called_at >= since, columns.called_at < until)
+    statement = select(*kinds, *amounts).where(within, whose).group_by(*kinds)
     if scope != ALL_ROUTES:
         statement = statement.where(columns.route == scope)
     return [Tallied(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name

@@ -203,7 +203,8 @@ class GradeRow(SQLModel, table=True):
 
     What the rules need of the call is repeated here, so that it outlives the candidate. `called_at` is when the call
     began, `at` when it was graded; `cost_nusd` is None where the grader's model is unpriced or sent no usage. `model`
-    is the one that answered, under the triage prompt `prompt_version`; `steered` is the candidate's.
+    is the one that answered, under the triage prompt `prompt_version`; `steered` is the candidate's. A `second` grade
+    is another judge's of a call that has one: it compares judges, and counts for nothing else.
     """
 
     __tablename__ = "grade"
@@ -240,6 +241,7 @@ class GradeRow(SQLModel, table=True):
     model: str = ""
     prompt_version: str = ""
     steered: bool = False
+    second: bool = False
 
 
 class GradeTotal(SQLModel, table=True):
@@ -332,13 +334,10 @@ class LabelRow(SQLModel, table=True):
     """What a person says of an answer that was graded: correct, incorrect or unsure; one label of each person."""
 
     __tablename__ = "label"
-    __table_args__ = (UniqueConstraint("call_id", "author"),)
 
-    id: int | None = Field(default=None, primary_key=True)
-    call_id: str
+    call_id: str = Field(primary_key=True)
+    author: str = Field(primary_key=True)
     verdict: str
-    author: str
-    note: str = ""
     at: float
 
 

@@ -282,3 +282,24 @@ def test_changes_and_deliveries_are_logged_once_they_are_committed(town, caplog)
         town.run(200, STORM)
     assert "raise of support by EscalationStorm: 0.8 -> 0.9" in caplog.text
     assert "delivered: EscalationStorm firing" in caplog.text
+
+
+# People check the judge
+
+
+def test_content_to_be_labelled_needs_a_token_and_the_figures_do_not(make_service, settings):
+    open_to_all = client_of(make_service(), settings)
+    assert open_to_all.get("/api/v1/review").json()["labels"] == 0
+    assert open_to_all.get("/api/v1/review/next").status_code == 403
+    client = client_of(make_service(), Settings(store_url=settings.store_url, api_tokens="s3same"))
+    assert client.get("/api/v1/review/next").status_code == 401
+    assert client.get("/api/v1/review/next", headers=HEADERS).json() is None
+
+
+def test_a_label_of_what_nobody_graded_or_without_a_verdict_is_refused(make_service, settings):
+    client = client_of(make_service(), Settings(store_url=settings.store_url, api_tokens="s3same"))
+    order = {"call_id": "nosuch", "verdict": "correct", "author": "ann"}
+    assert client.post("/api/v1/labels", json=order).status_code == 401
+    refused = client.post("/api/v1/labels", json=order, headers=HEADERS)
+    assert (refused.status_code, "nosuch" in refused.text) == (409, True)
+    assert client.post("/api/v1/labels", json={**order, "verdict": "maybe"}, headers=HEADERS).status_code == 422

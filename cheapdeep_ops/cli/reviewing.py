@@ -1,0 +1,192 @@
+"""The command by which people check the judge."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli.common import Json, app, opened, text_given
+from cheapdeep_ops.cli.common import author as user
+from cheapdeep_ops.guard.messages import percent, plain
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.values import ALL_ROUTES, Grade
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cheapdeep_ops.store.candidates import Sample
+    from cheapdeep_ops.store.engine import Store
+
+_KEYS: Final = {"c": Grade.CORRECT, "i": Grade.INCORRECT, "u": Grade.UNSURE}
+_MOST: Final = 10
+_PROMPT: Final = "[c]orrect, [i]ncorrect, [u]nsure, [s]kip or [q]uit"
+
+
+@app.command()
+def review(
+    json: Json = False,
+    route: Annotated[str, typer.Option(callback=text_given, help="One route; without it, all routes.")] = ALL_ROUTES,
+    limit: Annotated[int, typer.Option(min=1, help="How many answers to be asked about.")] = _MOST,
+    author: Annotated[str | None, typer.Option(callback=text_given, help="Whose word it is.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="CALL_ID=VERDICT labels one call without asking; may be given again.")
+    ] = None,
+) -> None:
+    """Label graded answers by hand, and print how far the judge agrees with people; --json and --label never ask."""
+    from cheapdeep_ops.guard.review import review_of
+
+    settings, given, by = Settings(), _given(label or ()), author or user()
+    with opened(settings) as store:
+        if given:
+            _store(store, given, by)
+        elif not json:
+            _ask(store, settings, route=route, limit=limit, author=by)
+        with store.reading() as connection:
+            found = review_of(connection, settings, route)
+    if json:
+        output.print_json(found)
+    else:
+        show_review(output.console(), found)
+
+
+def _given(labels: Sequence[str]) -> list[tuple[str, Grade]]:
+    """Call ids, which may hold `=` themselves, and verdicts. Raises BadParameter."""
+    found = [text.rpartition("=") for text in labels]
+    if wrong := [
+        text
+        for text, (call_id, _, verdict) in zip(labels, found, strict=True)
+        if not call_id or verdict not in set(Grade)
+    ]:
+        raise typer.BadParameter(
+            f"{wrong[0]!r} is not of the form CALL_ID=VERDICT, with correct, incorrect or unsure", param_hint="--label"
+        )
+    return [(call_id, Grade(verdict)) for call_id, _, verdict in found]
+
+
+def _store(store: "Store", labels: Iterable[tuple[str, Grade]], author: str) -> None:
+    from cheapdeep_ops.guard.review import label
+
+    for call_id, verdict in labels:
+        label(store, call_id, verdict, author=author, now=time.time())
+
+
+def _ask(store: "Store", settings: Settings, *, route: str, limit: int, author: str) -> None:
+    """Show answers and take labels, until enough were shown, none is left, or the person has had enough."""
+    from cheapdeep_ops.guard.review import next_sample
+
+    out, seen = output.console(), set[str]()
+    while len(seen) < limit:
+        with store.reading() as connection:
+            sample = next_sample(connection, settings, scope=route, skipped=seen)
+        if sample is None:
+            out.print("no answer is left to label: what was graded is labelled, or its content is gone")
+            return
+        _show_sample(out, sample)
+        seen.add(sample.call_id)
+        key = _key()
+        if key == "q":
+            return
+        if key in _KEYS:
+            _store(store, [(sample.call_id, _KEYS[key])], author)
+            _show_judged(out, store, settings, sample.call_id)
+
+
+def _key() -> str:
+    """The first letter of what a person types; whoever has gone is done."""
+    known = {*_KEYS, "s", "q"}
+    while True:
+        try:
+            typed = input(f"{_PROMPT}: ").strip().lower()[:1]
+        except EOFError:
+            return "q"
+        if typed in known:
+            return typed
+
+
+def _show_sample(out: "Console", sample: "Sample") -> None:
+    out.rule(f"{sample.call_id}, route {plain(sample.route)}", style="dim")
+    for turn in sample.turns:
+        out.print(f"{turn.role}: {_harmless(turn.text)}", markup=False)
+    out.print(f"ANSWER: {_harmless(sample.answer)}", markup=False, style="bold")
+
+
+def _show_judged(out: "Console", store: "Store", settings: Settings, call_id: str) -> None:
+    """What the judge had said: only now, so that it sways nobody."""
+    from cheapdeep_ops.guard.grading import judge_of
+    from cheapdeep_ops.store import labels
+
+    with store.reading() as connection:
+        said = labels.said(connection, judge_of(settings), call_id)
+    out.print(f"the judge said {said.get('verdict')}: {_harmless(said.get('reason', ''))}", markup=False)
+
+
+def _harmless(text: str) -> str:
+    """`text` with its lines, and without what would move a terminal's cursor or turn its letters around."""
+    return "".join(each if each.isprintable() or each == "\n" else f"\\x{ord(each):02x}" for each in text)
+
+
+def show_review(out: "Console", found: Mapping[str, Any]) -> None:
+    """How far the judge agrees with people, and how all judges compare."""
+    rows = [_row(each) for each in found["judges"]]
+    columns = (
+        "judge",
+        "graded",
+        "says wrong",
+        "labels (right + wrong)",
+        "sees wrong ones",
+        "blames right ones",
+        "kappa",
+    )
+    out.print(output.table("Judges", columns, rows) if rows else "nothing was graded yet")
+    for pair in found["pairs"]:
+        if pair["n"]:
+            names = " and ".join(_judge(each) for each in pair["judges"])
+            out.print(
+                f"{names}: agree on {pair['agree']} of {pair['n']} answers, kappa {_bounded(pair, 'kappa')}",
+                markup=False,
+            )
+    out.print(_next_step(found), markup=False)
+
+
+def _next_step(found: Mapping[str, Any]) -> str:
+    if found["suffices"]:
+        return f"{found['labels']} labels: the report's rate is corrected for the judge's errors"
+    needed, waiting = found["needed"], found["waiting"]
+    if not any(needed.values()):
+        return "by the labels, the judge does not tell wrong from right: nothing can be corrected"
+    return (
+        f"rates stay uncorrected until {needed['judged_correct']} more answers judged correct and "
+        f"{needed['judged_incorrect']} more judged incorrect are labelled; "
+        f"{waiting['judged_correct']} and {waiting['judged_incorrect']} can be"
+    )
+
+
+def _row(judge: Mapping[str, Any]) -> Sequence[str]:
+    return (
+        _judge(judge),
+        f"{judge['graded']:,}",
+        f"{percent(judge['judged_wrong'])} ({output.interval(judge['judged_wrong_interval'])})",
+        f"{judge['judged_correct']} + {judge['judged_incorrect']}",
+        _share(judge, "tpr"),
+        _share(judge, "fpr"),
+        _bounded(judge, "kappa"),
+    )
+
+
+def _judge(judge: Mapping[str, Any]) -> str:
+    return f"{judge['model']}, prompt {judge['prompt']}"
+
+
+def _share(found: Mapping[str, Any], name: str) -> str:
+    if found[name] is None:
+        return "unknown"
+    return f"{percent(found[name])} ({output.interval(found[f'{name}_interval'])})"
+
+
+def _bounded(found: Mapping[str, Any], name: str) -> str:
+    if found[name] is None:
+        return "unknown"
+    low, high = found[f"{name}_interval"]
+    return f"{found[name]:.2f} ({low:.2f} to {high:.2f})"

@@ -1,0 +1,68 @@
+"""A second judge: another model grades a part of the graded answers once more, so that the two can be compared."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import takewhile
+from typing import Any, Final
+
+from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
+from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.sampling import position
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import candidates, labels
+from cheapdeep_ops.store.candidates import Sample
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.values import Judgement
+
+_log: Final = logging.getLogger(__name__)
+_SALT: Final = "second judge"
+_LATELY_S: Final = 86_400.0
+_AT_ONCE: Final = 20
+"""Gradings of one run: they are no hurry, and the first judge's come first."""
+
+
+class SecondJudge:
+    """Chooses by a hash of the call, so that the part is a plain sample, and asks one at a time.
+
+    What it finds is compared and nothing else: no rule and no rate rests on it. An error of the API ends the run, and
+    the next one goes on.
+    """
+
+    def __init__(self, store: Store, *, settings: Settings, first: Judge) -> None:
+        self._store = store
+        self._first = first
+        self._share = settings.second_grader_share
+        model = settings.second_grader_model
+        self.judge = None if model is None else Judge(model=model, prompt=PROMPT_VERSION)
+
+    def run(
+        self,
+        now: float,
+        *,
+        ask: Callable[[Mapping[str, Any]], Judgement],
+        write: Callable[[Sample, Judge, Judgement], object],
+        goes_on: Callable[[], bool],
+    ) -> None:
+        """Have answers graded that the first judge graded within a day, and hand what came of it to `write`.
+
+        `goes_on` is asked before each request.
+        """
+        if self.judge is None:
+            return
+        for sample in takewhile(lambda _: goes_on(), self._chosen(self.judge, now)):
+            request = grading_request(sample.turns, sample.answer, model=self.judge.model)
+            try:
+                found = ask(request)
+            except GraderError as error:
+                _log.warning("the second judge %s cannot be asked: %s", self.judge.model, error)
+                return
+            write(sample, self.judge, found)
+
+    def _chosen(self, judge: Judge, now: float) -> Iterator[Sample]:
+        with self._store.reading() as connection:
+            graded = labels.graded_once(connection, self._first, judge, since=now - _LATELY_S)
+            chosen = [call_id for call_id in graded if position(call_id, _SALT) < self._share][:_AT_ONCE]
+            samples = candidates.with_content(connection, chosen)
+        return (replace(each, inclusion=each.inclusion * self._share) for each in samples)

@@ -1,0 +1,256 @@
+"""People check the judge: labels, what they say, and the rate that follows; a second judge beside the first."""
+
+import json
+from itertools import count
+
+import pytest
+
+from cheapdeep_ops.errors import GraderError, PolicyError
+from cheapdeep_ops.guard.grading import judge_of
+from cheapdeep_ops.guard.receipt import receipt
+from cheapdeep_ops.guard.review import label, next_sample, review_of
+from cheapdeep_ops.store import candidates, grades, labels
+from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.values import Grade, GradeFailure, Judgement, Usage
+
+from .conftest import START, town_rules
+from .test_quality_loop import Bench, School, grade_rows
+
+SECOND = "claude-sonnet-4-6"
+ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
+
+class Erring(Bench):
+    """A judge that calls every third wrong answer right, and every twentieth right one wrong; the second never errs."""
+
+    def __init__(self):
+        super().__init__()
+        self._seen = {"correct": count(1), "incorrect": count(1)}
+        self.models = []
+        self.second = None
+
+    def grade(self, request):
+        truth = json.loads(request["messages"][0]["content"])["answer"]
+        self.models.append(request["model"])
+        if request["model"] == SECOND:
+            if isinstance(self.second, Exception):
+                raise self.second
+            return self.second or Judgement(grade=Grade(truth), usage=Usage(input_tokens=20, output_tokens=2))
+        errs = next(self._seen[truth]) % {"incorrect": 3, "correct": 20}[truth] == 0
+        other = {"correct": "incorrect", "incorrect": "correct"}[truth]
+        said = Grade(other if errs else truth)
+        return Judgement(grade=said, reason="it says so", usage=Usage(input_tokens=10, output_tokens=1))
+
+
+@pytest.fixture
+def make_school(store, settings, inbox):
+    schools = []
+
+    def make(**changes):
+        kept = {"sample_rate": 1.0, "grade_concurrency": 1, **changes}
+        school = School(store, settings.model_copy(update=kept), town_rules(), inbox)
+        school.bench = Erring()
+        school.guard = school.another_guard()
+        schools.append(school)
+        school.look()
+        return school
+
+    yield make
+    for school in schools:
+        school.recorder.close()
+
+
+@pytest.fixture
+def school(make_school):
+    school = make_school()
+    school.teach(400, 0.2)
+    return school
+
+
+def looked_at(school, **more):
+    with school.store.reading() as connection:
+        return review_of(connection, school.settings, **more)
+
+
+def following(school, **more):
+    with school.store.reading() as connection:
+        return next_sample(connection, school.settings, **more)
+
+
+def truthful(school, most, author="ann"):
+    """Label what comes next, by the truth, until enough was labelled."""
+    for _ in range(most):
+        sample = following(school)
+        label(school.store, sample.call_id, Grade(sample.answer), author=author, now=school.clock())
+
+
+def report(school):
+    return receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)
+
+
+@ON_SQLITE
+def test_rates_are_uncorrected_until_labels_suffice_and_then_corrected(school):
+    before = report(school)
+    assert before["judge_correction"] == "uncorrected"
+    assert before["judge_correction_why"] == (
+        "0 of 30 labels of answers judged correct, 0 of 20 of those judged incorrect"
+    )
+    assert before["corrected_false_confident_rate"] is None
+    truthful(school, 80)
+    after = report(school)
+    assert (after["judge_correction"], after["judge_labels"]) == ("corrected", 80)
+    wrong = answers_of(school).count("incorrect") / 400
+    low, high = after["corrected_false_confident_interval"]
+    assert low <= wrong <= high
+    assert after["false_confident_rate"] == before["false_confident_rate"]
+    assert low <= after["corrected_false_confident_rate"] <= high
+
+
+def answers_of(school):
+    with school.store.reading() as connection:
+        return list(connection.exec_driver_sql("SELECT answer FROM candidate").scalars())
+
+
+def test_what_is_labelled_next_is_of_the_kind_that_lacks_most_and_the_same_for_all(school):
+    assert following(school) == following(school)
+    truthful(school, 10)
+    found = looked_at(school)
+    assert (found["judged_correct"], found["judged_incorrect"]) == (6, 4)
+    assert found["needed"] == {"judged_correct": 24, "judged_incorrect": 16}
+    assert sum(found["waiting"].values()) == 390
+    first = following(school)
+    second = following(school, skipped={first.call_id})
+    assert first.call_id != second.call_id
+
+
+@ON_SQLITE
+def test_agreement_is_what_people_find(school):
+    truthful(school, 150)
+    found = looked_at(school)
+    low, high = found["tpr_interval"]
+    assert low <= 2 / 3 <= high
+    low, high = found["fpr_interval"]
+    assert low <= 1 / 20 <= high
+    assert 0.3 < found["kappa"] < 0.9
+    assert found["authors"] == {"ann": 150}
+    assert found["suffices"]
+
+
+def test_a_person_may_change_their_mind_and_people_may_differ(school):
+    call_id = following(school).call_id
+    label(school.store, call_id, Grade.UNSURE, author="ann", now=1)
+    assert (looked_at(school)["labels"], looked_at(school)["undecided"]) == (0, 1)
+    label(school.store, call_id, Grade.CORRECT, author="ann", now=2)
+    assert looked_at(school)["labels"] == 1
+    label(school.store, call_id, Grade.INCORRECT, author="bob", now=3)
+    assert (looked_at(school)["labels"], looked_at(school)["undecided"]) == (0, 1)
+    label(school.store, call_id, Grade.INCORRECT, author="eve", now=4)
+    found = looked_at(school)
+    assert (found["labels"], found["authors"]) == (1, {"ann": 1, "bob": 1, "eve": 1})
+    assert following(school).call_id != call_id
+
+
+@ON_SQLITE
+def test_only_what_was_graded_can_be_labelled(school):
+    with pytest.raises(PolicyError, match="no grade of the call nobody"):
+        label(school.store, "nobody", Grade.CORRECT, author="ann", now=1)
+    assert looked_at(school)["labels"] == 0
+
+
+@ON_SQLITE
+def test_what_is_forgotten_is_not_shown_and_its_label_still_counts(school):
+    truthful(school, 1)
+    waiting = following(school)
+    school.store.transact(lambda connection: candidates.forget(connection, before=school.clock() + 1))
+    assert following(school) is None
+    assert looked_at(school)["labels"] == 1
+    label(school.store, waiting.call_id, Grade.CORRECT, author="ann", now=1)
+    assert looked_at(school)["labels"] == 2
+
+
+@ON_SQLITE
+def test_routes_are_looked_at_apart(school):
+    school.teach(50, 0.0, route="billing")
+    sample = following(school, scope="billing")
+    assert sample.route == "billing"
+    label(school.store, sample.call_id, Grade.CORRECT, author="ann", now=1)
+    assert looked_at(school, scope="billing")["labels"] == 1
+    assert looked_at(school, scope="support")["labels"] == 0
+    assert looked_at(school)["labels"] == 1
+
+
+def test_a_second_judge_grades_a_part_and_the_two_are_compared(make_school):
+    school = make_school(second_grader_model=SECOND, second_grader_share=0.2)
+    school.teach(300, 0.2)
+    first, second = Judge(model=school.settings.grader_model, prompt=judge_of(school.settings).prompt), SECOND
+    rows = [row for row in grade_rows(school) if row["second"]]
+    assert {row["grader_model"] for row in rows} == {second}
+    assert 35 <= len(rows) <= 85
+    assert {round(row["inclusion"], 9) for row in rows} == {0.2}
+    found = looked_at(school)
+    (pair,) = found["pairs"]
+    assert (pair["n"], [each["model"] for each in pair["judges"]]) == (len(rows), [first.model, SECOND])
+    assert pair["agree"] < pair["n"]
+    assert pair["kappa_interval"][0] < pair["kappa"] < 1
+    assert [each["graded"] for each in found["judges"]] == [300, len(rows)]
+
+
+@ON_SQLITE
+def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
+    school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
+    school.bench.second = Judgement(grade=Grade.INCORRECT, usage=Usage(input_tokens=20, output_tokens=2))
+    school.teach(400, 0.0)
+    found = report(school)
+    assert (found["graded"], found["false_confident_rate"]) == (400, pytest.approx(1 / 20))
+    assert school.threshold() == 0.8
+    assert sum(row["second"] for row in grade_rows(school)) >= 80
+    with school.store.reading() as connection:
+        counted = grades.totals(connection)
+    assert counted[("support", "correct")][0] + counted[("support", "incorrect")][0] == 400
+    assert counted[("support", "second_judge")][0] == sum(row["second"] for row in grade_rows(school))
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("second", "asked", "written"),
+    [(GraderError("down"), 3, 0), (Judgement(failure=GradeFailure.MALFORMED), 60, 60)],
+    ids=["down: asked once a run", "malformed: asked once a call, twenty a run"],
+)
+def test_a_second_judge_that_fails_is_in_nobodys_way(make_school, second, asked, written):
+    school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
+    school.bench.second = second
+    school.teach(200, 0.0)
+    assert report(school)["graded"] == 200
+    (judge,) = looked_at(school)["judges"]
+    assert judge["model"] == school.settings.grader_model
+    assert school.bench.models.count(SECOND) == asked
+    assert sum(row["second"] for row in grade_rows(school)) == written
+    assert len({row["call_id"] for row in grade_rows(school) if row["second"]}) == written
+
+
+@ON_SQLITE
+def test_a_second_judge_spends_from_the_same_purse(make_school):
+    school = make_school(second_grader_model=SECOND, second_grader_share=1.0, max_grader_usd_per_day=0.0)
+    school.teach(100, 0.0)
+    assert school.bench.models == []
+
+
+@ON_SQLITE
+def test_labels_check_every_judge_that_has_graded_the_call(make_school):
+    school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
+    school.teach(200, 0.2)
+    truthful(school, 60)
+    first, second = looked_at(school)["judges"]
+    assert second["model"] == SECOND
+    assert 0 < second["labels"] <= first["labels"]
+    assert second["kappa"] == 1.0 > first["kappa"]
+
+
+@ON_SQLITE
+def test_another_prompt_is_another_judge_with_labels_of_its_own(school, monkeypatch):
+    truthful(school, 20)
+    monkeypatch.setattr("cheapdeep_ops.guard.grading.PROMPT_VERSION", "another")
+    assert looked_at(school)["labels"] == 0
+    assert [each["labels"] for each in looked_at(school)["judges"]] == [20]
+    with school.store.reading() as connection:
+        assert labels.unlabelled(connection, judge_of(school.settings)) == {}
