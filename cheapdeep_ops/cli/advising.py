@@ -72,7 +72,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     from cheapdeep_ops.store import counters, grades
 
     until = time()
-    period = {"since": until - period_s, "until": until}
+    period: dict[str, Any] = {"since": until - period_s, "until": until}
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **period, scope=route)
         graded = grades.confident(connection, judge_of(settings), **period, scope=route)

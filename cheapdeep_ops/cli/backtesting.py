@@ -89,7 +89,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     from cheapdeep_ops.store import counters, grades
 
     until = time()
-    asked = {"since": until - period_s, "until": until}
+    asked: dict[str, Any] = {"since": until - period_s, "until": until}
     rulebook = read_rulebook(settings.rules_file)
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **asked, scope=route)

@@ -162,6 +162,11 @@ def _undecided_headline(_payload: Payload, scope: str, is_over: bool) -> str:  #
     return f"the threshold of {scope} is raised, and too few grades tell whether it still must be: please decide"
 
 
+def _gate_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    said = "confidence tells right from wrong again" if is_over else _said(payload["signal"]["why"])
+    return f"{scope}: {said}"
+
+
 _MENDED: Final = {
     "router_silent": "every router shows itself, has signed off, or stopped a day ago",
     "router_outdated": "the routers follow the policy",
@@ -183,6 +188,7 @@ _HEADLINES: Final[Mapping[str, Callable[[Payload, str, bool], str]]] = {
     **dict.fromkeys(_MENDED, _watcher_headline),
     "base_escalation_rate": _storm_headline,
     "false_confident_rate": _quality_headline,
+    "confidence_separation": _gate_headline,
     "grader_failing": _grader_headline,
     "undecided_raise": _undecided_headline,
 }
@@ -288,6 +294,7 @@ _MEASURED: Final[Mapping[str, Callable[[Signal], Iterable[str]]]] = {
     **dict.fromkeys(_MENDED, lambda _signal: ()),
     "base_escalation_rate": _storm_measured,
     "false_confident_rate": _quality_measured,
+    "confidence_separation": lambda _signal: (),
     "grader_failing": lambda _signal: (),
     "undecided_raise": lambda _signal: (_WHAT_TO_DO,),
 }

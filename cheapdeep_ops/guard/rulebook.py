@@ -8,14 +8,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.rules import QualityRule, Rule, StormRule, WatchRule, seconds
+from cheapdeep_ops.guard.rules import GateRule, QualityRule, Rule, StormRule, WatchRule, seconds
 from cheapdeep_ops.resources import packaged
 
 __all__ = ["PACKAGED", "Rulebook", "read_rulebook", "seconds"]
 
 PACKAGED: Final = "alerts/rules.yaml"
 _SIGNALS: Final = frozenset(
-    name for kind in (StormRule, QualityRule, WatchRule) for name in get_args(kind.model_fields["signal"].annotation)
+    name
+    for kind in (StormRule, QualityRule, GateRule, WatchRule)
+    for name in get_args(kind.model_fields["signal"].annotation)
 )
 """Kinds of rules; where one is named as the place of a fault, the reader has not written it there."""
 

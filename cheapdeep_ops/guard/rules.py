@@ -186,6 +186,32 @@ class QualityRule(AnyRule):
         return {**super()._shorter(factor), "max_age": self.max_age / factor}
 
 
+class GateRule(AnyRule):
+    """Confidence is worth nothing here: the threshold lets through whatever comes, or nothing.
+
+    Fires in a route where the upper bound of the AUROC's 95% interval lies below the limit, on at least `min_grades` of
+    the latest `max_grades` grades of calls within `max_age`, `min_wrong` of them of wrong answers; or where of at least
+    `min_calls` triaged calls in `window` all escalate at base, or none does. It is over when the AUROC is at the limit
+    again, and some calls escalate and some do not.
+    """
+
+    signal: Literal["confidence_separation"]
+    limit: Share = 0.6
+    min_grades: Count = 100
+    min_wrong: Count = 20
+    max_grades: Count = 2_000
+    max_age: Seconds = Field(default=14 * 86_400.0, gt=0)
+    min_calls: Count = 1_000
+    window: Seconds = Field(default=86_400.0, gt=0)
+
+    def limit_in(self, _settings: object) -> float:
+        """The AUROC below which confidence is of no use."""
+        return self.limit
+
+    def _shorter(self, factor: float) -> dict[str, Any]:
+        return {**super()._shorter(factor), "max_age": self.max_age / factor, "window": self.window / factor}
+
+
 class WatchRule(AnyRule):
     """Something that watches or is watched is in trouble: grader, routers, messages, guard, models, store."""
 
@@ -206,7 +232,7 @@ class WatchRule(AnyRule):
         """None: a watcher has no rate."""
 
 
-Rule = Annotated[StormRule | QualityRule | WatchRule, Field(discriminator="signal")]
+Rule = Annotated[StormRule | QualityRule | GateRule | WatchRule, Field(discriminator="signal")]
 
 
 def _limit_in(settings: object, limit: str | float) -> float | None:

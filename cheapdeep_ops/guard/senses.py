@@ -2,24 +2,29 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cheapdeep_ops.guard import health
 from cheapdeep_ops.guard.evidence import Evidence
+from cheapdeep_ops.guard.gate import Look, kinds_in
+from cheapdeep_ops.guard.gate import finding_of as gate_finding
 from cheapdeep_ops.guard.grading import facts_of
 from cheapdeep_ops.guard.makeup import storm_cause
 from cheapdeep_ops.guard.messages import breakdown_of, cause_text, storm_signal
 from cheapdeep_ops.guard.quality import Effect, effect_of
 from cheapdeep_ops.guard.rulebook import Rulebook
-from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, Level, QualityRule, Rule, StormRule
+from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, GateRule, Level, QualityRule, Rule, StormRule
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.signals import windows_of
 from cheapdeep_ops.guard.storms import level_of
 from cheapdeep_ops.guard.watchers import Watchers
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, incidents
+from cheapdeep_ops.store import counters, grades, incidents
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.grades import Judge
 from cheapdeep_ops.values import ALL_ROUTES
+
+_GATE_EVERY_S: Final = 600.0
 
 
 class Alerts:
@@ -116,6 +121,8 @@ class Senses:
         if isinstance(rule, QualityRule):
             limit = rule.limit_in(self._settings)
             return QualitySense(rule, self._evidence, limit=limit, trouble=self._trouble)
+        if isinstance(rule, GateRule):
+            return GateSense(self._connection, rule, shelf=self._shelf, alerts=self._alerts, now=self._now)
         if rule.signal == "grader_failing":
             return WatcherSense(health.finding_of(self._facts, self._now))
         if rule.signal == "undecided_raise":
@@ -249,6 +256,50 @@ class QualitySense:
         return self.scopes if scope == ALL_ROUTES else {scope}
 
 
+class GateSense:
+    """Sees whether confidence is worth anything, route by route; looks every ten minutes, it is slow to change."""
+
+    is_joint = False
+
+    def __init__(self, connection: Connection, rule: GateRule, *, shelf: Shelf, alerts: Alerts, now: float) -> None:
+        self._rule = rule
+        self._alerts = alerts
+        self._looks = shelf.lately(rule.alert, now, _GATE_EVERY_S, partial(_looks, connection, rule, shelf.judge, now))
+
+    @property
+    def scopes(self) -> set[str]:
+        """The routes that had calls or grades lately."""
+        return set(self._looks)
+
+    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
+        """What the grades and the calls of one route say."""
+        (route,) = routes
+        firing = alert.state is AlertState.FIRING
+        told = kinds_in(self._alerts.signal(alert.rule, alert.scope).get("kind")) if firing else frozenset[str]()
+        return gate_finding(self._rule, self._looks.get(route, Look()), firing=told)
+
+    def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
+        """Nothing more than the finding says."""
+        return {}
+
+    def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
+        """Whether the trouble is another one."""
+        return _is_other(told, found)
+
+
+def _looks(connection: Connection, rule: GateRule, judge: Judge, now: float) -> dict[str, Look]:
+    counted = counters.by_route(connection, since=now - rule.window, until=now)
+    read = partial(grades.confident, connection, judge, since=now - rule.max_age, until=now, limit=rule.max_grades)
+    return {
+        route: Look(
+            grades=[(confidence, wrong) for confidence, wrong, _ in read(scope=route)],
+            triaged=counted[route].triaged if route in counted else 0,
+            escalated=counted[route].base_escalated if route in counted else 0,
+        )
+        for route in counted.keys() | grades.counts(connection).keys()
+    }
+
+
 class WatcherSense:
     """Sees how one of those fares that watch or are watched: the same in all routes."""
 
@@ -268,7 +319,7 @@ class WatcherSense:
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
         """Whether the trouble is another one."""
-        return bool(told.get("signal", {}).get("kind") != found.signal["kind"])
+        return _is_other(told, found)
 
 
 class UndecidedSense:
@@ -308,6 +359,10 @@ class UndecidedSense:
 
 def _in_window(read: Any, connection: Connection, since: float, until: float) -> Any:
     return read(connection, since=since, until=until)
+
+
+def _is_other(told: Mapping[str, Any], found: Finding) -> bool:
+    return bool(told.get("signal", {}).get("kind") != found.signal["kind"])
 
 
 def _has_left(told: Mapping[str, Any], found: Finding) -> bool:

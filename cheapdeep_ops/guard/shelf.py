@@ -1,13 +1,14 @@
 """What was read of grades before, kept as long as nothing has changed: most evaluations see no new grade."""
 
 from collections.abc import Callable, Hashable
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from cheapdeep_ops.guard.rules import Finding
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Graded, Judge
 
+_T = TypeVar("_T")
 _FRESH_S: Final = 60.0
 """How long a finding may stand without a new grade: old grades leave the window by age."""
 
@@ -20,6 +21,7 @@ class Shelf:
         self.versions: dict[str, int] = {}
         """How many grades of each route there ever were."""
         self._newest: dict[tuple[str, int], tuple[int, list[Graded]]] = {}
+        self._lately: dict[Hashable, tuple[float, object]] = {}
         self._found: dict[Hashable, tuple[Hashable, float, Finding]] = {}
 
     def look(self, connection: Connection) -> None:
@@ -33,6 +35,14 @@ class Shelf:
             read = grades.newest(connection, route, self.judge, since=float("-inf"), limit=limit)
             held = self._newest[(route, limit)] = (version, read)
         return held[1]
+
+    def lately(self, key: Hashable, now: float, for_s: float, look: Callable[[], _T]) -> _T:
+        """What `look` gives, or gave within the last `for_s` seconds: for what is slow to change and dear to read."""
+        known = self._lately.get(key)
+        if known is not None and 0 <= now - known[0] < for_s:
+            return cast("_T", known[1])
+        self._lately[key] = (now, look())
+        return cast("_T", self._lately[key][1])
 
     def found(self, key: Hashable, rests_on: Hashable, now: float, look: Callable[[], Finding]) -> Finding:
         """What `look` finds, or found lately where all that it `rests_on` is the same."""

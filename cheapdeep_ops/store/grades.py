@@ -138,11 +138,17 @@ def oldest(connection: Connection, route: str, judge: Judge, *, since: float, li
 
 
 def confident(
-    connection: Connection, judge: Judge, *, since: float, until: float, scope: str = ALL_ROUTES
+    connection: Connection,
+    judge: Judge,
+    *,
+    since: float,
+    until: float,
+    scope: str = ALL_ROUTES,
+    limit: int | None = None,
 ) -> list[tuple[float, bool, float]]:
     """(confidence, whether it is wrong, inclusion) of the decided grades of calls that began in `[since, until)`.
 
-    What was graded in hindsight is left out: it was chosen for what else was known.
+    `limit` takes the latest ones. What was graded in hindsight is left out: it was chosen for what else was known.
     """
     columns = _GRADE.c
     statement = select(columns.confidence, columns.verdict, columns.inclusion).where(
@@ -155,6 +161,8 @@ def confident(
     )
     if scope != ALL_ROUTES:
         statement = statement.where(columns.route == scope)
+    if limit is not None:
+        statement = statement.order_by(columns.called_at.desc(), columns.id.desc()).limit(limit)
     return [
         (row.confidence, row.verdict == Grade.INCORRECT.value, row.inclusion) for row in connection.execute(statement)
     ]

@@ -1,0 +1,158 @@
+"""The gate is inert, or is not: from grades and calls, and as an alert of a route."""
+
+from random import Random
+
+import pytest
+
+from cheapdeep_ops.guard.gate import Look, finding_of, kinds_in
+from cheapdeep_ops.guard.messages import headline
+from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
+from cheapdeep_ops.guard.rules import GateRule, Level
+from cheapdeep_ops.store import grades, incidents
+
+from .conftest import START
+
+(RULE,) = (rule for rule in read_rulebook().rules if isinstance(rule, GateRule))
+ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
+
+def graded(right, wrong, *, apart=0.0, seed=0):
+    """Grades whose confidences lie so far apart on average."""
+    random = Random(seed)
+    return [
+        (random.uniform(0.8, 0.9) + (0 if is_wrong else apart), is_wrong)
+        for is_wrong in [False] * right + [True] * wrong
+    ]
+
+
+HARDLY = [(0.9, False)] * 50 + [(0.8, False)] * 40 + [(0.9, True)] * 9 + [(0.8, True)] * 12
+"""An AUROC of 0.56, of which too little is known."""
+
+
+def level(*, firing=frozenset(), **look):
+    return finding_of(RULE, Look(**look), firing=firing).level
+
+
+def test_confidence_that_separates_nothing_is_inert_once_that_is_sure():
+    assert level(grades=graded(900, 100)) is Level.ABOVE
+    assert level(grades=graded(900, 100, apart=0.1)) is Level.BELOW
+    assert level(grades=HARDLY) is Level.UNCLEAR
+
+
+def test_few_grades_say_nothing():
+    assert level(grades=graded(RULE.min_grades, RULE.min_wrong - 1)) is Level.NO_DATA
+    assert level(grades=graded(RULE.min_grades - RULE.min_wrong - 1, RULE.min_wrong)) is Level.NO_DATA
+    assert level() is Level.NO_DATA
+
+
+@pytest.mark.parametrize(
+    ("triaged", "escalated", "expected"),
+    [
+        (999, 0, Level.NO_DATA),
+        (1_000, 0, Level.ABOVE),
+        (1_000, 1_000, Level.ABOVE),
+        (1_000, 1, Level.BELOW),
+        (1_000, 999, Level.BELOW),
+    ],
+)
+def test_calls_that_all_fare_the_same_are_inert(triaged, escalated, expected):
+    assert level(triaged=triaged, escalated=escalated) is expected
+
+
+def test_it_is_over_only_when_what_it_was_about_is_known_to_be():
+    mended = {"triaged": 1_000, "escalated": 300}
+    assert level(**mended, firing={"share"}) is Level.BELOW
+    assert level(**mended, firing={"confidence"}) is Level.UNCLEAR
+    assert level(**mended, grades=graded(900, 100, apart=0.1), firing={"confidence"}) is Level.BELOW
+    assert level(firing={"share"}) is Level.NO_DATA
+
+
+def test_what_it_is_about_is_kept_until_it_is_over():
+    look = Look(grades=HARDLY, triaged=1_000, escalated=0)
+    assert kinds_in(finding_of(RULE, look, firing={"confidence"}).signal["kind"]) == {"confidence", "share"}
+    assert finding_of(RULE, Look(triaged=1_000, escalated=3), firing={"share"}).signal["kind"] == "share"
+    assert finding_of(RULE, Look(triaged=1_000, escalated=3)).signal["kind"] == ""
+
+
+def test_it_says_what_it_has_seen():
+    said = finding_of(RULE, Look(grades=graded(900, 100), triaged=2_000, escalated=2_000)).signal
+    assert said["why"].startswith("each of 2,000 calls escalated at base; confidence does not tell wrong")
+    assert "on 1,000 grades, 100 wrong" in said["why"]
+    assert said["auroc_low"] < said["auroc"] < said["auroc_high"] < RULE.limit
+    assert finding_of(RULE, Look(triaged=1_500)).signal["why"] == "none of 1,500 calls escalated at base"
+
+
+# In a town
+
+
+@pytest.fixture
+def town(make_town):
+    town = make_town()
+    town.guard = town.another_guard(Rulebook(rules=(RULE,)))
+    return town
+
+
+def alert(town, route="support"):
+    with town.store.reading() as connection:
+        return {row["scope"]: row for row in incidents.alerts(connection)}.get(route)
+
+
+def later(town, seconds=601):
+    town.clock.advance(seconds)
+    town.look()
+
+
+def test_a_route_of_which_nothing_escalates_is_told_and_ends(town):
+    town.run(60, [0.95] * 20)
+    town.run(60, [0.95, 0.5], route="billing")
+    assert alert(town) is None
+    later(town)
+    assert (alert(town)["state"], alert(town, "billing")) == ("firing", None)
+    assert town.inbox.kinds == ["started"]
+    assert headline(town.inbox.payloads[0]) == (
+        "InertGate firing: route support: none of 1,200 calls escalated at base"
+    )
+    town.run(5, [0.5])
+    later(town)
+    assert alert(town)["state"] == "firing"  # for an hour
+    later(town, 3_601)
+    assert alert(town)["state"] == "inactive"
+    assert town.inbox.kinds == ["started", "resolved"]
+    assert "again" in headline(town.inbox.payloads[1])
+    assert town.threshold() == 0.8
+
+
+@ON_SQLITE
+def test_no_data_neither_fires_nor_resolves(town):
+    town.run(60, [0.95] * 20)
+    later(town)
+    later(town, 90_000)
+    assert (alert(town)["state"], alert(town)["level"]) == ("firing", "no_data")
+    assert town.inbox.kinds == ["started"]
+
+
+@ON_SQLITE
+def test_confidence_that_separates_nothing_is_told_with_its_figures(town):
+    rows = [
+        {"call_id": f"c{number}", "route": "support", "called_at": START - 100 + number / 100, "at": START,
+         "verdict": "incorrect" if is_wrong else "correct", "confidence": confidence, "failure": "", "reason": "",
+         "grader_model": town.settings.grader_model, "grader_prompt": town.guard._shelf.judge.prompt, "input_class": "",
+         "shipped": True, "policy_version": 0, "inclusion": 0.01, "cost_nusd": 0}
+        for number, (confidence, is_wrong) in enumerate(graded(900, 100))
+    ]  # fmt: skip
+    town.store.transact(lambda connection: [grades.add(connection, row) for row in rows])
+    later(town)
+    signal = alert(town)["signal"]
+    assert (signal["kind"], signal["grades"], signal["wrong"]) == ("confidence", 1_000, 100)
+    assert "AUROC" in headline(town.inbox.payloads[0])
+
+
+@ON_SQLITE
+def test_it_looks_every_ten_minutes_only(town):
+    town.run(60, [0.95] * 20)
+    town.clock.advance(500)
+    town.look()
+    assert alert(town) is None
+    town.clock.advance(100)
+    town.look()
+    assert alert(town)["state"] == "firing"
