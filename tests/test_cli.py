@@ -462,6 +462,27 @@ def test_the_receipt_has_false_confidence_with_n_and_grading_apart(capsys, grade
         assert part in out
 
 
+def test_the_receipt_says_what_confidence_is_worth(capsys, graded):
+    found = run_json(capsys, "report")["confidence"]
+    assert set(found) == {"*", "support"}
+    (held,) = found["support"]["bins"]
+    assert (held["low"], held["high"], held["graded"], held["claims"]) == (0.95, 0.99, 3, pytest.approx(0.95))
+    assert held["is_right"] == pytest.approx(2 / 3)
+    assert found["*"]["expected_calibration_error"] == pytest.approx(0.95 - 2 / 3)
+    assert found["*"]["auroc"] == 0.5
+    out = run(capsys, "report")[1]
+    (line,) = (line for line in out.splitlines() if line.startswith("0.95 to 0.99"))
+    drawn = line.rpartition("│")[2]
+    assert drawn.strip("- ") == drawn[drawn.index("#") : drawn.index("o") + 1]
+    assert "route support: claims 95.0%, 66.7% are right; calibration error 28.3%" in out
+    assert "answers that ship at base" in out
+
+
+def test_an_empty_receipt_draws_nothing(capsys, store):
+    assert run_json(capsys, "report")["confidence"] == {}
+    assert "Is confidence worth" not in run(capsys, "report")[1]
+
+
 def test_status_and_normal_tell_what_is_being_learned(capsys, graded):
     assert run_json(capsys, "normal", "show")["support"]["rate"] is None
     assert "being learned" in run(capsys, "normal", "show")[1]

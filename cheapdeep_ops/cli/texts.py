@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cheapdeep_ops.cli.diagram import show_confidence
 from cheapdeep_ops.cli.output import counts, interval, moment, table, usd
 from cheapdeep_ops.guard.messages import duration, percent
 from cheapdeep_ops.values import Decision
@@ -60,6 +61,7 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
         "policy changes": str(found["policy_changes"]),
     }
     show_facts(out, facts)
+    show_confidence(out, found["confidence"])
 
 
 def _triage(found: Mapping[str, Any]) -> str:

@@ -2,9 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import partial
+from random import Random
 from typing import Any, Final
 
 from cheapdeep_ops.errors import PolicyError
+from cheapdeep_ops.guard import calibration
 from cheapdeep_ops.guard.evidence import alarm_of
 from cheapdeep_ops.guard.grading import facts_of, judge_of
 from cheapdeep_ops.guard.health import state_of, trouble_of
@@ -16,6 +19,7 @@ from cheapdeep_ops.store.grades import Judge, Normal, Tallied
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 DAY_S: Final = 86_400.0
+_MOST_WEIGHED: Final = 10_000
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 
 
@@ -144,3 +148,15 @@ def _counted(found: list[Tallied]) -> Counter[str]:
     for each in found:
         counts[each.verdict or each.failure] += each.count
     return counts
+
+
+def confidence_of(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
+    """What confidence was worth in the period, of all routes (`*`) and of each; as in `calibration.as_facts`.
+
+    Of answers that ship at base, in the judge's eyes; the latest ten thousand grades of each.
+    """
+    read = partial(grades.confident, connection, judge_of(settings), since=since, until=until, limit=_MOST_WEIGHED)
+    scopes = [ALL_ROUTES, *sorted(grades.counts(connection))]
+    found = {scope: read(scope=scope) for scope in scopes}
+    random = Random(0)  # noqa: S311 - a simulation, no secret
+    return {scope: calibration.as_facts(graded, random) for scope, graded in found.items() if graded}

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from cheapdeep_ops.guard.ledger import funnel_of, grader_of, quality_of, spending_of
+from cheapdeep_ops.guard.ledger import confidence_of, funnel_of, grader_of, quality_of, spending_of
 from cheapdeep_ops.guard.review import correction_of
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.histogram import PRECISION, quantile
@@ -33,6 +33,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             **spending_of(connection, since=since, until=until),
             "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
             "grader": grader_of(connection, settings, until),
+            "confidence": confidence_of(connection, settings, since=since, until=until),
         }
     return {
         "since": since,

@@ -1,0 +1,69 @@
+"""A reliability diagram in characters: what confidence claims, and how many answers are right."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Console
+
+from cheapdeep_ops.cli.output import interval, table
+from cheapdeep_ops.guard.messages import percent, plain
+from cheapdeep_ops.values import ALL_ROUTES
+
+_WIDTH: Final = 40
+_FROM: Final = 0.5
+"""Where the axis begins; what lies below is drawn at its edge."""
+
+
+def show_confidence(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """The reliability table and diagram of all routes, and in a line each what confidence is worth in them."""
+    if ALL_ROUTES not in found:
+        return
+    out.print()
+    rows = [_row(each) for each in found[ALL_ROUTES]["bins"]]
+    axis = f"{percent(_FROM)} {'.' * (_WIDTH - 11)} 100%"
+    columns = ("confidence", "graded", "claims", "is right", "95% interval", axis)
+    out.print(table("Is confidence worth anything? (o claimed, # right)", columns, rows))
+    for scope, facts in found.items():
+        name = "all routes" if scope == ALL_ROUTES else f"route {plain(scope)}"
+        out.print(f"{name}: {_worth(facts)}", markup=False)
+
+
+def _row(found: Mapping[str, Any]) -> Sequence[str]:
+    return (
+        f"{found['low']:g} to {found['high']:g}",
+        f"{found['graded']:,}",
+        percent(found["claims"]),
+        percent(found["is_right"]),
+        interval(found["is_right_interval"]),
+        bar(found["claims"], found["is_right"], found["is_right_interval"]),
+    )
+
+
+def bar(claims: float, is_right: float, bounds: Sequence[float]) -> str:
+    """One line of the diagram: the interval as dashes, `#` where it is, `o` where it was said to be, `@` for both."""
+    line = [" "] * _WIDTH
+    low, high, said, so = (_place(each) for each in (*bounds, claims, is_right))
+    line[low : high + 1] = "-" * (high + 1 - low)
+    line[said] = "o"
+    line[so] = "@" if so == said else "#"
+    return "".join(line)
+
+
+def _place(rate: float) -> int:
+    share = (rate - _FROM) / (1 - _FROM)
+    return round(min(max(share, 0.0), 1.0) * (_WIDTH - 1))
+
+
+def _worth(facts: Mapping[str, Any]) -> str:
+    known = f"n {facts['graded']:,}, {facts['wrong']:,} wrong"
+    error = _figure(facts, "expected_calibration_error", percent)
+    apart = _figure(facts, "auroc", "{:.2f}".format)
+    claims = f"claims {percent(facts['claims'])}, {percent(facts['is_right'])} are right"
+    return f"{claims}; calibration error {error}; AUROC {apart}, 0.5 is chance ({known}; answers that ship at base)"
+
+
+def _figure(facts: Mapping[str, Any], name: str, said: Any) -> str:
+    if facts[name] is None:
+        return "unknown"
+    low, high = facts[f"{name}_interval"]
+    return f"{said(facts[name])} ({said(low)} to {said(high)})"
