@@ -9,6 +9,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
+from cheapdeep_ops.cli.rerunning import Period, rerun
 from cheapdeep_ops.guard.messages import percent
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
@@ -88,41 +89,32 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
 
 
 def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, Any]:
-    """Thresholds from counters and grades, alerts of the storm rules from the counters of every second."""
-    from cheapdeep_ops.guard.backtest import Counted, of_stored, storm_alerts
+    """Thresholds from counters and grades; alerts from rules that are run again over them."""
+    from cheapdeep_ops.guard.backtest import Counted, of_stored
     from cheapdeep_ops.guard.costing import spent_in
     from cheapdeep_ops.guard.grading import judge_of
     from cheapdeep_ops.guard.rulebook import read_rulebook
-    from cheapdeep_ops.guard.rules import StormRule
     from cheapdeep_ops.store import counters, grades
 
     until = time()
     asked = {"since": until - period_s, "until": until}
     rulebook = read_rulebook(settings.rules_file)
-    with opened(settings) as store, store.reading() as connection:
-        sums = counters.summed(connection, **asked, scope=route)
-        seconds = counters.by_second(connection, **asked)
-        graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
-    seconds = {name: found for name, found in seconds.items() if route in {ALL_ROUTES, name}}
-    first = min((found[0].at for found in seconds.values()), default=None)
-    period = {"since": until if first is None else max(first, asked["since"]), "until": until}
+    with opened(settings) as store:
+        with store.reading() as connection:
+            sums = counters.summed(connection, **asked, scope=route)
+            first = counters.first_second(connection, **asked, scope=route)
+            graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
+        since = until if first is None else max(float(first), asked["since"])
+        past = rerun(store, settings, rulebook.rules, Period(since=since, until=until, route=route))
     base, spent = settings.base_threshold, spent_in(sums, prices=_RECORDED)
     counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
-    storms = [rule for rule in rulebook.rules if isinstance(rule, StormRule) and rule.limit_in(settings) is not None]
-    alerts = [
-        turn
-        for rule in storms
-        for turn in storm_alerts(
-            rule, seconds, limit=rule.limit_in(settings), every_s=settings.evaluate_every_s, **period
-        )
-    ]
+    period = {"since": since, "until": until, "asked_since": asked["since"], "is_whole": since <= asked["since"] + 1}
     return {
         "source": "store",
-        "period": {**period, "asked_since": asked["since"], "is_whole": period["since"] <= asked["since"] + 1},
+        "period": period,
         "n": sums.triaged,
         **_priced(lambda value: of_stored(counted, graded, value, base=base), spent, tried, base=base),
-        "alerts": sorted(alerts, key=lambda turn: float(turn["at"])),
-        "rules_not_run": [rule.alert for rule in rulebook.rules if rule not in storms],
+        **past,
     }
 
 
