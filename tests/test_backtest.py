@@ -238,6 +238,57 @@ def test_the_storm_rule_run_again_says_when_the_guard_did(capsys, store, town):
     assert [turn["at"] for turn in found] == pytest.approx([told[0]["started_at"], told[0]["resolved_at"]], abs=5)
 
 
+def put_grades(store, *stretches, end, route="support"):
+    """Grades one every ten seconds until `end`; each stretch is (how many, every how manieth is wrong, or 0)."""
+    verdicts = [
+        "incorrect" if every and number % every == 0 else "correct" for n, every in stretches for number in range(n)
+    ]
+    begin = end - 10 * len(verdicts)
+
+    def put(connection):
+        for number, verdict in enumerate(verdicts):
+            at = begin + 10 * number
+            grades.add(connection, grade_row(f"{route}{number}", confidence=0.95, verdict=verdict, at=at, route=route))
+
+    store.transact(put)
+    return begin
+
+
+def test_the_quality_rules_run_again_over_the_grades(capsys, store, town):
+    town.run(10, [0.95])
+    begin = put_grades(store, (300, 50), (100, 2), (300, 0), end=town.clock() - 60)
+    found = run_json(capsys, "--last", "4h")
+    turns = [turn for turn in found["alerts"] if turn["rule"] == "FalseConfidenceClimbing"]
+    assert [(turn["scope"], turn["state"]) for turn in turns] == [("support", "firing"), ("support", "resolved")]
+    assert begin + 3_000 < turns[0]["at"] < begin + 4_000 < turns[1]["at"]
+    assert found["grades_read"] == 700
+    assert found["rules_without_data"] == []
+    assert "FalseConfidenceClimbing" not in found["rules_not_run"]
+    assert "FalseConfidenceTooHigh" in found["rules_not_run"]
+    # What began before the period is known when it begins.
+    since = turns[1]["at"] - 5
+    late = run_json(capsys, "--last", f"{town.clock() - since:.0f}s")["alerts"]
+    assert [turn["state"] for turn in late] == ["resolved"]
+    assert run_json(capsys, "--route", "elsewhere")["grades_read"] == 0
+
+
+def test_too_few_grades_are_no_good_news(capsys, store, town):
+    town.run(10, [0.95])
+    put_grades(store, (100, 1), end=town.clock() - 60)
+    found = run_json(capsys)
+    assert (found["alerts"], found["grades_read"]) == ([], 100)
+    assert found["rules_without_data"] == ["FalseConfidenceClimbing"]
+    assert "Too few grades (100) to judge: FalseConfidenceClimbing" in run(capsys)[1]
+
+
+def test_a_limit_for_false_confidence_can_be_tried(capsys, monkeypatch, store, town):
+    town.run(10, [0.95])
+    put_grades(store, (200, 4), end=town.clock() - 60)
+    for limit, fires in ((0.1, True), (0.3, False)):
+        monkeypatch.setenv("CHEAPDEEP_MAX_FALSE_CONFIDENT_RATE", str(limit))
+        assert ("FalseConfidenceTooHigh" in {turn["rule"] for turn in run_json(capsys)["alerts"]}) is fires
+
+
 def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
     town.run(120, [0.95])
     town.run(240, [0.5, 0.5, 0.95])

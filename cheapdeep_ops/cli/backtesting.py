@@ -105,13 +105,18 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
             first = counters.first_second(connection, **asked, scope=route)
             graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
         since = until if first is None else max(float(first), asked["since"])
-        past = rerun(store, settings, rulebook.rules, Period(since=since, until=until, route=route))
+        period = Period(since=asked["since"], counted=since, until=until, route=route)
+        past = rerun(store, settings, rulebook.rules, period)
     base, spent = settings.base_threshold, spent_in(sums, prices=_RECORDED)
     counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
-    period = {"since": since, "until": until, "asked_since": asked["since"], "is_whole": since <= asked["since"] + 1}
     return {
         "source": "store",
-        "period": period,
+        "period": {
+            "since": since,
+            "until": until,
+            "asked_since": asked["since"],
+            "is_whole": since <= asked["since"] + 1,
+        },
         "n": sums.triaged,
         **_priced(lambda value: of_stored(counted, graded, value, base=base), spent, tried, base=base),
         **past,
@@ -143,6 +148,8 @@ def _show(found: Mapping[str, Any]) -> None:
     out.print(f"Alerts: {len(found['alerts']) or 'none'}")
     if idle := found.get("rules_not_run"):
         out.print(f"Not run again: {', '.join(idle)}", markup=False)
+    if unknown := found.get("rules_without_data"):
+        out.print(f"Too few grades ({found['grades_read']:,}) to judge: {', '.join(unknown)}", markup=False)
     for turn in found["alerts"]:
         when = output.moment(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
         out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)

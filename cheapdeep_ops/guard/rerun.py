@@ -12,8 +12,8 @@ _TOLD_EVERY: Final = 1_000
 class Past(Protocol):
     """What a rule would have seen, moment by moment."""
 
-    def look(self, now: float, over: Mapping[str, float]) -> Collection[str]:
-        """Go on to `now` (Unix time, never back); returns the routes there are.
+    def look(self, now: float, over: Mapping[str, float]) -> Collection[str] | None:
+        """Go on to `now` (Unix time, never back); returns the routes there are, None where nothing is new.
 
         `over` says when each scope's last alert was over, and is kept up to date by its owner.
         """
@@ -31,6 +31,8 @@ class Rerun:
         self._past = past
         self._alerts: dict[str, Alert] = {}
         self._over: dict[str, float] = {}
+        self._routes: set[str] = set()
+        self._is_settled = False
 
     def run(self, moments: Iterable[float]) -> Iterator[int]:
         """Evaluate at each of `moments` (Unix time, ascending); yields how many are done, now and then."""
@@ -44,18 +46,16 @@ class Rerun:
 
     def evaluate(self, now: float) -> None:
         """Each route by itself; then, together, those that do not fire by themselves: as the guard does."""
-        routes = set(self._past.look(now, self._over))
-        for scope in sorted(routes | (set(self._alerts) - {ALL_ROUTES})):
+        seen = self._past.look(now, self._over)
+        if seen is None and self._is_settled:
+            return
+        self._routes = self._routes if seen is None else set(seen)
+        turns = len(self.turns)
+        for scope in sorted(self._routes | (set(self._alerts) - {ALL_ROUTES})):
             self._judge(scope, {scope}, now)
-        if len(routes) > 1 or self._fires(ALL_ROUTES):
-            self._judge(ALL_ROUTES, {route for route in routes if not self._fires(route)}, now)
-
-    @property
-    def is_holding(self) -> bool:
-        """Whether an alert waits for a hold time to pass, so that time alone may turn it."""
-        return any(
-            alert.state is AlertState.PENDING or alert.below_since is not None for alert in self._alerts.values()
-        )
+        if len(self._routes) > 1 or self._fires(ALL_ROUTES):
+            self._judge(ALL_ROUTES, {route for route in self._routes if not self._fires(route)}, now)
+        self._is_settled = len(self.turns) == turns and not any(map(_waits, self._alerts.values()))
 
     def _judge(self, scope: str, routes: set[str], now: float) -> None:
         before = self._alerts.get(scope) or Alert(rule=self._rule.alert, scope=scope)
@@ -68,6 +68,11 @@ class Rerun:
 
     def _fires(self, scope: str) -> bool:
         return scope in self._alerts and self._alerts[scope].state is AlertState.FIRING
+
+
+def _waits(alert: Alert) -> bool:
+    """Whether a hold time runs, so that time alone may turn the alert."""
+    return alert.state is AlertState.PENDING or alert.below_since is not None
 
 
 def moments_in(since: float, until: float, every_s: float) -> Iterator[float]:
