@@ -4,15 +4,19 @@ import json
 from itertools import count
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cheapdeep_ops.cli import backtesting, main
-from cheapdeep_ops.guard.backtest import Counted, of_stored, storm_alerts
+from cheapdeep_ops.guard import thresholds
+from cheapdeep_ops.guard.backtest import Counted, of_stored
+from cheapdeep_ops.guard.costing import Spent, costed, paid, spent_in
 from cheapdeep_ops.guard.grading import judge_of
 from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.rules import StormRule
 from cheapdeep_ops.guard.stats import wilson
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, grades, incidents
+from cheapdeep_ops.store import grades, incidents
+from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from tests.guard import conftest as guards
@@ -90,6 +94,19 @@ def test_a_file_tells_what_every_threshold_would_have_done(capsys, file):
     assert (found["n"], found["source"], found["alerts"]) == (100, str(file), [])
 
 
+def test_a_file_is_priced_from_what_the_replay_has_played(capsys, file):
+    found = run_json(capsys, file, "--threshold", 0.5, "--threshold", 0.8, "--threshold", 0.9)
+    low, base, high = found["thresholds"]
+    paid = found["paid"]
+    assert (paid["calls"], paid["unpriced_calls"], paid["base_threshold"], paid["why"]) == (100, 0, 0.8, "")
+    assert paid["estimate_at_base_usd"] == base["cost_usd"] == pytest.approx(paid["cost_usd"], rel=0.1)
+    assert low["cost_usd"] < base["cost_usd"] < high["cost_usd"]
+    assert base["cost_per_call_usd"] == base["cost_usd"] / 100
+    # 34 more escalations of 100 calls cost 34% of what all would have at the deep tier alone.
+    assert low["saving"] - high["saving"] == pytest.approx(0.34)
+    assert "placeholder" in base["cost_basis"]
+
+
 def test_rules_to_try_are_played_through_the_whole_product(capsys, tmp_path):
     lines = ["0.95,1,1"] * 300 + ["0.3,0,1"] * 900
     (tmp_path / "storm.csv").write_text("\n".join(["cheap_confidence,cheap_correct,deep_correct", *lines]))
@@ -135,6 +152,64 @@ def test_the_store_tells_of_thresholds_from_the_base_up(capsys, store, town):
     assert run_json(capsys, "--route", "elsewhere", "--threshold", 0.8)["n"] == 0
 
 
+def test_the_store_prices_a_threshold_from_what_was_paid(capsys, town):
+    town.run(10, [0.95] * 6 + [0.85] * 2 + [0.5, None])
+    found = run_json(capsys, "--threshold", 0.7, "--threshold", 0.8, "--threshold", 0.9, "--threshold", 1)
+    below, base, high, highest = found["thresholds"]
+    assert base["cost_usd"] == pytest.approx(found["paid"]["cost_usd"])
+    assert base["cost_usd"] == pytest.approx(100 * 0.0004 + 20 * 0.004)
+    assert base["cost_per_call_usd"] == pytest.approx(0.0012)
+    assert base["saving"] == pytest.approx(0.7)
+    assert high["cost_usd"] == pytest.approx(100 * 0.0004 + 40 * 0.004)
+    assert highest["saving"] == pytest.approx(-0.1)
+    assert below["cost_usd"] is below["cost_per_call_usd"] is below["saving"] is None
+    assert below["cost_basis"].startswith("unknown")
+    (town_says,) = run(capsys, "--threshold", 0.8)[1:2]
+    assert "Paid: $0.120000 for 100 calls; $0.120000 by the estimate at 0.8" in town_says
+
+
+def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):
+    pinned = {"scope": "support", "author": "ann", "why": "a try", "now": town.clock()}
+    thresholds.set_threshold(store, town.settings, 0.9, **pinned)
+    town.run(10, [0.95, 0.85])
+    found = run_json(capsys, "--threshold", 0.8, "--threshold", 0.9)
+    assert [each["cost_usd"] for each in found["thresholds"]] == pytest.approx([0.008, 0.048])
+    assert found["paid"]["cost_usd"] == pytest.approx(0.048)
+    assert found["paid"]["estimate_at_base_usd"] is None
+    assert found["paid"]["why"] == "10 calls were decided otherwise than at base"
+    assert "10 calls were decided otherwise" in run(capsys)[1]
+
+
+@given(
+    escalated=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    triaged=st.integers(0, 1000),
+    others=st.integers(0, 1000),
+    triage_usd=st.floats(0, 10),
+    baseline_usd=st.floats(0.01, 100),
+)
+def test_more_escalations_never_cost_less(escalated, triaged, others, triage_usd, baseline_usd):
+    spent = Spent(
+        calls=triaged + others, triaged=triaged, moved=0, unpriced=0, cost_usd=1.0, triage_usd=triage_usd,
+        baseline_usd=baseline_usd, prices="",
+    )  # fmt: skip
+    low, high = (costed(spent, rate)["cost_usd"] for rate in sorted(escalated))
+    if not spent.calls:
+        assert low is high is None
+        return
+    assert low <= high + 1e-12
+    assert triage_usd - 1e-9 <= low
+    assert high <= triage_usd + baseline_usd + 1e-9
+    assert costed(spent, 1.0)["saving"] == pytest.approx(-triage_usd / baseline_usd)
+
+
+def test_unpriced_calls_leave_the_cost_unknown_and_say_why():
+    sums = Sums(calls=10, triaged=8, unpriced=2, cost_nusd=10, baseline_nusd=100)
+    found = costed(spent_in(sums, prices=""), 0.5)
+    assert found["cost_usd"] is found["saving"] is None
+    assert found["cost_basis"] == "unknown: 2 of 10 calls are unpriced"
+    assert paid(spent_in(sums, prices=""), at_base=None)["why"] == "2 of 10 calls are unpriced"
+
+
 def test_grades_weigh_by_the_inverse_of_their_chance():
     counted = Counted(triaged=100, confidence={"90": 100}, base_reasons={})
     found = of_stored(counted, [(0.9, True, 0.5), (0.9, False, 0.1)], 0.8, base=0.8)
@@ -156,15 +231,62 @@ def test_the_storm_rule_run_again_says_when_the_guard_did(capsys, store, town):
     town.run(900, [0.95] * 2)
     town.recorder.drain(town.clock())
     with store.reading() as connection:
-        seconds = counters.by_second(connection, since=0, until=town.clock())
         told = [each for each in incidents.incidents(connection) if each["rule"] == "EscalationStorm"]
     found = run_json(capsys, "--last", "2h")["alerts"]
     assert [turn["state"] for turn in found] == ["firing", "resolved"]
     assert {turn["scope"] for turn in found} == {"support"}
     assert [turn["at"] for turn in found] == pytest.approx([told[0]["started_at"], told[0]["resolved_at"]], abs=5)
-    (rule,) = [rule for rule in read_rulebook().rules if isinstance(rule, StormRule)]
-    times = {"every_s": 5.0, "since": town.clock() - 1440, "until": town.clock()}
-    assert storm_alerts(rule, seconds, limit=None, **times) == []
+
+
+def put_grades(store, *stretches, end, route="support"):
+    """Grades one every ten seconds until `end`; each stretch is (how many, every how manieth is wrong, or 0)."""
+    verdicts = [
+        "incorrect" if every and number % every == 0 else "correct" for n, every in stretches for number in range(n)
+    ]
+    begin = end - 10 * len(verdicts)
+
+    def put(connection):
+        for number, verdict in enumerate(verdicts):
+            at = begin + 10 * number
+            grades.add(connection, grade_row(f"{route}{number}", confidence=0.95, verdict=verdict, at=at, route=route))
+
+    store.transact(put)
+    return begin
+
+
+def test_the_quality_rules_run_again_over_the_grades(capsys, store, town):
+    town.run(10, [0.95])
+    begin = put_grades(store, (300, 50), (100, 2), (300, 0), end=town.clock() - 60)
+    found = run_json(capsys, "--last", "4h")
+    turns = [turn for turn in found["alerts"] if turn["rule"] == "FalseConfidenceClimbing"]
+    assert [(turn["scope"], turn["state"]) for turn in turns] == [("support", "firing"), ("support", "resolved")]
+    assert begin + 3_000 < turns[0]["at"] < begin + 4_000 < turns[1]["at"]
+    assert found["grades_read"] == 700
+    assert found["rules_without_data"] == []
+    assert "FalseConfidenceClimbing" not in found["rules_not_run"]
+    assert "FalseConfidenceTooHigh" in found["rules_not_run"]
+    # What began before the period is known when it begins.
+    since = turns[1]["at"] - 5
+    late = run_json(capsys, "--last", f"{town.clock() - since:.0f}s")["alerts"]
+    assert [turn["state"] for turn in late] == ["resolved"]
+    assert run_json(capsys, "--route", "elsewhere")["grades_read"] == 0
+
+
+def test_too_few_grades_are_no_good_news(capsys, store, town):
+    town.run(10, [0.95])
+    put_grades(store, (100, 1), end=town.clock() - 60)
+    found = run_json(capsys)
+    assert (found["alerts"], found["grades_read"]) == ([], 100)
+    assert found["rules_without_data"] == ["FalseConfidenceClimbing"]
+    assert "Too few grades (100) to judge: FalseConfidenceClimbing" in run(capsys)[1]
+
+
+def test_a_limit_for_false_confidence_can_be_tried(capsys, monkeypatch, store, town):
+    town.run(10, [0.95])
+    put_grades(store, (200, 4), end=town.clock() - 60)
+    for limit, fires in ((0.1, True), (0.3, False)):
+        monkeypatch.setenv("CHEAPDEEP_MAX_FALSE_CONFIDENT_RATE", str(limit))
+        assert ("FalseConfidenceTooHigh" in {turn["rule"] for turn in run_json(capsys)["alerts"]}) is fires
 
 
 def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):

@@ -1,19 +1,25 @@
 """The command that asks what other thresholds and rules would have done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import time
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
+from cheapdeep_ops.cli.rerunning import Period, rerun
 from cheapdeep_ops.guard.messages import percent
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
+if TYPE_CHECKING:
+    from cheapdeep_ops.guard.costing import Spent
+
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
+_RECORDED: Final = "from what the recorded calls used"
+_PLAYED: Final = "from the recorded questions and placeholder answers that were played, for a file has no tokens"
 
 
 @app.command()
@@ -63,17 +69,19 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     from cheapdeep_ops.demo.recording import read_recording
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
     from cheapdeep_ops.guard.backtest import of_recorded
+    from cheapdeep_ops.guard.costing import spent_on
     from cheapdeep_ops.testing import Judge
 
     rows = read_recording(file, where)
     with Replay(rows, settings=settings, options=ReplayOptions(judge=Judge())) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         report = played.report()
+        spent = spent_on([each.decision for each in played.outcomes], prices=_PLAYED)
     return {
         "source": str(file),
         "period": None,
         "n": len(rows),
-        "thresholds": [of_recorded(rows, value) for value in tried],
+        **_priced(lambda value: of_recorded(rows, value), spent, tried, base=settings.base_threshold),
         "alerts": report["alerts"],
         "policy_changes": report["policy_changes"],
         "alerts_at_threshold": settings.base_threshold,
@@ -81,57 +89,83 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
 
 
 def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, Any]:
-    """Thresholds from counters and grades, alerts of the storm rules from the counters of every second."""
-    from cheapdeep_ops.guard.backtest import Counted, of_stored, storm_alerts
+    """Thresholds from counters and grades; alerts from rules that are run again over them."""
+    from cheapdeep_ops.guard.backtest import Counted, of_stored
+    from cheapdeep_ops.guard.costing import spent_in
     from cheapdeep_ops.guard.grading import judge_of
     from cheapdeep_ops.guard.rulebook import read_rulebook
-    from cheapdeep_ops.guard.rules import StormRule
     from cheapdeep_ops.store import counters, grades
 
     until = time()
     asked: dict[str, Any] = {"since": until - period_s, "until": until}
     rulebook = read_rulebook(settings.rules_file)
-    with opened(settings) as store, store.reading() as connection:
-        sums = counters.summed(connection, **asked, scope=route)
-        seconds = counters.by_second(connection, **asked)
-        graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
-    seconds = {name: found for name, found in seconds.items() if route in {ALL_ROUTES, name}}
-    first = min((found[0].at for found in seconds.values()), default=None)
-    period = {"since": until if first is None else max(first, asked["since"]), "until": until}
+    with opened(settings) as store:
+        with store.reading() as connection:
+            sums = counters.summed(connection, **asked, scope=route)
+            first = counters.first_second(connection, **asked, scope=route)
+            graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
+        since = until if first is None else max(float(first), asked["since"])
+        period = Period(since=asked["since"], counted=since, until=until, route=route)
+        past = rerun(store, settings, rulebook.rules, period)
+    base, spent = settings.base_threshold, spent_in(sums, prices=_RECORDED)
     counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
-    storms = [rule for rule in rulebook.rules if isinstance(rule, StormRule) and rule.limit_in(settings) is not None]
-    alerts = [
-        turn
-        for rule in storms
-        for turn in storm_alerts(
-            rule, seconds, limit=rule.limit_in(settings), every_s=settings.evaluate_every_s, **period
-        )
-    ]
     return {
         "source": "store",
-        "period": {**period, "asked_since": asked["since"], "is_whole": period["since"] <= asked["since"] + 1},
+        "period": {
+            "since": since,
+            "until": until,
+            "asked_since": asked["since"],
+            "is_whole": since <= asked["since"] + 1,
+        },
         "n": sums.triaged,
-        "thresholds": [of_stored(counted, graded, value, base=settings.base_threshold) for value in tried],
-        "alerts": sorted(alerts, key=lambda turn: float(turn["at"])),
-        "rules_not_run": [rule.alert for rule in rulebook.rules if rule not in storms],
+        **_priced(lambda value: of_stored(counted, graded, value, base=base), spent, tried, base=base),
+        **past,
+    }
+
+
+def _priced(
+    row_of: Callable[[float], dict[str, Any]], spent: "Spent", tried: Sequence[float], *, base: float
+) -> dict[str, Any]:
+    """A row for each threshold with what it would have cost, and what was paid."""
+    from cheapdeep_ops.guard.costing import costed, paid
+
+    rows = [row_of(value) for value in tried]
+    at_base = costed(spent, row_of(base)["escalation_rate"])
+    return {
+        "thresholds": [{**row, **costed(spent, row["escalation_rate"])} for row in rows],
+        "paid": {"base_threshold": base, **paid(spent, at_base=at_base["cost_usd"])},
     }
 
 
 def _show(found: Mapping[str, Any]) -> None:
     out = output.console()
-    columns = ("threshold", "escalation", "95%", "calls", "false confidence", "95%", "graded", "")
+    columns = ("threshold", "escalation", "95%", "calls", "false confidence", "95%", "graded", "cost", "saving", "")
     out.print(output.table(f"Backtest of {found['source']}", columns, [_row(each) for each in found["thresholds"]]))
+    _show_paid(found)
     period = found["period"]
     if period and not period["is_whole"]:
         out.print(f"Stored since {output.moment(period['since'])} only: the period begins there.")
     out.print(f"Alerts: {len(found['alerts']) or 'none'}")
     if idle := found.get("rules_not_run"):
         out.print(f"Not run again: {', '.join(idle)}", markup=False)
+    if unknown := found.get("rules_without_data"):
+        out.print(f"Too few grades ({found['grades_read']:,}) to judge: {', '.join(unknown)}", markup=False)
     for turn in found["alerts"]:
         when = output.moment(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
         out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
     for change in found.get("policy_changes", ()):
         out.print(f"  call {change['at_call']}  threshold {change['from']} to {change['to']}", markup=False)
+
+
+def _show_paid(found: Mapping[str, Any]) -> None:
+    """What was paid beside what the estimate makes of it, and what the costs rest on."""
+    out, paid = output.console(), found["paid"]
+    said = output.usd(paid["cost_usd"]) if paid["cost_usd"] is not None else "unknown"
+    at_base = paid["estimate_at_base_usd"]
+    beside = paid["why"] if at_base is None else f"{output.usd(at_base)} by the estimate at {paid['base_threshold']:g}"
+    out.print(f"Paid: {said} for {paid['calls']:,} calls; {beside or 'no estimate at base'}", markup=False)
+    for basis in dict.fromkeys(each["cost_basis"] for each in found["thresholds"]):
+        out.print(f"Cost: {basis}", markup=False)
 
 
 def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
@@ -144,5 +178,7 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
         "unknown" if wrong is None else percent(wrong),
         "" if wrong is None else output.interval(each["false_confident_interval"]),
         f"{each['graded']:,}",
+        "unknown" if each["cost_usd"] is None else output.usd(each["cost_usd"]),
+        "unknown" if each["saving"] is None else percent(each["saving"]),
         each["why"],
     )

@@ -1,17 +1,11 @@
-"""What other thresholds and rules would have done, from what is recorded: pure, time is an argument."""
+"""What other thresholds would have done, from what is recorded: pure."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, Final, Protocol
 
-from cheapdeep_ops.guard.rules import Alert, AlertState, StormRule, Turn, step
-from cheapdeep_ops.guard.signals import RouteWindows, windows_of
 from cheapdeep_ops.guard.stats import Proportion, weighted
-from cheapdeep_ops.guard.storms import level_of
-from cheapdeep_ops.store.counters import SecondCounts
-from cheapdeep_ops.values import ALL_ROUTES, Reason
+from cheapdeep_ops.values import Reason
 
 _ROUNDING: Final = 1e-7
 """Of a hundredth: 0.29 * 100 is a hair less than 29 in binary."""
@@ -82,76 +76,6 @@ def of_stored(
         "data": True,
         "why": "; ".join(_reservations(counted, threshold, base, is_graded=found is not None)),
     }
-
-
-def storm_alerts(
-    rule: StormRule,
-    seconds: Mapping[str, Sequence[SecondCounts]],
-    *,
-    limit: float | None,
-    every_s: float,
-    since: float,
-    until: float,
-) -> list[dict[str, Any]]:
-    """When `rule` would have fired and resolved, evaluated every `every_s` seconds in `(since, until]` (Unix time).
-
-    Each route is judged by itself, and those that do not fire together, as the guard does.
-    """
-    rerun = _Rerun(rule, limit)
-    count = _window_in(seconds)
-    return [turn for now in _moments(since, until, every_s) for turn in rerun.at(now, count)]
-
-
-class _Rerun:
-    """Where the alerts of one rule stand while its past goes by."""
-
-    def __init__(self, rule: StormRule, limit: float | None) -> None:
-        self._rule = rule
-        self._limit = limit
-        self._alerts: dict[str, Alert] = {}
-        self._over: dict[str, float] = {}
-
-    def at(self, now: float, count: Callable[[float, float], Mapping[str, Sequence[SecondCounts]]]) -> Iterator[Any]:
-        windows = windows_of(self._rule, count, now, over=dict(self._over))
-        routes = set(windows.seconds)
-        for scope in sorted(routes | (set(self._alerts) - {ALL_ROUTES})):
-            yield from self._judge(windows, scope, {scope}, now)
-        if len(routes) > 1 or self._fires(ALL_ROUTES):
-            yield from self._judge(windows, ALL_ROUTES, {route for route in routes if not self._fires(route)}, now)
-
-    def _judge(self, windows: RouteWindows, scope: str, routes: set[str], now: float) -> Iterator[dict[str, Any]]:
-        before = self._alerts.get(scope) or Alert(rule=self._rule.alert, scope=scope)
-        level = level_of(self._rule, windows.reading(routes, limit=self._limit, scope=scope))
-        self._alerts[scope], turn = step(self._rule, before, level, now)
-        if turn is Turn.RESOLVED:
-            self._over[scope] = now
-        if turn is not None:
-            state = "firing" if turn is Turn.STARTED else "resolved"
-            yield {"rule": self._rule.alert, "scope": scope, "state": state, "at": now}
-
-    def _fires(self, scope: str) -> bool:
-        return scope in self._alerts and self._alerts[scope].state is AlertState.FIRING
-
-
-def _moments(since: float, until: float, every_s: float) -> Iterator[float]:
-    steps = int((until - since) / every_s)
-    return takewhile(lambda now: now <= until, (since + every_s * number for number in range(1, steps + 1)))
-
-
-def _window_in(
-    seconds: Mapping[str, Sequence[SecondCounts]],
-) -> Callable[[float, float], Mapping[str, Sequence[SecondCounts]]]:
-    """Counts of the seconds in `[since, until)`; routes without any are left out, as the store does."""
-    places = {route: [second.at for second in found] for route, found in seconds.items()}
-
-    def count(since: float, until: float) -> dict[str, Sequence[SecondCounts]]:
-        cut = {
-            route: found[bisect_left(places[route], since) : bisect_left(places[route], until)]
-            for route, found in seconds.items()
-        }
-        return {route: found for route, found in cut.items() if found}
-
-    return count
 
 
 def _ships(row: Known, threshold: float) -> bool:

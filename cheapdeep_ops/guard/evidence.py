@@ -2,22 +2,20 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from cheapdeep_ops.guard.quality import Alarm, Watch, at_rate, estimate, finding_of, learned
+from cheapdeep_ops.guard.folding import AHEAD_S, alarm_of, alarm_together, counts_after, folded, learned_from
+from cheapdeep_ops.guard.quality import Alarm, Watch, at_rate, estimate, finding_of
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, QualityRule
 from cheapdeep_ops.guard.shelf import Shelf
-from cheapdeep_ops.guard.stats import Estimate, pooled
+from cheapdeep_ops.guard.stats import Estimate
 from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Graded, Normal
 from cheapdeep_ops.values import ALL_ROUTES
-
-_AHEAD_S: Final = 60.0
-"""How far a router's clock may be ahead of the guard's; calls from beyond that are no evidence."""
 
 _AT_ONCE: Final = 5_000
 """Grades read together: the first look at a store with a long history takes several."""
@@ -70,7 +68,8 @@ class Evidence:
         alarms = self._alarms(rule, routes, limit, fires=fires)
         grades = [each for each in self._merged(rule, alarms) if since is None or each.called_at >= since]
         watch = self._watched(rule, scope, alarms, (fires, since or 0.0))
-        return finding_of(rule, watch, grades, self._alarm_of(alarms, grades), fires=fires)
+        alarm = alarm_together(alarms, (each.route for each in grades))
+        return finding_of(rule, watch, grades, alarm, fires=fires)
 
     def _alarms(
         self, rule: QualityRule, routes: Collection[str], limit: float | None, *, fires: bool
@@ -82,16 +81,6 @@ class Evidence:
         known = {route: alarm_of(normal) for route, normal in found.items() if normal is not None}
         return {route: alarm for route, alarm in known.items() if alarm is not None}
 
-    def _alarm_of(self, alarms: Mapping[str, Alarm], grades: Sequence[Graded]) -> Alarm | None:
-        """What would be too much for these grades: that of each one's own route, by its share among them."""
-        distinct = set(alarms.values())
-        if len(distinct) < 2:  # noqa: PLR2004 - one, or none
-            return next(iter(distinct), None)
-        shares = Counter(each.route for each in grades) or Counter(alarms.keys())
-        parts = ((alarms[route].normal, count) for route, count in shares.items())
-        together = pooled((normal, count) for normal, count in parts if normal is not None)
-        return learned(together) if together else None
-
     def _watched(self, rule: QualityRule, scope: str, alarms: Mapping[str, Alarm], phase: tuple[bool, float]) -> Watch:
         """The scope's tests after all grades that have become known since they were last looked at."""
         kept = detectors.read(self._connection, self._judge, rule=rule.alert, scope=scope)
@@ -100,8 +89,9 @@ class Evidence:
         full = (*phase, own.since if own is not None and rule.limit == "normal" else 0.0)
         watch = before if before.phase == full else Watch(phase=full)
         grade_id = kept.grade_id
+        oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         while known := self._known_after(scope, grade_id):
-            watch = self._folded(rule, watch, known, alarms, since=phase[1])
+            watch = folded(watch, known, alarms, oldest=oldest, now=self._now)
             grade_id = known[-1].id
         if grade_id != kept.grade_id or watch != before:
             after = detectors.Kept(grade_id=grade_id, state=watch.row())
@@ -111,16 +101,6 @@ class Evidence:
     def _known_after(self, scope: str, grade_id: int) -> list[Graded]:
         route = None if scope == ALL_ROUTES else scope
         return grades.known_after(self._connection, self._judge, grade_id=grade_id, route=route, limit=_AT_ONCE)
-
-    def _folded(
-        self, rule: QualityRule, watch: Watch, known: Sequence[Graded], alarms: Mapping[str, Alarm], *, since: float
-    ) -> Watch:
-        """`watch` after those of `known` that count; each is taken in once, whatever is known later."""
-        oldest = {route: max(self._oldest(rule, route), since) for route in alarms}
-        for each in known:
-            if each.route in alarms and oldest[each.route] < each.called_at <= self._now + _AHEAD_S:
-                watch = watch.after(each, alarms[each.route])
-        return watch
 
     def raised_at(self, rule: QualityRule, scope: str, *, since: float) -> float | None:
         """When this rule raised a scope in an incident that began then, if it did."""
@@ -148,14 +128,11 @@ class Evidence:
         return self._of(rule, route, self._oldest(rule, route))
 
     def _oldest(self, rule: QualityRule, route: str) -> float:
-        """Calls made until then count for nothing; those that normal was learned from are no evidence against it."""
-        normal = self._normals.get(route) if rule.limit == "normal" else None
-        oldest = max(self._now - rule.max_age, self._over.get(route, 0.0))
-        return max(oldest, normal.until or normal.since) if normal else oldest
+        return counts_after(rule, self._normals.get(route), over=self._over.get(route, 0.0), now=self._now)
 
     def _of(self, rule: QualityRule, route: str, since: float) -> list[Graded]:
         found = self._shelf.newest(self._connection, route, rule.max_grades)
-        return [each for each in found if since < each.called_at <= self._now + _AHEAD_S]
+        return [each for each in found if since < each.called_at <= self._now + AHEAD_S]
 
     def _normal(self, rule: QualityRule, route: str, *, fires: bool) -> Normal | None:
         """What is normal for a route: learned before, or now, where enough is graded.
@@ -167,31 +144,16 @@ class Evidence:
             return normal
         if fires and not normal.author:
             return None
-        first = self._first(rule, normal)
-        found = estimate(first)
-        if found is None or len(first) < rule.normal_grades:
-            return None
-        learned_now = Normal(
-            scope=route, since=normal.since, rate=found.rate, n=found.n, grades=found.count,
-            until=max(each.called_at for each in first), learned_at=self._now, author=normal.author, why=normal.why,
-        )  # fmt: skip
-        grades.learn(self._connection, self._judge, learned_now)
-        self._normals[route] = learned_now
+        learned_now = learned_from(self._first(rule, normal), normal, enough=rule.normal_grades, now=self._now)
+        if learned_now is not None:
+            grades.learn(self._connection, self._judge, learned_now)
+            self._normals[route] = learned_now
         return learned_now
 
     def _first(self, rule: QualityRule, normal: Normal) -> list[Graded]:
         found = grades.oldest(self._connection, normal.scope, self._judge, since=normal.since, limit=rule.normal_grades)
-        return [each for each in found if each.called_at <= self._now + _AHEAD_S]
+        return [each for each in found if each.called_at <= self._now + AHEAD_S]
 
 
 def _newest_first(of_routes: Iterable[list[Graded]]) -> list[Graded]:
     return list(heapq.merge(*of_routes, key=attrgetter("called_at"), reverse=True))
-
-
-def alarm_of(normal: Normal) -> Alarm | None:
-    """The alarm that follows from what is normal; None while that is being learned."""
-    return None if normal.rate is None else learned(_estimate_of(normal))
-
-
-def _estimate_of(normal: Normal) -> Estimate:
-    return Estimate(rate=normal.rate or 0.0, n=normal.n or 0.0, count=normal.grades)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard import calibration
-from cheapdeep_ops.guard.evidence import alarm_of
+from cheapdeep_ops.guard.folding import alarm_of
 from cheapdeep_ops.guard.grading import facts_of, judge_of
 from cheapdeep_ops.guard.health import state_of, trouble_of
 from cheapdeep_ops.guard.stats import weighted

@@ -107,7 +107,7 @@ def finding_of(
     rule: QualityRule, watch: Watch, grades: Sequence[Graded], alarm: Alarm | None, *, fires: bool
 ) -> Finding:
     """What a watch and the latest `grades` of its scope (newest first) say, held against `alarm`."""
-    level = _level(rule, watch, grades, alarm, fires=fires)
+    level = level_of(rule, watch, grades, alarm, fires=fires)
     looks_for_a_fall = level is Level.BELOW or (fires and level is not Level.ABOVE)
     run, alpha = (watch.fall, rule.release_alpha) if looks_for_a_fall else (watch.climb, rule.alpha)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
@@ -115,7 +115,8 @@ def finding_of(
     return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence})
 
 
-def _level(rule: QualityRule, watch: Watch, grades: Sequence[Graded], alarm: Alarm | None, *, fires: bool) -> Level:
+def level_of(rule: QualityRule, watch: Watch, grades: Sequence[Graded], alarm: Alarm | None, *, fires: bool) -> Level:
+    """Which side of the alarm a watch is on; `grades` are needed only while the rule fires."""
     if alarm is None or watch.climb.total < rule.min_grades:
         return Level.NO_DATA
     if fires and _is_back(rule, watch.fall, grades, alarm):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from cheapdeep_ops.guard.evidence import alarm_of
+from cheapdeep_ops.guard.folding import alarm_of
 from cheapdeep_ops.guard.steering import (
     MOST_A_DAY,
     Suspicion,

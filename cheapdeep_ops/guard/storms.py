@@ -120,6 +120,40 @@ def _run(seconds: Iterable[Second], rate: float, limit: float, most: float) -> t
     return log, since
 
 
+class Ceiling:
+    """A bound on the evidence that `climb_of` finds in seconds that end with the last one taken in, oldest first.
+
+    The same test, but begun with the first second ever: no window's bets are worth more than all bets there were. It
+    takes in each second once, where a window is weighed anew each time.
+    """
+
+    def __init__(self, rule: StormRule, limit: float) -> None:
+        bets = Bets.on_climb(limit, CLIMBS) if 0 < limit < 1 else Bets(limit, ())
+        self._growth = [bets.growth(1, 1), bets.growth(0, 1)]
+        self._most = rule.evidence_limit / rule.min_seconds
+        self._enough = rule.evidence_limit - _SLIP
+        self._logs = [-math.inf] * len(bets.rates)
+
+    def take_in(self, second: Second) -> None:
+        """Count one more second; one without calls counts for nothing."""
+        if not second.n:
+            return
+        misses = second.n - second.hits
+        for place, (hit, miss) in enumerate(zip(*self._growth, strict=True)):
+            log = self._logs[place]
+            grown = min(second.hits * hit + misses * miss, self._most)
+            self._logs[place] = (log + math.log1p(math.exp(-log)) if log > 0 else math.log1p(math.exp(log))) + grown
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether a window may hold evidence enough to fire."""
+        return any(log >= self._enough for log in self._logs)
+
+
+_SLIP: Final = 1e-6
+"""By how much two ways of adding up the same logarithms may differ, and much more."""
+
+
 def _log_mean(logs: Sequence[float]) -> float:
     top = max(logs)
     return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs))

@@ -132,21 +132,27 @@ def by_route(connection: Connection, *, since: float, until: float) -> dict[str,
     return {row.route: RouteCounts(**dict(row._mapping)) for row in connection.execute(statement)}  # noqa: SLF001
 
 
-def by_second(connection: Connection, *, since: float, until: float) -> dict[str, list[SecondCounts]]:
+def by_second(
+    connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES
+) -> dict[str, list[SecondCounts]]:
     """Counts of the seconds that began in `[since, until)`, oldest first, by route; none for seconds without calls."""
     columns = _BUCKET.c
     names = ("triaged", "escalated", "base_escalated")
-    statement = (
-        select(columns.route, columns.at, *(func.sum(columns[name]) for name in names))
-        .where(columns.at >= since, columns.at < until)
-        .group_by(columns.at, columns.route)
-        .order_by(columns.at)
-    )
+    counted = select(columns.route, columns.at, *(func.sum(columns[name]) for name in names))
+    grouped = counted.group_by(columns.at, columns.route).order_by(columns.at)
+    statement = _within(grouped, since, until, scope)
     seconds: dict[str, list[SecondCounts]] = defaultdict(list)
     for route, at, triaged, escalated, base in connection.execute(statement):
         # PostgreSQL adds up to a decimal.
         seconds[route].append(SecondCounts(at, int(triaged), int(escalated), int(base)))
     return dict(seconds)
+
+
+def first_second(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> int | None:
+    """When the first second with calls in `[since, until)` began (Unix time); None where there is none."""
+    ordered = select(_BUCKET.c.at).order_by(_BUCKET.c.at).limit(1)
+    found: int | None = connection.execute(_within(ordered, since, until, scope)).scalar()
+    return found
 
 
 def sums_of(

@@ -35,9 +35,10 @@ class Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """A decided grade, as the rules read it; ids grow in the order in which grades became known."""
+    """A decided grade, as the rules read it; ids grow in the order in which grades became known, which was `at`."""
 
     id: int = field(default=0, compare=False)
+    at: float = field(default=0.0, compare=False)
     route: str
     called_at: float
     incorrect: bool
@@ -119,10 +120,15 @@ def newest(
     return _read(connection, statement)
 
 
-def known_after(connection: Connection, judge: Judge, *, grade_id: int, route: str | None, limit: int) -> list[Graded]:
-    """The decided grades that became known after the one with this id, in that order; of one route or of all."""
+def known_after(
+    connection: Connection, judge: Judge, *, grade_id: int, route: str | None, since: float | None = None, limit: int
+) -> list[Graded]:
+    """The decided grades that became known after the one with this id, in that order; of one route or of all.
+
+    `since` (Unix time) leaves out those that became known until then.
+    """
     statement = _decided(route, judge, float("-inf")).where(_GRADE.c.id > grade_id).order_by(_GRADE.c.id).limit(limit)
-    return _read(connection, statement)
+    return _read(connection, statement if since is None else statement.where(_GRADE.c.at > since))
 
 
 def decided_since(connection: Connection, route: str, judge: Judge, *, since: float) -> int:
@@ -131,10 +137,12 @@ def decided_since(connection: Connection, route: str, judge: Judge, *, since: fl
     return int(connection.execute(counted).scalar() or 0)
 
 
-def oldest(connection: Connection, route: str, judge: Judge, *, since: float, limit: int) -> list[Graded]:
-    """The same of its first calls, oldest first."""
+def oldest(
+    connection: Connection, route: str, judge: Judge, *, since: float, known_by: float | None = None, limit: int
+) -> list[Graded]:
+    """The same of its first calls, oldest first; `known_by` (Unix time) leaves out what was graded later."""
     statement = _decided(route, judge, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
-    return _read(connection, statement)
+    return _read(connection, statement if known_by is None else statement.where(_GRADE.c.at <= known_by))
 
 
 def confident(
@@ -170,7 +178,7 @@ def confident(
 
 def _decided(route: str | None, judge: Judge, since: float) -> Select[Any]:
     columns = _GRADE.c
-    names = ("id", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
+    names = ("id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
     found = select(columns.verdict, *(columns[name] for name in names)).where(
         columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, judge)
     )
@@ -184,6 +192,7 @@ def _read(connection: Connection, statement: Select[Any]) -> list[Graded]:
     return [
         Graded(
             id=row.id,
+            at=row.at,
             route=row.route,
             called_at=row.called_at,
             incorrect=row.verdict == Grade.INCORRECT.value,

@@ -1,15 +1,11 @@
 """Sampling, grading and the rules on grades together, in virtual time: only the grader's API is played here."""
 
-import json
 from functools import partial
-from itertools import count
-from random import Random
 
 import pytest
 
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading import Grader
-from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.ledger import grader_of, normals_of, quality_of, relearn
 from cheapdeep_ops.guard.messages import details, headline
 from cheapdeep_ops.guard.metrics import FleetCollector, page
@@ -18,124 +14,15 @@ from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.store import candidates, incidents, policies, sampling_rates
-from cheapdeep_ops.values import ALL_ROUTES, Exchange, Grade, GradeFailure, Judgement, Turn, Usage
+from cheapdeep_ops.values import ALL_ROUTES, Exchange, GradeFailure
 
-from .conftest import START, Town, decided, town_rules
+from .conftest import START, decided
 
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 """What is decided rests on what was read, not on the engine; a few of these run on both."""
 
 CLIMBING, STORM = "FalseConfidenceClimbing", "EscalationStorm"
 DAY_S = 86_400
-
-
-class Bench:
-    """A grader's API that knows the truth: answers say themselves whether they are right."""
-
-    def __init__(self):
-        self.asked = 0
-        self.error = None
-        self.failure = None
-
-    def grade(self, request):
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        if self.failure is not None:
-            return Judgement(failure=self.failure, usage=Usage(input_tokens=10, output_tokens=1))
-        answer = json.loads(request["messages"][0]["content"])["answer"]
-        return Judgement(grade=Grade(answer), reason="as it says", usage=Usage(input_tokens=10, output_tokens=1))
-
-    def submit(self, requests):
-        pytest.fail("no batch is asked for here")
-
-    def results(self, batch_id):
-        pytest.fail("no batch is asked for here")
-
-    def close(self):
-        pass
-
-
-class School(Town):
-    """A town whose answers are right or wrong, and graded every minute."""
-
-    def __init__(self, store, settings, rulebook, inbox):
-        self.bench = Bench()
-        self._numbers = count()
-        super().__init__(store, settings, rulebook, inbox)
-
-    def another_guard(self, rulebook=None, settings=None):
-        settings = settings or self.settings
-        grader = Grader(self.store, settings=settings, api=self.bench)
-        return Guard(
-            self.store,
-            settings=settings,
-            rulebook=rulebook or town_rules(),
-            sender=self.inbox,
-            grader=grader,
-            started_at=self.clock(),
-        )
-
-    def answer(self, confidence, grade, *, route="support", cls=""):
-        policy = self.recorder.book.for_route(route)
-        decision = decided(confidence, policy, route=route, cls=cls, at=self.clock())
-        decision = self._named(decision)
-        self.decisions.append(decision)
-        turns = (Turn(role="user", text="How much is it?"),)
-        self.recorder.put(decision, lambda: Exchange(turns=turns, answer=grade, response_id="msg_1"))
-
-    def _named(self, decision):
-        fields = {name: getattr(decision, name) for name in decision.__slots__}
-        return type(decision)(**{**fields, "call_id": f"call-{next(self._numbers)}"})
-
-    def teach(self, answers, wrong_rate, *, seed=0, route="support", confidences=(0.95,), cls="", wrong=None):
-        """So many answers at ten a second, wrong at that rate, each tenth of the confidences in turn."""
-        random = Random(seed)
-        for number in range(answers):
-            confidence = confidences[number % len(confidences)]
-            rate = (wrong or {}).get(confidence, wrong_rate)
-            self.answer(confidence, "incorrect" if random.random() < rate else "correct", route=route, cls=cls)
-            if number % 10 == 9:
-                self.clock.advance(1)
-            if number % 50 == 49:
-                self.look()
-            if number % 100 == 99:
-                self.mark()
-        self.mark()
-        self.look()
-
-    def drift(self, wrong_rate=0.6, **more):
-        """Answers at that rate until the threshold is raised."""
-        for turn in range(20):
-            self.teach(50, wrong_rate, seed=1_000 + turn, **more)
-            if self.threshold() == 0.9:
-                return
-        pytest.fail("never raised")
-
-    def mark(self):
-        """Have what waits graded."""
-        self.recorder.drain(self.clock())
-        self.guard.grade(self.clock())
-
-
-@pytest.fixture
-def make_school(store, settings, inbox):
-    schools = []
-
-    def make(**changes):
-        kept = {"sample_rate": 1.0, "grade_concurrency": 1, "grade_every_s": 60.0}
-        schools.append(School(store, settings.model_copy(update={**kept, **changes}), town_rules(), inbox))
-        schools[-1].look()
-        return schools[-1]
-
-    yield make
-    for school in schools:
-        school.recorder.close()
-
-
-@pytest.fixture
-def school(make_school):
-    return make_school()
 
 
 def changes(school):

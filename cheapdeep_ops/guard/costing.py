@@ -1,0 +1,104 @@
+"""What another threshold would have cost, from what the calls of a period did cost: pure, in US dollars."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.values import Decision, Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What the calls of a period have cost, in US dollars, as far as they are priced.
+
+    `baseline_usd` is what they would have cost at the deep tier alone. `moved` counts the calls that were decided
+    otherwise than at the base threshold; `prices` says where the figures come from.
+    """
+
+    calls: int
+    triaged: int
+    moved: int
+    unpriced: int
+    cost_usd: float
+    triage_usd: float
+    baseline_usd: float
+    prices: str
+
+
+def spent_in(sums: Sums, *, prices: str) -> Spent:
+    """What was counted of the money."""
+    return Spent(
+        calls=sums.calls,
+        triaged=sums.triaged,
+        moved=max(sums.withheld, abs(sums.escalated - sums.base_escalated)),
+        unpriced=sums.unpriced,
+        cost_usd=sums.cost_usd,
+        triage_usd=sums.triage_cost_usd,
+        baseline_usd=sums.baseline_usd,
+        prices=prices,
+    )
+
+
+def spent_on(decisions: Sequence[Decision], *, prices: str) -> Spent:
+    """The same of single calls."""
+    priced = [each for each in decisions if each.cost_usd is not None and each.baseline_cost_usd is not None]
+    return Spent(
+        calls=len(decisions),
+        triaged=sum(each.triaged for each in decisions),
+        moved=sum(each.triaged and each.escalated != (each.base_outcome is Outcome.ESCALATE) for each in decisions),
+        unpriced=len(decisions) - len(priced),
+        cost_usd=sum(each.cost_usd or 0.0 for each in priced),
+        triage_usd=sum(each.triage_cost_usd or 0.0 for each in priced),
+        baseline_usd=sum(each.baseline_cost_usd or 0.0 for each in priced),
+        prices=prices,
+    )
+
+
+def costed(spent: Spent, escalation_rate: float | None) -> dict[str, Any]:
+    """What the calls would have cost had this share of the triaged ones escalated: None, with the reason, if unknown.
+
+    An estimate: triage as it was paid, and the mean baseline for each call that goes to the deep tier.
+    """
+    if why := _unknown(spent, escalation_rate):
+        return {**_money(None, spent), "cost_basis": f"unknown: {why}"}
+    deep = spent.triaged * (escalation_rate or 0.0) + spent.calls - spent.triaged
+    basis = f"estimate: triage as paid, and the mean baseline of a call for each that escalates{_untriaged(spent)}"
+    return {
+        **_money(spent.triage_usd + deep * spent.baseline_usd / spent.calls, spent),
+        "cost_basis": f"{basis}; {spent.prices}",
+    }
+
+
+def paid(spent: Spent, *, at_base: float | None) -> dict[str, Any]:
+    """What the calls did cost, beside what `costed` makes of the base threshold, where all were decided there."""
+    why = _unknown(spent, 0.0)
+    compared = not why and not spent.moved and at_base is not None
+    return {
+        **_money(None if why else spent.cost_usd, spent),
+        "calls": spent.calls,
+        "unpriced_calls": spent.unpriced,
+        "estimate_at_base_usd": at_base if compared else None,
+        "why": why or (f"{spent.moved:,} calls were decided otherwise than at base" if spent.moved else ""),
+    }
+
+
+def _unknown(spent: Spent, escalation_rate: float | None) -> str:
+    if not spent.calls:
+        return "no call"
+    if spent.unpriced:
+        return f"{spent.unpriced:,} of {spent.calls:,} calls are unpriced"
+    return "" if escalation_rate is not None else "what would have escalated is not known"
+
+
+def _untriaged(spent: Spent) -> str:
+    rest = spent.calls - spent.triaged
+    return f" and for {rest:,} that nobody triaged" if rest else ""
+
+
+def _money(cost_usd: float | None, spent: Spent) -> dict[str, float | None]:
+    return {
+        "cost_usd": cost_usd,
+        "cost_per_call_usd": None if cost_usd is None else cost_usd / spent.calls,
+        "saving": None if cost_usd is None or not spent.baseline_usd else 1 - cost_usd / spent.baseline_usd,
+    }
