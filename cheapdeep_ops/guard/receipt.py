@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from cheapdeep_ops.guard.foresight import reach_by_route, sampling_of
 from cheapdeep_ops.guard.ledger import funnel_of, grader_of, quality_of, spending_of
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.histogram import PRECISION, quantile
@@ -31,6 +32,8 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             **spending_of(connection, since=since, until=until),
             "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
             "grader": grader_of(connection, settings, until),
+            "sampling": sampling_of(connection, settings, answers=answers, since=since, until=until),
+            "reach": reach_by_route(connection, settings, until),
         }
     return {
         "since": since,
