@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cheapdeep_ops.cli.diagram import show_confidence
 from cheapdeep_ops.cli.output import counts, interval, moment, table, usd
-from cheapdeep_ops.guard.messages import duration, percent
+from cheapdeep_ops.guard.messages import duration, percent, plain
 from cheapdeep_ops.values import Decision
 
 
@@ -53,6 +53,7 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
         "reasons": counts(found["reasons"]),
         "false confidence": _false_confidence(found),
         "samples": _funnel(found["funnel"]),
+        "sampling": _sampling(found["sampling"]),
         "added latency": _latency(found),
         "grading": _grading(found),
         "errors": f"{found['errors']:,} calls ended in an error",
@@ -62,6 +63,7 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
     }
     show_facts(out, facts)
     show_confidence(out, found["confidence"])
+    show_reach(out, found["reach"])
 
 
 def _triage(found: Mapping[str, Any]) -> str:
@@ -96,6 +98,21 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
     parts = ", ".join(f"{funnel[state]:,} {state.replace('_', ' ')}" for state in states)
     causes = f" (skipped: {counts(funnel['skipped_causes'])})" if funnel["skipped_causes"] else ""
     return f"of {funnel['answers']:,} confident answers {parts}{causes}"
+
+
+def _sampling(found: Mapping[str, Any]) -> str:
+    """What was graded, and why it was chosen."""
+    if found["spent_share"] is None:
+        return f"unknown: there was no confident answer; the budget is {percent(found['budget'])}"
+    kinds = {"chosen evenly": "evenly", "under suspicion": "suspected", "in hindsight": "hindsight"}
+    parts = ", ".join(f"{_spent(found[key])} {name}" for name, key in kinds.items())
+    share = f"{percent(found['spent_share'])} of {found['answers']:,} confident answers"
+    return f"{share} (budget {percent(found['budget'])}): {parts}"
+
+
+def _spent(found: Mapping[str, Any]) -> str:
+    unpriced = f", {found['unpriced']:,} unpriced" if found["unpriced"] else ""
+    return f"{found['samples']:,} ({usd(found['cost_usd'])}{unpriced})"
 
 
 def _latency(found: Mapping[str, Any]) -> str:
@@ -165,6 +182,33 @@ def _normal_row(normal: Mapping[str, Any]) -> Sequence[str]:
     return (rate, str(normal["grades"]), percent(normal["alarm_level"]), moment(normal["learned_at"]), order)
 
 
+def show_reach(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """How soon a climb of each route would be found, a line each."""
+    if found:
+        out.print()
+        out.print("How soon a climb of false confidence is seen, on average", style="bold")
+    for route, reach in found.items():
+        traffic = f"{reach['answers_per_day']:,.0f} confident answers a day"
+        out.print(f"{plain(route)}: at {traffic}, {_reach_words(reach)}", markup=False)
+
+
+def _reach_words(found: Mapping[str, Any]) -> str:
+    if found["why"]:
+        return f"unknown: {found['why']}"
+    soonest = [climb for climb in found["climbs"] if climb["seconds"] is not None][:1]
+    climbs = [
+        f"a climb from {percent(found['normal'])} (n {found['n']}) to {percent(climb['rate'])} "
+        f"within about {duration(climb['seconds'])}"
+        for climb in soonest
+    ]
+    smallest = [
+        f"the smallest within a {name} is to {percent(found[f'smallest_in_{name}'])}"
+        for name in ("day", "week")
+        if found[f"smallest_in_{name}"] is not None
+    ]
+    return "; ".join([*climbs, *smallest])
+
+
 def show_checks(out: Console, checks: Mapping[str, bool]) -> None:
     """What was checked, and how it came out."""
     for name, passed in checks.items():
@@ -193,6 +237,7 @@ def show_status(out: Console, state: Mapping[str, Any]) -> None:
     if state["normal"]:
         out.print()
         show_normal(out, state["normal"])
+    show_reach(out, state["reach"])
     show_policy(out, policy)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from cheapdeep_ops.guard.foresight import reach_by_route, sampling_of
 from cheapdeep_ops.guard.ledger import confidence_of, funnel_of, grader_of, quality_of, spending_of
 from cheapdeep_ops.guard.review import correction_of
 from cheapdeep_ops.guard.stats import Proportion
@@ -34,6 +35,8 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
             "grader": grader_of(connection, settings, until),
             "confidence": confidence_of(connection, settings, since=since, until=until),
+            "sampling": sampling_of(connection, settings, answers=answers, since=since, until=until),
+            "reach": reach_by_route(connection, settings, until),
         }
     return {
         "since": since,

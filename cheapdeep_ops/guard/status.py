@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from cheapdeep_ops.guard.foresight import reach_by_route
 from cheapdeep_ops.guard.ledger import grader_of, normals_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies, processes
@@ -13,7 +14,7 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
-    """Policy, alerts with their signals, what is normal, grader, queue and watchers. Raises StoreError."""
+    """Policy, alerts with their signals, normal, how soon a climb is found, grader, queue, watchers. Raises StoreError."""
     with store.reading() as connection:
         return {
             "at": now,
@@ -23,6 +24,7 @@ def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
             "alerts": [_alert(row) for row in incidents.alerts(connection)],
             "grader": grader_of(connection, settings, now),
             "normal": normals_of(connection, settings),
+            "reach": reach_by_route(connection, settings, now),
             "queue": incidents.outbox_state(connection),
             "watchers": _watchers(connection, now),
         }

@@ -26,7 +26,7 @@ CALM: Final = 0.5
 _TRIGGER: Final = 3.0
 """How many times the target a rate has become, where it has climbed: what a suspicion bets on."""
 
-_SUSPICIOUS: Final = 3.0
+SUSPICIOUS: Final = 3.0
 """How many times its resting value a suspicion must have reached."""
 
 MOST_IN_HINDSIGHT: Final = 200
@@ -68,7 +68,7 @@ class Suspicion:
     @property
     def is_raised(self) -> bool:
         """Whether more is to be graded."""
-        return self.value > _SUSPICIOUS
+        return self.value > SUSPICIOUS
 
     @property
     def wants_past(self) -> int:

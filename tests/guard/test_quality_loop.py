@@ -412,6 +412,74 @@ def test_a_rate_that_is_changed_grades_more_of_what_was_kept_and_weighs_it_so(ma
     assert {row["inclusion"] for row in rows} == {0.02, 0.08}
 
 
+def spent(found):
+    return {kind: found[kind]["samples"] for kind in ("evenly", "suspected", "hindsight")}
+
+
+def test_the_receipt_says_what_was_graded_and_why_it_was_chosen(make_school):
+    school = make_school(sample_rate=0.05)
+    school.teach(8_000, 0.05)
+    calm = receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)["sampling"]
+    school.teach(1_000, 0.6, seed=1)
+    found = receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)["sampling"]
+    rows = grade_rows(school)
+    assert spent(found) == {
+        "evenly": sum(not row["steered"] and row["inclusion"] < 1 for row in rows),
+        "suspected": sum(not row["steered"] and row["inclusion"] == 1 for row in rows),
+        "hindsight": sum(row["steered"] for row in rows),
+    }
+    assert min(spent(found).values()) > 0
+    assert found["samples"] == len(rows) == sum(spent(found).values())
+    assert found["spent_share"] == len(rows) / 9_000 > calm["spent_share"]
+    assert found["budget"] == 0.05
+    price = (10 * 5 + 25) / 1e6
+    for kind in ("evenly", "suspected", "hindsight"):
+        assert found[kind]["cost_usd"] == pytest.approx(price * found[kind]["samples"])
+        assert found[kind]["unpriced"] == 0
+
+
+@on_sqlite
+def test_gradings_that_failed_were_spent_too_and_unpriced_ones_are_counted(make_school):
+    school = make_school(grader_model="claude-of-another-house")
+    school.bench.failure = GradeFailure.REFUSAL
+    school.teach(20, 0.0)
+    found = receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)["sampling"]
+    assert found["spent_share"] == 1.0
+    assert found["evenly"] == {"samples": 20, "cost_usd": 0.0, "unpriced": 20}
+    assert spent(found) == {"evenly": 20, "suspected": 0, "hindsight": 0}
+
+
+@on_sqlite
+def test_status_and_receipt_say_how_soon_a_climb_of_each_route_is_found(make_school):
+    school = make_school()
+    now = partial(status, school.store, school.settings)
+    school.teach(100, 0.05)
+    assert now(school.clock())["reach"]["support"]["why"] == "what is normal is not learned yet"
+    school.teach(300, 0.05, seed=1)
+    reach = now(school.clock())["reach"]["support"]
+    assert reach["answers_per_day"] == 400
+    assert reach["n"] == 200
+    assert reach["why"] == ""
+    assert reach["smallest_in_week"] < reach["smallest_in_day"]
+    found = receipt(school.store, school.settings, since=0, until=school.clock())
+    assert found["reach"] == now(school.clock())["reach"]
+    later = now(school.clock() + 2 * DAY_S)["reach"]["support"]
+    assert later["climbs"] == []
+    assert "no confident answer" in later["why"]
+
+
+@on_sqlite
+def test_where_no_rule_looks_for_a_climb_none_is_said_to_be_found(make_school, tmp_path):
+    school = make_school()
+    school.teach(300, 0.05)
+    (tmp_path / "rules.yaml").write_text("rules: []")
+    for file in ("rules.yaml", "missing.yaml"):
+        blind = school.settings.model_copy(update={"rules_file": tmp_path / file})
+        reach = status(school.store, blind, school.clock())["reach"]["support"]
+        assert reach["climbs"] == []
+        assert "no rule" in reach["why"]
+
+
 @on_sqlite
 def test_an_answer_of_a_pinned_route_counts_by_what_it_would_be_at_base(school):
     set_threshold(school.store, school.settings, 0.9, scope="support", author="ann", why="trial", now=school.clock())
