@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.evidence import alarm_of
+from cheapdeep_ops.guard.folding import alarm_of
 from cheapdeep_ops.guard.grading import judge_of
 from cheapdeep_ops.guard.reach import DAY_S, Sampling, reach_of, unknown
 from cheapdeep_ops.guard.rulebook import read_rulebook

@@ -49,18 +49,21 @@ class Sampler:
     def steer(self, connection: Connection, now: float) -> int:
         """Choose some answers of the past of each route that is suspected; returns how many wait for their grade.
 
-        While some wait, no more are chosen: where nobody grades, a suspicion must not pile up work.
+        While some wait, no more are chosen: where nobody grades, a suspicion must not pile up work. Samples of a batch
+        do not count, since those of the past are graded sooner.
         """
         if not self.steers:
             return 0
         if waiting := candidates.steered_waiting(connection):
             return waiting
+        ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
         suspected = self._suspicions(connection, now)
+        wanted = {route: each.wants_past(ungraded.get(route, 0)) for route, each in suspected.items()}
         normals = grades.normals(connection, self._judge)
         return sum(
-            candidates.steer(connection, route, since=_since(normals[route], now), most=suspicion.wants_past, now=now)
-            for route, suspicion in suspected.items()
-            if suspicion.wants_past
+            candidates.steer(connection, route, since=_since(normals[route], now), most=most, now=now)
+            for route, most in wanted.items()
+            if most
         )
 
     def _shares(
@@ -82,13 +85,19 @@ class Sampler:
     def _hot(
         self, connection: Connection, routes: Collection[str], now: float, *, judged: Collection[str]
     ) -> frozenset[str]:
-        """The routes that are suspected or raised because of grades, and have not had too many of those today."""
-        suspected = {route for route, each in self._suspicions(connection, now).items() if each.wants_future}
+        """The routes that are suspected or raised because of grades, and have not had too many of those today.
+
+        A suspicion asks for more only while few samples wait: others are under way to decide it.
+        """
+        ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=True)
+        suspicions = self._suspicions(connection, now)
+        suspected = {route for route, each in suspicions.items() if each.wants_future(ungraded.get(route, 0))}
         settings = self._settings
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         raised = {route for route in routes if book.for_route(route).causes & set(judged)}
         spent = grades.graded_by_route(connection, since=now - _DAY_S)
-        return frozenset(route for route in suspected | raised if spent.get(route, 0) < MOST_A_DAY)
+        chosen = {route: spent.get(route, 0) + ungraded.get(route, 0) for route in suspected | raised}
+        return frozenset(route for route, count in chosen.items() if count < MOST_A_DAY)
 
     def _fresh(self, connection: Connection, now: float) -> set[str]:
         """The scopes whose threshold was changed within a day."""

@@ -36,11 +36,15 @@ _FIRST: Final = 15
 """Of them, those that are graded before the suspicion is looked at again; then as many more as were."""
 
 MOST_A_DAY: Final = 3_000
-"""Gradings of a route in 24 hours beyond which no suspicion asks for more: by then it is decided."""
+"""Gradings of a route in 24 hours, those still waited for among them, beyond which nothing asks for more: by then it is
+decided."""
 
 _CONVINCING: Final = 15
 """Answers in hindsight that a suspicion must outlast before more of the calls to come are graded: they cost a lot more,
 and where grades are late, many are chosen before anything is known of the first."""
+
+MOST_WAITING: Final = 200
+"""Samples of a route without a grade at which no suspicion asks for more: what they say is to be known first."""
 
 _FINE: Final = 0.2
 """A share that has moved by less stays as it is."""
@@ -70,16 +74,14 @@ class Suspicion:
         """Whether more is to be graded."""
         return self.value > SUSPICIOUS
 
-    @property
-    def wants_past(self) -> int:
-        """How many more answers of the past are to be graded now."""
+    def wants_past(self, waiting: int) -> int:
+        """How many more answers of the past are to be graded now, while `waiting` samples have no grade yet."""
         left = max(MOST_IN_HINDSIGHT - self.hindsight, 0)
-        return min(max(_FIRST, self.hindsight), left) if self.is_raised else 0
+        return min(max(_FIRST, self.hindsight), left, room(waiting)) if self.is_raised else 0
 
-    @property
-    def wants_future(self) -> bool:
-        """Whether more of the calls to come are to be graded."""
-        return self.is_raised and self.hindsight >= _CONVINCING
+    def wants_future(self, waiting: int) -> bool:
+        """Whether more of the calls to come are to be graded, while `waiting` samples have no grade yet."""
+        return self.is_raised and self.hindsight >= _CONVINCING and room(waiting) > 0
 
     def after(self, *, incorrect: bool, target: float, steered: bool) -> "Suspicion":
         """The suspicion after one more grade of a route that may be wrong at `target`."""
@@ -90,6 +92,11 @@ class Suspicion:
         # So far up it is certain, and a number that cannot overflow.
         after = Suspicion(value=min(value, 1e9), hindsight=self.hindsight + steered)
         return after if after.is_raised else Suspicion(value=after.value)
+
+
+def room(waiting: int) -> int:
+    """How many more of a route's answers may be chosen beyond the calm share, where `waiting` have no grade yet."""
+    return max(MOST_WAITING - waiting, 0)
 
 
 def is_steered(budget: float, kept: float) -> bool:

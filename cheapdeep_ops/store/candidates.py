@@ -80,6 +80,21 @@ def steered_waiting(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(_CANDIDATE).where(waits)).scalar() or 0)
 
 
+def ungraded(connection: Connection, *, otherwise: float, in_batches: bool) -> dict[str, int]:
+    """How many samples of each route have no grade yet, those that `choose` is still to find among them.
+
+    `otherwise` is the rate where none was set; `in_batches` says whether those of a batch that is out count.
+    """
+    columns = _CANDIDATE.c
+    to_find = and_(columns.inclusion.is_(None), columns.position < sampling_rates.in_force(otherwise))
+    chosen = or_(
+        columns.state == CandidateState.WAITING.value, and_(columns.state == CandidateState.KEPT.value, to_find)
+    )
+    waits = or_(chosen, columns.state == CandidateState.SUBMITTED.value) if in_batches else chosen
+    found = select(columns.route, func.count().label("samples")).where(waits).group_by(columns.route)
+    return {row.route: row.samples for row in connection.execute(found)}
+
+
 def due(connection: Connection, *, now: float, limit: int, steered: bool | None = None) -> list[Sample]:
     """The samples that may be graded now, those that wait longest first; `steered` picks those of one kind."""
     columns = _CANDIDATE.c

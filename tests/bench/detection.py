@@ -71,7 +71,7 @@ def steered(stream: Stream, target: float, *, most: float, late: int = 0) -> Ite
     waiting: deque[tuple[int, bool, bool]] = deque()
     in_hindsight = 0
     while answer < most:
-        share = KEPT if suspicion.wants_future else BUDGET * CALM
+        share = KEPT if suspicion.wants_future(len(waiting)) else BUDGET * CALM
         answer += stream.gap(share)
         waiting.append((answer + late, stream.is_wrong(answer), False))
         while waiting and waiting[0][0] <= answer:
@@ -79,10 +79,11 @@ def steered(stream: Stream, target: float, *, most: float, late: int = 0) -> Ite
             in_hindsight -= hindsight
             suspicion = suspicion.after(incorrect=wrong, target=target, steered=hindsight)
             yield answer, wrong
-            if in_hindsight or not suspicion.wants_past:
+            asked = suspicion.wants_past(len(waiting))
+            if in_hindsight or not asked:
                 continue
             newest = known
-            for _ in range(suspicion.wants_past):
+            for _ in range(asked):
                 newest -= stream.gap(KEPT - BUDGET * CALM)
                 if newest <= past:
                     break

@@ -74,7 +74,7 @@ def steered(traffic: Traffic, sampling: Sampling, target: float, per_day: float)
     while True:
         while graded and graded[0] <= answer - per_day:
             graded.popleft()
-        is_hot = suspicion.wants_future and len(graded) < MOST_A_DAY
+        is_hot = suspicion.wants_future(0) and len(graded) < MOST_A_DAY
         before, answer = answer, answer + traffic.gap(sampling.hot if is_hot else sampling.calm)
         if not is_hot:
             kept.add(before, answer)
@@ -82,7 +82,7 @@ def steered(traffic: Traffic, sampling: Sampling, target: float, per_day: float)
         suspicion = suspicion.after(incorrect=wrong, target=target, steered=False)
         graded.append(answer)
         yield answer, wrong
-        while wanted := suspicion.wants_past:
+        while wanted := suspicion.wants_past(0):
             past = [each for each in (kept.newest(answer - per_day) for _ in range(wanted)) if each is not None]
             for each in past:
                 wrong = traffic.is_wrong(each)

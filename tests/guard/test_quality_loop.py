@@ -1,19 +1,21 @@
 """Sampling, grading and the rules on grades together, in virtual time: only the grader's API is played here."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from cheapdeep_ops.errors import GraderError
-from cheapdeep_ops.guard.grading import Grader
+from cheapdeep_ops.guard.grading import Grader, judge_of
 from cheapdeep_ops.guard.ledger import grader_of, normals_of, quality_of, relearn
 from cheapdeep_ops.guard.messages import details, headline
 from cheapdeep_ops.guard.metrics import FleetCollector, page
 from cheapdeep_ops.guard.receipt import receipt
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.steering import MOST_IN_HINDSIGHT, MOST_WAITING, Suspicion
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.store import candidates, incidents, policies, sampling_rates
+from cheapdeep_ops.store import candidates, detectors, incidents, policies, sampling_rates
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, GradeFailure
 
 from .conftest import START, decided
@@ -662,3 +664,44 @@ def test_while_nobody_grades_a_suspicion_piles_up_no_work(make_school):
         waiting = candidates.steered_waiting(connection)
     assert waiting <= 200
     assert len(steered(school)) - before <= 200
+
+
+def ungraded(school):
+    with school.store.reading() as connection:
+        return candidates.ungraded(connection, otherwise=0.2, in_batches=True).get("support", 0)
+
+
+def suspect(school, suspicion):
+    """Leave `suspicion` of the route behind, as grades that are known would."""
+    judge = judge_of(school.settings)
+
+    def leave(connection):
+        kept = detectors.read(connection, judge, rule="sampling", scope=ALL_ROUTES)
+        after = replace(kept, state={"support": suspicion.row()})
+        detectors.write(connection, judge, after, rule="sampling", scope=ALL_ROUTES, now=school.clock())
+
+    school.store.transact(leave)
+
+
+@on_sqlite
+def test_while_grades_are_late_no_more_waits_than_may_and_a_suspicion_that_stays_asks_again(make_school):
+    school = make_school(sample_rate=0.2)
+    school.teach(1_300, 0.02)
+    suspect(school, Suspicion(value=1e6, hindsight=MOST_IN_HINDSIGHT))
+    school.bench.error = GraderError("out of order")
+    seen = []
+    for turn in range(12):
+        school.teach(100, 0.05, seed=turn)
+        seen.append((rates(school)["support"], ungraded(school)))
+    heat = [waiting for rate, waiting in seen if rate == 1.0]
+    calm = [waiting for rate, waiting in seen if rate != 1.0]
+    assert heat == sorted(heat)
+    assert max(heat) < MOST_WAITING <= calm[0] <= MOST_WAITING + 100, "a run's worth is chosen before the next look"
+    assert seen[len(heat) :] == [(pytest.approx(0.1), waiting) for waiting in calm]
+    assert calm[-1] - calm[0] < 0.2 * 100 * len(calm), "as few as in calm"
+    school.bench.error = None
+    school.clock.advance(700)
+    school.mark()
+    school.mark()
+    assert changes(school) == []
+    assert rates(school) == {"support": 1.0}

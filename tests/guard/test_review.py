@@ -13,8 +13,7 @@ from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.grades import Judge
 from cheapdeep_ops.values import Grade, GradeFailure, Judgement, Usage
 
-from .conftest import START, town_rules
-from .test_quality_loop import Bench, School, grade_rows
+from .conftest import START, Bench, School, grade_rows, town_rules
 
 SECOND = "claude-sonnet-4-6"
 ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)

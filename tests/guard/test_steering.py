@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.steering import CALM, MOST_IN_HINDSIGHT, Suspicion, has_moved, is_steered, shares
+from cheapdeep_ops.guard.steering import (
+    CALM,
+    MOST_IN_HINDSIGHT,
+    MOST_WAITING,
+    Suspicion,
+    has_moved,
+    is_steered,
+    room,
+    shares,
+)
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 NOBODY = frozenset[str]()
@@ -30,13 +39,13 @@ def test_correct_answers_alone_leave_it_at_rest():
 
 def test_it_asks_for_the_past_first_and_for_the_future_once_that_has_not_ended_it():
     raised = after([True, True])
-    assert raised.wants_past == 15
-    assert not raised.wants_future
+    assert raised.wants_past(0) == 15
+    assert not raised.wants_future(0)
     convinced = after([True] * 15, steered=True, suspicion=raised)
-    assert convinced.wants_future
-    assert convinced.wants_past == 15
+    assert convinced.wants_future(0)
+    assert convinced.wants_past(0) == 15
     for many in (MOST_IN_HINDSIGHT, MOST_IN_HINDSIGHT + 9):
-        assert after([True] * many, steered=True, suspicion=raised).wants_past == 0
+        assert after([True] * many, steered=True, suspicion=raised).wants_past(0) == 0
 
 
 def test_one_that_has_gone_begins_anew():
@@ -50,6 +59,32 @@ def test_it_is_a_number_whatever_comes_and_is_kept(wrongs, target):
     found = after(wrongs, target=target)
     assert 0 < found.value <= 1e9
     assert Suspicion.from_row(json.loads(json.dumps(found.row()))) == found
+
+
+suspicions = st.builds(Suspicion, value=st.floats(0.1, 1e9), hindsight=st.integers(0, 2 * MOST_IN_HINDSIGHT))
+waits = st.integers(0, 3 * MOST_WAITING)
+
+
+@steady
+@given(suspicions, waits)
+def test_what_is_asked_for_in_hindsight_fills_up_what_may_wait_and_no_more(suspicion, waiting):
+    wanted = suspicion.wants_past(waiting)
+    assert 0 <= wanted <= min(room(waiting), suspicion.wants_past(0))
+    assert waiting + wanted <= max(waiting, MOST_WAITING)
+
+
+@steady
+@given(suspicions, waits, waits)
+def test_the_more_wait_the_less_is_asked_for(suspicion, few, more):
+    few, more = sorted([few, more])
+    assert suspicion.wants_past(few) >= suspicion.wants_past(more)
+    assert suspicion.wants_future(few) >= suspicion.wants_future(more)
+
+
+@steady
+@given(suspicions, waits)
+def test_more_of_the_calls_to_come_while_there_is_room_for_one(suspicion, waiting):
+    assert suspicion.wants_future(waiting) is (suspicion.wants_future(0) and waiting < MOST_WAITING)
 
 
 def share(answers, *, learning=NOBODY, hot=NOBODY):

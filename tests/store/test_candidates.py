@@ -1,8 +1,10 @@
+from functools import partial
+
 import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.sampling import kept_share, position
-from cheapdeep_ops.store import candidates, grades
+from cheapdeep_ops.store import candidates, grades, sampling_rates
 from cheapdeep_ops.store.candidates import Sample
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
@@ -211,6 +213,18 @@ def test_samples_of_a_batch_are_not_due_until_they_are_postponed(do, store):
     assert do(candidates.submitted, "batch-1") == []
     assert due_ids(do) == ["a"]
     assert column(store, "batch_id")["a"] == ""
+
+
+def test_ungraded_are_those_that_wait_and_those_that_are_still_to_be_found(do):
+    waiting(do, row("a"), row("b"), row("c"))
+    kept(do, row("d", place=0.004), row("e", place=0.04), row("f", place=0.004, state="skipped"))
+    found = partial(do, candidates.ungraded, otherwise=0.01)
+    do(candidates.submit, ["a"], "batch-1")
+    do(candidates.settle, "b", CandidateState.GRADED)
+    assert found(in_batches=True) == {"support": 3}
+    assert found(in_batches=False) == {"support": 2}
+    do(sampling_rates.begin, "support", 0.1, since=NOW - 1, why="adaptive")
+    assert found(in_batches=False) == {"support": 3}
 
 
 def test_the_backlog_is_what_waits_or_is_in_a_batch_and_since_when(do):
