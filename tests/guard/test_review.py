@@ -13,7 +13,7 @@ from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.grades import Judge
 from cheapdeep_ops.values import Grade, GradeFailure, Judgement, Usage
 
-from .conftest import START, Bench, School, grade_rows, town_rules
+from .conftest import START, Bench, School, town_rules
 
 SECOND = "claude-sonnet-4-6"
 ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -64,6 +64,11 @@ def school(make_school):
     school = make_school()
     school.teach(400, 0.2)
     return school
+
+
+def grade_rows(school):
+    with school.store.reading() as connection:
+        return [dict(row._mapping) for row in connection.exec_driver_sql("SELECT * FROM grade ORDER BY id")]
 
 
 def looked_at(school, **more):
