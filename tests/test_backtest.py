@@ -289,6 +289,21 @@ def test_a_limit_for_false_confidence_can_be_tried(capsys, monkeypatch, store, t
         assert ("FalseConfidenceTooHigh" in {turn["rule"] for turn in run_json(capsys)["alerts"]}) is fires
 
 
+def test_progress_goes_to_standard_error_alone(capsys, town):
+    town.run(60, [0.95])
+    status, out, err = run(capsys, "--json")
+    assert status == 0
+    assert json.loads(out)["n"] == 60
+    assert "11 of 11 evaluations of EscalationStorm" in err or "12 of 12 evaluations of EscalationStorm" in err
+
+
+def test_tiers_in_between_are_spoken_of(capsys, monkeypatch, town):
+    town.run(10, [0.95])
+    assert "in between" not in run_json(capsys)["thresholds"][-1]["cost_basis"]
+    monkeypatch.setenv("CHEAPDEEP_TIERS", "claude-haiku-4-5,claude-sonnet-4-5,claude-opus-4-7")
+    assert "in between are taken to answer nothing" in run_json(capsys)["thresholds"][-1]["cost_basis"]
+
+
 def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
     town.run(120, [0.95])
     town.run(240, [0.5, 0.5, 0.95])

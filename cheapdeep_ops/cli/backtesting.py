@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cheapdeep_ops.guard.costing import Spent
 
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
+_CHEAP_AND_DEEP: Final = 2
 _RECORDED: Final = "from what the recorded calls used"
 _PLAYED: Final = "from the recorded questions and placeholder answers that were played, for a file has no tokens"
 
@@ -76,7 +77,7 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     with Replay(rows, settings=settings, options=ReplayOptions(judge=Judge())) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         report = played.report()
-        spent = spent_on([each.decision for each in played.outcomes], prices=_PLAYED)
+        spent = spent_on([each.decision for each in played.outcomes], prices=_prices(settings, _PLAYED))
     return {
         "source": str(file),
         "period": None,
@@ -107,7 +108,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         since = until if first is None else max(float(first), asked["since"])
         period = Period(since=asked["since"], counted=since, until=until, route=route)
         past = rerun(store, settings, rulebook.rules, period)
-    base, spent = settings.base_threshold, spent_in(sums, prices=_RECORDED)
+    base, spent = settings.base_threshold, spent_in(sums, prices=_prices(settings, _RECORDED))
     counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     return {
         "source": "store",
@@ -121,6 +122,10 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         **_priced(lambda value: of_stored(counted, graded, value, base=base), spent, tried, base=base),
         **past,
     }
+
+
+def _prices(settings: Settings, said: str) -> str:
+    return f"{said}; tiers in between are taken to answer nothing" if len(settings.tiers) > _CHEAP_AND_DEEP else said
 
 
 def _priced(

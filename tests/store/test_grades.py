@@ -97,6 +97,15 @@ def test_the_oldest_grades_are_those_of_the_first_calls(do):
     assert classes(do(grades.oldest, "support", JUDGE, since=10.0, limit=1)) == ["20.0"]
 
 
+def test_grades_are_read_in_the_order_in_which_they_became_known_and_say_when(do):
+    moments = {"a": 50.0, "b": 60.0, "c": 70.0}
+    add_all(do, *(row(name, at=at, called_at=100 - at, input_class=name) for name, at in moments.items()))
+    found = do(grades.known_after, JUDGE, grade_id=0, route=None, since=50.0, limit=9)
+    assert [(each.input_class, each.at) for each in found] == [("b", 60.0), ("c", 70.0)]
+    assert classes(do(grades.known_after, JUDGE, grade_id=found[0].id, route="support", limit=9)) == ["c"]
+    assert classes(do(grades.oldest, "support", JUDGE, since=0, known_by=60.0, limit=9)) == ["b", "a"]
+
+
 @pytest.mark.parametrize(
     ("since", "until", "expected"),
     [

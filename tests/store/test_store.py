@@ -119,6 +119,16 @@ def test_seconds_come_oldest_first_by_route_and_add_up_over_processes(store):
     assert {type(each) for second in seconds for each in second} == {int}
 
 
+def test_the_first_second_and_the_seconds_of_one_route_are_told_from_the_others(store):
+    write(store, [bucket(8), bucket(12), bucket(10, route="legal"), bucket(11)])
+    with store.reading() as connection:
+        assert counters.first_second(connection, since=9, until=20) == 10
+        assert counters.first_second(connection, since=9, until=20, scope="support") == 11
+        assert counters.first_second(connection, since=13, until=20) is None
+        seconds = counters.by_second(connection, since=9, until=20, scope="support")
+    assert {route: [second.at for second in found] for route, found in seconds.items()} == {"support": [11, 12]}
+
+
 def test_sums_of_money_and_mappings_are_exact(store):
     write(store, [bucket(at) for at in range(100)])
     with store.reading() as connection:
