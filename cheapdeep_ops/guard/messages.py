@@ -226,25 +226,37 @@ def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
     rise = f"{_side(cause['before'])} in {cause['compared_with']}, {_side(cause['now'])} now"
     culprits = [part for part in cause["parts"] if part["role"] == "culprit"]
     if not culprits:
-        return f"{cause['kind']}: no single part of the calls stands out ({rise})"
-    said = "; ".join(_culprit(part, cause["kind"], label) for part in culprits)
+        return f"{cause['kind']}: {cause['why'] or _NOBODY[cause['kind']]} ({rise})"
+    counted = cause.get("counted", "calls")
+    said = "; ".join(_culprit(part, cause["kind"], counted, label) for part in culprits)
     same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
     return f"{said} (the same calls: {', '.join(same)})" if same else said
 
 
-def _culprit(part: Mapping[str, Any], kind: str, label: Label) -> str:
+_NOBODY: Final = {
+    "everything got worse": "no single part of the calls stands out",
+    "no part stands out": "what seems to may be chance",
+}
+
+
+def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: Label) -> str:
     name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
+    if "share_low" in part:
+        name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
     before, now = part["before"], part["now"]
     was = "new" if before["rate"] is None else percent(before["rate"])
     interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
-    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} calls escalate ({interval})"
+    of, fail = _FAIL[counted]
+    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
     if kind != "mix changed":
         return f"{name}, {rates}"
-    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the calls are of it"
+    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the {of} are of it"
     return f"{name}, the mix changed: {moved}; {rates}"
 
 
 _CALLS_OF: Final = {"reason": "all"}
+_FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
+"""What is counted, and what it does, by what a cause was counted in."""
 
 
 def _side(side: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 from cheapdeep_ops.guard import health
+from cheapdeep_ops.guard.climbs import climb_cause, climb_facts, names_of
 from cheapdeep_ops.guard.evidence import Evidence
 from cheapdeep_ops.guard.grading import facts_of
 from cheapdeep_ops.guard.makeup import storm_cause
@@ -114,8 +115,7 @@ class Senses:
         if isinstance(rule, StormRule):
             return StormSense(self._connection, rule, limit=rule.limit_in(self._settings), now=self._now)
         if isinstance(rule, QualityRule):
-            limit = rule.limit_in(self._settings)
-            return QualitySense(rule, self._evidence, limit=limit, trouble=self._trouble)
+            return QualitySense(rule, self._evidence, settings=self._settings, trouble=self._trouble, now=self._now)
         if rule.signal == "grader_failing":
             return WatcherSense(health.finding_of(self._facts, self._now))
         if rule.signal == "undecided_raise":
@@ -191,13 +191,22 @@ class QualitySense:
     is_joint = True
 
     def __init__(
-        self, rule: QualityRule, evidence: Evidence, *, limit: float | None, trouble: health.Trouble | None
+        self,
+        rule: QualityRule,
+        evidence: Evidence,
+        *,
+        settings: Settings,
+        trouble: health.Trouble | None,
+        now: float,
     ) -> None:
         self._rule = rule
         self._evidence = evidence
-        self._limit = limit
+        self._settings = settings
+        self._limit = rule.limit_in(settings)
         self._trouble = trouble
+        self._now = now
         self._window = 0
+        self._judged: Collection[str] = ()
 
     @property
     def scopes(self) -> set[str]:
@@ -207,6 +216,7 @@ class QualitySense:
     def finding(self, routes: Collection[str], alert: Alert) -> Finding:
         """The false-confident rate of these routes together; unknown while nobody can be relied on to grade."""
         found = self._evidence.finding(self._rule, alert, routes, self._limit)
+        self._judged = routes
         self._window = found.signal["n"]
         if not self._trouble:
             return found
@@ -214,7 +224,7 @@ class QualitySense:
         return Finding(level=Level.NO_DATA, signal={**found.signal, **unknown})
 
     def facts(self, scope: str, started_at: float) -> dict[str, Any]:
-        """Which input classes the wrong answers of the last finding are of, and whether the raise has helped."""
+        """What the climb of the last finding is made of, and whether the raise has helped."""
         effect = self._effect(scope, started_at)
         by_class = self._evidence.wrong_by_class(self._rule, self._routes(scope), self._window)
         return {
@@ -223,7 +233,20 @@ class QualitySense:
             "release_confidence": self._rule.release_confidence,
             "release_alpha": self._rule.release_alpha,
             **breakdown_of(reasons={}, by_class=by_class),
+            **self._cause(scope, started_at),
         }
+
+    def _cause(self, scope: str, started_at: float) -> dict[str, Any]:
+        """What is to blame, and which answers show it where people want to see some."""
+        climb = self._evidence.climb(self._rule, scope, self._judged, started_at=started_at)
+        base, raised = self._settings.base_threshold, self._settings.raised_threshold
+        names = names_of(base=base, raised=raised, with_policy=self._now <= started_at)
+        cause = climb_cause(climb.before, climb.now, names)
+        facts = climb_facts(climb, cause)
+        found = {"cause": {**facts, "text": cause_text(facts)}}
+        if not self._settings.shows_examples:
+            return found
+        return {**found, "examples": self._evidence.examples(climb, cause, names)}
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
         """Whether the rate has left the interval that was told, or it is known now whether the raise helps.

@@ -190,12 +190,20 @@ def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(schoo
     assert school.threshold() == 0.9
     started = school.inbox.payloads[0]
     assert started["input_classes"][0][0] == "tariffs"
+    assert (started["cause"]["dimension"], started["cause"]["element"]) == ("input class", "tariffs")
+    assert any(line.startswith("Cause: input class tariffs: ") for line in details(started))
+    assert any("of its confident answers are wrong" in line for line in details(started))
+    assert "examples" not in started
     assert "of the confident answers of route support are wrong" in headline(started)
     assert any("0.8 -> 0.9" in line for line in details(started))
     school.teach(400, 0.04, seed=2)
     assert acts(school)[1:] == [("release", "support", CLIMBING, True)]
     assert school.threshold() == 0.8
     assert school.inbox.kinds[-1] == "resolved"
+    assert {payload["cause"]["since"] for payload in school.inbox.payloads} == {started["cause"]["since"]}
+    with school.store.reading() as connection:
+        (incident,) = incidents.incidents(connection)
+    assert incident["announced"]["cause"]["element"] == "tariffs"
 
 
 @on_sqlite
