@@ -18,8 +18,13 @@ Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
 
 _TOP: Final = 5
-_LONGEST_LABEL: Final = 80
+LONGEST_LABEL: Final = 80
 _LONGEST_SAID: Final = 240
+_LONGEST_QUOTE: Final = 200
+"""Characters of a question or an answer that a message quotes."""
+
+_LONGEST_REASON: Final = 120
+_LONGEST_ID: Final = 40
 _STATES: Final = {"started": "firing", "changed": "still firing"}
 
 
@@ -87,7 +92,7 @@ def threshold_text(before: Policy, after: Policy, *, would_be: float | None) -> 
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
 
 
-def plain(label: str, longest: int = _LONGEST_LABEL) -> str:
+def plain(label: str, longest: int = LONGEST_LABEL) -> str:
     """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
     visible = "".join(each if each.isprintable() else " " for each in label)
     return " ".join(visible.split())[:longest] or "?"
@@ -217,6 +222,23 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     if payload.get("runbook"):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
+
+
+def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list[list[str]]:
+    """The lines of each wrong answer that the payload has the words of; `quote` shows so many characters of a text.
+
+    They are no part of `details`: only a sender that people have asked to quote answers says them.
+    """
+    return [
+        [
+            f"Wrong answer with confidence {each['confidence']:.2f}, call {quote(each['call_id'], _LONGEST_ID)}",
+            f"Question: {quote(each['question'], _LONGEST_QUOTE)}",
+            f"Answer: {quote(each['answer'], _LONGEST_QUOTE)}",
+            f"The grader: {quote(each['reason'], _LONGEST_REASON)}",
+        ]
+        for each in payload.get("examples") or ()
+        if "answer" in each
+    ]
 
 
 def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
