@@ -22,7 +22,7 @@ _HEAVIEST: Final = 4.0
 """No grade weighs more than so many times the median one: a few from times of little sampling must not say it all."""
 
 _NOTHING: Final = Estimate(rate=0.0, n=0.0, count=0)
-_NO_MIX: Final = "too few answers were chosen by chance to tell a changed mix"
+_NO_MIX: Final = "too few answers were chosen by chance, and at the same time in all routes, to tell a changed mix"
 _EXAMPLES: Final = 3
 _LOOKED_AT: Final = 50
 """Wrong answers among which examples are looked for, newest first."""
@@ -30,12 +30,16 @@ _LOOKED_AT: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Climb:
-    """Grades of calls since a climb began, and of those before, newest first; `said` is where the latter are from."""
+    """Grades of calls since a climb began, and of those before, newest first; `said` is where the latter are from.
+
+    `is_of_one_time` tells whether those before are of the same time in all routes, so that their shares mean something.
+    """
 
     began: float
     before: Sequence[Described]
     now: Sequence[Described]
     said: str
+    is_of_one_time: bool
 
 
 def read_climb(
@@ -57,20 +61,18 @@ def read_climb(
     def read(route: str, since: float, until: float) -> list[Described]:
         return grades.described(connection, route, judge, since=since, until=until, limit=limit)
 
-    def calm(route: str) -> list[Described]:
-        return read(route, max(normals[route].since, over.get(route, 0.0)), began)
-
-    before, said = [each for route in normals for each in calm(route)], "the grades before the climb"
+    calm = {route: max(normal.since, over.get(route, 0.0)) for route, normal in normals.items()}
+    before = _newest([each for route, since in calm.items() for each in read(route, since, began)], limit)
+    is_of_one_time, said = not before or max(calm.values()) <= before[-1].called_at, "the grades before the climb"
     if len(before) < MIN_CALLS:
         learned = [(normal.scope, normal.since, nextafter(normal.until or 0.0, inf)) for normal in normals.values()]
-        before = [each for route, since, end in learned for each in read(route, since, end)]
-        said = "the grades that normal was learned from"
-    now = [each for route in normals for each in read(route, began, until)]
-    return Climb(began=began, before=_newest(before, limit), now=_newest(now, limit), said=said)
+        before = _newest([each for route, since, end in learned for each in read(route, since, end)], limit)
+        is_of_one_time, said = len(normals) == 1, "the grades that normal was learned from"
+    now = _newest([each for route in normals for each in read(route, began, until)], limit)
+    return Climb(began=began, before=before, now=now, said=said, is_of_one_time=is_of_one_time)
 
 
 def _newest(found: list[Described], limit: int) -> list[Described]:
-    """Of all routes the same time, so that their shares are those of the calls."""
     return sorted(found, key=lambda each: (-each.called_at, -each.id))[:limit]
 
 
@@ -94,19 +96,25 @@ def band_of(confidence: float, *, base: float, raised: float) -> str:
     return f"{base:g} to below {raised:g}" if confidence < raised else f"{raised:g} or more"
 
 
-def climb_cause(before: Sequence[Described], now: Sequence[Described], names: Mapping[Dimension, Name]) -> Cause:
+def climb_cause(
+    before: Sequence[Described],
+    now: Sequence[Described],
+    names: Mapping[Dimension, Name],
+    *,
+    is_of_one_time: bool = True,
+) -> Cause:
     """What the climb from the grades `before` to those `now` is made of.
 
     Grades weigh by 1 / inclusion, those of steered ones for rates only: they were not chosen by chance. Where too few
-    were, a changed mix is no cause.
+    were, or where those before are of another time in each route, a changed mix is no cause.
     """
     sides = {
         dimension: Sides(before=_counts(before, name), now=_counts(now, name)) for dimension, name in names.items()
     }
     told = {of: side for of, side in sides.items() if of is Dimension.INPUT_CLASS or is_named(side.before)}
     cause = cause_of(_whole(before), _whole(now), told, counted="grades", fewest=MIN_GRADES)
-    shows_mix = min(len(_by_chance(before)), len(_by_chance(now))) >= MIN_CALLS
-    if cause.kind is not Kind.MIX or shows_mix:
+    is_by_chance = min(len(_by_chance(before)), len(_by_chance(now))) >= MIN_CALLS
+    if cause.kind is not Kind.MIX or (is_by_chance and is_of_one_time):
         return cause
     return replace(cause, kind=Kind.UNCLEAR, why=_NO_MIX, culprits=(), alike=(), also=())
 

@@ -241,7 +241,7 @@ class QualitySense:
         climb = self._evidence.climb(self._rule, scope, self._judged, started_at=started_at)
         base, raised = self._settings.base_threshold, self._settings.raised_threshold
         names = names_of(base=base, raised=raised, with_policy=self._now <= started_at)
-        cause = climb_cause(climb.before, climb.now, names)
+        cause = climb_cause(climb.before, climb.now, names, is_of_one_time=climb.is_of_one_time)
         facts = climb_facts(climb, cause)
         found = {"cause": {**facts, "text": cause_text(facts)}}
         if not self._settings.shows_examples:

@@ -76,6 +76,8 @@ def test_a_mix_is_told_from_answers_that_were_chosen_by_chance_and_from_no_other
     hindsight = climb_cause(before, [*some(38, 1, steered=True), *hard], NAMES)
     assert (hindsight.kind, hindsight.culprits) == (Kind.UNCLEAR, ())
     assert "chosen by chance" in hindsight.why
+    another_time = climb_cause(before, now, NAMES, is_of_one_time=False)
+    assert (another_time.kind, another_time.culprits) == (Kind.UNCLEAR, ())
     not_more_of_it = climb_cause(before, [*some(38, 1), *some(1, 1, input_class="hard"), *hard], NAMES)
     assert not_more_of_it.kind is not Kind.MIX
 
@@ -158,6 +160,28 @@ def test_what_was_before_is_after_the_last_incident_else_what_was_learned(store,
     assert climb.said == said
     assert [each.call_id for each in climb.before] == [f"c{number}" for number in before]
     assert [each.call_id for each in climb.now] == [f"c{number}" for number in range(94, 69, -1)]
+
+
+@pytest.mark.parametrize(
+    ("since", "over", "is_of_one_time"),
+    [
+        (NOW - 9, {}, True),
+        (NOW + 35, {}, False),
+        (NOW - 9, {"shop": NOW + 35}, False),
+        (NOW - 9, {"shop": NOW + 35, "support": NOW + 35}, True),
+        (NOW - 9, {"shop": NOW + 60, "support": NOW + 60}, False),
+    ],
+)
+def test_of_several_routes_it_is_told_whether_the_grades_before_are_of_the_same_time(
+    store, since, over, is_of_one_time
+):
+    normals = {
+        "support": Normal(scope="support", since=NOW - 9, until=NOW + 20),
+        "shop": Normal(scope="shop", since=since),
+    }
+    with store.reading() as connection:
+        climb = read_climb(connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=50)
+    assert climb.is_of_one_time is is_of_one_time
 
 
 def test_policy_versions_prove_nothing_once_a_raise_was_made():
