@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     capture_content: bool = False
     retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    show_examples: bool = False
+    """Whether alerts on Slack about wrong answers quote some of them, redacted."""
 
     triage_template: str | None = None
     """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
@@ -210,6 +212,11 @@ class Settings(BaseSettings):
     def graded_share(self) -> float:
         """The share of confident answers that is graded; 0 where no content may be kept for that."""
         return self.sample_rate if self.retain_content_days else 0.0
+
+    @property
+    def shows_examples(self) -> bool:
+        """Whether wrong answers may be quoted: that is wanted, and content is kept at all."""
+        return self.show_examples and self.retain_content_days > 0
 
     @property
     def cascade(self) -> tuple[Tier, ...]:

@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
+from cheapdeep_ops.guard.causes import Cause, Dimension
+from cheapdeep_ops.guard.climbs import Climb, Name, examples_of, read_climb
 from cheapdeep_ops.guard.folding import AHEAD_S, alarm_of, alarm_together, counts_after, folded, learned_from
 from cheapdeep_ops.guard.quality import Alarm, Watch, at_rate, estimate, finding_of
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, QualityRule
@@ -118,6 +120,28 @@ class Evidence:
     def wrong_by_class(self, rule: QualityRule, routes: Collection[str], latest: int) -> Counter[str]:
         """The wrong ones among the latest grades, by input class."""
         return Counter(each.input_class for each in self._merged(rule, routes)[:latest] if each.incorrect)
+
+    def climb(self, rule: QualityRule, scope: str, routes: Collection[str], *, started_at: float) -> Climb:
+        """The grades since the climb began that the incident which began at `started_at` is about, and those before."""
+        over = {route: max(self._over.get(each, 0.0) for each in (route, scope)) for route in routes}
+        return read_climb(
+            self._connection, self._judge,
+            {route: self._normals[route] for route in sorted(routes) if route in self._normals}, over=over,
+            began=self._began(rule, scope, started_at), until=self._now + AHEAD_S, limit=rule.max_grades,
+        )  # fmt: skip
+
+    def _began(self, rule: QualityRule, scope: str, started_at: float) -> float:
+        """As was told; before anything was told, since when the test has seen evidence that has just found it."""
+        told = incidents.told(self._connection, rule=rule.alert, scope=scope, started_at=started_at)
+        if told:
+            return float(told.get("cause", {}).get("since", started_at))
+        kept = detectors.read(self._connection, self._judge, rule=rule.alert, scope=scope)
+        since = Watch.from_row(kept.state).climb.since if kept.state else None
+        return started_at if since is None else since
+
+    def examples(self, climb: Climb, cause: Cause, names: Mapping[Dimension, Name]) -> list[dict[str, Any]]:
+        """Which wrong answers a person may want to read."""
+        return examples_of(self._connection, climb, cause, names)
 
     def _merged(self, rule: QualityRule, routes: Collection[str]) -> list[Graded]:
         """The latest grades of all `routes`, newest first."""

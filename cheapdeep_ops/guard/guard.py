@@ -42,7 +42,7 @@ class Guard:
         self._store = store
         self._settings = settings
         self._rulebook = rulebook
-        self._notifier = Notifier(store, sender)
+        self._notifier = Notifier(store, sender, shows_examples=settings.shows_examples)
         self._grader = grader
         self._shelf = Shelf(judge_of(settings))
         self._started_at = started_at

@@ -13,6 +13,7 @@ from cheapdeep_ops.guard.causes import (
     by_name,
     by_reason,
     cause_of,
+    is_named,
 )
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.store import counters
@@ -21,7 +22,6 @@ from cheapdeep_ops.store.engine import Connection
 
 _HOUR_S: Final = 3_600.0
 _DAY_S: Final = 86_400.0
-_UNNAMED: Final = 0.1
 _LATEST_S: Final = 3_600.0
 """What is said of a storm that goes on is said of its last hour: reading it must not cost more the longer it lasts."""
 
@@ -61,15 +61,9 @@ def compared(before: Makeup, now: Makeup, *, with_policy: bool = True) -> Cause:
     }
     for place, dimension in enumerate((Dimension.MODEL, Dimension.PROMPT_VERSION, Dimension.POLICY_VERSION)):
         found = Sides(before=_by_origin(before, place), now=_by_origin(now, place))
-        if _is_known(found.before) and (with_policy or dimension is not Dimension.POLICY_VERSION):
+        if is_named(found.before) and (with_policy or dimension is not Dimension.POLICY_VERSION):
             sides[dimension] = found
     return cause_of(_whole(before), _whole(now), sides)
-
-
-def _is_known(before: Counts) -> bool:
-    """Whether nearly all earlier calls have a name: else one that was only not told before would seem to be new."""
-    calls = sum(each.n for each in before.values())
-    return calls > 0 and before.get("", Proportion(hits=0, n=0)).n <= _UNNAMED * calls
 
 
 def _by_key(makeup: Makeup, place: int) -> Counts:

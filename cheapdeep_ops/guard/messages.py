@@ -18,8 +18,13 @@ Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
 
 _TOP: Final = 5
-_LONGEST_LABEL: Final = 80
+LONGEST_LABEL: Final = 80
 _LONGEST_SAID: Final = 240
+_LONGEST_QUOTE: Final = 200
+"""Characters of a question or an answer that a message quotes."""
+
+_LONGEST_REASON: Final = 120
+_LONGEST_ID: Final = 40
 _STATES: Final = {"started": "firing", "changed": "still firing"}
 
 
@@ -87,7 +92,7 @@ def threshold_text(before: Policy, after: Policy, *, would_be: float | None) -> 
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
 
 
-def plain(label: str, longest: int = _LONGEST_LABEL) -> str:
+def plain(label: str, longest: int = LONGEST_LABEL) -> str:
     """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
     visible = "".join(each if each.isprintable() else " " for each in label)
     return " ".join(visible.split())[:longest] or "?"
@@ -225,6 +230,23 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     return lines
 
 
+def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list[list[str]]:
+    """The lines of each wrong answer that the payload has the words of; `quote` shows so many characters of a text.
+
+    They are no part of `details`: only a sender that people have asked to quote answers says them.
+    """
+    return [
+        [
+            f"Wrong answer with confidence {each['confidence']:.2f}, call {quote(each['call_id'], _LONGEST_ID)}",
+            f"Question: {quote(each['question'], _LONGEST_QUOTE)}",
+            f"Answer: {quote(each['answer'], _LONGEST_QUOTE)}",
+            f"The grader: {quote(each['reason'], _LONGEST_REASON)}",
+        ]
+        for each in payload.get("examples") or ()
+        if "answer" in each
+    ]
+
+
 def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
     """What a rise is made of, in one line; a cause as in `causes.as_facts`, with what it is `compared_with`."""
     if cause["kind"] == "unknown":
@@ -232,25 +254,37 @@ def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
     rise = f"{_side(cause['before'])} in {cause['compared_with']}, {_side(cause['now'])} now"
     culprits = [part for part in cause["parts"] if part["role"] == "culprit"]
     if not culprits:
-        return f"{cause['kind']}: no single part of the calls stands out ({rise})"
-    said = "; ".join(_culprit(part, cause["kind"], label) for part in culprits)
+        return f"{cause['kind']}: {cause['why'] or _NOBODY[cause['kind']]} ({rise})"
+    counted = cause.get("counted", "calls")
+    said = "; ".join(_culprit(part, cause["kind"], counted, label) for part in culprits)
     same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
     return f"{said} (the same calls: {', '.join(same)})" if same else said
 
 
-def _culprit(part: Mapping[str, Any], kind: str, label: Label) -> str:
+_NOBODY: Final = {
+    "everything got worse": "no single part of the calls stands out",
+    "no part stands out": "what seems to may be chance",
+}
+
+
+def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: Label) -> str:
     name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
+    if "share_low" in part:
+        name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
     before, now = part["before"], part["now"]
     was = "new" if before["rate"] is None else percent(before["rate"])
     interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
-    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} calls escalate ({interval})"
+    of, fail = _FAIL[counted]
+    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
     if kind != "mix changed":
         return f"{name}, {rates}"
-    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the calls are of it"
+    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the {of} are of it"
     return f"{name}, the mix changed: {moved}; {rates}"
 
 
 _CALLS_OF: Final = {"reason": "all"}
+_FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
+"""What is counted, and what it does, by what a cause was counted in."""
 
 
 def _side(side: Mapping[str, Any]) -> str:

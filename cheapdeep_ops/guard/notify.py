@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.messages import details, headline
-from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store import candidates, incidents
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.incidents import OutboxMessage
 
@@ -46,9 +46,17 @@ class LogSender:
 class Notifier:
     """Takes messages from the outbox to a sender, and notes what became of each."""
 
-    def __init__(self, store: Store, sender: Sender, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sender: Sender,
+        *,
+        shows_examples: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._sender = sender
+        self._shows_examples = shows_examples
         self._monotonic = monotonic
 
     def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
@@ -75,7 +83,7 @@ class Notifier:
 
     def _deliver(self, message: OutboxMessage, now: float) -> DeliveryError | None:
         try:
-            place = self._send(message)
+            place = self._send(message, self._quoting(message.payload))
         except DeliveryError as error:
             self._postpone(message, error, now)
             return error
@@ -85,9 +93,23 @@ class Notifier:
         )
         return None
 
-    def _send(self, message: OutboxMessage) -> Place:
+    def _quoting(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`payload` with the words of its examples, as far as they are still stored and people may read them.
+
+        The outbox and the incident only say which calls they are, so no copy outlives what is forgotten.
+        """
+        named = payload.get("examples")
+        if not named:
+            return payload
+        if not self._shows_examples:
+            return {**payload, "examples": []}
+        with self._store.reading() as connection:
+            found = candidates.examples(connection, [each["call_id"] for each in named])
+        return {**payload, "examples": [asdict(each) for each in found]}
+
+    def _send(self, message: OutboxMessage, payload: Mapping[str, Any]) -> Place:
         try:
-            return self._sender.send(message.payload, Place(channel=message.channel, ts=message.ts))
+            return self._sender.send(payload, Place(channel=message.channel, ts=message.ts))
         except DeliveryError:
             raise
         except Exception as error:  # noqa: BLE001 - what a sender stumbles over must not hold up all other messages

@@ -5,6 +5,7 @@ from functools import cached_property, partial
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.guard import health
+from cheapdeep_ops.guard.climbs import climb_cause, climb_facts, names_of
 from cheapdeep_ops.guard.evidence import Evidence
 from cheapdeep_ops.guard.gate import Look, kinds_in
 from cheapdeep_ops.guard.gate import finding_of as gate_finding
@@ -119,8 +120,7 @@ class Senses:
         if isinstance(rule, StormRule):
             return StormSense(self._connection, rule, limit=rule.limit_in(self._settings), now=self._now)
         if isinstance(rule, QualityRule):
-            limit = rule.limit_in(self._settings)
-            return QualitySense(rule, self._evidence, limit=limit, trouble=self._trouble)
+            return QualitySense(rule, self._evidence, settings=self._settings, trouble=self._trouble, now=self._now)
         if isinstance(rule, GateRule):
             return GateSense(self._connection, rule, shelf=self._shelf, alerts=self._alerts, now=self._now)
         if rule.signal == "grader_failing":
@@ -198,13 +198,22 @@ class QualitySense:
     is_joint = True
 
     def __init__(
-        self, rule: QualityRule, evidence: Evidence, *, limit: float | None, trouble: health.Trouble | None
+        self,
+        rule: QualityRule,
+        evidence: Evidence,
+        *,
+        settings: Settings,
+        trouble: health.Trouble | None,
+        now: float,
     ) -> None:
         self._rule = rule
         self._evidence = evidence
-        self._limit = limit
+        self._settings = settings
+        self._limit = rule.limit_in(settings)
         self._trouble = trouble
+        self._now = now
         self._window = 0
+        self._judged: Collection[str] = ()
 
     @property
     def scopes(self) -> set[str]:
@@ -214,6 +223,7 @@ class QualitySense:
     def finding(self, routes: Collection[str], alert: Alert) -> Finding:
         """The false-confident rate of these routes together; unknown while nobody can be relied on to grade."""
         found = self._evidence.finding(self._rule, alert, routes, self._limit)
+        self._judged = routes
         self._window = found.signal["n"]
         if not self._trouble:
             return found
@@ -221,7 +231,7 @@ class QualitySense:
         return Finding(level=Level.NO_DATA, signal={**found.signal, **unknown})
 
     def facts(self, scope: str, started_at: float) -> dict[str, Any]:
-        """Which input classes the wrong answers of the last finding are of, and whether the raise has helped."""
+        """What the climb of the last finding is made of, and whether the raise has helped."""
         effect = self._effect(scope, started_at)
         by_class = self._evidence.wrong_by_class(self._rule, self._routes(scope), self._window)
         return {
@@ -230,7 +240,20 @@ class QualitySense:
             "release_confidence": self._rule.release_confidence,
             "release_alpha": self._rule.release_alpha,
             **breakdown_of(reasons={}, by_class=by_class),
+            **self._cause(scope, started_at),
         }
+
+    def _cause(self, scope: str, started_at: float) -> dict[str, Any]:
+        """What is to blame, and which answers show it where people want to see some."""
+        climb = self._evidence.climb(self._rule, scope, self._judged, started_at=started_at)
+        base, raised = self._settings.base_threshold, self._settings.raised_threshold
+        names = names_of(base=base, raised=raised, with_policy=self._now <= started_at)
+        cause = climb_cause(climb.before, climb.now, names, is_of_one_time=climb.is_of_one_time)
+        facts = climb_facts(climb, cause)
+        found = {"cause": {**facts, "text": cause_text(facts)}}
+        if not self._settings.shows_examples:
+            return found
+        return {**found, "examples": self._evidence.examples(climb, cause, names)}
 
     def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
         """Whether the rate has left the interval that was told, or it is known now whether the raise helps.

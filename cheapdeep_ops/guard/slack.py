@@ -12,7 +12,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.messages import details, headline, plain
+from cheapdeep_ops.guard.messages import LONGEST_LABEL, details, headline, plain, quotes
 from cheapdeep_ops.guard.notify import LogSender, Place, Sender
 from cheapdeep_ops.settings import Settings
 
@@ -142,6 +142,7 @@ def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     blocks = [_section(head)]
     if lines:
         blocks.append(_section("\n".join(lines)))
+    blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]
     return title, blocks
 
 
@@ -153,9 +154,9 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _code_span(label: str) -> str:
+def _code_span(label: str, longest: int = LONGEST_LABEL) -> str:
     """`label` where mrkdwn has no other meaning for it; a code span knows no escape for its own end."""
-    inside = plain(label).replace("`", "'")
+    inside = plain(label, longest).replace("`", "'")
     return f"`{inside}`"
 
 

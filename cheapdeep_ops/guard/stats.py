@@ -18,6 +18,11 @@ class Proportion:
         """The share, or None where there is nothing to share."""
         return self.hits / self.n if self.n else None
 
+    @property
+    def count(self) -> int:
+        """How many were counted."""
+        return self.n
+
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The Wilson score interval; (0, 1) where n is 0.
 
@@ -34,6 +39,11 @@ class Estimate:
     rate: float
     n: float
     count: int
+
+    @property
+    def hits(self) -> float:
+        """Of `n`."""
+        return self.rate * self.n
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The Wilson score interval at the effective n."""

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_,
 from cheapdeep_ops.store import sampling_rates
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
 from cheapdeep_ops.store.upsert import insert_absent
-from cheapdeep_ops.values import CandidateState, Trace, Turn
+from cheapdeep_ops.values import CandidateState, Grade, Trace, Turn
 
 _CANDIDATE: Final = table_of(Candidate)
 _GRADE: Final = table_of(GradeRow)
@@ -38,6 +38,17 @@ class Sample:
     trace: Trace | None
     turns: tuple[Turn, ...]
     answer: str = field(repr=False)  # content stays out of logs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A wrong answer whose content is still stored, redacted as it was kept; `reason` is its grader's."""
+
+    call_id: str
+    confidence: float
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+    reason: str = field(repr=False)
 
 
 def keep(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -123,6 +134,36 @@ def with_content(connection: Connection, call_ids: Sequence[str]) -> list[Sample
     held = and_(_CANDIDATE.c.call_id.in_(call_ids), _CANDIDATE.c.answer.is_not(None))
     statement = select(_CANDIDATE).where(held).order_by(_CANDIDATE.c.at, _CANDIDATE.c.call_id)
     return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def examples(connection: Connection, call_ids: Sequence[str]) -> list[Example]:
+    """Those of these calls that are graded wrong and whose content is stored, in this order; what is not is left out.
+
+    `question` is the last turn of the user's.
+    """
+    columns = _CANDIDATE.c
+    wrong = and_(
+        _GRADE.c.call_id == columns.call_id, _GRADE.c.verdict == Grade.INCORRECT.value, _GRADE.c.second.is_(False)
+    )
+    statement = (
+        select(columns.call_id, columns.confidence, columns.turns, columns.answer, _GRADE.c.reason)
+        .join(_GRADE, wrong)
+        .where(columns.call_id.in_(call_ids), columns.answer.is_not(None))
+        .order_by(_GRADE.c.id)
+    )
+    found = {row.call_id: _example(row) for row in connection.execute(statement)}
+    return [found[each] for each in call_ids if each in found]
+
+
+def _example(row: Any) -> Example:
+    asked = [turn["text"] for turn in row.turns or () if turn["role"] == "user"]
+    return Example(
+        call_id=row.call_id,
+        confidence=row.confidence,
+        question=asked[-1] if asked else "",
+        answer=row.answer,
+        reason=row.reason,
+    )
 
 
 def settle(connection: Connection, call_id: str, state: CandidateState, *, why: str = "") -> None:

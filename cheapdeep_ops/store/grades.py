@@ -49,6 +49,17 @@ class Graded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Described(Graded):
+    """The same with what its call can be told by; `model` and `prompt_version` are empty where they are not known."""
+
+    call_id: str
+    model: str
+    prompt_version: str
+    policy_version: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Normal:
     """What was learned of a scope: rate, effective and actual number of grades, and when; None before that."""
 
@@ -143,6 +154,25 @@ def oldest(
     """The same of its first calls, oldest first; `known_by` (Unix time) leaves out what was graded later."""
     statement = _decided(route, judge, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
     return _read(connection, statement if known_by is None else statement.where(_GRADE.c.at <= known_by))
+
+
+def described(
+    connection: Connection, route: str, judge: Judge, *, since: float, until: float, limit: int
+) -> list[Described]:
+    """The decided grades of a route's latest calls that began in `[since, until)`, newest first."""
+    columns = _GRADE.c
+    statement = (
+        select(_GRADE)
+        .where(columns.verdict.in_(_DECIDED), _by(_GRADE, judge), columns.route == route)
+        .where(columns.called_at >= since, columns.called_at < until)
+        .order_by(columns.called_at.desc(), columns.id.desc())
+        .limit(limit)
+    )
+    names = [name for name in Described.__dataclass_fields__ if name != "incorrect"]
+    return [
+        Described(incorrect=row.verdict == Grade.INCORRECT.value, **{name: getattr(row, name) for name in names})
+        for row in connection.execute(statement)
+    ]
 
 
 def confident(

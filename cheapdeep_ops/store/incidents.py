@@ -70,6 +70,14 @@ def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     return dict(row._mapping)  # noqa: SLF001 - rows by name
 
 
+def told(connection: Connection, *, rule: str, scope: str, started_at: float) -> dict[str, Any]:
+    """What was last said of the incident of a rule that began then; empty where nothing was."""
+    columns = _INCIDENT.c
+    of_it = (columns.rule == rule, columns.scope == scope, columns.started_at == started_at)
+    found = connection.execute(select(columns.announced).where(*of_it).order_by(columns.id.desc()).limit(1)).scalar()
+    return dict(found or {})
+
+
 def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
     """When an incident of this rule was last over, by scope."""
     over = (_INCIDENT.c.rule == rule, _INCIDENT.c.resolved_at.is_not(None))

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.messages import details, duration, headline
@@ -148,3 +150,59 @@ def test_the_sender_is_the_one_that_the_settings_ask_for(slack):
 def test_without_slack_messages_go_to_the_log(caplog):
     assert LogSender().send(PAYLOAD, Place()) == Place()
     assert "42.0%" in caplog.text
+
+
+def quoting(**words):
+    example = {"call_id": "c1", "confidence": 0.95, "question": "q", "answer": "a", "reason": "r"}
+    return {**PAYLOAD, "examples": [{**example, **words}]}
+
+
+HOSTILE = (
+    "<!channel> <http://x|y> <@U1> &lt;!here&gt; ``` `end` *bold*\n> quoted\r\n\0 \u202egnihton\u2066 \u2028 @channel"
+)
+
+
+def test_a_wrong_answer_is_quoted_with_its_confidence_its_call_and_what_the_grader_says():
+    (*_, quote) = rendered(quoting(question="How much?", answer="42", reason="It is 43."))[1]
+    assert quote["text"]["text"].splitlines() == [
+        "Wrong answer with confidence 0.95, call `c1`",
+        "Question: `How much?`",
+        "Answer: `42`",
+        "The grader: `It is 43.`",
+    ]
+    assert quote["text"]["verbatim"]
+
+
+@pytest.mark.parametrize("field", ["call_id", "question", "answer", "reason"])
+def test_a_quote_can_mention_nobody_link_nowhere_and_leave_no_code_span(field):
+    (*_, block) = rendered(quoting(**{field: HOSTILE}))[1]
+    text = block["text"]["text"]
+    assert len(text.splitlines()) == 4
+    assert not set("<>\0\r\u202e\u2066\u2028") & set(text)
+    assert text.count("`") == 8
+    for line in text.splitlines():
+        before, inside, after = line.split("`")
+        assert inside
+        assert after == ""
+        assert "channel" not in before
+
+
+def test_a_quote_is_short_and_fits_into_a_block_whatever_it_is_made_of():
+    (*_, block) = rendered(quoting(call_id="&" * 500, question="&" * 500, answer="<" * 500, reason="&" * 500))[1]
+    text = block["text"]["text"]
+    assert len(text) < 3_000
+    assert text.count("&lt;") == 200
+    assert text.endswith("&amp;`")
+
+
+@given(st.text(), st.text())
+def test_no_text_breaks_a_quote(question, answer):
+    (*_, block) = rendered(quoting(question=question, answer=answer))[1]
+    assert len(block["text"]["text"].splitlines()) == 4
+    assert block["text"]["text"].count("`") == 8
+
+
+def test_examples_without_words_are_not_shown_and_never_logged(caplog):
+    assert len(rendered({**PAYLOAD, "examples": [{"call_id": "c1", "confidence": 0.95}]})[1]) == 2
+    LogSender().send(quoting(question="How much?"), Place())
+    assert "How much?" not in caplog.text

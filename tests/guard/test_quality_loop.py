@@ -1,17 +1,20 @@
 """Sampling, grading and the rules on grades together, in virtual time: only the grader's API is played here."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.errors import DeliveryError, GraderError
 from cheapdeep_ops.guard.grading import Grader, judge_of
 from cheapdeep_ops.guard.ledger import grader_of, normals_of, quality_of, relearn
 from cheapdeep_ops.guard.messages import details, headline
 from cheapdeep_ops.guard.metrics import FleetCollector, page
+from cheapdeep_ops.guard.notify import LogSender, Place
 from cheapdeep_ops.guard.receipt import receipt
 from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.slack import rendered
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.steering import MOST_IN_HINDSIGHT, MOST_WAITING, Suspicion
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
@@ -79,12 +82,20 @@ def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(schoo
     assert school.threshold() == 0.9
     started = school.inbox.payloads[0]
     assert started["input_classes"][0][0] == "tariffs"
+    assert (started["cause"]["dimension"], started["cause"]["element"]) == ("input class", "tariffs")
+    assert any(line.startswith("Cause: input class tariffs: ") for line in details(started))
+    assert any("of its confident answers are wrong" in line for line in details(started))
+    assert "examples" not in started
     assert "of the confident answers of route support are wrong" in headline(started)
     assert any("0.8 -> 0.9" in line for line in details(started))
     school.teach(400, 0.04, seed=2)
     assert acts(school)[1:] == [("release", "support", CLIMBING, True)]
     assert school.threshold() == 0.8
     assert school.inbox.kinds[-1] == "resolved"
+    assert {payload["cause"]["since"] for payload in school.inbox.payloads} == {started["cause"]["since"]}
+    with school.store.reading() as connection:
+        (incident,) = incidents.incidents(connection)
+    assert incident["announced"]["cause"]["element"] == "tariffs"
 
 
 @on_sqlite
@@ -705,3 +716,91 @@ def test_while_grades_are_late_no_more_waits_than_may_and_a_suspicion_that_stays
     school.mark()
     assert changes(school) == []
     assert rates(school) == {"support": 1.0}
+
+
+# Examples of wrong answers
+
+
+def climbed(school):
+    school.teach(300, 0.04)
+    school.teach(200, 0.5, seed=1, cls="tariffs")
+    assert firing(school) == [CLIMBING]
+
+
+def stored_words(school):
+    """All that is stored of messages, incidents and alerts, as text."""
+    tables = ("SELECT payload FROM outbox", "SELECT announced FROM incident", "SELECT signal FROM alert")
+    with school.store.reading() as connection:
+        return str([list(connection.exec_driver_sql(each)) for each in tables])
+
+
+@on_sqlite
+def test_without_being_asked_no_content_is_in_any_message_store_or_log(school, caplog):
+    caplog.set_level("DEBUG")
+    climbed(school)
+    for payload in school.inbox.payloads:
+        LogSender().send(payload, Place())
+        assert "examples" not in payload
+        assert "How much" not in str(rendered(payload))
+    for words in (stored_words(school), str(school.inbox.payloads), caplog.text):
+        assert "How much" not in words
+        assert "as it says" not in words
+
+
+def test_where_people_want_to_see_some_wrong_answers_of_the_culprit_are_sent_and_only_their_ids_stored(
+    make_school, caplog
+):
+    caplog.set_level("DEBUG")
+    school = make_school(show_examples=True)
+    climbed(school)
+    started = school.inbox.payloads[0]
+    assert len(started["examples"]) == 3
+    wrong = {row["call_id"] for row in grade_rows(school) if row["verdict"] == "incorrect" and row["input_class"]}
+    assert {each["call_id"] for each in started["examples"]} <= wrong
+    assert started["examples"][0] == {
+        "call_id": started["examples"][0]["call_id"], "confidence": 0.95, "question": "How much is it?",
+        "answer": "incorrect", "reason": "as it says",
+    }  # fmt: skip
+    numbers = [int(each["call_id"].removeprefix("call-")) for each in started["examples"]]
+    assert numbers == sorted(numbers, reverse=True)
+    assert "Question: `How much is it?`\nAnswer: `incorrect`" in str(rendered(started)[1][2]["text"]["text"])
+    LogSender().send(started, Place())
+    assert "How much" not in stored_words(school) + caplog.text
+    assert started["examples"][0]["call_id"] in stored_words(school)
+
+
+@on_sqlite
+@pytest.mark.parametrize("change", [{"show_examples": False}, {"retain_content_days": 0.0}])
+def test_a_message_that_waited_quotes_nothing_where_that_is_no_longer_wanted(make_school, change):
+    school = make_school(show_examples=True)
+    school.inbox.failures = [DeliveryError("down")] * 100
+    climbed(school)
+    school.inbox.failures = []
+    school.clock.advance(600)
+    after = school.another_guard(settings=school.settings.model_copy(update=change))
+    school.guard.close()
+    school.guard = after
+    school.look()
+    assert school.inbox.payloads[0]["examples"] == []
+
+
+@on_sqlite
+def test_what_was_purged_is_quoted_no_more(make_school):
+    school = make_school(show_examples=True)
+    school.inbox.failures = [DeliveryError("down")] * 100
+    climbed(school)
+    school.inbox.failures = []
+    with school.store.reading() as connection:
+        (said,) = {json.dumps(row["announced"]["examples"]) for row in incidents.incidents(connection)}
+    first, *others = [each["call_id"] for each in json.loads(said)]
+    school.store.transact(lambda connection: candidates.forget_call(connection, first))
+    school.clock.advance(600)
+    school.look()
+    quoted = {each["call_id"] for payload in school.inbox.payloads for each in payload["examples"]}
+    assert first not in quoted
+    assert set(others) <= quoted
+    school.store.transact(lambda connection: candidates.forget(connection, before=school.clock() + 1))
+    school.teach(100, 0.04, seed=2)
+    assert school.inbox.payloads[-1]["kind"] in ("changed", "resolved")
+    remembered = {each["call_id"] for each in school.inbox.payloads[-1]["examples"]}
+    assert not remembered & {first, *others}

@@ -374,3 +374,19 @@ def test_the_number_of_calls_with_content_is_bounded_and_the_oldest_go_first(do,
 
 def test_an_empty_store_has_no_overflow(do):
     assert do(candidates.newest_but, 1) is None
+
+
+def test_examples_are_wrong_answers_whose_content_is_stored_in_the_order_asked_for(do):
+    turns = [{"role": "user", "text": "first"}, {"role": "assistant", "text": "yes"}, {"role": "user", "text": "last"}]
+    kept(do, row("a", turns=turns), row("b"), row("right"), row("gone"), row("ungraded"))
+    for call_id, verdict in (("a", "incorrect"), ("b", "incorrect"), ("right", "correct"), ("gone", "incorrect")):
+        do(grades.add, grade_row(call_id, verdict=verdict))
+    do(grades.add, grade_row("b", verdict="correct", grader_prompt="another"))
+    do(candidates.forget_call, "gone")
+    found = do(candidates.examples, ["b", "gone", "ungraded", "right", "a", "unknown"])
+    assert [(each.call_id, each.question, each.answer, each.reason) for each in found] == [
+        ("b", "Größe? 🙂", "answer b", "reason b"),
+        ("a", "last", "answer a", "reason a"),
+    ]
+    assert "answer a" not in repr(found)
+    assert do(candidates.examples, []) == []

@@ -302,3 +302,17 @@ def test_who_had_it_learned_anew_and_why_is_kept(do, store):
 
 def test_a_judge_is_named_by_model_and_prompt():
     assert str(JUDGE) == "claude-opus-4-7, prompt p1"
+
+
+def test_described_grades_are_decided_ones_of_the_period_with_what_their_call_can_be_told_by(do):
+    told = {"model": "haiku", "prompt_version": "p", "policy_version": 4, "confidence": 0.85, "steered": True}
+    for number in range(4):
+        do(grades.add, row(f"c{number}", called_at=NOW + number, verdict="incorrect", **told))
+    do(grades.add, row("failed", called_at=NOW + 1, verdict=None, failure="malformed"))
+    do(grades.add, row("of-another", called_at=NOW + 1, judge=OTHERS[0]))
+    do(grades.add, row("elsewhere", called_at=NOW + 1, route="shop"))
+    found = do(grades.described, "support", JUDGE, since=NOW + 1, until=NOW + 3, limit=10)
+    assert [each.call_id for each in found] == ["c2", "c1"]
+    assert {name: getattr(found[0], name) for name in told} == told
+    assert found[0].incorrect
+    assert len(do(grades.described, "support", JUDGE, since=NOW, until=NOW + 9, limit=3)) == 3
