@@ -164,8 +164,10 @@ def test_the_store_prices_a_threshold_from_what_was_paid(capsys, town):
     assert highest["saving"] == pytest.approx(-0.1)
     assert below["cost_usd"] is below["cost_per_call_usd"] is below["saving"] is None
     assert below["cost_basis"].startswith("unknown")
-    (town_says,) = run(capsys, "--threshold", 0.8)[1:2]
-    assert "Paid: $0.120000 for 100 calls; $0.120000 by the estimate at 0.8" in town_says
+    _, says, _ = run(capsys)
+    assert "Paid: $0.120000 for 100 calls; $0.120000 by the estimate at 0.8" in says
+    assert "Cost at 0.7: unknown: what would have escalated is not known" in says
+    assert "Cost at 0.8, 0.9, 0.95: estimate" in says
 
 
 def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):

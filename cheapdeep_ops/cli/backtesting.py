@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
 _RECORDED: Final = "from what the recorded calls used"
-_PLAYED: Final = "from the recorded questions and placeholder answers that were played, for a file has no tokens"
+_PLAYED: Final = (
+    "from the recorded questions and placeholder answers that were played, for a file has no tokens: beside answers so "
+    "short, triage looks dearer than it is"
+)
 
 
 @app.command()
@@ -169,8 +172,10 @@ def _show_paid(found: Mapping[str, Any]) -> None:
     at_base = paid["estimate_at_base_usd"]
     beside = paid["why"] if at_base is None else f"{output.usd(at_base)} by the estimate at {paid['base_threshold']:g}"
     out.print(f"Paid: {said} for {paid['calls']:,} calls; {beside or 'no estimate at base'}", markup=False)
-    for basis in dict.fromkeys(each["cost_basis"] for each in found["thresholds"]):
-        out.print(f"Cost: {basis}", markup=False)
+    rows = found["thresholds"]
+    for basis in dict.fromkeys(each["cost_basis"] for each in rows):
+        at = ", ".join(f"{each['threshold']:g}" for each in rows if each["cost_basis"] == basis)
+        out.print(f"Cost at {at}: {basis}", markup=False)
 
 
 def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
