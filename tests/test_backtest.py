@@ -94,6 +94,16 @@ def test_a_file_tells_what_every_threshold_would_have_done(capsys, file):
     assert (found["n"], found["source"], found["alerts"]) == (100, str(file), [])
 
 
+def test_a_file_tells_what_confidence_is_worth_over_all_of_its_range(capsys, file):
+    found = run_json(capsys, file)["confidence"]
+    assert [(each["low"], each["graded"]) for each in found["bins"]] == [(0.6, 4), (0.85, 30), (0.95, 64)]
+    assert (found["graded"], found["wrong"]) == (98, 18)
+    gaps = [abs(each["claims"] - each["is_right"]) * each["share"] for each in found["bins"]]
+    assert found["expected_calibration_error"] == pytest.approx(sum(gaps))
+    assert found["auroc_interval"][0] < found["auroc"] < found["auroc_interval"][1]
+    assert "Is confidence worth anything?" in run(capsys, file)[1]
+
+
 def test_a_file_is_priced_from_what_the_replay_has_played(capsys, file):
     found = run_json(capsys, file, "--threshold", 0.5, "--threshold", 0.8, "--threshold", 0.9)
     low, base, high = found["thresholds"]

@@ -1,7 +1,8 @@
 """The command that asks what other thresholds and rules would have done."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from time import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -9,6 +10,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
+from cheapdeep_ops.cli.diagram import SHIPPED, show_confidence
 from cheapdeep_ops.cli.rerunning import Period, rerun
 from cheapdeep_ops.guard.messages import percent
 from cheapdeep_ops.settings import Settings
@@ -89,6 +91,11 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
         "alerts": report["alerts"],
         "policy_changes": report["policy_changes"],
         "alerts_at_threshold": settings.base_threshold,
+        "confidence": _worth(
+            (row.confidence, not row.cheap_correct, 1.0)
+            for row in rows
+            if row.confidence is not None and row.cheap_correct is not None
+        ),
     }
 
 
@@ -123,8 +130,16 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         },
         "n": sums.triaged,
         **_priced(lambda value: of_stored(counted, graded, value, base=base), spent, tried, base=base),
+        "confidence": _worth(graded),
         **past,
     }
+
+
+def _worth(grades: Iterable[tuple[float, bool, float]]) -> dict[str, object]:
+    """What confidence is worth, from (confidence, whether it is wrong, inclusion); of a recording, over all of it."""
+    from cheapdeep_ops.guard.calibration import as_facts
+
+    return as_facts(list(grades), Random(0))  # noqa: S311 - a simulation, no secret
 
 
 def _prices(settings: Settings, said: str) -> str:
@@ -163,6 +178,7 @@ def _show(found: Mapping[str, Any]) -> None:
         out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
     for change in found.get("policy_changes", ()):
         out.print(f"  call {change['at_call']}  threshold {change['from']} to {change['to']}", markup=False)
+    show_confidence(out, {ALL_ROUTES: found["confidence"]}, covers="" if period is None else SHIPPED)
 
 
 def _show_paid(found: Mapping[str, Any]) -> None:

@@ -14,9 +14,15 @@ _FROM: Final = 0.5
 """Where the axis begins; what lies below is drawn at its edge."""
 
 
-def show_confidence(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """The reliability table and diagram of all routes, and in a line each what confidence is worth in them."""
-    if ALL_ROUTES not in found:
+SHIPPED: Final = "answers that ship at base"
+
+
+def show_confidence(out: Console, found: Mapping[str, Mapping[str, Any]], *, covers: str = SHIPPED) -> None:
+    """The reliability table and diagram of all routes, and in a line each what confidence is worth in them.
+
+    `covers` says which answers the grades are of, where these are not all.
+    """
+    if not found.get(ALL_ROUTES, {}).get("bins"):
         return
     out.print()
     rows = [_row(each) for each in found[ALL_ROUTES]["bins"]]
@@ -25,7 +31,7 @@ def show_confidence(out: Console, found: Mapping[str, Mapping[str, Any]]) -> Non
     out.print(table("Is confidence worth anything? (o claimed, # right)", columns, rows))
     for scope, facts in found.items():
         name = "all routes" if scope == ALL_ROUTES else f"route {plain(scope)}"
-        out.print(f"{name}: {_worth(facts)}", markup=False)
+        out.print(f"{name}: {_worth(facts, covers)}", markup=False)
 
 
 def _row(found: Mapping[str, Any]) -> Sequence[str]:
@@ -54,12 +60,12 @@ def _place(rate: float) -> int:
     return round(min(max(share, 0.0), 1.0) * (_WIDTH - 1))
 
 
-def _worth(facts: Mapping[str, Any]) -> str:
-    known = f"n {facts['graded']:,}, {facts['wrong']:,} wrong"
+def _worth(facts: Mapping[str, Any], covers: str) -> str:
+    known = f"n {facts['graded']:,}, {facts['wrong']:,} wrong{f'; {covers}' if covers else ''}"
     error = _figure(facts, "expected_calibration_error", percent)
     apart = _figure(facts, "auroc", "{:.2f}".format)
     claims = f"claims {percent(facts['claims'])}, {percent(facts['is_right'])} are right"
-    return f"{claims}; calibration error {error}; AUROC {apart}, 0.5 is chance ({known}; answers that ship at base)"
+    return f"{claims}; calibration error {error}; AUROC {apart}, 0.5 is chance ({known})"
 
 
 def _figure(facts: Mapping[str, Any], name: str, said: Any) -> str:
