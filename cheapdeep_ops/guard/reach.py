@@ -132,11 +132,26 @@ def answers_needed(target: float, rate: float, alpha: float, sampling: Sampling,
     if grades is None or not sampling.steers:
         return grades and grades / sampling.calm
     fates, calm = _fates(target, rate), sampling.calm
-    kept = (sampling.hot - calm) * min(1 / (calm * rate), per_day)
+    reachable = (sampling.hot - calm) * per_day
+    fresh = (sampling.hot - calm) / (calm * rate)
     suspicions = 1 + fates.ended(grades) * grades / (1 / rate + fates.lasts(grades))
     in_calm = min(suspicions / rate, grades)
-    in_hindsight = suspicions * fates.lasts(min(kept, MOST_IN_HINDSIGHT, grades))
-    return in_calm / calm + _hot(max(grades - in_calm - in_hindsight, 0.0), sampling, per_day)
+    in_hindsight = suspicions * fates.lasts(min(fresh, reachable, MOST_IN_HINDSIGHT, grades))
+    in_vain = _STALE * _reaching_too_far(fresh, min(reachable, MOST_IN_HINDSIGHT, grades)) / rate
+    return (in_calm + in_vain) / calm + _hot(max(grades - in_calm - in_hindsight, 0.0), sampling, per_day)
+
+
+_STALE: Final = 1.5
+"""What a suspicion in vain costs, in calms: the detector takes the grades of answers before the climb in as well."""
+
+
+def _reaching_too_far(fresh: float, wanted: float) -> float:
+    """How many suspicions reach back beyond the climb before one does not, and are ended by what they find there.
+
+    `fresh` answers were kept since the climb when the first arises, on average; their number is exponential.
+    """
+    share = fresh / wanted * -math.expm1(-wanted / fresh)
+    return 1 / share - 1
 
 
 def _hot(grades: float, sampling: Sampling, per_day: float) -> float:
@@ -222,7 +237,7 @@ def _steps(target: float) -> tuple[float, float]:
     return math.log(wrong / _COMMON), -math.log(correct / _COMMON)
 
 
-_COMMON: Final = 5 * SUSPICIOUS
+_COMMON: Final = 3 * SUSPICIOUS
 """Where a suspicion that goes on lies for most of its time: closer to its end, it falls more slowly."""
 
 

@@ -14,7 +14,7 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
-    """Policy, alerts with their signals, normal, how soon a climb is found, grader, queue, watchers. Raises StoreError."""
+    """Policy, alerts, signals, what is normal, how soon a climb is seen, grader, queue, watchers. Raises StoreError."""
     with store.reading() as connection:
         return {
             "at": now,
