@@ -1,7 +1,7 @@
 """How soon a climb is found, as `guard/reach.py` says and as simulated with the package's detector and suspicions.
 
-Run `python tests/bench/reach.py`; two minutes. Unlike `detection.py`, which grades in hindsight no further back than to
-the last suspicion, this takes the newest answers that were kept and not chosen, as the guard does.
+Run `python tests/bench/reach.py`; five minutes. Unlike `detection.py`, which grades in hindsight no further back than
+to the last suspicion, this takes the newest answers that were kept and not chosen, as the guard does.
 """
 
 import math

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reach as bench
 
 
-@pytest.mark.parametrize(("sampling", "runs"), [("uniform", 40), ("adaptive", 80), ("adaptive, a small route", 60)])
+@pytest.mark.parametrize(("sampling", "runs"), [("uniform", 30), ("adaptive", 60), ("adaptive, a small route", 30)])
 @pytest.mark.parametrize(("target", "factor"), [(0.03, 2.0), (0.03, 10 / 3), (0.05, 3.0), (0.1, 2.0), (0.15, 2.0)])
 def test_what_is_said_is_what_the_detector_and_the_steering_do(sampling, runs, target, factor):
     row = bench.measure(sampling, target, factor, runs=runs, normal=target / 1.3)
