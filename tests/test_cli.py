@@ -1,18 +1,24 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from time import time
 
 import pytest
 import yaml
+from rich.console import Console
 
 from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.claude.grading import GraderApi
 from cheapdeep_ops.cli import common, doctor, main
+from cheapdeep_ops.cli.texts import show_reach
 from cheapdeep_ops.guard.grading import Grader
+from cheapdeep_ops.guard.quality import learned
+from cheapdeep_ops.guard.reach import Sampling, reach_of
 from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.stats import Estimate
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.store import policies, processes
 from cheapdeep_ops.store.engine import Store
@@ -481,6 +487,40 @@ def test_the_receipt_says_what_confidence_is_worth(capsys, graded):
 def test_an_empty_receipt_draws_nothing(capsys, store):
     assert run_json(capsys, "report")["confidence"] == {}
     assert "Is confidence worth" not in run(capsys, "report")[1]
+
+
+def test_the_receipt_says_what_sampling_was_spent_on(capsys, graded):
+    found = run_json(capsys, "report")["sampling"]
+    assert (found["budget"], found["spent_share"]) == (0.01, 1.0)
+    assert found["evenly"]["samples"] + found["suspected"]["samples"] + found["hindsight"]["samples"] == 4
+    out = run(capsys, "report")[1]
+    assert "100.0% of 4 confident answers (budget 1.0%)" in " ".join(out.split())
+    for command in ("report", "status"):
+        words = " ".join(run(capsys, command)[1].split())
+        assert "support: at 4 confident answers a day, unknown: what is normal is not learned yet" in words
+
+
+def said_of_reach(**reach):
+    console = Console(width=500)
+    with console.capture() as captured:
+        show_reach(console, {"faq": reach_of(sampling=Sampling(calm=0.005, hot=0.2), alpha=8e-6, **reach)})
+    return " ".join(captured.get().split())
+
+
+def test_how_soon_a_climb_is_seen_is_said_in_one_line():
+    often = learned(Estimate(rate=0.03, n=2_000, count=2_000))
+    said = said_of_reach(alarm=often, per_day=12_300.0)
+    assert re.search(
+        r"faq: at 12,300 confident answers a day, a climb from 3\.0% \(n 2,000\) to 6\.0% is seen after about \S+ d; "
+        r"the smallest seen: within a day one to \d\.\d%, within a week one to \d\.\d%$",
+        said,
+    )
+    few = said_of_reach(alarm=often, per_day=60.0)
+    assert "to 15.0% is seen after" in few
+    assert "within a day" not in few
+    never = said_of_reach(alarm=learned(Estimate(rate=0.0, n=200, count=200)), per_day=500.0)
+    assert "500 confident answers a day, the smallest seen: within a day one to" in never
+    assert "unknown: no confident answer" in said_of_reach(alarm=often, per_day=0.0)
 
 
 def test_status_and_normal_tell_what_is_being_learned(capsys, graded):

@@ -1,7 +1,7 @@
 """The reports in words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -195,18 +195,23 @@ def show_reach(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
 def _reach_words(found: Mapping[str, Any]) -> str:
     if found["why"]:
         return f"unknown: {found['why']}"
-    soonest = [climb for climb in found["climbs"] if climb["seconds"] is not None][:1]
-    climbs = [
-        f"a climb from {percent(found['normal'])} (n {found['n']}) to {percent(climb['rate'])} "
-        f"within about {duration(climb['seconds'])}"
-        for climb in soonest
-    ]
     smallest = [
-        f"the smallest within a {name} is to {percent(found[f'smallest_in_{name}'])}"
+        f"within a {name} one to {percent(found[f'smallest_in_{name}'])}"
         for name in ("day", "week")
         if found[f"smallest_in_{name}"] is not None
     ]
-    return "; ".join([*climbs, *smallest])
+    return "; ".join([*_climb_words(found), f"the smallest seen: {', '.join(smallest)}"])
+
+
+def _climb_words(found: Mapping[str, Any]) -> Sequence[str]:
+    """The smallest of the shown climbs that is seen within a week, or else the largest."""
+    known = [climb for climb in found["climbs"] if climb["seconds"] is not None]
+    normal = f"a climb from {percent(found['normal'])} (n {found['n']:,})"
+    shown = [climb for climb in known if climb["seconds"] <= _WEEK_S][:1] or known[-1:]
+    return [f"{normal} to {percent(climb['rate'])} is seen after about {duration(climb['seconds'])}" for climb in shown]
+
+
+_WEEK_S: Final = 7 * 86_400.0
 
 
 def show_checks(out: Console, checks: Mapping[str, bool]) -> None:

@@ -21,7 +21,10 @@ _NOBODY: Final = frozenset[str]()
 
 
 def reach_by_route(connection: Connection, settings: Settings, now: float) -> dict[str, dict[str, Any]]:
-    """How soon a climb of each route would be found, at the confident answers of the 24 hours before `now`."""
+    """How soon a climb of each route would be found, at the confident answers of the 24 hours before `now`.
+
+    Shipped and withheld alike: both are graded. A route that has just begun is taken to have no more in a day.
+    """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
     normals = grades.normals(connection, judge_of(settings))
@@ -59,7 +62,7 @@ def sampling_of(
 
 
 def _is_suspected(each: Tallied, settings: Settings) -> bool:
-    """Whether the share in force was that of a suspected route: in calm, none has as much as is kept."""
+    """Whether the share in force was that of a suspected route; in calm, only a tiny route has as much as is kept."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
     return is_steered(budget, kept) and each.inclusion >= kept
 
