@@ -64,32 +64,63 @@ def uniform(stream: Stream, *, most: float) -> Iterator[tuple[int, bool]]:
         yield answer, stream.is_wrong(answer)
 
 
+class Past:
+    """The answers that were kept and are not chosen: what there is to grade in hindsight."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._used: list[tuple[int, int]] = []
+        """Stretches of answers of which none is left, the newest last."""
+
+    def use(self, low: int, high: int) -> None:
+        """Leave nothing between these two."""
+        while self._used and self._used[-1][1] >= low:
+            before = self._used.pop()
+            low, high = min(low, before[0]), max(high, before[1])
+        self._used.append((low, high))
+
+    def take(self, now: int, most: int) -> list[int]:
+        """The newest so many before `now`; they are chosen now."""
+        taken: list[int] = []
+        at = now
+        while len(taken) < most and (at := self._before(at)) > 0:
+            taken.append(at)
+        if taken:
+            self.use(taken[-1], now)
+        return taken
+
+    def _before(self, answer: int) -> int:
+        """The newest that is left before `answer`."""
+        found = answer - self._stream.gap(KEPT - BUDGET * CALM)
+        for low, high in reversed(self._used):
+            if high < found:
+                break
+            if low < answer:
+                found = low - self._stream.gap(KEPT - BUDGET * CALM)
+        return found
+
+
 def steered(stream: Stream, target: float, *, most: float, late: int = 0) -> Iterator[tuple[int, bool]]:
     """What the package grades, in the order in which it becomes known; each grade is known `late` answers after it was
     asked for, those in hindsight as well."""
-    answer, past, suspicion = 0, 0, Suspicion()
+    answer, past, suspicion = 0, Past(stream), Suspicion()
     waiting: deque[tuple[int, bool, bool]] = deque()
     in_hindsight = 0
     while answer < most:
-        share = KEPT if suspicion.wants_future(len(waiting)) else BUDGET * CALM
-        answer += stream.gap(share)
+        before, is_hot = answer, suspicion.wants_future(len(waiting))
+        answer += stream.gap(KEPT if is_hot else BUDGET * CALM)
+        if is_hot:  # all that is kept is chosen
+            past.use(before, answer)
         waiting.append((answer + late, stream.is_wrong(answer), False))
         while waiting and waiting[0][0] <= answer:
             known, wrong, hindsight = waiting.popleft()
             in_hindsight -= hindsight
             suspicion = suspicion.after(incorrect=wrong, target=target, steered=hindsight)
             yield answer, wrong
-            asked = suspicion.wants_past(len(waiting))
-            if in_hindsight or not asked:
-                continue
-            newest = known
-            for _ in range(asked):
-                newest -= stream.gap(KEPT - BUDGET * CALM)
-                if newest <= past:
-                    break
-                waiting.append((known + late, stream.is_wrong(newest), True))
-                in_hindsight += 1
-            past = known if in_hindsight else past
+            if not in_hindsight:
+                taken = past.take(known, suspicion.wants_past(len(waiting)))
+                waiting.extend((known + late, stream.is_wrong(each), True) for each in taken)
+                in_hindsight = len(taken)
 
 
 @dataclass(frozen=True)
