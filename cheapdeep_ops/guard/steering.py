@@ -44,7 +44,12 @@ _CONVINCING: Final = 10
 and where grades are late, many are chosen before anything is known of the first."""
 
 MOST_WAITING: Final = 200
-"""Samples of a route without a grade at which no suspicion asks for more: what they say is to be known first."""
+"""Samples of a route without a grade at which no suspicion asks for more: what they say is to be known first.
+
+By simulation of grades that come 6,000 answers late, 100 grade 0.8% of answers in calm, 150 1.0%, 200 1.1%, 400 1.5%
+and no bound 2.7%; 3% -> 10% is found after 20,900, 18,800, 17,900, 17,300 and 16,600 answers, 2% -> 5% after 41,100,
+34,100, 30,100, 26,600 and 22,800.
+"""
 
 _FINE: Final = 0.2
 """A share that has moved by less stays as it is."""
