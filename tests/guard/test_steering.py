@@ -39,11 +39,11 @@ def test_correct_answers_alone_leave_it_at_rest():
 
 def test_it_asks_for_the_past_first_and_for_the_future_once_that_has_not_ended_it():
     raised = after([True, True])
-    assert raised.wants_past(0) == 15
+    assert raised.wants_past(0) == 10
     assert not raised.wants_future(0)
-    convinced = after([True] * 15, steered=True, suspicion=raised)
+    convinced = after([True] * 10, steered=True, suspicion=raised)
     assert convinced.wants_future(0)
-    assert convinced.wants_past(0) == 15
+    assert convinced.wants_past(0) == 10
     for many in (MOST_IN_HINDSIGHT, MOST_IN_HINDSIGHT + 9):
         assert after([True] * many, steered=True, suspicion=raised).wants_past(0) == 0
 
