@@ -6,9 +6,10 @@ newest first, until the suspicion is gone or the detector has fired; and more of
 data-efficient change detection (Banerjee, Veeravalli 2012, Sequential Analysis 31, 40), with the statistic of Shiryaev
 and Roberts as suspicion.
 
-Simulated at a rate that is all the time as high as the target, this spends 0.9% to 1.1% of answers where 1% is the
-budget, for targets from 1% to 20%; at half the target, 0.6%. `tests/bench/detection.py` shows what it finds, and how
-soon.
+Simulated at a rate that is all the time as high as the target, this spends 1.0% to 1.3% of answers where 1% is the
+budget, for targets from 1% to 5%; 1.8% at 10% and 2.8% at 20%, where wrong answers are so frequent that one is often
+suspected. At half the target it is 0.6% to 0.7%, 0.9% and 1.2%. Where grades come late it is 0.8% to 1.1% for all of
+them, as no more is chosen than may wait. `tests/bench/detection.py` shows what it finds, and how soon.
 
 What was known when a call began decides with which probability it is chosen: that is its inclusion, and estimates weigh
 with it. Answers chosen in hindsight have no such probability, since a wrong neighbour is why they were chosen: they are
@@ -46,9 +47,14 @@ and where grades are late, many are chosen before anything is known of the first
 MOST_WAITING: Final = 200
 """Samples of a route without a grade at which no suspicion asks for more: what they say is to be known first.
 
-By simulation of grades that come 6,000 answers late, 100 grade 0.8% of answers in calm, 150 1.0%, 200 1.1%, 400 1.5%
-and no bound 2.7%; 3% -> 10% is found after 20,900, 18,800, 17,900, 17,300 and 16,600 answers, 2% -> 5% after 41,100,
-34,100, 30,100, 26,600 and 22,800.
+By simulation of grades that come 6,000 answers late (ten minutes at ten calls/s), at a rate as high as the target:
+
+    bound   graded in calm   3% -> 10% found after   2% -> 5%
+      100   0.8%             20,400 answers          41,000
+      150   1.0%             18,800                  34,300
+      200   1.1%             17,700                  30,500
+      300   1.4%             17,200                  26,500
+     none   3.5%             15,700                  20,400
 """
 
 _FINE: Final = 0.2

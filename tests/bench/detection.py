@@ -5,7 +5,8 @@ ones among those that ship. One draw stands for many answers between two grades 
 million shipped answers take a second; the tests and the shares are those of the package. Rules of the game, for each
 row but (a) and (b): 1% of answers graded on average while the rate is at the target, at most one false alarm in ten
 million answers. `early` is how many of the thousand runs had an alarm before the climb, which comes after 20,000 to
-40,000 answers; what is said of the climb then is counted from a new beginning.
+40,000 answers; what is said of the climb then is counted from a new beginning. `late` is how many had not found it a
+million answers after: their normal happened to look as bad.
 """
 
 import math
@@ -29,6 +30,7 @@ KEPT = kept_share(BUDGET)
 CLIMBS = ((0.03, 0.10), (0.02, 0.05))
 NORMAL_GRADES = 200
 RUNS = 1_000
+PATIENCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,8 @@ class Row:
     calm_answers: float
     early: int
     """Runs with an alarm before the climb."""
+    late: int
+    """Runs that had not found it `PATIENCE` answers after; they count as if they had then."""
 
     @property
     def false_interval(self) -> tuple[float, float]:
@@ -285,16 +289,17 @@ def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float
 
 
 def measure(variant: Variant, before: float, after: float, *, runs: int, calm: float, calm_runs: int) -> Row:
-    waits, wrongs, early = [], [], 0
+    waits, wrongs, early, late = [], [], 0, 0
     for run in range(runs):
         random = Random(f"{variant.name} {before} {run}")
         change = random.randrange(20_000, 40_000)
         stream = Stream(before, after, change, random, variant.judge)
-        found = variant.find(stream, math.inf)
+        found = variant.find(stream, change + PATIENCE)
         early += found is not None and found.answer < change
-        while found is None or found.answer < change:  # a false alarm: what follows it is counted anew
-            found = variant.find(replace(stream), math.inf)
-        waits.append(found.answer - change)
+        while found is not None and found.answer < change:  # a false alarm: what follows it is counted anew
+            found = variant.find(replace(stream), change + PATIENCE)
+        late += found is None
+        waits.append(found.answer - change if found else PATIENCE)
         wrongs.append(waits[-1] * after)
     graded = answers = 0.0
     alarms = 0
@@ -319,6 +324,7 @@ def measure(variant: Variant, before: float, after: float, *, runs: int, calm: f
         alarms,
         answers,
         early,
+        late,
     )
 
 
@@ -344,15 +350,17 @@ def table(*, runs: int, calm: float, calm_runs: int = 20) -> Iterator[Row]:
 
 
 def main() -> None:
-    print(
-        f"{'climb':>10}  {'method':<46}{'answers until':>18}{'median':>8}{'wrong':>8}{'graded':>8}{'early':>7}", end=""
-    )
+    counts = f"{'median':>8}{'wrong':>8}{'graded':>8}{'early':>7}{'late':>6}"
+    print(f"{'climb':>10}  {'method':<46}{'answers until':>18}{counts}", end="")
     print("  false alarms in 10 million (95%)")
     for row in table(runs=RUNS, calm=30_000_000):
         low, high = row.false_interval
         found = f"{row.answers:>10,.0f} ± {row.error:<5,.0f}{row.median:>8,.0f}{row.wrong:>8,.0f}"
         false = f"{row.false_alarms * 1e7 / row.calm_answers:.2f} ({low:.2f} to {high:.2f})"
-        print(f"{row.climb:>10}  {row.name:<46}{found}{row.graded_share:>8.2%}{row.early:>7}  {false}", flush=True)
+        print(
+            f"{row.climb:>10}  {row.name:<46}{found}{row.graded_share:>8.2%}{row.early:>7}{row.late:>6}  {false}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
