@@ -210,7 +210,7 @@ def _normal(value: float) -> float:
 @lru_cache(maxsize=4096)
 def _fates(target: float, rate: float) -> _Fates:
     first = _raised(target, rate)
-    batch = first.wants_past(0) or MOST_IN_HINDSIGHT
+    batch = first.wants_past(0, target) or MOST_IN_HINDSIGHT
     up, down = _steps(target)
     heights = []
     for wrong in range(batch + 1):

@@ -57,9 +57,13 @@ class Sampler:
         if waiting := candidates.steered_waiting(connection):
             return waiting
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
-        suspected = self._suspicions(connection, now)
-        wanted = {route: each.wants_past(ungraded.get(route, 0)) for route, each in suspected.items()}
         normals = grades.normals(connection, self._judge)
+        alarms = {route: alarm for route, normal in normals.items() if (alarm := alarm_of(normal)) is not None}
+        wanted = {
+            route: suspicion.wants_past(ungraded.get(route, 0), alarms[route].target)
+            for route, suspicion in self._suspicions(connection, now).items()
+            if route in alarms
+        }
         return sum(
             candidates.steer(connection, route, since=_since(normals[route], now), most=most, now=now)
             for route, most in wanted.items()

@@ -7,9 +7,8 @@ data-efficient change detection (Banerjee, Veeravalli 2012, Sequential Analysis 
 and Roberts as suspicion.
 
 Simulated at a rate that is all the time as high as the target, this spends 1.0% to 1.3% of answers where 1% is the
-budget, for targets from 1% to 5%; 1.8% at 10% and 2.8% at 20%, where wrong answers are so frequent that one is often
-suspected. At half the target it is 0.6% to 0.7%, 0.9% and 1.2%. Where grades come late it is 0.8% to 1.1% for all of
-them, as no more is chosen than may wait. `tests/bench/detection.py` shows what it finds, and how soon.
+budget, for targets from 1% to 20%. Where grades come late it is 0.5% to 1.1%, as no more is chosen than may wait.
+`tests/bench/detection.py` shows what it finds, and how soon.
 
 What was known when a call began decides with which probability it is chosen: that is its inclusion, and estimates weigh
 with it. Answers chosen in hindsight have no such probability, since a wrong neighbour is why they were chosen: they are
@@ -34,7 +33,9 @@ MOST_IN_HINDSIGHT: Final = 200
 """Answers that are graded in hindsight for one suspicion."""
 
 _AT_ONCE: Final = 10
-"""Of them, those that are graded before the suspicion is looked at again: few, as most suspicions are none."""
+_WRONG_AT_ONCE: Final = 0.3
+"""Of them, those that are graded before the suspicion is looked at again: few, as most suspicions are none, and the
+fewer the more of them are wrong anyway; as many as hold so many wrong ones at the target."""
 
 MOST_A_DAY: Final = 3_000
 """Gradings of a route in 24 hours, those still waited for among them, beyond which nothing asks for more: by then it is
@@ -85,10 +86,14 @@ class Suspicion:
         """Whether more is to be graded."""
         return self.value > SUSPICIOUS
 
-    def wants_past(self, waiting: int) -> int:
-        """How many more answers of the past are to be graded now, while `waiting` samples have no grade yet."""
+    def wants_past(self, waiting: int, target: float) -> int:
+        """How many more answers of the past are to be graded now, while `waiting` samples have no grade yet.
+
+        `target` is the share of wrong answers that is not suspicious, in (0, 1).
+        """
         left = max(MOST_IN_HINDSIGHT - self.hindsight, 0)
-        return min(_AT_ONCE, left, room(waiting)) if self.is_raised else 0
+        at_once = min(max(round(_WRONG_AT_ONCE / target), 1), _AT_ONCE)
+        return min(at_once, left, room(waiting)) if self.is_raised else 0
 
     def wants_future(self, waiting: int) -> bool:
         """Whether more of the calls to come are to be graded, while `waiting` samples have no grade yet."""

@@ -163,7 +163,7 @@ def described(
     columns = _GRADE.c
     statement = (
         select(_GRADE)
-        .where(columns.verdict.in_(_DECIDED), _by(_GRADE, judge), columns.route == route)
+        .where(columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, judge), columns.route == route)
         .where(columns.called_at >= since, columns.called_at < until)
         .order_by(columns.called_at.desc(), columns.id.desc())
         .limit(limit)

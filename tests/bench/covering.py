@@ -81,7 +81,7 @@ def graded(week: Week, target: float, random: Random, judge: Judge = PERFECT) ->
         suspicion = suspicion.after(incorrect=found.incorrect, target=target, steered=False)
         yield found
         newest = answer
-        while wanted := suspicion.wants_past(0):
+        while wanted := suspicion.wants_past(0, target):
             for _ in range(wanted):
                 newest -= gap(KEPT - BUDGET * CALM)
                 if newest <= past:

@@ -122,7 +122,7 @@ def steered(stream: Stream, target: float, *, most: float, late: int = 0) -> Ite
             suspicion = suspicion.after(incorrect=wrong, target=target, steered=hindsight)
             yield answer, wrong
             if not in_hindsight:
-                taken = past.take(known, suspicion.wants_past(len(waiting)))
+                taken = past.take(known, suspicion.wants_past(len(waiting), target))
                 waiting.extend((known + late, stream.is_wrong(each), True) for each in taken)
                 in_hindsight = len(taken)
 

@@ -86,7 +86,7 @@ def steered(traffic: Traffic, sampling: Sampling, target: float, per_day: float)
         suspicion = suspicion.after(incorrect=wrong, target=target, steered=False)
         graded.append(answer)
         yield answer, wrong
-        while wanted := suspicion.wants_past(0):
+        while wanted := suspicion.wants_past(0, target):
             past = [each for each in (kept.newest(answer - per_day) for _ in range(wanted)) if each is not None]
             for each in past:
                 wrong = traffic.is_wrong(each)

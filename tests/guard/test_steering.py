@@ -39,13 +39,13 @@ def test_correct_answers_alone_leave_it_at_rest():
 
 def test_it_asks_for_the_past_first_and_for_the_future_once_that_has_not_ended_it():
     raised = after([True, True])
-    assert raised.wants_past(0) == 10
+    assert raised.wants_past(0, 0.03) == 10
     assert not raised.wants_future(0)
     convinced = after([True] * 10, steered=True, suspicion=raised)
     assert convinced.wants_future(0)
-    assert convinced.wants_past(0) == 10
+    assert convinced.wants_past(0, 0.03) == 10
     for many in (MOST_IN_HINDSIGHT, MOST_IN_HINDSIGHT + 9):
-        assert after([True] * many, steered=True, suspicion=raised).wants_past(0) == 0
+        assert after([True] * many, steered=True, suspicion=raised).wants_past(0, 0.03) == 0
 
 
 def test_one_that_has_gone_begins_anew():
@@ -63,21 +63,27 @@ def test_it_is_a_number_whatever_comes_and_is_kept(wrongs, target):
 
 suspicions = st.builds(Suspicion, value=st.floats(0.1, 1e9), hindsight=st.integers(0, 2 * MOST_IN_HINDSIGHT))
 waits = st.integers(0, 3 * MOST_WAITING)
+targets = st.floats(1e-6, 0.999)
+
+
+def test_where_more_is_wrong_anyway_fewer_are_graded_at_a_time():
+    raised = Suspicion(value=9.0)
+    assert [raised.wants_past(0, target) for target in (0.001, 0.03, 0.05, 0.1, 0.2, 0.9)] == [10, 10, 6, 3, 2, 1]
 
 
 @steady
-@given(suspicions, waits)
-def test_what_is_asked_for_in_hindsight_fills_up_what_may_wait_and_no_more(suspicion, waiting):
-    wanted = suspicion.wants_past(waiting)
-    assert 0 <= wanted <= min(room(waiting), suspicion.wants_past(0))
+@given(suspicions, waits, targets)
+def test_what_is_asked_for_in_hindsight_fills_up_what_may_wait_and_no_more(suspicion, waiting, target):
+    wanted = suspicion.wants_past(waiting, target)
+    assert 0 <= wanted <= min(room(waiting), suspicion.wants_past(0, target))
     assert waiting + wanted <= max(waiting, MOST_WAITING)
 
 
 @steady
-@given(suspicions, waits, waits)
-def test_the_more_wait_the_less_is_asked_for(suspicion, few, more):
+@given(suspicions, waits, waits, targets)
+def test_the_more_wait_the_less_is_asked_for(suspicion, few, more, target):
     few, more = sorted([few, more])
-    assert suspicion.wants_past(few) >= suspicion.wants_past(more)
+    assert suspicion.wants_past(few, target) >= suspicion.wants_past(more, target)
     assert suspicion.wants_future(few) >= suspicion.wants_future(more)
 
 
