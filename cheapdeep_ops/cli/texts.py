@@ -127,7 +127,12 @@ def _grading(found: Mapping[str, Any]) -> str:
     grader = found["grader"]
     trouble = f"; {grader['state']}: {grader['why']}" if grader["why"] else ""
     unpriced = f" ({found['grader_unpriced']:,} unpriced)" if found["grader_unpriced"] else ""
-    return f"{usd(found['grader_cost_usd'])} by {grader['model']}{unpriced}, not part of the cost above{trouble}"
+    second = (
+        f" ({usd(found['second_grader_cost_usd'])} of it the second judge's)" if found["second_grader_cost_usd"] else ""
+    )
+    return (
+        f"{usd(found['grader_cost_usd'])} by {grader['model']}{second}{unpriced}, not part of the cost above{trouble}"
+    )
 
 
 def _known(value: float | None) -> str:

@@ -44,10 +44,11 @@ def rates_by_route(connection: Connection, *, since: float, until: float) -> dic
 
 
 def spending_of(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
-    """What was spent on grading in the period; grades that are unpriced are counted."""
+    """What was spent on grading in the period, and of that by the second judge; unpriced grades are counted."""
     found = grades.tallied(connection, since=since, until=until)
     return {
         "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
+        "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
         "grader_unpriced": sum(each.unpriced for each in found),
     }
 

@@ -262,9 +262,11 @@ def totals(connection: Connection) -> dict[tuple[str, str], tuple[int, float]]:
     }
 
 
-def spent_usd(connection: Connection, *, since: float, until: float | None = None) -> float:
-    """What was spent on grading since then, in US dollars, as far as it is priced."""
+def spent_usd(connection: Connection, *, since: float, until: float | None = None, second: bool | None = None) -> float:
+    """What was spent on grading since then, in US dollars, as far as it is priced; `second` picks a judge's part."""
     when = _GRADE.c.at >= since if until is None else and_(_GRADE.c.at >= since, _GRADE.c.at < until)
+    if second is not None:
+        when = and_(when, _GRADE.c.second.is_(second))
     total = connection.execute(select(func.coalesce(func.sum(_GRADE.c.cost_nusd), 0)).where(when)).scalar() or 0
     return int(total) * _NANO
 

@@ -207,6 +207,8 @@ def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
     found = report(school)
     assert (found["graded"], found["false_confident_rate"]) == (400, pytest.approx(1 / 20))
     assert school.threshold() == 0.8
+    assert 0 < found["second_grader_cost_usd"] < found["grader_cost_usd"]
+    assert found["sampling"]["evenly"]["samples"] == 400
     assert sum(row["second"] for row in grade_rows(school)) >= 80
     with school.store.reading() as connection:
         counted = grades.totals(connection)
