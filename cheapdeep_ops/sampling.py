@@ -4,7 +4,7 @@ from hashlib import blake2b
 from typing import Final
 
 _STEPS: Final = 2**64
-_KEPT_PER_SAMPLE: Final = 20
+_KEPT_PER_SAMPLE: Final = 30
 """How many answers are kept for each one that is graded: what lets a guard grade more of the past when it must."""
 
 

@@ -64,7 +64,7 @@ def test_another_salt_draws_anew_and_independently(one, other):
 
 
 @pytest.mark.parametrize(
-    ("rate", "share"), [(0.0, 0.0), (0.002, 0.04), (0.01, 0.2), (0.025, 0.5), (0.05, 1.0), (0.5, 1.0), (1.0, 1.0)]
+    ("rate", "share"), [(0.0, 0.0), (0.002, 0.06), (0.01, 0.3), (0.025, 0.75), (0.05, 1.0), (0.5, 1.0), (1.0, 1.0)]
 )
 def test_twenty_answers_are_kept_for_each_that_is_graded_and_never_more_than_all(rate, share):
     assert kept_share(rate) == pytest.approx(share)
