@@ -14,6 +14,7 @@ _FROM: Final = 0.5
 """Where the axis begins; what lies below is drawn at its edge."""
 
 
+COLUMNS: Final = ("confidence", "graded", "claims", "is right", "95% interval")
 SHIPPED: Final = "answers that ship at base"
 
 
@@ -22,27 +23,38 @@ def show_confidence(out: Console, found: Mapping[str, Mapping[str, Any]], *, cov
 
     `covers` says which answers the grades are of, where these are not all.
     """
-    if not found.get(ALL_ROUTES, {}).get("bins"):
+    if not confidence_rows(found):
         return
-    out.print()
-    rows = [_row(each) for each in found[ALL_ROUTES]["bins"]]
+    drawn = [bar(each["claims"], each["is_right"], each["is_right_interval"]) for each in found[ALL_ROUTES]["bins"]]
+    rows = [(*row, line) for row, line in zip(confidence_rows(found), drawn, strict=True)]
     axis = f"{percent(_FROM)} {'.' * (_WIDTH - 11)} 100%"
-    columns = ("confidence", "graded", "claims", "is right", "95% interval", axis)
-    out.print(table("Is confidence worth anything? (o claimed, # right)", columns, rows))
-    for scope, facts in found.items():
-        name = "all routes" if scope == ALL_ROUTES else f"route {plain(scope)}"
-        out.print(f"{name}: {_worth(facts, covers)}", markup=False)
+    out.print()
+    out.print(table("Is confidence worth anything? (o claimed, # right)", (*COLUMNS, axis), rows))
+    for line in worth_lines(found, covers=covers):
+        out.print(line, markup=False)
 
 
-def _row(found: Mapping[str, Any]) -> Sequence[str]:
-    return (
-        f"{found['low']:g} to {found['high']:g}",
-        f"{found['graded']:,}",
-        percent(found["claims"]),
-        percent(found["is_right"]),
-        interval(found["is_right_interval"]),
-        bar(found["claims"], found["is_right"], found["is_right_interval"]),
-    )
+def confidence_rows(found: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]]:
+    """The reliability table of all routes, with COLUMNS; empty where nothing was graded."""
+    bins = found.get(ALL_ROUTES, {}).get("bins", ())
+    return [
+        (
+            f"{each['low']:g} to {each['high']:g}",
+            f"{each['graded']:,}",
+            percent(each["claims"]),
+            percent(each["is_right"]),
+            interval(each["is_right_interval"]),
+        )
+        for each in bins
+    ]
+
+
+def worth_lines(found: Mapping[str, Mapping[str, Any]], *, covers: str = SHIPPED) -> list[str]:
+    """What confidence is worth in all routes and in each, a line for each."""
+    return [
+        f"{'all routes' if scope == ALL_ROUTES else f'route {plain(scope)}'}: {_worth(facts, covers)}"
+        for scope, facts in found.items()
+    ]
 
 
 def bar(claims: float, is_right: float, bounds: Sequence[float]) -> str:

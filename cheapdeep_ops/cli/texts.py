@@ -34,10 +34,17 @@ def show_facts(out: Console, facts: Mapping[str, str]) -> None:
 
 
 def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
-    """The receipt over a period, in the order of what it is read for."""
+    """The receipt over a period."""
     out.print(f"Receipt, {moment(found['since'])} to {moment(found['until'])}", style="bold")
+    show_facts(out, receipt_facts(found))
+    show_confidence(out, found["confidence"])
+    show_reach(out, found["reach"])
+
+
+def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
+    """The receipt's figures in words, in the order of what it is read for."""
     triage, deep = found["tiers"][:-1], found["tiers"][-1]
-    facts = {
+    return {
         "triage model": " -> ".join(triage) or "none",
         "escalation model": deep,
         "triage": _triage(found),
@@ -61,9 +68,6 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
         + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
         "policy changes": str(found["policy_changes"]),
     }
-    show_facts(out, facts)
-    show_confidence(out, found["confidence"])
-    show_reach(out, found["reach"])
 
 
 def _triage(found: Mapping[str, Any]) -> str:
@@ -192,9 +196,16 @@ def show_reach(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
     if found:
         out.print()
         out.print("How soon a climb of false confidence is seen, on average", style="bold")
-    for route, reach in found.items():
-        traffic = f"{reach['answers_per_day']:,.0f} confident answers a day"
-        out.print(f"{plain(route)}: at {traffic}, {_reach_words(reach)}", markup=False)
+    for line in reach_lines(found):
+        out.print(line, markup=False)
+
+
+def reach_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The same as lines."""
+    return [
+        f"{plain(route)}: at {reach['answers_per_day']:,.0f} confident answers a day, {_reach_words(reach)}"
+        for route, reach in found.items()
+    ]
 
 
 def _reach_words(found: Mapping[str, Any]) -> str:
