@@ -1,27 +1,20 @@
 import json
 import re
-import shutil
-import socket
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlencode
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.telemetry import names
+from tests.prometheus import BOARDS, Json, Prometheus, filled, running, targets, tool
 
-Json = dict[str, Any]
 Growth = Callable[[float], float | None]
 """A series' value, by minutes since the history began; None where it does not exist yet."""
 
-BOARDS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(packaged("dashboards").glob("*.json"))}
 FLEET = {value for name, value in vars(names).items() if name.startswith("FLEET_")}
 VARIABLES = {
     "$__rate_interval": "5m",
@@ -29,6 +22,7 @@ VARIABLES = {
     "$route": ".*",
     "$input_class": ".*",
     "$scope": "*",
+    "$one": "support",
 }
 START = 1_760_000_400
 END = START + 3600
@@ -37,31 +31,37 @@ STEP = 15
 each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 
-def _targets(board: Json) -> Iterator[tuple[str, Json]]:
-    for panel in board["panels"]:
-        for target in panel["targets"]:
-            yield f"{panel['title']} {target['refId']}", target
-    for annotation in board["annotations"]["list"]:
-        yield annotation["name"], annotation["target"]
-
-
 def _filled(expr: str) -> str:
-    for name, value in VARIABLES.items():
-        expr = expr.replace(name, value)
-    assert "$" not in expr
-    return expr
+    return filled(expr, VARIABLES)
 
 
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed (Debian package prometheus)")
-    return found
+def test_there_are_four_boards_that_find_each_other():
+    assert {name: board["uid"] for name, board in BOARDS.items()} == {
+        name: f"cheapdeep-{name}" for name in ("health", "money", "quality", "routing")
+    }
+    for board in BOARDS.values():
+        assert board["tags"] == ["cheapdeep"]
+        (link,) = board["links"]
+        assert (link["type"], link["tags"]) == ("dashboards", ["cheapdeep"])
+        assert link["includeVars"]
+        assert link["keepTime"]
 
 
-def test_there_is_a_routing_board():
-    assert BOARDS["routing"]["uid"] == "cheapdeep-routing"
-    assert BOARDS["routing"]["title"] == "cheapdeep: routing"
+def test_the_boards_are_what_the_code_makes(tmp_path):
+    script = packaged("dashboards") / "build.py"
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = {path.name: path.read_text("utf-8") for path in tmp_path.glob("*.json")}
+    kept = {path.name: path.read_text("utf-8") for path in packaged("dashboards").glob("*.json")}
+    assert made == kept, "python dashboards/build.py writes them anew"
+
+
+@each_board
+def test_every_board_lets_choose_data_source_route_and_input_class(board):
+    chosen = [variable["name"] for variable in board["templating"]["list"]]
+    assert chosen[:3] == ["datasource", "route", "input_class"]
+    text = json.dumps(board)
+    assert not [name for name in chosen[3:] if f"${name}" not in text], "a variable that nothing reads"
 
 
 def test_uids_are_unique():
@@ -86,7 +86,7 @@ def test_every_panel_explains_itself(board):
 @each_board
 def test_every_query_asks_the_chosen_data_source(board):
     chosen = {"type": "prometheus", "uid": "${datasource}"}
-    assert all(target["datasource"] == chosen for _, target in _targets(board))
+    assert all(target["datasource"] == chosen for _, target in targets(board))
     assert all(panel["datasource"] == chosen for panel in board["panels"])
 
 
@@ -113,16 +113,16 @@ def _overlap(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
 
 @each_board
 def test_every_metric_has_a_name_of_ours(board):
-    queries = [target["expr"] for _, target in _targets(board)]
+    queries = [target["expr"] for _, target in targets(board)]
     queries += [each["definition"] for each in board["templating"]["list"] if each["type"] == "query"]
-    used = {name for query in queries for name in re.findall(r"cheapdeep_[a-z_]+", query)}
+    used = {name for query in queries for name in re.findall(r"cheapdeep_[a-z_0-9]+", query)}
     assert used
-    assert {name.removesuffix("_total") for name in used} <= FLEET
+    assert {name.removesuffix("_total").removesuffix("_bucket") for name in used} <= FLEET
 
 
 @each_board
 def test_low_traffic_is_never_clamped_away(board):
-    assert not [name for name, target in _targets(board) if "clamp" in target["expr"]]
+    assert not [name for name, target in targets(board) if "clamp" in target["expr"]]
 
 
 @each_board
@@ -132,8 +132,8 @@ def test_annotations_read_the_same_in_older_grafanas(board):
 
 @each_board
 def test_promtool_parses_every_query(board, tmp_path):
-    promtool = _tool("promtool")
-    queries = [_filled(target["expr"]) for _, target in _targets(board)]
+    promtool = tool("promtool")
+    queries = [_filled(target["expr"]) for _, target in targets(board)]
     rules = [{"record": f"board:query:{number}", "expr": query} for number, query in enumerate(queries)]
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))
@@ -162,10 +162,16 @@ def _traffic(route: str, *, calls: float) -> Iterator[tuple[str, str, Growth]]:
         (names.FLEET_SHIPPED, 0.75),
         (names.FLEET_UNPRICED, 0.0),
         (names.FLEET_ERRORS, 0.0),
+        (names.FLEET_WITHHELD, 0.05 if route == "support" else 0.0),
     ):
         yield f"{name}_total", labels, _by_minute(calls * share)
     yield f"{names.FLEET_COST}_total", labels, lambda minute: 0.006 * calls * minute
     yield f"{names.FLEET_BASELINE_COST}_total", labels, lambda minute: 0.010 * calls * minute
+    yield f"{names.FLEET_TRIAGE_COST}_total", labels, lambda minute: 0.0004 * calls * minute
+    yield f"{names.FLEET_GRADER_COST}_total", f'route="{route}"', lambda minute: 0.0005 * calls * minute
+    for edge, share in (("0.59", 0), ("0.79", 0.25), ("0.89", 0.75), ("0.94", 0.75), ("0.98", 1), ("+Inf", 1)):
+        bucket = f'route="{route}",le="{edge}"'
+        yield f"{names.FLEET_CONFIDENCE}_bucket", bucket, _by_minute(calls * share)
 
 
 def _escalations() -> Iterator[tuple[str, str, Growth]]:
@@ -188,6 +194,9 @@ def _signals() -> Iterator[tuple[str, str, Growth]]:
         yield name, storm, _always(value)
     yield names.FLEET_ALERT, storm, _stepping(0, 1)
     yield names.FLEET_LIMIT, 'rule="EscalationStorm"', _always(0.35)
+    for labels, evidence, needed in ((storm, 22, 11), ('rule="FalseConfidenceClimbing",scope="support"', 6, 12)):
+        yield names.FLEET_EVIDENCE, labels, _always(evidence)
+        yield names.FLEET_EVIDENCE_LIMIT, labels, _always(needed)
 
 
 def _guard() -> Iterator[tuple[str, str, Growth]]:
@@ -197,7 +206,7 @@ def _guard() -> Iterator[tuple[str, str, Growth]]:
     yield names.FLEET_POLICY_VERSION, 'scope="support"', _stepping(None, 3)
     yield f"{names.FLEET_DROPPED}_total", "", _always(0)
     yield f"{names.FLEET_NOTIFICATIONS}_total", 'outcome="delivered"', _by_minute(0.1)
-    yield f"{names.FLEET_JOBS}_total", 'job="guard",task="evaluate",outcome="done"', _by_minute(12)
+    yield f"{names.FLEET_JOBS}_total", 'task="evaluate",outcome="done"', _by_minute(12)
     yield names.FLEET_PENDING_NOTIFICATIONS, "", _always(0)
     yield names.FLEET_ROUTERS, "", _always(2)
     yield names.FLEET_LAST_EVALUATION, "", lambda minute: START + 60 * minute - 4
@@ -223,82 +232,36 @@ def _history() -> Iterator[str]:
     yield "# EOF\n"
 
 
-class Prometheus:
-    """A Prometheus server on loopback, asked over HTTP."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self._open = build_opener(ProxyHandler({})).open
-
-    def is_ready(self) -> bool:
-        try:
-            with self._open(f"{self.url}/-/ready", timeout=1) as answer:
-                return answer.status == 200
-        except (URLError, ConnectionError, TimeoutError):
-            return False
-
-    def at_end(self, expr: str) -> list[Json]:
-        """The instant vector that `expr` gives when the history ends."""
-        return self._ask("query", query=_filled(expr), time=END)
-
-    def over_time(self, expr: str) -> list[Json]:
-        """The matrix that `expr` gives over the history."""
-        return self._ask("query_range", query=_filled(expr), start=START, end=END, step=60)
-
-    def _ask(self, what: str, **params: object) -> list[Json]:
-        with self._open(f"{self.url}/api/v1/{what}?{urlencode(params)}", timeout=5) as answer:
-            body = json.load(answer)
-        assert body["status"] == "success"
-        assert not body.get("warnings")
-        return body["data"]["result"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _backfill(data: Path) -> None:
     history = data.with_suffix(".om")
     history.write_text("".join(_history()))
-    command = [_tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", history, data]
+    command = [tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", history, data]
     subprocess.run(command, check=True, capture_output=True, timeout=10)
 
 
-def _wait_until_ready(server: Prometheus, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 8
-    while not server.is_ready():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
+class History:
+    """The hour, asked of the real Prometheus."""
+
+    def __init__(self, server: Prometheus) -> None:
+        self._server = server
+
+    def at_end(self, expr: str) -> list[Json]:
+        return self._server.at(END, _filled(expr))
+
+    def over_time(self, expr: str) -> list[Json]:
+        return self._server.over(START, END, _filled(expr), step=60)
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    command, folder, port = _tool("prometheus"), tmp_path_factory.mktemp("prometheus"), _free_port()
-    config, data, log = folder / "prometheus.yml", folder / "data", folder / "log"
-    config.write_text("global: {}\n")
-    _backfill(data)
-    flags = [f"--config.file={config}", f"--storage.tsdb.path={data}", f"--web.listen-address=127.0.0.1:{port}"]
-    with log.open("wb") as out, subprocess.Popen([command, *flags], stdout=out, stderr=out) as process:
-        try:
-            server = Prometheus(port)
-            _wait_until_ready(server, process, log)
-            yield server
-        finally:
-            process.kill()
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    _backfill(folder / "data")
+    with running(folder, "global: {}\n") as server:
+        yield History(server)
 
 
-@each_board
-def test_every_query_returns_data(board, prometheus):
-    for name, target in _targets(board):
-        ask = prometheus.at_end if target.get("instant") else prometheus.over_time
-        assert ask(target["expr"]), name
-
-
-def _target_of(title: str, ref: str = "A") -> str:
-    return next(target["expr"] for name, target in _targets(BOARDS["routing"]) if name == f"{title} {ref}")
+def _target_of(title: str, ref: str = "A", *, board: str = "routing") -> str:
+    return next(target["expr"] for name, target in targets(BOARDS[board]) if name == f"{title} {ref}")
 
 
 def _numbers(result: list[Json], label: str) -> dict[str, float]:
@@ -315,21 +278,47 @@ def test_rates_are_those_of_triaged_calls(prometheus, title, support):
 
 
 @pytest.mark.parametrize(
-    ("title", "figure"),
+    ("board", "title", "figure"),
     [
-        ("Alerts firing", 1),
-        ("Base escalation, whole period", 12 / 61),
-        ("Actual escalation, whole period", 15 / 61),
-        ("Saving, whole period", 0.4),
-        ("Calls, whole period", 61 * 50),
-        ("Highest threshold now", 0.9),
-        ("Cost per call against all-deep", 0.006),
-        ("Guard: age of last evaluation", 4),
-        ("Guard: routers seen", 2),
+        ("routing", "Alerts firing", 1),
+        ("routing", "Base escalation, whole period", 12 / 61),
+        ("routing", "Actual escalation, whole period", 15 / 61),
+        ("routing", "Saving, whole period", 0.4),
+        ("routing", "Calls, whole period", 61 * 50),
+        ("routing", "Highest threshold now", 0.9),
+        ("routing", "Confidence of first answers", 1.0),
+        ("money", "Cost per call against all-deep", 0.006),
+        ("money", "Spent on routing, whole period", 0.006 * 61 * 50),
+        ("money", "Saving after grading, whole period", 0.4 - 0.05),
+        ("money", "Triage waste, whole period", 0.0004 * 15 * 50),
+        ("money", "Grading, whole period", 0.0005 * 61 * 50),
+        ("quality", "Withheld, whole period", 3 * 50),
+        ("health", "Age of last evaluation", 4),
+        ("health", "Routers seen", 2),
+        ("health", "Decisions dropped, whole period", 0),
     ],
 )
-def test_two_guards_count_once(prometheus, title, figure):
-    assert _numbers(prometheus.at_end(_target_of(title)), "") == {"": pytest.approx(figure, rel=0.03)}
+def test_two_guards_count_once(prometheus, board, title, figure):
+    found = _numbers(prometheus.at_end(_target_of(title, board=board)), "")
+    assert found == {"": pytest.approx(figure, rel=0.03)}
+
+
+def test_saving_is_shown_after_grading_also_where_nothing_was_graded(prometheus):
+    expr = _target_of("Saving after grading, whole period", board="money")
+    without = expr.replace(names.FLEET_GRADER_COST, "cheapdeep_not_there")
+    assert _numbers(prometheus.at_end(without), "") == {"": pytest.approx(0.4, rel=0.03)}
+
+
+def test_evidence_is_shown_as_a_share_of_what_its_own_rule_needs(prometheus):
+    found = _numbers(prometheus.at_end(_target_of("Evidence as a share of the alarm line", board="quality")), "rule")
+    assert found == {"EscalationStorm": pytest.approx(2.0), "FalseConfidenceClimbing": pytest.approx(0.5)}
+
+
+def test_shares_of_confidence_are_read_at_whole_hundredths(prometheus):
+    shares = {ref: prometheus.at_end(_target_of("Confidence of first answers", ref)) for ref in "ABCDE"}
+    figures = {ref: float(found[0]["value"][1]) for ref, found in shares.items()}
+    expected = {"A": 1.0, "B": 0.75, "C": 0.25, "D": 0.25, "E": 0.0}
+    assert figures == {ref: pytest.approx(share, abs=0.01) for ref, share in expected.items()}
 
 
 def test_one_call_a_minute_never_leaves_a_gap(prometheus):

@@ -388,7 +388,8 @@ def test_a_test_alert_without_slack_says_what_to_set(capsys):
 
 def test_dashboards_are_exported(capsys, tmp_path):
     assert run(capsys, "dashboards", "export", str(tmp_path / "boards"))[0] == 0
-    assert json.loads((tmp_path / "boards" / "routing.json").read_text())["uid"] == "cheapdeep-routing"
+    exported = {path.name: json.loads(path.read_text())["uid"] for path in (tmp_path / "boards").iterdir()}
+    assert exported == {f"{name}.json": f"cheapdeep-{name}" for name in ("health", "money", "quality", "routing")}
 
 
 def test_the_demonstration_shows_storm_and_drift_and_their_ends_in_plain_lines_and_as_json(capsys):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final
 
 from cheapdeep_ops.guard.stats import Estimate, weighted
 
@@ -106,7 +106,7 @@ def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) ->
     return area, max(area - half, 0.0), min(area + half, 1.0)
 
 
-def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dict[str, object]:
+def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dict[str, Any]:
     """All of that as one plain object; what is unknown is None."""
     bins = reliability(grades)
     error = expected_error(bins, random)

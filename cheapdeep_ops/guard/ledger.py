@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -156,8 +155,15 @@ def confidence_of(connection: Connection, settings: Settings, *, since: float, u
 
     Of answers that ship at base, in the judge's eyes; the latest ten thousand grades of each.
     """
-    read = partial(grades.confident, connection, judge_of(settings), since=since, until=until, limit=_MOST_WEIGHED)
     scopes = [ALL_ROUTES, *sorted(grades.counts(connection))]
-    found = {scope: read(scope=scope) for scope in scopes}
-    random = Random(0)  # noqa: S311 - a simulation, no secret
-    return {scope: calibration.as_facts(graded, random) for scope, graded in found.items() if graded}
+    found = {scope: confidence_in(connection, settings, since=since, until=until, scope=scope) for scope in scopes}
+    return {scope: facts for scope, facts in found.items() if facts is not None}
+
+
+def confidence_in(
+    connection: Connection, settings: Settings, *, since: float, until: float, scope: str
+) -> dict[str, Any] | None:
+    """The same of one scope; None where nothing was graded."""
+    judge = judge_of(settings)
+    graded = grades.confident(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
+    return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

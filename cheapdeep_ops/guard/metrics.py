@@ -1,14 +1,15 @@
 """The guard's metrics page: fleet-wide figures from the store, in Prometheus' text format."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.insight import Insight
 from cheapdeep_ops.guard.ledger import DAY_S, is_up, rates_by_route
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.status import status
@@ -32,6 +33,8 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
     (names.FLEET_BASELINE_COST, "Estimated cost at the deep tier alone, US dollars", lambda sums: sums.baseline_usd),
     (names.FLEET_UNPRICED, "Calls whose cost is not known", lambda sums: sums.unpriced),
     (names.FLEET_ERRORS, "Calls that ended in an error", lambda sums: sums.errors),
+    (names.FLEET_WITHHELD, "Calls that ship at the base threshold and were held back", lambda sums: sums.withheld),
+    (names.FLEET_TRIAGE_COST, "Cost of the triage calls among them, US dollars", lambda sums: sums.triage_cost_usd),
 )  # fmt: skip
 _BY_REASON: Final[tuple[tuple[str, str, Callable[[Sums], Mapping[str, int]]], ...]] = (
     (names.FLEET_ESCALATIONS, "Calls that left the first tier, by reason", lambda sums: sums.reasons),
@@ -43,6 +46,13 @@ _SIGNALS: Final = (
     (names.FLEET_SIGNAL_HIGH, "Upper bound of its 95% interval", "high"),
     (names.FLEET_SIGNAL_CALLS, "Calls or grades that it rests on", "n"),
 )
+_EVIDENCE: Final = (
+    (names.FLEET_EVIDENCE, "Evidence of a rule's sequential test, natural logarithm", "evidence"),
+    (names.FLEET_EVIDENCE_LIMIT, "Evidence at which it fires, natural logarithm", "evidence_limit"),
+)
+
+_CONFIDENCE_EDGES: Final = (49, 59, 69, 79, 84, 89, 94, 98, 100)
+"""Upper edges in hundredths, as they are counted; all below 0.8 lie at or under 0.79, as models claim hundredths."""
 
 _FALSE_CONFIDENCE: Final = (
     (names.FLEET_FALSE_CONFIDENT, "Share of wrong answers among those shipped, calls of 24 hours, by the judge"),
@@ -71,6 +81,7 @@ class FleetCollector(Collector):
         self._guard = guard
         self._jobs = jobs
         self._clock = clock
+        self._insight = Insight(settings)
 
     def collect(self) -> Iterable[Metric]:
         """All families.
@@ -81,13 +92,16 @@ class FleetCollector(Collector):
             sums, dropped = counters.totals(connection), processes.dropped(connection)
             graded, now = grades.totals(connection), self._clock()
             rates = rates_by_route(connection, since=now - DAY_S, until=now)
+            self._insight.renew(connection, now)
         state = status(self._store, self._settings, now)
         yield from _counted(sums)
+        yield _confidences(sums)
         yield from _alerts(state["alerts"], self._rulebook, self._settings)
         yield from _policies(state["policy"], {route for route, _ in sums})
         yield from _graded(graded)
         yield from _quality(state)
         yield from _false_confidence(rates if is_up(state["grader"]) else {})
+        yield from self._insight.families()
         yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were not counted", value=dropped)
         yield from self._health(state)
 
@@ -97,6 +111,7 @@ class FleetCollector(Collector):
 
     def _health(self, state: Mapping[str, Any]) -> Iterator[Metric]:
         queue, watchers = state["queue"], state["watchers"]
+        yield _gauge(names.FLEET_GUARDS, "Guards seen in the last minute", watchers["guards"])
         yield _gauge(names.FLEET_ROUTERS, "Routers seen in the last minute", watchers["routers"])
         yield _gauge(names.FLEET_PENDING_NOTIFICATIONS, "Messages that wait for delivery", queue["waiting"])
         sent = CounterMetricFamily(names.FLEET_NOTIFICATIONS, "Attempts to deliver a message", labels=["outcome"])
@@ -133,6 +148,19 @@ def _counted(sums: Mapping[tuple[str, str], Sums]) -> Iterator[Metric]:
         yield family
 
 
+def _confidences(sums: Mapping[tuple[str, str], Sums]) -> Metric:
+    """What the first tier claimed, by route; without a sum, which is not kept."""
+    by_route: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for (route, _), counted in sums.items():
+        by_route[route].update({int(bin_): count for bin_, count in counted.confidence.items()})
+    family = HistogramMetricFamily(names.FLEET_CONFIDENCE, "Confidence of readable first answers", labels=["route"])
+    for route, found in sorted(by_route.items()):
+        up_to = [(edge, sum(count for bin_, count in found.items() if bin_ <= edge)) for edge in _CONFIDENCE_EDGES]
+        buckets = [(str(edge / 100), float(count)) for edge, count in up_to]
+        family.add_metric([route], [*buckets, ("+Inf", float(found.total()))], sum_value=None)
+    return family
+
+
 def _labels(key: tuple[str, str]) -> list[str]:
     """Route and input class; a class that was not given gets a name that a dashboard can select."""
     return [key[0], key[1] or NO_CLASS]
@@ -150,12 +178,25 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
             if row["signal"].get("n"):
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
+    yield from _evidence(rows)
     limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])
     for rule in rulebook.rules:
         limit = rule.limit_in(settings)
         if limit is not None:
             limits.add_metric([rule.alert], limit)
     yield limits
+
+
+def _evidence(rows: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    """Of the rules that have a sequential test; unknown is left out."""
+    rows = list(rows)
+    for name, text, key in _EVIDENCE:
+        family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
+        for row in rows:
+            value = row["signal"].get(key)
+            if value is not None:
+                family.add_metric([row["rule"], row["scope"]], value)
+        yield family
 
 
 def _graded(totals: Mapping[tuple[str, str], tuple[int, float]]) -> Iterator[Metric]:

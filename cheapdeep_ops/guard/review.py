@@ -97,6 +97,12 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
     }
 
 
+def agreement_of(connection: Connection, settings: Settings) -> dict[str, Any]:
+    """How far the judge agrees with people, over all routes: that part of `review_of` alone."""
+    judge = judge_of(settings)
+    return _facts(_agreement(connection, judge, labels.votes(connection, judge)))
+
+
 def correction_of(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
     """The false-confident rate of what was shipped by calls of the period, the judge's errors taken out.
 

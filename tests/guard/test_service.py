@@ -1,6 +1,7 @@
 import json
 import socket
 import threading
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,12 +11,16 @@ from pydantic import SecretStr
 from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.app import Service
+from cheapdeep_ops.guard.grading import judge_of
+from cheapdeep_ops.guard.insight import KEPT_S
 from cheapdeep_ops.guard.receipt import receipt
+from cheapdeep_ops.guard.review import label
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import policies
+from cheapdeep_ops.store import labels, policies
 from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.values import Grade
 
 STORM = [0.95] * 2 + [0.5] * 8
 HEADERS = {"Authorization": "Bearer s3same"}
@@ -26,8 +31,8 @@ PIN = {"threshold": 0.7, "route": "support", "author": "ann", "why": "trial"}
 def make_service(store, settings, inbox):
     services = []
 
-    def make(**changes):
-        service = Service(settings.model_copy(update=changes), sender=inbox)
+    def make(*, clock=time.time, **changes):
+        service = Service(settings.model_copy(update=changes), sender=inbox, clock=clock)
         services.append(service)
         return service
 
@@ -89,6 +94,56 @@ def test_metrics_have_only_the_names_of_the_package_and_the_figures_of_the_store
     assert samples[("RouterSilent", "*")] == 0
     thresholds = {each.labels["route"]: each.value for each in families[names.FLEET_THRESHOLD].samples}
     assert thresholds == {"*": 0.8, "support": 0.9}
+
+
+def scraped(client):
+    """The samples of the metrics page: values by name and labels."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(each.name, *sorted(each.labels.values())): each.value for family in families for each in family.samples}
+
+
+def test_metrics_tell_what_is_claimed_withheld_and_spent_on_triage(town, make_service, settings):
+    town.run(200, STORM)
+    town.run(20, [0.85] * 3 + [0.5] * 7)
+    found = scraped(client_of(make_service(), settings, town))
+    decisions = town.decisions
+    assert found[(f"{names.FLEET_TRIAGE_COST}_total", "none", "support")] == pytest.approx(0.0004 * len(decisions))
+    assert found[(f"{names.FLEET_WITHHELD}_total", "none", "support")] == 60
+    bucket = f"{names.FLEET_CONFIDENCE}_bucket"
+    below = {edge: sum(each.confidence < float(edge) + 0.01 for each in decisions) for edge in ("0.79", "0.84", "0.94")}
+    assert {edge: found[(bucket, edge, "support")] for edge in below} == below
+    assert found[(bucket, "+Inf", "support")] == len(decisions)
+    assert found[(names.FLEET_GUARDS,)] == 1
+
+
+def test_metrics_tell_the_evidence_of_a_storm_beside_its_limit(town, make_service, settings):
+    town.run(60, STORM)
+    found = scraped(client_of(make_service(), settings, town))
+    storm = ("EscalationStorm", "support")
+    assert found[(names.FLEET_EVIDENCE, *storm)] > found[(names.FLEET_EVIDENCE_LIMIT, *storm)] > 0
+    assert (names.FLEET_EVIDENCE, "*", "RouterSilent") not in found
+
+
+def test_metrics_tell_what_confidence_and_judge_are_worth_one_at_a_time(make_school, make_service, settings):
+    school = make_school()
+    school.teach(400, 0.2, confidences=(0.95, 0.85), wrong={0.95: 0.1, 0.85: 0.3})
+    client = client_of(make_service(clock=school.clock), settings)
+    assert {key[1] for key in scraped(client) if key[0] == names.FLEET_JUDGE_LABELS} == {"correct", "incorrect"}
+    for truth in ("correct", "incorrect") * 30:
+        with school.store.reading() as connection:
+            said = dict(labels.unlabelled(connection, judge_of(settings)))
+        chosen = min(each for each, verdict in said.items() if verdict == truth)
+        label(school.store, chosen, Grade(truth), author="ann", now=school.clock())
+    found = [scraped(client) for _ in range(3)][-1]
+    assert found[(names.FLEET_AUROC_LOW, "*")] < found[(names.FLEET_AUROC, "*")] < found[(names.FLEET_AUROC_HIGH, "*")]
+    assert found[(names.FLEET_AUROC, "support")] > 0.55
+    assert found[(names.FLEET_RELIABILITY_GRADES, "0.95 to 0.99", "support")] == 200
+    assert found[(names.FLEET_RELIABILITY_CLAIMED, "0.85 to 0.90", "support")] == pytest.approx(0.85)
+    assert (names.FLEET_JUDGE_KAPPA,) not in found, "kept for minutes: the labels came later"
+    school.clock.advance(KEPT_S)
+    found = scraped(client)
+    assert found[(names.FLEET_JUDGE_LABELS, "incorrect")] == 30
+    assert found[(names.FLEET_JUDGE_KAPPA_LOW,)] < found[(names.FLEET_JUDGE_KAPPA,)] == 1.0
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
