@@ -42,6 +42,8 @@ _SIGNALS: Final = (
     (names.FLEET_SIGNAL_LOW, "Lower bound of its 95% interval", "low"),
     (names.FLEET_SIGNAL_HIGH, "Upper bound of its 95% interval", "high"),
     (names.FLEET_SIGNAL_CALLS, "Calls or grades that it rests on", "n"),
+    (names.FLEET_EVIDENCE, "Evidence that its sequential test has, natural logarithm", "evidence"),
+    (names.FLEET_EVIDENCE_LIMIT, "Evidence at which that test decides, natural logarithm", "evidence_limit"),
 )
 
 _FALSE_CONFIDENCE: Final = (
@@ -147,7 +149,7 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
     for name, text, key in _SIGNALS:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
-            if row["signal"].get("n"):
+            if row["signal"].get("n") and row["signal"].get(key) is not None:  # not every rule has a sequential test
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
     limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])

@@ -123,6 +123,8 @@ FLEET_NORMAL: Final = "cheapdeep_false_confident_normal"
 FLEET_SAMPLES_WAITING: Final = "cheapdeep_samples_waiting"
 FLEET_OLDEST_WAIT: Final = "cheapdeep_samples_oldest_wait_seconds"
 FLEET_GRADER_UP: Final = "cheapdeep_grader_up"
+FLEET_EVIDENCE: Final = "cheapdeep_evidence"
+FLEET_EVIDENCE_LIMIT: Final = "cheapdeep_evidence_limit"
 
 CONFIDENCE_EDGES: Final = (
     0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.7999, 0.8, 0.85, 0.8999, 0.9, 0.9499, 0.95, 0.98, 0.99, 1.0,
