@@ -1,4 +1,5 @@
 import json
+import math
 import socket
 import threading
 import time
@@ -144,6 +145,29 @@ def test_metrics_tell_what_confidence_and_judge_are_worth_one_at_a_time(make_sch
     found = scraped(client)
     assert found[(names.FLEET_JUDGE_LABELS, "incorrect")] == 30
     assert found[(names.FLEET_JUDGE_KAPPA_LOW,)] < found[(names.FLEET_JUDGE_KAPPA,)] == 1.0
+
+
+def test_the_evidence_of_a_rule_stands_beside_its_alarm_line(town, make_service, settings):
+    town.run(200, [0.95] * 10)
+    calm = evidence_of(make_service(), settings, town)
+    town.run(60, STORM)
+    storm = evidence_of(make_service(), settings, town)
+    line = -math.log(0.00001)
+    assert set(calm) == set(storm) == {("EscalationStorm", "support")}, "no line for rules without a sequential test"
+    assert calm[("EscalationStorm", "support")][0] < 0 < line
+    assert calm[("EscalationStorm", "support")][1] == pytest.approx(line)
+    assert storm[("EscalationStorm", "support")][0] > line
+
+
+def evidence_of(service, settings, town):
+    text = client_of(service, settings, town).get("/metrics").text
+    families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    values, limits = (
+        {tuple(each.labels.values()): each.value for each in families[name]}
+        for name in (names.FLEET_EVIDENCE, names.FLEET_EVIDENCE_LIMIT)
+    )
+    assert values.keys() == limits.keys()
+    return {key: (value, limits[key]) for key, value in values.items()}
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
