@@ -9,6 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from cheapdeep_ops.guard.messages import percent
 
@@ -50,10 +51,10 @@ def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table with a title."""
-    made = Table(*columns, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    """A table with a title; what its cells say is text, whatever brackets a caller's label has."""
+    made = Table(*columns, title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(Text, row))
     return made
 
 

@@ -121,13 +121,17 @@ def _is_found(answers: float | None, most: float) -> bool:
 
 
 def grades_needed(target: float, rate: float, alpha: float) -> float | None:
-    """How many grades at `rate` it takes until the detector fires, on average; None for less than SMALLEST targets."""
+    """How many grades at `rate` it takes until the detector fires, on average; None for less than SMALLEST targets.
+
+    None too where no bet grows: bets are capped, so that one on much more than half has little left to win.
+    """
     if rate < SMALLEST * target:
         return None
     bets = Bets.on_climb(target)
     growths = [rate * hit + (1 - rate) * miss for hit, miss in zip(bets.growth(1, 1), bets.growth(0, 1), strict=True)]
     limit = math.log(len(growths) / alpha) - _HEAD_START
-    return max(min(max(limit + min(math.log(each), 0.0), 1.0) / each for each in growths if each > 0), 1.0)
+    needed = [max(limit + min(math.log(each), 0.0), 1.0) / each for each in growths if each > 0]
+    return max(min(needed), 1.0) if needed else None
 
 
 def answers_needed(target: float, rate: float, alpha: float, sampling: Sampling, *, per_day: float) -> float | None:

@@ -108,3 +108,11 @@ def test_a_rate_above_what_can_be_is_no_climb():
 def test_what_is_unknown_is_none_and_says_why(reach, why):
     assert why in reach["why"]
     assert reach["smallest_in_day"] is reach["smallest_in_week"] is None
+
+
+@pytest.mark.parametrize("rate", [0.49, 0.55, 0.58, 0.6, 0.9])
+@pytest.mark.parametrize("n", [1.0, 20.0, 60.0, 200.0])
+def test_where_no_bet_can_grow_nothing_is_promised_and_nothing_breaks(rate, n):
+    alarm = learned(Estimate(rate=rate, n=n, count=int(n)))
+    found = reach_of(alarm, 8e-6, Sampling(calm=0.005, hot=0.3), per_day=12_300.0)
+    assert found["smallest_in_week"] is None or 0 < found["smallest_in_week"] < 1
