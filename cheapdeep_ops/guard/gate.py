@@ -25,9 +25,9 @@ def finding_of(rule: GateRule, look: Look, *, firing: AbstractSet[str] = frozens
 
     `firing` are the kinds of trouble that the alert was last about: it is over when all of them are known to be.
     """
-    parts = {"confidence": _separates(rule, look), "share": _differs(rule, look)}
+    parts = {"confidence": _separates(rule, look), "share": _differs(rule, look, fires="share" in firing)}
     kinds = [kind for kind, level in parts.items() if _is_open(level, fires=kind in firing)]
-    signal = {"kind": ",".join(kinds or sorted(firing)), "why": "; ".join(_whys(kinds, look)), **_measured(look)}
+    signal = {"kind": ",".join(kinds or sorted(firing)), "why": "; ".join(_whys(rule, kinds, look)), **_measured(look)}
     return Finding(level=_together(parts, firing), signal=signal)
 
 
@@ -60,10 +60,12 @@ def _separates(rule: GateRule, look: Look) -> Level:
     return Level.ABOVE if high < rule.limit else Level.BELOW if area >= rule.limit else Level.UNCLEAR
 
 
-def _differs(rule: GateRule, look: Look) -> Level:
+def _differs(rule: GateRule, look: Look, *, fires: bool) -> Level:
+    """One call that fared otherwise is enough to end it, however few there were."""
+    differ = 0 < look.escalated < look.triaged
     if look.triaged < rule.min_calls:
-        return Level.NO_DATA
-    return Level.BELOW if 0 < look.escalated < look.triaged else Level.ABOVE
+        return Level.BELOW if fires and differ else Level.NO_DATA
+    return Level.BELOW if differ else Level.ABOVE
 
 
 def _measured(look: Look) -> dict[str, object]:
@@ -80,13 +82,26 @@ def _measured(look: Look) -> dict[str, object]:
     }
 
 
-def _whys(kinds: Sequence[str], look: Look) -> Iterator[str]:
+def _whys(rule: GateRule, kinds: Sequence[str], look: Look) -> Iterator[str]:
     if "share" in kinds:
-        yield f"{'each' if look.escalated else 'none'} of {look.triaged:,} calls escalated at base"
-    if "confidence" in kinds and (found := separation(look.grades)):
-        area, low, high = found
-        wrong = sum(is_wrong for _, is_wrong in look.grades)
-        yield (
-            f"confidence does not tell wrong answers from right ones: AUROC {area:.2f} ({low:.2f} to {high:.2f}; 0.5 "
-            f"is chance) on {len(look.grades):,} grades, {wrong} wrong"
-        )
+        yield _share_text(look)
+    if "confidence" in kinds:
+        yield _confidence_text(rule, look)
+
+
+def _share_text(look: Look) -> str:
+    if not look.triaged:
+        return "no calls lately, where all fared the same before"
+    share = {0: "none", look.triaged: "each"}.get(look.escalated, f"{look.escalated:,}")
+    return f"{share} of {look.triaged:,} calls escalated at base"
+
+
+def _confidence_text(rule: GateRule, look: Look) -> str:
+    found = separation(look.grades)
+    wrong = sum(is_wrong for _, is_wrong in look.grades)
+    known = f"on {len(look.grades):,} grades, {wrong} wrong"
+    if found is None or _separates(rule, look) is Level.NO_DATA:
+        return f"too little is graded to tell what confidence is worth ({known})"
+    area, low, high = found
+    bounds = f"{low:.2f} to {high:.2f}; 0.5 is chance"
+    return f"confidence hardly tells wrong answers from right ones: AUROC {area:.2f} ({bounds}) {known}"

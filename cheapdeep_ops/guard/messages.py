@@ -168,8 +168,16 @@ def _undecided_headline(_payload: Payload, scope: str, is_over: bool) -> str:  #
 
 
 def _gate_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
-    said = "confidence tells right from wrong again" if is_over else _said(payload["signal"]["why"])
-    return f"{scope}: {said}"
+    if not is_over:
+        return f"{scope}: {_said(payload['signal']['why'])}"
+    kinds = str(payload["signal"].get("kind", "")).split(",")
+    return f"{scope}: {' and '.join(text for kind, text in _GATE_MENDED.items() if kind in kinds) or 'it is over'}"
+
+
+_GATE_MENDED: Final = {
+    "confidence": "confidence tells right from wrong again",
+    "share": "some calls escalate at base, and some do not",
+}
 
 
 _MENDED: Final = {

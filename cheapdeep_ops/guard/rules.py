@@ -201,7 +201,7 @@ class GateRule(AnyRule):
     min_wrong: Count = 20
     max_grades: Count = 2_000
     max_age: Seconds = Field(default=14 * 86_400.0, gt=0)
-    min_calls: Count = 1_000
+    min_calls: Count = 3_000
     window: Seconds = Field(default=86_400.0, gt=0)
 
     def limit_in(self, _settings: object) -> float:

@@ -48,11 +48,12 @@ def test_few_grades_say_nothing():
 @pytest.mark.parametrize(
     ("triaged", "escalated", "expected"),
     [
-        (999, 0, Level.NO_DATA),
-        (1_000, 0, Level.ABOVE),
-        (1_000, 1_000, Level.ABOVE),
-        (1_000, 1, Level.BELOW),
-        (1_000, 999, Level.BELOW),
+        (2_999, 0, Level.NO_DATA),
+        (2_999, 1, Level.NO_DATA),
+        (3_000, 0, Level.ABOVE),
+        (3_000, 3_000, Level.ABOVE),
+        (3_000, 1, Level.BELOW),
+        (3_000, 2_999, Level.BELOW),
     ],
 )
 def test_calls_that_all_fare_the_same_are_inert(triaged, escalated, expected):
@@ -60,26 +61,41 @@ def test_calls_that_all_fare_the_same_are_inert(triaged, escalated, expected):
 
 
 def test_it_is_over_only_when_what_it_was_about_is_known_to_be():
-    mended = {"triaged": 1_000, "escalated": 300}
+    mended = {"triaged": 3_000, "escalated": 900}
     assert level(**mended, firing={"share"}) is Level.BELOW
     assert level(**mended, firing={"confidence"}) is Level.UNCLEAR
     assert level(**mended, grades=graded(900, 100, apart=0.1), firing={"confidence"}) is Level.BELOW
     assert level(firing={"share"}) is Level.NO_DATA
+    assert level(triaged=500, escalated=3, firing={"share"}) is Level.BELOW, "one call that fared otherwise is enough"
+    assert level(triaged=500, escalated=0, firing={"share"}) is Level.NO_DATA
+
+
+def test_it_says_nothing_that_is_not_so_while_it_fires():
+    def why(firing, **look):
+        return finding_of(RULE, Look(**look), firing={firing}).signal["why"]
+
+    assert why("share") == "no calls lately, where all fared the same before"
+    assert why("share", triaged=500) == "none of 500 calls escalated at base"
+    assert why("confidence").startswith("too little is graded")
+    few = [(0.95, False)] * 48 + [(0.8, True)]
+    assert (
+        why("confidence", grades=few) == "too little is graded to tell what confidence is worth (on 49 grades, 1 wrong)"
+    )
 
 
 def test_what_it_is_about_is_kept_until_it_is_over():
-    look = Look(grades=HARDLY, triaged=1_000, escalated=0)
+    look = Look(grades=HARDLY, triaged=3_000, escalated=0)
     assert kinds_in(finding_of(RULE, look, firing={"confidence"}).signal["kind"]) == {"confidence", "share"}
-    assert finding_of(RULE, Look(triaged=1_000, escalated=3), firing={"share"}).signal["kind"] == "share"
-    assert finding_of(RULE, Look(triaged=1_000, escalated=3)).signal["kind"] == ""
+    assert finding_of(RULE, Look(triaged=3_000, escalated=3), firing={"share"}).signal["kind"] == "share"
+    assert finding_of(RULE, Look(triaged=3_000, escalated=3)).signal["kind"] == ""
 
 
 def test_it_says_what_it_has_seen():
-    said = finding_of(RULE, Look(grades=graded(900, 100), triaged=2_000, escalated=2_000)).signal
-    assert said["why"].startswith("each of 2,000 calls escalated at base; confidence does not tell wrong")
+    said = finding_of(RULE, Look(grades=graded(900, 100), triaged=5_000, escalated=5_000)).signal
+    assert said["why"].startswith("each of 5,000 calls escalated at base; confidence hardly tells wrong")
     assert "on 1,000 grades, 100 wrong" in said["why"]
     assert said["auroc_low"] < said["auroc"] < said["auroc_high"] < RULE.limit
-    assert finding_of(RULE, Look(triaged=1_500)).signal["why"] == "none of 1,500 calls escalated at base"
+    assert finding_of(RULE, Look(triaged=4_500)).signal["why"] == "none of 4,500 calls escalated at base"
 
 
 # In a town
@@ -103,28 +119,32 @@ def later(town, seconds=601):
 
 
 def test_a_route_of_which_nothing_escalates_is_told_and_ends(town):
-    town.run(60, [0.95] * 20)
+    town.run(60, [0.95] * 60)
     town.run(60, [0.95, 0.5], route="billing")
     assert alert(town) is None
     later(town)
     assert (alert(town)["state"], alert(town, "billing")) == ("firing", None)
     assert town.inbox.kinds == ["started"]
     assert headline(town.inbox.payloads[0]) == (
-        "InertGate firing: route support: none of 1,200 calls escalated at base"
+        "InertGate firing: route support: none of 3,600 calls escalated at base"
     )
     town.run(5, [0.5])
     later(town)
-    assert alert(town)["state"] == "firing"  # for an hour
-    later(town, 3_601)
+    assert alert(town)["state"] == "firing"  # for six hours
+    for _ in range(6):
+        town.run(5, [0.5, 0.95])
+        later(town, 3_600)
     assert alert(town)["state"] == "inactive"
     assert town.inbox.kinds == ["started", "resolved"]
-    assert "again" in headline(town.inbox.payloads[1])
+    assert headline(town.inbox.payloads[1]) == (
+        "InertGate resolved: route support: some calls escalate at base, and some do not"
+    )
     assert town.threshold() == 0.8
 
 
 @ON_SQLITE
 def test_no_data_neither_fires_nor_resolves(town):
-    town.run(60, [0.95] * 20)
+    town.run(60, [0.95] * 60)
     later(town)
     later(town, 90_000)
     assert (alert(town)["state"], alert(town)["level"]) == ("firing", "no_data")
@@ -149,7 +169,7 @@ def test_confidence_that_separates_nothing_is_told_with_its_figures(town):
 
 @ON_SQLITE
 def test_it_looks_every_ten_minutes_only(town):
-    town.run(60, [0.95] * 20)
+    town.run(60, [0.95] * 60)
     town.clock.advance(500)
     town.look()
     assert alert(town) is None
