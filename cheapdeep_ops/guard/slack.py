@@ -1,11 +1,11 @@
 """Messages on Slack: one per incident, edited as it goes on where a bot token allows, else posted anew."""
 
 import logging
+import re
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import URLError
-from urllib.parse import urlsplit
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -28,6 +28,7 @@ _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa
 """For slack_sdk, which logs whole URLs: it has no parent and no handler, and nobody can reach it by name."""
 
 _SHOWN: Final = 200
+_WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
 _SERVER_ERROR: Final = 500
 _ICONS: Final = {"started": ":rotating_light:", "changed": ":rotating_light:", "resolved": ":white_check_mark:"}
 _TEXT_LIMIT: Final = 3_000
@@ -109,7 +110,6 @@ class WebhookSender:
     """
 
     def __init__(self, *, url: str) -> None:
-        self._url = url
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
@@ -124,11 +124,10 @@ class WebhookSender:
         return place
 
     def _refusal(self, answer: WebhookResponse) -> DeliveryError:
-        # A proxy's error page may name the path, which is the webhook's secret.
-        secret = urlsplit(self._url).path.strip("/") or self._url
-        body = answer.body.replace(secret, "***")[:_SHOWN]
+        # Slack's own words are short codes; a proxy's page may repeat what was sent, or the path, which is a secret.
+        said = f": {answer.body}" if _WEBHOOK_CODE.fullmatch(answer.body) else ""
         return DeliveryError(
-            f"the Slack webhook answered {answer.status_code}: {body}",
+            f"the Slack webhook answered {answer.status_code}{said}",
             retry_after_s=_retry_after(answer.headers),
             unreachable=answer.status_code >= _SERVER_ERROR,
         )
