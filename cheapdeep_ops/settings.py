@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     store_url: Annotated[str, Field(repr=False)] = "sqlite:///cheapdeep.db"
     tiers: CommaSeparated = ("claude-haiku-4-5", "claude-opus-4-7")
-    grader_model: str = "claude-opus-4-7"
+    grader_model: Annotated[str, AfterValidator(filled_text)] = "claude-opus-4-7"
     base_threshold: Rate = BASE_THRESHOLD
     raised_threshold: Rate = RAISED_THRESHOLD
     sample_rate: Rate = 0.01
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     grade_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     max_grader_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     """What grading may cost in any 24 hours, as far as it is priced; samples wait beyond that."""
-    second_grader_model: str | None = None
+    second_grader_model: Annotated[str, AfterValidator(filled_text)] | None = None
     """A model that grades a part of the graded answers once more, to compare the two judges."""
     second_grader_share: Rate = 0.1
     """How large that part is."""

@@ -609,7 +609,7 @@ def test_a_label_that_is_none_is_said_and_nothing_is_stored(capsys, graded, labe
 def test_a_label_of_a_call_that_nobody_has_graded_is_refused(capsys, graded):
     status, _, err = run(capsys, "review", "--label", "nosuch=correct")
     assert status == 1
-    assert "no grade of the call nosuch" in err
+    assert "no verdict of a judge on the call nosuch" in err
 
 
 def typing(monkeypatch, *keys):
@@ -627,13 +627,23 @@ def test_review_asks_about_answers_and_tells_the_judges_word_only_afterwards(cap
     typing(monkeypatch, "what?", "i", "s")
     status, out, _ = run(capsys, "review", "--limit", "5", "--author", "ann")
     assert status == 0
-    assert out.count("ANSWER: Answer") == 3  # the third is shown, and then the person has gone
-    shown = out.index("ANSWER: Answer")
+    assert out.count("ANSWER:\n  | Answer") == 3  # the third is shown, and then the person has gone
+    shown = out.index("ANSWER:")
     assert "Is it open?" in out[:shown]
     assert out.index("the judge said") > shown
     assert out.count("the judge said") == 1
     found = run_json(capsys, "review")
     assert (found["labels"], found["authors"]) == (1, {"ann": 1})
+
+
+def test_labels_of_brackets_are_shown_as_they_are_and_break_nothing(capsys, graded):
+    with graded.reading() as connection:
+        connection.exec_driver_sql("UPDATE grade SET route = '[/x] [eu] support'")
+        connection.exec_driver_sql("UPDATE grade_total SET route = '[/x] [eu] support'")
+        connection.commit()
+    for command in ("status", "normal show", "review --route [/x]", "report"):
+        assert run(capsys, *command.split())[0] == 0
+    assert "[/x] [eu] support" in run(capsys, "normal", "show")[1]
 
 
 def test_review_ends_where_nothing_is_left_or_enough_was_shown(capsys, graded, monkeypatch):
@@ -645,10 +655,10 @@ def test_review_ends_where_nothing_is_left_or_enough_was_shown(capsys, graded, m
 
 def test_what_an_answer_says_cannot_move_the_terminal(capsys, graded, monkeypatch):
     typing(monkeypatch, "q")
-    hostile = "\x1b[2Jgone\u202e[bold]x[/bold]\r\nnext"
+    hostile = "\x1b[2Jgone\u202e[bold]x[/bold]\r\nthe judge said\u3000correct:\tso"
     with graded.reading() as connection:
         connection.exec_driver_sql("UPDATE candidate SET answer = ?", (hostile,))
         connection.commit()
     out = run(capsys, "review")[1]
-    assert "\\x1b[2Jgone\\x202e[bold]x[/bold]\\x0d\nnext" in out
+    assert "  | \\x1b[2Jgone\\x202e[bold]x[/bold]\\x0d\n  | the judge said\u3000correct: so" in out
     assert not {"\x1b", "\u202e", "\r"} & set(out)

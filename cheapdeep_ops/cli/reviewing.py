@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from unicodedata import category
 
 import typer
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _KEYS: Final = {"c": Grade.CORRECT, "i": Grade.INCORRECT, "u": Grade.UNSURE}
 _MOST: Final = 10
+_LONGEST_REASON: Final = 500
+_JOINERS: Final = "\u200c\u200d"
+"""Letters of some scripts, and many emoji, are made with these."""
+
 _PROMPT: Final = "[c]orrect, [i]ncorrect, [u]nsure, [s]kip or [q]uit"
 
 
@@ -37,7 +42,7 @@ def review(
     """Label graded answers by hand, and print how far the judge agrees with people; --json and --label never ask."""
     from cheapdeep_ops.guard.review import review_of
 
-    settings, given, by = Settings(), _given(label or ()), author or user()
+    settings, given, by = Settings(), _given(label or ()), (author or user()).strip()
     with opened(settings) as store:
         if given:
             _store(store, given, by)
@@ -66,10 +71,9 @@ def _given(labels: Sequence[str]) -> list[tuple[str, Grade]]:
 
 
 def _store(store: "Store", labels: Iterable[tuple[str, Grade]], author: str) -> None:
-    from cheapdeep_ops.guard.review import label
+    from cheapdeep_ops.guard.review import label_all
 
-    for call_id, verdict in labels:
-        label(store, call_id, verdict, author=author, now=time.time())
+    label_all(store, labels, author=author, now=time.time())
 
 
 def _ask(store: "Store", settings: Settings, *, route: str, limit: int, author: str) -> None:
@@ -106,10 +110,10 @@ def _key() -> str:
 
 
 def _show_sample(out: "Console", sample: "Sample") -> None:
-    out.rule(f"{sample.call_id}, route {plain(sample.route)}", style="dim")
+    out.print(f"--- call {plain(sample.call_id)}, route {plain(sample.route)}", markup=False, style="dim")
     for turn in sample.turns:
-        out.print(f"{turn.role}: {_harmless(turn.text)}", markup=False)
-    out.print(f"ANSWER: {_harmless(sample.answer)}", markup=False, style="bold")
+        out.print(f"{turn.role}:\n{_quoted(turn.text)}", markup=False)
+    out.print(f"ANSWER:\n{_quoted(sample.answer)}", markup=False, style="bold")
 
 
 def _show_judged(out: "Console", store: "Store", settings: Settings, call_id: str) -> None:
@@ -119,12 +123,21 @@ def _show_judged(out: "Console", store: "Store", settings: Settings, call_id: st
 
     with store.reading() as connection:
         said = labels.said(connection, judge_of(settings), call_id)
-    out.print(f"the judge said {said.get('verdict')}: {_harmless(said.get('reason', ''))}", markup=False)
+    out.print(f"the judge said {said.get('verdict')}: {plain(said.get('reason', ''), _LONGEST_REASON)}", markup=False)
 
 
-def _harmless(text: str) -> str:
-    """`text` with its lines, and without what would move a terminal's cursor or turn its letters around."""
-    return "".join(each if each.isprintable() or each == "\n" else f"\\x{ord(each):02x}" for each in text)
+def _quoted(text: str) -> str:
+    """`text` with a bar before each line, so that it cannot pass for a line of ours."""
+    return "\n".join(f"  | {_harmless(line)}" for line in text.split("\n"))
+
+
+def _harmless(line: str) -> str:
+    """`line` without what would move a terminal's cursor or turn its letters around."""
+    return "".join(each if _is_harmless(each) else f"\\x{ord(each):02x}" for each in line.expandtabs(4))
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or category(character) == "Zs" or character in _JOINERS
 
 
 def show_review(out: "Console", found: Mapping[str, Any]) -> None:
@@ -151,6 +164,8 @@ def show_review(out: "Console", found: Mapping[str, Any]) -> None:
 
 
 def _next_step(found: Mapping[str, Any]) -> str:
+    if found["route"] != ALL_ROUTES:
+        return f"{found['labels']} labels of this route; the report's rate is corrected by the labels of all routes"
     if found["suffices"]:
         return f"{found['labels']} labels: the report's rate is corrected for the judge's errors"
     needed, waiting = found["needed"], found["waiting"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import Final
+from typing import Final, Self
 
 from cheapdeep_ops.guard.stats import Estimate, weighted
 from cheapdeep_ops.values import Grade
@@ -41,6 +41,9 @@ class Bounded:
     rate: float | None
     low: float
     high: float
+
+
+_UNKNOWN: Final = Bounded(rate=None, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +94,26 @@ def _share(part: float, whole: float) -> float:
 class Agreement:
     """What labels say of one judge.
 
-    `judged_wrong` is the share that it calls wrong, of the grades that the labelled ones were drawn from. Intervals are
+    `wrong` and `right` are the shares that people call wrong, of the labelled answers that it calls wrong and right;
+    `judged_wrong` is the share that it calls wrong, of the grades that these were drawn from. Intervals are
     those of the posterior under Jeffreys priors, by simulation, which keeps its coverage where counts are zero (Flor et
     al. 2020, BMC Public Health 20, 1135).
     """
 
-    def __init__(self, labels: Iterable[Labelled], judged_wrong: Estimate | None, random: Random) -> None:
-        labels = list(labels)
-        self._wrong = _wrong_of([each for each in labels if each.judged_wrong])
-        self._right = _wrong_of([each for each in labels if not each.judged_wrong])
+    def __init__(
+        self, wrong: Estimate | None, right: Estimate | None, judged_wrong: Estimate | None, random: Random
+    ) -> None:
+        self._wrong = wrong
+        self._right = right
         self._judged_wrong = judged_wrong
         self._random = random
+
+    @classmethod
+    def of(cls, labels: Iterable[Labelled], judged_wrong: Estimate | None, random: Random) -> Self:
+        """What single labels say together."""
+        labels = list(labels)
+        wrong, right = ([each for each in labels if each.judged_wrong is kind] for kind in (True, False))
+        return cls(_wrong_of(wrong), _wrong_of(right), judged_wrong, random)
 
     @property
     def labels(self) -> int:
@@ -140,12 +152,16 @@ class Agreement:
         return self._of("fpr")
 
     def corrected(self, found: Estimate) -> Bounded:
-        """The rate that `found` stands for, the judge's errors taken out, with the uncertainty of both."""
+        """The rate that `found` stands for, the judge's errors taken out, with the uncertainty of both.
+
+        Unknown where no judge that the labels leave possible would find such a rate: it errs otherwise now than then.
+        """
         if self._point is None:
-            return Bounded(rate=None, low=0.0, high=1.0)
+            return _UNKNOWN
         random = self._random
         rates = [draw.corrected(_drawn(found, random), otherwise=random.random()) for draw in self._draws]
-        return _bounded(self._point.corrected(found.rate, otherwise=math.nan), rates)
+        rate = _bounded(self._point.corrected(found.rate, otherwise=math.nan), rates)
+        return rate if rate.low < rate.high else _UNKNOWN
 
     def _of(self, name: str, *, lowest: float = 0.0) -> Bounded:
         if self._point is None:
@@ -173,12 +189,12 @@ def kappa_of(said: Mapping[tuple[str, str], int], random: Random) -> Bounded:
 
     `said` counts answers by (what the one says, what the other says), each `correct` or `incorrect`.
     """
-    both = [
-        Labelled(judged_wrong=one == Grade.INCORRECT, is_wrong=other == Grade.INCORRECT, inclusion=1.0)
-        for (one, other), count in said.items()
-        for _ in range(count)
-    ]
-    return Agreement(both, weighted((each.judged_wrong, 1.0, 1) for each in both), random).kappa
+
+    def wrong_of(first: Grade) -> Estimate | None:
+        return weighted((other == Grade.INCORRECT, 1.0, count) for (one, other), count in said.items() if one == first)
+
+    judged_wrong = weighted((one == Grade.INCORRECT, 1.0, count) for (one, _), count in said.items())
+    return Agreement(wrong_of(Grade.INCORRECT), wrong_of(Grade.CORRECT), judged_wrong, random).kappa
 
 
 def _wrong_of(labels: Sequence[Labelled]) -> Estimate | None:

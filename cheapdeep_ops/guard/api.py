@@ -69,9 +69,9 @@ class LabelRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    call_id: FilledText
+    call_id: Annotated[FilledText, StringConstraints(max_length=500)]
     verdict: Grade
-    author: FilledText
+    author: Annotated[FilledText, StringConstraints(max_length=500)]
 
 
 class Access:
@@ -215,11 +215,10 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
         return None if found is None else shown(found)
 
     @router.post("/api/v1/labels")
-    def post_label(order: LabelRequest) -> dict[str, Any]:
-        """Say whether a graded answer is right, in place of what this person said before."""
+    def post_label(order: LabelRequest) -> LabelRequest:
+        """Say whether a graded answer is right, in place of what this person said before; returns what was stored."""
         label(store, order.call_id, order.verdict, author=order.author, now=clock())
-        with store.reading() as connection:
-            return review_of(connection, settings)
+        return order
 
     @router.delete("/api/v1/policy/pin")
     def delete_pin(order: ReleaseRequest) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The judge checked by people: what to label next, what the labels say, and the rate that follows."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import combinations, groupby
 from operator import attrgetter
@@ -18,7 +18,7 @@ from cheapdeep_ops.guard.agreement import (
     kappa_of,
 )
 from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.stats import Estimate, weighted
+from cheapdeep_ops.guard.stats import Estimate, pooled, weighted
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, labels
@@ -30,7 +30,7 @@ from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _ENOUGH: Final = {Grade.CORRECT.value: ENOUGH_CORRECT, Grade.INCORRECT.value: ENOUGH_INCORRECT}
 _SALT: Final = "label"
-_AN_INSTANT_S: Final = 1e-3
+_DAY_S: Final = 86_400.0
 Ballot = Sequence[Vote]
 """All votes on one answer."""
 
@@ -38,10 +38,20 @@ Ballot = Sequence[Vote]
 def label(store: Store, call_id: str, verdict: Grade, *, author: str, now: float) -> None:
     """Store what a person says of a graded answer, in place of what they said before.
 
-    Raises PolicyError where the call was never graded, StoreError where the store is out of reach.
+    Raises PolicyError where no judge has decided on the call, StoreError where the store is out of reach.
     """
-    if not store.transact(lambda connection: labels.put(connection, call_id, verdict, author=author, at=now)):
-        raise PolicyError(f"no grade of the call {call_id}: only what a judge has looked at can check it")
+    label_all(store, [(call_id, verdict)], author=author, now=now)
+
+
+def label_all(store: Store, given: Iterable[tuple[str, Grade]], *, author: str, now: float) -> None:
+    """The same of several calls: all of them, or none where one is refused."""
+
+    def work(connection: Connection) -> None:
+        for call_id, verdict in given:
+            if not labels.put(connection, call_id, verdict, author=author, at=now):
+                raise PolicyError(f"no verdict of a judge on the call {call_id}: no label is stored")
+
+    store.transact(work)
 
 
 def next_sample(
@@ -113,6 +123,8 @@ def correction_of(connection: Connection, settings: Settings, *, since: float, u
     found = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
     why = _why_not(agreed, found)
     rate = Bounded(rate=None, low=0.0, high=1.0) if why or found is None else agreed.corrected(found)
+    if not why and rate.rate is None:
+        why = "the judge errs otherwise in this period than the labels say: it cannot have found such a rate"
     return {
         "judge_correction": "uncorrected" if why else "corrected",
         "judge_correction_why": why,
@@ -134,24 +146,32 @@ def _why_not(agreed: Agreement, found: Estimate | None) -> str:
 
 
 def _agreement(connection: Connection, judge: Judge, votes: Sequence[Vote], scope: str = ALL_ROUTES) -> Agreement:
-    """What `votes` say, against the grades of the time that they are of."""
+    """What `votes` say, against the grades of the days that they are of."""
     labelled = [found for ballot in _ballots(votes) if (found := _labelled(ballot)) is not None]
-    times = [each.called_at for each in votes] or [0.0]
-    until = max(times) + _AN_INSTANT_S
-    drawn_from = _judged_wrong(connection, judge, since=min(times), until=until, scope=scope)
-    return Agreement(labelled, drawn_from, Random(0))  # noqa: S311 - a simulation, no secret
+    drawn_from = pooled(_days(connection, judge, votes, scope))
+    return Agreement.of(labelled, drawn_from, Random(0))  # noqa: S311 - a simulation, no secret
+
+
+def _days(connection: Connection, judge: Judge, votes: Sequence[Vote], scope: str) -> Iterator[tuple[Estimate, float]]:
+    """What the judge calls wrong on each day of which answers are labelled, and the day's share in the labels.
+
+    Of answers judged right, where there are any: those judged wrong are labelled more often than they occur.
+    """
+    right = [each for each in votes if each.judged == Grade.CORRECT.value]
+    for day, count in Counter(int(each.called_at // _DAY_S) for each in right or votes).items():
+        found = _judged_wrong(connection, judge, since=day * _DAY_S, until=(day + 1) * _DAY_S, scope=scope)
+        if found is not None:
+            yield found, count
 
 
 def _labelled(ballot: Ballot) -> Labelled | None:
-    """What most people say; None where as many say the one as the other."""
+    """What more people say than anything else; None where that is nothing, or that they are unsure."""
     said, first = Counter(each.verdict for each in ballot), ballot[0]
-    if said[Grade.INCORRECT] == said[Grade.CORRECT]:
+    (most, count), *others = said.most_common()
+    if most == Grade.UNSURE or any(other == count for _, other in others):
         return None
-    return Labelled(
-        judged_wrong=first.judged == Grade.INCORRECT.value,
-        is_wrong=said[Grade.INCORRECT] > said[Grade.CORRECT],
-        inclusion=first.inclusion,
-    )
+    judged_wrong = first.judged == Grade.INCORRECT.value
+    return Labelled(judged_wrong=judged_wrong, is_wrong=most == Grade.INCORRECT, inclusion=first.inclusion)
 
 
 def _ballots(votes: Sequence[Vote]) -> list[list[Vote]]:

@@ -1,6 +1,7 @@
 """A second judge: another model grades a part of the graded answers once more, so that the two can be compared."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
@@ -19,15 +20,18 @@ from cheapdeep_ops.values import Judgement
 _log: Final = logging.getLogger(__name__)
 _SALT: Final = "second judge"
 _LATELY_S: Final = 86_400.0
-_AT_ONCE: Final = 20
+_AT_ONCE: Final = 10
 """Gradings of one run: they are no hurry, and the first judge's come first."""
+
+_TRIES: Final = 3
+"""Failed requests after which a run ends, and after which a sample is left out."""
 
 
 class SecondJudge:
     """Chooses by a hash of the call, so that the part is a plain sample, and asks one at a time.
 
-    What it finds is compared and nothing else: no rule and no rate rests on it. An error of the API ends the run, and
-    the next one goes on.
+    What it finds is compared and nothing else: no rule and no rate rests on it. Samples that failed wait behind those
+    that did not.
     """
 
     def __init__(self, store: Store, *, settings: Settings, first: Judge) -> None:
@@ -36,6 +40,7 @@ class SecondJudge:
         self._share = settings.second_grader_share
         model = settings.second_grader_model
         self.judge = None if model is None else Judge(model=model, prompt=PROMPT_VERSION)
+        self._failed: Counter[str] = Counter()
 
     def run(
         self,
@@ -51,18 +56,22 @@ class SecondJudge:
         """
         if self.judge is None:
             return
+        errors = 0
         for sample in takewhile(lambda _: goes_on(), self._chosen(self.judge, now)):
             request = grading_request(sample.turns, sample.answer, model=self.judge.model)
             try:
-                found = ask(request)
+                write(sample, self.judge, ask(request))
             except GraderError as error:
                 _log.warning("the second judge %s cannot be asked: %s", self.judge.model, error)
-                return
-            write(sample, self.judge, found)
+                self._failed[sample.call_id] += not error.asks_for_time
+                errors += 1
+                if errors >= _TRIES or error.asks_for_time:
+                    return
 
     def _chosen(self, judge: Judge, now: float) -> Iterator[Sample]:
         with self._store.reading() as connection:
             graded = labels.graded_once(connection, self._first, judge, since=now - _LATELY_S)
-            chosen = [call_id for call_id in graded if position(call_id, _SALT) < self._share][:_AT_ONCE]
-            samples = candidates.with_content(connection, chosen)
+            chosen = [each for each in graded if position(each, _SALT) < self._share and self._failed[each] < _TRIES]
+            chosen.sort(key=self._failed.__getitem__)
+            samples = candidates.with_content(connection, chosen[:_AT_ONCE])
         return (replace(each, inclusion=each.inclusion * self._share) for each in samples)

@@ -30,8 +30,8 @@ class Vote:
 
 
 def put(connection: Connection, call_id: str, verdict: Grade, *, author: str, at: float) -> bool:
-    """Store a label in place of one that this person gave before; False where the call was never graded."""
-    graded = select(_GRADE.c.id).where(_GRADE.c.call_id == call_id, _GRADE.c.verdict.is_not(None)).limit(1)
+    """Store a label in place of one that this person gave before; False where no judge has decided on the call."""
+    graded = select(_GRADE.c.id).where(_GRADE.c.call_id == call_id, _GRADE.c.verdict.in_(_DECIDED)).limit(1)
     if connection.execute(graded).first() is None:
         return False
     upsert(connection, LabelRow, [{"call_id": call_id, "author": author, "verdict": verdict.value, "at": at}])

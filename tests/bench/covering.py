@@ -153,7 +153,7 @@ def measure_corrected(before: float, after: float, judge: Judge, *, weeks: int) 
         uncorrected += covers(evenly, week.truth)
         found = estimated(evenly)
         if found is not None:
-            rate = Agreement(labelled(evenly, random), found, random).corrected(found)
+            rate = Agreement.of(labelled(evenly, random), found, random).corrected(found)
             covered += rate.low <= week.truth <= rate.high
             wide += rate.high - rate.low
     return Corrected(f"{before:.0%} -> {after:.0%}", weeks, covered, uncorrected, wide / weeks)

@@ -29,7 +29,7 @@ def estimate(rate, n=1_000):
 
 
 def agreement(judged_wrong=0.1, **counts):
-    return Agreement(labelled(**counts), estimate(judged_wrong), Random(0))
+    return Agreement.of(labelled(**counts), estimate(judged_wrong), Random(0))
 
 
 def test_a_judge_whom_people_always_agree_with_needs_no_correction():
@@ -75,7 +75,7 @@ def test_nothing_is_known_without_labels_of_both_kinds():
         assert (agreed.tpr.low, agreed.tpr.high) == (0, 1)
         assert agreed.corrected(estimate(0.1)).rate is None
         assert not agreed.suffices
-    assert Agreement(labelled(right_right=50, wrong_wrong=50), None, Random(0)).tpr.rate is None
+    assert Agreement.of(labelled(right_right=50, wrong_wrong=50), None, Random(0)).tpr.rate is None
 
 
 def test_labels_suffice_from_enough_of_each_kind_on():
@@ -100,6 +100,13 @@ def test_no_wrong_answer_found_among_few_leaves_much_open():
     assert few.rate == many.rate == pytest.approx(0.03)
 
 
+def test_a_rate_that_no_such_judge_could_find_is_not_corrected():
+    blaming = agreement(judged_wrong=0.4, right_right=60, wrong_right=30, wrong_wrong=20)
+    assert blaming.fpr.low > 0.1
+    found = blaming.corrected(estimate(0.01, n=3_000))
+    assert (found.rate, found.low, found.high) == (None, 0.0, 1.0)
+
+
 @given(
     counts=st.lists(st.integers(0, 60), min_size=4, max_size=4),
     judged_wrong=st.floats(0.001, 0.999),
@@ -116,7 +123,7 @@ def test_every_figure_lies_in_its_interval_and_that_in_its_range(counts, judged_
         (agreed.fpr, 0),
         (agreed.corrected(estimate(rate, n)), 0),
     ):
-        assert lowest <= found.low <= found.high <= 1
+        assert lowest <= found.low < found.high <= 1
         assert found.rate is None or found.low <= found.rate <= found.high
     assert agreed.labels == sum(counts)
 
@@ -137,7 +144,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
             for each in of_kind[kind][:most]
         ]
         found = estimate(sum(judged) / n, n)
-        corrected = Agreement(labels, found, Random(0)).corrected(found)
+        corrected = Agreement.of(labels, found, Random(0)).corrected(found)
         covered["corrected"] += corrected.low <= truth <= corrected.high
         low, high = found.interval()
         covered["as judged"] += low <= truth <= high

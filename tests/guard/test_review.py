@@ -8,12 +8,12 @@ import pytest
 from cheapdeep_ops.errors import GraderError, PolicyError
 from cheapdeep_ops.guard.grading import judge_of
 from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.review import label, next_sample, review_of
+from cheapdeep_ops.guard.review import label, label_all, next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.grades import Judge
-from cheapdeep_ops.values import Grade, GradeFailure, Judgement, Usage
+from cheapdeep_ops.values import Exchange, Grade, GradeFailure, Judgement, Turn, Usage
 
-from .conftest import START, Bench, School, town_rules
+from .conftest import START, Bench, School, decided, town_rules
 
 SECOND = "claude-sonnet-4-6"
 ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -27,11 +27,16 @@ class Erring(Bench):
         self._seen = {"correct": count(1), "incorrect": count(1)}
         self.models = []
         self.second = None
+        self.stuck = 0
 
     def grade(self, request):
-        truth = json.loads(request["messages"][0]["content"])["answer"]
+        content = request["messages"][0]["content"]
+        truth = json.loads(content)["answer"]
         self.models.append(request["model"])
         if request["model"] == SECOND:
+            if "stuck" in content:
+                self.stuck += 1
+                raise GraderError("timeout")
             if isinstance(self.second, Exception):
                 raise self.second
             return self.second or Judgement(grade=Grade(truth), usage=Usage(input_tokens=20, output_tokens=2))
@@ -148,6 +153,8 @@ def test_a_person_may_change_their_mind_and_people_may_differ(school):
     assert looked_at(school)["labels"] == 1
     label(school.store, call_id, Grade.INCORRECT, author="bob", now=3)
     assert (looked_at(school)["labels"], looked_at(school)["undecided"]) == (0, 1)
+    label(school.store, call_id, Grade.UNSURE, author="eve", now=4)
+    assert looked_at(school)["undecided"] == 1, "no more say one thing than another"
     label(school.store, call_id, Grade.INCORRECT, author="eve", now=4)
     found = looked_at(school)
     assert (found["labels"], found["authors"]) == (1, {"ann": 1, "bob": 1, "eve": 1})
@@ -156,9 +163,35 @@ def test_a_person_may_change_their_mind_and_people_may_differ(school):
 
 @ON_SQLITE
 def test_only_what_was_graded_can_be_labelled(school):
-    with pytest.raises(PolicyError, match="no grade of the call nobody"):
+    with pytest.raises(PolicyError, match="no verdict of a judge on the call nobody"):
         label(school.store, "nobody", Grade.CORRECT, author="ann", now=1)
     assert looked_at(school)["labels"] == 0
+
+
+@ON_SQLITE
+def test_labels_given_together_are_stored_together_or_not_at_all(school):
+    call_id = following(school).call_id
+    with pytest.raises(PolicyError, match="nobody"):
+        label_all(school.store, [(call_id, Grade.CORRECT), ("nobody", Grade.CORRECT)], author="ann", now=1)
+    assert looked_at(school)["labels"] == 0
+
+
+@ON_SQLITE
+def test_one_label_of_another_day_changes_little(school):
+    truthful(school, 80)
+    before = looked_at(school)
+    school.clock.advance(5 * 86_400)
+    school.teach(400, 0.0)
+    with school.store.reading() as connection:
+        (late, *_) = [
+            call_id
+            for call_id, said in labels.unlabelled(connection, judge_of(school.settings)).items()
+            if said == "correct" and int(call_id.removeprefix("call-")) >= 400
+        ]
+    label(school.store, late, Grade.CORRECT, author="ann", now=school.clock())
+    after = looked_at(school)
+    assert after["labels"] == before["labels"] + 1
+    assert after["fpr"] == pytest.approx(before["fpr"], rel=0.15)
 
 
 @ON_SQLITE
@@ -189,7 +222,7 @@ def test_a_second_judge_grades_a_part_and_the_two_are_compared(make_school):
     first, second = Judge(model=school.settings.grader_model, prompt=judge_of(school.settings).prompt), SECOND
     rows = [row for row in grade_rows(school) if row["second"]]
     assert {row["grader_model"] for row in rows} == {second}
-    assert 35 <= len(rows) <= 85
+    assert 20 <= len(rows) <= 85
     assert {round(row["inclusion"], 9) for row in rows} == {0.2}
     found = looked_at(school)
     (pair,) = found["pairs"]
@@ -209,7 +242,7 @@ def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
     assert school.threshold() == 0.8
     assert 0 < found["second_grader_cost_usd"] < found["grader_cost_usd"]
     assert found["sampling"]["evenly"]["samples"] == 400
-    assert sum(row["second"] for row in grade_rows(school)) >= 80
+    assert sum(row["second"] for row in grade_rows(school)) >= 40
     with school.store.reading() as connection:
         counted = grades.totals(connection)
     assert counted[("support", "correct")][0] + counted[("support", "incorrect")][0] == 400
@@ -219,8 +252,12 @@ def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("second", "asked", "written"),
-    [(GraderError("down"), 3, 0), (Judgement(failure=GradeFailure.MALFORMED), 60, 60)],
-    ids=["down: asked once a run", "malformed: asked once a call, twenty a run"],
+    [
+        (GraderError("down"), 9, 0),
+        (GraderError("no key", pauses=True), 3, 0),
+        (Judgement(failure=GradeFailure.MALFORMED), 30, 30),
+    ],
+    ids=["down: three times a run", "no key: once a run", "malformed: asked once a call, ten a run"],
 )
 def test_a_second_judge_that_fails_is_in_nobodys_way(make_school, second, asked, written):
     school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
@@ -232,6 +269,19 @@ def test_a_second_judge_that_fails_is_in_nobodys_way(make_school, second, asked,
     assert school.bench.models.count(SECOND) == asked
     assert sum(row["second"] for row in grade_rows(school)) == written
     assert len({row["call_id"] for row in grade_rows(school) if row["second"]}) == written
+
+
+@ON_SQLITE
+def test_a_call_that_a_second_judge_always_fails_on_holds_up_no_other(make_school):
+    school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
+    decision = school._named(decided(0.95, school.recorder.book.for_route("support"), at=school.clock()))
+    stuck = Exchange(turns=(Turn(role="user", text="stuck"),), answer="correct", response_id="msg_1")
+    school.recorder.put(decision, lambda: stuck)
+    school.teach(500, 0.0)
+    asked = [row["call_id"] for row in grade_rows(school) if row["second"]]
+    assert len(asked) >= 40
+    assert decision.call_id not in asked
+    assert 1 <= school.bench.stuck <= 3
 
 
 @ON_SQLITE
