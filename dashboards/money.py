@@ -150,6 +150,7 @@ SPENDING = (
             "all deep": ("currencyUSD", all_deep(by="route", over=PERIOD, function="increase")),
             "saved": ("percentunit", saving(by="route", over=PERIOD)),
         },
+        by="route",
         empty="No calls counted yet.",
     ),
     lines(

@@ -127,15 +127,15 @@ def rows(
     text: str,
     columns: Mapping[str, tuple[str, str]],
     *,
+    by: str,
     empty: str,
-    hidden: Sequence[str] = (),
-    width: int = 12,
 ) -> table.Panel:
-    """A table of now or of the whole period; columns are (unit, expression) by name, joined by their labels."""
-    panel = table.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(8).no_value(empty)
+    """A table of now or of the period: columns are (unit, expression) by name, one row for each value of `by`."""
+    panel = table.Panel().title(title).description(text).datasource(PROMETHEUS).span(12).height(8).no_value(empty)
+    panel.sort_by([common_builders.TableSortByFieldState().display_name(by).desc(desc=False)])
     named = {f"Value #{letter}": name for letter, name in zip(ascii_uppercase, columns, strict=False)}
     panel.with_transformation(models.DataTransformerConfig("merge", options={}))
-    organised = {"excludeByName": dict.fromkeys(("Time", *hidden), True), "renameByName": named, "indexByName": {}}
+    organised = {"excludeByName": {"Time": True}, "renameByName": named, "indexByName": {}}
     panel.with_transformation(models.DataTransformerConfig("organize", options=organised))
     for name, (unit, _) in columns.items():
         panel.override_by_name(name, [models.DynamicConfigValue("unit", unit)])

@@ -146,6 +146,7 @@ CONFIDENCE = (
             "high": ("percentunit", gauge(names.FLEET_RELIABILITY_RIGHT_HIGH, "confidence", where=ONE)),
             "grades": ("short", gauge(names.FLEET_RELIABILITY_GRADES, "confidence", where=ONE)),
         },
+        by="confidence",
         empty="No grades of this route in a week, or not worked out yet.",
     ),
     rows(
@@ -161,6 +162,7 @@ CONFIDENCE = (
             "error low": ("percentunit", gauge(names.FLEET_CALIBRATION_ERROR_LOW, "route", where=ROUTE_OR_ALL)),
             "error high": ("percentunit", gauge(names.FLEET_CALIBRATION_ERROR_HIGH, "route", where=ROUTE_OR_ALL)),
         },
+        by="route",
         empty="No grades in a week, or not worked out yet.",
     ),
     lines(

@@ -321,10 +321,21 @@ def test_shares_of_confidence_are_read_at_whole_hundredths(prometheus):
     assert figures == {ref: pytest.approx(share, abs=0.01) for ref, share in expected.items()}
 
 
-def test_one_call_a_minute_never_leaves_a_gap(prometheus):
-    series = prometheus.over_time(_target_of("Base escalation rate by route"))
+@pytest.mark.parametrize(
+    ("board", "title", "figure"),
+    [
+        ("routing", "Base escalation rate by route", 0.0),
+        ("money", "Cost per call by route", 0.006),
+        ("money", "Saving by route", 0.4),
+        ("money", "Triage waste by route", 0.0),
+    ],
+)
+def test_one_call_a_minute_never_leaves_a_gap(prometheus, board, title, figure):
+    series = prometheus.over_time(_target_of(title, board=board))
     quiet = next(each["values"] for each in series if each["metric"]["route"] == "quiet")
     assert len(quiet) >= 58
+    assert float(quiet[-1][1]) == pytest.approx(figure, rel=0.03)
+    assert not [each for each in series if each["metric"]["route"] == "idle"], "no calls: a gap, no zero"
 
 
 def test_policy_changes_are_marked_when_they_happen(prometheus):

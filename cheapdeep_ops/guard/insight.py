@@ -67,8 +67,8 @@ class Insight:
             self._known = {each: found for each, found in self._known.items() if each in subjects}
             stalest = min(subjects, key=lambda each: self._at.get(each, float("-inf")))
             if now - self._at.get(stalest, float("-inf")) >= KEPT_S:
-                self._at[stalest] = now
                 self._known[stalest] = self._found(connection, stalest, now)
+                self._at[stalest] = now
 
     def _found(self, connection: Connection, subject: str, now: float) -> Mapping[str, Any]:
         if subject == _JUDGE:
