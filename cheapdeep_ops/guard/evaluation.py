@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from cheapdeep_ops.guard.consequences import storm_consequence
 from cheapdeep_ops.guard.messages import Kind, incident_message, threshold_text
 from cheapdeep_ops.guard.rulebook import Rulebook
-from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, Turn, step
+from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, StormRule, Turn, step
 from cheapdeep_ops.guard.senses import Alerts, Sense, Senses
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
@@ -144,10 +145,23 @@ class Evaluation:
             "effective_threshold": after.threshold,
             "threshold": threshold_text(was, after, would_be=self._would_be(kind, rule)) if rule.raises else "",
             **sense.facts(alert.scope, started_at),
+            **self._consequence(kind, rule, alert.scope, found, started_at),
             **(self._outcome(alert.scope, started_at) if kind == "resolved" else {}),
         }
         payload = incident_message(kind, rule, alert.scope, signal=found.signal, facts=facts)
         incidents.announce(self._connection, alert.incident_id, kind=kind, payload=payload, at=self._now)
+
+    def _consequence(self, kind: Kind, rule: Rule, scope: str, found: Finding, started_at: float) -> dict[str, Any]:
+        """What a storm costs; nothing for other rules, whose cost is what wrong answers do to others."""
+        if not isinstance(rule, StormRule):
+            return {}
+        times = {"started_at": started_at, "now": self._now}
+        is_over = kind == "resolved"
+        return {
+            "consequence": storm_consequence(
+                self._connection, rule, found.signal, scope=scope, is_over=is_over, **times
+            )
+        }
 
     def _would_be(self, kind: Kind, rule: Rule) -> float | None:
         """The threshold that observe mode keeps a scope from while a rule fires."""

@@ -3,22 +3,40 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
+from cheapdeep_ops.guard.cause_words import cause_lines, cause_text
 from cheapdeep_ops.guard.rules import AnyRule, StormRule
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.guard.storms import Reading, decided_by
+from cheapdeep_ops.guard.words import LONGEST_LABEL, Label, duration, money, percent, plain, share
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.values import ALL_ROUTES
 
-Kind = Literal["started", "changed", "resolved", "test"]
-Label = Callable[[str], str]
-"""How a sender shows a name that a caller chose: a route, an input class."""
+__all__ = [
+    "LONGEST_LABEL",
+    "Kind",
+    "Label",
+    "breakdown_of",
+    "cause_text",
+    "details",
+    "duration",
+    "headline",
+    "incident_message",
+    "money",
+    "percent",
+    "plain",
+    "quotes",
+    "scope_text",
+    "shown_window_s",
+    "storm_signal",
+    "threshold_text",
+]
 
+Kind = Literal["started", "changed", "resolved", "test"]
 Payload = Mapping[str, Any]
 Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
 
 _TOP: Final = 5
-LONGEST_LABEL: Final = 80
 _LONGEST_SAID: Final = 240
 _LONGEST_QUOTE: Final = 200
 """Characters of a question or an answer that a message quotes."""
@@ -92,20 +110,9 @@ def threshold_text(before: Policy, after: Policy, *, would_be: float | None) -> 
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
 
 
-def plain(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
-    visible = "".join(each if each.isprintable() else " " for each in label)
-    return " ".join(visible.split())[:longest] or "?"
-
-
 def scope_text(scope: str, label: Label = plain) -> str:
     """A scope in words."""
     return "all routes" if scope == ALL_ROUTES else f"route {label(scope)}"
-
-
-def percent(value: float | None) -> str:
-    """A share in words; an unknown one is said to be unknown."""
-    return "unknown" if value is None else f"{value * 100:.1f}%"
 
 
 def headline(payload: Mapping[str, Any], *, label: Label = plain) -> str:
@@ -126,12 +133,30 @@ def _storm_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa
             f"({_interval(signal, 'recent_')}, {signal['recent_n']} calls in {duration(signal['recent_window_s'])}; "
             f"limit {percent(signal['limit'])})"
         )
-    # What a sequential test has called is shown in the calls that it rests on: older ones are of the calm before.
-    prefix, window_s = ("recent_", signal["recent_window_s"]) if _is_sudden(signal) else ("", payload["window_s"])
+    prefix, window_s = "recent_" if _is_sudden(signal) else "", shown_window_s(signal, payload["window_s"])
     return (
         f"{percent(signal[f'{prefix}rate'])} of the calls of {scope} escalate at base ({_interval(signal, prefix)}, "
         f"{signal[f'{prefix}n']} calls in {duration(window_s)}; limit {percent(signal['limit'])})"
+        f"{_hourly(payload.get('consequence'))}"
     )
+
+
+def shown_window_s(signal: Signal, window_s: float) -> float:
+    """How many seconds of calls a storm's headline is about, of a rule that looks at `window_s`.
+
+    What a sequential test has called is shown in the calls that it rests on: older ones are of the calm before.
+    """
+    return float(signal["recent_window_s"]) if _is_sudden(signal) else window_s
+
+
+def _hourly(consequence: Payload | None) -> str:
+    if not consequence:
+        return ""
+    if consequence["usd_per_hour"] is None:
+        return "; cost unknown"
+    if consequence["usd_per_hour"] <= 0:
+        return "; no dearer than usual"
+    return f"; about {money(consequence['usd_per_hour'])} an hour more than usual"
 
 
 def _is_sudden(signal: Signal) -> bool:
@@ -203,21 +228,13 @@ def _interval(signal: Signal, prefix: str = "") -> str:
     return f"{percent(signal[f'{prefix}low'])} to {percent(signal[f'{prefix}high'])}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 90 -> `1.5 min`."""
-    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} s"
-
-
 def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     """The lines under the headline."""
     if payload["kind"] == "test":
         return []
     about = payload.get("about", "")
-    lines = list(_MEASURED.get(about, _storm_measured)(payload["signal"]))
-    lines += _cause_lines(payload.get("cause"), label)
+    lines = [*_cost_lines(payload), *_MEASURED.get(about, _storm_measured)(payload["signal"])]
+    lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
     if payload.get("effect"):
@@ -247,68 +264,20 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
     ]
 
 
-def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
-    """What a rise is made of, in one line; a cause as in `causes.as_facts`, with what it is `compared_with`."""
-    if cause["kind"] == "unknown":
-        return f"unknown: {cause['why']}"
-    rise = f"{_side(cause['before'])} in {cause['compared_with']}, {_side(cause['now'])} now"
-    culprits = [part for part in cause["parts"] if part["role"] == "culprit"]
-    if not culprits:
-        return f"{cause['kind']}: {cause['why'] or _NOBODY[cause['kind']]} ({rise})"
-    counted = cause.get("counted", "calls")
-    said = "; ".join(_culprit(part, cause["kind"], counted, label) for part in culprits)
-    same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
-    return f"{said} (the same calls: {', '.join(same)})" if same else said
-
-
-_NOBODY: Final = {
-    "everything got worse": "no single part of the calls stands out",
-    "no part stands out": "what seems to may be chance",
-}
-
-
-def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: Label) -> str:
-    name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
-    if "share_low" in part:
-        name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
-    before, now = part["before"], part["now"]
-    was = "new" if before["rate"] is None else percent(before["rate"])
-    interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
-    of, fail = _FAIL[counted]
-    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
-    if kind != "mix changed":
-        return f"{name}, {rates}"
-    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the {of} are of it"
-    return f"{name}, the mix changed: {moved}; {rates}"
-
-
-_CALLS_OF: Final = {"reason": "all"}
-_FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
-"""What is counted, and what it does, by what a cause was counted in."""
-
-
-def _side(side: Mapping[str, Any]) -> str:
-    return f"{percent(side['rate'])} ({percent(side['low'])} to {percent(side['high'])}, n {side['n']})"
-
-
-def _cause_lines(cause: Any, label: Label) -> Iterable[str]:
-    if not cause:
+def _cost_lines(payload: Payload) -> Iterable[str]:
+    """What a storm costs, or has cost, with what that rests on."""
+    found = payload.get("consequence")
+    if not found:
         return
-    yield f"Cause: {cause_text(cause, label)}"
-    if cause["kind"] == "unknown":
+    if found["usd"] is None:
+        yield f"Cost: unknown, {found['why']}"
         return
-    yield (
-        f"Against {cause['compared_with']}: the changed mix of the calls adds {_points(cause['mix'])} to the rate, "
-        f"changed rates add {_points(cause['worse'])}"
-    )
-    also = [part for part in cause["parts"] if part["role"] == "also"][:_TOP]
-    if also:
-        named = (f"{part['dimension']} {label(part['element'])} ({part['share']:.0%})" for part in also)
-        yield f"The rise is seen in, with its share: {', '.join(named)}"
-
-
-def _points(change: float) -> str:
-    return f"{change * 100:+.1f} points"
+    is_over = payload["kind"] == "resolved"
+    name, unit, per = ("usd", "", "in all") if is_over else ("usd_per_hour", " an hour", "now")
+    bounds = f"95%: {money(found[f'{name}_low'])} to {money(found[f'{name}_high'])}"
+    rates = f"{share(found['usual'])} of the calls escalated in {found['compared_with']}, {share(found['now'])} {per}"
+    each = money(found["escalation_usd"])
+    yield f"Cost: about {money(found[name])}{unit} more than usual ({bounds}): {rates}, at {each} each"
 
 
 def _storm_measured(signal: Signal) -> Iterable[str]:
@@ -339,7 +308,7 @@ def _end(payload: Mapping[str, Any]) -> list[str]:
     """When it is over, or what it has been."""
     if payload.get("lasted_s") is not None:
         passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
-        return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone"]
+        return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{_affected(payload)}"]
     if payload.get("release_alpha"):
         level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
         rate = f"fewer than {level} of the confident answers to calls made since are wrong, shipped or held back"
@@ -349,6 +318,12 @@ def _end(payload: Mapping[str, Any]) -> list[str]:
         return []
     hold = duration(payload["keep_firing_for_s"])
     return [f"Lets go: once the base rate has been at the limit or below for {hold}"]
+
+
+def _affected(payload: Payload) -> str:
+    """How many calls fared otherwise than usual, where that is known."""
+    extra = (payload.get("consequence") or {}).get("extra_calls")
+    return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual went to the deep tier"
 
 
 def _parts(title: str, counts: Any, label: Label) -> list[str]:
