@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     slack_channel: str | None = None
     slack_webhook_url: SecretStr | None = None
     slack_base_url: str = "https://slack.com/api/"
+    grafana_url: str | None = None
+    """Where Grafana is; messages then lead to the incident's window on the board."""
+    console_url: str | None = None
+    """Where people reach the guard's console; messages then lead to the incident there."""
+    runbook_url: str | None = None
+    """Where this package's README can be read; messages then lead to the section on the alert."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8642
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
@@ -166,7 +172,7 @@ class Settings(BaseSettings):
     def _filled(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         return tuple(SecretStr(filled_text(token.get_secret_value().strip())) for token in value)
 
-    @field_validator("slack_webhook_url", "slack_base_url")
+    @field_validator("slack_webhook_url", "slack_base_url", "grafana_url", "console_url", "runbook_url")
     @classmethod
     def _reachable(cls, value: SecretStr | str | None) -> SecretStr | str | None:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cheapdeep_ops.guard.consequences import storm_consequence
+from cheapdeep_ops.guard.links import links_of
 from cheapdeep_ops.guard.messages import Kind, incident_message, threshold_text
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, StormRule, Turn, step
@@ -147,6 +148,7 @@ class Evaluation:
             **sense.facts(alert.scope, started_at),
             **self._consequence(kind, rule, alert.scope, found, started_at),
             **(self._outcome(alert.scope, started_at) if kind == "resolved" else {}),
+            "links": self._links(kind, rule, alert.scope, alert.incident_id, started_at),
         }
         payload = incident_message(kind, rule, alert.scope, signal=found.signal, facts=facts)
         incidents.announce(self._connection, alert.incident_id, kind=kind, payload=payload, at=self._now)
@@ -162,6 +164,16 @@ class Evaluation:
                 self._connection, rule, found.signal, scope=scope, is_over=is_over, **times
             )
         }
+
+    def _links(self, kind: Kind, rule: Rule, scope: str, incident_id: int, started_at: float) -> list[list[str]]:
+        return links_of(
+            self._settings,
+            incident_id=incident_id,
+            scope=scope,
+            runbook=rule.annotations.get("runbook", ""),
+            started_at=started_at,
+            over_at=self._now if kind == "resolved" else None,
+        )
 
     def _would_be(self, kind: Kind, rule: Rule) -> float | None:
         """The threshold that observe mode keeps a scope from while a rule fires."""

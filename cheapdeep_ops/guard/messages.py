@@ -21,6 +21,7 @@ __all__ = [
     "duration",
     "headline",
     "incident_message",
+    "links",
     "money",
     "percent",
     "plain",
@@ -242,9 +243,14 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     lines += _end(payload)
     lines += _parts("By reason", payload.get("reasons"), plain)
     lines += _parts(_CLASSES.get(about, "By input class"), payload.get("input_classes"), label)
-    if payload.get("runbook"):
+    if payload.get("runbook") and not any(name == "Runbook" for name, _ in links(payload)):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
+
+
+def links(payload: Payload) -> list[tuple[str, str]]:
+    """What the message leads to, by name; they are no part of `details`, since each sender has its own way to link."""
+    return [(name, address) for name, address in payload.get("links") or ()]
 
 
 def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list[list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.messages import details, headline
+from cheapdeep_ops.guard.messages import details, headline, links
 from cheapdeep_ops.store import candidates, incidents
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.incidents import OutboxMessage
@@ -39,7 +39,8 @@ class LogSender:
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
         """Log `payload`."""
-        _log.warning("%s | %s", headline(payload), " | ".join(details(payload)))
+        lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]
+        _log.warning("%s | %s", headline(payload), " | ".join(lines))
         return place
 
 

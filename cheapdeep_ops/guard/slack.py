@@ -12,7 +12,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.messages import LONGEST_LABEL, details, headline, plain, quotes
+from cheapdeep_ops.guard.messages import LONGEST_LABEL, details, headline, links, plain, quotes
 from cheapdeep_ops.guard.notify import LogSender, Place, Sender
 from cheapdeep_ops.settings import Settings
 
@@ -143,6 +143,8 @@ def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     if lines:
         blocks.append(_section("\n".join(lines)))
     blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]
+    if leads := links(payload):
+        blocks.append(_section(" | ".join(_link(name, address) for name, address in leads)))
     return title, blocks
 
 
@@ -158,6 +160,15 @@ def _code_span(label: str, longest: int = LONGEST_LABEL) -> str:
     """`label` where mrkdwn has no other meaning for it; a code span knows no escape for its own end."""
     inside = plain(label, longest).replace("`", "'")
     return f"`{inside}`"
+
+
+def _link(name: str, address: str) -> str:
+    """A link; an address must not hold what would end it early.
+
+    Source: https://docs.slack.dev/messaging/formatting-message-text#linking-urls
+    """
+    closed = address.replace("|", "%7C").replace("<", "%3C").replace(">", "%3E")
+    return f"<{escaped(closed)}|{escaped(name)}>"
 
 
 def _section(text: str) -> dict[str, Any]:
