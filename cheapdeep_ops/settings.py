@@ -225,6 +225,11 @@ class Settings(BaseSettings):
         return self.show_examples and self.retain_content_days > 0
 
     @property
+    def has_threads(self) -> bool:
+        """Whether messages have threads: a webhook cannot reply to what it has posted."""
+        return self.slack_bot_token is not None
+
+    @property
     def cascade(self) -> tuple[Tier, ...]:
         """The tiers in order; the last one is the deep tier."""
         last = len(self.tiers) - 1

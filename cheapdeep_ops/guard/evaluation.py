@@ -12,6 +12,7 @@ from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, StormRule, Turn, step
 from cheapdeep_ops.guard.senses import Alerts, Sense, Senses
 from cheapdeep_ops.guard.shelf import Shelf
+from cheapdeep_ops.guard.telling import tell
 from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, incidents, policies
@@ -151,7 +152,10 @@ class Evaluation:
             "links": self._links(kind, rule, alert.scope, alert.incident_id, started_at),
         }
         payload = incident_message(kind, rule, alert.scope, signal=found.signal, facts=facts)
-        incidents.announce(self._connection, alert.incident_id, kind=kind, payload=payload, at=self._now)
+        self._say(kind, alert.incident_id, payload)
+
+    def _say(self, kind: Kind, incident_id: int, payload: Mapping[str, Any]) -> None:
+        tell(self._connection, self._settings, incident_id, kind=kind, payload=payload, at=self._now)
 
     def _consequence(self, kind: Kind, rule: Rule, scope: str, found: Finding, started_at: float) -> dict[str, Any]:
         """What a storm costs; nothing for other rules, whose cost is what wrong answers do to others."""
@@ -237,8 +241,7 @@ class Evaluation:
         if found["announced"]:
             done = "its rule was taken out of the rules file"
             during = self._outcome(alert.scope, found["started_at"])
-            payload = {**found["announced"], "kind": "resolved", "threshold": done, **during}
-            incidents.announce(self._connection, incident_id, kind="resolved", payload=payload, at=self._now)
+            self._say("resolved", incident_id, {**found["announced"], "threshold": done, **during})
 
     def _release_orphans(self) -> None:
         """No cause holds a raise without an alert that fires."""

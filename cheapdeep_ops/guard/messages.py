@@ -1,6 +1,7 @@
 """What a message about an incident says, in numbers; how it looks is the sender's affair."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.cause_words import cause_lines, cause_text
@@ -20,7 +21,9 @@ __all__ = [
     "details",
     "duration",
     "headline",
+    "history",
     "incident_message",
+    "is_history",
     "links",
     "money",
     "percent",
@@ -248,6 +251,20 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     return lines
 
 
+def history(payload: Payload, *, label: Label = plain) -> list[str]:
+    """What the thread of an incident says of one turn of it: when it was, the headline, and what was done."""
+    at = datetime.fromtimestamp(payload["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    lines = [f"{at}: {headline(payload, label=label)}"]
+    if payload.get("threshold"):
+        lines.append(f"What was done: {payload['threshold']}")
+    return [*lines, *_outcome(payload)]
+
+
+def is_history(payload: Payload) -> bool:
+    """Whether it only goes into an incident's thread, so that a sender without threads leaves it out."""
+    return bool(payload.get("in_thread"))
+
+
 def links(payload: Payload) -> list[tuple[str, str]]:
     """What the message leads to, by name; they are no part of `details`, since each sender has its own way to link."""
     return [(name, address) for name, address in payload.get("links") or ()]
@@ -313,8 +330,7 @@ _CLASSES: Final = {"false_confident_rate": "Wrong answers by input class"}
 def _end(payload: Mapping[str, Any]) -> list[str]:
     """When it is over, or what it has been."""
     if payload.get("lasted_s") is not None:
-        passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
-        return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{_affected(payload)}"]
+        return _outcome(payload)
     if payload.get("release_alpha"):
         level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
         rate = f"fewer than {level} of the confident answers to calls made since are wrong, shipped or held back"
@@ -324,6 +340,14 @@ def _end(payload: Mapping[str, Any]) -> list[str]:
         return []
     hold = duration(payload["keep_firing_for_s"])
     return [f"Lets go: once the base rate has been at the limit or below for {hold}"]
+
+
+def _outcome(payload: Payload) -> list[str]:
+    """How long it lasted and what passed meanwhile; nothing while it goes on."""
+    if payload.get("lasted_s") is None:
+        return []
+    passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
+    return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{_affected(payload)}"]
 
 
 def _affected(payload: Payload) -> str:
