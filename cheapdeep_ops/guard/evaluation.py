@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
 
+from cheapdeep_ops.guard.attention import acknowledged_fact, is_silenced
 from cheapdeep_ops.guard.consequences import storm_consequence
 from cheapdeep_ops.guard.links import links_of
 from cheapdeep_ops.guard.messages import Kind, incident_message, threshold_text
@@ -15,7 +17,7 @@ from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.telling import tell
 from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, incidents, policies
+from cheapdeep_ops.store import attention, counters, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import Change
 from cheapdeep_ops.values import ALL_ROUTES
@@ -80,6 +82,7 @@ class Evaluation:
             self._run(rule)
         self._retire_unknown_rules()
         self._release_orphans()
+        self._tell_held()
         incidents.save_alerts(self._connection, self._changed)
 
     def _run(self, rule: Rule) -> None:
@@ -129,13 +132,29 @@ class Evaluation:
     def _tell(self, rule: Rule, sense: Sense, alert: Alert, found: Finding, *, turn: Turn | None, was: Policy) -> None:
         if alert.incident_id is None or Action.NOTIFY not in rule.actions:
             return
-        match turn:
-            case Turn.STARTED:
-                self._announce("started", rule, sense, alert, found, was=was)
-            case Turn.RESOLVED:
-                self._announce("resolved", rule, sense, alert, found, was=was)
-            case None if alert.state is AlertState.FIRING and self._is_news(sense, alert, alert.incident_id, found):
-                self._announce("changed", rule, sense, alert, found, was=was)
+        row = incidents.incident(self._connection, alert.incident_id)
+        kind = self._kind_of_news(sense, alert, row, found, turn=turn)
+        if kind is not None:
+            self._announce(kind, rule, sense, alert, found, was=was)
+
+    def _kind_of_news(
+        self, sense: Sense, alert: Alert, row: Mapping[str, Any], found: Finding, *, turn: Turn | None
+    ) -> Kind | None:
+        """What there is to tell, if anything; nobody hears of the end of what nobody has heard of."""
+        if turn is Turn.RESOLVED:
+            return "resolved" if row["announced"] else None
+        if alert.state is not AlertState.FIRING or self._is_silenced(alert.rule, alert.scope):
+            return None
+        if not row["announced"]:
+            return "started"
+        return "changed" if self._is_news(sense, alert, row, found) else None
+
+    def _is_silenced(self, rule: str, scope: str) -> bool:
+        return is_silenced(self._silences, rule, scope)
+
+    @cached_property
+    def _silences(self) -> list[dict[str, Any]]:
+        return attention.silences(self._connection, at=self._now)
 
     def _announce(self, kind: Kind, rule: Rule, sense: Sense, alert: Alert, found: Finding, *, was: Policy) -> None:
         if alert.incident_id is None:
@@ -149,13 +168,31 @@ class Evaluation:
             **sense.facts(alert.scope, started_at),
             **self._consequence(kind, rule, alert.scope, found, started_at),
             **(self._outcome(alert.scope, started_at) if kind == "resolved" else {}),
+            **acknowledged_fact(self._connection, alert.incident_id),
             "links": self._links(kind, rule, alert.scope, alert.incident_id, started_at),
         }
         payload = incident_message(kind, rule, alert.scope, signal=found.signal, facts=facts)
-        self._say(kind, alert.incident_id, payload)
+        if kind == "resolved":
+            self._tell_end(alert, alert.incident_id, payload)
+        else:
+            self._say(kind, alert.incident_id, payload)
 
     def _say(self, kind: Kind, incident_id: int, payload: Mapping[str, Any]) -> None:
         tell(self._connection, self._settings, incident_id, kind=kind, payload=payload, at=self._now)
+
+    def _tell_end(self, alert: Alert, incident_id: int, payload: Mapping[str, Any]) -> None:
+        """Say that an incident is over; under a silence, once that has ended: its message is still open."""
+        if self._is_silenced(alert.rule, alert.scope):
+            incidents.hold(self._connection, incident_id, payload)
+        else:
+            self._say("resolved", incident_id, payload)
+
+    def _tell_held(self) -> None:
+        """Say what silences have kept back that are over."""
+        for row in incidents.held(self._connection):
+            if not self._is_silenced(row["rule"], row["scope"]):
+                self._say("resolved", row["id"], row["held"])
+                incidents.hold(self._connection, row["id"], None)
 
     def _consequence(self, kind: Kind, rule: Rule, scope: str, found: Finding, started_at: float) -> dict[str, Any]:
         """What a storm costs; nothing for other rules, whose cost is what wrong answers do to others."""
@@ -190,9 +227,8 @@ class Evaluation:
         during = counters.sums_of(self._connection, names, since=started_at, until=self._now, scope=scope)
         return {"lasted_s": self._now - started_at, **during}
 
-    def _is_news(self, sense: Sense, alert: Alert, incident_id: int, found: Finding) -> bool:
+    def _is_news(self, sense: Sense, alert: Alert, row: Mapping[str, Any], found: Finding) -> bool:
         """Whether what was last told is no longer so, or a person has changed the threshold."""
-        row = incidents.incident(self._connection, incident_id)
         if self._now - row["announced_at"] < CHANGED_EVERY_S:
             return False
         told = row["announced"]
@@ -241,7 +277,7 @@ class Evaluation:
         if found["announced"]:
             done = "its rule was taken out of the rules file"
             during = self._outcome(alert.scope, found["started_at"])
-            self._say("resolved", incident_id, {**found["announced"], "threshold": done, **during})
+            self._tell_end(alert, incident_id, {**found["announced"], "threshold": done, **during})
 
     def _release_orphans(self) -> None:
         """No cause holds a raise without an alert that fires."""

@@ -1,14 +1,13 @@
 """What a message about an incident says, in numbers; how it looks is the sender's affair."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.cause_words import cause_lines, cause_text
 from cheapdeep_ops.guard.rules import AnyRule, StormRule
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.guard.storms import Reading, decided_by
-from cheapdeep_ops.guard.words import LONGEST_LABEL, Label, duration, money, percent, plain, share
+from cheapdeep_ops.guard.words import LONGEST_LABEL, Label, duration, moment, money, percent, plain, share
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -25,6 +24,7 @@ __all__ = [
     "incident_message",
     "is_history",
     "links",
+    "moment",
     "money",
     "percent",
     "plain",
@@ -35,7 +35,7 @@ __all__ = [
     "threshold_text",
 ]
 
-Kind = Literal["started", "changed", "resolved", "test"]
+Kind = Literal["started", "changed", "acknowledged", "resolved", "test"]
 Payload = Mapping[str, Any]
 Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
@@ -47,7 +47,7 @@ _LONGEST_QUOTE: Final = 200
 
 _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
-_STATES: Final = {"started": "firing", "changed": "still firing"}
+_STATES: Final = {"started": "firing", "changed": "still firing", "acknowledged": "firing, acknowledged"}
 
 
 def storm_signal(rule: StormRule, reading: Reading, actual: Proportion) -> dict[str, Any]:
@@ -238,6 +238,7 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
         return []
     about = payload.get("about", "")
     lines = [*_cost_lines(payload), *_MEASURED.get(about, _storm_measured)(payload["signal"])]
+    lines += _acknowledged(payload, label)
     lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
@@ -253,8 +254,9 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
 
 def history(payload: Payload, *, label: Label = plain) -> list[str]:
     """What the thread of an incident says of one turn of it: when it was, the headline, and what was done."""
-    at = datetime.fromtimestamp(payload["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    lines = [f"{at}: {headline(payload, label=label)}"]
+    lines = [f"{moment(payload['at'])}: {headline(payload, label=label)}"]
+    if payload["kind"] == "acknowledged":
+        return [*lines, *_acknowledged(payload, label)]
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
     return [*lines, *_outcome(payload)]
@@ -285,6 +287,14 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
         for each in payload.get("examples") or ()
         if "answer" in each
     ]
+
+
+def _acknowledged(payload: Payload, label: Label) -> list[str]:
+    found = payload.get("acknowledged")
+    if not found:
+        return []
+    said = label(found["why"], _LONGEST_QUOTE)
+    return [f"Acknowledged by {label(found['author'])}, {moment(found['at'])}: {said}"]
 
 
 def _cost_lines(payload: Payload) -> Iterable[str]:

@@ -40,7 +40,12 @@ _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa
 
 _SHOWN: Final = 200
 _SERVER_ERROR: Final = 500
-_ICONS: Final = {"started": ":red_circle:", "changed": ":large_orange_circle:", "resolved": ":large_green_circle:"}
+_ICONS: Final = {
+    "started": ":red_circle:",
+    "changed": ":large_orange_circle:",
+    "acknowledged": ":large_orange_circle:",
+    "resolved": ":large_green_circle:",
+}
 _TEXT_LIMIT: Final = 3_000
 _LONGEST_WAIT_S: Final = 300.0
 """However long Slack asks for: an alert that waits longer is of no use."""
@@ -140,8 +145,8 @@ class WebhookSender:
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
-        """Post `payload`, unless it is for a thread only. Raises DeliveryError."""
-        if is_history(payload):
+        """Post `payload`, unless it is for a thread or an edit only. Raises DeliveryError."""
+        if is_history(payload) or payload["kind"] == "acknowledged":  # worth an edit, but no message of its own
             return place
         text, blocks = rendered(payload)
         try:

@@ -1,14 +1,19 @@
 """Numbers and names in words, for messages and terminals."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
-
-Label = Callable[[str], str]
-"""How a sender shows a name that a caller chose: a route, an input class."""
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
 LONGEST_LABEL: Final = 80
 _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
+
+
+class Label(Protocol):
+    """How a sender shows what a person or a caller chose: a route, an input class, a reason."""
+
+    def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:
+        """`label` on one line, cut to `longest` characters, and without any other meaning."""
 
 
 def plain(label: str, longest: int = LONGEST_LABEL) -> str:
@@ -28,6 +33,11 @@ def money(usd: float) -> str:
     if amount >= _DIME or not amount:
         return f"{sign}${amount:,.2f}"
     return f"{sign}${amount:.2g}" if amount >= _SMALLEST else f"less than ${_SMALLEST:g}"
+
+
+def moment(at: float) -> str:
+    """A Unix time in words (UTC)."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def duration(seconds: float) -> str:
