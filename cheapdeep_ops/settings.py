@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     slack_channel: str | None = None
     slack_webhook_url: SecretStr | None = None
     slack_base_url: str = "https://slack.com/api/"
+    renotify_every_s: Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)] = 14_400.0
+    """How often people are reminded of an incident to page for that nobody has acknowledged; 0: never."""
     grafana_url: str | None = None
     """Where Grafana is; messages then lead to the incident's window on the board."""
     console_url: str | None = None

@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, StormRule, Turn, step
 from cheapdeep_ops.guard.senses import Alerts, Sense, Senses
 from cheapdeep_ops.guard.shelf import Shelf
-from cheapdeep_ops.guard.telling import tell
+from cheapdeep_ops.guard.telling import remind, tell
 from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import attention, counters, incidents, policies
@@ -28,6 +28,10 @@ CHANGED_EVERY_S: Final = 60.0
 
 STORED_EVERY_S: Final = 60.0
 """How often an alert of which nothing is new is stored: `updated_at` lags by so much at most."""
+
+
+PAGE: Final = "page"
+"""The severity of rules for which somebody is called."""
 
 
 class Evaluation:
@@ -136,6 +140,8 @@ class Evaluation:
         kind = self._kind_of_news(sense, alert, row, found, turn=turn)
         if kind is not None:
             self._announce(kind, rule, sense, alert, found, was=was)
+        elif row["announced"] and self._is_overdue(rule, alert, row):
+            self._remind(rule, row, found)
 
     def _kind_of_news(
         self, sense: Sense, alert: Alert, row: Mapping[str, Any], found: Finding, *, turn: Turn | None
@@ -148,6 +154,25 @@ class Evaluation:
         if not row["announced"]:
             return "started"
         return "changed" if self._is_news(sense, alert, row, found) else None
+
+    def _is_overdue(self, rule: Rule, alert: Alert, row: Mapping[str, Any]) -> bool:
+        """Whether people are to be told once more of an incident that nobody looks after."""
+        every_s, is_paged = self._settings.renotify_every_s, rule.labels.get("severity") == PAGE
+        if not every_s or not is_paged or alert.state is not AlertState.FIRING:
+            return False
+        if self._now - (row["called_for_at"] or row["started_at"]) < every_s:
+            return False
+        is_looked_after = acknowledged_fact(self._connection, row["id"])
+        return not is_looked_after and not self._is_silenced(alert.rule, alert.scope)
+
+    def _remind(self, rule: Rule, row: Mapping[str, Any], found: Finding) -> None:
+        now = {
+            "signal": dict(found.signal),
+            "started_at": row["started_at"],
+            "threshold": "",
+            **self._consequence("reminder", rule, row["scope"], found, row["started_at"]),
+        }
+        remind(self._connection, row["id"], {**row["announced"], **now}, at=self._now)
 
     def _is_silenced(self, rule: str, scope: str) -> bool:
         return is_silenced(self._silences, rule, scope)

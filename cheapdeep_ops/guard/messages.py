@@ -23,6 +23,7 @@ __all__ = [
     "history",
     "incident_message",
     "is_history",
+    "is_reply",
     "links",
     "moment",
     "money",
@@ -35,7 +36,7 @@ __all__ = [
     "threshold_text",
 ]
 
-Kind = Literal["started", "changed", "acknowledged", "resolved", "test"]
+Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "test"]
 Payload = Mapping[str, Any]
 Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
@@ -47,7 +48,12 @@ _LONGEST_QUOTE: Final = 200
 
 _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
-_STATES: Final = {"started": "firing", "changed": "still firing", "acknowledged": "firing, acknowledged"}
+_STATES: Final = {
+    "started": "firing",
+    "changed": "still firing",
+    "acknowledged": "firing, acknowledged",
+    "resolved": "resolved",
+}
 
 
 def storm_signal(rule: StormRule, reading: Reading, actual: Proportion) -> dict[str, Any]:
@@ -125,8 +131,13 @@ def headline(payload: Mapping[str, Any], *, label: Label = plain) -> str:
         return "Test alert: cheapdeep-ops can reach this channel"
     say = _HEADLINES.get(payload.get("about", ""), _storm_headline)
     is_over = payload["kind"] == "resolved"
-    state = "resolved" if is_over else _STATES[payload["kind"]]
-    return f"{payload['rule']} {state}: {say(payload, scope_text(payload['scope'], label), is_over)}"
+    return f"{payload['rule']} {_state(payload)}: {say(payload, scope_text(payload['scope'], label), is_over)}"
+
+
+def _state(payload: Payload) -> str:
+    if payload["kind"] == "reminder":
+        return f"still firing since {moment(payload['started_at'])}"
+    return _STATES[payload["kind"]]
 
 
 def _storm_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
@@ -262,9 +273,14 @@ def history(payload: Payload, *, label: Label = plain) -> list[str]:
     return [*lines, *_outcome(payload)]
 
 
-def is_history(payload: Payload) -> bool:
-    """Whether it only goes into an incident's thread, so that a sender without threads leaves it out."""
+def is_reply(payload: Payload) -> bool:
+    """Whether it goes into an incident's thread, where there are threads."""
     return bool(payload.get("in_thread"))
+
+
+def is_history(payload: Payload) -> bool:
+    """Whether it says again what a message has said, so that a sender without threads leaves it out."""
+    return is_reply(payload) and payload["kind"] != "reminder"
 
 
 def links(payload: Payload) -> list[tuple[str, str]]:

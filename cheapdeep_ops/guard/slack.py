@@ -12,7 +12,17 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.messages import LONGEST_LABEL, details, headline, history, is_history, links, plain, quotes
+from cheapdeep_ops.guard.messages import (
+    LONGEST_LABEL,
+    details,
+    headline,
+    history,
+    is_history,
+    is_reply,
+    links,
+    plain,
+    quotes,
+)
 from cheapdeep_ops.guard.notify import LogSender, Place, Sender
 from cheapdeep_ops.settings import Settings
 
@@ -44,6 +54,7 @@ _ICONS: Final = {
     "started": ":red_circle:",
     "changed": ":large_orange_circle:",
     "acknowledged": ":large_orange_circle:",
+    "reminder": ":red_circle:",
     "resolved": ":large_green_circle:",
 }
 _TEXT_LIMIT: Final = 3_000
@@ -87,7 +98,7 @@ class BotSender:
         """
         text, blocks = rendered(payload)
         try:
-            if is_history(payload):
+            if is_reply(payload) and (place.ts or is_history(payload)):
                 return self._replied(place, text, blocks)
             if place.ts and self._edited(place, text, blocks):
                 return place
@@ -170,7 +181,7 @@ class WebhookSender:
 
 def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     """The text for notifications, and the Block Kit blocks; labels of the caller's are shown as they are."""
-    if is_history(payload):
+    if is_reply(payload):
         return _rendered_history(payload)
     title = escaped(headline(payload, label=_code_span))
     lines = [escaped(line) for line in details(payload, label=_code_span)]

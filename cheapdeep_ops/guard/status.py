@@ -15,7 +15,7 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
-    """Policy, alerts, silences, what is normal, how soon a climb is found, grader, queue, watchers. Raises StoreError."""
+    """Policy, alerts, silences, what is normal, reach, grader, queue and watchers. Raises StoreError."""
     with store.reading() as connection:
         return {
             "at": now,

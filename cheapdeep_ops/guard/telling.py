@@ -15,7 +15,16 @@ def tell(
     """Have `payload` be what the incident's message says, and be told in its thread."""
     said = {**payload, "kind": kind, "at": at}
     incidents.announce(connection, incident_id, kind=kind, payload=said, at=at)
+    if kind == "started":
+        incidents.called(connection, incident_id, at=at)
     if settings.has_threads:
         # A message of its own: a reply that fails must not have the message it belongs to posted once more.
         in_thread = {**said, "in_thread": True}
         incidents.enqueue(connection, incident_id=incident_id, kind=kind, payload=in_thread, at=at)
+
+
+def remind(connection: Connection, incident_id: int, payload: Mapping[str, Any], *, at: float) -> None:
+    """Tell people once more of an incident that goes on: in its thread, or by a message where there are no threads."""
+    said = {**payload, "kind": "reminder", "at": at, "in_thread": True}
+    incidents.enqueue(connection, incident_id=incident_id, kind="reminder", payload=said, at=at)
+    incidents.called(connection, incident_id, at=at)

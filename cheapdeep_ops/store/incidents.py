@@ -56,6 +56,11 @@ def announce(connection: Connection, incident_id: int, *, kind: str, payload: Ma
     connection.execute(said.values(announced=dict(payload), announced_at=at))
 
 
+def called(connection: Connection, incident_id: int, *, at: float) -> None:
+    """Note that people are told of an open incident, by the news of its start or by a reminder."""
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(called_for_at=at))
+
+
 def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> None:
     """End an incident."""
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(resolved_at=at))

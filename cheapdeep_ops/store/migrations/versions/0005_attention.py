@@ -1,4 +1,4 @@
-"""What people say of alerts: acknowledgements and silences, and what a silence keeps back."""
+"""What people say of alerts: acknowledgements, silences and what those keep back; and when they were last called."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -34,3 +34,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.add_column("incident", sa.Column("held", sa.JSON(), nullable=True))
+    op.add_column("incident", sa.Column("called_for_at", sa.Float(), nullable=True))
