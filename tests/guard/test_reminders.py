@@ -17,8 +17,8 @@ ANN = {"author": "ann", "why": "on it"}
 
 @pytest.fixture
 def hasty(make_town):
-    """A town that reminds every five minutes."""
-    return make_town(renotify_every_s=300.0)
+    """A town that reminds every minute."""
+    return make_town(renotify_every_s=60.0)
 
 
 def reminders(town):
@@ -26,50 +26,48 @@ def reminders(town):
 
 
 def test_an_open_incident_is_told_of_again_every_so_often_until_it_is_over(hasty):
-    hasty.run(200, CALM)
-    hasty.run(1_000, STORM)
+    hasty.run(220, STORM)
     found = reminders(hasty)
     assert len(found) == 3
-    assert all(300 <= later["at"] - earlier["at"] <= 305 for earlier, later in pairwise(found))
-    started = hasty.inbox.payloads[0]["at"]
-    assert found[0]["started_at"] == started
-    hasty.run(1_000, CALM)
-    assert len(reminders(hasty)) <= len(found) + 1  # the storm's own hold may still see one
-    assert hasty.inbox.kinds[-1] == "resolved"
+    assert all(60 <= later["at"] - earlier["at"] <= 65 for earlier, later in pairwise(found))
+    assert found[0]["started_at"] == hasty.inbox.payloads[0]["at"]
+    hasty.run(500, CALM)
+    over = hasty.inbox.kinds.index("resolved")
+    assert "reminder" not in hasty.inbox.kinds[over:]
 
 
 def test_a_reminder_says_since_when_and_what_is_so_now(hasty):
     hasty.run(400, CALM)
-    hasty.run(420, STORM)
+    hasty.run(85, STORM)
     (found,) = reminders(hasty)
     assert headline(found).startswith("EscalationStorm still firing since 2027-01-15 08:0")
     assert "UTC: 80.0% of the calls of route support escalate at base (" in headline(found)
     assert headline(found).endswith(" an hour more than usual")
     assert len(history(found)) == 1
-    assert found["signal"]["n"] == 3_000
+    assert found["signal"]["n"] > hasty.inbox.payloads[0]["signal"]["recent_n"]
 
 
 @pytest.mark.parametrize("changes", [{"renotify_every_s": 0.0}, {"renotify_every_s": 7 * 86_400.0}])
 def test_nobody_is_reminded_before_the_time_nor_where_that_is_off(make_town, changes):
     town = make_town(**changes)
-    town.run(900, STORM)
+    town.run(150, STORM)
     assert reminders(town) == []
 
 
 def test_nobody_is_reminded_of_what_somebody_looks_after(hasty):
-    hasty.run(200, STORM)
+    hasty.run(50, STORM)
     acknowledge(hasty.store, hasty.settings, 1, now=hasty.clock(), **ANN)
-    hasty.run(900, STORM)
+    hasty.run(150, STORM)
     assert reminders(hasty) == []
 
 
 def test_a_silence_keeps_reminders_back_and_the_late_start_is_none(hasty):
-    silenced = {"rule": "EscalationStorm", "route": None, "lasts_s": 600.0, "now": hasty.clock()}
+    silenced = {"rule": "EscalationStorm", "route": None, "lasts_s": 120.0, "now": hasty.clock()}
     silence(hasty.store, hasty.settings, **silenced, **ANN)
-    hasty.run(880, STORM)
+    hasty.run(175, STORM)
     assert hasty.inbox.kinds.count("started") == 1
     assert reminders(hasty) == []
-    hasty.run(100, STORM)
+    hasty.run(20, STORM)
     assert len(reminders(hasty)) == 1
 
 
@@ -79,24 +77,23 @@ def test_nobody_is_reminded_of_a_ticket(hasty):
     )
     hasty.guard.close()
     hasty.guard = hasty.another_guard(rules)
-    hasty.run(900, STORM)
+    hasty.run(150, STORM)
     assert hasty.inbox.kinds[0] == "started"
     assert reminders(hasty) == []
 
 
 def test_a_restart_neither_repeats_nor_forgets_a_reminder(hasty):
-    hasty.run(200, CALM)
-    hasty.run(420, STORM)
+    hasty.run(85, STORM)
     hasty.guard.close()
     hasty.guard = hasty.another_guard()
-    hasty.run(100, STORM)
+    hasty.run(30, STORM)
     assert len(reminders(hasty)) == 1
-    hasty.run(250, STORM)
+    hasty.run(40, STORM)
     assert len(reminders(hasty)) == 2
 
 
 def test_a_reminder_is_a_reply_or_else_a_message(hasty, caplog):
-    hasty.run(420, STORM)
+    hasty.run(85, STORM)
     told, (found,) = hasty.inbox.payloads[0], reminders(hasty)
     with SimulatedSlack() as slack:
         bot = BotSender(token=slack.token, channel="C1", base_url=slack.url)
