@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     slack_base_url: str = "https://slack.com/api/"
     renotify_every_s: Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)] = 14_400.0
     """How often people are reminded of an incident to page for that nobody has acknowledged; 0: never."""
+    digest_every_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0.0
+    """For how long tickets that begin after one that was told are collected into one message; 0: none are."""
     grafana_url: str | None = None
     """Where Grafana is; messages then lead to the incident's window on the board."""
     console_url: str | None = None

@@ -37,7 +37,11 @@ def _show_acknowledged(connection: Connection, settings: Settings, incident_id: 
     """Bring the incident's message up to date, unless nothing may or could be said of it so far."""
     incident = incidents.incident(connection, incident_id)
     lasting = attention.silences(connection, at=now)
-    if incident["announced"] and not is_silenced(lasting, incident["rule"], incident["scope"]):
+    if (
+        incident["announced"]
+        and incident["collected_at"] is None
+        and not is_silenced(lasting, incident["rule"], incident["scope"])
+    ):
         payload = {**incident["announced"], **acknowledged_fact(connection, incident_id)}
         tell(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
 

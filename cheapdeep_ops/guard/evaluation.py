@@ -9,7 +9,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.attention import acknowledged_fact, is_silenced
 from cheapdeep_ops.guard.consequences import storm_consequence
 from cheapdeep_ops.guard.links import links_of
-from cheapdeep_ops.guard.messages import Kind, incident_message, threshold_text
+from cheapdeep_ops.guard.messages import Kind, digest_message, incident_message, threshold_text
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, StormRule, Turn, step
 from cheapdeep_ops.guard.senses import Alerts, Sense, Senses
@@ -32,6 +32,9 @@ STORED_EVERY_S: Final = 60.0
 
 PAGE: Final = "page"
 """The severity of rules for which somebody is called."""
+
+TICKET: Final = "ticket"
+"""The severity of rules that can wait for a digest."""
 
 
 class Evaluation:
@@ -87,6 +90,7 @@ class Evaluation:
         self._retire_unknown_rules()
         self._release_orphans()
         self._tell_held()
+        self._tell_collected()
         incidents.save_alerts(self._connection, self._changed)
 
     def _run(self, rule: Rule) -> None:
@@ -149,11 +153,34 @@ class Evaluation:
         """What there is to tell, if anything; nobody hears of the end of what nobody has heard of."""
         if turn is Turn.RESOLVED:
             return "resolved" if row["announced"] else None
+        if row["collected_at"] is not None:
+            return None
         if alert.state is not AlertState.FIRING or self._is_silenced(alert.rule, alert.scope):
             return None
         if not row["announced"]:
             return "started"
         return "changed" if self._is_news(sense, alert, row, found) else None
+
+    def _is_to_wait(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the start of an incident is for the next digest: it is none to page for, and one was told lately."""
+        return payload["severity"] == TICKET and self._last_ticket_at() is not None
+
+    def _last_ticket_at(self) -> float | None:
+        """When a ticket or a digest was last told within the period of digests; None where none was, or none are."""
+        every_s = self._settings.digest_every_s
+        told = incidents.begun_since(self._connection, self._now - every_s) if every_s else []
+        is_one = (at for at, said in told if said["kind"] == "digest" or said.get("severity") == TICKET)
+        return max(is_one, default=None)
+
+    def _tell_collected(self) -> None:
+        """Say what has been collected in one message, once the period since the last one is over."""
+        waiting = incidents.collected(self._connection)
+        rows = [row for row in waiting if not self._is_silenced(row["rule"], row["scope"])]
+        if not rows or self._last_ticket_at() is not None:
+            return
+        since = min(row["started_at"] for row in rows)
+        payload = digest_message([row["announced"] for row in rows], since=since, at=self._now)
+        incidents.digest(self._connection, [row["id"] for row in rows], payload=payload, at=self._now)
 
     def _is_overdue(self, rule: Rule, alert: Alert, row: Mapping[str, Any]) -> bool:
         """Whether people are to be told once more of an incident that nobody looks after."""
@@ -199,6 +226,8 @@ class Evaluation:
         payload = incident_message(kind, rule, alert.scope, signal=found.signal, facts=facts)
         if kind == "resolved":
             self._tell_end(alert, alert.incident_id, payload)
+        elif kind == "started" and self._is_to_wait(payload):
+            incidents.collect(self._connection, alert.incident_id, payload=payload, at=self._now)
         else:
             self._say(kind, alert.incident_id, payload)
 
@@ -207,7 +236,9 @@ class Evaluation:
 
     def _tell_end(self, alert: Alert, incident_id: int, payload: Mapping[str, Any]) -> None:
         """Say that an incident is over; under a silence, once that has ended: its message is still open."""
-        if self._is_silenced(alert.rule, alert.scope):
+        if incidents.incident(self._connection, incident_id)["collected_at"] is not None:
+            incidents.collect(self._connection, incident_id, payload={**payload, "kind": "resolved"}, at=self._now)
+        elif self._is_silenced(alert.rule, alert.scope):
             incidents.hold(self._connection, incident_id, payload)
         else:
             self._say("resolved", incident_id, payload)

@@ -1,13 +1,14 @@
 """What a message about an incident says, in numbers; how it looks is the sender's affair."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.cause_words import cause_lines, cause_text
+from cheapdeep_ops.guard.cost_words import affected, cost_lines, hourly
 from cheapdeep_ops.guard.rules import AnyRule, StormRule
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.guard.storms import Reading, decided_by
-from cheapdeep_ops.guard.words import LONGEST_LABEL, Label, duration, moment, money, percent, plain, share
+from cheapdeep_ops.guard.words import LONGEST_LABEL, Label, duration, moment, money, percent, plain
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -18,6 +19,7 @@ __all__ = [
     "breakdown_of",
     "cause_text",
     "details",
+    "digest_message",
     "duration",
     "headline",
     "history",
@@ -36,7 +38,7 @@ __all__ = [
     "threshold_text",
 ]
 
-Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "test"]
+Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest", "test"]
 Payload = Mapping[str, Any]
 Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
@@ -48,6 +50,7 @@ _LONGEST_QUOTE: Final = 200
 
 _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
+_MOST_COLLECTED: Final = 20
 _STATES: Final = {
     "started": "firing",
     "changed": "still firing",
@@ -129,6 +132,8 @@ def headline(payload: Mapping[str, Any], *, label: Label = plain) -> str:
     """The message in one line: numbers, interval and n."""
     if payload["kind"] == "test":
         return "Test alert: cheapdeep-ops can reach this channel"
+    if payload["kind"] == "digest":
+        return f"{payload['count']} more alert{'' if payload['count'] == 1 else 's'} since {moment(payload['since'])}"
     say = _HEADLINES.get(payload.get("about", ""), _storm_headline)
     is_over = payload["kind"] == "resolved"
     return f"{payload['rule']} {_state(payload)}: {say(payload, scope_text(payload['scope'], label), is_over)}"
@@ -152,7 +157,7 @@ def _storm_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa
     return (
         f"{percent(signal[f'{prefix}rate'])} of the calls of {scope} escalate at base ({_interval(signal, prefix)}, "
         f"{signal[f'{prefix}n']} calls in {duration(window_s)}; limit {percent(signal['limit'])})"
-        f"{_hourly(payload.get('consequence'))}"
+        f"{hourly(payload.get('consequence'))}"
     )
 
 
@@ -162,16 +167,6 @@ def shown_window_s(signal: Signal, window_s: float) -> float:
     What a sequential test has called is shown in the calls that it rests on: older ones are of the calm before.
     """
     return float(signal["recent_window_s"]) if _is_sudden(signal) else window_s
-
-
-def _hourly(consequence: Payload | None) -> str:
-    if not consequence:
-        return ""
-    if consequence["usd_per_hour"] is None:
-        return "; cost unknown"
-    if consequence["usd_per_hour"] <= 0:
-        return "; no dearer than usual"
-    return f"; about {money(consequence['usd_per_hour'])} an hour more than usual"
 
 
 def _is_sudden(signal: Signal) -> bool:
@@ -247,8 +242,10 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     """The lines under the headline."""
     if payload["kind"] == "test":
         return []
+    if payload["kind"] == "digest":
+        return list(_collected(payload, label))
     about = payload.get("about", "")
-    lines = [*_cost_lines(payload), *_MEASURED.get(about, _storm_measured)(payload["signal"])]
+    lines = [*cost_lines(payload), *_MEASURED.get(about, _storm_measured)(payload["signal"])]
     lines += _acknowledged(payload, label)
     lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
@@ -261,6 +258,20 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     if payload.get("runbook") and not any(name == "Runbook" for name, _ in links(payload)):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
+
+
+def digest_message(told: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
+    """The payload of one message about several incidents, each as it would have been told by itself."""
+    kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence")
+    items = [{name: each[name] for name in kept if name in each} for each in told[:_MOST_COLLECTED]]
+    return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(told), "items": items}
+
+
+def _collected(payload: Payload, label: Label) -> Iterable[str]:
+    """A line each; a digest of more than can be read says how many it leaves out."""
+    yield from (headline(each, label=label) for each in payload["items"])
+    if rest := payload["count"] - len(payload["items"]):
+        yield f"and {rest} more: cheapdeep-ops status"
 
 
 def history(payload: Payload, *, label: Label = plain) -> list[str]:
@@ -313,22 +324,6 @@ def _acknowledged(payload: Payload, label: Label) -> list[str]:
     return [f"Acknowledged by {label(found['author'])}, {moment(found['at'])}: {said}"]
 
 
-def _cost_lines(payload: Payload) -> Iterable[str]:
-    """What a storm costs, or has cost, with what that rests on."""
-    found = payload.get("consequence")
-    if not found:
-        return
-    if found["usd"] is None:
-        yield f"Cost: unknown, {found['why']}"
-        return
-    is_over = payload["kind"] == "resolved"
-    name, unit, per = ("usd", "", "in all") if is_over else ("usd_per_hour", " an hour", "now")
-    bounds = f"95%: {money(found[f'{name}_low'])} to {money(found[f'{name}_high'])}"
-    rates = f"{share(found['usual'])} of the calls escalated in {found['compared_with']}, {share(found['now'])} {per}"
-    each = money(found["escalation_usd"])
-    yield f"Cost: about {money(found[name])}{unit} more than usual ({bounds}): {rates}, at {each} each"
-
-
 def _storm_measured(signal: Signal) -> Iterable[str]:
     yield f"Actual escalation rate: {percent(signal['actual_rate'])}"
 
@@ -373,13 +368,7 @@ def _outcome(payload: Payload) -> list[str]:
     if payload.get("lasted_s") is None:
         return []
     passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
-    return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{_affected(payload)}"]
-
-
-def _affected(payload: Payload) -> str:
-    """How many calls fared otherwise than usual, where that is known."""
-    extra = (payload.get("consequence") or {}).get("extra_calls")
-    return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual went to the deep tier"
+    return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{affected(payload)}"]
 
 
 def _parts(title: str, counts: Any, label: Label) -> list[str]:

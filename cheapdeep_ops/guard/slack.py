@@ -186,7 +186,9 @@ def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     title = escaped(headline(payload, label=_code_span))
     lines = [escaped(line) for line in details(payload, label=_code_span)]
     blocks = [_section(f"{_icon(payload)} *{title}*")]
-    if lines:
+    if payload["kind"] == "digest":
+        blocks += map(_section, lines)  # together they may be more than one section takes
+    elif lines:
         blocks.append(_section("\n".join(lines)))
     blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]
     if leads := links(payload):

@@ -56,6 +56,32 @@ def announce(connection: Connection, incident_id: int, *, kind: str, payload: Ma
     connection.execute(said.values(announced=dict(payload), announced_at=at))
 
 
+def collect(connection: Connection, incident_id: int, *, payload: Mapping[str, Any], at: float) -> None:
+    """Have the next digest say something about an incident, in place of what it would have said."""
+    said = {"announced": dict(payload), "announced_at": at, "collected_at": at}
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(**said))
+
+
+def collected(connection: Connection) -> list[dict[str, Any]]:
+    """The incidents that wait for the next digest, oldest first."""
+    statement = select(_INCIDENT).where(_INCIDENT.c.collected_at.is_not(None)).order_by(_INCIDENT.c.id)
+    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def digest(connection: Connection, incident_ids: Sequence[int], *, payload: Mapping[str, Any], at: float) -> None:
+    """Say something about several incidents in one message; they wait no longer."""
+    enqueue(connection, incident_id=None, kind="digest", payload=payload, at=at)
+    gone = update(_INCIDENT).where(_INCIDENT.c.id.in_(incident_ids))
+    connection.execute(gone.values(collected_at=None, called_for_at=at))
+
+
+def begun_since(connection: Connection, since: float) -> list[tuple[float, dict[str, Any]]]:
+    """What was said of starts after `since`, one by one or in digests: when, and the payloads."""
+    kept = (_OUTBOX.c.created_at > since, _OUTBOX.c.kind.in_(("started", "digest")))
+    rows = connection.execute(select(_OUTBOX.c.created_at, _OUTBOX.c.payload).where(*kept).order_by(_OUTBOX.c.id))
+    return [(row.created_at, row.payload) for row in rows]
+
+
 def called(connection: Connection, incident_id: int, *, at: float) -> None:
     """Note that people are told of an open incident, by the news of its start or by a reminder."""
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(called_for_at=at))

@@ -126,7 +126,7 @@ class Incident(SQLModel, table=True):
     """One firing from start to resolved, what was last said of it, and where its Slack message is.
 
     `held` is what is to be said of its end once a silence is over, `called_for_at` when people were last told that it
-    goes on: by the news of its start, or by a reminder.
+    goes on: by the news of its start, or by a reminder; `collected_at` is when it began to wait for the next digest.
     """
 
     __tablename__ = "incident"
@@ -141,6 +141,7 @@ class Incident(SQLModel, table=True):
     slack_channel: str = ""
     slack_ts: str = ""
     called_for_at: float | None = None
+    collected_at: float | None = None
     held: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
 
 

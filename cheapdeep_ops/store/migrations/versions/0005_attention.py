@@ -35,3 +35,4 @@ def upgrade() -> None:
     )
     op.add_column("incident", sa.Column("held", sa.JSON(), nullable=True))
     op.add_column("incident", sa.Column("called_for_at", sa.Float(), nullable=True))
+    op.add_column("incident", sa.Column("collected_at", sa.Float(), nullable=True))
