@@ -16,7 +16,7 @@ Why = Annotated[str, typer.Option("--why", callback=text_given, help="For the lo
 
 @alert_app.command("ack")
 def alert_ack(
-    incident_id: Annotated[int, typer.Argument(help="The incident, as messages and the status number it.")],
+    incident_id: Annotated[int, typer.Argument(help="The incident's number, as messages say it.")],
     why: Why,
     json: Json = False,
 ) -> None:

@@ -255,6 +255,7 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     lines += _end(payload)
     lines += _parts("By reason", payload.get("reasons"), plain)
     lines += _parts(_CLASSES.get(about, "By input class"), payload.get("input_classes"), label)
+    lines += _number(payload)
     if payload.get("runbook") and not any(name == "Runbook" for name, _ in links(payload)):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
@@ -314,6 +315,14 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
         for each in payload.get("examples") or ()
         if "answer" in each
     ]
+
+
+def _number(payload: Payload) -> list[str]:
+    """Which incident it is, for those who want to acknowledge it."""
+    number = payload.get("incident_id")
+    if number is None or payload["kind"] == "resolved" or payload.get("acknowledged"):
+        return []
+    return [f"Nobody has acknowledged incident {number}: cheapdeep-ops alert ack {number} --why TEXT"]
 
 
 def _acknowledged(payload: Payload, label: Label) -> list[str]:

@@ -142,11 +142,14 @@ def test_silences_of_nothing_silence_nothing():
 def test_an_acknowledged_incident_says_who_looks_after_it_until_its_end(town):
     town.run(200, CALM)
     town.run(100, STORM)
+    asked = "Nobody has acknowledged incident 1: cheapdeep-ops alert ack 1 --why TEXT"
+    assert asked in details(town.inbox.payloads[0])
     found = ack(town)
     assert found["acknowledged"] == {"author": "ann", "why": "on it", "at": town.clock()}
     town.look()
     assert town.inbox.kinds[-1] == "acknowledged"
     assert headline(town.inbox.payloads[-1]).startswith("EscalationStorm firing, acknowledged: ")
+    assert asked not in details(town.inbox.payloads[-1])
     town.run(500, CALM)
     assert town.inbox.kinds[-1] == "resolved"
     (line,) = [line for line in details(town.inbox.payloads[-1]) if line.startswith("Acknowledged by")]
