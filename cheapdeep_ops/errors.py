@@ -5,6 +5,7 @@
     ├── RulesError       a rules file does not say what it must
     ├── RecordingError   a recording cannot be replayed as it is
     ├── PolicyError      a threshold or scope cannot be set as asked
+    ├── MissingError     an incident, a silence or a rule that an order names is not there
     ├── DeliveryError    a message did not arrive; the outbox tries again
     ├── GraderError      the grader cannot be asked now; samples wait
     └── StoreError       the store cannot be reached, or its schema does not fit
@@ -32,6 +33,10 @@ class RecordingError(CheapdeepError):
 
 class PolicyError(CheapdeepError):
     """A threshold or scope cannot be set as asked."""
+
+
+class MissingError(CheapdeepError):
+    """What an order names is not there: an open incident, a silence that lasts, a rule."""
 
 
 class StoreError(CheapdeepError):

@@ -92,6 +92,16 @@ class Settings(BaseSettings):
     slack_channel: str | None = None
     slack_webhook_url: SecretStr | None = None
     slack_base_url: str = "https://slack.com/api/"
+    renotify_every_s: Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)] = 14_400.0
+    """How often people are reminded of an incident to page for that nobody has acknowledged; 0: never."""
+    digest_every_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0.0
+    """For how long tickets that begin after one that was told are collected into one message; 0: none are."""
+    grafana_url: str | None = None
+    """Where Grafana is; messages then lead to the incident's window on the board."""
+    console_url: str | None = None
+    """Where people reach the guard's console; messages then lead to the incident there."""
+    runbook_url: str | None = None
+    """Where this package's README can be read; messages then lead to the section on the alert."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8642
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
@@ -166,7 +176,7 @@ class Settings(BaseSettings):
     def _filled(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         return tuple(SecretStr(filled_text(token.get_secret_value().strip())) for token in value)
 
-    @field_validator("slack_webhook_url", "slack_base_url")
+    @field_validator("slack_webhook_url", "slack_base_url", "grafana_url", "console_url", "runbook_url")
     @classmethod
     def _reachable(cls, value: SecretStr | str | None) -> SecretStr | str | None:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -217,6 +227,11 @@ class Settings(BaseSettings):
     def shows_examples(self) -> bool:
         """Whether wrong answers may be quoted: that is wanted, and content is kept at all."""
         return self.show_examples and self.retain_content_days > 0
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether messages have threads: a webhook cannot reply to what it has posted."""
+        return self.slack_bot_token is not None
 
     @property
     def cascade(self) -> tuple[Tier, ...]:

@@ -20,7 +20,7 @@ from cheapdeep_ops.guard.reach import Sampling, reach_of
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.stats import Estimate
 from cheapdeep_ops.resources import packaged
-from cheapdeep_ops.store import policies, processes
+from cheapdeep_ops.store import incidents, policies, processes
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import HEAD, migrate
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic, SimulatedSlack
@@ -368,6 +368,36 @@ def test_a_test_alert_arrives(capsys, monkeypatch, way):
             monkeypatch.setenv("CHEAPDEEP_SLACK_WEBHOOK_URL", slack.webhook_url)
         assert run_json(capsys, "alert", "test")["delivered"]
         assert "Test alert" in slack.messages[0].text
+
+
+def test_silences_are_made_shown_and_ended(capsys, store):
+    assert run(capsys, "alert", "silences")[1] == "nothing is silenced\n"
+    asked = ("--rule", "EscalationStorm", "--route", "support", "--for", "2h", "--why", "deploying [b]")
+    (made,) = run_json(capsys, "alert", "silence", *asked)
+    assert (made["route"], made["until"] - made["since"], made["why"]) == ("support", 7_200, "deploying [b]")
+    _, out, _ = run(capsys, "alert", "silences")
+    assert out.startswith(f"silence {made['id']}: EscalationStorm of support until 20")
+    assert out.endswith("deploying [b]\n")
+    assert "EscalationStorm of support" in run(capsys, "status")[1]
+    assert run_json(capsys, "alert", "unsilence", str(made["id"])) == []
+    status, _, err = run(capsys, "alert", "unsilence", str(made["id"]))
+    assert (status, err) == (1, f"error: there is no silence {made['id']} that lasts\n")
+
+
+@pytest.mark.parametrize("lasts", ["0s", "31d", "soon"])
+def test_a_silence_lasts_thirty_days_at_most(capsys, store, lasts):
+    status, _, err = run(capsys, "alert", "silence", "--rule", "EscalationStorm", "--for", lasts, "--why", "x")
+    assert status == 2
+    assert "--for" in err
+
+
+def test_an_incident_is_acknowledged_and_one_that_is_not_there_is_not(capsys, store):
+    opened = {"rule": "EscalationStorm", "scope": "support", "at": 1.0}
+    incident = store.transact(lambda connection: incidents.open_incident(connection, **opened))
+    found = run_json(capsys, "alert", "ack", str(incident), "--why", "on it")
+    assert (found["rule"], found["acknowledged"]["why"]) == ("EscalationStorm", "on it")
+    assert run(capsys, "alert", "ack", str(incident), "--why", "still")[0] == 0
+    assert run(capsys, "alert", "ack", "99", "--why", "x")[0] == 1
 
 
 def test_a_test_alert_that_slack_refuses_fails_with_its_reason(capsys, monkeypatch):

@@ -518,7 +518,7 @@ def test_every_call_and_every_grading_goes_over_http(stage):
 
 def test_slack_is_told_of_a_raise(stage):
     played(stage, sure(wrong=(), n=130, confidence=0.3))
-    (message,) = stage.slack.messages
+    (message,) = stage.slack.posts
     assert "EscalationStorm" in message.text
 
 

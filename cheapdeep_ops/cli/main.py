@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from cheapdeep_ops.cli import (  # noqa: F401 - loading them registers their commands
     advising,
+    alerting,
     backtesting,
     changing,
     looking,

@@ -255,6 +255,9 @@ def show_status(out: Console, state: Mapping[str, Any]) -> None:
         out.print(
             table("Alerts", ("rule", "scope", "state", "signal", "since"), [_alert_row(a) for a in state["alerts"]])
         )
+    for each in state["silences"]:
+        where = "every route" if each["route"] is None else plain(each["route"])
+        out.print(f"silenced until {moment(each['until'])}: {each['rule']} of {where}", markup=False)
     if state["normal"]:
         out.print()
         show_normal(out, state["normal"])

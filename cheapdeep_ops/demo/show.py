@@ -83,8 +83,8 @@ class Stage:
 
     def slack_text(self) -> str:
         """The newest text on Slack."""
-        messages = self._world.slack.messages
-        return messages[-1].text if messages else ""
+        posts = self._world.slack.posts
+        return posts[-1].text if posts else ""
 
     def glance(self, phase: str, seconds: float) -> Glance:
         """What is so at this moment."""
@@ -189,7 +189,7 @@ def _checks(world: World) -> dict[str, bool]:
         changes = policies.history(connection)[::-1]
     acts = [(each["act"], each["cause"]) for each in changes]
     thresholds = [each.decision.threshold for each in world.outcomes]
-    told = [[update.text for update in message.updates] for message in world.slack.messages]
+    told = [[update.text for update in message.updates] for message in world.slack.posts]
     return {
         "every call was answered": world.failures == 0,
         "the storm raised the threshold, its end released it": acts[:2] == [("raise", STORM), ("release", STORM)],

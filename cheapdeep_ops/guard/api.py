@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from cheapdeep_ops.errors import PolicyError, StoreError
+from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
 from cheapdeep_ops.guard import metrics
+from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S, acknowledge, silence, silences, unsilence
 from cheapdeep_ops.guard.ledger import normals_of, relearn
 from cheapdeep_ops.guard.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.review import label, next_sample, review_of, shown
@@ -29,6 +30,7 @@ Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_e
 Route = Annotated[str, AfterValidator(filled_text)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(valid_text)]
 FilledText = Annotated[Text, AfterValidator(filled_text)]
+Id = Annotated[int, Path(ge=1, lt=2**31)]
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
@@ -72,6 +74,36 @@ class LabelRequest(BaseModel):
     call_id: Annotated[FilledText, StringConstraints(max_length=500)]
     verdict: Grade
     author: Annotated[FilledText, StringConstraints(max_length=500)]
+
+
+class AcknowledgeRequest(BaseModel):
+    """A person's word that somebody looks after an incident."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    author: FilledText
+    why: FilledText
+
+
+class SilenceRequest(BaseModel):
+    """A person's order to keep messages of a rule back for so many seconds; without a route, in every one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rule: FilledText
+    route: Route | None = None
+    for_s: float = Field(gt=0, le=LONGEST_SILENCE_S, strict=True, allow_inf_nan=False)
+    author: FilledText
+    why: FilledText
+
+
+class UnsilenceRequest(BaseModel):
+    """A person's order to end a silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    author: FilledText
+    why: Text = ""
 
 
 class Access:
@@ -125,9 +157,14 @@ def make_api(
     def policy_refused(_request: object, error: Exception) -> Response:
         return Response(str(error), status_code=409, media_type="text/plain")
 
+    @api.exception_handler(MissingError)
+    def nothing_there(_request: object, error: Exception) -> Response:
+        return Response(str(error), status_code=404, media_type="text/plain")
+
     api.include_router(_health(is_ready))
     api.include_router(_reading(store, settings, collector, clock), dependencies=[Depends(access.may_read)])
-    api.include_router(_changing(store, settings, clock), dependencies=[Depends(access.may_change)])
+    for changing in (_changing, _attending):
+        api.include_router(changing(store, settings, clock), dependencies=[Depends(access.may_change)])
     return api
 
 
@@ -188,6 +225,12 @@ def _reading(
         with store.reading() as connection:
             return incidents.incidents(connection, limit=limit)
 
+    @router.get("/api/v1/silences")
+    def get_silences() -> list[dict[str, Any]]:
+        """The silences that last, oldest first."""
+        with store.reading() as connection:
+            return silences(connection, clock())
+
     return router
 
 
@@ -225,6 +268,28 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
         """Let the rules decide again."""
         by = {"author": order.author, "why": order.why}
         return release_threshold(store, settings, scope=order.route, now=clock(), **by)
+
+    return router
+
+
+def _attending(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/api/v1/incidents/{incident_id}/ack")
+    def post_ack(incident_id: Id, order: AcknowledgeRequest) -> dict[str, Any]:
+        """Say that somebody looks after an open incident: nobody is reminded of it any more."""
+        return acknowledge(store, settings, incident_id, author=order.author, why=order.why, now=clock())
+
+    @router.post("/api/v1/silences")
+    def post_silence(order: SilenceRequest) -> list[dict[str, Any]]:
+        """Keep messages of a rule back for a while; the rule itself goes on. Returns all silences that last."""
+        by = {"author": order.author, "why": order.why}
+        return silence(store, settings, rule=order.rule, route=order.route, lasts_s=order.for_s, now=clock(), **by)
+
+    @router.delete("/api/v1/silences/{silence_id}")
+    def delete_silence(silence_id: Id, order: UnsilenceRequest) -> list[dict[str, Any]]:
+        """End a silence before its time; returns those that still last."""
+        return unsilence(store, silence_id, author=order.author, why=order.why, now=clock())
 
     return router
 

@@ -3,16 +3,21 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
 
-from cheapdeep_ops.guard.messages import Kind, incident_message, threshold_text
+from cheapdeep_ops.guard.attention import acknowledged_fact, is_silenced
+from cheapdeep_ops.guard.consequences import storm_consequence
+from cheapdeep_ops.guard.links import links_of
+from cheapdeep_ops.guard.messages import Kind, digest_message, incident_message, threshold_text
 from cheapdeep_ops.guard.rulebook import Rulebook
-from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, Turn, step
+from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, StormRule, Turn, step
 from cheapdeep_ops.guard.senses import Alerts, Sense, Senses
 from cheapdeep_ops.guard.shelf import Shelf
+from cheapdeep_ops.guard.telling import remind, tell
 from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, incidents, policies
+from cheapdeep_ops.store import attention, counters, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import Change
 from cheapdeep_ops.values import ALL_ROUTES
@@ -23,6 +28,13 @@ CHANGED_EVERY_S: Final = 60.0
 
 STORED_EVERY_S: Final = 60.0
 """How often an alert of which nothing is new is stored: `updated_at` lags by so much at most."""
+
+
+PAGE: Final = "page"
+"""The severity of rules for which somebody is called."""
+
+TICKET: Final = "ticket"
+"""The severity of rules that can wait for a digest."""
 
 
 class Evaluation:
@@ -77,6 +89,8 @@ class Evaluation:
             self._run(rule)
         self._retire_unknown_rules()
         self._release_orphans()
+        self._tell_held()
+        self._tell_collected()
         incidents.save_alerts(self._connection, self._changed)
 
     def _run(self, rule: Rule) -> None:
@@ -126,13 +140,73 @@ class Evaluation:
     def _tell(self, rule: Rule, sense: Sense, alert: Alert, found: Finding, *, turn: Turn | None, was: Policy) -> None:
         if alert.incident_id is None or Action.NOTIFY not in rule.actions:
             return
-        match turn:
-            case Turn.STARTED:
-                self._announce("started", rule, sense, alert, found, was=was)
-            case Turn.RESOLVED:
-                self._announce("resolved", rule, sense, alert, found, was=was)
-            case None if alert.state is AlertState.FIRING and self._is_news(sense, alert, alert.incident_id, found):
-                self._announce("changed", rule, sense, alert, found, was=was)
+        row = incidents.incident(self._connection, alert.incident_id)
+        kind = self._kind_of_news(sense, alert, row, found, turn=turn)
+        if kind is not None:
+            self._announce(kind, rule, sense, alert, found, was=was)
+        elif row["announced"] and self._is_overdue(rule, alert, row):
+            self._remind(rule, row, found)
+
+    def _kind_of_news(
+        self, sense: Sense, alert: Alert, row: Mapping[str, Any], found: Finding, *, turn: Turn | None
+    ) -> Kind | None:
+        """What there is to tell, if anything; nobody hears of the end of what nobody has heard of."""
+        if turn is Turn.RESOLVED:
+            return "resolved" if row["announced"] else None
+        if row["collected_at"] is not None:
+            return None
+        if alert.state is not AlertState.FIRING or self._is_silenced(alert.rule, alert.scope):
+            return None
+        if not row["announced"]:
+            return "started"
+        return "changed" if self._is_news(sense, alert, row, found) else None
+
+    def _is_to_wait(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the start of an incident is for the next digest: it is none to page for, and one was told lately."""
+        return payload["severity"] == TICKET and self._last_ticket_at() is not None
+
+    def _last_ticket_at(self) -> float | None:
+        """When a ticket or a digest was last told within the period of digests; None where none was, or none are."""
+        every_s = self._settings.digest_every_s
+        told = incidents.begun_since(self._connection, self._now - every_s) if every_s else []
+        is_one = (at for at, said in told if said["kind"] == "digest" or said.get("severity") == TICKET)
+        return max(is_one, default=None)
+
+    def _tell_collected(self) -> None:
+        """Say what has been collected in one message, once the period since the last one is over."""
+        waiting = incidents.collected(self._connection)
+        rows = [row for row in waiting if not self._is_silenced(row["rule"], row["scope"])]
+        if not rows or self._last_ticket_at() is not None:
+            return
+        since = min(row["started_at"] for row in rows)
+        payload = digest_message([row["announced"] for row in rows], since=since, at=self._now)
+        incidents.digest(self._connection, [row["id"] for row in rows], payload=payload, at=self._now)
+
+    def _is_overdue(self, rule: Rule, alert: Alert, row: Mapping[str, Any]) -> bool:
+        """Whether people are to be told once more of an incident that nobody looks after."""
+        every_s, is_paged = self._settings.renotify_every_s, rule.labels.get("severity") == PAGE
+        if not every_s or not is_paged or alert.state is not AlertState.FIRING:
+            return False
+        if self._now - (row["called_for_at"] or row["started_at"]) < every_s:
+            return False
+        is_looked_after = acknowledged_fact(self._connection, row["id"])
+        return not is_looked_after and not self._is_silenced(alert.rule, alert.scope)
+
+    def _remind(self, rule: Rule, row: Mapping[str, Any], found: Finding) -> None:
+        now = {
+            "signal": dict(found.signal),
+            "started_at": row["started_at"],
+            "threshold": "",
+            **self._consequence("reminder", rule, row["scope"], found, row["started_at"]),
+        }
+        remind(self._connection, row["id"], {**row["announced"], **now}, at=self._now)
+
+    def _is_silenced(self, rule: str, scope: str) -> bool:
+        return is_silenced(self._silences, rule, scope)
+
+    @cached_property
+    def _silences(self) -> list[dict[str, Any]]:
+        return attention.silences(self._connection, at=self._now)
 
     def _announce(self, kind: Kind, rule: Rule, sense: Sense, alert: Alert, found: Finding, *, was: Policy) -> None:
         if alert.incident_id is None:
@@ -144,10 +218,59 @@ class Evaluation:
             "effective_threshold": after.threshold,
             "threshold": threshold_text(was, after, would_be=self._would_be(kind, rule)) if rule.raises else "",
             **sense.facts(alert.scope, started_at),
+            **self._consequence(kind, rule, alert.scope, found, started_at),
             **(self._outcome(alert.scope, started_at) if kind == "resolved" else {}),
+            **acknowledged_fact(self._connection, alert.incident_id),
+            "links": self._links(kind, rule, alert.scope, alert.incident_id, started_at),
         }
         payload = incident_message(kind, rule, alert.scope, signal=found.signal, facts=facts)
-        incidents.announce(self._connection, alert.incident_id, kind=kind, payload=payload, at=self._now)
+        if kind == "resolved":
+            self._tell_end(alert, alert.incident_id, payload)
+        elif kind == "started" and self._is_to_wait(payload):
+            incidents.collect(self._connection, alert.incident_id, payload=payload, at=self._now)
+        else:
+            self._say(kind, alert.incident_id, payload)
+
+    def _say(self, kind: Kind, incident_id: int, payload: Mapping[str, Any]) -> None:
+        tell(self._connection, self._settings, incident_id, kind=kind, payload=payload, at=self._now)
+
+    def _tell_end(self, alert: Alert, incident_id: int, payload: Mapping[str, Any]) -> None:
+        """Say that an incident is over; under a silence, once that has ended: its message is still open."""
+        if incidents.incident(self._connection, incident_id)["collected_at"] is not None:
+            incidents.collect(self._connection, incident_id, payload={**payload, "kind": "resolved"}, at=self._now)
+        elif self._is_silenced(alert.rule, alert.scope):
+            incidents.hold(self._connection, incident_id, payload)
+        else:
+            self._say("resolved", incident_id, payload)
+
+    def _tell_held(self) -> None:
+        """Say what silences have kept back that are over."""
+        for row in incidents.held(self._connection):
+            if not self._is_silenced(row["rule"], row["scope"]):
+                self._say("resolved", row["id"], row["held"])
+                incidents.hold(self._connection, row["id"], None)
+
+    def _consequence(self, kind: Kind, rule: Rule, scope: str, found: Finding, started_at: float) -> dict[str, Any]:
+        """What a storm costs; nothing for other rules, whose cost is what wrong answers do to others."""
+        if not isinstance(rule, StormRule):
+            return {}
+        times = {"started_at": started_at, "now": self._now}
+        is_over = kind == "resolved"
+        return {
+            "consequence": storm_consequence(
+                self._connection, rule, found.signal, scope=scope, is_over=is_over, **times
+            )
+        }
+
+    def _links(self, kind: Kind, rule: Rule, scope: str, incident_id: int, started_at: float) -> list[list[str]]:
+        return links_of(
+            self._settings,
+            incident_id=incident_id,
+            scope=scope,
+            runbook=rule.annotations.get("runbook", ""),
+            started_at=started_at,
+            over_at=self._now if kind == "resolved" else None,
+        )
 
     def _would_be(self, kind: Kind, rule: Rule) -> float | None:
         """The threshold that observe mode keeps a scope from while a rule fires."""
@@ -160,9 +283,8 @@ class Evaluation:
         during = counters.sums_of(self._connection, names, since=started_at, until=self._now, scope=scope)
         return {"lasted_s": self._now - started_at, **during}
 
-    def _is_news(self, sense: Sense, alert: Alert, incident_id: int, found: Finding) -> bool:
+    def _is_news(self, sense: Sense, alert: Alert, row: Mapping[str, Any], found: Finding) -> bool:
         """Whether what was last told is no longer so, or a person has changed the threshold."""
-        row = incidents.incident(self._connection, incident_id)
         if self._now - row["announced_at"] < CHANGED_EVERY_S:
             return False
         told = row["announced"]
@@ -211,8 +333,7 @@ class Evaluation:
         if found["announced"]:
             done = "its rule was taken out of the rules file"
             during = self._outcome(alert.scope, found["started_at"])
-            payload = {**found["announced"], "kind": "resolved", "threshold": done, **during}
-            incidents.announce(self._connection, incident_id, kind="resolved", payload=payload, at=self._now)
+            self._tell_end(alert, incident_id, {**found["announced"], "threshold": done, **during})
 
     def _release_orphans(self) -> None:
         """No cause holds a raise without an alert that fires."""

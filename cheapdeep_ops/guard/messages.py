@@ -1,31 +1,62 @@
 """What a message about an incident says, in numbers; how it looks is the sender's affair."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from cheapdeep_ops.guard.cause_words import cause_lines, cause_text
+from cheapdeep_ops.guard.cost_words import affected, cost_lines, hourly
 from cheapdeep_ops.guard.rules import AnyRule, StormRule
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.guard.storms import Reading, decided_by
+from cheapdeep_ops.guard.words import LONGEST_LABEL, Label, duration, moment, money, percent, plain
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.values import ALL_ROUTES
 
-Kind = Literal["started", "changed", "resolved", "test"]
-Label = Callable[[str], str]
-"""How a sender shows a name that a caller chose: a route, an input class."""
+__all__ = [
+    "LONGEST_LABEL",
+    "Kind",
+    "Label",
+    "breakdown_of",
+    "cause_text",
+    "details",
+    "digest_message",
+    "duration",
+    "headline",
+    "history",
+    "incident_message",
+    "is_history",
+    "is_reply",
+    "links",
+    "moment",
+    "money",
+    "percent",
+    "plain",
+    "quotes",
+    "scope_text",
+    "shown_window_s",
+    "storm_signal",
+    "threshold_text",
+]
 
+Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest", "test"]
 Payload = Mapping[str, Any]
 Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
 
 _TOP: Final = 5
-LONGEST_LABEL: Final = 80
 _LONGEST_SAID: Final = 240
 _LONGEST_QUOTE: Final = 200
 """Characters of a question or an answer that a message quotes."""
 
 _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
-_STATES: Final = {"started": "firing", "changed": "still firing"}
+_MOST_COLLECTED: Final = 20
+_STATES: Final = {
+    "started": "firing",
+    "changed": "still firing",
+    "acknowledged": "firing, acknowledged",
+    "resolved": "resolved",
+}
 
 
 def storm_signal(rule: StormRule, reading: Reading, actual: Proportion) -> dict[str, Any]:
@@ -92,30 +123,26 @@ def threshold_text(before: Policy, after: Policy, *, would_be: float | None) -> 
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
 
 
-def plain(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
-    visible = "".join(each if each.isprintable() else " " for each in label)
-    return " ".join(visible.split())[:longest] or "?"
-
-
 def scope_text(scope: str, label: Label = plain) -> str:
     """A scope in words."""
     return "all routes" if scope == ALL_ROUTES else f"route {label(scope)}"
-
-
-def percent(value: float | None) -> str:
-    """A share in words; an unknown one is said to be unknown."""
-    return "unknown" if value is None else f"{value * 100:.1f}%"
 
 
 def headline(payload: Mapping[str, Any], *, label: Label = plain) -> str:
     """The message in one line: numbers, interval and n."""
     if payload["kind"] == "test":
         return "Test alert: cheapdeep-ops can reach this channel"
+    if payload["kind"] == "digest":
+        return f"{payload['count']} more alert{'' if payload['count'] == 1 else 's'} since {moment(payload['since'])}"
     say = _HEADLINES.get(payload.get("about", ""), _storm_headline)
     is_over = payload["kind"] == "resolved"
-    state = "resolved" if is_over else _STATES[payload["kind"]]
-    return f"{payload['rule']} {state}: {say(payload, scope_text(payload['scope'], label), is_over)}"
+    return f"{payload['rule']} {_state(payload)}: {say(payload, scope_text(payload['scope'], label), is_over)}"
+
+
+def _state(payload: Payload) -> str:
+    if payload["kind"] == "reminder":
+        return f"still firing since {moment(payload['started_at'])}"
+    return _STATES[payload["kind"]]
 
 
 def _storm_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
@@ -126,12 +153,20 @@ def _storm_headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa
             f"({_interval(signal, 'recent_')}, {signal['recent_n']} calls in {duration(signal['recent_window_s'])}; "
             f"limit {percent(signal['limit'])})"
         )
-    # What a sequential test has called is shown in the calls that it rests on: older ones are of the calm before.
-    prefix, window_s = ("recent_", signal["recent_window_s"]) if _is_sudden(signal) else ("", payload["window_s"])
+    prefix, window_s = "recent_" if _is_sudden(signal) else "", shown_window_s(signal, payload["window_s"])
     return (
         f"{percent(signal[f'{prefix}rate'])} of the calls of {scope} escalate at base ({_interval(signal, prefix)}, "
         f"{signal[f'{prefix}n']} calls in {duration(window_s)}; limit {percent(signal['limit'])})"
+        f"{hourly(payload.get('consequence'))}"
     )
+
+
+def shown_window_s(signal: Signal, window_s: float) -> float:
+    """How many seconds of calls a storm's headline is about, of a rule that looks at `window_s`.
+
+    What a sequential test has called is shown in the calls that it rests on: older ones are of the calm before.
+    """
+    return float(signal["recent_window_s"]) if _is_sudden(signal) else window_s
 
 
 def _is_sudden(signal: Signal) -> bool:
@@ -211,21 +246,16 @@ def _interval(signal: Signal, prefix: str = "") -> str:
     return f"{percent(signal[f'{prefix}low'])} to {percent(signal[f'{prefix}high'])}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 90 -> `1.5 min`."""
-    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} s"
-
-
 def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     """The lines under the headline."""
     if payload["kind"] == "test":
         return []
+    if payload["kind"] == "digest":
+        return list(_collected(payload, label))
     about = payload.get("about", "")
-    lines = list(_MEASURED.get(about, _storm_measured)(payload["signal"]))
-    lines += _cause_lines(payload.get("cause"), label)
+    lines = [*cost_lines(payload), *_MEASURED.get(about, _storm_measured)(payload["signal"])]
+    lines += _acknowledged(payload, label)
+    lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
     if payload.get("effect"):
@@ -233,9 +263,49 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
     lines += _end(payload)
     lines += _parts("By reason", payload.get("reasons"), plain)
     lines += _parts(_CLASSES.get(about, "By input class"), payload.get("input_classes"), label)
-    if payload.get("runbook"):
+    lines += _number(payload)
+    if payload.get("runbook") and not any(name == "Runbook" for name, _ in links(payload)):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
+
+
+def digest_message(told: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
+    """The payload of one message about several incidents, each as it would have been told by itself."""
+    kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence")
+    items = [{name: each[name] for name in kept if name in each} for each in told[:_MOST_COLLECTED]]
+    return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(told), "items": items}
+
+
+def _collected(payload: Payload, label: Label) -> Iterable[str]:
+    """A line each; a digest of more than can be read says how many it leaves out."""
+    yield from (headline(each, label=label) for each in payload["items"])
+    if rest := payload["count"] - len(payload["items"]):
+        yield f"and {rest} more: cheapdeep-ops status"
+
+
+def history(payload: Payload, *, label: Label = plain) -> list[str]:
+    """What the thread of an incident says of one turn of it: when it was, the headline, and what was done."""
+    lines = [f"{moment(payload['at'])}: {headline(payload, label=label)}"]
+    if payload["kind"] == "acknowledged":
+        return [*lines, *_acknowledged(payload, label)]
+    if payload.get("threshold"):
+        lines.append(f"What was done: {payload['threshold']}")
+    return [*lines, *_outcome(payload)]
+
+
+def is_reply(payload: Payload) -> bool:
+    """Whether it goes into an incident's thread, where there are threads."""
+    return bool(payload.get("in_thread"))
+
+
+def is_history(payload: Payload) -> bool:
+    """Whether it says again what a message has said, so that a sender without threads leaves it out."""
+    return is_reply(payload) and payload["kind"] != "reminder"
+
+
+def links(payload: Payload) -> list[tuple[str, str]]:
+    """What the message leads to, by name; they are no part of `details`, since each sender has its own way to link."""
+    return [(name, address) for name, address in payload.get("links") or ()]
 
 
 def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list[list[str]]:
@@ -255,68 +325,20 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
     ]
 
 
-def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
-    """What a rise is made of, in one line; a cause as in `causes.as_facts`, with what it is `compared_with`."""
-    if cause["kind"] == "unknown":
-        return f"unknown: {cause['why']}"
-    rise = f"{_side(cause['before'])} in {cause['compared_with']}, {_side(cause['now'])} now"
-    culprits = [part for part in cause["parts"] if part["role"] == "culprit"]
-    if not culprits:
-        return f"{cause['kind']}: {cause['why'] or _NOBODY[cause['kind']]} ({rise})"
-    counted = cause.get("counted", "calls")
-    said = "; ".join(_culprit(part, cause["kind"], counted, label) for part in culprits)
-    same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
-    return f"{said} (the same calls: {', '.join(same)})" if same else said
+def _number(payload: Payload) -> list[str]:
+    """Which incident it is, for those who want to acknowledge it."""
+    number = payload.get("incident_id")
+    if number is None or payload["kind"] == "resolved" or payload.get("acknowledged"):
+        return []
+    return [f"Nobody has acknowledged incident {number}: cheapdeep-ops alert ack {number} --why TEXT"]
 
 
-_NOBODY: Final = {
-    "everything got worse": "no single part of the calls stands out",
-    "no part stands out": "what seems to may be chance",
-}
-
-
-def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: Label) -> str:
-    name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
-    if "share_low" in part:
-        name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
-    before, now = part["before"], part["now"]
-    was = "new" if before["rate"] is None else percent(before["rate"])
-    interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
-    of, fail = _FAIL[counted]
-    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
-    if kind != "mix changed":
-        return f"{name}, {rates}"
-    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the {of} are of it"
-    return f"{name}, the mix changed: {moved}; {rates}"
-
-
-_CALLS_OF: Final = {"reason": "all"}
-_FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
-"""What is counted, and what it does, by what a cause was counted in."""
-
-
-def _side(side: Mapping[str, Any]) -> str:
-    return f"{percent(side['rate'])} ({percent(side['low'])} to {percent(side['high'])}, n {side['n']})"
-
-
-def _cause_lines(cause: Any, label: Label) -> Iterable[str]:
-    if not cause:
-        return
-    yield f"Cause: {cause_text(cause, label)}"
-    if cause["kind"] == "unknown":
-        return
-    yield (
-        f"Against {cause['compared_with']}: the changed mix of the calls adds {_points(cause['mix'])} to the rate, "
-        f"changed rates add {_points(cause['worse'])}"
-    )
-    also = [part for part in cause["parts"] if part["role"] == "also"][:_TOP]
-    if also:
-        named = (f"{part['dimension']} {label(part['element'])} ({part['share']:.0%})" for part in also)
-        yield f"The rise is seen in, with its share: {', '.join(named)}"
-
-
-def _points(change: float) -> str:
-    return f"{change * 100:+.1f} points"
+def _acknowledged(payload: Payload, label: Label) -> list[str]:
+    found = payload.get("acknowledged")
+    if not found:
+        return []
+    said = label(found["why"], _LONGEST_QUOTE)
+    return [f"Acknowledged by {label(found['author'])}, {moment(found['at'])}: {said}"]
 
 
 def _storm_measured(signal: Signal) -> Iterable[str]:
@@ -346,8 +368,7 @@ _CLASSES: Final = {"false_confident_rate": "Wrong answers by input class"}
 def _end(payload: Mapping[str, Any]) -> list[str]:
     """When it is over, or what it has been."""
     if payload.get("lasted_s") is not None:
-        passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
-        return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone"]
+        return _outcome(payload)
     if payload.get("release_alpha"):
         level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
         rate = f"fewer than {level} of the confident answers to calls made since are wrong, shipped or held back"
@@ -357,6 +378,14 @@ def _end(payload: Mapping[str, Any]) -> list[str]:
         return []
     hold = duration(payload["keep_firing_for_s"])
     return [f"Lets go: once the base rate has been at the limit or below for {hold}"]
+
+
+def _outcome(payload: Payload) -> list[str]:
+    """How long it lasted and what passed meanwhile; nothing while it goes on."""
+    if payload.get("lasted_s") is None:
+        return []
+    passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
+    return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{affected(payload)}"]
 
 
 def _parts(title: str, counts: Any, label: Label) -> list[str]:

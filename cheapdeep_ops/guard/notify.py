@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.messages import details, headline
+from cheapdeep_ops.guard.messages import details, headline, is_history, links
 from cheapdeep_ops.store import candidates, incidents
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.incidents import OutboxMessage
@@ -31,7 +31,10 @@ class Sender(Protocol):
     """Something that can take a message to people."""
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
-        """Deliver `payload`, editing the message at `place` where there is one. Raises DeliveryError."""
+        """Deliver `payload`, editing the message at `place` where there is one, or into its thread.
+
+        Raises DeliveryError.
+        """
 
 
 class LogSender:
@@ -39,7 +42,10 @@ class LogSender:
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
         """Log `payload`."""
-        _log.warning("%s | %s", headline(payload), " | ".join(details(payload)))
+        if is_history(payload):
+            return place
+        lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]
+        _log.warning("%s | %s", headline(payload), " | ".join(lines))
         return place
 
 

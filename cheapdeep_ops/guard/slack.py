@@ -1,4 +1,4 @@
-"""Messages on Slack: one per incident, edited as it goes on where a bot token allows, else posted anew."""
+"""Messages on Slack: one per incident, edited as it goes on, its history in the thread; by webhook posted anew."""
 
 import logging
 import re
@@ -12,7 +12,17 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.messages import LONGEST_LABEL, details, headline, plain, quotes
+from cheapdeep_ops.guard.messages import (
+    LONGEST_LABEL,
+    details,
+    headline,
+    history,
+    is_history,
+    is_reply,
+    links,
+    plain,
+    quotes,
+)
 from cheapdeep_ops.guard.notify import LogSender, Place, Sender
 from cheapdeep_ops.settings import Settings
 
@@ -24,13 +34,30 @@ _FAILURES: Final = (SlackClientError, *_OUT_OF_REACH, ValueError, AttributeError
 _GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 """Source: https://docs.slack.dev/reference/methods/chat.update#errors"""
 
+_NO_REPLY: Final = _GONE | {
+    "thread_not_found",
+    "cannot_reply_to_message",
+    "restricted_action_non_threadable_channel",
+    "restricted_action_thread_locked",
+}
+"""Why a message takes no reply, however often one is tried.
+
+Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors
+"""
+
 _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa: LOG001 - out of reach on purpose
 """For slack_sdk, which logs whole URLs: it has no parent and no handler, and nobody can reach it by name."""
 
 _SHOWN: Final = 200
 _WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
 _SERVER_ERROR: Final = 500
-_ICONS: Final = {"started": ":rotating_light:", "changed": ":rotating_light:", "resolved": ":white_check_mark:"}
+_ICONS: Final = {
+    "started": ":red_circle:",
+    "changed": ":large_orange_circle:",
+    "acknowledged": ":large_orange_circle:",
+    "reminder": ":red_circle:",
+    "resolved": ":large_green_circle:",
+}
 _TEXT_LIMIT: Final = 3_000
 _LONGEST_WAIT_S: Final = 300.0
 """However long Slack asks for: an alert that waits longer is of no use."""
@@ -55,7 +82,7 @@ def sender_for(settings: Settings) -> Sender:
 
 
 class BotSender:
-    """Posts with a bot token, and edits the incident's message from then on.
+    """Posts with a bot token, edits the incident's message from then on, and replies to it with what has happened.
 
     Source: https://docs.slack.dev/reference/methods/chat.postMessage and chat.update
     """
@@ -66,9 +93,14 @@ class BotSender:
         self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
-        """Post `payload`, or edit the message at `place`; where that one is gone, post anew. Raises DeliveryError."""
+        """Post `payload`, edit the message at `place`, or reply to it; where that is gone, post anew, or leave it.
+
+        Raises DeliveryError.
+        """
         text, blocks = rendered(payload)
         try:
+            if is_reply(payload) and (place.ts or is_history(payload)):
+                return self._replied(place, text, blocks)
             if place.ts and self._edited(place, text, blocks):
                 return place
             return self._posted(text, blocks)
@@ -85,6 +117,17 @@ class BotSender:
                 return False
             raise
         return True
+
+    def _replied(self, place: Place, text: str, blocks: list[dict[str, Any]]) -> Place:
+        """History is worth a try; what cannot have any must not hold up what comes after."""
+        if not place.ts:
+            return place
+        try:
+            self._client.chat_postMessage(channel=place.channel, thread_ts=place.ts, text=text, blocks=blocks)
+        except SlackApiError as error:
+            if _code(error) not in _NO_REPLY:
+                raise
+        return place
 
     def _posted(self, text: str, blocks: list[dict[str, Any]]) -> Place:
         answer = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
@@ -113,7 +156,9 @@ class WebhookSender:
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
     def send(self, payload: Mapping[str, Any], place: Place) -> Place:
-        """Post `payload`. Raises DeliveryError."""
+        """Post `payload`, unless it is for a thread or an edit only. Raises DeliveryError."""
+        if is_history(payload) or payload["kind"] == "acknowledged":  # worth an edit, but no message of its own
+            return place
         text, blocks = rendered(payload)
         try:
             answer = self._client.send(text=text, blocks=blocks)
@@ -135,14 +180,28 @@ class WebhookSender:
 
 def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     """The text for notifications, and the Block Kit blocks; labels of the caller's are shown as they are."""
+    if is_reply(payload):
+        return _rendered_history(payload)
     title = escaped(headline(payload, label=_code_span))
     lines = [escaped(line) for line in details(payload, label=_code_span)]
-    head = f"{_ICONS.get(payload['kind'], ':bell:')} *{title}*"
-    blocks = [_section(head)]
-    if lines:
+    blocks = [_section(f"{_icon(payload)} *{title}*")]
+    if payload["kind"] == "digest":
+        blocks += map(_section, lines)  # together they may be more than one section takes
+    elif lines:
         blocks.append(_section("\n".join(lines)))
     blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]
+    if leads := links(payload):
+        blocks.append(_section(" | ".join(_link(name, address) for name, address in leads)))
     return title, blocks
+
+
+def _rendered_history(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    title, *lines = map(escaped, history(payload, label=_code_span))
+    return title, [_section("\n".join([f"{_icon(payload)} {title}", *lines]))]
+
+
+def _icon(payload: Mapping[str, Any]) -> str:
+    return _ICONS.get(payload["kind"], ":bell:")
 
 
 def escaped(text: str) -> str:
@@ -157,6 +216,15 @@ def _code_span(label: str, longest: int = LONGEST_LABEL) -> str:
     """`label` where mrkdwn has no other meaning for it; a code span knows no escape for its own end."""
     inside = plain(label, longest).replace("`", "'")
     return f"`{inside}`"
+
+
+def _link(name: str, address: str) -> str:
+    """A link; an address must not hold what would end it early.
+
+    Source: https://docs.slack.dev/messaging/formatting-message-text#linking-urls
+    """
+    closed = address.replace("|", "%7C").replace("<", "%3C").replace(">", "%3E")
+    return f"<{escaped(closed)}|{escaped(name)}>"
 
 
 def _section(text: str) -> dict[str, Any]:

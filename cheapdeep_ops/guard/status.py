@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from cheapdeep_ops.guard.attention import silences
 from cheapdeep_ops.guard.foresight import reach_by_route
 from cheapdeep_ops.guard.ledger import grader_of, normals_of
 from cheapdeep_ops.settings import Settings
@@ -14,7 +15,7 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
-    """Policy, alerts, what is normal, how soon a climb is found, grader, queue and watchers. Raises StoreError."""
+    """Policy, alerts, silences, what is normal, reach, grader, queue and watchers. Raises StoreError."""
     with store.reading() as connection:
         return {
             "at": now,
@@ -25,6 +26,7 @@ def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
             "grader": grader_of(connection, settings, now),
             "normal": normals_of(connection, settings),
             "reach": reach_by_route(connection, settings, now),
+            "silences": silences(connection, now),
             "queue": incidents.outbox_state(connection),
             "watchers": _watchers(connection, now),
         }

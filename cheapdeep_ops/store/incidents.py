@@ -6,12 +6,15 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from cheapdeep_ops.store import attention
 from cheapdeep_ops.store.tables import AlertRow, Incident, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _ALERT: Final = table_of(AlertRow)
 _INCIDENT: Final = table_of(Incident)
 _OUTBOX: Final = table_of(OutboxRow)
+_SHOWN: Final = tuple(column for column in _INCIDENT.c if column.name != "held")
+"""What people are shown of an incident: what is kept back is not said yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +56,73 @@ def announce(connection: Connection, incident_id: int, *, kind: str, payload: Ma
     connection.execute(said.values(announced=dict(payload), announced_at=at))
 
 
+def collect(connection: Connection, incident_id: int, *, payload: Mapping[str, Any], at: float) -> None:
+    """Have the next digest say something about an incident, in place of what it would have said."""
+    said = {"announced": dict(payload), "announced_at": at, "collected_at": at}
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(**said))
+
+
+def collected(connection: Connection) -> list[dict[str, Any]]:
+    """The incidents that wait for the next digest, oldest first."""
+    statement = select(_INCIDENT).where(_INCIDENT.c.collected_at.is_not(None)).order_by(_INCIDENT.c.id)
+    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def digest(connection: Connection, incident_ids: Sequence[int], *, payload: Mapping[str, Any], at: float) -> None:
+    """Say something about several incidents in one message; they wait no longer."""
+    enqueue(connection, incident_id=None, kind="digest", payload=payload, at=at)
+    gone = update(_INCIDENT).where(_INCIDENT.c.id.in_(incident_ids))
+    connection.execute(gone.values(collected_at=None, called_for_at=at))
+
+
+def begun_since(connection: Connection, since: float) -> list[tuple[float, dict[str, Any]]]:
+    """What was said of starts after `since`, one by one or in digests: when, and the payloads."""
+    kept = (_OUTBOX.c.created_at > since, _OUTBOX.c.kind.in_(("started", "digest")))
+    rows = connection.execute(select(_OUTBOX.c.created_at, _OUTBOX.c.payload).where(*kept).order_by(_OUTBOX.c.id))
+    return [(row.created_at, row.payload) for row in rows]
+
+
+def called(connection: Connection, incident_id: int, *, at: float) -> None:
+    """Note that people are told of an open incident, by the news of its start or by a reminder."""
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(called_for_at=at))
+
+
 def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> None:
     """End an incident."""
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(resolved_at=at))
 
 
-def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest incidents first."""
-    statement = select(_INCIDENT).order_by(_INCIDENT.c.id.desc()).limit(limit)
+def hold(connection: Connection, incident_id: int, payload: Mapping[str, Any] | None) -> None:
+    """Keep back what is to be said of an incident's end; None where nothing is any more."""
+    held = None if payload is None else dict(payload)
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=held))
+
+
+def held(connection: Connection) -> list[dict[str, Any]]:
+    """The incidents of whose end something is kept back, oldest first."""
+    statement = select(_INCIDENT).where(_INCIDENT.c.held.is_not(None)).order_by(_INCIDENT.c.id)
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
+    """The newest incidents first, each with who looks after it, or None."""
+    statement = select(*_SHOWN).order_by(_INCIDENT.c.id.desc()).limit(limit)
+    rows = [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    known = attention.acknowledgements(connection, [row["id"] for row in rows])
+    return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
+
+
+def shown(connection: Connection, incident_id: int) -> dict[str, Any]:
+    """One incident, as `incidents` gives it."""
+    row = connection.execute(select(*_SHOWN).where(_INCIDENT.c.id == incident_id)).one()
+    known = attention.acknowledgements(connection, [incident_id])
+    return {**row._mapping, "acknowledged": known.get(incident_id)}  # noqa: SLF001 - rows by name
+
+
+def is_open(connection: Connection, incident_id: int) -> bool:
+    """Whether there is such an incident, and it is not over."""
+    statement = select(_INCIDENT.c.id).where(_INCIDENT.c.id == incident_id, _INCIDENT.c.resolved_at.is_(None))
+    return connection.execute(statement).first() is not None
 
 
 def incident(connection: Connection, incident_id: int) -> dict[str, Any]:

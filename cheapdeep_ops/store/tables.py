@@ -123,7 +123,11 @@ class AlertRow(SQLModel, table=True):
 
 
 class Incident(SQLModel, table=True):
-    """One firing from start to resolved, what was last said of it, and where its Slack message is."""
+    """One firing from start to resolved, what was last said of it, and where its Slack message is.
+
+    `held` is what is to be said of its end once a silence is over, `called_for_at` when people were last told that it
+    goes on: by the news of its start, or by a reminder; `collected_at` is when it began to wait for the next digest.
+    """
 
     __tablename__ = "incident"
 
@@ -136,6 +140,39 @@ class Incident(SQLModel, table=True):
     announced_at: float
     slack_channel: str = ""
     slack_ts: str = ""
+    called_for_at: float | None = None
+    collected_at: float | None = None
+    held: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+
+
+class Acknowledgement(SQLModel, table=True):
+    """A person's word that somebody looks after an incident; appended, the newest counts."""
+
+    __tablename__ = "acknowledgement"
+    __table_args__ = (Index("ix_acknowledgement_incident", "incident_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    incident_id: int
+    at: float
+    author: str
+    why: str
+
+
+class SilenceRow(SQLModel, table=True):
+    """A person's order to keep messages of a rule back until a time; `scope` is None where every one is meant."""
+
+    __tablename__ = "silence"
+
+    id: int | None = Field(default=None, primary_key=True)
+    rule: str
+    scope: str | None = None
+    since: float
+    until: float
+    author: str
+    why: str
+    ended_at: float | None = None
+    ended_by: str = ""
+    ended_why: str = ""
 
 
 class OutboxRow(SQLModel, table=True):

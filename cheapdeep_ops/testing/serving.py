@@ -53,7 +53,7 @@ def addresses(api: SimulatedAnthropic, slack: SimulatedSlack) -> dict[str, str |
 
 
 def _show(message: SlackMessage) -> None:
-    act = "posted" if len(message.versions) == 1 else "edited"
+    act = "replied" if message.is_reply else "posted" if len(message.versions) == 1 else "edited"
     sys.stderr.write(f"Slack, {act}: {message.text}\n")
 
 

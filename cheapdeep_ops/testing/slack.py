@@ -89,9 +89,19 @@ class SimulatedSlack:
 
     @property
     def messages(self) -> list[SlackMessage]:
-        """The messages as they stand, oldest first; a copy."""
+        """The messages as they stand, oldest first, those in threads among them; a copy."""
         with self._changed:
             return list(self._messages.values())
+
+    @property
+    def posts(self) -> list[SlackMessage]:
+        """The messages that stand in a channel itself, oldest first."""
+        return [message for message in self.messages if not message.is_reply]
+
+    def thread(self, post: SlackMessage) -> list[SlackMessage]:
+        """The replies to `post`, oldest first."""
+        place = (post.channel_id, post.ts)
+        return [each for each in self.messages if each.is_reply and (each.channel_id, each.thread_ts) == place]
 
     @property
     def down(self) -> bool:

@@ -51,6 +51,11 @@ class SlackMessage:
         return self.versions[-1].attachments
 
     @property
+    def is_reply(self) -> bool:
+        """Whether it is in another message's thread."""
+        return self.thread_ts is not None and self.thread_ts != self.ts
+
+    @property
     def updates(self) -> tuple[Version, ...]:
         """The versions after the first, oldest first."""
         return self.versions[1:]

@@ -217,7 +217,7 @@ def test_a_storm_reaches_slack_and_every_router_and_is_over_when_it_is_over(envi
         metrics = get(environment, "/metrics")
         status = json.loads(get(environment, "/api/v1/status"))
     assert_obeyed(service.decisions, raised, released)
-    assert len(slack.messages) == 1
+    assert len(slack.posts) == 1
     assert f'cheapdeep_policy_version{{scope="support"}} {released["version"]}.0' in metrics
     assert status["watchers"]["routers"] == 1
     counted = database.rows("SELECT sum(calls) AS calls, sum(escalated) AS escalated FROM bucket")
@@ -269,7 +269,7 @@ def test_false_confidence_that_climbs_is_graded_told_raised_and_let_go_on_graded
         until(lambda: time.time() > released["at"] + 4, "decisions after the release")
         report = json.loads(get(quality, "/api/v1/report?last_s=600"))
     assert_obeyed(service.decisions, raised, released)
-    assert len(slack.messages) == 1
+    assert len(slack.posts) == 1
     evidence = database.rows(
         f"SELECT verdict, shipped FROM grade WHERE called_at >= {raised['at']} AND at <= {released['at']}"
     )

@@ -68,6 +68,11 @@ def test_thread(slack, web):
     reply = web.chat_postMessage(channel="C01", text="detail", thread_ts=parent["ts"])
     assert slack.messages[1].thread_ts == parent["ts"]
     assert reply["message"]["thread_ts"] == parent["ts"]
+    other = web.chat_postMessage(channel="C02", text="another channel's", thread_ts=parent["ts"])
+    (post,) = slack.posts
+    assert post.text == "incident"
+    assert [each.text for each in slack.thread(post)] == ["detail"]
+    assert other["ts"] > reply["ts"]
 
 
 def test_auth_and_its_failures(slack, web):

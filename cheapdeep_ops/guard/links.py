@@ -1,0 +1,65 @@
+"""Where to look further: the addresses that a message about an incident leads to."""
+
+import re
+from typing import Final
+from urllib.parse import urlencode
+
+from cheapdeep_ops.settings import Settings, is_web_address
+from cheapdeep_ops.values import ALL_ROUTES
+
+BOARD: Final = "cheapdeep-routing"
+"""The uid of the dashboard that shows an incident."""
+
+_BEFORE_S: Final = 900.0
+"""How much of the calm before an incident its window shows; as much is shown after its end."""
+
+_EVERY: Final = "$__all"
+"""Grafana's word for all values of a variable.
+
+Source: https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/create-dashboard-url-variables/
+"""
+
+_README: Final = "README: "
+
+
+def links_of(
+    settings: Settings, *, incident_id: int, scope: str, runbook: str, started_at: float, over_at: float | None
+) -> list[list[str]]:
+    """Names and addresses, of what the settings say where it is; `runbook` is the rule's annotation.
+
+    Times are Unix seconds. Grafana's window goes on to the present while `over_at` is None.
+    """
+    found = {
+        "Grafana": settings.grafana_url and _window(settings.grafana_url, scope, started_at, over_at),
+        "Console": settings.console_url and f"{settings.console_url.rstrip('/')}/incidents/{incident_id}",
+        "Runbook": runbook_link(settings.runbook_url, runbook),
+    }
+    return [[name, address] for name, address in found.items() if address]
+
+
+def runbook_link(prefix: str | None, runbook: str) -> str:
+    """The address of a rule's runbook: its own, or of the README's section under `prefix`; empty without either."""
+    if is_web_address(runbook):
+        return runbook
+    if prefix is None or not runbook.startswith(_README):
+        return ""
+    return f"{prefix.rstrip('#')}#{anchor(runbook.removeprefix(_README))}"
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub and most renderers of Markdown give to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def _window(grafana: str, scope: str, started_at: float, over_at: float | None) -> str:
+    query = {
+        "from": _milliseconds(started_at - _BEFORE_S),
+        "to": "now" if over_at is None else _milliseconds(over_at + _BEFORE_S),
+        "var-route": _EVERY if scope == ALL_ROUTES else scope,
+        "var-scope": scope,
+    }
+    return f"{grafana.rstrip('/')}/d/{BOARD}?{urlencode(query)}"
+
+
+def _milliseconds(at: float) -> int:
+    return round(at * 1_000)

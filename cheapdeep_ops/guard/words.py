@@ -1,0 +1,53 @@
+"""Numbers and names in words, for messages and terminals."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+LONGEST_LABEL: Final = 80
+_DIME: Final = 0.0995
+_SMALLEST: Final = 0.0001
+
+
+class Label(Protocol):
+    """How a sender shows what a person or a caller chose: a route, an input class, a reason."""
+
+    def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:
+        """`label` on one line, cut to `longest` characters, and without any other meaning."""
+
+
+def plain(label: str, longest: int = LONGEST_LABEL) -> str:
+    """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
+    visible = "".join(each if each.isprintable() else " " for each in label)
+    return " ".join(visible.split())[:longest] or "?"
+
+
+def percent(value: float | None) -> str:
+    """A share in words; an unknown one is said to be unknown."""
+    return "unknown" if value is None else f"{value * 100:.1f}%"
+
+
+def money(usd: float) -> str:
+    """US dollars for people: cents above a dime, else two digits."""
+    sign, amount = "-" if usd < 0 else "", abs(usd)
+    if amount >= _DIME or not amount:
+        return f"{sign}${amount:,.2f}"
+    return f"{sign}${amount:.2g}" if amount >= _SMALLEST else f"less than ${_SMALLEST:g}"
+
+
+def moment(at: float) -> str:
+    """A Unix time in words (UTC)."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 90 -> `1.5 min`."""
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.3g} s"
+
+
+def share(side: Mapping[str, Any]) -> str:
+    """A share with its interval and n."""
+    return f"{percent(side['rate'])} ({percent(side['low'])} to {percent(side['high'])}, n {side['n']})"

@@ -1,0 +1,257 @@
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from cheapdeep_ops.errors import MissingError
+from cheapdeep_ops.guard.api import make_api
+from cheapdeep_ops.guard.attention import acknowledge, is_silenced, silence, silences, unsilence
+from cheapdeep_ops.guard.messages import details, headline, history
+from cheapdeep_ops.guard.rulebook import Rulebook
+from cheapdeep_ops.guard.slack import WebhookSender, rendered
+from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.store import incidents
+from cheapdeep_ops.testing import SimulatedSlack
+
+CALM = [0.95] * 8 + [0.5] * 2
+STORM = [0.95] * 2 + [0.5] * 8
+HOSTILE = "<!channel> `x` *y*\n<https://evil|z> &"
+HEADERS = {"Authorization": "Bearer s3same"}
+ANN = {"author": "ann", "why": "on it"}
+
+
+def quiet(town, lasts_s=600.0, *, rule="EscalationStorm", route=None, **by):
+    """Silence; returns the newest silence."""
+    asked = {"rule": rule, "route": route, "lasts_s": lasts_s, "now": town.clock(), **ANN, **by}
+    return silence(town.store, town.settings, **asked)[-1]
+
+
+def ack(town, incident_id=1, **by):
+    return acknowledge(town.store, town.settings, incident_id, now=town.clock(), **{**ANN, **by})
+
+
+def outbox(town):
+    with town.store.reading() as connection:
+        return incidents.outbox_state(connection)
+
+
+# Silences
+
+
+def test_a_silence_keeps_the_message_back_but_not_the_raise_and_then_lets_it_go(town):
+    town.run(200, CALM)
+    quiet(town, 300)
+    town.run(200, STORM)
+    assert town.threshold() == 0.9
+    assert town.inbox.payloads == []
+    assert outbox(town)["waiting"] == 0
+    town.run(105, STORM)
+    assert town.inbox.kinds == ["started"]
+    assert town.inbox.payloads[0]["threshold"] == "threshold stays at 0.9, held by EscalationStorm"
+
+
+def test_what_began_and_ended_under_a_silence_is_never_told(town):
+    town.run(200, CALM)
+    quiet(town, 3_600)
+    town.run(100, STORM)
+    assert town.threshold() == 0.9
+    town.run(500, CALM)
+    assert town.threshold() == 0.8
+    town.clock.advance(3_600)
+    town.look()
+    assert town.inbox.payloads == []
+
+
+def test_the_end_of_what_was_told_is_told_once_the_silence_is_over(town):
+    town.run(200, CALM)
+    town.run(100, STORM)
+    told = list(town.inbox.kinds)
+    assert told[0] == "started"
+    asked = quiet(town, 3_600)
+    town.run(500, CALM)
+    assert town.threshold() == 0.8
+    assert town.inbox.kinds == told
+    unsilence(town.store, asked["id"], author="bob", why="", now=town.clock())
+    town.look()
+    town.look()
+    assert town.inbox.kinds == [*told, "resolved"]
+    assert town.inbox.payloads[-1]["lasted_s"] < 600
+
+
+def test_a_rule_that_is_taken_out_under_a_silence_is_told_of_afterwards(town):
+    town.run(200, STORM)
+    told = list(town.inbox.kinds)
+    quiet(town, 300)
+    town.guard.close()
+    town.guard = town.another_guard(Rulebook(rules=()))
+    town.look()
+    assert town.inbox.kinds == told
+    town.clock.advance(301)
+    town.look()
+    assert town.inbox.kinds == [*told, "resolved"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_quiet"),
+    [
+        ({}, True),
+        ({"route": "support"}, True),
+        ({"route": "sales"}, False),
+        ({"rule": "GraderFailing"}, False),
+    ],
+)
+def test_a_silence_is_of_its_rule_and_its_route_only(town, asked, is_quiet):
+    quiet(town, 3_600, **asked)
+    town.run(200, STORM)
+    assert (town.inbox.kinds == []) is is_quiet
+
+
+def test_a_silence_ends_by_itself_or_by_a_persons_word_and_only_once(town):
+    def lasting():
+        with town.store.reading() as connection:
+            return silences(connection, town.clock())
+
+    first, second = quiet(town, 60), quiet(town, 600, route="support", author="bob", why="deploying")
+    assert [each["id"] for each in lasting()] == [first["id"], second["id"]]
+    assert lasting()[1] == {
+        "id": second["id"], "rule": "EscalationStorm", "route": "support", "since": town.clock(),
+        "until": town.clock() + 600, "author": "bob", "why": "deploying",
+    }  # fmt: skip
+    town.clock.advance(60)
+    assert [each["id"] for each in lasting()] == [second["id"]]
+    by = {"author": "ann", "why": "done", "now": town.clock()}
+    with pytest.raises(MissingError, match="no silence 1 that lasts"):
+        unsilence(town.store, first["id"], **by)
+    assert unsilence(town.store, second["id"], **by) == lasting() == []
+    with pytest.raises(MissingError):
+        unsilence(town.store, second["id"], **by)
+
+
+def test_a_rule_that_is_not_there_cannot_be_silenced(town):
+    with pytest.raises(MissingError, match=r"no rule Storm; rules are: EscalationStorm, "):
+        quiet(town, rule="Storm")
+
+
+def test_silences_of_nothing_silence_nothing():
+    assert not is_silenced([], "EscalationStorm", "*")
+    assert is_silenced([{"rule": "R", "scope": None}], "R", "*")
+
+
+# Acknowledgements
+
+
+def test_an_acknowledged_incident_says_who_looks_after_it_until_its_end(town):
+    town.run(200, CALM)
+    town.run(100, STORM)
+    asked = "Nobody has acknowledged incident 1: cheapdeep-ops alert ack 1 --why TEXT"
+    assert asked in details(town.inbox.payloads[0])
+    found = ack(town)
+    assert found["acknowledged"] == {"author": "ann", "why": "on it", "at": town.clock()}
+    town.look()
+    assert town.inbox.kinds[-1] == "acknowledged"
+    assert headline(town.inbox.payloads[-1]).startswith("EscalationStorm firing, acknowledged: ")
+    assert asked not in details(town.inbox.payloads[-1])
+    town.run(500, CALM)
+    assert town.inbox.kinds[-1] == "resolved"
+    (line,) = [line for line in details(town.inbox.payloads[-1]) if line.startswith("Acknowledged by")]
+    assert line.startswith("Acknowledged by ann, 20")
+    assert line.endswith(" UTC: on it")
+    with town.store.reading() as connection:
+        assert incidents.incidents(connection)[0]["acknowledged"]["author"] == "ann"
+
+
+def test_the_newest_acknowledgement_counts(town):
+    town.run(200, STORM)
+    ack(town)
+    assert ack(town, author="bob")["acknowledged"]["author"] == "bob"
+
+
+def test_what_is_not_open_cannot_be_acknowledged(town):
+    with pytest.raises(MissingError, match="no open incident 1"):
+        ack(town)
+    town.run(200, STORM)
+    town.run(500, CALM)
+    with pytest.raises(MissingError, match="no open incident 1"):
+        ack(town)
+
+
+def test_an_acknowledgement_under_a_silence_is_kept_and_told_with_the_rest(town):
+    quiet(town, 300)
+    town.run(200, STORM)
+    ack(town)
+    town.run(150, STORM)
+    assert town.inbox.kinds[0] == "started"
+    assert town.inbox.payloads[0]["acknowledged"]["why"] == "on it"
+
+
+def test_an_acknowledgement_is_no_message_where_messages_cannot_be_edited(town):
+    town.run(200, STORM)
+    ack(town)
+    town.look()
+    with SimulatedSlack() as slack:
+        sender = WebhookSender(url=slack.webhook_url)
+        for payload in town.inbox.payloads:
+            sender.send(payload, town.inbox.places[0])
+        assert len(slack.messages) == len(town.inbox.kinds) - 1
+
+
+def test_what_people_say_is_data(town):
+    town.run(200, STORM)
+    ack(town, author=HOSTILE, why=HOSTILE * 20)
+    town.look()
+    payload = town.inbox.payloads[-1]
+    assert len(history({**payload, "at": 0.0})) == 2
+    for form in (payload, {**payload, "in_thread": True}):
+        for block in rendered(form)[1]:
+            text = block["text"]["text"]
+            assert not set("<>") & set(text)
+            assert all(line.count("`") % 2 == 0 for line in text.splitlines())
+            assert len(text) < 3_000
+
+
+# Over HTTP
+
+
+@pytest.fixture
+def client(make_town):
+    town = make_town(api_tokens=(SecretStr("s3same"),))
+    api = make_api(town.store, settings=town.settings, collector=None, is_ready=str, clock=town.clock)
+    client = TestClient(api, base_url="http://localhost")
+    client.town = town
+    return client
+
+
+def test_people_silence_and_acknowledge_over_http(client):
+    client.town.run(200, STORM)
+    asked = {"rule": "EscalationStorm", "route": "support", "for_s": 7200.0, **ANN}
+    (made,) = client.post("/api/v1/silences", json=asked, headers=HEADERS).json()
+    assert (made["route"], made["until"] - made["since"]) == ("support", 7_200)
+    assert client.get("/api/v1/silences").json() == [made]
+    assert status(client.town.store, client.town.settings, client.town.clock())["silences"] == [made]
+    found = client.post("/api/v1/incidents/1/ack", json=ANN, headers=HEADERS).json()
+    assert found["acknowledged"]["author"] == "ann"
+    assert client.get("/api/v1/incidents").json() == [found]
+    gone = client.request("DELETE", f"/api/v1/silences/{made['id']}", json={"author": "bob"}, headers=HEADERS)
+    assert (gone.status_code, gone.json()) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/v1/silences", {"rule": "EscalationStorm", "for_s": 60.0, **ANN}),
+        ("POST", "/api/v1/incidents/1/ack", ANN),
+        ("DELETE", "/api/v1/silences/1", ANN),
+    ],
+)
+def test_every_such_change_needs_a_token_and_something_to_change(client, method, path, body):
+    assert client.request(method, path, json=body).status_code == 401
+    assert client.request(method, path, json={**body, "author": " "}, headers=HEADERS).status_code == 422
+    assert client.request(method, path, json={**body, "more": 1}, headers=HEADERS).status_code == 422
+    body = {**body, "rule": "Storm"} if "rule" in body else body
+    missing = client.request(method, path, json=body, headers=HEADERS)
+    assert (missing.status_code, missing.text.startswith("there is no ")) == (404, True)
+
+
+@pytest.mark.parametrize("for_s", [0, -1, 30 * 86_400 + 1, True, "60", None])
+def test_a_silence_lasts_some_time_and_thirty_days_at_most(client, for_s):
+    asked = {"rule": "EscalationStorm", "for_s": for_s, **ANN}
+    assert client.post("/api/v1/silences", json=asked, headers=HEADERS).status_code == 422

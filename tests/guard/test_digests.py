@@ -1,0 +1,120 @@
+import pytest
+
+from cheapdeep_ops.guard.attention import acknowledge, silence
+from cheapdeep_ops.guard.messages import details, digest_message, headline
+from cheapdeep_ops.guard.notify import Place
+from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
+from cheapdeep_ops.guard.slack import BotSender, WebhookSender, rendered
+from cheapdeep_ops.testing import SimulatedSlack
+
+STORM = [0.5] * 20
+HOSTILE = "<!channel> `x` *y*\n<https://evil|z> &"
+ANN = {"author": "ann", "why": "on it"}
+
+
+@pytest.fixture
+def make_patient(make_town):
+    """A town whose storms are tickets, collected for two minutes."""
+
+    def make(severity="ticket", digest_every_s=120.0):
+        town = make_town(digest_every_s=digest_every_s)
+        rule = read_rulebook().rules[0].model_copy(update={"labels": {"severity": severity}})
+        town.guard.close()
+        town.guard = town.another_guard(Rulebook(rules=(rule,)))
+        return town
+
+    return make
+
+
+def storms(town, *routes):
+    """A storm in each route, one after the other."""
+    for route in routes:
+        town.run(15, STORM, route=route)
+
+
+def kinds(town):
+    """What was told, without changes and the alert of all routes together."""
+    return [payload["kind"] for payload in town.inbox.payloads if payload["kind"] != "changed"]
+
+
+def test_the_first_ticket_is_told_at_once_and_what_begins_soon_after_in_one_message(make_patient):
+    town = make_patient()
+    storms(town, "a", "b", "c")
+    assert kinds(town) == ["started"]
+    town.clock.advance(60)
+    town.look()
+    assert kinds(town) == ["started"]
+    town.clock.advance(60)
+    town.look()
+    assert kinds(town) == ["started", "digest"]
+    found = town.inbox.payloads[-1]
+    assert [(each["rule"], each["scope"]) for each in found["items"]] == [
+        ("EscalationStorm", "b"),
+        ("EscalationStorm", "c"),
+    ]
+    assert headline(found).startswith("2 more alerts since 2027-01-15 08:00:")
+    assert "route b escalate at base (" in details(found)[0]
+
+
+def test_a_digest_begins_the_next_period_and_each_is_told_once(make_patient):
+    town = make_patient()
+    storms(town, "a", "b")
+    town.clock.advance(120)
+    town.look()
+    storms(town, "c")
+    assert kinds(town) == ["started", "digest"]
+    town.clock.advance(120)
+    town.look()
+    town.look()
+    assert kinds(town) == ["started", "digest", "digest"]
+    assert [each["scope"] for each in town.inbox.payloads[-1]["items"]] == ["c"]
+
+
+def test_what_is_to_page_for_never_waits_and_without_digests_nothing_does(make_patient):
+    for changes in ({"severity": "page"}, {"digest_every_s": 0.0}):
+        town = make_patient(**changes)
+        storms(town, *(f"{name}{changes}" for name in "ab"))
+        assert kinds(town)[-2:] == ["started", "started"]
+
+
+def test_what_is_over_before_its_digest_is_told_there_as_over_and_nowhere_else(make_patient):
+    town = make_patient(digest_every_s=3_600.0)
+    storms(town, "a", "b")
+    town.run(480, [0.95] * 2, route="b")
+    assert kinds(town) == ["started"]
+    town.clock.advance(3_600)
+    town.look()
+    (item,) = town.inbox.payloads[-1]["items"]
+    assert (kinds(town), item["scope"], item["kind"]) == (["started", "digest"], "b", "resolved")
+    assert "EscalationStorm resolved" in details(town.inbox.payloads[-1])[0]
+
+
+def test_a_silence_keeps_what_was_collected_back(make_patient):
+    town = make_patient()
+    storms(town, "a", "b")
+    silenced = {"rule": "EscalationStorm", "route": "b", "lasts_s": 300.0, "now": town.clock()}
+    silence(town.store, town.settings, **silenced, **ANN)
+    acknowledge(town.store, town.settings, 2, now=town.clock(), **ANN)
+    town.clock.advance(200)
+    town.look()
+    assert kinds(town) == ["started"]
+    town.clock.advance(200)
+    town.look()
+    assert kinds(town) == ["started", "digest"]
+
+
+def test_a_digest_is_one_message_on_slack_whatever_routes_are_called(make_patient):
+    town = make_patient()
+    storms(town, "a", HOSTILE)
+    town.clock.advance(120)
+    town.look()
+    payload = {**town.inbox.payloads[-1]}
+    many = digest_message([payload["items"][0]] * 200, since=0.0, at=1.0)
+    assert details(many)[-1] == "and 180 more: cheapdeep-ops status"
+    with SimulatedSlack() as slack:
+        BotSender(token=slack.token, channel="C1", base_url=slack.url).send(many, Place())
+        WebhookSender(url=slack.webhook_url).send(payload, Place())
+        assert [post.text.split(" since ")[0] for post in slack.posts] == ["200 more alerts", "1 more alert"]
+    for block in rendered(many)[1]:
+        assert not set("<>") & set(block["text"]["text"])
+        assert block["text"]["text"].count("`") % 2 == 0
