@@ -14,35 +14,35 @@ _LINES: Final = "rgba(128, 138, 148, 0.25)"
 
 
 def escalation(found: Mapping[str, Any]) -> Options:
-    """The escalation rate at base and the actual one, with the limit."""
+    """The escalation rate at base and the actual one, with the limit; in percent."""
     points = found["points"]
     base = _line("at base", _ORANGE, points, lambda point: point["base_escalation_rate"])
     limit = {"silent": True, "symbol": "none", "data": [{"yAxis": found["limit"] * 100}]}
     base["markLine"] = {**limit, "lineStyle": {"color": _RED}, "label": {"formatter": "limit", "color": _RED}}
     actual = _line("actual", _BLUE, points, lambda point: point["escalation_rate"])
-    return _chart([_as_percent(base), _as_percent(actual)], unit="%", most=100)
+    return _chart(found, [_as_percent(base), _as_percent(actual)], most=100)
 
 
 def calls(found: Mapping[str, Any]) -> Options:
     """How many calls shipped and how many escalated in each step."""
     shipped = _line("shipped", _BLUE, found["points"], lambda point: point["shipped"])
     escalated = _line("escalated", _ORANGE, found["points"], lambda point: point["escalated"])
-    return _chart([{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)])
+    return _chart(found, [{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)])
 
 
 def false_confidence(found: Mapping[str, Any]) -> Options:
-    """The share of wrong answers among those shipped, with its 95% interval."""
+    """The share of wrong answers among those shipped, with its 95% interval; in percent, where there are grades."""
     points = [point for point in found["points"] if point["graded"]]
     rate = _as_percent(_line("wrong", _RED, points, lambda point: point["false_confident_rate"]))
     low, high = (_as_percent(_bound(name, points, side)) for name, side in (("95% from", 0), ("95% to", 1)))
-    return _chart([{**rate, "showSymbol": True}, low, high], unit="%")
+    return _chart(found, [rate, low, high])
 
 
 def cost(found: Mapping[str, Any]) -> Options:
     """What a call costs, and what it would at the deep tier alone, in US dollars."""
     paid = _line("paid", _BLUE, found["points"], lambda point: point["cost_per_call_usd"])
     deep = _line("all-deep, estimated", _GREY, found["points"], lambda point: point["baseline_per_call_usd"])
-    return _chart([paid, deep], unit="$")
+    return _chart(found, [paid, deep])
 
 
 def _bound(name: str, points: Sequence[Point], side: int) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def _as_percent(line: dict[str, Any]) -> dict[str, Any]:
     return {**line, "data": data}
 
 
-def _chart(series: list[dict[str, Any]], *, unit: str = "", most: float | None = None) -> Options:
+def _chart(found: Mapping[str, Any], lines: list[dict[str, Any]], *, most: float | None = None) -> Options:
+    first, last = (found["points"][index]["at"] * 1000 for index in (0, -1))
     label = {"color": _GREY}
     grid = {"splitLine": {"lineStyle": {"color": _LINES}}}
     return {
@@ -74,7 +75,7 @@ def _chart(series: list[dict[str, Any]], *, unit: str = "", most: float | None =
         "legend": {"textStyle": label, "top": 0},
         # Drawn as text, never read as HTML.
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
-        "xAxis": {"type": "time", "axisLabel": {**label, "hideOverlap": True}},
-        "yAxis": {"type": "value", "name": unit, "min": 0, "max": most, "axisLabel": label, **grid},
-        "series": series,
+        "xAxis": {"type": "time", "min": first, "max": last, "axisLabel": {**label, "hideOverlap": True}},
+        "yAxis": {"type": "value", "min": 0, "max": most, "axisLabel": label, **grid},
+        "series": lines,
     }

@@ -17,6 +17,9 @@ T = TypeVar("T")
 _PRIMARY: Final = "#1d5c96"
 """Dark enough for white words on it (7:1)."""
 
+_SHORT: Final = 24
+"""Characters of a cell that is not broken into lines."""
+
 _LINKS: Final = {
     "Now": "/",
     "Charts": "/charts",
@@ -25,10 +28,17 @@ _LINKS: Final = {
     "Review": "/review",
 }
 _STYLE: Final = """
-.nicegui-link { color: #1d5c96; } .body--dark .nicegui-link { color: #8ec3f5; }
-.body--dark { background: #14181d; } .body--dark .q-field__label { color: #c4ccd4; }
-.faint { color: #59636e; } .body--dark .faint { color: #aab4be; }
-.alarm { border-left: 6px solid #c62828; } .words { white-space: pre-wrap; overflow-wrap: anywhere; }
+.nicegui-link { color: #1d5c96; }
+.faint { color: #59636e; }
+.border-t { border-color: #b9c1ca; }
+.alarm { border-left: 6px solid #c62828; }
+.over { border-left: 6px solid #2e7d32; }
+.words { white-space: pre-wrap; overflow-wrap: break-word; }
+.body--dark { background: #14181d; }
+.body--dark .nicegui-link { color: #8ec3f5; }
+.body--dark .faint, .body--dark .q-field__label { color: #aab4be; }
+.body--dark .border-t { border-color: #3a434d; }
+.body--dark .q-btn--flat { color: #8ec3f5 !important; }
 :focus-visible { outline: 2px solid #d97706; outline-offset: 2px; }
 """
 
@@ -56,8 +66,8 @@ def framed(title: str) -> Iterator[None]:
             link = ui.link(name, path).classes("text-bold" if name == title else "")
             if name == title:
                 link.props('aria-current="page"')
-    with ui.element("main").classes("w-full column gap-4 q-px-sm") as main:
-        ui.skip_link("Skip to the page", target=main)
+    with ui.element("div").classes("w-full column gap-4 q-px-sm") as page:
+        ui.skip_link("Skip to the page", target=page)
         heading(title, level=1)
         yield
 
@@ -96,7 +106,8 @@ def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, l
 def _row(cells: Sequence[str], link: str) -> None:
     with ui.element("tr").classes("border-t"):
         for number, cell in enumerate(cells):
-            with ui.element("td").classes("pr-4 py-1 align-top words"):
+            width = "whitespace-nowrap" if len(cell) <= _SHORT else "words min-w-[14rem]"
+            with ui.element("td").classes(f"pr-4 py-1 align-top {width}"):
                 if link and number == 0:
                     ui.link(cell, link)
                 else:

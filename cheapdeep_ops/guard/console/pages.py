@@ -1,6 +1,6 @@
 """The pages."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,6 +8,10 @@ from nicegui import ui
 
 from cheapdeep_ops.guard.console import words
 from cheapdeep_ops.guard.console.desk import Desk, facts, framed, heading, live, table
+from cheapdeep_ops.guard.console.forms import show_forms
+from cheapdeep_ops.guard.console.labelling import show_review
+from cheapdeep_ops.guard.console.plots import show_charts
+from cheapdeep_ops.guard.console.session import may_change, may_read
 from cheapdeep_ops.guard.console.words import Told
 from cheapdeep_ops.guard.ledger import normals_of
 from cheapdeep_ops.guard.messages import scope_text
@@ -37,26 +41,39 @@ class Glance:
 
 def add_pages(desk: Desk) -> None:
     """Make the pages known to NiceGUI."""
-
-    @ui.page("/", response_timeout=_PATIENCE_S)
-    async def now() -> None:
-        with framed("Now"):
-            await live(desk, lambda: glance_of(desk), _show_glance)
-
-    @ui.page("/incidents", response_timeout=_PATIENCE_S)
-    async def incident_list() -> None:
-        with framed("Incidents"):
-            await live(desk, lambda: _incidents_of(desk), _show_incidents)
+    _page(desk, "/", "Now", lambda: live(desk, lambda: glance_of(desk), _show_glance))
+    _page(desk, "/charts", "Charts", lambda: show_charts(desk))
+    _page(desk, "/incidents", "Incidents", lambda: live(desk, lambda: _incidents_of(desk), _show_incidents))
+    _page(desk, "/policy", "Policy", lambda: _show_policy_and_forms(desk))
+    _page(desk, "/review", "Review", lambda: show_review(desk), admits=may_change)
 
     @ui.page("/incidents/{incident_id}", response_timeout=_PATIENCE_S)
     async def incident(incident_id: int) -> None:
         with framed("Incidents"):
-            await live(desk, lambda: _story_of(desk, incident_id), _show_story)
+            if await may_read(desk):
+                await live(desk, lambda: _story_of(desk, incident_id), _show_story)
 
-    @ui.page("/policy", response_timeout=_PATIENCE_S)
-    async def policy() -> None:
-        with framed("Policy"):
-            await live(desk, lambda: _policy_of(desk), _show_policy)
+
+def _page(
+    desk: Desk,
+    path: str,
+    title: str,
+    show: Callable[[], Awaitable[None]],
+    *,
+    admits: Callable[[Desk], Awaitable[bool]] = may_read,
+) -> None:
+    @ui.page(path, response_timeout=_PATIENCE_S)
+    async def page() -> None:
+        with framed(title):
+            if await admits(desk):
+                await show()
+
+
+async def _show_policy_and_forms(desk: Desk) -> None:
+    await live(desk, lambda: _policy_of(desk), _show_policy)
+    heading("Change")
+    if await may_change(desk):
+        show_forms(desk)
 
 
 def glance_of(desk: Desk) -> Glance:
@@ -96,7 +113,7 @@ def _show_glance(glance: Glance) -> None:
 
 
 def _show_told(told: Told) -> None:
-    with ui.card().classes("alarm w-full"):
+    with ui.card().classes(f"{'over' if told.is_over else 'alarm'} w-full gap-1"):
         ui.link(told.title, f"/incidents/{told.incident}").classes("words text-bold")
         for line in told.lines:
             ui.label(line).classes("words")

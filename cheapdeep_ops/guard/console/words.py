@@ -1,11 +1,11 @@
 """What the pages say: plain objects in, lines and rows of text out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cheapdeep_ops.guard.messages import cause_text, details, duration, headline, percent, plain, scope_text
+from cheapdeep_ops.guard.messages import details, duration, headline, percent, plain, scope_text
 
 Facts = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]
@@ -24,6 +24,7 @@ class Told:
     incident: int
     title: str
     lines: tuple[str, ...]
+    is_over: bool
 
 
 def moment(at: float | None) -> str:
@@ -126,10 +127,9 @@ def alert_rows(alerts: Sequence[Facts]) -> Rows:
 def told(incident: Facts) -> Told:
     """What was last said of an incident."""
     said = incident["announced"]
-    if not said:
-        title = f"{plain(incident['rule'])}: {scope_text(incident['scope'])}"
-        return Told(incident=incident["id"], title=title, lines=())
-    return Told(incident=incident["id"], title=headline(said), lines=tuple(details(said)))
+    title = headline(said) if said else f"{plain(incident['rule'])}: {scope_text(incident['scope'])}"
+    lines = tuple(details(said)) if said else ()
+    return Told(incident=incident["id"], title=title, lines=lines, is_over=incident["resolved_at"] is not None)
 
 
 def incident_rows(incidents: Sequence[Facts]) -> Rows:
@@ -155,12 +155,10 @@ def lasted(incident: Facts) -> str:
 
 def incident_facts(story: Facts) -> dict[str, str]:
     """An incident, as in `stories.story`."""
-    cause = story["announced"].get("cause")
     return {
         "scope": scope_text(story["scope"]),
         "began": moment(story["started_at"]),
         "lasted": lasted(story),
-        "cause": cause_text(cause) if cause else "not told by this rule",
     }
 
 
@@ -212,3 +210,25 @@ def _normal(found: Facts) -> str:
     if found["rate"] is None:
         return f"being learned: {found['grades']:,} grades"
     return rate(found["rate"], (found["low"], found["high"]), found["grades"])
+
+
+def review_facts(found: Facts) -> dict[str, str]:
+    """How far the judge agrees with people, as in `review.review_of`."""
+    needed, waiting = found["needed"], found["waiting"]
+    return {
+        "judge": f"{plain(found['judge']['model'])}, prompt {plain(found['judge']['prompt'])}",
+        "labels": f"{found['labels']:,}, by {', '.join(map(plain, found['authors'])) or 'nobody'}",
+        "agreement (kappa)": _bounded(found, "kappa", "{:.2f}".format),
+        "wrong answers that it sees": _bounded(found, "tpr", percent),
+        "right answers that it blames": _bounded(found, "fpr", percent),
+        "still needed": f"{needed['judged_correct']} of answers judged correct, "
+        f"{needed['judged_incorrect']} of those judged incorrect",
+        "that can be labelled": f"{waiting['judged_correct']:,} and {waiting['judged_incorrect']:,}",
+    }
+
+
+def _bounded(found: Facts, name: str, say: Callable[[float], str]) -> str:
+    if found[name] is None:
+        return "unknown"
+    low, high = found[f"{name}_interval"]
+    return f"{say(found[name])} ({say(low)} to {say(high)})"
