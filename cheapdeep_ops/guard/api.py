@@ -19,11 +19,13 @@ from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S, acknowledge, silenc
 from cheapdeep_ops.guard.ledger import normals_of, relearn
 from cheapdeep_ops.guard.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.review import label, next_sample, review_of, shown
+from cheapdeep_ops.guard.series import series
 from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.settings import Settings, filled_text, valid_text
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
@@ -111,21 +113,28 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = [token.get_secret_value() for token in settings.api_tokens]
-        self._is_local = _is_loopback(settings.host)
+        self.is_local = _is_loopback(settings.host)
+        """Whether reading needs no token."""
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether anything can be changed over HTTP at all."""
+        return bool(self._tokens)
 
     def may_read(self, token: Token) -> None:
         """Raise 401 unless this caller may read."""
-        if not self._is_local:
+        if not self.is_local:
             self.may_change(token)
 
     def may_change(self, token: Token) -> None:
         """Raise 403 where no token is set up, 401 unless this caller has one."""
         if not self._tokens:
             raise HTTPException(403, "set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line")
-        if token is None or not self._is_known(token.credentials):
+        if token is None or not self.is_known(token.credentials):
             raise HTTPException(401, "needs one of the tokens in CHEAPDEEP_API_TOKENS", {"WWW-Authenticate": "Bearer"})
 
-    def _is_known(self, given: str) -> bool:
+    def is_known(self, given: str) -> bool:
+        """Whether this is one of the tokens; takes as long whichever it is."""
         return bool(given) and any(hmac.compare_digest(given.encode(), known.encode()) for known in self._tokens)
 
 
@@ -163,6 +172,7 @@ def make_api(
 
     api.include_router(_health(is_ready))
     api.include_router(_reading(store, settings, collector, clock), dependencies=[Depends(access.may_read)])
+    api.include_router(_happened(store, clock), dependencies=[Depends(access.may_read)])
     for changing in (_changing, _attending):
         api.include_router(changing(store, settings, clock), dependencies=[Depends(access.may_change)])
     return api
@@ -207,11 +217,29 @@ def _reading(
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
 
+    @router.get("/api/v1/series")
+    def get_series(
+        route: Route = ALL_ROUTES,
+        last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 3_600.0,
+        step_s: Annotated[int, Query(ge=1, le=LONGEST_S)] = 60,
+    ) -> dict[str, Any]:
+        """What was counted and graded, in steps: for charts. At most a thousand steps at a time."""
+        try:
+            return series(store, settings, scope=route, now=clock(), last_s=last_s, step_s=step_s)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+
     @router.get("/api/v1/review")
     def get_review(route: Route = ALL_ROUTES) -> dict[str, Any]:
         """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
         with store.reading() as connection:
             return review_of(connection, settings, route)
+
+    return router
+
+
+def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
 
     @router.get("/api/v1/policy/changes")
     def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
@@ -230,6 +258,15 @@ def _reading(
         """The silences that last, oldest first."""
         with store.reading() as connection:
             return silences(connection, clock())
+
+    @router.get("/api/v1/incidents/{incident_id}")
+    def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> dict[str, Any]:
+        """One incident with every message about it and what it changed; 404 where there is none."""
+        with store.reading() as connection:
+            found = story(connection, incident_id)
+        if found is None:
+            raise HTTPException(404, f"no incident {incident_id}")
+        return found
 
     return router
 

@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from typing import Any, Final
 
 import uvicorn
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from apscheduler.schedulers.background import BackgroundScheduler
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
 
 from cheapdeep_ops.claude.grading import GraderApi
 from cheapdeep_ops.errors import SettingsError
@@ -38,6 +41,8 @@ _OUTCOMES: Final = {
 }
 _RESCHEDULED: Final = "rescheduled"
 _DELIVER_EVERY_S: Final = 1.0
+_LONGEST_GOODBYE_S: Final = 1
+NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
 _LONGEST_SHUTDOWN_S: Final = 6.0
 """A little more than one request to Slack may take."""
 
@@ -130,7 +135,16 @@ class Service:
         api = make_api(
             self.store, settings=self._settings, collector=self._collector, is_ready=self._missing, clock=self._clock
         )
-        server = uvicorn.Server(uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off"))
+        self._add_console(api)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                api,
+                log_level="warning",
+                access_log=False,
+                # A page that is open keeps its connection, and would keep the guard from ending.
+                timeout_graceful_shutdown=_LONGEST_GOODBYE_S,
+            )
+        )
         self.start()
         try:
             with _own_signals(), listener:
@@ -139,6 +153,20 @@ class Service:
                 server.run(sockets=[listener])
         finally:
             self.stop()
+
+    def _add_console(self, api: FastAPI) -> None:
+        """Put the console under `/`, or what it takes to have one."""
+        if find_spec("nicegui") is None:
+
+            @api.get("/", response_class=PlainTextResponse, include_in_schema=False)
+            def no_console() -> str:
+                return NO_CONSOLE
+
+            return
+        # Loaded here, because it takes half a second that nothing else of the package needs.
+        from cheapdeep_ops.guard.console import add_console  # noqa: PLC0415
+
+        add_console(api, store=self.store, settings=self._settings, clock=self._clock)
 
     def _make_scheduler(self) -> BackgroundScheduler:
         """Late runs are made up for, once: a guard that was busy or suspended must not skip its next look."""

@@ -164,6 +164,19 @@ def sums_of(
     return {name: int(row._mapping[name]) for name in names}  # noqa: SLF001 - rows by name
 
 
+def by_step(
+    connection: Connection, *, since: float, until: float, step_s: int, scope: str = ALL_ROUTES
+) -> dict[int, Sums]:
+    """The numbers of `[since, until)`, added up over steps of `step_s` seconds, by when a step began (Unix time).
+
+    Steps begin at multiples of `step_s`; those without calls are left out, and so is what is counted by name.
+    """
+    began = (_BUCKET.c.at - _BUCKET.c.at % step_s).label("began")
+    statement = select(began, *(func.sum(_BUCKET.c[name]).label(name) for name in SUMS)).group_by(began)
+    rows = connection.execute(_within(statement, since, until, scope))
+    return {int(row.began): Sums(**{name: int(row._mapping[name]) for name in SUMS}) for row in rows}  # type: ignore[arg-type]  # noqa: SLF001
+
+
 def summed(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Sums:
     """Everything counted in `[since, until)` for one route or for all."""
     numbers = sums_of(connection, SUMS, since=since, until=until, scope=scope)

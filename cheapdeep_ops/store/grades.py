@@ -1,10 +1,11 @@
 """Grades, and what false confidence was normal before."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, cast, func, select, update
 
 from cheapdeep_ops.store.tables import GradeRow, GradeTotal, NormalRow, table_of
 from cheapdeep_ops.store.upsert import insert_if_absent
@@ -252,6 +253,30 @@ def tallied(
     if scope != ALL_ROUTES:
         statement = statement.where(columns.route == scope)
     return [Tallied(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+
+
+def by_step(
+    connection: Connection, *, since: float, until: float, step_s: int, scope: str = ALL_ROUTES
+) -> dict[int, list[tuple[bool, float, int]]]:
+    """What was found of shipped answers to calls that began in `[since, until)`, by when their step of `step_s` began.
+
+    Groups of (whether wrong, inclusion, how many), of decided grades of evenly chosen answers; steps begin at multiples
+    of `step_s` (Unix time, seconds), and a call belongs to one by the millisecond.
+    """
+    columns, step_ms = _GRADE.c, step_s * 1000
+    # Whole numbers, because the engines do not agree on how to round others.
+    called_ms = cast(columns.called_at * 1000, BigInteger)
+    began = ((called_ms - called_ms % step_ms) // 1000).label("began")
+    kinds = (began, columns.verdict, columns.inclusion)
+    chosen = (columns.verdict.in_(_DECIDED), columns.shipped, columns.steered.is_(False), columns.second.is_(False))
+    within = (columns.called_at >= since, columns.called_at < until)
+    statement = select(*kinds, func.count().label("count")).where(*within, *chosen).group_by(*kinds)
+    if scope != ALL_ROUTES:
+        statement = statement.where(columns.route == scope)
+    steps: dict[int, list[tuple[bool, float, int]]] = defaultdict(list)
+    for step, verdict, inclusion, count in connection.execute(statement):
+        steps[int(step)].append((verdict == Grade.INCORRECT.value, inclusion, count))
+    return dict(steps)
 
 
 def totals(connection: Connection) -> dict[tuple[str, str], tuple[int, float]]:

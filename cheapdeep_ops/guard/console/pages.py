@@ -1,0 +1,175 @@
+"""The pages."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nicegui import ui
+
+from cheapdeep_ops.guard.console import words
+from cheapdeep_ops.guard.console.desk import Desk, facts, framed, heading, live, table
+from cheapdeep_ops.guard.console.forms import show_forms
+from cheapdeep_ops.guard.console.labelling import show_review
+from cheapdeep_ops.guard.console.plots import show_charts
+from cheapdeep_ops.guard.console.session import may_change, may_read
+from cheapdeep_ops.guard.console.words import Told
+from cheapdeep_ops.guard.ledger import normals_of
+from cheapdeep_ops.guard.messages import scope_text
+from cheapdeep_ops.guard.series import latest
+from cheapdeep_ops.guard.status import policy_state, status
+from cheapdeep_ops.store import counters, incidents, policies
+from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
+from cheapdeep_ops.values import ALL_ROUTES
+
+_GLANCE_S: Final = 3_600.0
+_MOST_ROUTES: Final = 50
+_LISTED: Final = 100
+_PATIENCE_S: Final = 30.0
+"""How long a page may take where the store is slow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What the first page says; equal ones look the same."""
+
+    firing: tuple[Told, ...]
+    alerts: words.Rows
+    figures: Mapping[str, str]
+    routes: words.Rows
+    state: Mapping[str, str]
+
+
+def add_pages(desk: Desk) -> None:
+    """Make the pages known to NiceGUI."""
+    _page(desk, "/", "Now", lambda: live(desk, lambda: glance_of(desk), _show_glance))
+    _page(desk, "/charts", "Charts", lambda: show_charts(desk))
+    _page(desk, "/incidents", "Incidents", lambda: live(desk, lambda: _incidents_of(desk), _show_incidents))
+    _page(desk, "/policy", "Policy", lambda: _show_policy_and_forms(desk))
+    _page(desk, "/review", "Review", lambda: show_review(desk), admits=may_change)
+
+    @ui.page("/incidents/{incident_id}", response_timeout=_PATIENCE_S)
+    async def incident(incident_id: int) -> None:
+        with framed("Incidents"):
+            if await may_read(desk):
+                await live(desk, lambda: _story_of(desk, incident_id), _show_story)
+
+
+def _page(
+    desk: Desk,
+    path: str,
+    title: str,
+    show: Callable[[], Awaitable[None]],
+    *,
+    admits: Callable[[Desk], Awaitable[bool]] = may_read,
+) -> None:
+    @ui.page(path, response_timeout=_PATIENCE_S)
+    async def page() -> None:
+        with framed(title):
+            if await admits(desk):
+                await show()
+
+
+async def _show_policy_and_forms(desk: Desk) -> None:
+    await live(desk, lambda: _policy_of(desk), _show_policy)
+    heading("Change")
+    if await may_change(desk):
+        show_forms(desk)
+
+
+def glance_of(desk: Desk) -> Glance:
+    """What is so now. Raises StoreError."""
+    now = desk.clock()
+    since = now - _GLANCE_S
+    found = status(desk.store, desk.settings, now)
+    firing = {each["incident_id"] for each in found["alerts"] if each["state"] == "firing"}
+    with desk.store.reading() as connection:
+        stories = [story(connection, incident_id) for incident_id in sorted(filter(None, firing), reverse=True)]
+        routes = sorted(counters.by_route(connection, since=since, until=now))[:_MOST_ROUTES]
+        by_route = {route: latest(connection, scope=route, since=since, until=now) for route in routes}
+        overall = latest(connection, since=since, until=now)
+    return Glance(
+        firing=tuple(words.told(each) for each in stories if each is not None),
+        alerts=words.alert_rows(found["alerts"]),
+        figures=words.figures(overall),
+        routes=words.route_rows(found["policy"], by_route),
+        state=words.state(found),
+    )
+
+
+def _show_glance(glance: Glance) -> None:
+    heading("Alerts")
+    for told in glance.firing:
+        _show_told(told)
+    if glance.alerts:
+        table("Alerts", words.ALERTS, glance.alerts)
+    else:
+        ui.label("No alert fires.")
+    heading("The last hour")
+    facts(glance.figures)
+    heading("Routes, the last hour")
+    table("Routes", words.ROUTES, glance.routes) if glance.routes else ui.label("No calls.")
+    heading("The guard")
+    facts(glance.state)
+
+
+def _show_told(told: Told) -> None:
+    with ui.card().classes(f"{'over' if told.is_over else 'alarm'} w-full gap-1"):
+        ui.link(told.title, f"/incidents/{told.incident}").classes("words text-bold")
+        for line in told.lines:
+            ui.label(line).classes("words")
+
+
+def _incidents_of(desk: Desk) -> list[tuple[int, tuple[str, ...]]]:
+    with desk.store.reading() as connection:
+        found = incidents.incidents(connection, limit=_LISTED)
+    return [(each["id"], tuple(row)) for each, row in zip(found, words.incident_rows(found), strict=True)]
+
+
+def _show_incidents(found: list[tuple[int, tuple[str, ...]]]) -> None:
+    if not found:
+        ui.label("There was none.")
+        return
+    links = [f"/incidents/{incident_id}" for incident_id, _ in found]
+    table("Incidents", words.INCIDENTS, [row for _, row in found], links=links)
+
+
+def _story_of(desk: Desk, incident_id: int) -> dict[str, Any] | None:
+    if not 0 < incident_id <= MOST_INCIDENTS:
+        return None
+    with desk.store.reading() as connection:
+        return story(connection, incident_id)
+
+
+def _show_story(found: dict[str, Any] | None) -> None:
+    if found is None:
+        ui.label("There is no such incident.")
+        return
+    _show_told(words.told(found))
+    facts(words.incident_facts(found))
+    heading("What was said")
+    table("Messages", ("at", "message", "delivered"), words.message_rows(found["messages"]))
+    heading("What it changed")
+    _show_changes(words.change_rows(found["policy_changes"]))
+
+
+def _show_changes(rows: words.Rows) -> None:
+    table("Changes", words.CHANGES, rows) if rows else ui.label("Nothing.")
+
+
+def _policy_of(desk: Desk) -> tuple[dict[str, str], words.Rows, words.Rows]:
+    with desk.store.reading() as connection:
+        policy = policy_state(connection, desk.settings)
+        history = policies.history(connection, limit=_LISTED)
+        normals = normals_of(connection, desk.settings)
+    scopes = {scope_text(name): words.threshold(policy, name) for name in sorted({ALL_ROUTES, *policy["scopes"]})}
+    return scopes, words.change_rows(history), words.normal_rows(normals)
+
+
+def _show_policy(found: tuple[dict[str, str], words.Rows, words.Rows]) -> None:
+    scopes, changes, normals = found
+    heading("Thresholds in force")
+    facts(scopes)
+    heading("Who changed what, and why")
+    _show_changes(changes)
+    heading("What is normal")
+    table("Normal", words.NORMALS, normals) if normals else ui.label("Nothing was graded yet.")

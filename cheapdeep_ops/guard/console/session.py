@@ -1,0 +1,104 @@
+"""Who may read and who may change, in the words of a page: a token is asked for once, and kept for the tab."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from nicegui import app, ui
+from pydantic import TypeAdapter, ValidationError
+
+from cheapdeep_ops.errors import PolicyError, StoreError
+from cheapdeep_ops.guard.api import FilledText
+from cheapdeep_ops.guard.console.desk import Desk
+
+LONGEST_S: Final = 8 * 3_600.0
+"""How long a tab that is not used stays signed in."""
+
+_AUTHOR: Final = "author"
+_PATIENCE_S: Final = 30.0
+_NAME: Final = TypeAdapter[str](FilledText)
+
+
+async def may_read(desk: Desk) -> bool:
+    """Whether the page may show what is read: everyone on loopback, else who is signed in. Asks for the token."""
+    return desk.access.is_local or await may_change(desk)
+
+
+async def may_change(desk: Desk) -> bool:
+    """Whether the page may show content and forms: who is signed in. Asks for the token otherwise."""
+    # What a tab has kept is known once its browser has called back.
+    await ui.context.client.connected(timeout=_PATIENCE_S)
+    if author():
+        return True
+    _ask(desk)
+    return False
+
+
+def author() -> str:
+    """Who is signed in on this tab, by their own account; nothing where nobody is."""
+    return str(app.storage.tab.get(_AUTHOR, ""))
+
+
+async def ordered(carry_out: Callable[[str], object], *, done: str) -> bool:
+    """Carry out what the signed-in person wants, given their name, in a thread; says how it went, returns whether well.
+
+    Every order is checked here, because a form may outlive its session.
+    """
+    who = author()
+    if not who:
+        ui.notify("Please sign in again: load this page anew", type="negative")
+        return False
+    try:
+        await asyncio.to_thread(carry_out, who)
+    except ValidationError as error:
+        ui.notify("; ".join(map(_fault, error.errors())), type="negative")
+    except (PolicyError, StoreError) as error:
+        ui.notify(str(error), type="negative")
+    else:
+        ui.notify(done, type="positive")
+        return True
+    return False
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    return f"{'.'.join(map(str, fault['loc'])) or 'name'}: {fault['msg']}"
+
+
+def _ask(desk: Desk) -> None:
+    if not desk.access.has_tokens:
+        ui.label("Set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line.")
+        return
+    with ui.card().classes("w-full max-w-md"):
+        ui.label("This needs one of the tokens in CHEAPDEEP_API_TOKENS, once for this tab.")
+        name = ui.input("Your name").classes("w-full").props("autocomplete=name")
+        token = ui.input("Token", password=True).classes("w-full").props("autocomplete=off")
+
+        def sign_in() -> None:
+            _sign_in(desk, name.value, token.value)
+
+        token.on("keydown.enter", sign_in)
+        ui.button("Sign in", on_click=sign_in)
+
+
+def _sign_in(desk: Desk, name: str, token: str) -> None:
+    if not desk.access.is_known(token.strip()):
+        ui.notify("This is none of the tokens", type="negative")
+        return
+    try:
+        app.storage.tab[_AUTHOR] = _NAME.validate_python(name)
+    except ValidationError as error:
+        ui.notify("; ".join(map(_fault, error.errors())), type="negative")
+        return
+    ui.navigate.reload()
+
+
+def show_session() -> None:
+    """Who is signed in, and the way out."""
+
+    def sign_out() -> None:
+        app.storage.tab.pop(_AUTHOR, None)
+        ui.navigate.reload()
+
+    with ui.row().classes("items-center"):
+        ui.label(f"Signed in as {author()}").classes("words")
+        ui.button("Sign out", on_click=sign_out).props("flat")

@@ -1,0 +1,48 @@
+"""One incident from start to end: what it is, and every message about it."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from cheapdeep_ops.store.tables import Incident, OutboxRow, PolicyChange, table_of
+
+_INCIDENT: Final = table_of(Incident)
+_OUTBOX: Final = table_of(OutboxRow)
+_CHANGE: Final = table_of(PolicyChange)
+_MOST: Final = 200
+MOST_INCIDENTS: Final = 2**31 - 1
+"""The largest id that an incident can have."""
+
+
+def story(connection: Connection, incident_id: int) -> dict[str, Any] | None:
+    """An incident with its `messages` and the `policy_changes` that it caused, oldest first; None where there is none.
+
+    The newest two hundred of each.
+    """
+    found = connection.execute(select(_INCIDENT).where(_INCIDENT.c.id == incident_id)).one_or_none()
+    if found is None:
+        return None
+    incident = dict(found._mapping)  # noqa: SLF001 - rows by name
+    return {
+        **incident,
+        "messages": _messages(connection, incident_id),
+        "policy_changes": _changes(connection, incident),
+    }
+
+
+def _messages(connection: Connection, incident_id: int) -> list[dict[str, Any]]:
+    names = ("kind", "payload", "created_at", "delivered_at", "attempts", "error")
+    statement = select(*(_OUTBOX.c[name] for name in names)).where(_OUTBOX.c.incident_id == incident_id)
+    rows = connection.execute(statement.order_by(_OUTBOX.c.id.desc()).limit(_MOST))
+    return [dict(row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name
+
+
+def _changes(connection: Connection, incident: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the incident's scope and rule from its start to its end; rules act in the step that they fire in."""
+    columns = _CHANGE.c
+    of_it = (columns.scope == incident["scope"], columns.cause == incident["rule"])
+    statement = select(_CHANGE).where(*of_it, columns.at >= incident["started_at"])
+    if incident["resolved_at"] is not None:
+        statement = statement.where(columns.at <= incident["resolved_at"])
+    rows = connection.execute(statement.order_by(columns.version.desc()).limit(_MOST))
+    return [dict(row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name

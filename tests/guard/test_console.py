@@ -1,0 +1,314 @@
+import asyncio
+import re
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from cheapdeep_ops.guard.api import Access, make_api
+from cheapdeep_ops.guard.app import NO_CONSOLE, Service
+from cheapdeep_ops.guard.grading import judge_of
+from cheapdeep_ops.store import labels, policies
+
+pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
+
+from nicegui import Client, app, ui
+from nicegui.testing import user_simulation
+from nicegui.testing.general import nicegui_reset_globals
+
+from cheapdeep_ops.guard.console.desk import Desk
+from cheapdeep_ops.guard.console.pages import add_pages
+
+CALM = [0.95] * 9 + [0.5]
+STORM = [0.95] * 2 + [0.5] * 8
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"`${1}{{1}}"
+PAGES = ("/", "/charts", "/incidents", "/incidents/1", "/policy")
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"
+
+
+@pytest.fixture
+async def visit(town):
+    """Opens the console as a browser would, without one: `await visit("/")` is a user who sees that page."""
+    async with visiting(town) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def visit_school(school):
+    async with visiting(school) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def visiting(town):
+    async with user_simulation() as user:
+
+        async def opened(path, **changes):
+            if changes or not Client.page_routes:
+                settings = town.settings.model_copy(update=changes)
+                access = Access(settings)
+                desk = Desk(store=town.store, settings=settings, clock=town.clock, access=access, refresh_s=0.02)
+                add_pages(desk)
+            await user.open(path)
+            return user
+
+        yield opened
+        # NiceGUI would forget the modules of the pages, and others hold on to them.
+        Client.page_routes.clear()
+
+
+async def sign_in(visit, path, token="s3same", name="ann", **changes):
+    user = await visit(path, **{"api_tokens": (SecretStr("s3same"),), **changes})
+    await user.should_see("Sign in")
+    user.find("Your name").type(name)
+    user.find("Token").type(token)
+    user.find("Sign in").click()
+    return user
+
+
+def changes_of(town):
+    with town.store.reading() as connection:
+        return [(each["act"], each["scope"], each["author"], each["why"]) for each in policies.history(connection)]
+
+
+async def html_of(visit, path):
+    user = await visit(path)
+    return (await user.http_client.get(path)).text
+
+
+async def test_the_first_page_says_what_is_so_with_interval_and_n(town, visit):
+    town.run(60, CALM)
+    user = await visit("/")
+    await user.should_see("No alert fires.")
+    await user.should_see("10.0% (7.8% to 12.7%, n 600)")
+    await user.should_see("unknown: n 0; in the judge's eyes, uncorrected")
+
+
+async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, visit):
+    town.run(200, STORM, cls="invoice")
+    user = await visit("/")
+    await user.should_see("EscalationStorm firing")
+    await user.should_see("Cause:")
+    await user.should_see("0.9, held by EscalationStorm")
+    user = await visit("/incidents")
+    await user.should_see("1 EscalationStorm")
+    user = await visit("/incidents/1")
+    await user.should_see("What was said")
+    await user.should_see("raise")
+
+
+async def test_what_changes_is_seen_without_loading_the_page_again(town, visit):
+    user = await visit("/")
+    await user.should_see("No alert fires.")
+    town.run(200, STORM)
+    await user.should_see("EscalationStorm firing", retries=20)
+
+
+async def test_the_history_says_who_changed_what_and_why(town, visit):
+    town.run(200, STORM)
+    user = await visit("/policy")
+    await user.should_see("held by EscalationStorm")
+    await user.should_see("0.8")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "77", str(2**70)])
+async def test_an_incident_that_is_not_there_is_said_not_to_be(visit, number):
+    user = await visit(f"/incidents/{number}")
+    await user.should_see("There is no such incident.")
+
+
+async def test_what_callers_write_is_shown_and_never_read_as_html(town, visit):
+    town.run(200, STORM, route=EVIL, cls=EVIL)
+    for path in PAGES:
+        html = await html_of(visit, path)
+        assert "alert(1)" in html, path
+        assert "<script>alert" not in html, path
+        assert "<img" not in html, path
+        assert "`${1}" not in html, path
+
+
+async def test_no_page_names_another_host(town, visit):
+    town.run(200, STORM)
+    for path in PAGES:
+        html = await html_of(visit, path)
+        assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+", html) == [], path
+        assert not re.search(r"(?<!w3\.org/)\bhttps?://(?!test\b|www\.w3\.org)", html), path
+
+
+async def test_a_store_out_of_reach_is_said_in_place_of_figures(town, visit, tmp_path):
+    await visit("/")
+    town.store.close()
+    (tmp_path / "store.db").write_text("this is no database any more" * 100)
+    for leftover in ("store.db-wal", "store.db-shm"):
+        (tmp_path / leftover).unlink(missing_ok=True)
+    user = await visit("/incidents")
+    await user.should_see("failed:")
+
+
+async def test_charts_show_a_route_over_a_period_that_is_chosen(town, visit):
+    town.run(200, STORM)
+    town.run(60, CALM, route="billing")
+    user = await visit("/charts")
+    await user.should_see("Escalation rate, in percent")
+    canvas = canvases(user)[0]
+    assert lines_of(canvas)["at base"][-1] == pytest.approx(10, abs=1)
+    assert canvas.options["series"][0]["markLine"]["data"] == [{"yAxis": 35.0}]
+    (route,) = [each for each in user.find(kind=ui.select).elements if each.value == "*"]
+    route.set_value("support")
+    await seen(lambda: lines_of(canvas)["at base"][-1] is None)
+    assert {each for each in lines_of(canvas)["at base"] if each is not None} == {80.0}
+
+
+def canvases(user):
+    return sorted(user.find(kind=ui.echart).elements, key=lambda each: each.id)
+
+
+def lines_of(canvas):
+    return {line["name"]: [value for _, value in line["data"]] for line in canvas.options["series"]}
+
+
+async def seen(is_so):
+    for _ in range(200):
+        if is_so():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("was never so")
+
+
+async def test_a_person_pins_and_releases_with_name_and_reason(town, visit):
+    user = await sign_in(visit, "/policy", name=" ann ")
+    await user.should_see("Signed in as ann")
+    user.find(marker="pin-route").clear().type("support")
+    user.find(marker="pin-threshold").elements.pop().set_value(0.7)
+    user.find("Pin").click()
+    await user.should_see("why: Value error")
+    assert changes_of(town) == []
+    user.find(marker="pin-why").type("checking refunds")
+    user.find("Pin").click()
+    await user.should_see("0.7, pinned by a person", retries=20)
+    assert town.threshold() == 0.7
+    user.find("Release").click()
+    await user.should_see("* is not pinned; pinned are: support")
+    user.find(marker="release-route").clear().type("support")
+    user.find("Release").click()
+    await user.should_see("unpin", retries=20)
+    assert town.threshold() == 0.8
+    assert changes_of(town) == [("unpin", "support", "ann", ""), ("pin", "support", "ann", "checking refunds")]
+
+
+@pytest.mark.parametrize("threshold", [None, 1.5, -0.1])
+async def test_a_threshold_that_is_none_is_refused(town, visit, threshold):
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in")
+    user.find(marker="pin-threshold").elements.pop().set_value(threshold)
+    user.find(marker="pin-why").type("trial")
+    user.find("Pin").click()
+    await user.should_see("threshold: Input should be")
+    assert changes_of(town) == []
+
+
+async def test_nothing_is_changed_without_a_token_of_the_guard(town, visit):
+    user = await visit("/policy")
+    await user.should_see("Set CHEAPDEEP_API_TOKENS")
+    await user.should_not_see("Sign in")
+    for wrong in ("", "wrong", "s3same2"):
+        user = await sign_in(visit, "/policy", token=wrong)
+        await user.should_see("This is none of the tokens")
+        await user.should_not_see("Pin")
+    user = await sign_in(visit, "/policy", name=" ")
+    await user.should_see("name: ")
+    await user.should_not_see("Signed in")
+
+
+async def test_a_form_that_outlives_its_session_changes_nothing(town, visit):
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in as ann")
+    with user:
+        app.storage.tab.clear()
+    user.find(marker="pin-why").type("trial")
+    user.find("Pin").click()
+    await user.should_see("Please sign in again")
+    assert changes_of(town) == []
+
+
+async def test_off_loopback_nothing_at_all_is_shown_without_a_token(town, visit):
+    town.run(200, STORM, route="hush")
+    for path in (*PAGES, "/review"):
+        user = await visit(path, host="0.0.0.0", api_tokens=(SecretStr("s3same"),))
+        await user.should_see("Sign in")
+        await user.should_not_see("hush")
+        assert "hush" not in (await user.http_client.get(path)).text, path
+    user = await sign_in(visit, "/", host="0.0.0.0")
+    await user.should_see("route hush", retries=20)
+
+
+async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(school, visit_school):
+    school.teach(40, 0.5)
+    user = await visit_school("/review", api_tokens=(SecretStr("s3same"),))
+    await user.should_see("Sign in")
+    await user.should_not_see("How much is it?")
+    user = await sign_in(visit_school, "/review")
+    await user.should_see("How much is it?")
+    await user.should_see("0, by nobody")
+    user.find("Skip").click()
+    user.find("Incorrect").click()
+    await user.should_see("Labelled incorrect")
+    await user.should_see("1, by ann", retries=20)
+    with school.store.reading() as connection:
+        (vote,) = labels.votes(connection, judge_of(school.settings))
+    assert vote.verdict == "incorrect"
+
+
+async def test_what_is_normal_is_learned_anew_on_request(school, visit_school):
+    school.teach(40, 0.0)
+    user = await sign_in(visit_school, "/policy")
+    await user.should_see("being learned: 40 grades")
+    await user.should_see("Signed in as ann")
+    user.find(marker="relearn-route").type("support")
+    user.find(marker="relearn-why").type("new product line")
+    user.find("Relearn what is normal").click()
+    await user.should_see("being learned: 0 grades", retries=20)
+    await user.should_see("new product line")
+
+
+@pytest.fixture
+def client(town, inbox):
+    """The whole application, as `serve` has it."""
+    service = Service(town.settings, sender=inbox)
+    with nicegui_reset_globals():
+        api = make_api(town.store, settings=town.settings, collector=service._collector, is_ready=str)
+        service._add_console(api)
+        with TestClient(api, base_url="http://localhost") as client:
+            yield client
+        Client.page_routes.clear()
+    service.store.close()
+
+
+def test_the_console_stands_beside_the_api_and_guards_its_name_as_well(client):
+    assert "No alert fires." in client.get("/").text
+    assert client.get("/api/v1/status").json()["policy"]["threshold"] == 0.8
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/nosuch").status_code == 404
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert "/charts" not in client.get("/openapi.json").json()["paths"]
+
+
+def test_without_the_extra_the_first_page_says_how_to_get_it(town, inbox, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nicegui", None)
+    service = Service(town.settings, sender=inbox)
+    api = make_api(town.store, settings=town.settings, collector=service._collector, is_ready=str)
+    service._add_console(api)
+    assert TestClient(api, base_url="http://localhost").get("/").text == NO_CONSOLE
+    service.store.close()
+
+
+def test_neither_router_nor_guard_load_it_before_they_serve():
+    script = "import sys, cheapdeep_ops, cheapdeep_ops.guard.app; sys.exit('nicegui' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
