@@ -16,7 +16,7 @@ from cheapdeep_ops.guard.lives import ask_api
 from cheapdeep_ops.guard.notify import LogSender
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.slack import BotSender, sender_for
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.status import present
 from cheapdeep_ops.guard.watchers import models_of
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings, is_web_address
@@ -113,7 +113,7 @@ def _watchers(settings: Settings) -> dict[str, Any] | None:
     """Who has shown itself lately; None where there is no store yet."""
     store = Store(settings.store_url)
     try:
-        found: dict[str, Any] | None = status(store, settings, time.time())["watchers"] if store.exists else None
+        found: dict[str, Any] | None = present(store, settings, time.time())["watchers"] if store.exists else None
     finally:
         store.close()
     return found
@@ -144,7 +144,7 @@ def _grader(settings: Settings) -> str:
         raise _Trouble(f"no price is known for the grader {settings.grader_model}: set CHEAPDEEP_PRICE_OVERRIDES")
     store = Store(settings.store_url)
     try:
-        found = status(store, settings, time.time())["grader"] if store.exists else {"state": "idle", "why": ""}
+        found = present(store, settings, time.time())["grader"] if store.exists else {"state": "idle", "why": ""}
     finally:
         store.close()
     if found["why"]:

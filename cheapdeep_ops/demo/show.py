@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from cheapdeep_ops.demo.report import report_of
 from cheapdeep_ops.demo.world import ROUTE, SAMPLE_RATE, World, named
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.status import present
 from cheapdeep_ops.store import policies
 from cheapdeep_ops.testing import TrafficClass
 
@@ -88,7 +88,7 @@ class Stage:
 
     def glance(self, phase: str, seconds: float) -> Glance:
         """What is so at this moment."""
-        state = status(self._world.service.store, self._world.settings, time.time())
+        state = present(self._world.service.store, self._world.settings, time.time())
         signals = {each["rule"]: each["signal"] for each in state["alerts"] if each["scope"] == ROUTE}
         storm, wrong = signals.get(STORM, {}), signals.get(CLIMBING, {})
         return Glance(

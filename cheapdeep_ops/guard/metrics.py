@@ -12,7 +12,7 @@ from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.insight import Insight
 from cheapdeep_ops.guard.ledger import DAY_S, is_up, rates_by_route
 from cheapdeep_ops.guard.rulebook import Rulebook
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.status import present
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, processes
 from cheapdeep_ops.store.counters import Sums
@@ -93,7 +93,7 @@ class FleetCollector(Collector):
             graded, now = grades.totals(connection), self._clock()
             rates = rates_by_route(connection, since=now - DAY_S, until=now)
             self._insight.renew(connection, now)
-        state = status(self._store, self._settings, now)
+        state = present(self._store, self._settings, now)
         yield from _counted(sums)
         yield _confidences(sums)
         yield from _alerts(state["alerts"], self._rulebook, self._settings)

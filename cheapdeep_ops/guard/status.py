@@ -17,19 +17,28 @@ SEEN_S: Final = 60.0
 def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
     """Policy, alerts, silences, what is normal, reach, grader, queue and watchers. Raises StoreError."""
     with store.reading() as connection:
-        return {
-            "at": now,
-            "mode": settings.mode,
-            "store": store.shown_url,
-            "policy": policy_state(connection, settings),
-            "alerts": [_alert(row) for row in incidents.alerts(connection)],
-            "grader": grader_of(connection, settings, now),
-            "normal": normals_of(connection, settings),
-            "reach": reach_by_route(connection, settings, now),
-            "silences": silences(connection, now),
-            "queue": incidents.outbox_state(connection),
-            "watchers": _watchers(connection, now),
-        }
+        return {**_present(connection, store, settings, now), "reach": reach_by_route(connection, settings, now)}
+
+
+def present(store: Store, settings: Settings, now: float) -> dict[str, Any]:
+    """The same without `reach`, which takes some milliseconds a route: for who asks every few seconds."""
+    with store.reading() as connection:
+        return _present(connection, store, settings, now)
+
+
+def _present(connection: Connection, store: Store, settings: Settings, now: float) -> dict[str, Any]:
+    return {
+        "at": now,
+        "mode": settings.mode,
+        "store": store.shown_url,
+        "policy": policy_state(connection, settings),
+        "alerts": [_alert(row) for row in incidents.alerts(connection)],
+        "grader": grader_of(connection, settings, now),
+        "normal": normals_of(connection, settings),
+        "silences": silences(connection, now),
+        "queue": incidents.outbox_state(connection),
+        "watchers": _watchers(connection, now),
+    }
 
 
 def policy_state(connection: Connection, settings: Settings) -> dict[str, Any]:

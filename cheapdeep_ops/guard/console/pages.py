@@ -80,7 +80,7 @@ def glance_of(desk: Desk) -> Glance:
     """What is so now. Raises StoreError."""
     now = desk.clock()
     since = now - _GLANCE_S
-    found = status(desk.store, desk.settings, now)
+    found = present(desk.store, desk.settings, now)
     firing = {each["incident_id"] for each in found["alerts"] if each["state"] == "firing"}
     with desk.store.reading() as connection:
         stories = [story(connection, incident_id) for incident_id in sorted(filter(None, firing), reverse=True)]
