@@ -16,7 +16,7 @@ from cheapdeep_ops.guard.console.words import Told
 from cheapdeep_ops.guard.ledger import normals_of
 from cheapdeep_ops.guard.messages import scope_text
 from cheapdeep_ops.guard.series import latest
-from cheapdeep_ops.guard.status import policy_state, status
+from cheapdeep_ops.guard.status import policy_state, present
 from cheapdeep_ops.store import counters, incidents, policies
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
 from cheapdeep_ops.values import ALL_ROUTES
