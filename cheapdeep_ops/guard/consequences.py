@@ -32,7 +32,7 @@ class Spell:
 
     @classmethod
     def read(cls, connection: Connection, *, since: float, until: float, scope: str) -> Self:
-        """The spell `[since, until)` of one route or of all, without streams: they neither escalate nor have a price."""
+        """The spell `[since, until)` of one route or of all, without streams: those never escalate nor have a price."""
         counted = counters.sums_of(connection, _NAMES, since=since, until=until, scope=scope)
         if counted["unpriced"]:
             causes = counters.bypass_causes(connection, since=since, until=until, scope=scope)
