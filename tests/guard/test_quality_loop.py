@@ -731,7 +731,8 @@ def stored_words(school):
     """All that is stored of messages, incidents and alerts, as text."""
     tables = ("SELECT payload FROM outbox", "SELECT announced FROM incident", "SELECT signal FROM alert")
     with school.store.reading() as connection:
-        return str([list(connection.exec_driver_sql(each)) for each in tables])
+        # As tuples: a row itself shows long texts shortened.
+        return str([tuple(row) for each in tables for row in connection.exec_driver_sql(each)])
 
 
 @on_sqlite
