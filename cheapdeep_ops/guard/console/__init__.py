@@ -6,19 +6,23 @@ from fastapi import FastAPI
 from nicegui import app, ui
 
 from cheapdeep_ops.guard.api import Access
-from cheapdeep_ops.guard.console.desk import Desk
+from cheapdeep_ops.guard.console.desk import REFRESH_S, Desk
 from cheapdeep_ops.guard.console.pages import add_pages
 from cheapdeep_ops.guard.console.session import LONGEST_S
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 
 
-def add_console(api: FastAPI, *, store: Store, settings: Settings, clock: Callable[[], float]) -> None:
+def add_console(
+    api: FastAPI, *, store: Store, settings: Settings, clock: Callable[[], float], refresh_s: float = REFRESH_S
+) -> None:
     """Put the console under `/`, beside the API; all that it shows and loads comes from this process.
 
-    NiceGUI keeps its pages in one application for the process, so this is for one `api` at a time.
+    Pages that are open look again every `refresh_s` seconds. NiceGUI keeps its pages in one application for the
+    process, so this is for one `api` at a time.
     """
-    add_pages(Desk(store=store, settings=settings, clock=clock, access=Access(settings)))
+    access = Access(settings)
+    add_pages(Desk(store=store, settings=settings, clock=clock, access=access, refresh_s=refresh_s))
     app.storage.max_tab_storage_age = LONGEST_S
     # A colour scheme of None follows the browser; no welcome, because `serve` says itself where it listens.
     ui.run_with(api, title="cheapdeep_ops", dark=None, language="en-US", show_welcome_message=False)

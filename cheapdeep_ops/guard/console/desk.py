@@ -14,8 +14,9 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 
 T = TypeVar("T")
-_PRIMARY: Final = "#1d5c96"
-"""Dark enough for white words on it (7:1)."""
+REFRESH_S: Final = 5.0
+_COLORS: Final = {"primary": "#1d5c96", "positive": "#1b6b2f", "negative": "#b3261e"}
+"""Dark enough for white words on them (6:1 or more)."""
 
 _SHORT: Final = 24
 """Characters of a cell that is not broken into lines."""
@@ -38,7 +39,6 @@ _STYLE: Final = """
 .body--dark .nicegui-link { color: #8ec3f5; }
 .body--dark .faint, .body--dark .q-field__label { color: #aab4be; }
 .body--dark .border-t { border-color: #3a434d; }
-.body--dark .q-btn--flat { color: #8ec3f5 !important; }
 :focus-visible { outline: 2px solid #d97706; outline-offset: 2px; }
 """
 
@@ -51,14 +51,14 @@ class Desk:
     settings: Settings
     clock: Callable[[], float]
     access: Access
-    refresh_s: float = 5.0
+    refresh_s: float = REFRESH_S
     """How often a page that is open looks again, in seconds."""
 
 
 @contextmanager
 def framed(title: str) -> Iterator[None]:
     """A page with its links above it."""
-    ui.colors(primary=_PRIMARY)
+    ui.colors(**_COLORS)
     ui.add_css(_STYLE)
     ui.page_title(f"{title} - cheapdeep_ops")
     with ui.element("nav").props('aria-label="Pages"').classes("w-full row gap-4 q-pa-sm"):

@@ -29,7 +29,7 @@ class Labelling:
         with ui.row():
             for verdict, key in _KEYS.items():
                 ui.button(verdict.value.capitalize(), on_click=self._sayer(verdict)).props(f"accesskey={key}")
-            ui.button("Skip", on_click=self._skip).props("flat accesskey=s")
+            ui.button("Skip", on_click=self._skip, color=None).props("flat accesskey=s")
         self._figures = ui.column().classes("w-full gap-2")
 
     async def show(self) -> None:

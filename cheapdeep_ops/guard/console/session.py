@@ -101,4 +101,4 @@ def show_session() -> None:
 
     with ui.row().classes("items-center"):
         ui.label(f"Signed in as {author()}").classes("words")
-        ui.button("Sign out", on_click=sign_out).props("flat")
+        ui.button("Sign out", on_click=sign_out, color=None).props("flat")

@@ -1,0 +1,116 @@
+"""A headless Chromium, driven over its own debugging protocol; waiting is done in the page."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+_OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0")
+_WAIT = """new Promise((done, failed) => {
+  const look = () => { const found = (() => (%s))(); if (found) { clearInterval(timer); done(found); } };
+  const timer = setInterval(look, 50);
+  setTimeout(() => { clearInterval(timer); failed(document.body.innerText); }, %d);
+})"""
+
+
+def installed() -> str | None:
+    """Where a Chromium is."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+class CommandError(Exception):
+    """The browser has refused a command, or the page has gone while it was carried out."""
+
+
+class Page:
+    """The one tab that is open."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket, self._ids = socket, count(1)
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command of the protocol, and its result."""
+        number = next(self._ids)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise CommandError(answer["error"]["message"])
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def run(self, script: str) -> Any:
+        """What an expression comes to, awaited."""
+        found = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def open(self, url: str) -> None:
+        """Load a page, until its heading is there."""
+        self.send("Page.navigate", url=url)
+        self.wait(f"location.href === {json.dumps(url)} && document.querySelector('h1')")
+
+    def wait(self, script: str, *, seconds: float = 30) -> None:
+        """Until an expression holds, on whatever page comes meanwhile; fails with what the page says."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self.run(_WAIT % (f"Boolean({script})", seconds * 1000))
+            except CommandError:
+                if time.monotonic() > until:
+                    raise
+            else:
+                return
+
+    def see(self, text: str) -> None:
+        """Until the page says this."""
+        self.wait(f"document.body.innerText.includes({json.dumps(text)})")
+
+    def fill(self, label: str, text: str, *, nth: int = 0) -> None:
+        """Type over what a field holds."""
+        fields = f"document.querySelectorAll('input[aria-label={json.dumps(label)}]')"
+        self.wait(f"{fields}.length > {nth}")
+        self.run(f"{fields}[{nth}].focus(), {fields}[{nth}].select()")
+        self.send("Input.insertText", text=text)
+
+    def press(self, key: str, code: int) -> None:
+        """One key, down and up."""
+        for kind in ("rawKeyDown", "char", "keyUp"):
+            text = {"text": "\r"} if key == "Enter" and kind == "char" else {}
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+
+    def click(self, name: str) -> None:
+        """Press the button of this name."""
+        button = f"[...document.querySelectorAll('button')].find(each => each.innerText.trim() === {json.dumps(name)})"
+        self.wait(button)
+        self.run(f"{button}.click()")
+
+
+@contextmanager
+def browsing(executable: str, folder: Path) -> Iterator[Page]:
+    """A tab of a browser of its own, which ends with it."""
+    from websockets.sync.client import connect  # noqa: PLC0415 - comes with the extra `console`
+
+    command = [executable, *_OPTIONS, f"--user-data-dir={folder}", "about:blank"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "DevTools listening on" in line)
+        port = line.split("127.0.0.1:")[1].split("/")[0]
+        with urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
+            (tab,) = [each for each in json.load(answer) if each["type"] == "page"]
+        with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None, compression=None) as socket:
+            yield Page(socket)
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stderr is not None:
+            process.stderr.close()

@@ -1,0 +1,120 @@
+import threading
+from collections.abc import Iterator
+from importlib.resources import files
+
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from cheapdeep_ops.guard.api import make_api
+from cheapdeep_ops.guard.app import Service, _listen
+from cheapdeep_ops.store import policies
+from tests import browser
+
+pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
+
+from nicegui import Client
+from nicegui.testing.general import nicegui_reset_globals
+
+from cheapdeep_ops.guard.console import add_console
+
+STORM = [0.95] * 2 + [0.5] * 8
+AXE = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+NARROW = 380
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"
+
+
+@pytest.fixture
+def page(tmp_path) -> Iterator[browser.Page]:
+    executable = browser.installed()
+    if executable is None:
+        pytest.skip("Chromium is not installed; apt-get install chromium has it")
+    with browser.browsing(executable, tmp_path / "profile") as page:
+        yield page
+
+
+@pytest.fixture
+def school(make_school):
+    return make_school(api_tokens=(SecretStr("s3same"),))
+
+
+@pytest.fixture
+def url(school, inbox) -> Iterator[str]:
+    """Where the school's console is, served by a real server."""
+    service = Service(school.settings, sender=inbox)
+    with nicegui_reset_globals(), _listen("127.0.0.1", 0) as listener:
+        parts = {"settings": school.settings, "clock": school.clock}
+        api = make_api(school.store, collector=service._collector, is_ready=str, **parts)
+        add_console(api, store=school.store, refresh_s=0.2, **parts)
+        server = uvicorn.Server(uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=1))
+        running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        running.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        running.join(20)
+        Client.page_routes.clear()
+    service.store.close()
+
+
+def faults_of(page):
+    """What axe-core finds serious or worse, once nothing moves any more."""
+    page.run("Promise.all(document.getAnimations().map(each => each.finished.catch(() => 0)))")
+    page.run(f"{AXE};0")
+    found = page.run(
+        "axe.run().then(found => found.violations.map(each => [each.impact, each.id, each.nodes[0].html]))"
+    )
+    return [each for each in found if each[0] in {"serious", "critical"}]
+
+
+def test_in_a_browser_a_storm_is_seen_live_and_a_person_pins_releases_and_labels(school, url, page):
+    school.teach(40, 0.5)
+    page.open(f"{url}/")
+    page.see("No alert fires.")
+    school.run(120, STORM)
+    page.see("0.9, held by EscalationStorm")
+    assert faults_of(page) == []
+    page.open(f"{url}/charts")
+    page.wait("document.querySelectorAll('canvas').length === 4")
+    assert faults_of(page) == []
+    page.open(f"{url}/policy")
+    page.fill("Your name", "ann")
+    page.press("Tab", 9)
+    page.send("Input.insertText", text="s3same")
+    page.press("Enter", 13)
+    page.see("Signed in as ann")
+    page.fill("Threshold", "0.85")
+    page.fill("Why", "checking <b>refunds</b>")
+    page.click("PIN")
+    page.see("0.85, pinned by a person")
+    page.see("checking <b>refunds</b>")
+    page.click("RELEASE")
+    page.see("unpin")
+    assert faults_of(page) == []
+    page.open(f"{url}/review")
+    for number, verdict in enumerate(("CORRECT", "INCORRECT", "UNSURE"), 1):
+        page.see("How much is it?")
+        page.click(verdict)
+        page.see(f"Labelled {verdict.lower()}")
+        page.see(f"{min(number, 2)}, by ann")
+    assert faults_of(page) == []
+    with school.store.reading() as connection:
+        acts = [(each["act"], each["author"]) for each in policies.history(connection) if each["author"]]
+    assert acts == [("unpin", "ann"), ("pin", "ann")]
+
+
+def test_in_a_browser_pages_are_dark_where_asked_narrow_where_needed_and_load_nothing_from_elsewhere(school, url, page):
+    school.run(120, STORM)
+    page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    page.send("Emulation.setDeviceMetricsOverride", width=NARROW, height=800, deviceScaleFactor=1, mobile=False)
+    for path in ("/", "/charts", "/incidents", "/incidents/1", "/policy"):
+        page.open(f"{url}{path}")
+        page.wait("document.body.classList.contains('body--dark')")
+        assert page.run("document.documentElement.scrollWidth") <= NARROW, path
+        assert faults_of(page) == [], path
+        hosts = page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).host)")
+        assert hosts
+        assert set(hosts) == {url.removeprefix("http://")}
