@@ -135,7 +135,7 @@ def test_amtool_accepts_the_example():
 @pytest.mark.parametrize(("severity", "receiver"), [("page", "page"), ("ticket", "ticket")])
 def test_pages_and_tickets_go_to_their_receivers(severity, receiver):
     asked = ["config", "routes", "test", f"--config.file={ALERTS / 'alertmanager.yml'}", f"severity={severity}"]
-    assert _run("amtool", *asked).strip() == receiver
+    assert _run("amtool", *asked).splitlines()[0] == receiver
 
 
 EXAMPLE: Json = yaml.safe_load((ALERTS / "alertmanager.yml").read_text("utf-8"))
