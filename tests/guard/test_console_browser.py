@@ -13,7 +13,10 @@ from tests import browser
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
 
-from nicegui import Client
+from nicegui import Client, ui
+from nicegui.functions.download import download
+from nicegui.functions.navigate import Navigate
+from nicegui.functions.notify import notify
 from nicegui.testing.general import nicegui_reset_globals
 
 from cheapdeep_ops.guard.console import add_console
@@ -43,7 +46,14 @@ def school(make_school):
 
 
 @pytest.fixture
-def url(school, inbox) -> Iterator[str]:
+def own_ways(monkeypatch) -> None:
+    """NiceGUI's own functions: those of a simulated user, from a test before, may outlive it."""
+    for name, function in {"navigate": Navigate(), "notify": notify, "download": download}.items():
+        monkeypatch.setattr(ui, name, function)
+
+
+@pytest.fixture
+def url(school, inbox, own_ways) -> Iterator[str]:
     """Where the school's console is, served by a real server."""
     service = Service(school.settings, sender=inbox)
     with nicegui_reset_globals(), _listen("127.0.0.1", 0) as listener:
