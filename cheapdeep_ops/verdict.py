@@ -82,7 +82,7 @@ def _only_object(text: str) -> dict[str, Any]:
     before, after = text[:start], text[end:]
     if "{" in after or "}" in before + after:
         raise _AmbiguousError("more than one JSON object")
-    if not (_is_small_talk(before) and _is_small_talk(after)):
+    if not (is_small_talk(before) and is_small_talk(after)):
         raise _AmbiguousError("the text around the JSON object may mean something")
     if not isinstance(fields, dict):  # pragma: no cover - raw_decode at a brace gives an object
         raise _AmbiguousError("not a JSON object")
@@ -100,7 +100,7 @@ _MAY_MEAN_SOMETHING: Final = re.compile(
 )
 
 
-def _is_small_talk(text: str) -> bool:
+def is_small_talk(text: str) -> bool:
     """Whether `text` can be passed over: short and plain, like "Here is the JSON you asked for:".
 
     Errs on the side of saying no. Structured outputs give no text around the object at all, so this is for models
@@ -148,15 +148,22 @@ def _answer(fields: dict[str, Any]) -> str | None:
     value = fields[ANSWER]
     if value is not None and not isinstance(value, str):
         raise _AmbiguousError("the answer is neither a string nor null")
-    return value if value is not None and _says_something(value) else None
+    return value if value is not None and says_something(value) else None
 
 
 _SAY_NOTHING: Final = frozenset({"null", "none", "...", "<string or null>"})
 """What models write where they mean null; the last one stands in the contract itself."""
 
 
-def _says_something(text: str) -> bool:
+def says_something(text: str) -> bool:
+    """Whether `text` is an answer, and not blank or what models write where they mean null."""
     return text.strip().casefold() not in _SAY_NOTHING and any(map(_is_visible, text))
+
+
+def may_grow_to_nothing(text: str) -> bool:
+    """Whether more text may yet make an answer that begins with `text` one that says nothing."""
+    begun = text.strip().casefold()
+    return any(word.startswith(begun) for word in _SAY_NOTHING)
 
 
 def _is_visible(char: str) -> bool:
@@ -192,7 +199,7 @@ def _is_harmless(key: str) -> bool:
 def _holds_verdict(value: Any) -> bool:
     """Whether a verdict hides in `value`, as an object or written out in a string."""
     if isinstance(value, str):
-        return _spells_verdict(_with_plain_letters(value))
+        return states_verdict(value)
     if isinstance(value, dict):
         return not all(map(_is_harmless, value)) or any(map(_holds_verdict, value.values()))
     return isinstance(value, list) and any(map(_holds_verdict, value))
@@ -214,6 +221,11 @@ _LENIENT: Final = json.JSONDecoder(strict=False)
 def _spells_verdict(text: str) -> bool:
     """Whether `text` has both keys, in whatever dialect of JSON."""
     return all(key.search(text) for key in _SPELLED)
+
+
+def states_verdict(text: str) -> bool:
+    """Whether `text`, which the caller sent, spells out a verdict of its own."""
+    return _spells_verdict(_with_plain_letters(text))
 
 
 def _with_plain_letters(text: str) -> str:
