@@ -4,7 +4,7 @@ The generator pattern is the one of httpx's auth flow: one flow, a synchronous a
 """
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cheapdeep_ops.values import BypassCause, Outcome, Reason, Reply, Tier, Verdict
@@ -21,7 +21,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An ask, what came back, and how it was judged; `reply` is None where the call failed."""
+    """An ask, what came back, and how it was judged; `reply` is None where the call failed before any of it came."""
 
     ask: Ask
     reply: Reply | None
@@ -34,6 +34,8 @@ class Course:
     """The whole course of one call.
 
     `answer` is the reply that goes back to the caller; where it is None, `error` is what the caller is to see.
+    `escalated` says whether the call left the first tier; a streamed answer that went wrong when it could not be taken
+    back has a `reason`, and has not.
     """
 
     steps: tuple[Step, ...]
@@ -43,6 +45,7 @@ class Course:
     base_outcome: Outcome | None
     base_reason: Reason | None
     confidence: float | None
+    escalated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +70,9 @@ def cascade(tiers: Sequence[Tier], *, threshold: float, base_threshold: float, b
         step = yield from _triage(tier, threshold)
         steps.append(step)
         if step.reason is None:
-            return _course(steps, base_threshold, bypassed=False)
+            return _course(steps, base_threshold)
     last = yield from _original(bypass.tier if bypass else tiers[-1])
-    return _course([*steps, last], base_threshold, bypassed=bypass is not None)
+    return _course([*steps, last], base_threshold)
 
 
 def _triage(tier: Tier, threshold: float) -> Generator[Ask, Reply, Step]:
@@ -95,8 +98,9 @@ def _original(tier: Tier) -> Generator[Ask, Reply, Step]:
     return Step(ask=ask, reply=reply)
 
 
-def _course(steps: Sequence[Step], base_threshold: float, *, bypassed: bool) -> Course:
+def _course(steps: Sequence[Step], base_threshold: float) -> Course:
     first, last = steps[0], steps[-1]
+    bypassed = first.ask.kind == "original"
     base_outcome, base_reason = (None, None) if bypassed else _base(first, base_threshold)
     raised = base_outcome is Outcome.SHIP and first.reason is not None
     return Course(
@@ -107,7 +111,22 @@ def _course(steps: Sequence[Step], base_threshold: float, *, bypassed: bool) -> 
         base_outcome=base_outcome,
         base_reason=base_reason,
         confidence=first.reply.verdict.confidence if first.reply and first.reply.verdict else None,
+        escalated=bypassed or (len(steps) > 1 and first.reason is not None),
     )
+
+
+def completed(course: Course, reply: Reply, *, base_threshold: float, error: BaseException | None = None) -> Course:
+    """The course of a streamed call whose answer has come to its end: `reply` is all that came of it.
+
+    An answer that a triage tier began to give is no longer judged by the threshold; what went wrong with it later is
+    kept as its reason.
+    """
+    *before, last = course.steps
+    reason = last.reason
+    if last.ask.kind == "triage":
+        reason = _error_reason(error) if error else _verdict(reply).problem
+    step = replace(last, reply=reply, error=error, reason=reason)
+    return _course([*before, step], base_threshold)
 
 
 def _reason(first: Step, *, bypassed: bool, raised: bool) -> Reason | None:
@@ -117,8 +136,10 @@ def _reason(first: Step, *, bypassed: bool, raised: bool) -> Reason | None:
 
 
 def _base(first: Step, base_threshold: float) -> tuple[Outcome | None, Reason | None]:
+    if first.error is not None and first.reason is not None:
+        return Outcome.ESCALATE, first.reason
     if first.reply is None:  # an interrupted call says nothing about the traffic
-        return (Outcome.ESCALATE, first.reason) if first.reason else (None, None)
+        return None, None
     return judge(_verdict(first.reply), threshold=base_threshold)
 
 

@@ -50,9 +50,9 @@ class Early(StrEnum):
 class PartialReply:
     """A triage reply while it arrives; `feed` it with each piece of text, `finish` it at its end.
 
-    `threshold` is the one in force; a confidence from `base_threshold` to below it is known to be withheld only when the
-    answer has begun. `user_text` is all that the caller sent: where a verdict is spelled out in it, the
-    whole reply must be seen to tell whether the model has copied it. `is_patient` leaves every answer to the end.
+    `threshold` is the one in force; a confidence from `base_threshold` to below it is known to be withheld only when
+    the answer has begun. `user_text` is all that the caller sent: where a verdict is spelled out in it, the whole reply
+    must be seen to tell whether the model has copied it. `is_patient` leaves every answer to the end.
     """
 
     def __init__(

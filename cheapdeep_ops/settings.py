@@ -113,7 +113,9 @@ class Settings(BaseSettings):
     triage_template: str | None = None
     """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
     triage_timeout_s: Seconds = 30.0
-    """How long a triage call may take before the call escalates."""
+    """How long a triage call may take before the call escalates; of a streamed one, until it is decided."""
+    stream_whole: bool = False
+    """Whether a streamed answer is judged whole before its first character goes out, as an answer that is not."""
     price_overrides: Annotated[tuple[PriceOverride, ...], NoDecode] = ()
     """Dated prices of the team's own, in US dollars per million tokens."""
     grade_by: Literal["direct", "batch"] = "direct"

@@ -29,7 +29,6 @@ class Reason(StrEnum):
 class BypassCause(StrEnum):
     """Why a call was not triaged at all."""
 
-    STREAMING = "streaming"
     TOOLS = "tools"
     IMAGES = "images"
     DOCUMENTS = "documents"
@@ -108,13 +107,17 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one model call as the API bills them: `input_tokens` excludes both cache figures."""
+    """Tokens of one model call as the API bills them: `input_tokens` excludes both cache figures.
+
+    `is_estimate` marks those of a stream that was left before its end: the API tells the output tokens last.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    is_estimate: bool = False
 
     @property
     def total_input_tokens(self) -> int:

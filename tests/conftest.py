@@ -198,6 +198,22 @@ class Shell:
         with opened as stream:
             return "".join(stream.text_stream)
 
+    def streamed_text_of(self, change: Callable[[str], Any], **params: Any) -> list[Any]:
+        """What `change` makes of each piece of that text."""
+        opened = self.router.messages.stream(**params)
+        if isinstance(self.router, AsyncRouter):
+            return self._run(_changed(opened, change))
+        with opened as stream:
+            return [change(piece) for piece in stream.text_stream]
+
+    def final_message(self, **params: Any) -> Any:
+        """The message that `messages.stream` adds up to."""
+        opened = self.router.messages.stream(**params)
+        if isinstance(self.router, AsyncRouter):
+            return self._run(_final(opened))
+        with opened as stream:
+            return stream.get_final_message()
+
     def ask_all(self, texts: Iterable[str]) -> list[Routed]:
         """All questions at once, in threads or as tasks."""
         if isinstance(self.router, AsyncRouter):
@@ -220,6 +236,16 @@ async def _together(calls: Iterable[Awaitable[Routed]]) -> list[Routed]:
 async def _text_of(opened: Any) -> str:
     async with opened as stream:
         return "".join([piece async for piece in stream.text_stream])
+
+
+async def _changed(opened: Any, change: Callable[[str], Any]) -> list[Any]:
+    async with opened as stream:
+        return [change(piece) async for piece in stream.text_stream]
+
+
+async def _final(opened: Any) -> Any:
+    async with opened as stream:
+        return await stream.get_final_message()
 
 
 def _same(value: Any) -> Any:

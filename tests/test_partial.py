@@ -31,7 +31,10 @@ def cuts(draw, text):
 @st.composite
 def cut_replies(draw):
     """A reply as a model may write it, in pieces."""
-    fields = {"confidence": draw(st.floats(0, 1)), "answer": draw(st.one_of(st.none(), st.text(), st.sampled_from(ANSWERS)))}
+    fields = {
+        "confidence": draw(st.floats(0, 1)),
+        "answer": draw(st.one_of(st.none(), st.text(), st.sampled_from(ANSWERS))),
+    }
     text = json.dumps(fields, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1])))
     if draw(st.booleans()):
         text = f"```json\n{text}\n```"

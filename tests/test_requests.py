@@ -47,6 +47,7 @@ def triaged(params, *, model=HAIKU, prompt=PROMPT):
         request(cache_control={"type": "ephemeral"}, extra_headers={"x": "y"}, extra_query={"q": "1"}, timeout=5),
         request(output_config={"effort": "high"}, thinking={"type": "disabled"}),
         request(extra_body={"temperature": 0.1, "top_p": 0.5, "top_k": 3}),
+        request(stream=True),
         request(tools=[], stop_sequences=[], stream=False, output_config={}, extra_body={}, thinking=None),
     ],
 )
@@ -57,7 +58,6 @@ def test_plain_requests_are_triaged(params):
 @pytest.mark.parametrize(
     ("cause", "params"),
     [
-        (BypassCause.STREAMING, request(stream=True)),
         (BypassCause.TOOLS, request(tools=[{"name": "f"}])),
         (BypassCause.TOOLS, request(tool_choice={"type": "any"})),
         (BypassCause.TOOLS, request(container="c")),

@@ -491,34 +491,6 @@ def test_a_request_that_triage_would_damage_goes_to_the_deep_tier_at_once(api, b
     assert decision.triage_cost_usd == 0
 
 
-def test_a_stream_of_events_is_the_deep_tiers_own(api, bare, open_shell, ledger):
-    api.always(Reply.text("a stream that takes some more pieces"))
-    with bare.messages.create(model=OPUS, stream=True, **CONVERSATION) as stream:
-        expected = [event.type for event in stream]
-    events = open_shell(router={"recorder": ledger}).streamed_events(**CONVERSATION)
-    assert [event.type for event in events] == expected
-    pieces = [event.delta.text for event in events if event.type == "content_block_delta"]
-    assert len(pieces) > 1
-    assert "".join(pieces) == "a stream that takes some more pieces"
-    assert wire(api.requests[1]) == wire(api.requests[0])
-    (decision,) = ledger.decisions
-    assert (decision.bypass_cause, decision.model) == (BypassCause.STREAMING, OPUS)
-    assert decision.cost_usd is decision.baseline_cost_usd is None  # not known before the stream ends
-
-
-def test_the_stream_manager_is_the_deep_tiers_own(api, bare, open_shell, ledger):
-    api.always(Reply.text("a stream that takes some more pieces"))
-    with bare.messages.stream(model=OPUS, **CONVERSATION) as stream:
-        stream.until_done()
-    shell = open_shell(router={"recorder": ledger})
-    assert shell.streamed_text(**CONVERSATION, route="chat", input_class="long") == (
-        "a stream that takes some more pieces"
-    )
-    assert wire(api.requests[1]) == wire(api.requests[0])
-    (decision,) = ledger.decisions
-    assert (decision.bypass_cause, decision.route, decision.input_class) == (BypassCause.STREAMING, "chat", "long")
-
-
 def test_a_stream_that_cannot_begin_fails_with_the_sdks_own_error(api, open_shell, ledger):
     api.always(Reply.error(529))
     shell = open_shell(router={"recorder": ledger})

@@ -247,11 +247,16 @@ def test_our_model_spans_step_back_where_the_client_traces_itself(api, open_shel
 
 
 def test_a_stream_has_its_spans_too(api, shell, watched):
-    api.enqueue(Reply.text("piece by piece"))
+    api.enqueue(Reply.triage(0.3, None), Reply.text("piece by piece"))
     shell.streamed_text(max_tokens=9, messages=[{"role": "user", "content": "x"}])
-    chat, route = watched.spans
-    assert (chat.name, route.attributes["cheapdeep.bypass.cause"]) == (f"chat {OPUS}", "streaming")
-    assert not {"cheapdeep.cost.usd", "cheapdeep.baseline.cost.usd"} & route.attributes.keys()
+    triage, deep, route = watched.spans
+    assert (triage.name, deep.name) == (f"chat {HAIKU}", f"chat {OPUS}")
+    assert {each.parent.span_id for each in (triage, deep)} == {route.context.span_id}
+    assert (triage.attributes[names.USAGE_ESTIMATED], names.USAGE_ESTIMATED in deep.attributes) == (True, False)
+    assert deep.attributes["gen_ai.usage.output_tokens"] > 0
+    assert route.attributes["cheapdeep.cost.usd"] == pytest.approx(
+        sum(each.attributes["cheapdeep.cost.usd"] for each in (triage, deep))
+    )
 
 
 # No content
@@ -306,8 +311,8 @@ def some_of_everything(api, shell, watched):
     api.enqueue(Reply.error(529), Reply.error(400))
     with pytest.raises(anthropic.BadRequestError):
         shell.ask()
-    api.enqueue(Reply.text("A stream."))
-    shell.streamed_text(max_tokens=9, messages=[{"role": "user", "content": "x"}])
+    api.enqueue(Reply.body(b"event: ping\ndata: {}\n\n"))  # a stream that says nothing of its tokens
+    shell.streamed_text(max_tokens=9, messages=[{"role": "user", "content": "x"}], stop_sequences=["."])
     watched.telemetry.record_dropped(3)
     watched.telemetry.record_guard_age(1.5)
 

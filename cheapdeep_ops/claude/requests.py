@@ -28,14 +28,13 @@ _SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
 _CARRIED: Final = frozenset(
     {
         "cache_control", "extra_body", "extra_headers", "extra_query", "inference_geo", "max_tokens", "messages",
-        "metadata", "output_config", "service_tier", "system", "thinking", "timeout", "user_profile_id",
+        "metadata", "output_config", "service_tier", "stream", "system", "thinking", "timeout", "user_profile_id",
         "workspace_id",
     }
 )  # fmt: skip
 """Parameters that mean the same to the triage question; a call with any other one is not triaged."""
 
 _CAUSES: Final = {
-    "stream": BypassCause.STREAMING,
     "tools": BypassCause.TOOLS,
     "tool_choice": BypassCause.TOOLS,
     "container": BypassCause.TOOLS,
@@ -146,7 +145,8 @@ def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_
     """
     profile = profile_of(model)
     request = {name: value for name, value in params.items() if name not in ("thinking", "extra_body")}
-    request |= {"model": model, "max_tokens": _with_envelope(params["max_tokens"])}
+    limit = _with_envelope(params["max_tokens"], is_streamed=bool(params.get("stream")))
+    request |= {"model": model, "max_tokens": limit}
     if "timeout" in params:
         request["timeout"] = _sooner(params["timeout"], timeout_s)
     if prompt.replaces_user_turn:
@@ -159,7 +159,9 @@ def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_
     return request
 
 
-def _with_envelope(max_tokens: int) -> int:
+def _with_envelope(max_tokens: int, *, is_streamed: bool) -> int:
+    if is_streamed:  # of any length; a model's own limit is the caller's business, who has asked for a stream
+        return max_tokens + ENVELOPE_ALLOWANCE if max_tokens < LARGEST_UNTIMED else max_tokens
     return max(min(max_tokens + ENVELOPE_ALLOWANCE, LARGEST_UNTIMED), min(max_tokens, LARGEST_UNTIMED))
 
 

@@ -4,17 +4,28 @@ from anthropic import (
     Anthropic,
     AnthropicError,
     AsyncAnthropic,
+    AsyncMessageStream,
     AsyncMessageStreamManager,
+    AsyncStream,
+    MessageStream,
     MessageStreamManager,
+    NotGiven,
+    Stream,
 )
-from anthropic.types import Message, MessageParam
+from anthropic.types import Message, MessageParam, RawMessageStreamEvent
 
 __all__ = [
     "Anthropic",
     "AnthropicError",
     "AsyncAnthropic",
+    "AsyncMessageStream",
     "AsyncMessageStreamManager",
+    "AsyncStream",
     "Message",
     "MessageParam",
+    "MessageStream",
     "MessageStreamManager",
+    "NotGiven",
+    "RawMessageStreamEvent",
+    "Stream",
 ]

@@ -10,7 +10,6 @@ from cheapdeep_ops.guard.rules import StormRule
 from cheapdeep_ops.guard.stats import Estimate, Proportion, difference
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.values import BypassCause
 
 _HOUR_S: Final = 3_600.0
 _DAY_S: Final = 86_400.0
@@ -32,13 +31,8 @@ class Spell:
 
     @classmethod
     def read(cls, connection: Connection, *, since: float, until: float, scope: str) -> Self:
-        """The spell `[since, until)` of one route or of all, without streams: those never escalate nor have a price."""
-        counted = counters.sums_of(connection, _NAMES, since=since, until=until, scope=scope)
-        if counted["unpriced"]:
-            causes = counters.bypass_causes(connection, since=since, until=until, scope=scope)
-            streamed = min(causes.get(BypassCause.STREAMING, 0), counted["unpriced"])
-            counted = {**counted, **{name: counted[name] - streamed for name in ("bypassed", "unpriced")}}
-        return cls(**counted)
+        """The spell `[since, until)` of one route or of all."""
+        return cls(**counters.sums_of(connection, _NAMES, since=since, until=until, scope=scope))
 
     @property
     def rate(self) -> Proportion:

@@ -7,12 +7,30 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from cheapdeep_ops.claude.clients import for_triage, make_async_client, traces_itself
-from cheapdeep_ops.claude.sdk import AsyncAnthropic, AsyncMessageStreamManager, Message, MessageParam
-from cheapdeep_ops.flow import Ask, adrive, drive
+from cheapdeep_ops.claude.sdk import (
+    AsyncAnthropic,
+    AsyncMessageStreamManager,
+    AsyncStream,
+    Message,
+    MessageParam,
+    RawMessageStreamEvent,
+)
+from cheapdeep_ops.claude.streams import araw_stream
+from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
+from cheapdeep_ops.router.shared import Asked, Core, whole
+from cheapdeep_ops.router.streams import (
+    AsyncRoutedStream,
+    Ending,
+    Opened,
+    aclosing_on_failure,
+    aread_until_decided,
+    begun,
+    output_format,
+    without_stream,
+)
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
@@ -20,8 +38,12 @@ from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
 Answer = Callable[[Mapping[str, Any], str | None, str], Awaitable[object]]
 """From a request, its route and its input class to what goes back to the caller."""
 
-Open = Callable[[Mapping[str, Any], str | None, str], object]
+Manage = Callable[[Mapping[str, Any], str | None, str], object]
 """The same for a stream, which is opened later and by the caller."""
+
+Events = AsyncStream[RawMessageStreamEvent]
+Open = Callable[[Mapping[str, Any]], Awaitable[Events]]
+"""Begins the stream of an original request: a method of the SDK."""
 
 
 class AsyncRouter:
@@ -51,7 +73,7 @@ class AsyncRouter:
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
         if self._owns_client:
             renew_after_fork(self, AsyncRouter._renew_client)
-        self.messages = AsyncMessages(create=self._answer, stream=self._open_stream)
+        self.messages = AsyncMessages(create=self._answer, stream=self._manager)
 
     async def route(
         self,
@@ -91,6 +113,8 @@ class AsyncRouter:
         await self.aclose()
 
     async def _answer(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+        if request.get("stream"):
+            return await self._stream(self._create_stream, request, route, input_class)
         return self._core.answer(await self._run(request, route, input_class))
 
     async def _run(self, request: Mapping[str, Any], route: str | None, input_class: str) -> Asked:
@@ -117,21 +141,50 @@ class AsyncRouter:
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 return question.read(await self._triage.messages.create(**question.request))
 
-    def _open_stream(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
-        with self._core.calling(request, route=route, input_class=input_class) as asked:
-            call = asked.call
-            asked.course = drive(self._core.plan.flow(call), lambda ask: self._begin_stream(call, ask))
-        return self._core.answer(asked)
+    def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+        """The SDK's own, which asks when it is entered."""
+        opening = self._stream(self._helped_stream, request, route, input_class)
+        return AsyncMessageStreamManager(opening, output_format=output_format(request))
 
-    def _begin_stream(self, call: Call, ask: Ask) -> Reply:
-        with self._core.asking(call, ask) as question:
-            return question.read(self._client.messages.stream(**without_stream(question.request)))
+    async def _stream(
+        self, begin: Open, request: Mapping[str, Any], route: str | None, input_class: str
+    ) -> AsyncRoutedStream:
+        """One call until it is known who answers it; the rest is the caller's to read."""
+        asked = self._core.begin(request, route=route, input_class=input_class)
+        try:
+            with self._core.inside(asked):
+                flow = self._core.plan.flow(asked.call)
+                asked.course = await adrive(flow, lambda ask: self._perform_stream(begin, asked.call, ask))
+            opened = begun(asked.course)
+        except BaseException:
+            self._core.end(asked)
+            raise
+        return AsyncRoutedStream(opened, Ending(self._core, asked, opened))
+
+    async def _perform_stream(self, begin: Open, call: Call, ask: Ask) -> Reply:
+        """Open one model's stream; the question of the one that the caller gets stays open."""
+        with self._core.opening(call, ask) as question:
+            reading = self._core.plan.reading(call, ask)
+            if ask.kind == "original":
+                return Opened(await begin(question.request), reading, question).reply()
+            async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
+                stream = await self._triage.messages.create(**question.request)
+                opened = Opened(stream, reading, question)
+                async with aclosing_on_failure(stream):
+                    await aread_until_decided(opened)
+            return opened.reply()
+
+    async def _create_stream(self, request: Mapping[str, Any]) -> Events:
+        return cast("Events", await self._client.messages.create(**request))
+
+    async def _helped_stream(self, request: Mapping[str, Any]) -> Events:
+        return araw_stream(await self._client.messages.stream(**without_stream(request)).__aenter__())
 
 
 class AsyncMessages:
     """`router.messages`: the SDK's calling methods, routed."""
 
-    def __init__(self, *, create: Answer, stream: Open) -> None:
+    def __init__(self, *, create: Answer, stream: Manage) -> None:
         self._create, self._stream = create, stream
 
     async def create(
@@ -156,6 +209,6 @@ class AsyncMessages:
         input_class: str = "",
         **params: Any,
     ) -> AsyncMessageStreamManager[None]:
-        """The deep tier's stream as the SDK gives it: streams are not triaged."""
+        """The SDK's stream helper, for whichever tier answers. See `Messages.stream`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
         return cast("AsyncMessageStreamManager[None]", self._stream(request, route, input_class))

@@ -11,7 +11,9 @@ from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
 from cheapdeep_ops.claude.requests import bypass_cause, given, original_request, texts, triage_request, turns
 from cheapdeep_ops.claude.sdk import Message
+from cheapdeep_ops.claude.streams import OriginalReading, TriageReading
 from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
+from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import Policy, PolicyBook
 from cheapdeep_ops.pricing import PriceBook, baseline_usage, known_sum, tokenizer_ratio
 from cheapdeep_ops.router.labels import Labels
@@ -137,19 +139,37 @@ class Plan:
         request = triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
         return request, ()
 
-    def read(self, call: Call, ask: Ask, message: object) -> tuple[Reply, ChatRecord]:
-        """What came back to one ask, for the flow and for the span; a stream is handed on unread."""
+    def read(self, call: Call, ask: Ask, message: object) -> Reply:
+        """What came back to one ask, for the flow; what is no message is handed on unread."""
         if not isinstance(message, Message):
-            return Reply(message=message), ChatRecord()
-        reply = read_reply(message, user_text=call.user_text if ask.kind == "triage" else None)
-        record = ChatRecord(
+            return Reply(message=message)
+        return read_reply(message, user_text=call.user_text if ask.kind == "triage" else None)
+
+    def reading(self, call: Call, ask: Ask) -> OriginalReading | TriageReading:
+        """How a stream that answers one ask is read."""
+        if ask.kind == "original":
+            return OriginalReading()
+        threshold, settings = call.policy.threshold, self.settings
+        partial = PartialReply(
+            threshold=threshold,
+            base_threshold=settings.base_threshold,
+            user_text=call.user_text,
+            is_patient=settings.stream_whole,
+        )
+        return TriageReading(partial, threshold=threshold)
+
+    def record(self, call: Call, ask: Ask, reply: Reply) -> ChatRecord:
+        """What a span learns of a reply."""
+        message = reply.message
+        if not isinstance(message, Message):
+            return ChatRecord()
+        return ChatRecord(
             usage=reply.usage,
             cost_usd=self._cost(call, ask.tier.model, reply.usage),
             response_id=message.id,
             response_model=message.model,
             stop_reason=message.stop_reason or "",
         )
-        return reply, record
 
     def decide(self, call: Call, course: Course) -> Decision:
         """The decision that a finished course amounts to."""
@@ -165,13 +185,13 @@ class Plan:
             confidence=course.confidence,
             threshold=call.policy.threshold,
             policy_version=call.policy.version,
-            escalated=course.reason is not None,
+            escalated=course.escalated,
             reason=course.reason,
             bypass_cause=call.bypass.cause if call.bypass else None,
             base_outcome=course.base_outcome,
             base_reason=course.base_reason,
-            cost_usd=known_sum(hop.cost_usd for hop in hops if not hop.error),
-            triage_cost_usd=known_sum(hop.cost_usd for hop in _triage_hops(hops, course) if not hop.error),
+            cost_usd=known_sum(hop.cost_usd for hop in hops if _has_cost(hop)),
+            triage_cost_usd=known_sum(hop.cost_usd for hop in _triage_hops(hops, course) if _has_cost(hop)),
             baseline_cost_usd=baseline,
             baseline_basis=basis,
             started_at=call.started_at,
@@ -196,7 +216,7 @@ class Plan:
         )
 
     def answer(self, course: Course) -> object:
-        """What goes back to the caller: a message, or a stream that has begun.
+        """What goes back to the caller.
 
         Raises the course's own error, unchanged, where there is no answer.
         """
@@ -234,7 +254,7 @@ class Plan:
         """What the deep tier alone would have cost, and how that is known."""
         deep, model = call.tiers[-1].model, last.ask.tier.model
         usage = last.reply.usage if last.reply else None
-        if last.error is not None:
+        if last.error is not None and usage is None:
             return 0.0, "none: the call failed, and would have at the deep tier alone"
         if usage is None:
             return None, "unknown: no usage was reported"
@@ -274,6 +294,11 @@ def _names(model: str, tier: Tier) -> bool:
 def random_id() -> str:
     """A call id that no other call has."""
     return uuid4().hex
+
+
+def _has_cost(hop: Hop) -> bool:
+    """Whether the API charges for a hop: one that failed before anything came of it is free."""
+    return hop.usage is not None or not hop.error
 
 
 def _triage_hops(hops: tuple[Hop, ...], course: Course) -> list[Hop]:

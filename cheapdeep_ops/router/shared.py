@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from cheapdeep_ops.claude.sdk import Message
@@ -13,31 +13,48 @@ from cheapdeep_ops.recorder.keeping import lies_within
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.telemetry.handler import ChatSpan, Telemetry
+from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, Exchange, Reply
 
 _log: Final = logging.getLogger(__name__)
 
 
 class Question:
-    """One request that is about to be sent, and what is done with what comes back."""
+    """One request to a model, from when it is sent until it is told how that ended."""
 
     def __init__(self, plan: Plan, call: Call, ask: Ask, span: ChatSpan, request: Mapping[str, Any]) -> None:
-        self._plan, self._call, self._ask, self._span = plan, call, ask, span
+        self._plan, self._call, self.ask, self._chat = plan, call, ask, span
+        self._started = time.perf_counter()
         self.request = request
 
-    def read(self, message: object) -> Reply:
+    @property
+    def span(self) -> OpenSpan:
+        """Its span, which is open."""
+        return self._chat.span
+
+    def read(self, message: Message) -> Reply:
         """The reply for the flow; the span learns of it as well."""
-        reply, record = self._plan.read(self._call, self._ask, message)
-        self._span.finish(record)
+        reply = self._plan.read(self._call, self.ask, message)
+        self.note(reply)
         return reply
+
+    def note(self, reply: Reply) -> None:
+        """Write what came back onto the span."""
+        self._chat.finish(self._plan.record(self._call, self.ask, reply))
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The model has answered, or failed with `error`."""
+        if error is not None:
+            self._chat.fail(error)
+        self._chat.end()
+        self._call.model_s.append(time.perf_counter() - self._started)
 
 
 class Asked:
     """One caller's call while the router works on it; `course` is set once it has ended."""
 
-    def __init__(self, call: Call) -> None:
-        self.call = call
+    def __init__(self, call: Call, span: OpenSpan) -> None:
+        self.call, self.span = call, span
         self.course: Course | None = None
         self.decision: Decision | None = None
 
@@ -65,36 +82,77 @@ class Core:
     @contextmanager
     def calling(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Iterator[Asked]:
         """One call from begin to end: its span is open inside, and its decision is made when it is left."""
+        asked = self.begin(params, route=route, input_class=input_class)
+        try:
+            with self._telemetry.inside(asked.span):
+                yield asked
+        finally:
+            self.end(asked)
+
+    def begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Asked:
+        """A call that has begun, with its span; whoever begins it ends it."""
         call = self.plan.begin(params, route=route, input_class=input_class, book=self.recorder.book)
         self._show_threshold(call)
-        asked = Asked(call)
-        with self._telemetry.route_span() as span:
-            yield asked
-            if asked.course is None:
-                return
-            decision = asked.decision = self.plan.decide(call, asked.course)
-            sampled = lies_within(decision, self._graded_share)
-            self._telemetry.record_decision(span, decision, model_s=call.model_s, sampled=sampled)
-            course, trace_of = asked.course, self._telemetry.trace_of
-            self._record(decision, lambda: self.plan.exchange(call, course, trace_of(span)))
+        return Asked(call, self._telemetry.begin_route())
+
+    def inside(self, asked: Asked) -> AbstractContextManager[None]:
+        """The call's span is the current one inside."""
+        return self._telemetry.inside(asked.span)
+
+    def end(self, asked: Asked) -> None:
+        """Decide a call whose course is known, write it down, and end its span."""
+        try:
+            if asked.course is not None:
+                self._decide(asked, asked.course)
+        finally:
+            self._telemetry.end_route(asked.span)
+
+    def _decide(self, asked: Asked, course: Course) -> None:
+        call, span = asked.call, asked.span
+        decision = asked.decision = self.plan.decide(call, course)
+        sampled = lies_within(decision, self._graded_share)
+        self._telemetry.record_decision(span, decision, model_s=call.model_s, sampled=sampled)
+        self._record(decision, lambda: self.plan.exchange(call, course, self._telemetry.trace_of(span)))
 
     @contextmanager
     def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
         """One model call: the request to send, inside its span, timed."""
-        started = time.perf_counter()
+        question = self.ask(call, ask)
+        try:
+            with self._telemetry.inside(question.span):
+                yield question
+        except BaseException as error:
+            question.end(error)
+            raise
+        question.end()
+
+    @contextmanager
+    def opening(self, call: Call, ask: Ask) -> Iterator[Question]:
+        """The same for a stream: its question outlives this, unless it fails."""
+        question = self.ask(call, ask)
+        try:
+            with self._telemetry.inside(question.span):
+                yield question
+        except BaseException as error:
+            question.end(error)
+            raise
+
+    def ask(self, call: Call, ask: Ask) -> Question:
+        """A request that is about to be sent, with its span; whoever asks ends it."""
         try:
             request, translated = self.plan.request(call, ask)
-            with self._telemetry.chat_span(
-                model=ask.tier.model,
-                kind=ask.kind,
-                max_tokens=request.get("max_tokens"),
-                translated=translated,
-                prompt_version=self.plan.prompt.version if ask.kind == "triage" else "",
-                silent=self._silent,
-            ) as span:
-                yield Question(self.plan, call, ask, span, request)
-        finally:
-            call.model_s.append(time.perf_counter() - started)
+        except BaseException:
+            call.model_s.append(0.0)
+            raise
+        span = self._telemetry.begin_chat(
+            model=ask.tier.model,
+            kind=ask.kind,
+            max_tokens=request.get("max_tokens"),
+            translated=translated,
+            prompt_version=self.plan.prompt.version if ask.kind == "triage" else "",
+            silent=self._silent,
+        )
+        return Question(self.plan, call, ask, span, request)
 
     def routed(self, asked: Asked) -> Routed:
         """The whole answer with its decision. Raises the model's own error, unchanged."""
@@ -104,7 +162,7 @@ class Core:
         return Routed(message=message, decision=asked.decision)
 
     def answer(self, asked: Asked) -> object:
-        """The answer alone: a message, or a stream that has begun. Raises the model's own error, unchanged."""
+        """The answer alone. Raises the model's own error, unchanged."""
         if asked.course is None:
             raise AssertionError("the call has not ended")
         return self.plan.answer(asked.course)
@@ -131,8 +189,3 @@ def whole(request: Mapping[str, Any]) -> Mapping[str, Any]:
     if request.get("stream"):
         raise TypeError("route() answers whole; for a stream use messages.create(stream=True) or messages.stream()")
     return request
-
-
-def without_stream(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A request for the SDK's `messages.stream`, which knows by its name that it streams."""
-    return {name: value for name, value in request.items() if name != "stream"}

@@ -7,18 +7,38 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
-from cheapdeep_ops.claude.sdk import Anthropic, Message, MessageParam, MessageStreamManager
+from cheapdeep_ops.claude.sdk import (
+    Anthropic,
+    Message,
+    MessageParam,
+    MessageStreamManager,
+    RawMessageStreamEvent,
+    Stream,
+)
+from cheapdeep_ops.claude.streams import raw_stream
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, whole, without_stream
+from cheapdeep_ops.router.shared import Asked, Core, whole
+from cheapdeep_ops.router.streams import (
+    Deadline,
+    Ending,
+    Opened,
+    RoutedStream,
+    begun,
+    closing_on_failure,
+    output_format,
+    read_until_decided,
+    without_stream,
+)
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
 
-Send = Callable[[Ask, Mapping[str, Any]], object]
-"""Carries one request to the API: a method of the SDK."""
+Events = Stream[RawMessageStreamEvent]
+Open = Callable[[Mapping[str, Any]], Events]
+"""Begins the stream of an original request: a method of the SDK."""
 
 Answer = Callable[[Mapping[str, Any], str | None, str], object]
 """From a request, its route and its input class to what goes back to the caller."""
@@ -59,7 +79,7 @@ class Router:
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
         if self._owns_client:
             renew_after_fork(self, Router._renew_client)
-        self.messages = Messages(create=partial(self._answer, self._create), stream=partial(self._answer, self._stream))
+        self.messages = Messages(create=self._answer, stream=self._manager)
 
     def route(
         self,
@@ -76,7 +96,7 @@ class Router:
         triage tier's model, that model answers without triage.
         """
         request = {"max_tokens": max_tokens, "messages": messages, **params}
-        return self._core.routed(self._run(self._create, whole(request), route, input_class))
+        return self._core.routed(self._run(whole(request), route, input_class))
 
     def ask(
         self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
@@ -100,15 +120,35 @@ class Router:
     ) -> None:
         self.close()
 
-    def _answer(self, send: Send, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
-        return self._core.answer(self._run(send, request, route, input_class))
+    def _answer(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+        if request.get("stream"):
+            return self._stream(self._create_stream, request, route, input_class)
+        return self._core.answer(self._run(request, route, input_class))
 
-    def _run(self, send: Send, request: Mapping[str, Any], route: str | None, input_class: str) -> Asked:
+    def _run(self, request: Mapping[str, Any], route: str | None, input_class: str) -> Asked:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
-            asked.course = drive(self._core.plan.flow(call), lambda ask: self._perform(send, call, ask))
+            asked.course = drive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
         return asked
+
+    def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+        """The SDK's own, which asks when it is entered."""
+        open_stream = partial(self._stream, self._helped_stream, request, route, input_class)
+        return MessageStreamManager(open_stream, output_format=output_format(request))
+
+    def _stream(self, begin: Open, request: Mapping[str, Any], route: str | None, input_class: str) -> RoutedStream:
+        """One call until it is known who answers it; the rest is the caller's to read."""
+        asked = self._core.begin(request, route=route, input_class=input_class)
+        try:
+            with self._core.inside(asked):
+                flow = self._core.plan.flow(asked.call)
+                asked.course = drive(flow, lambda ask: self._perform_stream(begin, asked.call, ask))
+            opened = begun(asked.course)
+        except BaseException:
+            self._core.end(asked)
+            raise
+        return RoutedStream(opened, Ending(self._core, asked, opened))
 
     def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
         self._client = client
@@ -120,16 +160,28 @@ class Router:
         self._use(make_client(), self._core.plan.settings.triage_timeout_s)
         return inherited
 
-    def _perform(self, send: Send, call: Call, ask: Ask) -> Reply:
-        with self._core.asking(call, ask) as question:
-            return question.read(send(ask, question.request))
-
-    def _create(self, ask: Ask, request: Mapping[str, Any]) -> object:
+    def _perform(self, call: Call, ask: Ask) -> Reply:
         client = self._triage if ask.kind == "triage" else self._client
-        return client.messages.create(**request)
+        with self._core.asking(call, ask) as question:
+            return question.read(client.messages.create(**question.request))
 
-    def _stream(self, _ask: Ask, request: Mapping[str, Any]) -> object:
-        return self._client.messages.stream(**without_stream(request))
+    def _perform_stream(self, begin: Open, call: Call, ask: Ask) -> Reply:
+        """Open one model's stream; the question of the one that the caller gets stays open."""
+        with self._core.opening(call, ask) as question:
+            reading = self._core.plan.reading(call, ask)
+            if ask.kind == "original":
+                return Opened(begin(question.request), reading, question).reply()
+            deadline = Deadline(self._core.plan.settings.triage_timeout_s)
+            opened = Opened(self._triage.messages.create(**question.request), reading, question)
+            with closing_on_failure(opened.stream):
+                read_until_decided(opened, deadline)
+            return opened.reply()
+
+    def _create_stream(self, request: Mapping[str, Any]) -> Events:
+        return cast("Events", self._client.messages.create(**request))
+
+    def _helped_stream(self, request: Mapping[str, Any]) -> Events:
+        return raw_stream(self._client.messages.stream(**without_stream(request)).__enter__())
 
 
 class Messages:
@@ -149,7 +201,8 @@ class Messages:
     ) -> Message:
         """Answer one request with the SDK's `Message`, whose content is the answer.
 
-        With `stream=True` the deep tier's stream comes back as the SDK gives it: streams are not triaged.
+        With `stream=True` the SDK's stream of events comes back, of whichever tier answers: the answer of a triage tier
+        begins to arrive as soon as its confidence is known to suffice. What was shown is not taken back.
         """
         request = {"max_tokens": max_tokens, "messages": messages, **params}
         return cast("Message", self._create(request, route, input_class))
@@ -163,6 +216,6 @@ class Messages:
         input_class: str = "",
         **params: Any,
     ) -> MessageStreamManager[None]:
-        """The deep tier's stream as the SDK gives it: streams are not triaged."""
+        """The SDK's stream helper, for whichever tier answers; the call is made when it is entered."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
         return cast("MessageStreamManager[None]", self._stream(request, route, input_class))

@@ -189,11 +189,6 @@ def base_reasons(connection: Connection, *, since: float, until: float, scope: s
     return _counted(connection, "base_reasons", since, until, scope)
 
 
-def bypass_causes(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
-    """Calls that were never triaged, by cause."""
-    return _counted(connection, "bypass_causes", since, until, scope)
-
-
 def base_escalations_by_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
     """Base escalations by input class."""
     columns = _BUCKET.c

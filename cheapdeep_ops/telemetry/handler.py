@@ -23,6 +23,9 @@ from cheapdeep_ops.values import Decision, Hop, Outcome, Trace, Usage
 _log: Final = logging.getLogger(__name__)
 _MAX_MODELS: Final = 100
 _T = TypeVar("_T")
+OpenSpan = Span
+"""A span as whoever has begun it holds it, for modules that know no OpenTelemetry."""
+
 Attributes = dict[str, AttributeValue]
 
 
@@ -41,11 +44,19 @@ class ChatSpan:
     """The CLIENT span of one model call, to be told how the call ended."""
 
     def __init__(self, span: Span) -> None:
-        self._span = span
+        self.span = span
 
     def finish(self, record: ChatRecord) -> None:
         """Note how the call ended."""
-        shielded(lambda: self._span.set_attributes(_chat_attributes(record)))
+        shielded(lambda: self.span.set_attributes(_chat_attributes(record)))
+
+    def fail(self, error: BaseException) -> None:
+        """Note the error that it ended with."""
+        shielded(lambda: _mark_failed(self.span, type(error).__name__))
+
+    def end(self) -> None:
+        """End the span."""
+        shielded(self.span.end)
 
 
 class Telemetry:
@@ -59,18 +70,31 @@ class Telemetry:
         instruments = shielded(lambda: _instruments(meter_provider or metrics.get_meter_provider()))
         self._instruments = instruments or _instruments(metrics.NoOpMeterProvider())
 
+    def begin_route(self) -> Span:
+        """The INTERNAL span around one call, begun; whoever begins it ends it."""
+        return self._begin(names.ROUTE_SPAN, SpanKind.INTERNAL, {})
+
+    def end_route(self, span: Span) -> None:
+        """End the span of a call."""
+        shielded(span.end)
+
     @contextmanager
-    def route_span(self) -> Iterator[Span]:
-        """The INTERNAL span around one call."""
-        with self._span(names.ROUTE_SPAN, SpanKind.INTERNAL, {}) as span:
-            yield span
+    def inside(self, span: Span) -> Iterator[None]:
+        """Make `span` the current one; it does not end with that. One that was never begun changes nothing."""
+        if span is trace.INVALID_SPAN:
+            yield
+            return
+        token = otel_context.attach(trace.set_span_in_context(span))
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
 
     def trace_of(self, span: Span) -> Trace | None:
         """Where `span` is, for what is known of its call only later; None where no trace is kept."""
         return shielded(lambda: _trace_of(span))
 
-    @contextmanager
-    def chat_span(
+    def begin_chat(
         self,
         *,
         model: str,
@@ -79,14 +103,13 @@ class Telemetry:
         translated: tuple[str, ...],
         prompt_version: str = "",
         silent: bool = False,
-    ) -> Iterator[ChatSpan]:
-        """The CLIENT span around one model call; an error that passes through is noted, not swallowed.
+    ) -> ChatSpan:
+        """The CLIENT span around one model call, begun; whoever begins it ends it.
 
         `silent` makes none, for a client of the SDK that traces itself: no call is to be counted twice.
         """
         if silent:
-            yield ChatSpan(trace.INVALID_SPAN)
-            return
+            return ChatSpan(trace.INVALID_SPAN)
         attributes: Attributes = {
             names.GEN_AI_OPERATION: names.OPERATION,
             names.GEN_AI_PROVIDER: "anthropic",
@@ -99,13 +122,7 @@ class Telemetry:
             attributes[names.PROMPT_VERSION] = prompt_version
         if translated:
             attributes[names.TRANSLATED] = translated
-        with self._span(f"{names.OPERATION} {model}", SpanKind.CLIENT, attributes) as span:
-            try:
-                yield ChatSpan(span)
-            except BaseException as error:
-                name = type(error).__name__
-                shielded(lambda: _mark_failed(span, name))
-                raise
+        return ChatSpan(self._begin(f"{names.OPERATION} {model}", SpanKind.CLIENT, attributes))
 
     def record_decision(
         self, span: Span, decision: Decision, *, model_s: Sequence[float], sampled: bool = False
@@ -135,17 +152,10 @@ class Telemetry:
         """The threshold that this process uses for a route, from now on."""
         shielded(lambda: self._instruments.threshold.set(threshold, {names.LABEL_ROUTE: route}))
 
-    @contextmanager
-    def _span(self, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[Span]:
-        """A current span whose own failures stay out of the code it surrounds."""
+    def _begin(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
+        """A span whose own failures stay out of the code that begins it."""
         span = shielded(lambda: self._tracer.start_span(name, kind=kind, attributes=attributes))
-        span = span or trace.INVALID_SPAN
-        token = otel_context.attach(trace.set_span_in_context(span))
-        try:
-            yield span
-        finally:
-            otel_context.detach(token)
-            shielded(span.end)
+        return span or trace.INVALID_SPAN
 
 
 class _Instruments:
@@ -199,9 +209,8 @@ class _Instruments:
         if decision.confidence is not None:
             self.confidence.record(decision.confidence, labels)
         self._record_cost(decision, labels)
-        if not any(map(_is_unread, decision.hops)):
-            self.duration.record(decision.duration_s, labels)
-            self.overhead.record(overhead_s)
+        self.duration.record(decision.duration_s, labels)
+        self.overhead.record(overhead_s)
 
     def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
         """Cost and baseline are compared, so both are sums over the calls of which both are known."""
@@ -212,8 +221,6 @@ class _Instruments:
         self.baseline.add(decision.baseline_cost_usd, labels)
 
     def record_hop(self, hop: Hop, seconds: float) -> None:
-        if _is_unread(hop):
-            return
         labels = {
             names.GEN_AI_OPERATION: names.OPERATION,
             names.GEN_AI_PROVIDER: "anthropic",
@@ -240,11 +247,6 @@ def _instruments(provider: MeterProvider) -> _Instruments:
 
 def _seconds(meter: Meter, name: str, description: str, edges: tuple[float, ...]) -> Histogram:
     return meter.create_histogram(name, unit="s", description=description, explicit_bucket_boundaries_advisory=edges)
-
-
-def _is_unread(hop: Hop) -> bool:
-    """Whether this is a stream that has only begun: how long it takes, nobody knows yet."""
-    return hop.usage is None and not hop.error
 
 
 def _outcome(decision: Decision) -> str:
@@ -292,12 +294,13 @@ def _chat_attributes(record: ChatRecord) -> Attributes:
 
 
 def _usage_attributes(usage: Usage) -> Attributes:
-    return {
+    told: Attributes = {
         names.GEN_AI_INPUT_TOKENS: usage.total_input_tokens,
         names.GEN_AI_OUTPUT_TOKENS: usage.output_tokens,
         names.GEN_AI_CACHE_READ_TOKENS: usage.cache_read_tokens,
         names.GEN_AI_CACHE_WRITE_TOKENS: usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
     }
+    return {**told, names.USAGE_ESTIMATED: True} if usage.is_estimate else told
 
 
 def _trace_of(span: Span) -> Trace | None:

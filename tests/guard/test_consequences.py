@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.consequences import Spell, consequence_of
 from cheapdeep_ops.guard.messages import details, headline, money
-from cheapdeep_ops.values import BypassCause
 
 CALM = [0.95] * 8 + [0.5] * 2
 STORM = [0.95] * 2 + [0.5] * 8
@@ -97,14 +96,8 @@ def test_without_calls_before_nobody_knows_what_a_storm_costs(town):
     assert details(town.inbox.payloads[0])[0] == "Cost: unknown, too few calls before to know what is usual"
 
 
-@pytest.mark.parametrize(
-    ("changes", "unpriced"),
-    [
-        ({"bypass_cause": BypassCause.STREAMING, "base_outcome": None, "base_reason": None, "cost_usd": None}, 0),
-        ({"cost_usd": None}, 5),
-    ],
-)
-def test_streams_count_for_nothing_and_what_else_has_no_price_makes_the_cost_unknown(town, changes, unpriced):
+@pytest.mark.parametrize(("changes", "unpriced"), [({}, 0), ({"cost_usd": None}, 5)])
+def test_what_has_no_price_makes_the_cost_unknown(town, changes, unpriced):
     town.run(10, STORM)
     for _ in range(5):
         town.recorder.put(replace(town.decisions[-1], started_at=town.clock(), **changes))

@@ -1,0 +1,245 @@
+"""Streams that go back to the caller: of the SDK's own types, recorded when they end, however they end.
+
+What is read from a model's stream, and when it is decided, is the same for threads and asyncio; the waiting differs.
+"""
+
+import logging
+import time
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, Generic, TypeVar
+
+from cheapdeep_ops.claude.sdk import AsyncStream, NotGiven, RawMessageStreamEvent, Stream
+from cheapdeep_ops.claude.streams import Events, OriginalReading, TriageReading
+from cheapdeep_ops.flow import Course, completed
+from cheapdeep_ops.partial import Early
+from cheapdeep_ops.router.shared import Asked, Core, Question
+from cheapdeep_ops.values import Decision, Reply
+
+_log: Final = logging.getLogger(__name__)
+Upstream = TypeVar("Upstream", Stream[RawMessageStreamEvent], AsyncStream[RawMessageStreamEvent])
+
+
+class Opened(Generic[Upstream]):
+    """A model's stream that has begun: `passed` are the events that the caller gets first."""
+
+    def __init__(self, stream: Upstream, reading: OriginalReading | TriageReading, question: Question) -> None:
+        self.stream: Upstream = stream
+        self.reading, self.question = reading, question
+        self.passed: list[RawMessageStreamEvent] = []
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether more of it must be read to tell whether it ships."""
+        return isinstance(self.reading, TriageReading) and self.reading.decision is Early.UNDECIDED
+
+    @property
+    def goes_out(self) -> bool:
+        """Whether it is the caller's from here on."""
+        return not isinstance(self.reading, TriageReading) or self.reading.decision is Early.SHIP
+
+    def take(self, events: Events) -> None:
+        """Keep events for the caller."""
+        self.passed += events
+
+    def reply(self) -> Reply:
+        """What the flow learns: the reply so far, with the stream itself where the caller gets it.
+
+        The question of a stream that nobody gets ends here.
+        """
+        reply = self.reading.reply()
+        if self.goes_out:
+            return Reply(verdict=reply.verdict, usage=reply.usage, message=self)
+        self.question.note(reply)
+        self.question.end()
+        return reply
+
+
+def begun(course: Course) -> Opened[Any]:
+    """The stream that the caller gets. Raises the course's own error, unchanged, where there is none."""
+    if course.answer is None:
+        raise course.error or AssertionError("a course ends with an answer or an error")
+    opened = course.answer.message
+    if not isinstance(opened, Opened):
+        raise TypeError(f"the API answered with something else than a stream: {type(opened).__name__}")
+    return opened
+
+
+class Deadline:
+    """A moment until which a triage stream must have been decided."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raises TimeoutError when it is past."""
+        if time.monotonic() > self._until:
+            raise TimeoutError("the triage stream took too long to be decided")
+
+
+class Ending:
+    """What is done when a streamed call is over: its decision is made, once, by whatever ends it first."""
+
+    def __init__(self, core: Core, asked: Asked, opened: Opened[Any]) -> None:
+        self._core, self._opened = core, opened
+        self.asked = asked
+        self._is_over = False
+
+    def __call__(self, error: BaseException | None = None) -> None:
+        """The stream was read to its end, failed with `error`, or was left. Never raises."""
+        if self._is_over:
+            return
+        self._is_over = True
+        try:
+            self._end(error)
+        except Exception:  # noqa: BLE001 - the caller's stream is over, well or not; this must not add to it
+            _log.exception("a streamed call could not be recorded")
+
+    def _end(self, error: BaseException | None) -> None:
+        reply, question, asked = self._opened.reading.reply(), self._opened.question, self.asked
+        question.note(reply)
+        question.end(error)
+        if asked.course is not None:
+            base = self._core.plan.settings.base_threshold
+            asked.course = completed(asked.course, reply, base_threshold=base, error=error)
+        self._core.end(asked)
+
+
+class RoutedStream(Stream[RawMessageStreamEvent]):
+    """The stream of whichever tier answers; `decision` is known when it has ended."""
+
+    def __init__(self, opened: Opened[Stream[RawMessageStreamEvent]], ending: Ending) -> None:
+        # Not the SDK's: there is no response to decode, the stream below has done so.
+        self.response = opened.stream.response
+        self._opened, self._ending = opened, ending
+        weakref.finalize(self, ending).atexit = False
+
+    @property
+    def _observer(self) -> None:
+        """None: the stream below it has its own."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """How the call was decided, and what it cost; None before its end."""
+        return self._ending.asked.decision
+
+    def __stream__(self) -> Iterator[RawMessageStreamEvent]:
+        """The events."""
+        opened, failure = self._opened, None
+        try:
+            yield from opened.passed
+            for event in opened.stream:
+                yield from opened.reading.take(event)
+            yield from opened.reading.end()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            opened.stream.close()
+            self._ending(failure)
+
+    def close(self) -> None:
+        """Close the connection, and record the call as far as it went."""
+        self._opened.stream.close()
+        self._ending()
+
+
+class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
+    """The same for asyncio."""
+
+    def __init__(self, opened: Opened[AsyncStream[RawMessageStreamEvent]], ending: Ending) -> None:
+        self.response = opened.stream.response
+        self._opened, self._ending = opened, ending
+        weakref.finalize(self, ending).atexit = False
+
+    @property
+    def _observer(self) -> None:
+        """None: the stream below it has its own."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """How the call was decided, and what it cost; None before its end."""
+        return self._ending.asked.decision
+
+    async def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
+        """The events."""
+        opened, failure = self._opened, None
+        try:
+            for event in opened.passed:
+                yield event
+            async for arrived in opened.stream:
+                for event in opened.reading.take(arrived):
+                    yield event
+            for event in opened.reading.end():
+                yield event
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._ending(failure)
+            await opened.stream.close()
+
+    async def close(self) -> None:
+        """Close the connection, and record the call as far as it went."""
+        self._ending()
+        await self._opened.stream.close()
+
+
+def read_until_decided(opened: Opened[Stream[RawMessageStreamEvent]], deadline: Deadline) -> None:
+    """Read a triage stream as far as it takes to decide; one that does not ship is closed."""
+    for event in opened.stream:
+        opened.take(opened.reading.take(event))
+        if not opened.is_undecided:
+            break
+        deadline.check()
+    else:
+        opened.take(opened.reading.end())
+    if not opened.goes_out:
+        opened.stream.close()
+
+
+async def aread_until_decided(opened: Opened[AsyncStream[RawMessageStreamEvent]]) -> None:
+    """The same for asyncio, where the one who waits sets the time."""
+    async for event in opened.stream:
+        opened.take(opened.reading.take(event))
+        if not opened.is_undecided:
+            break
+    else:
+        opened.take(opened.reading.end())
+    if not opened.goes_out:
+        await opened.stream.close()
+
+
+@contextmanager
+def closing_on_failure(stream: Stream[RawMessageStreamEvent]) -> Iterator[None]:
+    """A stream that fails while it is read leaves no connection behind."""
+    try:
+        yield
+    except BaseException:
+        stream.close()
+        raise
+
+
+@asynccontextmanager
+async def aclosing_on_failure(stream: AsyncStream[RawMessageStreamEvent]) -> AsyncIterator[None]:
+    """The same for asyncio."""
+    try:
+        yield
+    except BaseException:
+        await stream.close()
+        raise
+
+
+def output_format(request: Mapping[str, Any]) -> Any:
+    """What the SDK's stream helper is to parse the text into, if anything."""
+    return request.get("output_format", NotGiven())
+
+
+def without_stream(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request for the SDK's `messages.stream`, which knows by its name that it streams."""
+    return {name: value for name, value in request.items() if name != "stream"}

@@ -1,0 +1,296 @@
+"""Streams through both routers: shipped while they arrive, escalated early, and recorded however they end."""
+
+import gc
+import json
+
+import anthropic
+import pytest
+
+from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason
+from cheapdeep_ops.claude.prompt import CONTRACT
+from cheapdeep_ops.policy import PolicyAct, ScopePolicy, act_on, blank_book
+from cheapdeep_ops.testing import Reply
+
+HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
+LONG = 'An answer of some length, with "quotes", a \\ and ünïcödé 🙂, so that it takes several events.'
+QUESTION = {"max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
+BYPASSED = {**QUESTION, "stop_sequences": ["END"]}
+
+
+def raised_book():
+    return blank_book().with_scope(act_on(ScopePolicy(scope="*"), PolicyAct.RAISE, cause="EscalationStorm"))
+
+
+def text_in(events):
+    return "".join(each.delta.text for each in events if each.type == "content_block_delta")
+
+
+def models(api):
+    return [request.model for request in api.requests]
+
+
+@pytest.fixture
+def shell(open_shell, ledger):
+    return open_shell(router={"recorder": ledger})
+
+
+def opened(shell, params=QUESTION):
+    return shell.create(stream=True, **params)
+
+
+def first_text(shell, stream):
+    """The text of the first event that has any; the stream stays open."""
+
+    if isinstance(shell.router, AsyncRouter):
+        return shell._run(afirst_text(stream))
+    return next(event.delta.text for event in stream if event.type == "content_block_delta")
+
+
+async def afirst_text(stream):
+    return await anext(event.delta.text async for event in stream if event.type == "content_block_delta")
+
+
+def closed(shell, stream):
+    shell._run(stream.close())
+
+
+class TestAnAnswerThatShips:
+    def test_arrives_as_a_message_of_the_sdks_whose_only_text_it_is(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.93, LONG, usage={"input_tokens": 320, "output_tokens": 40}))
+        events = shell.streamed_events(**QUESTION)
+        kinds = [each.type for each in events]
+        assert kinds[:2] == ["message_start", "content_block_start"]
+        assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+        assert set(kinds[2:-3]) == {"content_block_delta"}
+        assert len(kinds) > 8
+        assert text_in(events) == LONG
+        assert events[0].message.model.startswith(HAIKU)
+        assert models(api) == [HAIKU]
+        (decision,) = ledger.decisions
+        assert (decision.tier, decision.confidence, decision.escalated, decision.reason) == (0, 0.93, False, None)
+        assert (decision.base_outcome, decision.shipped, decision.error) == (Outcome.SHIP, True, "")
+        assert 0 < decision.cost_usd < decision.baseline_cost_usd
+
+    def test_is_the_same_through_the_sdks_helper(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.93, LONG))
+        assert shell.streamed_text(**QUESTION, route="chat", input_class="long") == LONG
+        (decision,) = ledger.decisions
+        assert (decision.route, decision.input_class) == ("chat", "long")
+
+    def test_costs_what_the_same_call_costs_unstreamed(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.93, LONG), Reply.triage(0.93, LONG))
+        shell.streamed_events(**QUESTION)
+        whole = shell.route(**QUESTION)
+        assert ledger.decisions[0].hops[0].usage == whole.decision.hops[0].usage
+        assert ledger.decisions[0].baseline_cost_usd == whole.decision.baseline_cost_usd
+
+    def test_is_a_candidate_for_grading_like_any_other(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.93, LONG))
+        shell.streamed_events(**QUESTION)
+        exchange = ledger.tells[0]()
+        assert exchange.answer == LONG
+        assert exchange.response_id.startswith("msg_")
+
+    def test_is_kept_to_the_end_where_that_is_asked_for(self, api, open_shell, ledger):
+        api.enqueue(Reply.triage(0.93, LONG))
+        events = open_shell(router={"recorder": ledger}, stream_whole=True).streamed_events(**QUESTION)
+        assert [each.type for each in events].count("content_block_delta") == 1
+        assert text_in(events) == LONG
+        assert ledger.decisions[0].shipped
+
+    def test_may_state_its_fields_in_another_order(self, api, shell, ledger):
+        api.enqueue(Reply.text(json.dumps({"answer": LONG, "confidence": 0.9})))
+        assert shell.streamed_text(**QUESTION) == LONG
+        assert ledger.decisions[0].shipped
+
+    def test_is_sent_with_the_triage_contract_as_a_stream(self, api, shell):
+        api.enqueue(Reply.triage(0.93, LONG))
+        shell.streamed_events(**QUESTION)
+        (request,) = api.requests
+        assert request.body["stream"] is True
+        assert request.body["system"][-1]["text"] == CONTRACT
+
+
+class TestWhatDoesNotShip:
+    @pytest.mark.parametrize(
+        "case",
+        [
+            (Reply.triage(0.5, LONG), Reason.LOW_CONFIDENCE),
+            (Reply.triage(0.95, None), Reason.NO_ANSWER),
+            (Reply.text("I cannot say."), Reason.MALFORMED),
+            (Reply.text('{"confidence": 1.2, "answer": "x"}'), Reason.MALFORMED),
+            (Reply.refusal(), Reason.REFUSAL),
+            (Reply.error(529), Reason.TRIAGE_ERROR),
+            (Reply.error(400), Reason.TRIAGE_ERROR),
+            (Reply.triage(0.9, LONG).cut(700), Reason.TRIAGE_ERROR),
+        ],
+    )
+    def test_goes_to_the_deep_tier_whose_events_come_unchanged(self, api, bare, shell, ledger, case):
+        reply, reason = case
+        api.enqueue(reply, model=HAIKU)
+        api.always(Reply.text("The deep answer, in pieces."))
+        events = [each.model_dump() for each in shell.streamed_events(**QUESTION)]
+        with bare.messages.create(model=OPUS, stream=True, **QUESTION) as stream:
+            expected = [each.model_dump() for each in stream]
+        expected[0]["message"]["id"] = events[0]["message"]["id"]
+        assert events == expected
+        assert models(api) == [HAIKU, OPUS, OPUS]
+        assert api.requests[1].body == api.requests[2].body
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.escalated, decision.model) == (reason, True, OPUS)
+        assert decision.base_outcome is Outcome.ESCALATE
+        assert decision.baseline_cost_usd == decision.hops[-1].cost_usd
+
+    def test_is_left_as_soon_as_it_is_known_and_its_tokens_are_an_estimate(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.5, LONG * 50), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == "Deep."
+        triage, deep = ledger.decisions[0].hops
+        assert triage.usage.is_estimate
+        assert triage.usage.output_tokens < 30  # of some thousand
+        assert not deep.usage.is_estimate
+
+    def test_is_withheld_where_the_threshold_is_raised(self, api, shell, ledger):
+        ledger.book = raised_book()
+        api.enqueue(Reply.triage(0.85, LONG), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == "Deep."
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.base_outcome) == (Reason.RAISED_THRESHOLD, Outcome.SHIP)
+        assert decision.withheld
+
+    def test_may_ship_from_a_tier_between(self, api, open_shell, ledger):
+        api.enqueue(Reply.triage(0.5, None), model=HAIKU)
+        api.enqueue(Reply.triage(0.9, LONG), model=SONNET)
+        shell = open_shell(router={"recorder": ledger}, tiers=(HAIKU, SONNET, OPUS))
+        assert shell.streamed_text(**QUESTION) == LONG
+        (decision,) = ledger.decisions
+        assert (decision.tier, decision.escalated, decision.shipped) == (1, True, True)
+        assert decision.reason is Reason.LOW_CONFIDENCE
+
+    def test_fails_with_the_sdks_own_error_where_the_deep_tier_does(self, api, shell, ledger):
+        api.always(Reply.error(529))
+        with pytest.raises(anthropic.OverloadedError):
+            opened(shell)
+        with pytest.raises(anthropic.OverloadedError):
+            shell.streamed_text(**QUESTION)
+        assert [each.error for each in ledger.decisions] == ["OverloadedError"] * 2
+
+    def test_goes_deep_at_once_where_it_cannot_be_triaged(self, api, bare, shell, ledger):
+        api.always(Reply.text("The deep answer."))
+        assert shell.streamed_text(**BYPASSED) == "The deep answer."
+        with bare.messages.stream(model=OPUS, **BYPASSED) as stream:
+            stream.until_done()
+        assert api.requests[0].body == api.requests[1].body
+        (decision,) = ledger.decisions
+        assert (decision.bypass_cause, decision.cost_usd) == (BypassCause.STOP_SEQUENCES, decision.baseline_cost_usd)
+        assert decision.cost_usd > 0
+
+
+class TestAnAnswerThatGoesWrongAfterItHasBegun:
+    @pytest.mark.parametrize(
+        ("reply", "reason"),
+        [
+            (Reply.text('{"confidence": 0.9, "answer": "Open Settings', stop_reason="max_tokens"), Reason.TRUNCATED),
+            (Reply.text('{"confidence": 0.9, "answer": "Open Settings', stop_reason="refusal"), Reason.REFUSAL),
+            (Reply.text('{"confidence": 0.9, "answer": "Open Settings" or not}'), Reason.MALFORMED),
+        ],
+    )
+    def test_ends_as_it_is_and_counts_with_its_reason(self, api, shell, ledger, reply, reason):
+        api.enqueue(reply)
+        events = shell.streamed_events(**QUESTION)
+        assert text_in(events) == "Open Settings"
+        assert events[-2].delta.stop_reason == reply.stop_reason
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.base_reason) == (reason, reason)
+        assert (decision.escalated, decision.tier, decision.error) == (False, 0, "")
+        assert ledger.tells[0]() is None
+        assert models(api) == [HAIKU]
+
+    def test_fails_as_the_sdk_fails_where_the_connection_breaks(self, api, shell, ledger):
+        whole = Reply.triage(0.9, LONG * 20)
+        api.enqueue(whole.cut(2_500))
+        with pytest.raises(Exception, match=r"peer closed|incomplete|closed") as failure:
+            shell.streamed_events(**QUESTION)
+        (decision,) = ledger.decisions
+        assert decision.error == type(failure.value).__name__
+        assert (decision.reason, decision.base_reason) == (Reason.TRIAGE_ERROR, Reason.TRIAGE_ERROR)
+        assert decision.cost_usd > 0
+        assert decision.hops[0].usage.is_estimate
+        assert models(api) == [HAIKU]
+
+    def test_fails_as_the_sdk_fails_where_the_api_says_so(self, api, bare, shell, ledger):
+        error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+        api.always(Reply.body(stream_of('{"confidence": 0.9, "answer": "Open', error)))
+        with pytest.raises(anthropic.APIStatusError) as expected:
+            list(bare.messages.create(model=OPUS, stream=True, **QUESTION))
+        with pytest.raises(type(expected.value)) as failure:
+            shell.streamed_events(**QUESTION)
+        assert failure.value.body == expected.value.body
+        assert ledger.decisions[0].error == type(expected.value).__name__
+
+
+def stream_of(text, *more):
+    """The bytes of a stream whose text comes in one piece, without an end."""
+    message = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": HAIKU, "content": [], "stop_reason": None,
+        "stop_sequence": None, "usage": {"input_tokens": 9, "output_tokens": 1},
+    }  # fmt: skip
+    events = (
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
+        *more,
+    )
+    return b"".join(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in events)
+
+
+class TestAStreamThatIsLeft:
+    @pytest.mark.parametrize("deep", [False, True])
+    def test_closes_its_connection_and_is_recorded_with_an_estimate(self, api, shell, ledger, deep):
+        api.enqueue(Reply.triage(0.3 if deep else 0.9, LONG * 50), model=HAIKU)
+        api.enqueue(Reply.text(LONG * 50), model=OPUS)
+        stream = opened(shell)
+        assert first_text(shell, stream)
+        assert ledger.decisions == []
+        closed(shell, stream)
+        (decision,) = ledger.decisions
+        assert stream.decision is decision
+        assert decision.hops[-1].usage.is_estimate
+        assert (decision.error, decision.reason) == ("", Reason.LOW_CONFIDENCE if deep else None)
+        assert decision.cost_usd > 0
+        closed(shell, stream)
+        assert len(ledger.decisions) == 1
+
+    def test_is_recorded_though_nobody_reads_or_closes_it(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.9, LONG))
+        opened(shell)
+        gc.collect()
+        (decision,) = ledger.decisions
+        assert decision.shipped
+
+    def test_by_an_error_of_the_callers_is_no_error_of_the_call(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.9, LONG * 50))
+        with pytest.raises(ZeroDivisionError):
+            shell.streamed_text_of(lambda _: 1 / 0, **QUESTION)
+        assert ledger.decisions[0].error == ""
+
+
+def test_spans_of_a_stream_end_with_it(api, open_shell, watched):
+    api.enqueue(Reply.triage(0.9, LONG * 50))
+    shell = open_shell(router={"telemetry": watched.telemetry})
+    stream = opened(shell)
+    assert first_text(shell, stream)
+    assert watched.spans == ()
+    closed(shell, stream)
+    chat, route = watched.spans
+    assert (chat.name, route.name) == (f"chat {HAIKU}", "cheapdeep.route")
+    assert chat.parent.span_id == route.context.span_id
+
+
+def test_the_sdks_helper_adds_up_to_the_sdks_own_message(api, open_shell):
+    api.enqueue(Reply.triage(0.9, LONG))
+    message = open_shell().final_message(**QUESTION)
+    assert isinstance(message, anthropic.types.ParsedMessage)
+    assert [block.text for block in message.content] == [LONG]
+    assert (message.stop_reason, message.model) == ("end_turn", f"{HAIKU}-20251001")
