@@ -143,7 +143,7 @@ class Verdict:
 class Reply:
     """What came back from one model call, freed from the SDK: `message` is handed through unopened.
 
-    `usage` is None where it is not known yet: a stream that has only begun.
+    `usage` is None where the API said nothing of it.
     """
 
     verdict: Verdict | None = None

@@ -350,7 +350,7 @@ def test_counts_are_those_of_the_decisions(api, shell, watched, ledger):
     assert baseline == pytest.approx(sum(decision.baseline_cost_usd or 0 for decision in ledger.decisions))
     assert only(watched.points("cheapdeep.unpriced").values()).value == 1  # the stream
     assert only(watched.points("cheapdeep.recorder.dropped").values()).value == 3
-    assert only(watched.points("cheapdeep.overhead.duration").values()).count == 3  # not the stream's
+    assert only(watched.points("cheapdeep.overhead.duration").values()).count == 4
     errors = {dict(labels).get("error.type") for labels in watched.points("gen_ai.client.operation.duration")}
     assert errors == {None, "OverloadedError", "BadRequestError"}
 
