@@ -98,6 +98,12 @@ def _original(tier: Tier) -> Generator[Ask, Reply, Step]:
     return Step(ask=ask, reply=reply)
 
 
+def revised(course: Course, reply: Reply, *, base_threshold: float) -> Course:
+    """The course of a streamed call whose first reply, given up early, was read to its end all the same."""
+    first, *others = course.steps
+    return _course([replace(first, reply=reply), *others], base_threshold)
+
+
 def _course(steps: Sequence[Step], base_threshold: float) -> Course:
     first, last = steps[0], steps[-1]
     bypassed = first.ask.kind == "original"

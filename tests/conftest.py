@@ -266,7 +266,7 @@ def open_shell(request: pytest.FixtureRequest, api: SimulatedAnthropic) -> Itera
         def opened(
             *, router: Mapping[str, Any] | None = None, client: Mapping[str, Any] | None = None, **settings: Any
         ) -> Shell:
-            given = {"settings": Settings(record=False, **settings), **(router or {})}
+            given = {"settings": Settings(**{"record": False, **settings}), **(router or {})}
             shell = Shell(_router(request.param, _client(request.param, api.url, client or {}), given), run)
             closing.append(shell)
             return shell

@@ -187,6 +187,50 @@ class TestWhatDoesNotShip:
         assert decision.cost_usd > 0
 
 
+class TestAWithheldAnswerThatIsKeptForGrading:
+    @pytest.fixture
+    def kept(self, open_shell, ledger):
+        ledger.book = raised_book()
+        return open_shell(router={"recorder": ledger}, record=True, sample_rate=1.0)
+
+    def test_is_read_to_its_end_beside_the_deep_answer(self, api, kept, ledger):
+        api.enqueue(Reply.triage(0.85, LONG * 20), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert kept.streamed_text(**QUESTION) == "Deep."
+        kept.close()
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.base_outcome) == (Reason.RAISED_THRESHOLD, Outcome.SHIP)
+        assert ledger.tells[0]().answer == LONG * 20
+        assert not decision.hops[0].usage.is_estimate
+        assert decision.model == OPUS
+
+    def test_is_no_evidence_where_its_end_is_not_an_answers(self, api, kept, ledger):
+        api.enqueue(Reply.text('{"confidence": 0.85, "answer": "Open', stop_reason="max_tokens"), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert kept.streamed_text(**QUESTION) == "Deep."
+        kept.close()
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.base_outcome) == (Reason.LOW_CONFIDENCE, Outcome.ESCALATE)
+        assert ledger.tells[0]() is None
+
+    def test_that_breaks_leaves_the_call_as_it_is(self, api, kept, ledger):
+        api.enqueue(Reply.triage(0.85, LONG * 20).cut(2_500), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert kept.streamed_text(**QUESTION) == "Deep."
+        kept.close()
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.error) == (Reason.RAISED_THRESHOLD, "")
+        assert decision.hops[0].usage.is_estimate
+
+    def test_is_recorded_where_the_deep_tier_fails(self, api, kept, ledger):
+        api.enqueue(Reply.triage(0.85, LONG), model=HAIKU)
+        api.enqueue(Reply.error(529), model=OPUS)
+        with pytest.raises(anthropic.OverloadedError):
+            kept.streamed_text(**QUESTION)
+        kept.close()
+        assert ledger.decisions[0].error == "OverloadedError"
+
+
 class TestAnAnswerThatGoesWrongAfterItHasBegun:
     @pytest.mark.parametrize(
         ("reply", "reason"),
@@ -204,6 +248,7 @@ class TestAnAnswerThatGoesWrongAfterItHasBegun:
         (decision,) = ledger.decisions
         assert (decision.reason, decision.base_reason) == (reason, reason)
         assert (decision.escalated, decision.tier, decision.error) == (False, 0, "")
+        assert decision.confidence == 0.9
         assert ledger.tells[0]() is None
         assert models(api) == [HAIKU]
 

@@ -130,6 +130,11 @@ class TriageReading:
         is_given_up = self._verdict is not None or self._partial.state is Early.ESCALATE
         return Early.ESCALATE if is_given_up else Early.UNDECIDED
 
+    @property
+    def is_withheld(self) -> bool:
+        """Whether it would ship at the base threshold, as far as it was read, and has not ended."""
+        return self._verdict is None and self._partial.state is Early.ESCALATE and self._partial.problem is None
+
     def take(self, event: Event) -> Events:
         """The events for the caller; none before it is sure that the answer ships."""
         self._so_far.take(event)
@@ -153,6 +158,8 @@ class TriageReading:
     def reply(self) -> Reply:
         """The reply, with a verdict on the whole of it after the end, and on what was read before."""
         verdict = self._verdict or self._partial.broken_off()
+        if self._is_out:  # it was acted upon, whatever came later
+            verdict = replace(verdict, confidence=self._partial.confidence or verdict.confidence)
         return Reply(verdict=verdict, usage=self._so_far.usage(), message=self.message)
 
     def _release(self) -> Events:

@@ -20,12 +20,13 @@ from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, whole
+from cheapdeep_ops.router.shared import Asked, Beside, Core, whole
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     Ending,
     Opened,
     aclosing_on_failure,
+    aread_the_rest,
     aread_until_decided,
     begun,
     output_format,
@@ -71,6 +72,7 @@ class AsyncRouter:
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
+        self._readers: set[asyncio.Task[None]] = set()
         if self._owns_client:
             renew_after_fork(self, AsyncRouter._renew_client)
         self.messages = AsyncMessages(create=self._answer, stream=self._manager)
@@ -99,6 +101,8 @@ class AsyncRouter:
 
     async def aclose(self) -> None:
         """Store everything that was counted, and close what this router made."""
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=self._core.plan.settings.triage_timeout_s)
         if self._owns_recorder:
             await asyncio.to_thread(self._core.recorder.close)
         if self._owns_client:
@@ -154,17 +158,17 @@ class AsyncRouter:
         try:
             with self._core.inside(asked):
                 flow = self._core.plan.flow(asked.call)
-                asked.course = await adrive(flow, lambda ask: self._perform_stream(begin, asked.call, ask))
+                asked.course = await adrive(flow, lambda ask: self._perform_stream(begin, asked, ask))
             opened = begun(asked.course)
         except BaseException:
             self._core.end(asked)
             raise
         return AsyncRoutedStream(opened, Ending(self._core, asked, opened))
 
-    async def _perform_stream(self, begin: Open, call: Call, ask: Ask) -> Reply:
-        """Open one model's stream; the question of the one that the caller gets stays open."""
-        with self._core.opening(call, ask) as question:
-            reading = self._core.plan.reading(call, ask)
+    async def _perform_stream(self, begin: Open, asked: Asked, ask: Ask) -> Reply:
+        """Open one model's stream, and read a triage tier's until it is decided."""
+        with self._core.opening(asked.call, ask) as question:
+            reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
                 return Opened(await begin(question.request), reading, question).reply()
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
@@ -172,7 +176,21 @@ class AsyncRouter:
                 opened = Opened(stream, reading, question)
                 async with aclosing_on_failure(stream):
                     await aread_until_decided(opened)
-            return opened.reply()
+        return opened.reply() if opened.goes_out else await self._leave(asked, opened)
+
+    async def _leave(self, asked: Asked, opened: Opened[Events]) -> Reply:
+        """Give a triage stream up, except where its answer is wanted as evidence."""
+        reply = opened.reply()
+        if opened.is_withheld and self._core.is_kept(asked.call):
+            asked.beside = Beside(opened.reading.reply)
+            seconds = self._core.plan.settings.triage_timeout_s
+            task = asyncio.create_task(aread_the_rest(opened, asked.beside, seconds))
+            self._readers.add(task)
+            task.add_done_callback(self._readers.discard)
+        else:
+            await opened.stream.close()
+            opened.end()
+        return reply
 
     async def _create_stream(self, request: Mapping[str, Any]) -> Events:
         return cast("Events", await self._client.messages.create(**request))

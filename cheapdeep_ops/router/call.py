@@ -71,6 +71,7 @@ class Call:
     user_text: str
     started_at: float
     started: float
+    ended: float | None = None
     model_s: list[float] = field(default_factory=list)
 
 
@@ -195,7 +196,7 @@ class Plan:
             baseline_cost_usd=baseline,
             baseline_basis=basis,
             started_at=call.started_at,
-            duration_s=time.perf_counter() - call.started,
+            duration_s=(call.ended or time.perf_counter()) - call.started,
             triage_duration_s=sum(call.model_s[: len(_triage_hops(hops, course))]),
             hops=hops,
             error=type(course.error).__name__ if course.error else "",

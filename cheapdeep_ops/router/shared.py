@@ -1,17 +1,19 @@
 """What the synchronous and the asynchronous router have in common: everything but the waiting."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from cheapdeep_ops.claude.sdk import Message
-from cheapdeep_ops.flow import Ask, Course
+from cheapdeep_ops.flow import Ask, Course, revised
 from cheapdeep_ops.recorder import NullRecorder, Recorder
 from cheapdeep_ops.recorder.keeping import lies_within
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink
+from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, Exchange, Reply
@@ -25,6 +27,8 @@ class Question:
     def __init__(self, plan: Plan, call: Call, ask: Ask, span: ChatSpan, request: Mapping[str, Any]) -> None:
         self._plan, self._call, self.ask, self._chat = plan, call, ask, span
         self._started = time.perf_counter()
+        self._place = len(call.model_s)
+        call.model_s.append(0.0)
         self.request = request
 
     @property
@@ -47,7 +51,32 @@ class Question:
         if error is not None:
             self._chat.fail(error)
         self._chat.end()
-        self._call.model_s.append(time.perf_counter() - self._started)
+        self._call.model_s[self._place] = time.perf_counter() - self._started
+
+
+class Beside:
+    """A triage stream that is read to its end beside the deep tier's; whoever comes last does what waits for both."""
+
+    def __init__(self, reply: Callable[[], Reply]) -> None:
+        self.reply = reply
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def over(self) -> None:
+        """It was read to its end, or failed."""
+        with self._lock:
+            self._is_over = True
+        for act in self._waiting:
+            act()
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do `act` now if it is over, else when it is."""
+        with self._lock:
+            if not self._is_over:
+                self._waiting.append(act)
+                return
+        act()
 
 
 class Asked:
@@ -56,6 +85,8 @@ class Asked:
     def __init__(self, call: Call, span: OpenSpan) -> None:
         self.call, self.span = call, span
         self.course: Course | None = None
+        self.beside: Beside | None = None
+        self.ended_ns: int | None = None
         self.decision: Decision | None = None
 
 
@@ -77,6 +108,7 @@ class Core:
         self.recorder: Sink = recorder or _recorder(settings, self._telemetry, redact)
         self._silent = silent
         self._graded_share = settings.graded_share if settings.record else 0.0
+        self._kept_share = kept_share(self._graded_share)
         self._thresholds: dict[str, float] = {}
 
     @contextmanager
@@ -100,12 +132,28 @@ class Core:
         return self._telemetry.inside(asked.span)
 
     def end(self, asked: Asked) -> None:
-        """Decide a call whose course is known, write it down, and end its span."""
+        """Decide a call whose course is known, write it down, and end its span, once nothing runs beside it."""
+        if asked.beside is None:
+            self._end(asked)
+            return
+        asked.call.ended, asked.ended_ns = time.perf_counter(), time.time_ns()
+        asked.beside.then(lambda: self._end(asked))
+
+    def _end(self, asked: Asked) -> None:
         try:
             if asked.course is not None:
-                self._decide(asked, asked.course)
+                self._decide(asked, self._revised(asked, asked.course))
         finally:
-            self._telemetry.end_route(asked.span)
+            self._telemetry.end_route(asked.span, at_ns=asked.ended_ns)
+
+    def _revised(self, asked: Asked, course: Course) -> Course:
+        if asked.beside is None:
+            return course
+        return revised(course, asked.beside.reply(), base_threshold=self.plan.settings.base_threshold)
+
+    def is_kept(self, call: Call) -> bool:
+        """Whether the call's answer is kept as a candidate for grading, if it would ship at base."""
+        return position(call.id) < self._kept_share
 
     def _decide(self, asked: Asked, course: Course) -> None:
         call, span = asked.call, asked.span

@@ -3,10 +3,12 @@
 What is read from a model's stream, and when it is decided, is the same for threads and asyncio; the waiting differs.
 """
 
+import asyncio
 import logging
+import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, TypeVar
 
@@ -14,7 +16,7 @@ from cheapdeep_ops.claude.sdk import AsyncStream, NotGiven, RawMessageStreamEven
 from cheapdeep_ops.claude.streams import Events, OriginalReading, TriageReading
 from cheapdeep_ops.flow import Course, completed
 from cheapdeep_ops.partial import Early
-from cheapdeep_ops.router.shared import Asked, Core, Question
+from cheapdeep_ops.router.shared import Asked, Beside, Core, Question
 from cheapdeep_ops.values import Decision, Reply
 
 _log: Final = logging.getLogger(__name__)
@@ -43,17 +45,21 @@ class Opened(Generic[Upstream]):
         """Keep events for the caller."""
         self.passed += events
 
-    def reply(self) -> Reply:
-        """What the flow learns: the reply so far, with the stream itself where the caller gets it.
+    @property
+    def is_withheld(self) -> bool:
+        """Whether its answer would ship at the base threshold, and there is more of it."""
+        is_first = self.question.ask.tier.index == 0  # the tier whose answers are graded
+        return is_first and isinstance(self.reading, TriageReading) and self.reading.is_withheld
 
-        The question of a stream that nobody gets ends here.
-        """
+    def reply(self) -> Reply:
+        """What the flow learns: the reply so far, with the stream itself where the caller gets it."""
         reply = self.reading.reply()
-        if self.goes_out:
-            return Reply(verdict=reply.verdict, usage=reply.usage, message=self)
-        self.question.note(reply)
-        self.question.end()
-        return reply
+        return Reply(verdict=reply.verdict, usage=reply.usage, message=self) if self.goes_out else reply
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nobody reads it any more."""
+        self.question.note(self.reading.reply())
+        self.question.end(error)
 
 
 def begun(course: Course) -> Opened[Any]:
@@ -97,12 +103,11 @@ class Ending:
             _log.exception("a streamed call could not be recorded")
 
     def _end(self, error: BaseException | None) -> None:
-        reply, question, asked = self._opened.reading.reply(), self._opened.question, self.asked
-        question.note(reply)
-        question.end(error)
+        opened, asked = self._opened, self.asked
+        opened.end(error)
         if asked.course is not None:
             base = self._core.plan.settings.base_threshold
-            asked.course = completed(asked.course, reply, base_threshold=base, error=error)
+            asked.course = completed(asked.course, opened.reading.reply(), base_threshold=base, error=error)
         self._core.end(asked)
 
 
@@ -191,7 +196,7 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
 
 
 def read_until_decided(opened: Opened[Stream[RawMessageStreamEvent]], deadline: Deadline) -> None:
-    """Read a triage stream as far as it takes to decide; one that does not ship is closed."""
+    """Read a triage stream as far as it takes to decide."""
     for event in opened.stream:
         opened.take(opened.reading.take(event))
         if not opened.is_undecided:
@@ -199,8 +204,22 @@ def read_until_decided(opened: Opened[Stream[RawMessageStreamEvent]], deadline: 
         deadline.check()
     else:
         opened.take(opened.reading.end())
-    if not opened.goes_out:
+
+
+def read_the_rest(opened: Opened[Stream[RawMessageStreamEvent]], beside: Beside, deadline: Deadline) -> None:
+    """Read a withheld answer to its end, for the grades that let go of a raise. Never raises."""
+    failure = None
+    try:
+        for event in opened.stream:
+            opened.reading.take(event)
+            deadline.check()
+        opened.reading.end()
+    except Exception as error:  # noqa: BLE001 - the call has its answer from elsewhere
+        failure = error
+    finally:
         opened.stream.close()
+        opened.end(failure)
+        beside.over()
 
 
 async def aread_until_decided(opened: Opened[AsyncStream[RawMessageStreamEvent]]) -> None:
@@ -211,7 +230,21 @@ async def aread_until_decided(opened: Opened[AsyncStream[RawMessageStreamEvent]]
             break
     else:
         opened.take(opened.reading.end())
-    if not opened.goes_out:
+
+
+async def aread_the_rest(opened: Opened[AsyncStream[RawMessageStreamEvent]], beside: Beside, seconds: float) -> None:
+    """The same for asyncio; a loop that ends takes it along."""
+    failure: BaseException | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            async for event in opened.stream:
+                opened.reading.take(event)
+        opened.reading.end()
+    except Exception as error:  # noqa: BLE001 - the call has its answer from elsewhere
+        failure = error
+    finally:
+        opened.end(failure)
+        beside.over()
         await opened.stream.close()
 
 
@@ -233,6 +266,35 @@ async def aclosing_on_failure(stream: AsyncStream[RawMessageStreamEvent]) -> Asy
     except BaseException:
         await stream.close()
         raise
+
+
+class Readers:
+    """Threads that read beside the callers' own."""
+
+    def __init__(self) -> None:
+        self._running: set[threading.Thread] = set()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do `work` in a thread; RuntimeError where there can be no more of them."""
+        thread = threading.Thread(target=self._work, args=(work,), name="cheapdeep-beside", daemon=True)
+        self._running.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._running.discard(thread)
+            raise
+
+    def join(self, seconds: float) -> None:
+        """Wait for all of them, for so long at most."""
+        until = time.monotonic() + seconds
+        for thread in list(self._running):
+            thread.join(max(until - time.monotonic(), 0))
+
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            self._running.discard(threading.current_thread())
 
 
 def output_format(request: Mapping[str, Any]) -> Any:

@@ -20,15 +20,17 @@ from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, whole
+from cheapdeep_ops.router.shared import Asked, Beside, Core, whole
 from cheapdeep_ops.router.streams import (
     Deadline,
     Ending,
     Opened,
+    Readers,
     RoutedStream,
     begun,
     closing_on_failure,
     output_format,
+    read_the_rest,
     read_until_decided,
     without_stream,
 )
@@ -77,6 +79,7 @@ class Router:
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
+        self._readers = Readers()
         if self._owns_client:
             renew_after_fork(self, Router._renew_client)
         self.messages = Messages(create=self._answer, stream=self._manager)
@@ -107,6 +110,7 @@ class Router:
 
     def close(self) -> None:
         """Store everything that was counted, and close what this router made."""
+        self._readers.join(self._core.plan.settings.triage_timeout_s)
         if self._owns_recorder:
             self._core.recorder.close()
         if self._owns_client:
@@ -143,7 +147,7 @@ class Router:
         try:
             with self._core.inside(asked):
                 flow = self._core.plan.flow(asked.call)
-                asked.course = drive(flow, lambda ask: self._perform_stream(begin, asked.call, ask))
+                asked.course = drive(flow, lambda ask: self._perform_stream(begin, asked, ask))
             opened = begun(asked.course)
         except BaseException:
             self._core.end(asked)
@@ -165,17 +169,34 @@ class Router:
         with self._core.asking(call, ask) as question:
             return question.read(client.messages.create(**question.request))
 
-    def _perform_stream(self, begin: Open, call: Call, ask: Ask) -> Reply:
-        """Open one model's stream; the question of the one that the caller gets stays open."""
-        with self._core.opening(call, ask) as question:
-            reading = self._core.plan.reading(call, ask)
+    def _perform_stream(self, begin: Open, asked: Asked, ask: Ask) -> Reply:
+        """Open one model's stream, and read a triage tier's until it is decided."""
+        with self._core.opening(asked.call, ask) as question:
+            reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
                 return Opened(begin(question.request), reading, question).reply()
             deadline = Deadline(self._core.plan.settings.triage_timeout_s)
             opened = Opened(self._triage.messages.create(**question.request), reading, question)
             with closing_on_failure(opened.stream):
                 read_until_decided(opened, deadline)
-            return opened.reply()
+        return opened.reply() if opened.goes_out else self._leave(asked, opened)
+
+    def _leave(self, asked: Asked, opened: Opened[Events]) -> Reply:
+        """Give a triage stream up, except where its answer is wanted as evidence."""
+        reply = opened.reply()
+        if not (opened.is_withheld and self._core.is_kept(asked.call) and self._read_beside(asked, opened)):
+            opened.stream.close()
+            opened.end()
+        return reply
+
+    def _read_beside(self, asked: Asked, opened: Opened[Events]) -> bool:
+        beside, deadline = Beside(opened.reading.reply), Deadline(self._core.plan.settings.triage_timeout_s)
+        try:
+            self._readers.run(lambda: read_the_rest(opened, beside, deadline))
+        except RuntimeError:  # no more threads: evidence is worth less than the call
+            return False
+        asked.beside = beside
+        return True
 
     def _create_stream(self, request: Mapping[str, Any]) -> Events:
         return cast("Events", self._client.messages.create(**request))

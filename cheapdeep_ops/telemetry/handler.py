@@ -74,9 +74,9 @@ class Telemetry:
         """The INTERNAL span around one call, begun; whoever begins it ends it."""
         return self._begin(names.ROUTE_SPAN, SpanKind.INTERNAL, {})
 
-    def end_route(self, span: Span) -> None:
-        """End the span of a call."""
-        shielded(span.end)
+    def end_route(self, span: Span, *, at_ns: int | None = None) -> None:
+        """End the span of a call, now or at a moment that has passed (nanoseconds of Unix time)."""
+        shielded(lambda: span.end(at_ns))
 
     @contextmanager
     def inside(self, span: Span) -> Iterator[None]:
