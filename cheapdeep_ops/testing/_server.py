@@ -132,6 +132,22 @@ def _serve(server: _Server, sock: socket.socket) -> None:
         asyncio.run(server.serve(sockets=[sock]))
 
 
+@dataclass(slots=True, kw_only=True)
+class PacedStream:
+    """A stream that takes its time: `sent` of its events have gone out, and more will while it is open."""
+
+    model: str
+    pace_s: float
+    sent: int = 0
+    is_open: bool = True
+
+
+async def _left(receive: Receive) -> None:
+    """Wait until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """A response as bytes, sent piece by piece, late or only in part where a fault asks for it."""
@@ -143,6 +159,8 @@ class Delivery:
     streamed: bool = False
     """Whether the length is left unsaid, as with server-sent events."""
     delay_s: float = 0.0
+    stream: "PacedStream | None" = None
+    """Where the pieces go out one by one: how, and how far they have come."""
     cut_after: int | None = None
     """Bytes of the body after which the connection closes; None sends all."""
 
@@ -151,12 +169,29 @@ class Delivery:
             await self.served.drop(scope, receive)
             return
         await send({"type": "http.response.start", "status": self.status, "headers": self._raw_headers()})
+        if self.stream is not None:
+            await self._send_paced(self.stream, receive, send)
+            return
         for piece in self._sent_pieces():
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         if self.cut_after is not None:
             await self.served.drop(scope, receive)
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_paced(self, stream: "PacedStream", receive: Receive, send: Send) -> None:
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            for piece in self.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                stream.sent += 1
+                await asyncio.wait({leaving}, timeout=stream.pace_s)
+                if leaving.done():
+                    return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            leaving.cancel()
+            stream.is_open = False
 
     def _raw_headers(self) -> list[tuple[bytes, bytes]]:
         headers = {name.lower(): value for name, value in self.headers.items()}

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from cheapdeep_ops.testing import wire
 from cheapdeep_ops.testing._log import Log
-from cheapdeep_ops.testing._server import Delivery, ServedApp
+from cheapdeep_ops.testing._server import Delivery, PacedStream, ServedApp
 from cheapdeep_ops.testing.batch_api import BatchApi
 from cheapdeep_ops.testing.batches import Batches, other_result
 from cheapdeep_ops.testing.classes import CLASSES
@@ -70,6 +70,8 @@ class SimulatedAnthropic:
         """
         self.requests: Log[ReceivedRequest] = Log(keep_requests)
         """Requests received, oldest first; the newest `keep_requests` of them. `.clear()` empties it."""
+        self.streams: Log[PacedStream] = Log(keep_requests)
+        """Streams that take their time (`Reply.paced`), as many of them, in the order in which they began."""
         if not batch_delay_s >= 0:
             raise ValueError(f"batch_delay_s must be 0 or more, not {batch_delay_s!r}")
         self.latency_s = latency_s
@@ -133,6 +135,7 @@ class SimulatedAnthropic:
     def clear(self) -> None:
         """Forget received requests, batches and all scripted replies."""
         self.requests.clear()
+        self.streams.clear()
         self._batches.clear()
         self._script.clear()
 
@@ -266,7 +269,15 @@ class SimulatedAnthropic:
             streamed=content_type.startswith("text/event-stream"),
             delay_s=reply.delay_s,
             cut_after=reply.cut_after,
+            stream=self._paced(reply, received) if content_type == _EVENT_STREAM else None,
         )
+
+    def _paced(self, reply: Reply, received: ReceivedRequest) -> PacedStream | None:
+        if reply.pace_s is None:
+            return None
+        stream = PacedStream(model=received.model, pace_s=reply.pace_s)
+        self.streams.append(stream)
+        return stream
 
     def _rendered(
         self, reply: Reply, received: ReceivedRequest, request_id: str, number: int

@@ -41,7 +41,7 @@ FIRST_ERROR_STATUS: Final = 400
 class Reply:
     """One answer of the simulated API: a message, an error, or recorded bytes; perhaps late or broken off.
 
-    Make one with `triage`, `text`, `refusal`, `error` or `body`; then `slow` and `cut` where wanted.
+    Make one with `triage`, `text`, `refusal`, `error` or `body`; then `slow`, `paced` and `cut` where wanted.
     """
 
     kind: Literal["message", "error", "verbatim"]
@@ -58,6 +58,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     cut_after: int | None = None
+    pace_s: float | None = None
 
     @classmethod
     def triage(
@@ -132,6 +133,15 @@ class Reply:
         if not seconds >= 0:
             raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
         return replace(self, delay_s=seconds)
+
+    def paced(self, seconds: float) -> Self:
+        """Return a copy whose stream waits `seconds` of real time between two events, and stops where its reader goes.
+
+        How many events have gone out is counted in `SimulatedAnthropic.streams`.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
+        return replace(self, pace_s=seconds)
 
     def cut(self, after_bytes: int) -> Self:
         """Return a copy whose connection closes after `after_bytes` bytes of the body, headers sent in full."""
