@@ -919,3 +919,35 @@ def test_content_is_redacted_by_default_and_kept_of_the_chosen_share_only(api, b
     store.close()
     assert {call_id for call_id, _ in rows} == {str(n) for n in range(100) if position(str(n)) < 0.75}
     assert not any("ann@" in turns for _, turns in rows)
+
+
+# What is the SDK's own
+
+
+def test_what_is_not_routed_is_the_clients_own(api, open_shell):
+    shell = open_shell()
+    messages = question()["messages"]
+    counted = shell._run(shell.router.messages.count_tokens(model=OPUS, messages=messages))
+    assert counted.input_tokens > 0
+    raw = shell._run(shell.router.messages.with_raw_response.create(model=OPUS, **question()))
+    assert raw.headers["request-id"].startswith("req_")
+    assert models(api) == [OPUS, OPUS]
+    assert shell.router.messages.batches is shell.router._client.messages.batches
+    assert shell.router.models is shell.router._client.models
+    with pytest.raises(AttributeError, match="mesages"):
+        _ = shell.router.mesages
+
+
+def test_a_view_with_other_options_is_the_same_router_through_another_client(api, open_shell, ledger):
+    api.always(Reply.triage(0.9, "Yes."))
+    shell = open_shell(router={"recorder": ledger})
+    view = shell.router.with_options(default_headers={"x-team": "refunds"})
+    assert type(view) is type(shell.router)
+    assert shell._run(view.ask("hello")).text == "Yes."
+    assert api.requests[-1].headers["x-team"] == "refunds"
+    assert shell.ask().text == "Yes."
+    assert "x-team" not in api.requests[-1].headers
+    assert len(ledger.decisions) == 2
+    shell._run(view.aclose() if isinstance(view, AsyncRouter) else view.close())
+    assert shell.ask().text == "Yes."
+    assert not ledger.closed

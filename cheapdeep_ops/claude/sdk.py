@@ -10,22 +10,43 @@ from anthropic import (
     MessageStream,
     MessageStreamManager,
     NotGiven,
+    Omit,
     Stream,
 )
-from anthropic.types import Message, MessageParam, RawMessageStreamEvent
+from anthropic.resources.messages import (
+    AsyncBatches,
+    AsyncMessagesWithRawResponse,
+    AsyncMessagesWithStreamingResponse,
+    Batches,
+    MessagesWithRawResponse,
+    MessagesWithStreamingResponse,
+)
+from anthropic.resources.messages import AsyncMessages as SdkAsyncMessages
+from anthropic.resources.messages import Messages as SdkMessages
+from anthropic.types import Message, MessageParam, MessageTokensCount, RawMessageStreamEvent
 
 __all__ = [
     "Anthropic",
     "AnthropicError",
     "AsyncAnthropic",
+    "AsyncBatches",
     "AsyncMessageStream",
     "AsyncMessageStreamManager",
+    "AsyncMessagesWithRawResponse",
+    "AsyncMessagesWithStreamingResponse",
     "AsyncStream",
+    "Batches",
     "Message",
     "MessageParam",
     "MessageStream",
     "MessageStreamManager",
+    "MessageTokensCount",
+    "MessagesWithRawResponse",
+    "MessagesWithStreamingResponse",
     "NotGiven",
+    "Omit",
     "RawMessageStreamEvent",
+    "SdkAsyncMessages",
+    "SdkMessages",
     "Stream",
 ]

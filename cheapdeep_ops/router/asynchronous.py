@@ -3,17 +3,24 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from copy import copy
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast, overload
 
 from cheapdeep_ops.claude.clients import for_triage, make_async_client, traces_itself
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
+    AsyncBatches,
     AsyncMessageStreamManager,
+    AsyncMessagesWithRawResponse,
+    AsyncMessagesWithStreamingResponse,
     AsyncStream,
     Message,
     MessageParam,
+    MessageTokensCount,
+    Omit,
     RawMessageStreamEvent,
+    SdkAsyncMessages,
 )
 from cheapdeep_ops.claude.streams import araw_stream
 from cheapdeep_ops.flow import Ask, adrive
@@ -75,7 +82,7 @@ class AsyncRouter:
         self._readers: set[asyncio.Task[None]] = set()
         if self._owns_client:
             renew_after_fork(self, AsyncRouter._renew_client)
-        self.messages = AsyncMessages(create=self._answer, stream=self._manager)
+        self.messages = self._make_messages()
 
     async def route(
         self,
@@ -98,6 +105,16 @@ class AsyncRouter:
         return await self.route(
             max_tokens=max_tokens, messages=messages, route=route, input_class=input_class, **params
         )
+
+    def with_options(self, **options: Any) -> Self:
+        """A view of this router whose client has other options. See `Router.with_options`."""
+        return copy(self)._through(self._client.with_options(**options))  # noqa: SLF001 - a copy of its own
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the SDK's client has (`models`, `beta`, `files`, ...), unrouted."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._client, name)
 
     async def aclose(self) -> None:
         """Store everything that was counted, and close what this router made."""
@@ -127,6 +144,15 @@ class AsyncRouter:
             call = asked.call
             asked.course = await adrive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
         return asked
+
+    def _through(self, client: AsyncAnthropic) -> Self:
+        self._owns_client = self._owns_recorder = False
+        self._use(client, self._core.plan.settings.triage_timeout_s)
+        self.messages = self._make_messages()
+        return self
+
+    def _make_messages(self) -> "AsyncMessages":
+        return AsyncMessages(create=self._answer, stream=self._manager, sdk=lambda: self._client.messages)
 
     def _use(self, client: AsyncAnthropic, triage_timeout_s: float) -> None:
         self._client = client
@@ -202,20 +228,57 @@ class AsyncRouter:
 class AsyncMessages:
     """`router.messages`: the SDK's calling methods, routed."""
 
-    def __init__(self, *, create: Answer, stream: Manage) -> None:
-        self._create, self._stream = create, stream
+    def __init__(self, *, create: Answer, stream: Manage, sdk: Callable[[], SdkAsyncMessages]) -> None:
+        self._create, self._stream, self._sdk = create, stream, sdk
+
+    @overload
+    async def create(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        stream: Literal[False] | Omit = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> Message: ...
+
+    @overload
+    async def create(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        stream: Literal[True],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> AsyncStream[RawMessageStreamEvent]: ...
+
+    @overload
+    async def create(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        stream: bool,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> Message | AsyncStream[RawMessageStreamEvent]: ...
 
     async def create(
         self,
         *,
         max_tokens: int,
         messages: Iterable[MessageParam],
+        stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> Message:
+    ) -> Message | AsyncStream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer. See `Messages.create`."""
-        request = {"max_tokens": max_tokens, "messages": messages, **params}
+        request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", await self._create(request, route, input_class))
 
     def stream(
@@ -230,3 +293,26 @@ class AsyncMessages:
         """The SDK's stream helper, for whichever tier answers. See `Messages.stream`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
         return cast("AsyncMessageStreamManager[None]", self._stream(request, route, input_class))
+
+    async def count_tokens(self, **params: Any) -> MessageTokensCount:
+        """The SDK's own: nothing is routed."""
+        return await self._sdk().count_tokens(**params)
+
+    async def parse(self, **params: Any) -> Any:
+        """The SDK's own, for structured output: nothing is routed."""
+        return await self._sdk().parse(**params)
+
+    @property
+    def batches(self) -> AsyncBatches:
+        """The SDK's own: batches are not routed."""
+        return self._sdk().batches
+
+    @property
+    def with_raw_response(self) -> AsyncMessagesWithRawResponse:
+        """The SDK's own: a raw response is of the model that was asked, and nothing is routed."""
+        return self._sdk().with_raw_response
+
+    @property
+    def with_streaming_response(self) -> AsyncMessagesWithStreamingResponse:
+        """The SDK's own: nothing is routed."""
+        return self._sdk().with_streaming_response

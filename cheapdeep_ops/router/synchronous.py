@@ -2,17 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast, overload
 
 from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
+    Batches,
     Message,
     MessageParam,
     MessageStreamManager,
+    MessagesWithRawResponse,
+    MessagesWithStreamingResponse,
+    MessageTokensCount,
+    Omit,
     RawMessageStreamEvent,
+    SdkMessages,
     Stream,
 )
 from cheapdeep_ops.claude.streams import raw_stream
@@ -82,7 +89,7 @@ class Router:
         self._readers = Readers()
         if self._owns_client:
             renew_after_fork(self, Router._renew_client)
-        self.messages = Messages(create=self._answer, stream=self._manager)
+        self.messages = self._make_messages()
 
     def route(
         self,
@@ -107,6 +114,19 @@ class Router:
         """Answer one question."""
         messages: list[MessageParam] = [{"role": "user", "content": text}]
         return self.route(max_tokens=max_tokens, messages=messages, route=route, input_class=input_class, **params)
+
+    def with_options(self, **options: Any) -> Self:
+        """A view of this router whose client has other options, as the SDK's `with_options`; closing it closes nothing.
+
+        It is not renewed after a fork: make it where it is used.
+        """
+        return copy(self)._through(self._client.with_options(**options))  # noqa: SLF001 - a copy of its own
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the SDK's client has (`models`, `beta`, `files`, ...), unrouted."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._client, name)
 
     def close(self) -> None:
         """Store everything that was counted, and close what this router made."""
@@ -153,6 +173,15 @@ class Router:
             self._core.end(asked)
             raise
         return RoutedStream(opened, Ending(self._core, asked, opened))
+
+    def _through(self, client: Anthropic) -> Self:
+        self._owns_client = self._owns_recorder = False
+        self._use(client, self._core.plan.settings.triage_timeout_s)
+        self.messages = self._make_messages()
+        return self
+
+    def _make_messages(self) -> "Messages":
+        return Messages(create=self._answer, stream=self._manager, sdk=lambda: self._client.messages)
 
     def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
         self._client = client
@@ -208,24 +237,61 @@ class Router:
 class Messages:
     """`router.messages`: the SDK's calling methods, routed."""
 
-    def __init__(self, *, create: Answer, stream: Answer) -> None:
-        self._create, self._stream = create, stream
+    def __init__(self, *, create: Answer, stream: Answer, sdk: Callable[[], SdkMessages]) -> None:
+        self._create, self._stream, self._sdk = create, stream, sdk
+
+    @overload
+    def create(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        stream: Literal[False] | Omit = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> Message: ...
+
+    @overload
+    def create(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        stream: Literal[True],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> Stream[RawMessageStreamEvent]: ...
+
+    @overload
+    def create(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        stream: bool,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> Message | Stream[RawMessageStreamEvent]: ...
 
     def create(
         self,
         *,
         max_tokens: int,
         messages: Iterable[MessageParam],
+        stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> Message:
+    ) -> Message | Stream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer.
 
         With `stream=True` the SDK's stream of events comes back, of whichever tier answers: the answer of a triage tier
         begins to arrive as soon as its confidence is known to suffice. What was shown is not taken back.
         """
-        request = {"max_tokens": max_tokens, "messages": messages, **params}
+        request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", self._create(request, route, input_class))
 
     def stream(
@@ -240,3 +306,26 @@ class Messages:
         """The SDK's stream helper, for whichever tier answers; the call is made when it is entered."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
         return cast("MessageStreamManager[None]", self._stream(request, route, input_class))
+
+    def count_tokens(self, **params: Any) -> MessageTokensCount:
+        """The SDK's own: nothing is routed."""
+        return self._sdk().count_tokens(**params)
+
+    def parse(self, **params: Any) -> Any:
+        """The SDK's own, for structured output: nothing is routed."""
+        return self._sdk().parse(**params)
+
+    @property
+    def batches(self) -> Batches:
+        """The SDK's own: batches are not routed."""
+        return self._sdk().batches
+
+    @property
+    def with_raw_response(self) -> MessagesWithRawResponse:
+        """The SDK's own: a raw response is of the model that was asked, and nothing is routed."""
+        return self._sdk().with_raw_response
+
+    @property
+    def with_streaming_response(self) -> MessagesWithStreamingResponse:
+        """The SDK's own: nothing is routed."""
+        return self._sdk().with_streaming_response

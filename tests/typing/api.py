@@ -2,8 +2,9 @@
 
 from typing import assert_type
 
-from anthropic import Anthropic, AsyncAnthropic
-from anthropic.types import Message, MessageParam
+from anthropic import Anthropic, AsyncAnthropic, AsyncStream, Stream
+from anthropic.resources.messages import Batches
+from anthropic.types import Message, MessageParam, RawMessageStreamEvent
 
 from cheapdeep_ops import (
     AsyncRouter,
@@ -39,6 +40,11 @@ def calls(router: Router) -> str:
     assert_type(routed, Routed)
     assert_type(routed.text, str)
     assert_type(routed.message.usage.output_tokens, int)
+    events = router.messages.create(max_tokens=1024, messages=CONVERSATION, stream=True)
+    assert_type(events, Stream[RawMessageStreamEvent])
+    assert_type(router.messages.count_tokens(model="claude-opus-4-7", messages=CONVERSATION).input_tokens, int)
+    assert_type(router.messages.batches, Batches)
+    assert_type(router.with_options(timeout=5.0), Router)
     with router.messages.stream(max_tokens=1024, messages=CONVERSATION) as stream:
         for text in stream.text_stream:
             assert_type(text, str)
@@ -50,6 +56,8 @@ async def awaited_calls(router: AsyncRouter) -> str:
     assert_type(message, Message)
     routed = await router.route(max_tokens=1024, messages=CONVERSATION, route="support")
     assert_type(routed, Routed)
+    events = await router.messages.create(max_tokens=1024, messages=CONVERSATION, stream=True)
+    assert_type(events, AsyncStream[RawMessageStreamEvent])
     async with router.messages.stream(max_tokens=1024, messages=CONVERSATION) as stream:
         async for text in stream.text_stream:
             assert_type(text, str)
