@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.cli.pages import html_receipt, markdown_receipt
+from cheapdeep_ops.cli.pages import _literal, html_receipt, markdown_receipt
 from cheapdeep_ops.guard.receipt import receipt
 from cheapdeep_ops.guard.trends import trends
 from cheapdeep_ops.policy import PolicyAct
@@ -88,6 +88,15 @@ def test_the_page_has_its_plots_each_with_a_title_and_a_description(found):
     assert [each.split(", ")[1][:9] for each in titles[4:8]] == ["all route", "route bil", "route sup", "route x|y"]
     assert titles[8:] == ["Is confidence worth anything?"]
     assert page.tags.count("svg") == page.tags.count("desc") == len(titles) - 1
+
+
+def test_no_name_is_a_link_a_heading_or_a_list_on_github_either(found):
+    text = markdown_receipt(*found)
+    assert "http://" not in text
+    assert "http\\://b" in text
+    assert _literal("see WWW.example and www.b") == "see WWW\\.example and www\\.b"
+    for line in text.splitlines():
+        assert re.match(r"$|\| |#{1,2} [A-Z]|- ([0-9]{4}-|route |all routes: )", line), line
 
 
 def test_both_list_who_changed_the_threshold_and_why(found):

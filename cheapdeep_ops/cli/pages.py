@@ -14,7 +14,11 @@ from cheapdeep_ops.cli.plots import change_words, figures
 from cheapdeep_ops.cli.texts import reach_lines, receipt_facts
 
 _PAGE: Final = Path(__file__).with_name("receipt.html")
-_MARKUP: Final = re.compile(r"([\\`*_\[\]<>|&~#])")
+_MARKUP: Final = re.compile(r"([\\`*_\[\]<>|&~#]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
+"""What Markdown reads as markup; GitHub's also links addresses that stand alone.
+
+Source: https://github.github.com/gfm/#autolinks-extension-
+"""
 
 
 def markdown_receipt(found: Mapping[str, Any], trends: Mapping[str, Any]) -> str:

@@ -185,7 +185,7 @@ def show_reach(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
 def reach_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The same as lines."""
     return [
-        f"{plain(route)}: at {reach['answers_per_day']:,.0f} confident answers a day, {_reach_words(reach)}"
+        f"route {plain(route)}: at {reach['answers_per_day']:,.0f} confident answers a day, {_reach_words(reach)}"
         for route, reach in found.items()
     ]
 
