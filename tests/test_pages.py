@@ -12,9 +12,13 @@ from cheapdeep_ops.guard.trends import trends
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies
+from tests.browser import faults_of
 from tests.guard import conftest as guards
 
 HOSTILE = 'x|y<script>alert(1)</script>[a](http://b)`*_"&'
+
+NARROW = 380
+BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
 
 
 def pin_as_the_hostile(store, settings, now):
@@ -105,6 +109,21 @@ def test_both_list_who_changed_the_threshold_and_why(found):
         assert f"pin, route {HOSTILE}, 0.9 to 0.7, by {HOSTILE}: {HOSTILE}" in text
     older = {**found[0], "policy_changes": 100}
     assert "97 older ones are not listed" in markdown_receipt(older, found[1])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser_the_page_is_readable_fits_a_telephone_and_loads_nothing(found, page, tmp_path, scheme):
+    file = tmp_path / "page.html"
+    file.write_text(html_receipt(*found), encoding="utf-8")
+    page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.send("Emulation.setDeviceMetricsOverride", width=NARROW, height=800, deviceScaleFactor=1, mobile=False)
+    page.open(file.as_uri())
+    assert page.run("getComputedStyle(document.body).backgroundColor") == BACKGROUNDS[scheme]
+    assert page.run("document.documentElement.scrollWidth") <= NARROW
+    assert page.run("performance.getEntriesByType('resource').length") == 0
+    assert faults_of(page) == []
+    page.send("Emulation.setEmulatedMedia", media="print")
+    assert page.run("getComputedStyle(document.body).backgroundColor") == BACKGROUNDS["light"]
 
 
 def test_the_command_writes_markdown_or_a_file_and_never_two_things(capsys, monkeypatch, tmp_path):

@@ -41,7 +41,7 @@ def tell_week(store: Store, settings: Settings, now: float) -> bool:
     week = week_due(settings, now)
     if week is None or not _is_wanted(store, week):
         return False
-    # Read before the transaction: a week may take a second to add up, and nobody should wait for that.
+    # Read before the transaction: a busy week takes seconds to add up, and nobody should wait for that.
     payload = message_of(store, settings, since=week.since, until=week.until)
 
     def work(connection: Connection) -> bool:
