@@ -56,12 +56,12 @@ def trends(points, **more):
     return {**known, "points": points, **more}
 
 
-def page(course, **found):
+def whole(course, **found):
     return ET.fromstring(figures({"reasons": {}, "confidence": {}, **found}, course).replace("&nbsp;", " "))
 
 
 def figure(course, title, **found):
-    return next(each for each in page(course, **found) if each.findtext("h3") == title)
+    return next(each for each in whole(course, **found) if each.findtext("h3") == title)
 
 
 def marks(within, tag, kind):
