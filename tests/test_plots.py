@@ -3,7 +3,7 @@
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.cli.plots import change_words, figures, reasons, reliability
@@ -111,6 +111,7 @@ def test_an_axis_ends_at_a_round_number_that_is_no_less_and_not_twice_as_much(mo
     assert most * (1 - 1e-6) <= nice_top(most) <= most * 2 * (1 + 1e-6)
 
 
+@example(5e-324, 6.0)
 @given(st.floats(0, 4e9), st.floats(0.01, 3e9))
 def test_ticks_lie_within_the_period_and_are_few(since, lasts_s):
     ticks = time_ticks(since, since + lasts_s)

@@ -133,7 +133,7 @@ def time_ticks(since: float, until: float) -> list[tuple[float, str]]:
     """Round moments of a period with what they are called (UTC), five at most."""
     least = (until - since) / _MOST_TICKS
     step = next((each for each in _TICKS_S if each >= least), ceil(least / _DAY_S) * _DAY_S)
-    first = ceil(since / step) * step
+    first = -(-ceil(since) // step) * step  # in whole numbers: a quotient of floats may round down
     return [(at, _time_label(at, step)) for at in range(first, floor(until) + 1, step)]
 
 
