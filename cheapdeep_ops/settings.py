@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     """How often people are reminded of an incident to page for that nobody has acknowledged; 0: never."""
     digest_every_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0.0
     """For how long tickets that begin after one that was told are collected into one message; 0: none are."""
+    report_every: Literal["never", "weekly"] = "never"
+    """Whether people get the receipt of each full week, Monday to Sunday in UTC, as a message."""
+    report_hour: Annotated[int, Field(ge=0, le=23)] = 8
+    """At which hour of Monday, in UTC, that is sent; later where no guard runs then."""
     grafana_url: str | None = None
     """Where Grafana is; messages then lead to the incident's window on the board."""
     console_url: str | None = None

@@ -105,3 +105,14 @@ def claimed_at_least(below: str) -> str:
     chosen = f'sum (max by (route) (rate({bucket}{{{ROUTE},le="{below}"}}[{WINDOW}])))'
     everything = f'sum (max by (route) (rate({bucket}{{{ROUTE},le="+Inf"}}[{WINDOW}])))'
     return f"1 - {chosen} / ({everything} > 0)"
+
+
+def quantile(share: float, name: str, *, by: str = "", where: str = "") -> str:
+    """Seconds within which so large a share of a router's durations lay; no value where there was none.
+
+    Every router tells its own calls, so what they tell is added up. By OTLP and by scrape the names are the same.
+    """
+    bucket = f"{name.replace('.', '_')}_seconds_bucket"
+    chosen = f"{{{where}}}" if where else ""
+    grouped = f"sum by (le, {by})" if by else "sum by (le)"
+    return f"histogram_quantile({share}, {grouped} (rate({bucket}{chosen}[{WINDOW}]))) >= 0"

@@ -9,10 +9,12 @@ from queries import (
     PERIOD,
     ROUTE_OR_ALL,
     SCOPE,
+    TRAFFIC,
     claimed_at_least,
     counted,
     escalation_rate,
     gauge,
+    quantile,
     saving,
 )
 
@@ -20,6 +22,7 @@ STORM = 'rule="EscalationStorm"'
 LIMIT_OF_STORM = gauge(names.FLEET_LIMIT, "", where=STORM)
 SIGNAL = f'{STORM},scope="$scope"'
 REASONS = f"{CLASS_LABELS}, reason"
+MODEL = names.GEN_AI_REQUEST_MODEL.replace(".", "_")
 
 HEADLINES = (
     stat_panel(
@@ -212,10 +215,53 @@ TRAFFIC_PANELS = (
     ),
 )
 
+NO_ROUTER = "No router's own metrics: have routers export OTLP, or scrape them (README, Dashboards)."
+
+LATENCY = (
+    lines(
+        "Duration of calls",
+        "How long calls of the chosen routes and input classes took from beginning to end, streams left out: half of "
+        "them at most the lowest line. An escalated call waits for its triage first. Read within buckets that double, "
+        "so small differences mean nothing. From the routers' own metrics, not from the guard's page.",
+        {
+            "p50": quantile(0.5, names.CALL_DURATION, where=TRAFFIC),
+            "p95": quantile(0.95, names.CALL_DURATION, where=TRAFFIC),
+            "p99": quantile(0.99, names.CALL_DURATION, where=TRAFFIC),
+        },
+        unit="s",
+        empty=NO_ROUTER,
+        every="1m",
+        low=0,
+    ),
+    lines(
+        "Duration of model calls, p95",
+        "Within what time 95% of the calls to each model came back, failed ones too, of all routes whatever is chosen "
+        "above. A cheap model that comes near the deep one: triage costs more time than it is worth. From the routers' "
+        "own metrics.",
+        {"{{gen_ai_request_model}}": quantile(0.95, names.OPERATION_DURATION, by=MODEL)},
+        unit="s",
+        empty=NO_ROUTER,
+        every="1m",
+        low=0,
+    ),
+    lines(
+        "Overhead of routing",
+        "What the router itself adds to a call, outside of its model calls, of all routes whatever is chosen above. "
+        "Below a millisecond is healthy. More: the process has too little CPU, or its event loop is blocked. From the "
+        "routers' own metrics.",
+        {"p50": quantile(0.5, names.OVERHEAD_DURATION), "p99": quantile(0.99, names.OVERHEAD_DURATION)},
+        unit="s",
+        empty=NO_ROUTER,
+        every="1m",
+        low=0,
+        width=24,
+    ),
+)
+
 BOARD: Dashboard = board(
     "routing",
     "Traffic, escalation, confidence and thresholds of cheap-then-deep routing, from one scrape target: the guard's "
-    "/metrics.",
-    [*HEADLINES, *GUARDRAIL, *ESCALATION, *TRAFFIC_PANELS],
+    "/metrics. Durations are from the routers' own metrics.",
+    [*HEADLINES, *GUARDRAIL, *ESCALATION, *TRAFFIC_PANELS, *LATENCY],
     variables=[one_of("scope", "Signal of", f"label_values({names.FLEET_SIGNAL}{{{STORM}}}, scope)")],
 )

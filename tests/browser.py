@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,16 @@ class Page:
         button = f"[...document.querySelectorAll('button')].find(each => each.innerText.trim() === {json.dumps(name)})"
         self.wait(button)
         self.run(f"{button}.click()")
+
+
+def faults_of(page: Page) -> list[list[str]]:
+    """What axe-core finds serious or worse, once nothing moves any more."""
+    page.run("Promise.all(document.getAnimations().map(each => each.finished.catch(() => 0)))")
+    page.run(f"{files('axe_core_python').joinpath('axe.min.js').read_text('utf-8')};0")
+    found = page.run(
+        "axe.run().then(found => found.violations.map(each => [each.impact, each.id, each.nodes[0].html]))"
+    )
+    return [each for each in found if each[0] in {"serious", "critical"}]
 
 
 @contextmanager

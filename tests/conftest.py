@@ -23,6 +23,7 @@ from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import SimulatedAnthropic
 from cheapdeep_ops.values import Exchange
+from tests import browser
 from tests.postgres import Server, packages, running
 
 Open = Callable[..., "Shell"]
@@ -62,6 +63,16 @@ def sqlite_url(tmp_path: Path) -> str:
 def store_url(sqlite_url: str) -> str:
     """For what any store will do."""
     return sqlite_url
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[browser.Page]:
+    """A tab of a real browser."""
+    executable = browser.installed()
+    if executable is None:
+        pytest.skip("Chromium is not installed; apt-get install chromium has it")
+    with browser.browsing(executable, tmp_path / "profile") as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

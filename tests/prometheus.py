@@ -16,10 +16,14 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from cheapdeep_ops.resources import packaged
+from cheapdeep_ops.telemetry import names
 
 Json = dict[str, Any]
 
 BOARDS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(packaged("dashboards").glob("*.json"))}
+DURATIONS = (names.CALL_DURATION, names.OVERHEAD_DURATION, names.OPERATION_DURATION)
+ROUTERS = {f"{name.replace('.', '_')}_seconds" for name in DURATIONS}
+"""What boards read of the routers' own metrics, as Prometheus calls them, by scrape and by OTLP."""
 
 
 def targets(board: Json) -> Iterator[tuple[str, Json]]:

@@ -10,12 +10,13 @@ import pytest
 
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.telemetry import names
-from tests.prometheus import BOARDS, Json, Prometheus, filled, running, targets, tool
+from tests.prometheus import BOARDS, ROUTERS, Json, Prometheus, filled, running, targets, tool
 
 Growth = Callable[[float], float | None]
 """A series' value, by minutes since the history began; None where it does not exist yet."""
 
 FLEET = {value for name, value in vars(names).items() if name.startswith("FLEET_")}
+LABELS = {names.GEN_AI_REQUEST_MODEL.replace(".", "_")}
 VARIABLES = {
     "$__rate_interval": "5m",
     "$__range": "50m",
@@ -115,9 +116,9 @@ def _overlap(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
 def test_every_metric_has_a_name_of_ours(board):
     queries = [target["expr"] for _, target in targets(board)]
     queries += [each["definition"] for each in board["templating"]["list"] if each["type"] == "query"]
-    used = {name for query in queries for name in re.findall(r"cheapdeep_[a-z_0-9]+", query)}
+    used = {name for query in queries for name in re.findall(r"(?:cheapdeep|gen_ai)_[a-z_0-9]+", query)}
     assert used
-    assert {name.removesuffix("_total").removesuffix("_bucket") for name in used} <= FLEET
+    assert {name.removesuffix("_total").removesuffix("_bucket") for name in used} <= FLEET | ROUTERS | LABELS
 
 
 @each_board

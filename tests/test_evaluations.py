@@ -15,8 +15,11 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
-from opentelemetry.trace import TraceFlags
+from opentelemetry.trace import NoOpTracer, SpanKind, TraceFlags
 
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
@@ -42,12 +45,19 @@ RECORD = GradeRecord(
 class Seen:
     """Grades told into memory, through providers of the test's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler=None) -> None:
         self._exporter, self._reader = InMemoryLogRecordExporter(), InMemoryMetricReader()
+        self._spans = InMemorySpanExporter()
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._exporter))
         self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
-        self.telemetry = GradeTelemetry(logger_provider=self.logger_provider, meter_provider=self.meter_provider)
+        self.tracer_provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.telemetry = GradeTelemetry(
+            logger_provider=self.logger_provider,
+            tracer_provider=self.tracer_provider,
+            meter_provider=self.meter_provider,
+        )
 
     def tell(self, **changes):
         self.telemetry.record(replace(RECORD, **changes))
@@ -55,6 +65,10 @@ class Seen:
     @property
     def events(self):
         return [each.log_record for each in self._exporter.get_finished_logs()]
+
+    @property
+    def spans(self):
+        return self._spans.get_finished_spans()
 
     @property
     def scopes(self):
@@ -158,6 +172,40 @@ def test_a_failure_is_counted_with_its_cost_and_is_no_event(seen, failure):
     assert seen.points("cheapdeep.grade.lag") == {}
 
 
+# The span, for what keeps traces and takes no events
+
+
+def test_a_grade_is_a_span_in_the_trace_of_its_call_below_the_calls_own(seen):
+    seen.tell()
+    span = only(seen.spans)
+    assert (span.name, span.kind) == ("cheapdeep.grade", SpanKind.INTERNAL)
+    assert f"{span.context.trace_id:032x}" == TRACE_ID
+    assert (f"{span.parent.span_id:016x}", span.parent.is_remote) == (SPAN_ID, True)
+    assert {**span.attributes, "gen_ai.response.id": "msg_1"} == dict(only(seen.events).attributes)
+    assert "gen_ai.response.id" not in span.attributes, "what reads traces would take it for a model call"
+
+
+@pytest.mark.parametrize("place", [None, replace(PLACE, sampled=False)])
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ParentBased(ALWAYS_ON)])
+def test_no_span_is_made_below_a_call_that_was_not_exported(place, sampler):
+    seen = Seen(sampler)
+    with seen.tracer_provider.get_tracer("guard").start_as_current_span("grade"):
+        seen.tell(trace=place)
+    assert [span.name for span in seen.spans] == ["grade"]
+    assert len(seen.events) == 1
+
+
+def test_a_guard_that_is_told_to_sample_nothing_makes_no_span():
+    seen = Seen(ALWAYS_OFF)
+    seen.tell()
+    assert (len(seen.spans), len(seen.events)) == (0, 1)
+
+
+def test_a_failure_is_no_span(seen):
+    seen.tell(grade=None, failure=GradeFailure.REJECTED.value)
+    assert seen.spans == ()
+
+
 # The metrics
 
 
@@ -213,6 +261,11 @@ class FailingLater:
         logger.emit = self._fail
         return logger
 
+    def get_tracer(self, *_args, **_more):
+        tracer = NoOpTracer()
+        tracer.start_span = self._fail
+        return tracer
+
     def get_meter(self, *_args, **_more):
         meter = NoOpMeter("test")
         meter.create_counter = meter.create_histogram = self._fail
@@ -235,17 +288,24 @@ class FailingInstruments(FailingLater):
 
 @pytest.mark.parametrize("kind", [Failing, FailingLater, FailingInstruments])
 def test_a_provider_that_raises_costs_only_what_it_was_for(seen, kind):
-    provider = kind()
-    GradeTelemetry(logger_provider=provider, meter_provider=provider).record(RECORD)
-    GradeTelemetry(logger_provider=provider, meter_provider=seen.meter_provider).record(RECORD)
-    assert (len(seen.events), only(seen.points(names.GRADES).values()).value) == (0, 1)
-    GradeTelemetry(logger_provider=seen.logger_provider, meter_provider=provider).record(RECORD)
-    assert (len(seen.events), only(seen.points(names.GRADES).values()).value) == (1, 1)
+    fails = kind()
+    GradeTelemetry(logger_provider=fails, tracer_provider=fails, meter_provider=fails).record(RECORD)
+    ours = {
+        "logger_provider": seen.logger_provider,
+        "tracer_provider": seen.tracer_provider,
+        "meter_provider": seen.meter_provider,
+    }
+    told = []
+    for broken in ours:
+        GradeTelemetry(**{**ours, broken: fails}).record(RECORD)
+        told.append((len(seen.events), len(seen.spans), only(seen.points(names.GRADES).values()).value))
+    assert told == [(0, 1, 1), (1, 1, 2), (2, 2, 2)]
 
 
 @pytest.mark.parametrize("ids", [("", ""), ("no hex", "at all"), (TRACE_ID, "")])
-def test_a_trace_that_is_none_costs_the_event_and_nothing_else(seen, ids):
+def test_a_trace_that_is_none_costs_event_and_span_and_nothing_else(seen, ids):
     seen.tell(trace=Trace(trace_id=ids[0], span_id=ids[1], sampled=True))
+    assert seen.spans == ()
     assert (len(seen.events), only(seen.points(names.GRADES).values()).value) == (0, 1)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
-from cheapdeep_ops.guard.messages import percent
+from cheapdeep_ops.guard.words import bounds, percent
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -131,7 +131,7 @@ def _show(found: Mapping[str, Any]) -> None:
             f"{row['threshold']:g}",
             percent(row["escalation_rate"]),
             percent(row["false_confident_rate"]),
-            output.interval(row["false_confident_interval"] or (0.0, 1.0)),
+            bounds(row["false_confident_interval"] or (0.0, 1.0)),
             str(row["graded"]),
         )
         for row in found["thresholds"]

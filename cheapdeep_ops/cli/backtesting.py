@@ -12,7 +12,7 @@ from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
 from cheapdeep_ops.cli.diagram import SHIPPED, show_confidence
 from cheapdeep_ops.cli.rerunning import Period, rerun
-from cheapdeep_ops.guard.messages import percent
+from cheapdeep_ops.guard.words import bounds, percent
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -199,10 +199,10 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{each['threshold']:g}",
         "unknown" if escalation is None else percent(escalation),
-        "" if escalation is None else output.interval(each["escalation_interval"]),
+        "" if escalation is None else bounds(each["escalation_interval"]),
         f"{each['calls']:,}",
         "unknown" if wrong is None else percent(wrong),
-        "" if wrong is None else output.interval(each["false_confident_interval"]),
+        "" if wrong is None else bounds(each["false_confident_interval"]),
         f"{each['graded']:,}",
         "unknown" if each["cost_usd"] is None else output.usd(each["cost_usd"]),
         "unknown" if each["saving"] is None else percent(each["saving"]),

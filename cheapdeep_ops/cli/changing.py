@@ -8,14 +8,12 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import (
-    FAILED,
     Json,
     RouteOption,
     alert_app,
     app,
     author,
     dashboards_app,
-    fail,
     normal_app,
     opened,
     seconds_in,
@@ -23,7 +21,7 @@ from cheapdeep_ops.cli.common import (
     threshold_app,
 )
 from cheapdeep_ops.cli.looking import show_normal, show_policy
-from cheapdeep_ops.errors import DeliveryError, SettingsError
+from cheapdeep_ops.cli.sending import arrival_words, delivered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -121,24 +119,11 @@ def migrate(json: Json = False) -> None:
 @alert_app.command("test")
 def alert_test(json: Json = False) -> None:
     """Send a test alert the way incidents are sent."""
-    from cheapdeep_ops.guard.notify import LogSender, Place
-    from cheapdeep_ops.guard.slack import sender_for
-
-    sender = sender_for(Settings())
-    how = type(sender).__name__
-    if isinstance(sender, LogSender):
-        raise SettingsError(
-            "no Slack is set up: CHEAPDEEP_SLACK_BOT_TOKEN with CHEAPDEEP_SLACK_CHANNEL, or CHEAPDEEP_SLACK_WEBHOOK_URL"
-        )
-    try:
-        place = sender.send({"kind": "test", "rule": "Test", "signal": {}}, Place())
-    except DeliveryError as error:
-        raise typer.Exit(fail(error, FAILED)) from None
-    found = {"delivered": True, "by": how, "channel": place.channel, "ts": place.ts}
+    found = delivered(Settings(), {"kind": "test", "rule": "Test", "signal": {}})
     if json:
         output.print_json(found)
     else:
-        output.console().print(f"delivered {place.channel} {place.ts}".strip(), markup=False)
+        output.console().print(arrival_words(found), markup=False)
 
 
 @dashboards_app.command("export")

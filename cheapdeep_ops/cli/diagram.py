@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cheapdeep_ops.cli.output import interval, table
-from cheapdeep_ops.guard.messages import percent, plain
+from cheapdeep_ops.cli.output import table
+from cheapdeep_ops.guard.words import bounds, percent, plain
 from cheapdeep_ops.values import ALL_ROUTES
 
 _WIDTH: Final = 40
@@ -43,7 +43,7 @@ def confidence_rows(found: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str
             f"{each['graded']:,}",
             percent(each["claims"]),
             percent(each["is_right"]),
-            interval(each["is_right_interval"]),
+            bounds(each["is_right_interval"]),
         )
         for each in bins
     ]

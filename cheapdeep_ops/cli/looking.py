@@ -9,6 +9,7 @@ import typer
 
 from cheapdeep_ops.cli import output, texts
 from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
+from cheapdeep_ops.cli.sending import arrival_words, delivered
 from cheapdeep_ops.settings import Settings
 
 
@@ -17,34 +18,44 @@ def report(
     json: Json = False,
     last: Annotated[str, typer.Option(help="The period up to now, such as 90m, 24h or 30d.")] = "24h",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a ticket or a wiki.")] = False,
-    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write one page of HTML, with a plot.")] = None,
+    slack: Annotated[bool, typer.Option("--slack", help="Send it to Slack, as the guard does each week.")] = False,
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write one page of HTML, with plots.")] = None,
 ) -> None:
     """Print the receipt over a period: cost per call, saving, escalation, false confidence, grading."""
     from cheapdeep_ops.guard.receipt import receipt
+    from cheapdeep_ops.guard.trends import trends
+    from cheapdeep_ops.guard.weekly import message_of
 
-    if sum((json, markdown, html is not None)) > 1:
-        raise typer.BadParameter("is one of --json, --markdown and --html", param_hint="--json")
+    if sum((json, markdown, slack, html is not None)) > 1:
+        raise typer.BadParameter("is one of --json, --markdown, --slack and --html", param_hint="--json")
     settings, now, period_s = Settings(), time.time(), seconds_in(last)
     if not period_s:
         raise typer.BadParameter("needs a period of some length", param_hint="--last")
+    period = {"since": now - period_s, "until": now}
     with opened(settings) as store:
-        found = receipt(store, settings, since=now - period_s, until=now)
+        if slack:
+            return _send(settings, message_of(store, settings, **period))
+        found = receipt(store, settings, **period)
+        course = trends(store, settings, **period) if markdown or html else {}
     if json:
-        output.print_json(found)
-    elif markdown or html:
-        _write(found, html)
-    else:
-        texts.show_receipt(output.console(), found)
+        return output.print_json(found)
+    if markdown or html:
+        return _write(found, course, html)
+    return texts.show_receipt(output.console(), found)
 
 
-def _write(found: Mapping[str, Any], html: Path | None) -> None:
+def _send(settings: Settings, payload: Mapping[str, Any]) -> None:
+    output.console().print(arrival_words(delivered(settings, payload)), markup=False)
+
+
+def _write(found: Mapping[str, Any], course: Mapping[str, Any], html: Path | None) -> None:
     """The receipt as a page in a file, or as Markdown on standard output."""
     from cheapdeep_ops.cli.pages import html_receipt, markdown_receipt
 
     if html is None:
-        output.console().print(markdown_receipt(found), markup=False, end="")
+        output.console().print(markdown_receipt(found, course), markup=False, end="")
     else:
-        html.write_text(html_receipt(found), encoding="utf-8")
+        html.write_text(html_receipt(found, course), encoding="utf-8")
         output.console().print(f"written to {html}", markup=False)
 
 

@@ -11,8 +11,6 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from cheapdeep_ops.guard.messages import percent
-
 _PIPE_WIDTH: Final = 200
 
 
@@ -56,11 +54,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for row in rows:
         made.add_row(*map(Text, row))
     return made
-
-
-def interval(bounds: Sequence[float]) -> str:
-    """An interval of shares."""
-    return f"{percent(bounds[0])} to {percent(bounds[1])}"
 
 
 def usd(value: float | None) -> str:

@@ -10,7 +10,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, opened, text_given
 from cheapdeep_ops.cli.common import author as user
-from cheapdeep_ops.guard.messages import percent, plain
+from cheapdeep_ops.guard.words import bounds, percent, plain
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
@@ -182,7 +182,7 @@ def _row(judge: Mapping[str, Any]) -> Sequence[str]:
     return (
         _judge(judge),
         f"{judge['graded']:,}",
-        f"{percent(judge['judged_wrong'])} ({output.interval(judge['judged_wrong_interval'])})",
+        f"{percent(judge['judged_wrong'])} ({bounds(judge['judged_wrong_interval'])})",
         f"{judge['judged_correct']} + {judge['judged_incorrect']}",
         _share(judge, "tpr"),
         _share(judge, "fpr"),
@@ -197,7 +197,7 @@ def _judge(judge: Mapping[str, Any]) -> str:
 def _share(found: Mapping[str, Any], name: str) -> str:
     if found[name] is None:
         return "unknown"
-    return f"{percent(found[name])} ({output.interval(found[f'{name}_interval'])})"
+    return f"{percent(found[name])} ({bounds(found[f'{name}_interval'])})"
 
 
 def _bounded(found: Mapping[str, Any], name: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any, Final
 from rich.console import Console
 
 from cheapdeep_ops.cli.diagram import show_confidence
-from cheapdeep_ops.cli.output import counts, interval, moment, table, usd
-from cheapdeep_ops.guard.messages import duration, percent, plain
+from cheapdeep_ops.cli.output import counts, moment, table, usd
+from cheapdeep_ops.guard.receipt_words import false_confidence_words
+from cheapdeep_ops.guard.words import bounds, duration, percent, plain
 from cheapdeep_ops.values import Decision
 
 
@@ -54,11 +55,11 @@ def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "saving": f"{percent(found['saving'])}; {percent(found['saving_after_grading'])} with grading paid for",
         "calls": f"{found['calls']:,} ({counts(found['models'])}); {found['shipped']:,} shipped, "
         f"{found['bypassed']:,} bypassed triage",
-        "escalation": f"{percent(found['escalation_rate'])} actual ({interval(found['escalation_interval'])}, "
+        "escalation": f"{percent(found['escalation_rate'])} actual ({bounds(found['escalation_interval'])}, "
         f"n {found['triaged']:,}), {percent(found['base_escalation_rate'])} at the base threshold "
-        f"({interval(found['base_escalation_interval'])})",
+        f"({bounds(found['base_escalation_interval'])})",
         "reasons": counts(found["reasons"]),
-        "false confidence": _false_confidence(found),
+        "false confidence": false_confidence_words(found),
         "samples": _funnel(found["funnel"]),
         "sampling": _sampling(found["sampling"]),
         "added latency": _latency(found),
@@ -75,25 +76,6 @@ def _triage(found: Mapping[str, Any]) -> str:
         return "unknown: nothing was triaged"
     tokens = f"{found['triage_input_tokens_per_call']:.0f} in + {found['triage_output_tokens_per_call']:.0f} out tokens"
     return f"{tokens}, {_known(found['triage_cost_per_call_usd'])} a call"
-
-
-def _false_confidence(found: Mapping[str, Any]) -> str:
-    """What is known of shipped answers that are wrong, in the judge's eyes."""
-    grades = found["grades"]
-    failed = sum(count for name, count in grades.items() if name not in ("correct", "incorrect", "unsure"))
-    beside = f"{grades['unsure']:,} unsure, {failed:,} gradings failed"
-    if not found["graded"]:
-        return f"unknown: no grade of a shipped answer ({beside})"
-    judged = f"{interval(found['false_confident_interval'])}, n {found['graded']:,}"
-    if found["judge_correction"] != "corrected":
-        rate = percent(found["false_confident_rate"])
-        return f"{rate} of shipped answers ({judged}; uncorrected for the judge's errors; {beside})"
-    rate, bounds = percent(found["corrected_false_confident_rate"]), found["corrected_false_confident_interval"]
-    return (
-        f"{rate} of shipped answers ({interval(bounds)}; corrected for the judge's errors by "
-        f"{found['judge_labels']:,} labels; the judge says {percent(found['false_confident_rate'])}, {judged}; "
-        f"{beside})"
-    )
 
 
 def _funnel(funnel: Mapping[str, Any]) -> str:
@@ -148,7 +130,7 @@ def show_run(out: Console, found: Mapping[str, Any]) -> None:
     facts = {
         "calls": f"{found['calls']:,}, shipped {found['shipped']:,}",
         "escalation": f"{percent(found['escalation_rate'])} (n {found['calls']:,}; {counts(found['reasons'])})",
-        "false confidence": _false_confidence(found),
+        "false confidence": false_confidence_words(found),
         "in truth": f"{percent(found['true_false_confident_rate'])} of shipped answers are wrong",
         "samples": _funnel(found["funnel"]),
         "normal": "; ".join(f"{route}: {_normal_words(normal)}" for route, normal in found["normal"].items())
@@ -180,14 +162,14 @@ def show_normal(out: Console, found: Mapping[str, Any]) -> None:
 def _normal_words(normal: Mapping[str, Any]) -> str:
     if normal["rate"] is None:
         return f"not learned from {normal['grades']} grades, so that nothing could be seen to climb"
-    return f"{percent(normal['rate'])} ({interval((normal['low'], normal['high']))}, n {normal['grades']})"
+    return f"{percent(normal['rate'])} ({bounds((normal['low'], normal['high']))}, n {normal['grades']})"
 
 
 def _normal_row(normal: Mapping[str, Any]) -> Sequence[str]:
     order = f"{normal['why']} ({normal['author']})" if normal["author"] else ""
     if normal["rate"] is None:
         return ("being learned", str(normal["grades"]), "", "", order)
-    rate = f"{percent(normal['rate'])} ({interval((normal['low'], normal['high']))})"
+    rate = f"{percent(normal['rate'])} ({bounds((normal['low'], normal['high']))})"
     return (rate, str(normal["grades"]), percent(normal["alarm_level"]), moment(normal["learned_at"]), order)
 
 
@@ -203,7 +185,7 @@ def show_reach(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
 def reach_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The same as lines."""
     return [
-        f"{plain(route)}: at {reach['answers_per_day']:,.0f} confident answers a day, {_reach_words(reach)}"
+        f"route {plain(route)}: at {reach['answers_per_day']:,.0f} confident answers a day, {_reach_words(reach)}"
         for route, reach in found.items()
     ]
 
@@ -310,7 +292,7 @@ def _signal(signal: Mapping[str, Any]) -> str:
         return str(signal["why"])
     if not signal.get("n") or "rate" not in signal:
         return "no data"
-    return f"{percent(signal['rate'])} ({interval((signal['low'], signal['high']))}, n {signal['n']})"
+    return f"{percent(signal['rate'])} ({bounds((signal['low'], signal['high']))}, n {signal['n']})"
 
 
 def _why(scope: Mapping[str, Any]) -> str:

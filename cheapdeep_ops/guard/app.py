@@ -48,6 +48,9 @@ _LONGEST_SHUTDOWN_S: Final = 6.0
 
 _PROMPT_SHUTDOWN_S: Final = 2.0
 _CLOCK_TOLERANCE_S: Final = 5.0
+_REPORT_EVERY_S: Final = 60.0
+"""How often it is looked whether a receipt is due."""
+
 _MODELS_EVERY_S: Final = 86_400.0
 _MODELS_AFTER_S: Final = 30.0
 _SHORTEST_SLEEP_S: Final = 1.0
@@ -176,6 +179,8 @@ class Service:
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
+        if self._settings.report_every != "never":
+            self._add_job(scheduler, "report", self.guard.report, _REPORT_EVERY_S)
         self._add_job(scheduler, "models", self._check_models, _MODELS_EVERY_S, after_s=_MODELS_AFTER_S)
         return scheduler
 

@@ -10,6 +10,7 @@ from cheapdeep_ops.guard.notify import Notifier, Sender
 from cheapdeep_ops.guard.rulebook import Rulebook
 from cheapdeep_ops.guard.rules import QualityRule
 from cheapdeep_ops.guard.shelf import Shelf
+from cheapdeep_ops.guard.weekly import tell_week
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes
 from cheapdeep_ops.store.engine import Connection, Store, alone
@@ -80,6 +81,13 @@ class Guard:
         if not self._leads or self._grader is None:
             return 0
         return self._grader.run(now, judged=self._judged)
+
+    def report(self, now: float) -> bool:
+        """Tell the receipt of the last full week, once, where the settings ask for it; returns whether it was told now.
+
+        Only the guard that acted last does.
+        """
+        return self._leads and tell_week(self._store, self._settings, now)
 
     def stop_grading(self) -> None:
         """Ask for no further grade; a run under way ends at once."""

@@ -37,6 +37,15 @@ def links_of(
     return [[name, address] for name, address in found.items() if address]
 
 
+def receipt_links(settings: Settings, *, since: float, until: float) -> list[list[str]]:
+    """The same of a receipt: the board over its period, and the console."""
+    found = {
+        "Grafana": settings.grafana_url and _board(settings.grafana_url, ALL_ROUTES, since, until),
+        "Console": settings.console_url,
+    }
+    return [[name, address] for name, address in found.items() if address]
+
+
 def runbook_link(prefix: str | None, runbook: str) -> str:
     """The address of a rule's runbook: its own, or of the README's section under `prefix`; empty without either."""
     if is_web_address(runbook):
@@ -52,9 +61,13 @@ def anchor(heading: str) -> str:
 
 
 def _window(grafana: str, scope: str, started_at: float, over_at: float | None) -> str:
+    return _board(grafana, scope, started_at - _BEFORE_S, None if over_at is None else over_at + _BEFORE_S)
+
+
+def _board(grafana: str, scope: str, since: float, until: float | None) -> str:
     query = {
-        "from": _milliseconds(started_at - _BEFORE_S),
-        "to": "now" if over_at is None else _milliseconds(over_at + _BEFORE_S),
+        "from": _milliseconds(since),
+        "to": "now" if until is None else _milliseconds(until),
         "var-route": _EVERY if scope == ALL_ROUTES else scope,
         "var-scope": scope,
     }

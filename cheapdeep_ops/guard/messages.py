@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.cause_words import cause_lines, cause_text
 from cheapdeep_ops.guard.cost_words import affected, cost_lines, hourly
+from cheapdeep_ops.guard.receipt_words import receipt_headline, receipt_lines
 from cheapdeep_ops.guard.rules import AnyRule, StormRule
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.guard.storms import Reading, decided_by
@@ -38,7 +39,7 @@ __all__ = [
     "threshold_text",
 ]
 
-Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest", "test"]
+Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest", "report", "test"]
 Payload = Mapping[str, Any]
 Signal = Mapping[str, Any]
 """What a rule saw, as it is stored."""
@@ -134,6 +135,8 @@ def headline(payload: Mapping[str, Any], *, label: Label = plain) -> str:
         return "Test alert: cheapdeep-ops can reach this channel"
     if payload["kind"] == "digest":
         return f"{payload['count']} more alert{'' if payload['count'] == 1 else 's'} since {moment(payload['since'])}"
+    if payload["kind"] == "report":
+        return receipt_headline(payload)
     say = _HEADLINES.get(payload.get("about", ""), _storm_headline)
     is_over = payload["kind"] == "resolved"
     return f"{payload['rule']} {_state(payload)}: {say(payload, scope_text(payload['scope'], label), is_over)}"
@@ -252,6 +255,8 @@ def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
         return []
     if payload["kind"] == "digest":
         return list(_collected(payload, label))
+    if payload["kind"] == "report":
+        return receipt_lines(payload, label)
     about = payload.get("about", "")
     lines = [*cost_lines(payload), *_MEASURED.get(about, _storm_measured)(payload["signal"])]
     lines += _acknowledged(payload, label)

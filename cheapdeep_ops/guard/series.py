@@ -40,18 +40,26 @@ def series(
     starts = range(first, int(now) + 1, step_s)
     if len(starts) > MOST_STEPS + 1:
         raise ValueError(f"{len(starts) - 1} steps; at most {MOST_STEPS} are given at a time")
-    period: dict[str, Any] = {"since": first, "until": now, "step_s": step_s, "scope": scope}
     with store.reading() as connection:
-        counted = counters.by_step(connection, **period)
-        graded = grades.by_step(connection, **period)
+        points = points_of(connection, starts, scope=scope, since=first, until=now)
     return {
         "route": scope,
         "since": first,
         "until": now,
         "step_s": step_s,
         "limit": settings.max_escalation_rate,
-        "points": [_point(at, counted.get(at, Sums()), graded.get(at, [])) for at in starts],
+        "points": points,
     }
+
+
+def points_of(
+    connection: Connection, starts: range, *, scope: str = ALL_ROUTES, since: float, until: float
+) -> list[dict[str, Any]]:
+    """The figures of `[since, until)` in the steps that begin at `starts`, which are multiples of their step."""
+    period: dict[str, Any] = {"since": since, "until": until, "step_s": starts.step, "scope": scope}
+    counted = counters.by_step(connection, **period)
+    graded = grades.by_step(connection, **period)
+    return [_point(at, counted.get(at, Sums()), graded.get(at, [])) for at in starts]
 
 
 def latest(connection: Connection, *, scope: str = ALL_ROUTES, since: float, until: float) -> dict[str, Any]:
@@ -61,10 +69,13 @@ def latest(connection: Connection, *, scope: str = ALL_ROUTES, since: float, unt
 
 
 def _point(at: int, sums: Sums, graded: list[tuple[bool, float, int]]) -> dict[str, Any]:
+    return {"at": at, **_figures(sums), **false_confidence(graded)}
+
+
+def false_confidence(graded: list[tuple[bool, float, int]]) -> dict[str, Any]:
+    """The rate that groups of `grades.by_step` say, with its interval and n; None and 0 to 1 where there are none."""
     rate = weighted(graded)
     return {
-        "at": at,
-        **_figures(sums),
         "false_confident_rate": rate.rate if rate else None,
         "false_confident_interval": list(rate.interval()) if rate else [0.0, 1.0],
         "graded": rate.count if rate else 0,

@@ -57,6 +57,7 @@ _ICONS: Final = {
     "acknowledged": ":large_orange_circle:",
     "reminder": ":red_circle:",
     "resolved": ":large_green_circle:",
+    "report": ":bar_chart:",
 }
 _TEXT_LIMIT: Final = 3_000
 _LONGEST_WAIT_S: Final = 300.0

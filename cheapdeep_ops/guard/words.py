@@ -1,6 +1,6 @@
 """Numbers and names in words, for messages and terminals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -25,6 +25,11 @@ def plain(label: str, longest: int = LONGEST_LABEL) -> str:
 def percent(value: float | None) -> str:
     """A share in words; an unknown one is said to be unknown."""
     return "unknown" if value is None else f"{value * 100:.1f}%"
+
+
+def bounds(interval: Sequence[float]) -> str:
+    """An interval of shares in words."""
+    return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
 def money(usd: float) -> str:

@@ -82,6 +82,12 @@ def begun_since(connection: Connection, since: float) -> list[tuple[float, dict[
     return [(row.created_at, row.payload) for row in rows]
 
 
+def was_told(connection: Connection, *, kind: str, since: float) -> bool:
+    """Whether a message of that kind was made since then."""
+    kept = (_OUTBOX.c.created_at >= since, _OUTBOX.c.kind == kind)
+    return connection.execute(select(_OUTBOX.c.id).where(*kept).limit(1)).first() is not None
+
+
 def called(connection: Connection, incident_id: int, *, at: float) -> None:
     """Note that people are told of an open incident, by the news of its start or by a reminder."""
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(called_for_at=at))
@@ -110,6 +116,13 @@ def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]
     rows = [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
     known = attention.acknowledgements(connection, [row["id"] for row in rows])
     return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
+
+
+def within(connection: Connection, *, since: float, until: float) -> list[dict[str, Any]]:
+    """The incidents that began in `[since, until)`, oldest first."""
+    kept = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
+    rows = connection.execute(select(*_SHOWN).where(*kept).order_by(_INCIDENT.c.id))
+    return [dict(row._mapping) for row in rows]  # noqa: SLF001 - rows by name
 
 
 def shown(connection: Connection, incident_id: int) -> dict[str, Any]:

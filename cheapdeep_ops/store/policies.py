@@ -87,6 +87,13 @@ def newest(connection: Connection) -> tuple[int, float]:
     return (row.version, row.at) if row else (0, 0.0)
 
 
+def applied(connection: Connection, *, since: float, until: float, limit: int) -> list[dict[str, Any]]:
+    """The newest changes that came into force in `[since, until)`, oldest first."""
+    in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)
+    statement = select(_CHANGE).where(_CHANGE.c.applied, *in_period).order_by(_CHANGE.c.version.desc()).limit(limit)
+    return [dict(row._mapping) for row in connection.execute(statement)][::-1]  # noqa: SLF001 - rows by name
+
+
 def count_applied(connection: Connection, *, since: float, until: float) -> int:
     """How many changes came into force in `[since, until)`."""
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)

@@ -1,4 +1,8 @@
-"""Writing grades as events on the traces of the calls they are of, and as metrics; nothing here raises."""
+"""Writing grades onto the traces of the calls they are of, and as metrics; nothing here raises.
+
+A grade is an event, as the conventions have it, and a span beside it: an event travels as a log record, and what keeps
+traces (Tempo, Phoenix) takes no logs.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +10,7 @@ from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider, get_logger
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TracerProvider
 
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.telemetry.handler import Attributes, shielded
@@ -31,11 +35,16 @@ class GradeRecord:
 
 
 class GradeTelemetry:
-    """The events and metrics of one grader; the global providers serve where none are given."""
+    """The events, spans and metrics of one grader; the global providers serve where none are given."""
 
     def __init__(
-        self, *, logger_provider: LoggerProvider | None = None, meter_provider: MeterProvider | None = None
+        self,
+        *,
+        logger_provider: LoggerProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
     ) -> None:
+        self._tracer = shielded(lambda: trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider))
         self._logger = shielded(lambda: get_logger(names.SCOPE, logger_provider=logger_provider))
         made = shielded(lambda: _instruments((meter_provider or metrics.get_meter_provider()).get_meter(names.SCOPE)))
         self._grades, self._cost, self._lag = made or _instruments(metrics.NoOpMeter(names.SCOPE))
@@ -45,6 +54,7 @@ class GradeTelemetry:
         shielded(lambda: self._measure(told))
         if told.grade is not None:
             shielded(lambda: self._emit(told))
+            shielded(lambda: self._mark(told))
 
     def _measure(self, told: GradeRecord) -> None:
         labels = {names.LABEL_ROUTE: told.route}
@@ -57,8 +67,16 @@ class GradeTelemetry:
     def _emit(self, told: GradeRecord) -> None:
         if self._logger is not None:
             self._logger.emit(
-                event_name=names.EVALUATION, attributes=_attributes(told), context=_context_of(told.trace)
+                event_name=names.EVALUATION,
+                attributes=_attributes(told) | _answer(told),
+                context=_context_of(told.trace),
             )
+
+    def _mark(self, told: GradeRecord) -> None:
+        """A span without length, at the moment of the grade; none below a call of which no span was exported."""
+        if self._tracer is not None and told.trace is not None and told.trace.sampled:
+            context = _context_of(told.trace)
+            self._tracer.start_span(names.GRADE_SPAN, context, attributes=_attributes(told)).end()
 
 
 def _instruments(meter: Meter) -> tuple[Counter, Counter, Histogram]:
@@ -76,7 +94,7 @@ def _instruments(meter: Meter) -> tuple[Counter, Counter, Histogram]:
 
 
 def _attributes(told: GradeRecord) -> Attributes:
-    """Source: the GenAI conventions' event `gen_ai.evaluation.result` (status Development)."""
+    """Of the event and of the span. Source: the GenAI conventions' event `gen_ai.evaluation.result` (Development)."""
     attributes: Attributes = {
         names.EVALUATION_NAME: names.EVALUATED,
         names.EVALUATION_LABEL: told.grade.value if told.grade else "",
@@ -87,11 +105,14 @@ def _attributes(told: GradeRecord) -> Attributes:
     }
     if told.grade in (Grade.CORRECT, Grade.INCORRECT):
         attributes[names.EVALUATION_SCORE] = float(told.grade is Grade.CORRECT)
-    if told.response_id:
-        attributes[names.GEN_AI_RESPONSE_ID] = told.response_id
     if told.explanation:
         attributes[names.EVALUATION_EXPLANATION] = told.explanation
     return attributes
+
+
+def _answer(told: GradeRecord) -> Attributes:
+    """Which answer was graded, for an event that may be read without its trace; a span's place says it already."""
+    return {names.GEN_AI_RESPONSE_ID: told.response_id} if told.response_id else {}
 
 
 def _context_of(place: Trace | None) -> Context:

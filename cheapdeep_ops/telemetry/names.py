@@ -10,6 +10,7 @@ SCOPE: Final = "cheapdeep_ops"
 
 # Spans
 ROUTE_SPAN: Final = "cheapdeep.route"
+GRADE_SPAN: Final = "cheapdeep.grade"
 OPERATION: Final = "chat"
 
 # Attributes of the route span
@@ -49,7 +50,7 @@ GEN_AI_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
 GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a label, no secret
 ERROR_TYPE: Final = "error.type"
 
-# The event of a grade
+# The event of a grade, and attributes of its span
 EVALUATION: Final = "gen_ai.evaluation.result"
 EVALUATION_NAME: Final = "gen_ai.evaluation.name"
 EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"

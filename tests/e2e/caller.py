@@ -1,13 +1,20 @@
-"""A service that embeds the router: asks a question after another and prints each decision as a line of JSON.
+"""A service that embeds the router: asks a question after another on the route that is its argument.
 
-Its traffic is named on standard input, one line of class names at a time; `end` ends it.
+It prints each decision as a line of JSON.
+Its traffic is named on standard input, one line of class names at a time; an empty line is silence, `end` ends it.
+Where `OTEL_EXPORTER_PROMETHEUS_PORT` names a port, it shows its own metrics there, as a service that is scraped does.
 """
 
 import json
+import os
 import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+
+from opentelemetry.metrics import set_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import start_http_server
 
 from cheapdeep_ops import Router
 from cheapdeep_ops.testing import CLASSES
@@ -27,10 +34,17 @@ def follow_orders() -> None:
     ended.set()
 
 
-def call(router: Router, number: int) -> str:
-    kind = KNOWN[traffic[number % len(traffic)]]
+def show_metrics(port: int) -> None:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - few callers are scraped
+
+    set_meter_provider(MeterProvider([PrometheusMetricReader()]))
+    start_http_server(port, addr="127.0.0.1")
+
+
+def call(router: Router, name: str, number: int) -> str:
+    kind = KNOWN[name]
     begun_at = time.time()
-    decision = router.ask(kind.prompt(number), route="support", input_class=kind.name).decision
+    decision = router.ask(kind.prompt(number), route=sys.argv[1], input_class=kind.name).decision
     return json.dumps(
         {
             "begun_at": begun_at,
@@ -47,12 +61,15 @@ def tell(done: "Future[str]") -> None:
 
 
 def main() -> None:
+    if port := os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT"):
+        show_metrics(int(port))
     threading.Thread(target=follow_orders, daemon=True).start()
     with Router() as router, ThreadPoolExecutor(8) as pool:
         number = 0
         while not ended.wait(1 / RATE):
-            pool.submit(call, router, number).add_done_callback(tell)
-            number += 1
+            if names := tuple(traffic):
+                pool.submit(call, router, names[number % len(names)], number).add_done_callback(tell)
+                number += 1
 
 
 if __name__ == "__main__":

@@ -153,6 +153,8 @@ def test_a_grade_lies_on_the_trace_of_the_call_that_it_is_of(collector, tmp_path
     if sampler == "always_on":
         (route,) = [span for span in collector.spans if span.name == "cheapdeep.route"]
         assert (event.trace_id, event.span_id) == (route.trace_id, route.span_id)
+        (grade,) = [span for span in collector.spans if span.name == "cheapdeep.grade"]
+        assert (grade.trace_id, grade.parent_span_id) == (route.trace_id, route.span_id)
     assert "cheapdeep.grades" in collector.metrics
     assert b"clause" not in b"".join(body for bodies in collector.bodies.values() for body in bodies)
 

@@ -51,10 +51,10 @@ PATIENCE_S = 60
 class Caller:
     """The router's process, and the decisions that it has printed."""
 
-    def __init__(self, environment):
-        script = str(Path(__file__).with_name("caller.py"))
+    def __init__(self, environment, route):
+        command = [sys.executable, str(Path(__file__).with_name("caller.py")), route]
         self.process = subprocess.Popen(
-            [sys.executable, script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.decisions = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -187,8 +187,8 @@ def is_ready(environment):
 
 
 @contextlib.contextmanager
-def caller(environment):
-    process = Caller(environment)
+def caller(environment, route="support"):
+    process = Caller(environment, route)
     try:
         yield process
     finally:

@@ -1,6 +1,5 @@
 import threading
 from collections.abc import Iterator
-from importlib.resources import files
 
 import pytest
 import uvicorn
@@ -9,7 +8,7 @@ from pydantic import SecretStr
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.app import Service, _listen
 from cheapdeep_ops.store import policies
-from tests import browser
+from tests.browser import faults_of
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
 
@@ -22,22 +21,12 @@ from nicegui.testing.general import nicegui_reset_globals
 from cheapdeep_ops.guard.console import add_console
 
 STORM = [0.95] * 2 + [0.5] * 8
-AXE = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
 NARROW = 380
 
 
 @pytest.fixture
 def engine():
     return "sqlite"
-
-
-@pytest.fixture
-def page(tmp_path) -> Iterator[browser.Page]:
-    executable = browser.installed()
-    if executable is None:
-        pytest.skip("Chromium is not installed; apt-get install chromium has it")
-    with browser.browsing(executable, tmp_path / "profile") as page:
-        yield page
 
 
 @pytest.fixture
@@ -68,16 +57,6 @@ def url(school, inbox, own_ways) -> Iterator[str]:
         running.join(20)
         Client.page_routes.clear()
     service.store.close()
-
-
-def faults_of(page):
-    """What axe-core finds serious or worse, once nothing moves any more."""
-    page.run("Promise.all(document.getAnimations().map(each => each.finished.catch(() => 0)))")
-    page.run(f"{AXE};0")
-    found = page.run(
-        "axe.run().then(found => found.violations.map(each => [each.impact, each.id, each.nodes[0].html]))"
-    )
-    return [each for each in found if each[0] in {"serious", "critical"}]
 
 
 def test_in_a_browser_a_storm_is_seen_live_and_a_person_pins_releases_and_labels(school, url, page):
