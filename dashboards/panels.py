@@ -10,6 +10,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import table as table_models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
 from cheapdeep_ops.telemetry import names
@@ -116,7 +117,7 @@ def _draw(panel: timeseries.Panel, *, stacked: bool, stepped: bool) -> None:
 def timeline(title: str, text: str, queries: Mapping[str, str], *, empty: str, width: int = 12) -> statetimeline.Panel:
     """States over time: 0 is quiet, 1 is firing."""
     panel = statetimeline.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(8)
-    panel.no_value(empty).interval("15s").line_width(0).fill_opacity(80).span_nulls(False)
+    panel.no_value(empty).interval("15s").line_width(0).fill_opacity(80)
     panel.thresholds(_thresholds([(None, "green"), (1, "red")])).color_scheme(_colour("thresholds"))
     panel.mappings([_words({0: ("quiet", "green"), 1: ("firing", "red")})])
     return panel.merge_values(True).show_value(common.VisibilityMode.NEVER).legend(_legend()).targets(_targets(queries))
@@ -132,6 +133,7 @@ def rows(
 ) -> table.Panel:
     """A table of now or of the period: columns are (unit, expression) by name, one row for each value of `by`."""
     panel = table.Panel().title(title).description(text).datasource(PROMETHEUS).span(12).height(8).no_value(empty)
+    panel.cell_options(common.TableAutoCellOptions())
     panel.sort_by([common_builders.TableSortByFieldState().display_name(by).desc(desc=False)])
     named = {f"Value #{letter}": name for letter, name in zip(ascii_uppercase, columns, strict=False)}
     panel.with_transformation(models.DataTransformerConfig("merge", options={}))
@@ -162,7 +164,17 @@ def board(
         made.with_variable(variable)
     for number, panel in zip(count(1), panels, strict=False):
         made.with_panel(panel.id(number))
-    return made.build()
+    return _without_leftovers(made.build())
+
+
+def _without_leftovers(made: models.Dashboard) -> models.Dashboard:
+    """Without what the SDK adds and Grafana's own types do not know."""
+    for variable in made.templating.list_val or []:
+        variable.auto = variable.auto_min = variable.auto_count = None
+    for panel in made.panels or []:
+        if isinstance(panel, models.Panel) and isinstance(panel.options, table_models.Options):
+            panel.options.footer = None
+    return made
 
 
 def one_of(name: str, label: str, values: str) -> builders.QueryVariable:
