@@ -11,8 +11,9 @@ from jsonschema import Draft7Validator
 
 from tests.prometheus import BOARDS, Json
 
-SCHEMA = json.loads((Path(__file__).parent / "grafana" / "boards.schema.json").read_text("utf-8"))["properties"]
-DASHBOARD, PANELS = SCHEMA["dashboard"], SCHEMA["panels"]["properties"]
+FOLDER = Path(__file__).parent / "grafana"
+SCHEMA = json.loads((FOLDER / "boards.schema.json").read_text("utf-8"))
+DASHBOARD, PANELS = SCHEMA["properties"]["dashboard"], SCHEMA["properties"]["panels"]["properties"]
 PANEL = DASHBOARD["properties"]["panels"]["items"]["anyOf"][0]["properties"]
 FIELD = PANEL["fieldConfig"]["properties"]["defaults"]["properties"]
 
@@ -70,6 +71,13 @@ def _faults(place: str, schema: Mapping[str, Any], value: object) -> Iterator[st
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 def test_grafanas_types_allow_the_board(board):
     assert faults(board) == []
+
+
+def test_the_schema_is_of_the_version_that_is_pinned():
+    pinned = json.loads((FOLDER / "package.json").read_text("utf-8"))["dependencies"]
+    assert f"@grafana/schema {pinned['@grafana/schema']} (Apache-2.0" in SCHEMA["$comment"]
+    ours = {version for name, version in pinned.items() if name.startswith("@grafana/")}
+    assert len(ours) == 1, "what is checked is what is drawn"
 
 
 def test_nothing_is_excused_that_no_board_has():
