@@ -50,7 +50,7 @@ def pictures(names: Sequence[str], to: Path, *, data: Path | None = None, width:
             history(folder)
         with (
             running(folder, "global: {}\n") as prometheus,
-            _serving(site) as url,
+            serving(site) as url,
             browsing(browser, folder / "browser") as page,
         ):
             files = [to / f"{name}.png" for name in names]
@@ -129,7 +129,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from cheapdeep_ops.errors import DeliveryError, GraderError
 from cheapdeep_ops.guard.grading import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.metrics import FleetCollector
+from cheapdeep_ops.guard.notify import Sender
 from cheapdeep_ops.guard.review import label, next_sample
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.recorder import Recorder
@@ -80,10 +81,11 @@ class Judge(Bench):
 class Fleet:
     """Two routers and a guard on one store; `tell` gives what the guard's page says now."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sender: Sender | None = None, **settings: Any) -> None:
         self.settings = Settings(
-            store_url=f"sqlite:///{folder / 'fleet.db'}", evaluate_every_s=STEP_S, sample_rate=0.04, grade_concurrency=1
-        )
+            store_url=f"sqlite:///{folder / 'fleet.db'}", evaluate_every_s=STEP_S, sample_rate=0.04,
+            grade_concurrency=1, **settings,
+        )  # fmt: skip
         self.clock, self.random, self.jobs = FrozenClock(START), Random(7), Counter[tuple[str, str]]()
         self.store, self.inbox = Store(self.settings.store_url), Inbox()
         migrate(self.store)
@@ -91,7 +93,7 @@ class Fleet:
         self.judge = Judge()
         rulebook, grader = read_rulebook(), Grader(self.store, settings=self.settings, api=self.judge)
         self.guard = Guard(
-            self.store, settings=self.settings, rulebook=rulebook, sender=self.inbox, grader=grader,
+            self.store, settings=self.settings, rulebook=rulebook, sender=sender or self.inbox, grader=grader,
             started_at=START,
         )  # fmt: skip
         self.collector = FleetCollector(
