@@ -3,15 +3,14 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from cheapdeep_ops.telemetry import names
-from panels import COUNT, board, lines, stat_panel, timeline
-from queries import PERIOD, ROUTE, WINDOW, counted, gauge
+from panels import ALL_ROUTES, COUNT, FINE, RED, board, lines, stat_panel, timeline
+from queries import ONLY_ROUTES, PERIOD, WINDOW, any_alert, counted, fired, gauge
 
 AN_HOUR = 3600
 NO_GUARD = "no guard seen"
 AGE = f"time() - max(last_over_time({names.FLEET_LAST_EVALUATION}[1h]) > 0)"
 DROPPED = f"{names.FLEET_DROPPED}_total"
-ALERTS = gauge(names.FLEET_ALERT, "rule, scope")
-ONLY_ROUTES = f'{ROUTE},route!="*"'
+NOTHING_FIRED = "No alert has fired in this period, or no guard is there to say: the panel above knows which."
 ROUTES_AT = f'count_values("threshold", {gauge(names.FLEET_THRESHOLD, "route", where=ONLY_ROUTES)})'
 MESSAGES = counted(names.FLEET_NOTIFICATIONS, by="outcome", labels="outcome", where="")
 JOBS = counted(names.FLEET_JOBS, by="task, outcome", labels="task, outcome", where="")
@@ -56,11 +55,11 @@ HEADLINES = (
         steps=[(None, "green"), (5, "orange"), (20, "red")],
     ),
     stat_panel(
-        "Decisions dropped, whole period",
+        "Decisions dropped",
         "Decisions that routers could not record in the shown period because their buffers were full. The calls were "
         "answered, but every figure here is short by as many. Above zero: the store is slow or away.",
         f"max(increase({DROPPED}[{PERIOD}]))",
-        unit="short",
+        unit="locale",
         empty=NO_GUARD,
         steps=[(None, "green"), (1, "red")],
     ),
@@ -78,10 +77,11 @@ HEADLINES = (
 GUARDRAIL = (
     timeline(
         "Alerts of all scopes",
-        "Every alert there is, of all routes whatever is chosen above: red while it fires. `RouterSilent`, "
+        "Every alert that fired in the shown period, of all routes whatever is chosen above: red while it did; a gap "
+        "means that no guard was there to say. `RouterSilent`, "
         "`RouterOutdated`, `RecorderDropping`, `NotificationsFailing`, `SchedulerStalled`, `ClockSkewed`, "
         "`GraderFailing` and `SchemaChanged` are about the watching itself; each has its paragraph in the README.",
-        {"{{rule}} {{scope}}": ALERTS},
+        {"any alert": any_alert(), "{{rule}} {{scope}}": fired("rule, scope")},
         empty="No alert state: the guard is not scraped, or has not evaluated yet.",
         width=24,
     ),
@@ -89,12 +89,13 @@ GUARDRAIL = (
         "Alerts firing by rule",
         "How many scopes each rule fires for. Many routes at once point at what they share: the model, the prompt, "
         "the API.",
-        {"{{rule}}": f"sum by (rule) ({ALERTS})"},
+        {"{{rule}}": f"sum by (rule) ({fired('rule, scope')})"},
         unit="none",
-        empty="No alert state: the guard is not scraped, or has not evaluated yet.",
+        empty=NOTHING_FIRED,
         stacked=True,
         stepped=True,
         low=0,
+        decimals=0,
     ),
     lines(
         "Routes by threshold in force",
@@ -102,25 +103,53 @@ GUARDRAIL = (
         "that a person has pinned. Routes that stay up for days without an alert: see who pinned them, or what holds "
         "them.",
         {"{{threshold}}": ROUTES_AT},
-        unit="suffix: routes",
+        unit="none",
         empty="No threshold known: no route has called yet, or the guard is not scraped.",
         stacked=True,
         stepped=True,
         low=0,
+        decimals=0,
     ),
     lines(
         "Policy changes",
-        "Raises, releases, pins and their ends within the step, by scope; `*` is all routes. A threshold that goes up "
+        "Raises, releases, pins and their ends within the step, by scope. A threshold that goes up "
         "and down all day sits on its limit: set another one, or pin it.",
-        {"{{scope}}": f"max by (scope) (changes({names.FLEET_POLICY_VERSION}[{WINDOW}]))"},
-        unit="short",
+        {
+            "{{scope}}": f'max by (scope) (changes({names.FLEET_POLICY_VERSION}{{scope!="*"}}[{WINDOW}]))',
+            "all routes": f'max(changes({names.FLEET_POLICY_VERSION}{{scope="*"}}[{WINDOW}]))',
+        },
+        unit="none",
         empty="No policy known: the guard is not scraped.",
         every="5m",
+        bars=True,
         low=0,
+        decimals=0,
+        looks=ALL_ROUTES,
     ),
 )
 
 PIPELINE = (
+    lines(
+        "Messages by outcome",
+        "Attempts to deliver a message per hour. Failures that go on mean that nobody is told: Slack is away, or "
+        "refuses the token or the channel. Messages wait in order and are sent when it is mended.",
+        {"{{outcome}}": f"{AN_HOUR} * {MESSAGES}"},
+        unit="suffix: /h",
+        empty="No guard seen.",
+        every="5m",
+        low=0,
+        looks={"failed": RED, "delivered": FINE},
+    ),
+    timeline(
+        "Grader",
+        "Whether the grader does its work; down it fails, is paused or is off. While it is down, the rules on false "
+        "confidence neither fire nor let go.",
+        {"grader": gauge(names.FLEET_GRADER_UP, "")},
+        empty="No guard seen.",
+        words={0: ("down", "red"), 1: ("up", "green")},
+        width=24,
+        height=5,
+    ),
     lines(
         "Samples that wait for a grade",
         "How many samples wait, and how long the oldest of them has (right axis). A queue that only grows: the grader "
@@ -132,36 +161,26 @@ PIPELINE = (
         looks={"oldest": {**COUNT, "unit": "s"}},
     ),
     lines(
-        "Grader up",
-        "Whether the grader does its work: 1 it does, 0 it fails, is paused or is off. While it is down, the rules on "
-        "false confidence neither fire nor let go.",
-        {"grader": gauge(names.FLEET_GRADER_UP, "")},
-        unit="none",
-        empty="No guard seen.",
-        stepped=True,
-        low=0,
-        high=1,
-    ),
-    lines(
-        "Messages by outcome",
-        "Attempts to deliver a message per hour. Failures that go on mean that nobody is told: Slack is away, or "
-        "refuses the token or the channel. Messages wait in order and are sent when it is mended.",
-        {"{{outcome}}": f"{AN_HOUR} * {MESSAGES}"},
-        unit="suffix: /h",
-        empty="No guard seen.",
+        "Jobs by outcome",
+        "How often per minute each job of the guard ended in which way. Steady is healthy. An outcome other than "
+        "`done` that stays is for the guard's log; jobs that stop altogether mean that the guard hangs.",
+        {"{{task}} {{outcome}}": f"60 * {JOBS}"},
+        unit="suffix: /min",
+        empty="No guard work seen: the guard is not scraped.",
         every="5m",
         low=0,
     ),
     lines(
         "Dropped and failed",
-        "Decisions per second that were not recorded, and calls that ended in an error for the caller. Both are zero "
+        "Decisions per minute that were not recorded, and calls that ended in an error for the caller. Both are zero "
         "in a healthy fleet. Dropped ones: the store is slow or out of reach. Failed ones: the status of the API, and "
         "the error types on the traces.",
-        {"dropped": f"max(rate({DROPPED}[{WINDOW}]))", "failed": counted(names.FLEET_ERRORS)},
-        unit="suffix: /s",
+        {"dropped": f"60 * max(rate({DROPPED}[{WINDOW}]))", "failed": f"60 * {counted(names.FLEET_ERRORS)}"},
+        unit="suffix: /min",
         empty="No calls counted yet.",
-        every="1m",
+        every="5m",
         low=0,
+        looks={"failed": RED},
     ),
     lines(
         "Watchers",
@@ -172,16 +191,7 @@ PIPELINE = (
         empty="No guard seen.",
         stepped=True,
         low=0,
-    ),
-    lines(
-        "Jobs by outcome",
-        "How often per minute each job of the guard ended in which way. Steady is healthy. An outcome other than "
-        "`done` that stays is for the guard's log; jobs that stop altogether mean that the guard hangs.",
-        {"{{task}} {{outcome}}": f"60 * {JOBS}"},
-        unit="suffix: /min",
-        empty="No guard work seen: the guard is not scraped.",
-        every="1m",
-        low=0,
+        decimals=0,
     ),
 )
 

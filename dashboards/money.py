@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from cheapdeep_ops.telemetry import names
-from panels import board, lines, rows, stat_panel
+from panels import RED, board, lines, rows, stat_panel
 from queries import PERIOD, all_deep, cost, counted, escalation_rate, grading, priced, saving, triage, triage_waste
 
 AN_HOUR = 3600
@@ -11,7 +11,7 @@ DASHED = {"custom.lineStyle": {"fill": "dash", "dash": [10, 10]}}
 
 HEADLINES = (
     stat_panel(
-        "Spent on routing, whole period",
+        "Spent on routing",
         "What all priced model calls of the chosen routes cost in the shown period, triage included and grading not. "
         "Unpriced calls are not in it: see their panel below.",
         cost(over=PERIOD, function="increase"),
@@ -20,7 +20,7 @@ HEADLINES = (
         decimals=2,
     ),
     stat_panel(
-        "All-deep estimate, whole period",
+        "All-deep estimate",
         "What the same calls would have cost at the deep tier alone, estimated: escalated calls at what the deep tier "
         "really used, shipped ones from the cheap tier's tokens.",
         all_deep(over=PERIOD, function="increase"),
@@ -29,7 +29,7 @@ HEADLINES = (
         decimals=2,
     ),
     stat_panel(
-        "Saving, whole period",
+        "Saving",
         "Share of the all-deep estimate that routing saved in the shown period, grading not counted. Red, below zero: "
         "every escalated call pays for its triage as well, and too many escalate.",
         saving(over=PERIOD),
@@ -39,7 +39,7 @@ HEADLINES = (
         decimals=1,
     ),
     stat_panel(
-        "Saving after grading, whole period",
+        "Saving after grading",
         "The same with the cost of grading taken off. Where it is far below the saving beside it, grading is dear for "
         "this traffic: lower `CHEAPDEEP_SAMPLE_RATE`, or grade in batches at half the price.",
         saving(over=PERIOD, and_grading=True),
@@ -49,7 +49,7 @@ HEADLINES = (
         decimals=1,
     ),
     stat_panel(
-        "Triage waste, whole period",
+        "Triage waste",
         "What triage of calls that escalated has cost in the shown period, estimated as if every triage cost the "
         "same. It buys no answer, only the knowledge that one was needed.",
         triage_waste(over=PERIOD, function="increase"),
@@ -58,7 +58,7 @@ HEADLINES = (
         decimals=2,
     ),
     stat_panel(
-        "Grading, whole period",
+        "Grading cost",
         "What grading has cost in the shown period, by the API's token counts. It is in none of the costs of routing.",
         grading(over=PERIOD, function="increase"),
         unit="currencyUSD",
@@ -114,7 +114,7 @@ PER_CALL = (
 
 SPENDING = (
     lines(
-        "Spending by kind",
+        "Spending per hour by kind",
         "US dollars per hour: triage, everything after it (the deep tier, and calls that never were triaged), and "
         "grading. The sum is what the API bills for the chosen routes, unpriced calls excepted.",
         {
@@ -129,7 +129,7 @@ SPENDING = (
         low=0,
     ),
     lines(
-        "Grading by route",
+        "Grading cost per hour by route",
         "US dollars per hour that grading of each route's answers costs. More under suspicion and less in calm is "
         "meant to be; on average it keeps to the sample rate. The limit is `CHEAPDEEP_MAX_GRADER_USD_PER_DAY`.",
         {"{{route}}": f"{AN_HOUR} * {grading(by='route')}"},
@@ -144,7 +144,7 @@ SPENDING = (
         "routes decide what is saved in all; blank cells are unknown, such as the escalation of a route without "
         "triage.",
         {
-            "calls": ("short", counted(names.FLEET_CALLS, by="route", over=PERIOD, function="increase")),
+            "calls": ("locale", counted(names.FLEET_CALLS, by="route", over=PERIOD, function="increase")),
             "escalated": ("percentunit", escalation_rate(base=False, by="route", over=PERIOD)),
             "cost": ("currencyUSD", cost(by="route", over=PERIOD, function="increase")),
             "all deep": ("currencyUSD", all_deep(by="route", over=PERIOD, function="increase")),
@@ -155,14 +155,15 @@ SPENDING = (
     ),
     lines(
         "Failed and unpriced calls",
-        "Calls per second that ended in an error for the caller, and calls whose cost is not known. Failures: see the "
+        "Calls per minute that ended in an error for the caller, and calls whose cost is not known. Failures: see the "
         "error types on the traces, and the status of the API. Unpriced: a model without a price, or a reply without "
         "usage; the cost figures leave these calls out, so give the model a price.",
-        {"failed": counted(names.FLEET_ERRORS), "unpriced": counted(names.FLEET_UNPRICED)},
-        unit="suffix: calls/s",
+        {"failed": f"60 * {counted(names.FLEET_ERRORS)}", "unpriced": f"60 * {counted(names.FLEET_UNPRICED)}"},
+        unit="suffix: /min",
         empty="No calls counted yet.",
-        every="1m",
+        every="5m",
         low=0,
+        looks={"failed": RED},
     ),
 )
 

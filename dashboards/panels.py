@@ -10,17 +10,24 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import table as table_models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
 from cheapdeep_ops.telemetry import names
-from queries import SCOPE, WINDOW, gauge
+from queries import SCOPE, WINDOW
 
 Steps = Sequence[tuple[float | None, str]]
 """Colours from which value on; the first one has no value."""
 
+Words = Mapping[float, tuple[str, str]]
+"""What values are called, and their colour."""
+
 PROMETHEUS: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+PLAIN: Final[Steps] = ((None, "text"),)
 GREEN: Final[Steps] = ((None, "green"),)
 TAG: Final = "cheapdeep"
+LEAST_COLUMN: Final = 60
+"""Pixels: Grafana's own least width of a column, 150, hides the last columns of a table that fills half of a board."""
 
 LIMIT: Final[Mapping[str, object]] = {
     "color": {"mode": "fixed", "fixedColor": "red"},
@@ -41,13 +48,17 @@ COUNT: Final[Mapping[str, object]] = {
     "custom.axisPlacement": "right",
     "custom.lineWidth": 1,
     "custom.showPoints": "never",
-    "unit": "short",
+    "unit": "locale",
     "min": 0,
 }
 """How many a rate rests on, on an axis of its own."""
 
 WITH_INTERVAL: Final = {"rate": RATE, "low": BOUND, "high": BOUND | {"custom.fillBelowTo": "low"}}
-ALL_ROUTES: Final = {"*": {"displayName": "all routes"}}
+RED: Final[Mapping[str, object]] = {"color": {"mode": "fixed", "fixedColor": "red"}}
+FINE: Final[Mapping[str, object]] = {"color": {"mode": "fixed", "fixedColor": "green"}}
+UNSURE: Final[Mapping[str, object]] = {"color": {"mode": "fixed", "fixedColor": "gray"}}
+ALL_ROUTES: Final = {"all routes": {"color": {"mode": "fixed", "fixedColor": "text"}, "custom.lineWidth": 1}}
+"""For the last line of a panel by route: routes then have the same colours everywhere."""
 
 
 def stat_panel(
@@ -57,17 +68,18 @@ def stat_panel(
     *,
     unit: str,
     empty: str,
-    steps: Steps = GREEN,
+    steps: Steps = (),
     decimals: int = 0,
-    width: int = 4,
-    words: Mapping[float, tuple[str, str]] | None = None,
+    words: Words | None = None,
 ) -> stat.Panel:
-    """One number of now or of the whole period; `empty` is what it says without one, `words` name values."""
-    panel = stat.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(4)
-    panel.unit(unit).no_value(empty).decimals(decimals).thresholds(_thresholds(steps)).color_scheme(
-        _colour("thresholds")
-    )
-    panel.color_mode(common.BigValueColorMode.BACKGROUND).graph_mode(common.BigValueGraphMode.NONE)
+    """One number of now or of the whole period; `empty` is what it says without one, `words` name values.
+
+    It is coloured only where `steps` say what is good and what is not.
+    """
+    panel = stat.Panel().title(title).description(text).datasource(PROMETHEUS).span(4).height(4)
+    panel.unit(unit).no_value(empty).decimals(decimals).thresholds(_thresholds(steps or PLAIN))
+    panel.color_scheme(_colour("thresholds")).graph_mode(common.BigValueGraphMode.NONE)
+    panel.color_mode(common.BigValueColorMode.BACKGROUND if steps else common.BigValueColorMode.NONE)
     panel.text_mode(common.BigValueTextMode.VALUE).orientation(common.VizOrientation.AUTO)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
     if words:
@@ -85,20 +97,30 @@ def lines(
     every: str = "15s",
     stacked: bool = False,
     stepped: bool = False,
+    bars: bool = False,
     looks: Mapping[str, Mapping[str, object]] | None = None,
     low: float | None = None,
     high: float | None = None,
+    decimals: int | None = None,
+    many: bool = False,
     width: int = 12,
 ) -> timeseries.Panel:
-    """Lines over time, expressions by legend; `every` is the shortest step, and so the least that a rate is over."""
+    """Lines over time, expressions by legend; `every` is the shortest step, and so the least that a rate is over.
+
+    The legend tells the last values too, unless there may be so `many` lines that it would take the panel.
+    """
     panel = timeseries.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(8)
     panel.unit(unit).no_value(empty).interval(every).thresholds(_thresholds(GREEN))
-    panel.color_scheme(_colour("palette-classic")).legend(_legend()).tooltip(_tooltip())
+    panel.color_scheme(_colour("palette-classic")).legend(_legend(values=not many)).tooltip(_tooltip())
     _draw(panel, stacked=stacked, stepped=stepped)
+    if bars:
+        panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80)
     if low is not None:
         panel.min(low)
     if high is not None:
         panel.max(high)
+    if decimals is not None:
+        panel.decimals(decimals)
     for name, look in (looks or {}).items():
         panel.override_by_name(name, [models.DynamicConfigValue(key, value) for key, value in look.items()])
     return panel.targets(_targets(queries))
@@ -113,13 +135,26 @@ def _draw(panel: timeseries.Panel, *, stacked: bool, stepped: bool) -> None:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
 
 
-def timeline(title: str, text: str, queries: Mapping[str, str], *, empty: str, width: int = 12) -> statetimeline.Panel:
-    """States over time: 0 is quiet, 1 is firing."""
-    panel = statetimeline.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(8)
-    panel.no_value(empty).interval("15s").line_width(0).fill_opacity(80).span_nulls(False)
-    panel.thresholds(_thresholds([(None, "green"), (1, "red")])).color_scheme(_colour("thresholds"))
-    panel.mappings([_words({0: ("quiet", "green"), 1: ("firing", "red")})])
-    return panel.merge_values(True).show_value(common.VisibilityMode.NEVER).legend(_legend()).targets(_targets(queries))
+ALERT_WORDS: Final[Words] = {0: ("quiet", "green"), 1: ("firing", "red")}
+
+
+def timeline(
+    title: str,
+    text: str,
+    queries: Mapping[str, str],
+    *,
+    empty: str,
+    words: Words = ALERT_WORDS,
+    width: int = 12,
+    height: int = 8,
+) -> statetimeline.Panel:
+    """States over time; `words` are what the values 0 and 1 are called, and their colours."""
+    panel = statetimeline.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(height)
+    panel.no_value(empty).interval("15s").line_width(0).fill_opacity(80)
+    panel.thresholds(_thresholds([(None, words[0][1]), (1, words[1][1])])).color_scheme(_colour("thresholds"))
+    panel.mappings([_words(words)])
+    panel.merge_values(True).show_value(common.VisibilityMode.NEVER).legend(_legend(values=False))
+    return panel.targets(_targets(queries))
 
 
 def rows(
@@ -129,14 +164,17 @@ def rows(
     *,
     by: str,
     empty: str,
+    width: int = 12,
 ) -> table.Panel:
     """A table of now or of the period: columns are (unit, expression) by name, one row for each value of `by`."""
-    panel = table.Panel().title(title).description(text).datasource(PROMETHEUS).span(12).height(8).no_value(empty)
+    panel = table.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(8).no_value(empty)
+    panel.cell_options(common.TableAutoCellOptions()).min_width(LEAST_COLUMN)
     panel.sort_by([common_builders.TableSortByFieldState().display_name(by).desc(desc=False)])
     named = {f"Value #{letter}": name for letter, name in zip(ascii_uppercase, columns, strict=False)}
     panel.with_transformation(models.DataTransformerConfig("merge", options={}))
     organised = {"excludeByName": {"Time": True}, "renameByName": named, "indexByName": {}}
     panel.with_transformation(models.DataTransformerConfig("organize", options=organised))
+    panel.override_by_name(by, [models.DynamicConfigValue("mappings", [_words({"*": ("all routes", "text")})])])
     for name, (unit, _) in columns.items():
         panel.override_by_name(name, [models.DynamicConfigValue("unit", unit)])
     for letter, (name, (_, expr)) in zip(ascii_uppercase, columns.items(), strict=False):
@@ -162,7 +200,17 @@ def board(
         made.with_variable(variable)
     for number, panel in zip(count(1), panels, strict=False):
         made.with_panel(panel.id(number))
-    return made.build()
+    return _without_leftovers(made.build())
+
+
+def _without_leftovers(made: models.Dashboard) -> models.Dashboard:
+    """Without what the SDK adds and Grafana's own types do not know."""
+    for variable in made.templating.list_val or []:
+        variable.auto = variable.auto_min = variable.auto_count = None
+    for panel in made.panels or []:
+        if isinstance(panel, models.Panel) and isinstance(panel.options, table_models.Options):
+            panel.options.footer = None
+    return made
 
 
 def one_of(name: str, label: str, values: str) -> builders.QueryVariable:
@@ -206,9 +254,11 @@ def _policy_changes() -> builders.AnnotationQuery:
 
 
 def _alerts() -> builders.AnnotationQuery:
-    expr = f"{gauge(names.FLEET_ALERT, 'rule, scope', where=SCOPE)} == 1"
-    text = "This alert fired here; the incident in Slack has the numbers and the runbook."
-    return _marks("Alerts", expr, "red").title_format("{{rule}} {{scope}}").text_format(text).tag_keys("rule,scope")
+    fires = f"{names.FLEET_ALERT}{{{SCOPE}}}"
+    # The beginning alone: an alert that fires all day would lie over all panels like a veil.
+    begins = f"max by (rule, scope) ({fires}) == 1 unless max by (rule, scope) ({fires} offset {WINDOW}) == 1"
+    text = "This alert began to fire here; the incident in Slack has the numbers and the runbook."
+    return _marks("Alerts", begins, "red").title_format("{{rule}} {{scope}}").text_format(text).tag_keys("rule,scope")
 
 
 def _marks(name: str, expr: str, colour: str) -> builders.AnnotationQuery:
@@ -229,9 +279,9 @@ def _query(letter: str, expr: str, legend: str) -> prometheus.Dataquery:
     return made.legend_format(legend) if legend else made
 
 
-def _legend() -> common_builders.VizLegendOptions:
-    made = common_builders.VizLegendOptions().display_mode(common.LegendDisplayMode.TABLE).show_legend(True)
-    return made.placement(common.LegendPlacement.BOTTOM).calcs(["lastNotNull"])
+def _legend(*, values: bool) -> common_builders.VizLegendOptions:
+    made = common_builders.VizLegendOptions().display_mode(common.LegendDisplayMode.LIST).show_legend(True)
+    return made.placement(common.LegendPlacement.BOTTOM).calcs(["lastNotNull"] if values else [])
 
 
 def _tooltip() -> common_builders.VizTooltipOptions:
@@ -247,7 +297,7 @@ def _colour(mode: str) -> builders.FieldColor:
     return builders.FieldColor().mode(models.FieldColorModeId(mode))
 
 
-def _words(words: Mapping[float, tuple[str, str]]) -> models.ValueMap:
+def _words(words: Mapping[Any, tuple[str, str]]) -> models.ValueMap:
     named = enumerate(words.items())
     return models.ValueMap(
         options={

@@ -3,8 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from cheapdeep_ops.telemetry import names
-from panels import ALL_ROUTES, COUNT, LIMIT, WITH_INTERVAL, board, lines, one_of, rows, stat_panel
-from queries import PERIOD, ROUTE, ROUTE_OR_ALL, SCOPE, counted, gauge
+from panels import ALL_ROUTES, COUNT, FINE, LIMIT, RED, UNSURE, WITH_INTERVAL, board, lines, one_of, rows, stat_panel
+from queries import ALL, ONLY_ROUTES, PERIOD, ROUTE, ROUTE_OR_ALL, SCOPE, counted, gauge
 
 AN_HOUR = 3600
 ONE = 'route="$one"'
@@ -24,7 +24,7 @@ def _with_interval(rate: str, low: str, high: str) -> dict[str, str]:
 
 HEADLINES = (
     stat_panel(
-        "Highest false confidence",
+        "Top false confidence",
         "The highest share of wrong answers among those shipped, of the chosen routes and the calls of 24 hours, in "
         "the judge's eyes and uncorrected. Read it with its interval and what is normal below: of few grades it says "
         "little.",
@@ -38,7 +38,7 @@ HEADLINES = (
         "How many grades the rates of false confidence rest on, of the chosen routes. Below some hundred only a large "
         "climb can be seen; `cheapdeep-ops report` says how soon which one would be.",
         f"sum({gauge(names.FLEET_FALSE_CONFIDENT_GRADES, 'route', where=ROUTE)})",
-        unit="short",
+        unit="locale",
         empty="unknown: no grades, or the grader is down",
     ),
     stat_panel(
@@ -67,15 +67,15 @@ HEADLINES = (
         "Grades that people have labelled. From 30 of answers judged correct and 20 of those judged incorrect on, the "
         "receipt is corrected for the judge's errors. `cheapdeep-ops review` asks for the next one.",
         f"sum({gauge(names.FLEET_JUDGE_LABELS, 'verdict')})",
-        unit="short",
+        unit="locale",
         empty="no guard seen",
     ),
     stat_panel(
-        "Withheld, whole period",
+        "Withheld",
         "Calls of the shown period that would have shipped at the base threshold and went on to the deep tier, "
         "because the threshold was higher. That is what raises and pins have cost in deep calls.",
         counted(names.FLEET_WITHHELD, over=PERIOD, function="increase"),
-        unit="short",
+        unit="locale",
         empty="no calls counted",
     ),
 )
@@ -112,24 +112,28 @@ FALSE_CONFIDENCE = (
         "Evidence as a share of the alarm line",
         "How far each sequential test has come: 1 is where its rule fires. Evidence is a logarithm and sinks back to "
         "zero by itself where nothing is wrong, so a line that rises step by step is worth a look before it arrives. "
-        "Bursts within a second move it little, by design.",
+        "Bursts within a second move it little, by design. What fires goes on rising, out of the panel.",
         {"{{rule}} {{scope}}": _evidence(), "alarm": "vector(1)"},
         unit="none",
         empty="No evidence known: too few calls and grades yet, or the guard is not scraped.",
         low=0,
+        high=2,
+        many=True,
         looks={"alarm": LIMIT},
     ),
     lines(
-        "Grades by verdict",
-        "Gradings per hour by what came of them. `unsure` counts for neither side; all other words but `correct` and "
+        "Grades per hour by verdict",
+        "Gradings by what came of them. `unsure` counts for neither side; all other words but `correct` and "
         "`incorrect` are gradings that failed. Many failures, or none at all while answers ship: see the grader's "
         "alert.",
         {"{{verdict}}": f"{AN_HOUR} * {VERDICTS}"},
-        unit="suffix: grades/h",
+        unit="locale",
         empty="Nothing graded yet.",
         every="15m",
         stacked=True,
         low=0,
+        decimals=0,
+        looks={"correct": FINE, "incorrect": RED, "unsure": UNSURE},
     ),
 )
 
@@ -144,10 +148,11 @@ CONFIDENCE = (
             "right": ("percentunit", gauge(names.FLEET_RELIABILITY_RIGHT, "confidence", where=ONE)),
             "low": ("percentunit", gauge(names.FLEET_RELIABILITY_RIGHT_LOW, "confidence", where=ONE)),
             "high": ("percentunit", gauge(names.FLEET_RELIABILITY_RIGHT_HIGH, "confidence", where=ONE)),
-            "grades": ("short", gauge(names.FLEET_RELIABILITY_GRADES, "confidence", where=ONE)),
+            "grades": ("locale", gauge(names.FLEET_RELIABILITY_GRADES, "confidence", where=ONE)),
         },
         by="confidence",
         empty="No grades of this route in a week, or not worked out yet.",
+        width=11,
     ),
     rows(
         "What confidence is worth, by route",
@@ -164,6 +169,7 @@ CONFIDENCE = (
         },
         by="route",
         empty="No grades in a week, or not worked out yet.",
+        width=13,
     ),
     lines(
         "AUROC of confidence of $one, with its 95% interval",
@@ -178,10 +184,13 @@ CONFIDENCE = (
     ),
     lines(
         "Calibration error by route",
-        "The mean distance between what is claimed and what is right, over the grades of a week at every point; `*` "
-        "is all routes. Chance makes it larger than it is, the more so the fewer grades there are. A step up at one "
+        "The mean distance between what is claimed and what is right, over the grades of a week at every point. "
+        "Chance makes it larger than it is, the more so the fewer grades there are. A step up at one "
         "moment: look for a new prompt or model at that time.",
-        {"{{route}}": gauge(names.FLEET_CALIBRATION_ERROR, "route", where=ROUTE_OR_ALL)},
+        {
+            "{{route}}": gauge(names.FLEET_CALIBRATION_ERROR, "route", where=ONLY_ROUTES),
+            "all routes": gauge(names.FLEET_CALIBRATION_ERROR, "", where=ALL),
+        },
         unit="percentunit",
         empty="No grades in a week, or not worked out yet.",
         low=0,
@@ -202,7 +211,6 @@ JUDGE = (
         },
         unit="none",
         empty="No labels yet: `cheapdeep-ops review` asks for them.",
-        high=1,
         looks={**WITH_INTERVAL, "labels": COUNT},
     ),
     lines(
@@ -213,7 +221,7 @@ JUDGE = (
         {"{{route}}": counted(names.FLEET_WITHHELD, by="route")},
         unit="suffix: calls/s",
         empty="No calls counted yet.",
-        every="1m",
+        every="5m",
         stacked=True,
         low=0,
     ),

@@ -14,6 +14,8 @@ TRAFFIC: Final = 'route=~"$route",input_class=~"$input_class"'
 ROUTE: Final = 'route=~"$route"'
 SCOPE: Final = 'scope=~"$route|[*]"'
 ROUTE_OR_ALL: Final = 'route=~"$route|[*]"'
+ONLY_ROUTES: Final = f'{ROUTE},route!="*"'
+ALL: Final = 'route="*"'
 CLASS_LABELS: Final = "route, input_class"
 
 
@@ -21,6 +23,18 @@ def gauge(name: str, labels: str, *, where: str = "") -> str:
     """The gauge, once for each combination of `labels`."""
     by = f" by ({labels})" if labels else ""
     return f"max{by} ({name}{{{where}}})" if where else f"max{by} ({name})"
+
+
+def fired(labels: str, *, where: str = "") -> str:
+    """Alerts by `labels`, 1 while they fire: those that did so in the shown period."""
+    name = f"{names.FLEET_ALERT}{{{where}}}" if where else names.FLEET_ALERT
+    ever = f"max by ({labels}) (max_over_time({name}[{PERIOD}] @ end())) == 1"
+    return f"max by ({labels}) ({name}) and on ({labels}) ({ever})"
+
+
+def any_alert(*, where: str = "") -> str:
+    """1 while any alert fires, 0 while none does; no value where no guard is there to say."""
+    return gauge(names.FLEET_ALERT, "", where=where)
 
 
 def counted(

@@ -5,14 +5,18 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from cheapdeep_ops.telemetry import names
 from panels import ALL_ROUTES, COUNT, LIMIT, WITH_INTERVAL, board, lines, one_of, stat_panel, timeline
 from queries import (
+    ALL,
     CLASS_LABELS,
+    ONLY_ROUTES,
     PERIOD,
     ROUTE_OR_ALL,
     SCOPE,
     TRAFFIC,
+    any_alert,
     claimed_at_least,
     counted,
     escalation_rate,
+    fired,
     gauge,
     quantile,
     saving,
@@ -35,7 +39,7 @@ HEADLINES = (
         steps=[(None, "green"), (1, "red")],
     ),
     stat_panel(
-        "Base escalation, whole period",
+        "Base escalation",
         "Share of triaged calls in the shown period that would have left the cheap tier at the base threshold. "
         "Raising the threshold does not move it. Above 35% the cheap tier is not up to this traffic: look at what the "
         "escalations are made of.",
@@ -46,7 +50,7 @@ HEADLINES = (
         decimals=1,
     ),
     stat_panel(
-        "Actual escalation, whole period",
+        "Actual escalation",
         "Share of triaged calls in the shown period that went on to the deep tier. While a threshold is raised this "
         "stands above the base rate; that gap is the price of the raise and no storm by itself.",
         escalation_rate(base=False, over=PERIOD),
@@ -55,7 +59,7 @@ HEADLINES = (
         decimals=1,
     ),
     stat_panel(
-        "Saving, whole period",
+        "Saving",
         "Share of the estimated all-deep cost that routing saved in the shown period, grading not counted. Below zero "
         "routing costs more than it saves: traffic escalates too much, so send those routes straight to the deep "
         "tier. Calls that failed count with their cost and without an estimate, so failures make it look worse, not "
@@ -67,11 +71,11 @@ HEADLINES = (
         decimals=1,
     ),
     stat_panel(
-        "Calls, whole period",
+        "Calls",
         "Calls in the shown period, bypassed ones included. It says how much the shares beside it rest on: below some "
         "hundred calls a share is a hint, not a finding.",
         counted(names.FLEET_CALLS, function="increase", over=PERIOD),
-        unit="short",
+        unit="locale",
         empty="no calls counted",
     ),
     stat_panel(
@@ -89,10 +93,10 @@ HEADLINES = (
 GUARDRAIL = (
     timeline(
         "Alerts",
-        "Each alert of the chosen routes, and of all routes together (`*`), over time: red while it fires. A gap "
-        "means that the guard was not there to say. Read it with the threshold beside it: a firing guardrail raises "
-        "the threshold of its scope until the cause has ended.",
-        {"{{rule}} {{scope}}": gauge(names.FLEET_ALERT, "rule, scope", where=SCOPE)},
+        "Alerts of the chosen routes, and of all routes together (`*`), that fired in the shown period: red while they "
+        "did. A gap means that the guard was not there to say. Read it with the threshold beside it: a firing "
+        "guardrail raises the threshold of its scope until the cause has ended.",
+        {"any alert": any_alert(where=SCOPE), "{{rule}} {{scope}}": fired("rule, scope", where=SCOPE)},
         empty="No alert state: the guard is not scraped, or has not evaluated yet.",
     ),
     lines(
@@ -100,7 +104,10 @@ GUARDRAIL = (
         "The confidence from which an answer of the cheap tier ships. Steps up are raises, by a guardrail or a "
         "person; steps down are releases. The marks across all panels are the same changes. A threshold that stays up "
         "for days: see which cause holds it, or pin it by hand.",
-        {"{{route}}": gauge(names.FLEET_THRESHOLD, "route", where=ROUTE_OR_ALL)},
+        {
+            "{{route}}": gauge(names.FLEET_THRESHOLD, "route", where=ONLY_ROUTES),
+            "all routes": gauge(names.FLEET_THRESHOLD, "", where=ALL),
+        },
         unit="none",
         empty="No threshold known: the guard is not scraped.",
         stepped=True,
@@ -162,9 +169,10 @@ ESCALATION = (
         {"{{reason}}": counted(names.FLEET_ESCALATIONS, by="reason", labels=REASONS)},
         unit="suffix: calls/s",
         empty="No escalations in this period.",
-        every="1m",
+        every="5m",
         stacked=True,
         low=0,
+        many=True,
     ),
 )
 
@@ -189,9 +197,10 @@ TRAFFIC_PANELS = (
         {"{{input_class}}": counted(names.FLEET_BASE_ESCALATIONS, by="input_class", labels=REASONS)},
         unit="suffix: calls/s",
         empty="No base escalations in this period.",
-        every="1m",
+        every="5m",
         stacked=True,
         low=0,
+        many=True,
     ),
     lines(
         "Confidence of first answers",

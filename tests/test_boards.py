@@ -194,6 +194,7 @@ def _signals() -> Iterator[tuple[str, str, Growth]]:
     ):
         yield name, storm, _always(value)
     yield names.FLEET_ALERT, storm, _stepping(0, 1)
+    yield names.FLEET_ALERT, 'rule="RouterSilent",scope="*"', _always(0)
     yield names.FLEET_LIMIT, 'rule="EscalationStorm"', _always(0.35)
     for labels, evidence, needed in ((storm, 22, 11), ('rule="FalseConfidenceClimbing",scope="support"', 6, 12)):
         yield names.FLEET_EVIDENCE, labels, _always(evidence)
@@ -282,21 +283,21 @@ def test_rates_are_those_of_triaged_calls(prometheus, title, support):
     ("board", "title", "figure"),
     [
         ("routing", "Alerts firing", 1),
-        ("routing", "Base escalation, whole period", 12 / 61),
-        ("routing", "Actual escalation, whole period", 15 / 61),
-        ("routing", "Saving, whole period", 0.4),
-        ("routing", "Calls, whole period", 61 * 50),
+        ("routing", "Base escalation", 12 / 61),
+        ("routing", "Actual escalation", 15 / 61),
+        ("routing", "Saving", 0.4),
+        ("routing", "Calls", 61 * 50),
         ("routing", "Highest threshold now", 0.9),
         ("routing", "Confidence of first answers", 1.0),
         ("money", "Cost per call against all-deep", 0.006),
-        ("money", "Spent on routing, whole period", 0.006 * 61 * 50),
-        ("money", "Saving after grading, whole period", 0.4 - 0.05),
-        ("money", "Triage waste, whole period", 0.0004 * 15 * 50),
-        ("money", "Grading, whole period", 0.0005 * 61 * 50),
-        ("quality", "Withheld, whole period", 3 * 50),
+        ("money", "Spent on routing", 0.006 * 61 * 50),
+        ("money", "Saving after grading", 0.4 - 0.05),
+        ("money", "Triage waste", 0.0004 * 15 * 50),
+        ("money", "Grading cost", 0.0005 * 61 * 50),
+        ("quality", "Withheld", 3 * 50),
         ("health", "Age of last evaluation", 4),
         ("health", "Routers seen", 2),
-        ("health", "Decisions dropped, whole period", 0),
+        ("health", "Decisions dropped", 0),
     ],
 )
 def test_two_guards_count_once(prometheus, board, title, figure):
@@ -305,7 +306,7 @@ def test_two_guards_count_once(prometheus, board, title, figure):
 
 
 def test_saving_is_shown_after_grading_also_where_nothing_was_graded(prometheus):
-    expr = _target_of("Saving after grading, whole period", board="money")
+    expr = _target_of("Saving after grading", board="money")
     without = expr.replace(names.FLEET_GRADER_COST, "cheapdeep_not_there")
     assert _numbers(prometheus.at_end(without), "") == {"": pytest.approx(0.4, rel=0.03)}
 
@@ -345,3 +346,20 @@ def test_policy_changes_are_marked_when_they_happen(prometheus):
     assert set(marks) == {"*", "support"}, "also the scope whose first policy this is"
     for values in marks.values():
         assert START + 1800 <= values[0][0] <= values[-1][0] <= START + 1800 + 300
+
+
+def test_alerts_are_marked_where_they_begin(prometheus):
+    annotation = BOARDS["routing"]["annotations"]["list"][1]
+    (marks,) = prometheus.over_time(annotation["expr"])
+    assert marks["metric"] == {"rule": "EscalationStorm", "scope": "*"}
+    assert START + 1800 <= marks["values"][0][0] <= marks["values"][-1][0] <= START + 1800 + 300
+
+
+@pytest.mark.parametrize(("board", "title"), [("routing", "Alerts"), ("health", "Alerts of all scopes")])
+def test_timelines_show_the_alerts_that_fired_and_whether_anybody_looked(prometheus, board, title):
+    (rule,) = prometheus.over_time(_target_of(title, "B", board=board))
+    assert rule["metric"] == {"rule": "EscalationStorm", "scope": "*"}, "not the one that never fired"
+    assert {value for _, value in rule["values"]} == {"0", "1"}
+    assert len(rule["values"]) == 61, "all the time, not only while it fires"
+    (any_alert,) = prometheus.over_time(_target_of(title, board=board))
+    assert any_alert["values"] == rule["values"]

@@ -70,16 +70,20 @@ class LiveView:
 
     def look(self, glance: Glance) -> None:
         """Redraw."""
-        rows = Table.grid(padding=(0, 2))
-        rows.add_row("calls", str(glance.calls))
-        rows.add_row("escalation at base", _bar(glance.base_rate))
-        rows.add_row("escalation, actual", _bar(glance.actual_rate))
-        rows.add_row("wrong, though sure", f"{percent(glance.wrong_rate)} (n {glance.graded})")
-        rows.add_row("threshold", f"[bold {'yellow' if glance.threshold > 0.8 else 'green'}]{glance.threshold:g}[/]")  # noqa: PLR2004
-        rows.add_row("alerts", f"[bold red]{', '.join(glance.firing)}[/]" if glance.firing else "none")
-        rows.add_row("Slack", glance.slack.replace("[", r"\[") or "nothing yet")
-        title = f"{glance.phase} ({glance.seconds:.0f} s): {self._what}"
-        self._live.update(Panel(rows, title=title, title_align="left"))
+        self._live.update(panel(glance, self._what))
+
+
+def panel(glance: Glance, what: str) -> Panel:
+    """What there is to see at one moment, while `what` goes on."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("calls", str(glance.calls))
+    rows.add_row("escalation at base", _bar(glance.base_rate))
+    rows.add_row("escalation, actual", _bar(glance.actual_rate))
+    rows.add_row("wrong, though sure", f"{percent(glance.wrong_rate)} (n {glance.graded})")
+    rows.add_row("threshold", f"[bold {'yellow' if glance.threshold > 0.8 else 'green'}]{glance.threshold:g}[/]")  # noqa: PLR2004
+    rows.add_row("alerts", f"[bold red]{', '.join(glance.firing)}[/]" if glance.firing else "none")
+    rows.add_row("Slack", glance.slack.replace("[", r"\[") or "nothing yet")
+    return Panel(rows, title=f"{glance.phase} ({glance.seconds:.0f} s): {what}", title_align="left")
 
 
 def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContextManager[LiveView]:

@@ -94,7 +94,7 @@ class Stage:
         return Glance(
             phase=phase,
             calls=len(self._world.outcomes),
-            base_rate=storm.get("rate"),
+            base_rate=storm.get("recent_rate", storm.get("rate")),
             actual_rate=storm.get("actual_rate"),
             wrong_rate=wrong.get("rate"),
             graded=wrong.get("n", 0),

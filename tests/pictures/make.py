@@ -1,0 +1,138 @@
+"""The README's pictures: `PYTHONPATH=. python tests/pictures/make.py`, after `npm install` here and in `tests/grafana`.
+
+What is in them is what the demonstration and a simulated fleet (`tests/grafana/world.py`) have come to, shown by the
+command, the console, the messages that a simulated Slack has received, and the preview of the boards.
+"""
+
+import base64
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from cheapdeep_ops.cli import texts
+from cheapdeep_ops.cli.live import panel
+from cheapdeep_ops.demo.show import STORM, Glance, Phase, run_demo
+from cheapdeep_ops.guard.slack import BotSender
+from cheapdeep_ops.testing import SimulatedSlack
+from cheapdeep_ops.testing.slack_wire import SlackMessage
+from tests.browser import Page, browsing, installed
+from tests.console import serving_console
+from tests.grafana.preview import pictures, serving
+from tests.grafana.world import HOUR, START, Fleet
+
+HERE: Final = Path(__file__).parent
+TO: Final = HERE.parents[1] / ".github" / "pictures"
+IN_THE_STORM: Final = START + 5 * HOUR
+ADDRESSES: Final = {
+    "grafana_url": "https://grafana.example.com",
+    "console_url": "https://guard.example.com",
+    "runbook_url": "https://wiki.example.com/cheapdeep",
+}
+COLUMNS: Final = 118
+LOGO: Final = (
+    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 36 36'><rect width='36' height='36' "
+    "rx='6' fill='%231d5c96'/><path d='M8 12h20M8 18h14M8 24h8' stroke='white' stroke-width='3'/></svg>"
+)
+HTML: Final = """<!doctype html><meta charset="utf-8"><title>Slack</title><link rel="icon" href="data:,">
+<link rel="stylesheet" href="slack.css"><body style="margin: 12px 16px; font-family: sans-serif"><div id="root"></div>
+<script type="module" src="slack.js"></script>
+"""
+
+
+class InTheStorm:
+    """Watches the demonstration, and keeps what there was to see when the storm had been answered."""
+
+    def __init__(self) -> None:
+        self.glance: Glance | None = None
+        self.what = self._what = ""
+
+    def begin(self, phase: Phase) -> None:
+        """A phase begins."""
+        self._what = phase.what
+
+    def look(self, glance: Glance) -> None:
+        """Something may have changed."""
+        if STORM in glance.firing and glance.threshold > 0.8 and "firing" in glance.slack:
+            self.glance, self.what = glance, self._what
+
+
+def terminal(file: Path) -> None:
+    """The demonstration's panel in its storm, and its receipt."""
+    watcher = InTheStorm()
+    found = run_demo(watcher)
+    assert watcher.glance is not None, "the demonstration had no storm"
+    out = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, highlight=False)
+    out.print("$ cheapdeep-ops demo", style="bold")
+    out.print(panel(watcher.glance, watcher.what))
+    texts.show_run(out, found)
+    texts.show_checks(out, found["checks"])
+    drawn = out.export_svg(title="cheapdeep-ops demo")
+    # A picture asks nobody for a font.
+    file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")
+
+
+def slack(page: Page, message: SlackMessage, at: float, file: Path, scratch: Path) -> None:
+    """A message as it stands in the channel."""
+    scratch.mkdir()
+    command = ["npx", "esbuild", "slack.jsx", "--bundle", "--format=esm", "--jsx=automatic", "--log-level=error"]
+    subprocess.run([*command, f"--outfile={scratch / 'slack.js'}"], cwd=HERE, check=True)
+    given = {"logo": LOGO, "blocks": list(map(_drawable, message.blocks)), "at": at}
+    (scratch / "given.json").write_text(json.dumps(given), "utf-8")
+    (scratch / "index.html").write_text(HTML, "utf-8")
+    with serving(scratch) as url:
+        photograph(page, url, file, width=760)
+
+
+def _drawable(block: Mapping[str, Any]) -> dict[str, Any]:
+    """`verbatim` keeps Slack from making links; what draws it here takes it for plain text."""
+    text = block.get("text")
+    return {**block, "text": {**text, "verbatim": False}} if isinstance(text, dict) else block
+
+
+def photograph(page: Page, url: str, file: Path, *, width: int) -> None:
+    """A picture of a whole page."""
+    page.send("Emulation.setDeviceMetricsOverride", width=width, height=400, deviceScaleFactor=1, mobile=False)
+    page.open(url)
+    page.run("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 1500)))")
+    height = page.run("document.documentElement.scrollHeight")
+    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+    taken = page.send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+    file.write_bytes(base64.b64decode(taken["data"]))
+
+
+def storm(to: Path) -> None:
+    """The console and the message on Slack while a storm is on."""
+    browser = installed()
+    assert browser, "Chromium is not installed"
+    with ExitStack() as open_:
+        folder = Path(open_.enter_context(tempfile.TemporaryDirectory()))
+        channel = open_.enter_context(SimulatedSlack())
+        sender = BotSender(token=channel.token, channel="C0ALERTS", base_url=channel.url)
+        fleet = Fleet(folder, sender=sender, **ADDRESSES)
+        open_.callback(fleet.close)
+        while fleet.clock() < IN_THE_STORM:
+            fleet.live()
+        page = open_.enter_context(browsing(browser, folder / "browser"))
+        slack(page, channel.posts[-1], fleet.clock(), to / "slack.png", folder / "slack")
+        url = open_.enter_context(serving_console(fleet.store, fleet.settings, fleet.clock, fleet.collector))
+        photograph(page, f"{url}/", to / "console.png", width=1200)
+
+
+def main() -> None:
+    """Make all of them."""
+    TO.mkdir(parents=True, exist_ok=True)
+    terminal(TO / "demo.svg")
+    storm(TO)
+    pictures(["routing"], TO)
+
+
+if __name__ == "__main__":
+    main()
