@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from cheapdeep_ops.errors import (
+        BreakerOpenError,
         CheapdeepError,
         DeliveryError,
         GraderError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncRouter",
+    "BreakerOpenError",
     "BypassCause",
     "CheapdeepError",
     "Decision",
@@ -50,6 +52,7 @@ __all__ = [
 # fmt: off
 _HOMES: Final = {
     "errors": (
+        "BreakerOpenError",
         "CheapdeepError",
         "DeliveryError",
         "GraderError",

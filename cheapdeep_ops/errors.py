@@ -7,6 +7,7 @@
     ├── PolicyError      a threshold or scope cannot be set as asked
     ├── MissingError     an incident, a silence or a rule that an order names is not there
     ├── DeliveryError    a message did not arrive; the outbox tries again
+    ├── BreakerOpenError a tier keeps failing and is not asked for a while; the name of a hop's error, never raised
     ├── GraderError      the grader cannot be asked now; samples wait
     └── StoreError       the store cannot be reached, or its schema does not fit
         └── SchemaError  the schema is missing, older or newer than this code
@@ -37,6 +38,10 @@ class PolicyError(CheapdeepError):
 
 class MissingError(CheapdeepError):
     """What an order names is not there: an open incident, a silence that lasts, a rule."""
+
+
+class BreakerOpenError(CheapdeepError):
+    """A triage tier keeps failing, and is not asked for a while; it is never raised into a caller's code."""
 
 
 class StoreError(CheapdeepError):

@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
     triage_timeout_s: Seconds = 30.0
     """How long a triage call may take before the call escalates; of a streamed one, until it is decided."""
+    breaker_failures: Annotated[int, Field(ge=0, le=1000)] = 10
+    """After how many failures in a row a triage tier is left alone for a while; 0: never."""
+    breaker_pause_s: Seconds = 10.0
+    """For how long, at first; twice as long after each try that fails, up to twelve times."""
     stream_whole: bool = False
     """Whether a streamed answer is judged whole before its first character goes out, as an answer that is not."""
     price_overrides: Annotated[tuple[PriceOverride, ...], NoDecode] = ()

@@ -951,3 +951,38 @@ def test_a_view_with_other_options_is_the_same_router_through_another_client(api
     shell._run(view.aclose() if isinstance(view, AsyncRouter) else view.close())
     assert shell.ask().text == "Yes."
     assert not ledger.closed
+
+
+# A tier that keeps failing
+
+
+def test_a_tier_that_keeps_failing_is_left_alone_and_tried_again(api, open_shell, ledger, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("cheapdeep_ops.router.shared.time.monotonic", lambda: now[0])
+    shell = open_shell(router={"recorder": ledger}, breaker_failures=2, breaker_pause_s=10)
+    api.always(Reply.error(529), model=HAIKU)
+    for _ in range(4):
+        assert shell.ask().decision.reason is Reason.TRIAGE_ERROR
+    assert models(api).count(HAIKU) == 2
+    assert [each.hops[0].error for each in ledger.decisions] == [*["OverloadedError"] * 2, *["BreakerOpenError"] * 2]
+    assert {each.base_outcome for each in ledger.decisions} == {Outcome.ESCALATE}
+    assert ledger.decisions[-1].cost_usd == ledger.decisions[-1].baseline_cost_usd
+    now[0] += 10
+    api.always(Reply.triage(0.9, "Yes."), model=HAIKU)
+    assert [shell.ask().text for _ in range(2)] == ["Yes.", "Yes."]
+
+
+def test_a_tier_that_refuses_requests_is_asked_again(api, open_shell):
+    shell = open_shell(breaker_failures=2)
+    api.always(Reply.error(400), model=HAIKU)
+    for _ in range(4):
+        shell.ask()
+    assert models(api).count(HAIKU) == 4
+
+
+def test_a_tier_whose_streams_keep_failing_is_left_alone(api, open_shell):
+    shell = open_shell(breaker_failures=2)
+    api.always(Reply.error(503), model=HAIKU)
+    for _ in range(4):
+        assert shell.streamed_text(**question())
+    assert models(api).count(HAIKU) == 2

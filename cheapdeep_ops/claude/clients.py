@@ -3,10 +3,13 @@
 from typing import Final, TypeVar
 
 import httpx2
-from anthropic import Anthropic, AsyncAnthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
+from anthropic import Anthropic, APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
 
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 """The SDK's own limits, but idle connections live 60 s instead of httpx2's 5: sparse traffic keeps its TLS session."""
+
+_OF_THE_REQUEST: Final = frozenset({400, 409, 413, 422})
+"""Source: https://platform.claude.com/docs/en/api/errors"""
 
 AnyClient = TypeVar("AnyClient", Anthropic, AsyncAnthropic)
 
@@ -29,6 +32,13 @@ def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:
     own = client.timeout
     limit = min(own, timeout_s) if isinstance(own, int | float) else timeout_s
     return client.with_options(max_retries=0, timeout=limit)
+
+
+def is_tiers_fault(error: BaseException) -> bool:
+    """Whether a failed call says something of the model's service, and not of the request or of a caller who left."""
+    if isinstance(error, APIStatusError):
+        return error.status_code not in _OF_THE_REQUEST
+    return isinstance(error, Exception)
 
 
 def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
+from cheapdeep_ops.breaker import Breaker
+from cheapdeep_ops.claude.clients import is_tiers_fault
 from cheapdeep_ops.claude.sdk import Message
+from cheapdeep_ops.errors import BreakerOpenError
 from cheapdeep_ops.flow import Ask, Course, revised
 from cheapdeep_ops.recorder import NullRecorder, Recorder
 from cheapdeep_ops.recorder.keeping import lies_within
@@ -19,13 +22,20 @@ from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, Exchange, Reply
 
 _log: Final = logging.getLogger(__name__)
+_LONGEST_PAUSE: Final = 12.0
+
+
+Told = Callable[[BaseException | None], None]
+"""Learns how a request to a model has ended."""
 
 
 class Question:
     """One request to a model, from when it is sent until it is told how that ended."""
 
-    def __init__(self, plan: Plan, call: Call, ask: Ask, span: ChatSpan, request: Mapping[str, Any]) -> None:
-        self._plan, self._call, self.ask, self._chat = plan, call, ask, span
+    def __init__(
+        self, plan: Plan, call: Call, ask: Ask, *, span: ChatSpan, request: Mapping[str, Any], told: Told
+    ) -> None:
+        self._plan, self._call, self.ask, self._chat, self._told = plan, call, ask, span, told
         self._started = time.perf_counter()
         self._place = len(call.model_s)
         call.model_s.append(0.0)
@@ -48,6 +58,7 @@ class Question:
 
     def end(self, error: BaseException | None = None) -> None:
         """The model has answered, or failed with `error`."""
+        self._told(error)
         if error is not None:
             self._chat.fail(error)
         self._chat.end()
@@ -109,6 +120,7 @@ class Core:
         self._silent = silent
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
+        self._breakers = [_breaker(settings) for _ in plan.tiers]
         self._thresholds: dict[str, float] = {}
 
     @contextmanager
@@ -188,6 +200,7 @@ class Core:
     def ask(self, call: Call, ask: Ask) -> Question:
         """A request that is about to be sent, with its span; whoever asks ends it."""
         try:
+            told = self._permission(ask)
             request, translated = self.plan.request(call, ask)
         except BaseException:
             call.model_s.append(0.0)
@@ -200,7 +213,23 @@ class Core:
             prompt_version=self.plan.prompt.version if ask.kind == "triage" else "",
             silent=self._silent,
         )
-        return Question(self.plan, call, ask, span, request)
+        return Question(self.plan, call, ask, span=span, request=request, told=told)
+
+    def _permission(self, ask: Ask) -> Told:
+        """Whether the tier may be asked for triage: raises BreakerOpenError where it keeps failing."""
+        if ask.kind == "original":
+            return _nobody
+        breaker = self._breakers[ask.tier.index]
+        if not breaker.may_ask(time.monotonic()):
+            raise BreakerOpenError(f"{ask.tier.model} keeps failing and is left alone for a while")
+
+        def told(error: BaseException | None) -> None:
+            if error is None:
+                breaker.succeeded()
+            elif is_tiers_fault(error):
+                breaker.failed(time.monotonic())
+
+        return told
 
     def routed(self, asked: Asked) -> Routed:
         """The whole answer with its decision. Raises the model's own error, unchanged."""
@@ -226,6 +255,15 @@ class Core:
         if self._thresholds.get(call.route) != threshold:
             self._thresholds[call.route] = threshold
             self._telemetry.record_threshold(call.route, threshold)
+
+
+def _breaker(settings: Settings) -> Breaker:
+    pause_s = settings.breaker_pause_s
+    return Breaker(failures=settings.breaker_failures, pause_s=pause_s, longest_pause_s=_LONGEST_PAUSE * pause_s)
+
+
+def _nobody(_error: BaseException | None) -> None:
+    """Nobody wants to know."""
 
 
 def _recorder(settings: Settings, telemetry: Telemetry, redact: Redact) -> Sink:
