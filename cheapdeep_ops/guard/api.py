@@ -263,10 +263,7 @@ def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
     def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> dict[str, Any]:
         """One incident with every message about it and what it changed; 404 where there is none."""
         with store.reading() as connection:
-            found = story(connection, incident_id)
-        if found is None:
-            raise HTTPException(404, f"no incident {incident_id}")
-        return found
+            return story(connection, incident_id)
 
     return router
 
