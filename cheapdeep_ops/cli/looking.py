@@ -1,6 +1,5 @@
 """Commands that only look: the receipt, the status, policies, what is normal, and what to mend."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from cheapdeep_ops.cli import output, texts
-from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
+from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, seconds_in, threshold_app
+from cheapdeep_ops.cli.controls import connected
 from cheapdeep_ops.settings import Settings
 
 
@@ -20,15 +20,13 @@ def report(
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write one page of HTML, with a plot.")] = None,
 ) -> None:
     """Print the receipt over a period: cost per call, saving, escalation, false confidence, grading."""
-    from cheapdeep_ops.guard.receipt import receipt
-
     if sum((json, markdown, html is not None)) > 1:
         raise typer.BadParameter("is one of --json, --markdown and --html", param_hint="--json")
-    settings, now, period_s = Settings(), time.time(), seconds_in(last)
+    settings, period_s = Settings(), seconds_in(last)
     if not period_s:
         raise typer.BadParameter("needs a period of some length", param_hint="--last")
-    with opened(settings) as store:
-        found = receipt(store, settings, since=now - period_s, until=now)
+    with connected(settings) as guard:
+        found = guard.report(period_s)
     if json:
         output.print_json(found)
     elif markdown or html:
@@ -51,11 +49,8 @@ def _write(found: Mapping[str, Any], html: Path | None) -> None:
 @app.command()
 def status(json: Json = False) -> None:
     """Print policy, alerts, signals, what is normal, grader, queue and watchers."""
-    from cheapdeep_ops.guard.status import status as state_of
-
-    settings = Settings()
-    with opened(settings) as store:
-        state = state_of(store, settings, time.time())
+    with connected(Settings()) as guard:
+        state = guard.status()
     if json:
         output.print_json(state)
     else:
@@ -80,22 +75,16 @@ def doctor(json: Json = False) -> None:
 @threshold_app.command("show")
 def threshold_show(json: Json = False) -> None:
     """Print the thresholds in force, and why."""
-    from cheapdeep_ops.guard.status import policy_state
-
-    settings = Settings()
-    with opened(settings) as store, store.reading() as connection:
-        policy = policy_state(connection, settings)
+    with connected(Settings()) as guard:
+        policy = guard.policy()
     show_policy(policy, as_json=json)
 
 
 @normal_app.command("show")
 def normal_show(json: Json = False) -> None:
     """Print what false confidence is normal for each route."""
-    from cheapdeep_ops.guard.ledger import normals_of
-
-    settings = Settings()
-    with opened(settings) as store, store.reading() as connection:
-        found = normals_of(connection, settings)
+    with connected(Settings()) as guard:
+        found = guard.normal()
     show_normal(found, as_json=json)
 
 

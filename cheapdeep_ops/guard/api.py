@@ -11,16 +11,19 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Res
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
 from cheapdeep_ops.guard import metrics
 from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S, acknowledge, silence, silences, unsilence
+from cheapdeep_ops.guard.contract import API_VERSION, VERSION_HEADER
 from cheapdeep_ops.guard.ledger import normals_of, relearn
 from cheapdeep_ops.guard.receipt import LONGEST_S, receipt
-from cheapdeep_ops.guard.review import label, next_sample, review_of, shown
+from cheapdeep_ops.guard.review import label, label_all, next_sample, review_of, shown
 from cheapdeep_ops.guard.series import series
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.status import policy_state, status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.settings import Settings, filled_text, valid_text
 from cheapdeep_ops.store import incidents, policies
@@ -34,6 +37,8 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(v
 FilledText = Annotated[Text, AfterValidator(filled_text)]
 Id = Annotated[int, Path(ge=1, lt=2**31)]
 
+_MOST_SKIPPED: Final = 200
+_MOST_LABELS: Final = 1_000
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -75,6 +80,24 @@ class LabelRequest(BaseModel):
 
     call_id: Annotated[FilledText, StringConstraints(max_length=500)]
     verdict: Grade
+    author: Annotated[FilledText, StringConstraints(max_length=500)]
+
+
+class LabelOf(BaseModel):
+    """A call, and what is said of its answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    call_id: Annotated[FilledText, StringConstraints(max_length=500)]
+    verdict: Grade
+
+
+class LabelsRequest(BaseModel):
+    """What a person says of several answers that were graded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: Annotated[list[LabelOf], Field(min_length=1, max_length=_MOST_LABELS)]
     author: Annotated[FilledText, StringConstraints(max_length=500)]
 
 
@@ -147,11 +170,13 @@ def make_api(
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The application; `is_ready` says what is missing, or nothing."""
-    api = FastAPI(title="cheapdeep_ops guard", version="1", docs_url=None, redoc_url=None)
+    api = FastAPI(title="cheapdeep_ops guard", version=API_VERSION, docs_url=None, redoc_url=None)
     access = Access(settings)
     if _is_loopback(settings.host):
         # Reading needs no token here, so a web page must not get in under a name of its own that leads to loopback.
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
+
+    api.add_middleware(_Versioned)
 
     @api.exception_handler(RequestValidationError)
     def request_refused(_request: object, error: RequestValidationError) -> Response:
@@ -176,6 +201,22 @@ def make_api(
     for changing in (_changing, _attending):
         api.include_router(changing(store, settings, clock), dependencies=[Depends(access.may_change)])
     return api
+
+
+class _Versioned:
+    """Puts the API's version into every answer below `/api`, refusals included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_versioned(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[VERSION_HEADER] = API_VERSION
+            await send(message)
+
+        is_api = scope["type"] == "http" and scope["path"].startswith("/api/")
+        await self._app(scope, receive, send_versioned if is_api else send)
 
 
 def _health(is_ready: Callable[[], str]) -> APIRouter:
@@ -210,6 +251,18 @@ def _reading(
     def get_status() -> dict[str, Any]:
         """Policy, alerts, signals, what is normal, grader, queue, watchers."""
         return status(store, settings, clock())
+
+    @router.get("/api/v1/policy")
+    def get_policy() -> dict[str, Any]:
+        """The thresholds in force, and why."""
+        with store.reading() as connection:
+            return policy_state(connection, settings)
+
+    @router.get("/api/v1/normal")
+    def get_normal() -> dict[str, Any]:
+        """What false confidence is normal for each route."""
+        with store.reading() as connection:
+            return normals_of(connection, settings)
 
     @router.get("/api/v1/report")
     def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 86_400.0) -> dict[str, Any]:
@@ -285,10 +338,15 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
             return normals_of(connection, settings)
 
     @router.get("/api/v1/review/next")
-    def get_next(route: Route = ALL_ROUTES) -> dict[str, Any] | None:
-        """The answer to label next, with its content, so that a token is needed; null where none is left."""
+    def get_next(
+        route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
+    ) -> dict[str, Any] | None:
+        """The answer to label next, with its content, so that a token is needed; null where none is left.
+
+        Calls that are named by `skip` are passed over.
+        """
         with store.reading() as connection:
-            found = next_sample(connection, settings, scope=route)
+            found = next_sample(connection, settings, scope=route, skipped=skip)
         return None if found is None else shown(found)
 
     @router.post("/api/v1/labels")
@@ -296,6 +354,12 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
         """Say whether a graded answer is right, in place of what this person said before; returns what was stored."""
         label(store, order.call_id, order.verdict, author=order.author, now=clock())
         return order
+
+    @router.post("/api/v1/labels/batch")
+    def post_labels(order: LabelsRequest) -> list[dict[str, Any]]:
+        """Say it of several answers: all are stored or none. Returns them, each with what the judge had said."""
+        given = [(each.call_id, each.verdict) for each in order.labels]
+        return label_all(store, settings, given, author=order.author, now=clock())
 
     @router.delete("/api/v1/policy/pin")
     def delete_pin(order: ReleaseRequest) -> dict[str, Any]:
