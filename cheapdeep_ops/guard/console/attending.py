@@ -7,12 +7,12 @@ from typing import Annotated, Final
 from nicegui import ui
 from pydantic import BeforeValidator, Field
 
-from cheapdeep_ops.guard.api import AcknowledgeRequest, SilenceRequest, UnsilenceRequest
 from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S, acknowledge, silence, unsilence
 from cheapdeep_ops.guard.console.desk import Desk, heading
 from cheapdeep_ops.guard.console.forms import Order, order_button
 from cheapdeep_ops.guard.console.session import may_change, show_session
 from cheapdeep_ops.guard.console.words import Silence, Told
+from cheapdeep_ops.guard.orders import AcknowledgeRequest, SilenceRequest, UnsilenceRequest
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.rules import seconds
 

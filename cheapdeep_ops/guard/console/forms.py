@@ -5,10 +5,10 @@ from typing import Final
 
 from nicegui import ui
 
-from cheapdeep_ops.guard.api import PinRequest, RelearnRequest, ReleaseRequest
 from cheapdeep_ops.guard.console.desk import Desk
 from cheapdeep_ops.guard.console.session import ordered, show_session
 from cheapdeep_ops.guard.ledger import relearn
+from cheapdeep_ops.guard.orders import PinRequest, RelearnRequest, ReleaseRequest
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.values import ALL_ROUTES
 
