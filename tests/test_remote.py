@@ -209,7 +209,7 @@ def test_changes_and_content_need_the_guards_token(remote):
     assert remote("status", token=None)[0] == 0
     pin = ("threshold", "set", "0.9", "--why", "x")
     status, _, err = remote(*pin, token=None)
-    assert (status, "wants a token: CHEAPDEEP_GUARD_TOKEN" in err) == (1, True)
+    assert (status, "wants a token in CHEAPDEEP_GUARD_TOKEN" in err) == (1, True)
     status, _, err = remote(*pin, token="wrong")
     assert (status, "does not know the token in CHEAPDEEP_GUARD_TOKEN" in err) == (1, True)
     assert "wrong" not in err

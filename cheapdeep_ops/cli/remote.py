@@ -111,10 +111,12 @@ class RemoteControls(Controls):
             self._refuse_version(answer.status_code, found)
         if answer.is_success:
             return
-        said = _said(answer)
         if answer.status_code == _UNAUTHORIZED:
-            wrong = "does not know the token in" if self._has_token else "wants a token:"
-            raise RemoteError(f"the guard at {self._shown} {wrong} CHEAPDEEP_GUARD_TOKEN; {said}")
+            wrong = "does not know the token in" if self._has_token else "wants a token in"
+            raise RemoteError(
+                f"the guard at {self._shown} {wrong} CHEAPDEEP_GUARD_TOKEN: one of those in its CHEAPDEEP_API_TOKENS"
+            )
+        said = _said(answer)
         # Its refusals are what the same order would raise at its store.
         raises = _ERRORS.get(answer.status_code)
         if raises is not None:

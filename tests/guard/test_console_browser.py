@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.app import Service, _listen
+from cheapdeep_ops.guard.attention import silences
 from cheapdeep_ops.guard.grading import judge_of
 from cheapdeep_ops.store import incidents, labels, policies
 from tests import browser
@@ -157,6 +158,31 @@ def test_in_a_browser_a_storm_is_seen_live_and_a_person_acknowledges_pins_labels
     assert sorted((each.author, each.verdict) for each in votes) == [
         ("ann", "correct"), ("ann", "incorrect"), ("ann", "unsure"),
     ]  # fmt: skip
+
+
+def test_in_a_browser_an_alert_is_silenced_by_keyboard_alone(school, url, page):
+    school.run(120, STORM)
+    page.open(f"{url}/policy")
+    sign_in(page)
+    page.see("Signed in as ann")
+    page.open(f"{url}/")
+    button = "[...document.querySelectorAll('button')].find(each => each.innerText.trim() === 'SILENCE')"
+    page.wait(button)
+    page.run(f"{button}.focus()")
+    page.press("Enter", 13)
+    page.wait("document.activeElement.ariaLabel === 'Why'")
+    page.press("Escape", 27)
+    page.wait("!document.querySelector('[role=dialog]')")
+    page.wait(f"document.activeElement === {button}")
+    page.press("Enter", 13)
+    page.wait("document.activeElement.ariaLabel === 'Why'")
+    page.send("Input.insertText", text="by hand")
+    page.press("Tab", 9)
+    page.press("Enter", 13)
+    page.see("EscalationStorm in route support is silenced until ")
+    with school.store.reading() as connection:
+        (found,) = silences(connection, school.clock())
+    assert (found["author"], found["why"]) == ("ann", "by hand")
 
 
 def test_in_a_browser_pages_are_dark_where_asked_narrow_where_needed_and_load_nothing_from_elsewhere(school, url, page):

@@ -63,7 +63,7 @@ class Attending:
 
     async def _ask_acknowledgement(self, told: Told) -> None:
         def form() -> None:
-            why = ui.input("Why").classes("w-full").mark("ack-why")
+            why = ui.input("Why").classes("w-full").props("autofocus").mark("ack-why")
 
             def put(who: str) -> None:
                 order = AcknowledgeRequest(author=who, why=why.value)
@@ -81,7 +81,7 @@ class Attending:
             chosen = ui.select(rules, label="Rule", value=rule if rule in rules else rules[0]).classes("w-full")
             where = ui.input("Route (empty: every one)", value=route).classes("w-full").mark("silence-route")
             lasts = ui.input("For how long (30m, 2h, 7d)", value=_USUAL).classes("w-full").mark("silence-for")
-            why = ui.input("Why").classes("w-full").mark("silence-why")
+            why = ui.input("Why").classes("w-full").props("autofocus").mark("silence-why")
 
             def put(who: str) -> None:
                 said = {"author": who, "why": why.value, "for_s": lasts.value}
@@ -107,7 +107,7 @@ class Attending:
     async def _ask_end(self, found: Silence) -> None:
         def form() -> None:
             ui.label(found.line).classes("words")
-            why = ui.input("Why (may be empty)").classes("w-full").mark("unsilence-why")
+            why = ui.input("Why (may be empty)").classes("w-full").props("autofocus").mark("unsilence-why")
 
             def put(who: str) -> None:
                 order = UnsilenceRequest(author=who, why=why.value)
