@@ -127,6 +127,14 @@ def test_reports_are_the_same_from_afar(local, remote, command, form):
     assert len(near[1]) > 2
 
 
+def test_the_receipt_is_the_same_page_from_afar(local, remote, tmp_path):
+    assert timeless(remote("report", "--markdown")[1]) == timeless(local("report", "--markdown")[1])
+    pages = [tmp_path / "near.html", tmp_path / "far.html"]
+    assert [run("report", "--html", str(page))[0] for run, page in zip((local, remote), pages, strict=True)] == [0, 0]
+    near, far = (timeless(page.read_text()) for page in pages)
+    assert near == far
+
+
 def test_a_threshold_is_pinned_and_released_from_afar(local, remote, store):
     status, out, _ = remote("threshold", "set", "0.85", "--route", ROUTE, "--why", "trial [b]", "--json")
     assert (status, json.loads(out)["scopes"][ROUTE]["pin"]) == (0, 0.85)

@@ -340,6 +340,22 @@ async def test_a_silence_of_every_route_is_made_ahead_and_ends_by_itself(town, v
     await user.should_see("Nothing is silenced.", retries=20)
 
 
+async def test_what_is_over_is_told_without_buttons(town, visit):
+    town.run(200, STORM)
+    town.run(500, CALM)
+    user = await visit("/incidents/1")
+    await user.should_see("Nobody has acknowledged it")
+    await user.should_see("EscalationStorm resolved")
+    await user.should_not_see(marker="acknowledge-incident-1")
+    await user.should_not_see(marker="silence-incident-1")
+
+
+async def test_a_rules_file_that_has_gone_is_said_where_a_rule_would_be_silenced(town, visit, tmp_path):
+    user = await visit("/", rules_file=tmp_path / "gone.yaml", api_tokens=(SecretStr("s3same"),))
+    user.find(marker="silence-a-rule").click()
+    await user.should_see("gone.yaml")
+
+
 async def test_nothing_is_acknowledged_or_silenced_without_signing_in(town, visit):
     town.run(200, STORM)
     user = await visit("/", api_tokens=(SecretStr("s3same"),))

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from nicegui import ui
 from pydantic import BeforeValidator, Field
 
+from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S, acknowledge, silence, unsilence
 from cheapdeep_ops.guard.console.desk import Desk, heading
 from cheapdeep_ops.guard.console.forms import Order, order_button
@@ -75,7 +76,11 @@ class Attending:
         await self._open(f"Acknowledge incident {told.incident}", form)
 
     async def _ask_silence(self, rule: str, route: str) -> None:
-        rules = await asyncio.to_thread(self._rules)
+        try:
+            rules = await asyncio.to_thread(self._rules)
+        except RulesError as error:  # the file has changed since the guard began
+            ui.notify(str(error), type="negative")
+            return
 
         def form() -> None:
             chosen = ui.select(rules, label="Rule", value=rule if rule in rules else rules[0]).classes("w-full")
