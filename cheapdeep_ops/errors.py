@@ -6,6 +6,7 @@
     ├── RecordingError   a recording cannot be replayed as it is
     ├── PolicyError      a threshold or scope cannot be set as asked
     ├── MissingError     an incident, a silence or a rule that an order names is not there
+    ├── RemoteError      a guard that is asked over HTTP does not answer, or not as one of this version
     ├── DeliveryError    a message did not arrive; the outbox tries again
     ├── GraderError      the grader cannot be asked now; samples wait
     └── StoreError       the store cannot be reached, or its schema does not fit
@@ -37,6 +38,10 @@ class PolicyError(CheapdeepError):
 
 class MissingError(CheapdeepError):
     """What an order names is not there: an open incident, a silence that lasts, a rule."""
+
+
+class RemoteError(CheapdeepError):
+    """A guard that is asked over HTTP does not answer, wants a token, or is of another version."""
 
 
 class StoreError(CheapdeepError):
