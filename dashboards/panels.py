@@ -23,6 +23,8 @@ Words = Mapping[float, tuple[str, str]]
 """What values are called, and their colour."""
 
 PROMETHEUS: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+UNKNOWN: Final = "#6e7280"
+"""Grey: Grafana gives what it has no number for the colour of the lowest step, which is green, or red."""
 PLAIN: Final[Steps] = ((None, "text"),)
 GREEN: Final[Steps] = ((None, "green"),)
 TAG: Final = "cheapdeep"
@@ -71,10 +73,11 @@ def stat_panel(
     steps: Steps = (),
     decimals: int = 0,
     words: Words | None = None,
+    unknown: str = UNKNOWN,
 ) -> stat.Panel:
     """One number of now or of the whole period; `empty` is what it says without one, `words` name values.
 
-    It is coloured only where `steps` say what is good and what is not.
+    It is coloured only where `steps` say what is good and what is not; without a number its colour is `unknown`.
     """
     panel = stat.Panel().title(title).description(text).datasource(PROMETHEUS).span(4).height(4)
     panel.unit(unit).no_value(empty).decimals(decimals).thresholds(_thresholds(steps or PLAIN))
@@ -82,8 +85,7 @@ def stat_panel(
     panel.color_mode(common.BigValueColorMode.BACKGROUND if steps else common.BigValueColorMode.NONE)
     panel.text_mode(common.BigValueTextMode.VALUE).orientation(common.VizOrientation.AUTO)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
-    if words:
-        panel.mappings([_words(words)])
+    panel.mappings([*([_words(words)] if words else []), _nothing(empty, unknown)])
     return panel.with_target(_query("A", expr, title).instant())
 
 
@@ -305,3 +307,9 @@ def _words(words: Mapping[Any, tuple[str, str]]) -> models.ValueMap:
             for index, (value, (text, colour)) in named
         }
     )
+
+
+def _nothing(text: str, colour: str) -> models.SpecialValueMap:
+    result = models.ValueMappingResult(text=text, color=colour, index=9)
+    match = models.SpecialValueMatch.NULL_AND_NAN
+    return models.SpecialValueMap(options=models.DashboardSpecialValueMapOptions(match=match, result=result))
