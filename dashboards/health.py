@@ -127,6 +127,7 @@ GUARDRAIL = (
         low=0,
         decimals=0,
         looks=ALL_ROUTES,
+        many=True,
     ),
 )
 

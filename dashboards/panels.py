@@ -124,7 +124,7 @@ def lines(
     if decimals is not None:
         panel.decimals(decimals)
     for name, look in (looks or {}).items():
-        panel.override_by_name(name, [models.DynamicConfigValue(key, value) for key, value in look.items()])
+        panel.override_by_name(name, _properties(look))
     return panel.targets(_targets(queries))
 
 
@@ -176,9 +176,11 @@ def rows(
     panel.with_transformation(models.DataTransformerConfig("merge", options={}))
     organised = {"excludeByName": {"Time": True}, "renameByName": named, "indexByName": {}}
     panel.with_transformation(models.DataTransformerConfig("organize", options=organised))
-    panel.override_by_name(by, [models.DynamicConfigValue("mappings", [_words({"*": ("all routes", "text")})])])
+    panel.override_by_name(
+        by, _properties({"custom.minWidth": 130, "mappings": [_words({"*": ("all routes", "text")})]})
+    )
     for name, (unit, _) in columns.items():
-        panel.override_by_name(name, [models.DynamicConfigValue("unit", unit)])
+        panel.override_by_name(name, _properties({"unit": unit, "noValue": "unknown"}))
     for letter, (name, (_, expr)) in zip(ascii_uppercase, columns.items(), strict=False):
         query = _query(letter, expr, name).instant()
         panel.with_target(query.format(PromQueryFormat.TABLE))
@@ -268,6 +270,10 @@ def _marks(name: str, expr: str, colour: str) -> builders.AnnotationQuery:
     made = builders.AnnotationQuery().name(name).datasource(PROMETHEUS).enable(True).hide(False).icon_color(colour)
     # Older Grafanas read `expr` and `step`, newer ones the target.
     return made.expr(expr).step("60s").target(query).tag_keys("scope").use_value_for_time(False)
+
+
+def _properties(look: Mapping[str, object]) -> list[models.DynamicConfigValue]:
+    return [models.DynamicConfigValue(key, value) for key, value in look.items()]
 
 
 def _targets(queries: Mapping[str, str]) -> list[Any]:

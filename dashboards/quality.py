@@ -95,6 +95,7 @@ FALSE_CONFIDENCE = (
         unit="percentunit",
         empty="Unknown: no grades, or the grader is down.",
         low=0,
+        many=True,
     ),
     lines(
         "False confidence of $one, with its 95% interval and what is normal",
@@ -157,7 +158,7 @@ CONFIDENCE = (
         },
         by="confidence",
         empty="No grades of this route in a week, or not worked out yet.",
-        width=11,
+        width=10,
     ),
     rows(
         "What confidence is worth, by route",
@@ -174,7 +175,7 @@ CONFIDENCE = (
         },
         by="route",
         empty="No grades in a week, or not worked out yet.",
-        width=13,
+        width=14,
     ),
     lines(
         "AUROC of confidence of $one, with its 95% interval",
@@ -203,6 +204,7 @@ CONFIDENCE = (
         empty="No grades in a week, or not worked out yet.",
         low=0,
         looks=ALL_ROUTES,
+        many=True,
     ),
 )
 
@@ -232,6 +234,7 @@ JUDGE = (
         every="5m",
         stacked=True,
         low=0,
+        many=True,
     ),
 )
 
