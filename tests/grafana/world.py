@@ -1,7 +1,7 @@
 """A simulated morning of a fleet, as its guard's page tells it to Prometheus.
 
-Calm, a storm in one route, answers of another that go wrong, a receiver of messages that is away, labels; in virtual
-time, so that nine hours take a minute and are the same every time.
+Calm, a storm in one route, answers of another that go wrong, a grader and a receiver of messages that are away for a
+while, labels; in virtual time, so that nine hours take minutes and the story is the same every time.
 """
 
 import subprocess
