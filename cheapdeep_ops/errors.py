@@ -6,6 +6,7 @@
     ├── RecordingError   a recording cannot be replayed as it is
     ├── PolicyError      a threshold or scope cannot be set as asked
     ├── MissingError     an incident, a silence or a rule that an order names is not there
+    ├── RemoteError      a guard that is asked over HTTP does not answer, or not as one of this version
     ├── DeliveryError    a message did not arrive; the outbox tries again
     ├── BreakerOpenError a tier keeps failing and is not asked for a while; the name of a hop's error, never raised
     ├── GraderError      the grader cannot be asked now; samples wait
@@ -42,6 +43,10 @@ class MissingError(CheapdeepError):
 
 class BreakerOpenError(CheapdeepError):
     """A triage tier keeps failing, and is not asked for a while; it is never raised into a caller's code."""
+
+
+class RemoteError(CheapdeepError):
+    """A guard that is asked over HTTP does not answer, wants a token, or is of another version."""
 
 
 class StoreError(CheapdeepError):

@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8642
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    guard_url: str | None = None
+    """Where a guard answers HTTP; commands then ask that one, in place of the store."""
+    guard_token: SecretStr | None = None
+    """One of that guard's API tokens."""
     capture_content: bool = False
     retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
     show_examples: bool = False
@@ -186,13 +190,23 @@ class Settings(BaseSettings):
     def _filled(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         return tuple(SecretStr(filled_text(token.get_secret_value().strip())) for token in value)
 
-    @field_validator("slack_webhook_url", "slack_base_url", "grafana_url", "console_url", "runbook_url")
+    @field_validator("slack_webhook_url", "slack_base_url", "grafana_url", "console_url", "runbook_url", "guard_url")
     @classmethod
     def _reachable(cls, value: SecretStr | str | None) -> SecretStr | str | None:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text is not None and not is_web_address(text):
             raise ValueError("needs a URL of the form https://host/path, without spaces")
         return value
+
+    @field_validator("guard_token")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        token = filled_text(value.get_secret_value().strip())
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("needs printable characters of ASCII, because it goes into a header")
+        return SecretStr(token)
 
     @field_validator("host")
     @classmethod

@@ -25,6 +25,7 @@ HEADLINES = (
         unit="s",
         empty="no guard for an hour",
         steps=[(None, "green"), (90, "orange"), (300, "red")],
+        unknown="red",
     ),
     stat_panel(
         "Guards seen",
@@ -34,6 +35,7 @@ HEADLINES = (
         unit="none",
         empty=NO_GUARD,
         steps=[(None, "red"), (1, "green")],
+        unknown="red",
     ),
     stat_panel(
         "Routers seen",
@@ -125,6 +127,7 @@ GUARDRAIL = (
         low=0,
         decimals=0,
         looks=ALL_ROUTES,
+        many=True,
     ),
 )
 

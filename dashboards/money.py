@@ -89,6 +89,7 @@ PER_CALL = (
         empty="No priced calls in this period.",
         every="5m",
         low=0,
+        many=True,
     ),
     lines(
         "Saving by route",
@@ -98,6 +99,7 @@ PER_CALL = (
         unit="percentunit",
         empty="No cost estimate in this period.",
         every="5m",
+        many=True,
     ),
     lines(
         "Triage waste by route",
@@ -109,6 +111,7 @@ PER_CALL = (
         empty="No triaged calls in this period.",
         every="5m",
         low=0,
+        many=True,
     ),
 )
 
@@ -137,6 +140,7 @@ SPENDING = (
         empty="Nothing graded yet.",
         every="15m",
         low=0,
+        many=True,
     ),
     rows(
         "Routes, whole period",

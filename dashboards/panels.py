@@ -23,6 +23,8 @@ Words = Mapping[float, tuple[str, str]]
 """What values are called, and their colour."""
 
 PROMETHEUS: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+UNKNOWN: Final = "#6e7280"
+"""Grey: Grafana gives what it has no number for the colour of the lowest step, which is green, or red."""
 PLAIN: Final[Steps] = ((None, "text"),)
 GREEN: Final[Steps] = ((None, "green"),)
 TAG: Final = "cheapdeep"
@@ -71,10 +73,11 @@ def stat_panel(
     steps: Steps = (),
     decimals: int = 0,
     words: Words | None = None,
+    unknown: str = UNKNOWN,
 ) -> stat.Panel:
     """One number of now or of the whole period; `empty` is what it says without one, `words` name values.
 
-    It is coloured only where `steps` say what is good and what is not.
+    It is coloured only where `steps` say what is good and what is not; without a number its colour is `unknown`.
     """
     panel = stat.Panel().title(title).description(text).datasource(PROMETHEUS).span(4).height(4)
     panel.unit(unit).no_value(empty).decimals(decimals).thresholds(_thresholds(steps or PLAIN))
@@ -82,8 +85,7 @@ def stat_panel(
     panel.color_mode(common.BigValueColorMode.BACKGROUND if steps else common.BigValueColorMode.NONE)
     panel.text_mode(common.BigValueTextMode.VALUE).orientation(common.VizOrientation.AUTO)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
-    if words:
-        panel.mappings([_words(words)])
+    panel.mappings([*([_words(words)] if words else []), _nothing(empty, unknown)])
     return panel.with_target(_query("A", expr, title).instant())
 
 
@@ -122,7 +124,7 @@ def lines(
     if decimals is not None:
         panel.decimals(decimals)
     for name, look in (looks or {}).items():
-        panel.override_by_name(name, [models.DynamicConfigValue(key, value) for key, value in look.items()])
+        panel.override_by_name(name, _properties(look))
     return panel.targets(_targets(queries))
 
 
@@ -174,9 +176,11 @@ def rows(
     panel.with_transformation(models.DataTransformerConfig("merge", options={}))
     organised = {"excludeByName": {"Time": True}, "renameByName": named, "indexByName": {}}
     panel.with_transformation(models.DataTransformerConfig("organize", options=organised))
-    panel.override_by_name(by, [models.DynamicConfigValue("mappings", [_words({"*": ("all routes", "text")})])])
+    panel.override_by_name(
+        by, _properties({"custom.minWidth": 130, "mappings": [_words({"*": ("all routes", "text")})]})
+    )
     for name, (unit, _) in columns.items():
-        panel.override_by_name(name, [models.DynamicConfigValue("unit", unit)])
+        panel.override_by_name(name, _properties({"unit": unit, "noValue": "unknown"}))
     for letter, (name, (_, expr)) in zip(ascii_uppercase, columns.items(), strict=False):
         query = _query(letter, expr, name).instant()
         panel.with_target(query.format(PromQueryFormat.TABLE))
@@ -268,6 +272,10 @@ def _marks(name: str, expr: str, colour: str) -> builders.AnnotationQuery:
     return made.expr(expr).step("60s").target(query).tag_keys("scope").use_value_for_time(False)
 
 
+def _properties(look: Mapping[str, object]) -> list[models.DynamicConfigValue]:
+    return [models.DynamicConfigValue(key, value) for key, value in look.items()]
+
+
 def _targets(queries: Mapping[str, str]) -> list[Any]:
     named = zip(ascii_uppercase, queries.items(), strict=False)
     return [_query(letter, expr, legend) for letter, (legend, expr) in named]
@@ -305,3 +313,9 @@ def _words(words: Mapping[Any, tuple[str, str]]) -> models.ValueMap:
             for index, (value, (text, colour)) in named
         }
     )
+
+
+def _nothing(text: str, colour: str) -> models.SpecialValueMap:
+    result = models.ValueMappingResult(text=text, color=colour, index=9)
+    match = models.SpecialValueMatch.NULL_AND_NAN
+    return models.SpecialValueMap(options=models.DashboardSpecialValueMapOptions(match=match, result=result))

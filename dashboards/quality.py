@@ -22,15 +22,20 @@ def _with_interval(rate: str, low: str, high: str) -> dict[str, str]:
     return {key: gauge(name, "route", where=ONE) for key, name in (("rate", rate), ("low", low), ("high", high))}
 
 
+def _line(value: float, name: str, where: str) -> str:
+    """A constant to compare `name` with; without a figure there is no line, so that the panel says why."""
+    return f"0 * {gauge(name, '', where=where)} + {value}"
+
+
 HEADLINES = (
     stat_panel(
         "Top false confidence",
         "The highest share of wrong answers among those shipped, of the chosen routes and the calls of 24 hours, in "
         "the judge's eyes and uncorrected. Read it with its interval and what is normal below: of few grades it says "
-        "little.",
+        "little. Unknown: no grades, or the grader is down.",
         gauge(names.FLEET_FALSE_CONFIDENT, "", where=ROUTE),
         unit="percentunit",
-        empty="unknown: no grades, or the grader is down",
+        empty="unknown",
         decimals=1,
     ),
     stat_panel(
@@ -39,7 +44,7 @@ HEADLINES = (
         "climb can be seen; `cheapdeep-ops report` says how soon which one would be.",
         f"sum({gauge(names.FLEET_FALSE_CONFIDENT_GRADES, 'route', where=ROUTE)})",
         unit="locale",
-        empty="unknown: no grades, or the grader is down",
+        empty="unknown",
     ),
     stat_panel(
         "Grader",
@@ -90,6 +95,7 @@ FALSE_CONFIDENCE = (
         unit="percentunit",
         empty="Unknown: no grades, or the grader is down.",
         low=0,
+        many=True,
     ),
     lines(
         "False confidence of $one, with its 95% interval and what is normal",
@@ -113,7 +119,7 @@ FALSE_CONFIDENCE = (
         "How far each sequential test has come: 1 is where its rule fires. Evidence is a logarithm and sinks back to "
         "zero by itself where nothing is wrong, so a line that rises step by step is worth a look before it arrives. "
         "Bursts within a second move it little, by design. What fires goes on rising, out of the panel.",
-        {"{{rule}} {{scope}}": _evidence(), "alarm": "vector(1)"},
+        {"{{rule}} {{scope}}": _evidence(), "alarm": _line(1, names.FLEET_EVIDENCE, SCOPE)},
         unit="none",
         empty="No evidence known: too few calls and grades yet, or the guard is not scraped.",
         low=0,
@@ -152,7 +158,7 @@ CONFIDENCE = (
         },
         by="confidence",
         empty="No grades of this route in a week, or not worked out yet.",
-        width=11,
+        width=10,
     ),
     rows(
         "What confidence is worth, by route",
@@ -169,14 +175,17 @@ CONFIDENCE = (
         },
         by="route",
         empty="No grades in a week, or not worked out yet.",
-        width=13,
+        width=14,
     ),
     lines(
         "AUROC of confidence of $one, with its 95% interval",
         "How surely a right answer of this route claims more than a wrong one, over the grades of a week at every "
         "point; renewed every few minutes. While the interval holds 0.5, the threshold may be deciding nothing: see "
         "`InertGate` in the README.",
-        {**_with_interval(names.FLEET_AUROC, names.FLEET_AUROC_LOW, names.FLEET_AUROC_HIGH), "chance": "vector(0.5)"},
+        {
+            **_with_interval(names.FLEET_AUROC, names.FLEET_AUROC_LOW, names.FLEET_AUROC_HIGH),
+            "chance": _line(0.5, names.FLEET_AUROC, ONE),
+        },
         unit="none",
         empty="Unknown: this route needs a right and a wrong graded answer.",
         high=1,
@@ -195,6 +204,7 @@ CONFIDENCE = (
         empty="No grades in a week, or not worked out yet.",
         low=0,
         looks=ALL_ROUTES,
+        many=True,
     ),
 )
 
@@ -224,6 +234,7 @@ JUDGE = (
         every="5m",
         stacked=True,
         low=0,
+        many=True,
     ),
 )
 

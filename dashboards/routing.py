@@ -114,6 +114,7 @@ GUARDRAIL = (
         low=0.5,
         high=1,
         looks=ALL_ROUTES,
+        many=True,
     ),
 )
 
@@ -130,6 +131,7 @@ ESCALATION = (
         every="5m",
         low=0,
         looks={"limit": LIMIT},
+        many=True,
     ),
     lines(
         "Actual escalation rate by route",
@@ -142,6 +144,7 @@ ESCALATION = (
         every="5m",
         low=0,
         looks={"limit": LIMIT},
+        many=True,
     ),
     lines(
         "Storm signal of $scope, with its 95% interval",
@@ -188,6 +191,7 @@ TRAFFIC_PANELS = (
         every="1m",
         stacked=True,
         low=0,
+        many=True,
     ),
     lines(
         "Base escalations by input class",

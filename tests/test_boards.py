@@ -85,6 +85,17 @@ def test_every_panel_explains_itself(board):
 
 
 @each_board
+def test_what_is_unknown_has_no_colour_of_what_is_known(board):
+    for panel in board["panels"]:
+        if panel["type"] == "stat":
+            defaults = panel["fieldConfig"]["defaults"]
+            (nothing,) = (each["options"] for each in defaults["mappings"] if each["type"] == "special")
+            assert (nothing["match"], nothing["result"]["text"]) == ("null+nan", defaults["noValue"])
+            is_bad = panel["title"] in {"Age of last evaluation", "Guards seen"}
+            assert nothing["result"]["color"] == ("red" if is_bad else "#6e7280"), panel["title"]
+
+
+@each_board
 def test_every_query_asks_the_chosen_data_source(board):
     chosen = {"type": "prometheus", "uid": "${datasource}"}
     assert all(target["datasource"] == chosen for _, target in targets(board))
@@ -124,6 +135,11 @@ def test_every_metric_has_a_name_of_ours(board):
 @each_board
 def test_low_traffic_is_never_clamped_away(board):
     assert not [name for name, target in targets(board) if "clamp" in target["expr"]]
+
+
+@each_board
+def test_no_constant_line_hides_that_a_panel_is_empty(board):
+    assert not [name for name, target in targets(board) if "vector(" in target["expr"]]
 
 
 @each_board

@@ -1,13 +1,13 @@
 """Commands of people who look after alerts: acknowledge an incident, silence a rule for a while."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from cheapdeep_ops.cli import output
-from cheapdeep_ops.cli.common import Json, alert_app, author, opened, seconds_in, text_given
+from cheapdeep_ops.cli.common import Json, alert_app, author, seconds_in, text_given
+from cheapdeep_ops.cli.controls import connected
 from cheapdeep_ops.guard.messages import plain
 from cheapdeep_ops.settings import Settings
 
@@ -21,11 +21,8 @@ def alert_ack(
     json: Json = False,
 ) -> None:
     """Say that somebody looks after an incident: nobody is reminded of it any more."""
-    from cheapdeep_ops.guard.attention import acknowledge
-
-    settings = Settings()
-    with opened(settings) as store:
-        found = acknowledge(store, settings, incident_id, author=author(), why=why, now=time.time())
+    with connected(Settings()) as guard:
+        found = guard.acknowledge(incident_id, author=author(), why=why)
     if json:
         output.print_json(found)
     else:
@@ -43,25 +40,21 @@ def alert_silence(
     json: Json = False,
 ) -> None:
     """Keep messages of a rule back for a while; the rule itself goes on, and raises where it must."""
-    from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S, silence
+    from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S
 
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:
         raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / 86_400:g}d", param_hint="--for")
-    settings = Settings()
-    with opened(settings) as store:
-        by = {"author": author(), "why": why}
-        found = silence(store, settings, rule=rule, route=route, lasts_s=lasts_s, now=time.time(), **by)
+    with connected(Settings()) as guard:
+        found = guard.silence(rule, route=route, lasts_s=lasts_s, author=author(), why=why)
     show_silences(found, as_json=json)
 
 
 @alert_app.command("silences")
 def alert_silences(json: Json = False) -> None:
     """Print the silences that last."""
-    from cheapdeep_ops.guard.attention import silences
-
-    with opened(Settings()) as store, store.reading() as connection:
-        found = silences(connection, time.time())
+    with connected(Settings()) as guard:
+        found = guard.silences()
     show_silences(found, as_json=json)
 
 
@@ -72,10 +65,8 @@ def alert_unsilence(
     json: Json = False,
 ) -> None:
     """End a silence before its time."""
-    from cheapdeep_ops.guard.attention import unsilence
-
-    with opened(Settings()) as store:
-        found = unsilence(store, silence_id, author=author(), why=why or "", now=time.time())
+    with connected(Settings()) as guard:
+        found = guard.unsilence(silence_id, author=author(), why=why or "")
     show_silences(found, as_json=json)
 
 

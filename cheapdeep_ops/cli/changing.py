@@ -20,6 +20,7 @@ from cheapdeep_ops.cli.common import (
     text_given,
     threshold_app,
 )
+from cheapdeep_ops.cli.controls import connected
 from cheapdeep_ops.cli.looking import show_normal, show_policy
 from cheapdeep_ops.cli.sending import arrival_words, delivered
 from cheapdeep_ops.settings import Settings
@@ -34,12 +35,8 @@ def threshold_set(
     json: Json = False,
 ) -> None:
     """Pin a threshold: the rules only report until it is released."""
-    from cheapdeep_ops.guard.thresholds import set_threshold
-
-    settings = Settings()
-    with opened(settings) as store:
-        by = {"author": author(), "why": why}
-        policy = set_threshold(store, settings, value, scope=route, now=time.time(), **by)
+    with connected(Settings()) as guard:
+        policy = guard.pin(value, route=route, author=author(), why=why)
     show_policy(policy, as_json=json)
 
 
@@ -50,12 +47,8 @@ def threshold_release(
     json: Json = False,
 ) -> None:
     """Take a pin off, that of a route or the one of all routes: the rules decide again."""
-    from cheapdeep_ops.guard.thresholds import release_threshold
-
-    settings = Settings()
-    with opened(settings) as store:
-        by = {"author": author(), "why": why or ""}
-        policy = release_threshold(store, settings, scope=route, now=time.time(), **by)
+    with connected(Settings()) as guard:
+        policy = guard.release(route=route, author=author(), why=why or "")
     show_policy(policy, as_json=json)
 
 
@@ -66,13 +59,8 @@ def normal_relearn(
     json: Json = False,
 ) -> None:
     """Have what is normal for a route learned anew, from calls that begin now."""
-    from cheapdeep_ops.guard.ledger import normals_of, relearn
-
-    settings = Settings()
-    with opened(settings) as store:
-        relearn(store, settings, route, author=author(), why=why, now=time.time())
-        with store.reading() as connection:
-            found = normals_of(connection, settings)
+    with connected(Settings()) as guard:
+        found = guard.relearn(route=route, author=author(), why=why)
     show_normal(found, as_json=json)
 
 

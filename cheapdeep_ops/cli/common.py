@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cheapdeep_ops.cli import output
-from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.settings import Settings, filled_text
 
 if TYPE_CHECKING:
@@ -75,11 +75,17 @@ def fail(error: Exception, status: int) -> int:
 def opened(settings: Settings) -> Iterator["Store"]:
     """The store that the settings name.
 
-    Raises StoreError where there is none yet, SchemaError where its schema does not fit.
+    Raises StoreError where there is none yet, SchemaError where its schema does not fit, SettingsError where they name
+    a guard elsewhere: it has another store than the one that they would come to.
     """
     from cheapdeep_ops.store.engine import Store
     from cheapdeep_ops.store.schema import require_schema
 
+    if settings.guard_url is not None:
+        raise SettingsError(
+            "this command works on the store itself: unset CHEAPDEEP_GUARD_URL, and name the store in "
+            "CHEAPDEEP_STORE_URL"
+        )
     store = Store(settings.store_url)
     try:
         if not store.exists:

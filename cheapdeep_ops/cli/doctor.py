@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
+from cheapdeep_ops.cli.controls import connected
 from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.guard import watching
 from cheapdeep_ops.guard.lives import ask_api
@@ -23,6 +24,7 @@ from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import HEAD, revision
 from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
+from cheapdeep_ops.values import ALL_ROUTES
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
@@ -131,6 +133,18 @@ def _guard(settings: Settings) -> str:
     return f"seen in the last minute: guards {state['guards']}, routers {state['routers']}"
 
 
+def _elsewhere(settings: Settings) -> str:
+    """Whether the guard that commands ask over HTTP answers, and knows the token."""
+    if settings.guard_url is None:
+        return "commands use the store; CHEAPDEEP_GUARD_URL would name a guard to ask over HTTP"
+    with connected(settings) as guard:
+        guard.policy()
+        if settings.guard_token is None:
+            return "answers; CHEAPDEEP_GUARD_TOKEN is not set, so commands can change nothing there"
+        guard.next_sample(ALL_ROUTES, skipped=())  # needs a token, and changes nothing
+    return "answers, and knows the token"
+
+
 def _rules(settings: Settings) -> str:
     rules = read_rulebook(settings.rules_file).rules
     return ", ".join(rule.alert for rule in rules)
@@ -198,6 +212,7 @@ _CHECKS: Final = (
     ("retiring", _lives),
     ("store", _store),
     ("guard", _guard),
+    ("guard over HTTP", _elsewhere),
     ("rules", _rules),
     ("grader", _grader),
     ("Slack", _slack),

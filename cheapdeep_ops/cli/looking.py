@@ -9,6 +9,7 @@ import typer
 
 from cheapdeep_ops.cli import output, texts
 from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
+from cheapdeep_ops.cli.controls import connected
 from cheapdeep_ops.cli.sending import arrival_words, delivered
 from cheapdeep_ops.settings import Settings
 
@@ -22,21 +23,16 @@ def report(
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write one page of HTML, with plots.")] = None,
 ) -> None:
     """Print the receipt over a period: cost per call, saving, escalation, false confidence, grading."""
-    from cheapdeep_ops.guard.receipt import receipt
-    from cheapdeep_ops.guard.trends import trends
-    from cheapdeep_ops.guard.weekly import message_of
-
     if sum((json, markdown, slack, html is not None)) > 1:
         raise typer.BadParameter("is one of --json, --markdown, --slack and --html", param_hint="--json")
-    settings, now, period_s = Settings(), time.time(), seconds_in(last)
+    settings, period_s = Settings(), seconds_in(last)
     if not period_s:
         raise typer.BadParameter("needs a period of some length", param_hint="--last")
-    period = {"since": now - period_s, "until": now}
-    with opened(settings) as store:
-        if slack:
-            return _send(settings, message_of(store, settings, **period))
-        found = receipt(store, settings, **period)
-        course = trends(store, settings, **period) if markdown or html else {}
+    if slack:
+        return _send(settings, period_s)
+    with connected(settings) as guard:
+        found = guard.report(period_s)
+        course = guard.trends(since=found["since"], until=found["until"]) if markdown or html else {}
     if json:
         return output.print_json(found)
     if markdown or html:
@@ -44,7 +40,13 @@ def report(
     return texts.show_receipt(output.console(), found)
 
 
-def _send(settings: Settings, payload: Mapping[str, Any]) -> None:
+def _send(settings: Settings, period_s: float) -> None:
+
+    from cheapdeep_ops.guard.weekly import message_of
+
+    now = time.time()
+    with opened(settings) as store:
+        payload = message_of(store, settings, since=now - period_s, until=now)
     output.console().print(arrival_words(delivered(settings, payload)), markup=False)
 
 
@@ -62,11 +64,8 @@ def _write(found: Mapping[str, Any], course: Mapping[str, Any], html: Path | Non
 @app.command()
 def status(json: Json = False) -> None:
     """Print policy, alerts, signals, what is normal, grader, queue and watchers."""
-    from cheapdeep_ops.guard.status import status as state_of
-
-    settings = Settings()
-    with opened(settings) as store:
-        state = state_of(store, settings, time.time())
+    with connected(Settings()) as guard:
+        state = guard.status()
     if json:
         output.print_json(state)
     else:
@@ -91,22 +90,16 @@ def doctor(json: Json = False) -> None:
 @threshold_app.command("show")
 def threshold_show(json: Json = False) -> None:
     """Print the thresholds in force, and why."""
-    from cheapdeep_ops.guard.status import policy_state
-
-    settings = Settings()
-    with opened(settings) as store, store.reading() as connection:
-        policy = policy_state(connection, settings)
+    with connected(Settings()) as guard:
+        policy = guard.policy()
     show_policy(policy, as_json=json)
 
 
 @normal_app.command("show")
 def normal_show(json: Json = False) -> None:
     """Print what false confidence is normal for each route."""
-    from cheapdeep_ops.guard.ledger import normals_of
-
-    settings = Settings()
-    with opened(settings) as store, store.reading() as connection:
-        found = normals_of(connection, settings)
+    with connected(Settings()) as guard:
+        found = guard.normal()
     show_normal(found, as_json=json)
 
 

@@ -1,24 +1,21 @@
 """The command by which people check the judge."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from unicodedata import category
 
 import typer
 
 from cheapdeep_ops.cli import output
-from cheapdeep_ops.cli.common import Json, app, opened, text_given
+from cheapdeep_ops.cli.common import Json, app, text_given
 from cheapdeep_ops.cli.common import author as user
+from cheapdeep_ops.cli.controls import Controls, connected
 from cheapdeep_ops.guard.words import bounds, percent, plain
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from cheapdeep_ops.store.candidates import Sample
-    from cheapdeep_ops.store.engine import Store
 
 _KEYS: Final = {"c": Grade.CORRECT, "i": Grade.INCORRECT, "u": Grade.UNSURE}
 _MOST: Final = 10
@@ -40,16 +37,13 @@ def review(
     ] = None,
 ) -> None:
     """Label graded answers by hand, and print how far the judge agrees with people; --json and --label never ask."""
-    from cheapdeep_ops.guard.review import review_of
-
     settings, given, by = Settings(), _given(label or ()), (author or user()).strip()
-    with opened(settings) as store:
+    with connected(settings) as guard:
         if given:
-            _store(store, given, by)
+            guard.label(given, author=by)
         elif not json:
-            _ask(store, settings, route=route, limit=limit, author=by)
-        with store.reading() as connection:
-            found = review_of(connection, settings, route)
+            _ask(guard, route=route, limit=limit, author=by)
+        found = guard.review(route)
     if json:
         output.print_json(found)
     else:
@@ -70,31 +64,23 @@ def _given(labels: Sequence[str]) -> list[tuple[str, Grade]]:
     return [(call_id, Grade(verdict)) for call_id, _, verdict in found]
 
 
-def _store(store: "Store", labels: Iterable[tuple[str, Grade]], author: str) -> None:
-    from cheapdeep_ops.guard.review import label_all
-
-    label_all(store, labels, author=author, now=time.time())
-
-
-def _ask(store: "Store", settings: Settings, *, route: str, limit: int, author: str) -> None:
+def _ask(guard: Controls, *, route: str, limit: int, author: str) -> None:
     """Show answers and take labels, until enough were shown, none is left, or the person has had enough."""
-    from cheapdeep_ops.guard.review import next_sample
-
-    out, seen = output.console(), set[str]()
-    while len(seen) < limit:
-        with store.reading() as connection:
-            sample = next_sample(connection, settings, scope=route, skipped=seen)
+    out, skipped = output.console(), set[str]()
+    for _ in range(limit):
+        sample = guard.next_sample(route, skipped=skipped)
         if sample is None:
             out.print("no answer is left to label: what was graded is labelled, or its content is gone")
             return
         _show_sample(out, sample)
-        seen.add(sample.call_id)
         key = _key()
         if key == "q":
             return
         if key in _KEYS:
-            _store(store, [(sample.call_id, _KEYS[key])], author)
-            _show_judged(out, store, settings, sample.call_id)
+            (labelled,) = guard.label([(sample["call_id"], _KEYS[key])], author=author)
+            _show_judged(out, labelled["judge"])
+        else:
+            skipped.add(sample["call_id"])
 
 
 def _key() -> str:
@@ -109,20 +95,15 @@ def _key() -> str:
             return typed
 
 
-def _show_sample(out: "Console", sample: "Sample") -> None:
-    out.print(f"--- call {plain(sample.call_id)}, route {plain(sample.route)}", markup=False, style="dim")
-    for turn in sample.turns:
-        out.print(f"{turn.role}:\n{_quoted(turn.text)}", markup=False)
-    out.print(f"ANSWER:\n{_quoted(sample.answer)}", markup=False, style="bold")
+def _show_sample(out: "Console", sample: Mapping[str, Any]) -> None:
+    out.print(f"--- call {plain(sample['call_id'])}, route {plain(sample['route'])}", markup=False, style="dim")
+    for turn in sample["turns"]:
+        out.print(f"{turn['role']}:\n{_quoted(turn['text'])}", markup=False)
+    out.print(f"ANSWER:\n{_quoted(sample['answer'])}", markup=False, style="bold")
 
 
-def _show_judged(out: "Console", store: "Store", settings: Settings, call_id: str) -> None:
+def _show_judged(out: "Console", said: Mapping[str, Any]) -> None:
     """What the judge had said: only now, so that it sways nobody."""
-    from cheapdeep_ops.guard.grading import judge_of
-    from cheapdeep_ops.store import labels
-
-    with store.reading() as connection:
-        said = labels.said(connection, judge_of(settings), call_id)
     out.print(f"the judge said {said.get('verdict')}: {plain(said.get('reason', ''), _LONGEST_REASON)}", markup=False)
 
 

@@ -4,108 +4,75 @@ import hmac
 import ipaddress
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
-from cheapdeep_ops.guard import metrics
-from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S, acknowledge, silence, silences, unsilence
+from cheapdeep_ops.guard import answers, metrics
+from cheapdeep_ops.guard.attention import acknowledge, silence, silences, unsilence
+from cheapdeep_ops.guard.contract import API_VERSION, VERSION_HEADER
 from cheapdeep_ops.guard.ledger import normals_of, relearn
+from cheapdeep_ops.guard.orders import (
+    AcknowledgeRequest,
+    LabelRequest,
+    LabelsRequest,
+    PinRequest,
+    RelearnRequest,
+    ReleaseRequest,
+    Route,
+    SilenceRequest,
+    UnsilenceRequest,
+)
 from cheapdeep_ops.guard.receipt import LONGEST_S, receipt
-from cheapdeep_ops.guard.review import label, next_sample, review_of, shown
+from cheapdeep_ops.guard.review import label, label_all, next_sample, review_of, shown
 from cheapdeep_ops.guard.series import series
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.status import policy_state, status
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.settings import Settings, filled_text, valid_text
+from cheapdeep_ops.guard.trends import trends
+from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
-from cheapdeep_ops.values import ALL_ROUTES, Grade
+from cheapdeep_ops.values import ALL_ROUTES
 
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
-Route = Annotated[str, AfterValidator(filled_text)]
-Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(valid_text)]
-FilledText = Annotated[Text, AfterValidator(filled_text)]
 Id = Annotated[int, Path(ge=1, lt=2**31)]
 
+_MOST_SKIPPED: Final = 200
+_DESCRIPTION: Final = f"""
+The guard's reports and orders. Paths below `/api/v1` stay as they are; the version's second number grows when something
+is added, and every answer there has it as `{VERSION_HEADER}`.
+
+Changes and content need one of the tokens in `CHEAPDEEP_API_TOKENS`, and off loopback so does reading. Rates are shares
+from 0 to 1, null where unknown; intervals are 95%, times are Unix time in seconds; route `*` is all routes together.
+"""
+
+_TAGS: Final = [
+    {"name": "health", "description": "For probes and scrapers."},
+    {"name": "reports", "description": "What is so, and what was."},
+    {"name": "changes", "description": "Orders of people, each with author and reason. Need a token."},
+    {"name": "labels", "description": "People check the judge. Has content, and needs a token."},
+]
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"description": "Needs a token that the guard knows"},
+    403: {"description": "The guard has no tokens, so nothing is allowed that needs one"},
+    404: {"description": "What the order names is not there", "content": _TEXT},
+    409: {"description": "The order cannot be carried out as things are", "content": _TEXT},
+}
+_UNREACHABLE: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"description": "The store is out of reach", "content": _TEXT}
+}
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
-
-
-class PinRequest(BaseModel):
-    """A person's order to hold a threshold."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    threshold: float = Field(ge=0, le=1, strict=True, allow_inf_nan=False)
-    route: Route = ALL_ROUTES
-    author: FilledText
-    why: FilledText
-
-
-class ReleaseRequest(BaseModel):
-    """A person's order to let the rules decide again."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    route: Route = ALL_ROUTES
-    author: FilledText
-    why: Text = ""
-
-
-class RelearnRequest(BaseModel):
-    """A person's order to learn anew what is normal for a route."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    route: Route
-    author: FilledText
-    why: FilledText
-
-
-class LabelRequest(BaseModel):
-    """What a person says of an answer that was graded."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    call_id: Annotated[FilledText, StringConstraints(max_length=500)]
-    verdict: Grade
-    author: Annotated[FilledText, StringConstraints(max_length=500)]
-
-
-class AcknowledgeRequest(BaseModel):
-    """A person's word that somebody looks after an incident."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    author: FilledText
-    why: FilledText
-
-
-class SilenceRequest(BaseModel):
-    """A person's order to keep messages of a rule back for so many seconds; without a route, in every one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    rule: FilledText
-    route: Route | None = None
-    for_s: float = Field(gt=0, le=LONGEST_SILENCE_S, strict=True, allow_inf_nan=False)
-    author: FilledText
-    why: FilledText
-
-
-class UnsilenceRequest(BaseModel):
-    """A person's order to end a silence."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    author: FilledText
-    why: Text = ""
 
 
 class Access:
@@ -147,11 +114,22 @@ def make_api(
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The application; `is_ready` says what is missing, or nothing."""
-    api = FastAPI(title="cheapdeep_ops guard", version="1", docs_url=None, redoc_url=None)
+    # No page of documentation: FastAPI's own ones load their scripts from elsewhere.
+    api = FastAPI(
+        title="cheapdeep_ops guard",
+        version=API_VERSION,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_name_of,
+    )
     access = Access(settings)
     if _is_loopback(settings.host):
         # Reading needs no token here, so a web page must not get in under a name of its own that leads to loopback.
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
+
+    api.add_middleware(_Versioned)
 
     @api.exception_handler(RequestValidationError)
     def request_refused(_request: object, error: RequestValidationError) -> Response:
@@ -170,23 +148,58 @@ def make_api(
     def nothing_there(_request: object, error: Exception) -> Response:
         return Response(str(error), status_code=404, media_type="text/plain")
 
-    api.include_router(_health(is_ready))
-    api.include_router(_reading(store, settings, collector, clock), dependencies=[Depends(access.may_read)])
-    api.include_router(_happened(store, clock), dependencies=[Depends(access.may_read)])
+    guarded = [] if access.is_local else [Depends(access.may_read)]
+    token: dict[str, Any] = {"dependencies": [Depends(access.may_change)], "responses": _UNREACHABLE | _REFUSALS}
+    api.include_router(_health(is_ready), tags=["health"])
+    parts = (_reading(store, settings, collector, clock), _over_time(store, settings, clock), _happened(store, clock))
+    for reading in parts:
+        api.include_router(reading, tags=["reports"], dependencies=guarded, responses=_UNREACHABLE)
+    api.include_router(_labelling(store, settings, clock), tags=["labels"], **token)
     for changing in (_changing, _attending):
-        api.include_router(changing(store, settings, clock), dependencies=[Depends(access.may_change)])
+        api.include_router(changing(store, settings, clock), tags=["changes"], **token)
     return api
+
+
+def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
+    """What the OpenAPI document says of a path, with refusals that others do not know; the answer is given as it is."""
+    refusals = {code: _REFUSALS[code] for code in also}
+    return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
+
+
+def _name_of(route: APIRoute) -> str:
+    """What generated clients call an operation."""
+    return route.name
+
+
+class _Versioned:
+    """Puts the API's version into every answer below `/api`, refusals included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_versioned(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[VERSION_HEADER] = API_VERSION
+            await send(message)
+
+        is_api = scope["type"] == "http" and scope["path"].startswith("/api/")
+        await self._app(scope, receive, send_versioned if is_api else send)
 
 
 def _health(is_ready: Callable[[], str]) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/healthz")
-    def healthz() -> dict[str, Literal["ok"]]:
+    @router.get("/healthz", **_answering(answers.Health, "Whether the process answers"))
+    def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
+    @router.get(
+        "/readyz",
+        summary="Whether the guard does its work",
+        responses={200: {"model": answers.Health}, 503: {"model": answers.Health, "description": "It does not"}},
+    )
     def readyz(response: Response) -> dict[str, str]:
         """The guard does its work: 503 with what is missing, else 200."""
         missing = is_ready()
@@ -196,28 +209,26 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
     return router
 
 
-def _reading(
-    store: Store, settings: Settings, collector: metrics.FleetCollector, clock: Callable[[], float]
-) -> APIRouter:
+def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    """Figures over a period."""
     router = APIRouter()
 
-    @router.get("/metrics", response_class=Response)
-    def get_metrics() -> Response:
-        """Fleet-wide figures in Prometheus' text format."""
-        return Response(metrics.page(collector), media_type=metrics.CONTENT_TYPE)
-
-    @router.get("/api/v1/status")
-    def get_status() -> dict[str, Any]:
-        """Policy, alerts, signals, what is normal, grader, queue, watchers."""
-        return status(store, settings, clock())
-
-    @router.get("/api/v1/report")
+    @router.get("/api/v1/report", **_answering(answers.Receipt, "The receipt over a period"))
     def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 86_400.0) -> dict[str, Any]:
         """The receipt over the last so many seconds."""
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
 
-    @router.get("/api/v1/series")
+    @router.get("/api/v1/report/trends", **_answering(answers.Trends, "What the receipt's plots show"))
+    def get_trends(since: float | None = None, until: float | None = None) -> dict[str, Any]:
+        """A period's figures in steps, false confidence by route, and changes of policy; the last day by default."""
+        until = clock() if until is None else until
+        since = until - 86_400.0 if since is None else since
+        if not 0 < until - since <= LONGEST_S:
+            raise HTTPException(422, f"until must lie behind since, by {LONGEST_S:.0f} s at most")
+        return trends(store, settings, since=since, until=until)
+
+    @router.get("/api/v1/series", **_answering(answers.Series, "Figures in steps, for charts"))
     def get_series(
         route: Route = ALL_ROUTES,
         last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 3_600.0,
@@ -229,7 +240,37 @@ def _reading(
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
 
-    @router.get("/api/v1/review")
+    return router
+
+
+def _reading(
+    store: Store, settings: Settings, collector: metrics.FleetCollector, clock: Callable[[], float]
+) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/metrics", response_class=PlainTextResponse, summary="Fleet-wide figures for Prometheus")
+    def get_metrics() -> Response:
+        """Fleet-wide figures in Prometheus' text format."""
+        return Response(metrics.page(collector), media_type=metrics.CONTENT_TYPE)
+
+    @router.get("/api/v1/status", **_answering(answers.Status, "What is so now"))
+    def get_status() -> dict[str, Any]:
+        """Policy, alerts, signals, what is normal, grader, queue, watchers."""
+        return status(store, settings, clock())
+
+    @router.get("/api/v1/policy", **_answering(answers.Policy, "The thresholds in force"))
+    def get_policy() -> dict[str, Any]:
+        """The thresholds in force, and why."""
+        with store.reading() as connection:
+            return policy_state(connection, settings)
+
+    @router.get("/api/v1/normal", **_answering(dict[str, answers.Normal], "What is normal for each route"))
+    def get_normal() -> dict[str, Any]:
+        """What false confidence is normal for each route."""
+        with store.reading() as connection:
+            return normals_of(connection, settings)
+
+    @router.get("/api/v1/review", **_answering(answers.Review, "How far judge and people agree"))
     def get_review(route: Route = ALL_ROUTES) -> dict[str, Any]:
         """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
         with store.reading() as connection:
@@ -241,32 +282,31 @@ def _reading(
 def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/api/v1/policy/changes")
+    @router.get("/api/v1/policy/changes", **_answering(list[answers.PolicyChange], "Who changed what, and why"))
     def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
         """The newest changes of policy first."""
         with store.reading() as connection:
             return policies.history(connection, limit=limit)
 
-    @router.get("/api/v1/incidents")
+    @router.get("/api/v1/incidents", **_answering(list[answers.Incident], "The newest incidents"))
     def get_incidents(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
         """The newest incidents first."""
         with store.reading() as connection:
             return incidents.incidents(connection, limit=limit)
 
-    @router.get("/api/v1/silences")
+    @router.get("/api/v1/silences", **_answering(list[answers.Silence], "What is silenced"))
     def get_silences() -> list[dict[str, Any]]:
         """The silences that last, oldest first."""
         with store.reading() as connection:
             return silences(connection, clock())
 
-    @router.get("/api/v1/incidents/{incident_id}")
+    @router.get(
+        "/api/v1/incidents/{incident_id}", **_answering(answers.IncidentStory, "One incident from start to end")
+    )
     def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> dict[str, Any]:
         """One incident with every message about it and what it changed; 404 where there is none."""
         with store.reading() as connection:
-            found = story(connection, incident_id)
-        if found is None:
-            raise HTTPException(404, f"no incident {incident_id}")
-        return found
+            return story(connection, incident_id)
 
     return router
 
@@ -274,33 +314,20 @@ def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
 def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.put("/api/v1/policy/pin")
+    @router.put("/api/v1/policy/pin", **_answering(answers.Policy, "Pin a threshold"))
     def put_pin(order: PinRequest) -> dict[str, Any]:
         """Hold a threshold until it is released."""
         by = {"author": order.author, "why": order.why}
         return set_threshold(store, settings, order.threshold, scope=order.route, now=clock(), **by)
 
-    @router.post("/api/v1/normal/relearn")
+    @router.post("/api/v1/normal/relearn", **_answering(dict[str, answers.Normal], "Learn anew what is normal"))
     def post_relearn(order: RelearnRequest) -> dict[str, Any]:
         """Learn anew, from calls that begin now, what false confidence is normal for a route."""
         relearn(store, settings, order.route, author=order.author, why=order.why, now=clock())
         with store.reading() as connection:
             return normals_of(connection, settings)
 
-    @router.get("/api/v1/review/next")
-    def get_next(route: Route = ALL_ROUTES) -> dict[str, Any] | None:
-        """The answer to label next, with its content, so that a token is needed; null where none is left."""
-        with store.reading() as connection:
-            found = next_sample(connection, settings, scope=route)
-        return None if found is None else shown(found)
-
-    @router.post("/api/v1/labels")
-    def post_label(order: LabelRequest) -> LabelRequest:
-        """Say whether a graded answer is right, in place of what this person said before; returns what was stored."""
-        label(store, order.call_id, order.verdict, author=order.author, now=clock())
-        return order
-
-    @router.delete("/api/v1/policy/pin")
+    @router.delete("/api/v1/policy/pin", **_answering(answers.Policy, "Release a threshold"))
     def delete_pin(order: ReleaseRequest) -> dict[str, Any]:
         """Let the rules decide again."""
         by = {"author": order.author, "why": order.why}
@@ -309,21 +336,51 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
     return router
 
 
+def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/v1/review/next", **_answering(answers.Sample | None, "The answer to label next"))
+    def get_next(
+        route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
+    ) -> dict[str, Any] | None:
+        """The answer to label next, with its content, so that a token is needed; null where none is left.
+
+        Calls that are named by `skip` are passed over.
+        """
+        with store.reading() as connection:
+            found = next_sample(connection, settings, scope=route, skipped=skip)
+        return None if found is None else shown(found)
+
+    @router.post("/api/v1/labels", **_answering(LabelRequest, "Label an answer"))
+    def post_label(order: LabelRequest) -> LabelRequest:
+        """Say whether a graded answer is right, in place of what this person said before; returns what was stored."""
+        label(store, order.call_id, order.verdict, author=order.author, now=clock())
+        return order
+
+    @router.post("/api/v1/labels/batch", **_answering(list[answers.Label], "Label several answers"))
+    def post_labels(order: LabelsRequest) -> list[dict[str, Any]]:
+        """Say it of several answers: all are stored or none. Returns them, each with what the judge had said."""
+        given = [(each.call_id, each.verdict) for each in order.labels]
+        return label_all(store, settings, given, author=order.author, now=clock())
+
+    return router
+
+
 def _attending(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/api/v1/incidents/{incident_id}/ack")
+    @router.post("/api/v1/incidents/{incident_id}/ack", **_answering(answers.Incident, "Acknowledge an incident"))
     def post_ack(incident_id: Id, order: AcknowledgeRequest) -> dict[str, Any]:
         """Say that somebody looks after an open incident: nobody is reminded of it any more."""
         return acknowledge(store, settings, incident_id, author=order.author, why=order.why, now=clock())
 
-    @router.post("/api/v1/silences")
+    @router.post("/api/v1/silences", **_answering(list[answers.Silence], "Silence a rule"))
     def post_silence(order: SilenceRequest) -> list[dict[str, Any]]:
         """Keep messages of a rule back for a while; the rule itself goes on. Returns all silences that last."""
         by = {"author": order.author, "why": order.why}
         return silence(store, settings, rule=order.rule, route=order.route, lasts_s=order.for_s, now=clock(), **by)
 
-    @router.delete("/api/v1/silences/{silence_id}")
+    @router.delete("/api/v1/silences/{silence_id}", **_answering(list[answers.Silence], "End a silence"))
     def delete_silence(silence_id: Id, order: UnsilenceRequest) -> list[dict[str, Any]]:
         """End a silence before its time; returns those that still last."""
         return unsilence(store, silence_id, author=order.author, why=order.why, now=clock())

@@ -257,6 +257,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # from here on callers wait, where they would be refused: `serve` may say where it is
     except OSError as error:
         listener.close()
         raise SettingsError(

@@ -1,7 +1,7 @@
 """The judge checked by people: what to label next, what the labels say, and the rate that follows."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from itertools import combinations, groupby
 from operator import attrgetter
@@ -40,18 +40,36 @@ def label(store: Store, call_id: str, verdict: Grade, *, author: str, now: float
 
     Raises PolicyError where no judge has decided on the call, StoreError where the store is out of reach.
     """
-    label_all(store, [(call_id, verdict)], author=author, now=now)
+    store.transact(lambda connection: _put(connection, call_id, verdict, author=author, now=now))
 
 
-def label_all(store: Store, given: Iterable[tuple[str, Grade]], *, author: str, now: float) -> None:
-    """The same of several calls: all of them, or none where one is refused."""
+def label_all(
+    store: Store, settings: Settings, given: Sequence[tuple[str, Grade]], *, author: str, now: float
+) -> list[dict[str, Any]]:
+    """The same of several calls: all of them, or none where one is refused.
 
-    def work(connection: Connection) -> None:
+    Returns them, each with what the judge had said: only now, so that it sways nobody.
+    """
+
+    def work(connection: Connection) -> list[dict[str, Any]]:
         for call_id, verdict in given:
-            if not labels.put(connection, call_id, verdict, author=author, at=now):
-                raise PolicyError(f"no verdict of a judge on the call {call_id}: no label is stored")
+            _put(connection, call_id, verdict, author=author, now=now)
+        return [
+            {
+                "call_id": call_id,
+                "verdict": verdict.value,
+                "author": author,
+                "judge": dict(labels.said(connection, judge_of(settings), call_id)),
+            }
+            for call_id, verdict in given
+        ]
 
-    store.transact(work)
+    return store.transact(work)
+
+
+def _put(connection: Connection, call_id: str, verdict: Grade, *, author: str, now: float) -> None:
+    if not labels.put(connection, call_id, verdict, author=author, at=now):
+        raise PolicyError(f"no verdict of a judge on the call {call_id}: no label is stored")
 
 
 def next_sample(

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import attention
 from cheapdeep_ops.store.tables import AlertRow, Incident, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
@@ -126,8 +127,10 @@ def within(connection: Connection, *, since: float, until: float) -> list[dict[s
 
 
 def shown(connection: Connection, incident_id: int) -> dict[str, Any]:
-    """One incident, as `incidents` gives it."""
-    row = connection.execute(select(*_SHOWN).where(_INCIDENT.c.id == incident_id)).one()
+    """One incident, as `incidents` gives it. Raises MissingError where there is none."""
+    row = connection.execute(select(*_SHOWN).where(_INCIDENT.c.id == incident_id)).one_or_none()
+    if row is None:
+        raise MissingError(f"there is no incident {incident_id}")
     known = attention.acknowledgements(connection, [incident_id])
     return {**row._mapping, "acknowledged": known.get(incident_id)}  # noqa: SLF001 - rows by name
 

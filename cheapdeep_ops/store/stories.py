@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from cheapdeep_ops.store.tables import Incident, OutboxRow, PolicyChange, table_of
+from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store.tables import OutboxRow, PolicyChange, table_of
 
-_INCIDENT: Final = table_of(Incident)
 _OUTBOX: Final = table_of(OutboxRow)
 _CHANGE: Final = table_of(PolicyChange)
 _MOST: Final = 200
@@ -14,15 +14,12 @@ MOST_INCIDENTS: Final = 2**31 - 1
 """The largest id that an incident can have."""
 
 
-def story(connection: Connection, incident_id: int) -> dict[str, Any] | None:
-    """An incident with its `messages` and the `policy_changes` that it caused, oldest first; None where there is none.
+def story(connection: Connection, incident_id: int) -> dict[str, Any]:
+    """An incident as `incidents` gives it, with its `messages` and the `policy_changes` that it caused, oldest first.
 
-    The newest two hundred of each.
+    The newest two hundred of each. Raises MissingError where there is no such incident.
     """
-    found = connection.execute(select(_INCIDENT).where(_INCIDENT.c.id == incident_id)).one_or_none()
-    if found is None:
-        return None
-    incident = dict(found._mapping)  # noqa: SLF001 - rows by name
+    incident = incidents.shown(connection, incident_id)
     return {
         **incident,
         "messages": _messages(connection, incident_id),

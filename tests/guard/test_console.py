@@ -10,8 +10,10 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.guard.api import Access, make_api
 from cheapdeep_ops.guard.app import NO_CONSOLE, Service
+from cheapdeep_ops.guard.attention import silences
 from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.store import labels, policies
+from cheapdeep_ops.guard.messages import plain
+from cheapdeep_ops.store import incidents, labels, policies
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
 
@@ -264,6 +266,106 @@ async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(
     with school.store.reading() as connection:
         (vote,) = labels.votes(connection, judge_of(school.settings))
     assert vote.verdict == "incorrect"
+
+
+def silences_of(town):
+    with town.store.reading() as connection:
+        return [
+            (each["rule"], each["route"], each["author"], each["why"]) for each in silences(connection, town.clock())
+        ]
+
+
+@pytest.mark.parametrize("path", ["/", "/incidents/1"])
+async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, path):
+    town.run(200, STORM)
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in as ann")
+    user = await visit(path)
+    await user.should_see("Nobody has acknowledged it")
+    user.find(marker="acknowledge-incident-1").click()
+    await user.should_see("Acknowledge incident 1")
+    user.find("Acknowledge it").click()
+    await user.should_see("why: Value error")
+    user.find(marker="ack-why").type(EVIL)
+    user.find("Acknowledge it").click()
+    await user.should_see("Acknowledged by ann, 20", retries=20)
+    await user.should_see(plain(EVIL, 240))
+    with town.store.reading() as connection:
+        (found,) = incidents.incidents(connection)
+    assert (found["acknowledged"]["author"], found["acknowledged"]["why"]) == ("ann", EVIL)
+    user = await visit("/incidents")
+    await user.should_see("ann")
+
+
+@pytest.mark.parametrize("path", ["/", "/incidents/1"])
+async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, path):
+    town.run(200, STORM)
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in as ann")
+    user = await visit(path)
+    await user.should_see("Nobody has acknowledged it")
+    user.find(marker="silence-incident-1").click()
+    await user.should_see("Silence it")
+    user.find(marker="silence-why").type("new prompt")
+    user.find(marker="silence-for").clear().type("soon")
+    user.find("Silence it").click()
+    await user.should_see("for_s: Value error, 'soon' is not a duration")
+    user.find(marker="silence-for").clear().type("31d")
+    user.find("Silence it").click()
+    await user.should_see("for_s: Input should be less than or equal to 2592000")
+    assert silences_of(town) == []
+    user.find(marker="silence-for").clear().type("90m")
+    user.find("Silence it").click()
+    await user.should_see("EscalationStorm in route support is silenced until 20", retries=20)
+    assert silences_of(town) == [("EscalationStorm", "support", "ann", "new prompt")]
+    user.find(marker="end-silence-1").click()
+    await user.should_see("End silence 1")
+    user.find("End it").click()
+    await user.should_see("Silence 1 is over", retries=20)
+    assert silences_of(town) == []
+
+
+async def test_a_silence_of_every_route_is_made_ahead_and_ends_by_itself(town, visit):
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in as ann")
+    user = await visit("/")
+    await user.should_see("Nothing is silenced.")
+    user.find(marker="silence-a-rule").click()
+    await user.should_see("Silence it")
+    user.find(marker="silence-why").type("deploying")
+    user.find("Silence it").click()
+    await user.should_see("EscalationStorm in every route is silenced until", retries=20)
+    assert silences_of(town) == [("EscalationStorm", None, "ann", "deploying")]
+    town.clock.advance(7_200)
+    await user.should_see("Nothing is silenced.", retries=20)
+
+
+async def test_what_is_over_is_told_without_buttons(town, visit):
+    town.run(200, STORM)
+    town.run(500, CALM)
+    user = await visit("/incidents/1")
+    await user.should_see("Nobody has acknowledged it")
+    await user.should_see("EscalationStorm resolved")
+    await user.should_not_see(marker="acknowledge-incident-1")
+    await user.should_not_see(marker="silence-incident-1")
+
+
+async def test_a_rules_file_that_has_gone_is_said_where_a_rule_would_be_silenced(town, visit, tmp_path):
+    user = await visit("/", rules_file=tmp_path / "gone.yaml", api_tokens=(SecretStr("s3same"),))
+    user.find(marker="silence-a-rule").click()
+    await user.should_see("gone.yaml")
+
+
+async def test_nothing_is_acknowledged_or_silenced_without_signing_in(town, visit):
+    town.run(200, STORM)
+    user = await visit("/", api_tokens=(SecretStr("s3same"),))
+    user.find(marker="acknowledge-incident-1").click()
+    await user.should_see("Sign in")
+    await user.should_not_see("Acknowledge it")
+    user = await visit("/", api_tokens=())
+    user.find(marker="silence-a-rule").click()
+    await user.should_see("Set CHEAPDEEP_API_TOKENS")
+    await user.should_not_see("Silence it")
 
 
 async def test_what_is_normal_is_learned_anew_on_request(school, visit_school):

@@ -7,7 +7,9 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.app import Service, _listen
-from cheapdeep_ops.store import policies
+from cheapdeep_ops.guard.attention import silences
+from cheapdeep_ops.guard.grading import judge_of
+from cheapdeep_ops.store import incidents, labels, policies
 from tests.browser import faults_of
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
@@ -59,21 +61,57 @@ def url(school, inbox, own_ways) -> Iterator[str]:
     service.store.close()
 
 
-def test_in_a_browser_a_storm_is_seen_live_and_a_person_pins_releases_and_labels(school, url, page):
+def sign_in(page):
+    page.fill("Your name", "ann")
+    page.press("Tab", 9)
+    page.send("Input.insertText", text="s3same")
+    page.press("Enter", 13)
+
+
+def acknowledge(page):
+    page.click("ACKNOWLEDGE")
+    sign_in(page)
+    page.wait("!document.querySelector('[role=dialog]')")
+    page.see("Nobody has acknowledged it")
+    page.click("ACKNOWLEDGE")
+    page.fill("Why", "looking <b>into</b> it")
+    page.see("Signed in as ann")
+    assert faults_of(page) == []
+    page.click("ACKNOWLEDGE IT")
+    page.see("Acknowledged by ann, ")
+    page.see(": looking <b>into</b> it")
+
+
+def silence_for_a_moment(page):
+    page.click("SILENCE")
+    page.fill("For how long (30m, 2h, 7d)", "90m")
+    page.fill("Why", "new prompt")
+    assert faults_of(page) == []
+    page.click("SILENCE IT")
+    page.see("EscalationStorm in route support is silenced until ")
+    page.click("END")
+    page.click("END IT")
+    page.see("Nothing is silenced.")
+    assert faults_of(page) == []
+
+
+def test_in_a_browser_a_storm_is_seen_live_and_a_person_acknowledges_pins_labels_and_releases(school, url, page):
     school.teach(40, 0.5)
     page.open(f"{url}/")
     page.see("No alert fires.")
     school.run(120, STORM)
     page.see("0.9, held by EscalationStorm")
+    page.see("Nobody has acknowledged it")
+    assert faults_of(page) == []
+    acknowledge(page)
+    silence_for_a_moment(page)
+    page.open(f"{url}/incidents/1")
+    page.see("Acknowledged by ann, ")
     assert faults_of(page) == []
     page.open(f"{url}/charts")
     page.wait("document.querySelectorAll('canvas').length === 4")
     assert faults_of(page) == []
     page.open(f"{url}/policy")
-    page.fill("Your name", "ann")
-    page.press("Tab", 9)
-    page.send("Input.insertText", text="s3same")
-    page.press("Enter", 13)
     page.see("Signed in as ann")
     page.fill("Threshold", "0.85")
     page.fill("Why", "checking <b>refunds</b>")
@@ -92,7 +130,38 @@ def test_in_a_browser_a_storm_is_seen_live_and_a_person_pins_releases_and_labels
     assert faults_of(page) == []
     with school.store.reading() as connection:
         acts = [(each["act"], each["author"]) for each in policies.history(connection) if each["author"]]
+        (incident,) = incidents.incidents(connection)
+        votes = labels.votes(connection, judge_of(school.settings))
     assert acts == [("unpin", "ann"), ("pin", "ann")]
+    assert (incident["acknowledged"]["author"], incident["acknowledged"]["why"]) == ("ann", "looking <b>into</b> it")
+    assert sorted((each.author, each.verdict) for each in votes) == [
+        ("ann", "correct"), ("ann", "incorrect"), ("ann", "unsure"),
+    ]  # fmt: skip
+
+
+def test_in_a_browser_an_alert_is_silenced_by_keyboard_alone(school, url, page):
+    school.run(120, STORM)
+    page.open(f"{url}/policy")
+    sign_in(page)
+    page.see("Signed in as ann")
+    page.open(f"{url}/")
+    button = "[...document.querySelectorAll('button')].find(each => each.innerText.trim() === 'SILENCE')"
+    page.wait(button)
+    page.run(f"{button}.focus()")
+    page.press("Enter", 13)
+    page.wait("document.activeElement.ariaLabel === 'Why'")
+    page.press("Escape", 27)
+    page.wait("!document.querySelector('[role=dialog]')")
+    page.wait(f"document.activeElement === {button}")
+    page.press("Enter", 13)
+    page.wait("document.activeElement.ariaLabel === 'Why'")
+    page.send("Input.insertText", text="by hand")
+    page.press("Tab", 9)
+    page.press("Enter", 13)
+    page.see("EscalationStorm in route support is silenced until ")
+    with school.store.reading() as connection:
+        (found,) = silences(connection, school.clock())
+    assert (found["author"], found["why"]) == ("ann", "by hand")
 
 
 def test_in_a_browser_pages_are_dark_where_asked_narrow_where_needed_and_load_nothing_from_elsewhere(school, url, page):

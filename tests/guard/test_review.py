@@ -172,7 +172,9 @@ def test_only_what_was_graded_can_be_labelled(school):
 def test_labels_given_together_are_stored_together_or_not_at_all(school):
     call_id = following(school).call_id
     with pytest.raises(PolicyError, match="nobody"):
-        label_all(school.store, [(call_id, Grade.CORRECT), ("nobody", Grade.CORRECT)], author="ann", now=1)
+        label_all(
+            school.store, school.settings, [(call_id, Grade.CORRECT), ("nobody", Grade.CORRECT)], author="ann", now=1
+        )
     assert looked_at(school)["labels"] == 0
 
 

@@ -10,6 +10,9 @@ _BLUE: Final = "#3b82c4"
 _GREY: Final = "#808a94"
 _ORANGE: Final = "#d97706"
 _RED: Final = "#dc4c4c"
+_BROAD: Final = 5
+"""Pixels of a line that another one may hide, and that must be seen beside it."""
+
 _LINES: Final = "rgba(128, 138, 148, 0.25)"
 
 
@@ -17,6 +20,7 @@ def escalation(found: Mapping[str, Any]) -> Options:
     """The escalation rate at base and the actual one, with the limit; in percent."""
     points = found["points"]
     base = _line("at base", _ORANGE, points, lambda point: point["base_escalation_rate"])
+    base["lineStyle"] = {**base["lineStyle"], "width": _BROAD}
     limit = {"silent": True, "symbol": "none", "data": [{"yAxis": found["limit"] * 100}]}
     base["markLine"] = {**limit, "lineStyle": {"color": _RED}, "label": {"formatter": "limit", "color": _RED}}
     actual = _line("actual", _BLUE, points, lambda point: point["escalation_rate"])
@@ -55,7 +59,8 @@ def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point
     data = [[point["at"] * 1000, value(point)] for point in points]
     style = {"itemStyle": {"color": color}, "lineStyle": {"color": color}}
     # A point between two gaps has no line to it, so it needs a symbol.
-    return {"name": name, "type": "line", "data": data, "symbolSize": 4, "connectNulls": False, **style}
+    symbol = {"symbol": "circle", "symbolSize": 4}
+    return {"name": name, "type": "line", "data": data, "connectNulls": False, **symbol, **style}
 
 
 def _as_percent(line: dict[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def facts(rows: Mapping[str, str]) -> None:
     """Names and values, one under the other on a narrow page."""
     with ui.element("dl").classes("w-full grid grid-cols-1 sm:grid-cols-[12rem_1fr] gap-x-4 gap-y-1"):
         for name, value in rows.items():
-            with ui.element("dt").classes("faint"):
+            with ui.element("dt").classes("faint max-sm:mt-2"):
                 ui.label(name)
             with ui.element("dd").classes("words"):
                 ui.label(value)
@@ -114,21 +114,51 @@ def _row(cells: Sequence[str], link: str) -> None:
                     ui.label(cell)
 
 
+class Part:
+    """A part of a page that is shown anew when what it is about has changed, so that the rest keeps its focus.
+
+    `announces` is for what is worth interrupting somebody who listens to the page.
+    """
+
+    def __init__(self, show: Callable[[Any], None], *, of: Callable[[Any], Any], announces: bool = False) -> None:
+        self._show, self._of = show, of
+        self._box = ui.column().classes("w-full gap-4").props('aria-live="polite"' if announces else "")
+        self._shown: list[Any] = []
+
+    def renew(self, found: Any) -> None:
+        """Show what is found now."""
+        self._put(self._of(found), self._show)
+
+    def fail(self, error: StoreError, *, is_first: bool) -> None:
+        """Show why nothing is found, once for all parts."""
+        self._put(str(error) if is_first else "", _fault)
+
+    def _put(self, found: Any, show: Callable[[Any], None]) -> None:
+        if self._shown != [show, found]:
+            self._shown = [show, found]
+            self._box.clear()
+            with self._box:
+                show(found)
+
+
 async def live(desk: Desk, read: Callable[[], T], show: Callable[[T], None]) -> None:
-    """Show what `read` finds, and show it anew whenever it has changed; what did not change keeps its focus.
+    """Show what `read` finds, and show it anew whenever it has changed.
 
     `read` runs in a thread. Where the store is out of reach, that is what is shown.
     """
-    box = ui.column().classes("w-full gap-4").props('aria-live="polite"')
-    shown: list[Any] = []
+    await live_parts(desk, read, [Part(show, of=lambda found: found, announces=True)])
+
+
+async def live_parts(desk: Desk, read: Callable[[], object], parts: Sequence[Part]) -> None:
+    """The same for a page of several parts, all from one reading."""
 
     async def look() -> None:
         found = await asyncio.to_thread(_tried, read)
-        if shown != [found]:
-            shown[:] = [found]
-            box.clear()
-            with box:
-                _fault(found) if isinstance(found, StoreError) else show(found)
+        for part in parts:
+            if isinstance(found, StoreError):
+                part.fail(found, is_first=part is parts[0])
+            else:
+                part.renew(found)
 
     await look()
     ui.timer(desk.refresh_s, look, immediate=False)
@@ -141,6 +171,7 @@ def _tried(read: Callable[[], T]) -> T | StoreError:
         return error
 
 
-def _fault(error: StoreError) -> None:
-    with ui.card().classes("alarm w-full").props('role="alert"'):
-        ui.label(str(error)).classes("words")
+def _fault(error: str) -> None:
+    if error:
+        with ui.card().classes("alarm w-full").props('role="alert"'):
+            ui.label(error).classes("words")

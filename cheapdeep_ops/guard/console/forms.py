@@ -5,10 +5,10 @@ from typing import Final
 
 from nicegui import ui
 
-from cheapdeep_ops.guard.api import PinRequest, RelearnRequest, ReleaseRequest
 from cheapdeep_ops.guard.console.desk import Desk
 from cheapdeep_ops.guard.console.session import ordered, show_session
 from cheapdeep_ops.guard.ledger import relearn
+from cheapdeep_ops.guard.orders import PinRequest, RelearnRequest, ReleaseRequest
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -41,7 +41,7 @@ def _pin_form(desk: Desk) -> None:
             by = {"author": order.author, "why": order.why}
             set_threshold(desk.store, desk.settings, order.threshold, scope=order.route, now=desk.clock(), **by)
 
-        _button("Pin", pin, done="Pinned until it is released", clears=[why])
+        order_button("Pin", pin, done="Pinned until it is released", clears=[why])
 
 
 def _release_form(desk: Desk) -> None:
@@ -54,7 +54,7 @@ def _release_form(desk: Desk) -> None:
             by = {"author": order.author, "why": order.why}
             release_threshold(desk.store, desk.settings, scope=order.route, now=desk.clock(), **by)
 
-        _button("Release", release, done="Released: the rules decide again", clears=[why])
+        order_button("Release", release, done="Released: the rules decide again", clears=[why])
 
 
 def _relearn_form(desk: Desk) -> None:
@@ -67,13 +67,18 @@ def _relearn_form(desk: Desk) -> None:
             by = {"author": order.author, "why": order.why}
             relearn(desk.store, desk.settings, order.route, now=desk.clock(), **by)
 
-        _button("Relearn what is normal", learn_anew, done="Learned anew, from calls that begin now", clears=[why])
+        order_button("Relearn what is normal", learn_anew, done="Learned anew, from calls that begin now", clears=[why])
 
 
-def _button(name: str, order: Order, *, done: str, clears: Sequence[ui.input]) -> None:
+def order_button(
+    name: str, order: Order, *, done: str, clears: Sequence[ui.input] = (), then: Callable[[], object] = bool
+) -> None:
+    """A button that carries an order out; if that goes well, the fields are emptied and `then` is called."""
+
     async def press() -> None:
         if await ordered(order, done=done):
             for field in clears:
                 field.set_value("")
+            then()
 
     ui.button(name, on_click=press)

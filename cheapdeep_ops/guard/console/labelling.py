@@ -6,11 +6,11 @@ from typing import Any, Final
 from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
-from cheapdeep_ops.guard.api import LabelRequest
 from cheapdeep_ops.guard.console import words
 from cheapdeep_ops.guard.console.desk import Desk, facts, heading
 from cheapdeep_ops.guard.console.session import ordered, show_session
 from cheapdeep_ops.guard.messages import plain
+from cheapdeep_ops.guard.orders import LabelRequest
 from cheapdeep_ops.guard.review import label, next_sample, review_of, shown
 from cheapdeep_ops.values import Grade
 

@@ -2,17 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from nicegui import ui
 
+from cheapdeep_ops.errors import MissingError
+from cheapdeep_ops.guard.attention import silences
 from cheapdeep_ops.guard.console import words
-from cheapdeep_ops.guard.console.desk import Desk, facts, framed, heading, live, table
+from cheapdeep_ops.guard.console.attending import Attending
+from cheapdeep_ops.guard.console.desk import Desk, Part, facts, framed, heading, live, live_parts, table
 from cheapdeep_ops.guard.console.forms import show_forms
 from cheapdeep_ops.guard.console.labelling import show_review
 from cheapdeep_ops.guard.console.plots import show_charts
 from cheapdeep_ops.guard.console.session import may_change, may_read
-from cheapdeep_ops.guard.console.words import Told
+from cheapdeep_ops.guard.console.words import Silence, Told
 from cheapdeep_ops.guard.ledger import normals_of
 from cheapdeep_ops.guard.messages import scope_text
 from cheapdeep_ops.guard.series import latest
@@ -34,6 +38,7 @@ class Glance:
 
     firing: tuple[Told, ...]
     alerts: words.Rows
+    silences: tuple[Silence, ...]
     figures: Mapping[str, str]
     routes: words.Rows
     state: Mapping[str, str]
@@ -41,7 +46,7 @@ class Glance:
 
 def add_pages(desk: Desk) -> None:
     """Make the pages known to NiceGUI."""
-    _page(desk, "/", "Now", lambda: live(desk, lambda: glance_of(desk), _show_glance))
+    _page(desk, "/", "Now", lambda: _show_now(desk))
     _page(desk, "/charts", "Charts", lambda: show_charts(desk))
     _page(desk, "/incidents", "Incidents", lambda: live(desk, lambda: _incidents_of(desk), _show_incidents))
     _page(desk, "/policy", "Policy", lambda: _show_policy_and_forms(desk))
@@ -51,7 +56,8 @@ def add_pages(desk: Desk) -> None:
     async def incident(incident_id: int) -> None:
         with framed("Incidents"):
             if await may_read(desk):
-                await live(desk, lambda: _story_of(desk, incident_id), _show_story)
+                attending = Attending(desk)
+                await live(desk, lambda: _story_of(desk, incident_id), lambda found: _show_story(found, attending))
 
 
 def _page(
@@ -84,39 +90,54 @@ def glance_of(desk: Desk) -> Glance:
     firing = {each["incident_id"] for each in found["alerts"] if each["state"] == "firing"}
     with desk.store.reading() as connection:
         stories = [story(connection, incident_id) for incident_id in sorted(filter(None, firing), reverse=True)]
+        lasting = silences(connection, now)
         routes = sorted(counters.by_route(connection, since=since, until=now))[:_MOST_ROUTES]
         by_route = {route: latest(connection, scope=route, since=since, until=now) for route in routes}
         overall = latest(connection, since=since, until=now)
     return Glance(
-        firing=tuple(words.told(each) for each in stories if each is not None),
-        alerts=words.alert_rows(found["alerts"]),
+        firing=tuple(words.told(each, lasting) for each in stories),
+        alerts=words.alert_rows(found["alerts"], stories, lasting),
+        silences=words.quiet(lasting),
         figures=words.figures(overall),
         routes=words.route_rows(found["policy"], by_route),
         state=words.state(found),
     )
 
 
-def _show_glance(glance: Glance) -> None:
+async def _show_now(desk: Desk) -> None:
+    """The parts one below the other; the button between them is not renewed, so that the keyboard stays on it."""
+    attending = Attending(desk)
     heading("Alerts")
-    for told in glance.firing:
-        _show_told(told)
-    if glance.alerts:
-        table("Alerts", words.ALERTS, glance.alerts)
-    else:
-        ui.label("No alert fires.")
+    alerts = Part(lambda found: _show_alerts(found, attending), of=attrgetter("firing", "alerts"), announces=True)
+    heading("Silences")
+    quiet = Part(attending.show_silences, of=attrgetter("silences"))
+    attending.show_silence_button()
     heading("The last hour")
-    facts(glance.figures)
+    figures = Part(facts, of=attrgetter("figures"))
     heading("Routes, the last hour")
-    table("Routes", words.ROUTES, glance.routes) if glance.routes else ui.label("No calls.")
+    routes = Part(_show_routes, of=attrgetter("routes"))
     heading("The guard")
-    facts(glance.state)
+    state = Part(facts, of=attrgetter("state"))
+    await live_parts(desk, lambda: glance_of(desk), [alerts, quiet, figures, routes, state])
 
 
-def _show_told(told: Told) -> None:
+def _show_alerts(found: tuple[tuple[Told, ...], words.Rows], attending: Attending) -> None:
+    firing, alerts = found
+    for told in firing:
+        _show_told(told, attending)
+    table("Alerts", words.ALERTS, alerts) if alerts else ui.label("No alert fires.")
+
+
+def _show_routes(routes: words.Rows) -> None:
+    table("Routes", words.ROUTES, routes) if routes else ui.label("No calls.")
+
+
+def _show_told(told: Told, attending: Attending) -> None:
     with ui.card().classes(f"{'over' if told.is_over else 'alarm'} w-full gap-1"):
         ui.link(told.title, f"/incidents/{told.incident}").classes("words text-bold")
         for line in told.lines:
             ui.label(line).classes("words")
+        attending.show_attention(told)
 
 
 def _incidents_of(desk: Desk) -> list[tuple[int, tuple[str, ...]]]:
@@ -133,21 +154,29 @@ def _show_incidents(found: list[tuple[int, tuple[str, ...]]]) -> None:
     table("Incidents", words.INCIDENTS, [row for _, row in found], links=links)
 
 
-def _story_of(desk: Desk, incident_id: int) -> dict[str, Any] | None:
+def _story_of(desk: Desk, incident_id: int) -> tuple[dict[str, Any], Told] | None:
     if not 0 < incident_id <= MOST_INCIDENTS:
         return None
     with desk.store.reading() as connection:
-        return story(connection, incident_id)
+        try:
+            found = story(connection, incident_id)
+        except MissingError:
+            return None
+        return found, words.told(found, silences(connection, desk.clock()))
 
 
-def _show_story(found: dict[str, Any] | None) -> None:
-    if found is None:
+def _show_story(story_and_told: tuple[dict[str, Any], Told] | None, attending: Attending) -> None:
+    if story_and_told is None:
         ui.label("There is no such incident.")
         return
-    _show_told(words.told(found))
+    found, told = story_and_told
+    _show_told(told, attending)
     facts(words.incident_facts(found))
+    heading("Silences")
+    attending.show_silences(told.silences)
     heading("What was said")
-    table("Messages", ("at", "message", "delivered"), words.message_rows(found["messages"]))
+    messages = words.message_rows(found["messages"])
+    table("Messages", ("at", "message", "delivered"), messages) if messages else ui.label("Nothing.")
     heading("What it changed")
     _show_changes(words.change_rows(found["policy_changes"]))
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 from nicegui import app, ui
 from pydantic import TypeAdapter, ValidationError
 
-from cheapdeep_ops.errors import PolicyError, StoreError
-from cheapdeep_ops.guard.api import FilledText
+from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.guard.console.desk import Desk
+from cheapdeep_ops.guard.orders import FilledText
 
 LONGEST_S: Final = 8 * 3_600.0
 """How long a tab that is not used stays signed in."""
@@ -52,7 +52,7 @@ async def ordered(carry_out: Callable[[str], object], *, done: str) -> bool:
         await asyncio.to_thread(carry_out, who)
     except ValidationError as error:
         ui.notify("; ".join(map(_fault, error.errors())), type="negative")
-    except (PolicyError, StoreError) as error:
+    except CheapdeepError as error:
         ui.notify(str(error), type="negative")
     else:
         ui.notify(done, type="positive")

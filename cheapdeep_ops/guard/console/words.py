@@ -11,19 +11,37 @@ Facts = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]
 _QUIET: Final = "inactive"
 ROUTES: Final = ("route", "threshold", "calls", "escalated at base", "escalated", "wrong among shipped")
-INCIDENTS: Final = ("incident", "scope", "began", "lasted", "what was last said")
+INCIDENTS: Final = ("incident", "scope", "began", "lasted", "acknowledged by", "what was last said")
 CHANGES: Final = ("version", "at", "scope", "act", "from", "to", "who", "why", "in force")
-ALERTS: Final = ("alert", "scope", "state", "since")
+ALERTS: Final = ("alert", "scope", "state", "since", "acknowledged by", "silenced until")
 NORMALS: Final = ("route", "normal", "alarm level", "learned", "who", "why")
+
+
+_OF_THE_COMMAND_LINE: Final = ("acknowledged", "incident_id")
+"""What messages say of who looks after an incident, and how to say so there: pages have it from the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """A silence that lasts; `route` is None where every one is meant."""
+
+    id: int
+    rule: str
+    route: str | None
+    line: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """An incident as it is told: `title` and the lines below it, and its id."""
+    """An incident as it is told: `title` and the lines below it, its id, and what people have said of it."""
 
     incident: int
+    rule: str
+    scope: str
     title: str
     lines: tuple[str, ...]
+    acknowledged: str
+    silences: tuple[Silence, ...]
     is_over: bool
 
 
@@ -115,21 +133,69 @@ def threshold(policy: Facts, route: str) -> str:
     return f"{scope['threshold']:g}, held by {held}" if held else f"{scope['threshold']:g}"
 
 
-def alert_rows(alerts: Sequence[Facts]) -> Rows:
-    """Alerts that are not at rest."""
+def alert_rows(alerts: Sequence[Facts], stories: Sequence[Facts], silences: Sequence[Facts]) -> Rows:
+    """Alerts that are not at rest; `stories` are their incidents, `silences` those that last."""
     awake = [each for each in alerts if each["state"] != _QUIET]
+    authors = {each["id"]: _author(each) for each in stories}
     return [
-        (plain(each["rule"]), scope_text(each["scope"]), plain(each["state"]), moment(each["since"]))
+        (
+            plain(each["rule"]),
+            scope_text(each["scope"]),
+            plain(each["state"]),
+            moment(each["since"]),
+            authors.get(each["incident_id"], ""),
+            _silenced_until(silences_of(each, silences)),
+        )
         for each in sorted(awake, key=lambda each: -each["since"])
     ]
 
 
-def told(incident: Facts) -> Told:
-    """What was last said of an incident."""
-    said = incident["announced"]
+def silences_of(alert: Facts, silences: Sequence[Facts]) -> list[Facts]:
+    """Those of these silences, as in `attention.silences`, that keep messages of an alert or incident back."""
+    return [each for each in silences if each["rule"] == alert["rule"] and each["route"] in (None, alert["scope"])]
+
+
+def _silenced_until(silences: Sequence[Facts]) -> str:
+    return moment(max(each["until"] for each in silences)) if silences else ""
+
+
+def quiet(silences: Sequence[Facts]) -> tuple[Silence, ...]:
+    """Silences, as in `attention.silences`, in words."""
+    return tuple(
+        Silence(id=each["id"], rule=each["rule"], route=each["route"], line=_silence(each)) for each in silences
+    )
+
+
+def _silence(found: Facts) -> str:
+    where = "in every route" if found["route"] is None else f"in {scope_text(found['route'])}"
+    by = f"{plain(found['author'])}: {plain(found['why'], 240)}"
+    return f"{plain(found['rule'])} {where} is silenced until {moment(found['until'])} by {by}"
+
+
+def told(incident: Facts, silences: Sequence[Facts] = ()) -> Told:
+    """What was last said of an incident, who looks after it, and which of the silences that last are of it."""
+    said = {name: value for name, value in incident["announced"].items() if name not in _OF_THE_COMMAND_LINE}
     title = headline(said) if said else f"{plain(incident['rule'])}: {scope_text(incident['scope'])}"
-    lines = tuple(details(said)) if said else ()
-    return Told(incident=incident["id"], title=title, lines=lines, is_over=incident["resolved_at"] is not None)
+    return Told(
+        incident=incident["id"],
+        rule=incident["rule"],
+        scope=incident["scope"],
+        title=title,
+        lines=tuple(details(said)) if said else (),
+        acknowledged=_acknowledged(incident["acknowledged"]),
+        silences=quiet(silences_of(incident, silences)),
+        is_over=incident["resolved_at"] is not None,
+    )
+
+
+def _acknowledged(found: Facts | None) -> str:
+    if found is None:
+        return "Nobody has acknowledged it"
+    return f"Acknowledged by {plain(found['author'])}, {moment(found['at'])}: {plain(found['why'], 240)}"
+
+
+def _author(incident: Facts) -> str:
+    return plain(incident["acknowledged"]["author"]) if incident["acknowledged"] else ""
 
 
 def incident_rows(incidents: Sequence[Facts]) -> Rows:
@@ -140,6 +206,7 @@ def incident_rows(incidents: Sequence[Facts]) -> Rows:
             scope_text(each["scope"]),
             moment(each["started_at"]),
             lasted(each),
+            _author(each),
             told(each).title,
         )
         for each in incidents
