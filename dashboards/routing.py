@@ -243,7 +243,7 @@ LATENCY = (
         },
         unit="s",
         empty=NO_ROUTER,
-        every="1m",
+        every="5m",
         low=0,
     ),
     lines(
@@ -254,7 +254,7 @@ LATENCY = (
         {"{{gen_ai_request_model}}": quantile(0.95, names.OPERATION_DURATION, by=MODEL)},
         unit="s",
         empty=NO_ROUTER,
-        every="1m",
+        every="5m",
         low=0,
     ),
     lines(
@@ -265,7 +265,7 @@ LATENCY = (
         {"p50": quantile(0.5, names.OVERHEAD_DURATION), "p99": quantile(0.99, names.OVERHEAD_DURATION)},
         unit="s",
         empty=NO_ROUTER,
-        every="1m",
+        every="5m",
         low=0,
         width=24,
     ),
