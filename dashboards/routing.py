@@ -235,7 +235,8 @@ LATENCY = (
         "Duration of calls",
         "How long calls of the chosen routes and input classes took from beginning to end, streams left out: half of "
         "them at most the lowest line. An escalated call waits for its triage first. Read within buckets that double, "
-        "so small differences mean nothing. From the routers' own metrics, not from the guard's page.",
+        "so small differences mean nothing. A dot is a call, and leads to its trace where routers export OTLP. From "
+        "the routers' own metrics, not from the guard's page.",
         {
             "p50": quantile(0.5, names.CALL_DURATION, where=TRAFFIC),
             "p95": quantile(0.95, names.CALL_DURATION, where=TRAFFIC),
@@ -244,6 +245,7 @@ LATENCY = (
         unit="s",
         empty=NO_ROUTER,
         every="5m",
+        exemplars=True,
         low=0,
     ),
     lines(
@@ -255,6 +257,7 @@ LATENCY = (
         unit="s",
         empty=NO_ROUTER,
         every="5m",
+        exemplars=True,
         low=0,
     ),
     lines(
@@ -266,6 +269,7 @@ LATENCY = (
         unit="s",
         empty=NO_ROUTER,
         every="5m",
+        exemplars=True,
         low=0,
         width=24,
     ),
