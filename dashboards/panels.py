@@ -105,11 +105,13 @@ def lines(
     high: float | None = None,
     decimals: int | None = None,
     many: bool = False,
+    exemplars: bool = False,
     width: int = 12,
 ) -> timeseries.Panel:
     """Lines over time, expressions by legend; `every` is the shortest step, and so the least that a rate is over.
 
-    The legend tells the last values too, unless there may be so `many` lines that it would take the panel.
+    The legend tells the last values too, unless there may be so `many` lines that it would take the panel. `exemplars`
+    shows single calls as dots that lead to their traces.
     """
     panel = timeseries.Panel().title(title).description(text).datasource(PROMETHEUS).span(width).height(8)
     panel.unit(unit).no_value(empty).interval(every).thresholds(_thresholds(GREEN))
@@ -125,7 +127,7 @@ def lines(
         panel.decimals(decimals)
     for name, look in (looks or {}).items():
         panel.override_by_name(name, _properties(look))
-    return panel.targets(_targets(queries))
+    return panel.targets([query.exemplar(exemplar=True) if exemplars else query for query in _targets(queries)])
 
 
 def _draw(panel: timeseries.Panel, *, stacked: bool, stepped: bool) -> None:

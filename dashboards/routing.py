@@ -235,7 +235,8 @@ LATENCY = (
         "Duration of calls",
         "How long calls of the chosen routes and input classes took from beginning to end, streams left out: half of "
         "them at most the lowest line. An escalated call waits for its triage first. Read within buckets that double, "
-        "so small differences mean nothing. From the routers' own metrics, not from the guard's page.",
+        "so small differences mean nothing. A dot is a call, and leads to its trace where routers export OTLP. From "
+        "the routers' own metrics, not from the guard's page.",
         {
             "p50": quantile(0.5, names.CALL_DURATION, where=TRAFFIC),
             "p95": quantile(0.95, names.CALL_DURATION, where=TRAFFIC),
@@ -243,7 +244,8 @@ LATENCY = (
         },
         unit="s",
         empty=NO_ROUTER,
-        every="1m",
+        every="5m",
+        exemplars=True,
         low=0,
     ),
     lines(
@@ -254,7 +256,8 @@ LATENCY = (
         {"{{gen_ai_request_model}}": quantile(0.95, names.OPERATION_DURATION, by=MODEL)},
         unit="s",
         empty=NO_ROUTER,
-        every="1m",
+        every="5m",
+        exemplars=True,
         low=0,
     ),
     lines(
@@ -265,7 +268,8 @@ LATENCY = (
         {"p50": quantile(0.5, names.OVERHEAD_DURATION), "p99": quantile(0.99, names.OVERHEAD_DURATION)},
         unit="s",
         empty=NO_ROUTER,
-        every="1m",
+        every="5m",
+        exemplars=True,
         low=0,
         width=24,
     ),

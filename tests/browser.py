@@ -1,5 +1,6 @@
 """A headless Chromium, driven over its own debugging protocol; waiting is done in the page."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -58,6 +59,17 @@ class Page:
         """Load a page, until its heading is there."""
         self.send("Page.navigate", url=url)
         self.wait(f"location.href === {json.dumps(url)} && document.querySelector('h1')")
+
+    def photograph(self, url: str, *, width: int, most_height: int = 10_000) -> bytes:
+        """A page as PNG, from its top to its end or to a height."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.open(url)
+        # What is drawn on a canvas, and fonts, come a moment after the heading.
+        self.run("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 1000)))")
+        height = min(self.run("document.documentElement.scrollHeight"), most_height)
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        taken = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(taken["data"])
 
     def wait(self, script: str, *, seconds: float = 30) -> None:
         """Until an expression holds, on whatever page comes meanwhile; fails with what the page says."""

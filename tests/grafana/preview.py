@@ -5,7 +5,6 @@ components, and Chromium takes a picture of each board. A preview: Grafana itsel
 """
 
 import argparse
-import base64
 import json
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
-from tests.browser import Page, browsing, installed
+from tests.browser import browsing, installed
 from tests.grafana.world import SHOWN, history
 from tests.prometheus import BOARDS, Json, Prometheus, filled, running
 
@@ -36,7 +35,9 @@ for (const kind of ["error", "unhandledrejection"])
 """
 
 
-def pictures(names: Sequence[str], to: Path, *, data: Path | None = None, width: int = WIDTH) -> list[Path]:
+def pictures(
+    names: Sequence[str], to: Path, *, data: Path | None = None, width: int = WIDTH, most_height: int = 10_000
+) -> list[Path]:
     """Draw these boards into the folder `to`, one PNG each; `data` is Prometheus' folder of a morning made before."""
     browser = installed()
     assert browser, "Chromium is not installed"
@@ -56,9 +57,14 @@ def pictures(names: Sequence[str], to: Path, *, data: Path | None = None, width:
             files = [to / f"{name}.png" for name in names]
             for file in files:
                 (site / "given.json").write_text(json.dumps(answers(BOARDS[file.stem], prometheus)), "utf-8")
-                file.write_bytes(_picture(page, f"{url}?{file.stem}", width))
-    subprocess.run(["node", "smaller.mjs", *[file.resolve() for file in files]], cwd=HERE, check=True)
+                file.write_bytes(page.photograph(f"{url}?{file.stem}", width=width, most_height=most_height))
+    shrink(files)
     return files
+
+
+def shrink(files: Sequence[Path]) -> None:
+    """Rewrite pictures with a palette."""
+    subprocess.run(["node", "smaller.mjs", *[file.resolve() for file in files]], cwd=HERE, check=True)
 
 
 def answers(board: Json, prometheus: Prometheus) -> Json:
@@ -138,17 +144,6 @@ def serving(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def _picture(page: Page, url: str, width: int) -> bytes:
-    page.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-    page.open(url)
-    # What is drawn on a canvas, and fonts, come a moment after the heading.
-    page.run("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 500)))")
-    height = page.run("document.documentElement.scrollHeight")
-    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-    taken = page.send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
-    return base64.b64decode(taken["data"])
 
 
 def main() -> None:

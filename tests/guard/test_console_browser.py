@@ -1,26 +1,22 @@
-import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.app import Service, _listen
+from cheapdeep_ops.guard.app import Service
 from cheapdeep_ops.guard.attention import silences
 from cheapdeep_ops.guard.grading import judge_of
 from cheapdeep_ops.store import incidents, labels, policies
 from tests.browser import faults_of
+from tests.console import serving_console
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
 
-from nicegui import Client, ui
+from nicegui import ui
 from nicegui.functions.download import download
 from nicegui.functions.navigate import Navigate
 from nicegui.functions.notify import notify
 from nicegui.testing.general import nicegui_reset_globals
-
-from cheapdeep_ops.guard.console import add_console
 
 STORM = [0.95] * 2 + [0.5] * 8
 NARROW = 380
@@ -47,17 +43,9 @@ def own_ways(monkeypatch) -> None:
 def url(school, inbox, own_ways) -> Iterator[str]:
     """Where the school's console is, served by a real server."""
     service = Service(school.settings, sender=inbox)
-    with nicegui_reset_globals(), _listen("127.0.0.1", 0) as listener:
-        parts = {"settings": school.settings, "clock": school.clock}
-        api = make_api(school.store, collector=service._collector, is_ready=str, **parts)
-        add_console(api, store=school.store, refresh_s=0.2, **parts)
-        server = uvicorn.Server(uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=1))
-        running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        running.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        running.join(20)
-        Client.page_routes.clear()
+    parts = (school.store, school.settings, school.clock, service._collector)
+    with nicegui_reset_globals(), serving_console(*parts) as url:
+        yield url
     service.store.close()
 
 

@@ -4,7 +4,6 @@ What is in them is what the demonstration and a simulated fleet (`tests/grafana/
 command, the console, the messages that a simulated Slack has received, and the preview of the boards.
 """
 
-import base64
 import json
 import re
 import subprocess
@@ -25,7 +24,7 @@ from cheapdeep_ops.testing import SimulatedSlack
 from cheapdeep_ops.testing.slack_wire import SlackMessage
 from tests.browser import Page, browsing, installed
 from tests.console import serving_console
-from tests.grafana.preview import pictures, serving
+from tests.grafana.preview import pictures, serving, shrink
 from tests.grafana.world import HOUR, START, Fleet
 
 HERE: Final = Path(__file__).parent
@@ -37,6 +36,9 @@ ADDRESSES: Final = {
     "runbook_url": "https://wiki.example.com/cheapdeep",
 }
 COLUMNS: Final = 118
+BOARD_HEIGHT: Final = 1120
+"""Down to the traffic: the picture is to be read in a column of a page."""
+
 LOGO: Final = (
     "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 36 36'><rect width='36' height='36' "
     "rx='6' fill='%231d5c96'/><path d='M8 12h20M8 18h14M8 24h8' stroke='white' stroke-width='3'/></svg>"
@@ -88,24 +90,13 @@ def slack(page: Page, message: SlackMessage, at: float, file: Path, scratch: Pat
     (scratch / "given.json").write_text(json.dumps(given), "utf-8")
     (scratch / "index.html").write_text(HTML, "utf-8")
     with serving(scratch) as url:
-        photograph(page, url, file, width=760)
+        file.write_bytes(page.photograph(url, width=760))
 
 
 def _drawable(block: Mapping[str, Any]) -> dict[str, Any]:
     """`verbatim` keeps Slack from making links; what draws it here takes it for plain text."""
     text = block.get("text")
     return {**block, "text": {**text, "verbatim": False}} if isinstance(text, dict) else block
-
-
-def photograph(page: Page, url: str, file: Path, *, width: int) -> None:
-    """A picture of a whole page."""
-    page.send("Emulation.setDeviceMetricsOverride", width=width, height=400, deviceScaleFactor=1, mobile=False)
-    page.open(url)
-    page.run("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 1500)))")
-    height = page.run("document.documentElement.scrollHeight")
-    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-    taken = page.send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
-    file.write_bytes(base64.b64decode(taken["data"]))
 
 
 def storm(to: Path) -> None:
@@ -123,7 +114,8 @@ def storm(to: Path) -> None:
         page = open_.enter_context(browsing(browser, folder / "browser"))
         slack(page, channel.posts[-1], fleet.clock(), to / "slack.png", folder / "slack")
         url = open_.enter_context(serving_console(fleet.store, fleet.settings, fleet.clock, fleet.collector))
-        photograph(page, f"{url}/", to / "console.png", width=1200)
+        (to / "console.png").write_bytes(page.photograph(f"{url}/", width=1200))
+    shrink([to / "slack.png", to / "console.png"])
 
 
 def main() -> None:
@@ -131,7 +123,7 @@ def main() -> None:
     TO.mkdir(parents=True, exist_ok=True)
     terminal(TO / "demo.svg")
     storm(TO)
-    pictures(["routing"], TO)
+    pictures(["routing"], TO, most_height=BOARD_HEIGHT)
 
 
 if __name__ == "__main__":
