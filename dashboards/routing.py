@@ -233,10 +233,10 @@ NO_ROUTER = "No router's own metrics: have routers export OTLP, or scrape them (
 LATENCY = (
     lines(
         "Duration of calls",
-        "How long calls of the chosen routes and input classes took from beginning to end, streams left out: half of "
-        "them at most the lowest line. An escalated call waits for its triage first. Read within buckets that double, "
-        "so small differences mean nothing. A dot is a call, and leads to its trace where routers export OTLP. From "
-        "the routers' own metrics, not from the guard's page.",
+        "How long calls of the chosen routes and input classes took from beginning to end, streams to their last "
+        "event: half of them at most the lowest line. An escalated call waits for its triage first. Read within "
+        "buckets that double, so small differences mean nothing. A dot is a call, and leads to its trace where routers "
+        "export OTLP. From the routers' own metrics, not from the guard's page.",
         {
             "p50": quantile(0.5, names.CALL_DURATION, where=TRAFFIC),
             "p95": quantile(0.95, names.CALL_DURATION, where=TRAFFIC),

@@ -317,6 +317,16 @@ def some_of_everything(api, shell, watched):
     watched.telemetry.record_guard_age(1.5)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_duration_leads_to_the_span_of_its_call(api, shell, watched, streamed):
+    api.enqueue(Reply.triage(0.9, "Yes."))
+    params = {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    shell.streamed_text(**params) if streamed else shell.route(**params)
+    (exemplar,) = only(watched.points("cheapdeep.call.duration").values()).exemplars
+    (route,) = watched.named("cheapdeep.route")
+    assert (exemplar.trace_id, exemplar.span_id) == (route.context.trace_id, route.context.span_id)
+
+
 def test_metrics_have_their_names_units_and_labels_and_no_others(api, shell, watched):
     some_of_everything(api, shell, watched)
     found = watched.metrics()

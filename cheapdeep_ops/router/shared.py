@@ -154,7 +154,8 @@ class Core:
     def _end(self, asked: Asked) -> None:
         try:
             if asked.course is not None:
-                self._decide(asked, self._revised(asked, asked.course))
+                with self._telemetry.inside(asked.span):  # so that metrics have it as their exemplar
+                    self._decide(asked, self._revised(asked, asked.course))
         finally:
             self._telemetry.end_route(asked.span, at_ns=asked.ended_ns)
 
