@@ -10,7 +10,8 @@ import threading
 class Breaker:
     """Leaves a tier alone after `failures` in a row, for `pause_s` seconds, twice as long after each failed try.
 
-    Time is an argument: any clock that does not go back. Safe to share between threads. With 0 failures it never opens.
+    Time is an argument: any clock that does not go back. What is told of a call that began before the tier was left
+    alone changes nothing any more. Safe to share between threads. With 0 failures it never opens.
     """
 
     def __init__(self, *, failures: int, pause_s: float, longest_pause_s: float) -> None:
@@ -19,6 +20,7 @@ class Breaker:
         self._failed = 0
         self._pause_s = pause_s
         self._try_at: float | None = None
+        self._opened_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -38,18 +40,28 @@ class Breaker:
                 self._try_at = now + self._pause_s
             return True
 
-    def succeeded(self) -> None:
-        """The tier has answered."""
-        if self._failed or self._try_at is not None:
-            with self._lock:
+    def succeeded(self, begun_at: float) -> None:
+        """The tier has answered a call."""
+        if not self._failed and not self.is_open:
+            return
+        with self._lock:
+            if self._tells(begun_at):
                 self._failed, self._try_at, self._pause_s = 0, None, self._first_pause_s
 
-    def failed(self, now: float) -> None:
-        """The tier has failed."""
+    def failed(self, begun_at: float, now: float) -> None:
+        """The tier has failed a call."""
         with self._lock:
-            self._failed += 1
-            if not self._limit or self._failed < self._limit:
+            if not self._limit or not self._tells(begun_at):
                 return
-            if self._failed > self._limit:
+            self._failed += 1
+            if self.is_open:
                 self._pause_s = min(self._pause_s * 2, self._longest_pause_s)
+            elif self._failed >= self._limit:
+                self._opened_at = now
+            else:
+                return
             self._try_at = now + self._pause_s
+
+    def _tells(self, begun_at: float) -> bool:
+        """Whether a call says something of the tier as it is now."""
+        return not self.is_open or begun_at > self._opened_at

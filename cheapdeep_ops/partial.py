@@ -127,6 +127,9 @@ class PartialReply:
         if self.state is Early.SHIP:
             return text
         self._held += text
+        if len(self._held) > _FARTHEST and not says_something(self._held):
+            self._string = None
+            return self._leave_whole()
         if may_grow_to_nothing(self._held) or not says_something(self._held):
             return ""
         self.state = Early.SHIP

@@ -986,3 +986,28 @@ def test_a_tier_whose_streams_keep_failing_is_left_alone(api, open_shell):
     for _ in range(4):
         assert shell.streamed_text(**question())
     assert models(api).count(HAIKU) == 2
+
+
+def test_what_is_wrong_with_one_callers_requests_says_nothing_of_the_tier(api, open_shell):
+    shell = open_shell(breaker_failures=2)
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            shell.route(max_tokens=9, messages=[{"role": "user", "content": "x"}], metadata={"user_id": object()})
+    api.always(Reply.triage(0.9, "Yes.").slow(0.2), model=HAIKU)
+    for _ in range(3):
+        shell.ask(timeout=0.05)
+    api.always(Reply.triage(0.9, "Yes."), model=HAIKU)
+    assert shell.ask().text == "Yes."
+
+
+def test_an_asynchronous_router_is_closed_by_the_sdks_word_too_and_leaves_a_given_client_open(api):
+    async def closed():
+        router = AsyncRouter(
+            settings=Settings(record=False), client=anthropic.AsyncAnthropic(base_url=api.url, api_key="x")
+        )
+        own = router._client
+        await router.close()
+        assert not own.is_closed()
+        await own.close()
+
+    asyncio.run(closed())

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 
 import anthropic
 import pytest
@@ -287,6 +288,10 @@ def stream_of(text, *more):
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
         *more,
     )
+    return sse(events)
+
+
+def sse(events):
     return b"".join(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in events)
 
 
@@ -311,6 +316,8 @@ class TestAStreamThatIsLeft:
         api.enqueue(Reply.triage(0.9, LONG))
         opened(shell)
         gc.collect()
+        assert ledger.decisions == []  # not there, where a lock may be held
+        shell.close()
         (decision,) = ledger.decisions
         assert decision.shipped
 
@@ -319,6 +326,61 @@ class TestAStreamThatIsLeft:
         with pytest.raises(ZeroDivisionError):
             shell.streamed_text_of(lambda _: 1 / 0, **QUESTION)
         assert ledger.decisions[0].error == ""
+
+
+class TestTime:
+    def test_a_stream_that_is_not_decided_in_time_escalates_whatever_trickles_in(self, api, open_shell, ledger):
+        api.enqueue(Reply.triage(0.9, LONG).paced(0.15), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        shell = open_shell(router={"recorder": ledger}, triage_timeout_s=0.3)
+        assert shell.streamed_text(**QUESTION) == "Deep."
+        assert ledger.decisions[0].reason is Reason.TRIAGE_ERROR
+        assert ledger.decisions[0].hops[0].error == "TimeoutError"
+
+    def test_an_answer_that_has_begun_may_take_longer_than_a_triage(self, api, open_shell, ledger):
+        api.enqueue(Reply.triage(0.9, "Open Settings, then.").paced(0.4, at_once=6), model=HAIKU)
+        shell = open_shell(router={"recorder": ledger}, triage_timeout_s=0.3)
+        assert shell.streamed_text(**QUESTION) == "Open Settings, then."
+        assert ledger.decisions[0].shipped
+
+    def test_what_the_caller_does_meanwhile_is_not_the_models(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.9, "Yes, it is."))
+        shell.streamed_text_of(lambda _: time.sleep(0.05), **QUESTION)
+        (decision,) = ledger.decisions
+        assert decision.duration_s > 0.05 > decision.triage_duration_s
+
+
+class TestWhatServersMaySend:
+    @pytest.mark.parametrize("without", ["start", "end", "both"])
+    def test_streams_without_usage_are_read_all_the_same(self, api, shell, ledger, without):
+        api.enqueue(Reply.body(whole_stream(without)))
+        assert text_in(shell.streamed_events(**QUESTION)) == "Fine."
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.shipped) == (None, True)
+
+    @pytest.mark.parametrize(
+        "odd", [{"type": "content_block_start", "index": 1}, {"type": "tomorrow"}, {"type": "ping"}]
+    )
+    def test_odd_events_behind_the_beginning_of_an_answer_cost_nothing(self, api, shell, ledger, odd):
+        api.enqueue(Reply.body(whole_stream("", odd)))
+        assert text_in(shell.streamed_events(**QUESTION)) == "Fine."
+        assert ledger.decisions[0].shipped
+
+
+def whole_stream(without, *more):
+    """The bytes of a stream with a confident answer, without the usage at its start or end."""
+    start = stream_of('{"confidence": 0.9, "answer": "Fine')
+    if without in {"start", "both"}:
+        start = start.replace(b', "usage": {"input_tokens": 9, "output_tokens": 1}', b"")
+    usage = {} if without in {"end", "both"} else {"usage": {"output_tokens": 9}}
+    rest = (
+        *more,
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": '."}'}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, **usage},
+        {"type": "message_stop"},
+    )
+    return start + sse(rest)
 
 
 def test_spans_of_a_stream_end_with_it(api, open_shell, watched):

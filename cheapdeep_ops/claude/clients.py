@@ -1,9 +1,19 @@
 """Clients of the SDK as the router wants them: no tracing of their own, connections that outlive pauses."""
 
+import socket
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import httpx2
-from anthropic import Anthropic, APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
+from anthropic import (
+    Anthropic,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncAnthropic,
+    DefaultAsyncHttpxClient,
+    DefaultHttpxClient,
+)
 
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 """The SDK's own limits, but idle connections live 60 s instead of httpx2's 5: sparse traffic keeps its TLS session."""
@@ -38,7 +48,26 @@ def is_tiers_fault(error: BaseException) -> bool:
     """Whether a failed call says something of the model's service, and not of the request or of a caller who left."""
     if isinstance(error, APIStatusError):
         return error.status_code not in _OF_THE_REQUEST
-    return isinstance(error, Exception)
+    return isinstance(error, (APIConnectionError, httpx2.TransportError, TimeoutError))
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether a call took longer than it was given."""
+    return isinstance(error, (APITimeoutError, httpx2.TimeoutException, TimeoutError))
+
+
+def for_triage_streams(client: AnyClient) -> AnyClient:
+    """The same for streams, whose beginning is timed by whoever waits for it: what follows may take its time."""
+    return client.with_options(max_retries=0)
+
+
+def break_off(response: httpx2.Response) -> None:
+    """End a response in whose body another thread is waiting: closing it would not wake that thread."""
+    network = response.extensions.get("network_stream")
+    connected = network.get_extra_info("socket") if network is not None else None
+    if connected is not None:
+        with suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
 
 
 def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:

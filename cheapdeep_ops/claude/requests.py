@@ -147,7 +147,7 @@ def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_
     request = {name: value for name, value in params.items() if name not in ("thinking", "extra_body")}
     limit = _with_envelope(params["max_tokens"], is_streamed=bool(params.get("stream")))
     request |= {"model": model, "max_tokens": limit}
-    if "timeout" in params:
+    if "timeout" in params and not params.get("stream"):
         request["timeout"] = _sooner(params["timeout"], timeout_s)
     if prompt.replaces_user_turn:
         request["messages"] = _wrapped(params["messages"], prompt.text)

@@ -49,7 +49,7 @@ class MessageSoFar:
     @property
     def stop_reason(self) -> str | None:
         """Why the model stopped; None before it has."""
-        return self.message.stop_reason if self.message else None
+        return getattr(self.message, "stop_reason", None)
 
     def take(self, event: Event) -> None:
         """Take the next event in; never raises, for the SDK checks nothing of what a server sends."""
@@ -62,15 +62,15 @@ class MessageSoFar:
         if event.type == "message_start":
             self.message = event.message.model_copy()
         elif event.type == "message_delta" and self.message is not None:
+            self.message = self.message.model_copy(update={"stop_reason": event.delta.stop_reason})
             told = {name: value for name, value in event.usage if value is not None}
-            ending = {"stop_reason": event.delta.stop_reason, "usage": self.message.usage.model_copy(update=told)}
-            self.message = self.message.model_copy(update=ending)
+            self.message = self.message.model_copy(update={"usage": self.message.usage.model_copy(update=told)})
         elif event.type == "content_block_delta":
             self._characters += sum(len(getattr(event.delta, name, "")) for name in _WRITTEN)
 
     def usage(self) -> Usage | None:
         """The tokens; those of a stream that was left before it told its last figures are estimated by its length."""
-        usage = read_usage(self.message.usage) if self.message else None
+        usage = read_usage(getattr(self.message, "usage", None))
         if usage is None or self.stop_reason is not None:
             return usage
         written = -(-self._characters // _CHARACTERS_PER_TOKEN)
@@ -138,7 +138,7 @@ class TriageReading:
     def take(self, event: Event) -> Events:
         """The events for the caller; none before it is sure that the answer ships."""
         self._so_far.take(event)
-        self._held += self._translated(event)
+        self._held += self._tried(event)
         if self._is_out or self._partial.state is Early.SHIP:
             return self._release()
         return ()
@@ -166,6 +166,14 @@ class TriageReading:
         self._is_out = True
         released, self._held = self._held, []
         return released
+
+    def _tried(self, event: Event) -> Events:
+        try:
+            return self._translated(event)
+        except Exception:  # noqa: BLE001 - the SDK checks nothing of what a server sends, and passes it on
+            _log.debug("an event of a stream is not of the API's form", exc_info=True)
+            self._is_one_text = self._is_one_text and self._is_out
+            return ()
 
     def _translated(self, event: Event) -> Events:
         """What an event becomes in a message that is the answer alone."""

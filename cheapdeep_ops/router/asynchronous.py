@@ -7,7 +7,7 @@ from copy import copy
 from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
-from cheapdeep_ops.claude.clients import for_triage, make_async_client, traces_itself
+from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_async_client, traces_itself
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
@@ -110,6 +110,12 @@ class AsyncRouter:
         """A view of this router whose client has other options. See `Router.with_options`."""
         return copy(self)._through(self._client.with_options(**options))  # noqa: SLF001 - a copy of its own
 
+    copy = with_options
+
+    def with_middleware(self, *middleware: Any) -> Self:
+        """A view of this router whose client has more middleware, as the SDK's `with_middleware`."""
+        return copy(self)._through(self._client.with_middleware(*middleware))  # noqa: SLF001 - a copy of its own
+
     def __getattr__(self, name: str) -> Any:
         """What else the SDK's client has (`models`, `beta`, `files`, ...), unrouted."""
         if name.startswith("_"):
@@ -120,10 +126,14 @@ class AsyncRouter:
         """Store everything that was counted, and close what this router made."""
         if self._readers:
             await asyncio.wait(self._readers, timeout=self._core.plan.settings.triage_timeout_s)
+        self._core.catch_up()
         if self._owns_recorder:
             await asyncio.to_thread(self._core.recorder.close)
         if self._owns_client:
             await self._client.close()
+
+    close = aclose
+    """The name that the SDK has for it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,6 +157,7 @@ class AsyncRouter:
 
     def _through(self, client: AsyncAnthropic) -> Self:
         self._owns_client = self._owns_recorder = False
+        self._core, self._readers = self._core.for_view(), set()
         self._use(client, self._core.plan.settings.triage_timeout_s)
         self.messages = self._make_messages()
         return self
@@ -157,6 +168,7 @@ class AsyncRouter:
     def _use(self, client: AsyncAnthropic, triage_timeout_s: float) -> None:
         self._client = client
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
+        self._triage_streams = for_triage_streams(client)
 
     def _renew_client(self) -> AsyncAnthropic:
         """Connections of this process's own, after a fork; gives the parent's."""
@@ -198,11 +210,14 @@ class AsyncRouter:
             if ask.kind == "original":
                 return Opened(await begin(question.request), reading, question).reply()
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
-                stream = await self._triage.messages.create(**question.request)
+                stream = await self._triage_streams.messages.create(**question.request)
                 opened = Opened(stream, reading, question)
                 async with aclosing_on_failure(stream):
                     await aread_until_decided(opened)
-        return opened.reply() if opened.goes_out else await self._leave(asked, opened)
+        if not opened.goes_out:
+            return await self._leave(asked, opened)
+        question.answered()
+        return opened.reply()
 
     async def _leave(self, asked: Asked, opened: Opened[Events]) -> Reply:
         """Give a triage stream up, except where its answer is wanted as evidence."""
@@ -214,8 +229,8 @@ class AsyncRouter:
             self._readers.add(task)
             task.add_done_callback(self._readers.discard)
         else:
-            await opened.stream.close()
             opened.end()
+            await opened.stream.close()
         return reply
 
     async def _create_stream(self, request: Mapping[str, Any]) -> Events:

@@ -4,11 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import copy
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from cheapdeep_ops.breaker import Breaker
-from cheapdeep_ops.claude.clients import is_tiers_fault
+from cheapdeep_ops.claude.clients import is_tiers_fault, is_timeout
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.errors import BreakerOpenError
 from cheapdeep_ops.flow import Ask, Course, revised
@@ -36,7 +38,9 @@ class Question:
         self, plan: Plan, call: Call, ask: Ask, *, span: ChatSpan, request: Mapping[str, Any], told: Told
     ) -> None:
         self._plan, self._call, self.ask, self._chat, self._told = plan, call, ask, span, told
-        self._started = time.perf_counter()
+        self._began: float | None = time.perf_counter()
+        self._waited_s = 0.0
+        self._is_answered = False
         self._place = len(call.model_s)
         call.model_s.append(0.0)
         self.request = request
@@ -56,13 +60,32 @@ class Question:
         """Write what came back onto the span."""
         self._chat.finish(self._plan.record(self._call, self.ask, reply))
 
+    def answered(self) -> None:
+        """The model has begun to answer, well: whoever watches it need not wait for the end."""
+        if not self._is_answered:
+            self._is_answered = True
+            self._told(None)
+
+    def pause(self) -> None:
+        """It is the caller who takes time now, and not the model."""
+        if self._began is not None:
+            self._waited_s += time.perf_counter() - self._began
+            self._began = None
+
+    def resume(self) -> None:
+        """The model is waited for again."""
+        self._began = time.perf_counter()
+
     def end(self, error: BaseException | None = None) -> None:
         """The model has answered, or failed with `error`."""
-        self._told(error)
-        if error is not None:
+        if error is None:
+            self.answered()
+        else:
+            self._told(error)
             self._chat.fail(error)
         self._chat.end()
-        self._call.model_s[self._place] = time.perf_counter() - self._started
+        self.pause()
+        self._call.model_s[self._place] = self._waited_s
 
 
 class Beside:
@@ -121,6 +144,8 @@ class Core:
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
         self._breakers = [_breaker(settings) for _ in plan.tiers]
+        self.late: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        """What streams that were dropped still have to record: not where they are collected, which may be anywhere."""
         self._thresholds: dict[str, float] = {}
 
     @contextmanager
@@ -135,9 +160,22 @@ class Core:
 
     def begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Asked:
         """A call that has begun, with its span; whoever begins it ends it."""
+        self.catch_up()
         call = self.plan.begin(params, route=route, input_class=input_class, book=self.recorder.book)
         self._show_threshold(call)
         return Asked(call, self._telemetry.begin_route())
+
+    def catch_up(self) -> None:
+        """Record the streams that were dropped meanwhile."""
+        while not self.late.empty():
+            with suppress(Empty):
+                self.late.get_nowait()()
+
+    def for_view(self) -> "Core":
+        """The same for another client, whose tiers may fail by themselves."""
+        view = copy(self)
+        view._breakers = [_breaker(self.plan.settings) for _ in self.plan.tiers]  # noqa: SLF001 - a copy of its own
+        return view
 
     def inside(self, asked: Asked) -> AbstractContextManager[None]:
         """The call's span is the current one inside."""
@@ -201,7 +239,7 @@ class Core:
     def ask(self, call: Call, ask: Ask) -> Question:
         """A request that is about to be sent, with its span; whoever asks ends it."""
         try:
-            told = self._permission(ask)
+            told = self._permission(call, ask)
             request, translated = self.plan.request(call, ask)
         except BaseException:
             call.model_s.append(0.0)
@@ -216,19 +254,20 @@ class Core:
         )
         return Question(self.plan, call, ask, span=span, request=request, told=told)
 
-    def _permission(self, ask: Ask) -> Told:
+    def _permission(self, call: Call, ask: Ask) -> Told:
         """Whether the tier may be asked for triage: raises BreakerOpenError where it keeps failing."""
+        has_own_timeout = "timeout" in call.params  # and may be as impatient as the caller likes
         if ask.kind == "original":
             return _nobody
-        breaker = self._breakers[ask.tier.index]
-        if not breaker.may_ask(time.monotonic()):
+        breaker, begun_at = self._breakers[ask.tier.index], time.monotonic()
+        if not breaker.may_ask(begun_at):
             raise BreakerOpenError(f"{ask.tier.model} keeps failing and is left alone for a while")
 
         def told(error: BaseException | None) -> None:
             if error is None:
-                breaker.succeeded()
-            elif is_tiers_fault(error):
-                breaker.failed(time.monotonic())
+                breaker.succeeded(begun_at)
+            elif is_tiers_fault(error) and not (has_own_timeout and is_timeout(error)):
+                breaker.failed(begun_at, time.monotonic())
 
         return told
 

@@ -5,13 +5,15 @@ What is read from a model's stream, and when it is decided, is the same for thre
 
 import asyncio
 import logging
+import os
 import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar
 
+from cheapdeep_ops.claude.clients import break_off
 from cheapdeep_ops.claude.sdk import AsyncStream, NotGiven, RawMessageStreamEvent, Stream
 from cheapdeep_ops.claude.streams import Events, OriginalReading, TriageReading
 from cheapdeep_ops.flow import Course, completed
@@ -45,6 +47,13 @@ class Opened(Generic[Upstream]):
         """Keep events for the caller."""
         self.passed += events
 
+    def shown(self, events: Events) -> Iterator[RawMessageStreamEvent]:
+        """The events for the caller, whose own time with each of them is not the model's."""
+        for event in events:
+            self.question.pause()
+            yield event
+            self.question.resume()
+
     @property
     def is_withheld(self) -> bool:
         """Whether its answer would ship at the base threshold, and there is more of it."""
@@ -72,18 +81,6 @@ def begun(course: Course) -> Opened[Any]:
     return opened
 
 
-class Deadline:
-    """A moment until which a triage stream must have been decided."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-
-    def check(self) -> None:
-        """Raises TimeoutError when it is past."""
-        if time.monotonic() > self._until:
-            raise TimeoutError("the triage stream took too long to be decided")
-
-
 class Ending:
     """What is done when a streamed call is over: its decision is made, once, by whatever ends it first."""
 
@@ -91,16 +88,21 @@ class Ending:
         self._core, self._opened = core, opened
         self.asked = asked
         self._is_over = False
+        self._process = os.getpid()
 
     def __call__(self, error: BaseException | None = None) -> None:
         """The stream was read to its end, failed with `error`, or was left. Never raises."""
-        if self._is_over:
+        if self._is_over or self._process != os.getpid():  # a fork's other half records it
             return
         self._is_over = True
         try:
             self._end(error)
         except Exception:  # noqa: BLE001 - the caller's stream is over, well or not; this must not add to it
             _log.exception("a streamed call could not be recorded")
+
+    def later(self) -> None:
+        """The stream was dropped, perhaps while a lock is held that recording needs."""
+        self._core.late.put(self)
 
     def _end(self, error: BaseException | None) -> None:
         opened, asked = self._opened, self.asked
@@ -112,13 +114,17 @@ class Ending:
 
 
 class RoutedStream(Stream[RawMessageStreamEvent]):
-    """The stream of whichever tier answers; `decision` is known when it has ended."""
+    """The stream of whichever tier answers; `decision` is known when it has ended.
+
+    One that is dropped unread is recorded at the next call, or when its router is closed.
+    """
 
     def __init__(self, opened: Opened[Stream[RawMessageStreamEvent]], ending: Ending) -> None:
         # Not the SDK's: there is no response to decode, the stream below has done so.
         self.response = opened.stream.response
         self._opened, self._ending = opened, ending
-        weakref.finalize(self, ending).atexit = False
+        opened.question.pause()
+        weakref.finalize(self, ending.later).atexit = False
 
     @property
     def _observer(self) -> None:
@@ -126,30 +132,32 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
 
     @property
     def decision(self) -> Decision | None:
-        """How the call was decided, and what it cost; None before its end."""
+        """How the call was decided, and what it cost; None before its end, and while what runs beside it goes on."""
         return self._ending.asked.decision
 
     def __stream__(self) -> Iterator[RawMessageStreamEvent]:
         """The events."""
-        opened, failure = self._opened, None
+        opened = self._opened
         try:
-            yield from opened.passed
+            yield from opened.shown(opened.passed)
             for event in opened.stream:
-                yield from opened.reading.take(event)
-            yield from opened.reading.end()
+                yield from opened.shown(opened.reading.take(event))
+            yield from opened.shown(opened.reading.end())
         except GeneratorExit:
+            self._ending.later()
             raise
         except BaseException as error:
-            failure = error
+            self._ending(error)
             raise
+        else:
+            self._ending()
         finally:
             opened.stream.close()
-            self._ending(failure)
 
     def close(self) -> None:
-        """Close the connection, and record the call as far as it went."""
-        self._opened.stream.close()
+        """Record the call as far as it went, and close the connection."""
         self._ending()
+        self._opened.stream.close()
 
 
 class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
@@ -158,7 +166,8 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
     def __init__(self, opened: Opened[AsyncStream[RawMessageStreamEvent]], ending: Ending) -> None:
         self.response = opened.stream.response
         self._opened, self._ending = opened, ending
-        weakref.finalize(self, ending).atexit = False
+        opened.question.pause()
+        weakref.finalize(self, ending.later).atexit = False
 
     @property
     def _observer(self) -> None:
@@ -166,27 +175,29 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
 
     @property
     def decision(self) -> Decision | None:
-        """How the call was decided, and what it cost; None before its end."""
+        """How the call was decided, and what it cost; None before its end, and while what runs beside it goes on."""
         return self._ending.asked.decision
 
     async def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
         """The events."""
-        opened, failure = self._opened, None
+        opened = self._opened
         try:
-            for event in opened.passed:
+            for event in opened.shown(opened.passed):
                 yield event
             async for arrived in opened.stream:
-                for event in opened.reading.take(arrived):
+                for event in opened.shown(opened.reading.take(arrived)):
                     yield event
-            for event in opened.reading.end():
+            for event in opened.shown(opened.reading.end()):
                 yield event
         except GeneratorExit:
+            self._ending.later()
             raise
         except BaseException as error:
-            failure = error
+            self._ending(error)
             raise
+        else:
+            self._ending()
         finally:
-            self._ending(failure)
             await opened.stream.close()
 
     async def close(self) -> None:
@@ -195,31 +206,32 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
         await self._opened.stream.close()
 
 
-def read_until_decided(opened: Opened[Stream[RawMessageStreamEvent]], deadline: Deadline) -> None:
+def read_until_decided(opened: Opened[Stream[RawMessageStreamEvent]]) -> None:
     """Read a triage stream as far as it takes to decide."""
     for event in opened.stream:
         opened.take(opened.reading.take(event))
         if not opened.is_undecided:
-            break
-        deadline.check()
-    else:
-        opened.take(opened.reading.end())
+            return
+    opened.take(opened.reading.end())
 
 
-def read_the_rest(opened: Opened[Stream[RawMessageStreamEvent]], beside: Beside, deadline: Deadline) -> None:
+def read_the_rest(opened: Opened[Stream[RawMessageStreamEvent]], beside: Beside, seconds: float) -> None:
     """Read a withheld answer to its end, for the grades that let go of a raise. Never raises."""
     failure = None
+    watch = threading.Timer(seconds, break_off, [opened.stream.response])
+    watch.daemon = True
+    watch.start()
     try:
         for event in opened.stream:
             opened.reading.take(event)
-            deadline.check()
         opened.reading.end()
     except Exception as error:  # noqa: BLE001 - the call has its answer from elsewhere
         failure = error
     finally:
-        opened.stream.close()
+        watch.cancel()
         opened.end(failure)
         beside.over()
+        opened.stream.close()
 
 
 async def aread_until_decided(opened: Opened[AsyncStream[RawMessageStreamEvent]]) -> None:
@@ -227,9 +239,8 @@ async def aread_until_decided(opened: Opened[AsyncStream[RawMessageStreamEvent]]
     async for event in opened.stream:
         opened.take(opened.reading.take(event))
         if not opened.is_undecided:
-            break
-    else:
-        opened.take(opened.reading.end())
+            return
+    opened.take(opened.reading.end())
 
 
 async def aread_the_rest(opened: Opened[AsyncStream[RawMessageStreamEvent]], beside: Beside, seconds: float) -> None:
@@ -248,19 +259,67 @@ async def aread_the_rest(opened: Opened[AsyncStream[RawMessageStreamEvent]], bes
         await opened.stream.close()
 
 
-@contextmanager
-def closing_on_failure(stream: Stream[RawMessageStreamEvent]) -> Iterator[None]:
-    """A stream that fails while it is read leaves no connection behind."""
-    try:
-        yield
-    except BaseException:
-        stream.close()
-        raise
+class Attempt:
+    """A triage stream that is opened and read in a thread of its own, so that whoever waits may leave in time.
+
+    The timeouts of a connection cannot do that: they are for each read, which any ping satisfies, and those of a stream
+    hold for what comes after the decision too.
+    """
+
+    def __init__(self, begin: Callable[[], Opened[Stream[RawMessageStreamEvent]]]) -> None:
+        self._begin = begin
+        self._lock, self._is_done = threading.Lock(), threading.Event()
+        self._opened: Opened[Stream[RawMessageStreamEvent]] | None = None
+        self._error: BaseException | None = None
+        self._is_left = False
+
+    def run(self) -> None:
+        """Open and read it. Never raises."""
+        try:
+            opened = self._begin()
+            with self._lock:
+                self._opened = opened
+            if not self._is_left:
+                read_until_decided(opened)
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits
+            self._error = error
+        finally:
+            self._is_done.set()
+            with self._lock:
+                is_left = self._is_left
+            if self._opened is not None and (is_left or self._error is not None):
+                self._opened.stream.close()
+
+    def outcome(self, seconds: float) -> Opened[Stream[RawMessageStreamEvent]]:
+        """The stream, decided. Raises what it failed with, or TimeoutError; nothing is left open then."""
+        try:
+            in_time = self._is_done.wait(seconds)
+        except BaseException:
+            self._leave()
+            raise
+        if not in_time and self._leave():
+            raise TimeoutError("the triage stream took too long to be decided")
+        if self._error is not None:
+            raise self._error
+        if self._opened is None:
+            raise AssertionError("an attempt ends with a stream or an error")
+        return self._opened
+
+    def _leave(self) -> bool:
+        """Nobody waits any more; whether that was before it was done."""
+        with self._lock:
+            if self._is_done.is_set():
+                return False
+            self._is_left = True
+            opened = self._opened
+        if opened is not None:
+            break_off(opened.stream.response)
+        return True
 
 
 @asynccontextmanager
 async def aclosing_on_failure(stream: AsyncStream[RawMessageStreamEvent]) -> AsyncIterator[None]:
-    """The same for asyncio."""
+    """A stream that fails while it is read leaves no connection behind."""
     try:
         yield
     except BaseException:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
 from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
-from cheapdeep_ops.claude.clients import for_triage, make_client, traces_itself
+from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_client, traces_itself
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
@@ -29,16 +30,14 @@ from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
 from cheapdeep_ops.router.shared import Asked, Beside, Core, whole
 from cheapdeep_ops.router.streams import (
-    Deadline,
+    Attempt,
     Ending,
     Opened,
     Readers,
     RoutedStream,
     begun,
-    closing_on_failure,
     output_format,
     read_the_rest,
-    read_until_decided,
     without_stream,
 )
 from cheapdeep_ops.settings import Settings
@@ -122,6 +121,12 @@ class Router:
         """
         return copy(self)._through(self._client.with_options(**options))  # noqa: SLF001 - a copy of its own
 
+    copy = with_options
+
+    def with_middleware(self, *middleware: Any) -> Self:
+        """A view of this router whose client has more middleware, as the SDK's `with_middleware`."""
+        return copy(self)._through(self._client.with_middleware(*middleware))  # noqa: SLF001 - a copy of its own
+
     def __getattr__(self, name: str) -> Any:
         """What else the SDK's client has (`models`, `beta`, `files`, ...), unrouted."""
         if name.startswith("_"):
@@ -131,6 +136,7 @@ class Router:
     def close(self) -> None:
         """Store everything that was counted, and close what this router made."""
         self._readers.join(self._core.plan.settings.triage_timeout_s)
+        self._core.catch_up()
         if self._owns_recorder:
             self._core.recorder.close()
         if self._owns_client:
@@ -176,6 +182,7 @@ class Router:
 
     def _through(self, client: Anthropic) -> Self:
         self._owns_client = self._owns_recorder = False
+        self._core, self._readers = self._core.for_view(), Readers()
         self._use(client, self._core.plan.settings.triage_timeout_s)
         self.messages = self._make_messages()
         return self
@@ -186,6 +193,7 @@ class Router:
     def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
         self._client = client
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
+        self._triage_streams = for_triage_streams(client)
 
     def _renew_client(self) -> Anthropic:
         """Connections of this process's own, after a fork; gives the parent's."""
@@ -204,24 +212,28 @@ class Router:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
                 return Opened(begin(question.request), reading, question).reply()
-            deadline = Deadline(self._core.plan.settings.triage_timeout_s)
-            opened = Opened(self._triage.messages.create(**question.request), reading, question)
-            with closing_on_failure(opened.stream):
-                read_until_decided(opened, deadline)
-        return opened.reply() if opened.goes_out else self._leave(asked, opened)
+            attempt = Attempt(
+                lambda: Opened(self._triage_streams.messages.create(**question.request), reading, question)
+            )
+            self._readers.run(partial(copy_context().run, attempt.run))
+            opened = attempt.outcome(self._core.plan.settings.triage_timeout_s)
+        if not opened.goes_out:
+            return self._leave(asked, opened)
+        question.answered()
+        return opened.reply()
 
     def _leave(self, asked: Asked, opened: Opened[Events]) -> Reply:
         """Give a triage stream up, except where its answer is wanted as evidence."""
         reply = opened.reply()
         if not (opened.is_withheld and self._core.is_kept(asked.call) and self._read_beside(asked, opened)):
-            opened.stream.close()
             opened.end()
+            opened.stream.close()
         return reply
 
     def _read_beside(self, asked: Asked, opened: Opened[Events]) -> bool:
-        beside, deadline = Beside(opened.reading.reply), Deadline(self._core.plan.settings.triage_timeout_s)
+        beside, seconds = Beside(opened.reading.reply), self._core.plan.settings.triage_timeout_s
         try:
-            self._readers.run(lambda: read_the_rest(opened, beside, deadline))
+            self._readers.run(lambda: read_the_rest(opened, beside, seconds))
         except RuntimeError:  # no more threads: evidence is worth less than the call
             return False
         asked.beside = beside

@@ -138,6 +138,7 @@ class PacedStream:
 
     model: str
     pace_s: float
+    at_once: int = 0
     sent: int = 0
     is_open: bool = True
 
@@ -185,7 +186,7 @@ class Delivery:
             for piece in self.pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 stream.sent += 1
-                await asyncio.wait({leaving}, timeout=stream.pace_s)
+                await asyncio.wait({leaving}, timeout=stream.pace_s if stream.sent > stream.at_once else 0)
                 if leaving.done():
                     return
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -275,7 +275,7 @@ class SimulatedAnthropic:
     def _paced(self, reply: Reply, received: ReceivedRequest) -> PacedStream | None:
         if reply.pace_s is None:
             return None
-        stream = PacedStream(model=received.model, pace_s=reply.pace_s)
+        stream = PacedStream(model=received.model, pace_s=reply.pace_s, at_once=reply.at_once)
         self.streams.append(stream)
         return stream
 

@@ -59,6 +59,7 @@ class Reply:
     delay_s: float = 0.0
     cut_after: int | None = None
     pace_s: float | None = None
+    at_once: int = 0
 
     @classmethod
     def triage(
@@ -134,14 +135,15 @@ class Reply:
             raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
         return replace(self, delay_s=seconds)
 
-    def paced(self, seconds: float) -> Self:
+    def paced(self, seconds: float, *, at_once: int = 0) -> Self:
         """Return a copy whose stream waits `seconds` of real time between two events, and stops where its reader goes.
 
+        The first `at_once` of them do not wait.
         How many events have gone out is counted in `SimulatedAnthropic.streams`.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
-        return replace(self, pace_s=seconds)
+        return replace(self, pace_s=seconds, at_once=at_once)
 
     def cut(self, after_bytes: int) -> Self:
         """Return a copy whose connection closes after `after_bytes` bytes of the body, headers sent in full."""
