@@ -349,6 +349,17 @@ class TestTime:
         (decision,) = ledger.decisions
         assert decision.duration_s > 0.05 > decision.triage_duration_s
 
+    def test_what_a_model_takes_between_its_events_is_the_models(self, api, open_shell, watched):
+        api.enqueue(Reply.triage(0.3, None), model=HAIKU)
+        api.enqueue(Reply.text("A deep answer, in pieces.").paced(0.05), model=OPUS)
+        assert open_shell(router={"telemetry": watched.telemetry}).streamed_text(**QUESTION)
+        deep = next(
+            point for labels, point in watched.points("gen_ai.client.operation.duration").items() if OPUS in str(labels)
+        )
+        assert deep.sum > 0.3
+        (overhead,) = watched.points("cheapdeep.overhead.duration").values()
+        assert overhead.sum < deep.sum / 3
+
 
 class TestWhatServersMaySend:
     @pytest.mark.parametrize("without", ["start", "end", "both"])

@@ -138,6 +138,7 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
     def __stream__(self) -> Iterator[RawMessageStreamEvent]:
         """The events."""
         opened = self._opened
+        opened.question.resume()
         try:
             yield from opened.shown(opened.passed)
             for event in opened.stream:
@@ -181,6 +182,7 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
     async def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
         """The events."""
         opened = self._opened
+        opened.question.resume()
         try:
             for event in opened.shown(opened.passed):
                 yield event
