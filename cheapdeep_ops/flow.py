@@ -50,10 +50,11 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bypass:
-    """The order to send the original request to `tier` at once."""
+    """The order to send the original request to `tier` at once; `cause` says why it cannot be triaged, if so."""
 
-    cause: BypassCause
     tier: Tier
+    cause: BypassCause | None = None
+    reason: Reason = Reason.BYPASS
 
 
 Flow = Generator[Ask, Reply, Course]
@@ -71,7 +72,7 @@ def cascade(tiers: Sequence[Tier], *, threshold: float, base_threshold: float, b
         steps.append(step)
         if step.reason is None:
             return _course(steps, base_threshold)
-    last = yield from _original(bypass.tier if bypass else tiers[-1])
+    last = yield from (_original(bypass.tier, bypass.reason) if bypass else _original(tiers[-1]))
     return _course([*steps, last], base_threshold)
 
 
@@ -89,13 +90,13 @@ def _error_reason(error: BaseException) -> Reason | None:
     return Reason.TRIAGE_ERROR if isinstance(error, Exception) else None
 
 
-def _original(tier: Tier) -> Generator[Ask, Reply, Step]:
+def _original(tier: Tier, reason: Reason | None = None) -> Generator[Ask, Reply, Step]:
     ask = Ask(tier=tier, kind="original")
     try:
         reply = yield ask
     except BaseException as error:  # noqa: BLE001 - kept as a value; the router raises it unchanged
-        return Step(ask=ask, reply=None, error=error)
-    return Step(ask=ask, reply=reply)
+        return Step(ask=ask, reply=None, reason=reason, error=error)
+    return Step(ask=ask, reply=reply, reason=reason)
 
 
 def revised(course: Course, reply: Reply, *, base_threshold: float) -> Course:
@@ -113,7 +114,7 @@ def _course(steps: Sequence[Step], base_threshold: float) -> Course:
         steps=tuple(steps),
         answer=last.reply,
         error=last.error,
-        reason=_reason(first, bypassed=bypassed, raised=raised),
+        reason=Reason.RAISED_THRESHOLD if raised else first.reason,
         base_outcome=base_outcome,
         base_reason=base_reason,
         confidence=first.reply.verdict.confidence if first.reply and first.reply.verdict else None,
@@ -133,12 +134,6 @@ def completed(course: Course, reply: Reply, *, base_threshold: float, error: Bas
         reason = _error_reason(error) if error else _verdict(reply).problem
     step = replace(last, reply=reply, error=error, reason=reason)
     return _course([*before, step], base_threshold)
-
-
-def _reason(first: Step, *, bypassed: bool, raised: bool) -> Reason | None:
-    if bypassed:
-        return Reason.BYPASS
-    return Reason.RAISED_THRESHOLD if raised else first.reason
 
 
 def _base(first: Step, base_threshold: float) -> tuple[Outcome | None, Reason | None]:

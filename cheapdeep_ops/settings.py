@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
     triage_timeout_s: Seconds = 30.0
     """How long a triage call may take before the call escalates; of a streamed one, until it is decided."""
+    sticky_turns: Annotated[int, Field(ge=0, le=1000)] = 0
+    """For how many more turns a conversation goes to the deep tier at once after a turn of it went there; 0: none."""
+    sticky_s: Seconds = 3_600.0
+    """For how long at most."""
     breaker_failures: Annotated[int, Field(ge=0, le=1000)] = 10
     """After how many failures in a row a triage tier is left alone for a while; 0: never."""
     breaker_pause_s: Seconds = 10.0

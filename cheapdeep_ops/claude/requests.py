@@ -4,6 +4,7 @@ Pure functions over the keyword arguments of `messages.create`; nothing here cha
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Any, Final, cast
 
 import httpx2
@@ -116,6 +117,13 @@ def _block_types(content: object) -> Iterator[str]:
 def _field(block: object, name: str) -> Any:
     """A field of a content block, which may be a mapping or one of the SDK's own objects."""
     return block.get(name) if isinstance(block, Mapping) else getattr(block, name, None)
+
+
+def conversation_key(params: Params) -> str:
+    """What tells a conversation from others while it goes on: a hash of its system prompt and its first turn."""
+    first: Params = next(iter(params["messages"]), {})
+    begun = (_text(params.get("system")), _text(first.get("content")))
+    return blake2b(repr(begun).encode(), digest_size=16).hexdigest()
 
 
 def texts(params: Params) -> str:

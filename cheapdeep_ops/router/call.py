@@ -9,20 +9,32 @@ from uuid import uuid4
 
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
-from cheapdeep_ops.claude.requests import bypass_cause, given, original_request, texts, triage_request, turns
+from cheapdeep_ops.claude.requests import (
+    bypass_cause,
+    conversation_key,
+    given,
+    original_request,
+    texts,
+    triage_request,
+    turns,
+)
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.claude.streams import OriginalReading, TriageReading
 from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
 from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import Policy, PolicyBook
 from cheapdeep_ops.pricing import PriceBook, baseline_usage, known_sum, tokenizer_ratio
+from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.labels import Labels
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatRecord
-from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reply, Tier, Trace, Usage
+from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reason, Reply, Tier, Trace, Usage
 
 _MAX_ROUTES: Final = 200
 _MAX_INPUT_CLASSES: Final = 200
+_SAY_NOTHING_OF_IT: Final = frozenset({Reason.TRIAGE_ERROR, Reason.RAISED_THRESHOLD})
+"""Reasons for an escalation that are not the conversation's own."""
+
 _NAMED_STAR: Final = "all"
 """What a caller's route named `*` becomes: the star is the scope of all routes."""
 
@@ -69,6 +81,7 @@ class Call:
     policy: Policy
     bypass: Bypass | None
     user_text: str
+    conversation: str
     started_at: float
     started: float
     ended: float | None = None
@@ -94,6 +107,7 @@ class Plan:
         self._route = route
         self._clock = clock
         self._new_id = new_id
+        self._conversations = Conversations(turns=settings.sticky_turns, lasts_s=settings.sticky_s)
         self._routes, self._classes = Labels(_MAX_ROUTES), Labels(_MAX_INPUT_CLASSES)
 
     def _warm_prices(self, at: float) -> None:
@@ -108,8 +122,12 @@ class Plan:
         """A new call: its tiers, its policy, and whether it is triaged."""
         named = self._routes.bounded(route or self._route)
         named = _NAMED_STAR if named == ALL_ROUTES else named
-        params = given(params)
+        params, started_at = given(params), self._clock()
+        own = params.pop("conversation", None)
         tiers, bypass = self._choose(params)
+        conversation = "" if bypass else self._conversation(params, own)
+        if conversation and self._stays_deep(conversation, params, own, started_at):
+            bypass = Bypass(tier=tiers[-1], reason=Reason.STICKY)
         return Call(
             id=self._new_id(),
             route=named,
@@ -119,9 +137,26 @@ class Plan:
             policy=book.for_route(named),
             bypass=bypass,
             user_text="" if bypass else texts(params),
-            started_at=self._clock(),
+            conversation=conversation,
+            started_at=started_at,
             started=time.perf_counter(),
         )
+
+    def _conversation(self, params: Mapping[str, Any], own: object) -> str:
+        """The key of the conversation, by the caller's own id or by its beginning; nothing where it does not matter."""
+        if not self._conversations.are_remembered:
+            return ""
+        return f"id {own}" if own else conversation_key(params)
+
+    def _stays_deep(self, key: str, params: Mapping[str, Any], own: object, now: float) -> bool:
+        """Whether it goes deep at once; a first turn is nobody's second, however often it is asked."""
+        is_going_on = bool(own) or len(params["messages"]) > 1
+        return is_going_on and self._conversations.stays_deep(key, now)
+
+    def remember(self, call: Call, decision: Decision) -> None:
+        """Keep a conversation with the deep tier where the cheap one could not answer a turn of it."""
+        if call.conversation and decision.triaged and decision.escalated and decision.reason not in _SAY_NOTHING_OF_IT:
+            self._conversations.went_deep(call.conversation, call.started_at)
 
     def flow(self, call: Call) -> Flow:
         """The call's course, ready to be driven."""

@@ -209,6 +209,7 @@ class Core:
     def _decide(self, asked: Asked, course: Course) -> None:
         call, span = asked.call, asked.span
         decision = asked.decision = self.plan.decide(call, course)
+        self.plan.remember(call, decision)
         sampled = lies_within(decision, self._graded_share)
         self._telemetry.record_decision(span, decision, model_s=call.model_s, sampled=sampled)
         self._record(decision, lambda: self.plan.exchange(call, course, self._telemetry.trace_of(span)))
