@@ -5,11 +5,13 @@ import json
 import math
 import re
 import time
+from urllib.error import HTTPError
 
 import pytest
 import yaml
 
 from cheapdeep_ops.resources import packaged
+from cheapdeep_ops.telemetry import names
 from tests.e2e import test_processes as processes
 from tests.prometheus import BOARDS, filled, free_port, running, targets, tool, wait_until
 
@@ -123,6 +125,7 @@ def test_every_query_of_boards_and_alerts_has_data_while_guard_and_routers_are_s
             watched = Watched(server)
             services["support"].traffic("legal", "legal", "outdated")
             until(lambda: watched.firing() >= FIRING, "storm and drift to fire at once")
+            pin_for_a_moment(brisk, watched)
             wait_until(lambda: not watched.unanswered(), at_most_s=60, what=lambda: "\n".join(watched.unanswered()))
             figures = {name: watched.figures(target) for name, target in PANELS.items()}
             assert [name for name, found in figures.items() if any(map(math.isnan, found))] == []
@@ -143,6 +146,26 @@ def label_some(environment):
         sample = json.loads(processes.get(environment, "/api/v1/review/next", token="s3same"))
         order = {"call_id": sample["call_id"], "verdict": "correct", "author": "ann"}
         processes.get(environment, "/api/v1/labels", method="POST", body=order, token="s3same")
+
+
+def pin_for_a_moment(environment, watched):
+    """A change of policy while Prometheus looks: those of the rules may have come before it did."""
+    versions = watched.now(f"max({names.FLEET_POLICY_VERSION})")
+    order = {"route": ROUTES[0], "author": "ann", "why": "to be seen"}
+    until(lambda: is_ordered(environment, "PUT", {"threshold": 0.9, **order}), "the pin to be taken")
+    until(lambda: is_ordered(environment, "DELETE", order), "the release to be taken")
+    until(lambda: watched.now(f"max({names.FLEET_POLICY_VERSION})") > versions, "the change to be scraped")
+
+
+def is_ordered(environment, method, order):
+    """Whether an order was taken; a store that many write to may be locked for a moment."""
+    try:
+        processes.get(environment, "/api/v1/policy/pin", method=method, body=order, token="s3same")
+    except HTTPError as error:
+        if error.code != 503:
+            raise
+        return False
+    return True
 
 
 def assert_guard_and_routers_count_the_same(watched, services):
