@@ -217,13 +217,8 @@ class Core:
     @contextmanager
     def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
         """One model call: the request to send, inside its span, timed."""
-        question = self.ask(call, ask)
-        try:
-            with self._telemetry.inside(question.span):
-                yield question
-        except BaseException as error:
-            question.end(error)
-            raise
+        with self.opening(call, ask) as question:
+            yield question
         question.end()
 
     @contextmanager
