@@ -41,6 +41,7 @@ class BypassCause(StrEnum):
     TOO_LONG = "too_long"
     PARAMETERS = "parameters"
     MALFORMED_REQUEST = "malformed_request"
+    SHADOW = "shadow"
 
 
 class Outcome(StrEnum):
@@ -120,9 +121,14 @@ class Usage:
     is_estimate: bool = False
 
     @property
+    def cache_write_tokens(self) -> int:
+        """Tokens written into the prompt cache, for whatever time."""
+        return self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
     def total_input_tokens(self) -> int:
         """Tokens of the whole prompt, as OpenTelemetry counts them."""
-        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +217,11 @@ class Decision:
     never zero. `baseline_cost_usd` is an estimate of the same call sent straight to the deep tier;
     `baseline_basis` says how it was made. `error` names the exception type of a call that ended in one.
     `prompt_version` is that of the triage prompt, empty where the call was not triaged or nobody knows it.
+    `is_shadow` marks a call that the deep tier answered while triage was tried beside it, for the figures alone: the
+    triage hops come first and their cost is in `cost_usd`; `routed_cost_usd` is what the call would have cost, routed.
+    `is_fallback` marks a triage tier's answer that went out because the deep tier failed; `is_replay_rejected` a
+    request that the deep tier refused as invalid after triage had passed it on. `cold_cache_usd` is the part of the
+    cost that the deep tier's cache would have spared, had all calls gone there.
     """
 
     call_id: str
@@ -236,6 +247,11 @@ class Decision:
     hops: tuple[Hop, ...]
     error: str = ""
     prompt_version: str = ""
+    is_shadow: bool = False
+    routed_cost_usd: float | None = None
+    is_fallback: bool = False
+    is_replay_rejected: bool = False
+    cold_cache_usd: float = 0.0
 
     @property
     def triaged(self) -> bool:

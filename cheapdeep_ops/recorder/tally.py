@@ -11,6 +11,7 @@ _NANO: Final = 1_000_000_000
 _MAX_MODELS: Final = 50
 """Callers name models as they like; a row must stay bounded."""
 _MAX_ORIGINS: Final = 50
+_MAX_ERRORS: Final = 20
 _LONGEST_MODEL: Final = 100
 _OTHER: Final = "other"
 
@@ -45,6 +46,19 @@ class Tally:
     added_latency: Counter[str] = field(default_factory=Counter)
     origins: Counter[str] = field(default_factory=Counter)
     base_origins: Counter[str] = field(default_factory=Counter)
+    shadowed: int = 0
+    shadow_cost_nusd: int = 0
+    shadow_baseline_nusd: int = 0
+    fallbacks: int = 0
+    replays_rejected: int = 0
+    triage_errors: Counter[str] = field(default_factory=Counter)
+    triage_cache_read_tokens: int = 0
+    triage_cache_write_tokens: int = 0
+    deep_replies: int = 0
+    deep_input_tokens: int = 0
+    deep_cache_read_tokens: int = 0
+    deep_cache_write_tokens: int = 0
+    cold_cache_nusd: int = 0
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""
@@ -54,10 +68,14 @@ class Tally:
         self.escalated += decision.triaged and decision.escalated
         self.base_escalated += decision.base_outcome is Outcome.ESCALATE
         self.withheld += decision.withheld
-        self.bypassed += decision.bypass_cause is not None
+        self.bypassed += _is_bypassed(decision)
         self.errors += bool(decision.error)
+        self.fallbacks += decision.is_fallback
+        self.replays_rejected += decision.is_replay_rejected
         self._add_costs(decision)
+        self._add_shadow(decision)
         self._add_triage(decision)
+        self._add_deep(decision)
         self._add_labels(decision)
         if decision.triaged:
             self._add_origin(decision)
@@ -73,6 +91,15 @@ class Tally:
         self.cost_nusd += round(decision.cost_usd * _NANO)
         self.triage_cost_nusd += round((decision.triage_cost_usd or 0.0) * _NANO)
         self.baseline_nusd += round(decision.baseline_cost_usd * _NANO)
+        self.cold_cache_nusd += round(decision.cold_cache_usd * _NANO)
+
+    def _add_shadow(self, decision: Decision) -> None:
+        """Add what a call would have cost, routed, and what it did cost at the deep tier, where both are known."""
+        self.shadowed += decision.is_shadow
+        routed, alone = decision.routed_cost_usd, decision.baseline_cost_usd
+        if decision.is_shadow and routed is not None and alone is not None:
+            self.shadow_cost_nusd += round(routed * _NANO)
+            self.shadow_baseline_nusd += round(alone * _NANO)
 
     def _add_triage(self, decision: Decision) -> None:
         """Add the tokens of the triage replies, and what asking first has cost an escalated call in time."""
@@ -81,33 +108,55 @@ class Tally:
                 self.triage_replies += 1
                 self.triage_input_tokens += hop.usage.total_input_tokens
                 self.triage_output_tokens += hop.usage.output_tokens
-        if decision.triaged and decision.escalated:
+                self.triage_cache_read_tokens += hop.usage.cache_read_tokens
+                self.triage_cache_write_tokens += hop.usage.cache_write_tokens
+            if hop.error and not hop.tier.is_deep:
+                self._count(self.triage_errors, hop.error, _MAX_ERRORS)
+        if decision.triaged and decision.escalated and not decision.is_shadow:
             self.added_latency[duration_bin(decision.triage_duration_s)] += 1
+
+    def _add_deep(self, decision: Decision) -> None:
+        """Add the tokens of the deep tier's replies."""
+        for hop in decision.hops:
+            if hop.tier.is_deep and hop.usage is not None:
+                self.deep_replies += 1
+                self.deep_input_tokens += hop.usage.total_input_tokens
+                self.deep_cache_read_tokens += hop.usage.cache_read_tokens
+                self.deep_cache_write_tokens += hop.usage.cache_write_tokens
 
     def _add_labels(self, decision: Decision) -> None:
         if decision.reason is not None:
             self.reasons[decision.reason.value] += 1
         if decision.base_reason is not None:
             self.base_reasons[decision.base_reason.value] += 1
-        if decision.bypass_cause is not None:
+        if decision.bypass_cause is not None and _is_bypassed(decision):
             self.bypass_causes[decision.bypass_cause.value] += 1
         if decision.confidence is not None:
             self.confidence[confidence_bin(decision.confidence)] += 1
-        known = decision.model in self.models or len(self.models) < _MAX_MODELS
-        self.models[decision.model if known else _OTHER] += 1
+        self._count(self.models, decision.model, _MAX_MODELS)
 
     def _add_origin(self, decision: Decision) -> None:
         """Count what the first tier answered with; a base escalation goes where its call went, or rates would lie."""
-        origin = origin_of(decision)
-        origin = origin if origin in self.origins or len(self.origins) < _MAX_ORIGINS else _OTHER
-        self.origins[origin] += 1
+        origin = self._count(self.origins, origin_of(decision), _MAX_ORIGINS)
         if decision.base_outcome is Outcome.ESCALATE:
             self.base_origins[origin] += 1
+
+    @staticmethod
+    def _count(counts: Counter[str], name: str, most: int) -> str:
+        """Count `name`, as other where `most` different ones are counted already; the name it was counted under."""
+        counted = name if name in counts or len(counts) < most else _OTHER
+        counts[counted] += 1
+        return counted
 
     def row(self) -> dict[str, Any]:
         """The counters as a table row, detached from further counting."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
+
+
+def _is_bypassed(decision: Decision) -> bool:
+    """Whether no triage tier was asked; in shadow mode one may have been, beside the deep tier."""
+    return decision.bypass_cause is not None and not decision.triaged
 
 
 def origin_of(decision: Decision) -> str:

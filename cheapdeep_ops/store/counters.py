@@ -75,6 +75,19 @@ class Sums:
     added_latency: Mapping[str, int] = field(default_factory=dict)
     origins: Mapping[str, int] = field(default_factory=dict)
     base_origins: Mapping[str, int] = field(default_factory=dict)
+    shadowed: int = 0
+    shadow_cost_nusd: int = 0
+    shadow_baseline_nusd: int = 0
+    fallbacks: int = 0
+    replays_rejected: int = 0
+    triage_errors: Mapping[str, int] = field(default_factory=dict)
+    triage_cache_read_tokens: int = 0
+    triage_cache_write_tokens: int = 0
+    deep_replies: int = 0
+    deep_input_tokens: int = 0
+    deep_cache_read_tokens: int = 0
+    deep_cache_write_tokens: int = 0
+    cold_cache_nusd: int = 0
 
     @property
     def cost_usd(self) -> float:

@@ -11,7 +11,7 @@ from cheapdeep_ops.store.engine import Store, alone
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest migration; a test holds it against the folder."""
 
 _FOLDER: Final = Path(__file__).with_name("migrations")

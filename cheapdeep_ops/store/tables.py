@@ -35,6 +35,19 @@ class _Counters(SQLModel):
     added_latency: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     base_origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    shadowed: int = 0
+    shadow_cost_nusd: int = Field(default=0, sa_type=BigInteger)
+    shadow_baseline_nusd: int = Field(default=0, sa_type=BigInteger)
+    fallbacks: int = 0
+    replays_rejected: int = 0
+    triage_errors: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    triage_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
+    triage_cache_write_tokens: int = Field(default=0, sa_type=BigInteger)
+    deep_replies: int = 0
+    deep_input_tokens: int = Field(default=0, sa_type=BigInteger)
+    deep_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
+    deep_cache_write_tokens: int = Field(default=0, sa_type=BigInteger)
+    cold_cache_nusd: int = Field(default=0, sa_type=BigInteger)
 
 
 class Bucket(_Counters, table=True):

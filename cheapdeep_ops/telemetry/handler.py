@@ -298,7 +298,7 @@ def _usage_attributes(usage: Usage) -> Attributes:
         names.GEN_AI_INPUT_TOKENS: usage.total_input_tokens,
         names.GEN_AI_OUTPUT_TOKENS: usage.output_tokens,
         names.GEN_AI_CACHE_READ_TOKENS: usage.cache_read_tokens,
-        names.GEN_AI_CACHE_WRITE_TOKENS: usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        names.GEN_AI_CACHE_WRITE_TOKENS: usage.cache_write_tokens,
     }
     return {**told, names.USAGE_ESTIMATED: True} if usage.is_estimate else told
 
