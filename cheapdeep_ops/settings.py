@@ -83,7 +83,11 @@ class Settings(BaseSettings):
     """Whether grades go where they tell most, with the sample rate as the budget, or all have the same chance."""
     max_escalation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.35
     max_false_confident_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    mode: Literal["enforce", "observe"] = "enforce"
+    mode: Literal["enforce", "observe", "shadow"] = "enforce"
+    """Whether rules change thresholds, or only say what they would do, or, in shadow mode, nothing is routed either:
+    the deep tier answers all calls, and triage is tried beside it on a share of them."""
+    shadow_share: Rate = 0.1
+    """Of the calls that could be triaged, the share on which triage is tried in shadow mode."""
     flush_every_s: Seconds = 1.0
     evaluate_every_s: Seconds = 5.0
     grade_every_s: Seconds = 60.0
@@ -130,6 +134,8 @@ class Settings(BaseSettings):
     """After how many failures in a row a triage tier is left alone for a while; 0: never."""
     breaker_pause_s: Seconds = 10.0
     """For how long, at first; twice as long after each try that fails, up to twelve times."""
+    ship_cheap_when_deep_fails: bool = False
+    """Whether the answer of a triage tier, of whatever confidence, goes out where the deep tier cannot be reached."""
     stream_whole: bool = False
     """Whether a streamed answer is judged whole before its first character goes out, as an answer that is not."""
     price_overrides: Annotated[tuple[PriceOverride, ...], NoDecode] = ()

@@ -264,6 +264,11 @@ class Decision:
         return self.triaged and not self.error and not self.hops[-1].tier.is_deep
 
     @property
+    def triage_error(self) -> str:
+        """The exception type of the first triage call that failed, if any did."""
+        return next((hop.error for hop in self.hops if hop.error and self.triaged and not hop.tier.is_deep), "")
+
+    @property
     def withheld(self) -> bool:
         """Whether the first tier's answer would have shipped at base and was held back by a raise."""
         return self.reason is Reason.RAISED_THRESHOLD

@@ -124,7 +124,7 @@ def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
         ("MAX_ESCALATION_RATE", "1", "less than 1"),
         ("MAX_ESCALATION_RATE", "nan", "less than 1"),
         ("MAX_FALSE_CONFIDENT_RATE", "0", "greater than 0"),
-        ("MODE", "watch", "'enforce' or 'observe'"),
+        ("MODE", "watch", "'enforce', 'observe' or 'shadow'"),
         ("FLUSH_EVERY_S", "0", "greater than 0"),
         ("EVALUATE_EVERY_S", "inf", "finite"),
         ("EVALUATE_EVERY_S", "86401", "less than or equal to 86400"),

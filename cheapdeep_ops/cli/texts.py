@@ -45,6 +45,7 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
 def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
     """The receipt's figures in words, in the order of what it is read for."""
     triage, deep = found["tiers"][:-1], found["tiers"][-1]
+    shadow = {"in shadow": _shadow(found["shadow"])} if found["shadow"] else {}
     return {
         "triage model": " -> ".join(triage) or "none",
         "escalation model": deep,
@@ -53,6 +54,7 @@ def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "all-deep": f"{usd(found['baseline_per_call_usd'])} a call, {usd(found['baseline_cost_usd'])} in all "
         f"({found['baseline_basis']})",
         "saving": f"{percent(found['saving'])}; {percent(found['saving_after_grading'])} with grading paid for",
+        **shadow,
         "calls": f"{found['calls']:,} ({counts(found['models'])}); {found['shipped']:,} shipped, "
         f"{found['bypassed']:,} bypassed triage",
         "escalation": f"{percent(found['escalation_rate'])} actual ({bounds(found['escalation_interval'])}, "
@@ -64,7 +66,8 @@ def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "sampling": _sampling(found["sampling"]),
         "added latency": _latency(found),
         "grading": _grading(found),
-        "errors": f"{found['errors']:,} calls ended in an error",
+        "errors": _errors(found),
+        "failed triage": counts(found["triage_errors"]) or "none",
         "unpriced": f"{found['unpriced_calls']:,} calls"
         + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
         "policy changes": str(found["policy_changes"]),
@@ -76,6 +79,24 @@ def _triage(found: Mapping[str, Any]) -> str:
         return "unknown: nothing was triaged"
     tokens = f"{found['triage_input_tokens_per_call']:.0f} in + {found['triage_output_tokens_per_call']:.0f} out tokens"
     return f"{tokens}, {_known(found['triage_cost_per_call_usd'])} a call"
+
+
+def _shadow(shadow: Mapping[str, Any]) -> str:
+    """What routing would have cost where it was only tried."""
+    routed, alone = _known(shadow["cost_per_call_usd"]), _known(shadow["baseline_per_call_usd"])
+    return (
+        f"routing would have saved {percent(shadow['saving'])} of what the deep tier did cost on {shadow['calls']:,} "
+        f"calls: {routed} a call instead of {alone}, grading aside"
+    )
+
+
+def _errors(found: Mapping[str, Any]) -> str:
+    beside = {
+        "were refused as invalid by the deep tier after triage": found["replays_rejected"],
+        "were answered by a triage tier because the deep tier failed": found["fallbacks"],
+    }
+    told = [f"; {count:,} {what}" for what, count in beside.items() if count]
+    return f"{found['errors']:,} calls ended in an error{''.join(told)}"
 
 
 def _funnel(funnel: Mapping[str, Any]) -> str:

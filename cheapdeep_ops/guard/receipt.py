@@ -46,6 +46,8 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         **counts_of(sums),
         **money_of(sums),
         **triage_of(sums),
+        **failures_of(sums),
+        "shadow": shadow_of(sums),
         **quality,
         "saving_after_grading": _saving(sums, quality["grader_cost_usd"]),
         "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
@@ -102,6 +104,28 @@ def triage_of(sums: Sums) -> dict[str, Any]:
         "added_latency_p95_s": quantile(sums.added_latency, 0.95),
         "added_latency_calls": sum(sums.added_latency.values()),
         "added_latency_precision": PRECISION,
+    }
+
+
+def failures_of(sums: Sums) -> dict[str, Any]:
+    """What failed without costing an answer, and what the deep tier would not take."""
+    return {
+        "triage_errors": dict(sums.triage_errors),
+        "fallbacks": sums.fallbacks,
+        "replays_rejected": sums.replays_rejected,
+    }
+
+
+def shadow_of(sums: Sums) -> dict[str, Any] | None:
+    """What routing would have cost the calls of shadow mode on which triage was tried; None where there are none."""
+    if not sums.shadowed:
+        return None
+    is_priced = not sums.unpriced  # which of the unpriced calls were tried is not counted
+    return {
+        "calls": sums.shadowed,
+        "cost_per_call_usd": sums.shadow_cost_usd / sums.shadowed if is_priced else None,
+        "baseline_per_call_usd": sums.shadow_baseline_usd / sums.shadowed if is_priced else None,
+        "saving": 1 - sums.shadow_cost_nusd / sums.shadow_baseline_nusd if sums.shadow_baseline_nusd else None,
     }
 
 

@@ -2,12 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager
 from copy import copy
 from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
-from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_async_client, traces_itself
+from cheapdeep_ops.claude.clients import (
+    for_originals,
+    for_triage,
+    for_triage_streams,
+    make_async_client,
+    traces_itself,
+)
+from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
@@ -27,7 +35,7 @@ from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Beside, Core, whole
+from cheapdeep_ops.router.shared import MOST_SHADOWS, Asked, Core, Shadow, whole
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     Ending,
@@ -152,6 +160,7 @@ class AsyncRouter:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
+            self._try_beside(asked)
             asked.course = await adrive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
         return asked
 
@@ -167,6 +176,7 @@ class AsyncRouter:
 
     def _use(self, client: AsyncAnthropic, triage_timeout_s: float) -> None:
         self._client = client
+        self._originals = for_originals(client)
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
         self._triage_streams = for_triage_streams(client)
 
@@ -179,9 +189,32 @@ class AsyncRouter:
     async def _perform(self, call: Call, ask: Ask) -> Reply:
         with self._core.asking(call, ask) as question:
             if ask.kind == "original":
-                return question.read(await self._client.messages.create(**question.request))
+                with self._patient(call):
+                    return question.read(await self._originals.messages.create(**question.request))
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 return question.read(await self._triage.messages.create(**question.request))
+
+    def _patient(self, call: Call) -> AbstractContextManager[None]:
+        """Inside, no retry waits longer than the caller does."""
+        seconds = patience_s(call.params.get("timeout", self._client.timeout))
+        return patient_until(None if seconds is None else call.started + seconds)
+
+    def _try_beside(self, asked: Asked) -> None:
+        """In shadow mode, try triage beside some of the calls; only so many at a time."""
+        if not asked.call.is_shadowed or len(self._readers) >= MOST_SHADOWS:
+            return
+        shadow = Shadow(self._core.plan, asked)
+        # A task that is cancelled before it begins runs none of its own code.
+        self._read_beside(self._try(shadow)).add_done_callback(lambda _: shadow.over())
+
+    async def _try(self, shadow: Shadow) -> None:
+        shadow.tried(await adrive(shadow.flow(), lambda ask: self._perform(shadow.call, ask)))
+
+    def _read_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+        return task
 
     def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
         """The SDK's own, which asks when it is entered."""
@@ -195,6 +228,7 @@ class AsyncRouter:
         asked = self._core.begin(request, route=route, input_class=input_class)
         try:
             with self._core.inside(asked):
+                self._try_beside(asked)
                 flow = self._core.plan.flow(asked.call)
                 asked.course = await adrive(flow, lambda ask: self._perform_stream(begin, asked, ask))
             opened = begun(asked.course)
@@ -208,7 +242,8 @@ class AsyncRouter:
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
-                return Opened(await begin(question.request), reading, question).reply()
+                with self._patient(asked.call):
+                    return Opened(await begin(question.request), reading, question).reply()
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 stream = await self._triage_streams.messages.create(**question.request)
                 opened = Opened(stream, reading, question)
@@ -223,21 +258,18 @@ class AsyncRouter:
         """Give a triage stream up, except where its answer is wanted as evidence."""
         reply = opened.reply()
         if opened.is_withheld and self._core.is_kept(asked.call):
-            asked.beside = Beside(opened.reading.reply)
-            seconds = self._core.plan.settings.triage_timeout_s
-            task = asyncio.create_task(aread_the_rest(opened, asked.beside, seconds))
-            self._readers.add(task)
-            task.add_done_callback(self._readers.discard)
+            asked.beside = self._core.withheld(opened.reading.reply, asked)
+            self._read_beside(aread_the_rest(opened, asked.beside, self._core.plan.settings.triage_timeout_s))
         else:
             opened.end()
             await opened.stream.close()
         return reply
 
     async def _create_stream(self, request: Mapping[str, Any]) -> Events:
-        return cast("Events", await self._client.messages.create(**request))
+        return cast("Events", await self._originals.messages.create(**request))
 
     async def _helped_stream(self, request: Mapping[str, Any]) -> Events:
-        return araw_stream(await self._client.messages.stream(**without_stream(request)).__aenter__())
+        return araw_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
 
 
 class AsyncMessages:

@@ -2,13 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
-from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_client, traces_itself
+from cheapdeep_ops.claude.clients import (
+    for_originals,
+    for_triage,
+    for_triage_streams,
+    make_client,
+    traces_itself,
+)
+from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
@@ -28,7 +36,7 @@ from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Beside, Core, whole
+from cheapdeep_ops.router.shared import MOST_SHADOWS, Asked, Core, Shadow, whole
 from cheapdeep_ops.router.streams import (
     Attempt,
     Ending,
@@ -159,6 +167,7 @@ class Router:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
+            self._try_beside(asked)
             asked.course = drive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
         return asked
 
@@ -172,6 +181,7 @@ class Router:
         asked = self._core.begin(request, route=route, input_class=input_class)
         try:
             with self._core.inside(asked):
+                self._try_beside(asked)
                 flow = self._core.plan.flow(asked.call)
                 asked.course = drive(flow, lambda ask: self._perform_stream(begin, asked, ask))
             opened = begun(asked.course)
@@ -192,6 +202,7 @@ class Router:
 
     def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
         self._client = client
+        self._originals = for_originals(client)
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
         self._triage_streams = for_triage_streams(client)
 
@@ -202,16 +213,38 @@ class Router:
         return inherited
 
     def _perform(self, call: Call, ask: Ask) -> Reply:
-        client = self._triage if ask.kind == "triage" else self._client
-        with self._core.asking(call, ask) as question:
+        client = self._triage if ask.kind == "triage" else self._originals
+        with self._core.asking(call, ask) as question, self._patient(call):
             return question.read(client.messages.create(**question.request))
+
+    def _patient(self, call: Call) -> AbstractContextManager[None]:
+        """Inside, no retry waits longer than the caller does."""
+        seconds = patience_s(call.params.get("timeout", self._client.timeout))
+        return patient_until(None if seconds is None else call.started + seconds)
+
+    def _try_beside(self, asked: Asked) -> None:
+        """In shadow mode, try triage beside some of the calls; only so many at a time."""
+        if not asked.call.is_shadowed or len(self._readers) >= MOST_SHADOWS:
+            return
+        shadow = Shadow(self._core.plan, asked)
+        try:
+            self._readers.run(partial(copy_context().run, self._try, shadow))
+        except RuntimeError:  # no more threads: figures are worth less than the call
+            shadow.over()
+
+    def _try(self, shadow: Shadow) -> None:
+        try:
+            shadow.tried(drive(shadow.flow(), lambda ask: self._perform(shadow.call, ask)))
+        finally:
+            shadow.over()
 
     def _perform_stream(self, begin: Open, asked: Asked, ask: Ask) -> Reply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
-                return Opened(begin(question.request), reading, question).reply()
+                with self._patient(asked.call):
+                    return Opened(begin(question.request), reading, question).reply()
             attempt = Attempt(
                 lambda: Opened(self._triage_streams.messages.create(**question.request), reading, question)
             )
@@ -231,7 +264,7 @@ class Router:
         return reply
 
     def _read_beside(self, asked: Asked, opened: Opened[Events]) -> bool:
-        beside, seconds = Beside(opened.reading.reply), self._core.plan.settings.triage_timeout_s
+        beside, seconds = self._core.withheld(opened.reading.reply, asked), self._core.plan.settings.triage_timeout_s
         try:
             self._readers.run(lambda: read_the_rest(opened, beside, seconds))
         except RuntimeError:  # no more threads: evidence is worth less than the call
@@ -240,10 +273,10 @@ class Router:
         return True
 
     def _create_stream(self, request: Mapping[str, Any]) -> Events:
-        return cast("Events", self._client.messages.create(**request))
+        return cast("Events", self._originals.messages.create(**request))
 
     def _helped_stream(self, request: Mapping[str, Any]) -> Events:
-        return raw_stream(self._client.messages.stream(**without_stream(request)).__enter__())
+        return raw_stream(self._originals.messages.stream(**without_stream(request)).__enter__())
 
 
 class Messages:
