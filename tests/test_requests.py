@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops import BypassCause
+from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.profiles import PROFILES, UNKNOWN, profile_of
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA, triage_prompt
 from cheapdeep_ops.claude.requests import (
     ENVELOPE_ALLOWANCE,
     LARGEST_UNTIMED,
-    bypass_cause,
     original_request,
     texts,
     triage_request,
@@ -31,6 +31,10 @@ def request(content="hello", **more):
 
 
 def triaged(params, *, model=HAIKU, prompt=PROMPT):
+    return translated(params, model=model, prompt=prompt)[0]
+
+
+def translated(params, *, model=HAIKU, prompt=PROMPT):
     return triage_request(params, model=model, prompt=prompt, timeout_s=30.0)
 
 
@@ -185,19 +189,24 @@ def test_the_original_is_the_callers_request_with_a_model():
 @pytest.mark.parametrize(
     ("model", "given_params", "sent", "names"),
     [
-        (OPUS, {"extra_body": {"temperature": 0, "a": 1}}, {"extra_body": {"a": 1}}, ("temperature",)),
-        (OPUS, {"extra_body": {"top_p": 1, "top_k": 1}}, {"extra_body": None}, ("top_k", "top_p")),
+        (OPUS, {"extra_body": {"temperature": 0, "a": 1}}, {"extra_body": {"a": 1}}, ("temperature: 0 -> dropped",)),
+        (
+            OPUS,
+            {"extra_body": {"top_p": 1, "top_k": 1}},
+            {"extra_body": None},
+            ("top_k: 1 -> dropped", "top_p: 1 -> dropped"),
+        ),
         (HAIKU, {"extra_body": {"temperature": 0}}, {"extra_body": {"temperature": 0}}, ()),
         (
             OPUS,
             {"thinking": {"type": "enabled", "budget_tokens": 9}},
             {"thinking": {"type": "adaptive"}},
-            ("thinking",),
+            ("thinking: enabled -> adaptive", "budget_tokens: 9 -> dropped"),
         ),
         (OPUS, {"thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled"}}, ()),
-        (HAIKU, {"thinking": {"type": "adaptive"}}, {}, ("thinking",)),
-        (HAIKU, {"output_config": {"effort": "low"}}, {}, ("effort",)),
-        (HAIKU, {"output_config": {"effort": "low", "f": 1}}, {"output_config": {"f": 1}}, ("effort",)),
+        (HAIKU, {"thinking": {"type": "adaptive"}}, {}, ("thinking: adaptive -> dropped",)),
+        (HAIKU, {"output_config": {"effort": "low"}}, {}, ("effort: low -> dropped",)),
+        (HAIKU, {"output_config": {"effort": "low", "f": 1}}, {"output_config": {"f": 1}}, ("effort: low -> dropped",)),
         ("other", {"thinking": {"type": "enabled"}}, {"thinking": {"type": "enabled"}}, ()),
     ],
 )

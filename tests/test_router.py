@@ -403,8 +403,9 @@ def test_a_template_with_the_placeholder_is_used_as_it_is(api, bare, open_shell)
     api.enqueue(Reply.triage(0.1, None), model=HAIKU)
     open_shell(triage_template=TEMPLATE).route(**CONVERSATION)
     body = api.requests[0].body
-    asked = "Yes: größer Ärger \U0001f612.\nWhat now?"
-    assert body["messages"][-1] == {"role": "user", "content": TEMPLATE.replace("{{user_input}}", asked)}
+    before, _ = TEMPLATE.split("{{user_input}}")
+    asked = CONVERSATION["messages"][-1]["content"]
+    assert body["messages"][-1] == {"role": "user", "content": [{"type": "text", "text": before}, *asked]}
     assert body["messages"][:-1] == CONVERSATION["messages"][:-1]
     assert body["system"] == CONVERSATION["system"]
     assert wire(api.requests[1]) == expected
@@ -536,8 +537,8 @@ def test_options_that_are_not_given_or_empty_do_not_prevent_triage(api, open_she
 # Parameters that models refuse
 
 
-def translated(watched):
-    return watched.named(f"chat {OPUS}")[-1].attributes.get("cheapdeep.request.translated")
+def translated(watched, model=OPUS):
+    return watched.named(f"chat {model}")[-1].attributes.get("cheapdeep.request.translated")
 
 
 def test_sampling_parameters_are_dropped_for_the_model_that_refuses_them(api, open_shell, watched):
@@ -547,8 +548,8 @@ def test_sampling_parameters_are_dropped_for_the_model_that_refuses_them(api, op
     assert models(api) == [HAIKU, OPUS]
     assert not any({"temperature", "top_k"} & request.body.keys() for request in api.requests)
     assert routed.decision.error == ""
-    assert translated(watched) == ("temperature", "top_k")
-    assert "cheapdeep.request.translated" not in watched.named(f"chat {HAIKU}")[0].attributes
+    dropped = ("temperature: 0.2 -> dropped", "top_k: 5 -> dropped")
+    assert translated(watched) == translated(watched, HAIKU) == dropped
 
 
 def test_a_fixed_thinking_budget_becomes_adaptive_thinking(api, open_shell, watched):
@@ -557,7 +558,7 @@ def test_a_fixed_thinking_budget_becomes_adaptive_thinking(api, open_shell, watc
     routed = shell.route(**question(thinking=thinking) | {"max_tokens": 4_000})
     assert api.requests[0].body["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert routed.decision.bypass_cause is BypassCause.THINKING
-    assert translated(watched) == ("thinking",)
+    assert translated(watched) == ("thinking: enabled -> adaptive", "budget_tokens: 2000 -> dropped")
 
 
 def test_effort_is_dropped_for_haiku_and_kept_for_opus(api, open_shell, watched):
@@ -566,9 +567,10 @@ def test_effort_is_dropped_for_haiku_and_kept_for_opus(api, open_shell, watched)
     shell.route(**question(output_config={"effort": "low"}))
     assert api.requests[1].body["output_config"] == {"effort": "low"}
     assert translated(watched) is None
+    assert translated(watched, HAIKU) == ("effort: low -> dropped",)
     shell.route(**question(model=HAIKU, output_config={"effort": "low"}))
     assert "output_config" not in api.requests[2].body
-    assert watched.named(f"chat {HAIKU}")[-1].attributes["cheapdeep.request.translated"] == ("effort",)
+    assert translated(watched, HAIKU) == ("effort: low -> dropped",)
 
 
 # Policies
