@@ -9,16 +9,18 @@ _UNSHOWN: Final = {"image": "[image]", "document": "[document]"}
 
 def is_content(value: object) -> bool:
     """Whether a turn can have `value` as its content: a string, or blocks."""
-    return isinstance(value, str) or (isinstance(value, Iterable) and not isinstance(value, bytes | Mapping))
+    return isinstance(value, str | list) or (isinstance(value, Iterable) and not isinstance(value, bytes | Mapping))
 
 
-def blocks_of(content: object) -> Iterable[Any]:
+def blocks_of(content: Any) -> Iterable[Any]:
     """The blocks of a turn; none where its content is a plain string, or nothing."""
-    return content if isinstance(content, Iterable) and not isinstance(content, str | bytes | Mapping) else ()
+    return content if isinstance(content, list) or (is_content(content) and not isinstance(content, str)) else ()
 
 
 def field(block: object, name: str) -> Any:
     """A field of a block or of what is in one, which may be a mapping or one of the SDK's own objects."""
+    if isinstance(block, dict):  # first, because nearly all are, and asking for a Mapping takes long
+        return block.get(name)
     return block.get(name) if isinstance(block, Mapping) else getattr(block, name, None)
 
 

@@ -95,7 +95,10 @@ def _of_block(block: object) -> Iterator[str]:
 
 
 def _of_options(params: Params) -> Iterator[str]:
-    if params.get("max_tokens") == 0:
+    max_tokens = params.get("max_tokens")
+    if not isinstance(max_tokens, int):
+        yield "malformed_request"
+    elif max_tokens == 0:
         yield "cache_warming"
     opened = [params.get(name) or {} for name in _MAPPINGS]
     if not all(isinstance(each, Mapping) for each in opened):

@@ -5,6 +5,7 @@ seen in public reports name them.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 
@@ -68,6 +69,7 @@ UNKNOWN: Final = ModelProfile(
 """A model without a row: nothing is translated, and triage relies on the prompt and the strict reader alone."""
 
 
+@lru_cache(maxsize=100)
 def profile_of(model: str) -> ModelProfile:
     """The profile with the longest prefix of `model`, or the one for unknown models."""
     fitting = [profile for profile in PROFILES if model.startswith(profile.prefix)]

@@ -8,13 +8,12 @@ from hashlib import blake2b
 from typing import Any, Final, cast
 
 import httpx2
-from anthropic import NotGiven, Omit
 
 from cheapdeep_ops.claude.content import blocks_of, field, kind_of, shown, text_of
 from cheapdeep_ops.claude.features import is_longer_than
 from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
 from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
-from cheapdeep_ops.claude.translation import changes, mapping, translate
+from cheapdeep_ops.claude.translation import changes, in_a_word, mapping, translate
 from cheapdeep_ops.values import Turn
 
 Params = Mapping[str, Any]
@@ -26,29 +25,6 @@ LARGEST_UNTIMED: Final = 21_333
 """The largest max_tokens that the SDK sends without streaming (anthropic 2.12, `_base_client.py`)."""
 
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
-
-
-def given(params: Params) -> dict[str, Any]:
-    """`params` without the SDK's marks for "not given", and with iterables made repeatable."""
-    kept = {name: value for name, value in params.items() if not isinstance(value, Omit | NotGiven)}
-    for name in ("messages", "system"):
-        if name in kept:
-            kept[name] = _repeatable(kept[name])
-    if isinstance(kept.get("messages"), list):
-        kept["messages"] = [_repeatable_turn(message) for message in kept["messages"]]
-    return kept
-
-
-def _repeatable(value: object) -> object:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        return value
-    return list(value)
-
-
-def _repeatable_turn(message: object) -> object:
-    if not isinstance(message, Mapping) or isinstance(message.get("content"), str | bytes | list | tuple):
-        return message
-    return {**message, "content": _repeatable(message.get("content"))}
 
 
 def conversation_key(params: Params) -> str:
@@ -119,9 +95,11 @@ def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
 def _shortened(params: Params, request: Params) -> tuple[str, ...]:
     """What the question lacks in length, in the words of `changes`."""
     asked, granted = params["max_tokens"], request["max_tokens"]
-    thoughts = _thoughts(params["messages"])
-    cut = (f"max_tokens: {asked} -> {granted}",) if granted < asked else ()
-    return (*cut, f"thinking_blocks: {thoughts} -> dropped") if thoughts else cut
+    cut = (f"max_tokens: {in_a_word(asked)} -> {granted}",) if granted < asked else ()
+    if not _has_thoughts(params["messages"]):
+        return cut
+    blocks = (block for message in params["messages"] for block in blocks_of(message.get("content")))
+    return (*cut, f"thinking_blocks: {sum(kind_of(block) in _THINKING for block in blocks)} -> dropped")
 
 
 def _limit(params: Params, profile: ModelProfile) -> int:
@@ -163,15 +141,15 @@ def _system_blocks(system: object) -> list[Any]:
 
 def _without_thinking(messages: list[Params]) -> list[Params]:
     """The turns without the deep tier's thinking; the same list where there is none."""
-    if not _thoughts(messages):
+    if not _has_thoughts(messages):
         return messages
     *earlier, last = [_thoughtless(message) for message in messages]
     return [*(message for message in earlier if message.get("content")), last]  # the API takes no empty turn
 
 
-def _thoughts(messages: list[Params]) -> int:
-    blocks = (block for message in messages for block in blocks_of(message.get("content")))
-    return sum(kind_of(block) in _THINKING for block in blocks)
+def _has_thoughts(messages: list[Params]) -> bool:
+    thoughtful = (message.get("content") for message in messages if message.get("role") != "user")
+    return any(kind_of(block) in _THINKING for content in thoughtful for block in blocks_of(content))
 
 
 def _thoughtless(message: Params) -> Params:

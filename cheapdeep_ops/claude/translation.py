@@ -19,7 +19,7 @@ def translate(request: dict[str, Any], profile: ModelProfile) -> None:
     body, thinking, config = (mapping(request, name) for name in ("extra_body", "thinking", "output_config"))
     if not profile.sampling and body.keys() & SAMPLING:
         request["extra_body"] = {name: value for name, value in body.items() if name not in SAMPLING} or None
-    if thinking.get("type") in THINKING_TYPES - profile.thinking:
+    if str(thinking.get("type")) in THINKING_TYPES - profile.thinking:
         _translate_thinking(request, profile)
     if "effort" in config and not profile.effort:
         request["output_config"] = {name: value for name, value in config.items() if name != "effort"}
@@ -48,7 +48,7 @@ def changes(params: Params, request: Params) -> tuple[str, ...]:
         return ()
     before, after = _named(params), _named(request)
     return tuple(
-        f"{name}: {_word(value)} -> {_word(after[name]) if name in after else 'dropped'}"
+        f"{name}: {in_a_word(value)} -> {in_a_word(after[name]) if name in after else 'dropped'}"
         for name, value in before.items()
         if name not in after or after[name] is not value
     )
@@ -63,8 +63,8 @@ def _named(params: Params) -> dict[str, Any]:
     return named | {name: body[name] for name in sorted(body.keys() & SAMPLING)}
 
 
-def _word(value: object) -> str:
-    """A number or a known word as it is, all else by its type."""
+def in_a_word(value: object) -> str:
+    """A number or a known word as it is, all else by its type: content is never told."""
     if isinstance(value, float) or (isinstance(value, int) and abs(value) < _LARGEST_SHOWN):
         return str(value)
     return value if isinstance(value, str) and value in _WORDS else type(value).__name__[:40]
