@@ -129,7 +129,10 @@ class Settings(BaseSettings):
     triage_max_input_tokens: Annotated[int, Field(ge=1)] | None = None
     """How long a request may be to be triaged, in tokens of four bytes; unset: what the first tier can hold."""
     treatments: Annotated[dict[str, Treatment], NoDecode] = {}
-    """What is done otherwise than by default about features of requests, as far as `cheapdeep_ops.treatment` allows."""
+    """What is done otherwise than by default about features of requests, as far as `cheapdeep_ops.treatment` allows.
+
+    As an argument, a mapping adds to the file's; a variable stands in the place of the file's.
+    """
     sticky_turns: Annotated[int, Field(ge=0, le=1000)] = 0
     """For how many more turns a conversation goes to the deep tier at once after a turn of it went there; 0: none."""
     sticky_s: Seconds = 3_600.0
