@@ -157,10 +157,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One turn of a conversation as text; `role` is `system`, `user` or `assistant`."""
+    """One turn of a conversation as text; `role` is `system`, `user` or `assistant`.
+
+    `is_whole` says that there was nothing else in it, such as an image.
+    """
 
     role: str
     text: str = field(repr=False)
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from cheapdeep_ops.claude.requests import (
     turns,
 )
 from cheapdeep_ops.testing.models import MODELS
+from cheapdeep_ops.values import Turn
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 PROMPT = triage_prompt()
@@ -94,11 +95,30 @@ ATTACHED = [
 ]
 
 
-def test_attached_text_is_the_callers_text_too_and_what_text_cannot_hold_is_shown_by_a_word():
+def test_attached_text_is_the_callers_text_too():
     params = request(ATTACHED)
     assert texts(params) == "Lease\nRent is due.\nPlan\nFAQ\nhttps://s\nYes.\nIs it?"
-    (turn,) = turns(params)
-    assert turn.text == "[image]\nLease\nRent is due.\nPlan\n[document]\nFAQ\nhttps://s\nYes.\nIs it?"
+    assert turns(params) == (Turn(role="user", text=texts(params), is_whole=False),)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_whole"),
+    [
+        ("a", True),
+        ([TextBlock(type="text", text="a")], True),
+        ([ATTACHED[1], ATTACHED[3]], True),
+        ([{"type": "document", "source": {"type": "content", "content": "a"}}], True),
+        ([{"type": "document", "source": {"type": "content", "content": [ATTACHED[4]]}}], True),
+        ([{"type": "document", "source": {"type": "content", "content": [ATTACHED[0]]}}], False),
+        ([{"type": "document", "source": {"type": "base64", "data": "a"}}], False),
+        ([ATTACHED[4], ATTACHED[0]], False),
+        ([ATTACHED[2]], False),
+        ([RedactedThinkingBlock(type="redacted_thinking", data="x"), ATTACHED[4]], True),
+    ],
+)
+def test_a_turn_is_whole_where_its_text_is_all_that_was_in_it(content, is_whole):
+    (turn,) = turns(request(content))
+    assert turn.is_whole is is_whole
 
 
 # The triage question

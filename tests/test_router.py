@@ -16,6 +16,7 @@ from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Set
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA
 from cheapdeep_ops.policy import PolicyAct, ScopePolicy, act_on, blank_book
 from cheapdeep_ops.pricing import PriceBook
+from cheapdeep_ops.recorder.keeping import Kept, candidate_row
 from cheapdeep_ops.router.asynchronous import AsyncMessages
 from cheapdeep_ops.router.call import MEASURED
 from cheapdeep_ops.router.synchronous import Messages
@@ -604,12 +605,14 @@ def test_a_verdict_that_stands_in_a_document_does_not_ship(api, open_shell):
     assert (routed.text, routed.decision.reason) == ("No.", Reason.MALFORMED)
 
 
-def test_a_grader_is_told_of_what_it_cannot_see(api, open_shell, ledger):
-    api.enqueue(Reply.triage(0.9, "A cat."))
+@pytest.mark.parametrize(("block", "why"), [(IMAGE, "not_text"), (DOCUMENT, "")])
+def test_an_answer_is_graded_only_where_a_grader_can_read_what_it_is_about(api, open_shell, ledger, block, why):
+    api.enqueue(Reply.triage(0.9, "A contract."))
     shell = open_shell(router={"recorder": ledger}, treatments="images=triage,documents=triage")
-    shell.route(**about(IMAGE, DOCUMENT))
-    (turn,) = ledger.tells[0]().turns
-    assert turn.text == "[image]\nA contract.\nWhat is this?"
+    decision = shell.route(**about(block)).decision
+    row = candidate_row(Kept(decision=decision, exchange=ledger.tells[0]()), share=1.0, redact=str)
+    assert (row["state"], row["why"]) == ("skipped" if why else "kept", why)
+    assert row["turns"] == (None if why else [{"role": "user", "text": "A contract.\nWhat is this?"}])
 
 
 def test_a_template_keeps_images_and_the_deep_tier_never_sees_it(api, bare, open_shell):

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-_UNSHOWN: Final = {"image": "[image]", "document": "[document]"}
-"""What stands for a block that text cannot hold; graders take square brackets for data that was removed."""
+_READ_BY_NOBODY: Final = frozenset({"thinking", "redacted_thinking"})
+"""Types of blocks that are the model's own notes, and no part of what is said."""
 
 
 def is_content(value: object) -> bool:
@@ -56,12 +56,16 @@ def text_of(content: object) -> str:
     return "\n".join(pieces(content))
 
 
-def shown(content: object) -> str:
-    """The same for a reader, with a word in brackets for each block that has no text to show."""
-    return content if isinstance(content, str) else "\n".join(_shown(block) for block in blocks_of(content))
+def is_text(content: object) -> bool:
+    """Whether text is all that a turn's content holds, so that whoever reads only that has read it all."""
+    return all(map(_is_text, blocks_of(content)))
 
 
-def _shown(block: object) -> str:
-    text, kind = text_of([block]), kind_of(block)
-    is_whole = kind == "document" and field(field(block, "source"), "type") in ("text", "content")
-    return text if is_whole or kind not in _UNSHOWN else f"{text}\n{_UNSHOWN[kind]}".strip()
+def _is_text(block: object) -> bool:
+    kind = kind_of(block)
+    if kind == "document":
+        source = field(block, "source")
+        return field(source, "type") == "text" or (
+            field(source, "type") == "content" and is_text(field(source, "content"))
+        )
+    return kind in _READ_BY_NOBODY or kind == "text" or (kind == "search_result" and is_text(field(block, "content")))

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import httpx2
 
-from cheapdeep_ops.claude.content import blocks_of, field, kind_of, shown, text_of
+from cheapdeep_ops.claude.content import blocks_of, field, is_text, kind_of, text_of
 from cheapdeep_ops.claude.features import is_longer_than
 from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
 from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
@@ -43,12 +43,16 @@ def texts(params: Params) -> str:
 def turns(params: Params) -> tuple[Turn, ...]:
     """The conversation that the caller sent, as text: the system prompt where there is one, and every turn."""
     system = text_of(params.get("system"))
-    said = [Turn(role=str(each.get("role")), text=shown(each.get("content"))) for each in params["messages"]]
+    said = [_turn(str(message.get("role")), message.get("content")) for message in params["messages"]]
     return (Turn(role="system", text=system), *said) if system else tuple(said)
 
 
+def _turn(role: str, content: object) -> Turn:
+    return Turn(role=role, text=text_of(content), is_whole=is_text(content))
+
+
 def is_too_long(params: Params, *, model: str, prompt: TriagePrompt, max_input_tokens: int | None) -> bool:
-    """Whether a triage question would surely be more than `model` can hold, or than the setting lets it be.
+    """Whether a triage question would be more than `model` can hold, or than the setting lets it be.
 
     Rough: four bytes of text a token, images and files as nothing. What is longer after all, the API refuses.
     """
@@ -87,9 +91,8 @@ def triage_request(
 def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
     """The caller's wish for no thinking, for a model that would think without it."""
     is_off = mapping(params, "thinking").get("type") == "disabled"
-    return (
-        {"thinking": params["thinking"]} if is_off and profile.thinks_unasked and "disabled" in profile.thinking else {}
-    )
+    is_needed = profile.thinks_unasked and "disabled" in profile.thinking
+    return {"thinking": params["thinking"]} if is_off and is_needed else {}
 
 
 def _shortened(params: Params, request: Params) -> tuple[str, ...]:
@@ -109,7 +112,7 @@ def _limit(params: Params, profile: ModelProfile) -> int:
 
 
 def _with_envelope(max_tokens: int, *, is_streamed: bool) -> int:
-    if is_streamed:  # of any length; a model's own limit is the caller's business, who has asked for a stream
+    if is_streamed:  # of any length
         return max_tokens + ENVELOPE_ALLOWANCE if max_tokens < LARGEST_UNTIMED else max_tokens
     return max(min(max_tokens + ENVELOPE_ALLOWANCE, LARGEST_UNTIMED), min(max_tokens, LARGEST_UNTIMED))
 
