@@ -7,7 +7,8 @@ import pytest
 
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedAnthropic
-from cheapdeep_ops.values import Reason
+from cheapdeep_ops.treatment import FEATURES
+from cheapdeep_ops.values import BypassCause, Reason
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,6 +37,20 @@ def test_every_setting_in_the_readme_exists_and_the_main_ones_are_there():
 def test_the_reasons_of_the_readme_are_reasons():
     (listed,) = re.findall(r"The reasons are a closed set: (.*?)\.\)\n", README, re.DOTALL)
     assert set(re.findall(r"`(\w+)`", listed)) == {reason.value for reason in Reason}
+
+
+def test_the_table_of_features_is_the_one_that_decides():
+    rows = [
+        f"| `{each.name}` | {each.default} | {', '.join(each.others)} | {f'`{each.cause}`' if each.cause else ''} | "
+        f"{each.means} |\n"
+        for each in FEATURES
+    ]
+    assert f"| feature | | may be | cause | |\n|---|---|---|---|---|\n{''.join(rows)}\n" in README
+
+
+def test_every_cause_of_a_bypass_is_in_the_readme():
+    (section,) = re.findall(r"### What is triaged\n(.*?)\n## ", README, re.DOTALL)
+    assert {cause for cause in BypassCause if f"`{cause}`" not in section} == set()
 
 
 @pytest.mark.parametrize(("mark", "word"), [("demo", "cheapdeep-ops demo"), ("tests", "pytest")])

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+from cheapdeep_ops.claude.arguments import given
 from cheapdeep_ops.claude.clients import is_refused, is_tiers_fault
+from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
 from cheapdeep_ops.claude.requests import (
-    bypass_cause,
     conversation_key,
-    given,
+    is_too_long,
     original_request,
     texts,
     triage_request,
@@ -31,6 +32,7 @@ from cheapdeep_ops.router.labels import Labels
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatRecord
+from cheapdeep_ops.treatment import treatments
 from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reason, Reply, Tier, Trace, Usage
 
 _MAX_ROUTES: Final = 200
@@ -109,6 +111,7 @@ class Plan:
         self.settings = settings
         self.tiers = settings.cascade
         self.prompt: TriagePrompt = triage_prompt(settings.triage_template)
+        self._treatments = treatments(settings.treatments)
         self._prices = PriceBook(settings.price_overrides)
         self._warm_prices(clock())
         self._route = route
@@ -198,8 +201,7 @@ class Plan:
         if ask.kind == "original":
             return original_request(call.params, model=ask.tier.model)
         timeout_s = self.settings.triage_timeout_s
-        request = triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
-        return request, ()
+        return triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
 
     def read(self, call: Call, ask: Ask, message: object) -> Reply:
         """What came back to one ask, for the flow; what is no message is handed on unread."""
@@ -328,8 +330,22 @@ class Plan:
             if cheap is not None:
                 return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=replace(cheap, model=model))
             tiers = (*tiers[:-1], replace(tiers[-1], model=model))
-        cause = _cause(params) or (BypassCause.NO_TRIAGE_TIER if len(tiers) == 1 else None)
+        cause = self._cause(params)
         return tiers, Bypass(cause=cause, tier=tiers[-1]) if cause else None
+
+    def _cause(self, params: Mapping[str, Any]) -> BypassCause | None:
+        """Why not to triage; a request that cannot even be looked at goes to the deep tier as it is."""
+        try:
+            cause = bypass_cause(params, self._treatments)
+            if cause or len(self.tiers) == 1:
+                return cause or BypassCause.NO_TRIAGE_TIER
+            return BypassCause.TOO_LONG if self._is_too_long(params) else None
+        except Exception:  # noqa: BLE001 - what is wrong with a request, the SDK says better
+            return BypassCause.MALFORMED_REQUEST
+
+    def _is_too_long(self, params: Mapping[str, Any]) -> bool:
+        most = self.settings.triage_max_input_tokens
+        return is_too_long(params, model=self.tiers[0].model, prompt=self.prompt, max_input_tokens=most)
 
     def _hop(self, call: Call, step: Step) -> Hop:
         reply, model = step.reply, step.ask.tier.model
@@ -368,14 +384,6 @@ class Plan:
         except Exception:  # noqa: BLE001 - a price must never cost an answer
             _log.exception("pricing %s failed", model)
             return None
-
-
-def _cause(params: Mapping[str, Any]) -> BypassCause | None:
-    """Why not to triage; a request that cannot even be looked at goes to the deep tier as it is."""
-    try:
-        return bypass_cause(params)
-    except Exception:  # noqa: BLE001 - what is wrong with a request, the SDK says better
-        return BypassCause.MALFORMED_REQUEST
 
 
 def _names(model: str, tier: Tier) -> bool:
