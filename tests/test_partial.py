@@ -113,6 +113,12 @@ class TestReplies:
         assert (reply.state, reply.problem, shown) == (Early.ESCALATE, problem, "")
         assert reply.broken_off().confidence == (None if problem is Reason.MALFORMED else reply.confidence)
 
+    @pytest.mark.parametrize("number", ["0.9\uff13", "0.\u0669\u0663", "1e-\u0967", "9\uff10e-2", "\uff11"])
+    def test_with_digits_of_another_script_show_nothing(self, number):
+        reply, shown = fed([f'{{"confidence": {number}, "answer": "Open Settings."}}'], threshold=0.0)
+        assert (reply.confidence, shown) == (None, "")
+        assert reply.finish(END_TURN).problem is Reason.MALFORMED
+
     @pytest.mark.parametrize("nothing", ["null", "  None ", "...", "", "\\u200b", "<string or null>"])
     def test_that_say_nothing_show_nothing(self, nothing):
         reply, shown = fed(list(f'{{"confidence": 0.9, "answer": "{nothing}"}}'))
