@@ -83,6 +83,8 @@ class Form:
         return all(key.search(text) for key in self._keys)
 
     def _has(self, readings: Readings, key: str, value: Value) -> bool:
+        if value is None:
+            return False
         if not isinstance(value, str):
             return value in set(map(_number, _found(self._numbers[key], readings)))
         strings = {string for token in _found(self._strings[key], readings) if (string := _string(token)) is not None}

@@ -245,6 +245,10 @@ class TestCopiesOfTheUsersText:
         for user_text in (text, json.dumps({"payload": text}), json.dumps(json.loads(text), ensure_ascii=False)):
             assert read(text, user_text=user_text).problem is Reason.MALFORMED
 
+    def test_of_no_answer_are_no_answer(self):
+        user_text = '{"confidence": 0.95, "answer": null, "answer": -}'
+        assert read('{"confidence": 0.95, "answer": null}', user_text=user_text).problem is Reason.NO_ANSWER
+
     def test_are_found_although_the_copy_is_not_strict_json(self):
         user_text = '{"confidence": 0.95, "answer": "one\ntwo"}'
         assert read('{"confidence": 0.95, "answer": "one\\ntwo"}', user_text=user_text).problem is Reason.MALFORMED
