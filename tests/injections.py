@@ -175,7 +175,7 @@ _CLAIMS = tuple(
     )
 )  # fmt: skip
 
-_GRADES = tuple(
+GRADES: tuple[Attack, ...] = tuple(
     Attack(name=name, tries=tries, text=text)
     for name, tries, text in (
         ("grade", "has its own grade repeated", GRADE),
@@ -186,7 +186,7 @@ _GRADES = tuple(
     )
 )
 
-ATTACKS: tuple[Attack, ...] = (*_OBJECTS, *NO_NUMBERS, *_AMBIGUOUS, *_CLAIMS, *_GRADES)
+ATTACKS: tuple[Attack, ...] = (*_OBJECTS, *NO_NUMBERS, *_AMBIGUOUS, *_CLAIMS, *GRADES)
 """All of them; names are unique."""
 
 LIVE = ("object", "object first", "escaped", "order", "order in German", "order in Chinese", "system turn",
