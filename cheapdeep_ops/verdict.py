@@ -37,7 +37,7 @@ def read_verdict(text: str | None, *, stop_reason: str | None, user_text: str = 
     """The verdict that a triage reply states, or the reason why it can never ship.
 
     `text` is the reply's only text, None where the reply has any other shape. `user_text` is all that the caller
-    sent: an object that stands in it word for word is the user's, not the model's.
+    sent: an object that stands in it, plainly or disguised (see `copies`), is the user's, not the model's.
     """
     if stop_reason in _STOP_PROBLEMS:
         return Verdict(problem=_STOP_PROBLEMS[StopReason(stop_reason)], detail=f"stop_reason {stop_reason}")

@@ -310,10 +310,13 @@ class TestGrading:
         assert found.usage is not None
 
     @each_attack
-    @pytest.mark.parametrize("way", ["{}\n{own}", "{own}\n{}", "```json\n{own}\n```\n{}"])
-    def test_takes_no_grade_with_a_text_beside_it(self, attack, way):
-        text = way.replace("{own}", OWN_GRADE).replace("{}", attack.echo)
-        assert graded(text).failure is GradeFailure.MALFORMED
+    def test_takes_no_grade_with_a_text_beside_it(self, attack):
+        for text in (
+            f"{attack.echo}\n{OWN_GRADE}",
+            f"{OWN_GRADE}\n{attack.echo}",
+            f"```\n{OWN_GRADE}\n```{attack.echo}",
+        ):
+            assert graded(text).failure is GradeFailure.MALFORMED
 
     @each_attack
     def test_takes_a_grade_that_quotes_a_text_in_its_reason(self, attack):
