@@ -5,20 +5,27 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_async_client, traces_itself
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
+    AsyncBeta,
+    AsyncFiles,
     AsyncMessageStreamManager,
     AsyncMessagesWithRawResponse,
     AsyncMessagesWithStreamingResponse,
+    AsyncModels,
+    AsyncOrganization,
+    AsyncSkills,
     AsyncStream,
+    AsyncUserProfiles,
     Message,
     MessageParam,
     MessageTokensCount,
     Omit,
+    ParsedMessage,
     RawMessageStreamEvent,
     SdkAsyncMessages,
 )
@@ -43,6 +50,8 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
 
+_Parsed = TypeVar("_Parsed")
+
 Answer = Callable[[Mapping[str, Any], str | None, str], Awaitable[object]]
 """From a request, its route and its input class to what goes back to the caller."""
 
@@ -60,6 +69,14 @@ class AsyncRouter:
     Make it before the loop runs where a start of half a second matters: it loads the store's libraries and reads the
     policies in force.
     """
+
+    # The SDK's own, unrouted: `__getattr__` gives them, and type checkers learn here what they are.
+    models: AsyncModels
+    files: AsyncFiles
+    skills: AsyncSkills
+    user_profiles: AsyncUserProfiles
+    organization: AsyncOrganization
+    beta: AsyncBeta
 
     def __init__(
         self,
@@ -296,6 +313,30 @@ class AsyncMessages:
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", await self._create(request, route, input_class))
 
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: Omit | None = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> AsyncMessageStreamManager[None]: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: type[_Parsed],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> AsyncMessageStreamManager[_Parsed]: ...
+
     def stream(
         self,
         *,
@@ -304,16 +345,22 @@ class AsyncMessages:
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> AsyncMessageStreamManager[None]:
+    ) -> AsyncMessageStreamManager[Any]:
         """The SDK's stream helper, for whichever tier answers. See `Messages.stream`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
-        return cast("AsyncMessageStreamManager[None]", self._stream(request, route, input_class))
+        return cast("AsyncMessageStreamManager[Any]", self._stream(request, route, input_class))
 
     async def count_tokens(self, **params: Any) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
         return await self._sdk().count_tokens(**params)
 
-    async def parse(self, **params: Any) -> Any:
+    @overload
+    async def parse(self, *, output_format: Omit | None = ..., **params: Any) -> ParsedMessage[None]: ...
+
+    @overload
+    async def parse(self, *, output_format: type[_Parsed], **params: Any) -> ParsedMessage[_Parsed]: ...
+
+    async def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""
         return await self._sdk().parse(**params)
 

@@ -6,22 +6,29 @@ from contextvars import copy_context
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_client, traces_itself
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
+    Beta,
+    Files,
     Message,
     MessageParam,
     MessageStreamManager,
     MessagesWithRawResponse,
     MessagesWithStreamingResponse,
     MessageTokensCount,
+    Models,
     Omit,
+    Organization,
+    ParsedMessage,
     RawMessageStreamEvent,
     SdkMessages,
+    Skills,
     Stream,
+    UserProfiles,
 )
 from cheapdeep_ops.claude.streams import raw_stream
 from cheapdeep_ops.flow import Ask, drive
@@ -43,6 +50,8 @@ from cheapdeep_ops.router.streams import (
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+
+_Parsed = TypeVar("_Parsed")
 
 Events = Stream[RawMessageStreamEvent]
 Open = Callable[[Mapping[str, Any]], Events]
@@ -66,6 +75,14 @@ class Router:
 
     Raises SettingsError where a setting is unknown or out of range.
     """
+
+    # The SDK's own, unrouted: `__getattr__` gives them, and type checkers learn here what they are.
+    models: Models
+    files: Files
+    skills: Skills
+    user_profiles: UserProfiles
+    organization: Organization
+    beta: Beta
 
     def __init__(
         self,
@@ -306,6 +323,30 @@ class Messages:
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", self._create(request, route, input_class))
 
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: Omit | None = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> MessageStreamManager[None]: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: type[_Parsed],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Any,
+    ) -> MessageStreamManager[_Parsed]: ...
+
     def stream(
         self,
         *,
@@ -314,16 +355,22 @@ class Messages:
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> MessageStreamManager[None]:
+    ) -> MessageStreamManager[Any]:
         """The SDK's stream helper, for whichever tier answers; the call is made when it is entered."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
-        return cast("MessageStreamManager[None]", self._stream(request, route, input_class))
+        return cast("MessageStreamManager[Any]", self._stream(request, route, input_class))
 
     def count_tokens(self, **params: Any) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
         return self._sdk().count_tokens(**params)
 
-    def parse(self, **params: Any) -> Any:
+    @overload
+    def parse(self, *, output_format: Omit | None = ..., **params: Any) -> ParsedMessage[None]: ...
+
+    @overload
+    def parse(self, *, output_format: type[_Parsed], **params: Any) -> ParsedMessage[_Parsed]: ...
+
+    def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""
         return self._sdk().parse(**params)
 
