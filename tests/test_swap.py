@@ -5,29 +5,42 @@ import re
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
+from inspect import signature
 from pathlib import Path
 
+import anthropic
 import pytest
 
 from cheapdeep_ops import AsyncRouter, Router
+from cheapdeep_ops.claude.params import CallParams
 from cheapdeep_ops.testing import Reply
 
 ROOT = Path(__file__).parents[1]
-SERVICE, API = ROOT / "tests" / "typing" / "swap.py", ROOT / "tests" / "typing" / "api.py"
+SERVICE, SLIPS, API = (ROOT / "tests" / "typing" / name for name in ("swap.py", "slips.py", "api.py"))
 LINE = "from anthropic import Anthropic, AsyncAnthropic"
 INSTEAD = "from cheapdeep_ops import AsyncRouter as AsyncAnthropic, Router as Anthropic"
 TICKET = '{"subject": "Order", "urgent": true}'
 ASKED = "Where is my order?"
 
 
+def swap(path, folder):
+    """The file with the routers in the place of the SDK's clients."""
+    text, count = re.subn(f"^{LINE}$", INSTEAD, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert count == 1
+    swapped = folder / f"swapped_{path.name}"
+    swapped.write_text(text, encoding="utf-8")
+    return swapped
+
+
 @pytest.fixture
 def swapped(tmp_path):
-    """The service with the routers in the place of the SDK's clients."""
-    text, count = re.subn(f"^{LINE}$", INSTEAD, SERVICE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert count == 1
-    path = tmp_path / "swapped.py"
-    path.write_text(text, encoding="utf-8")
-    return path
+    return swap(SERVICE, tmp_path)
+
+
+@pytest.fixture
+def slips(tmp_path):
+    """Slips in calls of the SDK's clients, and the same in calls of the routers."""
+    return [SLIPS, swap(SLIPS, tmp_path)]
 
 
 @pytest.fixture
@@ -46,17 +59,48 @@ def checked(*command):
     return subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
+def mypy(*paths):
+    return checked(sys.executable, "-m", "mypy", "--strict", *map(str, paths))
+
+
+def pyright(*paths):
+    if not (command := os.environ.get("PYRIGHT")):
+        pytest.skip("Pyright is not installed: PYRIGHT names its command, as in .ci/run")
+    return checked(command, "--warnings", "--pythonpath", sys.executable, *map(str, paths))
+
+
+def found(said, path):
+    """The lines of a file in which a checker has found an error."""
+    return {int(line) for line in re.findall(rf"/{path.name}:(\d+):(?:\d+ -)? error", said)}
+
+
 def test_mypy_in_strict_mode_finds_nothing_with_the_sdk_and_with_the_routers(swapped):
-    done = checked(sys.executable, "-m", "mypy", "--strict", str(SERVICE), str(swapped))
+    done = mypy(SERVICE, swapped)
     assert (done.returncode, done.stdout) == (0, "Success: no issues found in 2 source files\n"), done.stdout
 
 
 def test_pyright_finds_nothing_with_the_sdk_and_with_the_routers(swapped):
-    if not (pyright := os.environ.get("PYRIGHT")):
-        pytest.skip("Pyright is not installed: PYRIGHT names its command, as in .ci/run")
-    done = checked(pyright, "--warnings", "--pythonpath", sys.executable, str(SERVICE), str(swapped), str(API))
-    assert done.returncode == 0, done.stdout
-    assert done.stdout == "0 errors, 0 warnings, 0 informations\n"
+    done = pyright(SERVICE, swapped, API)
+    assert (done.returncode, done.stdout) == (0, "0 errors, 0 warnings, 0 informations\n"), done.stdout
+
+
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_a_slip_that_is_found_with_the_sdk_is_found_with_the_routers(checker, slips):
+    lines = SLIPS.read_text(encoding="utf-8").splitlines()
+    marked = {number for number, line in enumerate(lines, start=1) if line.endswith("# slip")}
+    said = checker(*slips).stdout
+    assert [found(said, path) for path in slips] == [marked, marked]
+
+
+def test_the_routers_take_what_the_sdk_takes():
+    """A newer SDK has more, most likely: it belongs into `CallParams`."""
+    named = set(signature(anthropic.resources.Messages.create).parameters) - {
+        "self",
+        "max_tokens",
+        "messages",
+        "stream",
+    }
+    assert set(CallParams.__annotations__) == named | {"conversation"}
 
 
 @pytest.mark.parametrize("service", ["sdk", "router"], indirect=True)

@@ -35,7 +35,14 @@ from anthropic.resources.messages import (
 )
 from anthropic.resources.messages import AsyncMessages as SdkAsyncMessages
 from anthropic.resources.messages import Messages as SdkMessages
-from anthropic.types import Message, MessageParam, MessageTokensCount, ParsedMessage, RawMessageStreamEvent
+from anthropic.types import (
+    Message,
+    MessageParam,
+    MessageTokensCount,
+    ModelParam,
+    ParsedMessage,
+    RawMessageStreamEvent,
+)
 
 __all__ = [
     "Anthropic",
@@ -61,6 +68,7 @@ __all__ = [
     "MessageTokensCount",
     "MessagesWithRawResponse",
     "MessagesWithStreamingResponse",
+    "ModelParam",
     "Models",
     "NotGiven",
     "Omit",

@@ -5,9 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_async_client, traces_itself
+from cheapdeep_ops.claude.params import CallParams
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
@@ -24,6 +25,7 @@ from cheapdeep_ops.claude.sdk import (
     Message,
     MessageParam,
     MessageTokensCount,
+    ModelParam,
     Omit,
     ParsedMessage,
     RawMessageStreamEvent,
@@ -108,14 +110,20 @@ class AsyncRouter:
         messages: Iterable[MessageParam],
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one request; gives the message together with the decision. See `Router.route`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params}
         return self._core.routed(await self._run(whole(request), route, input_class))
 
     async def ask(
-        self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
+        self,
+        text: str,
+        *,
+        max_tokens: int = 1024,
+        route: str | None = None,
+        input_class: str = "",
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one question."""
         messages: list[MessageParam] = [{"role": "user", "content": text}]
@@ -272,7 +280,7 @@ class AsyncMessages:
         stream: Literal[False] | Omit = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message: ...
 
     @overload
@@ -284,7 +292,7 @@ class AsyncMessages:
         stream: Literal[True],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> AsyncStream[RawMessageStreamEvent]: ...
 
     @overload
@@ -296,7 +304,7 @@ class AsyncMessages:
         stream: bool,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | AsyncStream[RawMessageStreamEvent]: ...
 
     async def create(
@@ -307,7 +315,7 @@ class AsyncMessages:
         stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | AsyncStream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer. See `Messages.create`."""
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
@@ -322,7 +330,7 @@ class AsyncMessages:
         output_format: Omit | None = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> AsyncMessageStreamManager[None]: ...
 
     @overload
@@ -334,7 +342,7 @@ class AsyncMessages:
         output_format: type[_Parsed],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> AsyncMessageStreamManager[_Parsed]: ...
 
     def stream(
@@ -350,15 +358,33 @@ class AsyncMessages:
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
         return cast("AsyncMessageStreamManager[Any]", self._stream(request, route, input_class))
 
-    async def count_tokens(self, **params: Any) -> MessageTokensCount:
+    async def count_tokens(
+        self, *, messages: Iterable[MessageParam], model: ModelParam, **params: Any
+    ) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
-        return await self._sdk().count_tokens(**params)
+        return await self._sdk().count_tokens(messages=messages, model=model, **params)
 
     @overload
-    async def parse(self, *, output_format: Omit | None = ..., **params: Any) -> ParsedMessage[None]: ...
+    async def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: Omit | None = ...,
+        **params: Any,
+    ) -> ParsedMessage[None]: ...
 
     @overload
-    async def parse(self, *, output_format: type[_Parsed], **params: Any) -> ParsedMessage[_Parsed]: ...
+    async def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: type[_Parsed],
+        **params: Any,
+    ) -> ParsedMessage[_Parsed]: ...
 
     async def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""

@@ -6,9 +6,10 @@ from contextvars import copy_context
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_client, traces_itself
+from cheapdeep_ops.claude.params import CallParams
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
@@ -20,6 +21,7 @@ from cheapdeep_ops.claude.sdk import (
     MessagesWithRawResponse,
     MessagesWithStreamingResponse,
     MessageTokensCount,
+    ModelParam,
     Models,
     Omit,
     Organization,
@@ -114,7 +116,7 @@ class Router:
         messages: Iterable[MessageParam],
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one request; gives the message together with the decision.
 
@@ -125,7 +127,13 @@ class Router:
         return self._core.routed(self._run(whole(request), route, input_class))
 
     def ask(
-        self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
+        self,
+        text: str,
+        *,
+        max_tokens: int = 1024,
+        route: str | None = None,
+        input_class: str = "",
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one question."""
         messages: list[MessageParam] = [{"role": "user", "content": text}]
@@ -278,7 +286,7 @@ class Messages:
         stream: Literal[False] | Omit = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message: ...
 
     @overload
@@ -290,7 +298,7 @@ class Messages:
         stream: Literal[True],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Stream[RawMessageStreamEvent]: ...
 
     @overload
@@ -302,7 +310,7 @@ class Messages:
         stream: bool,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | Stream[RawMessageStreamEvent]: ...
 
     def create(
@@ -313,7 +321,7 @@ class Messages:
         stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | Stream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer.
 
@@ -332,7 +340,7 @@ class Messages:
         output_format: Omit | None = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> MessageStreamManager[None]: ...
 
     @overload
@@ -344,7 +352,7 @@ class Messages:
         output_format: type[_Parsed],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> MessageStreamManager[_Parsed]: ...
 
     def stream(
@@ -360,15 +368,31 @@ class Messages:
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
         return cast("MessageStreamManager[Any]", self._stream(request, route, input_class))
 
-    def count_tokens(self, **params: Any) -> MessageTokensCount:
+    def count_tokens(self, *, messages: Iterable[MessageParam], model: ModelParam, **params: Any) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
-        return self._sdk().count_tokens(**params)
+        return self._sdk().count_tokens(messages=messages, model=model, **params)
 
     @overload
-    def parse(self, *, output_format: Omit | None = ..., **params: Any) -> ParsedMessage[None]: ...
+    def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: Omit | None = ...,
+        **params: Any,
+    ) -> ParsedMessage[None]: ...
 
     @overload
-    def parse(self, *, output_format: type[_Parsed], **params: Any) -> ParsedMessage[_Parsed]: ...
+    def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: type[_Parsed],
+        **params: Any,
+    ) -> ParsedMessage[_Parsed]: ...
 
     def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""
