@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
 from copy import copy
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
     for_originals,
@@ -15,18 +15,27 @@ from cheapdeep_ops.claude.clients import (
     make_async_client,
     traces_itself,
 )
+from cheapdeep_ops.claude.params import CallParams
 from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
+    AsyncBeta,
+    AsyncFiles,
     AsyncMessageStreamManager,
     AsyncMessagesWithRawResponse,
     AsyncMessagesWithStreamingResponse,
+    AsyncModels,
+    AsyncOrganization,
+    AsyncSkills,
     AsyncStream,
+    AsyncUserProfiles,
     Message,
     MessageParam,
     MessageTokensCount,
+    ModelParam,
     Omit,
+    ParsedMessage,
     RawMessageStreamEvent,
     SdkAsyncMessages,
 )
@@ -51,6 +60,8 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
 
+_Parsed = TypeVar("_Parsed")
+
 Answer = Callable[[Mapping[str, Any], str | None, str], Awaitable[object]]
 """From a request, its route and its input class to what goes back to the caller."""
 
@@ -68,6 +79,14 @@ class AsyncRouter:
     Make it before the loop runs where a start of half a second matters: it loads the store's libraries and reads the
     policies in force.
     """
+
+    # The SDK's own, unrouted: `__getattr__` gives them, and type checkers learn here what they are.
+    models: AsyncModels
+    files: AsyncFiles
+    skills: AsyncSkills
+    user_profiles: AsyncUserProfiles
+    organization: AsyncOrganization
+    beta: AsyncBeta
 
     def __init__(
         self,
@@ -99,14 +118,20 @@ class AsyncRouter:
         messages: Iterable[MessageParam],
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one request; gives the message together with the decision. See `Router.route`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params}
         return self._core.routed(await self._run(whole(request), route, input_class))
 
     async def ask(
-        self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
+        self,
+        text: str,
+        *,
+        max_tokens: int = 1024,
+        route: str | None = None,
+        input_class: str = "",
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one question."""
         messages: list[MessageParam] = [{"role": "user", "content": text}]
@@ -287,7 +312,7 @@ class AsyncMessages:
         stream: Literal[False] | Omit = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message: ...
 
     @overload
@@ -299,7 +324,7 @@ class AsyncMessages:
         stream: Literal[True],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> AsyncStream[RawMessageStreamEvent]: ...
 
     @overload
@@ -311,7 +336,7 @@ class AsyncMessages:
         stream: bool,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | AsyncStream[RawMessageStreamEvent]: ...
 
     async def create(
@@ -322,11 +347,35 @@ class AsyncMessages:
         stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | AsyncStream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer. See `Messages.create`."""
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", await self._create(request, route, input_class))
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: Omit | None = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> AsyncMessageStreamManager[None]: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: type[_Parsed],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> AsyncMessageStreamManager[_Parsed]: ...
 
     def stream(
         self,
@@ -336,16 +385,40 @@ class AsyncMessages:
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> AsyncMessageStreamManager[None]:
+    ) -> AsyncMessageStreamManager[Any]:
         """The SDK's stream helper, for whichever tier answers. See `Messages.stream`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
-        return cast("AsyncMessageStreamManager[None]", self._stream(request, route, input_class))
+        return cast("AsyncMessageStreamManager[Any]", self._stream(request, route, input_class))
 
-    async def count_tokens(self, **params: Any) -> MessageTokensCount:
+    async def count_tokens(
+        self, *, messages: Iterable[MessageParam], model: ModelParam, **params: Any
+    ) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
-        return await self._sdk().count_tokens(**params)
+        return await self._sdk().count_tokens(messages=messages, model=model, **params)
 
-    async def parse(self, **params: Any) -> Any:
+    @overload
+    async def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: Omit | None = ...,
+        **params: Any,
+    ) -> ParsedMessage[None]: ...
+
+    @overload
+    async def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: type[_Parsed],
+        **params: Any,
+    ) -> ParsedMessage[_Parsed]: ...
+
+    async def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""
         return await self._sdk().parse(**params)
 

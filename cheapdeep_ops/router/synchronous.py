@@ -7,7 +7,7 @@ from contextvars import copy_context
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
     for_originals,
@@ -16,20 +16,29 @@ from cheapdeep_ops.claude.clients import (
     make_client,
     traces_itself,
 )
+from cheapdeep_ops.claude.params import CallParams
 from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
+    Beta,
+    Files,
     Message,
     MessageParam,
     MessageStreamManager,
     MessagesWithRawResponse,
     MessagesWithStreamingResponse,
     MessageTokensCount,
+    ModelParam,
+    Models,
     Omit,
+    Organization,
+    ParsedMessage,
     RawMessageStreamEvent,
     SdkMessages,
+    Skills,
     Stream,
+    UserProfiles,
 )
 from cheapdeep_ops.claude.streams import raw_stream
 from cheapdeep_ops.flow import Ask, drive
@@ -51,6 +60,8 @@ from cheapdeep_ops.router.streams import (
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+
+_Parsed = TypeVar("_Parsed")
 
 Events = Stream[RawMessageStreamEvent]
 Open = Callable[[Mapping[str, Any]], Events]
@@ -74,6 +85,14 @@ class Router:
 
     Raises SettingsError where a setting is unknown or out of range.
     """
+
+    # The SDK's own, unrouted: `__getattr__` gives them, and type checkers learn here what they are.
+    models: Models
+    files: Files
+    skills: Skills
+    user_profiles: UserProfiles
+    organization: Organization
+    beta: Beta
 
     def __init__(
         self,
@@ -105,7 +124,7 @@ class Router:
         messages: Iterable[MessageParam],
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one request; gives the message together with the decision.
 
@@ -116,7 +135,13 @@ class Router:
         return self._core.routed(self._run(whole(request), route, input_class))
 
     def ask(
-        self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
+        self,
+        text: str,
+        *,
+        max_tokens: int = 1024,
+        route: str | None = None,
+        input_class: str = "",
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one question."""
         messages: list[MessageParam] = [{"role": "user", "content": text}]
@@ -294,7 +319,7 @@ class Messages:
         stream: Literal[False] | Omit = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message: ...
 
     @overload
@@ -306,7 +331,7 @@ class Messages:
         stream: Literal[True],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Stream[RawMessageStreamEvent]: ...
 
     @overload
@@ -318,7 +343,7 @@ class Messages:
         stream: bool,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | Stream[RawMessageStreamEvent]: ...
 
     def create(
@@ -329,7 +354,7 @@ class Messages:
         stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | Stream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer.
 
@@ -339,6 +364,30 @@ class Messages:
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", self._create(request, route, input_class))
 
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: Omit | None = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> MessageStreamManager[None]: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: type[_Parsed],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> MessageStreamManager[_Parsed]: ...
+
     def stream(
         self,
         *,
@@ -347,16 +396,38 @@ class Messages:
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> MessageStreamManager[None]:
+    ) -> MessageStreamManager[Any]:
         """The SDK's stream helper, for whichever tier answers; the call is made when it is entered."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
-        return cast("MessageStreamManager[None]", self._stream(request, route, input_class))
+        return cast("MessageStreamManager[Any]", self._stream(request, route, input_class))
 
-    def count_tokens(self, **params: Any) -> MessageTokensCount:
+    def count_tokens(self, *, messages: Iterable[MessageParam], model: ModelParam, **params: Any) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
-        return self._sdk().count_tokens(**params)
+        return self._sdk().count_tokens(messages=messages, model=model, **params)
 
-    def parse(self, **params: Any) -> Any:
+    @overload
+    def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: Omit | None = ...,
+        **params: Any,
+    ) -> ParsedMessage[None]: ...
+
+    @overload
+    def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: type[_Parsed],
+        **params: Any,
+    ) -> ParsedMessage[_Parsed]: ...
+
+    def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""
         return self._sdk().parse(**params)
 
