@@ -283,7 +283,8 @@ class TestTheRequest:
 
 
 def asked_for(params: dict, template: str | None = None) -> dict:
-    return triage_request(params, model=HAIKU, prompt=triage_prompt(template), timeout_s=30.0)
+    request, _ = triage_request(params, model=HAIKU, prompt=triage_prompt(template), timeout_s=30.0)
+    return request
 
 
 def asked_to_grade(text: str) -> dict:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cheapdeep_ops.treatment import BY_NAME, DEFAULTS, FEATURES, Treatment, checked, read_changes, treatments
 from cheapdeep_ops.values import BypassCause
 
-NO_FEATURES = {BypassCause.CHEAP_REQUESTED, BypassCause.NO_TRIAGE_TIER}
+NO_FEATURES = {BypassCause.CHEAP_REQUESTED, BypassCause.NO_TRIAGE_TIER, BypassCause.SHADOW}
 """Causes that lie in the router's tiers, not in a request."""
 
 
