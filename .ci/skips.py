@@ -11,6 +11,7 @@ ALLOWED = {
     "CHEAPDEEP_LIVE": True,  # needs a key and spends money
     "Chromium is not installed": shutil.which("apt-get") is None or os.geteuid() != 0,
     "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,  # .ci/run names it where it could be installed
+    "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,  # the same
     "../shared": not (Path(__file__).resolve().parents[2] / "shared" / "data").is_dir(),
 }
 
