@@ -7,13 +7,20 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from anthropic import Anthropic, AsyncAnthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
+from anthropic import (
+    Anthropic,
+    AsyncAnthropic,
+    DefaultAioHttpClient,
+    DefaultAsyncHttpxClient,
+    DefaultHttpxClient,
+)
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
 
 OPUS = "claude-opus-4-7"
 WAYS = ("created", "streamed", "helped", "texts")
 KINDS = ("sync", "async")
+TRANSPORTS = (*KINDS, "aiohttp")
 
 _OPTIONS = {"api_key": "any", "max_retries": 0, "open_telemetry": False}
 _RANDOM = ("msg_", "toolu_")
@@ -121,7 +128,7 @@ def paired(
     names = () if keeps_ids else _RANDOM
     with asyncio.Runner() as runner:
         own, bare = (_client(kind, base_url=url, **{**_OPTIONS, "max_retries": max_retries}) for _ in range(2))
-        make = AsyncRouter if kind == "async" else Router
+        make = Router if kind == "sync" else AsyncRouter
         router = make(client=own, recorder=recorder, settings=Settings(record=False, **settings))
         try:
             yield Pair(Side(router, runner.run, names), Side(bare, runner.run, names))
@@ -133,9 +140,10 @@ def paired(
 
 def _client(kind: str, **options: Any) -> Anthropic | AsyncAnthropic:
     # Certificates would take longer to load than the test takes to run, and loopback needs none.
-    if kind == "async":
-        return AsyncAnthropic(http_client=DefaultAsyncHttpxClient(verify=False), **options)
-    return Anthropic(http_client=DefaultHttpxClient(verify=False), **options)
+    if kind == "sync":
+        return Anthropic(http_client=DefaultHttpxClient(verify=False), **options)
+    transport = DefaultAioHttpClient if kind == "aiohttp" else DefaultAsyncHttpxClient
+    return AsyncAnthropic(http_client=transport(verify=False), **options)
 
 
 def _told(error: Exception) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from cheapdeep_ops import BypassCause, Reason
-from tests.pairs import KINDS, OPUS, WAYS, paired
+from tests.pairs import OPUS, TRANSPORTS, WAYS, paired
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data" / "anthropic_fixtures"
 HAIKU = "claude-haiku-4-5"
@@ -23,7 +23,7 @@ STREAMED = WAYS[1:]
 SIZES = (1, 2, 3, 5, 17, 64, 257)
 QUESTION = {"max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
 BYPASSED = {**QUESTION, "stop_sequences": ["END"]}
-ANSWER = 'Open "Settings" \\ Füße 🙂, then\nSecurity, and there it is: wait for the mail that comes.'
+ANSWER = 'None of the "Settings" \\ Füße 🙂, then\nSecurity, and there it is: wait for the mail that comes.'
 DEEP = b"The deep answer."
 # US dollars per million tokens: input, output, cache read, cache written for 5 minutes and for an hour.
 RATES = {OPUS: (5, 25, 0.5, 6.25, 10), HAIKU: (1, 5, 0.1, 1.25, 2)}
@@ -228,7 +228,7 @@ def served(server):
     return server.served
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=TRANSPORTS)
 def pair(request, server, served, ledger):
     with paired(request.param, f"http://127.0.0.1:{server.server_port}", ledger, keeps_ids=True) as found:
         yield found
@@ -339,7 +339,7 @@ def overloaded():
 def cut_short(served, model, recording, ending):
     """Each stream that `recording` becomes where it ends early, at places that are drawn: served, then its place."""
     last = len(recording.events)
-    places = {0, last - 2, last - 1, last, *Random(5).sample(range(last), 3)}
+    places = {0, last - 2, last - 1, last, *Random(5).sample(range(last), 2)}
     served.breaks = {model} if ending == "a break" else set()
     for after in sorted(places):
         served.streams[model] = recording.cut(after, event(overloaded()) if ending == "an error" else b"")
@@ -358,7 +358,7 @@ class TestThatEndsEarly:
                 assert issubclass(kind, anthropic.APIStatusError)
                 assert given.error[3] == overloaded()
             elif ending == "a break":
-                assert kind is httpx2.RemoteProtocolError
+                assert issubclass(kind, httpx2.TransportError)
             else:  # no error to the SDK, but for its helper where nothing has come
                 assert kind in (None, AssertionError)
             assert ledger.decisions[-1].error == ("" if ending == "an end" else kind.__name__)

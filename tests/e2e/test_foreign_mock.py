@@ -239,7 +239,7 @@ class TestErrors:
 
 class TestRetries:
     @pytest.mark.parametrize("way", ["created", "helped"])
-    @pytest.mark.parametrize("trouble", list(product([429, 529], [0, 1, 2])))
+    @pytest.mark.parametrize("trouble", list(product([429, 529], [0, 1, 2])), ids=str)
     def test_are_as_many_as_the_client_allows(self, mock, kind, ledger, way, trouble):
         status, allowed = trouble
         with paired(kind, mock.url, ledger, max_retries=allowed) as pair:
@@ -258,18 +258,20 @@ class TestRetries:
         assert mock.tell("GET", "verdict")["errors"] == 0, "such as a Retry-After that was not waited for"
         return given, [each["sdk_retry_count"] for each in mock.requests()]
 
-    def test_of_a_triage_are_none_however_long_it_is_told_to_wait(self, mock, kind, ledger):
-        mock.queue("fail", status=429, retry_after=60, model=HAIKU)
+    @pytest.mark.parametrize("way", ["created", "streamed"])
+    @pytest.mark.parametrize("wait_s", [0.01, 60])
+    def test_of_a_triage_are_none_however_long_it_is_told_to_wait(self, mock, kind, ledger, way, wait_s):
+        mock.queue("fail", status=429, retry_after=wait_s, model=HAIKU)
         mock.says("Deep.")
         with paired(kind, mock.url, ledger, max_retries=2) as pair:
-            assert pair.routed.given("created", **QUESTION).text == "Deep."
+            assert pair.routed.given(way, **QUESTION).text == "Deep."
         assert [(each["model"], each["status"]) for each in mock.requests()] == [(HAIKU, 429), (OPUS, 200)]
         assert mock.tell("GET", "verdict")["errors"] == 0
 
 
 class TestStreamsThatBreak:
     @pytest.mark.parametrize("way", WAYS[1:])
-    @pytest.mark.parametrize("fault", list(product(BREAKS, [0, 1, 5])))
+    @pytest.mark.parametrize("fault", list(product(BREAKS, [0, 1, 5])), ids=str)
     def test_break_as_without_a_router(self, mock, pair, ledger, way, fault):
         kind, after = fault
         mock.says("No verdict.", model=HAIKU)
@@ -295,7 +297,7 @@ class TestStreamsThatBreak:
         assert decision.reason in (Reason.TRIAGE_ERROR, Reason.MALFORMED, Reason.TRUNCATED)
 
     @pytest.mark.parametrize("way", WAYS[1:])
-    @pytest.mark.parametrize("fault", list(product(BREAKS, [0, 1, 3])))
+    @pytest.mark.parametrize("fault", list(product(BREAKS, [0, 1, 3])), ids=str)
     def test_before_they_are_decided_go_deep(self, mock, pair, ledger, way, fault):
         kind, after = fault
         mock.triages(0.95, LONG)
