@@ -356,7 +356,7 @@ class TestThatEndsEarly:
             kind = given.error and given.error[0]
             if ending == "an error":
                 assert issubclass(kind, anthropic.APIStatusError)
-                assert given.error[3] == overloaded()
+                assert given.error[3:5] == (overloaded(), f"req_{OPUS}")
             elif ending == "a break":
                 assert issubclass(kind, httpx2.TransportError)
             else:  # no error to the SDK, but for its helper where nothing has come
