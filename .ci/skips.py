@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
 # A reason that may stand on a machine like this one, and what makes it stand.
 ALLOWED = {
     "CHEAPDEEP_LIVE": True,  # needs a key and spends money
     "Chromium is not installed": shutil.which("apt-get") is None or os.geteuid() != 0,
     "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,  # .ci/run names it where it could be installed
-    "Pyright is not installed": "PYRIGHT" not in os.environ,  # likewise
-    "../shared": not (Path(__file__).resolve().parents[2] / "shared" / "data").is_dir(),
+    "Pyright is not installed": "PYRIGHT" not in os.environ,  # the same
+    "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,  # the same
+    "../shared": not SHARED.is_dir(),
+    "not part of this repository": not SHARED.is_dir(),  # recorded data
 }
 
 

@@ -10,6 +10,7 @@ from anthropic import (
     NotGiven,
     Omit,
     Stream,
+    omit,
 )
 from anthropic.resources import (
     AsyncBeta,
@@ -80,4 +81,5 @@ __all__ = [
     "Skills",
     "Stream",
     "UserProfiles",
+    "omit",
 ]

@@ -38,6 +38,7 @@ from cheapdeep_ops.claude.sdk import (
     ParsedMessage,
     RawMessageStreamEvent,
     SdkAsyncMessages,
+    omit,
 )
 from cheapdeep_ops.claude.streams import araw_stream
 from cheapdeep_ops.flow import Ask, adrive
@@ -344,7 +345,7 @@ class AsyncMessages:
         *,
         max_tokens: int,
         messages: Iterable[MessageParam],
-        stream: bool | Omit = False,
+        stream: bool | Omit = omit,
         route: str | None = None,
         input_class: str = "",
         **params: Unpack[CallParams],

@@ -39,6 +39,7 @@ from cheapdeep_ops.claude.sdk import (
     Skills,
     Stream,
     UserProfiles,
+    omit,
 )
 from cheapdeep_ops.claude.streams import raw_stream
 from cheapdeep_ops.flow import Ask, drive
@@ -351,7 +352,7 @@ class Messages:
         *,
         max_tokens: int,
         messages: Iterable[MessageParam],
-        stream: bool | Omit = False,
+        stream: bool | Omit = omit,
         route: str | None = None,
         input_class: str = "",
         **params: Unpack[CallParams],
