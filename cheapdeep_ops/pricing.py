@@ -5,7 +5,7 @@ is *unpriced*: its cost is None, never zero and never a default.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -107,21 +107,58 @@ class PriceBook:
         return _from_catalogue(model, at, batch=batch)
 
 
-def baseline_usage(usage: Usage, *, ratio: float, contract_tokens: int) -> Usage:
+def baseline_usage(usage: Usage, *, ratio: float, contract_tokens: int, is_contract_cached: bool = False) -> Usage:
     """What a call that a cheap tier answered would have used at the deep tier: an estimate.
 
-    The triage contract's own tokens come off the input and the JSON envelope off the output (none where the call was
-    not triaged: `contract_tokens` 0); the rest is scaled by `ratio` for the deep model's tokenizer. A call that used
-    the prompt cache is taken to have used the deep model's cache alike.
+    The triage contract's own tokens come off the input (`without_contract`) and the JSON envelope off the output (none
+    where the call was not triaged: `contract_tokens` 0); the rest is scaled by `ratio` for the deep model's tokenizer.
+    A call that used the prompt cache is taken to have used the deep model's cache alike.
     """
     envelope = ENVELOPE_TOKENS if contract_tokens else 0
+    asked = without_contract(usage, tokens=contract_tokens, is_cached=is_contract_cached)
     return Usage(
-        # The contract stands behind the last cache breakpoint, so it comes off the uncached input alone.
-        input_tokens=round(max(usage.input_tokens - contract_tokens, 0) * ratio),
-        output_tokens=round(max(usage.output_tokens - envelope, 0) * ratio),
-        cache_read_tokens=round(usage.cache_read_tokens * ratio),
-        cache_write_5m_tokens=round(usage.cache_write_5m_tokens * ratio),
-        cache_write_1h_tokens=round(usage.cache_write_1h_tokens * ratio),
+        input_tokens=round(asked.input_tokens * ratio),
+        output_tokens=round(max(asked.output_tokens - envelope, 0) * ratio),
+        cache_read_tokens=round(asked.cache_read_tokens * ratio),
+        cache_write_5m_tokens=round(asked.cache_write_5m_tokens * ratio),
+        cache_write_1h_tokens=round(asked.cache_write_1h_tokens * ratio),
+    )
+
+
+_CACHED: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens")
+
+
+def without_contract(usage: Usage, *, tokens: int, is_cached: bool) -> Usage:
+    """What a triage call used for the caller's own prompt, without the `tokens` of the triage contract.
+
+    `is_cached` says that a cache breakpoint lies behind the contract. It was then written into the cache or read from
+    it; where it may be either, it was written, which is dearer: an estimate should rather be too low than too high.
+    """
+    pools = _CACHED if is_cached else ()
+    pool = next((name for name in pools if getattr(usage, name) >= tokens), "input_tokens")
+    less: dict[str, Any] = {pool: max(getattr(usage, pool) - tokens, 0)}
+    return replace(usage, **less)
+
+
+def share_read(usage: Usage) -> float:
+    """The share of a prompt, 0 to 1, that was read from the cache; it is the beginning of the prompt."""
+    return usage.cache_read_tokens / max(usage.total_input_tokens, 1)
+
+
+def warmed(usage: Usage, *, share: float) -> Usage:
+    """What a call would have used, had the first `share` of its prompt (0 to 1) been in the cache.
+
+    Of that beginning, what it wrote into the cache it would have read. What is kept for an hour stands before what is
+    kept for five minutes: the API takes breakpoints in no other order.
+    """
+    missed = round(share * usage.total_input_tokens) - usage.cache_read_tokens
+    missed = max(min(missed, usage.cache_write_tokens), 0)
+    for_1h = min(missed, usage.cache_write_1h_tokens)
+    return replace(
+        usage,
+        cache_read_tokens=usage.cache_read_tokens + missed,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens - for_1h,
+        cache_write_5m_tokens=usage.cache_write_5m_tokens - (missed - for_1h),
     )
 
 

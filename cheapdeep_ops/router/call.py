@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+from cheapdeep_ops.claude.breakpoints import covers_contract
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
 from cheapdeep_ops.claude.requests import (
@@ -23,7 +24,15 @@ from cheapdeep_ops.claude.streams import OriginalReading, TriageReading
 from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
 from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import Policy, PolicyBook
-from cheapdeep_ops.pricing import PriceBook, baseline_usage, known_sum, tokenizer_ratio
+from cheapdeep_ops.pricing import (
+    PriceBook,
+    baseline_usage,
+    known_sum,
+    share_read,
+    tokenizer_ratio,
+    warmed,
+    without_contract,
+)
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.labels import Labels
 from cheapdeep_ops.settings import Settings
@@ -39,6 +48,7 @@ _NAMED_STAR: Final = "all"
 """What a caller's route named `*` becomes: the star is the scope of all routes."""
 
 MEASURED: Final = "measured: the deep tier answered"
+_LESS_COLD_CACHE: Final = ", less what its cold prompt cache cost"
 
 
 class Sink(Protocol):
@@ -212,6 +222,8 @@ class Plan:
         hops = tuple(self._hop(call, step) for step in course.steps)
         last = course.steps[-1]
         baseline, basis = self._baseline(call, last)
+        if (cold := self._cold_cache_usd(call, course)) and baseline is not None:
+            baseline, basis = baseline - cold, basis + _LESS_COLD_CACHE
         return Decision(
             call_id=call.id,
             route=call.route,
@@ -236,6 +248,7 @@ class Plan:
             hops=hops,
             error=type(course.error).__name__ if course.error else "",
             prompt_version="" if call.bypass else self.prompt.version,
+            cold_cache_usd=cold,
         )
 
     def exchange(self, call: Call, course: Course, place: Trace | None) -> Exchange | None:
@@ -298,10 +311,38 @@ class Plan:
             return self._cost(call, deep, usage), MEASURED
         ratio = tokenizer_ratio(model, deep)
         contract_tokens = self.prompt.tokens if last.ask.kind == "triage" else 0
-        estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens)
+        is_cached = bool(contract_tokens) and self._caches_contract(call, usage)
+        estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens, is_contract_cached=is_cached)
         less = " less the triage contract" if contract_tokens else ""
         basis = f"estimated: tokens of {model}{less}, times {ratio:.2f} for the tokenizer"
         return self._cost(call, deep, estimate), basis
+
+    def _cold_cache_usd(self, call: Call, course: Course) -> float:
+        """What the deep tier's answer cost more than it would have, had that tier got all calls before it, in dollars.
+
+        Triage read a share of this prompt from its own cache, so the prompt's beginning had been asked lately; what the
+        deep tier wrote of that beginning, it would have read. Nothing where the deep tier does get all calls.
+        """
+        last = course.steps[-1]
+        usage = last.reply.usage if last.reply else None
+        if call.bypass or not last.ask.tier.is_deep or usage is None or not usage.cache_write_tokens:
+            return 0.0
+        share = max((self._share_read(call, step) for step in course.steps[:-1]), default=0.0)
+        model = last.ask.tier.model
+        paid, warm = (self._cost(call, model, each) for each in (usage, warmed(usage, share=share)))
+        return max(paid - warm, 0.0) if paid is not None and warm is not None else 0.0
+
+    def _share_read(self, call: Call, step: Step) -> float:
+        """The share of the caller's prompt that a triage call read from the cache; nothing where that is not known."""
+        usage = step.reply.usage if step.reply else None
+        if usage is None or not usage.cache_read_tokens:
+            return 0.0
+        is_cached = self._caches_contract(call, usage)
+        return share_read(without_contract(usage, tokens=self.prompt.tokens, is_cached=is_cached))
+
+    def _caches_contract(self, call: Call, usage: Usage) -> bool:
+        is_used = bool(usage.cache_read_tokens or usage.cache_write_tokens)
+        return is_used and covers_contract(call.params, self.prompt)
 
     def _cost(self, call: Call, model: str, usage: Usage | None) -> float | None:
         """The cost in US dollars; a price catalogue that fails leaves the call unpriced, never unanswered."""
