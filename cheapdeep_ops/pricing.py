@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -107,15 +108,43 @@ class PriceBook:
         return _from_catalogue(model, at, batch=batch)
 
 
-def baseline_usage(usage: Usage, *, ratio: float, contract_tokens: int, is_contract_cached: bool = False) -> Usage:
+class ContractPlace(StrEnum):
+    """Where the triage contract's tokens are counted; of those that are cached, where they are looked for first."""
+
+    UNCACHED = "uncached"
+    """No cache breakpoint lies behind it."""
+    READ = "read"
+    """What is read from the cache has it in it, if anything is read at all."""
+    WRITTEN = "written"
+    """It may be either: taken to be written, which is dearer. An estimate should rather be too low than too high."""
+
+
+_WRITES: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens")
+_POOLS: Final[Mapping[ContractPlace, tuple[str, ...]]] = {
+    ContractPlace.UNCACHED: (),
+    ContractPlace.READ: ("cache_read_tokens", *_WRITES),
+    ContractPlace.WRITTEN: (*_WRITES, "cache_read_tokens"),
+}
+
+
+def without_contract(usage: Usage, *, tokens: int, place: ContractPlace) -> Usage:
+    """What a triage call used for the caller's own prompt, without the `tokens` of the triage contract."""
+    pool = next((name for name in _POOLS[place] if getattr(usage, name) >= tokens), "input_tokens")
+    less: dict[str, Any] = {pool: max(getattr(usage, pool) - tokens, 0)}
+    return replace(usage, **less)
+
+
+def baseline_usage(
+    usage: Usage, *, ratio: float, contract_tokens: int, contract_place: ContractPlace = ContractPlace.UNCACHED
+) -> Usage:
     """What a call that a cheap tier answered would have used at the deep tier: an estimate.
 
-    The triage contract's own tokens come off the input (`without_contract`) and the JSON envelope off the output (none
-    where the call was not triaged: `contract_tokens` 0); the rest is scaled by `ratio` for the deep model's tokenizer.
-    A call that used the prompt cache is taken to have used the deep model's cache alike.
+    The triage contract's own tokens come off the input and the JSON envelope off the output (none where the call was
+    not triaged: `contract_tokens` 0); the rest is scaled by `ratio` for the deep model's tokenizer. A call that used
+    the prompt cache is taken to have used the deep model's cache alike.
     """
     envelope = ENVELOPE_TOKENS if contract_tokens else 0
-    asked = without_contract(usage, tokens=contract_tokens, is_cached=is_contract_cached)
+    asked = without_contract(usage, tokens=contract_tokens, place=contract_place)
     return Usage(
         input_tokens=round(asked.input_tokens * ratio),
         output_tokens=round(max(asked.output_tokens - envelope, 0) * ratio),
@@ -123,21 +152,6 @@ def baseline_usage(usage: Usage, *, ratio: float, contract_tokens: int, is_contr
         cache_write_5m_tokens=round(asked.cache_write_5m_tokens * ratio),
         cache_write_1h_tokens=round(asked.cache_write_1h_tokens * ratio),
     )
-
-
-_CACHED: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens")
-
-
-def without_contract(usage: Usage, *, tokens: int, is_cached: bool) -> Usage:
-    """What a triage call used for the caller's own prompt, without the `tokens` of the triage contract.
-
-    `is_cached` says that a cache breakpoint lies behind the contract. It was then written into the cache or read from
-    it; where it may be either, it was written, which is dearer: an estimate should rather be too low than too high.
-    """
-    pools = _CACHED if is_cached else ()
-    pool = next((name for name in pools if getattr(usage, name) >= tokens), "input_tokens")
-    less: dict[str, Any] = {pool: max(getattr(usage, pool) - tokens, 0)}
-    return replace(usage, **less)
 
 
 def share_read(usage: Usage) -> float:

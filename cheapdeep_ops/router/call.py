@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
-from cheapdeep_ops.claude.breakpoints import covers_contract
+from cheapdeep_ops.claude.breakpoints import contract_place
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
 from cheapdeep_ops.claude.requests import (
@@ -25,6 +25,7 @@ from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
 from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import Policy, PolicyBook
 from cheapdeep_ops.pricing import (
+    ContractPlace,
     PriceBook,
     baseline_usage,
     known_sum,
@@ -311,8 +312,8 @@ class Plan:
             return self._cost(call, deep, usage), MEASURED
         ratio = tokenizer_ratio(model, deep)
         contract_tokens = self.prompt.tokens if last.ask.kind == "triage" else 0
-        is_cached = bool(contract_tokens) and self._caches_contract(call, usage)
-        estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens, is_contract_cached=is_cached)
+        place = self._contract_place(call, usage) if contract_tokens else ContractPlace.UNCACHED
+        estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens, contract_place=place)
         less = " less the triage contract" if contract_tokens else ""
         basis = f"estimated: tokens of {model}{less}, times {ratio:.2f} for the tokenizer"
         return self._cost(call, deep, estimate), basis
@@ -337,12 +338,12 @@ class Plan:
         usage = step.reply.usage if step.reply else None
         if usage is None or not usage.cache_read_tokens:
             return 0.0
-        is_cached = self._caches_contract(call, usage)
-        return share_read(without_contract(usage, tokens=self.prompt.tokens, is_cached=is_cached))
+        place = self._contract_place(call, usage)
+        return share_read(without_contract(usage, tokens=self.prompt.tokens, place=place))
 
-    def _caches_contract(self, call: Call, usage: Usage) -> bool:
-        is_used = bool(usage.cache_read_tokens or usage.cache_write_tokens)
-        return is_used and covers_contract(call.params, self.prompt)
+    def _contract_place(self, call: Call, usage: Usage) -> ContractPlace:
+        is_cache_used = usage.cache_read_tokens or usage.cache_write_tokens
+        return contract_place(call.params, self.prompt) if is_cache_used else ContractPlace.UNCACHED
 
     def _cost(self, call: Call, model: str, usage: Usage | None) -> float | None:
         """The cost in US dollars; a price catalogue that fails leaves the call unpriced, never unanswered."""
