@@ -35,6 +35,7 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
     (names.FLEET_ERRORS, "Calls that ended in an error", lambda sums: sums.errors),
     (names.FLEET_WITHHELD, "Calls that ship at the base threshold and were held back", lambda sums: sums.withheld),
     (names.FLEET_TRIAGE_COST, "Cost of the triage calls among them, US dollars", lambda sums: sums.triage_cost_usd),
+    (names.FLEET_COLD_CACHE, "Cost that warm deep caches would have spared, USD", lambda sums: sums.cold_cache_usd),
 )  # fmt: skip
 _BY_REASON: Final[tuple[tuple[str, str, Callable[[Sums], Mapping[str, int]]], ...]] = (
     (names.FLEET_ESCALATIONS, "Calls that left the first tier, by reason", lambda sums: sums.reasons),
