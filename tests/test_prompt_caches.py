@@ -1,11 +1,14 @@
 """Prompt caches in a cascade, over HTTP: what breakpoints read and write at each tier, and what it costs."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from cheapdeep_ops.claude.breakpoints import contract_place
 from cheapdeep_ops.claude.prompt import CONTRACT, triage_prompt
+from cheapdeep_ops.claude.replies import read_usage
+from cheapdeep_ops.pricing import ENVELOPE_TOKENS
 from cheapdeep_ops.router.call import MEASURED
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
 from cheapdeep_ops.testing.models import SimulatedModel
@@ -348,3 +351,51 @@ def test_costs_of_all_hops_are_those_of_the_price_list(api, open_shell, ledger):
         seen |= {(model, name) for model, usage in hops for name in Usage.__slots__ if getattr(usage, name)}
     kinds = ("output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
     assert seen == {(model, kind) for model in (HAIKU, OPUS) for kind in kinds}
+
+
+# Against the truth
+
+PLAIN = "JSON with confidence and answer, please."
+"""A contract of a whole number of the simulator's tokens, so that nothing is lost to rounding."""
+
+
+def traffic(rng, *, marks_in):
+    """Questions to three assistants, in conversations that grow, with pauses that let caches die now and then."""
+    talks = {}
+    for _ in range(60):
+        letter = rng.choice("abc")
+        talk = talks.setdefault(letter, [])
+        if len(talk) > 6:
+            talk.clear()
+        talk.append("xyzuvw"[len(talk) % 6] * (4 * rng.randint(1, 400)))
+        mark = rng.choice([FIVE, HOUR]) if marks_in == "system" else FIVE
+        *past, last = talk
+        request = asked(*past, last, system=[text(20_000, mark if marks_in == "system" else None, letter=letter)])
+        if marks_in == "turns":
+            request["messages"][-1]["content"] = [{"type": "text", "text": last, "cache_control": mark}]
+        yield request, rng.random() < 0.4, rng.choice([1, 30, 200, 301, 3_601] if rng.random() < 0.3 else [5])
+        talk.append("Deep.")
+
+
+@pytest.mark.parametrize("marks_in", ["system", "turns"])
+def test_the_all_deep_estimate_is_what_all_deep_costs(api, clock, open_shell, bare, marks_in):
+    deep = "claude-opus-4-6"  # its tokenizer is the cheap tier's, so that no ratio has to be estimated
+    assert len(PLAIN) % 4 == 0
+    shell = open_shell(tiers=(HAIKU, deep), triage_template=PLAIN)
+    asked_for = list(traffic(Random(7), marks_in=marks_in))
+    decisions = []
+    for request, is_hard, pause_s in asked_for:
+        api.enqueue(Reply.triage(0.3 if is_hard else 0.9, "Yes.", usage={"output_tokens": 20}), model=HAIKU)
+        api.enqueue(*[Reply.text("Deep.", usage={"output_tokens": 300})] * is_hard, model=deep)
+        decisions.append(shell.route(**request).decision)
+        clock.advance(pause_s)
+    clock.advance(3_600)
+    api.clear()
+    for (request, is_hard, pause_s), decision in zip(asked_for, decisions, strict=True):
+        api.enqueue(Reply.text("Deep.", usage={"output_tokens": 300 if is_hard else 20 - ENVELOPE_TOKENS}))
+        usage = read_usage(bare.messages.create(model=deep, **request).usage)
+        assert nusd(decision.baseline_cost_usd) == price(OPUS, usage)  # of the same price
+        clock.advance(pause_s)
+    escalated = [each for each in decisions if each.escalated]
+    cold = [each for each in escalated if each.cold_cache_usd]
+    assert 0 < len(cold) < len(escalated) < len(decisions)
