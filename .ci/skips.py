@@ -11,6 +11,7 @@ ALLOWED = {
     "CHEAPDEEP_LIVE": True,  # needs a key and spends money
     "Chromium is not installed": shutil.which("apt-get") is None or os.geteuid() != 0,
     "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,  # .ci/run names it where it could be installed
+    "Pyright is not installed": "PYRIGHT" not in os.environ,  # likewise
     "../shared": not (Path(__file__).resolve().parents[2] / "shared" / "data").is_dir(),
 }
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         SettingsError,
         StoreError,
     )
-    from cheapdeep_ops.router import AsyncRouter, Routed, Router
+    from cheapdeep_ops.router import AsyncRouter, Routed, Router, decision_of
     from cheapdeep_ops.settings import Settings
     from cheapdeep_ops.values import BypassCause, Decision, Outcome, Reason
 
@@ -49,6 +49,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StoreError",
+    "decision_of",
 ]
 
 # fmt: off
@@ -67,7 +68,7 @@ _HOMES: Final = {
         "SettingsError",
         "StoreError",
     ),
-    "router": ("AsyncRouter", "Routed", "Router"),
+    "router": ("AsyncRouter", "Routed", "Router", "decision_of"),
     "settings": ("Settings",),
     "values": ("BypassCause", "Decision", "Outcome", "Reason"),
 }

@@ -5,7 +5,7 @@ The generator pattern is the one of httpx's auth flow: one flow, a synchronous a
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cheapdeep_ops.values import BypassCause, Outcome, Reason, Reply, Tier, Verdict
 from cheapdeep_ops.verdict import judge
@@ -35,7 +35,7 @@ class Course:
 
     `answer` is the reply that goes back to the caller; where it is None, `error` is what the caller is to see.
     `escalated` says whether the call left the first tier; a streamed answer that went wrong when it could not be taken
-    back has a `reason`, and has not.
+    back has a `reason`, and has not. `is_fallback` marks a triage tier's answer in the place of the deep tier's error.
     """
 
     steps: tuple[Step, ...]
@@ -46,6 +46,14 @@ class Course:
     base_reason: Reason | None
     confidence: float | None
     escalated: bool
+    is_fallback: bool = False
+
+    @property
+    def answered(self) -> Step:
+        """The step whose reply goes back to the caller; the last one where none does."""
+        if not self.is_fallback:
+            return self.steps[-1]
+        return next(step for step in reversed(self.steps) if step.reply is self.answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +65,55 @@ class Bypass:
     reason: Reason = Reason.BYPASS
 
 
-Flow = Generator[Ask, Reply, Course]
+_Found = TypeVar("_Found")
+Asking = Generator[Ask, Reply, _Found]
+Flow = Asking[Course]
 
 
-def cascade(tiers: Sequence[Tier], *, threshold: float, base_threshold: float, bypass: Bypass | None = None) -> Flow:
+def cascade(
+    tiers: Sequence[Tier],
+    *,
+    threshold: float,
+    base_threshold: float,
+    bypass: Bypass | None = None,
+    falls_back: Callable[[BaseException], bool] | None = None,
+) -> Flow:
     """The course of one call through `tiers`: triage each but the last, ship the first answer that may, else go deep.
 
     A failed triage call escalates; a failed deep call ends the course with its error, and so does, at any tier, what
-    is no `Exception` (a cancellation, an interrupt).
+    is no `Exception` (a cancellation, an interrupt). `falls_back` says of which errors of the deep tier the best answer
+    that a triage tier gave takes the place, whatever its confidence; of none, where it is not given.
     """
+    steps = [] if bypass else (yield from triaged(tiers[:-1], threshold=threshold))
+    if steps and steps[-1].reason is None:
+        return _course(steps, base_threshold)
+    last = yield from (_original(bypass.tier, bypass.reason) if bypass else _original(tiers[-1]))
+    course = _course([*steps, last], base_threshold)
+    if falls_back and last.error is not None and falls_back(last.error):
+        return _fallen_back(course)
+    return course
+
+
+def triaged(tiers: Sequence[Tier], *, threshold: float) -> Asking[list[Step]]:
+    """Triage `tiers` in order, until one's answer may ship or the call is interrupted: that step has no reason."""
     steps: list[Step] = []
-    for tier in () if bypass else tiers[:-1]:
+    for tier in tiers:
         step = yield from _triage(tier, threshold)
         steps.append(step)
         if step.reason is None:
-            return _course(steps, base_threshold)
-    last = yield from (_original(bypass.tier, bypass.reason) if bypass else _original(tiers[-1]))
-    return _course([*steps, last], base_threshold)
+            break
+    return steps
+
+
+def _fallen_back(course: Course) -> Course:
+    """The course with the answer of the last triage tier that gave one; as it is where none did."""
+    usable = (each.reply for each in reversed(course.steps[:-1]) if each.reply and _is_usable(each.reply))
+    answer = next(usable, None)
+    return course if answer is None else replace(course, answer=answer, error=None, is_fallback=True)
+
+
+def _is_usable(reply: Reply) -> bool:
+    return reply.verdict is not None and reply.verdict.answer is not None and reply.verdict.problem is None
 
 
 def _triage(tier: Tier, threshold: float) -> Generator[Ask, Reply, Step]:
@@ -97,6 +137,12 @@ def _original(tier: Tier, reason: Reason | None = None) -> Generator[Ask, Reply,
     except BaseException as error:  # noqa: BLE001 - kept as a value; the router raises it unchanged
         return Step(ask=ask, reply=None, reason=reason, error=error)
     return Step(ask=ask, reply=reply, reason=reason)
+
+
+def shadowed(steps: Sequence[Step], course: Course, *, base_threshold: float) -> Course:
+    """The course that a call would have had, routed: `steps` are of triage beside it, `course` is of the deep tier."""
+    is_answered = steps[-1].reason is None
+    return _course(steps if is_answered else [*steps, *course.steps], base_threshold)
 
 
 def revised(course: Course, reply: Reply, *, base_threshold: float) -> Course:
@@ -148,7 +194,7 @@ def _verdict(reply: Reply) -> Verdict:
     return reply.verdict or Verdict(problem=Reason.MALFORMED, detail="no verdict was read")
 
 
-def drive(flow: Flow, perform: Callable[[Ask], Reply]) -> Course:
+def drive(flow: Asking[_Found], perform: Callable[[Ask], Reply]) -> _Found:
     """Run `flow` to its end, answering each ask with `perform`; its exceptions go into the flow."""
     try:
         ask = next(flow)
@@ -160,13 +206,13 @@ def drive(flow: Flow, perform: Callable[[Ask], Reply]) -> Course:
             else:
                 ask = flow.send(reply)
     except StopIteration as stop:
-        course: Course = stop.value
-        return course
+        found: _Found = stop.value
+        return found
     finally:
         flow.close()
 
 
-async def adrive(flow: Flow, perform: Callable[[Ask], Awaitable[Reply]]) -> Course:
+async def adrive(flow: Asking[_Found], perform: Callable[[Ask], Awaitable[Reply]]) -> _Found:
     """`drive` for a `perform` that is awaited."""
     try:
         ask = next(flow)
@@ -178,7 +224,7 @@ async def adrive(flow: Flow, perform: Callable[[Ask], Awaitable[Reply]]) -> Cour
             else:
                 ask = flow.send(reply)
     except StopIteration as stop:
-        course: Course = stop.value
-        return course
+        found: _Found = stop.value
+        return found
     finally:
         flow.close()

@@ -21,7 +21,7 @@ from cheapdeep_ops.verdict import (
     states_verdict,
 )
 
-_NUMBER: Final = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?"
+_NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"  # \d would take digits of other scripts too
 _SPACE: Final = r"[ \t\r\n]*"
 _STATED: Final = re.compile(rf'\{{{_SPACE}"{CONFIDENCE}"{_SPACE}:{_SPACE}({_NUMBER})(?=[ \t\r\n,}}])')
 _OPENED: Final = re.compile(rf'{_SPACE},{_SPACE}"{ANSWER}"{_SPACE}:{_SPACE}("|null(?=[ \t\r\n,}}]))')

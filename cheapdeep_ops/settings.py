@@ -19,6 +19,7 @@ from pydantic_settings import (
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
+from cheapdeep_ops.treatment import Treatment, checked, read_changes
 from cheapdeep_ops.values import Tier
 
 PREFIX: Final = "CHEAPDEEP_"
@@ -27,6 +28,9 @@ CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
 
 _SECRET_WORDS: Final = ("token", "webhook", "key", "secret", "password")
 """A fault whose key or value has one of these shows no value: an unknown key may be a secret in the wrong place."""
+
+_PLAIN: Final = frozenset({"triage_max_input_tokens"})
+"""Settings whose names have such a word, and whose values are no secrets."""
 
 _LONGEST_SHOWN: Final = 200
 """A fault shows no more of a value: one line must stay readable."""
@@ -83,7 +87,11 @@ class Settings(BaseSettings):
     """Whether grades go where they tell most, with the sample rate as the budget, or all have the same chance."""
     max_escalation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.35
     max_false_confident_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    mode: Literal["enforce", "observe"] = "enforce"
+    mode: Literal["enforce", "observe", "shadow"] = "enforce"
+    """Whether rules change thresholds, or only say what they would do, or, in shadow mode, nothing is routed either:
+    the deep tier answers all calls, and triage is tried beside it on a share of them."""
+    shadow_share: Rate = 0.1
+    """Of the calls that could be triaged, the share on which triage is tried in shadow mode."""
     flush_every_s: Seconds = 1.0
     evaluate_every_s: Seconds = 5.0
     grade_every_s: Seconds = 60.0
@@ -122,6 +130,13 @@ class Settings(BaseSettings):
     """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
     triage_timeout_s: Seconds = 30.0
     """How long a triage call may take before the call escalates; of a streamed one, until it is decided."""
+    triage_max_input_tokens: Annotated[int, Field(ge=1)] | None = None
+    """How long a request may be to be triaged, in tokens of four bytes; unset: what the first tier can hold."""
+    treatments: Annotated[dict[str, Treatment], NoDecode] = {}
+    """What is done otherwise than by default about features of requests, as far as `cheapdeep_ops.treatment` allows.
+
+    As an argument, a mapping adds to the file's; a variable stands in the place of the file's.
+    """
     sticky_turns: Annotated[int, Field(ge=0, le=1000)] = 0
     """For how many more turns a conversation goes to the deep tier at once after a turn of it went there; 0: none."""
     sticky_s: Seconds = 3_600.0
@@ -130,6 +145,8 @@ class Settings(BaseSettings):
     """After how many failures in a row a triage tier is left alone for a while; 0: never."""
     breaker_pause_s: Seconds = 10.0
     """For how long, at first; twice as long after each try that fails, up to twelve times."""
+    ship_cheap_when_deep_fails: bool = False
+    """Whether the answer of a triage tier, of whatever confidence, goes out where the deep tier cannot be reached."""
     stream_whole: bool = False
     """Whether a streamed answer is judged whole before its first character goes out, as an answer that is not."""
     price_overrides: Annotated[tuple[PriceOverride, ...], NoDecode] = ()
@@ -188,6 +205,12 @@ class Settings(BaseSettings):
             return json.loads(value)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"needs a JSON list of prices; {error}") from None
+
+    @field_validator("treatments", mode="before")
+    @classmethod
+    def _read_pairs(cls, value: object) -> object:
+        changes = read_changes(value) if isinstance(value, str) else value
+        return checked(changes) if isinstance(changes, Mapping) else changes
 
     @field_validator("api_tokens")
     @classmethod
@@ -293,7 +316,8 @@ def _fault(fault: dict[str, Any]) -> str:
         return str(fault["msg"])
     key = ".".join(map(str, fault["loc"]))
     shown = f" = {fault['input']!r}"
-    if key == "store_url" or any(word in f"{key}{shown}".casefold() for word in _SECRET_WORDS):
+    told = shown if key in _PLAIN else f"{key}{shown}"
+    if key == "store_url" or any(word in told.casefold() for word in _SECRET_WORDS):
         shown = ""
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."

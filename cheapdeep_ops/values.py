@@ -32,7 +32,11 @@ class BypassCause(StrEnum):
     TOOLS = "tools"
     IMAGES = "images"
     DOCUMENTS = "documents"
+    CITATIONS = "citations"
     THINKING = "thinking"
+    EFFORT = "effort"
+    SAMPLING = "sampling"
+    CONVERSATION = "conversation"
     STRUCTURED_OUTPUT = "structured_output"
     STOP_SEQUENCES = "stop_sequences"
     PREFILL = "prefill"
@@ -159,10 +163,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One turn of a conversation as text; `role` is `system`, `user` or `assistant`."""
+    """One turn of a conversation as text; `role` is `system`, `user` or `assistant`.
+
+    `is_whole` says that there was nothing else in it, such as an image.
+    """
 
     role: str
     text: str = field(repr=False)
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +270,11 @@ class Decision:
     def shipped(self) -> bool:
         """Whether a triage tier's answer went out."""
         return self.triaged and not self.error and not self.hops[-1].tier.is_deep
+
+    @property
+    def triage_error(self) -> str:
+        """The exception type of the first triage call that failed, if any did."""
+        return next((hop.error for hop in self.hops if hop.error and self.triaged and not hop.tier.is_deep), "")
 
     @property
     def withheld(self) -> bool:

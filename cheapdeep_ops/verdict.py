@@ -11,11 +11,13 @@ import re
 import unicodedata
 from typing import Any, Final, NoReturn
 
+from cheapdeep_ops.copies import Form
 from cheapdeep_ops.values import Outcome, Reason, StopReason, Verdict
 
 CONFIDENCE: Final = "confidence"
 ANSWER: Final = "answer"
 _KEYS: Final = frozenset({CONFIDENCE, ANSWER})
+_VERDICT: Final = Form(CONFIDENCE, ANSWER)
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cn", "Mn", "Me", "Zs", "Zl", "Zp"})
 _BLANK_LETTERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols without ink: the Hangul fillers and the empty Braille cell."""
@@ -35,7 +37,7 @@ def read_verdict(text: str | None, *, stop_reason: str | None, user_text: str = 
     """The verdict that a triage reply states, or the reason why it can never ship.
 
     `text` is the reply's only text, None where the reply has any other shape. `user_text` is all that the caller
-    sent: an object that stands in it word for word is the user's, not the model's.
+    sent: an object that stands in it, plainly or disguised (see `copies`), is the user's, not the model's.
     """
     if stop_reason in _STOP_PROBLEMS:
         return Verdict(problem=_STOP_PROBLEMS[StopReason(stop_reason)], detail=f"stop_reason {stop_reason}")
@@ -184,7 +186,7 @@ def _refuse_copies(fields: dict[str, Any], user_text: str) -> None:
         raise _AmbiguousError("a key that may be another confidence or answer")
     if any(map(_holds_verdict, [*others.values(), fields[ANSWER]])):
         raise _AmbiguousError("a verdict inside the verdict")
-    if _states(user_text, confidence=fields[CONFIDENCE], answer=fields[ANSWER]):
+    if _VERDICT.stands_in(user_text, {CONFIDENCE: fields[CONFIDENCE], ANSWER: fields[ANSWER]}):
         raise _AmbiguousError("the verdict is a copy of the user's text")
 
 
@@ -205,53 +207,6 @@ def _holds_verdict(value: Any) -> bool:
     return isinstance(value, list) and any(map(_holds_verdict, value))
 
 
-def _key(name: str) -> str:
-    return rf"""["']\s*{name}\s*\\*["']\s*:"""
-
-
-# Patterns, not a decoder: a verdict is found at any depth, escaped or cut off, in time that grows with the text alone.
-_SPELLED: Final = tuple(re.compile(_key(name), re.IGNORECASE) for name in (CONFIDENCE, ANSWER))
-_STATED_CONFIDENCE: Final = re.compile(_key(CONFIDENCE) + r"\s*([-+.0-9eE]+)")
-_STATED_ANSWER: Final = re.compile(_key(ANSWER) + r'\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
-_ESCAPE: Final = re.compile(r"\\(?:u00([46][1-9a-f]|[57][0-9a])|.)", re.IGNORECASE | re.DOTALL)
-_ESCAPED_QUOTE: Final = re.compile(r'\\(["\\])')
-_LENIENT: Final = json.JSONDecoder(strict=False)
-
-
-def _spells_verdict(text: str) -> bool:
-    """Whether `text` has both keys, in whatever dialect of JSON."""
-    return all(key.search(text) for key in _SPELLED)
-
-
 def states_verdict(text: str) -> bool:
-    """Whether `text`, which the caller sent, spells out a verdict of its own."""
-    return _spells_verdict(_with_plain_letters(text))
-
-
-def _with_plain_letters(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[0], text)
-
-
-def _states(text: str, *, confidence: float, answer: str | None) -> bool:
-    """Whether `text` states both under their keys, plainly or within a JSON string."""
-    plain = _with_plain_letters(text)
-    if not _spells_verdict(plain):
-        return False
-    forms = (plain, _ESCAPED_QUOTE.sub(r"\1", plain))
-    confidences = {_number(token) for form in forms for token in _STATED_CONFIDENCE.findall(form)}
-    answers = {_string(token) for form in forms for token in _STATED_ANSWER.findall(form)}
-    return confidence in confidences and answer in answers
-
-
-def _number(token: str) -> float | None:
-    try:
-        return float(token)
-    except ValueError:
-        return None
-
-
-def _string(token: str) -> str | None:
-    try:
-        return str(_LENIENT.decode(token))
-    except ValueError:
-        return None
+    """Whether `text`, which the caller sent, spells out a verdict of its own, with both keys."""
+    return _VERDICT.is_spelled_in(text)

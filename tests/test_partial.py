@@ -13,6 +13,18 @@ from tests.corpus import ANSWERS, END_TURN, malformed_cases
 WELL = '{"confidence": 0.93, "answer": "Open Settings."}'
 ESCAPES = r'{"confidence": 1, "answer": "a\"b\\c\/\n\t\u00e9 \ud83d\ude00 東京 \u0041"}'
 
+HEADS = (
+    '{"confidence": 0.93, "answer": ',
+    '```json\n{"confidence": 1.0,\n "answer": ',
+    'Sure: {"confidence":8e-1,"answer":',
+)
+ODD = (
+    *"{}[]\",:\\eE+-.0159 \t\n\r'",
+    *"\uff11\u0663\u00b2\u2153\u3000\xa0\u2028\x85\x1c\x00\u200b\ufeff\u2212",
+    "null",
+    "0x",
+)
+
 
 def partial(*, threshold=0.8, user_text="", is_patient=False) -> PartialReply:
     return PartialReply(threshold=threshold, base_threshold=0.8, user_text=user_text, is_patient=is_patient)
@@ -113,6 +125,12 @@ class TestReplies:
         assert (reply.state, reply.problem, shown) == (Early.ESCALATE, problem, "")
         assert reply.broken_off().confidence == (None if problem is Reason.MALFORMED else reply.confidence)
 
+    @pytest.mark.parametrize("number", ["0.9\uff13", "0.\u0669\u0663", "1e-\u0967", "9\uff10e-2", "\uff11"])
+    def test_with_digits_of_another_script_show_nothing(self, number):
+        reply, shown = fed([f'{{"confidence": {number}, "answer": "Open Settings."}}'], threshold=0.0)
+        assert (reply.confidence, shown) == (None, "")
+        assert reply.finish(END_TURN).problem is Reason.MALFORMED
+
     @pytest.mark.parametrize("nothing", ["null", "  None ", "...", "", "\\u200b", "<string or null>"])
     def test_that_say_nothing_show_nothing(self, nothing):
         reply, shown = fed(list(f'{{"confidence": 0.9, "answer": "{nothing}"}}'))
@@ -141,6 +159,22 @@ class TestReplies:
         reply, shown = fed(list(f'{{"confidence": 0.9, "answer": "Open Settings{tail}'))
         assert shown == "Open Settings"
         assert reply.finish(END_TURN).problem is Reason.MALFORMED
+
+    def test_with_odd_characters_before_their_answer_show_what_ships_and_nothing_else(self):
+        rng, shipped = Random(3), 0
+        for _ in range(6_000):
+            head = rng.choice(HEADS)
+            for _ in range(rng.choice((1, 1, 2))):
+                place = rng.randrange(len(head))
+                head = head[:place] + rng.choice(ODD) + head[place + rng.choice((0, 0, 1)) :]
+            threshold = rng.choice((0.0, 0.8, 0.9))
+            reply, shown = fed([f'{head}"Paris."}}'], threshold=threshold)
+            verdict = reply.finish(END_TURN)
+            ships = judge(verdict, threshold=threshold)[0] is Outcome.SHIP
+            assert shown in ("", verdict.answer if ships else "")
+            assert not (ships and reply.state is Early.ESCALATE)
+            shipped += bool(shown)
+        assert 200 < shipped < 5_000
 
     def test_of_any_length_are_read_in_time_that_grows_with_them_alone(self):
         rng = Random(1)

@@ -121,6 +121,15 @@ def test_a_conversation_that_grows_reads_its_past_at_triage(api, open_shell):
     assert usage.input_tokens == 0
 
 
+def test_a_breakpoint_in_the_last_turn_is_kept_where_a_template_words_that_turn(api, open_shell):
+    ships(api, 2)
+    shell = open_shell(triage_template=TEMPLATE)
+    request = asked([text(20_001, FIVE), text(8)])
+    usages = [shell.route(**request).decision.hops[0].usage for _ in range(2)]
+    before = (len(TEMPLATE.partition("{{")[0]) + 20_001 + 3) // 4
+    assert [prompt_of(usage) for usage in usages] == [(0, before, 0), (before, 0, 0)]
+
+
 def test_a_mark_on_the_request_caches_at_both_tiers(api, open_shell):
     escalates(api, 2)
     shell = open_shell()
@@ -292,6 +301,20 @@ def test_a_triage_call_that_failed_tells_nothing(api, open_shell):
     assert decision.cold_cache_usd == 0
 
 
+def test_a_deep_tier_that_gets_all_calls_in_shadow_mode_has_no_cold_cache(api, open_shell, ledger):
+    ships(api)
+    request = asked(system=[text(20_000, FIVE)])
+    open_shell().route(**request)
+    escalates(api)
+    shell = open_shell(router={"recorder": ledger}, mode="shadow", shadow_share=1.0, record=True)
+    shell.route(**request)
+    shell.close()
+    (decision,) = ledger.decisions
+    assert decision.is_shadow
+    assert [prompt_of(hop.usage) for hop in decision.hops] == [(5_000, 0, 0), (0, 5_000, 0)]
+    assert (decision.cold_cache_usd, decision.baseline_basis) == (0, MEASURED)
+
+
 def test_an_unpriced_deep_tier_has_no_cold_cache_to_pay(api, open_shell):
     api.put_model(SimulatedModel(id="claude-nine", display_name="Nine", line="opus"))
     shell = open_shell(tiers=(HAIKU, "claude-nine"))
@@ -367,35 +390,52 @@ def traffic(rng, *, marks_in):
         talk = talks.setdefault(letter, [])
         if len(talk) > 6:
             talk.clear()
-        talk.append("xyzuvw"[len(talk) % 6] * (4 * rng.randint(1, 400)))
-        mark = rng.choice([FIVE, HOUR]) if marks_in == "system" else FIVE
+        talk.append("xyzuvw"[len(talk) % 6] * (4 * rng.randint(1, 900)))
+        marks = [rng.choice([FIVE, HOUR]) if where in marks_in else None for where in ("system", "turns")]
+        mark, last_mark = (FIVE, FIVE) if None not in marks else marks
         *past, last = talk
-        request = asked(*past, last, system=[text(20_000, mark if marks_in == "system" else None, letter=letter)])
-        if marks_in == "turns":
-            request["messages"][-1]["content"] = [{"type": "text", "text": last, "cache_control": mark}]
+        request = asked(*past, [text(0, last_mark) | {"text": last}], system=[text(20_000, mark, letter=letter)])
         yield request, rng.random() < 0.4, rng.choice([1, 30, 200, 301, 3_601] if rng.random() < 0.3 else [5])
         talk.append("Deep.")
 
 
-@pytest.mark.parametrize("marks_in", ["system", "turns"])
-def test_the_all_deep_estimate_is_what_all_deep_costs(api, clock, open_shell, bare, marks_in):
-    deep = "claude-opus-4-6"  # its tokenizer is the cheap tier's, so that no ratio has to be estimated
-    assert len(PLAIN) % 4 == 0
-    shell = open_shell(tiers=(HAIKU, deep), triage_template=PLAIN)
-    asked_for = list(traffic(Random(7), marks_in=marks_in))
-    decisions = []
+def compared(api, clock, shell, bare, *, marks_in):
+    """The decisions of some traffic, each with what its request costs where all of it goes to the deep tier."""
+    asked_for, decisions, costs = list(traffic(Random(7), marks_in=marks_in)), [], []
     for request, is_hard, pause_s in asked_for:
         api.enqueue(Reply.triage(0.3 if is_hard else 0.9, "Yes.", usage={"output_tokens": 20}), model=HAIKU)
-        api.enqueue(*[Reply.text("Deep.", usage={"output_tokens": 300})] * is_hard, model=deep)
+        api.enqueue(*[Reply.text("Deep.", usage={"output_tokens": 300})] * is_hard, model=OLDER)
         decisions.append(shell.route(**request).decision)
         clock.advance(pause_s)
     clock.advance(3_600)
     api.clear()
-    for (request, is_hard, pause_s), decision in zip(asked_for, decisions, strict=True):
+    for request, is_hard, pause_s in asked_for:
         api.enqueue(Reply.text("Deep.", usage={"output_tokens": 300 if is_hard else 20 - ENVELOPE_TOKENS}))
-        usage = read_usage(bare.messages.create(model=deep, **request).usage)
-        assert nusd(decision.baseline_cost_usd) == price(OPUS, usage)  # of the same price
+        usage = read_usage(bare.messages.create(model=OLDER, **request).usage)
+        costs.append(price(OPUS, usage))  # of the same price
         clock.advance(pause_s)
-    escalated = [each for each in decisions if each.escalated]
-    cold = [each for each in escalated if each.cold_cache_usd]
-    assert 0 < len(cold) < len(escalated) < len(decisions)
+    return list(zip(decisions, costs, strict=True))
+
+
+OLDER = "claude-opus-4-6"
+"""A deep model with the cheap tier's tokenizer, so that no ratio has to be estimated."""
+
+
+@pytest.mark.parametrize("marks_in", [("system",), ("turns",)])
+def test_the_all_deep_estimate_is_what_all_deep_costs(api, clock, open_shell, bare, marks_in):
+    assert len(PLAIN) % 4 == 0
+    shell = open_shell(tiers=(HAIKU, OLDER), triage_template=PLAIN)
+    found = compared(api, clock, shell, bare, marks_in=marks_in)
+    assert [nusd(decision.baseline_cost_usd) for decision, _ in found] == [cost for _, cost in found]
+    escalated = [decision for decision, _ in found if decision.escalated]
+    assert 0 < sum(decision.cold_cache_usd > 0 for decision in escalated) < len(escalated) < len(found)
+
+
+def test_where_the_contract_may_be_read_or_written_the_estimate_is_too_low_by_little(api, clock, open_shell, bare):
+    shell = open_shell(tiers=(HAIKU, OLDER))
+    found = compared(api, clock, shell, bare, marks_in=("system", "turns"))
+    rounding = 2 * PRICES[OPUS][4]
+    assert all(nusd(decision.baseline_cost_usd) <= cost + rounding for decision, cost in found)
+    told, truth = sum(nusd(decision.baseline_cost_usd) for decision, _ in found), sum(cost for _, cost in found)
+    without = told + sum(nusd(decision.cold_cache_usd) for decision, _ in found)
+    assert 0.95 * truth < told < truth < without / 1.1

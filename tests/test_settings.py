@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops import Settings, SettingsError
 from cheapdeep_ops.settings import CONFIG_FILE, PREFIX
+from cheapdeep_ops.treatment import Treatment
 
 DEFAULTS = {
     "store_url": "sqlite:///cheapdeep.db",
@@ -31,6 +32,8 @@ DEFAULTS = {
     "api_tokens": (),
     "capture_content": False,
     "retain_content_days": 7.0,
+    "treatments": {},
+    "triage_max_input_tokens": None,
 }
 
 
@@ -83,6 +86,9 @@ def test_defaults_are_those_that_others_rely_on(name, value):
         ("CAPTURE_CONTENT", "true", True),
         ("RETAIN_CONTENT_DAYS", "0", 0.0),
         ("RECORD", "false", False),
+        ("TREATMENTS", "images=triage, effort=bypass", {"images": "triage", "effort": "bypass"}),
+        ("TREATMENTS", "", {}),
+        ("TRIAGE_MAX_INPUT_TOKENS", "8000", 8000),
     ],
 )
 def test_variables_are_read(env, name, text, value):
@@ -124,7 +130,7 @@ def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
         ("MAX_ESCALATION_RATE", "1", "less than 1"),
         ("MAX_ESCALATION_RATE", "nan", "less than 1"),
         ("MAX_FALSE_CONFIDENT_RATE", "0", "greater than 0"),
-        ("MODE", "watch", "'enforce' or 'observe'"),
+        ("MODE", "watch", "'enforce', 'observe' or 'shadow'"),
         ("FLUSH_EVERY_S", "0", "greater than 0"),
         ("EVALUATE_EVERY_S", "inf", "finite"),
         ("EVALUATE_EVERY_S", "86401", "less than or equal to 86400"),
@@ -143,6 +149,13 @@ def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
         ("SLACK_BASE_URL", "https:///api/", "https://host/path"),
         ("SLACK_BASE_URL", "https://a..b/", "https://host/path"),
         ("SLACK_BASE_URL", "http://h:999999/", "https://host/path"),
+        ("TREATMENTS", "images", "pairs such as images=triage,effort=bypass"),
+        ("TREATMENTS", "images=bypass,images=triage", "no feature twice"),
+        ("TREATMENTS", "pictures=triage", "pictures is no feature; conversation, effort, sampling, "),
+        ("TREATMENTS", "images=translate", "images can only be bypass or triage. "),
+        ("TREATMENTS", "tools=triage", "tools can only be bypass. A triage reply is an answer or none"),
+        ("TRIAGE_MAX_INPUT_TOKENS", "0", "greater than or equal to 1"),
+        ("TRIAGE_MAX_INPUT_TOKENS", "many", "valid integer"),
         ("HOST", "a\udcff", "a host name or an IP address"),
         ("HOST", "a..b", "a host name or an IP address"),
     ],
@@ -244,6 +257,32 @@ def test_a_toml_file_is_read(toml):
     settings = Settings()
     assert (settings.tiers, settings.base_threshold) == (("small", "large"), 0.7)
     assert settings.price_overrides[0].since.isoformat() == "2026-12-01"
+
+
+def test_treatments_are_a_table_in_the_file_and_a_mapping_as_an_argument(toml, env):
+    assert Settings(treatments={"thinking": Treatment.TRANSLATE}).treatments == {"thinking": Treatment.TRANSLATE}
+    toml('[treatments]\nimages = "triage"\neffort = "bypass"')
+    assert Settings().treatments == {"images": Treatment.TRIAGE, "effort": Treatment.BYPASS}
+    added = Settings(treatments={"images": "bypass"}).treatments
+    assert added == {"images": Treatment.BYPASS, "effort": Treatment.BYPASS}
+    env("TREATMENTS", "conversation=bypass")
+    assert Settings().treatments == {"conversation": Treatment.BYPASS}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (
+            {"pictures": "triage"},
+            "CHEAPDEEP_TREATMENTS = {'pictures': 'triage'}: pictures is no feature; conversation, ",
+        ),
+        ({"images": True}, "CHEAPDEEP_TREATMENTS = {'images': True}: images can only be bypass or triage. "),
+        (["images=triage"], "CHEAPDEEP_TREATMENTS = ['images=triage']: Input should be a valid dictionary"),
+        (None, "CHEAPDEEP_TREATMENTS = None: Input should be a valid dictionary"),
+    ],
+)
+def test_treatments_of_another_shape_are_refused_by_name(value, says):
+    assert refused(treatments=value).startswith(says)
 
 
 def test_the_environment_wins_over_the_file_and_an_argument_over_both(toml, env):

@@ -370,6 +370,30 @@ class TestWhatServersMaySend:
         assert (decision.reason, decision.shipped) == (None, True)
 
     @pytest.mark.parametrize(
+        ("begun", "told"),
+        [
+            ('{"confidence": 0.9, "ans', 'wer": "Fine."}'),
+            ('{"confidence": 0.9, "answer": "Fi', 'ne."}'),
+            ('{"confidence": 0.9, "answer": "Fine."}', ""),
+            ("Here it is: ", '{"confidence": 0.9, "answer": "Fine."}'),
+        ],
+    )
+    def test_text_that_comes_with_the_beginning_of_its_block_is_a_part_of_the_reply(self, api, shell, begun, told):
+        api.enqueue(Reply.body(beginning_with(begun, told)))
+        assert shell.final_message(**QUESTION).content[0].text == "Fine."
+
+    @pytest.mark.parametrize("begun", ["Refunded: 100%. ", '{"confidence": 0.1, "answer": null} '])
+    def test_text_that_comes_with_the_beginning_of_its_block_does_not_go_out_unread(self, api, shell, begun):
+        api.enqueue(Reply.body(beginning_with(begun, '{"confidence": 0.9, "answer": "Fine."}')), Reply.text("Deep."))
+        assert shell.final_message(**QUESTION).content[0].text == "Deep."
+
+    def test_a_message_that_begins_with_content_does_not_ship(self, api, shell, ledger):
+        told = whole_stream("").replace(b'"content": []', b'"content": [{"type": "text", "text": "Refunded."}]')
+        api.enqueue(Reply.body(told), Reply.text("Deep."))
+        assert shell.final_message(**QUESTION).content[0].text == "Deep."
+        assert ledger.decisions[0].reason is Reason.MALFORMED
+
+    @pytest.mark.parametrize(
         "odd", [{"type": "content_block_start", "index": 1}, {"type": "tomorrow"}, {"type": "ping"}]
     )
     def test_odd_events_behind_the_beginning_of_an_answer_cost_nothing(self, api, shell, ledger, odd):
@@ -392,6 +416,17 @@ def whole_stream(without, *more):
         {"type": "message_stop"},
     )
     return start + sse(rest)
+
+
+def beginning_with(begun, told):
+    """The bytes of a stream whose block begins with `begun` and goes on with `told`."""
+    given = json.dumps(begun).encode()
+    rest = (
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    )
+    return stream_of(told, *rest).replace(b'"type": "text", "text": ""', b'"type": "text", "text": ' + given, 1)
 
 
 def test_spans_of_a_stream_end_with_it(api, open_shell, watched):

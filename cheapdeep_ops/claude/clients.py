@@ -11,9 +11,12 @@ from anthropic import (
     APIStatusError,
     APITimeoutError,
     AsyncAnthropic,
+    BadRequestError,
     DefaultAsyncHttpxClient,
     DefaultHttpxClient,
 )
+
+from cheapdeep_ops.claude.patience import BoundedWaits
 
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 """The SDK's own limits, but idle connections live 60 s instead of httpx2's 5: sparse traffic keeps its TLS session."""
@@ -42,6 +45,16 @@ def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:
     own = client.timeout
     limit = min(own, timeout_s) if isinstance(own, int | float) else timeout_s
     return client.with_options(max_retries=0, timeout=limit)
+
+
+def for_originals(client: AnyClient) -> AnyClient:
+    """A view of `client` that retries as it does, but waits no longer for that than the caller's own timeout."""
+    return client.with_middleware(BoundedWaits())
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the API calls the request invalid."""
+    return isinstance(error, BadRequestError)
 
 
 def is_tiers_fault(error: BaseException) -> bool:

@@ -1,7 +1,8 @@
 """Asking a deep model whether an answer is right, and reading what it says strictly."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any, Final, cast
 
@@ -17,9 +18,11 @@ from anthropic.types.messages import MessageBatchIndividualResponse
 from httpx2 import HTTPError
 
 from cheapdeep_ops.claude.replies import only_text, read_usage
+from cheapdeep_ops.copies import Form
 from cheapdeep_ops.errors import GraderError
-from cheapdeep_ops.values import Grade, GradeFailure, Judgement, StopReason
+from cheapdeep_ops.values import Grade, GradeFailure, Judgement, StopReason, Turn
 
+_JUDGEMENT: Final = Form("reason", "verdict")
 _LONGEST_REASON: Final = 500
 _SHOWN: Final = 200
 _TIMEOUT_S: Final = 120.0
@@ -81,6 +84,18 @@ def _fields(text: str) -> dict[str, str] | None:
 
 def _encodable(fields: dict[str, str]) -> dict[str, str]:
     return {name: value.replace("\0", "").encode("utf-8", "replace").decode() for name, value in fields.items()}
+
+
+def unless_copied(found: Judgement, turns: Iterable[Turn], answer: str) -> Judgement:
+    """`found`, or a failure where that very verdict with its reason stands in what was judged already."""
+    if found.grade is None:
+        return found
+    judged = "\n".join([*(turn.text for turn in turns), answer])
+    # Of a reason that was cut the end is not known.
+    reason = {"reason": found.reason} if len(found.reason) < _LONGEST_REASON else {}
+    if not _JUDGEMENT.stands_in(judged, {"verdict": found.grade.value, **reason}):
+        return found
+    return replace(found, grade=None, failure=GradeFailure.MALFORMED, reason="")
 
 
 class GraderApi:

@@ -5,6 +5,7 @@ seen in public reports name them.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 
@@ -12,41 +13,63 @@ from typing import Final
 class ModelProfile:
     """What a model does with the parameters that differ between models.
 
-    `thinking` are the accepted types of the `thinking` parameter; `sampling` says whether temperature, top_p and
-    top_k are accepted (through `extra_body`, on API versions that still know them).
+    `thinking` are the accepted types of the `thinking` parameter, and `thinks_unasked` says whether the model thinks
+    where there is none; `sampling` says whether temperature, top_p and
+    top_k are accepted (through `extra_body`, on API versions that still know them); `context_tokens` is how much it
+    holds, reply included, and `output_tokens` the largest `max_tokens`. None: not known.
     """
 
     prefix: str
+    context_tokens: int | None = 1_000_000
+    output_tokens: int | None = 128_000
     structured_outputs: bool = True
     effort: bool = True
     sampling: bool = False
     thinking: frozenset[str] = frozenset({"adaptive", "disabled"})
+    thinks_unasked: bool = False
 
 
-_FIXED_THINKING: Final = frozenset({"enabled", "disabled"})
-_ANY_THINKING: Final = frozenset({"enabled", "adaptive", "disabled"})
+THINKING_TYPES: Final = frozenset({"enabled", "adaptive", "disabled"})
+"""The types of thinking that rows speak of; of any other one nobody here knows who refuses it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generation45(ModelProfile):
+    context_tokens: int | None = 200_000
+    output_tokens: int | None = 64_000
+    sampling: bool = True
+    thinking: frozenset[str] = frozenset({"enabled", "disabled"})
+
 
 PROFILES: Final = (
     # Haiku 4.5 answers 400 to effort and to adaptive thinking (OmniRoute issues 1563 and 4661).
-    ModelProfile(prefix="claude-haiku-4-5", effort=False, sampling=True, thinking=_FIXED_THINKING),
-    ModelProfile(prefix="claude-sonnet-4-5", effort=False, sampling=True, thinking=_FIXED_THINKING),
-    ModelProfile(prefix="claude-sonnet-4-6", sampling=True, thinking=_ANY_THINKING),
-    ModelProfile(prefix="claude-opus-4-5", sampling=True, thinking=_FIXED_THINKING),
-    ModelProfile(prefix="claude-opus-4-6", sampling=True, thinking=_ANY_THINKING),
+    _Generation45(prefix="claude-haiku-4-5", effort=False),
+    _Generation45(prefix="claude-sonnet-4-5", effort=False),
+    ModelProfile(prefix="claude-sonnet-4-6", sampling=True, thinking=THINKING_TYPES),
+    _Generation45(prefix="claude-opus-4-5"),
+    ModelProfile(prefix="claude-opus-4-6", sampling=True, thinking=THINKING_TYPES),
     # Opus 4.7 answers 400 to sampling parameters and to fixed thinking budgets (Roo-Code issue 12162).
     ModelProfile(prefix="claude-opus-4-7"),
     ModelProfile(prefix="claude-opus-4-8"),
-    ModelProfile(prefix="claude-haiku-5"),
-    ModelProfile(prefix="claude-sonnet-5"),
-    ModelProfile(prefix="claude-opus-5"),
+    ModelProfile(prefix="claude-haiku-5", thinks_unasked=True),
+    ModelProfile(prefix="claude-sonnet-5", thinks_unasked=True),
+    ModelProfile(prefix="claude-opus-5", thinks_unasked=True),
     # Opus 5.5 always thinks.
-    ModelProfile(prefix="claude-opus-5-5", thinking=frozenset({"adaptive"})),
+    ModelProfile(prefix="claude-opus-5-5", thinking=frozenset({"adaptive"}), thinks_unasked=True),
 )
 
-UNKNOWN: Final = ModelProfile(prefix="", structured_outputs=False, sampling=True, thinking=_ANY_THINKING)
+UNKNOWN: Final = ModelProfile(
+    prefix="",
+    context_tokens=None,
+    output_tokens=None,
+    structured_outputs=False,
+    sampling=True,
+    thinking=THINKING_TYPES,
+)
 """A model without a row: nothing is translated, and triage relies on the prompt and the strict reader alone."""
 
 
+@lru_cache(maxsize=100)
 def profile_of(model: str) -> ModelProfile:
     """The profile with the longest prefix of `model`, or the one for unknown models."""
     fitting = [profile for profile in PROFILES if model.startswith(profile.prefix)]

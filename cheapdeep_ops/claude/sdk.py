@@ -11,6 +11,20 @@ from anthropic import (
     Omit,
     Stream,
 )
+from anthropic.resources import (
+    AsyncBeta,
+    AsyncFiles,
+    AsyncModels,
+    AsyncOrganization,
+    AsyncSkills,
+    AsyncUserProfiles,
+    Beta,
+    Files,
+    Models,
+    Organization,
+    Skills,
+    UserProfiles,
+)
 from anthropic.resources.messages import (
     AsyncBatches,
     AsyncMessagesWithRawResponse,
@@ -21,28 +35,49 @@ from anthropic.resources.messages import (
 )
 from anthropic.resources.messages import AsyncMessages as SdkAsyncMessages
 from anthropic.resources.messages import Messages as SdkMessages
-from anthropic.types import Message, MessageParam, MessageTokensCount, RawMessageStreamEvent
+from anthropic.types import (
+    Message,
+    MessageParam,
+    MessageTokensCount,
+    ModelParam,
+    ParsedMessage,
+    RawMessageStreamEvent,
+)
 
 __all__ = [
     "Anthropic",
     "AnthropicError",
     "AsyncAnthropic",
     "AsyncBatches",
+    "AsyncBeta",
+    "AsyncFiles",
     "AsyncMessageStreamManager",
     "AsyncMessagesWithRawResponse",
     "AsyncMessagesWithStreamingResponse",
+    "AsyncModels",
+    "AsyncOrganization",
+    "AsyncSkills",
     "AsyncStream",
+    "AsyncUserProfiles",
     "Batches",
+    "Beta",
+    "Files",
     "Message",
     "MessageParam",
     "MessageStreamManager",
     "MessageTokensCount",
     "MessagesWithRawResponse",
     "MessagesWithStreamingResponse",
+    "ModelParam",
+    "Models",
     "NotGiven",
     "Omit",
+    "Organization",
+    "ParsedMessage",
     "RawMessageStreamEvent",
     "SdkAsyncMessages",
     "SdkMessages",
+    "Skills",
     "Stream",
+    "UserProfiles",
 ]

@@ -177,6 +177,8 @@ class TriageReading:
 
     def _translated(self, event: Event) -> Events:
         """What an event becomes in a message that is the answer alone."""
+        if event.type == "message_start":  # with content it would have said something that nobody reads
+            self._is_one_text = self._is_one_text and not getattr(event.message, "content", None)
         if event.type in ("message_start", "message_delta", "message_stop"):
             return (event,)
         if event.type == "content_block_start":
@@ -192,7 +194,11 @@ class TriageReading:
         kind = event.content_block.type
         if kind == "text" and self._index is None and self._is_one_text:
             self._index = event.index
-            return (event.model_copy(update={"index": 0}),)
+            # The API begins with no text; one that does has begun with a part of the reply.
+            shown = self._partial.feed(_text(event.content_block))
+            block = event.content_block.model_copy(update={"text": ""})
+            start = event.model_copy(update={"index": 0, "content_block": block})
+            return (start, _delta(shown)) if shown else (start,)
         self._is_one_text = self._is_one_text and kind in _THOUGHTS
         return ()
 

@@ -45,6 +45,7 @@ def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
 def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
     """The receipt's figures in words, in the order of what it is read for."""
     triage, deep = found["tiers"][:-1], found["tiers"][-1]
+    shadow = {"in shadow": _shadow(found["shadow"])} if found["shadow"] else {}
     return {
         "triage model": " -> ".join(triage) or "none",
         "escalation model": deep,
@@ -55,6 +56,7 @@ def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "cold caches": cold_cache_words(found),
         "saving": f"{percent(found['saving'])}; {percent(found['saving_after_grading'])} with grading paid for",
         "prompt caches": _caches(found),
+        **shadow,
         "calls": f"{found['calls']:,} ({counts(found['models'])}); {found['shipped']:,} shipped, "
         f"{found['bypassed']:,} bypassed triage",
         "escalation": f"{percent(found['escalation_rate'])} actual ({bounds(found['escalation_interval'])}, "
@@ -66,7 +68,8 @@ def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "sampling": _sampling(found["sampling"]),
         "added latency": _latency(found),
         "grading": _grading(found),
-        "errors": f"{found['errors']:,} calls ended in an error",
+        "errors": _errors(found),
+        "failed triage": counts(found["triage_errors"]) or "none",
         "unpriced": f"{found['unpriced_calls']:,} calls"
         + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
         "policy changes": str(found["policy_changes"]),
@@ -88,6 +91,24 @@ def _caches(found: Mapping[str, Any]) -> str:
         for name, key in tiers.items()
     ]
     return ", ".join(parts)
+
+
+def _shadow(shadow: Mapping[str, Any]) -> str:
+    """What routing would have cost where it was only tried."""
+    routed, alone = _known(shadow["cost_per_call_usd"]), _known(shadow["baseline_per_call_usd"])
+    return (
+        f"routing would have saved {percent(shadow['saving'])} of what the deep tier did cost on {shadow['calls']:,} "
+        f"calls: {routed} a call instead of {alone}, grading aside"
+    )
+
+
+def _errors(found: Mapping[str, Any]) -> str:
+    beside = {
+        "were refused as invalid by the deep tier after triage": found["replays_rejected"],
+        "were answered by a triage tier because the deep tier failed": found["fallbacks"],
+    }
+    told = [f"; {count:,} {what}" for what, count in beside.items() if count]
+    return f"{found['errors']:,} calls ended in an error{''.join(told)}"
 
 
 def _funnel(funnel: Mapping[str, Any]) -> str:

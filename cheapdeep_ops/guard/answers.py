@@ -63,7 +63,7 @@ class PolicyChange(Answer):
     signal: Signal
     author: Annotated[str, Field(description="the person, where it was one")]
     why: str
-    applied: Annotated[bool, Field(description="false: observe mode or a pin kept it from coming into force")]
+    applied: Annotated[bool, Field(description="false: observe or shadow mode or a pin kept it from coming into force")]
 
 
 class Acknowledged(Answer):
@@ -206,7 +206,7 @@ class Status(Answer):
     """What is so right now."""
 
     at: Moment
-    mode: Literal["enforce", "observe"]
+    mode: Literal["enforce", "observe", "shadow"]
     store: Annotated[str, Field(description="its URL, without what is secret")]
     policy: Policy
     alerts: list[Alert]
@@ -368,6 +368,15 @@ class Sampling(Answer):
     hindsight: Spent
 
 
+class Shadow(Answer):
+    """Calls of shadow mode on which triage was tried beside the deep tier."""
+
+    calls: int
+    cost_per_call_usd: Annotated[float | None, Field(description="what they would have cost, routed")]
+    baseline_per_call_usd: Annotated[float | None, Field(description="what they did cost at the deep tier")]
+    saving: Annotated[float | None, Field(description="share of that; grading aside")]
+
+
 class Receipt(Counted):
     """The receipt over a period."""
 
@@ -395,6 +404,10 @@ class Receipt(Counted):
     added_latency_p95_s: float | None
     added_latency_calls: int
     added_latency_precision: Annotated[float, Field(description="how far off the quantiles may be, as a share")]
+    triage_errors: Annotated[dict[str, int], Field(description="why triage calls failed, by exception type")]
+    fallbacks: Annotated[int, Field(description="triage answers that went out because the deep tier failed")]
+    replays_rejected: Annotated[int, Field(description="refused as invalid by the deep tier after triage")]
+    shadow: Annotated[Shadow | None, Field(description="null where no call was tried in shadow mode")]
     withheld_false_confident_rate: Rate
     withheld_false_confident_interval: Interval
     withheld_graded: int

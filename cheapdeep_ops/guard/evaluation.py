@@ -216,7 +216,7 @@ class Evaluation:
         facts = {
             "incident_id": alert.incident_id,
             "effective_threshold": after.threshold,
-            "threshold": threshold_text(was, after, would_be=self._would_be(kind, rule)) if rule.raises else "",
+            "threshold": self._threshold_text(was, after, self._would_be(kind, rule)) if rule.raises else "",
             **sense.facts(alert.scope, started_at),
             **self._consequence(kind, rule, alert.scope, found, started_at),
             **(self._outcome(alert.scope, started_at) if kind == "resolved" else {}),
@@ -273,9 +273,12 @@ class Evaluation:
         )
 
     def _would_be(self, kind: Kind, rule: Rule) -> float | None:
-        """The threshold that observe mode keeps a scope from while a rule fires."""
-        kept_from = self._settings.mode == "observe" and kind != "resolved" and rule.raises
+        """The threshold that a mode which changes nothing keeps a scope from while a rule fires."""
+        kept_from = self._settings.mode != "enforce" and kind != "resolved" and rule.raises
         return self._settings.raised_threshold if kept_from else None
+
+    def _threshold_text(self, was: Policy, after: Policy, would_be: float | None) -> str:
+        return threshold_text(was, after, mode=self._settings.mode, would_be=would_be)
 
     def _outcome(self, scope: str, started_at: float) -> dict[str, Any]:
         """How long an incident lasted and what passed meanwhile."""

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from itertools import takewhile
 from typing import Any, Final, Protocol, cast
 
+from cheapdeep_ops.claude.grading import unless_copied
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.health import GraderFacts
@@ -123,6 +124,7 @@ class Grader:
             self._second.run(now, ask=self._api.grade, write=partial(self._write_second, now), goes_on=goes_on)
 
     def _write_second(self, now: float, sample: Sample, judge: Judge, found: Judgement) -> None:
+        found = unless_copied(found, sample.turns, sample.answer)
         row = {**self._row(Asked(sample=sample, found=found), judge, found, now), "second": True}
         self._store.transact(lambda connection: _append(connection, sample, row))
 
@@ -270,7 +272,7 @@ class Grader:
     def _write(self, asked: Asked, now: float, judge: Judge | None = None) -> bool:
         """Write down what came of one sample, and tell of it; returns whether it is settled."""
         judge = judge or self.judge
-        found = asked.found if isinstance(asked.found, Judgement) else _given_up(asked)
+        found = _judgement(asked)
         if found is None:
             self._store.transact(lambda connection: _put_off(connection, asked, now))
             return False
@@ -331,10 +333,12 @@ def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
     )
 
 
-def _given_up(asked: Asked) -> Judgement | None:
-    """The failure that a sample ends with that was asked for too often; None where it is asked for again."""
-    error = asked.found
-    if not isinstance(error, GraderError) or error.pauses or asked.sample.attempts + 1 < _TRIES:
+def _judgement(asked: Asked) -> Judgement | None:
+    """What a sample ends with, be it the failure that follows on too many errors; None where it is asked for again."""
+    sample, error = asked.sample, asked.found
+    if isinstance(error, Judgement):
+        return unless_copied(error, sample.turns, sample.answer)
+    if error.pauses or sample.attempts + 1 < _TRIES:
         return None
     return Judgement(failure=GradeFailure.UNAVAILABLE, reason=str(error))
 

@@ -111,12 +111,12 @@ def incident_message(
     }
 
 
-def threshold_text(before: Policy, after: Policy, *, would_be: float | None) -> str:
-    """What was done to the threshold, in words; `would_be` is what observe mode kept it from."""
+def threshold_text(before: Policy, after: Policy, *, mode: str, would_be: float | None) -> str:
+    """What was done to the threshold, in words; `would_be` is what a mode that changes nothing kept it from."""
     if after.pinned:
         return f"threshold pinned at {after.threshold:g} by a person: not changed"
     if would_be is not None:
-        return f"observe mode: the threshold stays at {after.threshold:g}, it would be {would_be:g}"
+        return f"{mode} mode: the threshold stays at {after.threshold:g}, it would be {would_be:g}"
     if before.threshold == after.threshold and after.causes:
         return f"threshold stays at {after.threshold:g}, held by {', '.join(sorted(after.causes))}"
     if before.threshold == after.threshold:

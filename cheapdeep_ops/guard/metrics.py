@@ -34,6 +34,11 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
     (names.FLEET_UNPRICED, "Calls whose cost is not known", lambda sums: sums.unpriced),
     (names.FLEET_ERRORS, "Calls that ended in an error", lambda sums: sums.errors),
     (names.FLEET_WITHHELD, "Calls that ship at the base threshold and were held back", lambda sums: sums.withheld),
+    (names.FLEET_FALLBACKS, "Triage answers shipped because the deep tier failed", lambda sums: sums.fallbacks),
+    (names.FLEET_REPLAYS_REJECTED, "Replays that the deep tier refused", lambda sums: sums.replays_rejected),
+    (names.FLEET_SHADOWED, "Calls on which triage was tried in shadow mode", lambda sums: sums.shadowed),
+    (names.FLEET_SHADOW_COST, "What those would have cost, routed, US dollars", lambda sums: sums.shadow_cost_usd),
+    (names.FLEET_SHADOW_BASELINE_COST, "What those did cost, US dollars", lambda sums: sums.shadow_baseline_usd),
     (names.FLEET_TRIAGE_COST, "Cost of the triage calls among them, US dollars", lambda sums: sums.triage_cost_usd),
     (names.FLEET_COLD_CACHE, "Cost that warm deep caches would have spared, USD", lambda sums: sums.cold_cache_usd),
 )  # fmt: skip

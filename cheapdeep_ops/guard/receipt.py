@@ -47,6 +47,8 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         **money_of(sums),
         **triage_of(sums),
         **caches_of(sums),
+        **failures_of(sums),
+        "shadow": shadow_of(sums),
         **quality,
         "saving_after_grading": _saving(sums, quality["grader_cost_usd"]),
         "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
@@ -127,6 +129,28 @@ def _cold_cache_usd(sums: Sums) -> float | None:
 
 def _share(tokens: int, of: int) -> float | None:
     return tokens / of if of else None
+
+
+def failures_of(sums: Sums) -> dict[str, Any]:
+    """What failed without costing an answer, and what the deep tier would not take."""
+    return {
+        "triage_errors": dict(sums.triage_errors),
+        "fallbacks": sums.fallbacks,
+        "replays_rejected": sums.replays_rejected,
+    }
+
+
+def shadow_of(sums: Sums) -> dict[str, Any] | None:
+    """What routing would have cost the calls of shadow mode on which triage was tried; None where there are none."""
+    if not sums.shadowed:
+        return None
+    is_priced = not sums.unpriced  # which of the unpriced calls were tried is not counted
+    return {
+        "calls": sums.shadowed,
+        "cost_per_call_usd": sums.shadow_cost_usd / sums.shadowed if is_priced else None,
+        "baseline_per_call_usd": sums.shadow_baseline_usd / sums.shadowed if is_priced else None,
+        "saving": 1 - sums.shadow_cost_nusd / sums.shadow_baseline_nusd if sums.shadow_baseline_nusd else None,
+    }
 
 
 def _saving(sums: Sums, grading_usd: float) -> float | None:

@@ -66,6 +66,8 @@ def _origin(kept: Kept) -> dict[str, Any]:
 
 def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]], str, str]:
     """Turns and answer as they may be stored, and why they may not be graded, or nothing."""
+    if not all(turn.is_whole for turn in exchange.turns):
+        return [], "", "not_text"
     if len(exchange.answer) + sum(len(turn.text) for turn in exchange.turns) > LONGEST_CHARACTERS:
         return [], "", "too_long"
     storable = _storable(exchange.answer)

@@ -1,7 +1,8 @@
 """The router that a service embeds, for threads and for asyncio."""
 
 from cheapdeep_ops.router.asynchronous import AsyncRouter
+from cheapdeep_ops.router.attached import decision_of
 from cheapdeep_ops.router.call import Routed
 from cheapdeep_ops.router.synchronous import Router
 
-__all__ = ["AsyncRouter", "Routed", "Router"]
+__all__ = ["AsyncRouter", "Routed", "Router", "decision_of"]

@@ -2,23 +2,40 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager
 from copy import copy
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
-from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_async_client, traces_itself
+from cheapdeep_ops.claude.clients import (
+    for_originals,
+    for_triage,
+    for_triage_streams,
+    make_async_client,
+    traces_itself,
+)
+from cheapdeep_ops.claude.params import CallParams
+from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
+    AsyncBeta,
+    AsyncFiles,
     AsyncMessageStreamManager,
     AsyncMessagesWithRawResponse,
     AsyncMessagesWithStreamingResponse,
+    AsyncModels,
+    AsyncOrganization,
+    AsyncSkills,
     AsyncStream,
+    AsyncUserProfiles,
     Message,
     MessageParam,
     MessageTokensCount,
+    ModelParam,
     Omit,
+    ParsedMessage,
     RawMessageStreamEvent,
     SdkAsyncMessages,
 )
@@ -27,7 +44,7 @@ from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Beside, Core, whole
+from cheapdeep_ops.router.shared import MOST_SHADOWS, Asked, Core, Shadow, whole
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     Ending,
@@ -42,6 +59,8 @@ from cheapdeep_ops.router.streams import (
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+
+_Parsed = TypeVar("_Parsed")
 
 Answer = Callable[[Mapping[str, Any], str | None, str], Awaitable[object]]
 """From a request, its route and its input class to what goes back to the caller."""
@@ -60,6 +79,14 @@ class AsyncRouter:
     Make it before the loop runs where a start of half a second matters: it loads the store's libraries and reads the
     policies in force.
     """
+
+    # The SDK's own, unrouted: `__getattr__` gives them, and type checkers learn here what they are.
+    models: AsyncModels
+    files: AsyncFiles
+    skills: AsyncSkills
+    user_profiles: AsyncUserProfiles
+    organization: AsyncOrganization
+    beta: AsyncBeta
 
     def __init__(
         self,
@@ -91,14 +118,20 @@ class AsyncRouter:
         messages: Iterable[MessageParam],
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one request; gives the message together with the decision. See `Router.route`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params}
         return self._core.routed(await self._run(whole(request), route, input_class))
 
     async def ask(
-        self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
+        self,
+        text: str,
+        *,
+        max_tokens: int = 1024,
+        route: str | None = None,
+        input_class: str = "",
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one question."""
         messages: list[MessageParam] = [{"role": "user", "content": text}]
@@ -152,6 +185,7 @@ class AsyncRouter:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
+            self._try_beside(asked)
             asked.course = await adrive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
         return asked
 
@@ -167,6 +201,7 @@ class AsyncRouter:
 
     def _use(self, client: AsyncAnthropic, triage_timeout_s: float) -> None:
         self._client = client
+        self._originals = for_originals(client)
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
         self._triage_streams = for_triage_streams(client)
 
@@ -179,9 +214,32 @@ class AsyncRouter:
     async def _perform(self, call: Call, ask: Ask) -> Reply:
         with self._core.asking(call, ask) as question:
             if ask.kind == "original":
-                return question.read(await self._client.messages.create(**question.request))
+                with self._patient(call):
+                    return question.read(await self._originals.messages.create(**question.request))
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 return question.read(await self._triage.messages.create(**question.request))
+
+    def _patient(self, call: Call) -> AbstractContextManager[None]:
+        """Inside, no retry waits longer than the caller does."""
+        seconds = patience_s(call.params.get("timeout", self._client.timeout))
+        return patient_until(None if seconds is None else call.started + seconds)
+
+    def _try_beside(self, asked: Asked) -> None:
+        """In shadow mode, try triage beside some of the calls; only so many at a time."""
+        if not asked.call.is_shadowed or len(self._readers) >= MOST_SHADOWS:
+            return
+        shadow = Shadow(self._core.plan, asked)
+        # A task that is cancelled before it begins runs none of its own code.
+        self._read_beside(self._try(shadow)).add_done_callback(lambda _: shadow.over())
+
+    async def _try(self, shadow: Shadow) -> None:
+        shadow.tried(await adrive(shadow.flow(), lambda ask: self._perform(shadow.call, ask)))
+
+    def _read_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+        return task
 
     def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
         """The SDK's own, which asks when it is entered."""
@@ -195,6 +253,7 @@ class AsyncRouter:
         asked = self._core.begin(request, route=route, input_class=input_class)
         try:
             with self._core.inside(asked):
+                self._try_beside(asked)
                 flow = self._core.plan.flow(asked.call)
                 asked.course = await adrive(flow, lambda ask: self._perform_stream(begin, asked, ask))
             opened = begun(asked.course)
@@ -208,7 +267,8 @@ class AsyncRouter:
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
-                return Opened(await begin(question.request), reading, question).reply()
+                with self._patient(asked.call):
+                    return Opened(await begin(question.request), reading, question).reply()
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 stream = await self._triage_streams.messages.create(**question.request)
                 opened = Opened(stream, reading, question)
@@ -223,21 +283,18 @@ class AsyncRouter:
         """Give a triage stream up, except where its answer is wanted as evidence."""
         reply = opened.reply()
         if opened.is_withheld and self._core.is_kept(asked.call):
-            asked.beside = Beside(opened.reading.reply)
-            seconds = self._core.plan.settings.triage_timeout_s
-            task = asyncio.create_task(aread_the_rest(opened, asked.beside, seconds))
-            self._readers.add(task)
-            task.add_done_callback(self._readers.discard)
+            asked.beside = self._core.withheld(opened.reading.reply, asked)
+            self._read_beside(aread_the_rest(opened, asked.beside, self._core.plan.settings.triage_timeout_s))
         else:
             opened.end()
             await opened.stream.close()
         return reply
 
     async def _create_stream(self, request: Mapping[str, Any]) -> Events:
-        return cast("Events", await self._client.messages.create(**request))
+        return cast("Events", await self._originals.messages.create(**request))
 
     async def _helped_stream(self, request: Mapping[str, Any]) -> Events:
-        return araw_stream(await self._client.messages.stream(**without_stream(request)).__aenter__())
+        return araw_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
 
 
 class AsyncMessages:
@@ -255,7 +312,7 @@ class AsyncMessages:
         stream: Literal[False] | Omit = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message: ...
 
     @overload
@@ -267,7 +324,7 @@ class AsyncMessages:
         stream: Literal[True],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> AsyncStream[RawMessageStreamEvent]: ...
 
     @overload
@@ -279,7 +336,7 @@ class AsyncMessages:
         stream: bool,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | AsyncStream[RawMessageStreamEvent]: ...
 
     async def create(
@@ -290,11 +347,35 @@ class AsyncMessages:
         stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | AsyncStream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer. See `Messages.create`."""
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", await self._create(request, route, input_class))
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: Omit | None = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> AsyncMessageStreamManager[None]: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: type[_Parsed],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> AsyncMessageStreamManager[_Parsed]: ...
 
     def stream(
         self,
@@ -304,16 +385,40 @@ class AsyncMessages:
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> AsyncMessageStreamManager[None]:
+    ) -> AsyncMessageStreamManager[Any]:
         """The SDK's stream helper, for whichever tier answers. See `Messages.stream`."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
-        return cast("AsyncMessageStreamManager[None]", self._stream(request, route, input_class))
+        return cast("AsyncMessageStreamManager[Any]", self._stream(request, route, input_class))
 
-    async def count_tokens(self, **params: Any) -> MessageTokensCount:
+    async def count_tokens(
+        self, *, messages: Iterable[MessageParam], model: ModelParam, **params: Any
+    ) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
-        return await self._sdk().count_tokens(**params)
+        return await self._sdk().count_tokens(messages=messages, model=model, **params)
 
-    async def parse(self, **params: Any) -> Any:
+    @overload
+    async def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: Omit | None = ...,
+        **params: Any,
+    ) -> ParsedMessage[None]: ...
+
+    @overload
+    async def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: type[_Parsed],
+        **params: Any,
+    ) -> ParsedMessage[_Parsed]: ...
+
+    async def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""
         return await self._sdk().parse(**params)
 

@@ -2,18 +2,20 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+from cheapdeep_ops.claude.arguments import given
 from cheapdeep_ops.claude.breakpoints import contract_place
+from cheapdeep_ops.claude.clients import is_refused, is_tiers_fault
+from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
 from cheapdeep_ops.claude.requests import (
-    bypass_cause,
     conversation_key,
-    given,
+    is_too_long,
     original_request,
     texts,
     triage_request,
@@ -21,7 +23,7 @@ from cheapdeep_ops.claude.requests import (
 )
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.claude.streams import OriginalReading, TriageReading
-from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, Step, cascade
+from cheapdeep_ops.flow import Ask, Asking, Bypass, Course, Flow, Step, cascade, shadowed, triaged
 from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import Policy, PolicyBook
 from cheapdeep_ops.pricing import (
@@ -34,16 +36,22 @@ from cheapdeep_ops.pricing import (
     warmed,
     without_contract,
 )
+from cheapdeep_ops.router.beside import Settled
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.labels import Labels
+from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatRecord
+from cheapdeep_ops.treatment import treatments
 from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reason, Reply, Tier, Trace, Usage
 
 _MAX_ROUTES: Final = 200
 _MAX_INPUT_CLASSES: Final = 200
 _SAY_NOTHING_OF_IT: Final = frozenset({Reason.TRIAGE_ERROR, Reason.RAISED_THRESHOLD})
 """Reasons for an escalation that are not the conversation's own."""
+
+_SHADOWS: Final = "shadow"
+"""The salt that draws the calls to be tried in shadow mode, independent of those to be graded."""
 
 _NAMED_STAR: Final = "all"
 """What a caller's route named `*` becomes: the star is the scope of all routes."""
@@ -95,6 +103,7 @@ class Call:
     conversation: str
     started_at: float
     started: float
+    is_shadowed: bool = False
     ended: float | None = None
     model_s: list[float] = field(default_factory=list)
 
@@ -113,6 +122,7 @@ class Plan:
         self.settings = settings
         self.tiers = settings.cascade
         self.prompt: TriagePrompt = triage_prompt(settings.triage_template)
+        self._treatments = treatments(settings.treatments)
         self._prices = PriceBook(settings.price_overrides)
         self._warm_prices(clock())
         self._route = route
@@ -136,22 +146,36 @@ class Plan:
         params, started_at = given(params), self._clock()
         own = params.pop("conversation", None)
         tiers, bypass = self._choose(params)
+        call_id, is_shadowed = self._new_id(), False
+        if bypass is None and self.settings.mode == "shadow":
+            bypass = Bypass(cause=BypassCause.SHADOW, tier=tiers[-1])
+            is_shadowed = position(call_id, _SHADOWS) < self.settings.shadow_share
         conversation = "" if bypass else self._conversation(params, own)
         if conversation and self._stays_deep(conversation, params, own, started_at):
             bypass = Bypass(tier=tiers[-1], reason=Reason.STICKY)
         return Call(
-            id=self._new_id(),
+            id=call_id,
             route=named,
             input_class=self._classes.bounded(input_class),
             params=params,
             tiers=tiers,
             policy=book.for_route(named),
             bypass=bypass,
-            user_text="" if bypass else texts(params),
+            user_text="" if bypass and not is_shadowed else texts(params),
             conversation=conversation,
             started_at=started_at,
             started=time.perf_counter(),
+            is_shadowed=is_shadowed,
         )
+
+    def shadow(self, call: Call) -> Call:
+        """The call as triage is tried on it, beside the caller's own: whole, where that one is streamed."""
+        params = {name: value for name, value in call.params.items() if name != "stream"}
+        return replace(call, params=params, bypass=None, model_s=[])
+
+    def triage(self, shadow: Call) -> Asking[list[Step]]:
+        """The triage of a call without its deep tier, ready to be driven."""
+        return triaged(shadow.tiers[:-1], threshold=shadow.policy.threshold)
 
     def _conversation(self, params: Mapping[str, Any], own: object) -> str:
         """The key of the conversation, by the caller's own id or by its beginning; nothing where it does not matter."""
@@ -176,15 +200,19 @@ class Plan:
             threshold=call.policy.threshold,
             base_threshold=self.settings.base_threshold,
             bypass=call.bypass,
+            falls_back=is_tiers_fault if self._may_fall_back(call) else None,
         )
+
+    def _may_fall_back(self, call: Call) -> bool:
+        """Whether a triage tier's answer may take the place of the deep tier's error; a stream's is given up early."""
+        return self.settings.ship_cheap_when_deep_fails and not call.params.get("stream")
 
     def request(self, call: Call, ask: Ask) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The keyword arguments of `messages.create` for one ask, and what was translated in them."""
         if ask.kind == "original":
             return original_request(call.params, model=ask.tier.model)
         timeout_s = self.settings.triage_timeout_s
-        request = triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
-        return request, ()
+        return triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
 
     def read(self, call: Call, ask: Ask, message: object) -> Reply:
         """What came back to one ask, for the flow; what is no message is handed on unread."""
@@ -218,10 +246,38 @@ class Plan:
             stop_reason=message.stop_reason or "",
         )
 
+    def settle(self, call: Call, course: Course) -> Settled:
+        """What a call comes to beside which nothing went on."""
+        return Settled(course=course, decision=self.decide(call, course), hop_s=call.model_s)
+
+    def settle_shadow(self, call: Call, course: Course, shadow: Call, steps: Sequence[Step]) -> Settled:
+        """What a call comes to on which triage was tried; it is as without where that was interrupted."""
+        settled = self.settle(call, course)
+        if not steps:
+            return settled
+        routed_course = shadowed(steps, course, base_threshold=self.settings.base_threshold)
+        routed, alone = self.decide(shadow, routed_course), settled.decision
+        if not routed.triaged:
+            return settled
+        decision = replace(
+            alone,
+            is_shadow=True,
+            confidence=routed.confidence,
+            base_outcome=routed.base_outcome,
+            base_reason=routed.base_reason,
+            hops=(*routed.hops[: len(steps)], *alone.hops),
+            cost_usd=known_sum((alone.cost_usd, routed.triage_cost_usd)),
+            triage_cost_usd=routed.triage_cost_usd,
+            triage_duration_s=routed.triage_duration_s,
+            routed_cost_usd=routed.cost_usd,
+            prompt_version=routed.prompt_version,
+        )
+        return Settled(course=routed_course, decision=decision, hop_s=[*shadow.model_s, *call.model_s])
+
     def decide(self, call: Call, course: Course) -> Decision:
         """The decision that a finished course amounts to."""
         hops = tuple(self._hop(call, step) for step in course.steps)
-        last = course.steps[-1]
+        last, answered = course.steps[-1], course.answered
         baseline, basis = self._baseline(call, last)
         if (cold := self._cold_cache_usd(call, course)) and baseline is not None:
             baseline, basis = baseline - cold, basis + _LESS_COLD_CACHE
@@ -229,8 +285,8 @@ class Plan:
             call_id=call.id,
             route=call.route,
             input_class=call.input_class,
-            tier=last.ask.tier.index,
-            model=last.ask.tier.model,
+            tier=answered.ask.tier.index,
+            model=answered.ask.tier.model,
             confidence=course.confidence,
             threshold=call.policy.threshold,
             policy_version=call.policy.version,
@@ -250,6 +306,8 @@ class Plan:
             error=type(course.error).__name__ if course.error else "",
             prompt_version="" if call.bypass else self.prompt.version,
             cold_cache_usd=cold,
+            is_fallback=course.is_fallback,
+            is_replay_rejected=len(hops) > 1 and last.error is not None and is_refused(last.error),
         )
 
     def exchange(self, call: Call, course: Course, place: Trace | None) -> Exchange | None:
@@ -286,8 +344,22 @@ class Plan:
             if cheap is not None:
                 return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=replace(cheap, model=model))
             tiers = (*tiers[:-1], replace(tiers[-1], model=model))
-        cause = _cause(params) or (BypassCause.NO_TRIAGE_TIER if len(tiers) == 1 else None)
+        cause = self._cause(params)
         return tiers, Bypass(cause=cause, tier=tiers[-1]) if cause else None
+
+    def _cause(self, params: Mapping[str, Any]) -> BypassCause | None:
+        """Why not to triage; a request that cannot even be looked at goes to the deep tier as it is."""
+        try:
+            cause = bypass_cause(params, self._treatments)
+            if cause or len(self.tiers) == 1:
+                return cause or BypassCause.NO_TRIAGE_TIER
+            return BypassCause.TOO_LONG if self._is_too_long(params) else None
+        except Exception:  # noqa: BLE001 - what is wrong with a request, the SDK says better
+            return BypassCause.MALFORMED_REQUEST
+
+    def _is_too_long(self, params: Mapping[str, Any]) -> bool:
+        most = self.settings.triage_max_input_tokens
+        return is_too_long(params, model=self.tiers[0].model, prompt=self.prompt, max_input_tokens=most)
 
     def _hop(self, call: Call, step: Step) -> Hop:
         reply, model = step.reply, step.ask.tier.model
@@ -354,14 +426,6 @@ class Plan:
         except Exception:  # noqa: BLE001 - a price must never cost an answer
             _log.exception("pricing %s failed", model)
             return None
-
-
-def _cause(params: Mapping[str, Any]) -> BypassCause | None:
-    """Why not to triage; a request that cannot even be looked at goes to the deep tier as it is."""
-    try:
-        return bypass_cause(params)
-    except Exception:  # noqa: BLE001 - what is wrong with a request, the SDK says better
-        return BypassCause.MALFORMED_REQUEST
 
 
 def _names(model: str, tier: Tier) -> bool:

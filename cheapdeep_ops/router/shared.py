@@ -1,9 +1,8 @@
 """What the synchronous and the asynchronous router have in common: everything but the waiting."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from queue import Empty, SimpleQueue
@@ -13,10 +12,12 @@ from cheapdeep_ops.breaker import Breaker
 from cheapdeep_ops.claude.clients import is_tiers_fault, is_timeout
 from cheapdeep_ops.claude.sdk import Message
 from cheapdeep_ops.errors import BreakerOpenError
-from cheapdeep_ops.flow import Ask, Course, revised
+from cheapdeep_ops.flow import Ask, Asking, Course, Step, revised
 from cheapdeep_ops.recorder import NullRecorder, Recorder
 from cheapdeep_ops.recorder.keeping import lies_within
 from cheapdeep_ops.redaction import Redact
+from cheapdeep_ops.router.attached import attach
+from cheapdeep_ops.router.beside import Beside, Settled
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.settings import Settings
@@ -25,6 +26,9 @@ from cheapdeep_ops.values import Decision, Exchange, Reply
 
 _log: Final = logging.getLogger(__name__)
 _LONGEST_PAUSE: Final = 12.0
+
+MOST_SHADOWS: Final = 16
+"""How many calls a router tries triage on at the same time in shadow mode; others pass without."""
 
 
 Told = Callable[[BaseException | None], None]
@@ -88,31 +92,6 @@ class Question:
         self._call.model_s[self._place] = self._waited_s
 
 
-class Beside:
-    """A triage stream that is read to its end beside the deep tier's; whoever comes last does what waits for both."""
-
-    def __init__(self, reply: Callable[[], Reply]) -> None:
-        self.reply = reply
-        self._lock = threading.Lock()
-        self._is_over = False
-        self._waiting: list[Callable[[], None]] = []
-
-    def over(self) -> None:
-        """It was read to its end, or failed."""
-        with self._lock:
-            self._is_over = True
-        for act in self._waiting:
-            act()
-
-    def then(self, act: Callable[[], None]) -> None:
-        """Do `act` now if it is over, else when it is."""
-        with self._lock:
-            if not self._is_over:
-                self._waiting.append(act)
-                return
-        act()
-
-
 class Asked:
     """One caller's call while the router works on it; `course` is set once it has ended."""
 
@@ -122,6 +101,31 @@ class Asked:
         self.beside: Beside | None = None
         self.ended_ns: int | None = None
         self.decision: Decision | None = None
+
+
+class Shadow:
+    """Triage that is tried beside a call in shadow mode; `call` is the call as triage sees it."""
+
+    def __init__(self, plan: Plan, asked: Asked) -> None:
+        self._plan, self._asked = plan, asked
+        self._steps: Sequence[Step] = ()
+        self.call = plan.shadow(asked.call)
+        self._beside = asked.beside = Beside(self._settle)
+
+    def flow(self) -> Asking[list[Step]]:
+        """What is asked, ready to be driven."""
+        return self._plan.triage(self.call)
+
+    def tried(self, steps: Sequence[Step]) -> None:
+        """It came to its end."""
+        self._steps = steps
+
+    def over(self) -> None:
+        """Nothing more will come of it."""
+        self._beside.over()
+
+    def _settle(self, course: Course) -> Settled:
+        return self._plan.settle_shadow(self._asked.call, course, self.call, self._steps)
 
 
 class Core:
@@ -181,38 +185,54 @@ class Core:
         """The call's span is the current one inside."""
         return self._telemetry.inside(asked.span)
 
+    def withheld(self, reply: Callable[[], Reply], asked: Asked) -> Beside:
+        """A triage stream that is read to its end beside the deep tier's; `reply` gives the whole of it then."""
+
+        def settle(course: Course) -> Settled:
+            whole_course = revised(course, reply(), base_threshold=self.plan.settings.base_threshold)
+            return self.plan.settle(asked.call, whole_course)
+
+        return Beside(settle)
+
     def end(self, asked: Asked) -> None:
         """Decide a call whose course is known, write it down, and end its span, once nothing runs beside it."""
         if asked.beside is None:
             self._end(asked)
-            return
+        else:
+            self._end_later(asked, asked.beside)
+        if asked.course is not None and asked.course.error is not None and asked.decision is not None:
+            attach(asked.course.error, asked.decision)
+
+    def _end_later(self, asked: Asked, beside: Beside) -> None:
         asked.call.ended, asked.ended_ns = time.perf_counter(), time.time_ns()
-        asked.beside.then(lambda: self._end(asked))
+        if asked.course is not None:
+            asked.decision = self.plan.decide(asked.call, asked.course)
+        beside.then(lambda: self._end(asked))
 
     def _end(self, asked: Asked) -> None:
         try:
             if asked.course is not None:
                 with self._telemetry.inside(asked.span):  # so that metrics have it as their exemplar
-                    self._decide(asked, self._revised(asked, asked.course))
+                    self._decide(asked, self._settled(asked, asked.course))
         finally:
             self._telemetry.end_route(asked.span, at_ns=asked.ended_ns)
 
-    def _revised(self, asked: Asked, course: Course) -> Course:
-        if asked.beside is None:
-            return course
-        return revised(course, asked.beside.reply(), base_threshold=self.plan.settings.base_threshold)
+    def _settled(self, asked: Asked, course: Course) -> Settled:
+        return asked.beside.settle(course) if asked.beside else self.plan.settle(asked.call, course)
 
     def is_kept(self, call: Call) -> bool:
         """Whether the call's answer is kept as a candidate for grading, if it would ship at base."""
         return position(call.id) < self._kept_share
 
-    def _decide(self, asked: Asked, course: Course) -> None:
-        call, span = asked.call, asked.span
-        decision = asked.decision = self.plan.decide(call, course)
+    def _decide(self, asked: Asked, settled: Settled) -> None:
+        call, span, decision = asked.call, asked.span, settled.decision
+        if not (call.is_shadowed and asked.decision):  # what is tried beside a call is nothing of the caller's
+            asked.decision = decision
         self.plan.remember(call, decision)
         sampled = lies_within(decision, self._graded_share)
-        self._telemetry.record_decision(span, decision, model_s=call.model_s, sampled=sampled)
-        self._record(decision, lambda: self.plan.exchange(call, course, self._telemetry.trace_of(span)))
+        waited_s = sum(call.model_s)
+        self._telemetry.record_decision(span, decision, hop_s=settled.hop_s, waited_s=waited_s, sampled=sampled)
+        self._record(decision, lambda: self.plan.exchange(call, settled.course, self._telemetry.trace_of(span)))
 
     @contextmanager
     def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
@@ -268,7 +288,7 @@ class Core:
         return told
 
     def routed(self, asked: Asked) -> Routed:
-        """The whole answer with its decision. Raises the model's own error, unchanged."""
+        """The whole answer with its decision. Raises the model's own error, unchanged, with the decision attached."""
         message = self.answer(asked)
         if not isinstance(message, Message) or asked.decision is None:
             raise TypeError(f"the API answered with something else than a message: {type(message).__name__}")

@@ -18,7 +18,8 @@ from cheapdeep_ops.claude.sdk import AsyncStream, NotGiven, RawMessageStreamEven
 from cheapdeep_ops.claude.streams import Events, OriginalReading, TriageReading
 from cheapdeep_ops.flow import Course, completed
 from cheapdeep_ops.partial import Early
-from cheapdeep_ops.router.shared import Asked, Beside, Core, Question
+from cheapdeep_ops.router.beside import Beside
+from cheapdeep_ops.router.shared import Asked, Core, Question
 from cheapdeep_ops.values import Decision, Reply
 
 _log: Final = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
 
     @property
     def decision(self) -> Decision | None:
-        """How the call was decided, and what it cost; None before its end, and while what runs beside it goes on."""
+        """How the call was decided, and what it cost; None before its end."""
         return self._ending.asked.decision
 
     def __stream__(self) -> Iterator[RawMessageStreamEvent]:
@@ -176,7 +177,7 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
 
     @property
     def decision(self) -> Decision | None:
-        """How the call was decided, and what it cost; None before its end, and while what runs beside it goes on."""
+        """How the call was decided, and what it cost; None before its end."""
         return self._ending.asked.decision
 
     async def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
@@ -334,6 +335,10 @@ class Readers:
 
     def __init__(self) -> None:
         self._running: set[threading.Thread] = set()
+
+    def __len__(self) -> int:
+        """How many of them there are: in the child of a fork, none of the parent's."""
+        return sum(thread.is_alive() for thread in list(self._running))
 
     def run(self, work: Callable[[], None]) -> None:
         """Do `work` in a thread; RuntimeError where there can be no more of them."""

@@ -2,33 +2,50 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
-from cheapdeep_ops.claude.clients import for_triage, for_triage_streams, make_client, traces_itself
+from cheapdeep_ops.claude.clients import (
+    for_originals,
+    for_triage,
+    for_triage_streams,
+    make_client,
+    traces_itself,
+)
+from cheapdeep_ops.claude.params import CallParams
+from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
+    Beta,
+    Files,
     Message,
     MessageParam,
     MessageStreamManager,
     MessagesWithRawResponse,
     MessagesWithStreamingResponse,
     MessageTokensCount,
+    ModelParam,
+    Models,
     Omit,
+    Organization,
+    ParsedMessage,
     RawMessageStreamEvent,
     SdkMessages,
+    Skills,
     Stream,
+    UserProfiles,
 )
 from cheapdeep_ops.claude.streams import raw_stream
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Beside, Core, whole
+from cheapdeep_ops.router.shared import MOST_SHADOWS, Asked, Core, Shadow, whole
 from cheapdeep_ops.router.streams import (
     Attempt,
     Ending,
@@ -43,6 +60,8 @@ from cheapdeep_ops.router.streams import (
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+
+_Parsed = TypeVar("_Parsed")
 
 Events = Stream[RawMessageStreamEvent]
 Open = Callable[[Mapping[str, Any]], Events]
@@ -66,6 +85,14 @@ class Router:
 
     Raises SettingsError where a setting is unknown or out of range.
     """
+
+    # The SDK's own, unrouted: `__getattr__` gives them, and type checkers learn here what they are.
+    models: Models
+    files: Files
+    skills: Skills
+    user_profiles: UserProfiles
+    organization: Organization
+    beta: Beta
 
     def __init__(
         self,
@@ -97,7 +124,7 @@ class Router:
         messages: Iterable[MessageParam],
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one request; gives the message together with the decision.
 
@@ -108,7 +135,13 @@ class Router:
         return self._core.routed(self._run(whole(request), route, input_class))
 
     def ask(
-        self, text: str, *, max_tokens: int = 1024, route: str | None = None, input_class: str = "", **params: Any
+        self,
+        text: str,
+        *,
+        max_tokens: int = 1024,
+        route: str | None = None,
+        input_class: str = "",
+        **params: Unpack[CallParams],
     ) -> Routed:
         """Answer one question."""
         messages: list[MessageParam] = [{"role": "user", "content": text}]
@@ -159,6 +192,7 @@ class Router:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
+            self._try_beside(asked)
             asked.course = drive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
         return asked
 
@@ -172,6 +206,7 @@ class Router:
         asked = self._core.begin(request, route=route, input_class=input_class)
         try:
             with self._core.inside(asked):
+                self._try_beside(asked)
                 flow = self._core.plan.flow(asked.call)
                 asked.course = drive(flow, lambda ask: self._perform_stream(begin, asked, ask))
             opened = begun(asked.course)
@@ -192,6 +227,7 @@ class Router:
 
     def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
         self._client = client
+        self._originals = for_originals(client)
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
         self._triage_streams = for_triage_streams(client)
 
@@ -202,16 +238,38 @@ class Router:
         return inherited
 
     def _perform(self, call: Call, ask: Ask) -> Reply:
-        client = self._triage if ask.kind == "triage" else self._client
-        with self._core.asking(call, ask) as question:
+        client = self._triage if ask.kind == "triage" else self._originals
+        with self._core.asking(call, ask) as question, self._patient(call):
             return question.read(client.messages.create(**question.request))
+
+    def _patient(self, call: Call) -> AbstractContextManager[None]:
+        """Inside, no retry waits longer than the caller does."""
+        seconds = patience_s(call.params.get("timeout", self._client.timeout))
+        return patient_until(None if seconds is None else call.started + seconds)
+
+    def _try_beside(self, asked: Asked) -> None:
+        """In shadow mode, try triage beside some of the calls; only so many at a time."""
+        if not asked.call.is_shadowed or len(self._readers) >= MOST_SHADOWS:
+            return
+        shadow = Shadow(self._core.plan, asked)
+        try:
+            self._readers.run(partial(copy_context().run, self._try, shadow))
+        except RuntimeError:  # no more threads: figures are worth less than the call
+            shadow.over()
+
+    def _try(self, shadow: Shadow) -> None:
+        try:
+            shadow.tried(drive(shadow.flow(), lambda ask: self._perform(shadow.call, ask)))
+        finally:
+            shadow.over()
 
     def _perform_stream(self, begin: Open, asked: Asked, ask: Ask) -> Reply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
-                return Opened(begin(question.request), reading, question).reply()
+                with self._patient(asked.call):
+                    return Opened(begin(question.request), reading, question).reply()
             attempt = Attempt(
                 lambda: Opened(self._triage_streams.messages.create(**question.request), reading, question)
             )
@@ -231,7 +289,7 @@ class Router:
         return reply
 
     def _read_beside(self, asked: Asked, opened: Opened[Events]) -> bool:
-        beside, seconds = Beside(opened.reading.reply), self._core.plan.settings.triage_timeout_s
+        beside, seconds = self._core.withheld(opened.reading.reply, asked), self._core.plan.settings.triage_timeout_s
         try:
             self._readers.run(lambda: read_the_rest(opened, beside, seconds))
         except RuntimeError:  # no more threads: evidence is worth less than the call
@@ -240,10 +298,10 @@ class Router:
         return True
 
     def _create_stream(self, request: Mapping[str, Any]) -> Events:
-        return cast("Events", self._client.messages.create(**request))
+        return cast("Events", self._originals.messages.create(**request))
 
     def _helped_stream(self, request: Mapping[str, Any]) -> Events:
-        return raw_stream(self._client.messages.stream(**without_stream(request)).__enter__())
+        return raw_stream(self._originals.messages.stream(**without_stream(request)).__enter__())
 
 
 class Messages:
@@ -261,7 +319,7 @@ class Messages:
         stream: Literal[False] | Omit = ...,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message: ...
 
     @overload
@@ -273,7 +331,7 @@ class Messages:
         stream: Literal[True],
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Stream[RawMessageStreamEvent]: ...
 
     @overload
@@ -285,7 +343,7 @@ class Messages:
         stream: bool,
         route: str | None = ...,
         input_class: str = ...,
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | Stream[RawMessageStreamEvent]: ...
 
     def create(
@@ -296,7 +354,7 @@ class Messages:
         stream: bool | Omit = False,
         route: str | None = None,
         input_class: str = "",
-        **params: Any,
+        **params: Unpack[CallParams],
     ) -> Message | Stream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer.
 
@@ -306,6 +364,30 @@ class Messages:
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         return cast("Message", self._create(request, route, input_class))
 
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: Omit | None = ...,
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> MessageStreamManager[None]: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        output_format: type[_Parsed],
+        route: str | None = ...,
+        input_class: str = ...,
+        **params: Unpack[CallParams],
+    ) -> MessageStreamManager[_Parsed]: ...
+
     def stream(
         self,
         *,
@@ -314,16 +396,38 @@ class Messages:
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> MessageStreamManager[None]:
+    ) -> MessageStreamManager[Any]:
         """The SDK's stream helper, for whichever tier answers; the call is made when it is entered."""
         request = {"max_tokens": max_tokens, "messages": messages, **params, "stream": True}
-        return cast("MessageStreamManager[None]", self._stream(request, route, input_class))
+        return cast("MessageStreamManager[Any]", self._stream(request, route, input_class))
 
-    def count_tokens(self, **params: Any) -> MessageTokensCount:
+    def count_tokens(self, *, messages: Iterable[MessageParam], model: ModelParam, **params: Any) -> MessageTokensCount:
         """The SDK's own: nothing is routed."""
-        return self._sdk().count_tokens(**params)
+        return self._sdk().count_tokens(messages=messages, model=model, **params)
 
-    def parse(self, **params: Any) -> Any:
+    @overload
+    def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: Omit | None = ...,
+        **params: Any,
+    ) -> ParsedMessage[None]: ...
+
+    @overload
+    def parse(
+        self,
+        *,
+        max_tokens: int,
+        messages: Iterable[MessageParam],
+        model: ModelParam,
+        output_format: type[_Parsed],
+        **params: Any,
+    ) -> ParsedMessage[_Parsed]: ...
+
+    def parse(self, **params: Any) -> ParsedMessage[Any]:
         """The SDK's own, for structured output: nothing is routed."""
         return self._sdk().parse(**params)
 

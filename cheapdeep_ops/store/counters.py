@@ -100,6 +100,16 @@ class Sums:
         return self.triage_cost_nusd * _NANO
 
     @property
+    def shadow_cost_usd(self) -> float:
+        """What the calls of shadow mode would have cost, routed, in US dollars."""
+        return self.shadow_cost_nusd * _NANO
+
+    @property
+    def shadow_baseline_usd(self) -> float:
+        """What the same calls did cost at the deep tier, in US dollars."""
+        return self.shadow_baseline_nusd * _NANO
+
+    @property
     def baseline_usd(self) -> float:
         """Estimated cost of the same calls at the deep tier alone, in US dollars."""
         return self.baseline_nusd * _NANO

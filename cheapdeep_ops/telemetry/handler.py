@@ -125,19 +125,19 @@ class Telemetry:
         return ChatSpan(self._begin(f"{names.OPERATION} {model}", SpanKind.CLIENT, attributes))
 
     def record_decision(
-        self, span: Span, decision: Decision, *, model_s: Sequence[float], sampled: bool = False
+        self, span: Span, decision: Decision, *, hop_s: Sequence[float], waited_s: float, sampled: bool = False
     ) -> None:
         """Write a finished decision onto its route span and into the metrics.
 
-        `model_s` are the seconds that each of its hops waited for its model; `sampled` says that its answer lies in
-        the share that is to be graded.
+        `hop_s` are the seconds that each of its hops took, `waited_s` those that the caller waited for models in all;
+        `sampled` says that its answer lies in the share that is to be graded.
         """
         shielded(lambda: span.set_attributes({**_decision_attributes(decision), names.SAMPLED: sampled}))
         if decision.error:
             shielded(lambda: _mark_failed(span, decision.error))
-        overhead_s = max(decision.duration_s - sum(model_s), 0.0)
+        overhead_s = max(decision.duration_s - waited_s, 0.0)
         shielded(lambda: self._instruments.record_decision(decision, overhead_s))
-        for hop, seconds in zip(decision.hops, model_s, strict=False):
+        for hop, seconds in zip(decision.hops, hop_s, strict=False):
             shielded(partial(self._instruments.record_hop, hop, seconds))
 
     def record_dropped(self, count: int) -> None:
@@ -172,6 +172,12 @@ class _Instruments:
         self.cost = counter(names.COSTS, unit="USD", description="Cost of all model calls")
         self.baseline = counter(names.BASELINE_COSTS, unit="USD", description="Estimated cost of the deep tier alone")
         self.unpriced = counter(names.UNPRICED, unit="{call}", description="Calls whose cost is not known")
+        self.fallbacks = counter(
+            names.FALLBACKS, unit="{call}", description="Triage answers that went out because the deep tier failed"
+        )
+        self.rejected = counter(
+            names.REPLAYS_REJECTED, unit="{call}", description="Requests that the deep tier refused after triage"
+        )
         self.dropped = counter(
             names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder could not take"
         )
@@ -206,6 +212,10 @@ class _Instruments:
             self.escalations.add(1, {**labels, names.LABEL_REASON: decision.reason.value})
         if decision.base_outcome is Outcome.ESCALATE and decision.base_reason:
             self.base_escalations.add(1, {**labels, names.LABEL_REASON: decision.base_reason.value})
+        if decision.is_fallback:
+            self.fallbacks.add(1, labels)
+        if decision.is_replay_rejected:
+            self.rejected.add(1, labels)
         if decision.confidence is not None:
             self.confidence.record(decision.confidence, labels)
         self._record_cost(decision, labels)
@@ -271,6 +281,11 @@ def _decision_attributes(decision: Decision) -> Attributes:
         names.CALL_ID: decision.call_id,
         names.COST: decision.cost_usd,
         names.BASELINE_COST: decision.baseline_cost_usd,
+        names.TRIAGE_ERROR: decision.triage_error or None,
+        names.FALLBACK: decision.is_fallback or None,
+        names.REPLAY_REJECTED: decision.is_replay_rejected or None,
+        names.SHADOW: decision.is_shadow or None,
+        names.SHADOW_COST: decision.routed_cost_usd,
     }
     return {name: _plain(value) for name, value in attributes.items() if value is not None}
 

@@ -1,0 +1,130 @@
+"""Which features of the table a request has, as far as they can keep it from triage."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from cheapdeep_ops.claude.content import blocks_of, field, is_content, kind_of, pieces
+from cheapdeep_ops.treatment import BY_NAME, DEFAULTS, Treatment
+from cheapdeep_ops.values import BypassCause
+
+Params = Mapping[str, Any]
+
+SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
+
+_MAPPINGS: Final = ("thinking", "output_config", "extra_body")
+"""Parameters that are looked into; one that is no mapping (an object of the SDK's, say) is passed on unopened."""
+
+CARRIED: Final = frozenset(
+    {
+        "extra_headers", "extra_query", "inference_geo", "metadata", "service_tier", "stream", "timeout",
+        "user_profile_id", "workspace_id",
+    }
+)  # fmt: skip
+"""Parameters that mean the same to every tier."""
+
+_LOOKED_INTO: Final = frozenset({"cache_control", "max_tokens", "messages", "system", *_MAPPINGS})
+
+_BY_PARAMETER: Final = {
+    "tools": "tools",
+    "tool_choice": "tool_choice",
+    "container": "server_tools",
+    "stop_sequences": "stop_sequences",
+    "output_format": "structured_output",
+}
+_KNOWN: Final = CARRIED | _LOOKED_INTO | _BY_PARAMETER.keys()
+
+_BY_BLOCK: Final = {
+    "image": "images",
+    "document": "documents",
+    "search_result": "search_results",
+    "thinking": "thinking_blocks",
+    "redacted_thinking": "thinking_blocks",
+    "tool_use": "tools",
+    "tool_result": "tools",
+    "server_tool_use": "server_tools",
+    "web_search_tool_result": "server_tools",
+    "web_fetch_tool_result": "server_tools",
+    "code_execution_tool_result": "server_tools",
+    "bash_code_execution_tool_result": "server_tools",
+    "text_editor_code_execution_tool_result": "server_tools",
+    "tool_search_tool_result": "server_tools",
+    "container_upload": "server_tools",
+}
+
+
+def bypass_cause(params: Params, treatments: Mapping[str, Treatment] = DEFAULTS) -> BypassCause | None:
+    """Why a request is not to be triaged, or None where it is; its length is another question."""
+    bypassing = (name for name in features(params) if treatments[name] is Treatment.BYPASS)
+    return next((BY_NAME[name].cause for name in bypassing), None)
+
+
+def features(params: Params) -> Iterator[str]:
+    """The names of what a request has, some of them more than once; what is never bypassed is not looked for."""
+    for parameter, name in _BY_PARAMETER.items():
+        if params.get(parameter):
+            yield name
+    if not params.keys() <= _KNOWN:
+        yield "unknown_parameters"
+    yield from _of_turns(params)
+    yield from _of_options(params)
+
+
+def _of_turns(params: Params) -> Iterator[str]:
+    messages = params.get("messages")
+    if not isinstance(messages, list) or not messages or not all(isinstance(each, Mapping) for each in messages):
+        yield "malformed_request"
+        return
+    if messages[-1].get("role") != "user":
+        yield "prefill"
+    if len(messages) > 1:
+        yield "conversation"
+    for message in messages:
+        content = message.get("content")
+        if not is_content(content):
+            yield "malformed_request"
+        for block in blocks_of(content):
+            yield from _of_block(block)
+
+
+def _of_block(block: object) -> Iterator[str]:
+    kind = kind_of(block)
+    if (cited := field(block, "citations")) and (kind == "text" or field(cited, "enabled")):
+        yield "citations"
+    if kind != "text":
+        yield _BY_BLOCK.get(kind, "unknown_blocks")
+
+
+def _of_options(params: Params) -> Iterator[str]:
+    max_tokens = params.get("max_tokens")
+    if not isinstance(max_tokens, int):
+        yield "malformed_request"
+    elif max_tokens == 0:
+        yield "cache_warming"
+    opened = [params.get(name) or {} for name in _MAPPINGS]
+    if not all(isinstance(each, Mapping) for each in opened):
+        yield "unknown_parameters"
+        return
+    thinking, config, body = opened
+    if thinking:
+        yield "thinking_off" if thinking.get("type") == "disabled" else "thinking"
+    if config.keys() - {"effort"}:
+        yield "structured_output"
+    if config.get("effort"):
+        yield "effort"
+    if body.keys() - SAMPLING:
+        yield "unknown_parameters"
+    if body.keys() & SAMPLING:
+        yield "sampling"
+
+
+def is_longer_than(tokens: int, params: Params) -> bool:
+    """Whether the text of a request is more than so many tokens of four bytes of UTF-8.
+
+    Counts bytes only where the number of characters, each of one to four bytes, does not tell.
+    """
+    contents = [params.get("system"), *(message.get("content") for message in params["messages"])]
+    texts = [piece for content in contents for piece in pieces(content)]
+    characters = sum(map(len, texts))
+    if characters <= tokens or characters > 4 * tokens:
+        return characters > tokens
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts) > 4 * tokens

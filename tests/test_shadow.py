@@ -1,0 +1,220 @@
+"""Shadow mode: the deep tier answers every call, and triage is tried beside some of them."""
+
+import asyncio
+import threading
+import time
+
+import anthropic
+import pytest
+
+from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Settings
+from cheapdeep_ops.recorder.tally import Tally
+from cheapdeep_ops.router.shared import MOST_SHADOWS
+from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.testing import Reply
+
+HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
+QUESTION = {"max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
+SMALL, LARGE = {"input_tokens": 300, "output_tokens": 40}, {"input_tokens": 400, "output_tokens": 50}
+TRIAGE_USD, DEEP_USD = (300 * 1 + 40 * 5) / 1e6, (400 * 5 + 50 * 25) / 1e6
+
+
+@pytest.fixture
+def shell(open_shell, ledger, watched):
+    given = {"recorder": ledger, "telemetry": watched.telemetry}
+    return open_shell(router=given, mode="shadow", shadow_share=1.0, record=True, sample_rate=1.0)
+
+
+def scripted(api, cheap):
+    api.always(cheap, model=HAIKU)
+    api.always(Reply.text("Deep.", usage=LARGE), model=OPUS)
+
+
+def sure(answer="Cheap."):
+    return Reply.triage(0.95, answer, usage=SMALL)
+
+
+def unsure():
+    return Reply.triage(0.3, None, usage=SMALL)
+
+
+def models(api):
+    return sorted(request.model for request in api.requests)
+
+
+class TestACall:
+    @pytest.mark.parametrize("cheap", [sure(), unsure(), Reply.text("no JSON", usage=SMALL)])
+    def test_is_answered_by_the_deep_tier_whatever_triage_says(self, api, bare, shell, cheap):
+        scripted(api, cheap)
+        expected = bare.messages.create(model=OPUS, **QUESTION)
+        routed = shell.route(**QUESTION)
+        shell.close()
+        assert routed.message.model_dump(exclude={"id"}) == expected.model_dump(exclude={"id"})
+        bodies = [request.body for request in api.requests if request.model == OPUS]
+        assert bodies[0] == bodies[1]
+        assert models(api) == [HAIKU, OPUS, OPUS]
+
+    def test_that_would_ship_tells_what_it_would_have_cost(self, api, shell, ledger):
+        scripted(api, sure())
+        told = shell.route(**QUESTION).decision
+        shell.close()
+        (decision,) = ledger.decisions
+        assert (told.bypass_cause, told.cost_usd, told.is_shadow) == (
+            BypassCause.SHADOW,
+            pytest.approx(DEEP_USD),
+            False,
+        )
+        assert (decision.is_shadow, decision.base_outcome, decision.confidence) == (True, Outcome.SHIP, 0.95)
+        assert (decision.model, decision.shipped, decision.escalated) == (OPUS, False, True)
+        assert (decision.reason, decision.bypass_cause) == (Reason.BYPASS, BypassCause.SHADOW)
+        assert decision.routed_cost_usd == pytest.approx(TRIAGE_USD)
+        assert decision.cost_usd == pytest.approx(TRIAGE_USD + DEEP_USD)
+        assert decision.baseline_cost_usd == pytest.approx(DEEP_USD)
+        assert [hop.tier.model for hop in decision.hops] == [HAIKU, OPUS]
+        assert ledger.tells[0]().answer == "Cheap."
+
+    def test_that_would_escalate_does_too(self, api, shell, ledger):
+        scripted(api, unsure())
+        shell.route(**QUESTION)
+        shell.close()
+        (decision,) = ledger.decisions
+        assert (decision.base_outcome, decision.base_reason) == (Outcome.ESCALATE, Reason.LOW_CONFIDENCE)
+        assert decision.routed_cost_usd == pytest.approx(TRIAGE_USD + DEEP_USD)
+
+    def test_whose_triage_fails_is_none_of_the_callers_affair(self, api, shell, ledger):
+        scripted(api, Reply.error(529))
+        assert shell.route(**QUESTION).text == "Deep."
+        shell.close()
+        assert ledger.decisions[0].base_reason is Reason.TRIAGE_ERROR
+        assert ledger.decisions[0].routed_cost_usd == pytest.approx(DEEP_USD)
+
+    def test_whose_deep_tier_fails_raises_the_sdks_error(self, api, shell, ledger):
+        api.always(sure(), model=HAIKU)
+        api.always(Reply.error(529), model=OPUS)
+        with pytest.raises(anthropic.OverloadedError):
+            shell.route(**QUESTION)
+        shell.close()
+        (decision,) = ledger.decisions
+        assert (decision.error, decision.base_outcome, decision.shipped) == ("OverloadedError", Outcome.SHIP, False)
+
+    def test_that_is_streamed_is_streamed_by_the_deep_tier(self, api, bare, shell, ledger):
+        scripted(api, sure())
+        with bare.messages.stream(model=OPUS, **QUESTION) as stream:
+            expected = stream.get_final_message()
+        assert shell.final_message(**QUESTION).content == expected.content
+        shell.close()
+        (decision,) = ledger.decisions
+        assert (decision.is_shadow, decision.base_outcome) == (True, Outcome.SHIP)
+        assert "stream" not in next(each for each in api.requests if each.model == HAIKU).body
+
+    def test_that_cannot_be_triaged_is_not(self, api, shell, ledger):
+        scripted(api, sure())
+        shell.route(**QUESTION, stop_sequences=["END"])
+        shell.close()
+        assert (ledger.decisions[0].bypass_cause, models(api)) == (BypassCause.STOP_SEQUENCES, [OPUS])
+
+    def test_goes_through_all_tiers_as_it_would(self, api, open_shell, ledger):
+        given = {"recorder": ledger}
+        shell = open_shell(router=given, mode="shadow", shadow_share=1.0, tiers=(HAIKU, SONNET, OPUS))
+        scripted(api, unsure())
+        api.always(sure("Middle."), model=SONNET)
+        shell.route(**QUESTION)
+        shell.close()
+        (decision,) = ledger.decisions
+        assert [hop.tier.model for hop in decision.hops] == [HAIKU, SONNET, OPUS]
+        assert decision.routed_cost_usd == decision.triage_cost_usd < decision.cost_usd
+
+    def test_is_traced_as_one(self, api, shell, watched):
+        scripted(api, sure())
+        shell.route(**QUESTION)
+        shell.close()
+        (route,) = watched.named("cheapdeep.route")
+        chats = [*watched.named(f"chat {HAIKU}"), *watched.named(f"chat {OPUS}")]
+        assert {chat.parent.span_id for chat in chats} == {route.context.span_id}
+        assert len(chats) == 2
+        assert route.attributes[names.SHADOW] is True
+        assert route.attributes[names.SHADOW_COST] == pytest.approx(TRIAGE_USD)
+
+
+class TestTheCaller:
+    def test_does_not_wait_for_triage(self, api, open_shell, ledger):
+        shell = open_shell(router={"recorder": ledger}, mode="shadow", shadow_share=1.0, triage_timeout_s=1.0)
+        scripted(api, sure().slow(60))
+        began = time.monotonic()
+        assert shell.route(**QUESTION).text == "Deep."
+        assert time.monotonic() - began < 0.9
+        shell.close()
+        assert ledger.decisions[0].base_reason is Reason.TRIAGE_ERROR
+        assert ledger.decisions[0].duration_s < 0.9
+
+    def test_is_not_counted_late(self, api, shell, ledger, watched):
+        scripted(api, sure().slow(0.3))
+        shell.route(**QUESTION)
+        shell.close()
+        assert ledger.decisions[0].duration_s < 0.3
+        (route,) = watched.named("cheapdeep.route")
+        assert route.end_time - route.start_time < 0.3e9
+        ((_, overhead),) = watched.points(names.OVERHEAD_DURATION).items()
+        assert overhead.sum < 0.2
+
+    def test_of_many_calls_has_only_so_many_tried(self, api, shell, ledger):
+        scripted(api, sure().slow(0.4))
+        routed = shell.ask_all([f"question {n}" for n in range(40)])
+        shell.close()
+        assert len(routed) == len(ledger.decisions) == 40
+        tried = sum(decision.is_shadow for decision in ledger.decisions)
+        assert 1 <= tried == models(api).count(HAIKU)
+        if isinstance(shell.router, AsyncRouter):  # all forty were under way together
+            assert tried == MOST_SHADOWS
+        assert threading.active_count() < 40
+
+
+class TestTheShare:
+    def test_is_drawn_by_a_hash_of_its_own(self, api, open_shell, ledger):
+        ids = iter(f"call-{n}" for n in range(300))
+        given = {"recorder": ledger, "new_id": lambda: next(ids)}
+        shell = open_shell(router=given, mode="shadow", shadow_share=0.1)
+        scripted(api, sure())
+        for n in range(300):
+            shell.ask(f"question {n}")
+        shell.close()
+        tried = sum(decision.is_shadow for decision in ledger.decisions)
+        assert 15 <= tried <= 47  # 99.9% of a binomial with n 300 and p 0.1
+        assert len(ledger.decisions) == 300
+        assert models(api).count(HAIKU) == tried
+
+    def test_is_nothing_in_the_other_modes(self, api, open_shell, ledger):
+        shell = open_shell(router={"recorder": ledger}, mode="observe", shadow_share=1.0)
+        scripted(api, sure())
+        assert shell.ask().text == "Cheap."
+        assert models(api) == [HAIKU]
+
+
+def test_what_is_interrupted_is_recorded_as_what_it_was(api, ledger):
+    async def left():
+        async with anthropic.AsyncAnthropic(base_url=api.url, api_key="any", open_telemetry=False) as client:
+            settings = Settings(record=False, mode="shadow", shadow_share=1.0)
+            router = AsyncRouter(client=client, recorder=ledger, settings=settings)
+            return (await router.ask("hello")).text
+
+    scripted(api, sure().slow(30))
+    assert asyncio.run(left()) == "Deep."
+    (decision,) = ledger.decisions
+    assert (decision.is_shadow, decision.bypass_cause, decision.base_outcome) == (False, BypassCause.SHADOW, None)
+
+
+def test_counters_keep_what_was_tried_apart_from_what_was_bypassed(api, shell, ledger):
+    scripted(api, sure())
+    shell.route(**QUESTION)
+    scripted(api, unsure())
+    shell.route(**QUESTION)
+    shell.route(**QUESTION, stop_sequences=["END"])
+    shell.close()
+    tally = Tally()
+    for decision in ledger.decisions:
+        tally.add(decision)
+    assert (tally.calls, tally.triaged, tally.base_escalated, tally.shipped) == (3, 2, 1, 0)
+    assert (tally.bypassed, dict(tally.bypass_causes), tally.shadowed) == (1, {"stop_sequences": 1}, 2)
+    assert tally.shadow_cost_nusd == round((2 * TRIAGE_USD + DEEP_USD) * 1e9)
+    assert tally.shadow_baseline_nusd == round(2 * DEEP_USD * 1e9)
+    assert sum(tally.added_latency.values()) == 0
