@@ -5,9 +5,10 @@ is *unpriced*: its cost is None, never zero and never a default.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -107,7 +108,35 @@ class PriceBook:
         return _from_catalogue(model, at, batch=batch)
 
 
-def baseline_usage(usage: Usage, *, ratio: float, contract_tokens: int) -> Usage:
+class ContractPlace(StrEnum):
+    """Where the triage contract's tokens are counted; of those that are cached, where they are looked for first."""
+
+    UNCACHED = "uncached"
+    """No cache breakpoint lies behind it."""
+    READ = "read"
+    """What is read from the cache has it in it, if anything is read at all."""
+    WRITTEN = "written"
+    """It may be either: taken to be written, which is dearer. An estimate should rather be too low than too high."""
+
+
+_WRITES: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens")
+_POOLS: Final[Mapping[ContractPlace, tuple[str, ...]]] = {
+    ContractPlace.UNCACHED: (),
+    ContractPlace.READ: ("cache_read_tokens", *_WRITES),
+    ContractPlace.WRITTEN: (*_WRITES, "cache_read_tokens"),
+}
+
+
+def without_contract(usage: Usage, *, tokens: int, place: ContractPlace) -> Usage:
+    """What a triage call used for the caller's own prompt, without the `tokens` of the triage contract."""
+    pool = next((name for name in _POOLS[place] if getattr(usage, name) >= tokens), "input_tokens")
+    less: dict[str, Any] = {pool: max(getattr(usage, pool) - tokens, 0)}
+    return replace(usage, **less)
+
+
+def baseline_usage(
+    usage: Usage, *, ratio: float, contract_tokens: int, contract_place: ContractPlace = ContractPlace.UNCACHED
+) -> Usage:
     """What a call that a cheap tier answered would have used at the deep tier: an estimate.
 
     The triage contract's own tokens come off the input and the JSON envelope off the output (none where the call was
@@ -115,13 +144,35 @@ def baseline_usage(usage: Usage, *, ratio: float, contract_tokens: int) -> Usage
     the prompt cache is taken to have used the deep model's cache alike.
     """
     envelope = ENVELOPE_TOKENS if contract_tokens else 0
+    asked = without_contract(usage, tokens=contract_tokens, place=contract_place)
     return Usage(
-        # The contract stands behind the last cache breakpoint, so it comes off the uncached input alone.
-        input_tokens=round(max(usage.input_tokens - contract_tokens, 0) * ratio),
-        output_tokens=round(max(usage.output_tokens - envelope, 0) * ratio),
-        cache_read_tokens=round(usage.cache_read_tokens * ratio),
-        cache_write_5m_tokens=round(usage.cache_write_5m_tokens * ratio),
-        cache_write_1h_tokens=round(usage.cache_write_1h_tokens * ratio),
+        input_tokens=round(asked.input_tokens * ratio),
+        output_tokens=round(max(asked.output_tokens - envelope, 0) * ratio),
+        cache_read_tokens=round(asked.cache_read_tokens * ratio),
+        cache_write_5m_tokens=round(asked.cache_write_5m_tokens * ratio),
+        cache_write_1h_tokens=round(asked.cache_write_1h_tokens * ratio),
+    )
+
+
+def share_read(usage: Usage) -> float:
+    """The share of a prompt, 0 to 1, that was read from the cache; it is the beginning of the prompt."""
+    return usage.cache_read_tokens / max(usage.total_input_tokens, 1)
+
+
+def warmed(usage: Usage, *, share: float) -> Usage:
+    """What a call would have used, had the first `share` of its prompt (0 to 1) been in the cache.
+
+    Of that beginning, what it wrote into the cache it would have read. What is kept for an hour stands before what is
+    kept for five minutes: the API takes breakpoints in no other order.
+    """
+    missed = round(share * usage.total_input_tokens) - usage.cache_read_tokens
+    missed = max(min(missed, usage.cache_write_tokens), 0)
+    for_1h = min(missed, usage.cache_write_1h_tokens)
+    return replace(
+        usage,
+        cache_read_tokens=usage.cache_read_tokens + missed,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens - for_1h,
+        cache_write_5m_tokens=usage.cache_write_5m_tokens - (missed - for_1h),
     )
 
 

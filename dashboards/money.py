@@ -22,7 +22,7 @@ HEADLINES = (
     stat_panel(
         "All-deep estimate",
         "What the same calls would have cost at the deep tier alone, estimated: escalated calls at what the deep tier "
-        "really used, shipped ones from the cheap tier's tokens.",
+        "really used, less what its cold prompt cache cost; shipped ones from the cheap tier's tokens.",
         all_deep(over=PERIOD, function="increase"),
         unit="currencyUSD",
         empty="no cost estimate",

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -9,10 +10,14 @@ from pydantic import ValidationError
 
 from cheapdeep_ops.pricing import (
     ENVELOPE_TOKENS,
+    ContractPlace,
     PriceBook,
     PriceOverride,
     baseline_usage,
+    share_read,
     tokenizer_ratio,
+    warmed,
+    without_contract,
 )
 from cheapdeep_ops.values import Usage
 
@@ -202,3 +207,58 @@ def added(one, other):
 def test_cost_is_linear_in_usage(one, other, model, batch):
     apart = [BOOK.cost(model, usage, at=NOW, batch=batch) for usage in (one, other)]
     assert BOOK.cost(model, added(one, other), at=NOW, batch=batch) == pytest.approx(sum(apart), abs=1e-12)
+
+
+# Prompt caches
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("uncached", (200, 500, 300, 40)),
+        ("read", (400, 300, 300, 40)),
+        ("written", (400, 500, 100, 40)),
+    ],
+)
+def test_the_contract_comes_off_where_it_was_counted(place, expected):
+    usage = Usage(input_tokens=400, cache_read_tokens=500, cache_write_5m_tokens=300, cache_write_1h_tokens=40)
+    left = without_contract(usage, tokens=200, place=ContractPlace(place))
+    counts = (left.input_tokens, left.cache_read_tokens, left.cache_write_5m_tokens, left.cache_write_1h_tokens)
+    assert counts == expected
+
+
+def test_a_contract_that_was_not_cached_comes_off_the_input_wherever_a_breakpoint_stands():
+    usage = Usage(input_tokens=400, cache_read_tokens=199, cache_write_1h_tokens=199)
+    for place in ContractPlace:
+        assert without_contract(usage, tokens=200, place=place) == replace(usage, input_tokens=200)
+
+
+def test_a_breakpoint_of_an_hour_comes_before_one_of_five_minutes_in_what_is_missed():
+    usage = Usage(input_tokens=100, cache_read_tokens=100, cache_write_1h_tokens=300, cache_write_5m_tokens=500)
+    assert warmed(usage, share=0.1) == usage
+    assert warmed(usage, share=0.2) == replace(usage, cache_read_tokens=200, cache_write_1h_tokens=200)
+    both = replace(usage, cache_read_tokens=500, cache_write_1h_tokens=0, cache_write_5m_tokens=400)
+    assert warmed(usage, share=0.5) == both
+    whole = Usage(input_tokens=100, cache_read_tokens=900)
+    assert warmed(usage, share=1.0) == whole
+
+
+@given(usages, usages, st.integers(0, 5_000), st.sampled_from(ContractPlace), st.sampled_from([HAIKU, OPUS]))
+def test_what_cold_caches_cost_lies_between_nothing_and_what_was_written(deep, triage, contract, place, model):
+    asked = without_contract(triage, tokens=contract, place=place)
+    assert 0 <= share_read(asked) <= 1
+    warm = warmed(deep, share=share_read(asked))
+    assert warm.total_input_tokens == deep.total_input_tokens
+    assert (warm.input_tokens, warm.output_tokens) == (deep.input_tokens, deep.output_tokens)
+    cold = BOOK.cost(model, deep, at=NOW) - BOOK.cost(model, warm, at=NOW)
+    written = Usage(cache_write_5m_tokens=deep.cache_write_5m_tokens, cache_write_1h_tokens=deep.cache_write_1h_tokens)
+    assert -1e-12 <= cold <= BOOK.cost(model, written, at=NOW) + 1e-12
+    read = triage.cache_read_tokens
+    assert warmed(deep, share=share_read(replace(asked, cache_read_tokens=0))) == deep
+    assert warm == deep or (read and deep.cache_write_tokens)
+
+
+@given(usages, st.floats(0, 1), st.floats(0, 1))
+def test_the_more_triage_read_the_more_was_missed(deep, one, other):
+    less, more = (warmed(deep, share=share) for share in sorted((one, other)))
+    assert deep.cache_read_tokens <= less.cache_read_tokens <= more.cache_read_tokens

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cheapdeep_ops.cli.diagram import show_confidence
 from cheapdeep_ops.cli.output import counts, moment, table, usd
-from cheapdeep_ops.guard.receipt_words import false_confidence_words
+from cheapdeep_ops.guard.receipt_words import cold_cache_words, false_confidence_words
 from cheapdeep_ops.guard.words import bounds, duration, percent, plain
 from cheapdeep_ops.values import Decision
 
@@ -53,7 +53,9 @@ def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "blended": f"{usd(found['cost_per_call_usd'])} a call, {usd(found['cost_usd'])} in all",
         "all-deep": f"{usd(found['baseline_per_call_usd'])} a call, {usd(found['baseline_cost_usd'])} in all "
         f"({found['baseline_basis']})",
+        "cold caches": cold_cache_words(found),
         "saving": f"{percent(found['saving'])}; {percent(found['saving_after_grading'])} with grading paid for",
+        "prompt caches": _caches(found),
         **shadow,
         "calls": f"{found['calls']:,} ({counts(found['models'])}); {found['shipped']:,} shipped, "
         f"{found['bypassed']:,} bypassed triage",
@@ -79,6 +81,16 @@ def _triage(found: Mapping[str, Any]) -> str:
         return "unknown: nothing was triaged"
     tokens = f"{found['triage_input_tokens_per_call']:.0f} in + {found['triage_output_tokens_per_call']:.0f} out tokens"
     return f"{tokens}, {_known(found['triage_cost_per_call_usd'])} a call"
+
+
+def _caches(found: Mapping[str, Any]) -> str:
+    """What was read from the cache at either end of the cascade."""
+    tiers = {"triage": "triage", "the deep tier": "deep"}
+    parts = [
+        f"{name} read {percent(found[f'{key}_cache_read_share'])} of its input tokens (n {found[f'{key}_replies']:,})"
+        for name, key in tiers.items()
+    ]
+    return ", ".join(parts)
 
 
 def _shadow(shadow: Mapping[str, Any]) -> str:

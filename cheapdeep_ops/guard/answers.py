@@ -392,6 +392,14 @@ class Receipt(Counted):
     baseline_basis: Annotated[str, Field(description="what the all-deep estimate rests on")]
     triage_input_tokens_per_call: float | None
     triage_output_tokens_per_call: float | None
+    cold_cache_usd: Annotated[
+        float | None, Field(description="US dollars, part of the cost: what the deep tier's cache would have spared")
+    ]
+    cold_cache_share: Annotated[float | None, Field(description="share of the cost")]
+    triage_cache_read_share: Annotated[float | None, Field(description="of the input tokens of triage replies")]
+    triage_replies: Annotated[int, Field(description="the n of that share")]
+    deep_cache_read_share: Annotated[float | None, Field(description="of the input tokens of the deep tier's replies")]
+    deep_replies: Annotated[int, Field(description="the n of that share")]
     added_latency_p50_s: float | None
     added_latency_p95_s: float | None
     added_latency_calls: int

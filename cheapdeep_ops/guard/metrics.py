@@ -40,6 +40,7 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
     (names.FLEET_SHADOW_COST, "What those would have cost, routed, US dollars", lambda sums: sums.shadow_cost_usd),
     (names.FLEET_SHADOW_BASELINE_COST, "What those did cost, US dollars", lambda sums: sums.shadow_baseline_usd),
     (names.FLEET_TRIAGE_COST, "Cost of the triage calls among them, US dollars", lambda sums: sums.triage_cost_usd),
+    (names.FLEET_COLD_CACHE, "Cost that warm deep caches would have spared, USD", lambda sums: sums.cold_cache_usd),
 )  # fmt: skip
 _BY_REASON: Final[tuple[tuple[str, str, Callable[[Sums], Mapping[str, int]]], ...]] = (
     (names.FLEET_ESCALATIONS, "Calls that left the first tier, by reason", lambda sums: sums.reasons),

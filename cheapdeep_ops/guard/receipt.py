@@ -16,8 +16,8 @@ LONGEST_S: Final = 100 * 365 * 86_400.0
 """The longest period of a receipt; what lies beyond is a slip of the hand, and no calendar has it."""
 
 BASELINE_NOTE = (
-    "estimate: escalated calls at what the deep tier really used; shipped calls from the cheap tier's tokens, less the "
-    "triage contract, times the tokenizer's ratio"
+    "estimate: escalated calls at what the deep tier really used, less what its cold cache cost; shipped calls from "
+    "the cheap tier's tokens, less the triage contract, times the tokenizer's ratio"
 )
 
 
@@ -46,6 +46,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         **counts_of(sums),
         **money_of(sums),
         **triage_of(sums),
+        **caches_of(sums),
         **failures_of(sums),
         "shadow": shadow_of(sums),
         **quality,
@@ -105,6 +106,29 @@ def triage_of(sums: Sums) -> dict[str, Any]:
         "added_latency_calls": sum(sums.added_latency.values()),
         "added_latency_precision": PRECISION,
     }
+
+
+def caches_of(sums: Sums) -> dict[str, Any]:
+    """What each tier read from its prompt cache, as a share of its input tokens, and what cold caches cost."""
+    cold = _cold_cache_usd(sums)
+    return {
+        "cold_cache_usd": cold,
+        "cold_cache_share": None if cold is None or not sums.cost_nusd else cold / sums.cost_usd,
+        "triage_cache_read_share": _share(sums.triage_cache_read_tokens, sums.triage_input_tokens),
+        "triage_replies": sums.triage_replies,
+        "deep_cache_read_share": _share(sums.deep_cache_read_tokens, sums.deep_input_tokens),
+        "deep_replies": sums.deep_replies,
+    }
+
+
+def _cold_cache_usd(sums: Sums) -> float | None:
+    """US dollars; None where no call has a price, or none of those that escalated told what it used."""
+    is_told = sums.calls > sums.unpriced and (sums.deep_replies or not sums.escalated)
+    return sums.cold_cache_usd if is_told else None
+
+
+def _share(tokens: int, of: int) -> float | None:
+    return tokens / of if of else None
 
 
 def failures_of(sums: Sums) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _KEPT: Final = (
     "baseline_basis", "cost_per_call_usd", "baseline_per_call_usd", "saving", "saving_after_grading", "unpriced_calls",
     "false_confident_rate", "false_confident_interval", "graded", "grades", "judge_correction", "judge_labels",
     "corrected_false_confident_rate", "corrected_false_confident_interval", "grader_cost_usd", "grader_unpriced",
-    "policy_changes",
+    "policy_changes", "cold_cache_usd", "cold_cache_share",
 )  # fmt: skip
 
 
@@ -60,6 +60,7 @@ def receipt_lines(found: Receipt, label: Label = plain) -> list[str]:
         "Cost": f"{_usd(found['cost_per_call_usd'])} a call, {money(found['cost_usd'])} in all",
         "All-deep": f"{_usd(found['baseline_per_call_usd'])} a call, {money(found['baseline_cost_usd'])} in all "
         f"({found['baseline_basis']})",
+        **_cold_caches(found),
         "Saving": _saving(found),
         "Escalation": f"{percent(found['escalation_rate'])} actual ({bounds(found['escalation_interval'])}), "
         f"{percent(found['base_escalation_rate'])} at base ({bounds(found['base_escalation_interval'])}), "
@@ -89,6 +90,19 @@ def false_confidence_words(found: Receipt) -> str:
         f"errors by {found['judge_labels']:,} labels; the judge says {percent(found['false_confident_rate'])}, "
         f"{judged}; {beside})"
     )
+
+
+def cold_cache_words(found: Receipt) -> str:
+    """What cold caches cost, and why."""
+    if found["cold_cache_usd"] is None:
+        return "unknown"
+    share = f", {percent(found['cold_cache_share'])} of the cost" if found["cold_cache_usd"] else ""
+    return f"{money(found['cold_cache_usd'])}{share}: written by the deep tier, which with all calls would have read it"
+
+
+def _cold_caches(found: Receipt) -> dict[str, str]:
+    """A line where they cost anything; a message of before they were counted says nothing of them."""
+    return {"Cold caches": cold_cache_words(found)} if found.get("cold_cache_usd") else {}
 
 
 def _saving(found: Receipt) -> str:

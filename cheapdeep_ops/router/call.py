@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from cheapdeep_ops.claude.arguments import given
+from cheapdeep_ops.claude.breakpoints import contract_place
 from cheapdeep_ops.claude.clients import is_refused, is_tiers_fault
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
@@ -25,7 +26,16 @@ from cheapdeep_ops.claude.streams import OriginalReading, TriageReading
 from cheapdeep_ops.flow import Ask, Asking, Bypass, Course, Flow, Step, cascade, shadowed, triaged
 from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import Policy, PolicyBook
-from cheapdeep_ops.pricing import PriceBook, baseline_usage, known_sum, tokenizer_ratio
+from cheapdeep_ops.pricing import (
+    ContractPlace,
+    PriceBook,
+    baseline_usage,
+    known_sum,
+    share_read,
+    tokenizer_ratio,
+    warmed,
+    without_contract,
+)
 from cheapdeep_ops.router.beside import Settled
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.labels import Labels
@@ -47,6 +57,7 @@ _NAMED_STAR: Final = "all"
 """What a caller's route named `*` becomes: the star is the scope of all routes."""
 
 MEASURED: Final = "measured: the deep tier answered"
+_LESS_COLD_CACHE: Final = ", less what its cold prompt cache cost"
 
 
 class Sink(Protocol):
@@ -268,6 +279,8 @@ class Plan:
         hops = tuple(self._hop(call, step) for step in course.steps)
         last, answered = course.steps[-1], course.answered
         baseline, basis = self._baseline(call, last)
+        if (cold := self._cold_cache_usd(call, course)) and baseline is not None:
+            baseline, basis = baseline - cold, basis + _LESS_COLD_CACHE
         return Decision(
             call_id=call.id,
             route=call.route,
@@ -292,6 +305,7 @@ class Plan:
             hops=hops,
             error=type(course.error).__name__ if course.error else "",
             prompt_version="" if call.bypass else self.prompt.version,
+            cold_cache_usd=cold,
             is_fallback=course.is_fallback,
             is_replay_rejected=len(hops) > 1 and last.error is not None and is_refused(last.error),
         )
@@ -370,10 +384,38 @@ class Plan:
             return self._cost(call, deep, usage), MEASURED
         ratio = tokenizer_ratio(model, deep)
         contract_tokens = self.prompt.tokens if last.ask.kind == "triage" else 0
-        estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens)
+        place = self._contract_place(call, usage) if contract_tokens else ContractPlace.UNCACHED
+        estimate = baseline_usage(usage, ratio=ratio, contract_tokens=contract_tokens, contract_place=place)
         less = " less the triage contract" if contract_tokens else ""
         basis = f"estimated: tokens of {model}{less}, times {ratio:.2f} for the tokenizer"
         return self._cost(call, deep, estimate), basis
+
+    def _cold_cache_usd(self, call: Call, course: Course) -> float:
+        """What the deep tier's answer cost more than it would have, had that tier got all calls before it, in dollars.
+
+        Triage read a share of this prompt from its own cache, so the prompt's beginning had been asked lately; what the
+        deep tier wrote of that beginning, it would have read. Nothing where the deep tier does get all calls.
+        """
+        last = course.steps[-1]
+        usage = last.reply.usage if last.reply else None
+        if call.bypass or not last.ask.tier.is_deep or usage is None or not usage.cache_write_tokens:
+            return 0.0
+        share = max((self._share_read(call, step) for step in course.steps[:-1]), default=0.0)
+        model = last.ask.tier.model
+        paid, warm = (self._cost(call, model, each) for each in (usage, warmed(usage, share=share)))
+        return max(paid - warm, 0.0) if paid is not None and warm is not None else 0.0
+
+    def _share_read(self, call: Call, step: Step) -> float:
+        """The share of the caller's prompt that a triage call read from the cache; nothing where that is not known."""
+        usage = step.reply.usage if step.reply else None
+        if usage is None or not usage.cache_read_tokens:
+            return 0.0
+        place = self._contract_place(call, usage)
+        return share_read(without_contract(usage, tokens=self.prompt.tokens, place=place))
+
+    def _contract_place(self, call: Call, usage: Usage) -> ContractPlace:
+        is_cache_used = usage.cache_read_tokens or usage.cache_write_tokens
+        return contract_place(call.params, self.prompt) if is_cache_used else ContractPlace.UNCACHED
 
     def _cost(self, call: Call, model: str, usage: Usage | None) -> float | None:
         """The cost in US dollars; a price catalogue that fails leaves the call unpriced, never unanswered."""

@@ -114,6 +114,11 @@ class Sums:
         """Estimated cost of the same calls at the deep tier alone, in US dollars."""
         return self.baseline_nusd * _NANO
 
+    @property
+    def cold_cache_usd(self) -> float:
+        """What the deep tier's cache would have spared, had all calls gone there, in US dollars; part of the cost."""
+        return self.cold_cache_nusd * _NANO
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Makeup:

@@ -17,6 +17,7 @@ from cheapdeep_ops.testing._log import Log
 from cheapdeep_ops.testing._server import Delivery, PacedStream, ServedApp
 from cheapdeep_ops.testing.batch_api import BatchApi
 from cheapdeep_ops.testing.batches import Batches, other_result
+from cheapdeep_ops.testing.caching import PromptCache
 from cheapdeep_ops.testing.classes import CLASSES
 from cheapdeep_ops.testing.judge import PERFECT, Judge, judgement
 from cheapdeep_ops.testing.models import MODELS, SimulatedModel, model_info
@@ -34,6 +35,7 @@ TRIAGE_MODELS: Final = (
 )
 BOOK_LIMIT: Final = 200_000
 BATCH_LIMIT: Final = 1_000
+CACHE_LIMIT: Final = 10_000
 _EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 
 
@@ -42,8 +44,9 @@ class SimulatedAnthropic:
 
     Requests are checked as the API checks them; what passes takes a scripted reply (`enqueue`, `always`) or is
     answered from its traffic class, the same text always in the same way, and where it asks for a verdict on an
-    answer of this server, by the judge. Requests in a batch count as received once the batch has ended, and are
-    answered likewise. Use it as a context manager.
+    answer of this server, by the judge. Prompts with cache breakpoints are cached as the API does, by `clock`; a
+    scripted reply that tells of its prompt's tokens keeps them. Requests in a batch count as received once the batch
+    has ended, and are answered likewise. Use it as a context manager.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class SimulatedAnthropic:
         self._clock = clock
         self._script = Script()
         self._book = Book(BOOK_LIMIT)
+        self._cache = PromptCache(CACHE_LIMIT)
         self._serial = itertools.count(1)
         self._batches = Batches(BATCH_LIMIT)
         self._batch_delay_s = batch_delay_s
@@ -133,11 +137,12 @@ class SimulatedAnthropic:
         self._script.stand(reply, model)
 
     def clear(self) -> None:
-        """Forget received requests, batches and all scripted replies."""
+        """Forget received requests, batches, cached prompts and all scripted replies."""
         self.requests.clear()
         self.streams.clear()
         self._batches.clear()
         self._script.clear()
+        self._cache.clear()
 
     def put_model(self, model: SimulatedModel) -> None:
         """Add a model to the catalogue, or change one: `replace(MODELS[0], lifecycle="retired")`."""
@@ -295,11 +300,12 @@ class SimulatedAnthropic:
     def _message(
         self, reply: Reply, received: ReceivedRequest, number: int, *, service_tier: wire.ServiceTier = "standard"
     ) -> dict[str, Any]:
+        model = self._models[received.model]
         return wire.message(
             reply,
             message_id=f"msg_{_identifier(self._seed, 'message', number)}",
-            model=self._models[received.model].reply_id,
-            input_tokens=input_tokens(received.body),
+            model=model.reply_id,
+            prompt=self._cache.use(received.body, model, now=received.at),
             service_tier=service_tier,
         )
 

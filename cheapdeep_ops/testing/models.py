@@ -27,6 +27,8 @@ class SimulatedModel:
     retires_at: str | None = None
     max_input_tokens: int = 1_000_000
     max_tokens: int = 128_000
+    smallest_cached: int = 1_024
+    """The fewest tokens that its prompt cache keeps."""
     refuses: frozenset[Refused] = frozenset({"sampling", "thinking_enabled", "prefill"})
 
     @property
@@ -39,12 +41,14 @@ class SimulatedModel:
 class _Generation45(SimulatedModel):
     max_input_tokens: int = 200_000
     max_tokens: int = 64_000
+    smallest_cached: int = 4_096
     refuses: frozenset[Refused] = frozenset({"thinking_adaptive", "effort"})
 
 
 # Haiku 4.5, Opus 4.7, Haiku 5.5 and Sonnet 4.5's retirement are as documented in November 2026, prefill for all. What
 # the other models refuse beyond that, and their limits, follows their generation. Every model also refuses sampling
-# parameters from a certain API version on.
+# parameters from a certain API version on. Smallest cached prompts are as documented for 4.x, the larger figure where
+# sources differ (Opus 4.7: 2,048 or 4,096).
 MODELS: Final[tuple[SimulatedModel, ...]] = (
     SimulatedModel(
         id="claude-haiku-5-5",
@@ -60,17 +64,20 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         display_name="Claude Opus 4.7",
         line="opus",
         created_at="2026-04-16T00:00:00Z",
+        smallest_cached=4_096,
     ),
     SimulatedModel(
         id="claude-sonnet-4-6",
         display_name="Claude Sonnet 4.6",
         line="sonnet",
+        smallest_cached=2_048,
         refuses=frozenset({"prefill"}),
     ),
     SimulatedModel(
         id="claude-opus-4-6",
         display_name="Claude Opus 4.6",
         line="opus",
+        smallest_cached=4_096,
         refuses=frozenset({"prefill"}),
     ),
     _Generation45(
@@ -105,6 +112,7 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         line="sonnet",
         answers_as="claude-sonnet-4-5-20250929",
         lifecycle="deprecated",
+        smallest_cached=1_024,
         retires_at="2026-11-30T00:00:00Z",
     ),
     _Generation45(
@@ -112,6 +120,7 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         display_name="Claude Sonnet 4.5",
         line="sonnet",
         lifecycle="deprecated",
+        smallest_cached=1_024,
         retires_at="2026-11-30T00:00:00Z",
     ),
 )

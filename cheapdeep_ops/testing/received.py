@@ -70,7 +70,7 @@ def without_secrets(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def last_user_text(body: Mapping[str, Any]) -> str:
     """Return the text of the last user turn, or an empty string."""
-    for turn in reversed(_turns(body)):
+    for turn in reversed(turns_of(body)):
         if turn.get("role") == "user":
             return text_of(turn.get("content"))
     return ""
@@ -113,8 +113,9 @@ def graded_answer(body: Mapping[str, Any]) -> str | None:
 
 
 def input_tokens(body: Mapping[str, Any]) -> int:
-    """Estimate the tokens of system prompt and messages, at four characters each; at least 1."""
-    chars = _chars(body.get("system")) + sum(_chars(turn.get("content")) for turn in _turns(body))
+    """Estimate the tokens of tools, system prompt and messages, at four characters each; at least 1."""
+    chars = chars_in(body.get("tools")) + chars_in(body.get("system"))
+    chars += sum(chars_in(turn.get("content")) for turn in turns_of(body))
     return max(1, -(-chars // CHARS_PER_TOKEN))
 
 
@@ -143,22 +144,25 @@ def _output_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, dict) else {}
 
 
-def _turns(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def turns_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the turns of a request, whatever else stands in their place left out."""
     messages = body.get("messages")
     return [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
 
 
-def _chars(content: object) -> int:
+def chars_in(content: object) -> int:
+    """Count the characters of a string, of blocks or of one block; images and tools count as what they cost."""
     if content is None:
         return 0
     if isinstance(content, str):
         return len(content)
     if isinstance(content, list):
-        return sum(map(_chars, content))
+        return sum(map(chars_in, content))
     if not isinstance(content, dict):
         return 0
+    content = {name: value for name, value in content.items() if name != "cache_control"}
     if content.get("type") == "image":
         return IMAGE_CHARS
     if "text" in content:
         return len(str(content["text"]))
-    return _chars(content["content"]) if "content" in content else len(json.dumps(content))
+    return chars_in(content["content"]) if "content" in content else len(json.dumps(content))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from cheapdeep_ops.testing.breakpoints import breakpoint_fault
 from cheapdeep_ops.testing.models import Refused, SimulatedModel
 from cheapdeep_ops.testing.received import input_tokens
 from cheapdeep_ops.testing.replies import Reply
@@ -84,7 +85,8 @@ def message_fault(
     model = models.get(body["model"])
     if model is None or model.lifecycle == "retired":
         return Reply.error(404, message=f"model: {body['model']}")
-    refused = _refused(body, model, version) or (None if counting else _over_limits(body, model))
+    refused = _refused(body, model, version) or breakpoint_fault(body)
+    refused = refused or (None if counting else _over_limits(body, model))
     return None if refused is None else _bad_request(refused)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from cheapdeep_ops.testing.replies import Reply
@@ -10,6 +11,21 @@ CHARS_PER_TOKEN = 4
 DELTA_CHARS = 16
 
 ServiceTier = Literal["standard", "batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTokens:
+    """The tokens of one prompt, each of them counted once: as it came, read from the cache, or written into it."""
+
+    uncached: int
+    read: int = 0
+    written_5m: int = 0
+    written_1h: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.uncached + self.read + self.written_5m + self.written_1h
 
 
 def encoded(value: Mapping[str, Any]) -> bytes:
@@ -34,7 +50,7 @@ def error_object(reply: Reply, *, request_id: str | None) -> dict[str, Any]:
 
 
 def message(
-    reply: Reply, *, message_id: str, model: str, input_tokens: int, service_tier: ServiceTier = "standard"
+    reply: Reply, *, message_id: str, model: str, prompt: PromptTokens, service_tier: ServiceTier = "standard"
 ) -> dict[str, Any]:
     """Return the message object for `reply`, with estimated usage where the reply names none."""
     return {
@@ -46,16 +62,25 @@ def message(
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": reply.stop_details,
-        "usage": _usage(reply, input_tokens, service_tier),
+        "usage": _usage(reply, prompt, service_tier),
     }
 
 
-def _usage(reply: Reply, input_tokens: int, service_tier: ServiceTier) -> dict[str, Any]:
+_OF_PROMPTS = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
+"""Usage fields that tell of a prompt."""
+
+
+def _usage(reply: Reply, prompt: PromptTokens, service_tier: ServiceTier) -> dict[str, Any]:
+    if _OF_PROMPTS & (reply.usage or {}).keys():  # what a test scripts of the prompt is all that is said of it
+        prompt = PromptTokens(uncached=prompt.total)
     return {
-        "input_tokens": input_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "input_tokens": prompt.uncached,
+        "cache_creation_input_tokens": prompt.written_5m + prompt.written_1h,
+        "cache_read_input_tokens": prompt.read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": prompt.written_5m,
+            "ephemeral_1h_input_tokens": prompt.written_1h,
+        },
         "output_tokens": max(1, tokens_in(reply.content or "")),
         "service_tier": service_tier,
         "inference_geo": "not_available",

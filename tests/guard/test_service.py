@@ -3,6 +3,7 @@ import math
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -115,6 +116,15 @@ def test_metrics_tell_what_is_claimed_withheld_and_spent_on_triage(town, make_se
     assert {edge: found[(bucket, edge, "support")] for edge in below} == below
     assert found[(bucket, "+Inf", "support")] == len(decisions)
     assert found[(names.FLEET_GUARDS,)] == 1
+
+
+def test_metrics_tell_what_cold_caches_cost(town, make_service, settings):
+    town.run(1, [0.95, 0.5])
+    for usd in (0.003, 0.002):
+        town.recorder.put(replace(town.decisions[-1], cold_cache_usd=usd))
+    town.look()
+    found = scraped(client_of(make_service(), settings, town))
+    assert found[(f"{names.FLEET_COLD_CACHE}_total", "none", "support")] == pytest.approx(0.005)
 
 
 def test_metrics_tell_the_evidence_of_a_storm_beside_its_limit(town, make_service, settings):
