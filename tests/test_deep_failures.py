@@ -130,7 +130,11 @@ class TestACheapAnswerForADeepError:
         assert decision.cost_usd == decision.triage_cost_usd > 0
         (route,) = watched.named("cheapdeep.route")
         assert route.attributes[names.FALLBACK] is True
-        ((_, point),) = watched.points(names.FALLBACKS).items()
+        ((labels, point),) = watched.points(names.FALLBACKS).items()
+        assert (dict(labels), watched.metrics()[names.FALLBACKS].unit) == (
+            {"route": "default", "input_class": ""},
+            "{call}",
+        )
         assert point.value == 1
 
     @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def shown(sample: Sample) -> dict[str, Any]:
         "route": sample.route,
         "input_class": sample.input_class,
         "at": sample.at,
-        "turns": [asdict(turn) for turn in sample.turns],
+        "turns": [{"role": turn.role, "text": turn.text} for turn in sample.turns],
         "answer": sample.answer,
     }
 
