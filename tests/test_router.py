@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import replace
+from typing import ClassVar
 
 import anthropic
 import pytest
@@ -19,6 +20,7 @@ from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.recorder.keeping import Kept, candidate_row
 from cheapdeep_ops.router.asynchronous import AsyncMessages
 from cheapdeep_ops.router.call import MEASURED
+from cheapdeep_ops.router.forks import _renewals
 from cheapdeep_ops.router.synchronous import Messages
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.telemetry.handler import Telemetry
@@ -1147,3 +1149,44 @@ def test_an_asynchronous_router_is_closed_by_the_sdks_word_too_and_leaves_a_give
         await own.close()
 
     asyncio.run(closed())
+
+
+@pytest.mark.parametrize("kind", [Router, AsyncRouter])
+class TestARouterThatMakesItsClient:
+    OPTIONS: ClassVar = {
+        "api_key": "simulated",
+        "timeout": 7.0,
+        "max_retries": 1,
+        "default_headers": {"x-team": "shop"},
+    }
+
+    def asked(self, router):
+        if isinstance(router, AsyncRouter):
+            return asyncio.run(_asked(router))
+        with router:
+            return router.ask("hello").text
+
+    def test_takes_the_options_that_the_sdks_client_takes(self, api, kind):
+        api.enqueue(Reply.triage(0.3, None), Reply.error(529, retry_after=0.01), Reply.text("Deep."))
+        router = kind(base_url=api.url, settings=Settings(record=False), **self.OPTIONS)
+        assert (router._client.timeout, router._client.api_key) == (7.0, "simulated")
+        assert self.asked(router) == "Deep."
+        assert [request.headers["x-team"] for request in api.requests] == ["shop"] * 3
+
+    def test_uses_the_http_client_that_it_is_given(self, api, kind):
+        given = (anthropic.DefaultAsyncHttpxClient if kind is AsyncRouter else anthropic.DefaultHttpxClient)()
+        router = kind(base_url=api.url, http_client=given, settings=Settings(record=False), **self.OPTIONS)
+        assert router._client._client is given
+        assert router not in _renewals
+        api.enqueue(Reply.triage(0.9, "Cheap."))
+        assert self.asked(router) == "Cheap."
+
+    def test_takes_no_options_for_a_client_that_has_them(self, api, kind):
+        client = (anthropic.AsyncAnthropic if kind is AsyncRouter else anthropic.Anthropic)(api_key="any")
+        with pytest.raises(TypeError, match="timeout: a client of your own"):
+            kind(client=client, timeout=3.0)
+
+
+async def _asked(router):
+    async with router:
+        return (await router.ask("hello")).text

@@ -12,7 +12,7 @@ import anthropic
 import pytest
 
 from cheapdeep_ops import AsyncRouter, Router
-from cheapdeep_ops.claude.params import CallParams
+from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions
 from cheapdeep_ops.testing import Reply
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +101,14 @@ def test_the_routers_take_what_the_sdk_takes():
         "stream",
     }
     assert set(CallParams.__annotations__) == named | {"conversation"}
+
+
+@pytest.mark.parametrize(
+    ("client", "options"), [(anthropic.Anthropic, ClientOptions), (anthropic.AsyncAnthropic, AsyncClientOptions)]
+)
+def test_the_routers_are_made_with_what_the_sdks_clients_are_made_with(client, options):
+    named = {name for name in signature(client.__init__).parameters if name != "self" and not name.startswith("_")}
+    assert options.__optional_keys__ == named
 
 
 @pytest.mark.parametrize("service", ["sdk", "router"], indirect=True)

@@ -2,7 +2,7 @@
 
 import socket
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
@@ -16,6 +16,7 @@ from anthropic import (
     DefaultHttpxClient,
 )
 
+from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.patience import BoundedWaits
 
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
@@ -27,14 +28,23 @@ _OF_THE_REQUEST: Final = frozenset({400, 409, 413, 422})
 AnyClient = TypeVar("AnyClient", Anthropic, AsyncAnthropic)
 
 
-def make_client() -> Anthropic:
-    """A client for the API that the environment names (`ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`)."""
-    return Anthropic(http_client=DefaultHttpxClient(limits=_LIMITS), open_telemetry=False)
+def make_client(**options: Unpack[ClientOptions]) -> Anthropic:
+    """A client with the SDK's own `options`, for the API that the environment names where they do not.
+
+    It makes no spans of its own, where `open_telemetry` does not say otherwise.
+    """
+    chosen: ClientOptions = {"open_telemetry": False, **options}
+    if not chosen.get("http_client"):
+        chosen["http_client"] = DefaultHttpxClient(limits=_LIMITS)
+    return Anthropic(**chosen)
 
 
-def make_async_client() -> AsyncAnthropic:
+def make_async_client(**options: Unpack[AsyncClientOptions]) -> AsyncAnthropic:
     """The same for asyncio."""
-    return AsyncAnthropic(http_client=DefaultAsyncHttpxClient(limits=_LIMITS), open_telemetry=False)
+    chosen: AsyncClientOptions = {"open_telemetry": False, **options}
+    if not chosen.get("http_client"):
+        chosen["http_client"] = DefaultAsyncHttpxClient(limits=_LIMITS)
+    return AsyncAnthropic(**chosen)
 
 
 def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:

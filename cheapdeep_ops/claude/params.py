@@ -1,9 +1,11 @@
-"""What a call takes beside its messages, so that a type checker says of a slip what it says for the SDK."""
+"""What a client and a call take, so that a type checker says of a slip what it says for the SDK."""
 
-from collections.abc import Iterable, Mapping
-from typing import Literal, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
-from anthropic import NotGiven, Omit, Timeout
+import httpx2
+from anthropic import MiddlewareInput, NotGiven, Omit, OpenTelemetryClientOption, Timeout
+from anthropic.lib.credentials import AccessTokenProvider, AsyncAccessTokenProvider
 from anthropic.types import (
     CacheControlEphemeralParam,
     DiagnosticsParam,
@@ -45,3 +47,32 @@ class CallParams(TypedDict, total=False):
     extra_query: Mapping[str, object] | None
     extra_body: object
     timeout: float | Timeout | NotGiven | None
+
+
+class _AnyClientOptions(TypedDict, total=False):
+    api_key: str | None
+    auth_token: str | None
+    config: Mapping[str, Any] | None
+    profile: str | None
+    webhook_key: str | None
+    base_url: str | httpx2.URL | None
+    timeout: float | Timeout | NotGiven | None
+    max_retries: int
+    default_headers: Mapping[str, str] | None
+    default_query: Mapping[str, object] | None
+    open_telemetry: OpenTelemetryClientOption
+    middleware: Sequence[MiddlewareInput] | None
+
+
+class ClientOptions(_AnyClientOptions, total=False):
+    """The arguments of `anthropic.Anthropic` in anthropic 2.12, none of them needed."""
+
+    credentials: AccessTokenProvider | None
+    http_client: httpx2.Client | None
+
+
+class AsyncClientOptions(_AnyClientOptions, total=False):
+    """The same of `anthropic.AsyncAnthropic`."""
+
+    credentials: AccessTokenProvider | AsyncAccessTokenProvider | None
+    http_client: httpx2.AsyncClient | None

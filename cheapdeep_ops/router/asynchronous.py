@@ -15,7 +15,7 @@ from cheapdeep_ops.claude.clients import (
     make_async_client,
     traces_itself,
 )
-from cheapdeep_ops.claude.params import CallParams
+from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams
 from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
@@ -100,15 +100,21 @@ class AsyncRouter:
         redact: Redact = redact,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = random_id,
+        **options: Unpack[AsyncClientOptions],
     ) -> None:
         settings = settings or Settings()
+        if client is not None and options:
+            raise TypeError(
+                f"{', '.join(options)}: a client of your own has its options already; it has with_options()"
+            )
         self._owns_client, self._owns_recorder = client is None, recorder is None
-        self._use(client or make_async_client(), settings.triage_timeout_s)
+        self._options = options
+        self._use(client or make_async_client(**options), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
         self._readers: set[asyncio.Task[None]] = set()
-        if self._owns_client:
+        if self._owns_client and not options.get("http_client"):
             renew_after_fork(self, AsyncRouter._renew_client)
         self.messages = self._make_messages()
 
@@ -209,7 +215,7 @@ class AsyncRouter:
     def _renew_client(self) -> AsyncAnthropic:
         """Connections of this process's own, after a fork; gives the parent's."""
         inherited = self._client
-        self._use(make_async_client(), self._core.plan.settings.triage_timeout_s)
+        self._use(make_async_client(**self._options), self._core.plan.settings.triage_timeout_s)
         return inherited
 
     async def _perform(self, call: Call, ask: Ask) -> Reply:

@@ -16,7 +16,7 @@ from cheapdeep_ops.claude.clients import (
     make_client,
     traces_itself,
 )
-from cheapdeep_ops.claude.params import CallParams
+from cheapdeep_ops.claude.params import CallParams, ClientOptions
 from cheapdeep_ops.claude.patience import patience_s, patient_until
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
@@ -77,14 +77,15 @@ class Router:
 
     Takes the place of `anthropic.Anthropic()`: `router.messages.create(...)` gives the SDK's own `Message` and raises
     the SDK's own errors, unchanged. Settings come from `CHEAPDEEP_*` variables, the API key from where the SDK finds
-    it. `client` is a client of your own, which `close` leaves open; `route` is the route of calls that name none.
+    it. `client` is a client of your own, which `close` leaves open, or `options` are those of `anthropic.Anthropic()`
+    (`api_key`, `timeout`, ...) for one of the router's; `route` is the route of calls that name none.
     `telemetry` writes to other providers than the global ones; `recorder` takes decisions and gives policies in the
     place of the one that this router would make; `redact` runs over each text before it is stored for grading, in the
     place of `cheapdeep_ops.redaction.redact`; `clock` (Unix seconds) and `new_id` are for replays and tests.
-    Safe to share between threads. A router may be made and used before a fork, but a client that you hand in is yours
-    to renew in the child.
+    Safe to share between threads. A router may be made and used before a fork, but a client, or an `http_client`, that
+    you hand in is yours to renew in the child.
 
-    Raises SettingsError where a setting is unknown or out of range.
+    Raises SettingsError where a setting is unknown or out of range, TypeError where both client and options are given.
     """
 
     # The SDK's own, unrouted: `__getattr__` gives them, and type checkers learn here what they are.
@@ -106,15 +107,21 @@ class Router:
         redact: Redact = redact,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = random_id,
+        **options: Unpack[ClientOptions],
     ) -> None:
         settings = settings or Settings()
+        if client is not None and options:
+            raise TypeError(
+                f"{', '.join(options)}: a client of your own has its options already; it has with_options()"
+            )
         self._owns_client, self._owns_recorder = client is None, recorder is None
-        self._use(client or make_client(), settings.triage_timeout_s)
+        self._options = options
+        self._use(client or make_client(**options), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
         self._readers = Readers()
-        if self._owns_client:
+        if self._owns_client and not options.get("http_client"):
             renew_after_fork(self, Router._renew_client)
         self.messages = self._make_messages()
 
@@ -235,7 +242,7 @@ class Router:
     def _renew_client(self) -> Anthropic:
         """Connections of this process's own, after a fork; gives the parent's."""
         inherited = self._client
-        self._use(make_client(), self._core.plan.settings.triage_timeout_s)
+        self._use(make_client(**self._options), self._core.plan.settings.triage_timeout_s)
         return inherited
 
     def _perform(self, call: Call, ask: Ask) -> Reply:

@@ -9,6 +9,10 @@ OPUS: Final = "claude-opus-4-7"
 M: list[MessageParam] = []
 
 
+Anthropic(api_keys="one, two")  # slip
+AsyncAnthropic(timeout="20")  # slip
+
+
 async def slips(client: Anthropic, later: AsyncAnthropic) -> None:
     client.messages.create(model=OPUS, max_token=64, messages=M)  # slip
     client.messages.create(model=OPUS, max_tokens="64", messages=M)  # slip

@@ -78,7 +78,7 @@ class Desk:
     """The service for threads."""
 
     def __init__(self, client: Anthropic | None = None) -> None:
-        self.client = client or Anthropic()
+        self.client = client or Anthropic(timeout=20.0, max_retries=1, default_headers={"x-team": "shop"})
         self.patient: Anthropic = self.client.with_options(timeout=anthropic.Timeout(60.0, connect=5.0), max_retries=5)
 
     def answer(self, text: str, system: str | anthropic.Omit = anthropic.omit) -> Message:
@@ -203,7 +203,7 @@ class AsyncDesk:
     """The same for asyncio."""
 
     def __init__(self, client: AsyncAnthropic | None = None) -> None:
-        self.client = client or AsyncAnthropic()
+        self.client = client or AsyncAnthropic(timeout=20.0, max_retries=1, default_headers={"x-team": "shop"})
         self.patient: AsyncAnthropic = self.client.with_options(timeout=60.0, max_retries=5)
 
     async def answer(self, text: str, system: str | anthropic.Omit = anthropic.omit) -> Message:
