@@ -11,10 +11,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 _DEPTH: Final = 5
 """Strings within strings that are opened; each level doubles the backslashes of the one below it."""
+
+_SHORT_RUN: Final = 12
+"""Escapes that stand so close together are few different ones, and read once each."""
 
 _ESCAPED_LETTER: Final = re.compile(r"\\(?:u00([46][1-9a-f]|[57][0-9a])|.)", re.IGNORECASE | re.DOTALL)
 _ESCAPES: Final = re.compile(r'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))+')
@@ -132,12 +136,21 @@ def _with_plain_letters(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPES.sub(lambda found: str(json.loads(f'"{found[0]}"')), text)
+    return _ESCAPES.sub(lambda found: _read_escapes(found[0]), text)
+
+
+def _read_escapes(run: str) -> str:
+    return _read_short_escapes(run) if len(run) <= _SHORT_RUN else str(json.loads(f'"{run}"'))
+
+
+@lru_cache(1024)
+def _read_short_escapes(run: str) -> str:
+    return str(json.loads(f'"{run}"'))
 
 
 def _as_seen(text: str) -> str:
     text = _without_entities(text)
-    return text if text.isascii() else _UNSEEN.sub("", unicodedata.normalize("NFKD", text)).translate(_PLAIN)
+    return text if text.isascii() else _UNSEEN.sub("", _decomposed(text)).translate(_PLAIN)
 
 
 def _roughly(text: str) -> str:
@@ -145,10 +158,16 @@ def _roughly(text: str) -> str:
     text = _without_entities(text)
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFKD", text)
+    text = _decomposed(text)
     for char, plain in _REPLACED:
         text = text.replace(char, plain)
     return text.encode("ascii", "ignore").decode()
+
+
+def _decomposed(text: str) -> str:
+    """`text` in NFKD, but for the order of combining marks, whose sorting takes the square of a run's length."""
+    others = {char for char in set(text) if not char.isascii()}
+    return text.translate({ord(char): unicodedata.normalize("NFKD", char) for char in others})
 
 
 def _without_entities(text: str) -> str:

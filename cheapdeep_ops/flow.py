@@ -81,8 +81,8 @@ def cascade(
     """The course of one call through `tiers`: triage each but the last, ship the first answer that may, else go deep.
 
     A failed triage call escalates; a failed deep call ends the course with its error, and so does, at any tier, what
-    is no `Exception` (a cancellation, an interrupt). `falls_back` says of which errors of the deep tier the best answer
-    that a triage tier gave takes the place, whatever its confidence; of none, where it is not given.
+    is no `Exception` (a cancellation, an interrupt). `falls_back` says of which errors of the deep tier the answer that
+    a triage tier was surest of takes the place, whatever its confidence; of none, where it is not given.
     """
     steps = [] if bypass else (yield from triaged(tiers[:-1], threshold=threshold))
     if steps and steps[-1].reason is None:
@@ -106,14 +106,18 @@ def triaged(tiers: Sequence[Tier], *, threshold: float) -> Asking[list[Step]]:
 
 
 def _fallen_back(course: Course) -> Course:
-    """The course with the answer of the last triage tier that gave one; as it is where none did."""
-    usable = (each.reply for each in reversed(course.steps[:-1]) if each.reply and _is_usable(each.reply))
-    answer = next(usable, None)
+    """The course with the answer that a triage tier was surest of; as it is where none gave one."""
+    usable = [each.reply for each in reversed(course.steps[:-1]) if each.reply and _is_usable(each.reply)]
+    answer = max(usable, key=_confidence, default=None)
     return course if answer is None else replace(course, answer=answer, error=None, is_fallback=True)
 
 
 def _is_usable(reply: Reply) -> bool:
     return reply.verdict is not None and reply.verdict.answer is not None and reply.verdict.problem is None
+
+
+def _confidence(reply: Reply) -> float:
+    return (reply.verdict.confidence if reply.verdict else None) or 0.0
 
 
 def _triage(tier: Tier, threshold: float) -> Generator[Ask, Reply, Step]:

@@ -1076,6 +1076,25 @@ def test_what_is_not_routed_is_the_clients_own(api, open_shell):
         _ = shell.router.mesages
 
 
+@pytest.mark.parametrize(("options", "asked"), [({"max_retries": 1}, 3), ({"timeout": 5.0}, 3), ({"api_key": "b"}, 8)])
+def test_a_tier_that_fails_is_left_alone_by_views_of_the_same_tier(api, open_shell, options, asked):
+    shell = open_shell(breaker_failures=3, breaker_pause_s=60)
+    api.always(Reply.error(529), model=HAIKU)
+    api.always(Reply.text("Deep."), model=OPUS)
+    for _ in range(8):
+        assert shell._run(shell.router.with_options(**options).ask("hello")).text == "Deep."
+    assert [request.model for request in api.requests].count(HAIKU) == asked
+
+
+def test_a_view_that_is_impatient_says_nothing_of_the_tier(api, open_shell):
+    shell = open_shell(breaker_failures=2, breaker_pause_s=60)
+    api.always(Reply.triage(0.9, "Late.").slow(0.5), model=HAIKU)
+    api.always(Reply.text("Deep."), model=OPUS)
+    for _ in range(3):
+        assert shell._run(shell.router.with_options(timeout=0.1).ask("hello")).text == "Deep."
+    assert [request.model for request in api.requests].count(HAIKU) == 3
+
+
 def test_a_view_with_other_options_is_the_same_router_through_another_client(api, open_shell, ledger):
     api.always(Reply.triage(0.9, "Yes."))
     shell = open_shell(router={"recorder": ledger})

@@ -1,10 +1,17 @@
 """Shadow mode: the deep tier answers every call, and triage is tried beside some of them."""
 
 import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anthropic
+import httpx2
 import pytest
 
 from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Settings
@@ -36,6 +43,15 @@ def sure(answer="Cheap."):
 
 def unsure():
     return Reply.triage(0.3, None, usage=SMALL)
+
+
+def tried(shell):
+    """Let what is tried beside the last call come to its end."""
+    if isinstance(shell.router, AsyncRouter):
+        if shell.router._readers:
+            shell._run(asyncio.wait(shell.router._readers))
+    else:
+        shell.router._readers.join(10)
 
 
 def models(api):
@@ -88,14 +104,15 @@ class TestACall:
         assert ledger.decisions[0].base_reason is Reason.TRIAGE_ERROR
         assert ledger.decisions[0].routed_cost_usd == pytest.approx(DEEP_USD)
 
-    def test_whose_deep_tier_fails_raises_the_sdks_error(self, api, shell, ledger):
+    def test_that_fails_tells_nothing_of_routing(self, api, shell, ledger):
         api.always(sure(), model=HAIKU)
         api.always(Reply.error(529), model=OPUS)
         with pytest.raises(anthropic.OverloadedError):
             shell.route(**QUESTION)
         shell.close()
         (decision,) = ledger.decisions
-        assert (decision.error, decision.base_outcome, decision.shipped) == ("OverloadedError", Outcome.SHIP, False)
+        assert (decision.error, decision.base_outcome, decision.is_shadow) == ("OverloadedError", None, False)
+        assert models(api) == [OPUS]
 
     def test_that_is_streamed_is_streamed_by_the_deep_tier(self, api, bare, shell, ledger):
         scripted(api, sure())
@@ -190,6 +207,169 @@ class TestTheShare:
         assert models(api) == [HAIKU]
 
 
+class TestTheClient:
+    @pytest.mark.parametrize("case", [(3, 0), (8, 2), (None, 4)])
+    def test_keeps_most_of_its_connections_for_callers(self, api, open_shell, ledger, caplog, case):
+        connections, tried_calls = case
+        shell = open_shell(router={"recorder": ledger}, mode="shadow", shadow_share=1.0)
+        is_async = isinstance(shell.router, AsyncRouter)
+        pool = anthropic.DefaultAsyncHttpxClient if is_async else anthropic.DefaultHttpxClient
+        limited = pool(limits=httpx2.Limits(max_connections=connections), verify=False)
+        client = shell.router._client
+        shell.router._use(client.with_options(http_client=limited), 30.0)
+        scripted(api, sure().slow(1.5))
+        shell.ask_all(["hello"] * 4)
+        shell.close()
+        shell._run(client.close())
+        assert sum(decision.is_shadow for decision in ledger.decisions) == tried_calls
+        assert ("too small" in caplog.text) == (connections == 3)
+
+    def test_may_be_a_view_whose_trials_are_the_routers(self, api, open_shell, store_url):
+        shell = open_shell(mode="shadow", shadow_share=1.0, record=True, store_url=store_url)
+        scripted(api, sure().slow(0.2))
+        for number in range(5):
+            view = shell.router.with_options(default_headers={"x-number": str(number)})
+            assert shell._run(view.ask("hello")).text == "Deep."
+            shell._run(view.close())
+        shell.close()
+        assert stored(store_url) == (5, 5)
+
+
+class TestARecord:
+    def test_of_an_answer_that_drips_is_made_in_time(self, open_shell, ledger, dripping):
+        given = {"recorder": ledger}
+        shell = open_shell(router=given, mode="shadow", shadow_share=1.0, triage_timeout_s=0.2, tiers=(HAIKU, OPUS))
+        shell.router._use(shell.router._client.with_options(base_url=dripping), 0.2)
+        assert shell.route(**QUESTION).text == "Deep."
+        shell.close()
+        (decision,) = ledger.decisions
+        # A thread cannot be stopped, so its trial is given up; a task can.
+        expected = (True, Reason.TRIAGE_ERROR) if isinstance(shell.router, AsyncRouter) else (False, None)
+        assert (decision.model, decision.is_shadow, decision.base_reason) == (OPUS, *expected)
+
+    def test_is_of_what_was_asked_whatever_became_of_it_since(self, api, shell, ledger):
+        scripted(api, sure().slow(0.2))
+        blocks = [{"type": "text", "text": "Capital of France?"}]
+        messages = [{"role": "user", "content": blocks}]
+        shell.route(max_tokens=100, messages=messages)
+        blocks[0]["text"] = "Capital of Peru?"
+        messages.append({"role": "assistant", "content": "Lima."})
+        shell.close()
+        assert [turn.text for turn in ledger.tells[0]().turns] == ["Capital of France?"]
+        asked = next(each for each in api.requests if each.model == HAIKU)
+        assert asked.body["messages"][0]["content"][0]["text"] == "Capital of France?"
+
+    def test_is_made_where_arguments_cannot_be_copied(self, api, shell, ledger):
+        class Stubborn(dict):
+            def __deepcopy__(self, _memo):
+                raise TypeError("there is one of me")
+
+        scripted(api, sure())
+        assert shell.route(max_tokens=9, messages=[Stubborn(role="user", content="hello")]).text == "Deep."
+        shell.close()
+        assert (ledger.decisions[0].is_shadow, models(api)) == (False, [OPUS])
+
+    def test_is_made_where_a_loop_is_closed_over_it(self, api, store_url):
+        scripted(api, sure().slow(30))
+        run(
+            api,
+            store_url,
+            """
+import anthropic, asyncio
+client = anthropic.AsyncAnthropic(base_url=url, api_key="any", open_telemetry=False)
+router = AsyncRouter(client=client, settings=settings)
+for _ in range(3):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(router.ask("hello"))
+    loop.close()
+asyncio.run(router.aclose())
+assert not router._readers
+""",
+        )
+        assert stored(store_url) == (3, 0)
+
+    def test_is_made_where_the_interpreter_ends_without_a_word(self, api, store_url):
+        scripted(api, sure().slow(30))
+        run(
+            api,
+            store_url,
+            """
+router = Router(base_url=url, api_key="any", settings=settings)
+for _ in range(3):
+    router.ask("hello")
+""",
+        )
+        assert stored(store_url) == (3, 0)
+
+    def test_without_the_second_of_three_tiers_is_of_the_deep_one_alone(self, api, open_shell, ledger):
+        tiers = (HAIKU, SONNET, OPUS)
+        given = {"recorder": ledger}
+        shell = open_shell(router=given, mode="shadow", shadow_share=1.0, tiers=tiers, triage_timeout_s=0.3)
+        scripted(api, unsure())
+        api.always(sure().slow(60), model=SONNET)
+        shell.route(**QUESTION)
+        shell.router._core.settle()
+        shell.close()
+        (decision,) = ledger.decisions
+        assert (decision.is_shadow, decision.base_outcome, decision.routed_cost_usd) == (False, None, None)
+
+
+def run(api, store_url, script):
+    """A process of its own: what is left behind in it is nobody's business here."""
+    given = f"""
+from cheapdeep_ops import AsyncRouter, Router, Settings
+url, settings = {api.url!r}, Settings(mode="shadow", shadow_share=1.0, store_url={store_url!r})
+"""
+    subprocess.run([sys.executable, "-c", given + script], check=True, timeout=60, stderr=subprocess.DEVNULL)
+
+
+def stored(url):
+    """Calls, and those on which triage was tried, as the store has them."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        return connection.execute("SELECT sum(calls), sum(shadowed) FROM bucket").fetchone()
+
+
+@pytest.fixture
+def dripping():
+    """A Messages API whose cheap model answers byte by byte, so that no read takes long, and the whole a minute."""
+
+    class Drips(BaseHTTPRequestHandler):
+        def log_message(self, *_arguments):
+            pass
+
+        def do_POST(self):
+            model = json.loads(self.rfile.read(int(self.headers["content-length"])))["model"]
+            message = {
+                "id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_reason": "end_turn",
+                "stop_sequence": None, "content": [{"type": "text", "text": "Deep."}],
+                "usage": {"input_tokens": 1, "output_tokens": 1},
+            }  # fmt: skip
+            body = json.dumps(message).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            if model == OPUS:
+                self.wfile.write(body)
+                return
+            with suppress(OSError):
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    if leaving.wait(0.1):
+                        return
+
+    leaving = threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Drips)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    leaving.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
 def test_what_is_interrupted_is_recorded_as_what_it_was(api, ledger):
     async def left():
         async with anthropic.AsyncAnthropic(base_url=api.url, api_key="any", open_telemetry=False) as client:
@@ -206,8 +386,10 @@ def test_what_is_interrupted_is_recorded_as_what_it_was(api, ledger):
 def test_counters_keep_what_was_tried_apart_from_what_was_bypassed(api, shell, ledger):
     scripted(api, sure())
     shell.route(**QUESTION)
+    tried(shell)
     scripted(api, unsure())
     shell.route(**QUESTION)
+    tried(shell)
     shell.route(**QUESTION, stop_sequences=["END"])
     shell.close()
     tally = Tally()

@@ -2,6 +2,9 @@
 
 import gc
 import json
+import sqlite3
+import subprocess
+import sys
 import time
 
 import anthropic
@@ -320,6 +323,18 @@ class TestAStreamThatIsLeft:
         shell.close()
         (decision,) = ledger.decisions
         assert decision.shipped
+
+    def test_is_recorded_where_the_interpreter_ends_while_it_is_open(self, api, store_url):
+        api.always(Reply.triage(0.9, LONG * 50).paced(0.01), model=HAIKU)
+        script = f"""
+from cheapdeep_ops import Router, Settings
+router = Router(base_url={api.url!r}, api_key="any", settings=Settings(store_url={store_url!r}))
+left = router.messages.create(max_tokens=100, messages=[dict(role="user", content="hello")], stream=True)
+next(iter(left))
+"""
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+        with sqlite3.connect(store_url.removeprefix("sqlite:///")) as connection:
+            assert connection.execute("SELECT sum(calls), sum(shipped) FROM bucket").fetchone() == (1, 1)
 
     def test_by_an_error_of_the_callers_is_no_error_of_the_call(self, api, shell, ledger):
         api.enqueue(Reply.triage(0.9, LONG * 50))

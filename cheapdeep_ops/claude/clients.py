@@ -1,6 +1,7 @@
 """Clients of the SDK as the router wants them: no tracing of their own, connections that outlive pauses."""
 
 import socket
+import sys
 from contextlib import suppress
 from typing import Final, TypeVar, Unpack
 
@@ -24,6 +25,9 @@ _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=1
 
 _OF_THE_REQUEST: Final = frozenset({400, 409, 413, 422})
 """Source: https://platform.claude.com/docs/en/api/errors"""
+
+_FOR_NOW: Final = frozenset({408, 429})
+_SERVERS: Final = 500
 
 AnyClient = TypeVar("AnyClient", Anthropic, AsyncAnthropic)
 
@@ -58,8 +62,18 @@ def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:
 
 
 def for_originals(client: AnyClient) -> AnyClient:
-    """A view of `client` that retries as it does, but waits no longer for that than the caller's own timeout."""
-    return client.with_middleware(BoundedWaits())
+    """A view of `client` that retries as it does, but begins no wait longer than the caller gives an attempt."""
+    return client.with_options(middleware=[BoundedWaits(), *client.middleware])
+
+
+def connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
+    """How many connections `client` has at most; None where that is not known, or where there is no bound.
+
+    Read from where httpx2 2.x keeps it, as it is told nowhere.
+    """
+    pool = getattr(getattr(client._client, "_transport", None), "_pool", None)  # noqa: SLF001
+    most = getattr(pool, "_max_connections", None)
+    return most if isinstance(most, int) and most < sys.maxsize else None
 
 
 def is_refused(error: BaseException) -> bool:
@@ -72,6 +86,13 @@ def is_tiers_fault(error: BaseException) -> bool:
     if isinstance(error, APIStatusError):
         return error.status_code not in _OF_THE_REQUEST
     return isinstance(error, (APIConnectionError, httpx2.TransportError, TimeoutError))
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a model's service cannot answer for now, whoever asks: nothing that a caller could mend."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _FOR_NOW or error.status_code >= _SERVERS
+    return isinstance(error, (APIConnectionError, httpx2.TransportError))
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -96,7 +96,7 @@ def _of_block(block: object) -> Iterator[str]:
 
 def _of_options(params: Params) -> Iterator[str]:
     max_tokens = params.get("max_tokens")
-    if not isinstance(max_tokens, int):
+    if not isinstance(max_tokens, int) or max_tokens < 0:
         yield "malformed_request"
     elif max_tokens == 0:
         yield "cache_warming"

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
+    connections_of,
     for_originals,
     for_triage,
     for_triage_streams,
@@ -16,7 +17,7 @@ from cheapdeep_ops.claude.clients import (
     traces_itself,
 )
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams
-from cheapdeep_ops.claude.patience import patience_s, patient_until
+from cheapdeep_ops.claude.patience import patience_s, patient_for
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
@@ -43,9 +44,10 @@ from cheapdeep_ops.claude.sdk import (
 from cheapdeep_ops.claude.streams import araw_stream
 from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
+from cheapdeep_ops.router.beside import Beside
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import MOST_SHADOWS, Asked, Core, Shadow, whole
+from cheapdeep_ops.router.shared import Asked, Core, Shadow, whole
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     Ending,
@@ -108,12 +110,12 @@ class AsyncRouter:
                 f"{', '.join(options)}: a client of your own has its options already; it has with_options()"
             )
         self._owns_client, self._owns_recorder = client is None, recorder is None
-        self._options = options
+        self._options, self._is_view = options, False
         self._use(client or make_async_client(**options), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
         self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
-        self._readers: set[asyncio.Task[None]] = set()
+        self._readers: dict[asyncio.Task[None], Beside] = {}
         if self._owns_client and not options.get("http_client"):
             renew_after_fork(self, AsyncRouter._renew_client)
         self.messages = self._make_messages()
@@ -148,13 +150,15 @@ class AsyncRouter:
 
     def with_options(self, **options: Any) -> Self:
         """A view of this router whose client has other options. See `Router.with_options`."""
-        return copy(self)._through(self._client.with_options(**options))  # noqa: SLF001 - a copy of its own
+        client = self._client.with_options(**options)
+        return copy(self)._through(client, options)  # noqa: SLF001 - a copy of its own
 
     copy = with_options
 
     def with_middleware(self, *middleware: Any) -> Self:
         """A view of this router whose client has more middleware, as the SDK's `with_middleware`."""
-        return copy(self)._through(self._client.with_middleware(*middleware))  # noqa: SLF001 - a copy of its own
+        client = self._client.with_middleware(*middleware)
+        return copy(self)._through(client, ["middleware"])  # noqa: SLF001 - a copy of its own
 
     def __getattr__(self, name: str) -> Any:
         """What else the SDK's client has (`models`, `beta`, `files`, ...), unrouted."""
@@ -164,9 +168,13 @@ class AsyncRouter:
 
     async def aclose(self) -> None:
         """Store everything that was counted, and close what this router made."""
-        if self._readers:
-            await asyncio.wait(self._readers, timeout=self._core.plan.settings.triage_timeout_s)
-        self._core.catch_up()
+        if self._is_view:
+            return
+        self._leave_closed_loops()
+        here = [task for task in self._readers if task.get_loop() is asyncio.get_running_loop()]
+        if here:
+            await asyncio.wait(here, timeout=self._core.plan.most_beside_s)
+        self._core.settle()
         if self._owns_recorder:
             await asyncio.to_thread(self._core.recorder.close)
         if self._owns_client:
@@ -192,13 +200,13 @@ class AsyncRouter:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
-            self._try_beside(asked)
             asked.course = await adrive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
+            self._try_beside(asked)
         return asked
 
-    def _through(self, client: AsyncAnthropic) -> Self:
-        self._owns_client = self._owns_recorder = False
-        self._core, self._readers = self._core.for_view(), set()
+    def _through(self, client: AsyncAnthropic, options: Iterable[str]) -> Self:
+        self._is_view = True
+        self._core = self._core.for_view(options)
         self._use(client, self._core.plan.settings.triage_timeout_s)
         self.messages = self._make_messages()
         return self
@@ -208,7 +216,7 @@ class AsyncRouter:
 
     def _use(self, client: AsyncAnthropic, triage_timeout_s: float) -> None:
         self._client = client
-        self._originals = for_originals(client)
+        self._originals, self._connections = for_originals(client), connections_of(client)
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
         self._triage_streams = for_triage_streams(client)
 
@@ -227,26 +235,36 @@ class AsyncRouter:
                 return question.read(await self._triage.messages.create(**question.request))
 
     def _patient(self, call: Call) -> AbstractContextManager[None]:
-        """Inside, no retry waits longer than the caller does."""
-        seconds = patience_s(call.params.get("timeout", self._client.timeout))
-        return patient_until(None if seconds is None else call.started + seconds)
+        """Inside, no wait before a retry is longer than the caller gives an attempt."""
+        return patient_for(patience_s(call.params.get("timeout", self._client.timeout)))
 
     def _try_beside(self, asked: Asked) -> None:
-        """In shadow mode, try triage beside some of the calls; only so many at a time."""
-        if not asked.call.is_shadowed or len(self._readers) >= MOST_SHADOWS:
-            return
-        shadow = Shadow(self._core.plan, asked)
-        # A task that is cancelled before it begins runs none of its own code.
-        self._read_beside(self._try(shadow)).add_done_callback(lambda _: shadow.over())
+        """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
+        shadow = self._core.shadow(asked, running=len(self._readers), connections=self._connections)
+        if shadow is not None:
+            self._go_on(asked, shadow.beside, self._try(shadow))
 
     async def _try(self, shadow: Shadow) -> None:
         shadow.tried(await adrive(shadow.flow(), lambda ask: self._perform(shadow.call, ask)))
 
-    def _read_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _go_on(self, asked: Asked, beside: Beside, work: Coroutine[Any, Any, None]) -> None:
+        """Let `work` go on beside a call, until it is over."""
+        self._leave_closed_loops()
         task = asyncio.create_task(work)
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
-        return task
+        self._readers[task] = beside
+        self._core.goes_on(asked, beside)
+        # A task that is cancelled before it begins runs none of its own code.
+        task.add_done_callback(lambda done: self._ended(done, beside))
+
+    def _leave_closed_loops(self) -> None:
+        """What has been left in a loop that is closed will not go on."""
+        for task, beside in list(self._readers.items()):
+            if task.get_loop().is_closed():
+                self._ended(task, beside)
+
+    def _ended(self, task: asyncio.Task[None], beside: Beside) -> None:
+        self._readers.pop(task, None)
+        beside.over()
 
     def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
         """The SDK's own, which asks when it is entered."""
@@ -260,10 +278,10 @@ class AsyncRouter:
         asked = self._core.begin(request, route=route, input_class=input_class)
         try:
             with self._core.inside(asked):
-                self._try_beside(asked)
                 flow = self._core.plan.flow(asked.call)
                 asked.course = await adrive(flow, lambda ask: self._perform_stream(begin, asked, ask))
-            opened = begun(asked.course)
+                opened = begun(asked.course)
+                self._try_beside(asked)
         except BaseException:
             self._core.end(asked)
             raise
@@ -290,8 +308,8 @@ class AsyncRouter:
         """Give a triage stream up, except where its answer is wanted as evidence."""
         reply = opened.reply()
         if opened.is_withheld and self._core.is_kept(asked.call):
-            asked.beside = self._core.withheld(opened.reading.reply, asked)
-            self._read_beside(aread_the_rest(opened, asked.beside, self._core.plan.settings.triage_timeout_s))
+            beside = self._core.withheld(opened.reading.reply, asked)
+            self._go_on(asked, beside, aread_the_rest(opened, beside, self._core.plan.settings.triage_timeout_s))
         else:
             opened.end()
             await opened.stream.close()

@@ -1,34 +1,31 @@
-"""What goes on beside a caller's answer, and what a call comes to once it has ended."""
+"""What goes on beside a caller's answer: a withheld answer read to its end, or triage tried in shadow mode."""
 
+import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from cheapdeep_ops.flow import Course
-from cheapdeep_ops.values import Decision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What a call came to: its course and its decision for the record, and the seconds that each of its hops took."""
-
-    course: Course
-    decision: Decision
-    hop_s: Sequence[float]
+from cheapdeep_ops.router.call import Settled
 
 
 class Beside:
-    """Something that goes on beside a call and has a say in its record; whoever ends last does what waits for both."""
+    """Something that goes on beside a call and has a say in its record; whoever ends last does what waits for both.
+
+    A fork's other half leaves it to the process in which it goes on.
+    """
 
     def __init__(self, settle: Callable[[Course], Settled]) -> None:
         self.settle = settle
         """From the caller's own course to what is recorded, once it is over."""
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._is_over = False
         self._waiting: list[Callable[[], None]] = []
 
     def over(self) -> None:
-        """It has ended, well or not; saying so again changes nothing."""
+        """It has ended, well or not, or nobody waits for it any longer; saying so again changes nothing."""
+        if self._process != os.getpid():
+            return
         with self._lock:
             self._is_over = True
             waiting, self._waiting = self._waiting, []

@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from cheapdeep_ops.claude.arguments import given
 from cheapdeep_ops.claude.breakpoints import contract_place
-from cheapdeep_ops.claude.clients import is_refused, is_tiers_fault
+from cheapdeep_ops.claude.clients import is_outage, is_refused
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.replies import read_reply, unwrapped
@@ -36,7 +37,6 @@ from cheapdeep_ops.pricing import (
     warmed,
     without_contract,
 )
-from cheapdeep_ops.router.beside import Settled
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.labels import Labels
 from cheapdeep_ops.sampling import position
@@ -50,6 +50,7 @@ _MAX_INPUT_CLASSES: Final = 200
 _SAY_NOTHING_OF_IT: Final = frozenset({Reason.TRIAGE_ERROR, Reason.RAISED_THRESHOLD})
 """Reasons for an escalation that are not the conversation's own."""
 
+_SLACK_S: Final = 1.0
 _SHADOWS: Final = "shadow"
 """The salt that draws the calls to be tried in shadow mode, independent of those to be graded."""
 
@@ -108,6 +109,19 @@ class Call:
     model_s: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a call came to: its course and its decision for the record, and the seconds that each of its hops took.
+
+    `call` is the call as it was asked: whoever asked may have changed since what it was made of.
+    """
+
+    call: Call
+    course: Course
+    decision: Decision
+    hop_s: Sequence[float]
+
+
 class Plan:
     """The settings of a router turned into what each call needs; holds no connection and reads no clock but its own."""
 
@@ -130,6 +144,11 @@ class Plan:
         self._new_id = new_id
         self._conversations = Conversations(turns=settings.sticky_turns, lasts_s=settings.sticky_s)
         self._routes, self._classes = Labels(_MAX_ROUTES), Labels(_MAX_INPUT_CLASSES)
+
+    @property
+    def most_beside_s(self) -> float:
+        """For how many seconds something may go on beside a call."""
+        return self.settings.triage_timeout_s * len(self.tiers) + _SLACK_S
 
     def _warm_prices(self, at: float) -> None:
         """Look the tiers' prices up now: loading the catalogue takes a fifth of a second, which no call should wait."""
@@ -169,8 +188,11 @@ class Plan:
         )
 
     def shadow(self, call: Call) -> Call:
-        """The call as triage is tried on it, beside the caller's own: whole, where that one is streamed."""
-        params = {name: value for name, value in call.params.items() if name != "stream"}
+        """The call as triage is tried on it: whole, where the caller's is streamed, and a copy of what it is made of.
+
+        Raises whatever an argument raises that cannot be copied.
+        """
+        params = deepcopy({name: value for name, value in call.params.items() if name != "stream"})
         return replace(call, params=params, bypass=None, model_s=[])
 
     def triage(self, shadow: Call) -> Asking[list[Step]]:
@@ -190,7 +212,8 @@ class Plan:
 
     def remember(self, call: Call, decision: Decision) -> None:
         """Keep a conversation with the deep tier where the cheap one could not answer a turn of it."""
-        if call.conversation and decision.triaged and decision.escalated and decision.reason not in _SAY_NOTHING_OF_IT:
+        is_answered_deep = decision.escalated and not decision.is_fallback and not decision.error
+        if call.conversation and decision.triaged and is_answered_deep and decision.reason not in _SAY_NOTHING_OF_IT:
             self._conversations.went_deep(call.conversation, call.started_at)
 
     def flow(self, call: Call) -> Flow:
@@ -200,7 +223,7 @@ class Plan:
             threshold=call.policy.threshold,
             base_threshold=self.settings.base_threshold,
             bypass=call.bypass,
-            falls_back=is_tiers_fault if self._may_fall_back(call) else None,
+            falls_back=is_outage if self._may_fall_back(call) else None,
         )
 
     def _may_fall_back(self, call: Call) -> bool:
@@ -248,17 +271,16 @@ class Plan:
 
     def settle(self, call: Call, course: Course) -> Settled:
         """What a call comes to beside which nothing went on."""
-        return Settled(course=course, decision=self.decide(call, course), hop_s=call.model_s)
+        return Settled(call=call, course=course, decision=self.decide(call, course), hop_s=call.model_s)
 
     def settle_shadow(self, call: Call, course: Course, shadow: Call, steps: Sequence[Step]) -> Settled:
-        """What a call comes to on which triage was tried; it is as without where that was interrupted."""
+        """What a call comes to on which triage was tried; as without, where that was interrupted or the call failed."""
         settled = self.settle(call, course)
-        if not steps:
+        was_interrupted = not steps or (steps[-1].error is not None and steps[-1].reason is None)
+        if was_interrupted or course.error is not None:
             return settled
         routed_course = shadowed(steps, course, base_threshold=self.settings.base_threshold)
         routed, alone = self.decide(shadow, routed_course), settled.decision
-        if not routed.triaged:
-            return settled
         decision = replace(
             alone,
             is_shadow=True,
@@ -272,7 +294,8 @@ class Plan:
             routed_cost_usd=routed.cost_usd,
             prompt_version=routed.prompt_version,
         )
-        return Settled(course=routed_course, decision=decision, hop_s=[*shadow.model_s, *call.model_s])
+        hop_s = [*shadow.model_s, *call.model_s]
+        return Settled(call=shadow, course=routed_course, decision=decision, hop_s=hop_s)
 
     def decide(self, call: Call, course: Course) -> Decision:
         """The decision that a finished course amounts to."""
@@ -340,6 +363,7 @@ class Plan:
         tiers = self.tiers
         model = params.pop("model", None)
         if model is not None and model != tiers[-1].model:
+            model = str(model)  # what else it may be, the API refuses
             cheap = next((tier for tier in tiers[:-1] if _names(model, tier)), None)
             if cheap is not None:
                 return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=replace(cheap, model=model))
@@ -430,7 +454,7 @@ class Plan:
 
 def _names(model: str, tier: Tier) -> bool:
     """Whether `model` is the tier's model, by its name or by that of a dated snapshot (`...-20251001`)."""
-    return model == tier.model or str(model).startswith(f"{tier.model}-20")
+    return model == tier.model or model.startswith(f"{tier.model}-20")
 
 
 def random_id() -> str:

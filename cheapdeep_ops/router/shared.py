@@ -1,12 +1,14 @@
 """What the synchronous and the asynchronous router have in common: everything but the waiting."""
 
+import atexit
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from queue import Empty, SimpleQueue
 from typing import Any, Final
+from weakref import WeakSet
 
 from cheapdeep_ops.breaker import Breaker
 from cheapdeep_ops.claude.clients import is_tiers_fault, is_timeout
@@ -17,8 +19,8 @@ from cheapdeep_ops.recorder import NullRecorder, Recorder
 from cheapdeep_ops.recorder.keeping import lies_within
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.attached import attach
-from cheapdeep_ops.router.beside import Beside, Settled
-from cheapdeep_ops.router.call import Call, Plan, Routed, Sink
+from cheapdeep_ops.router.beside import Beside
+from cheapdeep_ops.router.call import Call, Plan, Routed, Settled, Sink
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
@@ -29,6 +31,12 @@ _LONGEST_PAUSE: Final = 12.0
 
 MOST_SHADOWS: Final = 16
 """How many calls a router tries triage on at the same time in shadow mode; others pass without."""
+
+_CONNECTIONS_PER_SHADOW: Final = 4
+"""How many connections a client must have for each of them: callers wait for a connection that a trial holds."""
+
+_SAME_TIERS: Final = frozenset({"timeout", "max_retries", "default_headers", "set_default_headers", "default_query"})
+"""Options of a client that change neither whom it asks nor as whom."""
 
 
 Told = Callable[[BaseException | None], None]
@@ -110,7 +118,8 @@ class Shadow:
         self._plan, self._asked = plan, asked
         self._steps: Sequence[Step] = ()
         self.call = plan.shadow(asked.call)
-        self._beside = asked.beside = Beside(self._settle)
+        self.beside = Beside(self._settle)
+        self.most_s = plan.most_beside_s
 
     def flow(self) -> Asking[list[Step]]:
         """What is asked, ready to be driven."""
@@ -119,10 +128,6 @@ class Shadow:
     def tried(self, steps: Sequence[Step]) -> None:
         """It came to its end."""
         self._steps = steps
-
-    def over(self) -> None:
-        """Nothing more will come of it."""
-        self._beside.over()
 
     def _settle(self, course: Course) -> Settled:
         return self._plan.settle_shadow(self._asked.call, course, self.call, self._steps)
@@ -145,9 +150,14 @@ class Core:
         self._telemetry = telemetry or Telemetry()
         self.recorder: Sink = recorder or _recorder(settings, self._telemetry, redact)
         self._silent = silent
+        self._pending: WeakSet[Beside] = WeakSet()
+        self.open_streams: WeakSet[Callable[[], None]] = WeakSet()
+        """What ends the streams that callers are still reading, should the interpreter end first."""
+        _living.add(self)
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
         self._breakers = [_breaker(settings) for _ in plan.tiers]
+        self._is_impatient = self._has_complained = False
         self.late: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """What streams that were dropped still have to record: not where they are collected, which may be anywhere."""
         self._thresholds: dict[str, float] = {}
@@ -169,15 +179,53 @@ class Core:
         self._show_threshold(call)
         return Asked(call, self._telemetry.begin_route())
 
+    def shadow(self, asked: Asked, *, running: int, connections: int | None) -> Shadow | None:
+        """What is to be tried beside a call that the deep tier has answered, if it is one of those in shadow mode.
+
+        There is none where as many are `running` as may be: a part of the client's connections.
+        """
+        most = MOST_SHADOWS if connections is None else min(MOST_SHADOWS, connections // _CONNECTIONS_PER_SHADOW)
+        if asked.call.is_shadowed and not most:
+            self._complain_of_connections(connections)
+        is_answered = asked.course is not None and asked.course.error is None
+        if not (asked.call.is_shadowed and is_answered and running < most):
+            return None
+        try:
+            return Shadow(self.plan, asked)
+        except Exception:  # noqa: BLE001 - what cannot be copied is not tried
+            _log.debug("triage cannot be tried on a call", exc_info=True)
+            return None
+
+    def _complain_of_connections(self, connections: int | None) -> None:
+        if not self._has_complained:
+            self._has_complained = True
+            _log.warning(
+                "shadow mode: a client with %s connections is too small to try triage beside calls", connections
+            )
+
+    def goes_on(self, asked: Asked, beside: Beside) -> None:
+        """From now on `beside` has a say in the call's record."""
+        asked.beside = beside
+        self._pending.add(beside)
+
+    def settle(self) -> None:
+        """Record the calls beside which something goes on, as if it had ended, and the streams that were dropped."""
+        for beside in list(self._pending):
+            beside.over()
+        self.catch_up()
+
     def catch_up(self) -> None:
         """Record the streams that were dropped meanwhile."""
         while not self.late.empty():
             with suppress(Empty):
                 self.late.get_nowait()()
 
-    def for_view(self) -> "Core":
-        """The same for another client, whose tiers may fail by themselves."""
+    def for_view(self, options: Iterable[str]) -> "Core":
+        """The same for a client with other `options`, whose tiers fail by themselves where it may be asking others."""
         view = copy(self)
+        if set(options) <= _SAME_TIERS:
+            view._is_impatient = self._is_impatient or "timeout" in options  # noqa: SLF001 - a copy of its own
+            return view
         view._breakers = [_breaker(self.plan.settings) for _ in self.plan.tiers]  # noqa: SLF001 - a copy of its own
         return view
 
@@ -232,7 +280,8 @@ class Core:
         sampled = lies_within(decision, self._graded_share)
         waited_s = sum(call.model_s)
         self._telemetry.record_decision(span, decision, hop_s=settled.hop_s, waited_s=waited_s, sampled=sampled)
-        self._record(decision, lambda: self.plan.exchange(call, settled.course, self._telemetry.trace_of(span)))
+        asked_of, course = settled.call, settled.course
+        self._record(decision, lambda: self.plan.exchange(asked_of, course, self._telemetry.trace_of(span)))
 
     @contextmanager
     def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
@@ -272,7 +321,7 @@ class Core:
 
     def _permission(self, call: Call, ask: Ask) -> Told:
         """Whether the tier may be asked for triage: raises BreakerOpenError where it keeps failing."""
-        has_own_timeout = "timeout" in call.params  # and may be as impatient as the caller likes
+        has_own_timeout = self._is_impatient or "timeout" in call.params  # which may be as short as the caller likes
         if ask.kind == "original":
             return _nobody
         breaker, begun_at = self._breakers[ask.tier.index], time.monotonic()
@@ -311,6 +360,20 @@ class Core:
         if self._thresholds.get(call.route) != threshold:
             self._thresholds[call.route] = threshold
             self._telemetry.record_threshold(call.route, threshold)
+
+
+_living: Final[WeakSet[Core]] = WeakSet()
+
+
+def _leave() -> None:
+    """Record what is still open when the interpreter ends; it runs before the recorder's own, registered earlier."""
+    for core in list(_living):
+        for end in list(core.open_streams):
+            end()
+        core.settle()
+
+
+atexit.register(_leave)
 
 
 def _breaker(settings: Settings) -> Breaker:

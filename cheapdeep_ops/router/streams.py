@@ -90,6 +90,7 @@ class Ending:
         self.asked = asked
         self._is_over = False
         self._process = os.getpid()
+        core.open_streams.add(self)
 
     def __call__(self, error: BaseException | None = None) -> None:
         """The stream was read to its end, failed with `error`, or was left. Never raises."""

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from copy import copy
 from functools import partial
+from threading import Timer
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
+    connections_of,
     for_originals,
     for_triage,
     for_triage_streams,
@@ -17,7 +19,7 @@ from cheapdeep_ops.claude.clients import (
     traces_itself,
 )
 from cheapdeep_ops.claude.params import CallParams, ClientOptions
-from cheapdeep_ops.claude.patience import patience_s, patient_until
+from cheapdeep_ops.claude.patience import patience_s, patient_for
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
@@ -46,7 +48,7 @@ from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import MOST_SHADOWS, Asked, Core, Shadow, whole
+from cheapdeep_ops.router.shared import Asked, Core, Shadow, whole
 from cheapdeep_ops.router.streams import (
     Attempt,
     Ending,
@@ -115,7 +117,7 @@ class Router:
                 f"{', '.join(options)}: a client of your own has its options already; it has with_options()"
             )
         self._owns_client, self._owns_recorder = client is None, recorder is None
-        self._options = options
+        self._options, self._is_view = options, False
         self._use(client or make_client(**options), settings.triage_timeout_s)
         plan = Plan(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
@@ -160,13 +162,15 @@ class Router:
 
         It is not renewed after a fork: make it where it is used.
         """
-        return copy(self)._through(self._client.with_options(**options))  # noqa: SLF001 - a copy of its own
+        client = self._client.with_options(**options)
+        return copy(self)._through(client, options)  # noqa: SLF001 - a copy of its own
 
     copy = with_options
 
     def with_middleware(self, *middleware: Any) -> Self:
         """A view of this router whose client has more middleware, as the SDK's `with_middleware`."""
-        return copy(self)._through(self._client.with_middleware(*middleware))  # noqa: SLF001 - a copy of its own
+        client = self._client.with_middleware(*middleware)
+        return copy(self)._through(client, ["middleware"])  # noqa: SLF001 - a copy of its own
 
     def __getattr__(self, name: str) -> Any:
         """What else the SDK's client has (`models`, `beta`, `files`, ...), unrouted."""
@@ -176,8 +180,10 @@ class Router:
 
     def close(self) -> None:
         """Store everything that was counted, and close what this router made."""
-        self._readers.join(self._core.plan.settings.triage_timeout_s)
-        self._core.catch_up()
+        if self._is_view:
+            return
+        self._readers.join(self._core.plan.most_beside_s)
+        self._core.settle()
         if self._owns_recorder:
             self._core.recorder.close()
         if self._owns_client:
@@ -200,8 +206,8 @@ class Router:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
-            self._try_beside(asked)
             asked.course = drive(self._core.plan.flow(call), lambda ask: self._perform(call, ask))
+            self._try_beside(asked)
         return asked
 
     def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
@@ -214,18 +220,18 @@ class Router:
         asked = self._core.begin(request, route=route, input_class=input_class)
         try:
             with self._core.inside(asked):
-                self._try_beside(asked)
                 flow = self._core.plan.flow(asked.call)
                 asked.course = drive(flow, lambda ask: self._perform_stream(begin, asked, ask))
-            opened = begun(asked.course)
+                opened = begun(asked.course)
+                self._try_beside(asked)
         except BaseException:
             self._core.end(asked)
             raise
         return RoutedStream(opened, Ending(self._core, asked, opened))
 
-    def _through(self, client: Anthropic) -> Self:
-        self._owns_client = self._owns_recorder = False
-        self._core, self._readers = self._core.for_view(), Readers()
+    def _through(self, client: Anthropic, options: Iterable[str]) -> Self:
+        self._is_view = True
+        self._core = self._core.for_view(options)
         self._use(client, self._core.plan.settings.triage_timeout_s)
         self.messages = self._make_messages()
         return self
@@ -235,7 +241,7 @@ class Router:
 
     def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
         self._client = client
-        self._originals = for_originals(client)
+        self._originals, self._connections = for_originals(client), connections_of(client)
         self._triage = for_triage(client, timeout_s=triage_timeout_s)
         self._triage_streams = for_triage_streams(client)
 
@@ -251,25 +257,27 @@ class Router:
             return question.read(client.messages.create(**question.request))
 
     def _patient(self, call: Call) -> AbstractContextManager[None]:
-        """Inside, no retry waits longer than the caller does."""
-        seconds = patience_s(call.params.get("timeout", self._client.timeout))
-        return patient_until(None if seconds is None else call.started + seconds)
+        """Inside, no wait before a retry is longer than the caller gives an attempt."""
+        return patient_for(patience_s(call.params.get("timeout", self._client.timeout)))
 
     def _try_beside(self, asked: Asked) -> None:
-        """In shadow mode, try triage beside some of the calls; only so many at a time."""
-        if not asked.call.is_shadowed or len(self._readers) >= MOST_SHADOWS:
+        """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
+        shadow = self._core.shadow(asked, running=len(self._readers), connections=self._connections)
+        if shadow is None:
             return
-        shadow = Shadow(self._core.plan, asked)
-        try:
+        with suppress(RuntimeError):  # no more threads: figures are worth less than the call
             self._readers.run(partial(copy_context().run, self._try, shadow))
-        except RuntimeError:  # no more threads: figures are worth less than the call
-            shadow.over()
+            self._core.goes_on(asked, shadow.beside)
 
     def _try(self, shadow: Shadow) -> None:
+        watch = Timer(shadow.most_s, shadow.beside.over)  # a connection's timeouts are for each read
+        watch.daemon = True
         try:
+            watch.start()
             shadow.tried(drive(shadow.flow(), lambda ask: self._perform(shadow.call, ask)))
         finally:
-            shadow.over()
+            watch.cancel()
+            shadow.beside.over()
 
     def _perform_stream(self, begin: Open, asked: Asked, ask: Ask) -> Reply:
         """Open one model's stream, and read a triage tier's until it is decided."""
@@ -302,7 +310,7 @@ class Router:
             self._readers.run(lambda: read_the_rest(opened, beside, seconds))
         except RuntimeError:  # no more threads: evidence is worth less than the call
             return False
-        asked.beside = beside
+        self._core.goes_on(asked, beside)
         return True
 
     def _create_stream(self, request: Mapping[str, Any]) -> Events:
