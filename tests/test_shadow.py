@@ -221,7 +221,9 @@ class TestTheClient:
         shell.ask_all(["hello"] * 4)
         shell.close()
         shell._run(client.close())
-        assert sum(decision.is_shadow for decision in ledger.decisions) == tried_calls
+        # Of two threads that come together both may give way.
+        least = tried_calls if is_async or not connections else min(tried_calls, 1)
+        assert least <= sum(decision.is_shadow for decision in ledger.decisions) <= tried_calls
         assert ("too small" in caplog.text) == (connections == 3)
 
     def test_may_be_a_view_whose_trials_are_the_routers(self, api, open_shell, store_url):

@@ -240,8 +240,9 @@ class AsyncRouter:
 
     def _try_beside(self, asked: Asked) -> None:
         """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
-        shadow = self._core.shadow(asked, running=len(self._readers), connections=self._connections)
-        if shadow is not None:
+        self._leave_closed_loops()
+        shadow = self._core.shadow(asked)
+        if shadow is not None and len(self._readers) < self._core.most_shadows(self._connections):
             self._go_on(asked, shadow.beside, self._try(shadow))
 
     async def _try(self, shadow: Shadow) -> None:

@@ -3,9 +3,12 @@
 import os
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from cheapdeep_ops.flow import Course
 from cheapdeep_ops.router.call import Settled
+
+_LONGEST_WRITE_S: Final = 2.0
 
 
 class Beside:
@@ -21,16 +24,26 @@ class Beside:
         self._process = os.getpid()
         self._is_over = False
         self._waiting: list[Callable[[], None]] = []
+        self._are_done = threading.Event()
 
     def over(self) -> None:
-        """It has ended, well or not, or nobody waits for it any longer; saying so again changes nothing."""
+        """It has ended, well or not, or nobody waits for it any longer; saying so again changes nothing.
+
+        Whoever says so again may rely on the record: it waits while another thread is about to write it.
+        """
         if self._process != os.getpid():
             return
         with self._lock:
-            self._is_over = True
+            is_news, self._is_over = not self._is_over, True
             waiting, self._waiting = self._waiting, []
-        for act in waiting:
-            act()
+        if not is_news:
+            self._are_done.wait(_LONGEST_WRITE_S)
+            return
+        try:
+            for act in waiting:
+                act()
+        finally:
+            self._are_done.set()
 
     def then(self, act: Callable[[], None]) -> None:
         """Do `act` now if it is over, else when it is."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.breaker import Breaker
@@ -26,6 +26,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, Exchange, Reply
 
+_T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
 _LONGEST_PAUSE: Final = 12.0
 
@@ -179,16 +180,10 @@ class Core:
         self._show_threshold(call)
         return Asked(call, self._telemetry.begin_route())
 
-    def shadow(self, asked: Asked, *, running: int, connections: int | None) -> Shadow | None:
-        """What is to be tried beside a call that the deep tier has answered, if it is one of those in shadow mode.
-
-        There is none where as many are `running` as may be: a part of the client's connections.
-        """
-        most = MOST_SHADOWS if connections is None else min(MOST_SHADOWS, connections // _CONNECTIONS_PER_SHADOW)
-        if asked.call.is_shadowed and not most:
-            self._complain_of_connections(connections)
+    def shadow(self, asked: Asked) -> Shadow | None:
+        """What is to be tried beside a call that the deep tier has answered, if it is one of those in shadow mode."""
         is_answered = asked.course is not None and asked.course.error is None
-        if not (asked.call.is_shadowed and is_answered and running < most):
+        if not (asked.call.is_shadowed and is_answered):
             return None
         try:
             return Shadow(self.plan, asked)
@@ -196,12 +191,15 @@ class Core:
             _log.debug("triage cannot be tried on a call", exc_info=True)
             return None
 
-    def _complain_of_connections(self, connections: int | None) -> None:
-        if not self._has_complained:
+    def most_shadows(self, connections: int | None) -> int:
+        """How many calls triage may be tried on at the same time, by a client with so many connections."""
+        most = MOST_SHADOWS if connections is None else min(MOST_SHADOWS, connections // _CONNECTIONS_PER_SHADOW)
+        if not most and not self._has_complained:
             self._has_complained = True
             _log.warning(
                 "shadow mode: a client with %s connections is too small to try triage beside calls", connections
             )
+        return most
 
     def goes_on(self, asked: Asked, beside: Beside) -> None:
         """From now on `beside` has a say in the call's record."""
@@ -210,7 +208,7 @@ class Core:
 
     def settle(self) -> None:
         """Record the calls beside which something goes on, as if it had ended, and the streams that were dropped."""
-        for beside in list(self._pending):
+        for beside in _all_of(self._pending):
             beside.over()
         self.catch_up()
 
@@ -367,10 +365,17 @@ _living: Final[WeakSet[Core]] = WeakSet()
 
 def _leave() -> None:
     """Record what is still open when the interpreter ends; it runs before the recorder's own, registered earlier."""
-    for core in list(_living):
-        for end in list(core.open_streams):
+    for core in _all_of(_living):
+        for end in _all_of(core.open_streams):
             end()
         core.settle()
+
+
+def _all_of(things: "WeakSet[_T]") -> list[_T]:
+    """What is in a set that other threads go on adding to."""
+    while True:
+        with suppress(RuntimeError):  # it has grown meanwhile
+            return list(things)
 
 
 atexit.register(_leave)

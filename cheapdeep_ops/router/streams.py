@@ -336,15 +336,16 @@ class Readers:
 
     def __init__(self) -> None:
         self._running: set[threading.Thread] = set()
+        self._process = os.getpid()
 
-    def __len__(self) -> int:
-        """How many of them there are: in the child of a fork, none of the parent's."""
-        return sum(thread.is_alive() for thread in list(self._running))
-
-    def run(self, work: Callable[[], None]) -> None:
-        """Do `work` in a thread; RuntimeError where there can be no more of them."""
+    def run(self, work: Callable[[], None], *, most: int | None = None) -> None:
+        """Do `work` in a thread; RuntimeError where there can be no more of them, or there are as many as `most`."""
         thread = threading.Thread(target=self._work, args=(work,), name="cheapdeep-beside", daemon=True)
+        self._leave_parents()
         self._running.add(thread)
+        if most is not None and len(self._running) > most:  # of two that come together both may give way: no lock
+            self._running.discard(thread)
+            raise RuntimeError(f"{most} threads are at work already")
         try:
             thread.start()
         except RuntimeError:
@@ -356,6 +357,12 @@ class Readers:
         until = time.monotonic() + seconds
         for thread in list(self._running):
             thread.join(max(until - time.monotonic(), 0))
+
+    def _leave_parents(self) -> None:
+        """The child of a fork has none of its parent's threads."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._running.clear()
 
     def _work(self, work: Callable[[], None]) -> None:
         try:

@@ -262,11 +262,12 @@ class Router:
 
     def _try_beside(self, asked: Asked) -> None:
         """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
-        shadow = self._core.shadow(asked, running=len(self._readers), connections=self._connections)
+        shadow = self._core.shadow(asked)
         if shadow is None:
             return
+        most = self._core.most_shadows(self._connections)
         with suppress(RuntimeError):  # no more threads: figures are worth less than the call
-            self._readers.run(partial(copy_context().run, self._try, shadow))
+            self._readers.run(partial(copy_context().run, self._try, shadow), most=most)
             self._core.goes_on(asked, shadow.beside)
 
     def _try(self, shadow: Shadow) -> None:
