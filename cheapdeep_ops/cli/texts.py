@@ -69,7 +69,7 @@ def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "added latency": _latency(found),
         "grading": _grading(found),
         "errors": _errors(found),
-        "failed triage": counts(found["triage_errors"]) or "none",
+        "failed triage": counts(found["triage_errors"]),
         "unpriced": f"{found['unpriced_calls']:,} calls"
         + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
         "policy changes": str(found["policy_changes"]),

@@ -1,0 +1,101 @@
+"""What the receipt and the metrics page say of failures: from calls over HTTP, through the store, to people."""
+
+import json
+
+import anthropic
+import pytest
+from fastapi.testclient import TestClient
+
+from cheapdeep_ops.cli import main
+from cheapdeep_ops.guard.api import make_api
+from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.metrics import FleetCollector, page
+from cheapdeep_ops.guard.notify import LogSender
+from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.testing import FrozenClock, Reply
+
+HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
+
+
+@pytest.fixture
+def store(store_url):
+    store = Store(store_url)
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def failures(api, open_shell, store, store_url, monkeypatch):
+    """Two triage calls that fail, one request that the deep tier refuses, one cheap answer because it is down."""
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", store_url)
+    shell = open_shell(record=True, store_url=store_url, ship_cheap_when_deep_fails=True)
+    for cheap, deep in (
+        (Reply.error(529), Reply.text("Deep.")),
+        (Reply.error(400), Reply.text("Deep.")),
+        (Reply.triage(0.3, "Perhaps."), Reply.error(503)),
+    ):
+        api.enqueue(cheap, model=HAIKU)
+        api.enqueue(deep, model=OPUS)
+        shell.ask("hello", route="support")
+    api.enqueue(Reply.triage(0.3, None), model=HAIKU)
+    api.enqueue(Reply.error(400), model=OPUS)
+    with pytest.raises(anthropic.BadRequestError):
+        shell.ask("hello", route="support")
+    shell.close()
+
+
+def run(capsys, *arguments):
+    assert main([*arguments]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("failures")
+def test_the_receipt_counts_them(capsys):
+    found = json.loads(run(capsys, "report", "--json"))
+    assert found["triage_errors"] == {"OverloadedError": 1, "BadRequestError": 1}
+    assert (found["fallbacks"], found["replays_rejected"], found["errors"]) == (1, 1, 1)
+    assert (found["calls"], found["shipped"]) == (4, 0)
+
+
+@pytest.mark.usefixtures("failures")
+def test_the_receipt_says_them_in_words(capsys):
+    said = " ".join(run(capsys, "report").split())
+    assert "failed triage BadRequestError 1, OverloadedError 1" in said
+    assert "1 calls ended in an error; 1 were refused as invalid by the deep tier after triage; 1 were answered" in said
+
+
+@pytest.mark.usefixtures("failures")
+def test_the_api_answers_as_the_command_prints(capsys, store, store_url):
+    api = make_api(store, settings=Settings(store_url=store_url), collector=None, is_ready=lambda: "")
+    client = TestClient(api, base_url="http://127.0.0.1")
+    answered = client.get("/api/v1/report?last_s=3600").json()
+    printed = json.loads(run(capsys, "report", "--json", "--last", "1h"))
+    for name in ("triage_errors", "fallbacks", "replays_rejected", "shadow"):
+        assert answered[name] == printed[name]
+
+
+@pytest.mark.usefixtures("failures")
+def test_the_metrics_page_counts_them(store, store_url):
+    settings, clock = Settings(store_url=store_url), FrozenClock(0.0)
+    guard = Guard(store, settings=settings, rulebook=read_rulebook(), sender=LogSender(), started_at=0.0)
+    collector = FleetCollector(store, settings=settings, rulebook=read_rulebook(), guard=guard, jobs=dict, clock=clock)
+    shown = page(collector).decode()
+    for name in (names.FLEET_FALLBACKS, names.FLEET_REPLAYS_REJECTED):
+        assert f'{name}_total{{input_class="none",route="support"}} 1.0' in shown
+
+
+@pytest.mark.usefixtures("store")
+def test_a_receipt_without_failures_says_none(capsys, api, open_shell, store_url, monkeypatch):
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", store_url)
+    shell = open_shell(record=True, store_url=store_url)
+    api.enqueue(Reply.triage(0.9, "Yes."))
+    shell.ask()
+    shell.close()
+    said = " ".join(run(capsys, "report").split())
+    assert "failed triage none" in said
+    assert "refused as invalid" not in said
