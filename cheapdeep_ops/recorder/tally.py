@@ -53,11 +53,9 @@ class Tally:
     replays_rejected: int = 0
     triage_errors: Counter[str] = field(default_factory=Counter)
     triage_cache_read_tokens: int = 0
-    triage_cache_write_tokens: int = 0
     deep_replies: int = 0
     deep_input_tokens: int = 0
     deep_cache_read_tokens: int = 0
-    deep_cache_write_tokens: int = 0
     cold_cache_nusd: int = 0
 
     def add(self, decision: Decision) -> None:
@@ -109,7 +107,6 @@ class Tally:
                 self.triage_input_tokens += hop.usage.total_input_tokens
                 self.triage_output_tokens += hop.usage.output_tokens
                 self.triage_cache_read_tokens += hop.usage.cache_read_tokens
-                self.triage_cache_write_tokens += hop.usage.cache_write_tokens
             if hop.error and not hop.tier.is_deep:
                 self._count(self.triage_errors, hop.error, _MAX_ERRORS)
         if decision.triaged and decision.escalated and not decision.is_shadow:
@@ -122,7 +119,6 @@ class Tally:
                 self.deep_replies += 1
                 self.deep_input_tokens += hop.usage.total_input_tokens
                 self.deep_cache_read_tokens += hop.usage.cache_read_tokens
-                self.deep_cache_write_tokens += hop.usage.cache_write_tokens
 
     def _add_labels(self, decision: Decision) -> None:
         if decision.reason is not None:

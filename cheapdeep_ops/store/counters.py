@@ -82,11 +82,9 @@ class Sums:
     replays_rejected: int = 0
     triage_errors: Mapping[str, int] = field(default_factory=dict)
     triage_cache_read_tokens: int = 0
-    triage_cache_write_tokens: int = 0
     deep_replies: int = 0
     deep_input_tokens: int = 0
     deep_cache_read_tokens: int = 0
-    deep_cache_write_tokens: int = 0
     cold_cache_nusd: int = 0
 
     @property

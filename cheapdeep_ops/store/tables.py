@@ -42,11 +42,9 @@ class _Counters(SQLModel):
     replays_rejected: int = 0
     triage_errors: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     triage_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
-    triage_cache_write_tokens: int = Field(default=0, sa_type=BigInteger)
     deep_replies: int = 0
     deep_input_tokens: int = Field(default=0, sa_type=BigInteger)
     deep_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
-    deep_cache_write_tokens: int = Field(default=0, sa_type=BigInteger)
     cold_cache_nusd: int = Field(default=0, sa_type=BigInteger)
 
 

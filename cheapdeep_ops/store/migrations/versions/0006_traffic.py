@@ -8,8 +8,8 @@ down_revision = "0005"
 
 _NUMBERS = ("shadowed", "fallbacks", "replays_rejected", "deep_replies")
 _LARGE_NUMBERS = (
-    "shadow_cost_nusd", "shadow_baseline_nusd", "triage_cache_read_tokens", "triage_cache_write_tokens",
-    "deep_input_tokens", "deep_cache_read_tokens", "deep_cache_write_tokens", "cold_cache_nusd",
+    "shadow_cost_nusd", "shadow_baseline_nusd", "triage_cache_read_tokens", "deep_input_tokens",
+    "deep_cache_read_tokens", "cold_cache_nusd",
 )  # fmt: skip
 
 
