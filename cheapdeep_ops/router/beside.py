@@ -1,5 +1,6 @@
 """What goes on beside a caller's answer: a withheld answer read to its end, or triage tried in shadow mode."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Final
 from cheapdeep_ops.flow import Course
 from cheapdeep_ops.router.call import Settled
 
+_log: Final = logging.getLogger(__name__)
 _LONGEST_WRITE_S: Final = 2.0
 
 
@@ -39,11 +41,12 @@ class Beside:
         if not is_news:
             self._are_done.wait(_LONGEST_WRITE_S)
             return
-        try:
-            for act in waiting:
+        for act in waiting:
+            try:
                 act()
-        finally:
-            self._are_done.set()
+            except Exception:  # noqa: BLE001 - whoever says so is about something else, perhaps a call of its own
+                _log.exception("a call beside which something went on could not be recorded")
+        self._are_done.set()
 
     def then(self, act: Callable[[], None]) -> None:
         """Do `act` now if it is over, else when it is."""
