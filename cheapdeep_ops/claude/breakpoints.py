@@ -1,8 +1,9 @@
 """Where a caller's prompt cache breakpoints stand, seen from the triage contract."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from cheapdeep_ops.claude.content import blocks_of, field
 from cheapdeep_ops.claude.prompt import TriagePrompt
 from cheapdeep_ops.pricing import ContractPlace
 
@@ -24,6 +25,4 @@ def contract_place(params: Mapping[str, Any], prompt: TriagePrompt) -> ContractP
 
 
 def _is_marked(content: object) -> bool:
-    if isinstance(content, str) or not isinstance(content, Iterable):
-        return False
-    return any(isinstance(block, Mapping) and bool(block.get(_MARK)) for block in content)
+    return any(field(block, _MARK) for block in blocks_of(content))

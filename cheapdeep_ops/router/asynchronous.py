@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractContextManager
 from copy import copy
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
@@ -17,7 +16,6 @@ from cheapdeep_ops.claude.clients import (
     traces_itself,
 )
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams
-from cheapdeep_ops.claude.patience import patience_s, patient_for
 from cheapdeep_ops.claude.sdk import (
     AsyncAnthropic,
     AsyncBatches,
@@ -47,7 +45,7 @@ from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.beside import Beside
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, Shadow, whole
+from cheapdeep_ops.router.shared import Asked, Core, Shadow, only_one, patient, whole
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     Ending,
@@ -105,10 +103,7 @@ class AsyncRouter:
         **options: Unpack[AsyncClientOptions],
     ) -> None:
         settings = settings or Settings()
-        if client is not None and options:
-            raise TypeError(
-                f"{', '.join(options)}: a client of your own has its options already; it has with_options()"
-            )
+        only_one(client, options)
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._options, self._is_view = options, False
         self._use(client or make_async_client(**options), settings.triage_timeout_s)
@@ -229,14 +224,10 @@ class AsyncRouter:
     async def _perform(self, call: Call, ask: Ask) -> Reply:
         with self._core.asking(call, ask) as question:
             if ask.kind == "original":
-                with self._patient(call):
+                with patient(call, self._client):
                     return question.read(await self._originals.messages.create(**question.request))
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 return question.read(await self._triage.messages.create(**question.request))
-
-    def _patient(self, call: Call) -> AbstractContextManager[None]:
-        """Inside, no wait before a retry is longer than the caller gives an attempt."""
-        return patient_for(patience_s(call.params.get("timeout", self._client.timeout)))
 
     def _try_beside(self, asked: Asked) -> None:
         """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
@@ -293,7 +284,7 @@ class AsyncRouter:
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
-                with self._patient(asked.call):
+                with patient(asked.call, self._client):
                     return Opened(await begin(question.request), reading, question).reply()
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 stream = await self._triage_streams.messages.create(**question.request)

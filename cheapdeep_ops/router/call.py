@@ -148,7 +148,7 @@ class Plan:
     @property
     def most_beside_s(self) -> float:
         """For how many seconds something may go on beside a call."""
-        return self.settings.triage_timeout_s * len(self.tiers) + _SLACK_S
+        return self.settings.triage_timeout_s * max(len(self.tiers) - 1, 1) + _SLACK_S
 
     def _warm_prices(self, at: float) -> None:
         """Look the tiers' prices up now: loading the catalogue takes a fifth of a second, which no call should wait."""

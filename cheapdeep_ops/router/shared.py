@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from queue import Empty, SimpleQueue
+from threading import Event
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.breaker import Breaker
 from cheapdeep_ops.claude.clients import is_tiers_fault, is_timeout
-from cheapdeep_ops.claude.sdk import Message
+from cheapdeep_ops.claude.patience import patience_s, patient_for
+from cheapdeep_ops.claude.sdk import Anthropic, AsyncAnthropic, Message
 from cheapdeep_ops.errors import BreakerOpenError
 from cheapdeep_ops.flow import Ask, Asking, Course, Step, revised
 from cheapdeep_ops.recorder import NullRecorder, Recorder
@@ -158,7 +160,8 @@ class Core:
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
         self._breakers = [_breaker(settings) for _ in plan.tiers]
-        self._is_impatient = self._has_complained = False
+        self._is_impatient = False
+        self._has_complained = Event()  # one for all views
         self.late: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """What streams that were dropped still have to record: not where they are collected, which may be anywhere."""
         self._thresholds: dict[str, float] = {}
@@ -194,8 +197,8 @@ class Core:
     def most_shadows(self, connections: int | None) -> int:
         """How many calls triage may be tried on at the same time, by a client with so many connections."""
         most = MOST_SHADOWS if connections is None else min(MOST_SHADOWS, connections // _CONNECTIONS_PER_SHADOW)
-        if not most and not self._has_complained:
-            self._has_complained = True
+        if not most and not self._has_complained.is_set():
+            self._has_complained.set()
             _log.warning(
                 "shadow mode: a client with %s connections is too small to try triage beside calls", connections
             )
@@ -392,6 +395,17 @@ def _nobody(_error: BaseException | None) -> None:
 
 def _recorder(settings: Settings, telemetry: Telemetry, redact: Redact) -> Sink:
     return Recorder(settings, drops=telemetry, redact=redact) if settings.record else NullRecorder(settings)
+
+
+def patient(call: Call, client: Anthropic | AsyncAnthropic) -> AbstractContextManager[None]:
+    """Inside, no wait of the SDK before a retry is longer than the caller gives an attempt."""
+    return patient_for(patience_s(call.params.get("timeout", client.timeout)))
+
+
+def only_one(client: object, options: Iterable[str]) -> None:
+    """Raises TypeError where both a client and options for one are given."""
+    if client is not None and options:
+        raise TypeError(f"{', '.join(options)}: a client of your own has its options already; it has with_options()")
 
 
 def whole(request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from contextvars import copy_context
 from copy import copy
 from functools import partial
@@ -19,7 +19,6 @@ from cheapdeep_ops.claude.clients import (
     traces_itself,
 )
 from cheapdeep_ops.claude.params import CallParams, ClientOptions
-from cheapdeep_ops.claude.patience import patience_s, patient_for
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     Batches,
@@ -48,7 +47,7 @@ from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, Shadow, whole
+from cheapdeep_ops.router.shared import Asked, Core, Shadow, only_one, patient, whole
 from cheapdeep_ops.router.streams import (
     Attempt,
     Ending,
@@ -112,10 +111,7 @@ class Router:
         **options: Unpack[ClientOptions],
     ) -> None:
         settings = settings or Settings()
-        if client is not None and options:
-            raise TypeError(
-                f"{', '.join(options)}: a client of your own has its options already; it has with_options()"
-            )
+        only_one(client, options)
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._options, self._is_view = options, False
         self._use(client or make_client(**options), settings.triage_timeout_s)
@@ -253,12 +249,8 @@ class Router:
 
     def _perform(self, call: Call, ask: Ask) -> Reply:
         client = self._triage if ask.kind == "triage" else self._originals
-        with self._core.asking(call, ask) as question, self._patient(call):
+        with self._core.asking(call, ask) as question, patient(call, self._client):
             return question.read(client.messages.create(**question.request))
-
-    def _patient(self, call: Call) -> AbstractContextManager[None]:
-        """Inside, no wait before a retry is longer than the caller gives an attempt."""
-        return patient_for(patience_s(call.params.get("timeout", self._client.timeout)))
 
     def _try_beside(self, asked: Asked) -> None:
         """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
@@ -285,7 +277,7 @@ class Router:
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
-                with self._patient(asked.call):
+                with patient(asked.call, self._client):
                     return Opened(begin(question.request), reading, question).reply()
             attempt = Attempt(
                 lambda: Opened(self._triage_streams.messages.create(**question.request), reading, question)
