@@ -7,8 +7,8 @@ from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.rulebook import read_rulebook
 from cheapdeep_ops.guard.telling import tell
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import attention, incidents
-from cheapdeep_ops.store.engine import Connection, Store, alone
+from cheapdeep_ops.store import attention, incidents, revisions
+from cheapdeep_ops.store.engine import Connection, Store
 
 LONGEST_SILENCE_S: Final = 30 * 86_400.0
 """A silence that should last longer is a rule to be taken out."""
@@ -22,15 +22,16 @@ def acknowledge(
     Raises MissingError where no such incident is open, StoreError where the store is out of reach.
     """
 
-    def work(connection: Connection) -> dict[str, Any]:
-        alone(connection, "policy")
+    def work(connection: Connection) -> None:
+        revisions.advance(connection)
         if not incidents.is_open(connection, incident_id):
             raise MissingError(f"there is no open incident {incident_id}")
         attention.acknowledge(connection, incident_id, author=author, why=why, at=now)
         _show_acknowledged(connection, settings, incident_id, now)
-        return incidents.shown(connection, incident_id)
 
-    return store.transact(work)
+    store.transact(work)
+    with store.reading() as connection:
+        return incidents.shown(connection, incident_id)
 
 
 def _show_acknowledged(connection: Connection, settings: Settings, incident_id: int, now: float) -> None:
@@ -64,12 +65,14 @@ def silence(
     if rule not in known:
         raise MissingError(f"there is no rule {rule}; rules are: {', '.join(known)}")
 
-    def work(connection: Connection) -> list[dict[str, Any]]:
+    def work(connection: Connection) -> None:
+        revisions.advance(connection)
         times = {"since": now, "until": now + lasts_s}
         attention.add_silence(connection, rule=rule, scope=route, author=author, why=why, **times)
-        return silences(connection, now)
 
-    return store.transact(work)
+    store.transact(work)
+    with store.reading() as connection:
+        return silences(connection, now)
 
 
 def unsilence(store: Store, silence_id: int, *, author: str, why: str, now: float) -> list[dict[str, Any]]:
@@ -78,12 +81,14 @@ def unsilence(store: Store, silence_id: int, *, author: str, why: str, now: floa
     Raises MissingError where it does not last, StoreError where the store is out of reach.
     """
 
-    def work(connection: Connection) -> list[dict[str, Any]]:
+    def work(connection: Connection) -> None:
+        revisions.advance(connection)
         if not attention.end_silence(connection, silence_id, author=author, why=why, at=now):
             raise MissingError(f"there is no silence {silence_id} that lasts")
-        return silences(connection, now)
 
-    return store.transact(work)
+    store.transact(work)
+    with store.reading() as connection:
+        return silences(connection, now)
 
 
 def silences(connection: Connection, now: float) -> list[dict[str, Any]]:

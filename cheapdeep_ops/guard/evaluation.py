@@ -1,60 +1,69 @@
-"""One evaluation of all rules: alert states, policy changes and messages, on one open transaction."""
+"""One evaluation of all rules: what is read from one snapshot of the store, and what follows from it as values.
+
+The constructor reads; `run` decides and touches no database. The caller closes the snapshot in between, has the
+announcer add the messages, and commits the units: see `Guard.step`.
+"""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cheapdeep_ops.guard.attention import acknowledged_fact, is_silenced
-from cheapdeep_ops.guard.consequences import storm_consequence
-from cheapdeep_ops.guard.links import links_of
-from cheapdeep_ops.guard.messages import Kind, digest_message, incident_message, threshold_text
+from cheapdeep_ops.guard.alerts import Alerts
+from cheapdeep_ops.guard.changes import OpenIncident, Unit
 from cheapdeep_ops.guard.rulebook import Rulebook
-from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Finding, Level, Rule, StormRule, Turn, step
-from cheapdeep_ops.guard.senses import Alerts, Sense, Senses
+from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, Level, Rule, Turn, step
+from cheapdeep_ops.guard.senses import Sense, Senses
 from cheapdeep_ops.guard.shelf import Shelf
-from cheapdeep_ops.guard.telling import remind, tell
 from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import attention, counters, incidents, policies
+from cheapdeep_ops.store import attention, incidents, policies, revisions
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.store.policies import Change, PolicyStep
 from cheapdeep_ops.values import ALL_ROUTES
 
 _log: Final = logging.getLogger(__name__)
-CHANGED_EVERY_S: Final = 60.0
-"""How often, at most, a message about an open incident is brought up to date."""
+TICKET: Final = "ticket"
+"""The severity of rules that can wait for a digest."""
 
 STORED_EVERY_S: Final = 60.0
 """How often an alert of which nothing is new is stored: `updated_at` lags by so much at most."""
 
 
-PAGE: Final = "page"
-"""The severity of rules for which somebody is called."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertUpdate:
+    """What was decided about one alert: where it stands now, and the policy of its scope before and after."""
 
-TICKET: Final = "ticket"
-"""The severity of rules that can wait for a digest."""
+    rule: Rule
+    sense: Sense
+    alert: Alert
+    finding: Finding
+    turn: Turn | None
+    incident: OpenIncident | None
+    was: Policy
+    policy: Policy
 
 
 class Evaluation:
-    """What one step of the guard reads, decides and writes; made anew for every step."""
+    """Reads all that the rules need, and decides; made anew for each step."""
 
     def __init__(
         self, connection: Connection, *, settings: Settings, rulebook: Rulebook, shelf: Shelf, now: float
     ) -> None:
-        self._connection = connection
         self._settings = settings
         self._rulebook = rulebook
         self._now = now
-        self.changes: list[str] = []
-        """What was changed, in words, to be logged once it is committed."""
-        told = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-        self._book = replace(told, raised=settings.raised_threshold)
-        if told.raised != settings.raised_threshold and settings.mode == "enforce":
-            self._announce_raised()
+        self.revision = revisions.current(connection)
+        """Whether anything decided on here has changed since is told by this number."""
+        book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
+        self._announced_raised = book.raised
+        self._book = replace(book, raised=settings.raised_threshold)
         self._stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
-        self._changed: list[dict[str, Any]] = []
+        self.incidents = _incidents(connection, self._stored.values())
+        """The incidents that are open, or of which something is still to be said, oldest first."""
+        self.silences = attention.silences(connection, at=now)
+        self.last_ticket_at = _last_ticket_at(connection, settings, now)
+        """When the last ticket or digest was sent within the period of digests; None where none was."""
         self._alerts = Alerts(
             {key: _alert(row) for key, row in self._stored.items()},
             signals={key: row["signal"] for key, row in self._stored.items()},
@@ -68,60 +77,65 @@ class Evaluation:
             is_pinned=lambda scope: self._policy(scope).pinned,
             now=now,
         )
+        self._judged = [(rule, self._senses.of(connection, rule)) for rule in rulebook.rules]
+        self.updates: list[tuple[AlertUpdate, Unit]] = []
+        self.orphans: list[tuple[Alert, OpenIncident, Unit]] = []
+        """Incidents that end because their rule was taken out of the rules file."""
 
-    def _announce_raised(self) -> None:
-        """Tell the routers what a raise means from now on: every raise that is held is made again."""
+    def run(self) -> list[Unit]:
+        """Evaluate every rule in every scope; returns the changes in the order in which they are to be made."""
+        units = [self._announced(), *self._evaluated(), *self._retired(), self._released()]
+        units += [Unit(baseline=each) for each in self._senses.learned]
+        units += [Unit(detector=each) for each in self._senses.folded]
+        return units
+
+    def _announced(self) -> Unit:
+        """Make every raise anew where the raised threshold was changed by a setting, so that routers hear of it."""
+        unit = Unit()
+        if self._settings.mode != "enforce" or self._announced_raised == self._book.raised:
+            return unit
         for scope in list(self._book.scopes.values()):
             for cause in sorted(scope.causes):
                 why = f"the raised threshold is {self._book.raised:g} now"
-                change = Change(scope=scope.scope, act=PolicyAct.RAISE, cause=cause, why=why)
-                self._apply(change)
+                self._apply(unit, Change(scope=scope.scope, act=PolicyAct.RAISE, cause=cause, why=why))
+        return unit
 
-    def _apply(self, change: Change) -> None:
-        before = self._policy(change.scope).threshold
-        self._book = policies.apply(self._connection, self._book, change, at=self._now)
-        after = self._policy(change.scope).threshold
-        self.changes.append(f"{change.act} of {change.scope} by {change.cause}: {before:g} -> {after:g}")
+    def _evaluated(self) -> Iterator[Unit]:
+        for rule, sense in self._judged:
+            yield from self._run(rule, sense)
 
-    def run(self) -> None:
-        """Evaluate every rule in every scope."""
-        for rule in self._rulebook.rules:
-            self._run(rule)
-        self._retire_unknown_rules()
-        self._release_orphans()
-        self._tell_held()
-        self._tell_collected()
-        incidents.save_alerts(self._connection, self._changed)
-
-    def _run(self, rule: Rule) -> None:
+    def _run(self, rule: Rule, sense: Sense) -> Iterator[Unit]:
         """Each scope by itself; then, together, the routes that do not fire by themselves."""
-        sense = self._senses.of(rule)
         known = self._alerts.scopes_of(rule.alert) - ({ALL_ROUTES} if sense.is_joint else set())
         for scope in sorted(sense.scopes | known):
-            self._judge(rule, sense, scope, {scope})
+            yield self._judge(rule, sense, scope, {scope})
         quiet = {scope for scope in sense.scopes if not self._alerts.fires(rule.alert, scope)}
         if sense.is_joint and (len(sense.scopes) > 1 or self._alerts.fires(rule.alert, ALL_ROUTES)):
-            self._judge(rule, sense, ALL_ROUTES, quiet)
+            yield self._judge(rule, sense, ALL_ROUTES, quiet)
 
-    def _judge(self, rule: Rule, sense: Sense, scope: str, routes: set[str]) -> None:
+    def _judge(self, rule: Rule, sense: Sense, scope: str, routes: set[str]) -> Unit:
         before = self._alerts.get(rule.alert, scope)
-        found = sense.finding(routes, before)
-        after, turn = step(rule, before, found.level, self._now)
-        policy = self._policy(scope)
+        finding = sense.finding(routes, before)
+        alert, turn = step(rule, before, finding.level, self._now)
+        was, unit = self._policy(scope), Unit()
+        incident = self.incidents.get(alert.incident_id) if alert.incident_id is not None else None
         if turn is Turn.STARTED:
-            after = replace(after, incident_id=self._open(rule, scope))
-        elif turn is Turn.RESOLVED and after.incident_id is not None:
-            incidents.resolve_incident(self._connection, after.incident_id, at=self._now)
-        self._align(rule, scope, found, fires=after.state is AlertState.FIRING, turn=turn)
-        self._tell(rule, sense, after, found, turn=turn, was=policy)
-        if turn is Turn.RESOLVED:
-            after = replace(after, incident_id=None)
-        self._keep(after, found)
+            incident = unit.opens = self._open(rule, scope)
+        elif turn is Turn.RESOLVED:
+            unit.resolves = incident
+        self._align(unit, rule, scope, finding, fires=alert.state is AlertState.FIRING, turn=turn)
+        update = AlertUpdate(
+            rule=rule, sense=sense, alert=alert, finding=finding, turn=turn, incident=incident,
+            was=was, policy=self._policy(scope),
+        )  # fmt: skip
+        self.updates.append((update, unit))
+        self._keep(unit, replace(alert, incident_id=None) if turn is Turn.RESOLVED else alert, finding)
+        return unit
 
-    def _open(self, rule: Rule, scope: str) -> int:
-        return incidents.open_incident(self._connection, rule=rule.alert, scope=scope, at=self._now)
+    def _open(self, rule: Rule, scope: str) -> OpenIncident:
+        return OpenIncident(rule=rule.alert, scope=scope, started_at=self._now, announced_at=self._now)
 
-    def _align(self, rule: Rule, scope: str, found: Finding, *, fires: bool, turn: Turn | None) -> None:
+    def _align(self, unit: Unit, rule: Rule, scope: str, finding: Finding, *, fires: bool, turn: Turn | None) -> None:
         """Make the scope's causes agree with the alert, unless a person or the mode says otherwise.
 
         Compares states rather than following turns, so that a raise that a pin kept off comes when the pin goes.
@@ -131,186 +145,34 @@ class Evaluation:
         if wanted == held:
             return
         act = PolicyAct.RAISE if wanted else PolicyAct.RELEASE
-        change = Change(scope=scope, act=act, cause=rule.alert, signal=found.signal)
+        change = Change(scope=scope, act=act, cause=rule.alert, signal=finding.signal)
         if self._settings.mode == "enforce" and not self._policy(scope).pinned:
-            self._apply(change)
+            self._apply(unit, change)
         elif turn is not None:
-            policies.note(self._connection, self._book, change, at=self._now)
+            unit.steps.append(policies.step_of(self._book, change, applied=False))
 
-    def _tell(self, rule: Rule, sense: Sense, alert: Alert, found: Finding, *, turn: Turn | None, was: Policy) -> None:
-        if alert.incident_id is None or Action.NOTIFY not in rule.actions:
+    def _apply(self, unit: Unit, change: Change) -> None:
+        made = policies.step_of(self._book, change)
+        self._book = self._book.with_scope(made.after)
+        unit.steps.append(made)
+
+    def _keep(self, unit: Unit, alert: Alert, finding: Finding) -> None:
+        if not self._alerts.knows(alert) and finding.level is Level.NO_DATA:
             return
-        row = incidents.incident(self._connection, alert.incident_id)
-        kind = self._kind_of_news(sense, alert, row, found, turn=turn)
-        if kind is not None:
-            self._announce(kind, rule, sense, alert, found, was=was)
-        elif row["announced"] and self._is_overdue(rule, alert, row):
-            self._remind(rule, row, found)
-
-    def _kind_of_news(
-        self, sense: Sense, alert: Alert, row: Mapping[str, Any], found: Finding, *, turn: Turn | None
-    ) -> Kind | None:
-        """What there is to tell, if anything; nobody hears of the end of what nobody has heard of."""
-        if turn is Turn.RESOLVED:
-            return "resolved" if row["announced"] else None
-        if row["collected_at"] is not None:
-            return None
-        if alert.state is not AlertState.FIRING or self._is_silenced(alert.rule, alert.scope):
-            return None
-        if not row["announced"]:
-            return "started"
-        return "changed" if self._is_news(sense, alert, row, found) else None
-
-    def _is_to_wait(self, payload: Mapping[str, Any]) -> bool:
-        """Whether the start of an incident is for the next digest: it is none to page for, and one was told lately."""
-        return payload["severity"] == TICKET and self._last_ticket_at() is not None
-
-    def _last_ticket_at(self) -> float | None:
-        """When a ticket or a digest was last told within the period of digests; None where none was, or none are."""
-        every_s = self._settings.digest_every_s
-        told = incidents.begun_since(self._connection, self._now - every_s) if every_s else []
-        is_one = (at for at, said in told if said["kind"] == "digest" or said.get("severity") == TICKET)
-        return max(is_one, default=None)
-
-    def _tell_collected(self) -> None:
-        """Say what has been collected in one message, once the period since the last one is over."""
-        waiting = incidents.collected(self._connection)
-        rows = [row for row in waiting if not self._is_silenced(row["rule"], row["scope"])]
-        if not rows or self._last_ticket_at() is not None:
-            return
-        since = min(row["started_at"] for row in rows)
-        payload = digest_message([row["announced"] for row in rows], since=since, at=self._now)
-        incidents.digest(self._connection, [row["id"] for row in rows], payload=payload, at=self._now)
-
-    def _is_overdue(self, rule: Rule, alert: Alert, row: Mapping[str, Any]) -> bool:
-        """Whether people are to be told once more of an incident that nobody looks after."""
-        every_s, is_paged = self._settings.renotify_every_s, rule.labels.get("severity") == PAGE
-        if not every_s or not is_paged or alert.state is not AlertState.FIRING:
-            return False
-        if self._now - (row["called_for_at"] or row["started_at"]) < every_s:
-            return False
-        is_looked_after = acknowledged_fact(self._connection, row["id"])
-        return not is_looked_after and not self._is_silenced(alert.rule, alert.scope)
-
-    def _remind(self, rule: Rule, row: Mapping[str, Any], found: Finding) -> None:
-        now = {
-            "signal": dict(found.signal),
-            "started_at": row["started_at"],
-            "threshold": "",
-            **self._consequence("reminder", rule, row["scope"], found, row["started_at"]),
-        }
-        remind(self._connection, row["id"], {**row["announced"], **now}, at=self._now)
-
-    def _is_silenced(self, rule: str, scope: str) -> bool:
-        return is_silenced(self._silences, rule, scope)
-
-    @cached_property
-    def _silences(self) -> list[dict[str, Any]]:
-        return attention.silences(self._connection, at=self._now)
-
-    def _announce(self, kind: Kind, rule: Rule, sense: Sense, alert: Alert, found: Finding, *, was: Policy) -> None:
-        if alert.incident_id is None:
-            return
-        after = self._policy(alert.scope)
-        started_at = incidents.incident(self._connection, alert.incident_id)["started_at"]
-        facts = {
-            "incident_id": alert.incident_id,
-            "effective_threshold": after.threshold,
-            "threshold": self._threshold_text(was, after, self._would_be(kind, rule)) if rule.raises else "",
-            **sense.facts(alert.scope, started_at),
-            **self._consequence(kind, rule, alert.scope, found, started_at),
-            **(self._outcome(alert.scope, started_at) if kind == "resolved" else {}),
-            **acknowledged_fact(self._connection, alert.incident_id),
-            "links": self._links(kind, rule, alert.scope, alert.incident_id, started_at),
-        }
-        payload = incident_message(kind, rule, alert.scope, signal=found.signal, facts=facts)
-        if kind == "resolved":
-            self._tell_end(alert, alert.incident_id, payload)
-        elif kind == "started" and self._is_to_wait(payload):
-            incidents.collect(self._connection, alert.incident_id, payload=payload, at=self._now)
-        else:
-            self._say(kind, alert.incident_id, payload)
-
-    def _say(self, kind: Kind, incident_id: int, payload: Mapping[str, Any]) -> None:
-        tell(self._connection, self._settings, incident_id, kind=kind, payload=payload, at=self._now)
-
-    def _tell_end(self, alert: Alert, incident_id: int, payload: Mapping[str, Any]) -> None:
-        """Say that an incident is over; under a silence, once that has ended: its message is still open."""
-        if incidents.incident(self._connection, incident_id)["collected_at"] is not None:
-            incidents.collect(self._connection, incident_id, payload={**payload, "kind": "resolved"}, at=self._now)
-        elif self._is_silenced(alert.rule, alert.scope):
-            incidents.hold(self._connection, incident_id, payload)
-        else:
-            self._say("resolved", incident_id, payload)
-
-    def _tell_held(self) -> None:
-        """Say what silences have kept back that are over."""
-        for row in incidents.held(self._connection):
-            if not self._is_silenced(row["rule"], row["scope"]):
-                self._say("resolved", row["id"], row["held"])
-                incidents.hold(self._connection, row["id"], None)
-
-    def _consequence(self, kind: Kind, rule: Rule, scope: str, found: Finding, started_at: float) -> dict[str, Any]:
-        """What a storm costs; nothing for other rules, whose cost is what wrong answers do to others."""
-        if not isinstance(rule, StormRule):
-            return {}
-        times = {"started_at": started_at, "now": self._now}
-        is_over = kind == "resolved"
-        return {
-            "consequence": storm_consequence(
-                self._connection, rule, found.signal, scope=scope, is_over=is_over, **times
-            )
-        }
-
-    def _links(self, kind: Kind, rule: Rule, scope: str, incident_id: int, started_at: float) -> list[list[str]]:
-        return links_of(
-            self._settings,
-            incident_id=incident_id,
-            scope=scope,
-            runbook=rule.annotations.get("runbook", ""),
-            started_at=started_at,
-            over_at=self._now if kind == "resolved" else None,
-        )
-
-    def _would_be(self, kind: Kind, rule: Rule) -> float | None:
-        """The threshold that a mode which changes nothing keeps a scope from while a rule fires."""
-        kept_from = self._settings.mode != "enforce" and kind != "resolved" and rule.raises
-        return self._settings.raised_threshold if kept_from else None
-
-    def _threshold_text(self, was: Policy, after: Policy, would_be: float | None) -> str:
-        return threshold_text(was, after, mode=self._settings.mode, would_be=would_be)
-
-    def _outcome(self, scope: str, started_at: float) -> dict[str, Any]:
-        """How long an incident lasted and what passed meanwhile."""
-        names = ("calls", "escalated", "withheld")
-        during = counters.sums_of(self._connection, names, since=started_at, until=self._now, scope=scope)
-        return {"lasted_s": self._now - started_at, **during}
-
-    def _is_news(self, sense: Sense, alert: Alert, row: Mapping[str, Any], found: Finding) -> bool:
-        """Whether what was last told is no longer so, or a person has changed the threshold."""
-        if self._now - row["announced_at"] < CHANGED_EVERY_S:
-            return False
-        told = row["announced"]
-        has_moved = sense.has_moved(told, found, alert.scope, row["started_at"])
-        return has_moved or told.get("effective_threshold") != self._policy(alert.scope).threshold
-
-    def _keep(self, alert: Alert, found: Finding) -> None:
-        if not self._alerts.knows(alert) and found.level is Level.NO_DATA:
-            return
-        self._alerts.put(alert, found.level)
+        self._alerts.put(alert, finding.level)
         row = {
             "rule": alert.rule,
             "scope": alert.scope,
             "state": alert.state.value,
-            "level": found.level.value,
+            "level": finding.level.value,
             "since": alert.since,
             "below_since": alert.below_since,
             "incident_id": alert.incident_id,
-            "signal": dict(found.signal),
+            "signal": dict(finding.signal),
             "updated_at": self._now,
         }
         if self._is_worth_storing(row):
-            self._changed.append(row)
+            unit.alert = row
 
     def _is_worth_storing(self, row: Mapping[str, Any]) -> bool:
         """Whether anything but the time has changed, or that is old: the store is written to as little as can be."""
@@ -319,42 +181,60 @@ class Evaluation:
             return True
         return any(row[name] != stored[name] for name in row if name != "updated_at")
 
-    def _retire_unknown_rules(self) -> None:
+    def _retired(self) -> Iterator[Unit]:
         """A rule that is no longer in the book neither fires nor holds anything."""
         known = {rule.alert for rule in self._rulebook.rules}
         for alert in self._alerts:
             if alert.rule in known or alert.state is AlertState.INACTIVE:
                 continue
-            if alert.incident_id is not None:
-                self._end_without_rule(alert, alert.incident_id)
-            self._keep(Alert(rule=alert.rule, scope=alert.scope, since=self._now), Finding(level=Level.NO_DATA))
+            incident = self.incidents.get(alert.incident_id) if alert.incident_id is not None else None
+            unit = Unit(resolves=incident)
+            if incident is not None:
+                self.orphans.append((alert, incident, unit))
+            ended = Alert(rule=alert.rule, scope=alert.scope, since=self._now)
+            self._keep(unit, ended, Finding(level=Level.NO_DATA))
+            yield unit
 
-    def _end_without_rule(self, alert: Alert, incident_id: int) -> None:
-        """Resolve an incident whose rule was taken out; if it was told, tell its end too, with what was last said."""
-        incidents.resolve_incident(self._connection, incident_id, at=self._now)
-        found = incidents.incident(self._connection, incident_id)
-        if found["announced"]:
-            done = "its rule was taken out of the rules file"
-            during = self._outcome(alert.scope, found["started_at"])
-            self._tell_end(alert, incident_id, {**found["announced"], "threshold": done, **during})
-
-    def _release_orphans(self) -> None:
+    def _released(self) -> Unit:
         """No cause holds a raise without an alert that fires."""
-        if self._settings.mode != "enforce":
-            return
-        for scope in list(self._book.scopes.values()):
+        unit = Unit()
+        for scope in list(self._book.scopes.values()) if self._settings.mode == "enforce" else ():
             for cause in sorted(scope.causes):
                 if not self._alerts.fires(cause, scope.scope) and not self._policy(scope.scope).pinned:
-                    change = Change(
-                        scope=scope.scope, act=PolicyAct.RELEASE, cause=cause, why="its rule does not fire here"
-                    )
-                    self._apply(change)
+                    why = "its rule does not fire here"
+                    self._apply(unit, Change(scope=scope.scope, act=PolicyAct.RELEASE, cause=cause, why=why))
+        return unit
 
     def _policy(self, scope: str) -> Policy:
         return self._book.for_route(scope)
 
     def _scope(self, scope: str) -> ScopePolicy:
         return self._book.scopes.get(scope) or ScopePolicy(scope=scope)
+
+
+def in_words(made: PolicyStep) -> str:
+    """A change of policy, as it is logged."""
+    change = made.change
+    return f"{change.act} of {change.scope} by {change.cause}: {made.from_threshold:g} -> {made.to_threshold:g}"
+
+
+def _incidents(connection: Connection, alerts: Iterable[Mapping[str, Any]]) -> dict[int, OpenIncident]:
+    """The incidents of these alerts, and those that wait for a digest or for the end of a silence."""
+    numbers: Sequence[int] = [row["incident_id"] for row in alerts if row["incident_id"] is not None]
+    rows = incidents.unfinished(connection, numbers)
+    known = attention.acknowledgements(connection, [row["id"] for row in rows])
+    kept = ("id", "rule", "scope", "started_at", "announced", "announced_at", "called_for_at", "collected_at", "held")
+    return {
+        row["id"]: OpenIncident(**{name: row[name] for name in kept}, acknowledged=known.get(row["id"])) for row in rows
+    }
+
+
+def _last_ticket_at(connection: Connection, settings: Settings, now: float) -> float | None:
+    if not settings.digest_every_s:
+        return None
+    sent = incidents.begun_since(connection, now - settings.digest_every_s)
+    tickets = (at for at, payload in sent if payload["kind"] == "digest" or payload.get("severity") == TICKET)
+    return max(tickets, default=None)
 
 
 def _state(row: Mapping[str, Any]) -> AlertState:

@@ -2,39 +2,84 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
-from cheapdeep_ops.guard.causes import Cause, Dimension
-from cheapdeep_ops.guard.climbs import Climb, Name, examples_of, read_climb
+from cheapdeep_ops.guard.alerts import Alerts
+from cheapdeep_ops.guard.climbs import Climb, read_climb
 from cheapdeep_ops.guard.folding import AHEAD_S, alarm_of, alarm_together, counts_after, folded, learned_from
 from cheapdeep_ops.guard.quality import Alarm, Watch, at_rate, estimate, finding_of
 from cheapdeep_ops.guard.rules import Alert, AlertState, Finding, QualityRule
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.stats import Estimate
-from cheapdeep_ops.store import detectors, grades, incidents, policies
+from cheapdeep_ops.store import detectors, grades, incidents
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Graded, Normal
 from cheapdeep_ops.values import ALL_ROUTES
 
-_AT_ONCE: Final = 5_000
-"""Grades read together: the first look at a store with a long history takes several."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tests:
+    """What is read for one rule: the state of its tests, and the grades that each has not taken in yet, by scope."""
+
+    kept: Mapping[str, detectors.Kept]
+    unread: Mapping[str, Sequence[Graded]]
+    over: Mapping[str, float]
+    """When the rule's last incident was over, by scope (Unix time)."""
 
 
 class Evidence:
-    """One judge's grades at one moment, read once for all rules; what is normal is learned on the way."""
+    """One judge's grades at one moment, read once for all rules; findings are computed later, without the store.
 
-    def __init__(self, connection: Connection, *, shelf: Shelf, now: float) -> None:
-        self._connection = connection
+    What they change is collected: `learned` baselines, and `folded` states of tests as (rule, scope, state).
+    """
+
+    def __init__(
+        self, connection: Connection, rules: Sequence[QualityRule], alerts: Alerts, *, shelf: Shelf, now: float
+    ) -> None:
         self._shelf = shelf
         self._judge = shelf.judge
         self._now = now
-        self._over: dict[str, float] = {}
+        self.learned: list[Normal] = []
+        self.folded: list[tuple[str, str, detectors.Kept]] = []
         shelf.look(connection)
         blank = {route: Normal(scope=route, since=0.0) for route in shelf.versions}
         self._normals = {**blank, **grades.normals(connection, self._judge)}
+        self._newest = {
+            (route, rule.max_grades): shelf.newest(connection, route, rule.max_grades)
+            for rule in rules
+            for route in self._normals
+        }
+        self._first = {
+            (route, rule.normal_grades): self._read_first(connection, rule, normal)
+            for rule in rules
+            for route, normal in self._normals.items()
+            if rule.limit == "normal" and normal.rate is None
+        }
+        self._tests = {rule.alert: self._read_tests(connection, rule, alerts) for rule in rules}
+
+    def _read_first(self, connection: Connection, rule: QualityRule, normal: Normal) -> list[Graded]:
+        """The grades that a baseline is learned from; none while there cannot be enough."""
+        if self._shelf.versions.get(normal.scope, 0) < rule.normal_grades:
+            return []
+        return self._shelf.oldest(connection, normal.scope, normal.since, rule.normal_grades)
+
+    def _read_tests(self, connection: Connection, rule: QualityRule, alerts: Alerts) -> Tests:
+        kept = detectors.read(connection, self._judge, rule=rule.alert)
+        is_joint = len(self._normals) > 1 or alerts.fires(rule.alert, ALL_ROUTES)
+        unread = {
+            scope: self._shelf.unread(
+                connection,
+                (rule.alert, scope),
+                grade_id=kept.get(scope, _BLANK).grade_id,
+                route=None if scope == ALL_ROUTES else scope,
+            )
+            for scope in (*self._normals, *([ALL_ROUTES] if is_joint else ()))
+        }
+        return Tests(kept=kept, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
 
     @property
     def routes(self) -> set[str]:
@@ -42,15 +87,15 @@ class Evidence:
         return set(self._normals)
 
     def finding(self, rule: QualityRule, alert: Alert, routes: Collection[str], limit: float | None) -> Finding:
-        """What the grades of `routes` together say; a route whose normal is not known yet has no say against it.
+        """What the grades of `routes` together say; a route whose baseline is not known yet has no say against it.
 
         While the alert fires, only calls made since it began to count; else, only those made since it was last over.
         """
         fires = alert.state is AlertState.FIRING
-        self._over = incidents.last_resolved(self._connection, rule=rule.alert)
-        since = alert.since if fires else self._over.get(alert.scope)
+        over = self._tests[rule.alert].over
+        since = alert.since if fires else over.get(alert.scope)
         state = [
-            (route, self._shelf.versions.get(route), self._normals.get(route), self._over.get(route))
+            (route, self._shelf.versions.get(route), self._normals.get(route), over.get(route))
             for route in sorted(routes)
         ]
         rests_on = (rule, limit, fires, since, tuple(state))
@@ -85,35 +130,33 @@ class Evidence:
 
     def _watched(self, rule: QualityRule, scope: str, alarms: Mapping[str, Alarm], phase: tuple[bool, float]) -> Watch:
         """The scope's tests after all grades that have become known since they were last looked at."""
-        kept = detectors.read(self._connection, self._judge, rule=rule.alert, scope=scope)
+        tests = self._tests[rule.alert]
+        kept = tests.kept.get(scope, _BLANK)
         before = Watch.from_row(kept.state) if kept.state else Watch()
         own = self._normals.get(scope)
         full = (*phase, own.since if own is not None and rule.limit == "normal" else 0.0)
         watch = before if before.phase == full else Watch(phase=full)
-        grade_id = kept.grade_id
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
-        while known := self._known_after(scope, grade_id):
-            watch = folded(watch, known, alarms, oldest=oldest, now=self._now)
-            grade_id = known[-1].id
-        if grade_id != kept.grade_id or watch != before:
-            after = detectors.Kept(grade_id=grade_id, state=watch.row())
-            detectors.write(self._connection, self._judge, after, rule=rule.alert, scope=scope, now=self._now)
+        unread = tests.unread.get(scope, ())
+        watch = folded(watch, unread, alarms, oldest=oldest, now=self._now)
+        if unread or watch != before:
+            grade_id = unread[-1].id if unread else kept.grade_id
+            self.folded.append((rule.alert, scope, detectors.Kept(grade_id=grade_id, state=watch.row())))
         return watch
 
-    def _known_after(self, scope: str, grade_id: int) -> list[Graded]:
-        route = None if scope == ALL_ROUTES else scope
-        return grades.known_after(self._connection, self._judge, grade_id=grade_id, route=route, limit=_AT_ONCE)
-
-    def raised_at(self, rule: QualityRule, scope: str, *, since: float) -> float | None:
-        """When this rule raised a scope in an incident that began then, if it did."""
-        return policies.raised_at(self._connection, scope=scope, cause=rule.alert, since=since)
-
     def shipped(
-        self, rule: QualityRule, routes: Collection[str], *, after: float | None, until: float | None, limit: int
+        self,
+        connection: Connection,
+        rule: QualityRule,
+        routes: Collection[str],
+        *,
+        after: float | None,
+        until: float | None,
+        limit: int,
     ) -> Estimate | None:
         """The rate among the latest `limit` shipped answers of calls that began after or before a moment."""
         since = self._now - rule.max_age if after is None else after
-        read = partial(grades.newest, self._connection, judge=self._judge, since=since, until=until, shipped=True)
+        read = partial(grades.newest, connection, judge=self._judge, since=since, until=until, shipped=True)
         of_routes = [read(route=route, limit=limit) for route in sorted(routes)]
         return estimate(_newest_first(of_routes)[:limit])
 
@@ -121,27 +164,27 @@ class Evidence:
         """The wrong ones among the latest grades, by input class."""
         return Counter(each.input_class for each in self._merged(rule, routes)[:latest] if each.incorrect)
 
-    def climb(self, rule: QualityRule, scope: str, routes: Collection[str], *, started_at: float) -> Climb:
+    def climb(
+        self, connection: Connection, rule: QualityRule, scope: str, routes: Collection[str], *, started_at: float
+    ) -> Climb:
         """The grades since the climb began that the incident which began at `started_at` is about, and those before."""
-        over = {route: max(self._over.get(each, 0.0) for each in (route, scope)) for route in routes}
+        ended = self._tests[rule.alert].over
+        over = {route: max(ended.get(each, 0.0) for each in (route, scope)) for route in routes}
         return read_climb(
-            self._connection, self._judge,
+            connection, self._judge,
             {route: self._normals[route] for route in sorted(routes) if route in self._normals}, over=over,
-            began=self._began(rule, scope, started_at), until=self._now + AHEAD_S, limit=rule.max_grades,
+            began=self._began(connection, rule, scope, started_at), until=self._now + AHEAD_S, limit=rule.max_grades,
         )  # fmt: skip
 
-    def _began(self, rule: QualityRule, scope: str, started_at: float) -> float:
-        """As was told; before anything was told, since when the test has seen evidence that has just found it."""
-        told = incidents.told(self._connection, rule=rule.alert, scope=scope, started_at=started_at)
+    def _began(self, connection: Connection, rule: QualityRule, scope: str, started_at: float) -> float:
+        """When the climb began: as the last message says or, before any, where the test's evidence begins to grow."""
+        told = incidents.told(connection, rule=rule.alert, scope=scope, started_at=started_at)
         if told:
             return float(told.get("cause", {}).get("since", started_at))
-        kept = detectors.read(self._connection, self._judge, rule=rule.alert, scope=scope)
+        held = {(name, where): kept for name, where, kept in self.folded}
+        kept = held.get((rule.alert, scope)) or self._tests[rule.alert].kept.get(scope, _BLANK)
         since = Watch.from_row(kept.state).climb.since if kept.state else None
         return started_at if since is None else since
-
-    def examples(self, climb: Climb, cause: Cause, names: Mapping[Dimension, Name]) -> list[dict[str, Any]]:
-        """Which wrong answers a person may want to read."""
-        return examples_of(self._connection, climb, cause, names)
 
     def _merged(self, rule: QualityRule, routes: Collection[str]) -> list[Graded]:
         """The latest grades of all `routes`, newest first."""
@@ -152,31 +195,32 @@ class Evidence:
         return self._of(rule, route, self._oldest(rule, route))
 
     def _oldest(self, rule: QualityRule, route: str) -> float:
-        return counts_after(rule, self._normals.get(route), over=self._over.get(route, 0.0), now=self._now)
+        over = self._tests[rule.alert].over.get(route, 0.0)
+        return counts_after(rule, self._normals.get(route), over=over, now=self._now)
 
     def _of(self, rule: QualityRule, route: str, since: float) -> list[Graded]:
-        found = self._shelf.newest(self._connection, route, rule.max_grades)
-        return [each for each in found if since < each.called_at <= self._now + AHEAD_S]
+        newest = self._newest.get((route, rule.max_grades), [])
+        return [each for each in newest if since < each.called_at <= self._now + AHEAD_S]
 
     def _normal(self, rule: QualityRule, route: str, *, fires: bool) -> Normal | None:
-        """What is normal for a route: learned before, or now, where enough is graded.
+        """The baseline of a route: learned before, or now, where enough is graded.
 
-        In an incident nothing is learned unless a person asks for it: another judge must not take a drift for normal.
+        During an incident nothing is learned unless a person asks for it: a new judge must not take a drift for normal.
         """
         normal = self._normals.get(route)
         if normal is None or normal.rate is not None:
             return normal
         if fires and not normal.author:
             return None
-        learned_now = learned_from(self._first(rule, normal), normal, enough=rule.normal_grades, now=self._now)
+        first = [each for each in self._first[(route, rule.normal_grades)] if each.called_at <= self._now + AHEAD_S]
+        learned_now = learned_from(first, normal, enough=rule.normal_grades, now=self._now)
         if learned_now is not None:
-            grades.learn(self._connection, self._judge, learned_now)
+            self.learned.append(learned_now)
             self._normals[route] = learned_now
         return learned_now
 
-    def _first(self, rule: QualityRule, normal: Normal) -> list[Graded]:
-        found = grades.oldest(self._connection, normal.scope, self._judge, since=normal.since, limit=rule.normal_grades)
-        return [each for each in found if each.called_at <= self._now + AHEAD_S]
+
+_BLANK: Final = detectors.Kept()
 
 
 def _newest_first(of_routes: Iterable[list[Graded]]) -> list[Graded]:

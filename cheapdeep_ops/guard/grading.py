@@ -1,7 +1,8 @@
 """Having samples graded: chosen, asked, written down, and paid for within a limit."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -13,7 +14,7 @@ from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.health import GraderFacts
 from cheapdeep_ops.guard.parallel import Workers
-from cheapdeep_ops.guard.sampler import Sampler
+from cheapdeep_ops.guard.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.second import SecondJudge
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
@@ -42,8 +43,12 @@ _FIRST_WAIT_S: Final = 30.0
 _LONGEST_WAIT_S: Final = 600.0
 """However long the API asks for: whether a grader works must be known sooner."""
 
-MOST_AT_ONCE: Final = 1_000
-"""Samples of one run; the next one goes on."""
+MOST_AT_ONCE: Final = 500
+"""Samples of one run, and requests of one batch; the next run goes on."""
+
+_CHUNK: Final = 10
+_CHUNK_S: Final = 1.0
+"""Grades are stored by chunks: of so many, or those of so many seconds."""
 
 _BATCH_PATIENCE_S: Final = 25 * 3_600.0
 """A batch may take the API 24 hours."""
@@ -90,6 +95,7 @@ class Grader:
         self._workers: Workers[Sample, Judgement | GraderError] | None = None
         self._stopped = False
         self._spent_usd = 0.0
+        self._spending_lock = threading.Lock()
         self.judge = judge_of(settings)
         self._sampler = Sampler(settings, self.judge)
         self._second = SecondJudge(store, settings=settings, first=self.judge)
@@ -99,7 +105,7 @@ class Grader:
 
         `judged` are the rules whose raises wait for grades. Raises StoreError.
         """
-        self._store.transact(lambda connection: self._tidy(connection, now, judged))
+        self._tidy(now, judged)
         if not self._settings.graded_share or self._waits(now):
             return 0
         settled = self._collect(now)
@@ -135,23 +141,31 @@ class Grader:
     def _grade_past(self, now: float, judged: Collection[str]) -> int:
         """Grade answers of the past for as long as the grades before give reason to, one by one even beside batches."""
         settled = 0
-        while not self._stopped and self._store.transact(lambda connection: self._sampler.steer(connection, now)):
+        while not self._stopped and self._follow(self._sampler.look_back, now):
             some = 0 if self._waits(now) else self._grade(now, limit=MOST_AT_ONCE, steered=True)
             settled += some
             if not some:
                 break
         if settled:
-            self._store.transact(lambda connection: self._sampler.plan(connection, now, judged=judged))
+            self._follow(partial(self._sampler.plan, judged=judged), now)
         return settled
 
-    def _tidy(self, connection: Connection, now: float, judged: Collection[str]) -> None:
-        """Choose, then forget what is too old or too much."""
+    def _follow(self, decide: Callable[[Connection, float], SamplingPlan], now: float) -> int:
+        """Store what the sampler decides; returns how many answers of the past wait for their grade."""
+        with self._store.reading() as connection:
+            plan = decide(connection, now)
+        if plan.is_empty:
+            return plan.waiting
+        return self._store.transact(lambda connection: self._sampler.write(connection, plan, now))
+
+    def _tidy(self, now: float, judged: Collection[str]) -> None:
+        """Choose, then forget what is too old or too much; each by short transactions."""
         settings = self._settings
         if settings.graded_share:
-            self._sampler.plan(connection, now, judged=judged)
-            candidates.choose(connection, otherwise=settings.graded_share, now=now)
-        candidates.forget(connection, before=now - settings.retain_content_days * _DAY_S)
-        candidates.crowd_out(connection, most=settings.max_candidates)
+            self._follow(partial(self._sampler.plan, judged=judged), now)
+            self._store.transact(partial(candidates.choose, otherwise=settings.graded_share, now=now))
+        self._store.transact(partial(candidates.forget, before=now - settings.retain_content_days * _DAY_S))
+        self._store.transact(partial(candidates.crowd_out, most=settings.max_candidates))
 
     def _state(self) -> GraderState:
         with self._store.reading() as connection:
@@ -182,15 +196,19 @@ class Grader:
         """Ask for grades one by one, several at a time, until none waits or something is in the way."""
         with self._store.reading() as connection:
             samples = candidates.due(connection, now=now, limit=limit, steered=steered)
-        workers = self._workers = Workers(self._ask, size=min(self._settings.grade_concurrency, max(len(samples), 1)))
+        workers = self._workers = Workers(
+            partial(self._ask, now), size=min(self._settings.grade_concurrency, max(len(samples), 1))
+        )
         if self._stopped:
             return 0
         settled = errors = 0
         self._spent_usd = self._spending(now)
-        for sample, found in workers.results(self._affordable(samples)):
-            settled += self._write(Asked(sample=sample, found=found), now)
-            errors = errors + 1 if _is_refusal(found) else 0
-            if errors >= _ERRORS or (isinstance(found, GraderError) and found.asks_for_time):
+        chunks = workers.chunks(self._affordable(samples), most=_CHUNK, within_s=_CHUNK_S, ends=_is_refusal)
+        for chunk in chunks:
+            settled += self._write([Asked(sample=sample, found=found) for sample, found in chunk], self.judge, now)
+            before = errors if len(chunk) == 1 else 0  # a refusal ends its chunk, so what is before it was answered
+            errors = before + 1 if _is_refusal(chunk[-1][1]) else 0
+            if errors >= _ERRORS or any(isinstance(found, GraderError) and found.asks_for_time for _, found in chunk):
                 workers.finish()
         return settled
 
@@ -203,11 +221,15 @@ class Grader:
         with self._store.reading() as connection:
             return grades.spent_usd(connection, since=now - _DAY_S)
 
-    def _ask(self, sample: Sample) -> Judgement | GraderError:
+    def _ask(self, now: float, sample: Sample) -> Judgement | GraderError:
         try:
-            return self._api.grade(self._request(sample))
+            found = self._api.grade(self._request(sample))
         except GraderError as error:
             return error
+        cost = self._cost(self.judge, found.usage, now, batch=False)
+        with self._spending_lock:  # counted at once: the limit holds for the next request
+            self._spent_usd += cost or 0.0
+        return found
 
     def _request(self, sample: Sample) -> dict[str, Any]:
         return grading_request(sample.turns, sample.answer, model=self.judge.model)
@@ -259,29 +281,48 @@ class Grader:
             return 0
         with self._store.reading() as connection:
             samples = candidates.submitted(connection, batch_id)
-        settled = 0
-        for sample in samples:
-            result = found.get(_custom_id(sample.call_id), GraderError("the batch has no result for it"))
-            settled += self._write(Asked(sample=sample, found=result, batch=True), now, judge)
+        absent = GraderError("the batch has no result for it")
+        asked = [Asked(sample=each, found=found.get(_custom_id(each.call_id), absent), batch=True) for each in samples]
+        settled = sum(self._write(asked[start : start + _CHUNK], judge, now) for start in range(0, len(asked), _CHUNK))
         self._store.transact(lambda connection: grader.end_batch(connection, batch_id, at=now))
         return settled
 
     def _note(self, error: GraderError, now: float) -> None:
-        self._store.transact(lambda connection: _note_trouble(connection, error, now))
+        def note(connection: Connection) -> GraderState:
+            before = grader.state(connection)
+            grader.save_state(connection, _state_in_trouble(before, error, now))
+            return before
 
-    def _write(self, asked: Asked, now: float, judge: Judge | None = None) -> bool:
-        """Write down what came of one sample, and tell of it; returns whether it is settled."""
-        judge = judge or self.judge
-        found = _judgement(asked)
-        if found is None:
-            self._store.transact(lambda connection: _put_off(connection, asked, now))
-            return False
-        cost = self._cost(judge, found.usage, now, batch=asked.batch)
-        self._spent_usd += cost or 0.0
-        row = self._row(asked, judge, found, now)
-        if self._store.transact(lambda connection: _settle(connection, asked.sample, row, found, now)):
-            self._telemetry.record(self._told(asked.sample, judge, found, now, cost))
-        return True
+        _say_paused(self._store.transact(note), [error])
+
+    def _write(self, chunk: Sequence[Asked], judge: Judge, now: float) -> int:
+        """Store what came of some samples, in one transaction, and emit their grades; returns how many are settled."""
+        outcomes = [(asked, _judgement(asked)) for asked in chunk]
+        rows = [None if found is None else self._row(asked, judge, found, now) for asked, found in outcomes]
+
+        def work(connection: Connection) -> tuple[GraderState, list[bool]]:
+            before = state = grader.state(connection)
+            is_new = []
+            for (asked, found), row in zip(outcomes, rows, strict=True):
+                if found is None or row is None:
+                    error = cast("GraderError", asked.found)
+                    _put_off(connection, asked.sample, error, now)
+                    state = _state_in_trouble(state, error, now)
+                    is_new.append(False)
+                else:
+                    is_new.append(_settle(connection, asked.sample, row, found))
+                    state = _state_after(state, found, now)
+            if state != before:
+                grader.save_state(connection, state)
+            return before, is_new
+
+        before, is_new = self._store.transact(work)
+        _say_paused(before, [each.found for each in chunk if isinstance(each.found, GraderError)])
+        for (asked, found), new in zip(outcomes, is_new, strict=True):
+            if found is not None and new:
+                cost = self._cost(judge, found.usage, now, batch=asked.batch)
+                self._telemetry.record(self._told(asked.sample, judge, found, now, cost))
+        return sum(found is not None for _, found in outcomes)
 
     def _row(self, asked: Asked, judge: Judge, found: Judgement, now: float) -> dict[str, Any]:
         cost = self._cost(judge, found.usage, now, batch=asked.batch)
@@ -343,14 +384,11 @@ def _judgement(asked: Asked) -> Judgement | None:
     return Judgement(failure=GradeFailure.UNAVAILABLE, reason=str(error))
 
 
-def _put_off(connection: Connection, asked: Asked, now: float) -> None:
-    """Have a sample wait; the fault of a grader that nobody can ask is not the sample's."""
-    error = cast("GraderError", asked.found)
-    before = asked.sample.attempts
-    attempts = before if error.pauses else before + 1
-    until = now if error.pauses else now + _wait_s(error, _FIRST_WAIT_S * 2.0**before)
-    candidates.postpone(connection, asked.sample.call_id, until=until, attempts=attempts)
-    _note_trouble(connection, error, now)
+def _put_off(connection: Connection, sample: Sample, error: GraderError, now: float) -> None:
+    """Postpone a sample. An outage of the grader does not count as an attempt of the sample."""
+    attempts = sample.attempts if error.pauses else sample.attempts + 1
+    until = now if error.pauses else now + _wait_s(error, _FIRST_WAIT_S * 2.0**sample.attempts)
+    candidates.postpone(connection, sample.call_id, until=until, attempts=attempts)
 
 
 def _wait_s(error: GraderError, otherwise_s: float) -> float:
@@ -358,17 +396,19 @@ def _wait_s(error: GraderError, otherwise_s: float) -> float:
     return min(wait_s, _LONGEST_WAIT_S)
 
 
-def _note_trouble(connection: Connection, error: GraderError, now: float) -> None:
-    state = grader.state(connection)
-    if error.pauses and not state.paused_why:
-        _log.error("grading is paused: %s", error)
+def _state_in_trouble(state: GraderState, error: GraderError, now: float) -> GraderState:
+    """The grader's state after a request that failed; it is paused where the error asks for time or for a person."""
     if error.asks_for_time:
         why = str(error) if error.pauses else state.paused_why
         state = replace(state, paused_why=why, paused_until=now + _wait_s(error, _PAUSE_S))
-    grader.save_state(
-        connection,
-        replace(state, failures_in_row=state.failures_in_row + 1, last_failure=str(error), last_failure_at=now),
-    )
+    return replace(state, failures_in_row=state.failures_in_row + 1, last_failure=str(error), last_failure_at=now)
+
+
+def _say_paused(before: GraderState, errors: Sequence[GraderError]) -> None:
+    """Log that grading is paused, once."""
+    pausing = next((error for error in errors if error.pauses), None)
+    if pausing is not None and not before.paused_why:
+        _log.error("grading is paused: %s", pausing)
 
 
 def _append(connection: Connection, sample: Sample, row: Mapping[str, Any]) -> bool:
@@ -380,17 +420,12 @@ def _append(connection: Connection, sample: Sample, row: Mapping[str, Any]) -> b
     return grades.add(connection, row if is_held else {**row, "reason": ""})
 
 
-def _settle(connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement, now: float) -> bool:
+def _settle(connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement) -> bool:
     """Append the grade and close the sample; False where the call was graded before."""
     is_new = _append(connection, sample, row)
     failure = found.failure.value if found.failure else ""
-    candidates.settle(
-        connection, sample.call_id, CandidateState.FAILED if failure else CandidateState.GRADED, why=failure
-    )
-    before = grader.state(connection)
-    after = _state_after(before, found, now)
-    if after != before:
-        grader.save_state(connection, after)
+    state = CandidateState.FAILED if failure else CandidateState.GRADED
+    candidates.settle(connection, sample.call_id, state, why=failure)
     return is_new
 
 

@@ -1,10 +1,15 @@
 """The guard's work as plain functions of time; a scheduler, a replay or a test calls them."""
 
 import logging
+from collections.abc import Collection
+from enum import Enum, auto
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from cheapdeep_ops.guard.evaluation import Evaluation
+from cheapdeep_ops.guard.announcing import Announcer
+from cheapdeep_ops.guard.changes import Unit, groups, store_group
+from cheapdeep_ops.guard.evaluation import Evaluation, in_words
 from cheapdeep_ops.guard.grading import Grader, judge_of
 from cheapdeep_ops.guard.notify import Notifier, Sender
 from cheapdeep_ops.guard.rulebook import Rulebook
@@ -12,14 +17,22 @@ from cheapdeep_ops.guard.rules import QualityRule
 from cheapdeep_ops.guard.shelf import Shelf
 from cheapdeep_ops.guard.weekly import tell_week
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, processes
-from cheapdeep_ops.store.engine import Connection, Store, alone
+from cheapdeep_ops.store import counters, processes, revisions
+from cheapdeep_ops.store.engine import Connection, Store
 
 _log: Final = logging.getLogger(__name__)
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
 _GONE_S: Final = 30 * 86_400.0
 _RETIRE_EVERY_S: Final = 3_600.0
+
+
+class Commit(Enum):
+    """What became of an attempt to store changes."""
+
+    DONE = auto()
+    OUTDATED = auto()
+    LEASE_LOST = auto()
 
 
 class Guard:
@@ -50,27 +63,83 @@ class Guard:
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
         self._judged = {rule.alert for rule in rulebook.rules if isinstance(rule, QualityRule) and rule.raises}
-        self._leads = False
+        self._lease: int | None = None
+        """The fencing number of the lease, while this guard holds it."""
         self._retire_at = started_at + _RETIRE_EVERY_S
 
     def step(self, now: float) -> bool:
-        """Evaluate all rules and commit alert states, policy changes and messages together.
+        """Evaluate all rules; an alert's transition, its policy changes and its messages are committed together.
 
-        Returns False where another guard holds the lease; then nothing but a sign of life was written.
+        Returns False where another guard holds the lease, or where something that was decided on has changed meanwhile;
+        then nothing is changed, and the next evaluation decides anew.
         """
-        changes = self._evaluated(now)
-        self._leads = changes is not None
-        if changes is None:
-            if self._grader is not None:
-                self._grader.leave()
+        if self._lease is None:
+            self._lease = self._store.transact(lambda connection: self._take_lease(connection, now))
+        is_done = self._lease is not None and self._evaluate(self._lease, now)
+        if not self._leads and self._grader is not None:
+            self._grader.leave()
+        return is_done
+
+    def _take_lease(self, connection: Connection, now: float) -> int | None:
+        processes.beat(connection, self._beat(now))
+        return processes.take_lease(connection, name=_LEASE, holder=self.process, now=now, lasts_s=self._lease_s)
+
+    def _evaluate(self, lease: int, now: float) -> bool:
+        try:
+            is_done = self._decide_and_commit(lease, now)
+        except BaseException:
+            self._shelf = Shelf(self._shelf.judge)  # it holds what was not committed
+            raise
+        if not is_done:
+            self._shelf = Shelf(self._shelf.judge)
             return False
         self.last_evaluation = now
-        for change in changes:
-            _log.info("%s", change)
         if now >= self._retire_at:
             self._store.transact(lambda connection: counters.retire(connection, unseen_since=now - _GONE_S))
             self._retire_at = now + _RETIRE_EVERY_S
         return True
+
+    def _decide_and_commit(self, lease: int, now: float) -> bool:
+        with self._store.snapshot() as connection:
+            evaluation = Evaluation(
+                connection, settings=self._settings, rulebook=self._rulebook, shelf=self._shelf, now=now
+            )
+        units = evaluation.run()
+        with self._store.reading() as connection:
+            units += Announcer(connection, evaluation, settings=self._settings, now=now).run()
+        revision = evaluation.revision
+        for group in groups(units):
+            work = partial(self._commit, group=group, lease=lease, revision=revision, now=now)
+            outcome = self._store.transact(work)
+            if outcome is not Commit.DONE:
+                return self._note_refusal(outcome)
+            revision += bool(group)
+            for step in (step for unit in group for step in unit.steps if step.applied):
+                _log.info("%s", in_words(step))
+        return True
+
+    def _commit(
+        self, connection: Connection, *, group: Collection[Unit], lease: int, revision: int, now: float
+    ) -> Commit:
+        """Store a group of changes, if the lease is still held and nothing that they rest on has changed."""
+        until = now + self._lease_s
+        if not processes.renew_lease(connection, name=_LEASE, holder=self.process, number=lease, until=until):
+            return Commit.LEASE_LOST
+        processes.beat(connection, self._beat(now))
+        if not group:
+            return Commit.DONE
+        if not revisions.advance_from(connection, revision):
+            return Commit.OUTDATED
+        store_group(connection, group, self._settings, self._shelf.judge, now)
+        return Commit.DONE
+
+    def _note_refusal(self, outcome: Commit) -> bool:
+        if outcome is Commit.LEASE_LOST:
+            self._lease = None
+            _log.info("another guard has taken over: this evaluation is dropped")
+        else:
+            _log.info("policies, incidents or silences have changed during an evaluation: the next one decides anew")
+        return False
 
     def deliver(self, now: float) -> int:
         """Send the messages that are due; returns how many arrived. Only the guard that acted last step does."""
@@ -96,7 +165,7 @@ class Guard:
 
     def close(self) -> None:
         """Sign off, and give the lease back, so that another guard need not wait for its end."""
-        self._leads = False
+        self._lease = None
         if self._grader is not None:
             self._grader.close()
 
@@ -106,28 +175,13 @@ class Guard:
 
         self._store.transact(work)
 
-    def _evaluated(self, now: float) -> list[str] | None:
-        try:
-            return self._store.transact(lambda connection: self._step(connection, now))
-        except BaseException:
-            self._shelf = Shelf(self._shelf.judge)  # it holds what was taken back
-            raise
+    @property
+    def _leads(self) -> bool:
+        return self._lease is not None
 
-    def _step(self, connection: Connection, now: float) -> list[str] | None:
-        """What was changed, in words; None where another guard holds the lease."""
-        processes.beat(connection, self._beat(now))
-        if not self._hold(connection, now):
-            return None
-        alone(connection, "policy")
-        evaluation = Evaluation(
-            connection, settings=self._settings, rulebook=self._rulebook, shelf=self._shelf, now=now
-        )
-        evaluation.run()
-        return evaluation.changes
-
-    def _hold(self, connection: Connection, now: float) -> bool:
-        lasts_s = max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)
-        return processes.hold_lease(connection, name=_LEASE, holder=self.process, now=now, lasts_s=lasts_s)
+    @property
+    def _lease_s(self) -> float:
+        return max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)
 
     def _beat(self, now: float) -> processes.Beat:
         return processes.Beat(

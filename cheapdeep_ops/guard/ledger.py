@@ -12,7 +12,7 @@ from cheapdeep_ops.guard.grading import facts_of, judge_of
 from cheapdeep_ops.guard.health import state_of, trouble_of
 from cheapdeep_ops.guard.stats import weighted
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grades
+from cheapdeep_ops.store import candidates, grades, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import Judge, Normal, Tallied
 from cheapdeep_ops.values import ALL_ROUTES, Grade
@@ -101,6 +101,7 @@ def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: s
     """
 
     def work(connection: Connection) -> None:
+        revisions.advance(connection)
         known = grades.counts(connection)
         if scope not in known:
             raise PolicyError(f"nothing of {scope} was ever graded; graded are: {', '.join(sorted(known)) or 'none'}")

@@ -51,9 +51,12 @@ def label_all(
     Returns them, each with what the judge had said: only now, so that it sways nobody.
     """
 
-    def work(connection: Connection) -> list[dict[str, Any]]:
+    def work(connection: Connection) -> None:
         for call_id, verdict in given:
             _put(connection, call_id, verdict, author=author, now=now)
+
+    store.transact(work)
+    with store.reading() as connection:
         return [
             {
                 "call_id": call_id,
@@ -63,8 +66,6 @@ def label_all(
             }
             for call_id, verdict in given
         ]
-
-    return store.transact(work)
 
 
 def _put(connection: Connection, call_id: str, verdict: Grade, *, author: str, now: float) -> None:

@@ -1,6 +1,7 @@
 """Steering on the store: which share of each route's answers is graded, and which of the past."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cheapdeep_ops.guard.folding import alarm_of
@@ -25,8 +26,32 @@ _DAY_S: Final = 86_400.0
 _READ_AT_ONCE: Final = 5_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicions:
+    """How suspicious each route is; `folded` is to be stored, None where no grade was new."""
+
+    of: Mapping[str, Suspicion]
+    folded: detectors.Kept | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingPlan:
+    """What is to be graded: shares of calls to come by route, and of the past, by route, since when and how many."""
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    past: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    waiting: int = 0
+    """Answers of the past that were chosen before and have no grade yet."""
+    folded: detectors.Kept | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to store."""
+        return not (self.shares or self.past or self.folded)
+
+
 class Sampler:
-    """Decides what one judge is given to grade."""
+    """Decides what one judge is given to grade: reads and decides, and stores what it decided apart from that."""
 
     def __init__(self, settings: Settings, judge: Judge) -> None:
         self._settings = settings
@@ -39,39 +64,55 @@ class Sampler:
         """Whether shares differ at all."""
         return self._settings.sampling == "adaptive" and is_steered(self._budget, self._kept)
 
-    def plan(self, connection: Connection, now: float, *, judged: Collection[str]) -> None:
-        """Set the share of each route for calls from now on; `judged` are the rules whose raises wait for grades."""
+    def plan(self, connection: Connection, now: float, *, judged: Collection[str]) -> SamplingPlan:
+        """The share of each route for calls from now on; `judged` are the rules whose raises wait for grades."""
         before = sampling_rates.latest(connection)
-        for route, share in self._shares(connection, before, now, judged=judged).items():
-            if has_moved(before.get(route, self._budget), share):
-                sampling_rates.begin(connection, route, share, since=now, why="adaptive" if self.steers else "uniform")
+        suspicions = self._suspicions(connection)
+        wanted = self._shares(connection, before, suspicions.of, now, judged=judged)
+        moved = {route: share for route, share in wanted.items() if has_moved(before.get(route, self._budget), share)}
+        return SamplingPlan(shares=moved, folded=suspicions.folded)
 
-    def steer(self, connection: Connection, now: float) -> int:
-        """Choose some answers of the past of each route that is suspected; returns how many wait for their grade.
+    def look_back(self, connection: Connection, now: float) -> SamplingPlan:
+        """Which answers of the past are to be graded now: some of each route that is suspected.
 
         While some wait, no more are chosen: where nobody grades, a suspicion must not pile up work. Samples of a batch
         do not count, since those of the past are graded sooner.
         """
         if not self.steers:
-            return 0
+            return SamplingPlan()
         if waiting := candidates.steered_waiting(connection):
-            return waiting
+            return SamplingPlan(waiting=waiting)
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
         normals = grades.normals(connection, self._judge)
         alarms = {route: alarm for route, normal in normals.items() if (alarm := alarm_of(normal)) is not None}
+        suspicions = self._suspicions(connection)
         wanted = {
             route: suspicion.wants_past(ungraded.get(route, 0), alarms[route].target)
-            for route, suspicion in self._suspicions(connection, now).items()
+            for route, suspicion in suspicions.of.items()
             if route in alarms
         }
-        return sum(
-            candidates.steer(connection, route, since=_since(normals[route], now), most=most, now=now)
-            for route, most in wanted.items()
-            if most
+        past = {route: (_since(normals[route], now), most) for route, most in wanted.items() if most}
+        return SamplingPlan(past=past, folded=suspicions.folded)
+
+    def write(self, connection: Connection, plan: SamplingPlan, now: float) -> int:
+        """Store a plan; returns how many answers of the past wait for their grade now."""
+        for route, share in plan.shares.items():
+            sampling_rates.begin(connection, route, share, since=now, why="adaptive" if self.steers else "uniform")
+        if plan.folded is not None:
+            detectors.write(connection, self._judge, plan.folded, rule=_NAME, scope=ALL_ROUTES, now=now)
+        return plan.waiting + sum(
+            candidates.steer(connection, route, since=since, most=most, now=now)
+            for route, (since, most) in plan.past.items()
         )
 
     def _shares(
-        self, connection: Connection, before: Mapping[str, float], now: float, *, judged: Collection[str]
+        self,
+        connection: Connection,
+        before: Mapping[str, float],
+        suspicions: Mapping[str, Suspicion],
+        now: float,
+        *,
+        judged: Collection[str],
     ) -> dict[str, float]:
         if not self.steers:
             return dict.fromkeys(before, self._budget)
@@ -83,18 +124,23 @@ class Sampler:
             budget=self._budget,
             kept=self._kept,
             learning=frozenset(route for route in answers if route not in known or {route, ALL_ROUTES} & fresh),
-            hot=self._hot(connection, answers, now, judged=judged),
+            hot=self._hot(connection, answers, suspicions, now, judged=judged),
         )
 
     def _hot(
-        self, connection: Connection, routes: Collection[str], now: float, *, judged: Collection[str]
+        self,
+        connection: Connection,
+        routes: Collection[str],
+        suspicions: Mapping[str, Suspicion],
+        now: float,
+        *,
+        judged: Collection[str],
     ) -> frozenset[str]:
         """The routes that are suspected or raised because of grades, and have not had too many of those today.
 
         A suspicion asks for more only while few samples wait: others are under way to decide it.
         """
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=True)
-        suspicions = self._suspicions(connection, now)
         suspected = {route for route, each in suspicions.items() if each.wants_future(ungraded.get(route, 0))}
         settings = self._settings
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
@@ -107,9 +153,9 @@ class Sampler:
         """The scopes whose threshold was changed within a day."""
         return {each["scope"] for each in policies.history(connection) if each["at"] > now - _DAY_S and each["applied"]}
 
-    def _suspicions(self, connection: Connection, now: float) -> dict[str, Suspicion]:
+    def _suspicions(self, connection: Connection) -> Suspicions:
         """How suspicious each route is, after all grades that have become known since they were last looked at."""
-        kept = detectors.read(connection, self._judge, rule=_NAME, scope=ALL_ROUTES)
+        kept = detectors.read(connection, self._judge, rule=_NAME).get(ALL_ROUTES, detectors.Kept())
         found = {route: Suspicion.from_row(row) for route, row in kept.state.items()}
         normals = grades.normals(connection, self._judge)
         grade_id = kept.grade_id
@@ -122,11 +168,11 @@ class Sampler:
                         incorrect=each.incorrect, target=alarm.target, steered=each.steered
                     )
             grade_id = known[-1].id
-        if grade_id != kept.grade_id:
-            state: dict[str, Any] = {route: each.row() for route, each in found.items()}
-            after = detectors.Kept(grade_id=grade_id, state=state)
-            detectors.write(connection, self._judge, after, rule=_NAME, scope=ALL_ROUTES, now=now)
-        return {route: each for route, each in found.items() if route in normals}
+        state: dict[str, Any] = {route: each.row() for route, each in found.items()}
+        return Suspicions(
+            of={route: each for route, each in found.items() if route in normals},
+            folded=None if grade_id == kept.grade_id else detectors.Kept(grade_id=grade_id, state=state),
+        )
 
 
 def _since(normal: Normal, now: float) -> float:

@@ -1,11 +1,12 @@
 """How each kind of rule looks at the store: which scopes there are, what it finds in them, and what to tell of it."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import cached_property, partial
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.guard import health
-from cheapdeep_ops.guard.climbs import climb_cause, climb_facts, names_of
+from cheapdeep_ops.guard.alerts import Alerts
+from cheapdeep_ops.guard.climbs import climb_cause, climb_facts, examples_of, names_of
 from cheapdeep_ops.guard.evidence import Evidence
 from cheapdeep_ops.guard.gate import Look, kinds_in
 from cheapdeep_ops.guard.gate import finding_of as gate_finding
@@ -20,55 +21,13 @@ from cheapdeep_ops.guard.signals import windows_of
 from cheapdeep_ops.guard.storms import level_of
 from cheapdeep_ops.guard.watchers import Watchers
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, grades, incidents
+from cheapdeep_ops.store import counters, grades, incidents, policies
+from cheapdeep_ops.store.detectors import Kept
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.grades import Judge, Normal
 from cheapdeep_ops.values import ALL_ROUTES
 
 _GATE_EVERY_S: Final = 600.0
-
-
-class Alerts:
-    """Where every alert stands, and at which level this evaluation has found it."""
-
-    def __init__(
-        self, known: Mapping[tuple[str, str], Alert], *, signals: Mapping[tuple[str, str], Mapping[str, Any]]
-    ) -> None:
-        self._known = dict(known)
-        self._signals = signals
-        self._levels: dict[tuple[str, str], Level] = {}
-
-    def __iter__(self) -> Iterator[Alert]:
-        return iter(list(self._known.values()))
-
-    def get(self, rule: str, scope: str) -> Alert:
-        """One alert; inactive where nothing is known of it."""
-        return self._known.get((rule, scope)) or Alert(rule=rule, scope=scope)
-
-    def knows(self, alert: Alert) -> bool:
-        """Whether anything was ever found of it."""
-        return (alert.rule, alert.scope) in self._known
-
-    def put(self, alert: Alert, level: Level) -> None:
-        """Note where an alert stands now."""
-        self._known[(alert.rule, alert.scope)] = alert
-        self._levels[(alert.rule, alert.scope)] = level
-
-    def fires(self, rule: str, scope: str) -> bool:
-        """Whether it fires."""
-        return self.get(rule, scope).state is AlertState.FIRING
-
-    def signal(self, rule: str, scope: str) -> Mapping[str, Any]:
-        """What was found of it the last time; empty where nothing was."""
-        return self._signals.get((rule, scope), {})
-
-    def level(self, rule: str, scope: str) -> Level:
-        """What this evaluation has found of it."""
-        return self._levels.get((rule, scope), Level.NO_DATA)
-
-    def scopes_of(self, rule: str) -> set[str]:
-        """The scopes in which anything was ever found of a rule."""
-        return {scope for name, scope in self._known if name == rule}
 
 
 class Sense(Protocol):
@@ -85,11 +44,13 @@ class Sense(Protocol):
     def finding(self, routes: Collection[str], alert: Alert) -> Finding:
         """What is so in these routes together, for an alert that stands so."""
 
-    def facts(self, scope: str, started_at: float) -> dict[str, Any]:
+    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
         """What more a message about an incident says."""
 
-    def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
-        """Whether what was last told of an open incident is no longer so."""
+    def has_moved(
+        self, connection: Connection, told: Mapping[str, Any], found: Finding, scope: str, started_at: float
+    ) -> bool:
+        """Whether the last message about an open incident is out of date."""
 
 
 class Senses:
@@ -106,7 +67,6 @@ class Senses:
         is_pinned: Callable[[str], bool],
         now: float,
     ) -> None:
-        self._connection = connection
         self._is_pinned = is_pinned
         self._watchers = Watchers(connection, settings=settings, now=now)
         self._settings = settings
@@ -114,28 +74,32 @@ class Senses:
         self._alerts = alerts
         self._now = now
         self._quality = [rule for rule in rulebook.rules if isinstance(rule, QualityRule)]
+        self._evidence = Evidence(connection, self._quality, alerts, shelf=shelf, now=now)
+        self._facts = facts_of(connection, settings)
 
-    def of(self, rule: Rule) -> Sense:
-        """The sense that belongs to a rule."""
+    def of(self, connection: Connection, rule: Rule) -> Sense:
+        """The sense that belongs to a rule, with all that its findings need."""
         if isinstance(rule, StormRule):
-            return StormSense(self._connection, rule, limit=rule.limit_in(self._settings), now=self._now)
+            return StormSense(connection, rule, limit=rule.limit_in(self._settings), now=self._now)
         if isinstance(rule, QualityRule):
             return QualitySense(rule, self._evidence, settings=self._settings, trouble=self._trouble, now=self._now)
         if isinstance(rule, GateRule):
-            return GateSense(self._connection, rule, shelf=self._shelf, alerts=self._alerts, now=self._now)
+            return GateSense(connection, rule, shelf=self._shelf, alerts=self._alerts, now=self._now)
         if rule.signal == "grader_failing":
             return WatcherSense(health.finding_of(self._facts, self._now))
         if rule.signal == "undecided_raise":
             return UndecidedSense(self._quality, self._alerts, self._is_pinned)
         return WatcherSense(self._watchers.finding(rule.signal, self._alerts.signal(rule.alert, ALL_ROUTES)))
 
-    @cached_property
-    def _evidence(self) -> Evidence:
-        return Evidence(self._connection, shelf=self._shelf, now=self._now)
+    @property
+    def learned(self) -> list[Normal]:
+        """The baselines that findings have learned."""
+        return self._evidence.learned
 
-    @cached_property
-    def _facts(self) -> health.GraderFacts:
-        return facts_of(self._connection, self._settings)
+    @property
+    def folded(self) -> list[tuple[str, str, Kept]]:
+        """The tests that findings have carried on: rule, scope and state."""
+        return self._evidence.folded
 
     @property
     def _trouble(self) -> health.Trouble | None:
@@ -148,7 +112,6 @@ class StormSense:
     is_joint = True
 
     def __init__(self, connection: Connection, rule: StormRule, *, limit: float | None, now: float) -> None:
-        self._connection = connection
         self._rule = rule
         self._limit = limit
         self._now = now
@@ -169,25 +132,25 @@ class StormSense:
             self._rise_s[alert.scope] = signal["recent_window_s"]
         return Finding(level=level_of(self._rule, reading), signal=signal)
 
-    def facts(self, scope: str, started_at: float) -> dict[str, Any]:
+    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
         """What the storm is made of, and what the rise is made of."""
         window = {"since": self._now - self._rule.windows.long, "until": self._now}
         made_of = breakdown_of(
-            reasons=counters.base_reasons(self._connection, **window, scope=scope),
-            by_class=counters.base_escalations_by_class(self._connection, **window, scope=scope),
+            reasons=counters.base_reasons(connection, **window, scope=scope),
+            by_class=counters.base_escalations_by_class(connection, **window, scope=scope),
         )
         long_s = self._rule.windows.long
         rise_s = self._rise_of(scope, started_at)
-        cause = storm_cause(
-            self._connection, scope=scope, started_at=started_at, long_s=long_s, rise_s=rise_s, now=self._now
-        )
+        cause = storm_cause(connection, scope=scope, started_at=started_at, long_s=long_s, rise_s=rise_s, now=self._now)
         return {"window_s": long_s, **made_of, "cause": {**cause, "text": cause_text(cause)}}
 
     def _rise_of(self, scope: str, started_at: float) -> float | None:
         """How long before it was seen the storm had begun; later on nobody knows, and the short window is all storm."""
         return self._rise_s.get(scope) if self._now <= started_at else self._rule.windows.short
 
-    def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
+    def has_moved(
+        self, _connection: Connection, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float
+    ) -> bool:
         """Whether the rate has left the interval that was told."""
         return _has_left(told, found)
 
@@ -212,8 +175,8 @@ class QualitySense:
         self._limit = rule.limit_in(settings)
         self._trouble = trouble
         self._now = now
-        self._window = 0
-        self._judged: Collection[str] = ()
+        self._judged: dict[str, tuple[Collection[str], int]] = {}
+        """The routes that were judged together as a scope, and how many of their grades the finding rests on."""
 
     @property
     def scopes(self) -> set[str]:
@@ -223,29 +186,28 @@ class QualitySense:
     def finding(self, routes: Collection[str], alert: Alert) -> Finding:
         """The false-confident rate of these routes together; unknown while nobody can be relied on to grade."""
         found = self._evidence.finding(self._rule, alert, routes, self._limit)
-        self._judged = routes
-        self._window = found.signal["n"]
+        self._judged[alert.scope] = (routes, found.signal["n"])
         if not self._trouble:
             return found
         unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": self._trouble.why}
         return Finding(level=Level.NO_DATA, signal={**found.signal, **unknown})
 
-    def facts(self, scope: str, started_at: float) -> dict[str, Any]:
+    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
         """What the climb of the last finding is made of, and whether the raise has helped."""
-        effect = self._effect(scope, started_at)
-        by_class = self._evidence.wrong_by_class(self._rule, self._routes(scope), self._window)
+        effect = self._effect(connection, scope, started_at)
+        by_class = self._evidence.wrong_by_class(self._rule, self._routes(scope), self._judged[scope][1])
         return {
             "effect": effect.why if effect else "",
             "effect_kind": effect.kind.value if effect else "",
             "release_confidence": self._rule.release_confidence,
             "release_alpha": self._rule.release_alpha,
             **breakdown_of(reasons={}, by_class=by_class),
-            **self._cause(scope, started_at),
+            **self._cause(connection, scope, started_at),
         }
 
-    def _cause(self, scope: str, started_at: float) -> dict[str, Any]:
+    def _cause(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
         """What is to blame, and which answers show it where people want to see some."""
-        climb = self._evidence.climb(self._rule, scope, self._judged, started_at=started_at)
+        climb = self._evidence.climb(connection, self._rule, scope, self._judged[scope][0], started_at=started_at)
         base, raised = self._settings.base_threshold, self._settings.raised_threshold
         names = names_of(base=base, raised=raised, with_policy=self._now <= started_at)
         cause = climb_cause(climb.before, climb.now, names, is_of_one_time=climb.is_of_one_time)
@@ -253,26 +215,30 @@ class QualitySense:
         found = {"cause": {**facts, "text": cause_text(facts)}}
         if not self._settings.shows_examples:
             return found
-        return {**found, "examples": self._evidence.examples(climb, cause, names)}
+        return {**found, "examples": examples_of(connection, climb, cause, names)}
 
-    def has_moved(self, told: Mapping[str, Any], found: Finding, scope: str, started_at: float) -> bool:
+    def has_moved(
+        self, connection: Connection, told: Mapping[str, Any], found: Finding, scope: str, started_at: float
+    ) -> bool:
         """Whether the rate has left the interval that was told, or it is known now whether the raise helps.
 
         Nothing is news while nobody knows what is normal.
         """
         if found.signal["limit"] is None:
             return False
-        effect = self._effect(scope, started_at)
+        effect = self._effect(connection, scope, started_at)
         return _has_left(told, found) or told.get("effect_kind") != (effect.kind.value if effect else "")
 
-    def _effect(self, scope: str, started_at: float) -> Effect | None:
+    def _effect(self, connection: Connection, scope: str, started_at: float) -> Effect | None:
         """What the raise of this incident has done; None where a person or the mode kept it off."""
-        raised_at = self._evidence.raised_at(self._rule, scope, since=started_at)
+        raised_at = policies.raised_at(connection, scope=scope, cause=self._rule.alert, since=started_at)
         if raised_at is None:
             return None
         routes, enough = self._routes(scope), self._rule.min_grades
-        before = self._evidence.shipped(self._rule, routes, after=None, until=raised_at, limit=enough)
-        since = self._evidence.shipped(self._rule, routes, after=raised_at, until=None, limit=self._rule.max_grades)
+        before = self._evidence.shipped(connection, self._rule, routes, after=None, until=raised_at, limit=enough)
+        since = self._evidence.shipped(
+            connection, self._rule, routes, after=raised_at, until=None, limit=self._rule.max_grades
+        )
         return effect_of(before, since, enough=enough)
 
     def _routes(self, scope: str) -> set[str]:
@@ -301,11 +267,13 @@ class GateSense:
         told = kinds_in(self._alerts.signal(alert.rule, alert.scope).get("kind")) if firing else frozenset[str]()
         return gate_finding(self._rule, self._looks.get(route, Look()), firing=told)
 
-    def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
+    def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, Any]:
         """Nothing more than the finding says."""
         return {}
 
-    def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
+    def has_moved(
+        self, _connection: Connection, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float
+    ) -> bool:
         """Whether the trouble is another one."""
         return _is_other(told, found)
 
@@ -336,11 +304,13 @@ class WatcherSense:
         """Above while it is in trouble."""
         return self._found
 
-    def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
+    def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, Any]:
         """Nothing more than the finding says."""
         return {}
 
-    def has_moved(self, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float) -> bool:
+    def has_moved(
+        self, _connection: Connection, told: Mapping[str, Any], found: Finding, _scope: str, _started_at: float
+    ) -> bool:
         """Whether the trouble is another one."""
         return _is_other(told, found)
 
@@ -368,11 +338,13 @@ class UndecidedSense:
         why = f"raised by {', '.join(open_ones)}, and too few grades since" if open_ones else "decided"
         return Finding(level=Level.ABOVE if open_ones else Level.BELOW, signal={"why": why})
 
-    def facts(self, _scope: str, _started_at: float) -> dict[str, Any]:
+    def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, Any]:
         """Nothing more than the finding says."""
         return {}
 
-    def has_moved(self, _told: Mapping[str, Any], _found: Finding, _scope: str, _started_at: float) -> bool:
+    def has_moved(
+        self, _connection: Connection, _told: Mapping[str, Any], _found: Finding, _scope: str, _started_at: float
+    ) -> bool:
         """Once asked, a person is not asked again."""
         return False
 

@@ -1,6 +1,7 @@
 """What was read of grades before, kept as long as nothing has changed: most evaluations see no new grade."""
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Final, TypeVar, cast
 
 from cheapdeep_ops.guard.rules import Finding
@@ -20,7 +21,7 @@ class Shelf:
         self.judge = judge
         self.versions: dict[str, int] = {}
         """How many grades of each route there ever were."""
-        self._newest: dict[tuple[str, int], tuple[int, list[Graded]]] = {}
+        self._read: dict[Hashable, tuple[int, list[Graded]]] = {}
         self._lately: dict[Hashable, tuple[float, object]] = {}
         self._found: dict[Hashable, tuple[Hashable, float, Finding]] = {}
 
@@ -30,10 +31,26 @@ class Shelf:
 
     def newest(self, connection: Connection, route: str, limit: int) -> list[Graded]:
         """The decided grades of a route's latest calls, newest first; read again only where there are new ones."""
-        version, held = self.versions.get(route, 0), self._newest.get((route, limit))
+        read = partial(grades.newest, connection, route, self.judge, since=float("-inf"), limit=limit)
+        return self._while_same(("newest", route, limit), self.versions.get(route, 0), read)
+
+    def oldest(self, connection: Connection, route: str, since: float, limit: int) -> list[Graded]:
+        """The decided grades of a route's first calls after `since`, oldest first; likewise."""
+        read = partial(grades.oldest, connection, route, self.judge, since=since, limit=limit)
+        return self._while_same(("oldest", route, since, limit), self.versions.get(route, 0), read)
+
+    def unread(self, connection: Connection, test: Hashable, *, grade_id: int, route: str | None) -> list[Graded]:
+        """The grades that became known after `grade_id`, for a test; none where it was given all that there are."""
+        version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
+        if self._read.get(("unread", test), (0, []))[0] == version:
+            return []
+        self._read[("unread", test)] = (version, [])
+        return grades.known_after(connection, self.judge, grade_id=grade_id, route=route)
+
+    def _while_same(self, key: Hashable, version: int, read: Callable[[], list[Graded]]) -> list[Graded]:
+        held = self._read.get(key)
         if held is None or held[0] != version:
-            read = grades.newest(connection, route, self.judge, since=float("-inf"), limit=limit)
-            held = self._newest[(route, limit)] = (version, read)
+            held = self._read[key] = (version, read())
         return held[1]
 
     def lately(self, key: Hashable, now: float, for_s: float, look: Callable[[], _T]) -> _T:

@@ -6,8 +6,8 @@ from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.status import policy_state
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import policies
-from cheapdeep_ops.store.engine import Connection, Store, alone
+from cheapdeep_ops.store import policies, revisions
+from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.policies import Change
 
 
@@ -33,16 +33,17 @@ def release_threshold(
 
 
 def _apply(store: Store, settings: Settings, change: Change, now: float) -> dict[str, Any]:
-    def work(connection: Connection) -> dict[str, Any]:
-        alone(connection, "policy")
+    def work(connection: Connection) -> None:
+        revisions.advance(connection)
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         pinned = change.scope in book.scopes and book.scopes[change.scope].pin is not None
         if change.act is PolicyAct.UNPIN and not pinned:
             raise PolicyError(f"{change.scope} is not pinned; pinned are: {', '.join(_pinned(book.scopes)) or 'none'}")
         policies.apply(connection, book, change, at=now)
-        return policy_state(connection, settings)
 
-    return store.transact(work)
+    store.transact(work)
+    with store.reading() as connection:
+        return policy_state(connection, settings)
 
 
 def _pinned(scopes: Any) -> list[str]:

@@ -45,7 +45,7 @@ def tell_week(store: Store, settings: Settings, now: float) -> bool:
     payload = message_of(store, settings, since=week.since, until=week.until)
 
     def work(connection: Connection) -> bool:
-        alone(connection, "policy")
+        alone(connection, "report")
         if incidents.was_told(connection, kind="report", since=week.until):
             return False
         incidents.enqueue(connection, incident_id=None, kind="report", payload=payload, at=now)

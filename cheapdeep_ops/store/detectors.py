@@ -21,16 +21,14 @@ class Kept:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(connection: Connection, judge: Judge, *, rule: str, scope: str) -> Kept:
-    """What the test of a rule holds in a scope; nothing before it has begun."""
-    found = select(_DETECTOR.c.grade_id, _DETECTOR.c.state).where(
+def read(connection: Connection, judge: Judge, *, rule: str) -> dict[str, Kept]:
+    """What the tests of a rule hold, by scope; a scope is missing before its test has begun."""
+    found = select(_DETECTOR.c.scope, _DETECTOR.c.grade_id, _DETECTOR.c.state).where(
         _DETECTOR.c.rule == rule,
-        _DETECTOR.c.scope == scope,
         _DETECTOR.c.grader_model == judge.model,
         _DETECTOR.c.grader_prompt == judge.prompt,
     )
-    row = connection.execute(found).one_or_none()
-    return Kept() if row is None else Kept(grade_id=row.grade_id, state=row.state)
+    return {row.scope: Kept(grade_id=row.grade_id, state=row.state) for row in connection.execute(found)}
 
 
 def write(connection: Connection, judge: Judge, kept: Kept, *, rule: str, scope: str, now: float) -> None:

@@ -35,6 +35,9 @@ _CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
+_SNAPSHOT: Final = "cheapdeep_snapshot"
+"""The execution option that makes SQLite begin a transaction without the write lock."""
+
 _SECRET_WORDS: Final = ("password", "secret", "token", "key")
 """What the name of a secret in a URL's query has in it; drivers take passwords there too."""
 
@@ -60,6 +63,9 @@ class Store:
         self._sleep = sleep
         self.engine = _engine(self.url, busy_timeout_s=min(_BUSY_TIMEOUT_S, patience_s))
         self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._snapshots = self.engine.execution_options(
+            **({_SNAPSHOT: True} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -95,6 +101,19 @@ class Store:
         """A connection for single reads, without a transaction. Raises StoreError where the store is out of reach."""
         try:
             with self._reading.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection whose reads all see the store at one moment; it takes no lock that a writer waits for.
+
+        Read what is needed and leave: while it is open, SQLite cannot reset its write-ahead log.
+        Raises StoreError where the store is out of reach.
+        """
+        try:
+            with self._snapshots.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
@@ -204,8 +223,9 @@ def _prepare_postgresql(busy_timeout_s: float, connection: DBAPIConnection, _rec
 
 def _begin_immediate(connection: Connection) -> None:
     """Take the write lock at once: a transaction that reads first and writes later could not be retried by SQLite."""
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN" if options.get(_SNAPSHOT) else "BEGIN IMMEDIATE")
 
 
 def _is_contention(error: DBAPIError) -> bool:

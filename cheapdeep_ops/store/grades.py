@@ -133,7 +133,13 @@ def newest(
 
 
 def known_after(
-    connection: Connection, judge: Judge, *, grade_id: int, route: str | None, since: float | None = None, limit: int
+    connection: Connection,
+    judge: Judge,
+    *,
+    grade_id: int,
+    route: str | None,
+    since: float | None = None,
+    limit: int | None = None,
 ) -> list[Graded]:
     """The decided grades that became known after the one with this id, in that order; of one route or of all.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import attention
@@ -63,9 +63,11 @@ def collect(connection: Connection, incident_id: int, *, payload: Mapping[str, A
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(**said))
 
 
-def collected(connection: Connection) -> list[dict[str, Any]]:
-    """The incidents that wait for the next digest, oldest first."""
-    statement = select(_INCIDENT).where(_INCIDENT.c.collected_at.is_not(None)).order_by(_INCIDENT.c.id)
+def unfinished(connection: Connection, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """The incidents with these numbers, and those whose message waits for a digest or a silence; oldest first."""
+    columns = _INCIDENT.c
+    wanted = or_(columns.id.in_(numbers), columns.collected_at.is_not(None), columns.held.is_not(None))
+    statement = select(_INCIDENT).where(wanted).order_by(columns.id)
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
@@ -103,12 +105,6 @@ def hold(connection: Connection, incident_id: int, payload: Mapping[str, Any] | 
     """Keep back what is to be said of an incident's end; None where nothing is any more."""
     held = None if payload is None else dict(payload)
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=held))
-
-
-def held(connection: Connection) -> list[dict[str, Any]]:
-    """The incidents of whose end something is kept back, oldest first."""
-    statement = select(_INCIDENT).where(_INCIDENT.c.held.is_not(None)).order_by(_INCIDENT.c.id)
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
 def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:

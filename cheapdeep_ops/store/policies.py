@@ -1,7 +1,7 @@
 """Policies and the log of their changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select
@@ -41,29 +41,60 @@ def read_book(connection: Connection, *, base: float, raised: float) -> PolicyBo
     )
 
 
-def apply(connection: Connection, book: PolicyBook, change: Change, *, at: float) -> PolicyBook:
-    """Append `change` to the log, make it the scope's policy, and return the book that follows."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStep:
+    """A change with what follows from it; `applied` is False for what observe mode or a pin kept from being done."""
+
+    change: Change
+    after: ScopePolicy
+    raised: float
+    from_threshold: float
+    to_threshold: float
+    applied: bool
+
+
+def step_of(book: PolicyBook, change: Change, *, applied: bool = True) -> PolicyStep:
+    """What `change` makes of a book: pure. The scope's version is numbered once it is stored."""
     before = book.scopes.get(change.scope) or ScopePolicy(scope=change.scope)
     after = act_on(before, change.act, cause=change.cause, threshold=change.threshold)
-    then = book.with_scope(after)
-    version = _log(connection, book, then, change, at=at, applied=True)
-    numbered = ScopePolicy(scope=change.scope, version=version, pin=after.pin, causes=after.causes)
-    row = {
-        "scope": change.scope,
-        "version": version,
-        "pin": after.pin,
-        "raised": book.raised,
-        "causes": sorted(after.causes),
-    }
-    upsert(connection, PolicyRow, [row])
-    return book.with_scope(numbered)
+    return PolicyStep(
+        change=change,
+        after=after,
+        raised=book.raised,
+        from_threshold=book.for_route(change.scope).threshold,
+        to_threshold=book.with_scope(after).for_route(change.scope).threshold,
+        applied=applied,
+    )
 
 
-def note(connection: Connection, book: PolicyBook, change: Change, *, at: float) -> None:
-    """Append what would have been done, and do not do it: observe mode, or a pinned scope."""
-    before = book.scopes.get(change.scope) or ScopePolicy(scope=change.scope)
-    then = book.with_scope(act_on(before, change.act, cause=change.cause, threshold=change.threshold))
-    _log(connection, book, then, change, at=at, applied=False)
+def write(connection: Connection, step: PolicyStep, *, at: float) -> int:
+    """Append a step to the log and, where it is applied, make it the scope's policy; returns its version."""
+    change = step.change
+    entry = insert(_CHANGE).values(
+        at=at,
+        scope=change.scope,
+        act=change.act.value,
+        from_threshold=step.from_threshold,
+        to_threshold=step.to_threshold,
+        cause=change.cause,
+        signal=dict(change.signal),
+        author=change.author,
+        why=change.why,
+        applied=step.applied,
+    )
+    key = connection.execute(entry).inserted_primary_key
+    version = int(key[0]) if key else 0
+    if step.applied:
+        after = step.after
+        row = {"scope": after.scope, "version": version, "pin": after.pin, "raised": step.raised}
+        upsert(connection, PolicyRow, [{**row, "causes": sorted(after.causes)}])
+    return version
+
+
+def apply(connection: Connection, book: PolicyBook, change: Change, *, at: float) -> PolicyBook:
+    """Append `change` to the log, make it the scope's policy, and return the book that follows."""
+    step = step_of(book, change)
+    return book.with_scope(replace(step.after, version=write(connection, step, at=at)))
 
 
 def history(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
@@ -99,22 +130,3 @@ def count_applied(connection: Connection, *, since: float, until: float) -> int:
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)
     statement = select(func.count()).select_from(_CHANGE).where(_CHANGE.c.applied, *in_period)
     return int(connection.scalar(statement) or 0)
-
-
-def _log(
-    connection: Connection, book: PolicyBook, then: PolicyBook, change: Change, *, at: float, applied: bool
-) -> int:
-    statement = insert(_CHANGE).values(
-        at=at,
-        scope=change.scope,
-        act=change.act.value,
-        from_threshold=book.for_route(change.scope).threshold,
-        to_threshold=then.for_route(change.scope).threshold,
-        cause=change.cause,
-        signal=dict(change.signal),
-        author=change.author,
-        why=change.why,
-        applied=applied,
-    )
-    key = connection.execute(statement).inserted_primary_key
-    return int(key[0]) if key else 0

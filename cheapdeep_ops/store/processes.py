@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, case, func, or_, select, update
 
 from cheapdeep_ops.store.tables import Lease, Process, table_of
 from cheapdeep_ops.store.upsert import insert_if_absent, upsert
@@ -73,18 +73,30 @@ def processes(connection: Connection, *, since: float) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
-def hold_lease(connection: Connection, *, name: str, holder: str, now: float, lasts_s: float) -> bool:
-    """Take or renew a lease; False while somebody else holds it. Run inside a write transaction.
+def take_lease(connection: Connection, *, name: str, holder: str, now: float, lasts_s: float) -> int | None:
+    """Take or renew a lease; returns its fencing number, or None while another process holds it.
 
-    A lease that ends much later than any could was taken by a clock that was wrong, and counts as free.
+    The number grows with each change of holder. A lease that ends later than any can was taken by a wrong clock, and
+    counts as free. Run it in a write transaction.
     """
     free = or_(_LEASE.c.holder == holder, _LEASE.c.until < now, _LEASE.c.until > now + 2 * lasts_s)
-    renew = update(_LEASE).where(_LEASE.c.name == name, free).values(holder=holder, until=now + lasts_s)
-    if connection.execute(renew).rowcount:
-        return True
-    return insert_if_absent(connection, Lease, {"name": name, "holder": holder, "until": now + lasts_s})
+    number = _LEASE.c.number + case((_LEASE.c.holder == holder, 0), else_=1)
+    until = now + lasts_s
+    take = update(_LEASE).where(_LEASE.c.name == name, free).values(holder=holder, until=until, number=number)
+    taken = connection.execute(take.returning(_LEASE.c.number)).scalar()
+    if taken is not None:
+        return int(taken)
+    is_first = insert_if_absent(connection, Lease, {"name": name, "holder": holder, "until": until, "number": 1})
+    return 1 if is_first else None
+
+
+def renew_lease(connection: Connection, *, name: str, holder: str, number: int, until: float) -> bool:
+    """Renew a lease that nobody else has taken since; False where somebody has, however long it has run out."""
+    own = (_LEASE.c.name == name, _LEASE.c.holder == holder, _LEASE.c.number == number)
+    return bool(connection.execute(update(_LEASE).where(*own).values(until=until)).rowcount)
 
 
 def drop_lease(connection: Connection, *, name: str, holder: str) -> None:
-    """Give a lease back, so that another guard need not wait for its end."""
-    connection.execute(delete(_LEASE).where(_LEASE.c.name == name, _LEASE.c.holder == holder))
+    """Give a lease back, so that another guard need not wait for its end; its number goes on growing."""
+    own = (_LEASE.c.name == name, _LEASE.c.holder == holder)
+    connection.execute(update(_LEASE).where(*own).values(holder="", until=0.0))

@@ -687,7 +687,7 @@ def suspect(school, suspicion):
     judge = judge_of(school.settings)
 
     def leave(connection):
-        kept = detectors.read(connection, judge, rule="sampling", scope=ALL_ROUTES)
+        kept = detectors.read(connection, judge, rule="sampling")[ALL_ROUTES]
         after = replace(kept, state={"support": suspicion.row()})
         detectors.write(connection, judge, after, rule="sampling", scope=ALL_ROUTES, now=school.clock())
 

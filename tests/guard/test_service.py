@@ -315,7 +315,7 @@ def test_the_receipt_counts_all_changes_in_its_period_that_came_into_force(store
             pin = policies.Change(scope="support", act=PolicyAct.PIN, threshold=at / 200, author="ann", why="trial")
             book = policies.apply(connection, book, pin, at=float(at))
             raised = policies.Change(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm")
-            policies.note(connection, book, raised, at=float(at))
+            policies.write(connection, policies.step_of(book, raised, applied=False), at=float(at))
 
     store.transact(work)
     assert receipt(store, settings, since=10, until=110)["policy_changes"] == 100

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from cheapdeep_ops.errors import SchemaError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
-from cheapdeep_ops.store import counters, incidents, policies, processes
+from cheapdeep_ops.store import counters, incidents, policies, processes, revisions
 from cheapdeep_ops.store.engine import Store, absolute_url
 from cheapdeep_ops.store.policies import Change
 from cheapdeep_ops.store.schema import HEAD, _config, migrate, require_schema, revision
@@ -169,8 +169,10 @@ def test_routers_use_the_raised_threshold_that_the_guard_announced(store):
 
 def test_a_noted_change_is_in_the_log_and_not_in_force(store):
     store.transact(
-        lambda connection: policies.note(
-            connection, blank_book(), Change(scope="*", act=PolicyAct.RAISE, cause="x"), at=1.0
+        lambda connection: policies.write(
+            connection,
+            policies.step_of(blank_book(), Change(scope="*", act=PolicyAct.RAISE, cause="x"), applied=False),
+            at=1.0,
         )
     )
     with store.reading() as connection:
@@ -200,18 +202,63 @@ def test_the_outbox_keeps_the_order_within_an_incident_and_lets_others_pass(stor
 
 
 def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(store):
-    def hold(holder, now):
+    def take(holder, now):
         return store.transact(
-            lambda connection: processes.hold_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
+            lambda connection: processes.take_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
         )
 
-    assert hold("a", 0)
-    assert not hold("b", 5)
-    assert hold("a", 9)
-    assert not hold("b", 18)
-    assert hold("b", 20)
+    assert take("a", 0) == 1
+    assert take("b", 5) is None
+    assert take("a", 9) == 1
+    assert take("b", 18) is None
+    assert take("b", 20) == 2
     store.transact(lambda connection: processes.drop_lease(connection, name="g", holder="b"))
-    assert hold("a", 21)
+    assert take("a", 21) == 3
+
+
+def test_a_lease_that_has_run_out_is_renewed_unless_another_holder_took_it(store):
+    def take(holder, now):
+        return store.transact(
+            lambda connection: processes.take_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
+        )
+
+    def renew(holder, number):
+        return store.transact(
+            lambda connection: processes.renew_lease(connection, name="g", holder=holder, number=number, until=100)
+        )
+
+    first = take("a", 0)
+    assert renew("a", first)
+    second = take("b", 101)
+    assert not renew("a", first)
+    assert not renew("b", first)
+    assert renew("b", second)
+
+
+def test_a_revision_advances_from_the_number_that_was_read_and_from_no_other(store):
+    def read():
+        with store.reading() as connection:
+            return revisions.current(connection)
+
+    def advance_from(number):
+        return store.transact(lambda connection: revisions.advance_from(connection, number))
+
+    assert read() == 0
+    assert advance_from(0)
+    assert not advance_from(0)
+    store.transact(revisions.advance)
+    assert read() == 2
+    assert not advance_from(1)
+    assert advance_from(2)
+
+
+def test_a_snapshot_sees_one_moment_and_holds_no_writer_up(store):
+    with store.snapshot() as connection:
+        before = revisions.current(connection)
+        store.transact(revisions.advance)
+        assert revisions.current(connection) == before
+    with store.snapshot() as connection:
+        assert revisions.current(connection) == before + 1
 
 
 def test_a_relative_path_is_made_absolute_and_said(tmp_path, caplog):
@@ -313,13 +360,13 @@ def test_totals_of_processes_that_are_gone_are_folded_and_their_sums_stay(store)
 
 
 def test_a_lease_from_a_clock_that_was_wrong_is_free(store):
-    def hold(holder, now):
+    def take(holder, now):
         return store.transact(
-            lambda connection: processes.hold_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
+            lambda connection: processes.take_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
         )
 
-    assert hold("ahead", 3_600)
-    assert hold("b", 0)
+    assert take("ahead", 3_600) == 1
+    assert take("b", 0) == 2
 
 
 def test_sums_by_the_database_are_those_of_the_rows(store):
