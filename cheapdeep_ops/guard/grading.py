@@ -99,7 +99,7 @@ class Grader:
 
         `judged` are the rules whose raises wait for grades. Raises StoreError.
         """
-        self._store.transact(lambda connection: self._tidy(connection, now, judged))
+        self._tidy(now, judged)
         if not self._settings.graded_share or self._waits(now):
             return 0
         settled = self._collect(now)
@@ -144,14 +144,14 @@ class Grader:
             self._store.transact(lambda connection: self._sampler.plan(connection, now, judged=judged))
         return settled
 
-    def _tidy(self, connection: Connection, now: float, judged: Collection[str]) -> None:
+    def _tidy(self, now: float, judged: Collection[str]) -> None:
         """Choose, then forget what is too old or too much."""
         settings = self._settings
         if settings.graded_share:
-            self._sampler.plan(connection, now, judged=judged)
-            candidates.choose(connection, otherwise=settings.graded_share, now=now)
-        candidates.forget(connection, before=now - settings.retain_content_days * _DAY_S)
-        candidates.crowd_out(connection, most=settings.max_candidates)
+            self._store.transact(lambda connection: self._sampler.plan(connection, now, judged=judged))
+            candidates.choose(self._store, otherwise=settings.graded_share, now=now)
+        candidates.forget(self._store, before=now - settings.retain_content_days * _DAY_S)
+        candidates.crowd_out(self._store, most=settings.max_candidates)
 
     def _state(self) -> GraderState:
         with self._store.reading() as connection:
