@@ -10,8 +10,10 @@
     ├── DeliveryError    a message did not arrive; the outbox tries again
     ├── BreakerOpenError a tier keeps failing and is not asked for a while; the name of a hop's error, never raised
     ├── GraderError      the grader cannot be asked now; samples wait
-    └── StoreError       the store cannot be reached, or its schema does not fit
-        └── SchemaError  the schema is missing, older or newer than this code
+    └── StoreError       the store cannot be reached or used
+        ├── StoreBusyError   others have held its lock for longer than this transaction waits
+        ├── RowError         the store refuses a row, and would refuse it again
+        └── SchemaError      the schema is missing, or of a version that this code cannot use
 
 Errors of the Anthropic API are the SDK's own and pass through the router unchanged.
 """
@@ -53,6 +55,14 @@ class StoreError(CheapdeepError):
     """The store cannot be reached or used."""
 
 
+class StoreBusyError(StoreError):
+    """Other processes have held the store's lock for longer than the transaction waits; try again later."""
+
+
+class RowError(StoreError):
+    """The store refuses a row because of its values, and would refuse it again."""
+
+
 class DeliveryError(CheapdeepError):
     """A message did not arrive; `retry_after_s` is what the receiver asked for, if it did.
 
@@ -88,4 +98,4 @@ class GraderError(CheapdeepError):
 
 
 class SchemaError(StoreError):
-    """The store's schema is missing, older or newer than this code; the message says what to run."""
+    """The store's schema is missing, or of a version that this code cannot use; the message says what to do."""

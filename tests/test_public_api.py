@@ -11,7 +11,7 @@ from cheapdeep_ops import errors
 
 PACKAGES = [cheapdeep_ops, cheapdeep_ops.testing]
 HEAVY = (
-    "alembic", "apscheduler", "fastapi", "genai_prices", "opentelemetry.sdk", "prometheus_client", "rich", "slack_sdk",
+    "apscheduler", "fastapi", "genai_prices", "opentelemetry.sdk", "prometheus_client", "rich", "slack_sdk",
     "sqlalchemy", "sqlmodel", "typer", "uvicorn", "yaml",
 )  # fmt: skip
 

@@ -78,7 +78,7 @@ def purge(
     before = None if older_than is None else time.time() - seconds_in(older_than, "--older-than")
     with opened(Settings()) as store:
         if before is not None:
-            gone = store.transact(lambda connection: candidates.forget(connection, before=before))
+            gone = candidates.forget(store, before=before)
         else:
             gone = store.transact(lambda connection: candidates.forget_call(connection, call or ""))
     if json:

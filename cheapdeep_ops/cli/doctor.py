@@ -22,7 +22,7 @@ from cheapdeep_ops.guard.watchers import models_of
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import HEAD, revision
+from cheapdeep_ops.store.schema import revision, schema_trouble
 from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -103,9 +103,9 @@ def _store(settings: Settings) -> str:
                 raise _Trouble(f"{store.shown_url} does not exist, and {folder} is not writable")
             return f"{store.shown_url} will be made at first use"
         with store.reading() as connection:
-            found = revision(connection)
-        if found != HEAD:
-            raise _Trouble(f"{store.shown_url} is at {found}, this code needs {HEAD}: run cheapdeep-ops migrate")
+            found, trouble = revision(connection), schema_trouble(connection)
+        if trouble:
+            raise _Trouble(f"{store.shown_url} {trouble}")
         return f"{store.shown_url} at {found}"
     finally:
         store.close()
@@ -129,7 +129,7 @@ def _guard(settings: Settings) -> str:
     if others:
         raise _Trouble(f"routers run with base threshold {others}, the setting here is {settings.base_threshold}")
     if not state["guards"]:
-        raise _Trouble("no guard has shown itself in the last minute: run cheapdeep-ops serve on the same store")
+        raise _Trouble("no guard has written a heartbeat in the last minute: run cheapdeep-ops serve on the same store")
     return f"seen in the last minute: guards {state['guards']}, routers {state['routers']}"
 
 
@@ -199,7 +199,7 @@ def _clock(settings: Settings) -> str:
     """Whether the guard's clock runs ahead of this one; a guard that lags cannot be told from one that was stopped."""
     seen = (_watchers(settings) or {}).get("guard_last_seen")
     if seen is None:
-        return "not checked: no guard has shown itself"
+        return "not checked: no guard has written a heartbeat"
     ahead_s = seen - time.time()
     if ahead_s > _CLOCK_SLACK_S:
         raise _Trouble(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")

@@ -163,9 +163,9 @@ class Grader:
         settings = self._settings
         if settings.graded_share:
             self._follow(partial(self._sampler.plan, judged=judged), now)
-            self._store.transact(partial(candidates.choose, otherwise=settings.graded_share, now=now))
-        self._store.transact(partial(candidates.forget, before=now - settings.retain_content_days * _DAY_S))
-        self._store.transact(partial(candidates.crowd_out, most=settings.max_candidates))
+            candidates.choose(self._store, otherwise=settings.graded_share, now=now)
+        candidates.forget(self._store, before=now - settings.retain_content_days * _DAY_S)
+        candidates.crowd_out(self._store, most=settings.max_candidates)
 
     def _state(self) -> GraderState:
         with self._store.reading() as connection:

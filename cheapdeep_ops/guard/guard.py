@@ -95,7 +95,7 @@ class Guard:
             return False
         self.last_evaluation = now
         if now >= self._retire_at:
-            self._store.transact(lambda connection: counters.retire(connection, unseen_since=now - _GONE_S))
+            counters.retire(self._store, unseen_since=now - _GONE_S)
             self._retire_at = now + _RETIRE_EVERY_S
         return True
 

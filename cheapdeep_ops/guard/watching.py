@@ -199,9 +199,9 @@ def ends_of(life: Life, now: float) -> str:
 
 
 def other_schema(found: str | None, needed: str) -> Finding:
-    """Above while the store is at another schema than this code."""
+    """Above while the store is at another version of the schema than this code."""
     differs = found != needed
-    why = f"the store is at {found}, this guard needs {needed}" if differs else ""
+    why = f"the store is at version {found}, this guard is made for {needed}" if differs else ""
     return Finding(level=Level.ABOVE if differs else Level.BELOW, signal={"kind": str(found), "why": why})
 
 

@@ -1,14 +1,15 @@
 """Answers that may be graded: which are chosen, what became of each, and how their content is forgotten."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, or_, select, update
 
 from cheapdeep_ops.store import sampling_rates
+from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
-from cheapdeep_ops.store.upsert import insert_absent
+from cheapdeep_ops.store.upsert import Write, prepare_insert_absent
 from cheapdeep_ops.values import CandidateState, Grade, Trace, Turn
 
 _CANDIDATE: Final = table_of(Candidate)
@@ -16,6 +17,13 @@ _GRADE: Final = table_of(GradeRow)
 _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
 _IS_OPEN: Final = and_(_CANDIDATE.c.state.in_(_OPEN), _CANDIDATE.c.answer.is_not(None))
 """Of a sample that may still be graded: neither settled nor forgotten meanwhile."""
+
+_HAS_CONTENT: Final = _CANDIDATE.c.answer.is_not(None)
+_IS_MERE_SKIP: Final = and_(_CANDIDATE.c.state == CandidateState.SKIPPED.value, _CANDIDATE.c.inclusion.is_(None))
+"""Of a row without content that was not chosen: nothing refers to it."""
+
+_AT_ONCE: Final = 1_000
+"""Rows that one transaction changes at most: other processes wait for the write lock meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,22 +61,32 @@ class Example:
 
 def keep(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store candidates; those that are there already stay as they are."""
-    insert_absent(connection, Candidate, rows)
+    prepare(rows)(connection)
 
 
-def choose(connection: Connection, *, otherwise: float, now: float) -> int:
+def prepare(rows: Sequence[Mapping[str, Any]]) -> Write:
+    """Make candidates ready to be stored by `keep`'s rule."""
+    return prepare_insert_absent(Candidate, rows)
+
+
+def choose(store: Store, *, otherwise: float, now: float, limit: int = _AT_ONCE) -> int:
     """Choose the calls that lie below the rate in force when they began, with the probability of that.
 
     `otherwise` is the rate where none was set. A call that cannot be graded keeps its state and is marked as chosen, so
-    that the funnel adds up. Returns how many are new.
+    that the funnel adds up. Works in transactions of `limit` rows. Returns how many are new.
     """
     columns = _CANDIDATE.c
     rate = sampling_rates.in_force(otherwise)
     fresh = and_(columns.inclusion.is_(None), columns.position < rate)
     state = case((columns.state == CandidateState.KEPT.value, CandidateState.WAITING.value), else_=columns.state)
     inclusion = case((columns.kept_share < rate, columns.kept_share), else_=rate)
-    chosen = update(_CANDIDATE).where(fresh, columns.state.in_([CandidateState.KEPT, CandidateState.SKIPPED]))
-    return connection.execute(chosen.values(state=state, inclusion=inclusion, chosen_at=now, due_at=now)).rowcount
+    which = and_(fresh, columns.state.in_([CandidateState.KEPT.value, CandidateState.SKIPPED.value]))
+    chosen = update(_CANDIDATE).values(state=state, inclusion=inclusion, chosen_at=now, due_at=now)
+
+    def mark(connection: Connection, ids: Sequence[Any]) -> int:
+        return connection.execute(chosen.where(which, columns.call_id.in_(ids))).rowcount
+
+    return _in_parts(store, select(columns.call_id).where(which).limit(limit), mark)
 
 
 def steer(connection: Connection, route: str, *, since: float, most: int, now: float) -> int:
@@ -183,40 +201,72 @@ def submit(connection: Connection, call_ids: Sequence[str], batch_id: str) -> No
     connection.execute(part.values(state=CandidateState.SUBMITTED.value, batch_id=batch_id))
 
 
-def forget(connection: Connection, *, before: float) -> int:
-    """Remove the content of calls that began before then; returns of how many.
+def forget(store: Store, *, before: float, limit: int = _AT_ONCE) -> int:
+    """Remove the content of calls that began before then, in transactions of `limit` rows; returns of how many.
 
     Samples that were not graded by then have expired. What was counted and graded stays, without reasons in words.
     """
-    return _forget(connection, _CANDIDATE.c.at < before, _GRADE.c.called_at < before)
+    return _forget(store, _CANDIDATE.c.at < before, _GRADE.c.called_at < before, limit)
 
 
-def crowd_out(connection: Connection, *, most: int) -> int:
-    """Remove the content that is one too many, oldest first; what still waits for its grade stays."""
-    before = newest_but(connection, most)
+def crowd_out(store: Store, *, most: int, limit: int = _AT_ONCE) -> int:
+    """Remove the content that is one too many, oldest first, in transactions of `limit` rows; returns of how many.
+
+    What still waits for its grade stays.
+    """
+    with store.reading() as connection:
+        before = newest_but(connection, most)
     if before is None:
         return 0
     settled = and_(_CANDIDATE.c.at <= before, _CANDIDATE.c.state.not_in(_OPEN))
-    return _forget(connection, settled, _GRADE.c.called_at <= before)
+    return _forget(store, settled, _GRADE.c.called_at <= before, limit)
 
 
 def forget_call(connection: Connection, call_id: str) -> int:
     """Remove the content of one call; returns 1, or 0 where nothing of it is stored."""
-    return _forget(connection, _CANDIDATE.c.call_id == call_id, _GRADE.c.call_id == call_id)
+    _empty_reasons(connection, _GRADE.c.call_id == call_id)
+    return _empty(connection, _CANDIDATE.c.call_id == call_id)
 
 
-def _forget(connection: Connection, which: ColumnElement[bool], graded: ColumnElement[bool]) -> int:
+def _forget(store: Store, which: ColumnElement[bool], graded: ColumnElement[bool], limit: int) -> int:
     columns = _CANDIDATE.c
-    held = and_(which, columns.answer.is_not(None))
-    expired = update(_CANDIDATE).where(held, columns.state.in_(_OPEN)).values(state=CandidateState.EXPIRED.value)
-    unchosen = delete(_CANDIDATE).where(held, columns.inclusion.is_(None))
-    emptied = update(_CANDIDATE).where(held).values(turns=None, answer=None)
-    skipped = and_(which, columns.state == CandidateState.SKIPPED.value, columns.inclusion.is_(None))
-    connection.execute(expired)
+    some = select(columns.call_id).where(which, or_(_HAS_CONTENT, _IS_MERE_SKIP)).limit(limit)
+    told = and_(graded, _GRADE.c.reason != "")
+    _in_parts(
+        store,
+        select(_GRADE.c.id).where(told).limit(limit),
+        lambda connection, ids: _empty_reasons(connection, and_(told, _GRADE.c.id.in_(ids))),
+    )
+    return _in_parts(store, some, lambda connection, ids: _empty(connection, and_(which, columns.call_id.in_(ids))))
+
+
+def _empty(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Remove content; a row that was not chosen goes with it. Returns how many had content."""
+    state = case((_CANDIDATE.c.state.in_(_OPEN), CandidateState.EXPIRED.value), else_=_CANDIDATE.c.state)
+    unchosen = delete(_CANDIDATE).where(which, _HAS_CONTENT, _CANDIDATE.c.inclusion.is_(None))
+    emptied = update(_CANDIDATE).where(which, _HAS_CONTENT).values(turns=None, answer=None, state=state)
     gone = connection.execute(unchosen).rowcount + connection.execute(emptied).rowcount
-    connection.execute(delete(_CANDIDATE).where(skipped))
-    connection.execute(update(_GRADE).where(graded, _GRADE.c.reason != "").values(reason=""))
+    connection.execute(delete(_CANDIDATE).where(which, _IS_MERE_SKIP))
     return gone
+
+
+def _empty_reasons(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Remove what graders gave as reasons: it may quote the answer."""
+    return connection.execute(update(_GRADE).where(which, _GRADE.c.reason != "").values(reason="")).rowcount
+
+
+def _in_parts(store: Store, some: Select[*tuple[Any, ...]], change: Callable[[Connection, Sequence[Any]], int]) -> int:
+    """Change what `some` finds, part by part until it finds nothing; returns the sum of what `change` returned.
+
+    Rows are looked for outside of the write transactions, so `change` must look at each again.
+    """
+    changed = 0
+    while True:
+        with store.reading() as connection:
+            found = connection.execute(some).scalars().all()
+        if not found:
+            return changed
+        changed += store.transact(lambda connection, found=found: change(connection, found))  # type: ignore[misc]
 
 
 def newest_but(connection: Connection, most: int) -> float | None:

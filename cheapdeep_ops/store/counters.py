@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, delete, func, select, tuple_
 
+from cheapdeep_ops.store.engine import Store, alone
 from cheapdeep_ops.store.tables import Bucket, Process, Total, table_of
-from cheapdeep_ops.store.upsert import upsert
+from cheapdeep_ops.store.upsert import Write, prepare_upsert, together, upsert
 from cheapdeep_ops.values import ALL_ROUTES
 
 _K = TypeVar("_K")
@@ -20,6 +21,8 @@ _NANO: Final = 1e-9
 RETIRED: Final = ""
 """The process under whose name the totals of all that are gone are kept."""
 
+_FOLDED_AT_ONCE: Final = 400
+"""Totals that one transaction folds: each one is deleted, and adds to a row of `RETIRED`."""
 
 _RETIRED_PROCESS: Final = {
     "process": RETIRED, "kind": "retired", "host": "", "pid": 0, "started_at": 0.0, "seen_at": 0.0,
@@ -137,10 +140,14 @@ SUMS: Final = tuple(field.name for field in fields(Sums) if field.type is int)
 COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not int)
 
 
+def prepare(*, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> Write:
+    """Make the present state of `buckets` and `totals` ready to be stored; each row belongs to one process."""
+    return together(prepare_upsert(Bucket, buckets), prepare_upsert(Total, totals))
+
+
 def write(connection: Connection, *, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> None:
-    """Store the present state of `buckets` and `totals`; each row belongs to one process, which knows it whole."""
-    upsert(connection, Bucket, buckets)
-    upsert(connection, Total, totals)
+    """Store the present state of `buckets` and `totals`."""
+    prepare(buckets=buckets, totals=totals)(connection)
 
 
 def by_route(connection: Connection, *, since: float, until: float) -> dict[str, RouteCounts]:
@@ -263,30 +270,47 @@ def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
     return _grouped(connection.execute(statement), lambda row: (str(row.route), str(row.input_class)))
 
 
-def retire(connection: Connection, *, unseen_since: float) -> int:
+def retire(store: Store, *, unseen_since: float) -> int:
     """Fold the totals of processes that have not shown themselves since into one row for each route and class.
 
-    The sums stay as they are; what they cost to read does not grow with the number of processes that ever were. A
-    process that shows itself again after that is counted anew, so `unseen_since` should lie weeks back. Returns how
-    many processes were folded.
+    The sums stay as they are, in every step; what they cost to read does not grow with the number of processes that
+    ever were. A process that shows itself again after that is counted anew, so `unseen_since` should lie weeks back.
+    Returns how many processes were folded.
     """
-    found = select(_PROCESS.c.process).where(_PROCESS.c.seen_at < unseen_since, _PROCESS.c.process != RETIRED)
-    gone = connection.execute(found).scalars().all()
-    if not gone:
-        return 0
-    rows = connection.execute(select(_TOTAL).where(or_(_TOTAL.c.process.in_(gone), _TOTAL.c.process == RETIRED)))
-    folded = _grouped(rows, lambda row: (str(row.route), str(row.input_class)))
-    connection.execute(delete(_TOTAL).where(_TOTAL.c.process.in_(gone)))
+    gone = and_(_PROCESS.c.seen_at < unseen_since, _PROCESS.c.process != RETIRED)
+    with store.reading() as connection:
+        names = connection.execute(select(_PROCESS.c.process).where(gone)).scalars().all()
+    for name in names:
+        while store.transact(lambda connection, name=name: _fold_some(connection, name, gone)):  # type: ignore[misc]
+            pass
+    return len(names)
+
+
+def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> bool:
+    """Fold some totals of a process, or its own row where it has none left; returns whether there is more to do."""
+    alone(connection, "retirement")
+    is_gone = select(_PROCESS.c.process).where(_PROCESS.c.process == name, gone)
+    if connection.execute(is_gone).first() is None:
+        return False
+    own = select(_TOTAL).where(_TOTAL.c.process == name).order_by(_TOTAL.c.route, _TOTAL.c.input_class)
+    rows = connection.execute(own.limit(_FOLDED_AT_ONCE)).all()
+    if not rows:
+        _retire_process(connection, name)
+        return False
+    key = tuple_(_TOTAL.c.route, _TOTAL.c.input_class)
+    keys = [(row.route, row.input_class) for row in rows]
+    before = connection.execute(select(_TOTAL).where(_TOTAL.c.process == RETIRED, key.in_(keys))).all()
+    folded = _grouped([*rows, *before], lambda row: (str(row.route), str(row.input_class)))
+    connection.execute(delete(_TOTAL).where(_TOTAL.c.process == name, key.in_(keys)))
     upsert(connection, Total, [_as_row(key, sums) for key, sums in folded.items()])
-    _retire_processes(connection, gone)
-    return len(gone)
+    return True
 
 
-def _retire_processes(connection: Connection, gone: Sequence[str]) -> None:
-    """Delete the processes' rows; what they dropped is carried on in one row."""
-    both = _PROCESS.c.process.in_([*gone, RETIRED])
+def _retire_process(connection: Connection, name: str) -> None:
+    """Delete the process's row; what it dropped is carried on in one row."""
+    both = _PROCESS.c.process.in_([name, RETIRED])
     dropped = connection.execute(select(func.sum(_PROCESS.c.dropped)).where(both)).scalar() or 0
-    connection.execute(delete(_PROCESS).where(both))
+    connection.execute(delete(_PROCESS).where(_PROCESS.c.process == name))
     upsert(connection, Process, [{**_RETIRED_PROCESS, "dropped": dropped}])
 
 

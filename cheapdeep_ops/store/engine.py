@@ -3,29 +3,36 @@
 import logging
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from itertools import count
 from pathlib import Path
-from sqlite3 import Connection as SqliteConnection
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
-from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 
 __all__ = ["Connection", "Store", "absolute_url", "alone"]
 
 _log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
+SCHEMA: Final = "cheapdeep"
+"""The PostgreSQL schema that holds all tables; SQLite has no schemas."""
+
 _CONNECT_S: Final = 5
 _PATIENCE_S: Final = 30.0
-_BUSY_TIMEOUT_S: Final = 5.0
+_LOCK_TIMEOUT_S: Final = 5.0
+"""How long one statement waits for a lock within the database: on PostgreSQL any, on SQLite a read."""
+
+_PAUSES_S: Final = (0.002, 0.03)
+"""The shortest and the longest pause before a transaction is tried again; chosen at random for each attempt."""
+
 _ABANDONED_S: Final = 60.0
 """How long PostgreSQL keeps a transaction open whose process does not go on; its locks would hold up all others."""
 
@@ -34,6 +41,8 @@ _CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
+
+_SQLITE_CONTENTION: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 _SNAPSHOT: Final = "cheapdeep_snapshot"
 """The execution option that makes SQLite begin a transaction without the write lock."""
@@ -61,7 +70,7 @@ class Store:
         self.url = absolute_url(url, folder or Path.cwd())
         self._patience_s = patience_s
         self._sleep = sleep
-        self.engine = _engine(self.url, busy_timeout_s=min(_BUSY_TIMEOUT_S, patience_s))
+        self.engine = _engine(self.url, lock_timeout_s=min(_LOCK_TIMEOUT_S, patience_s))
         self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._snapshots = self.engine.execution_options(
             **({_SNAPSHOT: True} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
@@ -80,21 +89,28 @@ class Store:
     def transact(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in one write transaction and commit it.
 
-        `work` is run again, after a jittered pause, where another process held the lock, so it must have no other
-        effect than its statements. Raises StoreError where the store stays out of reach.
+        `work` is run again, after a random pause, where another process holds the lock, so it must have no other effect
+        than its statements. Raises StoreBusyError where the lock is not free within `patience_s`, RowError where the
+        store refuses a row, and StoreError where the store is out of reach.
         """
         deadline = time.monotonic() + self._patience_s
-        for attempt in count():
+        while True:
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
-            except OperationalError as error:
-                if time.monotonic() >= deadline or not _is_contention(error):
-                    raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
-                self._sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 5))  # noqa: S311 - jitter
             except SQLAlchemyError as error:
-                raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
-        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+                failure = self._failure(error)
+                if not isinstance(failure, StoreBusyError) or time.monotonic() >= deadline:
+                    raise failure from error
+            # Every waiting process has the same chance at each attempt: longer pauses would starve who waits longest.
+            self._sleep(random.uniform(*_PAUSES_S))  # noqa: S311 - jitter
+
+    def _failure(self, error: SQLAlchemyError) -> StoreError:
+        if isinstance(error, OperationalError) and _is_contention(error):
+            kind: type[StoreError] = StoreBusyError
+        else:
+            kind = RowError if isinstance(error, DataError | IntegrityError) else StoreError
+        return kind(f"the store {self.shown_url} failed: {_cause(error)}")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -103,7 +119,7 @@ class Store:
             with self._reading.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
+            raise self._failure(error) from error
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -116,7 +132,7 @@ class Store:
             with self._snapshots.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(f"the store {self.shown_url} failed: {_cause(error)}") from error
+            raise self._failure(error) from error
 
     @property
     def exists(self) -> bool:
@@ -178,36 +194,35 @@ def _say_once(path: str, absolute: Path) -> None:
     )
 
 
-def _engine(url: URL, *, busy_timeout_s: float) -> Engine:
+def _engine(url: URL, *, lock_timeout_s: float) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
+    options: dict[str, Any] = {}
+    if not is_sqlite:
+        options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
+        # Names in statements, because a search path that is set for a session does not survive a connection pooler.
+        options["execution_options"] = {"schema_translate_map": {None: SCHEMA}}
     try:
-        options = {} if is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
         engine = create_engine(url, hide_parameters=True, **options)
     except ModuleNotFoundError as error:
         raise StoreError(f"{error}; install cheapdeep_ops[postgres] for PostgreSQL") from None
     except (SQLAlchemyError, TypeError) as error:
         raise StoreError(f"cannot open {_shown(url)}: {error}") from None
     if is_sqlite:
-        event.listen(engine, "connect", partial(_prepare_sqlite, busy_timeout_s))
-        event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", partial(_begin_sqlite, lock_timeout_s))
     elif engine.dialect.name == "postgresql":
-        event.listen(engine, "connect", partial(_prepare_postgresql, busy_timeout_s))
+        event.listen(engine, "connect", partial(_prepare_postgresql, lock_timeout_s))
     return engine
 
 
-def _prepare_sqlite(busy_timeout_s: float, connection: SqliteConnection, _record: object) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     """Write-ahead logging, and no transaction control by the driver (its legacy mode never begins before a SELECT)."""
     connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        f"busy_timeout={busy_timeout_s * 1000:.0f}",
-        "foreign_keys=ON",
-    ):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _prepare_postgresql(busy_timeout_s: float, connection: DBAPIConnection, _record: object) -> None:
+def _prepare_postgresql(lock_timeout_s: float, connection: DBAPIConnection, _record: object) -> None:
     """No wait for a lock without end; and none that others could have for a process that was frozen or cut off.
 
     Outside a transaction, because a rollback would take the settings back. Not by the connection's `options`, which
@@ -215,22 +230,32 @@ def _prepare_postgresql(busy_timeout_s: float, connection: DBAPIConnection, _rec
     """
     connection.autocommit = True
     cursor = connection.cursor()
-    cursor.execute(f"SET lock_timeout = {max(busy_timeout_s * 1000, 1):.0f}")
+    cursor.execute(f"SET lock_timeout = {max(lock_timeout_s * 1000, 1):.0f}")
     cursor.execute(f"SET idle_in_transaction_session_timeout = {_ABANDONED_S * 1000:.0f}")
     cursor.close()
     connection.autocommit = False
 
 
-def _begin_immediate(connection: Connection) -> None:
-    """Take the write lock at once: a transaction that reads first and writes later could not be retried by SQLite."""
+def _begin_sqlite(lock_timeout_s: float, connection: Connection) -> None:
+    """Take the write lock at once: a transaction that reads first and writes later could not be retried by SQLite.
+
+    SQLite does not wait for it: its own pauses grow to 0.1 s without jitter, and processes that write often would
+    starve the others. `Store.transact` waits instead.
+    """
     options = connection.get_execution_options()
-    if options.get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN" if options.get(_SNAPSHOT) else "BEGIN IMMEDIATE")
+    is_snapshot = bool(options.get(_SNAPSHOT))
+    writes = not is_snapshot and options.get("isolation_level") != "AUTOCOMMIT"
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA busy_timeout={0 if writes else lock_timeout_s * 1000:.0f}").close()
+    if writes or is_snapshot:
+        connection.exec_driver_sql("BEGIN" if is_snapshot else "BEGIN IMMEDIATE")
 
 
 def _is_contention(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlstate", None)  # SQLite's driver has none; PostgreSQL's messages may be translated
-    return code in _CONTENTION if code else any(word in str(error.orig) for word in ("locked", "busy"))
+    """Whether another process holds a lock; told by codes, because messages may be translated."""
+    state = getattr(error.orig, "sqlstate", None)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return state in _CONTENTION or (code is not None and code & 0xFF in _SQLITE_CONTENTION)
 
 
 def _cause(error: SQLAlchemyError) -> Any:

@@ -1,15 +1,16 @@
-"""Who has shown itself lately, and who may act as the guard."""
+"""Heartbeats of routers and guards, and which guard may act."""
 
 import os
 import socket
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, case, func, or_, select, update
 
 from cheapdeep_ops.store.tables import Lease, Process, table_of
-from cheapdeep_ops.store.upsert import insert_if_absent, upsert
+from cheapdeep_ops.store.upsert import Write, insert_if_absent, prepare_upsert
 
 Kind = Literal["router", "guard"]
 _PROCESS: Final = table_of(Process)
@@ -18,7 +19,7 @@ _LEASE: Final = table_of(Lease)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """A process's sign of life; times are Unix seconds."""
+    """A process's heartbeat; times are Unix seconds."""
 
     process: str
     kind: Kind
@@ -30,12 +31,24 @@ class Beat:
 
 
 def beat(connection: Connection, sign: Beat) -> None:
-    """Show this process alive."""
-    row = {**asdict(sign), "host": socket.gethostname(), "pid": os.getpid(), "package_version": _version()}
-    upsert(connection, Process, [row])
+    """Write the heartbeat of this process."""
+    prepare_beat(sign)(connection)
 
 
+def prepare_beat(sign: Beat) -> Write:
+    """Make a heartbeat of this process ready to be stored."""
+    row = {**asdict(sign), "host": _host(), "pid": os.getpid(), "package_version": _version()}
+    return prepare_upsert(Process, [row])
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+@cache
 def _version() -> str:
+    """The installed version; finding it reads files, so once per process."""
     try:
         return version("cheapdeep_ops")
     except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
@@ -48,7 +61,7 @@ def sign_off(connection: Connection, process: str) -> None:
 
 
 def last_seen(connection: Connection, kind: Kind) -> float | None:
-    """When a process of this kind last showed itself."""
+    """When a process of this kind last wrote a heartbeat (Unix time), or None."""
     seen: float | None = connection.execute(
         select(func.max(_PROCESS.c.seen_at)).where(_PROCESS.c.kind == kind)
     ).scalar()
@@ -56,7 +69,7 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
 
 
 def any_router(connection: Connection) -> bool:
-    """Whether a router has ever shown itself, signed off or not."""
+    """Whether a router has ever written a heartbeat."""
     other_than_guard = select(_PROCESS.c.process).where(_PROCESS.c.kind != "guard").limit(1)
     return connection.execute(other_than_guard).first() is not None
 

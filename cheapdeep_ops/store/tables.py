@@ -1,15 +1,23 @@
-"""The tables. Money is in billionths of a US dollar, so that sums are exact; times are Unix seconds."""
+"""The tables. Money is in billionths of a US dollar, so that sums are exact; times are Unix seconds.
+
+A change here is a new version of the schema: see `schema.py`, which makes the tables from these classes.
+"""
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Index, Table, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, Index, String, Table, UniqueConstraint, text
+from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 _HAS_CONTENT: Final = text("answer IS NOT NULL")
 _HAS_REASON: Final = text("reason != ''")
 
 
-class _Counters(SQLModel):
+class Row(SQLModel, registry=registry()):
+    """The base of all tables; a service's own SQLModel classes are in another registry."""
+
+
+class _Counters(Row):
     """What is counted of calls; every number is a sum, so rows add up over time, routes and processes."""
 
     calls: int = 0
@@ -70,8 +78,8 @@ class Total(_Counters, table=True):
     process: str = Field(primary_key=True)
 
 
-class Process(SQLModel, table=True):
-    """A router or a guard that has shown itself; `seen_at` is its heartbeat."""
+class Process(Row, table=True):
+    """A router or a guard; `seen_at` is its last heartbeat."""
 
     __tablename__ = "process"
 
@@ -87,7 +95,7 @@ class Process(SQLModel, table=True):
     dropped: int = 0
 
 
-class PolicyRow(SQLModel, table=True):
+class PolicyRow(Row, table=True):
     """The state of one scope; the log of how it came about is `policy_change`."""
 
     __tablename__ = "policy"
@@ -99,7 +107,7 @@ class PolicyRow(SQLModel, table=True):
     causes: list[str] = Field(default_factory=list, sa_type=JSON)
 
 
-class PolicyChange(SQLModel, table=True):
+class PolicyChange(Row, table=True):
     """One change of policy, appended and never altered; `applied` is false for what observe mode would have done."""
 
     __tablename__ = "policy_change"
@@ -117,7 +125,7 @@ class PolicyChange(SQLModel, table=True):
     applied: bool = True
 
 
-class AlertRow(SQLModel, table=True):
+class AlertRow(Row, table=True):
     """The state of one rule in one scope."""
 
     __tablename__ = "alert"
@@ -133,7 +141,7 @@ class AlertRow(SQLModel, table=True):
     updated_at: float
 
 
-class Incident(SQLModel, table=True):
+class Incident(Row, table=True):
     """One firing from start to resolved, what was last said of it, and where its Slack message is.
 
     `held` is what is to be said of its end once a silence is over, `called_for_at` when people were last told that it
@@ -156,7 +164,7 @@ class Incident(SQLModel, table=True):
     held: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
 
 
-class Acknowledgement(SQLModel, table=True):
+class Acknowledgement(Row, table=True):
     """A person's word that somebody looks after an incident; appended, the newest counts."""
 
     __tablename__ = "acknowledgement"
@@ -169,7 +177,7 @@ class Acknowledgement(SQLModel, table=True):
     why: str
 
 
-class SilenceRow(SQLModel, table=True):
+class SilenceRow(Row, table=True):
     """A person's order to keep messages of a rule back until a time; `scope` is None where every one is meant."""
 
     __tablename__ = "silence"
@@ -186,7 +194,7 @@ class SilenceRow(SQLModel, table=True):
     ended_why: str = ""
 
 
-class OutboxRow(SQLModel, table=True):
+class OutboxRow(Row, table=True):
     """A message that is to be delivered at least once, in the order of `id` within its incident."""
 
     __tablename__ = "outbox"
@@ -203,7 +211,7 @@ class OutboxRow(SQLModel, table=True):
     error: str = ""
 
 
-class Candidate(SQLModel, table=True):
+class Candidate(Row, table=True):
     """An answer with base outcome ship that may be graded; its content goes when its time is up, the row stays.
 
     `inclusion` is the probability with which a call like this one was chosen, None where it was not; `steered` ones
@@ -246,7 +254,7 @@ class Candidate(SQLModel, table=True):
     steered: bool = False
 
 
-class GradeRow(SQLModel, table=True):
+class GradeRow(Row, table=True):
     """What one grader made of one answer: a verdict or a failure, appended and never altered but for its `reason`.
 
     What the rules need of the call is repeated here, so that it outlives the candidate. `called_at` is when the call
@@ -292,7 +300,7 @@ class GradeRow(SQLModel, table=True):
     second: bool = False
 
 
-class GradeTotal(SQLModel, table=True):
+class GradeTotal(Row, table=True):
     """How many gradings of a route ever came out so, and what they cost: what counters on a metrics page need."""
 
     __tablename__ = "grade_total"
@@ -303,7 +311,7 @@ class GradeTotal(SQLModel, table=True):
     cost_nusd: int = Field(default=0, sa_type=BigInteger)
 
 
-class NormalRow(SQLModel, table=True):
+class NormalRow(Row, table=True):
     """What false confidence was normal for a scope, in one judge's eyes, from calls after `since` on.
 
     `rate` and what follows are None until enough is graded; `author` and `why` are of who had it learned anew.
@@ -324,7 +332,7 @@ class NormalRow(SQLModel, table=True):
     why: str = ""
 
 
-class GraderRow(SQLModel, table=True):
+class GraderRow(Row, table=True):
     """How the grader fares: one row."""
 
     __tablename__ = "grader"
@@ -338,7 +346,7 @@ class GraderRow(SQLModel, table=True):
     last_grade_at: float | None = None
 
 
-class GradingBatch(SQLModel, table=True):
+class GradingBatch(Row, table=True):
     """A batch of gradings that the API was given."""
 
     __tablename__ = "grading_batch"
@@ -351,7 +359,7 @@ class GradingBatch(SQLModel, table=True):
     ended_at: float | None = None
 
 
-class DetectorRow(SQLModel, table=True):
+class DetectorRow(Row, table=True):
     """How far a sequential test has come in one scope; `grade_id` is the last grade that it has taken in."""
 
     __tablename__ = "detector"
@@ -365,7 +373,7 @@ class DetectorRow(SQLModel, table=True):
     updated_at: float
 
 
-class SamplingRow(SQLModel, table=True):
+class SamplingRow(Row, table=True):
     """The share of a route's confident answers that is graded, of calls that begin from `since` on; appended."""
 
     __tablename__ = "sampling"
@@ -378,7 +386,7 @@ class SamplingRow(SQLModel, table=True):
     why: str = ""
 
 
-class LabelRow(SQLModel, table=True):
+class LabelRow(Row, table=True):
     """What a person says of an answer that was graded: correct, incorrect or unsure; one label of each person."""
 
     __tablename__ = "label"
@@ -389,7 +397,7 @@ class LabelRow(SQLModel, table=True):
     at: float
 
 
-class ModelLife(SQLModel, table=True):
+class ModelLife(Row, table=True):
     """What the API last said of a model's life; `retires_at` is None where it names no date."""
 
     __tablename__ = "model_life"
@@ -401,19 +409,32 @@ class ModelLife(SQLModel, table=True):
     error: str = ""
 
 
-class Lease(SQLModel, table=True):
-    """Who may act as the guard until when."""
+class Lease(Row, table=True):
+    """The guard that may act, and until when; `number` grows with each change of holder."""
 
     __tablename__ = "lease"
 
     name: str = Field(primary_key=True)
     holder: str
     until: float
+    number: int = Field(default=0, sa_type=BigInteger)
 
 
-METADATA: Final = SQLModel.metadata
+class Revision(Row, table=True):
+    """How often something was changed, by its name."""
+
+    __tablename__ = "revision"
+
+    name: str = Field(primary_key=True)
+    number: int = Field(default=0, sa_type=BigInteger)
 
 
-def table_of(model: type[SQLModel]) -> Table:
+METADATA: Final = Row.metadata
+
+VERSION: Final = Table("cheapdeep_version", METADATA, Column("version", String, primary_key=True))
+"""One row: the version of the schema."""
+
+
+def table_of(model: type[Row]) -> Table:
     """The SQLAlchemy table of a model, for statements without the ORM."""
     return METADATA.tables[str(model.__tablename__)]

@@ -1022,7 +1022,7 @@ def test_content_is_in_no_log_and_in_telemetry_only_where_that_was_asked_for(api
 
 def test_samples_keep_their_content_out_of_their_repr(store):
     keep(store, "a", turns=[{"role": "user", "text": f"{SECRET} question"}], answer=f"{SECRET} answer")
-    store.transact(lambda connection: candidates.choose(connection, otherwise=1.0, now=NOW))
+    candidates.choose(store, otherwise=1.0, now=NOW)
     with store.reading() as connection:
         (sample,) = candidates.due(connection, now=NOW, limit=1)
     assert SECRET not in repr(sample)

@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from cheapdeep_ops.errors import DeliveryError, StoreError
 from cheapdeep_ops.guard.messages import details
@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.rules import Action
 from cheapdeep_ops.guard.slack import rendered
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.store.tables import AlertRow, table_of
 from cheapdeep_ops.values import ALL_ROUTES, Outcome, Reason
 
 CALM = [0.95] * 8 + [0.5] * 2
@@ -293,7 +294,7 @@ def test_a_receiver_that_asks_for_time_gets_it(town):
 
 def test_an_alert_state_of_another_version_stops_no_rule(town):
     town.run(200, STORM)
-    town.store.transact(lambda connection: connection.exec_driver_sql("UPDATE alert SET state = 'silenced'"))
+    town.store.transact(lambda connection: connection.execute(update(table_of(AlertRow)).values(state="silenced")))
     town.run(20, STORM)
     assert alerts(town)[("EscalationStorm", "support")]["state"] == "firing"
 

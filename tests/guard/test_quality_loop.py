@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from sqlalchemy import select
 
 from cheapdeep_ops.errors import DeliveryError, GraderError
 from cheapdeep_ops.guard.grading import Grader, judge_of
@@ -19,6 +20,7 @@ from cheapdeep_ops.guard.status import status
 from cheapdeep_ops.guard.steering import MOST_IN_HINDSIGHT, MOST_WAITING, Suspicion
 from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.store import candidates, detectors, incidents, policies, sampling_rates
+from cheapdeep_ops.store.tables import AlertRow, GradeRow, Incident, OutboxRow, table_of
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, GradeFailure
 
 from .conftest import START, decided
@@ -50,7 +52,7 @@ def firing(school):
 
 def grade_rows(school):
     with school.store.reading() as connection:
-        return [dict(row._mapping) for row in connection.exec_driver_sql("SELECT * FROM grade ORDER BY id")]
+        return [dict(row._mapping) for row in connection.execute(select(table_of(GradeRow)).order_by("id"))]
 
 
 # What is normal, and climbing
@@ -729,10 +731,10 @@ def climbed(school):
 
 def stored_words(school):
     """All that is stored of messages, incidents and alerts, as text."""
-    tables = ("SELECT payload FROM outbox", "SELECT announced FROM incident", "SELECT signal FROM alert")
+    texts = (table_of(OutboxRow).c.payload, table_of(Incident).c.announced, table_of(AlertRow).c.signal)
     with school.store.reading() as connection:
         # As tuples: a row itself shows long texts shortened.
-        return str([tuple(row) for each in tables for row in connection.exec_driver_sql(each)])
+        return str([tuple(row) for each in texts for row in connection.execute(select(each))])
 
 
 @on_sqlite
@@ -800,7 +802,7 @@ def test_what_was_purged_is_quoted_no_more(make_school):
     quoted = {each["call_id"] for payload in school.inbox.payloads for each in payload["examples"]}
     assert first not in quoted
     assert set(others) <= quoted
-    school.store.transact(lambda connection: candidates.forget(connection, before=school.clock() + 1))
+    candidates.forget(school.store, before=school.clock() + 1)
     school.teach(100, 0.04, seed=2)
     assert school.inbox.payloads[-1]["kind"] in ("changed", "resolved")
     remembered = {each["call_id"] for each in school.inbox.payloads[-1]["examples"]}

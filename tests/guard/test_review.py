@@ -4,6 +4,7 @@ import json
 from itertools import count
 
 import pytest
+from sqlalchemy import select
 
 from cheapdeep_ops.errors import GraderError, PolicyError
 from cheapdeep_ops.guard.grading import judge_of
@@ -11,6 +12,7 @@ from cheapdeep_ops.guard.receipt import receipt
 from cheapdeep_ops.guard.review import label, label_all, next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
 from cheapdeep_ops.values import Exchange, Grade, GradeFailure, Judgement, Turn, Usage
 
 from .conftest import START, Bench, School, decided, town_rules
@@ -73,7 +75,7 @@ def school(make_school):
 
 def grade_rows(school):
     with school.store.reading() as connection:
-        return [dict(row._mapping) for row in connection.exec_driver_sql("SELECT * FROM grade ORDER BY id")]
+        return [dict(row._mapping) for row in connection.execute(select(table_of(GradeRow)).order_by("id"))]
 
 
 def looked_at(school, **more):
@@ -117,7 +119,7 @@ def test_rates_are_uncorrected_until_labels_suffice_and_then_corrected(school):
 
 def answers_of(school):
     with school.store.reading() as connection:
-        return list(connection.exec_driver_sql("SELECT answer FROM candidate").scalars())
+        return list(connection.execute(select(table_of(Candidate).c.answer)).scalars())
 
 
 def test_what_is_labelled_next_is_of_the_kind_that_lacks_most_and_the_same_for_all(school):
@@ -200,7 +202,7 @@ def test_one_label_of_another_day_changes_little(school):
 def test_what_is_forgotten_is_not_shown_and_its_label_still_counts(school):
     truthful(school, 1)
     waiting = following(school)
-    school.store.transact(lambda connection: candidates.forget(connection, before=school.clock() + 1))
+    candidates.forget(school.store, before=school.clock() + 1)
     assert following(school) is None
     assert looked_at(school)["labels"] == 1
     label(school.store, waiting.call_id, Grade.CORRECT, author="ann", now=1)

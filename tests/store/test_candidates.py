@@ -11,6 +11,8 @@ from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
 from cheapdeep_ops.values import CandidateState, Trace, Turn
 
+from .rows import most_rows
+
 NOW = 1_800_000_000.0
 TURNS = [{"role": "system", "text": "Be brief."}, {"role": "user", "text": "Größe? 🙂"}]
 CANDIDATE, GRADE = table_of(Candidate), table_of(GradeRow)
@@ -27,14 +29,19 @@ def store(either_url):
     store.close()
 
 
-@pytest.fixture
-def do(store):
+class Do:
     """Runs one function of the store in a transaction."""
 
-    def done(work, *args, **more):
-        return store.transact(lambda connection: work(connection, *args, **more))
+    def __init__(self, store):
+        self.store = store
 
-    return done
+    def __call__(self, work, *args, **more):
+        return self.store.transact(lambda connection: work(connection, *args, **more))
+
+
+@pytest.fixture
+def do(store):
+    return Do(store)
 
 
 def row(call_id, *, at=NOW, place=0.0, share=0.05, **changes):
@@ -80,7 +87,7 @@ def due_ids(do, *, now=NOW, limit=100):
 def waiting(do, *rows, now=NOW):
     """Keep rows and choose all of them."""
     kept(do, *rows)
-    do(candidates.choose, otherwise=1.0, now=now)
+    candidates.choose(do.store, otherwise=1.0, now=now)
 
 
 # Choosing
@@ -98,7 +105,7 @@ def test_a_smaller_rate_chooses_a_part_of_what_a_larger_one_does(do, store):
     kept(do, *(row(call, place=position(call), share=0.5) for call in calls))
     chosen = []
     for rate in (0.01, 0.05, 0.2):
-        do(candidates.choose, otherwise=rate, now=NOW)
+        candidates.choose(do.store, otherwise=rate, now=NOW)
         chosen.append({call for call, inclusion in column(store, "inclusion").items() if inclusion is not None})
         assert chosen[-1] == {call for call in calls if position(call) < rate}
     assert chosen[0] < chosen[1] < chosen[2]
@@ -110,7 +117,7 @@ def test_a_smaller_rate_chooses_a_part_of_what_a_larger_one_does(do, store):
 )
 def test_a_chosen_call_bears_the_probability_with_which_one_like_it_is_chosen(do, share, rate, inclusion):
     kept(do, row("a", place=0.004, share=share))
-    assert do(candidates.choose, otherwise=rate, now=NOW) == 1
+    assert candidates.choose(do.store, otherwise=rate, now=NOW) == 1
     (sample,) = do(candidates.due, now=NOW, limit=9)
     assert sample.inclusion == inclusion
 
@@ -119,7 +126,7 @@ def test_the_shares_of_router_and_guard_that_have_other_rates_meet_at_the_smalle
     calls = [f"call-{number}" for number in range(3_000)]
     share = kept_share(0.0005)
     kept(do, *(row(call, place=position(call), share=share) for call in calls if position(call) < share))
-    do(candidates.choose, otherwise=0.02, now=NOW)
+    candidates.choose(do.store, otherwise=0.02, now=NOW)
     samples = do(candidates.due, now=NOW, limit=3_000)
     assert {sample.inclusion for sample in samples} == {share}
     assert {sample.call_id for sample in samples} == {call for call in calls if position(call) < share}
@@ -127,28 +134,32 @@ def test_the_shares_of_router_and_guard_that_have_other_rates_meet_at_the_smalle
 
 def test_a_call_on_the_edge_is_not_chosen(do):
     kept(do, row("below", place=0.0099), row("on", place=0.01), row("first", place=0.0))
-    do(candidates.choose, otherwise=0.01, now=NOW)
+    candidates.choose(do.store, otherwise=0.01, now=NOW)
     assert sorted(due_ids(do)) == ["below", "first"]
 
 
 def test_choosing_again_changes_nothing_and_keeps_the_first_probability(do, store):
     kept(do, row("a"), skipped("b"))
-    assert do(candidates.choose, otherwise=0.01, now=NOW) == 2
-    assert do(candidates.choose, otherwise=0.01, now=NOW + 5) == do(candidates.choose, otherwise=1.0, now=NOW + 6) == 0
+    assert candidates.choose(do.store, otherwise=0.01, now=NOW) == 2
+    assert (
+        candidates.choose(do.store, otherwise=0.01, now=NOW + 5)
+        == candidates.choose(do.store, otherwise=1.0, now=NOW + 6)
+        == 0
+    )
     assert column(store, "inclusion") == {"a": 0.01, "b": 0.01}
     assert column(store, "chosen_at") == {"a": NOW, "b": NOW}
 
 
 def test_a_rate_of_nothing_chooses_nothing(do):
     kept(do, row("a"))
-    assert do(candidates.choose, otherwise=0.0, now=NOW) == 0
+    assert candidates.choose(do.store, otherwise=0.0, now=NOW) == 0
 
 
 @pytest.mark.parametrize("state", [state for state in CandidateState if state.value not in ("kept", "skipped")])
 def test_what_was_chosen_and_went_on_is_not_chosen_again(do, store, state):
     waiting(do, row("a"))
     do(candidates.settle, "a", state)
-    assert do(candidates.choose, otherwise=1.0, now=NOW + 1) == 0
+    assert candidates.choose(do.store, otherwise=1.0, now=NOW + 1) == 0
     assert states(store) == {"a": state.value}
 
 
@@ -251,7 +262,7 @@ def test_the_funnel_tells_what_became_of_each_chosen_call_and_adds_up(do):
     kept(do, row("beyond", place=0.9), skipped("far", place=0.9))
     for state, call in calls:
         do(candidates.settle, call, state)
-    do(candidates.choose, otherwise=0.5, now=NOW)
+    candidates.choose(do.store, otherwise=0.5, now=NOW)
     found = do(candidates.funnel, otherwise=0.0, since=NOW, until=NOW + 1)
     assert found == {
         "skipped": 3, "waiting": 5, "graded": 4, "failed": 1, "expired": 2,
@@ -304,14 +315,14 @@ def content(store, name):
 def test_forgetting_by_age_removes_content_and_reasons_and_leaves_the_newer_ones(do, history):
     new = content(history, "new")
     assert len(content(history, "old")) == len(new) == 10
-    assert do(candidates.forget, before=NOW) == 5
+    assert candidates.forget(do.store, before=NOW) == 5
     assert content(history, "old") == set()
     assert content(history, "new") == new
-    assert do(candidates.forget, before=NOW) == 0
+    assert candidates.forget(do.store, before=NOW) == 0
 
 
 def test_what_was_not_graded_by_then_has_expired_and_what_was_not_chosen_is_gone(do, history):
-    do(candidates.forget, before=NOW)
+    candidates.forget(do.store, before=NOW)
     assert {call: state for call, state in states(history).items() if call.startswith("old")} == {
         "old-waiting": "expired",
         "old-submitted": "expired",
@@ -328,7 +339,7 @@ def test_what_was_not_graded_by_then_has_expired_and_what_was_not_chosen_is_gone
 def test_forgetting_keeps_the_counts(do, history):
     before = do(candidates.funnel, otherwise=0.0, since=0, until=NOW + 1)
     tallied = do(grades.tallied, since=0, until=NOW + 1)
-    do(candidates.forget, before=NOW)
+    candidates.forget(do.store, before=NOW)
     after = do(candidates.funnel, otherwise=0.0, since=0, until=NOW + 1)
     assert after == {**before, "waiting": 2, "expired": 2}
     assert sum(count for count in after.values() if isinstance(count, int)) == 10
@@ -337,10 +348,10 @@ def test_forgetting_keeps_the_counts(do, history):
 
 
 def test_an_expired_sample_is_neither_due_nor_part_of_its_batch_nor_chosen_again(do, history):
-    do(candidates.forget, before=NOW)
+    candidates.forget(do.store, before=NOW)
     assert due_ids(do, now=NOW) == ["new-waiting"]
     assert [each.call_id for each in do(candidates.submitted, "batch")] == ["new-submitted"]
-    do(candidates.choose, otherwise=1.0, now=NOW)
+    candidates.choose(do.store, otherwise=1.0, now=NOW)
     assert due_ids(do, now=NOW) == ["new-kept", "new-waiting"]
     assert do(candidates.backlog)["waiting"] == 3
 
@@ -365,11 +376,37 @@ def test_the_number_of_calls_with_content_is_bounded_and_the_oldest_go_first(do,
     assert do(candidates.newest_but, 10) is None
     overflow = do(candidates.newest_but, 7)
     assert overflow == NOW + 2
-    do(candidates.forget, before=overflow + 1e-6)
+    candidates.forget(do.store, before=overflow + 1e-6)
     assert sorted(call for call, answer in column(store, "answer").items() if answer) == [
         f"{number:02}" for number in range(3, 10)
     ]
     assert do(candidates.newest_but, 7) is None
+
+
+def test_content_that_is_one_too_many_goes_oldest_first_but_not_what_waits(do, store):
+    waiting(do, *(row(f"waits {number}", at=NOW + number) for number in range(3)))
+    kept(do, *(row(f"kept {number}", at=NOW + number) for number in range(3, 10)))
+    assert candidates.crowd_out(store, most=5) == 2
+    held = {call for call, answer in column(store, "answer").items() if answer}
+    assert held == {*(f"waits {number}" for number in range(3)), *(f"kept {number}" for number in range(5, 10))}
+    assert candidates.crowd_out(store, most=5) == candidates.crowd_out(store, most=50) == 0
+
+
+def test_choosing_and_forgetting_change_few_rows_at_once(do, store):
+    kept(do, *(row(f"{number:02}", at=NOW + number) for number in range(25)), skipped("x"))
+    with most_rows(store) as rows:
+        assert candidates.choose(store, otherwise=1.0, now=NOW, limit=4) == 26
+    assert (max(rows), sum(rows)) == (4, 26)
+    kept(do, *(row(f"mere {number:02}", at=NOW + number) for number in range(25)), skipped("mere skip"))
+    for number in range(25):
+        do(grades.add, grade_row(f"{number:02}", called_at=NOW + number))
+        do(candidates.settle, f"{number:02}", CandidateState.GRADED)
+    with most_rows(store) as rows:
+        assert candidates.crowd_out(store, most=40, limit=4) == 10
+        assert candidates.forget(store, before=NOW + 99, limit=4) == 40
+    assert max(rows) == 4
+    assert content(store, "") == set()
+    assert set(states(store)) == {*(f"{number:02}" for number in range(25)), "x"}
 
 
 def test_an_empty_store_has_no_overflow(do):

@@ -17,8 +17,8 @@ from cheapdeep_ops.store.schema import migrate, require_schema
 from cheapdeep_ops.testing import FrozenClock
 
 NOW = 1_800_000_000.0
-MADE_BY_SOMEBODY = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-CALLS = "SELECT coalesce(sum(calls), 0) FROM bucket"
+MADE_BY_SOMEBODY = "SELECT nspname FROM pg_namespace WHERE nspname = 'cheapdeep'"
+CALLS = "SELECT coalesce(sum(calls), 0) FROM cheapdeep.bucket"
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,10 @@ def as_role(role, url):
 
 
 def allow(role):
-    rights = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+    rights = (
+        f"GRANT USAGE ON SCHEMA cheapdeep TO {role};"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cheapdeep TO {role}"
+    )
     return lambda connection: connection.execute(text(rights))
 
 
@@ -93,7 +96,7 @@ def wait_for(what):
 def locked(store, table):
     """Another session's lock on a whole table, as a migration or a careless person takes it."""
     with store.engine.connect() as connection:
-        connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        connection.execute(text(f"LOCK TABLE cheapdeep.{table} IN ACCESS EXCLUSIVE MODE"))
         yield connection
 
 
@@ -188,7 +191,7 @@ def test_two_that_wait_for_each_other_both_get_it_done(open_store):
 
 
 def test_a_locked_store_is_tried_again(open_store, monkeypatch):
-    monkeypatch.setattr("cheapdeep_ops.store.engine._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("cheapdeep_ops.store.engine._LOCK_TIMEOUT_S", 0.05)
     tries = []
     with locked(open_store(), "process") as blocker:
 

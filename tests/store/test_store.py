@@ -3,18 +3,18 @@ import multiprocessing
 import sqlite3
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import select
 
-from cheapdeep_ops.errors import SchemaError, StoreError
+from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.store import counters, incidents, policies, processes, revisions
 from cheapdeep_ops.store.engine import Store, absolute_url
 from cheapdeep_ops.store.policies import Change
-from cheapdeep_ops.store.schema import HEAD, _config, migrate, require_schema, revision
-from cheapdeep_ops.store.tables import METADATA
+from cheapdeep_ops.store.schema import migrate, require_schema
+from cheapdeep_ops.store.tables import Total, table_of
+from cheapdeep_ops.store.upsert import write_accepted
+
+from .rows import most_rows
 
 COUNTED = {
     "calls": 3, "triaged": 3, "shipped": 2, "escalated": 1, "base_escalated": 1, "withheld": 0, "bypassed": 0,
@@ -42,54 +42,6 @@ def total(*, route="support", process="p", **changes):
 
 def write(store, buckets=(), totals=()):
     store.transact(lambda connection: counters.write(connection, buckets=list(buckets), totals=list(totals)))
-
-
-def test_migrations_make_exactly_the_tables_of_the_code(store):
-    with store.reading() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-        assert revision(connection) == HEAD
-        script = ScriptDirectory.from_config(_config(connection))
-    assert script.get_current_head() == HEAD
-
-
-def test_migrating_again_changes_nothing(store):
-    write(store, [bucket(1)])
-    migrate(store)
-    require_schema(store)
-    with store.reading() as connection:
-        assert counters.summed(connection, since=0, until=2).calls == 3
-
-
-def test_a_blank_sqlite_store_is_made_by_whoever_needs_it(sqlite_url):
-    store = Store(sqlite_url)
-    require_schema(store)
-    with store.reading() as connection:
-        assert revision(connection) == HEAD
-    store.close()
-
-
-def test_a_store_of_a_newer_version_is_refused_and_left_alone(store):
-    store.transact(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
-    with pytest.raises(SchemaError, match="newer than this code"):
-        migrate(store)
-
-
-def _migrate_once(url, barrier):
-    barrier.wait()
-    store = Store(url)
-    migrate(store)
-    store.close()
-
-
-def test_processes_that_start_together_migrate_once(blank_url):
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(4)
-    workers = [context.Process(target=_migrate_once, args=(blank_url, barrier)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0] * 4
 
 
 def test_writing_the_same_rows_again_counts_nothing_twice(store):
@@ -311,12 +263,56 @@ def test_a_locked_store_is_tried_again(sqlite_url):
     patient = Store(sqlite_url, sleep=unblock)
     migrate(patient)
     blocker.execute("BEGIN IMMEDIATE")
-    with patient.reading() as connection:
-        connection.exec_driver_sql("PRAGMA busy_timeout=10")
     patient.transact(lambda connection: counters.write(connection, buckets=[bucket(1)], totals=[]))
     assert tries == [1]
     blocker.close()
     patient.close()
+
+
+def test_a_store_that_stays_locked_is_told_from_one_that_is_gone(sqlite_url, tmp_path):
+    store = Store(sqlite_url, patience_s=0.05)
+    migrate(store)
+    blocker = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreBusyError, match="locked"):
+        write(store, [bucket(1)])
+    blocker.close()
+    write(store, [bucket(1)])
+    store.close()
+    gone = Store(f"sqlite:///{tmp_path}/nowhere/x.db", patience_s=0.05)
+    with pytest.raises(StoreError) as caught:
+        write(gone, [bucket(1)])
+    assert not isinstance(caught.value, StoreBusyError)
+
+
+def test_a_row_that_does_not_fit_is_an_error_of_its_own(store):
+    with pytest.raises(RowError):
+        write(store, [bucket(1, calls=None)])
+    write(store, [bucket(1)])
+
+
+def test_of_rows_that_are_written_together_the_refused_ones_alone_are_left_out(store):
+    seconds, prepared = list(range(20)), []
+
+    def prepare(some):
+        prepared.append(len(some))
+        return counters.prepare(buckets=[bucket(at, calls=None if at in (3, 17) else 1) for at in some], totals=[])
+
+    assert [(at, type(error)) for at, error in write_accepted(store, seconds, prepare)] == [
+        (3, RowError),
+        (17, RowError),
+    ]
+    assert prepared[0] == 20
+    with store.reading() as connection:
+        assert counters.summed(connection, since=0, until=20).calls == 18
+
+
+def test_columns_that_rows_leave_out_get_their_default_once_and_are_not_set_back(store):
+    write(store, [bucket(1, fallbacks=5, origins={"a": 1})])
+    write(store, [bucket(1)])
+    with store.reading() as connection:
+        sums = counters.summed(connection, since=0, until=2)
+    assert (sums.fallbacks, sums.origins, sums.shadowed, sums.triage_errors) == (5, {"a": 1}, 0, {})
 
 
 def _write_flat_out(url, process, count):
@@ -338,25 +334,55 @@ def test_five_processes_that_write_flat_out_lose_nothing(store, either_url):
         assert counters.summed(connection, since=0, until=1_000).calls == 5 * 100 * 3
 
 
-def test_totals_of_processes_that_are_gone_are_folded_and_their_sums_stay(store):
-    def seen(process, at):
-        beat = {
-            "process": process, "kind": "router", "started_at": 1.0, "seen_at": at,
-            "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
-        }  # fmt: skip
-        store.transact(lambda connection: processes.beat(connection, processes.Beat(**beat)))
+def seen(store, process, at, **more):
+    beat = {"kind": "router", "started_at": 1.0, "seen_at": at, "base_threshold": 0.8, **more}
+    store.transact(lambda connection: processes.beat(connection, processes.Beat(process=process, **beat)))
 
+
+def ever(store):
+    """The sums since everything began, and what was dropped."""
+    with store.reading() as connection:
+        return counters.totals(connection), processes.dropped(connection)
+
+
+def test_totals_of_processes_that_are_gone_are_folded_and_their_sums_stay_in_every_step(store, monkeypatch):
+    monkeypatch.setattr(counters, "_FOLDED_AT_ONCE", 3)
     for number in range(10):
-        seen(str(number), at=number)
-        write(store, [], [total(process=str(number)), total(process=str(number), route="legal")])
+        seen(store, str(number), number, dropped=number)
+        write(store, [], [total(process=str(number), route=route) for route in "abcde"])
+    before, transact, after = ever(store), store.transact, []
+
+    def watched(work):
+        found = transact(work)
+        after.append(ever(store))
+        return found
+
+    monkeypatch.setattr(store, "transact", watched)
+    with most_rows(store) as rows:
+        assert [counters.retire(store, unseen_since=8) for _ in range(2)] == [8, 0]
+    assert len(after) == 8 * 3
+    assert all(each == before for each in after)
+    assert max(rows) <= 6
     with store.reading() as connection:
-        before = counters.totals(connection)
-    for _ in range(2):
-        store.transact(lambda connection: counters.retire(connection, unseen_since=8))
-    with store.reading() as connection:
-        assert counters.totals(connection) == before
-        left = connection.execute(text("SELECT DISTINCT process FROM total ORDER BY process")).scalars().all()
+        of = table_of(Total).c.process
+        left = connection.execute(select(of).distinct().order_by(of)).scalars().all()
     assert left == ["", "8", "9"]
+
+
+def test_a_process_that_shows_itself_again_is_not_folded(store, monkeypatch):
+    seen(store, "a", 1)
+    write(store, [], [total(process="a")])
+    transact = store.transact
+
+    def late(work):
+        monkeypatch.undo()
+        seen(store, "a", 100)
+        return transact(work)
+
+    monkeypatch.setattr(store, "transact", late)
+    counters.retire(store, unseen_since=8)
+    with store.reading() as connection:
+        assert connection.execute(select(table_of(Total).c.process)).scalars().all() == ["a"]
 
 
 def test_a_lease_from_a_clock_that_was_wrong_is_free(store):
