@@ -12,8 +12,8 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Judge, Normal
 from cheapdeep_ops.store.policies import PolicyStep
 
-MOST_ROWS: Final = 500
-"""Rows that one write transaction touches, as far as units allow: routers wait for its end."""
+MOST_ROWS: Final = 200
+"""Rows that one write transaction touches, as far as units allow: routers wait for its end, some 20 ms."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,8 +80,8 @@ class Unit:
     alert: dict[str, Any] | None = None
     """The alert's row, but for the number of the incident that `opens`."""
     baseline: Normal | None = None
-    detector: tuple[str, str, detectors.Kept] | None = None
-    """Rule, scope, and the state of its test."""
+    detector: detectors.Place | None = None
+    """The state of a test, with its rule and scope."""
 
     @property
     def rows(self) -> int:
@@ -90,8 +90,8 @@ class Unit:
         digest = len(self.digest.incidents) + 1 if self.digest else 0
         return sum(each is not None for each in single) + 2 * len(self.steps) + 4 * len(self.messages) + digest
 
-    def store(self, connection: Connection, settings: Settings, judge: Judge, now: float) -> None:
-        """Store everything; numbers that the store gives are filled in."""
+    def store(self, connection: Connection, settings: Settings, now: float) -> None:
+        """Store what has an order of its own; numbers that the store gives are filled in."""
         if self.opens is not None:
             opened = self.opens
             opened.id = incidents.open_incident(connection, rule=opened.rule, scope=opened.scope, at=opened.started_at)
@@ -106,11 +106,6 @@ class Unit:
         if self.digest is not None:
             numbers = [each.id for each in self.digest.incidents if each.id is not None]
             incidents.digest(connection, numbers, payload=self.digest.payload, at=now)
-        if self.baseline is not None:
-            grades.learn(connection, judge, self.baseline)
-        if self.detector is not None:
-            rule, scope, kept = self.detector
-            detectors.write(connection, judge, kept, rule=rule, scope=scope, now=now)
 
     @property
     def alert_row(self) -> dict[str, Any] | None:
@@ -135,11 +130,13 @@ def groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
 
 
 def store_group(connection: Connection, group: Iterable[Unit], settings: Settings, judge: Judge, now: float) -> None:
-    """Store a group of units; the rows of all alerts go by one statement."""
+    """Store a group of units; alerts, baselines and tests go by one statement each."""
     group = list(group)
     for unit in group:
-        unit.store(connection, settings, judge, now)
+        unit.store(connection, settings, now)
     incidents.save_alerts(connection, [row for unit in group if (row := unit.alert_row) is not None])
+    grades.learn(connection, judge, [unit.baseline for unit in group if unit.baseline is not None])
+    detectors.write(connection, judge, [unit.detector for unit in group if unit.detector is not None], now=now)
 
 
 def _numbered(

@@ -34,7 +34,7 @@ class Tests:
 class Evidence:
     """One judge's grades at one moment, read once for all rules; findings are computed later, without the store.
 
-    What they change is collected: `learned` baselines, and `folded` states of tests as (rule, scope, state).
+    What they change is collected: `learned` baselines, and `folded` states of tests.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Evidence:
         self._judge = shelf.judge
         self._now = now
         self.learned: list[Normal] = []
-        self.folded: list[tuple[str, str, detectors.Kept]] = []
+        self.folded: list[detectors.Place] = []
         shelf.look(connection)
         blank = {route: Normal(scope=route, since=0.0) for route in shelf.versions}
         self._normals = {**blank, **grades.normals(connection, self._judge)}
@@ -141,7 +141,8 @@ class Evidence:
         watch = folded(watch, unread, alarms, oldest=oldest, now=self._now)
         if unread or watch != before:
             grade_id = unread[-1].id if unread else kept.grade_id
-            self.folded.append((rule.alert, scope, detectors.Kept(grade_id=grade_id, state=watch.row())))
+            after = detectors.Kept(grade_id=grade_id, state=watch.row())
+            self.folded.append(detectors.Place(rule=rule.alert, scope=scope, kept=after))
         return watch
 
     def shipped(
@@ -181,7 +182,7 @@ class Evidence:
         told = incidents.told(connection, rule=rule.alert, scope=scope, started_at=started_at)
         if told:
             return float(told.get("cause", {}).get("since", started_at))
-        held = {(name, where): kept for name, where, kept in self.folded}
+        held = {(place.rule, place.scope): place.kept for place in self.folded}
         kept = held.get((rule.alert, scope)) or self._tests[rule.alert].kept.get(scope, _BLANK)
         since = Watch.from_row(kept.state).climb.since if kept.state else None
         return started_at if since is None else since

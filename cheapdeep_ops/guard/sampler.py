@@ -99,7 +99,8 @@ class Sampler:
         for route, share in plan.shares.items():
             sampling_rates.begin(connection, route, share, since=now, why="adaptive" if self.steers else "uniform")
         if plan.folded is not None:
-            detectors.write(connection, self._judge, plan.folded, rule=_NAME, scope=ALL_ROUTES, now=now)
+            place = detectors.Place(rule=_NAME, scope=ALL_ROUTES, kept=plan.folded)
+            detectors.write(connection, self._judge, [place], now=now)
         return plan.waiting + sum(
             candidates.steer(connection, route, since=since, most=most, now=now)
             for route, (since, most) in plan.past.items()

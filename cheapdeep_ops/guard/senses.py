@@ -22,7 +22,7 @@ from cheapdeep_ops.guard.storms import level_of
 from cheapdeep_ops.guard.watchers import Watchers
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, incidents, policies
-from cheapdeep_ops.store.detectors import Kept
+from cheapdeep_ops.store.detectors import Place
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Judge, Normal
 from cheapdeep_ops.values import ALL_ROUTES
@@ -97,8 +97,8 @@ class Senses:
         return self._evidence.learned
 
     @property
-    def folded(self) -> list[tuple[str, str, Kept]]:
-        """The tests that findings have carried on: rule, scope and state."""
+    def folded(self) -> list[Place]:
+        """The tests that findings have carried on."""
         return self._evidence.folded
 
     @property

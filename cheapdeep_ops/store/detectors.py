@@ -1,6 +1,6 @@
 """How far sequential tests have come: kept here, so that a restart or another guard goes on where one ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +21,15 @@ class Kept:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Whose state it is: the test of a rule in a scope."""
+
+    rule: str
+    scope: str
+    kept: Kept
+
+
 def read(connection: Connection, judge: Judge, *, rule: str) -> dict[str, Kept]:
     """What the tests of a rule hold, by scope; a scope is missing before its test has begun."""
     found = select(_DETECTOR.c.scope, _DETECTOR.c.grade_id, _DETECTOR.c.state).where(
@@ -31,15 +40,18 @@ def read(connection: Connection, judge: Judge, *, rule: str) -> dict[str, Kept]:
     return {row.scope: Kept(grade_id=row.grade_id, state=row.state) for row in connection.execute(found)}
 
 
-def write(connection: Connection, judge: Judge, kept: Kept, *, rule: str, scope: str, now: float) -> None:
-    """Hold `kept` from now on."""
-    row = {
-        "rule": rule,
-        "scope": scope,
-        "grader_model": judge.model,
-        "grader_prompt": judge.prompt,
-        "grade_id": kept.grade_id,
-        "state": dict(kept.state),
-        "updated_at": now,
-    }
-    upsert(connection, DetectorRow, [row])
+def write(connection: Connection, judge: Judge, places: Sequence[Place], *, now: float) -> None:
+    """Store the states of tests, all with one statement."""
+    rows = [
+        {
+            "rule": place.rule,
+            "scope": place.scope,
+            "grader_model": judge.model,
+            "grader_prompt": judge.prompt,
+            "grade_id": place.kept.grade_id,
+            "state": dict(place.kept.state),
+            "updated_at": now,
+        }
+        for place in places
+    ]
+    upsert(connection, DetectorRow, rows)

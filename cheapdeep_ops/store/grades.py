@@ -1,14 +1,14 @@
 """Grades, and what false confidence was normal before."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, cast, func, select, update
 
 from cheapdeep_ops.store.tables import GradeRow, GradeTotal, NormalRow, table_of
-from cheapdeep_ops.store.upsert import insert_if_absent
+from cheapdeep_ops.store.upsert import insert_if_absent, upsert
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _GRADE: Final = table_of(GradeRow)
@@ -16,9 +16,6 @@ _NORMAL: Final = table_of(NormalRow)
 _TOTAL: Final = table_of(GradeTotal)
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 _NANO: Final = 1e-9
-_BLANK: Final = {"grades": 0, "author": "", "why": ""}
-"""Of a normal that is still to be learned."""
-
 SECOND: Final = "second_judge"
 """What came of a grading by a second judge, as far as it is counted: what it has found is no verdict of the first."""
 
@@ -320,23 +317,15 @@ def normals(connection: Connection, judge: Judge) -> dict[str, Normal]:
     return {row.scope: Normal(**{name: row._mapping[name] for name in names}) for row in found}  # noqa: SLF001
 
 
-def learn(connection: Connection, judge: Judge, normal: Normal) -> None:
-    """Hold `normal` from now on."""
-    learned = ("rate", "n", "grades", "until", "learned_at")
-    _put_normal(connection, judge, normal.scope, normal.since, {name: getattr(normal, name) for name in learned})
+def learn(connection: Connection, judge: Judge, baselines: Sequence[Normal]) -> None:
+    """Hold these baselines from now on, all with one statement."""
+    key = {"grader_model": judge.model, "grader_prompt": judge.prompt}
+    upsert(connection, NormalRow, [{**asdict(each), **key} for each in baselines])
 
 
 def relearn(connection: Connection, judge: Judge, scope: str, *, now: float, author: str, why: str) -> None:
     """Forget what was normal, and learn it anew from calls that begin after `now`."""
-    blank = {"rate": None, "n": None, "grades": 0, "until": None, "learned_at": None}
-    _put_normal(connection, judge, scope, now, {**blank, "author": author, "why": why})
-
-
-def _put_normal(connection: Connection, judge: Judge, scope: str, since: float, values: Mapping[str, Any]) -> None:
-    key = {"scope": scope, "grader_model": judge.model, "grader_prompt": judge.prompt}
-    insert_if_absent(connection, NormalRow, {**key, "since": since, **_BLANK})
-    row = update(_NORMAL).where(_NORMAL.c.scope == scope, _by(_NORMAL, judge))
-    connection.execute(row.values(since=since, **values))
+    learn(connection, judge, [Normal(scope=scope, since=now, author=author, why=why)])
 
 
 def _by(table: Any, judge: Judge) -> ColumnElement[bool]:

@@ -691,7 +691,8 @@ def suspect(school, suspicion):
     def leave(connection):
         kept = detectors.read(connection, judge, rule="sampling")[ALL_ROUTES]
         after = replace(kept, state={"support": suspicion.row()})
-        detectors.write(connection, judge, after, rule="sampling", scope=ALL_ROUTES, now=school.clock())
+        place = detectors.Place(rule="sampling", scope=ALL_ROUTES, kept=after)
+        detectors.write(connection, judge, [place], now=school.clock())
 
     school.store.transact(leave)
 
