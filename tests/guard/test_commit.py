@@ -173,7 +173,7 @@ def test_what_an_evaluation_holds_the_lock_for_is_writing_alone(town):
 
 
 def test_a_unit_is_never_split_and_groups_stay_small():
-    units = [Unit(alert={"rule": "R", "scope": str(number)}) for number in range(1_200)]
+    units = [Unit(alert={"rule": "R", "scope": str(number)}) for number in range(2 * MOST_ROWS + 100)]
     big = Unit(opens=OpenIncident(rule="R", scope="x", started_at=START, announced_at=START), alert={"scope": "x"})
     units.insert(MOST_ROWS - 1, big)  # a row of it would fit
     found = list(groups(units))
