@@ -19,10 +19,10 @@ from cheapdeep_ops.recorder.samples import Samples, Tell
 from cheapdeep_ops.recorder.tally import Ledger
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
     from cheapdeep_ops.store.engine import Store
 
 _log: Final = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class DropCounter(Protocol):
 class NullRecorder:
     """Records nothing and follows no policy: every call is decided at the base threshold."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: "Settings") -> None:
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
 
     def put(self, decision: Decision, tell: Tell | None = None) -> None:
@@ -79,7 +79,7 @@ class Recorder:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: "Settings",
         *,
         drops: DropCounter | None = None,
         clock: Callable[[], float] = time.time,
