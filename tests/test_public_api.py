@@ -35,7 +35,7 @@ def test_all_is_sorted_and_complete(package):
     assert package.__all__ == sorted(set(package.__all__))
     public(package)  # so that names that load late are there
     found = {name for name, value in vars(package).items() if not name.startswith("_") and not inspect.ismodule(value)}
-    assert found - {"TYPE_CHECKING", "Any", "Final", "import_module"} == set(package.__all__)
+    assert found - {"TYPE_CHECKING", "Any", "Final", "import_module", "require"} == set(package.__all__)
     assert all(getattr(package, name).__name__ == name for name in package.__all__ if name != "CLASSES")
     with pytest.raises(AttributeError):
         _ = package.Nonsense
