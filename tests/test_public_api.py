@@ -11,8 +11,9 @@ from cheapdeep_ops import errors
 
 PACKAGES = [cheapdeep_ops, cheapdeep_ops.testing]
 HEAVY = (
-    "alembic", "apscheduler", "fastapi", "genai_prices", "opentelemetry.sdk", "prometheus_client", "rich", "slack_sdk",
-    "sqlalchemy", "sqlmodel", "typer", "uvicorn", "yaml",
+    "alembic", "apscheduler", "fastapi", "genai_prices", "google", "grpc", "markdown_it", "nicegui",
+    "opentelemetry.exporter", "opentelemetry.sdk", "prometheus_client", "psycopg", "pydantic_settings", "requests",
+    "rich", "slack_sdk", "sqlalchemy", "sqlmodel", "starlette", "typer", "uvicorn", "yaml",
 )  # fmt: skip
 
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
