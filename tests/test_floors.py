@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,8 +18,3 @@ def test_the_top_level_is_what_it_should_be():
     ).stdout.splitlines()
     top = {name.split("/")[0] for name in listed}
     assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
-
-
-def test_rules_and_dashboards_travel_in_the_wheel():
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {"alerts": "cheapdeep_ops/alerts", "dashboards": "cheapdeep_ops/dashboards"}

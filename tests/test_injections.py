@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cheapdeep_ops import Outcome, Reason
-from cheapdeep_ops.claude.grading import GraderApi, read_judgement, unless_copied
+from cheapdeep_ops.claude.grading import GraderApi, read_judgement
+from cheapdeep_ops.claude.judgement import unless_copied
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA, USER_INPUT, triage_prompt
 from cheapdeep_ops.claude.requests import triage_request
 from cheapdeep_ops.claude.rubric import grading_request

@@ -11,8 +11,9 @@ from cheapdeep_ops import errors
 
 PACKAGES = [cheapdeep_ops, cheapdeep_ops.testing]
 HEAVY = (
-    "apscheduler", "fastapi", "genai_prices", "opentelemetry.sdk", "prometheus_client", "rich", "slack_sdk",
-    "sqlalchemy", "sqlmodel", "typer", "uvicorn", "yaml",
+    "apscheduler", "fastapi", "genai_prices", "google", "grpc", "markdown_it", "nicegui",
+    "opentelemetry.exporter", "opentelemetry.sdk", "prometheus_client", "psycopg", "pydantic_settings", "requests",
+    "rich", "slack_sdk", "sqlalchemy", "sqlmodel", "starlette", "typer", "uvicorn", "yaml",
 )  # fmt: skip
 
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
@@ -35,7 +36,7 @@ def test_all_is_sorted_and_complete(package):
     assert package.__all__ == sorted(set(package.__all__))
     public(package)  # so that names that load late are there
     found = {name for name, value in vars(package).items() if not name.startswith("_") and not inspect.ismodule(value)}
-    assert found - {"TYPE_CHECKING", "Any", "Final", "import_module"} == set(package.__all__)
+    assert found - {"TYPE_CHECKING", "Any", "Final", "import_module", "require"} == set(package.__all__)
     assert all(getattr(package, name).__name__ == name for name in package.__all__ if name != "CLASSES")
     with pytest.raises(AttributeError):
         _ = package.Nonsense

@@ -1,8 +1,7 @@
 """Asking a deep model whether an answer is right, and reading what it says strictly."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Final, cast
 
@@ -17,13 +16,11 @@ from anthropic.types import Message
 from anthropic.types.messages import MessageBatchIndividualResponse
 from httpx2 import HTTPError
 
+from cheapdeep_ops.claude.judgement import LONGEST_REASON
 from cheapdeep_ops.claude.replies import only_text, read_usage
-from cheapdeep_ops.copies import Form
 from cheapdeep_ops.errors import GraderError
-from cheapdeep_ops.values import Grade, GradeFailure, Judgement, StopReason, Turn
+from cheapdeep_ops.values import Grade, GradeFailure, Judgement, StopReason
 
-_JUDGEMENT: Final = Form("reason", "verdict")
-_LONGEST_REASON: Final = 500
 _SHOWN: Final = 200
 _TIMEOUT_S: Final = 120.0
 _PAUSING: Final = frozenset({401, 402, 403, 404})
@@ -57,7 +54,7 @@ def read_judgement(message: object) -> Judgement:
     fields = _fields(_text_of(message)) if stop_reason == StopReason.END_TURN else None
     if fields is None:
         return Judgement(failure=GradeFailure.MALFORMED, usage=usage)
-    return Judgement(grade=Grade(fields["verdict"]), reason=fields["reason"][:_LONGEST_REASON], usage=usage)
+    return Judgement(grade=Grade(fields["verdict"]), reason=fields["reason"][:LONGEST_REASON], usage=usage)
 
 
 def _text_of(message: object) -> str:
@@ -84,18 +81,6 @@ def _fields(text: str) -> dict[str, str] | None:
 
 def _encodable(fields: dict[str, str]) -> dict[str, str]:
     return {name: value.replace("\0", "").encode("utf-8", "replace").decode() for name, value in fields.items()}
-
-
-def unless_copied(found: Judgement, turns: Iterable[Turn], answer: str) -> Judgement:
-    """`found`, or a failure where that very verdict with its reason stands in what was judged already."""
-    if found.grade is None:
-        return found
-    judged = "\n".join([*(turn.text for turn in turns), answer])
-    # Of a reason that was cut the end is not known.
-    reason = {"reason": found.reason} if len(found.reason) < _LONGEST_REASON else {}
-    if not _JUDGEMENT.stands_in(judged, {"verdict": found.grade.value, **reason}):
-        return found
-    return replace(found, grade=None, failure=GradeFailure.MALFORMED, reason="")
 
 
 class GraderApi:
@@ -180,7 +165,7 @@ def _retry_after(error: APIStatusError) -> float | None:
 
 
 def _rejected(reason: str) -> Judgement:
-    return Judgement(failure=GradeFailure.REJECTED, reason=reason[:_LONGEST_REASON])
+    return Judgement(failure=GradeFailure.REJECTED, reason=reason[:LONGEST_REASON])
 
 
 def _result(line: MessageBatchIndividualResponse) -> tuple[str, Judgement | GraderError]:

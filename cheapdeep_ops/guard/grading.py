@@ -9,7 +9,7 @@ from hashlib import blake2b
 from itertools import takewhile
 from typing import Any, Final, Protocol, cast
 
-from cheapdeep_ops.claude.grading import unless_copied
+from cheapdeep_ops.claude.judgement import unless_copied
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.health import GraderFacts

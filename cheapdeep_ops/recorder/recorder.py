@@ -19,10 +19,10 @@ from cheapdeep_ops.recorder.tally import Ledger, Second
 from cheapdeep_ops.recorder.troubles import Troubles, shown
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
     from cheapdeep_ops.store.engine import Store
     from cheapdeep_ops.store.processes import Beat
     from cheapdeep_ops.store.upsert import Write
@@ -65,7 +65,7 @@ class DropCounter(Protocol):
 class NullRecorder:
     """Records nothing and follows no policy: every call is decided at the base threshold."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: "Settings") -> None:
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
 
     def put(self, decision: Decision, tell: Tell | None = None) -> None:
@@ -91,7 +91,7 @@ class Recorder:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: "Settings",
         *,
         drops: DropCounter | None = None,
         clock: Callable[[], float] = time.time,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from copy import copy
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
     connections_of,
@@ -45,7 +45,7 @@ from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.beside import Beside
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, Shadow, only_one, patient, whole
+from cheapdeep_ops.router.shared import Asked, Core, Shadow, default_settings, only_one, patient, whole
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     Ending,
@@ -57,9 +57,11 @@ from cheapdeep_ops.router.streams import (
     output_format,
     without_stream,
 )
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
 
 _Parsed = TypeVar("_Parsed")
 
@@ -92,7 +94,7 @@ class AsyncRouter:
     def __init__(
         self,
         *,
-        settings: Settings | None = None,
+        settings: "Settings | None" = None,
         client: AsyncAnthropic | None = None,
         route: str = DEFAULT_ROUTE,
         telemetry: Telemetry | None = None,
@@ -102,7 +104,7 @@ class AsyncRouter:
         new_id: Callable[[], str] = random_id,
         **options: Unpack[AsyncClientOptions],
     ) -> None:
-        settings = settings or Settings()
+        settings = settings or default_settings()
         only_one(client, options)
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._options, self._is_view = options, False
@@ -422,7 +424,7 @@ class AsyncMessages:
         model: ModelParam,
         output_format: Omit | None = ...,
         **params: Any,
-    ) -> ParsedMessage[None]: ...
+    ) -> "ParsedMessage[None]": ...
 
     @overload
     async def parse(
@@ -433,9 +435,9 @@ class AsyncMessages:
         model: ModelParam,
         output_format: type[_Parsed],
         **params: Any,
-    ) -> ParsedMessage[_Parsed]: ...
+    ) -> "ParsedMessage[_Parsed]": ...
 
-    async def parse(self, **params: Any) -> ParsedMessage[Any]:
+    async def parse(self, **params: Any) -> "ParsedMessage[Any]":
         """The SDK's own, for structured output: nothing is routed."""
         return await self._sdk().parse(**params)
 

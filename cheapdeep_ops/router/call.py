@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
 
 from cheapdeep_ops.claude.arguments import given
@@ -40,10 +40,12 @@ from cheapdeep_ops.pricing import (
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.labels import Labels
 from cheapdeep_ops.sampling import position
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatRecord
 from cheapdeep_ops.treatment import treatments
 from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reason, Reply, Tier, Trace, Usage
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
 
 _MAX_ROUTES: Final = 200
 _MAX_INPUT_CLASSES: Final = 200
@@ -127,7 +129,7 @@ class Plan:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: "Settings",
         *,
         route: str,
         clock: Callable[[], float],

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.breaker import Breaker
@@ -24,9 +24,11 @@ from cheapdeep_ops.router.attached import attach
 from cheapdeep_ops.router.beside import Beside
 from cheapdeep_ops.router.call import Call, Plan, Routed, Settled, Sink
 from cheapdeep_ops.sampling import kept_share, position
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, Exchange, Reply
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
@@ -384,7 +386,15 @@ def _all_of(things: "WeakSet[_T]") -> list[_T]:
 atexit.register(_leave)
 
 
-def _breaker(settings: Settings) -> Breaker:
+def default_settings() -> "Settings":
+    """The settings of the environment. Raises SettingsError where they are not valid."""
+    # Loaded here, because pydantic-settings takes longer to load than all of the router.
+    from cheapdeep_ops.settings import Settings  # noqa: PLC0415
+
+    return Settings()
+
+
+def _breaker(settings: "Settings") -> Breaker:
     pause_s = settings.breaker_pause_s
     return Breaker(failures=settings.breaker_failures, pause_s=pause_s, longest_pause_s=_LONGEST_PAUSE * pause_s)
 
@@ -393,7 +403,7 @@ def _nobody(_error: BaseException | None) -> None:
     """Nobody wants to know."""
 
 
-def _recorder(settings: Settings, telemetry: Telemetry, redact: Redact) -> Sink:
+def _recorder(settings: "Settings", telemetry: Telemetry, redact: Redact) -> Sink:
     return Recorder(settings, drops=telemetry, redact=redact) if settings.record else NullRecorder(settings)
 
 

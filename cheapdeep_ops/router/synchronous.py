@@ -8,7 +8,7 @@ from copy import copy
 from functools import partial
 from threading import Timer
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
     connections_of,
@@ -47,7 +47,7 @@ from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, Shadow, only_one, patient, whole
+from cheapdeep_ops.router.shared import Asked, Core, Shadow, default_settings, only_one, patient, whole
 from cheapdeep_ops.router.streams import (
     Attempt,
     Ending,
@@ -59,9 +59,11 @@ from cheapdeep_ops.router.streams import (
     read_the_rest,
     without_stream,
 )
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
 
 _Parsed = TypeVar("_Parsed")
 
@@ -100,7 +102,7 @@ class Router:
     def __init__(
         self,
         *,
-        settings: Settings | None = None,
+        settings: "Settings | None" = None,
         client: Anthropic | None = None,
         route: str = DEFAULT_ROUTE,
         telemetry: Telemetry | None = None,
@@ -110,7 +112,7 @@ class Router:
         new_id: Callable[[], str] = random_id,
         **options: Unpack[ClientOptions],
     ) -> None:
-        settings = settings or Settings()
+        settings = settings or default_settings()
         only_one(client, options)
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._options, self._is_view = options, False
@@ -423,7 +425,7 @@ class Messages:
         model: ModelParam,
         output_format: Omit | None = ...,
         **params: Any,
-    ) -> ParsedMessage[None]: ...
+    ) -> "ParsedMessage[None]": ...
 
     @overload
     def parse(
@@ -434,9 +436,9 @@ class Messages:
         model: ModelParam,
         output_format: type[_Parsed],
         **params: Any,
-    ) -> ParsedMessage[_Parsed]: ...
+    ) -> "ParsedMessage[_Parsed]": ...
 
-    def parse(self, **params: Any) -> ParsedMessage[Any]:
+    def parse(self, **params: Any) -> "ParsedMessage[Any]":
         """The SDK's own, for structured output: nothing is routed."""
         return self._sdk().parse(**params)
 

@@ -195,6 +195,8 @@ def _say_once(path: str, absolute: Path) -> None:
 
 def _engine(url: URL, *, lock_timeout_s: float) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
+    if url.drivername == "postgresql":  # SQLAlchemy 2.0 would take psycopg2
+        url = url.set(drivername="postgresql+psycopg")
     options: dict[str, Any] = {}
     if not is_sqlite:
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
@@ -203,7 +205,7 @@ def _engine(url: URL, *, lock_timeout_s: float) -> Engine:
     try:
         engine = create_engine(url, hide_parameters=True, **options)
     except ModuleNotFoundError as error:
-        raise StoreError(f"{error}; install cheapdeep_ops[postgres] for PostgreSQL") from None
+        raise StoreError(f"{error}; for PostgreSQL run pip install 'cheapdeep_ops[postgres]'") from None
     except (SQLAlchemyError, TypeError) as error:
         raise StoreError(f"cannot open {_shown(url)}: {error}") from None
     if is_sqlite:
