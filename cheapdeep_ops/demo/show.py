@@ -232,7 +232,7 @@ def _run_all(stage: Stage, audience: Audience) -> Iterable[dict[str, Any]]:
 
 def _run(phase: Phase, stage: Stage, audience: Audience) -> dict[str, Any]:
     audience.begin(phase)
-    began, began_at, first = time.monotonic(), stage.world.clock(), len(stage.world.outcomes)
+    began, first = time.monotonic(), len(stage.world.outcomes)
     asked, is_done = 0, False
     while asked < phase.most and not is_done:
         stage.ask(phase.classes)
@@ -245,7 +245,7 @@ def _run(phase: Phase, stage: Stage, audience: Audience) -> dict[str, Any]:
         "name": phase.name,
         "what": phase.what,
         "seconds": time.monotonic() - began,
-        "virtual_seconds": stage.world.clock() - began_at,
+        "virtual_seconds": asked / RATE,
         "calls": len(calls),
         "escalation_rate": sum(each.decision.escalated for each in calls) / len(calls) if calls else None,
         **money_of([each.decision for each in calls]),
@@ -262,7 +262,7 @@ def _of_calm(outcomes: Sequence[Answered], phases: Sequence[Mapping[str, Any]]) 
 class Evidence:
     """What the checks are made on: calls in their order, changes of policy (oldest first), and each Slack message.
 
-    A message is all its texts, oldest first.
+    A message is its text as it was posted, and then as each edit left it.
     """
 
     failures: int
@@ -279,7 +279,7 @@ class Evidence:
             failures=stage.failures,
             outcomes=stage.world.outcomes,
             changes=changes,
-            messages=[[update.text for update in message.updates] for message in stage.world.slack.posts],
+            messages=[[version.text for version in message.versions] for message in stage.world.slack.posts],
         )
 
 
@@ -299,7 +299,7 @@ def checks_of(found: Evidence, *, is_complete: bool = True) -> dict[str, bool]:
         "Slack was told of each in one message, and of nothing else": [_rules_in(texts) for texts in found.messages]
         == [[STORM], [CLIMBING]],
         "those messages were edited when it was over": bool(found.messages)
-        and all("resolved" in texts[-1] for texts in found.messages),
+        and all("firing" in texts[0] and "resolved" in texts[-1] for texts in found.messages),
     }
 
 
