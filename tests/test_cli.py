@@ -422,30 +422,6 @@ def test_dashboards_are_exported(capsys, tmp_path):
     assert exported == {f"{name}.json": f"cheapdeep-{name}" for name in ("health", "money", "quality", "routing")}
 
 
-def test_the_demonstration_shows_storm_and_drift_and_their_ends_in_plain_lines_and_as_json(capsys):
-    status, out, err = run(capsys, "demo", "--json")
-    found = json.loads(out)
-    assert status == 0, found["checks"]
-    assert all(found["checks"].values())
-    assert [phase["name"] for phase in found["phases"]] == [
-        "calm", "storm", "recovery", "drift", "recovery from drift",
-    ]  # fmt: skip
-    assert sum(phase["seconds"] for phase in found["phases"]) < 60
-    assert found["windows_shortened_by"] == 20
-    assert sum(found["reasons"].values()) == found["escalated"]
-    assert found["shipped"] + found["escalated"] == found["calls"]
-    assert [(each["to"], each["cause"]) for each in found["policy_changes"]] == [
-        (0.9, "EscalationStorm"), (0.8, "EscalationStorm"),
-        (0.9, "FalseConfidenceClimbing"), (0.8, "FalseConfidenceClimbing"),
-    ]  # fmt: skip
-    low, high = found["false_confident_interval"]
-    assert low <= found["true_false_confident_rate"] <= high
-    assert found["sample_rate"] == 1.0
-    assert "shortened 20 times" in err
-    assert "100% of the confident answers are graded" in err
-    assert "decided at 0.9" in err
-
-
 def test_the_packaged_rules_are_yaml_that_a_person_can_copy(tmp_path, monkeypatch):
     copy = tmp_path / "rules.yaml"
     copy.write_text(packaged("alerts/rules.yaml").read_text())

@@ -300,7 +300,7 @@ def test_how_long_calls_really_take_changes_nothing(stage):
         ) as replay:
             for _ in replay.run():
                 pass
-            with replay._store.reading() as connection:
+            with replay._world.store.reading() as connection:
                 counted = connection.execute(text("SELECT at, calls FROM bucket ORDER BY at")).all()
     finally:
         stage.api.latency_s = 0.0

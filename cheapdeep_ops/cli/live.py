@@ -1,16 +1,24 @@
-"""Watching a demonstration: a panel that changes in a terminal, a line per event elsewhere."""
+"""Watching a demonstration: a panel that changes in a terminal, a line for each event elsewhere."""
 
+import logging
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
+from cheapdeep_ops.cli.output import clock
 from cheapdeep_ops.demo.show import Glance, Phase
-from cheapdeep_ops.guard.messages import percent
+from cheapdeep_ops.guard.words import duration, percent
+
+_LIMIT: Final = 0.35
+_BASE: Final = 0.8
+_BAR: Final = 30
+"""Characters; with its name and its figure, a bar fits into 64 columns."""
 
 
 class PlainView:
@@ -45,17 +53,21 @@ class PlainView:
             self._say(glance, f"Slack: {glance.slack}")
 
     def _say(self, glance: Glance, text: str) -> None:
-        self._out.print(f"{glance.seconds:5.1f} s  {glance.calls:5d} calls  {text}", markup=False)
+        self._out.print(f"{clock(glance.at)}  {glance.calls:5d} calls  {text}", markup=False)
 
 
 class LiveView:
-    """A panel that is redrawn in place."""
+    """A panel that is redrawn in place; what is logged meanwhile is printed above it, so that nothing tears it."""
 
     def __init__(self, out: Console) -> None:
-        self._live = Live(console=out, refresh_per_second=8)
+        self._live = Live(console=out, refresh_per_second=8, transient=True)
+        self._logged = _Above(self._live.console)
+        self._handlers: list[logging.Handler] = []
         self._what = ""
 
     def __enter__(self) -> Self:
+        root = logging.getLogger()
+        self._handlers, root.handlers = root.handlers, [self._logged]
         self._live.__enter__()
         return self
 
@@ -63,6 +75,7 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.__exit__(kind, error, trace)
+        logging.getLogger().handlers = self._handlers
 
     def begin(self, phase: Phase) -> None:
         """Name the phase."""
@@ -73,22 +86,43 @@ class LiveView:
         self._live.update(panel(glance, self._what))
 
 
+class _Above(logging.Handler):
+    """Prints records to the console of a live view, which keeps its panel below them."""
+
+    def __init__(self, out: Console) -> None:
+        super().__init__()
+        self._out = out
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print `record`."""
+        self._out.print(Text(self.format(record)), soft_wrap=False)
+
+
 def panel(glance: Glance, what: str) -> Panel:
     """What there is to see at one moment, while `what` goes on."""
     rows = Table.grid(padding=(0, 2))
-    rows.add_row("calls", str(glance.calls))
+    rows.add_column(no_wrap=True)
+    rows.add_column(overflow="fold")
+    a_second = glance.calls / glance.real_s if glance.real_s else 0.0
+    threshold = Text(f"{glance.threshold:g}", style="bold yellow" if glance.threshold > _BASE else "bold green")
+    rows.add_row("now", Text(what))
+    rows.add_row(
+        "clock", f"{clock(glance.at)}, {duration(glance.lasted_s)} since the start ({glance.real_s:.0f} s of yours)"
+    )
+    rows.add_row("calls", f"{glance.calls:,} ({a_second:.0f} a second of yours)")
     rows.add_row("escalation at base", _bar(glance.base_rate))
     rows.add_row("escalation, actual", _bar(glance.actual_rate))
     rows.add_row("wrong, though sure", f"{percent(glance.wrong_rate)} (n {glance.graded})")
-    rows.add_row("threshold", f"[bold {'yellow' if glance.threshold > 0.8 else 'green'}]{glance.threshold:g}[/]")  # noqa: PLR2004
-    rows.add_row("alerts", f"[bold red]{', '.join(glance.firing)}[/]" if glance.firing else "none")
-    rows.add_row("Slack", glance.slack.replace("[", r"\[") or "nothing yet")
-    return Panel(rows, title=f"{glance.phase} ({glance.seconds:.0f} s): {what}", title_align="left")
+    rows.add_row("threshold", threshold)
+    rows.add_row("alerts", Text(", ".join(glance.firing), style="bold red") if glance.firing else "none")
+    rows.add_row("Slack", Text(glance.slack or "nothing yet"))
+    return Panel(rows, title=Text(glance.phase), title_align="left")
 
 
 def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContextManager[LiveView]:
     """The view that suits where it is shown."""
-    return LiveView(out) if out.is_terminal else PlainView(out)
+    return LiveView(out) if out.is_terminal and not out.is_dumb_terminal else PlainView(out)
 
 
 def _measured(glance: Glance) -> str:
@@ -98,12 +132,12 @@ def _measured(glance: Glance) -> str:
     )
 
 
-def _bar(rate: float | None, width: int = 40) -> str:
+def _bar(rate: float | None) -> Text:
     """A rate as a bar with a mark at 35%."""
     if rate is None:
-        return "unknown"
-    filled, mark = round(rate * width), round(0.35 * width)
-    cells = ["█" if i < filled else "·" for i in range(width)]
+        return Text("unknown")
+    filled, mark = round(rate * _BAR), round(_LIMIT * _BAR)
+    cells = ["█" if i < filled else "·" for i in range(_BAR)]
     cells[mark] = "│"
-    colour = "red" if rate > 0.35 else "green"  # noqa: PLR2004 - the mission's limit
-    return f"[{colour}]{''.join(cells)}[/] {percent(rate)}"
+    bar = Text("".join(cells), style="red" if rate > _LIMIT else "green")
+    return bar.append(f" {percent(rate)}", style="default")

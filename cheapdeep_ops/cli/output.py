@@ -22,14 +22,15 @@ def print_json(document: Any) -> None:
 
 
 def console() -> Console:
-    """Where text for people goes: plain where standard output is not a terminal."""
+    """Where text for people goes: lines break between words in a terminal, and nowhere elsewhere."""
     # A pipe has no width: what reads it wants whole names.
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    is_terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else _PIPE_WIDTH)
 
 
 def progress_console() -> Console:
     """Where progress goes."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
@@ -66,6 +67,11 @@ def usd(value: float | None) -> str:
 def moment(at: float | None) -> str:
     """A time (UTC), or `never`."""
     return "never" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def clock(at: float) -> str:
+    """The time of day (UTC)."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
 
 
 def counts(values: Mapping[str, int]) -> str:

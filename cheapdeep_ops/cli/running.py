@@ -23,23 +23,20 @@ def demo(
 ) -> None:
     """Watch a storm and a drift being caught: simulated Claude and Slack on loopback, no key and no services needed."""
     from cheapdeep_ops.cli.live import view_for
-    from cheapdeep_ops.demo.show import SHORTENED_BY, run_demo
-    from cheapdeep_ops.demo.world import SAMPLE_RATE
+    from cheapdeep_ops.demo.show import RATE, SAMPLE_RATE, run_demo
 
     progress = output.progress_console() if json else output.console()
     progress.print(
-        f"Real HTTP between the real SDKs and simulated servers. The rules' windows are shortened {SHORTENED_BY:g} "
-        f"times: 5 min are 15 s here. {SAMPLE_RATE:.0%} of the confident answers are graded; a team's default is 1%."
+        f"Real HTTP between the real SDKs and simulated servers, {RATE:g} calls a second of a clock that runs ahead. "
+        f"Rules and settings are the defaults, but {SAMPLE_RATE:.0%} of the confident answers are graded; a team's "
+        "default is 1%."
     )
     with view_for(progress) as view:
         found = run_demo(view, seed=seed)
     if json:
         output.print_json(found)
     else:
-        out = output.console()
-        out.print()
-        texts.show_run(out, found)
-        texts.show_checks(out, found["checks"])
+        texts.show_demo(output.console(), found)
     raise typer.Exit(0 if all(found["checks"].values()) else FAILED)
 
 

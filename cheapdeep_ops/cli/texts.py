@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from cheapdeep_ops.cli.diagram import show_confidence
 from cheapdeep_ops.cli.output import counts, moment, table, usd
 from cheapdeep_ops.guard.receipt_words import cold_cache_words, false_confidence_words
-from cheapdeep_ops.guard.words import bounds, duration, percent, plain
+from cheapdeep_ops.guard.words import bounds, duration, money, percent, plain
 from cheapdeep_ops.values import Decision
 
 
@@ -28,7 +30,15 @@ def show_decision(out: Console, text: str, decision: Decision) -> None:
 
 
 def show_facts(out: Console, facts: Mapping[str, str]) -> None:
-    """Names and values, aligned."""
+    """Names and values, aligned; a value that is too long for a terminal goes on below itself."""
+    if out.is_terminal:
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(no_wrap=True)
+        rows.add_column(overflow="fold")
+        for name, value in facts.items():
+            rows.add_row(Text(name), Text(value))
+        out.print(rows)
+        return
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         out.print(f"{name.ljust(width)}  {value}", markup=False)
@@ -174,6 +184,11 @@ def show_run(out: Console, found: Mapping[str, Any]) -> None:
         "saving": f"{percent(found['saving'])} (what it is depends on how long questions and answers are)",
     }
     show_facts(out, facts)
+    _show_acts(out, found)
+
+
+def _show_acts(out: Console, found: Mapping[str, Any]) -> None:
+    """What the guard did, and when."""
     for change in found["policy_changes"]:
         would = "" if change["applied"] else "would have been: "
         out.print(
@@ -183,6 +198,74 @@ def show_run(out: Console, found: Mapping[str, Any]) -> None:
         )
     for alert in found["alerts"]:
         out.print(f"call {alert['at_call']}: {alert['rule']} {alert['state']}", markup=False)
+
+
+def show_demo(out: Console, found: Mapping[str, Any]) -> None:
+    """The receipt of a demonstration: what happened, what was checked, and at the end what a month would save."""
+    columns = ("phase", "lasted", "calls", "escalated", "a call", "saved")
+    out.print(table("Phases", columns, [_phase_row(phase) for phase in found["phases"]]))
+    out.print()
+    show_facts(
+        out,
+        {
+            "escalation": f"{percent(found['escalation_rate'])} (n {found['calls']:,}; {counts(found['reasons'])})",
+            "false confidence": false_confidence_words(found),
+            "in truth": f"{percent(found['true_false_confident_rate'])} of shipped answers are wrong",
+            "answers right": percent(found["cascade_accuracy"]),
+            "grading": _sampled_words(found),
+        },
+    )
+    _show_acts(out, found)
+    show_checks(out, found["checks"])
+    out.print()
+    _show_month(out, found["month"])
+
+
+def _phase_row(phase: Mapping[str, Any]) -> Sequence[str]:
+    return (
+        phase["name"],
+        duration(phase["virtual_seconds"]),
+        f"{phase['calls']:,}",
+        percent(phase["escalation_rate"]),
+        "unknown" if phase["cost_per_call_usd"] is None else money(phase["cost_per_call_usd"]),
+        percent(phase["saving"]),
+    )
+
+
+def _sampled_words(found: Mapping[str, Any]) -> str:
+    """What was graded here, and what a team's usual share would have cost."""
+    spent, rate, usual = found["grader_cost_usd"], found["sample_rate"], found["month"].get("sample_rate", 0.0)
+    return (
+        f"{found['funnel']['graded']:,} answers, {rate:.0%} of the confident ones, for {money(spent)}; {usual:.0%}, "
+        f"the default, would cost {money(spent * usual / rate)}"
+    )
+
+
+def _show_month(out: Console, month: Mapping[str, Any]) -> None:
+    """What a million calls a month would cost and save."""
+    if "saving" not in month:
+        return
+    out.print(
+        f"A million calls a month like those of the calm phase (n {month['n']:,}; storm and drift are left out)",
+        style="bold",
+        markup=False,
+    )
+    low, high = month["saving_usd_interval"]
+    grading = month["grading_usd"]
+    facts = {
+        "all-deep": f"{_dollars(month['baseline_cost_usd'])} (estimate)",
+        "routed": f"{_dollars(month['cost_usd'])}, {money(month['cost_per_call_usd'])} a call",
+        "grading": "unknown: nothing was graded"
+        if grading is None
+        else f"{_dollars(grading)} for {month['sample_rate']:.0%} of the confident answers, not part of the cost",
+        "saving": f"{_dollars(month['saving_usd'])} a month ({_dollars(low)} to {_dollars(high)}), "
+        f"{percent(month['saving'])} ({bounds(month['saving_interval'])})",
+    }
+    show_facts(out, facts)
+
+
+def _dollars(value: float) -> str:
+    return f"${value:,.0f}"
 
 
 def show_normal(out: Console, found: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The report of a demonstration or a replay: one plain object, the same keys for both."""
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,11 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.values import Decision, Outcome
 
 _ALL: Final = 1_000_000
+_Z95: Final = 1.96
+MONTH: Final = 1_000_000
+"""Calls of the month that a receipt ends with."""
+
+DEFAULT_SAMPLE_RATE: Final[float] = Settings.model_fields["sample_rate"].default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,7 @@ def report_of(
         **_counts(outcomes),
         **quality,
         **_truth(outcomes),
-        **_money([each.decision for each in outcomes]),
+        **money_of([each.decision for each in outcomes]),
         "policy_changes": [_change(change, finished) for change in changes],
         "alerts": _alerts(found, finished),
     }
@@ -85,7 +91,8 @@ def _truth(outcomes: Sequence[Answered]) -> dict[str, Any]:
     }
 
 
-def _money(decisions: Sequence[Decision]) -> dict[str, Any]:
+def money_of(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """What calls have cost, and what the deep tier alone would have; None where a call is unpriced."""
     cost = known_sum(each.cost_usd for each in decisions)
     baseline = known_sum(each.baseline_cost_usd for each in decisions)
     return {
@@ -93,6 +100,41 @@ def _money(decisions: Sequence[Decision]) -> dict[str, Any]:
         "baseline_cost_usd": baseline,
         "cost_per_call_usd": cost / len(decisions) if cost is not None and decisions else None,
         "saving": 1 - cost / baseline if cost is not None and baseline else None,
+    }
+
+
+def month_of(outcomes: Sequence[Answered], grader_usd: float, *, graded: int) -> dict[str, Any]:
+    """What a million calls like these cost and save, with 95% intervals, and what grading 1% of them would cost.
+
+    `grader_usd` was paid for `graded` gradings. The saving is a ratio of two sums; its interval is the ratio
+    estimator's (Cochran 1977, Sampling Techniques, 6.4).
+    """
+    priced = [
+        (each.cost_usd, each.baseline_cost_usd)
+        for each in (answered.decision for answered in outcomes)
+        if each.cost_usd is not None and each.baseline_cost_usd is not None
+    ]
+    n, cost, baseline = len(priced), sum(cost for cost, _ in priced), sum(baseline for _, baseline in priced)
+    if n < 2 or not baseline:  # noqa: PLR2004 - a variance takes two
+        return {"calls": MONTH, "n": n}
+    ratio = cost / baseline
+    spread = math.sqrt(sum((cost - ratio * baseline) ** 2 for cost, baseline in priced) / (n - 1) / n)
+    half = _Z95 * spread / (baseline / n)
+    confident = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes) / len(outcomes)
+    all_deep = MONTH * baseline / n
+    grading = MONTH * confident * DEFAULT_SAMPLE_RATE * grader_usd / graded if graded else None
+    return {
+        "calls": MONTH,
+        "n": n,
+        "cost_usd": MONTH * cost / n,
+        "baseline_cost_usd": all_deep,
+        "cost_per_call_usd": cost / n,
+        "saving": 1 - ratio,
+        "saving_interval": [1 - ratio - half, 1 - ratio + half],
+        "saving_usd": all_deep * (1 - ratio),
+        "saving_usd_interval": [all_deep * (1 - ratio - half), all_deep * (1 - ratio + half)],
+        "sample_rate": DEFAULT_SAMPLE_RATE,
+        "grading_usd": grading,
     }
 
 

@@ -1,111 +1,74 @@
-"""Everything that a demonstration needs, running: simulated API and Slack, a router, a guard."""
+"""A router and a guard in virtual time, between a simulated Claude API and a simulated Slack: real HTTP, no waiting.
 
+Time passes only as calls are made and as the guard's work falls due, so a slow machine changes nothing but how long it
+takes.
+"""
+
+import heapq
 import os
-import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.grading import GraderApi
-from cheapdeep_ops.demo.report import Answered
-from cheapdeep_ops.guard.app import Service
+from cheapdeep_ops.demo.report import Answered, report_of
+from cheapdeep_ops.guard.grading import MOST_AT_ONCE, Grader
+from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.router import Router
+from cheapdeep_ops.guard.slack import sender_for
+from cheapdeep_ops.recorder import Recorder
+from cheapdeep_ops.router import Routed, Router
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.testing import CLASSES, SimulatedAnthropic, SimulatedSlack, TrafficClass
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.testing import CLASSES, FrozenClock, SimulatedAnthropic, SimulatedSlack, TrafficClass
+from cheapdeep_ops.testing.models import MODELS, SimulatedModel
 
-ROUTE: Final = "support"
-CHANNEL: Final = "C0STORMS"
-SAMPLE_RATE: Final = 1.0
-"""Every confident answer is graded here, instead of 1%: a demonstration has not the traffic of a day."""
+START: Final = 1_790_000_000.0
+"""When virtual time begins: prices are dated, and the same calls must give the same report."""
 
-_WORKERS: Final = 8
+_PATIENCE_S: Final = 3_600.0
+"""How long the router waits for the simulated cheap model, in real time: a busy machine is no failed triage."""
 
 
 def no_proxy_on_loopback() -> None:
-    """Whatever proxies the environment names, none reaches this machine's loopback."""
+    """Keep the proxies that the environment names away from this machine's loopback."""
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 
-class World:
-    """A router and a guard on a store of their own, between simulated servers; everything over HTTP on loopback."""
+class Simulators:
+    """The simulated Claude API and Slack, and a client for the former; use it as a context manager.
 
-    def __init__(self, *, shortened_by: float, seed: int) -> None:
+    Worlds may share them, one after another: starting and stopping them takes longer than a short replay does.
+    """
+
+    def __init__(
+        self, *, seed: int = 0, classes: Sequence[TrafficClass] = CLASSES, models: Sequence[SimulatedModel] = MODELS
+    ) -> None:
         no_proxy_on_loopback()
-        self.outcomes: list[Answered] = []
-        self.failures = 0
-        self._open = ExitStack()
-        self._folder = Path(self._open.enter_context(TemporaryDirectory(prefix="cheapdeep-demo-")))
-        self.api = self._open.enter_context(SimulatedAnthropic(seed=seed))
-        self.slack = self._open.enter_context(SimulatedSlack())
-        self.settings = self._make_settings()
-        rulebook = read_rulebook().shortened(shortened_by)
-        client = self._open.enter_context(make_client_for(self.api.url, api_key="simulated"))
-        self.service = Service(self.settings, rulebook=rulebook, grader_api=GraderApi(client))
-        self._open.callback(self.service.stop)
-        self.service.start()
-        self.router = self._open.enter_context(Router(settings=self.settings, client=client, route=ROUTE))
-        self._pool = self._open.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="caller"))
-        self._asked = 0
+        self._clock = FrozenClock(START)
+        with ExitStack() as opening:
+            self.api = opening.enter_context(
+                SimulatedAnthropic(seed=seed, classes=classes, models=models, clock=self._now)
+            )
+            self.slack = opening.enter_context(SimulatedSlack(clock=self._now))
+            self.client = opening.enter_context(make_client_for(self.api.url, api_key="simulated"))
+            self._open = opening.pop_all()
 
-    def _make_settings(self) -> Settings:
-        """What the demonstration rests on, whatever the environment says."""
-        return Settings(
-            store_url=f"sqlite:///{self._folder}/demo.db",
-            tiers=("claude-haiku-4-5", "claude-opus-4-7"),
-            base_threshold=0.8,
-            raised_threshold=0.9,
-            max_escalation_rate=0.35,
-            mode="enforce",
-            flush_every_s=0.25,
-            evaluate_every_s=0.5,
-            sample_rate=SAMPLE_RATE,
-            grade_every_s=0.5,
-            max_false_confident_rate=None,
-            grader_model="claude-opus-4-7",
-            grade_by="direct",
-            retain_content_days=1,
-            rules_file=None,
-            triage_template=None,
-            record=True,
-            slack_bot_token=self.slack.token,
-            slack_channel=CHANNEL,
-            slack_base_url=self.slack.url,
-            slack_webhook_url=None,
-        )
+    def reset(self) -> FrozenClock:
+        """Forget what has happened; returns a clock at the beginning."""
+        self.api.clear()
+        self.slack.clear()
+        self._clock = FrozenClock(START)
+        return self._clock
 
-    def ask(self, classes: Sequence[TrafficClass]) -> None:
-        """Send the next question, of the next class in turn, without waiting for its answer."""
-        kind = classes[self._asked % len(classes)]
-        future = self._pool.submit(self._ask, kind, self._asked)
-        future.add_done_callback(self._note)
-        self._asked += 1
-
-    def _ask(self, kind: TrafficClass, number: int) -> Answered:
-        begun_at = time.time()
-        routed = self.router.ask(kind.prompt(number), input_class=kind.name)
-        return Answered(
-            routed=routed,
-            begun_at=begun_at,
-            finished_at=time.time(),
-            correct=self.api.was_correct(routed.text),
-        )
-
-    def _note(self, future: "Future[Answered]") -> None:
-        if future.exception() is None:
-            self.outcomes.append(future.result())
-        else:
-            self.failures += 1
-
-    def settle(self) -> None:
-        """Wait for the calls under way, and have all of them counted."""
-        self._pool.shutdown(wait=True)
-        self.router.close()
+    def _now(self) -> float:
+        return self._clock()
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +79,138 @@ class World:
         self._open.close()
 
 
-def named(*names: str) -> tuple[TrafficClass, ...]:
-    """Ready-made traffic classes by name, in the order given."""
-    known = {each.name: each for each in CLASSES}
-    return tuple(known[name] for name in names)
+class World:
+    """A router and a guard on a store of their own; use it as a context manager.
+
+    `outcomes` has the calls that were answered. The guard does its work when `clock` reaches the times that `settings`
+    ask for: all that is due before a call is done before it.
+    """
+
+    def __init__(self, simulators: Simulators, *, settings: Settings, route: str, ids: str) -> None:
+        self.slack = simulators.slack
+        self.outcomes: list[Answered] = []
+        self.clock = simulators.reset()
+        with ExitStack() as opening:
+            folder = opening.enter_context(TemporaryDirectory(prefix="cheapdeep-"))
+            self.settings = _own(settings, Path(folder), simulators.slack)
+            self.store = self._make_store(opening)
+            self._guard = self._make_guard(simulators)
+            self._recorder = Recorder(self.settings, clock=self.clock, background=False)
+            opening.callback(self._recorder.close)
+            self.router = opening.enter_context(self._make_router(simulators, route, ids))
+            self._open = opening.pop_all()
+        self._due = self._timetable()
+
+    def _make_store(self, opening: ExitStack) -> Store:
+        store = Store(self.settings.store_url)
+        opening.callback(store.close)
+        migrate(store)
+        return store
+
+    def _make_guard(self, simulators: Simulators) -> Guard:
+        return Guard(
+            self.store,
+            settings=self.settings,
+            rulebook=read_rulebook(self.settings.rules_file),
+            sender=sender_for(self.settings),
+            grader=Grader(self.store, settings=self.settings, api=GraderApi(simulators.client)),
+            started_at=START,
+        )
+
+    def _make_router(self, simulators: Simulators, route: str, ids: str) -> Router:
+        numbers = count()
+        return Router(
+            settings=self.settings,
+            client=simulators.client,
+            route=route,
+            recorder=self._recorder,
+            clock=self.clock,
+            new_id=lambda: f"{ids}-{next(numbers)}",
+        )
+
+    def call(
+        self,
+        at: float,
+        ask: Callable[[Router], Routed],
+        *,
+        correct: Callable[[Routed], bool | None],
+        is_comparable: bool = True,
+    ) -> None:
+        """Make one call at the time `at`; `correct` tells whether its answer is right, as far as that is known."""
+        self.go_to(at)
+        routed = ask(self.router)
+        self._recorder.fold(at)  # at once, so that the real time it took moves it into no other second
+        self.outcomes.append(
+            Answered(routed=routed, begun_at=at, finished_at=at, correct=correct(routed), is_comparable=is_comparable)
+        )
+
+    def go_to(self, moment: float) -> None:
+        """Let time pass, with all that the guard does before `moment`; a call comes before what is due with it."""
+        while self._due[0][0] < moment:
+            at, order, every_s, work = self._due[0]
+            self.clock.set(at)
+            work(at)
+            heapq.heapreplace(self._due, (at + every_s, order, every_s, work))
+        self.clock.set(moment)
+
+    def settle(self) -> None:
+        """Have all calls counted, graded and judged."""
+        for work in (self.evaluate, self._grade, self.evaluate):  # only a guard that has acted may grade
+            work(self.clock.advance(self.settings.evaluate_every_s))
+
+    def drain(self) -> None:
+        """Store what was counted."""
+        self._recorder.drain(self.clock())
+
+    def report(self) -> dict[str, Any]:
+        """What became of the calls so far."""
+        return report_of(self.outcomes, self.store, self.settings, since=START, until=self.clock())
+
+    def evaluate(self, now: float) -> None:
+        """Run the rules, deliver messages, and have the router read the policy."""
+        self._recorder.drain(now)
+        self._guard.step(now)
+        self._guard.deliver(now)
+        self._recorder.refresh(now)
+
+    def _grade(self, now: float) -> None:
+        self._recorder.drain(now)
+        while self._guard.grade(now) >= MOST_AT_ONCE:
+            pass
+
+    def _timetable(self) -> list[tuple[float, int, float, Callable[[float], None]]]:
+        """What is due when: a grade counts in the evaluation of the same moment."""
+        evaluate_s, grade_s = self.settings.evaluate_every_s, self.settings.grade_every_s
+        due: list[tuple[float, int, float, Callable[[float], None]]] = [
+            (START + evaluate_s, 2, evaluate_s, self.evaluate),
+            (START + grade_s, 1, grade_s, self._grade),
+        ]
+        heapq.heapify(due)
+        return due
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+
+def _own(settings: Settings, folder: Path, slack: SimulatedSlack) -> Settings:
+    """The given settings, with a store, a Slack and a purse of the world's own."""
+    own: Mapping[str, Any] = {
+        "store_url": f"sqlite:///{folder}/world.db",
+        "record": True,
+        "slack_bot_token": slack.token,
+        "slack_channel": "C0ALERTS",
+        "slack_base_url": slack.url,
+        "slack_webhook_url": None,
+        "grade_by": "direct",
+        "grade_concurrency": 1,
+        "max_grader_usd_per_day": 1e9,
+        "max_candidates": 10_000_000,
+        "retain_content_days": 3650,
+        "triage_timeout_s": _PATIENCE_S,
+    }
+    return Settings(**{**settings.model_dump(), **own})

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
@@ -23,6 +23,7 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.grading import Api, Grader
 from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lives import check_models
 from cheapdeep_ops.guard.metrics import FleetCollector
 from cheapdeep_ops.guard.notify import Sender
@@ -33,13 +34,6 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 
 _log: Final = logging.getLogger(__name__)
-_OUTCOMES: Final = {
-    EVENT_JOB_EXECUTED: "done",
-    EVENT_JOB_ERROR: "failed",
-    EVENT_JOB_MISSED: "missed",
-    EVENT_JOB_MAX_INSTANCES: "skipped",
-}
-_RESCHEDULED: Final = "rescheduled"
 _DELIVER_EVERY_S: Final = 1.0
 _LONGEST_GOODBYE_S: Final = 1
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
@@ -53,7 +47,33 @@ _REPORT_EVERY_S: Final = 60.0
 
 _MODELS_EVERY_S: Final = 86_400.0
 _MODELS_AFTER_S: Final = 30.0
-_SHORTEST_SLEEP_S: Final = 1.0
+_CLOCK_CHECK_S: Final = 0.3
+"""The shortest time between two looks at whether the clock was set back."""
+
+_SLACK: Final = timedelta(seconds=1)
+"""By how much a clock may be adjusted without a job being woken."""
+
+_MOST_AT_ONCE: Final = 1_000
+"""Runs of one job that APScheduler may begin. A `Job` skips those that come too early, and says it in better words."""
+
+
+class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """A time every `interval`, the first one after `first`: always after now, and at most one interval after it.
+
+    APScheduler lists all times between the last run and now. With its own interval trigger, a clock that jumps forward
+    by 60 days makes a list of 5 million; here one run makes up for all of them.
+    """
+
+    def __init__(self, interval: timedelta, *, first: timedelta) -> None:
+        self.interval = interval
+        self._first = first
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The next time after `previous_fire_time`, by a clock that shows `now`."""
+        if previous_fire_time is None:
+            return now + self._first
+        due, latest = previous_fire_time + self.interval, now + self.interval
+        return due if now < due < latest else latest
 
 
 class Service:
@@ -71,8 +91,6 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._jobs: Counter[tuple[str, str]] = Counter()
-        self._every_s: dict[str, float] = {}
-        self._seen: dict[str, float] = {}
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         rulebook = rulebook or read_rulebook(settings.rules_file)
@@ -173,9 +191,8 @@ class Service:
 
     def _make_scheduler(self) -> BackgroundScheduler:
         """Late runs are made up for, once: a guard that was busy or suspended must not skip its next look."""
-        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": _MOST_AT_ONCE}
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
-        scheduler.add_listener(self._count, sum(_OUTCOMES))
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
@@ -196,34 +213,26 @@ class Service:
         *,
         after_s: float | None = None,
     ) -> None:
-        """Have `work` done every `every_s` seconds, for the first time after `after_s` where that is given."""
-        self._jobs.update({(name, outcome): 0 for outcome in (*_OUTCOMES.values(), _RESCHEDULED)})
-        self._every_s[name] = every_s
-        due = {"next_run_time": datetime.now(UTC) + timedelta(seconds=after_s)} if after_s is not None else {}
-        scheduler.add_job(lambda: work(self._clock()), "interval", seconds=every_s, id=name, **due)
+        """Have `work` done every `every_s` seconds, the first time after `after_s`, or after `every_s` by default."""
+        job = Job(name, lambda: work(self._clock()), every_s=every_s, runs=self._jobs)
+        first_s = every_s if after_s is None else after_s
+        trigger = Every(timedelta(seconds=every_s), first=timedelta(seconds=first_s))
+        scheduler.add_job(job, trigger, id=name, name=name)
 
     def _watch(self) -> None:
         """Wake jobs that sleep on because the clock was set back: the scheduler goes by wall time, this does not."""
-        while not self._stopping.wait(max(self._settings.evaluate_every_s, _SHORTEST_SLEEP_S / 3)):
-            self._wake_sleepers(time.monotonic())
+        while not self._stopping.wait(max(self._settings.evaluate_every_s, _CLOCK_CHECK_S)):
+            self._wake_sleepers(datetime.now(UTC))
 
-    def _wake_sleepers(self, now: float) -> None:
-        for job in self._scheduler.get_jobs():
-            limit_s = max(3 * self._every_s[job.id], _SHORTEST_SLEEP_S)
-            if now - self._seen.setdefault(job.id, now) > limit_s:
-                self._seen[job.id] = now
-                self._wake(job.id)
-
-    def _wake(self, name: str) -> None:
-        self._jobs[(name, _RESCHEDULED)] += 1
-        _log.warning("the job %s has slept for too long; was the clock set back? It runs now", name)
-        self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
-
-    def _count(self, event: Any) -> None:
-        self._seen[event.job_id] = time.monotonic()
-        self._jobs[(event.job_id, _OUTCOMES[event.code])] += 1
-        if event.code == EVENT_JOB_ERROR:
-            _log.error("the job %s failed: %s", event.job_id, event.exception)
+    def _wake_sleepers(self, now: datetime) -> None:
+        """Run the jobs now whose next run is more than one interval ahead: only a clock that was set back does that."""
+        late = [job for job in self._scheduler.get_jobs() if job.next_run_time > now + job.trigger.interval + _SLACK]
+        for job in late:
+            job.func.count(RESCHEDULED)
+            job.modify(next_run_time=now)
+        if late:
+            names = ", ".join(job.id for job in late)
+            _log.warning("the clock was set back: these jobs run now, and would have waited too long: %s", names)
 
     def _missing(self) -> str:
         """What keeps the guard from being ready, or nothing."""

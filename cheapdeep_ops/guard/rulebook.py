@@ -37,10 +37,6 @@ class Rulebook(BaseModel):
             raise ValueError(f"more than one rule has the alert {', '.join(twice)}")
         return rules
 
-    def shortened(self, factor: float) -> "Rulebook":
-        """The rules with every duration divided by `factor`."""
-        return Rulebook(rules=tuple(rule.shortened(factor) for rule in self.rules))
-
 
 def read_rulebook(path: Path | None = None) -> Rulebook:
     """The rules in `path`, or those that come with the package.

@@ -109,13 +109,6 @@ class AnyRule(BaseModel):
         """Whether it raises the threshold while it fires."""
         return Action.RAISE_THRESHOLD in self.actions
 
-    def shortened(self, factor: float) -> Self:
-        """The rule with every duration divided by `factor`, for demonstrations."""
-        return self.model_copy(update=self._shorter(factor))
-
-    def _shorter(self, factor: float) -> dict[str, Any]:
-        return {"pending_for": self.pending_for / factor, "keep_firing_for": self.keep_firing_for / factor}
-
 
 class StormRule(AnyRule):
     """Too many calls leave the cheap tier.
@@ -143,10 +136,6 @@ class StormRule(AnyRule):
     def limit_in(self, settings: object) -> float | None:
         """The rate that must not be exceeded; None where its setting is not set."""
         return _limit_in(settings, self.limit)
-
-    def _shorter(self, factor: float) -> dict[str, Any]:
-        windows = Windows(long=self.windows.long / factor, short=self.windows.short / factor)
-        return {**super()._shorter(factor), "windows": windows}
 
 
 class QualityRule(AnyRule):
@@ -182,9 +171,6 @@ class QualityRule(AnyRule):
         """The rate that must not be exceeded; None where its setting is not set, or where it is to be learned."""
         return None if self.limit == "normal" else _limit_in(settings, self.limit)
 
-    def _shorter(self, factor: float) -> dict[str, Any]:
-        return {**super()._shorter(factor), "max_age": self.max_age / factor}
-
 
 class GateRule(AnyRule):
     """Confidence is worth nothing here: the threshold lets through whatever comes, or nothing.
@@ -207,9 +193,6 @@ class GateRule(AnyRule):
     def limit_in(self, _settings: object) -> float:
         """The AUROC below which confidence is of no use."""
         return self.limit
-
-    def _shorter(self, factor: float) -> dict[str, Any]:
-        return {**super()._shorter(factor), "max_age": self.max_age / factor, "window": self.window / factor}
 
 
 class WatchRule(AnyRule):

@@ -305,7 +305,8 @@ class SimulatedAnthropic:
             reply,
             message_id=f"msg_{_identifier(self._seed, 'message', number)}",
             model=model.reply_id,
-            prompt=self._cache.use(received.body, model, now=received.at),
+            prompt=self._cache.use(received.body, model, now=received.at).times(model.tokens_ratio),
+            tokens_ratio=model.tokens_ratio,
             service_tier=service_tier,
         )
 

@@ -29,6 +29,8 @@ class SimulatedModel:
     max_tokens: int = 128_000
     smallest_cached: int = 1_024
     """The fewest tokens that its prompt cache keeps."""
+    tokens_ratio: float = 1.0
+    """Tokens that it reports for each token of four characters: newer tokenizers make more of the same text."""
     refuses: frozenset[Refused] = frozenset({"sampling", "thinking_enabled", "prefill"})
 
     @property

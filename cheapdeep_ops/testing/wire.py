@@ -27,6 +27,15 @@ class PromptTokens:
         """All of them."""
         return self.uncached + self.read + self.written_5m + self.written_1h
 
+    def times(self, ratio: float) -> "PromptTokens":
+        """As many tokens as a model counts that makes `ratio` tokens of each."""
+        return PromptTokens(
+            uncached=round(self.uncached * ratio),
+            read=round(self.read * ratio),
+            written_5m=round(self.written_5m * ratio),
+            written_1h=round(self.written_1h * ratio),
+        )
+
 
 def encoded(value: Mapping[str, Any]) -> bytes:
     """Return compact JSON."""
@@ -50,9 +59,18 @@ def error_object(reply: Reply, *, request_id: str | None) -> dict[str, Any]:
 
 
 def message(
-    reply: Reply, *, message_id: str, model: str, prompt: PromptTokens, service_tier: ServiceTier = "standard"
+    reply: Reply,
+    *,
+    message_id: str,
+    model: str,
+    prompt: PromptTokens,
+    tokens_ratio: float = 1.0,
+    service_tier: ServiceTier = "standard",
 ) -> dict[str, Any]:
-    """Return the message object for `reply`, with estimated usage where the reply names none."""
+    """Return the message object for `reply`, with estimated usage where the reply names none.
+
+    The estimate has `tokens_ratio` tokens for each four characters of the answer; `prompt` is taken as it is.
+    """
     return {
         "model": model,
         "id": message_id,
@@ -62,7 +80,7 @@ def message(
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": reply.stop_details,
-        "usage": _usage(reply, prompt, service_tier),
+        "usage": _usage(reply, prompt, tokens_ratio, service_tier),
     }
 
 
@@ -70,7 +88,7 @@ _OF_PROMPTS = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_r
 """Usage fields that tell of a prompt."""
 
 
-def _usage(reply: Reply, prompt: PromptTokens, service_tier: ServiceTier) -> dict[str, Any]:
+def _usage(reply: Reply, prompt: PromptTokens, tokens_ratio: float, service_tier: ServiceTier) -> dict[str, Any]:
     if _OF_PROMPTS & (reply.usage or {}).keys():  # what a test scripts of the prompt is all that is said of it
         prompt = PromptTokens(uncached=prompt.total)
     return {
@@ -81,7 +99,7 @@ def _usage(reply: Reply, prompt: PromptTokens, service_tier: ServiceTier) -> dic
             "ephemeral_5m_input_tokens": prompt.written_5m,
             "ephemeral_1h_input_tokens": prompt.written_1h,
         },
-        "output_tokens": max(1, tokens_in(reply.content or "")),
+        "output_tokens": max(1, round(tokens_in(reply.content or "") * tokens_ratio)),
         "service_tier": service_tier,
         "inference_geo": "not_available",
         **(reply.usage or {}),

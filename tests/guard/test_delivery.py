@@ -309,12 +309,16 @@ def test_jobs_run_on_after_the_clock_was_set_back(settings, inbox):
     assert service._jobs[("evaluate", "rescheduled")] >= 1
 
 
-def test_only_a_job_that_has_slept_for_longer_than_the_limit_is_woken_and_only_once(settings, inbox):
+def test_a_clock_that_was_set_back_wakes_each_job_once_with_one_warning(settings, inbox, caplog):
     service = Service(settings, sender=inbox)
     service._scheduler.start(paused=True)
-    service._seen.update(evaluate=100.0, deliver=114.0, grade=100.0)
-    for now in (115.0, 115.1, 116.0, 117.0):
-        service._wake_sleepers(now)
-    rescheduled = {job: service._jobs[(job, "rescheduled")] for job in ("evaluate", "deliver", "grade")}
-    assert rescheduled == {"evaluate": 1, "deliver": 0, "grade": 0}
+    now = min(job.next_run_time for job in service._scheduler.get_jobs()) - timedelta(seconds=1)
+    service._wake_sleepers(now)
+    assert not any(service._jobs[(job.id, "rescheduled")] for job in service._scheduler.get_jobs())
+    for _ in range(3):
+        service._wake_sleepers(now - timedelta(hours=1))
+    rescheduled = {job: service._jobs[(job, "rescheduled")] for job in ("evaluate", "deliver", "grade", "models")}
+    # The models are asked once a day: an hour more is no sleep that is too long.
+    assert rescheduled == {"evaluate": 1, "deliver": 1, "grade": 1, "models": 0}
+    assert caplog.text.count("the clock was set back") == 1
     service.stop()

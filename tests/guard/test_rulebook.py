@@ -60,18 +60,6 @@ def test_a_file_of_ones_own_is_read_with_its_durations(rules_file):
     assert (rule.windows.long, rule.windows.short, rule.pending_for, rule.keep_firing_for) == (300, 60, 10, 120)
 
 
-def test_shortened_rules_keep_their_order_and_divide_their_durations():
-    book = read_rulebook()
-    short = book.shortened(20)
-    assert [rule.alert for rule in short.rules] == [rule.alert for rule in book.rules]
-    for before, after in zip(book.rules, short.rules, strict=True):
-        assert after.pending_for * 20 == pytest.approx(before.pending_for)
-        assert after.keep_firing_for * 20 == pytest.approx(before.keep_firing_for)
-    storm, wrong = short.rules[:2]
-    assert (storm.windows.long, storm.windows.short, storm.min_calls) == (15, 3, book.rules[0].min_calls)
-    assert (wrong.max_age * 20, wrong.min_grades) == (book.rules[1].max_age, book.rules[1].min_grades)
-
-
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [

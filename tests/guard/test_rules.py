@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cheapdeep_ops.guard.detector import Bets, Detector
-from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, StormRule, Turn, seconds, step
+from cheapdeep_ops.guard.rules import Alert, AlertState, Level, StormRule, Turn, seconds, step
 from cheapdeep_ops.guard.signals import RouteWindows
 from cheapdeep_ops.guard.stats import Proportion
 from cheapdeep_ops.guard.storms import CLIMBS, Climb, Reading, Second, climb_of, decided_by, level_of
@@ -367,15 +367,6 @@ class TestARule:
     def test_refuses_what_it_cannot_mean(self, changes):
         with pytest.raises(ValidationError):
             rule_of(**changes)
-
-    def test_shortened_divides_its_durations_and_nothing_else(self):
-        rule = rule_of(**{"for": 40.0})
-        short = rule.shortened(20)
-        assert (short.windows.long, short.windows.short, short.pending_for, short.keep_firing_for) == (15, 3, 2, 6)
-        untouched = {"alert", "signal", "limit", "min_calls", "min_seconds", "confidence", "actions", "labels"}
-        assert short.model_dump(include=untouched) == rule.model_dump(include=untouched)
-        assert rule.windows.long == 300
-        assert Action.RAISE_THRESHOLD in short.actions
 
 
 def seconds_of(*counts: tuple[int, int], begin: int = 0) -> list[Second]:

@@ -1,20 +1,26 @@
 import json
+import logging
 import math
 import socket
 import threading
 import time
+import tracemalloc
+from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.app import Service
+from cheapdeep_ops.guard.app import Every, Service
 from cheapdeep_ops.guard.grading import judge_of
 from cheapdeep_ops.guard.insight import KEPT_S
+from cheapdeep_ops.guard.jobs import Job
 from cheapdeep_ops.guard.receipt import receipt
 from cheapdeep_ops.guard.review import label
 from cheapdeep_ops.guard.status import status
@@ -349,6 +355,112 @@ def test_late_runs_are_made_up_for_and_never_skipped(make_service):
     service._scheduler.start(paused=True)
     assert all(job.misfire_grace_time is None and job.coalesce for job in service._scheduler.get_jobs())
     service._scheduler.shutdown()
+
+
+THEN = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def due(now, *, next_run=THEN, every=timedelta(seconds=1)):
+    """What APScheduler makes of a job that was to run at `next_run` where the clock shows `now`: its runs, the next."""
+    scheduler = BackgroundScheduler(timezone="UTC")
+    scheduler.start(paused=True)
+    job = scheduler.add_job(print, Every(every, first=every), next_run_time=next_run)
+    runs = job._get_run_times(now)
+    following = job.trigger.get_next_fire_time(runs[-1] if runs else next_run, now)
+    scheduler.shutdown()
+    return len(runs), following - now
+
+
+@pytest.mark.parametrize(
+    ("late", "ahead"),
+    [
+        (timedelta(0), 1.0),
+        (timedelta(seconds=0.25), 0.75),
+        (timedelta(seconds=1), 1.0),
+        (timedelta(days=60), 1.0),
+        (datetime(2100, 1, 1, tzinfo=UTC) - THEN, 1.0),
+    ],
+)
+def test_a_clock_that_jumps_forward_makes_one_run_and_no_list_of_missed_ones(late, ahead):
+    tracemalloc.start()
+    found = due(THEN + late)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == (1, timedelta(seconds=ahead))
+    assert peak < 1_000_000
+
+
+def test_a_clock_that_is_set_back_plans_no_run_further_ahead_than_one_interval():
+    now = THEN - timedelta(days=60)
+    assert Every(timedelta(seconds=1), first=timedelta(0)).get_next_fire_time(THEN, now) == now + timedelta(seconds=1)
+
+
+def test_runs_that_are_skipped_are_counted_and_said_once_by_name_for_each_episode(make_service, caplog):
+    """Each round holds one run until five more have come; a run that nothing disturbs ends the episode."""
+    runs, held, going_on = Counter(), threading.Event(), threading.Event()
+
+    def work():
+        going_on.set()
+        held.wait(10)
+
+    job = Job("evaluate", work, every_s=5, runs=runs)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            held.clear()
+            going_on.clear()
+            thread = threading.Thread(target=job)
+            thread.start()
+            assert going_on.wait(10)
+            for _ in range(5):
+                job()
+            held.set()
+            thread.join()
+            job()
+            job()
+    assert runs == {("evaluate", "done"): 6, ("evaluate", "skipped"): 10, ("evaluate", "failed"): 0,
+                    ("evaluate", "rescheduled"): 0}  # fmt: skip
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    episode = [
+        ("INFO", "the job evaluate takes longer than 5 s: runs are skipped until it keeps up"),
+        ("INFO", "the job evaluate keeps up again; 5 runs were skipped"),
+    ]
+    assert said == 2 * episode
+
+
+def test_a_scheduler_whose_jobs_are_late_says_nothing_of_its_own(make_service, caplog):
+    service = make_service(evaluate_every_s=0.05)
+    skipped, going_on = threading.Event(), threading.Event()
+
+    def work(_now):
+        going_on.set()
+        skipped.wait(10)
+
+    service._scheduler.remove_all_jobs()
+    service._add_job(service._scheduler, "evaluate", work, 0.01)
+    with caplog.at_level("INFO"):
+        service.start()
+        assert going_on.wait(10)
+        while service._jobs[("evaluate", "skipped")] < 20:
+            threading.Event().wait(0.01)
+        skipped.set()
+        service.stop()
+    loud = [record for record in caplog.records if record.levelno > logging.INFO]
+    assert loud == []
+    assert sum("runs are skipped" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"), [(StoreError("the disk is full"), False), (ValueError("odd"), True)]
+)
+def test_a_job_that_fails_is_said_once(caplog, error, has_traceback):
+    def work():
+        raise error
+
+    job = Job("deliver", work, every_s=1, runs=Counter())
+    job()
+    (record,) = caplog.records
+    assert (record.levelname, bool(record.exc_info)) == ("ERROR", has_traceback)
+    assert "the job deliver failed" in record.getMessage()
 
 
 def test_a_port_that_is_taken_is_said(make_service):

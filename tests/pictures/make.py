@@ -74,8 +74,7 @@ def terminal(file: Path) -> None:
     out = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, highlight=False)
     out.print("$ cheapdeep-ops demo", style="bold")
     out.print(panel(watcher.glance, watcher.what))
-    texts.show_run(out, found)
-    texts.show_checks(out, found["checks"])
+    texts.show_demo(out, found)
     drawn = out.export_svg(title="cheapdeep-ops demo")
     # A picture asks nobody for a font.
     file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")

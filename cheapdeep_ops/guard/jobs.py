@@ -1,0 +1,77 @@
+"""One job of the guard: it runs in one thread at a time, and each run is counted by how it ended."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from cheapdeep_ops.errors import CheapdeepError
+
+DONE: Final = "done"
+FAILED: Final = "failed"
+SKIPPED: Final = "skipped"
+RESCHEDULED: Final = "rescheduled"
+OUTCOMES: Final = (DONE, FAILED, SKIPPED, RESCHEDULED)
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Job:
+    """Calls `work` once for each call, unless an earlier call still runs; then the call is counted as skipped.
+
+    A call never raises. `runs` counts outcomes by (name, outcome). A busy machine skips runs, and that is normal: it is
+    logged once at INFO when it begins and once when a run ends in time again.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], object], *, every_s: float, runs: Counter[tuple[str, str]]
+    ) -> None:
+        self.name = name
+        self.every_s = every_s
+        self._work = work
+        self._runs = runs
+        self._running = threading.Lock()
+        self._skipped = 0
+        self._is_late = False
+        runs.update({(name, outcome): 0 for outcome in OUTCOMES})
+
+    def __call__(self) -> None:
+        """Run once, or skip the run."""
+        if not self._running.acquire(blocking=False):
+            self._skip()
+            return
+        try:
+            self._is_late = False
+            self.count(self._run())
+            self._end_episode()
+        finally:
+            self._running.release()
+
+    def count(self, outcome: str) -> None:
+        """Count one run by how it ended."""
+        self._runs[(self.name, outcome)] += 1
+
+    def _run(self) -> str:
+        try:
+            self._work()
+        except CheapdeepError as error:
+            _log.error("the job %s failed: %s", self.name, error)
+        except Exception:  # noqa: BLE001 - the next run must come, whatever this one met
+            _log.exception("the job %s failed", self.name)  # with the traceback: such an error has no words of its own
+        else:
+            return DONE
+        return FAILED
+
+    def _skip(self) -> None:
+        self.count(SKIPPED)
+        self._is_late = True
+        if not self._skipped:
+            _log.info("the job %s takes longer than %g s: runs are skipped until it keeps up", self.name, self.every_s)
+        self._skipped += 1
+
+    def _end_episode(self) -> None:
+        """Say that the job keeps up again, after a run during which none was skipped."""
+        if self._skipped and not self._is_late:
+            _log.info("the job %s keeps up again; %s runs were skipped", self.name, self._skipped)
+            self._skipped = 0
