@@ -40,7 +40,7 @@ def found(tmp_path):
     school.look()
     school.teach(120, 0.1, confidences=(0.85, 0.95, 0.99))
     school.teach(120, 0.1, route=HOSTILE)
-    school.run(60, [0.95] * 2 + [0.5] * 8, route="billing")
+    school.run(60, [0.95] * 2 + [0.5] * 8, route="billing", look_every_s=5)
     pin_as_the_hostile(store, settings, school.clock())
     period = {"since": guards.START - 1, "until": school.clock() + 1}
     yield receipt(store, settings, **period), trends(store, settings, **period)
@@ -111,6 +111,7 @@ def test_both_list_who_changed_the_threshold_and_why(found):
     assert "97 older ones are not listed" in markdown_receipt(older, found[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser_the_page_is_readable_fits_a_telephone_and_loads_nothing(found, page, tmp_path, scheme):
     file = tmp_path / "page.html"

@@ -141,7 +141,7 @@ def recordings():
     yield pytest.param(made_up(), id="made up")
     if not RECORDED.is_dir():
         missing = pytest.mark.skip(reason="the recorded streams are not part of this repository")
-        yield pytest.param(None, marks=[pytest.mark.shared, missing], id="recorded")
+        yield pytest.param(None, marks=[pytest.mark.shared, pytest.mark.thorough, missing], id="recorded")
         return
     for entry in json.loads((RECORDED / "INDEX.json").read_text("utf-8")):
         path = RECORDED / entry["file"]
@@ -150,7 +150,7 @@ def recordings():
             events = tuple(re.findall(rb".+?(?:\n\n|$)", body, re.DOTALL))
             assert b"".join(events) == body
             found = Recording(events, entry["content_type"])
-            yield pytest.param(found, marks=pytest.mark.shared, id=path.stem.split(".")[0])
+            yield pytest.param(found, marks=[pytest.mark.shared, pytest.mark.thorough], id=path.stem.split(".")[0])
 
 
 each_recording = pytest.mark.parametrize("recording", list(recordings()))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "recorded"
 
 

@@ -1,4 +1,8 @@
+import pytest
+
 from tests.bench.climb import answers, table
+
+pytestmark = pytest.mark.thorough
 
 
 def test_the_culprit_of_a_climb_is_named_first_in_45_of_50_and_more_often_than_the_largest_share_is_its():

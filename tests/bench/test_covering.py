@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import covering as bench
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(("before", "after"), [(0.02, 0.02), (0.05, 0.15)])
 def test_intervals_cover_the_truth_although_grades_were_steered(before, after):

@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import detection
 
+pytestmark = pytest.mark.thorough
+
 
 def row(letter, before, after, **how):
     (found,) = [each for each in detection.variants(before, after) if each.name.startswith(f"({letter})")]

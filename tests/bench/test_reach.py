@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import reach as bench
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(("sampling", "runs"), [("uniform", 30), ("adaptive", 60), ("adaptive, a small route", 30)])
 @pytest.mark.parametrize(("target", "factor"), [(0.03, 2.0), (0.03, 10 / 3), (0.05, 3.0), (0.1, 2.0), (0.15, 2.0)])

@@ -7,6 +7,8 @@ from statistics import fmean
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def bench():

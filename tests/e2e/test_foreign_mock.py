@@ -19,6 +19,8 @@ from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.values import Grade, GradeFailure
 from tests.pairs import KINDS, OPUS, WAYS, paired
 
+pytestmark = pytest.mark.thorough
+
 HAIKU = "claude-haiku-4-5"
 START_S = 60
 LONG = 'An answer with "quotes", a \\ and ünïcödé 🙂, of several words.'

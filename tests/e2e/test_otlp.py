@@ -17,6 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 
+pytestmark = pytest.mark.thorough
+
 
 class Collector:
     """Keeps what is posted to /v1/traces, /v1/metrics and /v1/logs."""

@@ -16,6 +16,8 @@ import yaml
 from cheapdeep_ops.resources import packaged
 from tests.e2e import test_processes as processes
 
+pytestmark = pytest.mark.thorough
+
 api, slack, environment = processes.api, processes.slack, processes.environment
 ALERTS = packaged("alerts")
 SECOND = "1s"

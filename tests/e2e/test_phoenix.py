@@ -14,6 +14,8 @@ import pytest
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 from tests.e2e.test_processes import free_port, until
 
+pytestmark = pytest.mark.thorough
+
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 ROUTE, GRADE = "cheapdeep.route", "cheapdeep.grade"
 QUIET = {

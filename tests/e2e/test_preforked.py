@@ -20,7 +20,10 @@ import pytest
 from cheapdeep_ops.testing import Reply
 from tests.e2e.test_processes import free_port, until
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork"),
+]
 WAYS = ("leave", "stream", "ask")
 WORKERS, CLIENTS = 3, 6
 ROUND, ROUNDS_AT_LEAST, ROUNDS_AT_MOST = 18, 4, 40

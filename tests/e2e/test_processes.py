@@ -21,6 +21,8 @@ from sqlalchemy.engine import make_url
 
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
 
+pytestmark = pytest.mark.thorough
+
 RULES = """
 rules:
   - alert: EscalationStorm

@@ -15,6 +15,8 @@ from cheapdeep_ops.telemetry import names
 from tests.e2e import test_processes as processes
 from tests.prometheus import BOARDS, filled, free_port, running, targets, tool, wait_until
 
+pytestmark = pytest.mark.thorough
+
 api, slack, environment = processes.api, processes.slack, processes.environment
 until = processes.until
 ROUTES = ("support", "billing")

@@ -48,7 +48,7 @@ def test_a_storm_raises_the_threshold_tells_slack_and_lets_go_when_it_is_over(to
 
 def test_a_policy_change_carries_its_cause_with_its_numbers(town):
     town.run(120, CALM)
-    town.run(240, STORM)
+    town.run(240, STORM, look_every_s=5)
     (raised,) = changes(town)
     assert (raised["from_threshold"], raised["to_threshold"], raised["cause"]) == (0.8, 0.9, "EscalationStorm")
     signal = raised["signal"]
@@ -118,9 +118,9 @@ def test_no_data_neither_resolves_nor_fires(town):
 
 
 def test_a_storm_on_one_route_leaves_the_others_alone(town):
-    for _ in range(40):
-        town.run(5, STORM, route="legal")
-        town.run(5, CALM, route="support")
+    for _ in range(20):
+        town.run(10, STORM, route="legal")
+        town.run(10, CALM, route="support")
     assert town.threshold("legal") == 0.9
     assert town.threshold("support") == 0.8
     assert [payload["scope"] for payload in town.inbox.payloads if payload["kind"] == "started"] == ["legal"]
@@ -237,9 +237,9 @@ def test_a_message_says_what_the_storm_is_made_of(town):
 
 def test_a_message_says_what_the_rise_is_made_of(town):
     for cls, calls in (("invoice", [0.95] * 9 + [0.5]), ("invoice", [0.5] * 10)):
-        for _ in range(90):
-            town.run(3, calls, cls=cls)
-            town.run(2, [0.95] * 14 + [0.5], cls="<b>chat")
+        for _ in range(15):
+            town.run(18, calls, cls=cls)
+            town.run(12, [0.95] * 14 + [0.5], cls="<b>chat")
     cause = town.inbox.payloads[0]["cause"]
     assert (cause["kind"], cause["dimension"], cause["element"]) == ("got worse", "input class", "invoice")
     lines = details(town.inbox.payloads[0])
@@ -274,7 +274,7 @@ def test_an_open_incident_is_told_again_when_its_rate_has_moved_and_not_otherwis
 
 def test_messages_wait_for_a_receiver_that_is_down_and_keep_their_order(town):
     town.inbox.failures = [DeliveryError("down")] * 4
-    town.run(200, STORM)
+    town.run(200, STORM, look_every_s=5)
     town.run(500, CALM)
     assert town.inbox.kinds[0] == "started"
     assert town.inbox.kinds[-1] == "resolved"
