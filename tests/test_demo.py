@@ -26,8 +26,10 @@ from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.router import Routed
 from cheapdeep_ops.testing import FrozenClock, Reply
 from tests.guard.conftest import decided
+from tests.tracing import traced
 
 NAMES = ["calm", "storm", "recovery", "drift", "recovery from drift"]
+WRITES = {"INSERT", "UPDATE", "DELETE", "CREATE"}
 GLANCE = Glance(
     phase="storm", at=1_790_000_300.0, lasted_s=300.0, real_s=10.0, calls=600, base_rate=0.5, actual_rate=0.2,
     wrong_rate=0.01, graded=300, threshold=0.9, firing=(STORM,), slack=f"{STORM} firing: 52.1% [of] the calls",
@@ -60,6 +62,27 @@ def test_the_command_shows_storm_and_drift_and_their_ends_and_what_a_team_would_
     plain = shown_by(lambda out: texts.show_demo(out, found), width=200, is_terminal=False)
     assert "FAIL" not in plain
     assert re.fullmatch(r"saving +\$[0-9,]+ a month \(\$[0-9,]+ to \$[0-9,]+\), .*%.*", plain.splitlines()[-1])
+
+
+@pytest.mark.thorough
+def test_no_write_transaction_does_more_than_write_and_check_what_it_rests_on():
+    """By what is done under the lock and not by a clock: a busy machine would make any time long."""
+    with traced() as tracer:
+        assert all(run_demo(Unseen())["checks"].values())
+    assert {kind for each in tracer.transactions for kind in each.statements} <= WRITES | {"SELECT"}
+    assert max(each.statements["SELECT"] for each in tracer.transactions) <= 2
+    assert max(each.rows for each in tracer.transactions) <= 1_000
+    assert max(each.statements.total() for each in tracer.transactions) <= 60
+
+
+class Unseen:
+    """A view that shows nothing."""
+
+    def begin(self, phase: Any) -> None:
+        pass
+
+    def look(self, glance: Any) -> None:
+        pass
 
 
 def assert_nothing_but_progress(err: str) -> None:

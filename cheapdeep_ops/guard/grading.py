@@ -132,7 +132,9 @@ class Grader:
     def _write_second(self, now: float, sample: Sample, judge: Judge, found: Judgement) -> None:
         found = unless_copied(found, sample.turns, sample.answer)
         row = {**self._row(Asked(sample=sample, found=found), judge, found, now), "second": True}
-        self._store.transact(lambda connection: _append(connection, sample, row))
+        self._store.transact(
+            lambda connection: _append(connection, sample, row, candidates.held(connection, [sample.call_id]))
+        )
 
     @property
     def _grades_directly(self) -> bool:
@@ -302,6 +304,7 @@ class Grader:
 
         def work(connection: Connection) -> tuple[GraderState, list[bool]]:
             before = state = grader.state(connection)
+            held = candidates.held(connection, [asked.sample.call_id for asked in chunk])
             is_new = []
             for (asked, found), row in zip(outcomes, rows, strict=True):
                 if found is None or row is None:
@@ -310,7 +313,7 @@ class Grader:
                     state = _state_in_trouble(state, error, now)
                     is_new.append(False)
                 else:
-                    is_new.append(_settle(connection, asked.sample, row, found))
+                    is_new.append(_settle(connection, asked.sample, row, found, held))
                     state = _state_after(state, found, now)
             if state != before:
                 grader.save_state(connection, state)
@@ -411,18 +414,19 @@ def _say_paused(before: GraderState, errors: Sequence[GraderError]) -> None:
         _log.error("grading is paused: %s", pausing)
 
 
-def _append(connection: Connection, sample: Sample, row: Mapping[str, Any]) -> bool:
+def _append(connection: Connection, sample: Sample, row: Mapping[str, Any], held: Collection[str]) -> bool:
     """Append the grade; False where the call was graded before.
 
-    Of a call whose content was forgotten meanwhile, the grader's words are not kept either.
+    Of a call whose content was forgotten meanwhile, it is not in `held`, the grader's words are not kept either.
     """
-    is_held = candidates.has_content(connection, sample.call_id)
-    return grades.add(connection, row if is_held else {**row, "reason": ""})
+    return grades.add(connection, row if sample.call_id in held else {**row, "reason": ""})
 
 
-def _settle(connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement) -> bool:
+def _settle(
+    connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement, held: Collection[str]
+) -> bool:
     """Append the grade and close the sample; False where the call was graded before."""
-    is_new = _append(connection, sample, row)
+    is_new = _append(connection, sample, row, held)
     failure = found.failure.value if found.failure else ""
     state = CandidateState.FAILED if failure else CandidateState.GRADED
     candidates.settle(connection, sample.call_id, state, why=failure)

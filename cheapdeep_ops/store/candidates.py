@@ -141,10 +141,11 @@ def submitted(connection: Connection, batch_id: str) -> list[Sample]:
     return [_sample(row._mapping) for row in connection.execute(select(_CANDIDATE).where(of_batch))]  # noqa: SLF001
 
 
-def has_content(connection: Connection, call_id: str) -> bool:
-    """Whether the content of a call is still stored."""
-    held = select(_CANDIDATE.c.call_id).where(_CANDIDATE.c.call_id == call_id, _CANDIDATE.c.answer.is_not(None))
-    return connection.execute(held).first() is not None
+def held(connection: Connection, call_ids: Sequence[str]) -> set[str]:
+    """Those of these calls whose content is still stored."""
+    columns = _CANDIDATE.c
+    found = select(columns.call_id).where(columns.call_id.in_(call_ids), columns.answer.is_not(None))
+    return set(connection.execute(found).scalars())
 
 
 def with_content(connection: Connection, call_ids: Sequence[str]) -> list[Sample]:

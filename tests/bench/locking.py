@@ -59,7 +59,7 @@ def show(what: str, transactions: Iterable[Transaction]) -> None:
 def demonstration() -> None:
     from cheapdeep_ops.demo.show import run_demo  # noqa: PLC0415 - it loads all there is
 
-    class Nobody:
+    class Unseen:
         def begin(self, phase: object) -> None:
             pass
 
@@ -67,7 +67,7 @@ def demonstration() -> None:
             pass
 
     with traced() as tracer:
-        run_demo(Nobody())
+        run_demo(Unseen())
     show("the demonstration", tracer.transactions)
 
 
