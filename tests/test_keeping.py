@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.keeping import LONGEST_CHARACTERS, Kept, candidate_row, lies_within
 from cheapdeep_ops.sampling import position
@@ -458,6 +458,21 @@ def test_content_survives_a_store_out_of_reach_and_is_written_once(tmp_path, clo
     assert len(stored(url)) == 2
 
 
+def test_content_waits_while_the_store_is_locked_and_is_not_left_out(recorder, sqlite_url, clock, caplog):
+    recorder.drain(clock())
+    blocker = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    for number in range(10):
+        recorder.put(named(f"call-{number}"), tell)
+        with pytest.raises(StoreBusyError):
+            recorder.drain(clock())
+    blocker.close()
+    recorder.drain(clock())
+    assert [row["call_id"] for row in stored(sqlite_url)] == [f"call-{number}" for number in range(10)]
+    assert calls(sqlite_url) == 10
+    assert "left out" not in caplog.text
+
+
 def test_closing_writes_content_that_still_waits(recorder, sqlite_url, clock):
     recorder.put(named("folded"), tell)
     recorder.fold(clock())
@@ -526,10 +541,12 @@ class TestHooksThatMisbehave:
         store.close()
         assert counted == 2
 
-    def test_a_row_that_the_store_refuses_keeps_no_counter_out(self, tmp_path):
+    def test_a_row_that_the_store_refuses_keeps_no_counter_and_no_other_row_out(self, tmp_path, caplog):
         settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=1.0)
         recorder = Recorder(settings, background=False, clock=lambda: SHIPPED.started_at + 1)
-        recorder.put(replace(SHIPPED, confidence=None), lambda: PARCEL)
+        for number in range(5):
+            unfit = {"confidence": None} if number == 2 else {}
+            recorder.put(replace(SHIPPED, call_id=str(number), **unfit), lambda: PARCEL)
         recorder.drain(SHIPPED.started_at + 1)
         store = Store(settings.store_url)
         with store.reading() as connection:
@@ -537,4 +554,5 @@ class TestHooksThatMisbehave:
             kept = connection.exec_driver_sql("SELECT count(*) FROM candidate").scalar()
         store.close()
         recorder.close()
-        assert (counted, kept) == (1, 0)
+        assert (counted, kept) == (5, 4)
+        assert "1 answers were left out" in caplog.text

@@ -6,14 +6,18 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
-from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.tally import Ledger, Tally, confidence_bin, origin_of
+from cheapdeep_ops.recorder.troubles import PATIENCE_S, Troubles
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes
 from cheapdeep_ops.store.engine import Store
@@ -21,6 +25,7 @@ from cheapdeep_ops.store.policies import Change
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
+from tests.store.rows import most_rows
 
 NOW = 1_800_000_000.0
 
@@ -332,7 +337,7 @@ def test_a_killed_process_loses_at_most_one_flush_interval(settings):
 def test_a_full_ledger_refuses_new_seconds_and_keeps_the_old():
     ledger = Ledger(capacity=2)
     assert [ledger.add(decision(), at=at) for at in (1, 2, 3, 2)] == [True, True, False, True]
-    buckets, totals = ledger.unsaved("p")
+    buckets, totals = ledger.rows(ledger.unsaved, "p")
     assert [row["calls"] for row in buckets] == [1, 2]
     assert totals[0]["calls"] == 3
 
@@ -372,13 +377,14 @@ def test_a_clock_that_is_set_back_by_an_hour_stops_nothing(recorder, settings, c
 
 
 def test_a_row_that_the_driver_refuses_keeps_no_other_out(recorder, settings, clock, caplog):
-    recorder.put(decision(route="a lone surrogate \ud800"))
-    with pytest.raises(UnicodeEncodeError):
-        recorder.drain(clock())
-    recorder.put(decision())
+    for route in ("a", "a lone surrogate \ud800", "b", "c", "a lone surrogate \ud800"):
+        recorder.put(decision(route=route))
     recorder.drain(clock())
-    assert (calls(settings), recorder.dropped) == (1, 1)
+    assert (calls(settings), recorder.dropped) == (3, 2)
     assert "refused" in caplog.text
+    recorder.put(decision(route="b"))
+    recorder.drain(clock())
+    assert (calls(settings), recorder.dropped) == (4, 2)
 
 
 def test_closing_takes_a_few_seconds_at_most_while_the_store_is_locked(settings, caplog):
@@ -428,3 +434,129 @@ def test_a_logging_filter_that_fails_does_not_end_the_thread(settings):
     finally:
         logger.removeFilter(broken)
     assert calls(settings) == 1
+
+
+# A store that is busy
+
+
+@contextmanager
+def locked(settings):
+    """Another process's write lock; the one that holds it."""
+    connection = sqlite3.connect(settings.store_url.removeprefix("sqlite:///"), isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def soon(condition):
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_locked_store_gets_everything_with_the_next_flush_and_nothing_is_said(recorder, settings, clock, caplog):
+    recorder.drain(clock())
+    with locked(settings), caplog.at_level(logging.DEBUG, "cheapdeep_ops"):
+        for _ in range(3):
+            recorder.put(decision())
+            with pytest.raises(StoreBusyError):
+                recorder.drain(clock())
+    recorder.drain(clock())
+    assert (calls(settings), recorder.dropped, caplog.text) == (3, 0, "")
+
+
+def test_policies_are_read_between_the_attempts_to_write_into_a_locked_store(settings):
+    recorder, done = Recorder(settings), []
+    for part in (recorder.refresh, recorder.drain):
+
+        def noted(now, part=part):
+            done.append(part.__name__)
+            part(now)
+
+        setattr(recorder, part.__name__, wraps(part)(noted))
+    assert soon(lambda: "drain" in done)
+    with locked(settings):
+        recorder.put(decision(time.time()))
+        done.clear()
+        assert soon(lambda: done.count("drain") >= 5)
+        seen = list(done)
+    assert ["drain", "drain"] not in [seen[at : at + 2] for at in range(len(seen))]
+    recorder.close()
+    assert calls(settings) == 1
+
+
+def test_a_flush_holds_the_lock_for_its_rows_and_nothing_else(recorder, settings, clock):
+    recorder.drain(clock())
+    statements = []
+
+    def note(_connection, _cursor, statement, _parameters, _context, _many):
+        statements.append(statement.split("(")[0].strip())
+
+    event.listen(recorder._opened().engine, "before_cursor_execute", note)
+    for route in "abc":
+        recorder.put(decision(route=route))
+    recorder.drain(clock())
+    inserts = [f'INSERT INTO "{table}"' for table in ("bucket", "total", "process")]
+    assert statements == ["BEGIN IMMEDIATE", *inserts]
+
+
+def test_what_has_piled_up_is_written_in_transactions_of_a_thousand_rows(recorder, settings, clock):
+    recorder.drain(clock())
+    for number in range(1_300):
+        recorder.put(decision(route=str(number)))
+    with most_rows(recorder._opened()) as rows:
+        recorder.drain(clock())
+    assert calls(settings) == 1_300
+    assert max(rows) <= 1_000
+    assert sum(rows) == 2 * 1_300 + len(rows)  # bucket, total, and a heartbeat each time
+
+
+BUSY, GONE = StoreBusyError("database is locked"), StoreError("no such file")
+
+
+@pytest.fixture
+def troubles(clock, caplog):
+    caplog.set_level(logging.INFO)
+    return Troubles(clock)
+
+
+def said(caplog):
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def test_a_lock_is_said_once_it_lasts_and_when_it_is_over(troubles, clock, caplog):
+    for _ in range(2):
+        troubles.failed("writing", BUSY, "it waits")
+        clock.advance(PATIENCE_S - 1)
+        troubles.failed("writing", BUSY, "it waits")
+        assert said(caplog) == []
+        troubles.ended("writing")
+    troubles.failed("writing", BUSY, "it waits")
+    for _ in range(3):
+        clock.advance(PATIENCE_S)
+        troubles.failed("writing", BUSY, "it waits")
+    troubles.ended("writing")
+    troubles.ended("writing")
+    assert said(caplog) == [("INFO", "it waits"), ("INFO", "writing works again after 15.0 s")]
+
+
+def test_any_other_failure_is_said_at_once_as_a_warning_for_each_time_that_it_comes(troubles, clock, caplog):
+    for _ in range(2):
+        troubles.failed("writing", GONE, "%s", GONE)
+        troubles.failed("writing", GONE, "%s", GONE)
+        troubles.failed("reading", GONE, "reads nothing")
+        clock.advance(2)
+        troubles.ended("writing")
+    again = [("WARNING", "no such file"), ("WARNING", "writing works again after 2.0 s")]
+    assert said(caplog) == [again[0], ("WARNING", "reads nothing"), again[1], *again]
+
+
+def test_a_lock_that_turns_into_another_failure_is_said_as_that(troubles, clock, caplog):
+    troubles.failed("writing", BUSY, "it waits")
+    clock.advance(PATIENCE_S)
+    for error in (BUSY, GONE, BUSY):
+        troubles.failed("writing", error, "%s", error)
+    assert [level for level, _ in said(caplog)] == ["INFO", "WARNING"]

@@ -7,16 +7,16 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import uuid4
 
-from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.samples import Samples, Tell
-from cheapdeep_ops.recorder.tally import Ledger
+from cheapdeep_ops.recorder.tally import Ledger, Second
+from cheapdeep_ops.recorder.troubles import Troubles, shown
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
@@ -24,6 +24,8 @@ from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.engine import Store
+    from cheapdeep_ops.store.processes import Beat
+    from cheapdeep_ops.store.upsert import Write
 
 _log: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.25
@@ -35,10 +37,19 @@ _IDLE_BEAT_S: Final = 10.0
 _BUCKET_OPEN_S: Final = 10
 _CLOSE_S: Final = 5.0
 _RETRY_S: Final = 0.1
-_PATIENCE_S: Final = 0.2
-"""How long one write waits for the store's lock; counters that did not get in wait for the next one instead."""
+_PATIENCE_S: Final = 0.25
+"""How long one write waits for the store's lock. It is tried again at once, after a look at the policies."""
+
+_BREATH_S: Final = 0.01
+"""The pause before that, in which a fork or a closing thread can have the store."""
+
+_SECONDS_AT_ONCE: Final = 400
+"""Buckets that one transaction writes at most, each with its total: other processes wait meanwhile."""
 
 _REST_S: Final = 2.0
+
+_PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "_sign_off": "closing"}
+"""What the parts of the thread's work are called in the log."""
 
 
 class DropCounter(Protocol):
@@ -68,11 +79,12 @@ class Recorder:
     """Counts decisions into the store and knows the policies in force.
 
     `put` takes about a microsecond, never blocks and never raises; what does not fit is dropped and counted. A
-    background thread writes every `flush_every_s` seconds, one short transaction each, and reads the policies four
-    times a second. While the store is out of reach, counters wait (bounded) and the last policies stay in force.
+    background thread writes every `flush_every_s` seconds, in short transactions, and reads the policies four times a
+    second. While the store is busy or out of reach, counters and content wait (bounded), and the last policies stay in
+    force.
     Of a hash-chosen share of the answers that ship at base, it keeps the content for grading: `redact` first, in a
-    thread of its own that works a tenth of the time at most, then the store. Nothing is kept where no guard has shown
-    itself lately, or where CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
+    thread of its own that works a tenth of the time at most, then the store. Nothing is kept where no guard has written
+    a heartbeat lately, or where CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
     After a fork the child has a thread, a queue and a name of its own; what the parent had queued stays the parent's.
     `background=False` leaves `refresh` and `drain` to the caller, as replay and tests do.
     """
@@ -109,8 +121,9 @@ class Recorder:
         self._begin_ledger()
         self.dropped = 0
         self._queue: deque[Decision] = deque()
+        self._troubles = Troubles()
         self._samples = Samples(
-            share=self._share, redact=self._redact, background=self._background, complain=self._complain
+            share=self._share, redact=self._redact, background=self._background, complain=self._troubles.warn
         )
         self._storing = threading.Lock()
         self._wake = threading.Event()
@@ -120,7 +133,6 @@ class Recorder:
         self._started_at = self._clock()
         self._last_beat = float("-inf")
         self._opened_file: tuple[int, int] | None = None
-        self._complaints: set[str] = set()
         self._closed = False
         self._rests = False
 
@@ -170,14 +182,15 @@ class Recorder:
         deadline = time.monotonic() + _CLOSE_S
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_S)
-        self._samples.close()
+        self._samples.close(within_s=max(deadline - time.monotonic(), 0))
         self._attempt(self.drain)
         while self._is_behind and time.monotonic() < deadline:
             time.sleep(_RETRY_S)
             self._attempt(self.drain)
         if self._is_behind:
-            _log.error("the recorder was closed with counters that the store did not take")
-        self._attempt(self._sign_off)
+            _log.error("the recorder was closed with counters or content that the store did not take")
+        else:
+            self._attempt(self._sign_off)
         if self._store is not None:
             self._store.close()
         _living.discard(self)
@@ -194,16 +207,12 @@ class Recorder:
 
     @property
     def _has_unsaved(self) -> bool:
-        return self._ledger.is_dirty or bool(self._samples.rows)
+        return self._ledger.is_dirty or self._samples.waits
 
     def _renew(self, now: float) -> None:
         """Go on under a new name: the clock was set back, and seconds that are stored must not be counted again."""
         if self._ledger.is_dirty:
             self._save(now)
-        self._leave_name()
-
-    def _leave_name(self) -> None:
-        """Go on under a new name, and sign the old one off: nobody should miss it."""
         self._attempt(self._sign_off)
         self._begin_ledger()
 
@@ -212,31 +221,43 @@ class Recorder:
         self.process, self._ledger = uuid4().hex, Ledger(capacity=self._ledger_size)
 
     def _save(self, now: float) -> None:
-        try:
-            self._write(now)
-        except StoreError:
-            raise
-        except Exception:
-            # A row that no driver takes would keep all later ones out for good.
-            self._drop(self._ledger.unsaved_calls, "the store's driver refused counters")
-            self._leave_name()
-            raise
-        self._ledger.saved(closed_before=int(now) - _BUCKET_OPEN_S)
+        seconds, beat = self._ledger.unsaved, self._beat(now)
+        for start in range(0, max(len(seconds), 1), _SECONDS_AT_ONCE):
+            self._save_seconds(seconds[start : start + _SECONDS_AT_ONCE], beat)
+        self._ledger.close(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
         self._save_candidates()
 
+    def _save_seconds(self, seconds: Sequence[Second], beat: "Beat") -> None:
+        """Store these counters and the heartbeat; what the store refuses is given up, and nothing beside it."""
+        from cheapdeep_ops.store import counters, processes, upsert  # noqa: PLC0415 - see _opened
+
+        def prepare(some: Sequence[Second]) -> "Write":
+            buckets, totals = self._ledger.rows(some, self.process)
+            return upsert.together(counters.prepare(buckets=buckets, totals=totals), processes.prepare_beat(beat))
+
+        refused = upsert.write_accepted(self._opened(), seconds, prepare)
+        if refused:
+            lost = self._ledger.refused([second for second, _ in refused])
+            self._drop(lost, f"the store refused counters ({shown(refused[0][1])})")
+        self._ledger.saved(seconds)
+
     def _save_candidates(self) -> None:
-        """Store what was redacted, by itself: a row that the store refuses must not keep counters out."""
-        from cheapdeep_ops.store import candidates  # noqa: PLC0415 - see _opened
+        """Store what was redacted; a row that the store refuses is left out."""
+        from cheapdeep_ops.store import candidates, upsert  # noqa: PLC0415 - see _opened
 
         rows = self._samples.rows
         if not rows:
             return
-        try:
-            self._opened().transact(lambda connection: candidates.keep(connection, rows))
-        except Exception as error:  # noqa: BLE001 - samples are left out, counters are not
-            self._complain("samples", "%s answers were left out of the sample: %s", len(rows), type(error).__name__)
+        refused = upsert.write_accepted(self._opened(), rows, candidates.prepare)
         self._samples.taken(len(rows))
+        if refused:
+            self._troubles.warn(
+                "samples",
+                "%s answers were left out of the sample: the store refused them (%s)",
+                len(refused),
+                shown(refused[0][1]),
+            )
 
     def _fold(self, now: float) -> None:
         if self._ledger.is_ahead_of(int(now)):
@@ -250,11 +271,10 @@ class Recorder:
             self._drop(lost, "too many counters wait for the store")
         self._samples.redact_all()
 
-    def _write(self, now: float) -> None:
-        from cheapdeep_ops.store import counters, processes  # noqa: PLC0415 - see _opened
+    def _beat(self, now: float) -> "Beat":
+        from cheapdeep_ops.store.processes import Beat  # noqa: PLC0415 - see _opened
 
-        buckets, totals = self._ledger.unsaved(self.process)
-        beat = processes.Beat(
+        return Beat(
             process=self.process,
             kind="router",
             started_at=self._started_at,
@@ -263,12 +283,6 @@ class Recorder:
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
             dropped=self.dropped,
         )
-
-        def work(connection: Any) -> None:
-            counters.write(connection, buckets=buckets, totals=totals)
-            processes.beat(connection, beat)
-
-        self._opened().transact(work)
 
     def _opened(self) -> "Store":
         """The store, opened and checked at first use.
@@ -303,21 +317,25 @@ class Recorder:
             self._informed.set()
             self._attempt(self.fold)
             if time.monotonic() >= flush_at:
+                if isinstance(self._attempt(self.drain), StoreBusyError):
+                    self._wake.wait(_BREATH_S)
+                    continue
                 flush_at = time.monotonic() + self._settings.flush_every_s
-                self._attempt(self.drain)
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
 
-    def _attempt(self, work: Callable[[float], None]) -> None:
-        """Run one part of the thread's work; its failure is logged once and tried again next time."""
-        topic = work.__name__
+    def _attempt(self, work: Callable[[float], None]) -> Exception | None:
+        """Run one part of the thread's work; returns its failure, which is logged once, or None."""
+        part = _PARTS[work.__name__]
         try:
             work(self._clock())
         except StoreError as error:
-            self._complain(topic, "%s; counters wait and the last policies stay in force", error)
+            self._troubles.failed(part, error, "%s; counters wait and the last policies stay in force", error)
+            return error
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever a driver throws
-            self._complain(topic, "the recorder failed at %s: %r", topic, error)
-        else:
-            self._complaints.discard(topic)
+            self._troubles.failed(part, error, "the recorder failed at %s: %r", part, error)
+            return error
+        self._troubles.ended(part)
+        return None
 
     def _watch_guard(self, seen: float | None, now: float) -> None:
         quiet_since = max(seen or 0, self._started_at)
@@ -325,28 +343,21 @@ class Recorder:
             self._drops.record_guard_age(max(now - (seen or self._started_at), 0.0))
         self._samples.is_watched = now - quiet_since < GUARD_SILENT_S
         if self._samples.is_watched:
-            self._complaints.discard("guard")
+            self._troubles.forget("guard")
             return
-        self._complain(
+        self._troubles.warn(
             "guard",
-            "no guard has shown itself in the store %s for %.0f s: thresholds are neither raised nor released; run "
-            "cheapdeep-ops serve with the same CHEAPDEEP_STORE_URL",
+            "no guard has written a heartbeat to the store %s for %.0f s: thresholds are neither raised nor released; "
+            "run cheapdeep-ops serve with the same CHEAPDEEP_STORE_URL",
             self._opened().shown_url,
             now - quiet_since,
         )
-
-    def _complain(self, topic: str, message: str, *values: object) -> None:
-        if topic in self._complaints:
-            return
-        self._complaints.add(topic)
-        with suppress(Exception):  # a handler or filter of the application's that fails must not end the thread
-            _log.warning(message, *values)
 
     def _drop(self, count: int, why: str) -> None:
         self.dropped += count
         if self._drops is not None:
             self._drops.record_dropped(count)
-        self._complain(why, "%s: decisions are made and not counted", why)
+        self._troubles.warn(why, "%s: decisions are made and not counted", why)
 
     def before_fork(self) -> None:
         """Bring the store to rest: a child that inherits a connection of SQLite's inherits locks that nobody frees.

@@ -44,7 +44,7 @@ class Samples:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.is_watched = True
-        """Whether a guard has shown itself lately: without one nobody would grade an answer, nor forget it."""
+        """Whether a guard wrote a heartbeat lately: only a guard grades answers, and removes their content later."""
 
     def offer(self, decision: Decision, tell: Tell) -> None:
         """Keep the answer, if it is one of those that are kept and there is room for it; never raises."""
@@ -71,17 +71,22 @@ class Samples:
         """What is ready for the store, oldest first."""
         return list(self._rows)
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything is ready for the store."""
+        return bool(self._rows)
+
     def taken(self, count: int) -> None:
         """The oldest `count` rows are stored, or given up."""
         for _ in range(count):
             self._rows.popleft()
 
-    def close(self) -> None:
-        """Redact what is left, without rest and within some seconds."""
+    def close(self, *, within_s: float = _LEAVE_S) -> None:
+        """Redact what is left, without rest and within this time."""
         self._closing.set()
         self._has_kept.set()
         if self._thread is not None:
-            self._thread.join(_LEAVE_S)
+            self._thread.join(min(within_s, _LEAVE_S))
 
     def _keep(self, kept: Kept) -> None:
         self._kept.append(kept)

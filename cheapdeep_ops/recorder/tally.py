@@ -1,6 +1,7 @@
 """Folding decisions into counters, second by second."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,8 +16,8 @@ _MAX_ERRORS: Final = 20
 _LONGEST_MODEL: Final = 100
 _OTHER: Final = "other"
 
-Key = tuple[str, str]
-"""Route and input class."""
+Second = tuple[str, str, int]
+"""Route, input class, and the second (Unix time): what a bucket counts."""
 
 
 @dataclass(slots=True)
@@ -145,9 +146,8 @@ class Tally:
         return counted
 
     def row(self) -> dict[str, Any]:
-        """The counters as a table row, detached from further counting."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
+        """The counters as a table row; its mappings go on counting."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def _is_bypassed(decision: Decision) -> bool:
@@ -183,9 +183,9 @@ class Ledger:
     def __init__(self, *, capacity: int) -> None:
         self._capacity = capacity
         self._closed_before = 0
-        self._buckets: dict[tuple[str, str, int], Tally] = {}
-        self._totals: dict[Key, Tally] = {}
-        self._dirty: set[tuple[str, str, int]] = set()
+        self._buckets: dict[Second, Tally] = {}
+        self._totals: dict[tuple[str, str], Tally] = {}
+        self._unsaved: set[Second] = set()
 
     def add(self, decision: Decision, *, at: int) -> bool:
         """Count a decision in the second `at`, or in the first one still open; False where the ledger is full.
@@ -197,24 +197,28 @@ class Ledger:
             return False
         self._buckets.setdefault(key, Tally()).add(decision)
         self._totals.setdefault(key[:2], Tally()).add(decision)
-        self._dirty.add(key)
+        self._unsaved.add(key)
         return True
 
     @property
     def is_dirty(self) -> bool:
-        """Whether anything was counted since the last `saved`."""
-        return bool(self._dirty)
+        """Whether anything was counted that is not stored."""
+        return bool(self._unsaved)
 
-    def unsaved(self, process: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The buckets and totals that changed, as rows of `process`."""
-        names = ("route", "input_class", "at")
+    @property
+    def unsaved(self) -> list[Second]:
+        """The seconds that changed since they were stored, sorted."""
+        return sorted(self._unsaved)
+
+    def rows(self, seconds: Sequence[Second], process: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """These buckets and their totals, as rows of `process`."""
         buckets = [
-            {**dict(zip(names, key, strict=True)), "process": process, **self._buckets[key].row()}
-            for key in sorted(self._dirty)
+            {"route": key[0], "input_class": key[1], "at": key[2], "process": process, **self._buckets[key].row()}
+            for key in seconds
         ]
         totals = [
-            {"route": key[0], "input_class": key[1], "process": process, **self._totals[key].row()}
-            for key in sorted({key[:2] for key in self._dirty})
+            {"route": route, "input_class": name, "process": process, **self._totals[route, name].row()}
+            for route, name in dict.fromkeys(key[:2] for key in seconds)
         ]
         return buckets, totals
 
@@ -222,14 +226,19 @@ class Ledger:
         """Whether seconds were closed that `now` says are yet to come: the clock was set back."""
         return self._closed_before > now
 
-    @property
-    def unsaved_calls(self) -> int:
-        """How many calls the seconds hold that `unsaved` gives."""
-        return sum(self._buckets[key].calls for key in self._dirty)
+    def saved(self, seconds: Sequence[Second]) -> None:
+        """Note that these are stored."""
+        self._unsaved.difference_update(seconds)
 
-    def saved(self, *, closed_before: int) -> None:
-        """All that `unsaved` gave is stored; seconds before `closed_before` will not be counted into again."""
-        self._dirty.clear()
-        self._closed_before = max(self._closed_before, closed_before)
-        for key in [key for key in self._buckets if key[2] < self._closed_before]:
+    def refused(self, seconds: Sequence[Second]) -> int:
+        """Give up what the store refuses, with its totals; returns how many calls that were."""
+        self._unsaved.difference_update(seconds)
+        for key in seconds:
+            self._totals.pop(key[:2], None)
+        return sum(self._buckets.pop(key).calls for key in seconds)
+
+    def close(self, *, before: int) -> None:
+        """Count into no second before then again, and forget those that are stored."""
+        self._closed_before = max(self._closed_before, before)
+        for key in [key for key in self._buckets if key[2] < self._closed_before and key not in self._unsaved]:
             del self._buckets[key]

@@ -133,7 +133,7 @@ def played(traffic: Traffic, storm: Storm, rng: random.Random, *, begin: int) ->
         now = storm if at >= changes else None
         for call in _calls(traffic, now, rng, DURING if now else CALM):
             ledger.add(_decided(call, traffic, now, rng, at), at=at)
-    return ledger.unsaved("router")
+    return ledger.rows(ledger.unsaved, "router")
 
 
 def _calls(traffic: Traffic, storm: Storm | None, rng: random.Random, many: int) -> Iterator[Call]:
