@@ -101,9 +101,8 @@ class Store:
 
     def _failure(self, error: SQLAlchemyError) -> StoreError:
         if isinstance(error, OperationalError) and _is_contention(error):
-            kind: type[StoreError] = StoreBusyError
-        else:
-            kind = RowError if isinstance(error, DataError | IntegrityError) else StoreError
+            return StoreBusyError(f"the store {self.shown_url} is busy: {_cause(error)}")
+        kind = RowError if isinstance(error, DataError | IntegrityError) else StoreError
         return kind(f"the store {self.shown_url} failed: {_cause(error)}")
 
     @contextmanager

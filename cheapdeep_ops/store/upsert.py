@@ -47,7 +47,8 @@ def insert_if_absent(connection: Connection, model: type[Row], row: Mapping[str,
     names = tuple(row)
     statement = _statement(connection.dialect.name, model, names, "keep")
     # What comes back, and not how many rows: SQLAlchemy has no such number for an INSERT on PostgreSQL.
-    return connection.exec_driver_sql(f"{statement} RETURNING 1", _values(model, names, row)).first() is not None
+    (values,) = _values(model, names, [row])
+    return connection.exec_driver_sql(f"{statement} RETURNING 1", values).first() is not None
 
 
 def together(*writes: Write) -> Write:
@@ -81,7 +82,7 @@ def write_accepted(
 
 def _prepared(model: type[Row], rows: Sequence[Mapping[str, Any]], on_conflict: _OnConflict) -> Write:
     names = tuple(rows[0]) if rows else ()
-    values = [_values(model, names, row) for row in rows]
+    values = _values(model, names, rows)
 
     def write(connection: Connection) -> None:
         if values:
@@ -90,9 +91,10 @@ def _prepared(model: type[Row], rows: Sequence[Mapping[str, Any]], on_conflict: 
     return write
 
 
-def _values(model: type[Row], names: tuple[str, ...], row: Mapping[str, Any]) -> _Values:
-    given = (_text(row[name]) if is_json else row[name] for name, is_json in _kinds(model, names))
-    return (*given, *(_default(column) for column in _left_out(model, names)))
+def _values(model: type[Row], names: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> list[_Values]:
+    kinds = _kinds(model, names)
+    defaults = [_default(column) for column in _left_out(model, names)]
+    return [(*[_text(row[name]) if is_json else row[name] for name, is_json in kinds], *defaults) for row in rows]
 
 
 def _text(value: Any) -> str | None:

@@ -222,6 +222,13 @@ def test_a_locked_store_is_tried_again(sqlite_url):
     patient.close()
 
 
+def test_a_heartbeat_does_not_look_for_the_installed_version_each_time(store, monkeypatch):
+    seen(store, "a", 1)
+    monkeypatch.setattr(processes, "version", lambda _name: pytest.fail("read again"))
+    monkeypatch.setattr("socket.gethostname", lambda: pytest.fail("asked again"))
+    seen(store, "a", 2)
+
+
 def test_a_store_that_stays_locked_is_told_from_one_that_is_gone(sqlite_url, tmp_path):
     store = Store(sqlite_url, patience_s=0.05)
     migrate(store)
