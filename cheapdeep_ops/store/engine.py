@@ -209,18 +209,32 @@ def _engine(url: URL, *, lock_timeout_s: float) -> Engine:
     except (SQLAlchemyError, TypeError) as error:
         raise StoreError(f"cannot open {_shown(url)}: {error}") from None
     if is_sqlite:
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, lock_timeout_s))
         event.listen(engine, "begin", partial(_begin_sqlite, lock_timeout_s))
     elif engine.dialect.name == "postgresql":
         event.listen(engine, "connect", partial(_prepare_postgresql, lock_timeout_s))
     return engine
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _prepare_sqlite(lock_timeout_s: float, connection: sqlite3.Connection, _record: object) -> None:
     """Write-ahead logging, and no transaction control by the driver (its legacy mode never begins before a SELECT)."""
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    _use_wal(connection, time.monotonic() + lock_timeout_s)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    """Switch the file's journal, which is done once for each file; SQLite itself does not wait for its lock then."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _SQLITE_CONTENTION or time.monotonic() >= deadline:
+                raise
+            time.sleep(random.uniform(*_PAUSES_S))  # noqa: S311 - jitter
+        else:
+            return
 
 
 def _prepare_postgresql(lock_timeout_s: float, connection: DBAPIConnection, _record: object) -> None:

@@ -99,7 +99,7 @@ class Database:
             connection.row_factory = sqlite3.Row
             return connection
         where = {"host": self._url.query["host"], "dbname": self._url.database, "user": self._url.username}
-        return psycopg.connect(**where, row_factory=dict_row)
+        return psycopg.connect(**where, options="-csearch_path=cheapdeep", row_factory=dict_row)
 
     def changes(self):
         found = self.rows("SELECT * FROM policy_change ORDER BY version")
