@@ -50,7 +50,7 @@ _MODELS_AFTER_S: Final = 30.0
 _CLOCK_CHECK_S: Final = 0.3
 """The shortest time between two looks at whether the clock was set back."""
 
-_SLACK: Final = timedelta(seconds=1)
+_ADJUSTED: Final = timedelta(seconds=1)
 """By how much a clock may be adjusted without a job being woken."""
 
 _MOST_AT_ONCE: Final = 1_000
@@ -226,7 +226,7 @@ class Service:
 
     def _wake_sleepers(self, now: datetime) -> None:
         """Run the jobs now whose next run is more than one interval ahead: only a clock that was set back does that."""
-        late = [job for job in self._scheduler.get_jobs() if job.next_run_time > now + job.trigger.interval + _SLACK]
+        late = [job for job in self._scheduler.get_jobs() if job.next_run_time > now + job.trigger.interval + _ADJUSTED]
         for job in late:
             job.func.count(RESCHEDULED)
             job.modify(next_run_time=now)

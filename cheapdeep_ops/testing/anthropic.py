@@ -187,7 +187,10 @@ class SimulatedAnthropic:
         body = json_object(await request.body())
         received = self._record(request, body)
         fault = self._fault(request, body, counting=True)
-        return self._delivery(fault or Reply.body({"input_tokens": input_tokens(received.body)}), received)
+        if fault is None:
+            ratio = self._models[received.model].tokens_ratio
+            return self._delivery(Reply.body({"input_tokens": round(input_tokens(received.body) * ratio)}), received)
+        return self._delivery(fault, received)
 
     def _batched(self, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         received = ReceivedRequest(method="POST", path="/v1/messages", headers=headers, body=params, at=self._clock())

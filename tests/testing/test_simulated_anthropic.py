@@ -462,6 +462,17 @@ def test_replies_that_make_no_sense_are_refused(make, message):
 # Other endpoints, the record, the lifecycle
 
 
+def test_a_newer_tokenizer_counts_more_tokens_of_the_same_text(api, client):
+    asked = {"messages": [{"role": "user", "content": "FAQ ticket 1: " + "word " * 200}], "max_tokens": 100}
+    before = client.messages.create(model=OPUS, **asked).usage
+    counted = client.messages.count_tokens(model=OPUS, messages=asked["messages"]).input_tokens
+    api.put_model(replace(next(model for model in MODELS if model.id == OPUS), tokens_ratio=1.3))
+    after = client.messages.create(model=OPUS, **asked).usage
+    assert after.input_tokens == round(before.input_tokens * 1.3)
+    assert after.output_tokens == round(before.output_tokens * 1.3)
+    assert client.messages.count_tokens(model=OPUS, messages=asked["messages"]).input_tokens == round(counted * 1.3)
+
+
 def test_count_tokens(client):
     counted = client.messages.count_tokens(model=HAIKU, system="four", messages=[{"role": "user", "content": "12345"}])
     assert counted.input_tokens == 3
