@@ -103,9 +103,12 @@ def blank_postgresql_url(postgresql: Server) -> Iterator[str]:
         yield postgresql.url(name)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def engine(request: pytest.FixtureRequest) -> str:
-    """Runs a test once for each engine; `parametrize("engine", ["sqlite"], indirect=True)` leaves it at one."""
+    """Runs a test once for each engine; `parametrize("engine", ["sqlite"], indirect=True)` leaves it at one.
+
+    The fast tests run on SQLite alone. Those of the store, whose subject is SQL, override this fixture.
+    """
     name: str = request.param
     return name
 

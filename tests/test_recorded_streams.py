@@ -150,7 +150,7 @@ def recordings():
             events = tuple(re.findall(rb".+?(?:\n\n|$)", body, re.DOTALL))
             assert b"".join(events) == body
             found = Recording(events, entry["content_type"])
-            yield pytest.param(found, marks=pytest.mark.shared, id=path.stem.split(".")[0])
+            yield pytest.param(found, marks=[pytest.mark.shared, pytest.mark.thorough], id=path.stem.split(".")[0])
 
 
 each_recording = pytest.mark.parametrize("recording", list(recordings()))

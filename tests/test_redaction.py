@@ -343,6 +343,7 @@ HOSTILE = [
 
 class TestHostileText:
     # How many steps the regular expressions take cannot be counted. Quadratic ones would take minutes.
+    @pytest.mark.thorough
     @pytest.mark.parametrize("unit", HOSTILE)
     def test_takes_time_in_proportion(self, unit):
         started = time.process_time()

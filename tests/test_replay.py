@@ -241,6 +241,7 @@ def test_all_recorded_files_are_replayed_here():
 
 
 @pytest.mark.shared
+@pytest.mark.thorough
 @pytest.mark.parametrize("domain", ["sat-en", *(["lsat-ar", "sciq", "boolq"] if THOROUGH else [])])
 @pytest.mark.parametrize(("name", "model"), [(name, each) for name in CHEAP_MODELS for each in CHEAP_MODELS[name]])
 def test_counts_are_what_a_recorded_file_says_of_each_model(capsys, name, model, domain):
@@ -253,6 +254,7 @@ def test_counts_are_what_a_recorded_file_says_of_each_model(capsys, name, model,
 
 
 @pytest.mark.shared
+@pytest.mark.thorough
 def test_counts_are_what_a_whole_recorded_file_says(capsys):
     path = at_hand(HAIKU)
     report = run_json(capsys, path)
@@ -264,6 +266,7 @@ def test_counts_are_what_a_whole_recorded_file_says(capsys):
 # Determinism
 
 
+@pytest.mark.thorough
 def test_the_same_file_gives_the_same_document_in_other_processes(tmp_path):
     storm = [{**row, "cheap_confidence": 0.5} for row in stream_rows(("law", 120, 0.2))]
     path = write_csv(tmp_path / "pairs.csv", [*storm, *stream_rows(("quiz", 60, 0.3))])
@@ -330,12 +333,13 @@ def assert_mostly_covered(stage: Simulators, rows: Sequence[Recorded], seeds: It
     assert len(missed) <= 1
 
 
-@pytest.mark.parametrize("first", [0, 25, 50, 75])
+@pytest.mark.parametrize("first", [0, *(pytest.param(each, marks=pytest.mark.thorough) for each in (25, 50, 75))])
 def test_the_shown_interval_holds_the_true_rate(stage, first):
     assert_mostly_covered(stage, sure(wrong=range(0, 40, 5), n=40), range(first, first + 25))
 
 
 @pytest.mark.shared
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", [0, 25, 50, 75] if THOROUGH else [0])
 def test_the_shown_interval_holds_the_true_rate_of_recorded_rows(stage, first):
     rows = read_recording(at_hand(HAIKU), {"domain": "boolq"})
@@ -386,6 +390,7 @@ def in_order(path: Path) -> list[Recorded]:
 
 
 @pytest.mark.shared
+@pytest.mark.thorough
 @pytest.mark.parametrize("sample_rate", [1.0, 0.5])
 def test_false_confidence_that_climbs_in_recorded_rows_raises_after_it_did_and_not_before(stage, sample_rate):
     path = at_hand(HAIKU)
@@ -410,7 +415,9 @@ def test_false_confidence_that_climbs_raises_after_it_did_and_not_before(stage, 
     assert_told_by_the_file(report, rows)
 
 
-@pytest.mark.parametrize("seed", range(20 if THOROUGH else 2))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(each, marks=pytest.mark.thorough) for each in range(1, 20 if THOROUGH else 2))]
+)
 def test_a_steady_stream_does_not_raise(stage, seed):
     rng = random.Random(seed)
     rows = sure(wrong=[number for number in range(620) if rng.random() < 0.24], n=620)
@@ -420,6 +427,7 @@ def test_a_steady_stream_does_not_raise(stage, seed):
 
 
 @pytest.mark.shared
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(20 if THOROUGH else 1))
 def test_recorded_rows_of_one_domain_do_not_raise_in_any_order(stage, seed):
     rows = read_recording(at_hand(HAIKU), {"domain": "boolq"})

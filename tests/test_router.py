@@ -3,7 +3,6 @@ import inspect
 import json
 import sqlite3
 import threading
-import time
 from dataclasses import replace
 from typing import ClassVar
 
@@ -192,9 +191,7 @@ def test_what_cannot_ship_replays_the_callers_own_request_to_the_deep_tier(api, 
     expected = sent_bare(api, bare, CONVERSATION)
     api.enqueue(reply, model=HAIKU)
     api.enqueue(Reply.text("The deep answer."), model=OPUS)
-    began = time.monotonic()
     routed = open_shell(router={"recorder": ledger}, client={"max_retries": 2}).route(**CONVERSATION)
-    assert time.monotonic() - began < 5
     assert models(api) == [HAIKU, OPUS]
     assert wire(api.requests[1]) == expected
     assert (routed.text, routed.message.model) == ("The deep answer.", OPUS)

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -155,14 +154,13 @@ class TestACall:
 
 class TestTheCaller:
     def test_does_not_wait_for_triage(self, api, open_shell, ledger):
-        shell = open_shell(router={"recorder": ledger}, mode="shadow", shadow_share=1.0, triage_timeout_s=1.0)
+        shell = open_shell(router={"recorder": ledger}, mode="shadow", shadow_share=1.0, triage_timeout_s=2.0)
         scripted(api, sure().slow(60))
-        began = time.monotonic()
         assert shell.route(**QUESTION).text == "Deep."
-        assert time.monotonic() - began < 0.9
+        assert ledger.decisions == []  # the call is recorded once triage has failed, and the caller is answered before
         shell.close()
         assert ledger.decisions[0].base_reason is Reason.TRIAGE_ERROR
-        assert ledger.decisions[0].duration_s < 0.9
+        assert ledger.decisions[0].duration_s < 2.0
 
     def test_is_not_counted_late(self, api, shell, ledger, watched):
         scripted(api, sure().slow(0.3))

@@ -6,12 +6,13 @@ from random import Random
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.grading import Grader
+from cheapdeep_ops.guard.grading import Grader, judge_of
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify import Place
 from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
@@ -50,7 +51,7 @@ class Inbox:
 
 
 class Town:
-    """A store, a recorder and a guard in virtual time: traffic goes in second by second, the guard looks every 5 s."""
+    """A store, a recorder and a guard in virtual time: calls come second by second."""
 
     def __init__(self, store: Store, settings: Settings, rulebook: Rulebook, inbox: Inbox) -> None:
         self.store, self.settings, self.inbox = store, settings, inbox
@@ -68,14 +69,26 @@ class Town:
             started_at=self.clock(),
         )
 
-    def run(self, seconds: int, confidences: Sequence[float | None], *, route: str = "support", cls: str = "") -> None:
-        """`confidences` are one second's calls; None is a malformed reply."""
+    def run(
+        self,
+        seconds: int,
+        confidences: Sequence[float | None],
+        *,
+        route: str = "support",
+        cls: str = "",
+        look_every_s: int = 15,
+    ) -> None:
+        """`confidences` are one second's calls; None is a malformed reply. The guard evaluates every `look_every_s`.
+
+        The product evaluates every 5 s; a test whose subject is the delay passes that.
+        """
         self.recorder.refresh(self.clock())
         for second in range(1, seconds + 1):
             for confidence in confidences:
                 self.put(confidence, route=route, cls=cls)
             self.clock.advance(1)
-            if second % 5 == 0 or second == seconds:
+            self.recorder.fold(self.clock())  # as its thread does: calls are counted in their own second
+            if second % look_every_s == 0 or second == seconds:
                 self.look()
 
     def look(self) -> None:
@@ -204,6 +217,24 @@ class School(Town):
             if number % 100 == 99:
                 self.mark()
         self.mark()
+        self.look()
+
+    def learn(self, answers, wrong_rate, *, seed=0, route="support", confidence=0.95, cls=""):
+        """What `teach` leaves behind in grades, stored at once: for what a test needs and does not look at.
+
+        Nothing is sampled, asked or counted, so receipts know nothing of it.
+        """
+        random, judge, policy = Random(seed), judge_of(self.settings), self.recorder.book.for_route(route)
+        rows = [
+            {"call_id": f"call-{next(self._numbers)}", "grader_model": judge.model, "grader_prompt": judge.prompt,
+             "verdict": "incorrect" if random.random() < wrong_rate else "correct", "failure": "", "reason": "",
+             "called_at": self.clock() + number / 10, "at": self.clock() + answers / 10, "route": route,
+             "input_class": cls, "shipped": True, "confidence": confidence, "policy_version": policy.version,
+             "inclusion": 1.0, "cost_nusd": 0}
+            for number in range(answers)
+        ]  # fmt: skip
+        self.clock.advance(answers / 10)
+        self.store.transact(lambda connection: [grades.add(connection, row) for row in rows])
         self.look()
 
     def drift(self, wrong_rate=0.6, **more):

@@ -47,7 +47,7 @@ def test_a_storm_raises_the_threshold_tells_slack_and_lets_go_when_it_is_over(to
 
 def test_a_policy_change_carries_its_cause_with_its_numbers(town):
     town.run(120, CALM)
-    town.run(240, STORM)
+    town.run(240, STORM, look_every_s=5)
     (raised,) = changes(town)
     assert (raised["from_threshold"], raised["to_threshold"], raised["cause"]) == (0.8, 0.9, "EscalationStorm")
     signal = raised["signal"]
@@ -273,7 +273,7 @@ def test_an_open_incident_is_told_again_when_its_rate_has_moved_and_not_otherwis
 
 def test_messages_wait_for_a_receiver_that_is_down_and_keep_their_order(town):
     town.inbox.failures = [DeliveryError("down")] * 4
-    town.run(200, STORM)
+    town.run(200, STORM, look_every_s=5)
     town.run(500, CALM)
     assert town.inbox.kinds[0] == "started"
     assert town.inbox.kinds[-1] == "resolved"

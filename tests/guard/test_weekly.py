@@ -151,7 +151,7 @@ def test_a_webhook_takes_it_too(town, slack):
 def test_it_says_what_the_receipt_says_and_what_happened(make_school):
     school = make_school()
     school.teach(100, 0.1)
-    school.run(60, STORM, route=HOSTILE)
+    school.run(60, STORM, route=HOSTILE, look_every_s=5)
     title, lines = words(school)
     said = dict(line.split(": ", 1) for line in lines)
     whole = receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)
