@@ -422,6 +422,7 @@ def test_dashboards_are_exported(capsys, tmp_path):
     assert exported == {f"{name}.json": f"cheapdeep-{name}" for name in ("health", "money", "quality", "routing")}
 
 
+@pytest.mark.thorough
 def test_the_demonstration_shows_storm_and_drift_and_their_ends_in_plain_lines_and_as_json(capsys):
     status, out, err = run(capsys, "demo", "--json")
     found = json.loads(out)

@@ -111,6 +111,7 @@ def test_both_list_who_changed_the_threshold_and_why(found):
     assert "97 older ones are not listed" in markdown_receipt(older, found[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser_the_page_is_readable_fits_a_telephone_and_loads_nothing(found, page, tmp_path, scheme):
     file = tmp_path / "page.html"

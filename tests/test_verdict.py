@@ -15,7 +15,7 @@ steady = settings(
     derandomize=True, deadline=None, max_examples=60, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
-thorough = settings(steady, max_examples=400)
+many = settings(steady, max_examples=400)
 
 seeds = st.integers(0, 2**32)
 thresholds = st.floats(0, 1)
@@ -120,7 +120,7 @@ class TestBlankAnswers:
 
 
 class TestValidReplies:
-    @thorough
+    @many
     @given(seed=seeds, stated=stated_replies, threshold=thresholds)
     def test_ship_with_the_right_text_up_to_their_confidence(self, seed, stated, threshold):
         verdict = read(valid_text(Random(seed), stated), user_text="How do I reset my password?")
@@ -204,7 +204,7 @@ class TestWhatACarefulReaderWouldDoubt:
 
 
 class TestCopiesOfTheUsersText:
-    @thorough
+    @many
     @given(seed=seeds, stated=stated_replies)
     def test_are_found_in_any_spelling_and_at_any_depth(self, seed, stated):
         user_text = user_text_with(Random(seed), stated)
@@ -281,7 +281,7 @@ class TestCopiesOfTheUsersText:
 
 
 class TestAnyText:
-    @thorough
+    @many
     @given(
         text=st.none()
         | st.text(alphabet=st.characters(categories=None))
@@ -293,7 +293,7 @@ class TestAnyText:
         verdict = read(text, stop_reason=stop_reason, user_text=user_text)
         assert judge(verdict, threshold=0.8)[0] in Outcome
 
-    @thorough
+    @many
     @given(st.lists(st.sampled_from([*'{}[]",:\\ue0.9-', '"confidence"', '"answer"', "null", "```", "\ud800"])))
     def test_of_json_pieces_is_read_without_an_error(self, pieces):
         text = "".join(pieces)

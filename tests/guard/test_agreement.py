@@ -128,6 +128,7 @@ def test_every_figure_lies_in_its_interval_and_that_in_its_range(counts, judged_
     assert agreed.labels == sum(counts)
 
 
+@pytest.mark.thorough
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     covered = Counter()
     for week in range(100):

@@ -22,6 +22,8 @@ from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.values import Grade
 from tests.prometheus import BOARDS, ROUTERS, Prometheus, filled, free_port, running, targets, wait_until
 
+pytestmark = pytest.mark.thorough
+
 STORM = [0.95] * 2 + [0.5] * 6 + [None, 0.85]
 CONFIG = """
 global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}

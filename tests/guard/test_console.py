@@ -275,7 +275,7 @@ def silences_of(town):
         ]
 
 
-@pytest.mark.parametrize("path", ["/", "/incidents/1"])
+@pytest.mark.parametrize("path", ["/incidents/1", pytest.param("/", marks=pytest.mark.thorough)])
 async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, path):
     town.run(200, STORM)
     user = await sign_in(visit, "/policy")
@@ -297,7 +297,7 @@ async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, p
     await user.should_see("ann")
 
 
-@pytest.mark.parametrize("path", ["/", "/incidents/1"])
+@pytest.mark.parametrize("path", ["/", pytest.param("/incidents/1", marks=pytest.mark.thorough)])
 async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, path):
     town.run(200, STORM)
     user = await sign_in(visit, "/policy")

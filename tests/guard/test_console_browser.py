@@ -18,6 +18,8 @@ from nicegui.functions.navigate import Navigate
 from nicegui.functions.notify import notify
 from nicegui.testing.general import nicegui_reset_globals
 
+pytestmark = pytest.mark.thorough
+
 STORM = [0.95] * 2 + [0.5] * 8
 NARROW = 380
 

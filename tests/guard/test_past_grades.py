@@ -69,6 +69,7 @@ def test_a_climb_and_its_end_are_found_where_the_guard_found_them(school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_several_routes_and_all_together_turn_as_they_did(school):
     routes = [f"r{number}" for number in range(6)]
     for number, route in enumerate(routes):
@@ -107,7 +108,7 @@ def test_a_limit_that_was_set_is_run_again_as_well(make_school):
     assert again(school, TOO_HIGH, limit=0.6) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(each, marks=pytest.mark.thorough) for each in (1, 2))])
 @on_sqlite
 def test_drawn_pasts_turn_as_they_did(school, seed):
     random = Random(seed)
