@@ -117,6 +117,7 @@ def test_a_file_is_priced_from_what_the_replay_has_played(capsys, file):
     assert "placeholder" in base["cost_basis"]
 
 
+@pytest.mark.thorough
 def test_rules_to_try_are_played_through_the_whole_product(capsys, tmp_path):
     lines = ["0.95,1,1"] * 300 + ["0.3,0,1"] * 900
     (tmp_path / "storm.csv").write_text("\n".join(["cheap_confidence,cheap_correct,deep_correct", *lines]))

@@ -202,7 +202,7 @@ def started(code, *arguments, **changes):
 AS_MODULE = "import runpy; runpy.run_module('cheapdeep_ops', run_name='__main__')"
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_a_terminal_without_a_character_gets_its_escape(store, as_json):
     options = ["--json"] if as_json else []
     environ = os.environ | {"PYTHONIOENCODING": "ascii"}
@@ -214,7 +214,7 @@ def test_a_terminal_without_a_character_gets_its_escape(store, as_json):
         assert b"caf\\xe9" in done.stdout
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.thorough)])
 def test_a_full_disk_is_one_line_and_a_failure(store, options):
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
         done = started(AS_MODULE, "threshold", "show", *options, stdout=full)

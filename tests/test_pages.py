@@ -40,7 +40,7 @@ def found(tmp_path):
     school.look()
     school.teach(120, 0.1, confidences=(0.85, 0.95, 0.99))
     school.teach(120, 0.1, route=HOSTILE)
-    school.run(60, [0.95] * 2 + [0.5] * 8, route="billing")
+    school.run(60, [0.95] * 2 + [0.5] * 8, route="billing", look_every_s=5)
     pin_as_the_hostile(store, settings, school.clock())
     period = {"since": guards.START - 1, "until": school.clock() + 1}
     yield receipt(store, settings, **period), trends(store, settings, **period)

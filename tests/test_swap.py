@@ -74,6 +74,7 @@ def found(said, path):
     return {int(line) for line in re.findall(rf"/{path.name}:(\d+):(?:\d+ -)? error", said)}
 
 
+@pytest.mark.thorough
 def test_mypy_in_strict_mode_finds_nothing_with_the_sdk_and_with_the_routers(swapped):
     done = mypy(SERVICE, swapped)
     assert (done.returncode, done.stdout) == (0, "Success: no issues found in 2 source files\n"), done.stdout

@@ -117,9 +117,9 @@ def test_no_data_neither_resolves_nor_fires(town):
 
 
 def test_a_storm_on_one_route_leaves_the_others_alone(town):
-    for _ in range(40):
-        town.run(5, STORM, route="legal")
-        town.run(5, CALM, route="support")
+    for _ in range(20):
+        town.run(10, STORM, route="legal")
+        town.run(10, CALM, route="support")
     assert town.threshold("legal") == 0.9
     assert town.threshold("support") == 0.8
     assert [payload["scope"] for payload in town.inbox.payloads if payload["kind"] == "started"] == ["legal"]
@@ -236,9 +236,9 @@ def test_a_message_says_what_the_storm_is_made_of(town):
 
 def test_a_message_says_what_the_rise_is_made_of(town):
     for cls, calls in (("invoice", [0.95] * 9 + [0.5]), ("invoice", [0.5] * 10)):
-        for _ in range(90):
-            town.run(3, calls, cls=cls)
-            town.run(2, [0.95] * 14 + [0.5], cls="<b>chat")
+        for _ in range(15):
+            town.run(18, calls, cls=cls)
+            town.run(12, [0.95] * 14 + [0.5], cls="<b>chat")
     cause = town.inbox.payloads[0]["cause"]
     assert (cause["kind"], cause["dimension"], cause["element"]) == ("got worse", "input class", "invoice")
     lines = details(town.inbox.payloads[0])

@@ -99,6 +99,7 @@ def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(schoo
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_rate_that_stays_as_it_was_raises_nothing_however_high_it_is(school):
     school.teach(1_500, 0.3)
     assert changes(school) == []
@@ -138,6 +139,7 @@ def test_what_was_normal_is_learned_anew_only_when_a_person_says_so(school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_route_that_others_join_later_with_a_worse_normal_is_no_drift_of_all_routes(school):
     school.teach(400, 0.02, route="faq")
     school.teach(800, 0.25, seed=1, route="legal")
@@ -559,6 +561,7 @@ def test_a_guard_that_does_not_lead_grades_nothing(school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_route_that_recovers_raises_no_other(school):
     school.teach(300, 0.02, route="a")
     school.teach(300, 0.02, seed=1, route="b")
@@ -612,6 +615,7 @@ def steered(school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_in_calm_half_of_the_budget_is_graded_once_normal_is_known(make_school):
     school = make_school(sample_rate=0.1)
     school.teach(2_600, 0.0)
@@ -635,6 +639,7 @@ def test_a_suspicion_has_answers_of_the_past_graded_and_a_climb_found_with_them(
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_what_was_graded_in_hindsight_is_in_no_estimate_of_a_period(make_school):
     school = make_school(sample_rate=0.1)
     school.teach(2_600, 0.02)
@@ -656,6 +661,7 @@ def test_uniform_sampling_grades_the_same_share_whatever_is_suspected(make_schoo
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_small_route_gets_more_than_its_share(make_school):
     school = make_school(sample_rate=0.02)
     for turn in range(20):
@@ -699,6 +705,7 @@ def suspect(school, suspicion):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_while_grades_are_late_no_more_waits_than_may_and_a_suspicion_that_stays_asks_again(make_school):
     school = make_school(sample_rate=0.2)
     school.teach(1_300, 0.02)
