@@ -141,7 +141,7 @@ def recordings():
     yield pytest.param(made_up(), id="made up")
     if not RECORDED.is_dir():
         missing = pytest.mark.skip(reason="the recorded streams are not part of this repository")
-        yield pytest.param(None, marks=[pytest.mark.shared, missing], id="recorded")
+        yield pytest.param(None, marks=[pytest.mark.shared, pytest.mark.thorough, missing], id="recorded")
         return
     for entry in json.loads((RECORDED / "INDEX.json").read_text("utf-8")):
         path = RECORDED / entry["file"]
