@@ -34,6 +34,8 @@ def bare_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """No test inherits settings, keys, exporters or servers from whoever runs it, but those that call the real API."""
     if request.node.get_closest_marker("live"):
         return
+    # Without bytecode, every process that a test starts would compile the whole package again.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for name in list(os.environ):
         if name.startswith(("CHEAPDEEP_", "ANTHROPIC_", "OTEL_", "PG")):
             monkeypatch.delenv(name)

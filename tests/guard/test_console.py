@@ -94,7 +94,7 @@ async def test_the_first_page_says_what_is_so_with_interval_and_n(town, visit):
 
 
 async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, visit):
-    town.run(200, STORM, cls="invoice")
+    town.run(60, STORM, cls="invoice")
     user = await visit("/")
     await user.should_see("EscalationStorm firing")
     await user.should_see("Cause:")
@@ -109,12 +109,12 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
 async def test_what_changes_is_seen_without_loading_the_page_again(town, visit):
     user = await visit("/")
     await user.should_see("No alert fires.")
-    town.run(200, STORM)
+    town.run(60, STORM)
     await user.should_see("EscalationStorm firing", retries=20)
 
 
 async def test_the_history_says_who_changed_what_and_why(town, visit):
-    town.run(200, STORM)
+    town.run(60, STORM)
     user = await visit("/policy")
     await user.should_see("held by EscalationStorm")
     await user.should_see("0.8")
@@ -127,7 +127,7 @@ async def test_an_incident_that_is_not_there_is_said_not_to_be(visit, number):
 
 
 async def test_what_callers_write_is_shown_and_never_read_as_html(town, visit):
-    town.run(200, STORM, route=EVIL, cls=EVIL)
+    town.run(60, STORM, route=EVIL, cls=EVIL)
     for path in PAGES:
         html = await html_of(visit, path)
         assert "alert(1)" in html, path
@@ -137,7 +137,7 @@ async def test_what_callers_write_is_shown_and_never_read_as_html(town, visit):
 
 
 async def test_no_page_names_another_host(town, visit):
-    town.run(200, STORM)
+    town.run(60, STORM)
     for path in PAGES:
         html = await html_of(visit, path)
         assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+", html) == [], path
@@ -241,7 +241,7 @@ async def test_a_form_that_outlives_its_session_changes_nothing(town, visit):
 
 
 async def test_off_loopback_nothing_at_all_is_shown_without_a_token(town, visit):
-    town.run(200, STORM, route="hush")
+    town.run(60, STORM, route="hush")
     for path in (*PAGES, "/review"):
         user = await visit(path, host="0.0.0.0", api_tokens=(SecretStr("s3same"),))
         await user.should_see("Sign in")
@@ -277,7 +277,7 @@ def silences_of(town):
 
 @pytest.mark.parametrize("path", ["/incidents/1", pytest.param("/", marks=pytest.mark.thorough)])
 async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, path):
-    town.run(200, STORM)
+    town.run(60, STORM)
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
     user = await visit(path)
@@ -299,7 +299,7 @@ async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, p
 
 @pytest.mark.parametrize("path", ["/", pytest.param("/incidents/1", marks=pytest.mark.thorough)])
 async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, path):
-    town.run(200, STORM)
+    town.run(60, STORM)
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
     user = await visit(path)
@@ -341,7 +341,7 @@ async def test_a_silence_of_every_route_is_made_ahead_and_ends_by_itself(town, v
 
 
 async def test_what_is_over_is_told_without_buttons(town, visit):
-    town.run(200, STORM)
+    town.run(60, STORM)
     town.run(500, CALM)
     user = await visit("/incidents/1")
     await user.should_see("Nobody has acknowledged it")
@@ -357,7 +357,7 @@ async def test_a_rules_file_that_has_gone_is_said_where_a_rule_would_be_silenced
 
 
 async def test_nothing_is_acknowledged_or_silenced_without_signing_in(town, visit):
-    town.run(200, STORM)
+    town.run(60, STORM)
     user = await visit("/", api_tokens=(SecretStr("s3same"),))
     user.find(marker="acknowledge-incident-1").click()
     await user.should_see("Sign in")

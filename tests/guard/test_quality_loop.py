@@ -180,6 +180,7 @@ def test_a_healthy_route_whose_answers_between_base_and_raised_are_worse_than_th
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_route_with_nothing_between_base_and_raised_is_let_go(school):
     school.teach(400, 0.04, confidences=(0.95,))
     school.teach(200, 0.5, seed=1, confidences=(0.95,))
@@ -277,6 +278,7 @@ def test_relearning_during_an_incident_tells_no_numbers_that_nobody_knows(school
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_message_that_is_brought_up_to_date_still_says_who_holds_the_threshold(school):
     school.learn(300, 0.02)
     school.drift()
@@ -654,6 +656,7 @@ def test_what_was_graded_in_hindsight_is_in_no_estimate_of_a_period(make_school)
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_uniform_sampling_grades_the_same_share_whatever_is_suspected(make_school):
     school = make_school(sample_rate=0.1, sampling="uniform")
     school.teach(2_600, 0.02)
@@ -673,6 +676,7 @@ def test_a_small_route_gets_more_than_its_share(make_school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_while_nobody_grades_a_suspicion_piles_up_no_work(make_school):
     school = make_school(sample_rate=0.1)
     school.teach(2_600, 0.02)
