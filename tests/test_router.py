@@ -3,6 +3,7 @@ import inspect
 import json
 import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 from typing import ClassVar
 
@@ -1028,9 +1029,8 @@ def test_a_hook_of_ones_own_redacts_before_anything_is_stored(api, bare, tmp_pat
             router.ask(question)
     else:
         asyncio.run(_ask_redacted(api.url, settings, hidden, question))
-    with sqlite3.connect(tmp_path / "store.db") as store:
+    with closing(sqlite3.connect(tmp_path / "store.db")) as store:
         ((turns, answer, state),) = store.execute("SELECT turns, answer, state FROM candidate").fetchall()
-    store.close()
     assert json.loads(turns)[-1]["text"] == "Is the account of [name], ann@example.com, open?"
     assert (answer, state) == ("It is open.", "kept")
 
@@ -1049,9 +1049,8 @@ def test_content_is_redacted_by_default_and_kept_of_the_chosen_share_only(api, b
     with Router(settings=settings, client=bare, new_id=map(str, range(100)).__next__) as router:
         for _ in range(100):
             router.ask("Write to ann@example.com?")
-    with sqlite3.connect(tmp_path / "store.db") as store:
+    with closing(sqlite3.connect(tmp_path / "store.db")) as store:
         rows = store.execute("SELECT call_id, turns FROM candidate").fetchall()
-    store.close()
     assert {call_id for call_id, _ in rows} == {str(n) for n in range(100) if position(str(n)) < 0.75}
     assert not any("ann@" in turns for _, turns in rows)
 

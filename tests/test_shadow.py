@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anthropic
@@ -325,7 +325,7 @@ url, settings = {api.url!r}, Settings(mode="shadow", shadow_share=1.0, store_url
 
 def stored(url):
     """Calls, and those on which triage was tried, as the store has them."""
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
         return connection.execute("SELECT sum(calls), sum(shadowed) FROM bucket").fetchone()
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import anthropic
 import pytest
@@ -333,7 +334,7 @@ left = router.messages.create(max_tokens=100, messages=[dict(role="user", conten
 next(iter(left))
 """
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-        with sqlite3.connect(store_url.removeprefix("sqlite:///")) as connection:
+        with closing(sqlite3.connect(store_url.removeprefix("sqlite:///"))) as connection:
             assert connection.execute("SELECT sum(calls), sum(shipped) FROM bucket").fetchone() == (1, 1)
 
     def test_by_an_error_of_the_callers_is_no_error_of_the_call(self, api, shell, ledger):
