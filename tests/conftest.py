@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import hypothesis
 import pytest
 from anthropic import DefaultAsyncHttpxClient, DefaultHttpxClient
 from opentelemetry.sdk.metrics import MeterProvider
@@ -27,6 +28,16 @@ from tests import browser
 from tests.postgres import Server, packages, running
 
 Open = Callable[..., "Shell"]
+
+# No example fails because the machine is busy, and every run draws the same ones.
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import select
 
@@ -255,35 +257,35 @@ def test_nothing_is_normal_before_it_was_learned(do):
 
 def test_what_was_learned_is_held_and_comes_out_as_it_went_in(do):
     learned = Normal(scope="support", since=0.0, rate=0.031, n=187.25, grades=200, until=NOW, learned_at=NOW + 1)
-    do(grades.learn, JUDGE, learned)
+    do(grades.learn, JUDGE, [learned])
     add_all(do, row("a"))
     assert do(grades.normals, JUDGE) == {"support": learned}
     more = Normal(scope="support", since=0.0, rate=0.04, n=290.0, grades=300, until=NOW + 2, learned_at=NOW + 3)
-    do(grades.learn, JUDGE, more)
+    do(grades.learn, JUDGE, [more])
     assert do(grades.normals, JUDGE) == {"support": more}
 
 
 def test_a_scope_that_was_never_graded_can_be_learned(do):
     learned = Normal(scope="*", since=3.0, rate=0.05, n=10.0, grades=10, until=NOW, learned_at=NOW)
-    do(grades.learn, JUDGE, learned)
+    do(grades.learn, JUDGE, [learned])
     assert do(grades.normals, JUDGE) == {"*": learned}
 
 
 def test_learning_anew_forgets_and_begins_then(do):
     add_all(do, row("a"))
-    do(grades.learn, JUDGE, Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW))
+    do(grades.learn, JUDGE, [Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)])
     do(grades.relearn, JUDGE, "support", now=NOW + 5, author="ann", why="new prompt")
     asked_for = {"scope": "support", "since": NOW + 5, "author": "ann", "why": "new prompt"}
     assert do(grades.normals, JUDGE) == {"support": Normal(**asked_for)}
     again = Normal(**asked_for, rate=0.1, n=8.0, grades=8, until=NOW + 9, learned_at=NOW + 9)
-    do(grades.learn, JUDGE, again)
+    do(grades.learn, JUDGE, [again])
     assert do(grades.normals, JUDGE) == {"support": again}
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_what_is_normal_is_one_judges_and_not_anothers(do, other):
     learned = Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)
-    do(grades.learn, JUDGE, learned)
+    do(grades.learn, JUDGE, [learned])
     assert do(grades.normals, other) == {}
     do(grades.relearn, other, "support", now=NOW, author="ann", why="another model")
     assert do(grades.normals, other) == {
@@ -294,7 +296,8 @@ def test_what_is_normal_is_one_judges_and_not_anothers(do, other):
 
 def test_who_had_it_learned_anew_and_why_is_kept(do, store):
     do(grades.relearn, JUDGE, "support", now=NOW, author="ann", why="new prompt")
-    do(grades.learn, JUDGE, Normal(scope="support", since=NOW, rate=0.1, n=8.0, grades=8, until=NOW, learned_at=NOW))
+    asked_for = do(grades.normals, JUDGE)["support"]
+    do(grades.learn, JUDGE, [replace(asked_for, rate=0.1, n=8.0, grades=8, until=NOW, learned_at=NOW)])
     normal = table_of(NormalRow).c
     with store.reading() as connection:
         assert connection.execute(select(normal.author, normal.why)).one() == ("ann", "new prompt")
