@@ -120,6 +120,7 @@ def test_promtool_accepts_the_rules():
     assert f"{len(RULES)} rules found" in _run("promtool", "check", "rules", RULES_FILE)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.name.removesuffix(".test.yml"))
 def test_alerts_fire_hold_and_resolve(file):
     assert "SUCCESS" in _run("promtool", "test", "rules", file)

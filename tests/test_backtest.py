@@ -94,6 +94,7 @@ def test_a_file_tells_what_every_threshold_would_have_done(capsys, file):
     assert (found["n"], found["source"], found["alerts"]) == (100, str(file), [])
 
 
+@pytest.mark.thorough
 def test_a_file_tells_what_confidence_is_worth_over_all_of_its_range(capsys, file):
     found = run_json(capsys, file)["confidence"]
     assert [(each["low"], each["graded"]) for each in found["bins"]] == [(0.6, 4), (0.85, 30), (0.95, 64)]
@@ -129,6 +130,7 @@ def test_rules_to_try_are_played_through_the_whole_product(capsys, tmp_path):
     assert found["alerts"] == found["policy_changes"] == []
 
 
+@pytest.mark.thorough
 def test_where_nothing_that_would_ship_is_known_to_be_right_the_rate_is_unknown(capsys, file):
     (only,) = run_json(capsys, file, "--threshold", 1)["thresholds"]
     assert only["escalation_rate"] == 1
@@ -267,6 +269,7 @@ def put_grades(store, *stretches, end, route="support"):
     return begin
 
 
+@pytest.mark.thorough
 def test_the_quality_rules_run_again_over_the_grades(capsys, store, town):
     town.run(10, [0.95])
     begin = put_grades(store, (300, 50), (100, 2), (300, 0), end=town.clock() - 60)

@@ -223,6 +223,7 @@ def test_a_full_disk_is_one_line_and_a_failure(store, options):
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.thorough
 def test_a_reader_who_has_left_is_not_told(store):
     reading, writing = os.pipe()
     os.close(reading)

@@ -241,6 +241,7 @@ class TestAServerThatAsksForTime:
         assert patient.route(**QUESTION, stop_sequences=["END"], timeout=60).text == "Deep."
         assert len(api.requests) == 2
 
+    @pytest.mark.thorough
     def test_gets_it_however_long_triage_took(self, api, patient):
         api.enqueue(UNSURE.slow(0.9), model=HAIKU)
         api.enqueue(Reply.error(429, headers={"retry-after": "0.3"}), Reply.text("Deep."), model=OPUS)

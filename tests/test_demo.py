@@ -43,6 +43,7 @@ def shown_by(show_it: Callable[[Console], None], *, width: int, is_terminal: boo
     return file.getvalue()
 
 
+@pytest.mark.thorough
 def test_the_command_shows_storm_and_drift_and_their_ends_and_what_a_team_would_see():
     """One run for everything that needs a whole one: it takes half a minute of a processor."""
     done = subprocess.run(
@@ -149,6 +150,7 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.thorough
 def test_what_happens_depends_on_the_seed_alone_and_not_on_how_fast_the_machine_is(shorter: pytest.MonkeyPatch):
     first = run_demo(Silent())
     shorter.setattr(show, "Simulators", slow)
@@ -309,6 +311,7 @@ class Spoiled(world.Simulators):
         return clock
 
 
+@pytest.mark.thorough
 def test_a_slack_that_is_down_fails(shorter: pytest.MonkeyPatch):
     def close(made: world.Simulators) -> None:
         made.slack.down = True
@@ -317,6 +320,7 @@ def test_a_slack_that_is_down_fails(shorter: pytest.MonkeyPatch):
     assert {TOLD, EDITED} <= failed(run_demo(Silent()))
 
 
+@pytest.mark.thorough
 def test_a_router_that_does_not_read_the_policy_fails(shorter: pytest.MonkeyPatch):
     shorter.setattr(Recorder, "refresh", lambda _self, _now: None)
     assert {HELD, "calls were decided at 0.9 meanwhile"} <= failed(run_demo(Silent()))

@@ -74,6 +74,7 @@ def test_the_simulators_without_their_extra_say_what_to_install():
     assert done.stderr.splitlines()[-1] == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "command", ["status", "report", "threshold show", "normal show", "alert silences", "review", "backtest", "migrate"]
 )

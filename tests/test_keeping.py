@@ -458,6 +458,7 @@ def test_content_survives_a_store_out_of_reach_and_is_written_once(tmp_path, clo
     assert len(stored(url)) == 2
 
 
+@pytest.mark.thorough
 def test_content_waits_while_the_store_is_locked_and_is_not_left_out(recorder, sqlite_url, clock, caplog):
     recorder.drain(clock())
     blocker = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
@@ -520,6 +521,7 @@ def test_after_a_fork_each_process_writes_its_own_content(recorder, sqlite_url):
 
 
 class TestHooksThatMisbehave:
+    @pytest.mark.thorough
     def test_one_that_hangs_holds_up_neither_counters_nor_policies_nor_closing(self, tmp_path):
         settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=1.0, flush_every_s=0.05)
         go_on, called = threading.Event(), threading.Event()

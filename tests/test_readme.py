@@ -79,6 +79,7 @@ def listens(client, process):
     return False
 
 
+@pytest.mark.thorough
 def test_the_fastapi_example_answers_streams_tells_errors_and_stores_its_calls_when_it_is_stopped(
     fastapi_example, api, tmp_path
 ):

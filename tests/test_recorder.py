@@ -314,6 +314,7 @@ while True:
 """
 
 
+@pytest.mark.thorough
 def test_a_killed_process_loses_at_most_one_flush_interval(settings):
     code = KILLED.format(tests=str(Path(__file__).parent), url=settings.store_url)
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -387,6 +388,7 @@ def test_a_row_that_the_driver_refuses_keeps_no_other_out(recorder, settings, cl
     assert (calls(settings), recorder.dropped) == (4, 2)
 
 
+@pytest.mark.thorough
 def test_closing_takes_a_few_seconds_at_most_while_the_store_is_locked(settings, caplog):
     recorder = Recorder(settings)
     blocker = sqlite3.connect(settings.store_url.removeprefix("sqlite:///"), isolation_level=None)

@@ -285,6 +285,7 @@ FRAGMENTS = [
 
 
 class TestRedactingTwice:
+    @pytest.mark.thorough
     @settings(steady, max_examples=1500)
     @given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
     @example("1.2.3.4.5.6.7.8")

@@ -284,6 +284,7 @@ def test_the_same_file_gives_the_same_document_in_other_processes(tmp_path):
     assert report["graded"] > 10
 
 
+@pytest.mark.thorough
 def test_the_same_replay_gives_the_same_report_on_any_stage(stage, capsys, tmp_path):
     storm = [{**row, "cheap_confidence": 0.5} for row in stream_rows(("law", 120, 0.2))]
     path = write_csv(tmp_path / "pairs.csv", [*storm, *stream_rows(("quiz", 60, 0.3))])
@@ -405,6 +406,7 @@ def test_false_confidence_that_climbs_in_recorded_rows_raises_after_it_did_and_n
     assert_told_by_the_file(report, written[: report["calls"]])
 
 
+@pytest.mark.thorough
 def test_false_confidence_that_climbs_raises_after_it_did_and_not_before(stage, tmp_path):
     rows = stream_rows(("sciq", 400, 0.05), ("boolq", 200, 0.24), ("lsat-ar", 60, 0.74))
     path = write_csv(tmp_path / "pairs.csv", rows)

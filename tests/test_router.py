@@ -215,6 +215,7 @@ def test_a_slow_triage_call_is_given_up_for_the_deep_tier(api, bare, open_shell)
     assert 0.1 <= decision.triage_duration_s < 5
 
 
+@pytest.mark.thorough
 def test_the_callers_own_timeout_holds_for_triage_where_it_is_stricter(api, open_shell):
     api.enqueue(Reply.triage(0.95, "Late.").slow(60), model=HAIKU)
     assert open_shell().ask(timeout=0.5).decision.hops[0].error == "APITimeoutError"

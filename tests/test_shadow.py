@@ -153,6 +153,7 @@ class TestACall:
 
 
 class TestTheCaller:
+    @pytest.mark.thorough
     def test_does_not_wait_for_triage(self, api, open_shell, ledger):
         shell = open_shell(router={"recorder": ledger}, mode="shadow", shadow_share=1.0, triage_timeout_s=2.0)
         scripted(api, sure().slow(60))
@@ -206,6 +207,7 @@ class TestTheShare:
 
 
 class TestTheClient:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("case", [(3, 0), (8, 2), (None, 4)])
     def test_keeps_most_of_its_connections_for_callers(self, api, open_shell, ledger, caplog, case):
         connections, tried_calls = case
@@ -269,6 +271,7 @@ class TestARecord:
         shell.close()
         assert (ledger.decisions[0].is_shadow, models(api)) == (False, [OPUS])
 
+    @pytest.mark.thorough
     def test_is_made_where_a_loop_is_closed_over_it(self, api, store_url):
         scripted(api, sure().slow(30))
         run(
@@ -288,6 +291,7 @@ assert not router._readers
         )
         assert stored(store_url) == (3, 0)
 
+    @pytest.mark.thorough
     def test_is_made_where_the_interpreter_ends_without_a_word(self, api, store_url):
         scripted(api, sure().slow(30))
         run(

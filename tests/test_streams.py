@@ -325,6 +325,7 @@ class TestAStreamThatIsLeft:
         (decision,) = ledger.decisions
         assert decision.shipped
 
+    @pytest.mark.thorough
     def test_is_recorded_where_the_interpreter_ends_while_it_is_open(self, api, store_url):
         api.always(Reply.triage(0.9, LONG * 50).paced(0.01), model=HAIKU)
         script = f"""
@@ -365,6 +366,7 @@ class TestTime:
         assert ledger.decisions[0].reason is Reason.TRIAGE_ERROR
         assert ledger.decisions[0].hops[0].error == "TimeoutError"
 
+    @pytest.mark.thorough
     def test_an_answer_that_has_begun_may_take_longer_than_a_triage(self, api, open_shell, ledger):
         api.enqueue(Reply.triage(0.9, "Open Settings, then.").paced(0.4, at_once=6), model=HAIKU)
         shell = open_shell(router={"recorder": ledger}, triage_timeout_s=0.3)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from cheapdeep_ops.histogram import duration_bin
@@ -162,8 +163,12 @@ def origin_of(decision: Decision) -> str:
     failures would seem to be of another model than all answers. It is shortened, and holds nothing unprintable.
     """
     model = decision.hops[0].tier.model if decision.hops else decision.model
-    printable = "".join(each if each.isprintable() else "?" for each in model[:_LONGEST_MODEL])
-    return f"{printable}|{decision.prompt_version.replace('|', '?')}|{decision.policy_version}"
+    return f"{_printable(model)}|{decision.prompt_version.replace('|', '?')}|{decision.policy_version}"
+
+
+@lru_cache(maxsize=128)  # a service names few models, and a bounded number of odd ones costs no memory
+def _printable(model: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in model[:_LONGEST_MODEL])
 
 
 def confidence_bin(confidence: float) -> str:

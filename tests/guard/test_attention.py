@@ -49,6 +49,7 @@ def test_a_silence_keeps_the_message_back_but_not_the_raise_and_then_lets_it_go(
     assert town.inbox.payloads[0]["threshold"] == "threshold stays at 0.9, held by EscalationStorm"
 
 
+@pytest.mark.thorough
 def test_what_began_and_ended_under_a_silence_is_never_told(town):
     town.run(200, CALM)
     quiet(town, 3_600)

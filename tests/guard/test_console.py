@@ -411,6 +411,7 @@ def test_without_the_extra_the_first_page_says_how_to_get_it(town, inbox, monkey
     service.store.close()
 
 
+@pytest.mark.thorough
 def test_neither_router_nor_guard_load_it_before_they_serve():
     script = "import sys, cheapdeep_ops, cheapdeep_ops.guard.app; sys.exit('nicegui' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

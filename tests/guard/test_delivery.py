@@ -172,6 +172,7 @@ def test_slack_being_down_costs_one_request_a_batch(store, slack, outage):
     assert Notifier(store, bot_for(slack.url)).deliver(NOW + 10) == 2
 
 
+@pytest.mark.thorough
 def test_a_guard_that_stops_while_slack_hangs_does_so_soon_and_the_next_one_tells(store, settings, hanging, inbox):
     settings = settings.model_copy(update={"evaluate_every_s": 0.05})
     put(store, FIRING, FIRING, FIRING, at=time.time())

@@ -69,6 +69,7 @@ def test_raising_does_not_feed_the_storm(town):
     assert alert["signal"]["actual_rate"] == pytest.approx(0.6)
 
 
+@pytest.mark.thorough
 def test_a_raised_route_is_released_although_it_escalates_more_than_the_limit_while_raised(town):
     town.run(200, STORM)
     assert town.threshold() == 0.9
@@ -185,6 +186,7 @@ def test_a_rule_that_is_taken_out_of_the_book_lets_go_of_what_it_held(town):
     assert town.threshold() == 0.8
 
 
+@pytest.mark.thorough
 def test_a_restarted_guard_goes_on_where_the_other_stopped(town):
     town.run(200, STORM)
     town.guard.close()
@@ -252,6 +254,7 @@ def test_a_message_says_what_the_rise_is_made_of(town):
     assert "input class `invoice`" in text
 
 
+@pytest.mark.thorough
 def test_the_new_policy_of_a_raise_is_not_taken_for_the_cause_of_its_storm(town):
     town.run(400, [0.95] * 19 + [0.5])
     town.run(300, [0.95] * 5 + [0.5] * 15)
@@ -261,6 +264,7 @@ def test_the_new_policy_of_a_raise_is_not_taken_for_the_cause_of_its_storm(town)
     assert "policy version" not in named
 
 
+@pytest.mark.thorough
 def test_an_open_incident_is_told_again_when_its_rate_has_moved_and_not_otherwise(town):
     town.run(240, [0.95] * 5 + [0.5] * 5)
     town.run(300, [0.95] * 5 + [0.5] * 5)
@@ -272,6 +276,7 @@ def test_an_open_incident_is_told_again_when_its_rate_has_moved_and_not_otherwis
     assert set(town.inbox.kinds[settled:]) == {"changed"}
 
 
+@pytest.mark.thorough
 def test_messages_wait_for_a_receiver_that_is_down_and_keep_their_order(town):
     town.inbox.failures = [DeliveryError("down")] * 4
     town.run(200, STORM, look_every_s=5)

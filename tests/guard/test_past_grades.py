@@ -57,6 +57,7 @@ def assert_same(found, told, *, within=EVERY_S):
     assert [turn[2] for turn in found] == pytest.approx([turn[2] for turn in told], abs=within)
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_climb_and_its_end_are_found_where_the_guard_found_them(school):
     school.teach(400, 0.04)
@@ -85,6 +86,7 @@ def test_several_routes_and_all_together_turn_as_they_did(school):
     assert_same(again(school), told)
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_what_a_person_had_learned_anew_is_learned_anew_again(school):
     school.teach(300, 0.02)

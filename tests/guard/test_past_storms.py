@@ -81,6 +81,7 @@ def test_sparing_calm_moments_and_reading_ahead_change_nothing(seed, stretches):
     assert spared == turns(Plain(count), until)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rates", [(0.6, 0.1), (0.1, 0.6), (0.45, 0.45)])
 def test_there_are_storms_to_find_and_they_end(rates):
     seconds, until = traffic(1, [(600, 2, 0.1, 0.1), (400, 2, *rates), (900, 2, 0.1, 0.1)])

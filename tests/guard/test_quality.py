@@ -203,6 +203,7 @@ def drawn(random: Random, rate: float, n: int) -> list[bool]:
 
 
 class TestRunsOfGrades:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("rate", [0.02, 0.05, 0.3])
     def test_at_a_steady_rate_call_hardly_a_false_alarm(self, rate):
         random = Random(f"steady {rate}")

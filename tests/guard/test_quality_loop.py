@@ -167,6 +167,7 @@ def test_a_small_climb_on_many_routes_is_seen_in_all_of_them_together(school):
 # Letting go
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_healthy_route_whose_answers_between_base_and_raised_are_worse_than_the_whole_is_let_go(school):
     shares, wrong = (0.95, 0.95, 0.95, 0.85), {0.95: 0.03, 0.85: 0.1}
@@ -190,6 +191,7 @@ def test_a_route_with_nothing_between_base_and_raised_is_let_go(school):
     assert all(row["shipped"] for row in grade_rows(school))
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_route_that_stays_bad_is_not_let_go_and_says_that_the_raise_does_not_help(school):
     school.teach(300, 0.04, confidences=(0.95, 0.85))
@@ -199,6 +201,7 @@ def test_a_route_that_stays_bad_is_not_let_go_and_says_that_the_raise_does_not_h
     assert any("no sign that the raise helps" in payload["effect"] for payload in school.inbox.payloads)
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_raise_that_helps_says_so(school):
     shares, drift = (0.95, 0.85), {0.95: 0.02, 0.85: 0.7}
@@ -208,6 +211,7 @@ def test_a_raise_that_helps_says_so(school):
     assert firing(school) == [CLIMBING]
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_time_alone_lets_nothing_go(school):
     school.learn(300, 0.02)
@@ -299,6 +303,7 @@ def test_observe_mode_says_what_it_would_do(make_school):
     assert school.inbox.kinds[-1] == "resolved"
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_raise_that_nobody_can_judge_is_brought_before_a_person_after_a_week(school):
     school.learn(300, 0.02)
@@ -539,6 +544,7 @@ def test_status_report_and_metrics_show_the_grader_and_what_is_normal(school):
     assert 'cheapdeep_false_confident_normal{route="support"} 0.0' in shown
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_restarted_guard_goes_on_where_the_other_stopped(school):
     school.learn(300, 0.02)
@@ -788,6 +794,7 @@ def test_where_people_want_to_see_some_wrong_answers_of_the_culprit_are_sent_and
     assert started["examples"][0]["call_id"] in stored_words(school)
 
 
+@pytest.mark.thorough
 @on_sqlite
 @pytest.mark.parametrize("change", [{"show_examples": False}, {"retain_content_days": 0.0}])
 def test_a_message_that_waited_quotes_nothing_where_that_is_no_longer_wanted(make_school, change):

@@ -25,6 +25,7 @@ def reminders(town):
     return [payload for payload in town.inbox.payloads if payload["kind"] == "reminder"]
 
 
+@pytest.mark.thorough
 def test_an_open_incident_is_told_of_again_every_so_often_until_it_is_over(hasty):
     hasty.run(220, STORM)
     found = reminders(hasty)

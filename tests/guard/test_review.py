@@ -295,6 +295,7 @@ def test_a_second_judge_spends_from_the_same_purse(make_school):
     assert school.bench.models == []
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_labels_check_every_judge_that_has_graded_the_call(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=1.0)

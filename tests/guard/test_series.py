@@ -101,6 +101,7 @@ def test_the_api_gives_series_of_bounded_size(town, client):
         assert client.get("/api/v1/series", params=wrong).status_code == 422, wrong
 
 
+@pytest.mark.thorough
 def test_an_incident_is_read_with_its_messages_and_what_it_changed(town, client):
     town.run(200, STORM, cls="invoice")
     (row,) = client.get("/api/v1/incidents").json()

@@ -46,6 +46,7 @@ def route_all(api, school):
     return run
 
 
+@pytest.mark.thorough
 def test_a_team_sees_escalation_saving_and_false_confidence_before_it_routes(school, route_all):
     # The bench grades an answer by its own text.
     right, wrong = (Reply.triage(0.95, grade, usage=SMALL) for grade in ("correct", "incorrect"))

@@ -201,6 +201,7 @@ class TestAPool:
         found = pooled([(part, share)])
         assert (found.rate, found.n, found.count) == pytest.approx((part.rate, part.n, part.count))
 
+    @pytest.mark.thorough
     @steady
     @given(st.lists(st.tuples(estimates, shares), min_size=2, max_size=6), st.sampled_from([0.1, 3, 1_000]))
     def test_depends_on_relative_shares_alone_and_on_no_order(self, parts, factor):

@@ -73,6 +73,7 @@ def test_an_incident_is_one_message_and_its_thread_is_its_history(make_place):
     assert all(len(reply.versions) == 1 for reply in thread)
 
 
+@pytest.mark.thorough
 def test_it_is_one_message_also_over_a_restart_and_ten_minutes_without_slack(make_place):
     town, slack = make_place("bot")
     town.run(100, CALM)

@@ -250,6 +250,7 @@ def test_decisions_that_are_dropped_are_told_and_five_minutes_later_it_is_over(t
     assert state(town, "RecorderDropping") == "inactive"
 
 
+@pytest.mark.thorough
 def test_a_receiver_that_is_down_is_an_alert_and_its_message_comes_when_it_is_back(town):
     with town.store.engine.begin() as connection:
         incidents.enqueue(connection, incident_id=None, kind="test", payload={"kind": "test"}, at=town.clock())

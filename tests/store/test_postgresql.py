@@ -100,6 +100,7 @@ def locked(store, table):
         yield connection
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("role", ["postgres", "watcher"])
 def test_a_router_makes_no_table_and_begins_to_count_when_somebody_has(
     blank_postgresql_url, watcher, bare, caplog, role

@@ -269,6 +269,7 @@ def _migrate_once(url, barrier):
     store.close()
 
 
+@pytest.mark.thorough
 def test_processes_that_start_together_make_the_tables_once(blank_url):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(4)
