@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import quantiles
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from sqlalchemy import func, select
@@ -111,13 +111,18 @@ def guard(environment: dict[str, str]) -> Iterator[None]:
 def services(environment: dict[str, str], seconds: float) -> tuple[list[dict[str, Any]], int]:
     """What each of the services did, and how large the write-ahead log became (bytes)."""
     command = [sys.executable, __file__, "call", str(seconds)]
-    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(ROUTERS)]
     log = Path(environment["CHEAPDEEP_STORE_URL"].removeprefix("sqlite:///") + "-wal")
     largest = 0
-    while any(each.poll() is None for each in running[:1]):
-        largest = max(largest, log.stat().st_size if log.exists() else 0)
-        time.sleep(0.1)
-    return [json.loads(each.communicate()[0].splitlines()[-1]) for each in running], largest
+    with ExitStack() as opening:
+        # Into files: a pipe that no thread reads holds less than a service writes.
+        outputs = [opening.enter_context(TemporaryFile("w+")) for _ in range(ROUTERS)]
+        running = [subprocess.Popen(command, env=environment, stdout=output, text=True) for output in outputs]
+        while any(each.poll() is None for each in running):
+            largest = max(largest, log.stat().st_size if log.exists() else 0)
+            time.sleep(0.1)
+        for output in outputs:
+            output.seek(0)
+        return [json.loads(output.read()) for output in outputs], largest
 
 
 def stored(url: str) -> tuple[int, int]:
