@@ -20,7 +20,7 @@ CHANGED_EVERY_S: Final = 60.0
 """How often, at most, a message about an open incident is brought up to date."""
 
 PAGE: Final = "page"
-"""The severity of rules for which somebody is called."""
+"""The severity of alerts that page a person on call."""
 
 
 class Announcer:
@@ -103,7 +103,7 @@ class Announcer:
         return has_moved or said.get("effective_threshold") != update.policy.threshold
 
     def _is_overdue(self, rule: Rule, alert: Alert, incident: OpenIncident) -> bool:
-        """Whether a reminder is due: of a page that fires, that nobody has acknowledged and no silence covers."""
+        """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""
         every_s, is_paged = self._settings.renotify_every_s, rule.labels.get("severity") == PAGE
         if not every_s or not is_paged or alert.state is not AlertState.FIRING:
             return False

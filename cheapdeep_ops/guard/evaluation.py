@@ -24,7 +24,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 _log: Final = logging.getLogger(__name__)
 TICKET: Final = "ticket"
-"""The severity of rules that can wait for a digest."""
+"""The severity of alerts that may wait for the next digest."""
 
 STORED_EVERY_S: Final = 60.0
 """How often an alert of which nothing is new is stored: `updated_at` lags by so much at most."""
@@ -54,7 +54,7 @@ class Evaluation:
         self._rulebook = rulebook
         self._now = now
         self.revision = revisions.current(connection)
-        """Whether anything decided on here has changed since is told by this number."""
+        """What the commit compares: it grows when a person changes anything that this evaluation rests on."""
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         self._announced_raised = book.raised
         self._book = replace(book, raised=settings.raised_threshold)

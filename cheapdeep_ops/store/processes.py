@@ -104,7 +104,7 @@ def take_lease(connection: Connection, *, name: str, holder: str, now: float, la
 
 
 def renew_lease(connection: Connection, *, name: str, holder: str, number: int, until: float) -> bool:
-    """Renew a lease that nobody else has taken since; False where somebody has, however long it has run out."""
+    """Renew a lease, also after its end; False where another process has taken it since."""
     own = (_LEASE.c.name == name, _LEASE.c.holder == holder, _LEASE.c.number == number)
     return bool(connection.execute(update(_LEASE).where(*own).values(until=until)).rowcount)
 
