@@ -272,6 +272,7 @@ def answering(status, body, **headers):
         thread.join()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("status", "version", "says"),
     [

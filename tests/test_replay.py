@@ -362,6 +362,7 @@ def test_what_grading_costs_does_not_depend_on_when_it_is_done(stage):
     assert during["grader_cost_usd"] > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("tpr", "tnr", "shown"), [(1.0, 1.0, 0.25), (0.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 0.0, 0.75)]
 )

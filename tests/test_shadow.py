@@ -173,6 +173,7 @@ class TestTheCaller:
         ((_, overhead),) = watched.points(names.OVERHEAD_DURATION).items()
         assert overhead.sum < 0.2
 
+    @pytest.mark.thorough
     def test_of_many_calls_has_only_so_many_tried(self, api, shell, ledger):
         scripted(api, sure().slow(0.4))
         routed = shell.ask_all([f"question {n}" for n in range(40)])
@@ -186,6 +187,7 @@ class TestTheCaller:
 
 
 class TestTheShare:
+    @pytest.mark.thorough
     def test_is_drawn_by_a_hash_of_its_own(self, api, open_shell, ledger):
         ids = iter(f"call-{n}" for n in range(300))
         given = {"recorder": ledger, "new_id": lambda: next(ids)}
@@ -238,6 +240,7 @@ class TestTheClient:
 
 
 class TestARecord:
+    @pytest.mark.thorough
     def test_of_an_answer_that_drips_is_made_in_time(self, open_shell, ledger, dripping):
         given = {"recorder": ledger}
         shell = open_shell(router=given, mode="shadow", shadow_share=1.0, triage_timeout_s=0.2, tiers=(HAIKU, OPUS))

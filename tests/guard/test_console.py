@@ -113,6 +113,7 @@ async def test_what_changes_is_seen_without_loading_the_page_again(town, visit):
     await user.should_see("EscalationStorm firing", retries=20)
 
 
+@pytest.mark.thorough
 async def test_the_history_says_who_changed_what_and_why(town, visit):
     town.run(60, STORM)
     user = await visit("/policy")
@@ -120,6 +121,7 @@ async def test_the_history_says_who_changed_what_and_why(town, visit):
     await user.should_see("0.8")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", ["0", "-1", "77", str(2**70)])
 async def test_an_incident_that_is_not_there_is_said_not_to_be(visit, number):
     user = await visit(f"/incidents/{number}")
@@ -205,6 +207,7 @@ async def test_a_person_pins_and_releases_with_name_and_reason(town, visit):
     assert changes_of(town) == [("unpin", "support", "ann", ""), ("pin", "support", "ann", "checking refunds")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("threshold", [None, 1.5, -0.1])
 async def test_a_threshold_that_is_none_is_refused(town, visit, threshold):
     user = await sign_in(visit, "/policy")
@@ -240,6 +243,7 @@ async def test_a_form_that_outlives_its_session_changes_nothing(town, visit):
     assert changes_of(town) == []
 
 
+@pytest.mark.thorough
 async def test_off_loopback_nothing_at_all_is_shown_without_a_token(town, visit):
     town.run(60, STORM, route="hush")
     for path in (*PAGES, "/review"):
@@ -325,6 +329,7 @@ async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, pa
     assert silences_of(town) == []
 
 
+@pytest.mark.thorough
 async def test_a_silence_of_every_route_is_made_ahead_and_ends_by_itself(town, visit):
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
@@ -340,6 +345,7 @@ async def test_a_silence_of_every_route_is_made_ahead_and_ends_by_itself(town, v
     await user.should_see("Nothing is silenced.", retries=20)
 
 
+@pytest.mark.thorough
 async def test_what_is_over_is_told_without_buttons(town, visit):
     town.run(60, STORM)
     town.run(500, CALM)

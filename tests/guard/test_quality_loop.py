@@ -345,6 +345,7 @@ def test_a_grader_that_nobody_may_ask_is_no_good_news(school):
     assert school.threshold() == 0.9
 
 
+@pytest.mark.thorough
 @on_sqlite
 @pytest.mark.parametrize("failure", list(GradeFailure))
 def test_gradings_that_fail_are_neither_right_nor_wrong(school, failure):
