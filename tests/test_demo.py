@@ -29,7 +29,6 @@ from tests.guard.conftest import decided
 from tests.tracing import traced
 
 NAMES = ["calm", "storm", "recovery", "drift", "recovery from drift"]
-WRITES = {"INSERT", "UPDATE", "DELETE", "CREATE"}
 GLANCE = Glance(
     phase="storm", at=1_790_000_300.0, lasted_s=300.0, real_s=10.0, calls=600, base_rate=0.5, actual_rate=0.2,
     wrong_rate=0.01, graded=300, threshold=0.9, firing=(STORM,), slack=f"{STORM} firing: 52.1% [of] the calls",
@@ -70,10 +69,12 @@ def test_no_write_transaction_does_more_than_write_and_check_what_it_rests_on():
     """By what is done under the lock and not by a clock: a busy machine would make any time long."""
     with traced() as tracer:
         assert all(run_demo(Unseen())["checks"].values())
-    assert {kind for each in tracer.transactions for kind in each.statements} <= WRITES | {"SELECT"}
-    assert max(each.statements["SELECT"] for each in tracer.transactions) <= 2
-    assert max(each.rows for each in tracer.transactions) <= 1_000
-    assert max(each.statements.total() for each in tracer.transactions) <= 60
+    usual = [each for each in tracer.transactions if not each.statements["CREATE"]]  # the first one makes the tables
+    assert len(usual) > 500
+    assert {kind for each in usual for kind in each.statements} <= {"INSERT", "UPDATE", "DELETE", "SELECT"}
+    assert max(each.statements["SELECT"] for each in usual) <= 2
+    assert max(each.rows for each in usual) <= 1_000
+    assert max(each.statements.total() for each in usual) <= 60
 
 
 class Unseen:
