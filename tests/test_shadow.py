@@ -57,6 +57,15 @@ def models(api):
     return sorted(request.model for request in api.requests)
 
 
+@pytest.mark.parametrize(
+    ("tiers", "most_s"),
+    [(["claude-haiku-4-5", "claude-opus-4-7"], 5), (["claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"], 9)],
+)
+def test_what_runs_beside_a_call_may_take_its_timeouts_and_a_second(open_shell, tiers, most_s):
+    shell = open_shell(tiers=tiers, triage_timeout_s=4.0)
+    assert shell.router._core.plan.most_beside_s == most_s
+
+
 class TestACall:
     @pytest.mark.parametrize("cheap", [sure(), unsure(), Reply.text("no JSON", usage=SMALL)])
     def test_is_answered_by_the_deep_tier_whatever_triage_says(self, api, bare, shell, cheap):

@@ -52,7 +52,9 @@ _MAX_INPUT_CLASSES: Final = 200
 _SAY_NOTHING_OF_IT: Final = frozenset({Reason.TRIAGE_ERROR, Reason.RAISED_THRESHOLD})
 """Reasons for an escalation that are not the conversation's own."""
 
-_SLACK_S: Final = 1.0
+_GRACE_S: Final = 1.0
+"""How much longer than its timeouts triage beside a call may take: closing a connection takes time too."""
+
 _SHADOWS: Final = "shadow"
 """The salt that draws the calls to be tried in shadow mode, independent of those to be graded."""
 
@@ -150,7 +152,7 @@ class Plan:
     @property
     def most_beside_s(self) -> float:
         """For how many seconds something may go on beside a call."""
-        return self.settings.triage_timeout_s * max(len(self.tiers) - 1, 1) + _SLACK_S
+        return self.settings.triage_timeout_s * max(len(self.tiers) - 1, 1) + _GRACE_S
 
     def _warm_prices(self, at: float) -> None:
         """Look the tiers' prices up now: loading the catalogue takes a fifth of a second, which no call should wait."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.errors import SchemaError, StoreError
@@ -277,3 +277,11 @@ def test_a_password_that_is_refused_is_not_shown(postgresql, postgresql_url):
         pass
     assert "secret" not in str(caught.value) + store.shown_url
     store.close()
+
+
+def test_a_server_that_does_not_answer_is_given_five_seconds(open_store):
+    asked = []
+    store = open_store()
+    event.listen(store.engine, "do_connect", lambda _dialect, _record, _given, options: asked.append(dict(options)))
+    store.transact(wait_for("policy"))
+    assert {each["connect_timeout"] for each in asked} == {5}

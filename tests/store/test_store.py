@@ -11,7 +11,7 @@ from cheapdeep_ops.store import counters, incidents, policies, processes, revisi
 from cheapdeep_ops.store.engine import Store, absolute_url
 from cheapdeep_ops.store.policies import Change
 from cheapdeep_ops.store.schema import migrate, require_schema
-from cheapdeep_ops.store.tables import Total, table_of
+from cheapdeep_ops.store.tables import Bucket, Total, table_of
 from cheapdeep_ops.store.upsert import write_accepted
 
 from .rows import most_rows
@@ -151,6 +151,12 @@ def test_the_outbox_keeps_the_order_within_an_incident_and_lets_others_pass(stor
         assert incidents.next_due(connection, now=3) is None
         assert incidents.next_due(connection, now=100).id == first.id
         assert incidents.outbox_state(connection)["last_error"] == "down"
+
+
+def test_a_row_of_counters_begins_with_nothing():
+    row = Bucket(route="support", input_class="", process="p", at=1)
+    assert {getattr(row, name) for name in counters.SUMS} == {0}
+    assert all(getattr(row, name) == {} for name in counters.COUNTS)
 
 
 def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(store):
