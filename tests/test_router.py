@@ -1083,13 +1083,15 @@ def test_a_tier_that_fails_is_left_alone_by_views_of_the_same_tier(api, open_she
     assert [request.model for request in api.requests].count(HAIKU) == asked
 
 
+@pytest.mark.thorough
 def test_a_view_that_is_impatient_says_nothing_of_the_tier(api, open_shell):
-    shell = open_shell(breaker_failures=2, breaker_pause_s=60)
-    api.always(Reply.triage(0.9, "Late.").slow(0.5), model=HAIKU)
+    shell = open_shell(breaker_failures=1, breaker_pause_s=60)
+    api.always(Reply.triage(0.9, "Late.").slow(3), model=HAIKU)
     api.always(Reply.text("Deep."), model=OPUS)
-    for _ in range(3):
-        assert shell._run(shell.router.with_options(timeout=0.1).ask("hello")).text == "Deep."
-    assert [request.model for request in api.requests].count(HAIKU) == 3
+    for _ in range(2):
+        # The deep call has as little time, and must come back in it on a busy machine too.
+        assert shell._run(shell.router.with_options(timeout=1.5).ask("hello")).text == "Deep."
+    assert [request.model for request in api.requests].count(HAIKU) == 2
 
 
 def test_a_view_with_other_options_is_the_same_router_through_another_client(api, open_shell, ledger):
