@@ -157,6 +157,7 @@ def test_a_row_of_counters_begins_with_nothing():
     row = Bucket(route="support", input_class="", process="p", at=1)
     assert {getattr(row, name) for name in counters.SUMS} == {0}
     assert all(getattr(row, name) == {} for name in counters.COUNTS)
+    assert {getattr(counters.Sums(), name) for name in counters.SUMS} == {0}
 
 
 def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(store):
