@@ -19,7 +19,7 @@ from cheapdeep_ops.cli import texts
 from cheapdeep_ops.cli.live import LiveView, PlainView, panel, view_for
 from cheapdeep_ops.demo import show, world
 from cheapdeep_ops.demo.report import Answered, month_of
-from cheapdeep_ops.demo.show import CLIMBING, PHASES, STORM, Evidence, Glance, checks_of, run_demo
+from cheapdeep_ops.demo.show import CLIMBING, PHASES, STORM, Glance, Happened, checks_of, run_demo
 from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.recorder import Recorder
@@ -203,8 +203,8 @@ def change(at: float, act: str, cause: str, version: int) -> dict[str, Any]:
     return {"at": at, "act": act, "cause": cause, "version": version, "to_threshold": 0.9 if act == "raise" else 0.8}
 
 
-NOTHING = Evidence(failures=0, outcomes=[], changes=[], messages=[])
-RIGHT = Evidence(
+NOTHING = Happened(failures=0, outcomes=[], changes=[], messages=[])
+RIGHT = Happened(
     failures=0,
     # A call at the very moment of a change comes before it.
     outcomes=[
@@ -222,7 +222,7 @@ RIGHT = Evidence(
     ],
     messages=[[f"{rule} firing: ...", f"{rule} resolved: ..."] for rule in (STORM, CLIMBING)],
 )
-Spoil = Callable[[Evidence], Evidence]
+Spoil = Callable[[Happened], Happened]
 
 
 def without(place: int) -> Spoil:
@@ -230,7 +230,7 @@ def without(place: int) -> Spoil:
 
 
 def decided_at(threshold: float, version: int, which: slice) -> Spoil:
-    def spoil(found: Evidence) -> Evidence:
+    def spoil(found: Happened) -> Happened:
         outcomes = list(found.outcomes)
         for place in range(len(outcomes))[which]:
             outcomes[place] = answered(place, threshold, version)

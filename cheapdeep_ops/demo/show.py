@@ -207,7 +207,7 @@ def run_demo(audience: Audience, *, seed: int = 0) -> dict[str, Any]:
             "rate": RATE,
             "seed": seed,
             "sample_rate": SAMPLE_RATE,
-            "checks": checks_of(Evidence.of(stage), is_complete=all(phase["is_done"] for phase in phases)),
+            "checks": checks_of(Happened.of(stage), is_complete=all(phase["is_done"] for phase in phases)),
         }
 
 
@@ -259,7 +259,7 @@ def _of_calm(outcomes: Sequence[Answered], phases: Sequence[Mapping[str, Any]]) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Happened:
     """What the checks are made on: calls in their order, changes of policy (oldest first), and each Slack message.
 
     A message is its text as it was posted, and then as each edit left it.
@@ -271,7 +271,7 @@ class Evidence:
     messages: Sequence[Sequence[str]]
 
     @classmethod
-    def of(cls, stage: Stage) -> "Evidence":
+    def of(cls, stage: Stage) -> "Happened":
         """What has happened so far."""
         with stage.world.store.reading() as connection:
             changes = policies.history(connection)[::-1]
@@ -283,7 +283,7 @@ class Evidence:
         )
 
 
-def checks_of(found: Evidence, *, is_complete: bool = True) -> dict[str, bool]:
+def checks_of(found: Happened, *, is_complete: bool = True) -> dict[str, bool]:
     """What a working guard must have done, each by its own evidence; no check depends on how long anything took."""
     acts = [(each["act"], each["cause"]) for each in found.changes]
     thresholds = [each.decision.threshold for each in found.outcomes]
@@ -308,7 +308,7 @@ def _rules_in(texts: Sequence[str]) -> list[str]:
     return [rule for rule in (STORM, CLIMBING) if all(rule in text for text in texts)]
 
 
-def _all_held(found: Evidence) -> bool:
+def _all_held(found: Happened) -> bool:
     """Whether the calls begun after a change, up to the next one, were decided by it.
 
     A call at the very moment of a change comes before it, see `World.go_to`.

@@ -59,13 +59,8 @@ class Example:
     reason: str = field(repr=False)
 
 
-def keep(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store candidates; those that are there already stay as they are."""
-    prepare(rows)(connection)
-
-
 def prepare(rows: Sequence[Mapping[str, Any]]) -> Write:
-    """Make candidates ready to be stored by `keep`'s rule."""
+    """Make candidates ready to be stored; those that are stored already stay as they are."""
     return prepare_insert_absent(Candidate, rows)
 
 

@@ -59,7 +59,7 @@ def row(call_id: str, *, at: float = NOW - 30, **changes):
 
 
 def keep(store: Store, *call_ids: str, **changes) -> None:
-    store.transact(lambda connection: candidates.keep(connection, [row(each, **changes) for each in call_ids]))
+    store.transact(candidates.prepare([row(each, **changes) for each in call_ids]))
 
 
 def graded(store: Store) -> dict[str, dict]:

@@ -67,7 +67,7 @@ def grade_row(call_id, *, called_at=NOW, **changes):
 
 
 def kept(do, *rows):
-    do(candidates.keep, rows)
+    do(candidates.prepare(rows))
 
 
 def column(store, name, table=CANDIDATE, key="call_id"):
