@@ -153,11 +153,10 @@ def test_the_outbox_keeps_the_order_within_an_incident_and_lets_others_pass(stor
         assert incidents.outbox_state(connection)["last_error"] == "down"
 
 
-def test_a_row_of_counters_begins_with_nothing():
-    row = Bucket(route="support", input_class="", process="p", at=1)
-    assert {getattr(row, name) for name in counters.SUMS} == {0}
-    assert all(getattr(row, name) == {} for name in counters.COUNTS)
+def test_counters_begin_with_nothing():
     assert {getattr(counters.Sums(), name) for name in counters.SUMS} == {0}
+    for table in map(table_of, (Bucket, Total)):
+        assert {table.c[name].default.arg for name in counters.SUMS} == {0}
 
 
 def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(store):
