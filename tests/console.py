@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.app import _listen
-from cheapdeep_ops.guard.metrics import FleetCollector
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.metrics import FleetCollector
+from cheapdeep_ops.guard.service import _listen
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 

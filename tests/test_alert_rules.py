@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.telemetry import names
 

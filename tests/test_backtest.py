@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.cli import backtesting, main
-from cheapdeep_ops.guard import thresholds
-from cheapdeep_ops.guard.backtest import Counted, of_stored
-from cheapdeep_ops.guard.costing import Spent, costed, paid, spent_in
-from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.stats import wilson
+from cheapdeep_ops.guard.actions import thresholds
+from cheapdeep_ops.guard.backtest.counterfactual import Counted, of_stored
+from cheapdeep_ops.guard.backtest.threshold_cost import Spent, costed, paid, spent_in
+from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.statistics.intervals import wilson
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades, incidents
 from cheapdeep_ops.store.counters import Sums

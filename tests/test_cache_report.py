@@ -7,10 +7,10 @@ from fastapi.testclient import TestClient
 from jsonschema import Draft202012Validator
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.messages import details
-from cheapdeep_ops.guard.receipt import caches_of
-from cheapdeep_ops.guard.weekly import message_of
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.notify.messages import details
+from cheapdeep_ops.guard.reports.receipt import caches_of
+from cheapdeep_ops.guard.reports.weekly import message_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counters import Sums

@@ -14,11 +14,11 @@ from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.claude.grading import GraderApi
 from cheapdeep_ops.cli import common, doctor, main
 from cheapdeep_ops.cli.texts import show_reach
-from cheapdeep_ops.guard.grading import Grader
-from cheapdeep_ops.guard.quality import learned
-from cheapdeep_ops.guard.reach import Sampling, reach_of
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.stats import Estimate
+from cheapdeep_ops.guard.grading.grader import Grader
+from cheapdeep_ops.guard.reports.detection_delay import Sampling, reach_of
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.false_confidence.detection import learned
+from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.store import incidents, policies, processes
 from cheapdeep_ops.store.engine import Store
@@ -247,7 +247,8 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.parametrize(
-    ("module", "command"), [("rich", "demo"), ("cheapdeep_ops.demo.show", "demo"), ("cheapdeep_ops.guard.app", "serve")]
+    ("module", "command"),
+    [("rich", "demo"), ("cheapdeep_ops.demo.show", "demo"), ("cheapdeep_ops.guard.service", "serve")],
 )
 def test_an_interrupt_while_all_is_loading_is_quiet(module, command):
     done = started(IMPATIENT, module, command)

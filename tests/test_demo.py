@@ -20,7 +20,7 @@ from cheapdeep_ops.cli.live import LiveView, PlainView, panel, view_for
 from cheapdeep_ops.demo import show, world
 from cheapdeep_ops.demo.report import Answered, month_of
 from cheapdeep_ops.demo.show import CLIMBING, PHASES, STORM, Glance, Happened, checks_of, run_demo
-from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
+from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.policy import Policy
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.router import Routed

@@ -7,11 +7,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.guard.api import make_api
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.metrics import FleetCollector, page
-from cheapdeep_ops.guard.notify import LogSender
-from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.metrics import FleetCollector, page
+from cheapdeep_ops.guard.notify.notifier import LogSender
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate

@@ -7,8 +7,8 @@ import pytest
 
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.cli.pages import _literal, html_receipt, markdown_receipt
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.trends import trends
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.trends import trends
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.recommend import evened, separates, why_none
+from cheapdeep_ops.guard.backtest.recommend import evened, separates, why_none
+from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store

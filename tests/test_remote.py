@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.claude.grading import GraderApi
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.app import _listen
-from cheapdeep_ops.guard.contract import API_VERSION, VERSION_HEADER, serves
-from cheapdeep_ops.guard.grading import Grader
+from cheapdeep_ops.guard.grading.grader import Grader
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER, serves
+from cheapdeep_ops.guard.service import _listen
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate

@@ -10,7 +10,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
-from cheapdeep_ops.guard.words import bounds, percent
+from cheapdeep_ops.guard.formatting import bounds, percent
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -53,7 +53,7 @@ def _check(value: float, option: str) -> None:
 
 def _of_file(file: Path, where: Mapping[str, str]) -> tuple[list[tuple[float, bool]], Thresholds]:
     from cheapdeep_ops.demo.recording import read_recording
-    from cheapdeep_ops.guard.backtest import of_recorded
+    from cheapdeep_ops.guard.backtest.counterfactual import of_recorded
 
     rows = read_recording(file, where)
     grades = [
@@ -66,9 +66,9 @@ def _of_file(file: Path, where: Mapping[str, str]) -> tuple[list[tuple[float, bo
 
 def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[tuple[float, bool]], Thresholds]:
     """Grades of answers that ship at base; nothing below was ever graded, so nothing below is tried."""
-    from cheapdeep_ops.guard.backtest import Counted, of_stored
-    from cheapdeep_ops.guard.grading import judge_of
-    from cheapdeep_ops.guard.recommend import evened
+    from cheapdeep_ops.guard.backtest.counterfactual import Counted, of_stored
+    from cheapdeep_ops.guard.backtest.recommend import evened
+    from cheapdeep_ops.guard.grading.grader import judge_of
     from cheapdeep_ops.store import counters, grades
 
     until = time()
@@ -87,8 +87,8 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
 def _advice(
     grades: Sequence[tuple[float, bool]], tried: Thresholds, *, limit: float, certainty: float
 ) -> dict[str, Any]:
-    from cheapdeep_ops.guard.calibration import separation
-    from cheapdeep_ops.guard.recommend import recommended, separates, why_none
+    from cheapdeep_ops.guard.backtest.recommend import recommended, separates, why_none
+    from cheapdeep_ops.guard.statistics.calibration import separation
 
     asked: dict[str, Any] = {"thresholds": [row["threshold"] for row in tried], "limit": limit, "certainty": certainty}
     found = recommended(grades, **asked)

@@ -8,7 +8,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, alert_app, author, seconds_in, text_given
 from cheapdeep_ops.cli.controls import connected
-from cheapdeep_ops.guard.messages import plain
+from cheapdeep_ops.guard.notify.messages import plain
 from cheapdeep_ops.settings import Settings
 
 Why = Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")]
@@ -40,7 +40,7 @@ def alert_silence(
     json: Json = False,
 ) -> None:
     """Keep messages of a rule back for a while; the rule itself goes on, and raises where it must."""
-    from cheapdeep_ops.guard.attention import LONGEST_SILENCE_S
+    from cheapdeep_ops.guard.incidents.attention import LONGEST_SILENCE_S
 
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:

@@ -12,12 +12,12 @@ from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
 from cheapdeep_ops.cli.diagram import SHIPPED, show_confidence
 from cheapdeep_ops.cli.rerunning import Period, rerun
-from cheapdeep_ops.guard.words import bounds, percent
+from cheapdeep_ops.guard.formatting import bounds, percent
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.guard.costing import Spent
+    from cheapdeep_ops.guard.backtest.threshold_cost import Spent
 
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
@@ -74,8 +74,8 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     """Thresholds from the rows as they are; alerts from the whole product, played once at the base threshold."""
     from cheapdeep_ops.demo.recording import read_recording
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
-    from cheapdeep_ops.guard.backtest import of_recorded
-    from cheapdeep_ops.guard.costing import spent_on
+    from cheapdeep_ops.guard.backtest.counterfactual import of_recorded
+    from cheapdeep_ops.guard.backtest.threshold_cost import spent_on
     from cheapdeep_ops.testing import Judge
 
     rows = read_recording(file, where)
@@ -101,10 +101,10 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
 
 def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, Any]:
     """Thresholds from counters and grades; alerts from rules that are run again over them."""
-    from cheapdeep_ops.guard.backtest import Counted, of_stored
-    from cheapdeep_ops.guard.costing import spent_in
-    from cheapdeep_ops.guard.grading import judge_of
-    from cheapdeep_ops.guard.rulebook import read_rulebook
+    from cheapdeep_ops.guard.backtest.counterfactual import Counted, of_stored
+    from cheapdeep_ops.guard.backtest.threshold_cost import spent_in
+    from cheapdeep_ops.guard.grading.grader import judge_of
+    from cheapdeep_ops.guard.rules.book import read_rulebook
     from cheapdeep_ops.store import counters, grades
 
     until = time()
@@ -137,7 +137,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
 
 def _worth(grades: Iterable[tuple[float, bool, float]]) -> dict[str, object]:
     """What confidence is worth, from (confidence, whether it is wrong, inclusion); of a recording, over all of it."""
-    from cheapdeep_ops.guard.calibration import as_facts
+    from cheapdeep_ops.guard.statistics.calibration import as_facts
 
     return as_facts(list(grades), Random(0))  # noqa: S311 - a simulation, no secret
 
@@ -150,7 +150,7 @@ def _priced(
     row_of: Callable[[float], dict[str, Any]], spent: "Spent", tried: Sequence[float], *, base: float
 ) -> dict[str, Any]:
     """A row for each threshold with what it would have cost, and what was paid."""
-    from cheapdeep_ops.guard.costing import costed, paid
+    from cheapdeep_ops.guard.backtest.threshold_cost import costed, paid
 
     rows = [row_of(value) for value in tried]
     at_base = costed(spent, row_of(base)["escalation_rate"])

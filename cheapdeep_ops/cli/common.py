@@ -109,8 +109,8 @@ def author() -> str:
 
 def seconds_in(period: str, option: str = "--last") -> float:
     """A period such as 24h in seconds. Raises BadParameter."""
-    from cheapdeep_ops.guard.receipt import LONGEST_S
-    from cheapdeep_ops.guard.rules import seconds
+    from cheapdeep_ops.guard.reports.receipt import LONGEST_S
+    from cheapdeep_ops.guard.rules.model import seconds
 
     try:
         found = float(str(seconds(period)))

@@ -6,7 +6,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from cheapdeep_ops.cli.output import table
-from cheapdeep_ops.guard.words import bounds, percent, plain
+from cheapdeep_ops.guard.formatting import bounds, percent, plain
 from cheapdeep_ops.values import ALL_ROUTES
 
 _WIDTH: Final = 40

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.cli.controls import connected
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard import watching
-from cheapdeep_ops.guard.lives import ask_api
-from cheapdeep_ops.guard.notify import LogSender
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.slack import BotSender, sender_for
-from cheapdeep_ops.guard.status import present
-from cheapdeep_ops.guard.watchers import models_of
+from cheapdeep_ops.guard.model_lifecycle import ask_api
+from cheapdeep_ops.guard.notify.notifier import LogSender
+from cheapdeep_ops.guard.notify.slack import BotSender, sender_for
+from cheapdeep_ops.guard.reports.status import present
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.self_monitoring import fleet
+from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
@@ -86,8 +86,8 @@ def _models(settings: Settings) -> str:
 def _lives(settings: Settings) -> str:
     """What the API says now of the models in use, each asked for once."""
     now, names = time.time(), models_of(settings)
-    lives = [watching.Life(**asdict(found), checked_at=now) for found in ask_api(names)]
-    if ending := watching.retiring(names, lives, now).signal["why"]:
+    lives = [fleet.Life(**asdict(found), checked_at=now) for found in ask_api(names)]
+    if ending := fleet.retiring(names, lives, now).signal["why"]:
         raise _Trouble(f"{ending}: name another in CHEAPDEEP_TIERS or CHEAPDEEP_GRADER_MODEL")
     unknown = [name for name in names if name not in {life.model for life in lives}]
     said = ", ".join(f"{life.model} {life.lifecycle}" for life in lives)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cheapdeep_ops.cli.output import clock
 from cheapdeep_ops.demo.show import Glance, Phase
-from cheapdeep_ops.guard.words import duration, percent
+from cheapdeep_ops.guard.formatting import duration, percent
 
 _LIMIT: Final = 0.35
 _BASE: Final = 0.8

@@ -42,7 +42,7 @@ def report(
 
 def _send(settings: Settings, period_s: float) -> None:
 
-    from cheapdeep_ops.guard.weekly import message_of
+    from cheapdeep_ops.guard.reports.weekly import message_of
 
     now = time.time()
     with opened(settings) as store:

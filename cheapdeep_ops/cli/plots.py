@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from cheapdeep_ops.cli.output import moment, usd
 from cheapdeep_ops.cli.svg import TALL, Pair, Plot, nice_top, time_ticks
-from cheapdeep_ops.guard.stats import Proportion
-from cheapdeep_ops.guard.words import duration, percent, plain
+from cheapdeep_ops.guard.formatting import duration, percent, plain
+from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.values import ALL_ROUTES
 
 Trends = Mapping[str, Any]

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.cli.controls import Controls, Found
 from cheapdeep_ops.errors import MissingError, PolicyError, RemoteError, StoreError
-from cheapdeep_ops.guard.contract import API_VERSION, VERSION_HEADER, serves
+from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER, serves
 from cheapdeep_ops.values import Grade
 
 _PATIENCE_S: Final = 60.0

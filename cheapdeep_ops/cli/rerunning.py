@@ -11,9 +11,9 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.guard.past_grades import GradePast, Learned
-    from cheapdeep_ops.guard.rerun import Past
-    from cheapdeep_ops.guard.rules import AnyRule, QualityRule, Rule, StormRule
+    from cheapdeep_ops.guard.backtest.grades import GradePast, Learned
+    from cheapdeep_ops.guard.backtest.replay import Past
+    from cheapdeep_ops.guard.rules.model import AnyRule, QualityRule, Rule, StormRule
     from cheapdeep_ops.store.counters import SecondCounts
     from cheapdeep_ops.store.engine import Store
     from cheapdeep_ops.store.grades import Graded, Judge
@@ -37,7 +37,7 @@ def rerun(store: "Store", settings: Settings, rules: Iterable["Rule"], period: P
 
     `grades_read` counts the grades that the quality rules went over, those from before the period included.
     """
-    from cheapdeep_ops.guard.rules import QualityRule, StormRule
+    from cheapdeep_ops.guard.rules.model import QualityRule, StormRule
 
     turns: list[dict[str, Any]] = []
     graded: list[GradePast] = []
@@ -63,7 +63,7 @@ def rerun(store: "Store", settings: Settings, rules: Iterable["Rule"], period: P
 
 def _storm(store: "Store", settings: Settings, rule: "StormRule", period: Period) -> list[dict[str, Any]]:
     """A storm rule run again over the counters, a stretch at a time; each stretch is a reading of its own."""
-    from cheapdeep_ops.guard.past_storms import Ahead, StormPast
+    from cheapdeep_ops.guard.backtest.storms import Ahead, StormPast
     from cheapdeep_ops.store import counters
 
     def read(since: float, until: float) -> Mapping[str, Sequence["SecondCounts"]]:
@@ -78,8 +78,8 @@ def _quality(
     store: "Store", settings: Settings, rule: "QualityRule", period: Period
 ) -> tuple[list[dict[str, Any]], "GradePast"]:
     """A quality rule run again over the grades, from before the period on: as far back as grades count."""
-    from cheapdeep_ops.guard.grading import judge_of
-    from cheapdeep_ops.guard.past_grades import GradePast
+    from cheapdeep_ops.guard.backtest.grades import GradePast
+    from cheapdeep_ops.guard.grading.grader import judge_of
 
     judge, begin = judge_of(settings), period.since - rule.max_age
     learned = _learned(store, judge, rule, period.route, begin=begin)
@@ -95,7 +95,7 @@ def _quality(
 
 def _learned(store: "Store", judge: "Judge", rule: "QualityRule", route: str, *, begin: float) -> "Learned":
     """What was normal before, and the grades to learn from where nothing was learned."""
-    from cheapdeep_ops.guard.past_grades import as_of
+    from cheapdeep_ops.guard.backtest.grades import as_of
     from cheapdeep_ops.store import grades
 
     with store.reading() as connection:
@@ -124,7 +124,7 @@ def _known(store: "Store", judge: "Judge", period: Period, begin: float) -> Iter
 
 
 def _turns(rule: "AnyRule", past: "Past", settings: Settings, *, since: float, until: float) -> list[dict[str, Any]]:
-    from cheapdeep_ops.guard.rerun import Rerun, moments_count, moments_in
+    from cheapdeep_ops.guard.backtest.replay import Rerun, moments_count, moments_in
 
     times = (since, until, settings.evaluate_every_s)
     run = Rerun(rule, past)

@@ -10,7 +10,7 @@ from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, text_given
 from cheapdeep_ops.cli.common import author as user
 from cheapdeep_ops.cli.controls import Controls, connected
-from cheapdeep_ops.guard.words import bounds, percent, plain
+from cheapdeep_ops.guard.formatting import bounds, percent, plain
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 

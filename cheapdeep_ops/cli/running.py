@@ -73,7 +73,7 @@ def ask(
 @app.command()
 def serve() -> None:
     """Run the guard: rules, grading, Slack, HTTP API and metrics, until SIGTERM."""
-    from cheapdeep_ops.guard.app import Service
+    from cheapdeep_ops.guard.service import Service
     from cheapdeep_ops.telemetry.setup import configure
 
     logging.getLogger("cheapdeep_ops").setLevel(logging.INFO)

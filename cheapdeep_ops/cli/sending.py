@@ -15,8 +15,8 @@ def delivered(settings: Settings, payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises SettingsError where no Slack is set up, typer.Exit where Slack does not take it.
     """
-    from cheapdeep_ops.guard.notify import LogSender, Place
-    from cheapdeep_ops.guard.slack import sender_for
+    from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+    from cheapdeep_ops.guard.notify.slack import sender_for
 
     sender = sender_for(settings)
     if isinstance(sender, LogSender):

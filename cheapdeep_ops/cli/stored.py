@@ -4,13 +4,13 @@ import time
 from collections.abc import Collection, Sequence
 
 from cheapdeep_ops.cli.controls import Controls, Found
-from cheapdeep_ops.guard.attention import acknowledge, silence, silences, unsilence
-from cheapdeep_ops.guard.ledger import normals_of, relearn
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.review import label_all, next_sample, review_of, shown
-from cheapdeep_ops.guard.status import policy_state, status
-from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.guard.trends import trends
+from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.incidents.attention import acknowledge, silence, silences, unsilence
+from cheapdeep_ops.guard.reports.quality import normals_of, relearn
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.review import label_all, next_sample, review_of, shown
+from cheapdeep_ops.guard.reports.status import policy_state, status
+from cheapdeep_ops.guard.reports.trends import trends
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.values import Grade

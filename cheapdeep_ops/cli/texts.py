@@ -9,8 +9,8 @@ from rich.text import Text
 
 from cheapdeep_ops.cli.diagram import show_confidence
 from cheapdeep_ops.cli.output import counts, moment, table, usd
-from cheapdeep_ops.guard.receipt_words import cold_cache_words, false_confidence_words
-from cheapdeep_ops.guard.words import bounds, duration, money, percent, plain
+from cheapdeep_ops.guard.formatting import bounds, duration, money, percent, plain
+from cheapdeep_ops.guard.notify.receipt_text import cold_cache_words, false_confidence_words
 from cheapdeep_ops.values import Decision
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cheapdeep_ops.guard.ledger import funnel_of, normals_of, quality_of, spending_of
+from cheapdeep_ops.guard.reports.quality import funnel_of, normals_of, quality_of, spending_of
 from cheapdeep_ops.pricing import known_sum
 from cheapdeep_ops.router import Routed
 from cheapdeep_ops.settings import Settings

@@ -13,7 +13,7 @@ from cheapdeep_ops.claude.sdk import AnthropicError
 from cheapdeep_ops.demo.report import Answered, money_of, month_of
 from cheapdeep_ops.demo.traffic import CHANGED, CLASSES, EASY, HARD, MIXED, SYSTEM
 from cheapdeep_ops.demo.world import START, Simulators, World
-from cheapdeep_ops.guard.status import present
+from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.pricing import tokenizer_ratio
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies

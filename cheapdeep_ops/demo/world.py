@@ -17,10 +17,10 @@ from typing import Any, Final, Self
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.grading import GraderApi
 from cheapdeep_ops.demo.report import Answered, report_of
-from cheapdeep_ops.guard.grading import MOST_AT_ONCE, Grader
+from cheapdeep_ops.guard.grading.grader import MOST_AT_ONCE, Grader
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.slack import sender_for
+from cheapdeep_ops.guard.notify.slack import sender_for
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.router import Routed, Router
 from cheapdeep_ops.settings import Settings

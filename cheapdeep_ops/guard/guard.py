@@ -7,15 +7,15 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from cheapdeep_ops.guard.announcing import Announcer
-from cheapdeep_ops.guard.changes import Unit, groups, store_group
-from cheapdeep_ops.guard.evaluation import Evaluation, in_words
-from cheapdeep_ops.guard.grading import Grader, judge_of
-from cheapdeep_ops.guard.notify import Notifier, Sender
-from cheapdeep_ops.guard.rulebook import Rulebook
-from cheapdeep_ops.guard.rules import QualityRule
-from cheapdeep_ops.guard.shelf import Shelf
-from cheapdeep_ops.guard.weekly import tell_week
+from cheapdeep_ops.guard.grading.grader import Grader, judge_of
+from cheapdeep_ops.guard.incidents.announcer import Announcer
+from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
+from cheapdeep_ops.guard.incidents.evaluation import Evaluation, in_words
+from cheapdeep_ops.guard.notify.notifier import Notifier, Sender
+from cheapdeep_ops.guard.reports.weekly import tell_week
+from cheapdeep_ops.guard.rules.book import Rulebook
+from cheapdeep_ops.guard.rules.cache import Shelf
+from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from cheapdeep_ops.guard.recommend import recommended, why_none
+from cheapdeep_ops.guard.backtest.recommend import recommended, why_none
 
 GRID = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 CERTAINTY = 0.95

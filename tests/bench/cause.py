@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cheapdeep_ops.guard.makeup import storm_cause
+from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
 from cheapdeep_ops.recorder.tally import Ledger
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Store

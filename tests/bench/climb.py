@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cheapdeep_ops.guard.causes import Cause, Dimension
-from cheapdeep_ops.guard.climbs import Name, climb_cause, names_of
-from cheapdeep_ops.guard.quality import Watch, estimate, learned
+from cheapdeep_ops.guard.rules.false_confidence.detection import Watch, estimate, learned
+from cheapdeep_ops.guard.rules.false_confidence.explanation import Name, climb_cause, names_of
+from cheapdeep_ops.guard.statistics.attribution import Cause, Dimension
 from cheapdeep_ops.store.grades import Described
 
 ALPHA = 0.000008

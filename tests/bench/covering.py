@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from cheapdeep_ops.guard.agreement import Agreement, Labelled
-from cheapdeep_ops.guard.stats import Estimate, weighted
-from cheapdeep_ops.guard.steering import CALM, Suspicion
+from cheapdeep_ops.guard.grading.adaptive import CALM, Suspicion
+from cheapdeep_ops.guard.statistics.agreement import Agreement, Labelled
+from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.sampling import kept_share
 
 BUDGET = 0.01

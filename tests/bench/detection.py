@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from statistics import mean, median
 
-from cheapdeep_ops.guard.detector import Bets, Detector
-from cheapdeep_ops.guard.quality import learned
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.rules import QualityRule
-from cheapdeep_ops.guard.stats import Estimate
-from cheapdeep_ops.guard.steering import CALM, Suspicion
+from cheapdeep_ops.guard.grading.adaptive import CALM, Suspicion
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.false_confidence.detection import learned
+from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.statistics.intervals import Estimate
+from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.sampling import kept_share
 
 BUDGET = 0.01

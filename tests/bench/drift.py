@@ -15,9 +15,9 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from cheapdeep_ops.guard.quality import Watch, estimate, finding_of, learned
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.rules import Level, QualityRule
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.false_confidence.detection import Watch, estimate, finding_of, learned
+from cheapdeep_ops.guard.rules.model import Level, QualityRule
 
 (RULE,) = [each for each in read_rulebook().rules if isinstance(each, QualityRule) and each.limit == "normal"]
 CALM, WORSE, AGAIN = 600, 800, 1_200

@@ -14,8 +14,8 @@ from sqlalchemy import insert
 
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify import LogSender
-from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.notify.notifier import LogSender
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from statistics import mean
 
-from cheapdeep_ops.guard.detector import Bets, Detector
-from cheapdeep_ops.guard.reach import Sampling, answers_needed
-from cheapdeep_ops.guard.rules import QualityRule
-from cheapdeep_ops.guard.steering import CALM, MOST_A_DAY, Suspicion
+from cheapdeep_ops.guard.grading.adaptive import CALM, MOST_A_DAY, Suspicion
+from cheapdeep_ops.guard.reports.detection_delay import Sampling, answers_needed
+from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.sampling import kept_share
 
 BUDGET = 0.01

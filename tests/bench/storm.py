@@ -14,11 +14,11 @@ from random import Random
 from statistics import fmean, quantiles
 from time import perf_counter
 
-from cheapdeep_ops.guard.detector import Bets
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.rules import Alert, AlertState, Level, StormRule, Turn, step
-from cheapdeep_ops.guard.signals import RouteWindows
-from cheapdeep_ops.guard.storms import CLIMBS, level_of
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.escalation.detection import CLIMBS, level_of
+from cheapdeep_ops.guard.rules.escalation.reader import RouteWindows
+from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level, StormRule, Turn, step
+from cheapdeep_ops.guard.statistics.sequential import Bets
 from cheapdeep_ops.store.counters import SecondCounts
 
 ROUTE = "support"

@@ -18,12 +18,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY
 
 from cheapdeep_ops.errors import DeliveryError, GraderError
-from cheapdeep_ops.guard.grading import Grader
+from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.metrics import FleetCollector
-from cheapdeep_ops.guard.notify import Sender
-from cheapdeep_ops.guard.review import label, next_sample
-from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.http.metrics import FleetCollector
+from cheapdeep_ops.guard.notify.notifier import Sender
+from cheapdeep_ops.guard.reports.review import label, next_sample
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store

@@ -6,10 +6,10 @@ from random import Random
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.grading import Grader, judge_of
+from cheapdeep_ops.guard.grading.grader import Grader, judge_of
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify import Place
-from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
+from cheapdeep_ops.guard.notify.notifier import Place
+from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.agreement import ENOUGH_CORRECT, ENOUGH_INCORRECT, Agreement, Labelled, kappa_of
-from cheapdeep_ops.guard.stats import Estimate
+from cheapdeep_ops.guard.statistics.agreement import ENOUGH_CORRECT, ENOUGH_INCORRECT, Agreement, Labelled, kappa_of
+from cheapdeep_ops.guard.statistics.intervals import Estimate
 
 
 def labelled(*, right_right=0, right_wrong=0, wrong_right=0, wrong_wrong=0, inclusion=0.01):

@@ -3,12 +3,12 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import MissingError
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.attention import acknowledge, is_silenced, silence, silences, unsilence
-from cheapdeep_ops.guard.messages import details, headline, history
-from cheapdeep_ops.guard.rulebook import Rulebook
-from cheapdeep_ops.guard.slack import WebhookSender, rendered
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.incidents.attention import acknowledge, is_silenced, silence, silences, unsilence
+from cheapdeep_ops.guard.notify.messages import details, headline, history
+from cheapdeep_ops.guard.notify.slack import WebhookSender, rendered
+from cheapdeep_ops.guard.reports.status import status
+from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.store import incidents
 from cheapdeep_ops.testing import SimulatedSlack
 

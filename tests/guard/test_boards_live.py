@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.insight import KEPT_S
-from cheapdeep_ops.guard.metrics import FleetCollector
-from cheapdeep_ops.guard.review import label, next_sample
-from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.grader_metrics import KEPT_S
+from cheapdeep_ops.guard.http.metrics import FleetCollector
+from cheapdeep_ops.guard.reports.review import label, next_sample
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.values import Grade
 from tests.prometheus import BOARDS, ROUTERS, Prometheus, filled, free_port, running, targets, wait_until

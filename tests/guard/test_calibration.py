@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.calibration import as_facts, expected_error, reliability, separation
+from cheapdeep_ops.guard.statistics.calibration import as_facts, expected_error, reliability, separation
 
 
 def test_ties_count_half() -> None:

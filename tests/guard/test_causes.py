@@ -2,9 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.causes import Dimension, Kind, Sides, as_facts, by_reason, cause_of, parts_of, surprise
-from cheapdeep_ops.guard.messages import cause_text
-from cheapdeep_ops.guard.stats import Proportion
+from cheapdeep_ops.guard.notify.messages import cause_text
+from cheapdeep_ops.guard.statistics.attribution import (
+    Dimension,
+    Kind,
+    Sides,
+    as_facts,
+    by_reason,
+    cause_of,
+    parts_of,
+    surprise,
+)
+from cheapdeep_ops.guard.statistics.intervals import Proportion
 
 CLASS, ROUTE, MODEL, REASON = Dimension.INPUT_CLASS, Dimension.ROUTE, Dimension.MODEL, Dimension.REASON
 

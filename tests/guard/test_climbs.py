@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.causes import Dimension, Kind, as_facts
-from cheapdeep_ops.guard.climbs import band_of, climb_cause, names_of, read_climb
-from cheapdeep_ops.guard.messages import cause_text
+from cheapdeep_ops.guard.notify.messages import cause_text
+from cheapdeep_ops.guard.rules.false_confidence.explanation import band_of, climb_cause, names_of, read_climb
+from cheapdeep_ops.guard.statistics.attribution import Dimension, Kind, as_facts
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import Described, Judge, Normal

@@ -4,9 +4,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from cheapdeep_ops.guard import attention, ledger, thresholds
-from cheapdeep_ops.guard.changes import MOST_ROWS, OpenIncident, Unit, groups
-from cheapdeep_ops.guard.rules import AlertState
+from cheapdeep_ops.guard.actions import thresholds
+from cheapdeep_ops.guard.incidents import attention
+from cheapdeep_ops.guard.incidents.changes import MOST_ROWS, OpenIncident, Unit, groups
+from cheapdeep_ops.guard.reports import quality
+from cheapdeep_ops.guard.rules.model import AlertState
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
@@ -121,12 +123,12 @@ def test_a_baseline_that_is_to_be_learned_anew_meanwhile_is_not_overwritten(make
     school.teach(250, 0.03)
 
     def relearn():
-        ledger.relearn(school.store, school.settings, "support", now=school.clock(), **BY_ANN)
+        quality.relearn(school.store, school.settings, "support", now=school.clock(), **BY_ANN)
 
     school.store.meanwhile = relearn
     school.teach(50, 0.6)
     with school.store.reading() as connection:
-        normal = ledger.normals_of(connection, school.settings)["support"]
+        normal = quality.normals_of(connection, school.settings)["support"]
     assert normal["author"] == "ann"
 
 

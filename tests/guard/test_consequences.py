@@ -4,8 +4,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.consequences import Spell, consequence_of
-from cheapdeep_ops.guard.messages import details, headline, money
+from cheapdeep_ops.guard.notify.messages import details, headline, money
+from cheapdeep_ops.guard.rules.escalation.cost import Spell, consequence_of
 
 CALM = [0.95] * 8 + [0.5] * 2
 STORM = [0.95] * 2 + [0.5] * 8

@@ -8,11 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.api import Access, make_api
-from cheapdeep_ops.guard.app import NO_CONSOLE, Service
-from cheapdeep_ops.guard.attention import silences
-from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.messages import plain
+from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.http.api import Access, make_api
+from cheapdeep_ops.guard.incidents.attention import silences
+from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.service import NO_CONSOLE, Service
 from cheapdeep_ops.store import incidents, labels, policies
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
@@ -21,7 +21,7 @@ from nicegui import Client, app, ui
 from nicegui.testing import user_simulation
 from nicegui.testing.general import nicegui_reset_globals
 
-from cheapdeep_ops.guard.console.desk import Desk
+from cheapdeep_ops.guard.console.layout import Desk
 from cheapdeep_ops.guard.console.pages import add_pages
 
 CALM = [0.95] * 9 + [0.5]
@@ -419,5 +419,5 @@ def test_without_the_extra_the_first_page_says_how_to_get_it(town, inbox, monkey
 
 @pytest.mark.thorough
 def test_neither_router_nor_guard_load_it_before_they_serve():
-    script = "import sys, cheapdeep_ops, cheapdeep_ops.guard.app; sys.exit('nicegui' in sys.modules)"
+    script = "import sys, cheapdeep_ops, cheapdeep_ops.guard.service; sys.exit('nicegui' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -3,9 +3,9 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.app import Service
-from cheapdeep_ops.guard.attention import silences
-from cheapdeep_ops.guard.grading import judge_of
+from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.incidents.attention import silences
+from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.store import incidents, labels, policies
 from tests.browser import faults_of
 from tests.console import serving_console

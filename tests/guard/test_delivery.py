@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.app import Service
-from cheapdeep_ops.guard.notify import Notifier, Place
-from cheapdeep_ops.guard.slack import BotSender, WebhookSender
+from cheapdeep_ops.guard.notify.notifier import Notifier, Place
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
+from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.store import incidents
 from cheapdeep_ops.testing import SimulatedSlack
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.detector import Bets, Detector
+from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 rates = st.floats(0.001, 0.99)

@@ -1,10 +1,10 @@
 import pytest
 
-from cheapdeep_ops.guard.attention import acknowledge, silence
-from cheapdeep_ops.guard.messages import details, digest_message, headline
-from cheapdeep_ops.guard.notify import Place
-from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
-from cheapdeep_ops.guard.slack import BotSender, WebhookSender, rendered
+from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
+from cheapdeep_ops.guard.notify.messages import details, digest_message, headline
+from cheapdeep_ops.guard.notify.notifier import Place
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
+from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.testing import SimulatedSlack
 
 STORM = [0.5] * 20

@@ -4,10 +4,10 @@ from random import Random
 
 import pytest
 
-from cheapdeep_ops.guard.gate import Look, finding_of, kinds_in
-from cheapdeep_ops.guard.messages import headline
-from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
-from cheapdeep_ops.guard.rules import GateRule, Level
+from cheapdeep_ops.guard.notify.messages import headline
+from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
+from cheapdeep_ops.guard.rules.confidence_separation.detection import Look, finding_of, kinds_in
+from cheapdeep_ops.guard.rules.model import GateRule, Level
 from cheapdeep_ops.store import grades, incidents
 
 from .conftest import START

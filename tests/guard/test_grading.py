@@ -17,10 +17,10 @@ from sqlalchemy import select, update
 
 from cheapdeep_ops.claude.grading import GraderApi
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION
-from cheapdeep_ops.guard.grading import Grader, facts_of
-from cheapdeep_ops.guard.health import state_of, trouble_of
-from cheapdeep_ops.guard.ledger import funnel_of, spending_of
-from cheapdeep_ops.guard.parallel import Workers
+from cheapdeep_ops.guard.grading.grader import Grader, facts_of
+from cheapdeep_ops.guard.grading.workers import Workers
+from cheapdeep_ops.guard.reports.quality import funnel_of, spending_of
+from cheapdeep_ops.guard.rules.self_monitoring.grader_state import state_of, trouble_of
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader, grades

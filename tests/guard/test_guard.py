@@ -5,11 +5,11 @@ import pytest
 from sqlalchemy import event, update
 
 from cheapdeep_ops.errors import DeliveryError, StoreError
-from cheapdeep_ops.guard.messages import details
-from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
-from cheapdeep_ops.guard.rules import Action
-from cheapdeep_ops.guard.slack import rendered
-from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.notify.messages import details
+from cheapdeep_ops.guard.notify.slack import rendered
+from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
+from cheapdeep_ops.guard.rules.model import Action
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.tables import AlertRow, table_of
 from cheapdeep_ops.values import ALL_ROUTES, Outcome, Reason

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.messages import details, duration, headline
-from cheapdeep_ops.guard.notify import LogSender, Place
-from cheapdeep_ops.guard.slack import BotSender, WebhookSender, escaped, rendered, sender_for
+from cheapdeep_ops.guard.notify.messages import details, duration, headline
+from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, escaped, rendered, sender_for
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
 

@@ -3,8 +3,8 @@ from fastapi.testclient import TestClient
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.contract import API_VERSION, VERSION_HEADER
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
 
 STORM = [0.95] * 2 + [0.5] * 8
 JSON = "application/json"

@@ -3,7 +3,7 @@ from itertools import count
 
 import pytest
 
-from cheapdeep_ops.guard.parallel import Workers
+from cheapdeep_ops.guard.grading.workers import Workers
 
 PATIENCE_S = 10  # how long a test that has gone wrong hangs before it fails
 

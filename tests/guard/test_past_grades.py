@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 
-from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.ledger import relearn
-from cheapdeep_ops.guard.past_grades import GradePast, Learned, as_of
-from cheapdeep_ops.guard.rerun import Rerun, moments_in
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.rules import QualityRule
+from cheapdeep_ops.guard.backtest.grades import GradePast, Learned, as_of
+from cheapdeep_ops.guard.backtest.replay import Rerun, moments_in
+from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.reports.quality import relearn
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.store import grades, incidents
 from cheapdeep_ops.store.grades import Graded, Normal
 from cheapdeep_ops.values import ALL_ROUTES

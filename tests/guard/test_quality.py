@@ -7,10 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.quality import Alarm, EffectKind, Watch, at_rate, effect_of, estimate, finding_of, learned
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.rules import Level, QualityRule
-from cheapdeep_ops.guard.stats import Estimate, difference, weighted
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    Alarm,
+    EffectKind,
+    Watch,
+    at_rate,
+    effect_of,
+    estimate,
+    finding_of,
+    learned,
+)
+from cheapdeep_ops.guard.rules.model import Level, QualityRule
+from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 

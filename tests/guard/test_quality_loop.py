@@ -8,17 +8,17 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.errors import DeliveryError, GraderError
-from cheapdeep_ops.guard.grading import Grader, judge_of
-from cheapdeep_ops.guard.ledger import grader_of, normals_of, quality_of, relearn
-from cheapdeep_ops.guard.messages import details, headline
-from cheapdeep_ops.guard.metrics import FleetCollector, page
-from cheapdeep_ops.guard.notify import LogSender, Place
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.slack import rendered
-from cheapdeep_ops.guard.status import status
-from cheapdeep_ops.guard.steering import MOST_IN_HINDSIGHT, MOST_WAITING, Suspicion
-from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.grading.adaptive import MOST_IN_HINDSIGHT, MOST_WAITING, Suspicion
+from cheapdeep_ops.guard.grading.grader import Grader, judge_of
+from cheapdeep_ops.guard.http.metrics import FleetCollector, page
+from cheapdeep_ops.guard.notify.messages import details, headline
+from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.slack import rendered
+from cheapdeep_ops.guard.reports.quality import grader_of, normals_of, quality_of, relearn
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.status import status
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.store import candidates, detectors, incidents, policies, sampling_rates
 from cheapdeep_ops.store.tables import AlertRow, GradeRow, Incident, OutboxRow, table_of
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, GradeFailure

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.quality import learned
-from cheapdeep_ops.guard.reach import SMALLEST, Sampling, answers_needed, grades_needed, reach_of
-from cheapdeep_ops.guard.stats import Estimate
+from cheapdeep_ops.guard.reports.detection_delay import SMALLEST, Sampling, answers_needed, grades_needed, reach_of
+from cheapdeep_ops.guard.rules.false_confidence.detection import learned
+from cheapdeep_ops.guard.statistics.intervals import Estimate
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 ALPHA = 8e-6

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from cheapdeep_ops.guard.recommend import p_value, recommended
-from cheapdeep_ops.guard.stats import Proportion
+from cheapdeep_ops.guard.backtest.recommend import p_value, recommended
+from cheapdeep_ops.guard.statistics.intervals import Proportion
 
 GRID = (0.8, 0.85, 0.9, 0.95)
 

@@ -3,10 +3,10 @@ from itertools import pairwise
 import pytest
 
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.guard.attention import acknowledge, silence
-from cheapdeep_ops.guard.messages import headline, history
-from cheapdeep_ops.guard.notify import LogSender, Place
-from cheapdeep_ops.guard.slack import BotSender, WebhookSender
+from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
+from cheapdeep_ops.guard.notify.messages import headline, history
+from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
 

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.errors import GraderError, PolicyError
-from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.review import label, label_all, next_sample, review_of
+from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.grades import Judge
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
@@ -310,7 +310,7 @@ def test_labels_check_every_judge_that_has_graded_the_call(make_school):
 @ON_SQLITE
 def test_another_prompt_is_another_judge_with_labels_of_its_own(school, monkeypatch):
     truthful(school, 20)
-    monkeypatch.setattr("cheapdeep_ops.guard.grading.PROMPT_VERSION", "another")
+    monkeypatch.setattr("cheapdeep_ops.guard.grading.grader.PROMPT_VERSION", "another")
     assert looked_at(school)["labels"] == 0
     assert [each["labels"] for each in looked_at(school)["judges"]] == [20]
     with school.store.reading() as connection:

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.rulebook import Rulebook, read_rulebook
-from cheapdeep_ops.guard.rules import Action
+from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
+from cheapdeep_ops.guard.rules.model import Action
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.settings import Settings
 

@@ -7,11 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cheapdeep_ops.guard.detector import Bets, Detector
-from cheapdeep_ops.guard.rules import Alert, AlertState, Level, StormRule, Turn, seconds, step
-from cheapdeep_ops.guard.signals import RouteWindows
-from cheapdeep_ops.guard.stats import Proportion
-from cheapdeep_ops.guard.storms import CLIMBS, Climb, Reading, Second, climb_of, decided_by, level_of
+from cheapdeep_ops.guard.rules.escalation.detection import (
+    CLIMBS,
+    Climb,
+    Reading,
+    Second,
+    climb_of,
+    decided_by,
+    level_of,
+)
+from cheapdeep_ops.guard.rules.escalation.reader import RouteWindows
+from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level, StormRule, Turn, seconds, step
+from cheapdeep_ops.guard.statistics.intervals import Proportion
+from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.store.counters import SecondCounts
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)

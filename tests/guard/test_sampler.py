@@ -1,7 +1,7 @@
 import pytest
 
-from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.sampler import Sampler
+from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates
 from cheapdeep_ops.store.engine import Store

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.app import Service
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.series import MOST_STEPS, latest, series
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.series import MOST_STEPS, latest, series
+from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.settings import Settings
 
 STORM = [0.95] * 2 + [0.5] * 8

@@ -16,14 +16,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import SettingsError, StoreError
-from cheapdeep_ops.guard.api import make_api
-from cheapdeep_ops.guard.app import Every, Service
-from cheapdeep_ops.guard.grading import judge_of
-from cheapdeep_ops.guard.insight import KEPT_S
+from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.grader_metrics import KEPT_S
 from cheapdeep_ops.guard.jobs import Job
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.review import label
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.review import label
+from cheapdeep_ops.guard.reports.status import status
+from cheapdeep_ops.guard.service import Every, Service
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import labels, policies

@@ -5,10 +5,10 @@ import pytest
 from cheapdeep_ops import Router
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.cli.texts import receipt_facts
-from cheapdeep_ops.guard.metrics import FleetCollector, page
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.status import status
+from cheapdeep_ops.guard.http.metrics import FleetCollector, page
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.status import status
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.testing import Reply
 
 from .conftest import START

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.stats import Estimate, Proportion, difference, pooled, weighted, wilson
+from cheapdeep_ops.guard.statistics.intervals import Estimate, Proportion, difference, pooled, weighted, wilson
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 

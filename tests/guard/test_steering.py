@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.steering import (
+from cheapdeep_ops.guard.grading.adaptive import (
     CALM,
     MOST_IN_HINDSIGHT,
     MOST_WAITING,

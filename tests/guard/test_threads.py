@@ -1,8 +1,8 @@
 import pytest
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.notify import LogSender, Place
-from cheapdeep_ops.guard.slack import BotSender, WebhookSender
+from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.store import incidents
 from cheapdeep_ops.testing import SimulatedSlack
 

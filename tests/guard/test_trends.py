@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.trends import MOST_ROUTES, step_of, trends
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.trends import MOST_ROUTES, step_of, trends
 
 STORM = [0.95] * 2 + [0.5] * 8
 

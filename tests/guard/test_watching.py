@@ -7,13 +7,14 @@ import pytest
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.models import LifeFound, life_of
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard import lives, watching
-from cheapdeep_ops.guard.lives import ask_api, check_models
-from cheapdeep_ops.guard.messages import details, headline
-from cheapdeep_ops.guard.rulebook import read_rulebook
-from cheapdeep_ops.guard.rules import Action, Alert, AlertState, Level, WatchRule
-from cheapdeep_ops.guard.senses import Alerts, UndecidedSense
-from cheapdeep_ops.guard.watching import Fleet, Life, Outbox, Sign
+from cheapdeep_ops.guard import model_lifecycle
+from cheapdeep_ops.guard.model_lifecycle import ask_api, check_models
+from cheapdeep_ops.guard.notify.messages import details, headline
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.kinds import Alerts, UndecidedSense
+from cheapdeep_ops.guard.rules.model import Action, Alert, AlertState, Level, WatchRule
+from cheapdeep_ops.guard.rules.self_monitoring import fleet
+from cheapdeep_ops.guard.rules.self_monitoring.fleet import Fleet, Life, Outbox, Sign
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.store import incidents, models, policies, processes
 from cheapdeep_ops.store.policies import Change
@@ -25,7 +26,7 @@ SIGN = Sign(process="a" * 32, name="web-1:17", seen_at=NOW, base_threshold=0.8, 
 CALM = [0.95] * 10
 
 
-def fleet(*signs, **changes):
+def fleet_of(*signs, **changes):
     return Fleet(**{"signs": signs, "is_known": True, "base_threshold": 0.8, "flush_every_s": 1.0, **changes})
 
 
@@ -40,12 +41,12 @@ def at(seconds_ago, **changes):
     ("ago", "level"), [(0, "below"), (29, "below"), (31, "above"), (DAY_S, "above"), (DAY_S + 1, "below")]
 )
 def test_a_router_is_silent_from_half_a_minute_until_a_day(ago, level):
-    assert watching.silent_routers(fleet(at(ago)), NOW).level == level
+    assert fleet.silent_routers(fleet_of(at(ago)), NOW).level == level
 
 
 def test_slow_flushes_make_for_more_patience_and_nobody_is_missed_where_nobody_ever_was():
-    assert watching.silent_routers(fleet(at(90), flush_every_s=10.0), NOW).level is Level.BELOW
-    assert watching.silent_routers(fleet(is_known=False), NOW).level is Level.NO_DATA
+    assert fleet.silent_routers(fleet_of(at(90), flush_every_s=10.0), NOW).level is Level.BELOW
+    assert fleet.silent_routers(fleet_of(is_known=False), NOW).level is Level.NO_DATA
 
 
 @pytest.mark.parametrize(
@@ -58,30 +59,30 @@ def test_slow_flushes_make_for_more_patience_and_nobody_is_missed_where_nobody_e
     ],
 )
 def test_a_living_router_must_follow(sign, level):
-    found = watching.outdated_routers(fleet(sign, newest=4, newest_at=NOW - 31), NOW)
+    found = fleet.outdated_routers(fleet_of(sign, newest=4, newest_at=NOW - 31), NOW)
     assert found.level == level
     assert bool(found.signal["why"]) == (level == "above")
 
 
 def test_a_router_is_given_time_to_follow():
-    late = fleet(at(0, policy_version=3), newest=4, newest_at=NOW - 29)
-    assert watching.outdated_routers(late, NOW).level is Level.BELOW
+    late = fleet_of(at(0, policy_version=3), newest=4, newest_at=NOW - 29)
+    assert fleet.outdated_routers(late, NOW).level is Level.BELOW
 
 
 def test_drops_fire_when_they_rise_and_not_for_having_been():
     before = {"total": 5, "rose_at": None, "rose": 0}
-    quiet, loud = fleet(at(0, dropped=5)), fleet(at(0, dropped=8))
-    assert watching.dropping(quiet, 5, before, NOW).level is Level.BELOW
-    rose = watching.dropping(loud, 8, before, NOW)
+    quiet, loud = fleet_of(at(0, dropped=5)), fleet_of(at(0, dropped=8))
+    assert fleet.dropping(quiet, 5, before, NOW).level is Level.BELOW
+    rose = fleet.dropping(loud, 8, before, NOW)
     assert (rose.level, rose.signal["why"]) == (Level.ABOVE, "3 decisions were made and not counted")
-    assert watching.dropping(loud, 8, rose.signal, NOW + 299).level is Level.ABOVE
-    assert watching.dropping(fleet(replace(SIGN, seen_at=NOW + 301)), 8, rose.signal, NOW + 301).level is Level.BELOW
-    assert watching.dropping(fleet(), 8, rose.signal, NOW + 301).level is Level.NO_DATA
+    assert fleet.dropping(loud, 8, rose.signal, NOW + 299).level is Level.ABOVE
+    assert fleet.dropping(fleet_of(replace(SIGN, seen_at=NOW + 301)), 8, rose.signal, NOW + 301).level is Level.BELOW
+    assert fleet.dropping(fleet_of(), 8, rose.signal, NOW + 301).level is Level.NO_DATA
 
 
 def test_what_a_living_router_dropped_before_anyone_looked_is_news_and_what_dead_ones_did_is_not():
-    assert watching.dropping(fleet(at(0, dropped=2)), 2, {}, NOW).level is Level.ABOVE
-    assert watching.dropping(fleet(at(0)), 2, {}, NOW).level is Level.BELOW
+    assert fleet.dropping(fleet_of(at(0, dropped=2)), 2, {}, NOW).level is Level.ABOVE
+    assert fleet.dropping(fleet_of(at(0)), 2, {}, NOW).level is Level.BELOW
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_what_a_living_router_dropped_before_anyone_looked_is_news_and_what_dead
     ],
 )
 def test_messages_that_wait_long_or_fail_often(outbox, level):
-    assert watching.undelivered(outbox, NOW).level == level
+    assert fleet.undelivered(outbox, NOW).level == level
 
 
 @pytest.mark.parametrize(
@@ -104,12 +105,12 @@ def test_messages_that_wait_long_or_fail_often(outbox, level):
 )
 def test_a_gap_between_two_evaluations(last, every_s, level):
     before = {} if last is None else {"evaluated_at": NOW - last}
-    assert watching.unwatched(before, every_s, NOW).level == level
+    assert fleet.unwatched(before, every_s, NOW).level == level
 
 
 @pytest.mark.parametrize(("ago", "level"), [(0, "below"), (-59, "below"), (-61, "above"), (500, "no_data")])
 def test_a_router_from_the_future(ago, level):
-    assert watching.skewed(fleet(at(ago)), NOW).level == level
+    assert fleet.skewed(fleet_of(at(ago)), NOW).level == level
 
 
 @pytest.mark.parametrize(
@@ -129,17 +130,17 @@ def test_a_model_that_is_about_to_retire(life, level):
     lifecycle, days, age = life
     ends = None if days is None else NOW + days * DAY_S
     found = Life(model="m", lifecycle=lifecycle, retires_at=ends, checked_at=NOW - age * DAY_S)
-    assert watching.retiring(["m"], [found], NOW).level == level
-    assert watching.retiring(["other"], [found], NOW).level is Level.NO_DATA
+    assert fleet.retiring(["m"], [found], NOW).level == level
+    assert fleet.retiring(["other"], [found], NOW).level is Level.NO_DATA
 
 
 def test_a_model_that_the_api_does_not_know_is_named():
     found = Life(model="m", lifecycle="unknown", retires_at=None, checked_at=NOW, problem="the API does not know it")
-    assert watching.retiring(["m"], [found], NOW).signal["why"] == "m is not there: the API does not know it"
+    assert fleet.retiring(["m"], [found], NOW).signal["why"] == "m is not there: the API does not know it"
 
 
 def test_another_schema_is_above():
-    assert [watching.other_schema(found, "0003").level.value for found in ("0003", "0004", None)] == [
+    assert [fleet.other_schema(found, "0003").level.value for found in ("0003", "0004", None)] == [
         "below", "above", "above",
     ]  # fmt: skip
 
@@ -311,7 +312,7 @@ def test_a_recorder_whose_clock_was_set_back_leaves_nobody_to_be_missed(town):
 def test_a_newer_schema_under_a_guard_that_runs(town, monkeypatch):
     pass_by(town, 5)
     assert state(town, "SchemaChanged") == "inactive"
-    monkeypatch.setattr("cheapdeep_ops.guard.watchers.HEAD", "0002")
+    monkeypatch.setattr("cheapdeep_ops.guard.rules.self_monitoring.reader.HEAD", "0002")
     pass_by(town, 5)
     assert state(town, "SchemaChanged") == "firing"
 
@@ -369,7 +370,7 @@ def test_a_retiring_model_is_told_until_the_api_says_otherwise(town, settings):
 
 
 def test_without_a_key_the_api_is_not_asked(town, settings, monkeypatch, api):
-    monkeypatch.setattr(lives, "make_client", lambda: pytest.fail("no key is set"))
+    monkeypatch.setattr(model_lifecycle, "make_client", lambda: pytest.fail("no key is set"))
     assert check_models(town.store, settings, town.clock()) == 0
     monkeypatch.undo()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")

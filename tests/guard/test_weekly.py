@@ -8,13 +8,13 @@ import pytest
 from pydantic import SecretStr
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.guard.app import Service
-from cheapdeep_ops.guard.links import receipt_links
-from cheapdeep_ops.guard.messages import details, headline
-from cheapdeep_ops.guard.receipt import receipt
-from cheapdeep_ops.guard.receipt_words import period_words
-from cheapdeep_ops.guard.slack import BotSender, WebhookSender, rendered
-from cheapdeep_ops.guard.weekly import message_of, tell_week, week_due
+from cheapdeep_ops.guard.incidents.links import receipt_links
+from cheapdeep_ops.guard.notify.messages import details, headline
+from cheapdeep_ops.guard.notify.receipt_text import period_words
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
+from cheapdeep_ops.guard.reports.receipt import receipt
+from cheapdeep_ops.guard.reports.weekly import message_of, tell_week, week_due
+from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies

@@ -19,7 +19,7 @@ from rich.console import Console
 from cheapdeep_ops.cli import texts
 from cheapdeep_ops.cli.live import panel
 from cheapdeep_ops.demo.show import STORM, Glance, Phase, run_demo
-from cheapdeep_ops.guard.slack import BotSender
+from cheapdeep_ops.guard.notify.slack import BotSender
 from cheapdeep_ops.testing import SimulatedSlack
 from cheapdeep_ops.testing.slack_wire import SlackMessage
 from tests.browser import Page, browsing, installed

@@ -13,8 +13,8 @@ from sqlmodel import Field, SQLModel
 
 from cheapdeep_ops.errors import SchemaError
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify import LogSender
-from cheapdeep_ops.guard.rulebook import read_rulebook
+from cheapdeep_ops.guard.notify.notifier import LogSender
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
@@ -145,7 +145,7 @@ def test_an_older_router_goes_on_beside_a_newer_guard_also_after_a_restart(eithe
     store = open_store(either_url)
     tables, following = made_up_next()
     migrate(store, tables=tables, version=following)
-    monkeypatch.setattr("cheapdeep_ops.guard.watchers.HEAD", following)
+    monkeypatch.setattr("cheapdeep_ops.guard.rules.self_monitoring.reader.HEAD", following)
     running.put(DECISION)
     running.drain(NOW)
     running.close()

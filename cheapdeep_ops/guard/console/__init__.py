@@ -5,10 +5,10 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from nicegui import app, ui
 
-from cheapdeep_ops.guard.api import Access
-from cheapdeep_ops.guard.console.desk import REFRESH_S, Desk
+from cheapdeep_ops.guard.console.layout import REFRESH_S, Desk
 from cheapdeep_ops.guard.console.pages import add_pages
 from cheapdeep_ops.guard.console.session import LONGEST_S
+from cheapdeep_ops.guard.http.api import Access
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 

@@ -5,11 +5,11 @@ from typing import Final
 
 from nicegui import ui
 
-from cheapdeep_ops.guard.console.desk import Desk
+from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.console.layout import Desk
 from cheapdeep_ops.guard.console.session import ordered, show_session
-from cheapdeep_ops.guard.ledger import relearn
-from cheapdeep_ops.guard.orders import PinRequest, RelearnRequest, ReleaseRequest
-from cheapdeep_ops.guard.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.http.requests import PinRequest, RelearnRequest, ReleaseRequest
+from cheapdeep_ops.guard.reports.quality import relearn
 from cheapdeep_ops.values import ALL_ROUTES
 
 Order = Callable[[str], object]

@@ -8,19 +8,19 @@ from typing import Any, Final
 from nicegui import ui
 
 from cheapdeep_ops.errors import MissingError
-from cheapdeep_ops.guard.attention import silences
-from cheapdeep_ops.guard.console import words
-from cheapdeep_ops.guard.console.attending import Attending
-from cheapdeep_ops.guard.console.desk import Desk, Part, facts, framed, heading, live, live_parts, table
+from cheapdeep_ops.guard.console import text
+from cheapdeep_ops.guard.console.alerts_page import Attending
+from cheapdeep_ops.guard.console.charts_page import show_charts
 from cheapdeep_ops.guard.console.forms import show_forms
-from cheapdeep_ops.guard.console.labelling import show_review
-from cheapdeep_ops.guard.console.plots import show_charts
+from cheapdeep_ops.guard.console.layout import Desk, Part, facts, framed, heading, live, live_parts, table
+from cheapdeep_ops.guard.console.review_page import show_review
 from cheapdeep_ops.guard.console.session import may_change, may_read
-from cheapdeep_ops.guard.console.words import Silence, Told
-from cheapdeep_ops.guard.ledger import normals_of
-from cheapdeep_ops.guard.messages import scope_text
-from cheapdeep_ops.guard.series import latest
-from cheapdeep_ops.guard.status import policy_state, present
+from cheapdeep_ops.guard.console.text import Silence, Told
+from cheapdeep_ops.guard.incidents.attention import silences
+from cheapdeep_ops.guard.notify.messages import scope_text
+from cheapdeep_ops.guard.reports.quality import normals_of
+from cheapdeep_ops.guard.reports.series import latest
+from cheapdeep_ops.guard.reports.status import policy_state, present
 from cheapdeep_ops.store import counters, incidents, policies
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
 from cheapdeep_ops.values import ALL_ROUTES
@@ -37,10 +37,10 @@ class Glance:
     """What the first page says; equal ones look the same."""
 
     firing: tuple[Told, ...]
-    alerts: words.Rows
+    alerts: text.Rows
     silences: tuple[Silence, ...]
     figures: Mapping[str, str]
-    routes: words.Rows
+    routes: text.Rows
     state: Mapping[str, str]
 
 
@@ -95,12 +95,12 @@ def glance_of(desk: Desk) -> Glance:
         by_route = {route: latest(connection, scope=route, since=since, until=now) for route in routes}
         overall = latest(connection, since=since, until=now)
     return Glance(
-        firing=tuple(words.told(each, lasting) for each in stories),
-        alerts=words.alert_rows(found["alerts"], stories, lasting),
-        silences=words.quiet(lasting),
-        figures=words.figures(overall),
-        routes=words.route_rows(found["policy"], by_route),
-        state=words.state(found),
+        firing=tuple(text.told(each, lasting) for each in stories),
+        alerts=text.alert_rows(found["alerts"], stories, lasting),
+        silences=text.quiet(lasting),
+        figures=text.figures(overall),
+        routes=text.route_rows(found["policy"], by_route),
+        state=text.state(found),
     )
 
 
@@ -121,15 +121,15 @@ async def _show_now(desk: Desk) -> None:
     await live_parts(desk, lambda: glance_of(desk), [alerts, quiet, figures, routes, state])
 
 
-def _show_alerts(found: tuple[tuple[Told, ...], words.Rows], attending: Attending) -> None:
+def _show_alerts(found: tuple[tuple[Told, ...], text.Rows], attending: Attending) -> None:
     firing, alerts = found
     for told in firing:
         _show_told(told, attending)
-    table("Alerts", words.ALERTS, alerts) if alerts else ui.label("No alert fires.")
+    table("Alerts", text.ALERTS, alerts) if alerts else ui.label("No alert fires.")
 
 
-def _show_routes(routes: words.Rows) -> None:
-    table("Routes", words.ROUTES, routes) if routes else ui.label("No calls.")
+def _show_routes(routes: text.Rows) -> None:
+    table("Routes", text.ROUTES, routes) if routes else ui.label("No calls.")
 
 
 def _show_told(told: Told, attending: Attending) -> None:
@@ -143,7 +143,7 @@ def _show_told(told: Told, attending: Attending) -> None:
 def _incidents_of(desk: Desk) -> list[tuple[int, tuple[str, ...]]]:
     with desk.store.reading() as connection:
         found = incidents.incidents(connection, limit=_LISTED)
-    return [(each["id"], tuple(row)) for each, row in zip(found, words.incident_rows(found), strict=True)]
+    return [(each["id"], tuple(row)) for each, row in zip(found, text.incident_rows(found), strict=True)]
 
 
 def _show_incidents(found: list[tuple[int, tuple[str, ...]]]) -> None:
@@ -151,7 +151,7 @@ def _show_incidents(found: list[tuple[int, tuple[str, ...]]]) -> None:
         ui.label("There was none.")
         return
     links = [f"/incidents/{incident_id}" for incident_id, _ in found]
-    table("Incidents", words.INCIDENTS, [row for _, row in found], links=links)
+    table("Incidents", text.INCIDENTS, [row for _, row in found], links=links)
 
 
 def _story_of(desk: Desk, incident_id: int) -> tuple[dict[str, Any], Told] | None:
@@ -162,7 +162,7 @@ def _story_of(desk: Desk, incident_id: int) -> tuple[dict[str, Any], Told] | Non
             found = story(connection, incident_id)
         except MissingError:
             return None
-        return found, words.told(found, silences(connection, desk.clock()))
+        return found, text.told(found, silences(connection, desk.clock()))
 
 
 def _show_story(story_and_told: tuple[dict[str, Any], Told] | None, attending: Attending) -> None:
@@ -171,34 +171,34 @@ def _show_story(story_and_told: tuple[dict[str, Any], Told] | None, attending: A
         return
     found, told = story_and_told
     _show_told(told, attending)
-    facts(words.incident_facts(found))
+    facts(text.incident_facts(found))
     heading("Silences")
     attending.show_silences(told.silences)
     heading("What was said")
-    messages = words.message_rows(found["messages"])
+    messages = text.message_rows(found["messages"])
     table("Messages", ("at", "message", "delivered"), messages) if messages else ui.label("Nothing.")
     heading("What it changed")
-    _show_changes(words.change_rows(found["policy_changes"]))
+    _show_changes(text.change_rows(found["policy_changes"]))
 
 
-def _show_changes(rows: words.Rows) -> None:
-    table("Changes", words.CHANGES, rows) if rows else ui.label("Nothing.")
+def _show_changes(rows: text.Rows) -> None:
+    table("Changes", text.CHANGES, rows) if rows else ui.label("Nothing.")
 
 
-def _policy_of(desk: Desk) -> tuple[dict[str, str], words.Rows, words.Rows]:
+def _policy_of(desk: Desk) -> tuple[dict[str, str], text.Rows, text.Rows]:
     with desk.store.reading() as connection:
         policy = policy_state(connection, desk.settings)
         history = policies.history(connection, limit=_LISTED)
         normals = normals_of(connection, desk.settings)
-    scopes = {scope_text(name): words.threshold(policy, name) for name in sorted({ALL_ROUTES, *policy["scopes"]})}
-    return scopes, words.change_rows(history), words.normal_rows(normals)
+    scopes = {scope_text(name): text.threshold(policy, name) for name in sorted({ALL_ROUTES, *policy["scopes"]})}
+    return scopes, text.change_rows(history), text.normal_rows(normals)
 
 
-def _show_policy(found: tuple[dict[str, str], words.Rows, words.Rows]) -> None:
+def _show_policy(found: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
     scopes, changes, normals = found
     heading("Thresholds in force")
     facts(scopes)
     heading("Who changed what, and why")
     _show_changes(changes)
     heading("What is normal")
-    table("Normal", words.NORMALS, normals) if normals else ui.label("Nothing was graded yet.")
+    table("Normal", text.NORMALS, normals) if normals else ui.label("Nothing was graded yet.")

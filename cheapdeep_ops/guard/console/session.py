@@ -8,8 +8,8 @@ from nicegui import app, ui
 from pydantic import TypeAdapter, ValidationError
 
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard.console.desk import Desk
-from cheapdeep_ops.guard.orders import FilledText
+from cheapdeep_ops.guard.console.layout import Desk
+from cheapdeep_ops.guard.http.requests import FilledText
 
 LONGEST_S: Final = 8 * 3_600.0
 """How long a tab that is not used stays signed in."""

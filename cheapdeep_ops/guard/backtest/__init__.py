@@ -1,0 +1,1 @@
+"""What other thresholds and rules would have done with recorded data."""

@@ -1,0 +1,113 @@
+"""What a storm rule would have seen: windows that move over stored seconds, of which a stretch is held at a time."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Final
+
+from cheapdeep_ops.guard.rules.escalation.detection import Ceiling, Second, level_of
+from cheapdeep_ops.guard.rules.escalation.reader import Count, RouteWindows, windows_of
+from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level, StormRule
+from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.values import ALL_ROUTES
+
+STRETCH_S: Final = 3_600.0
+"""How much is read at once, in seconds: a busy second of each route takes some 150 bytes."""
+
+
+class Ahead:
+    """Counts for windows that move on: `read` is asked for `stretch_s` seconds at a time, and those alone are held."""
+
+    def __init__(self, read: Count, *, stretch_s: float = STRETCH_S) -> None:
+        self._read = read
+        self._stretch_s = stretch_s
+        self._seconds: Mapping[str, Sequence[SecondCounts]] = {}
+        self._places: Mapping[str, Sequence[int]] = {}
+        self._held = (0.0, 0.0)
+
+    def __call__(self, since: float, until: float) -> dict[str, Sequence[SecondCounts]]:
+        """Counts of the seconds in `[since, until)`; routes without any are left out, as the store does."""
+        if since < self._held[0] or until > self._held[1]:
+            self._hold(since, max(until, since + self._stretch_s))
+        cut = {
+            route: found[bisect_left(self._places[route], since) : bisect_left(self._places[route], until)]
+            for route, found in self._seconds.items()
+        }
+        return {route: found for route, found in cut.items() if found}
+
+    def _hold(self, since: float, until: float) -> None:
+        self._seconds = self._read(since, until)
+        self._places = {route: [second.at for second in found] for route, found in self._seconds.items()}
+        self._held = (since, until)
+
+
+class StormPast:
+    """A storm rule's windows; most moments are so calm that a bound on the evidence spares weighing it."""
+
+    def __init__(self, rule: StormRule, count: Count, *, limit: float) -> None:
+        self._rule = rule
+        self._count = count
+        self._limit = limit
+        self._windows = RouteWindows(rule=rule, until=0.0, seconds={}, over={})
+        self._ceilings: dict[str, Ceiling] = {}
+        self._known_until = 0.0
+        self._turned_at = 0.0
+
+    def look(self, now: float, over: Mapping[str, float]) -> Collection[str]:
+        """Move the windows on; returns the routes that have calls in the long one."""
+        self._windows = windows_of(self._rule, self._count, now, over=dict(over))
+        fresh = {route: _since(found, self._known_until) for route, found in self._windows.seconds.items()}
+        for route, seconds in fresh.items():
+            self._take_in(route, _together([seconds]))
+        self._take_in(ALL_ROUTES, _together(fresh.values()))
+        self._known_until = self._windows.until
+        return self._windows.seconds.keys()
+
+    def _take_in(self, scope: str, seconds: Iterable[Second]) -> None:
+        ceiling = self._ceilings.setdefault(scope, Ceiling(self._rule, self._limit))
+        for second in seconds:
+            ceiling.take_in(second)
+
+    def level(self, alert: Alert, routes: Collection[str]) -> Level:
+        """What the windows say; `unclear` where they cannot say that it fires, and that is all that matters."""
+        if alert.state is AlertState.INACTIVE and self._is_calm(alert.scope, routes):
+            return Level.UNCLEAR
+        return level_of(self._rule, self._windows.reading(routes, limit=self._limit, scope=alert.scope))
+
+    def _is_calm(self, scope: str, routes: Collection[str]) -> bool:
+        """Whether neither the sequential test nor the windows can be above the limit."""
+        is_bound = scope != ALL_ROUTES or self._is_whole(routes)
+        ceiling = self._ceilings.get(scope)
+        return is_bound and ceiling is not None and not ceiling.is_reached and not self._is_high(routes)
+
+    def _is_whole(self, routes: Collection[str]) -> bool:
+        """Whether all of every route counts, for the bound on all routes has taken in just that."""
+        begin = self._windows.until - self._rule.windows.long
+        return set(routes) == set(self._windows.seconds) and max(self._windows.over.values(), default=0.0) <= begin
+
+    def _is_high(self, routes: Collection[str]) -> bool:
+        """Whether the rate of the short window is above the limit: a lower bound cannot be else."""
+        begin = self._windows.until - self._rule.windows.short
+        recent = [second for route in routes for second in _since(self._windows.seconds.get(route, ()), begin)]
+        calls = sum(second.triaged for second in recent)
+        return sum(second.base_escalated for second in recent) > self._limit * calls
+
+
+def _since(seconds: Sequence[SecondCounts], at: float) -> Sequence[SecondCounts]:
+    """Those of `seconds`, oldest first, that began at `at` or later."""
+    return seconds[bisect_left(seconds, at, key=_AT) :]
+
+
+_AT: Final = attrgetter("at")
+
+
+def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[Second]:
+    """The seconds of several routes, added up and oldest first."""
+    hits: dict[int, int] = defaultdict(int)
+    calls: dict[int, int] = defaultdict(int)
+    for second in chain.from_iterable(of_routes):
+        hits[second.at] += second.base_escalated
+        calls[second.at] += second.triaged
+    return [Second(at, hits[at], calls[at]) for at in sorted(calls)]

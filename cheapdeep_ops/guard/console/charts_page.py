@@ -1,0 +1,108 @@
+"""The charts' page: a route and a period in, four charts out, renewed while the page is open."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from nicegui import ui
+
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.guard.console import charts
+from cheapdeep_ops.guard.console.layout import Desk, heading
+from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.reports.series import series
+from cheapdeep_ops.store import counters
+from cheapdeep_ops.values import ALL_ROUTES
+
+_HOUR_S: Final = 3_600
+_COARSER: Final = 6
+"""How much longer a step is where answers are graded: grades are few."""
+
+
+class Period(NamedTuple):
+    """How far back charts go, and the step that they go in; in seconds."""
+
+    last_s: int
+    step_s: int
+
+
+PERIODS: Final[Mapping[str, Period]] = {
+    "1 hour": Period(_HOUR_S, 60),
+    "6 hours": Period(6 * _HOUR_S, 300),
+    "1 day": Period(24 * _HOUR_S, 900),
+    "7 days": Period(7 * 24 * _HOUR_S, 2 * _HOUR_S),
+    "30 days": Period(30 * 24 * _HOUR_S, 8 * _HOUR_S),
+}
+
+
+class Plot(NamedTuple):
+    """A chart's title, what it draws, and how much coarser its steps are."""
+
+    title: str
+    draw: Callable[[Mapping[str, Any]], charts.Options]
+    coarser: int = 1
+
+
+_PLOTS: Final = (
+    Plot("Escalation rate, in percent", charts.escalation),
+    Plot("Calls in each step", charts.calls),
+    Plot("Wrong among shipped, in percent, with its 95% interval", charts.false_confidence, _COARSER),
+    Plot("Cost of a call, in US dollars", charts.cost),
+)
+
+
+async def show_charts(desk: Desk) -> None:
+    """The charts, of all routes and the last hour at first."""
+    with ui.row().classes("items-end"):
+        route = ui.select(await _routes_of(desk), value=ALL_ROUTES, label="Route").classes("min-w-[10rem]")
+        period = ui.select(list(PERIODS), value=next(iter(PERIODS)), label="Period").classes("min-w-[10rem]")
+    trouble = ui.label("").classes("words").props('role="status"')
+    canvases = {plot: _canvas(plot) for plot in _PLOTS}
+
+    async def look() -> None:
+        try:
+            drawn = await asyncio.to_thread(drawn_of, desk, route.value, PERIODS[period.value])
+        except StoreError as error:
+            trouble.set_text(str(error))
+            return
+        trouble.set_text("")
+        for plot, canvas in canvases.items():
+            if dict(canvas.options) != drawn[plot]:
+                canvas.options.clear()
+                canvas.options.update(drawn[plot])
+
+    await look()
+    route.on_value_change(look)
+    period.on_value_change(look)
+    ui.timer(desk.refresh_s, look, immediate=False)
+
+
+def drawn_of(desk: Desk, route: str, period: Period) -> dict[Plot, charts.Options]:
+    """What each chart draws. Raises StoreError."""
+    now = desk.clock()
+    found = {
+        coarser: series(
+            desk.store, desk.settings, scope=route, now=now, last_s=period.last_s, step_s=period.step_s * coarser
+        )
+        for coarser in {plot.coarser for plot in _PLOTS}
+    }
+    return {plot: plot.draw(found[plot.coarser]) for plot in _PLOTS}
+
+
+async def _routes_of(desk: Desk) -> dict[str, str]:
+    """Every route that was ever counted, by what it is called on the page."""
+
+    def read() -> set[str]:
+        with desk.store.reading() as connection:
+            return {route for route, _ in counters.totals(connection)}
+
+    try:
+        known = await asyncio.to_thread(read)
+    except StoreError:
+        known = set()  # the charts will say so
+    return {ALL_ROUTES: "all routes", **{route: plain(route) for route in sorted(known)}}
+
+
+def _canvas(plot: Plot) -> ui.echart:
+    heading(plot.title)
+    return ui.echart({}).classes("w-full h-64").props(f'role="img" aria-label="{plot.title}"')

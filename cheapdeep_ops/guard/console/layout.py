@@ -1,0 +1,177 @@
+"""What the pages work with, and the pieces that several of them are made of."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from nicegui import ui
+
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.guard.http.api import Access
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store.engine import Store
+
+T = TypeVar("T")
+REFRESH_S: Final = 5.0
+_COLORS: Final = {"primary": "#1d5c96", "positive": "#1b6b2f", "negative": "#b3261e"}
+"""Dark enough for white words on them (6:1 or more)."""
+
+_SHORT: Final = 24
+"""Characters of a cell that is not broken into lines."""
+
+_LINKS: Final = {
+    "Now": "/",
+    "Charts": "/charts",
+    "Incidents": "/incidents",
+    "Policy": "/policy",
+    "Review": "/review",
+}
+_STYLE: Final = """
+.nicegui-link { color: #1d5c96; }
+.faint { color: #59636e; }
+.border-t { border-color: #b9c1ca; }
+.alarm { border-left: 6px solid #c62828; }
+.over { border-left: 6px solid #2e7d32; }
+.words { white-space: pre-wrap; overflow-wrap: break-word; }
+.body--dark { background: #14181d; }
+.body--dark .nicegui-link { color: #8ec3f5; }
+.body--dark .faint, .body--dark .q-field__label { color: #aab4be; }
+.body--dark .border-t { border-color: #3a434d; }
+:focus-visible { outline: 2px solid #d97706; outline-offset: 2px; }
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """A guard as its pages see it."""
+
+    store: Store
+    settings: Settings
+    clock: Callable[[], float]
+    access: Access
+    refresh_s: float = REFRESH_S
+    """How often a page that is open looks again, in seconds."""
+
+
+@contextmanager
+def framed(title: str) -> Iterator[None]:
+    """A page with its links above it."""
+    ui.colors(**_COLORS)
+    ui.add_css(_STYLE)
+    ui.page_title(f"{title} - cheapdeep_ops")
+    with ui.element("nav").props('aria-label="Pages"').classes("w-full row gap-4 q-pa-sm"):
+        for name, path in _LINKS.items():
+            link = ui.link(name, path).classes("text-bold" if name == title else "")
+            if name == title:
+                link.props('aria-current="page"')
+    with ui.element("div").classes("w-full column gap-4 q-px-sm") as page:
+        ui.skip_link("Skip to the page", target=page)
+        heading(title, level=1)
+        yield
+
+
+def heading(text: str, *, level: int = 2) -> None:
+    """A heading; `level` 1 is the page's own."""
+    with ui.element(f"h{level}").classes("text-h5" if level == 1 else "text-h6"):
+        ui.label(text)
+
+
+def facts(rows: Mapping[str, str]) -> None:
+    """Names and values, one under the other on a narrow page."""
+    with ui.element("dl").classes("w-full grid grid-cols-1 sm:grid-cols-[12rem_1fr] gap-x-4 gap-y-1"):
+        for name, value in rows.items():
+            with ui.element("dt").classes("faint max-sm:mt-2"):
+                ui.label(name)
+            with ui.element("dd").classes("words"):
+                ui.label(value)
+
+
+def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, links: Sequence[str] = ()) -> None:
+    """A table; `links` are where the first cells of the rows lead, if anywhere. Scrolls by itself where narrow."""
+    with (
+        ui.element("div").classes("w-full overflow-x-auto").props(f'tabindex="0" role="region" aria-label="{name}"'),
+        ui.element("table").classes("w-full text-left text-sm"),
+    ):
+        with ui.element("thead"), ui.element("tr"):
+            for column in columns:
+                with ui.element("th").props('scope="col"').classes("faint pr-4 py-1 whitespace-nowrap"):
+                    ui.label(column)
+        with ui.element("tbody"):
+            for number, row in enumerate(rows):
+                _row(row, links[number] if links else "")
+
+
+def _row(cells: Sequence[str], link: str) -> None:
+    with ui.element("tr").classes("border-t"):
+        for number, cell in enumerate(cells):
+            width = "whitespace-nowrap" if len(cell) <= _SHORT else "words min-w-[14rem]"
+            with ui.element("td").classes(f"pr-4 py-1 align-top {width}"):
+                if link and number == 0:
+                    ui.link(cell, link)
+                else:
+                    ui.label(cell)
+
+
+class Part:
+    """A part of a page that is shown anew when what it is about has changed, so that the rest keeps its focus.
+
+    `announces` is for what is worth interrupting somebody who listens to the page.
+    """
+
+    def __init__(self, show: Callable[[Any], None], *, of: Callable[[Any], Any], announces: bool = False) -> None:
+        self._show, self._of = show, of
+        self._box = ui.column().classes("w-full gap-4").props('aria-live="polite"' if announces else "")
+        self._shown: list[Any] = []
+
+    def renew(self, found: Any) -> None:
+        """Show what is found now."""
+        self._put(self._of(found), self._show)
+
+    def fail(self, error: StoreError, *, is_first: bool) -> None:
+        """Show why nothing is found, once for all parts."""
+        self._put(str(error) if is_first else "", _fault)
+
+    def _put(self, found: Any, show: Callable[[Any], None]) -> None:
+        if self._shown != [show, found]:
+            self._shown = [show, found]
+            self._box.clear()
+            with self._box:
+                show(found)
+
+
+async def live(desk: Desk, read: Callable[[], T], show: Callable[[T], None]) -> None:
+    """Show what `read` finds, and show it anew whenever it has changed.
+
+    `read` runs in a thread. Where the store is out of reach, that is what is shown.
+    """
+    await live_parts(desk, read, [Part(show, of=lambda found: found, announces=True)])
+
+
+async def live_parts(desk: Desk, read: Callable[[], object], parts: Sequence[Part]) -> None:
+    """The same for a page of several parts, all from one reading."""
+
+    async def look() -> None:
+        found = await asyncio.to_thread(_tried, read)
+        for part in parts:
+            if isinstance(found, StoreError):
+                part.fail(found, is_first=part is parts[0])
+            else:
+                part.renew(found)
+
+    await look()
+    ui.timer(desk.refresh_s, look, immediate=False)
+
+
+def _tried(read: Callable[[], T]) -> T | StoreError:
+    try:
+        return read()
+    except StoreError as error:
+        return error
+
+
+def _fault(error: str) -> None:
+    if error:
+        with ui.card().classes("alarm w-full").props('role="alert"'):
+            ui.label(error).classes("words")

@@ -1,0 +1,1 @@
+"""Choosing samples, having them graded, and storing the grades."""

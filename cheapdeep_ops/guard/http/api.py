@@ -1,0 +1,403 @@
+"""The guard's HTTP API: health, metrics, status, policy."""
+
+import hmac
+import ipaddress
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
+from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.http import metrics, schemas
+from cheapdeep_ops.guard.http.requests import (
+    AcknowledgeRequest,
+    LabelRequest,
+    LabelsRequest,
+    PinRequest,
+    RelearnRequest,
+    ReleaseRequest,
+    Route,
+    SilenceRequest,
+    UnsilenceRequest,
+)
+from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
+from cheapdeep_ops.guard.incidents.attention import acknowledge, silence, silences, unsilence
+from cheapdeep_ops.guard.reports.quality import normals_of, relearn
+from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
+from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of, shown
+from cheapdeep_ops.guard.reports.series import series
+from cheapdeep_ops.guard.reports.status import policy_state, status
+from cheapdeep_ops.guard.reports.trends import trends
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
+from cheapdeep_ops.values import ALL_ROUTES
+
+Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+Id = Annotated[int, Path(ge=1, lt=2**31)]
+
+_MOST_SKIPPED: Final = 200
+_DESCRIPTION: Final = f"""
+The guard's reports and orders. Paths below `/api/v1` stay as they are; the version's second number grows when something
+is added, and every answer there has it as `{VERSION_HEADER}`.
+
+Changes and content need one of the tokens in `CHEAPDEEP_API_TOKENS`, and off loopback so does reading. Rates are shares
+from 0 to 1, null where unknown; intervals are 95%, times are Unix time in seconds; route `*` is all routes together.
+"""
+
+_TAGS: Final = [
+    {"name": "health", "description": "For probes and scrapers."},
+    {"name": "reports", "description": "What is so, and what was."},
+    {"name": "changes", "description": "Orders of people, each with author and reason. Need a token."},
+    {"name": "labels", "description": "People check the judge. Has content, and needs a token."},
+]
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"description": "Needs a token that the guard knows"},
+    403: {"description": "The guard has no tokens, so nothing is allowed that needs one"},
+    404: {"description": "What the order names is not there", "content": _TEXT},
+    409: {"description": "The order cannot be carried out as things are", "content": _TEXT},
+}
+_UNREACHABLE: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"description": "The store is out of reach", "content": _TEXT}
+}
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Access:
+    """Who may read and who may change: every change needs a token; reading needs one off loopback only."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tokens = [token.get_secret_value() for token in settings.api_tokens]
+        self.is_local = _is_loopback(settings.host)
+        """Whether reading needs no token."""
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether anything can be changed over HTTP at all."""
+        return bool(self._tokens)
+
+    def may_read(self, token: Token) -> None:
+        """Raise 401 unless this caller may read."""
+        if not self.is_local:
+            self.may_change(token)
+
+    def may_change(self, token: Token) -> None:
+        """Raise 403 where no token is set up, 401 unless this caller has one."""
+        if not self._tokens:
+            raise HTTPException(403, "set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line")
+        if token is None or not self.is_known(token.credentials):
+            raise HTTPException(401, "needs one of the tokens in CHEAPDEEP_API_TOKENS", {"WWW-Authenticate": "Bearer"})
+
+    def is_known(self, given: str) -> bool:
+        """Whether this is one of the tokens; takes as long whichever it is."""
+        return bool(given) and any(hmac.compare_digest(given.encode(), known.encode()) for known in self._tokens)
+
+
+def make_api(
+    store: Store,
+    *,
+    settings: Settings,
+    collector: metrics.FleetCollector,
+    is_ready: Callable[[], str],
+    clock: Callable[[], float] = time.time,
+) -> FastAPI:
+    """The application; `is_ready` says what is missing, or nothing."""
+    # No page of documentation: FastAPI's own ones load their scripts from elsewhere.
+    api = FastAPI(
+        title="cheapdeep_ops guard",
+        version=API_VERSION,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_name_of,
+    )
+    access = Access(settings)
+    if _is_loopback(settings.host):
+        # Reading needs no token here, so a web page must not get in under a name of its own that leads to loopback.
+        api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
+
+    api.add_middleware(_Versioned)
+
+    @api.exception_handler(RequestValidationError)
+    def request_refused(_request: object, error: RequestValidationError) -> Response:
+        faults = json.dumps({"detail": [_fault(fault) for fault in error.errors()]})
+        return Response(faults, status_code=422, media_type="application/json")
+
+    @api.exception_handler(StoreError)
+    def store_failed(_request: object, error: Exception) -> Response:
+        return Response(str(error), status_code=503, media_type="text/plain")
+
+    @api.exception_handler(PolicyError)
+    def policy_refused(_request: object, error: Exception) -> Response:
+        return Response(str(error), status_code=409, media_type="text/plain")
+
+    @api.exception_handler(MissingError)
+    def nothing_there(_request: object, error: Exception) -> Response:
+        return Response(str(error), status_code=404, media_type="text/plain")
+
+    guarded = [] if access.is_local else [Depends(access.may_read)]
+    token: dict[str, Any] = {"dependencies": [Depends(access.may_change)], "responses": _UNREACHABLE | _REFUSALS}
+    api.include_router(_health(is_ready), tags=["health"])
+    parts = (_reading(store, settings, collector, clock), _over_time(store, settings, clock), _happened(store, clock))
+    for reading in parts:
+        api.include_router(reading, tags=["reports"], dependencies=guarded, responses=_UNREACHABLE)
+    api.include_router(_labelling(store, settings, clock), tags=["labels"], **token)
+    for changing in (_changing, _attending):
+        api.include_router(changing(store, settings, clock), tags=["changes"], **token)
+    return api
+
+
+def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
+    """What the OpenAPI document says of a path, with refusals that others do not know; the answer is given as it is."""
+    refusals = {code: _REFUSALS[code] for code in also}
+    return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
+
+
+def _name_of(route: APIRoute) -> str:
+    """What generated clients call an operation."""
+    return route.name
+
+
+class _Versioned:
+    """Puts the API's version into every answer below `/api`, refusals included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_versioned(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[VERSION_HEADER] = API_VERSION
+            await send(message)
+
+        is_api = scope["type"] == "http" and scope["path"].startswith("/api/")
+        await self._app(scope, receive, send_versioned if is_api else send)
+
+
+def _health(is_ready: Callable[[], str]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz", **_answering(schemas.Health, "Whether the process answers"))
+    def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @router.get(
+        "/readyz",
+        summary="Whether the guard does its work",
+        responses={200: {"model": schemas.Health}, 503: {"model": schemas.Health, "description": "It does not"}},
+    )
+    def readyz(response: Response) -> dict[str, str]:
+        """The guard does its work: 503 with what is missing, else 200."""
+        missing = is_ready()
+        response.status_code = 503 if missing else 200
+        return {"status": missing or "ok"}
+
+    return router
+
+
+def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    """Figures over a period."""
+    router = APIRouter()
+
+    @router.get("/api/v1/report", **_answering(schemas.Receipt, "The receipt over a period"))
+    def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 86_400.0) -> dict[str, Any]:
+        """The receipt over the last so many seconds."""
+        now = clock()
+        return receipt(store, settings, since=now - last_s, until=now)
+
+    @router.get("/api/v1/report/trends", **_answering(schemas.Trends, "What the receipt's plots show"))
+    def get_trends(since: float | None = None, until: float | None = None) -> dict[str, Any]:
+        """A period's figures in steps, false confidence by route, and changes of policy; the last day by default."""
+        until = clock() if until is None else until
+        since = until - 86_400.0 if since is None else since
+        if not 0 < until - since <= LONGEST_S:
+            raise HTTPException(422, f"until must lie behind since, by {LONGEST_S:.0f} s at most")
+        return trends(store, settings, since=since, until=until)
+
+    @router.get("/api/v1/series", **_answering(schemas.Series, "Figures in steps, for charts"))
+    def get_series(
+        route: Route = ALL_ROUTES,
+        last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 3_600.0,
+        step_s: Annotated[int, Query(ge=1, le=LONGEST_S)] = 60,
+    ) -> dict[str, Any]:
+        """What was counted and graded, in steps: for charts. At most a thousand steps at a time."""
+        try:
+            return series(store, settings, scope=route, now=clock(), last_s=last_s, step_s=step_s)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+
+    return router
+
+
+def _reading(
+    store: Store, settings: Settings, collector: metrics.FleetCollector, clock: Callable[[], float]
+) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/metrics", response_class=PlainTextResponse, summary="Fleet-wide figures for Prometheus")
+    def get_metrics() -> Response:
+        """Fleet-wide figures in Prometheus' text format."""
+        return Response(metrics.page(collector), media_type=metrics.CONTENT_TYPE)
+
+    @router.get("/api/v1/status", **_answering(schemas.Status, "What is so now"))
+    def get_status() -> dict[str, Any]:
+        """Policy, alerts, signals, what is normal, grader, queue, watchers."""
+        return status(store, settings, clock())
+
+    @router.get("/api/v1/policy", **_answering(schemas.Policy, "The thresholds in force"))
+    def get_policy() -> dict[str, Any]:
+        """The thresholds in force, and why."""
+        with store.reading() as connection:
+            return policy_state(connection, settings)
+
+    @router.get("/api/v1/normal", **_answering(dict[str, schemas.Normal], "What is normal for each route"))
+    def get_normal() -> dict[str, Any]:
+        """What false confidence is normal for each route."""
+        with store.reading() as connection:
+            return normals_of(connection, settings)
+
+    @router.get("/api/v1/review", **_answering(schemas.Review, "How far judge and people agree"))
+    def get_review(route: Route = ALL_ROUTES) -> dict[str, Any]:
+        """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
+        with store.reading() as connection:
+            return review_of(connection, settings, route)
+
+    return router
+
+
+def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/v1/policy/changes", **_answering(list[schemas.PolicyChange], "Who changed what, and why"))
+    def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
+        """The newest changes of policy first."""
+        with store.reading() as connection:
+            return policies.history(connection, limit=limit)
+
+    @router.get("/api/v1/incidents", **_answering(list[schemas.Incident], "The newest incidents"))
+    def get_incidents(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
+        """The newest incidents first."""
+        with store.reading() as connection:
+            return incidents.incidents(connection, limit=limit)
+
+    @router.get("/api/v1/silences", **_answering(list[schemas.Silence], "What is silenced"))
+    def get_silences() -> list[dict[str, Any]]:
+        """The silences that last, oldest first."""
+        with store.reading() as connection:
+            return silences(connection, clock())
+
+    @router.get(
+        "/api/v1/incidents/{incident_id}", **_answering(schemas.IncidentStory, "One incident from start to end")
+    )
+    def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> dict[str, Any]:
+        """One incident with every message about it and what it changed; 404 where there is none."""
+        with store.reading() as connection:
+            return story(connection, incident_id)
+
+    return router
+
+
+def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
+
+    @router.put("/api/v1/policy/pin", **_answering(schemas.Policy, "Pin a threshold"))
+    def put_pin(order: PinRequest) -> dict[str, Any]:
+        """Hold a threshold until it is released."""
+        by = {"author": order.author, "why": order.why}
+        return set_threshold(store, settings, order.threshold, scope=order.route, now=clock(), **by)
+
+    @router.post("/api/v1/normal/relearn", **_answering(dict[str, schemas.Normal], "Learn anew what is normal"))
+    def post_relearn(order: RelearnRequest) -> dict[str, Any]:
+        """Learn anew, from calls that begin now, what false confidence is normal for a route."""
+        relearn(store, settings, order.route, author=order.author, why=order.why, now=clock())
+        with store.reading() as connection:
+            return normals_of(connection, settings)
+
+    @router.delete("/api/v1/policy/pin", **_answering(schemas.Policy, "Release a threshold"))
+    def delete_pin(order: ReleaseRequest) -> dict[str, Any]:
+        """Let the rules decide again."""
+        by = {"author": order.author, "why": order.why}
+        return release_threshold(store, settings, scope=order.route, now=clock(), **by)
+
+    return router
+
+
+def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/v1/review/next", **_answering(schemas.Sample | None, "The answer to label next"))
+    def get_next(
+        route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
+    ) -> dict[str, Any] | None:
+        """The answer to label next, with its content, so that a token is needed; null where none is left.
+
+        Calls that are named by `skip` are passed over.
+        """
+        with store.reading() as connection:
+            found = next_sample(connection, settings, scope=route, skipped=skip)
+        return None if found is None else shown(found)
+
+    @router.post("/api/v1/labels", **_answering(LabelRequest, "Label an answer"))
+    def post_label(order: LabelRequest) -> LabelRequest:
+        """Say whether a graded answer is right, in place of what this person said before; returns what was stored."""
+        label(store, order.call_id, order.verdict, author=order.author, now=clock())
+        return order
+
+    @router.post("/api/v1/labels/batch", **_answering(list[schemas.Label], "Label several answers"))
+    def post_labels(order: LabelsRequest) -> list[dict[str, Any]]:
+        """Say it of several answers: all are stored or none. Returns them, each with what the judge had said."""
+        given = [(each.call_id, each.verdict) for each in order.labels]
+        return label_all(store, settings, given, author=order.author, now=clock())
+
+    return router
+
+
+def _attending(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/api/v1/incidents/{incident_id}/ack", **_answering(schemas.Incident, "Acknowledge an incident"))
+    def post_ack(incident_id: Id, order: AcknowledgeRequest) -> dict[str, Any]:
+        """Say that somebody looks after an open incident: nobody is reminded of it any more."""
+        return acknowledge(store, settings, incident_id, author=order.author, why=order.why, now=clock())
+
+    @router.post("/api/v1/silences", **_answering(list[schemas.Silence], "Silence a rule"))
+    def post_silence(order: SilenceRequest) -> list[dict[str, Any]]:
+        """Keep messages of a rule back for a while; the rule itself goes on. Returns all silences that last."""
+        by = {"author": order.author, "why": order.why}
+        return silence(store, settings, rule=order.rule, route=order.route, lasts_s=order.for_s, now=clock(), **by)
+
+    @router.delete("/api/v1/silences/{silence_id}", **_answering(list[schemas.Silence], "End a silence"))
+    def delete_silence(silence_id: Id, order: UnsilenceRequest) -> list[dict[str, Any]]:
+        """End a silence before its time; returns those that still last."""
+        return unsilence(store, silence_id, author=order.author, why=order.why, now=clock())
+
+    return router
+
+
+def _fault(fault: Mapping[str, Any]) -> dict[str, Any]:
+    """What is wrong and where, without what was sent: that may be secret, and need not even be valid JSON."""
+    place = fault["loc"][:1] if fault["type"] == "extra_forbidden" else fault["loc"]
+    return {"loc": list(place), "msg": fault["msg"], "type": fault["type"]}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,259 @@
+"""The guard's metrics page: fleet-wide figures from the store, in Prometheus' text format."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.http.grader_metrics import Insight
+from cheapdeep_ops.guard.reports.quality import DAY_S, is_up, rates_by_route
+from cheapdeep_ops.guard.reports.status import present
+from cheapdeep_ops.guard.rules.book import Rulebook
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters, grades, processes
+from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.values import ALL_ROUTES, Reason
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+NO_CLASS: Final = "none"
+Jobs = Mapping[tuple[str, str], int]
+"""How often each job of the scheduler ended in which way."""
+
+_COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
+    (names.FLEET_CALLS, "Calls through all routers", lambda sums: sums.calls),
+    (names.FLEET_TRIAGED, "Calls that a triage tier was asked for", lambda sums: sums.triaged),
+    (names.FLEET_SHIPPED, "Calls that a triage tier answered", lambda sums: sums.shipped),
+    (names.FLEET_COST, "Cost of all priced model calls, US dollars", lambda sums: sums.cost_usd),
+    (names.FLEET_BASELINE_COST, "Estimated cost at the deep tier alone, US dollars", lambda sums: sums.baseline_usd),
+    (names.FLEET_UNPRICED, "Calls whose cost is not known", lambda sums: sums.unpriced),
+    (names.FLEET_ERRORS, "Calls that ended in an error", lambda sums: sums.errors),
+    (names.FLEET_WITHHELD, "Calls that ship at the base threshold and were held back", lambda sums: sums.withheld),
+    (names.FLEET_FALLBACKS, "Triage answers shipped because the deep tier failed", lambda sums: sums.fallbacks),
+    (names.FLEET_REPLAYS_REJECTED, "Replays that the deep tier refused", lambda sums: sums.replays_rejected),
+    (names.FLEET_SHADOWED, "Calls on which triage was tried in shadow mode", lambda sums: sums.shadowed),
+    (names.FLEET_SHADOW_COST, "What those would have cost, routed, US dollars", lambda sums: sums.shadow_cost_usd),
+    (names.FLEET_SHADOW_BASELINE_COST, "What those did cost, US dollars", lambda sums: sums.shadow_baseline_usd),
+    (names.FLEET_TRIAGE_COST, "Cost of the triage calls among them, US dollars", lambda sums: sums.triage_cost_usd),
+    (names.FLEET_COLD_CACHE, "Cost that warm deep caches would have spared, USD", lambda sums: sums.cold_cache_usd),
+)  # fmt: skip
+_BY_REASON: Final[tuple[tuple[str, str, Callable[[Sums], Mapping[str, int]]], ...]] = (
+    (names.FLEET_ESCALATIONS, "Calls that left the first tier, by reason", lambda sums: sums.reasons),
+    (names.FLEET_BASE_ESCALATIONS, "Calls that would have at the base threshold", lambda sums: sums.base_reasons),
+)  # fmt: skip
+_SIGNALS: Final = (
+    (names.FLEET_SIGNAL, "Rate that a rule watches", "rate"),
+    (names.FLEET_SIGNAL_LOW, "Lower bound of its 95% interval", "low"),
+    (names.FLEET_SIGNAL_HIGH, "Upper bound of its 95% interval", "high"),
+    (names.FLEET_SIGNAL_CALLS, "Calls or grades that it rests on", "n"),
+)
+_EVIDENCE: Final = (
+    (names.FLEET_EVIDENCE, "Evidence of a rule's sequential test, natural logarithm", "evidence"),
+    (names.FLEET_EVIDENCE_LIMIT, "Evidence at which it fires, natural logarithm", "evidence_limit"),
+)
+
+_CONFIDENCE_EDGES: Final = (49, 59, 69, 79, 84, 89, 94, 98, 100)
+"""Upper edges in hundredths, as they are counted; all below 0.8 lie at or under 0.79, as models claim hundredths."""
+
+_FALSE_CONFIDENCE: Final = (
+    (names.FLEET_FALSE_CONFIDENT, "Share of wrong answers among those shipped, calls of 24 hours, by the judge"),
+    (names.FLEET_FALSE_CONFIDENT_LOW, "Lower bound of its 95% interval"),
+    (names.FLEET_FALSE_CONFIDENT_HIGH, "Upper bound of its 95% interval"),
+    (names.FLEET_FALSE_CONFIDENT_GRADES, "Grades that it rests on"),
+)
+
+
+class FleetCollector(Collector):
+    """Reads the store at every scrape; what it costs does not grow with the history."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        settings: Settings,
+        rulebook: Rulebook,
+        guard: Guard,
+        jobs: Callable[[], Jobs],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._rulebook = rulebook
+        self._guard = guard
+        self._jobs = jobs
+        self._clock = clock
+        self._insight = Insight(settings)
+
+    def collect(self) -> Iterable[Metric]:
+        """All families.
+
+        Raises StoreError where the store is out of reach: a scrape that fails is noticed, zeros are not.
+        """
+        with self._store.reading() as connection:
+            sums, dropped = counters.totals(connection), processes.dropped(connection)
+            graded, now = grades.totals(connection), self._clock()
+            rates = rates_by_route(connection, since=now - DAY_S, until=now)
+            self._insight.renew(connection, now)
+        state = present(self._store, self._settings, now)
+        yield from _counted(sums)
+        yield _confidences(sums)
+        yield from _alerts(state["alerts"], self._rulebook, self._settings)
+        yield from _policies(state["policy"], {route for route, _ in sums})
+        yield from _graded(graded)
+        yield from _quality(state)
+        yield from _false_confidence(rates if is_up(state["grader"]) else {})
+        yield from self._insight.families()
+        yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were not counted", value=dropped)
+        yield from self._health(state)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not need a store."""
+        return ()
+
+    def _health(self, state: Mapping[str, Any]) -> Iterator[Metric]:
+        queue, watchers = state["queue"], state["watchers"]
+        yield _gauge(names.FLEET_GUARDS, "Guards seen in the last minute", watchers["guards"])
+        yield _gauge(names.FLEET_ROUTERS, "Routers seen in the last minute", watchers["routers"])
+        yield _gauge(names.FLEET_PENDING_NOTIFICATIONS, "Messages that wait for delivery", queue["waiting"])
+        sent = CounterMetricFamily(names.FLEET_NOTIFICATIONS, "Attempts to deliver a message", labels=["outcome"])
+        sent.add_metric(["delivered"], queue["delivered"])
+        sent.add_metric(["failed"], queue["attempts"] - queue["delivered"])
+        yield sent
+        jobs = CounterMetricFamily(names.FLEET_JOBS, "Runs of the guard's jobs", labels=["task", "outcome"])
+        for (job, outcome), count in sorted(self._jobs().items()):
+            jobs.add_metric([job, outcome], count)
+        yield jobs
+        if self._guard.last_evaluation is not None:
+            yield _gauge(names.FLEET_LAST_EVALUATION, "When the rules were last run", self._guard.last_evaluation)
+
+
+def page(collector: FleetCollector) -> bytes:
+    """The metrics page. Raises StoreError."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+def _counted(sums: Mapping[tuple[str, str], Sums]) -> Iterator[Metric]:
+    for name, text, value in _COUNTERS:
+        family = CounterMetricFamily(name, text, labels=["route", "input_class"])
+        for key, counted in sorted(sums.items()):
+            family.add_metric(_labels(key), value(counted))
+        yield family
+    for name, text, counts in _BY_REASON:
+        family = CounterMetricFamily(name, text, labels=["route", "input_class", "reason"])
+        for key, counted in sorted(sums.items()):
+            found = counts(counted)
+            for reason in Reason:  # zeros too: a rate never sees the first step of a series that begins with it
+                family.add_metric([*_labels(key), reason.value], found.get(reason.value, 0))
+        yield family
+
+
+def _confidences(sums: Mapping[tuple[str, str], Sums]) -> Metric:
+    """What the first tier claimed, by route; without a sum, which is not kept."""
+    by_route: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for (route, _), counted in sums.items():
+        by_route[route].update({int(bin_): count for bin_, count in counted.confidence.items()})
+    family = HistogramMetricFamily(names.FLEET_CONFIDENCE, "Confidence of readable first answers", labels=["route"])
+    for route, found in sorted(by_route.items()):
+        up_to = [(edge, sum(count for bin_, count in found.items() if bin_ <= edge)) for edge in _CONFIDENCE_EDGES]
+        buckets = [(str(edge / 100), float(count)) for edge, count in up_to]
+        family.add_metric([route], [*buckets, ("+Inf", float(found.total()))], sum_value=None)
+    return family
+
+
+def _labels(key: tuple[str, str]) -> list[str]:
+    """Route and input class; a class that was not given gets a name that a dashboard can select."""
+    return [key[0], key[1] or NO_CLASS]
+
+
+def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Settings) -> Iterator[Metric]:
+    rows = list(rows)
+    firing = GaugeMetricFamily(names.FLEET_ALERT, "Whether an alert fires (1) or not (0)", labels=["rule", "scope"])
+    for row in rows:
+        firing.add_metric([row["rule"], row["scope"]], float(row["state"] == "firing"))
+    yield firing
+    for name, text, key in _SIGNALS:
+        family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
+        for row in rows:
+            if row["signal"].get("n"):
+                family.add_metric([row["rule"], row["scope"]], row["signal"][key])
+        yield family
+    yield from _evidence(rows)
+    limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])
+    for rule in rulebook.rules:
+        limit = rule.limit_in(settings)
+        if limit is not None:
+            limits.add_metric([rule.alert], limit)
+    yield limits
+
+
+def _evidence(rows: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    """Of the rules that have a sequential test; unknown is left out."""
+    rows = list(rows)
+    for name, text, key in _EVIDENCE:
+        family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
+        for row in rows:
+            value = row["signal"].get(key)
+            if value is not None:
+                family.add_metric([row["rule"], row["scope"]], value)
+        yield family
+
+
+def _graded(totals: Mapping[tuple[str, str], tuple[int, float]]) -> Iterator[Metric]:
+    counted = CounterMetricFamily(names.FLEET_GRADES, "Gradings by what came of them", labels=["route", "verdict"])
+    cost = CounterMetricFamily(names.FLEET_GRADER_COST, "Cost of gradings, US dollars", labels=["route"])
+    spent: Counter[str] = Counter()
+    for (route, outcome), (count, usd) in sorted(totals.items()):
+        counted.add_metric([route, outcome], count)
+        spent[route] += usd  # type: ignore[assignment]  # a counter of dollars
+    for route, usd in sorted(spent.items()):
+        cost.add_metric([route], usd)
+    yield counted
+    yield cost
+
+
+def _quality(state: Mapping[str, Any]) -> Iterator[Metric]:
+    """What is normal, and whether the grader does its work; a rate that is unknown is left out, never zero."""
+    normal = GaugeMetricFamily(names.FLEET_NORMAL, "False-confident rate that is normal", labels=["route"])
+    for route, found in state["normal"].items():
+        if found["rate"] is not None:
+            normal.add_metric([route], found["rate"])
+    yield normal
+    grader = state["grader"]
+    does_its_work = "Whether the grader does its work (1), or fails or is off (0)"
+    yield _gauge(names.FLEET_GRADER_UP, does_its_work, float(is_up(grader)))
+    yield _gauge(names.FLEET_SAMPLES_WAITING, "Samples that wait for a grade", grader["waiting"])
+    yield _gauge(names.FLEET_OLDEST_WAIT, "How long the oldest of them waits, seconds", grader["oldest_wait_s"] or 0.0)
+
+
+def _false_confidence(rates: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    """The rates of the last 24 hours."""
+    families = [GaugeMetricFamily(name, text, labels=["route"]) for name, text in _FALSE_CONFIDENCE]
+    for route, found in rates.items():
+        low, high = found["false_confident_interval"]
+        values = (found["false_confident_rate"], low, high, found["graded"])
+        for family, value in zip(families, values, strict=True):
+            family.add_metric([route], value)
+    yield from families
+
+
+def _policies(policy: Mapping[str, Any], routes: Iterable[str]) -> Iterator[Metric]:
+    threshold = GaugeMetricFamily(names.FLEET_THRESHOLD, "Threshold in force", labels=["route"])
+    version = GaugeMetricFamily(names.FLEET_POLICY_VERSION, "Number of the last change of policy", labels=["scope"])
+    scopes = policy["scopes"]
+    for name in sorted({ALL_ROUTES, *routes, *scopes}):
+        known = scopes.get(name, {"threshold": policy["threshold"], "version": 0})
+        threshold.add_metric([name], known["threshold"])
+        version.add_metric([name], known["version"])
+    yield threshold
+    yield version
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,1 @@
+"""From alerts to incidents: evaluate all rules, decide what changes, announce it."""

@@ -1,0 +1,1 @@
+"""Messages about incidents: what they say, and how each receiver gets them."""

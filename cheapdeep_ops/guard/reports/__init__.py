@@ -1,0 +1,1 @@
+"""What the store says about a period: receipt, status, series, grading quality."""

@@ -1,0 +1,254 @@
+"""How soon a climb of false confidence would be found at the traffic of today, and the smallest that would be: pure.
+
+An alarm takes so many grades, whatever was chosen to be graded, since each grade of an answer given after the climb is
+wrong with the same probability. What sampling decides is how many answers are given for each of them. Both are
+expectations of the real detector and of the real steering, in closed form:
+
+*Grades.* The detector's value grows by the factor exp(g) a grade, g being the growth rate of a bet at the rate that it
+has become (Kelly 1956, Bell System Technical J. 35, 917), until it has reached bets / alpha. A sum over all moments at
+which the climb may have begun is worth some 1 / g bets more than one of them (Pollak 1987, Annals of Statistics 15,
+749). So it takes (log(bets / alpha) + log(g) - 2) / g grades, with the bet for which that is least.
+
+*Answers.* A uniform sample of a share s takes grades / s. A steered one waits in calm for a wrong grade: 1 / rate of
+them at the calm share. Then come up to 200 in hindsight, for which no more need be given, as long as the suspicion
+lasts, and the rest at the share that is kept. How long it lasts after its first batch is that of a Brownian motion with
+the drift and the variance of its steps; each that ends before the alarm is followed by another calm.
+
+Where few were kept since the climb, what comes in hindsight was given before it and ends the suspicion: then one that
+does not reach back so far must be waited for.
+
+By simulation with the package's own detector and suspicions (`tests/bench/reach.py`), for targets of 1% to 20% and
+climbs to 1.5 to 5 times that: what is said of a uniform sample is 0.93 to 1.05 times the mean, of a steered one 0.73 to
+1.12 times, of its climbs to 1.5 times 0.57 to 0.77; of a small route, of which ten times as large a share is graded in
+calm, 0.8 to 1.5 times. Half of all climbs are found in three quarters of the mean, nine of ten in two and a half times.
+
+Left out: the minutes in which a grade is awaited, and what a raised threshold changes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from cheapdeep_ops.guard.grading.adaptive import MOST_A_DAY, MOST_IN_HINDSIGHT, SUSPICIOUS, Suspicion
+from cheapdeep_ops.guard.rules.false_confidence.detection import Alarm
+from cheapdeep_ops.guard.statistics.sequential import Bets
+
+DAY_S: Final = 86_400.0
+
+FACTORS: Final = (1.5, 2.0, 3.0, 5.0)
+"""Climbs that are shown, as multiples of what is normal."""
+
+SMALLEST: Final = 1.3
+"""Of a target: below, no bet grows to speak of, and how long it takes cannot be told."""
+
+_HIGHEST: Final = 0.99
+_HEAD_START: Final = 2.0
+"""What a sum of bets is worth more than one: a natural logarithm, as simulated for targets of 0.5% to 40%."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Which shares of a route's answers are graded, in [0, 1]: `calm`, and under suspicion `hot`, if that is more."""
+
+    calm: float
+    hot: float = 0.0
+
+    @property
+    def steers(self) -> bool:
+        """Whether a suspicion changes anything."""
+        return self.hot > self.calm
+
+
+def reach_of(alarm: Alarm | None, alpha: float, sampling: Sampling, *, per_day: float) -> dict[str, Any]:
+    """How soon climbs of a route with so many confident answers a day would be found; unknown is None, with `why`.
+
+    `climbs` are to FACTORS times what is normal, with the expected number of answers and of seconds; `smallest_in_day`
+    and `smallest_in_week` are rates.
+    """
+    if alarm is None or alarm.normal is None or not per_day or not sampling.calm:
+        return unknown(alarm, per_day, _why_unknown(alarm, per_day))
+    normal = alarm.normal
+
+    def answers(rate: float) -> float | None:
+        return answers_needed(alarm.target, rate, alpha, sampling, per_day=per_day)
+
+    rates = [(factor, factor * normal.rate) for factor in FACTORS if normal.rate and factor * normal.rate <= _HIGHEST]
+    climbs = [{"factor": factor, "rate": rate, **_told(answers(rate), per_day)} for factor, rate in rates]
+    smallest = {name: _smallest(answers, alarm.target, days * per_day) for name, days in _SMALLEST.items()}
+    why = "" if any(smallest.values()) else "no climb is found within a week"
+    return {**unknown(alarm, per_day, why), "climbs": climbs, **smallest}
+
+
+def unknown(alarm: Alarm | None, per_day: float, why: str) -> dict[str, Any]:
+    """The same where nothing can be said, because of `why`."""
+    normal = alarm.normal if alarm else None
+    known = {"answers_per_day": per_day, "normal": normal.rate if normal else None, "n": normal.count if normal else 0}
+    return {**known, "climbs": [], **dict.fromkeys(_SMALLEST), "why": why}
+
+
+_SMALLEST: Final = {"smallest_in_day": 1, "smallest_in_week": 7}
+"""In how many days."""
+
+
+def _why_unknown(alarm: Alarm | None, per_day: float) -> str:
+    if alarm is None:
+        return "what is normal is not learned yet"
+    return "nothing is graded" if per_day else "no confident answer was given in the last 24 hours"
+
+
+def _told(answers: float | None, per_day: float) -> dict[str, float | None]:
+    return {"answers": answers, "seconds": None if answers is None else answers / per_day * DAY_S}
+
+
+def _smallest(answers: Callable[[float], float | None], target: float, most: float) -> float | None:
+    """The lowest rate that is found within `most` answers, within a part in a thousand; None where none is."""
+    low, high = min(SMALLEST * target, _HIGHEST), _HIGHEST
+    if not _is_found(answers(high), most):
+        return None
+    while high > low * _CLOSE:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if _is_found(answers(middle), most) else (middle, high)
+    return high
+
+
+_CLOSE: Final = 1.001
+
+
+def _is_found(answers: float | None, most: float) -> bool:
+    return answers is not None and answers <= most
+
+
+def grades_needed(target: float, rate: float, alpha: float) -> float | None:
+    """How many grades at `rate` it takes until the detector fires, on average; None for less than SMALLEST targets.
+
+    None too where no bet grows: bets are capped, so that one on much more than half has little left to win.
+    """
+    if rate < SMALLEST * target:
+        return None
+    bets = Bets.on_climb(target)
+    growths = [rate * hit + (1 - rate) * miss for hit, miss in zip(bets.growth(1, 1), bets.growth(0, 1), strict=True)]
+    limit = math.log(len(growths) / alpha) - _HEAD_START
+    needed = [max(limit + min(math.log(each), 0.0), 1.0) / each for each in growths if each > 0]
+    return max(min(needed), 1.0) if needed else None
+
+
+def answers_needed(target: float, rate: float, alpha: float, sampling: Sampling, *, per_day: float) -> float | None:
+    """How many confident answers are given at `rate` until the detector fires, on average, where so many are a day."""
+    grades = grades_needed(target, rate, alpha)
+    if grades is None or not sampling.steers:
+        return grades and grades / sampling.calm
+    fates, calm = _fates(target, rate), sampling.calm
+    reachable = (sampling.hot - calm) * per_day
+    fresh = (sampling.hot - calm) / (calm * rate)
+    suspicions = 1 + fates.ended(grades) * grades / (1 / rate + fates.lasts(grades))
+    in_calm = min(suspicions / rate, grades)
+    in_hindsight = suspicions * fates.lasts(min(fresh, reachable, MOST_IN_HINDSIGHT, grades))
+    in_vain = _reaching_too_far(fresh, min(reachable, MOST_IN_HINDSIGHT, grades)) / rate
+    return (in_calm + in_vain) / calm + _hot(max(grades - in_calm - in_hindsight, 0.0), sampling, per_day)
+
+
+def _reaching_too_far(fresh: float, wanted: float) -> float:
+    """How many suspicions reach back beyond the climb before one does not, and are ended by what they find there.
+
+    `fresh` answers were kept since the climb when the first arises, on average; their number is exponential.
+    """
+    share = fresh / wanted * -math.expm1(-wanted / fresh)
+    return 1 / share - 1
+
+
+def _hot(grades: float, sampling: Sampling, per_day: float) -> float:
+    """Answers for so many grades under suspicion, of which there are not more than so many a day."""
+    later = min(max(MOST_A_DAY / per_day, sampling.calm), sampling.hot)
+    return min(grades, MOST_A_DAY) / sampling.hot + max(grades - MOST_A_DAY, 0.0) / later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fates:
+    """What may become of a suspicion once its first batch in hindsight is graded: (chance, height) of each outcome.
+
+    Its height above the end falls by `fall` a grade on average, with the variance `spread`; both in logarithms.
+    """
+
+    batch: int
+    heights: tuple[tuple[float, float], ...]
+    fall: float
+    spread: float
+
+    def lasts(self, most: float) -> float:
+        """How many grades a suspicion lasts on average, where it is left after `most`."""
+        if most <= self.batch:
+            return most
+        # Most suspicions end early: points lie the closer, the earlier.
+        times = [(most - self.batch) * (number / _POINTS) ** 3 for number in range(_POINTS + 1)]
+        alive = [self._alive(time) for time in times]
+        parts = zip(times, times[1:], alive, alive[1:], strict=False)
+        return self.batch + sum((end - begin) * (first + last) / 2 for begin, end, first, last in parts)
+
+    def ended(self, most: float) -> float:
+        """How likely it has ended after so many grades."""
+        return 1 - self._alive(max(most - self.batch, 0.0))
+
+    def _alive(self, time: float) -> float:
+        return sum(chance * self._is_up(height, time) for chance, height in self.heights)
+
+    def _is_up(self, height: float, time: float) -> float:
+        """How likely a Brownian motion has not come down from a height by then (Bachelier 1901)."""
+        if not time:
+            return float(height > 0)
+        deviation = math.sqrt(self.spread * time)
+        mirrored = math.exp(min(2 * self.fall * height / self.spread, _MOST_EXPONENT))
+        above, below = ((sign * height - self.fall * time) / deviation for sign in (1, -1))
+        return max(_normal(above) - mirrored * _normal(below), 0.0)
+
+
+_POINTS: Final = 12
+_MOST_EXPONENT: Final = 700.0
+
+
+def _normal(value: float) -> float:
+    return math.erfc(-value / math.sqrt(2)) / 2
+
+
+@lru_cache(maxsize=4096)
+def _fates(target: float, rate: float) -> _Fates:
+    first = _raised(target, rate)
+    batch = first.wants_past(0, target) or MOST_IN_HINDSIGHT
+    up, down = _steps(target)
+    heights = []
+    for wrong in range(batch + 1):
+        chance = math.comb(batch, wrong) * rate**wrong * (1 - rate) ** (batch - wrong)
+        height = math.log(_after(first, wrong, batch, target) / SUSPICIOUS)
+        if height > 0:
+            heights.append((chance, height))
+    fall = (1 - rate) * down - rate * up
+    return _Fates(batch=batch, heights=tuple(heights), fall=fall, spread=rate * (1 - rate) * (up + down) ** 2)
+
+
+def _raised(target: float, rate: float) -> Suspicion:
+    """The suspicion that a wrong answer raises, so long after the last one as they are apart."""
+    suspicion = Suspicion().after(incorrect=True, target=target, steered=False)
+    for _ in range(min(round(1 / rate), 2000)):
+        suspicion = suspicion.after(incorrect=False, target=target, steered=False)
+    return suspicion.after(incorrect=True, target=target, steered=False)
+
+
+def _steps(target: float) -> tuple[float, float]:
+    """How far a suspicion goes up with a wrong answer, and down with a correct one, in logarithms."""
+    high = Suspicion(value=_COMMON)
+    wrong, correct = (high.after(incorrect=each, target=target, steered=False).value for each in (True, False))
+    return math.log(wrong / _COMMON), -math.log(correct / _COMMON)
+
+
+_COMMON: Final = 3 * SUSPICIOUS
+"""Where a suspicion that goes on lies for most of its time: closer to its end, it falls more slowly."""
+
+
+def _after(first: Suspicion, wrong: int, batch: int, target: float) -> float:
+    """What a suspicion is worth after a batch in which so many are wrong, evenly spread."""
+    suspicion = first
+    for number in range(batch):
+        incorrect = (number + 1) * wrong // batch > number * wrong // batch
+        suspicion = suspicion.after(incorrect=incorrect, target=target, steered=True)
+    return suspicion.value

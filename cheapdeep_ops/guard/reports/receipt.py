@@ -1,0 +1,158 @@
+"""The receipt over a period: models, cost per call, saving against all-deep, escalation, false confidence, grading."""
+
+from typing import Any, Final
+
+from cheapdeep_ops.guard.reports.quality import confidence_of, funnel_of, grader_of, quality_of, spending_of
+from cheapdeep_ops.guard.reports.review import correction_of
+from cheapdeep_ops.guard.reports.sampling import reach_by_route, sampling_of
+from cheapdeep_ops.guard.statistics.intervals import Proportion
+from cheapdeep_ops.histogram import PRECISION, quantile
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters, policies
+from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.engine import Store
+
+LONGEST_S: Final = 100 * 365 * 86_400.0
+"""The longest period of a receipt; what lies beyond is a slip of the hand, and no calendar has it."""
+
+BASELINE_NOTE = (
+    "estimate: escalated calls at what the deep tier really used, less what its cold cache cost; shipped calls from "
+    "the cheap tier's tokens, less the triage contract, times the tokenizer's ratio"
+)
+
+
+def receipt(store: Store, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
+    """What was counted in `[since, until)`, as one plain object; rates without data are None. Raises StoreError."""
+    with store.reading() as connection:
+        sums = counters.summed(connection, since=since, until=until)
+        by_route = counters.by_route(connection, since=since, until=until)
+        changes = policies.count_applied(connection, since=since, until=until)
+        answers = sums.triaged - sums.base_escalated
+        quality = {
+            **quality_of(connection, since=since, until=until),
+            **correction_of(connection, settings, since=since, until=until),
+            **spending_of(connection, since=since, until=until),
+            "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
+            "grader": grader_of(connection, settings, until),
+            "confidence": confidence_of(connection, settings, since=since, until=until),
+            "sampling": sampling_of(connection, settings, answers=answers, since=since, until=until),
+            "reach": reach_by_route(connection, settings, until),
+        }
+    return {
+        "since": since,
+        "until": until,
+        "models": dict(sums.models),
+        "tiers": list(settings.tiers),
+        **counts_of(sums),
+        **money_of(sums),
+        **triage_of(sums),
+        **caches_of(sums),
+        **failures_of(sums),
+        "shadow": shadow_of(sums),
+        **quality,
+        "saving_after_grading": _saving(sums, quality["grader_cost_usd"]),
+        "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
+        "policy_changes": changes,
+    }
+
+
+def counts_of(sums: Sums) -> dict[str, Any]:
+    """Calls, and what became of them."""
+    actual = Proportion(hits=sums.escalated, n=sums.triaged)
+    base = Proportion(hits=sums.base_escalated, n=sums.triaged)
+    return {
+        "calls": sums.calls,
+        "triaged": sums.triaged,
+        "shipped": sums.shipped,
+        "escalated": sums.escalated,
+        "escalation_rate": actual.rate,
+        "escalation_interval": list(actual.interval()),
+        "base_escalation_rate": base.rate,
+        "base_escalation_interval": list(base.interval()),
+        "withheld": sums.withheld,
+        "bypassed": sums.bypassed,
+        "errors": sums.errors,
+        "reasons": dict(sums.reasons),
+        "base_reasons": dict(sums.base_reasons),
+        "bypass_causes": dict(sums.bypass_causes),
+    }
+
+
+def money_of(sums: Sums) -> dict[str, Any]:
+    """Cost and saving in US dollars, over the calls of which cost and baseline are both known."""
+    priced = sums.calls - sums.unpriced
+    return {
+        "cost_usd": sums.cost_usd,
+        "triage_cost_usd": sums.triage_cost_usd,
+        # Which of the unpriced calls were triaged is not counted, so with any of them this is not known.
+        "triage_cost_per_call_usd": sums.triage_cost_usd / sums.triaged if sums.triaged and not sums.unpriced else None,
+        "baseline_cost_usd": sums.baseline_usd,
+        "baseline_basis": BASELINE_NOTE,
+        "cost_per_call_usd": sums.cost_usd / priced if priced else None,
+        "baseline_per_call_usd": sums.baseline_usd / priced if priced else None,
+        "saving": _saving(sums, 0.0),
+        "unpriced_calls": sums.unpriced,
+    }
+
+
+def triage_of(sums: Sums) -> dict[str, Any]:
+    """What triage takes: tokens of a reply, and the seconds that asking first adds to a call that escalates."""
+    replies = sums.triage_replies
+    return {
+        "triage_input_tokens_per_call": sums.triage_input_tokens / replies if replies else None,
+        "triage_output_tokens_per_call": sums.triage_output_tokens / replies if replies else None,
+        "added_latency_p50_s": quantile(sums.added_latency, 0.5),
+        "added_latency_p95_s": quantile(sums.added_latency, 0.95),
+        "added_latency_calls": sum(sums.added_latency.values()),
+        "added_latency_precision": PRECISION,
+    }
+
+
+def caches_of(sums: Sums) -> dict[str, Any]:
+    """What each tier read from its prompt cache, as a share of its input tokens, and what cold caches cost."""
+    cold = _cold_cache_usd(sums)
+    return {
+        "cold_cache_usd": cold,
+        "cold_cache_share": None if cold is None or not sums.cost_nusd else cold / sums.cost_usd,
+        "triage_cache_read_share": _share(sums.triage_cache_read_tokens, sums.triage_input_tokens),
+        "triage_replies": sums.triage_replies,
+        "deep_cache_read_share": _share(sums.deep_cache_read_tokens, sums.deep_input_tokens),
+        "deep_replies": sums.deep_replies,
+    }
+
+
+def _cold_cache_usd(sums: Sums) -> float | None:
+    """US dollars; None where no call has a price, or none of those that escalated told what it used."""
+    is_told = sums.calls > sums.unpriced and (sums.deep_replies or not sums.escalated)
+    return sums.cold_cache_usd if is_told else None
+
+
+def _share(tokens: int, of: int) -> float | None:
+    return tokens / of if of else None
+
+
+def failures_of(sums: Sums) -> dict[str, Any]:
+    """What failed without costing an answer, and what the deep tier would not take."""
+    return {
+        "triage_errors": dict(sums.triage_errors),
+        "fallbacks": sums.fallbacks,
+        "replays_rejected": sums.replays_rejected,
+    }
+
+
+def shadow_of(sums: Sums) -> dict[str, Any] | None:
+    """What routing would have cost the calls of shadow mode on which triage was tried; None where there are none."""
+    if not sums.shadowed:
+        return None
+    is_priced = not sums.unpriced  # which of the unpriced calls were tried is not counted
+    return {
+        "calls": sums.shadowed,
+        "cost_per_call_usd": sums.shadow_cost_usd / sums.shadowed if is_priced else None,
+        "baseline_per_call_usd": sums.shadow_baseline_usd / sums.shadowed if is_priced else None,
+        "saving": 1 - sums.shadow_cost_nusd / sums.shadow_baseline_nusd if sums.shadow_baseline_nusd else None,
+    }
+
+
+def _saving(sums: Sums, grading_usd: float) -> float | None:
+    """The share of the all-deep cost that was saved; negative where routing cost more."""
+    return 1 - (sums.cost_usd + grading_usd) / sums.baseline_usd if sums.baseline_nusd else None

@@ -1,0 +1,98 @@
+"""The receipt's period in steps: what its plots show, and which changes of policy fell into it."""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, Final
+
+from cheapdeep_ops.guard.reports.quality import normals_of
+from cheapdeep_ops.guard.reports.series import false_confidence, points_of
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters, grades, policies
+from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.values import ALL_ROUTES
+
+MOST_CHANGES: Final = 30
+"""How many changes of policy are listed and marked; the newest ones."""
+
+MOST_ROUTES: Final = 6
+"""Of how many routes false confidence is shown by itself; those with most calls."""
+
+_STEPS: Final = 80
+"""How many steps are aimed at: a plot is some 400 pixels wide."""
+
+_GRADED_STEPS: Final = 14
+"""The same of false confidence: grades are few."""
+
+_DAY_S: Final = 86_400
+_NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, _DAY_S)
+
+
+def trends(store: Store, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
+    """The figures of `[since, until)` in steps, from the first call on; `points` are empty where there was none.
+
+    `step_s` is the length of a step in seconds, `middle` the middle of its part of the period (Unix time).
+    `quality` has by route, and for all of them, the points in coarser steps, and what is normal. Raises StoreError.
+    """
+    with store.reading() as connection:
+        first = counters.first_second(connection, since=since, until=until)
+        changes = policies.applied(connection, since=since, until=until, limit=MOST_CHANGES)
+        period = {"since": since if first is None else max(since, float(first)), "until": until}
+        known: dict[str, Any] = {"step_s": None, "points": [], "quality": {}}
+        if first is not None:
+            known = {**_counted(connection, **period), "quality": _quality(connection, settings, **period)}
+    return {
+        **period,
+        **known,
+        "limit": settings.max_escalation_rate,
+        "objective": settings.max_false_confident_rate,
+        "changes": [_change(row) for row in changes],
+    }
+
+
+def step_of(period_s: float, most: int) -> int:
+    """The shortest handy step, in seconds, of which `most` cover `period_s`; whole days beyond one."""
+    least = period_s / most
+    return next((step for step in _NICE_S if step >= least), ceil(least / _DAY_S) * _DAY_S)
+
+
+def _starts(since: float, until: float, most: int) -> range:
+    step_s = step_of(until - since, most)
+    return range(int(since // step_s) * step_s, ceil(until), step_s)
+
+
+def _middle(at: int, step_s: int, since: float, until: float) -> float:
+    """Of the part of a step that lies in the period."""
+    return (max(at, since) + min(at + step_s, until)) / 2
+
+
+def _counted(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
+    starts = _starts(since, until, _STEPS)
+    found = points_of(connection, starts, since=since, until=until)
+    points = [{**each, "middle": _middle(each["at"], starts.step, since, until)} for each in found]
+    return {"step_s": starts.step, "points": points}
+
+
+def _quality(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
+    """False confidence by route, busiest first; of all routes too where there are several."""
+    counted = counters.by_route(connection, since=since, until=until)
+    busiest = sorted(counted, key=lambda route: (-counted[route].calls, route))[:MOST_ROUTES]
+    normals = normals_of(connection, settings)
+    scopes = [ALL_ROUTES, *busiest] if len(counted) > 1 else busiest
+    return {
+        scope: {"points": _graded(connection, scope, since=since, until=until), "normal": normals.get(scope)}
+        for scope in scopes
+    }
+
+
+def _graded(connection: Connection, scope: str, *, since: float, until: float) -> list[dict[str, Any]]:
+    starts = _starts(since, until, _GRADED_STEPS)
+    found = grades.by_step(connection, since=since, until=until, step_s=starts.step, scope=scope)
+    return [
+        {"at": at, "middle": _middle(at, starts.step, since, until), **false_confidence(found.get(at, []))}
+        for at in starts
+    ]
+
+
+def _change(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("at", "scope", "act", "from_threshold", "to_threshold", "cause", "author", "why")
+    return {name: row[name] for name in kept}

@@ -1,0 +1,69 @@
+"""What an incident is made of, in words."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from cheapdeep_ops.guard.formatting import Label, percent, plain, share
+
+_TOP: Final = 5
+
+
+def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
+    """What a rise is made of, in one line; a cause as in `causes.as_facts`, with what it is `compared_with`."""
+    if cause["kind"] == "unknown":
+        return f"unknown: {cause['why']}"
+    rise = f"{share(cause['before'])} in {cause['compared_with']}, {share(cause['now'])} now"
+    culprits = [part for part in cause["parts"] if part["role"] == "culprit"]
+    if not culprits:
+        return f"{cause['kind']}: {cause['why'] or _NOBODY[cause['kind']]} ({rise})"
+    counted = cause.get("counted", "calls")
+    said = "; ".join(_culprit(part, cause["kind"], counted, label) for part in culprits)
+    same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
+    return f"{said} (the same calls: {', '.join(same)})" if same else said
+
+
+_NOBODY: Final = {
+    "everything got worse": "no single part of the calls stands out",
+    "no part stands out": "what seems to may be chance",
+}
+
+
+def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: Label) -> str:
+    name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
+    if "share_low" in part:
+        name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
+    before, now = part["before"], part["now"]
+    was = "new" if before["rate"] is None else percent(before["rate"])
+    interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
+    of, fail = _FAIL[counted]
+    rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
+    if kind != "mix changed":
+        return f"{name}, {rates}"
+    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the {of} are of it"
+    return f"{name}, the mix changed: {moved}; {rates}"
+
+
+_CALLS_OF: Final = {"reason": "all"}
+_FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
+"""What is counted, and what it does, by what a cause was counted in."""
+
+
+def cause_lines(cause: Any, label: Label) -> Iterable[str]:
+    """The lines of a message that say what an incident is made of; none where nothing was found of it."""
+    if not cause:
+        return
+    yield f"Cause: {cause_text(cause, label)}"
+    if cause["kind"] == "unknown":
+        return
+    yield (
+        f"Against {cause['compared_with']}: the changed mix of the calls adds {_points(cause['mix'])} to the rate, "
+        f"changed rates add {_points(cause['worse'])}"
+    )
+    also = [part for part in cause["parts"] if part["role"] == "also"][:_TOP]
+    if also:
+        named = (f"{part['dimension']} {label(part['element'])} ({part['share']:.0%})" for part in also)
+        yield f"The rise is seen in, with its share: {', '.join(named)}"
+
+
+def _points(change: float) -> str:
+    return f"{change * 100:+.1f} points"

@@ -1,0 +1,1 @@
+"""Rules on whether confidence separates correct answers from incorrect ones."""

@@ -1,0 +1,1 @@
+"""Rules on the escalation rate: windows, a sequential test, and what a storm is made of."""

@@ -1,0 +1,1 @@
+"""Rules on the routers, the grader and the guard itself."""

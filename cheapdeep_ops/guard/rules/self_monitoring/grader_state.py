@@ -1,0 +1,79 @@
+"""Whether the grader can be relied on: pure. A dead grader must never look like good news."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from cheapdeep_ops.guard.rules.model import Finding, Level
+
+_FAILURES: Final = 3
+"""Gradings in a row that must fail before the grader counts as failing: one may meet a refusal by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraderFacts:
+    """What is known of the grader; times are Unix seconds.
+
+    `oldest` is when the sample was chosen that waits longest, `patience_s` how long one may wait.
+    """
+
+    is_off: bool
+    paused_why: str
+    failures_in_row: int
+    last_failure: str
+    last_grade_at: float | None
+    waiting: int
+    oldest: float | None
+    patience_s: float
+
+
+class TroubleKind(StrEnum):
+    """What is wrong with a grader."""
+
+    PAUSED = "paused"
+    FAILING = "failing"
+    BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What is wrong with the grader, as a word and in words."""
+
+    kind: TroubleKind
+    why: str
+
+
+def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
+    """What is wrong with the grader, if anything is."""
+    if facts.is_off:
+        return None
+    if facts.paused_why:
+        return Trouble(kind=TroubleKind.PAUSED, why=f"the grader is paused: {facts.paused_why}")
+    if facts.failures_in_row >= _FAILURES:
+        why = f"{facts.failures_in_row} gradings in a row failed, the last one: {facts.last_failure}"
+        return Trouble(kind=TroubleKind.FAILING, why=why)
+    late_s = now - facts.oldest if facts.oldest is not None else 0.0
+    if late_s > facts.patience_s:
+        why = f"{facts.waiting} samples wait for a grade, the oldest for {late_s / 60:.0f} min"
+        return Trouble(kind=TroubleKind.BEHIND, why=why)
+    return None
+
+
+def state_of(facts: GraderFacts, now: float) -> str:
+    """One word for the grader: off, idle, running, or its trouble."""
+    if facts.is_off:
+        return "off"
+    if trouble := trouble_of(facts, now):
+        return trouble.kind.value
+    return "running" if facts.waiting or facts.last_grade_at is not None else "idle"
+
+
+def finding_of(facts: GraderFacts, now: float) -> Finding:
+    """Above while there is trouble; no data before anything was to be graded."""
+    trouble = trouble_of(facts, now)
+    numbers = {"waiting": facts.waiting, "failures_in_row": facts.failures_in_row}
+    if trouble:
+        return Finding(level=Level.ABOVE, signal={"kind": trouble.kind.value, "why": trouble.why, **numbers})
+    is_known = facts.is_off or facts.last_grade_at is not None
+    why = f"{state_of(facts, now)}: {facts.waiting} samples wait"
+    return Finding(level=Level.BELOW if is_known else Level.NO_DATA, signal={"kind": "", "why": why, **numbers})

@@ -1,0 +1,1 @@
+"""Intervals, sequential tests, calibration, agreement, attribution. Pure."""
