@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.cli import backtesting, main
+from cheapdeep_ops.cli import main
+from cheapdeep_ops.cli.commands import backtest
 from cheapdeep_ops.guard.actions import thresholds
 from cheapdeep_ops.guard.backtest.counterfactual import Counted, of_stored
 from cheapdeep_ops.guard.backtest.threshold_cost import Spent, costed, paid, spent_in
@@ -52,7 +53,7 @@ def store(url):
 def town(store, url, monkeypatch):
     """A town whose clock is that of the command."""
     town = guards.Town(store, Settings(store_url=url), guards.town_rules(), guards.Inbox())
-    monkeypatch.setattr(backtesting, "time", town.clock)
+    monkeypatch.setattr(backtest, "time", town.clock)
     yield town
     town.recorder.close()
 

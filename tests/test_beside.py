@@ -1,6 +1,6 @@
 import threading
 
-from cheapdeep_ops.router.beside import Beside
+from cheapdeep_ops.router.background import Beside
 
 
 def test_what_waits_is_done_once_it_is_over_and_only_once():

@@ -11,7 +11,7 @@ from anthropic.types import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.claude.grading import GraderApi, read_judgement
+from cheapdeep_ops.claude.grade_request import GraderApi, read_judgement
 from cheapdeep_ops.claude.rubric import MAX_TOKENS, PROMPT_VERSION, RUBRIC, SCHEMA, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic

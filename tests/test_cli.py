@@ -11,9 +11,10 @@ import yaml
 from rich.console import Console
 
 from cheapdeep_ops import Router, Settings
-from cheapdeep_ops.claude.grading import GraderApi
-from cheapdeep_ops.cli import common, doctor, main
-from cheapdeep_ops.cli.texts import show_reach
+from cheapdeep_ops.claude.grade_request import GraderApi
+from cheapdeep_ops.cli import common, main
+from cheapdeep_ops.cli.commands import doctor
+from cheapdeep_ops.cli.render.terminal import show_reach
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.reports.detection_delay import Sampling, reach_of
 from cheapdeep_ops.guard.rules.book import read_rulebook

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from cheapdeep_ops import Reason, decision_of
-from cheapdeep_ops.claude.patience import BoundedWaits, patience_s, patient_for
+from cheapdeep_ops.claude.retry_wait import BoundedWaits, patience_s, patient_for
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.testing import Reply
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from cheapdeep_ops.cli import texts
-from cheapdeep_ops.cli.live import LiveView, PlainView, panel, view_for
+from cheapdeep_ops.cli.render import terminal
+from cheapdeep_ops.cli.render.live import LiveView, PlainView, panel, view_for
 from cheapdeep_ops.demo import show, world
 from cheapdeep_ops.demo.report import Answered, month_of
 from cheapdeep_ops.demo.show import CLIMBING, PHASES, STORM, Glance, Happened, checks_of, run_demo
@@ -59,7 +59,7 @@ def test_the_command_shows_storm_and_drift_and_their_ends_and_what_a_team_would_
     assert_the_range_of_usual_traffic(found)
     for width in (64, 80, 120):
         assert_no_word_breaks(found, width)
-    plain = shown_by(lambda out: texts.show_demo(out, found), width=200, is_terminal=False)
+    plain = shown_by(lambda out: terminal.show_demo(out, found), width=200, is_terminal=False)
     assert "FAIL" not in plain
     assert re.fullmatch(r"saving +\$[0-9,]+ a month \(\$[0-9,]+ to \$[0-9,]+\), .*%.*", plain.splitlines()[-1])
 
@@ -124,7 +124,7 @@ def assert_the_range_of_usual_traffic(found: dict[str, Any]) -> None:
 def assert_no_word_breaks(found: dict[str, Any], width: int) -> None:
     def show_all(out: Console) -> None:
         out.print(panel(GLANCE, PHASES[1].what))
-        texts.show_demo(out, found)
+        terminal.show_demo(out, found)
 
     shown = shown_by(show_all, width=width, is_terminal=True)
     assert max(map(len, shown.splitlines())) <= width

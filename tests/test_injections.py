@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cheapdeep_ops import Outcome, Reason
-from cheapdeep_ops.claude.grading import GraderApi, read_judgement
-from cheapdeep_ops.claude.judgement import unless_copied
+from cheapdeep_ops.claude.forged_grades import unless_copied
+from cheapdeep_ops.claude.grade_request import GraderApi, read_judgement
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA, USER_INPUT, triage_prompt
-from cheapdeep_ops.claude.requests import triage_request
 from cheapdeep_ops.claude.rubric import grading_request
+from cheapdeep_ops.claude.tier_requests import triage_request
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import Grade, GradeFailure, Judgement, Turn, Verdict

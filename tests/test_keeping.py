@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.keeping import LONGEST_CHARACTERS, Kept, candidate_row, lies_within
+from cheapdeep_ops.recorder.candidate_rows import LONGEST_CHARACTERS, Kept, candidate_row, lies_within
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.cli.pages import _literal, html_receipt, markdown_receipt
+from cheapdeep_ops.cli.render.receipt_page import _literal, html_receipt, markdown_receipt
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.trends import trends
 from cheapdeep_ops.policy import PolicyAct

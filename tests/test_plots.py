@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.cli.plots import change_words, figures, reasons, reliability
-from cheapdeep_ops.cli.svg import Plot, nice_top, time_ticks
+from cheapdeep_ops.cli.render.figures import change_words, figures, reasons, reliability
+from cheapdeep_ops.cli.render.svg import Plot, nice_top, time_ticks
 
 HOSTILE = 'x<script>alert(1)</script>"&\n'
 DAY_S = 86_400

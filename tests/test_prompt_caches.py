@@ -5,13 +5,13 @@ from random import Random
 
 import pytest
 
-from cheapdeep_ops.claude.breakpoints import contract_place
+from cheapdeep_ops.claude.cache_breakpoints import contract_place
+from cheapdeep_ops.claude.conversion import read_usage
 from cheapdeep_ops.claude.prompt import CONTRACT, triage_prompt
-from cheapdeep_ops.claude.replies import read_usage
 from cheapdeep_ops.pricing import ENVELOPE_TOKENS
-from cheapdeep_ops.router.call import MEASURED
+from cheapdeep_ops.router.planner import MEASURED
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
-from cheapdeep_ops.testing.models import SimulatedModel
+from cheapdeep_ops.testing.messages_api.models import SimulatedModel
 from cheapdeep_ops.values import Usage
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"

@@ -16,8 +16,8 @@ from sqlalchemy import event
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.tally import Ledger, Tally, confidence_bin, origin_of
-from cheapdeep_ops.recorder.troubles import PATIENCE_S, Troubles
+from cheapdeep_ops.recorder.counter_buffer import Ledger, Tally, confidence_bin, origin_of
+from cheapdeep_ops.recorder.trouble_log import PATIENCE_S, Troubles
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes
 from cheapdeep_ops.store.engine import Store

@@ -14,7 +14,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from cheapdeep_ops import Router, Settings
-from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.http.api import make_api

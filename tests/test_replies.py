@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops import Reason
-from cheapdeep_ops.claude.replies import only_text, read_reply, read_usage, unwrapped
+from cheapdeep_ops.claude.conversion import only_text, read_reply, read_usage, unwrapped
 from cheapdeep_ops.values import Usage
 
 TEXT = {"type": "text", "text": '{"confidence": 0.9, "answer": "Yes."}'}

@@ -15,7 +15,7 @@ from cheapdeep_ops.claude.arguments import given as without_marks
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.profiles import PROFILES, UNKNOWN, profile_of
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA, triage_prompt
-from cheapdeep_ops.claude.requests import (
+from cheapdeep_ops.claude.tier_requests import (
     ENVELOPE_ALLOWANCE,
     LARGEST_UNTIMED,
     is_too_long,
@@ -24,7 +24,7 @@ from cheapdeep_ops.claude.requests import (
     triage_request,
     turns,
 )
-from cheapdeep_ops.testing.models import MODELS
+from cheapdeep_ops.testing.messages_api.models import MODELS
 from cheapdeep_ops.values import Turn
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"

@@ -17,15 +17,15 @@ from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Set
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA
 from cheapdeep_ops.policy import PolicyAct, ScopePolicy, act_on, blank_book
 from cheapdeep_ops.pricing import PriceBook
-from cheapdeep_ops.recorder.keeping import Kept, candidate_row
+from cheapdeep_ops.recorder.candidate_rows import Kept, candidate_row
 from cheapdeep_ops.router.asynchronous import AsyncMessages
-from cheapdeep_ops.router.call import MEASURED
 from cheapdeep_ops.router.forks import _renewals
+from cheapdeep_ops.router.planner import MEASURED
 from cheapdeep_ops.router.synchronous import Messages
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
-from cheapdeep_ops.testing.models import MODELS
+from cheapdeep_ops.testing.messages_api.models import MODELS
 from cheapdeep_ops.values import Usage
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
@@ -1114,7 +1114,7 @@ def test_a_view_with_other_options_is_the_same_router_through_another_client(api
 
 def test_a_tier_that_keeps_failing_is_left_alone_and_tried_again(api, open_shell, ledger, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("cheapdeep_ops.router.shared.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("cheapdeep_ops.router.core.time.monotonic", lambda: now[0])
     shell = open_shell(router={"recorder": ledger}, breaker_failures=2, breaker_pause_s=10)
     api.always(Reply.error(529), model=HAIKU)
     for _ in range(4):

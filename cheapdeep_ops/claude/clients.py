@@ -18,7 +18,7 @@ from anthropic import (
 )
 
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
-from cheapdeep_ops.claude.patience import BoundedWaits
+from cheapdeep_ops.claude.retry_wait import BoundedWaits
 
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 """The SDK's own limits, but idle connections live 60 s instead of httpx2's 5: sparse traffic keeps its TLS session."""

@@ -6,15 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cheapdeep_ops.cli import (  # noqa: F401 - loading them registers their commands
-    advising,
-    alerting,
-    backtesting,
-    changing,
-    looking,
-    reviewing,
-    running,
-)
 from cheapdeep_ops.cli.common import FAILED, INTERRUPTED, USAGE, app, fail
 from cheapdeep_ops.errors import CheapdeepError, RecordingError, RulesError, SettingsError
 

@@ -12,8 +12,8 @@ from cheapdeep_ops.demo.report import Answered
 from cheapdeep_ops.demo.world import START, Simulators, World
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import Judge, Reply
-from cheapdeep_ops.testing.judge import judgement
-from cheapdeep_ops.testing.received import ReceivedRequest
+from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
+from cheapdeep_ops.testing.traffic.simulated_grader import judgement
 
 ROUTE: Final = "replay"
 _STORED_EVERY: Final = 200

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.claude.sdk import AnthropicError
+from cheapdeep_ops.demo.mail import CHANGED, CLASSES, EASY, HARD, MIXED, SYSTEM
 from cheapdeep_ops.demo.report import Answered, money_of, month_of
-from cheapdeep_ops.demo.traffic import CHANGED, CLASSES, EASY, HARD, MIXED, SYSTEM
 from cheapdeep_ops.demo.world import START, Simulators, World
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.pricing import tokenizer_ratio
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies
 from cheapdeep_ops.testing import TrafficClass
-from cheapdeep_ops.testing.models import MODELS
+from cheapdeep_ops.testing.messages_api.models import MODELS
 
 ROUTE: Final = "support"
 RATE: Final = 2.0

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from cheapdeep_ops.claude.clients import make_client_for
-from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.demo.report import Answered, report_of
 from cheapdeep_ops.guard.grading.grader import MOST_AT_ONCE, Grader
 from cheapdeep_ops.guard.guard import Guard
@@ -27,7 +27,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import CLASSES, FrozenClock, SimulatedAnthropic, SimulatedSlack, TrafficClass
-from cheapdeep_ops.testing.models import MODELS, SimulatedModel
+from cheapdeep_ops.testing.messages_api.models import MODELS, SimulatedModel
 
 START: Final = 1_790_000_000.0
 """When virtual time begins: prices are dated, and the same calls must give the same report."""

@@ -18,14 +18,14 @@ from apscheduler.triggers.base import BaseTrigger
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
-from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.grading.grader import Api, Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
-from cheapdeep_ops.guard.model_lifecycle import check_models
+from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.notifier import Sender
 from cheapdeep_ops.guard.notify.slack import sender_for
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook

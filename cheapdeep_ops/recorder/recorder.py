@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
-from cheapdeep_ops.recorder.samples import Samples, Tell
-from cheapdeep_ops.recorder.tally import Ledger, Second
-from cheapdeep_ops.recorder.troubles import Troubles, shown
+from cheapdeep_ops.recorder.candidate_queue import Samples, Tell
+from cheapdeep_ops.recorder.counter_buffer import Ledger, Second
+from cheapdeep_ops.recorder.trouble_log import Troubles, shown
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.values import Decision

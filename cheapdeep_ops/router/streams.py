@@ -15,11 +15,11 @@ from typing import Any, Final, Generic, TypeVar
 
 from cheapdeep_ops.claude.clients import break_off
 from cheapdeep_ops.claude.sdk import AsyncStream, NotGiven, RawMessageStreamEvent, Stream
-from cheapdeep_ops.claude.streams import Events, OriginalReading, TriageReading
+from cheapdeep_ops.claude.stream_events import Events, OriginalReading, TriageReading
 from cheapdeep_ops.flow import Course, completed
 from cheapdeep_ops.partial import Early
-from cheapdeep_ops.router.beside import Beside
-from cheapdeep_ops.router.shared import Asked, Core, Question
+from cheapdeep_ops.router.background import Beside
+from cheapdeep_ops.router.core import Asked, Core, Question
 from cheapdeep_ops.values import Decision, Reply
 
 _log: Final = logging.getLogger(__name__)

@@ -42,12 +42,12 @@ from cheapdeep_ops.claude.sdk import (
     UserProfiles,
     omit,
 )
-from cheapdeep_ops.claude.streams import raw_stream
+from cheapdeep_ops.claude.stream_events import raw_stream
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.call import Call, Plan, Routed, Sink, random_id
+from cheapdeep_ops.router.core import Asked, Core, Shadow, default_settings, only_one, patient, whole
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.shared import Asked, Core, Shadow, default_settings, only_one, patient, whole
+from cheapdeep_ops.router.planner import Call, Plan, Routed, Sink, random_id
 from cheapdeep_ops.router.streams import (
     Attempt,
     Ending,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
-from cheapdeep_ops.store import attention
+from cheapdeep_ops.store import silences
 from cheapdeep_ops.store.tables import AlertRow, Incident, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -111,7 +111,7 @@ def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]
     """The newest incidents first, each with who looks after it, or None."""
     statement = select(*_SHOWN).order_by(_INCIDENT.c.id.desc()).limit(limit)
     rows = [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
-    known = attention.acknowledgements(connection, [row["id"] for row in rows])
+    known = silences.acknowledgements(connection, [row["id"] for row in rows])
     return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
 
 
@@ -127,7 +127,7 @@ def shown(connection: Connection, incident_id: int) -> dict[str, Any]:
     row = connection.execute(select(*_SHOWN).where(_INCIDENT.c.id == incident_id)).one_or_none()
     if row is None:
         raise MissingError(f"there is no incident {incident_id}")
-    known = attention.acknowledgements(connection, [incident_id])
+    known = silences.acknowledgements(connection, [incident_id])
     return {**row._mapping, "acknowledged": known.get(incident_id)}  # noqa: SLF001 - rows by name
 
 

@@ -6,13 +6,13 @@ They need the extra `testing`.
 from cheapdeep_ops.extras import require
 
 try:
-    from cheapdeep_ops.testing.anthropic import SimulatedAnthropic
-    from cheapdeep_ops.testing.classes import CLASSES
     from cheapdeep_ops.testing.clock import FrozenClock
-    from cheapdeep_ops.testing.judge import Judge
-    from cheapdeep_ops.testing.replies import Reply
-    from cheapdeep_ops.testing.slack import SimulatedSlack
-    from cheapdeep_ops.testing.traffic import TrafficClass
+    from cheapdeep_ops.testing.messages_api.replies import Reply
+    from cheapdeep_ops.testing.messages_api.server import SimulatedAnthropic
+    from cheapdeep_ops.testing.slack.server import SimulatedSlack
+    from cheapdeep_ops.testing.traffic.kinds import TrafficClass
+    from cheapdeep_ops.testing.traffic.ready_made import CLASSES
+    from cheapdeep_ops.testing.traffic.simulated_grader import Judge
 except ModuleNotFoundError:
     require("testing")
     raise

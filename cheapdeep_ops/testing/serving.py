@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
-from cheapdeep_ops.testing.anthropic import SimulatedAnthropic
-from cheapdeep_ops.testing.slack import SimulatedSlack
-from cheapdeep_ops.testing.slack_wire import SlackMessage
+from cheapdeep_ops.testing.messages_api.server import SimulatedAnthropic
+from cheapdeep_ops.testing.slack.server import SimulatedSlack
+from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
 
 
 def serve(

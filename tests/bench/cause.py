@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
-from cheapdeep_ops.recorder.tally import Ledger
+from cheapdeep_ops.recorder.counter_buffer import Ledger
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate

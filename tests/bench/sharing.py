@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 
 from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.keeping import lies_within
+from cheapdeep_ops.recorder.candidate_rows import lies_within
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables import Bucket, Candidate, table_of

@@ -27,7 +27,7 @@ from cheapdeep_ops import AsyncRouter, Settings
 from cheapdeep_ops.policy import PolicyBook, blank_book
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
-from cheapdeep_ops.testing.wire import DELTA_CHARS
+from cheapdeep_ops.testing.messages_api.wire import DELTA_CHARS
 from cheapdeep_ops.values import Decision
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"

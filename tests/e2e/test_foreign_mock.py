@@ -14,7 +14,7 @@ import pytest
 
 from cheapdeep_ops import BypassCause, Reason
 from cheapdeep_ops.claude.clients import make_client_for
-from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.values import Grade, GradeFailure
 from tests.pairs import KINDS, OPUS, WAYS, paired

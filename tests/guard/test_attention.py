@@ -4,7 +4,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.http.api import make_api
-from cheapdeep_ops.guard.incidents.attention import acknowledge, is_silenced, silence, silences, unsilence
+from cheapdeep_ops.guard.incidents.attention import acknowledge, active_silences, is_silenced, silence, unsilence
 from cheapdeep_ops.guard.notify.messages import details, headline, history
 from cheapdeep_ops.guard.notify.slack import WebhookSender, rendered
 from cheapdeep_ops.guard.reports.status import status
@@ -109,7 +109,7 @@ def test_a_silence_is_of_its_rule_and_its_route_only(town, asked, is_quiet):
 def test_a_silence_ends_by_itself_or_by_a_persons_word_and_only_once(town):
     def lasting():
         with town.store.reading() as connection:
-            return silences(connection, town.clock())
+            return active_silences(connection, town.clock())
 
     first, second = quiet(town, 60), quiet(town, 600, route="support", author="bob", why="deploying")
     assert [each["id"] for each in lasting()] == [first["id"], second["id"]]

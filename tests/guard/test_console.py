@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.http.api import Access, make_api
-from cheapdeep_ops.guard.incidents.attention import silences
+from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.notify.messages import plain
 from cheapdeep_ops.guard.service import NO_CONSOLE, Service
 from cheapdeep_ops.store import incidents, labels, policies
@@ -275,7 +275,8 @@ async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(
 def silences_of(town):
     with town.store.reading() as connection:
         return [
-            (each["rule"], each["route"], each["author"], each["why"]) for each in silences(connection, town.clock())
+            (each["rule"], each["route"], each["author"], each["why"])
+            for each in active_silences(connection, town.clock())
         ]
 
 

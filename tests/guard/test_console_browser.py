@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from cheapdeep_ops.guard.grading.grader import judge_of
-from cheapdeep_ops.guard.incidents.attention import silences
+from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.store import incidents, labels, policies
 from tests.browser import faults_of
@@ -150,7 +150,7 @@ def test_in_a_browser_an_alert_is_silenced_by_keyboard_alone(school, url, page):
     page.press("Enter", 13)
     page.see("EscalationStorm in route support is silenced until ")
     with school.store.reading() as connection:
-        (found,) = silences(connection, school.clock())
+        (found,) = active_silences(connection, school.clock())
     assert (found["author"], found["why"]) == ("ann", "by hand")
 
 

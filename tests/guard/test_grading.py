@@ -15,20 +15,20 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from sqlalchemy import select, update
 
-from cheapdeep_ops.claude.grading import GraderApi
+from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION
 from cheapdeep_ops.guard.grading.grader import Grader, facts_of
 from cheapdeep_ops.guard.grading.workers import Workers
 from cheapdeep_ops.guard.reports.quality import funnel_of, spending_of
-from cheapdeep_ops.guard.rules.self_monitoring.grader_state import state_of, trouble_of
+from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grader, grades
+from cheapdeep_ops.store import candidates, grader_state, grades
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables import Candidate, GradeRow, GradingBatch, table_of
 from cheapdeep_ops.telemetry.evaluations import GradeTelemetry
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
-from cheapdeep_ops.testing.models import SimulatedModel
+from cheapdeep_ops.testing.messages_api.models import SimulatedModel
 
 NOW = 1_800_000_000.0
 HOUR_S, DAY_S = 3_600.0, 86_400.0
@@ -82,9 +82,9 @@ def states(store: Store) -> dict[str, str]:
     return {call: state for call, (state,) in kept(store, "state").items()}
 
 
-def state(store: Store) -> grader.GraderState:
+def state(store: Store) -> grader_state.GraderState:
     with store.reading() as connection:
-        return grader.state(connection)
+        return grader_state.state(connection)
 
 
 def trouble(store: Store, settings: Settings, now: float = NOW) -> tuple[str, str]:
@@ -209,7 +209,7 @@ def test_each_verdict_is_written_down_as_it_was_given(api, make, store, word):
     api.enqueue(verdict(word))
     make().run(NOW)
     assert graded(store)["a"]["verdict"] == word
-    assert state(store) == grader.GraderState(last_grade_at=NOW)
+    assert state(store) == grader_state.GraderState(last_grade_at=NOW)
 
 
 @pytest.mark.parametrize("way", ["direct", "batch"])
@@ -717,7 +717,7 @@ def test_the_lines_of_a_batch_that_was_canceled_are_asked_for_again(slow_api, ba
     keep(store, *"ab")
     batching.run(clock())
     with store.reading() as connection, client(slow_api.url) as sdk:
-        ((batch_id, _),) = grader.open_batches(connection)
+        ((batch_id, _),) = grader_state.open_batches(connection)
         sdk.messages.batches.cancel(batch_id)
     assert batching.run(clock()) == 0
     assert set(kept(store, "state", "attempts", "batch_id").values()) == {("waiting", 1, "")}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.rules.model import Level
-from cheapdeep_ops.guard.rules.self_monitoring.grader_state import GraderFacts, finding_of, state_of, trouble_of
+from cheapdeep_ops.guard.rules.self_monitoring.grader_health import GraderFacts, finding_of, state_of, trouble_of
 
 NOW = 1_800_000_000.0
 PATIENCE_S = 1_200.0

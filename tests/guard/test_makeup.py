@@ -2,7 +2,7 @@ import pytest
 
 from cheapdeep_ops.guard.rules.escalation.explanation import compared, storm_cause
 from cheapdeep_ops.guard.statistics.attribution import Kind
-from cheapdeep_ops.recorder.tally import Tally
+from cheapdeep_ops.recorder.counter_buffer import Tally
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counters import Makeup
 from cheapdeep_ops.store.engine import Store

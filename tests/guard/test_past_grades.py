@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from cheapdeep_ops.guard.backtest.grades import GradePast, Learned, as_of
-from cheapdeep_ops.guard.backtest.replay import Rerun, moments_in
+from cheapdeep_ops.guard.backtest.grade_history import GradePast, Learned, as_of
+from cheapdeep_ops.guard.backtest.rule_replay import Rerun, moments_in
 from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.reports.quality import relearn
 from cheapdeep_ops.guard.rules.book import read_rulebook

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.backtest.replay import Rerun, moments_count, moments_in
-from cheapdeep_ops.guard.backtest.storms import Ahead, StormPast
+from cheapdeep_ops.guard.backtest.escalation_history import Ahead, StormPast
+from cheapdeep_ops.guard.backtest.rule_replay import Rerun, moments_count, moments_in
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.escalation.detection import Ceiling, Second, climb_of, level_of
 from cheapdeep_ops.guard.rules.escalation.reader import windows_of
@@ -93,7 +93,7 @@ def test_there_are_storms_to_find_and_they_end(rates):
 def test_most_calm_moments_are_spared(monkeypatch):
     weighed = []
     monkeypatch.setattr(
-        "cheapdeep_ops.guard.backtest.storms.level_of", lambda *given: weighed.append(1) or level_of(*given)
+        "cheapdeep_ops.guard.backtest.escalation_history.level_of", lambda *given: weighed.append(1) or level_of(*given)
     )
     seconds, until = traffic(3, [(1_500, 2, 0.2, 0.2)])
     assert turns(StormPast(RULE, Ahead(counting(seconds)), limit=LIMIT), until) == []

@@ -4,7 +4,7 @@ import pytest
 
 from cheapdeep_ops import Router
 from cheapdeep_ops.claude.clients import make_client_for
-from cheapdeep_ops.cli.texts import receipt_facts
+from cheapdeep_ops.cli.render.terminal import receipt_facts
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import status

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from cheapdeep_ops.claude.clients import make_client_for
-from cheapdeep_ops.claude.models import LifeFound, life_of
+from cheapdeep_ops.claude.model_info import LifeFound, life_of
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard import model_lifecycle
-from cheapdeep_ops.guard.model_lifecycle import ask_api, check_models
+from cheapdeep_ops.guard import lifecycle_check
+from cheapdeep_ops.guard.lifecycle_check import ask_api, check_models
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.kinds import Alerts, UndecidedSense
@@ -16,9 +16,9 @@ from cheapdeep_ops.guard.rules.model import Action, Alert, AlertState, Level, Wa
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
 from cheapdeep_ops.guard.rules.self_monitoring.fleet import Fleet, Life, Outbox, Sign
 from cheapdeep_ops.policy import PolicyAct
-from cheapdeep_ops.store import incidents, models, policies, processes
+from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
 from cheapdeep_ops.store.policies import Change
-from cheapdeep_ops.testing.models import MODELS
+from cheapdeep_ops.testing.messages_api.models import MODELS
 from cheapdeep_ops.values import ALL_ROUTES
 
 NOW, DAY_S = 1_800_000_000.0, 86_400.0
@@ -370,14 +370,14 @@ def test_a_retiring_model_is_told_until_the_api_says_otherwise(town, settings):
 
 
 def test_without_a_key_the_api_is_not_asked(town, settings, monkeypatch, api):
-    monkeypatch.setattr(model_lifecycle, "make_client", lambda: pytest.fail("no key is set"))
+    monkeypatch.setattr(lifecycle_check, "make_client", lambda: pytest.fail("no key is set"))
     assert check_models(town.store, settings, town.clock()) == 0
     monkeypatch.undo()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
     assert [found.model for found in ask_api(("claude-opus-4-7", MODELS[0].id))] == ["claude-opus-4-7", MODELS[0].id]
     with town.store.reading() as connection:
-        assert models.lives(connection) == []
+        assert model_lifecycles.lives(connection) == []
 
 
 # What an evaluation writes

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cheapdeep_ops.cli import texts
-from cheapdeep_ops.cli.live import panel
+from cheapdeep_ops.cli.render import terminal as terminal_text
+from cheapdeep_ops.cli.render.live import panel
 from cheapdeep_ops.demo.show import STORM, Glance, Phase, run_demo
 from cheapdeep_ops.guard.notify.slack import BotSender
 from cheapdeep_ops.testing import SimulatedSlack
-from cheapdeep_ops.testing.slack_wire import SlackMessage
+from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
 from tests.browser import Page, browsing, installed
 from tests.console import serving_console
 from tests.grafana.preview import pictures, serving, shrink
@@ -74,7 +74,7 @@ def terminal(file: Path) -> None:
     out = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, highlight=False)
     out.print("$ cheapdeep-ops demo", style="bold")
     out.print(panel(watcher.glance, watcher.what))
-    texts.show_demo(out, found)
+    terminal_text.show_demo(out, found)
     drawn = out.export_svg(title="cheapdeep-ops demo")
     # A picture asks nobody for a font.
     file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")

@@ -8,7 +8,7 @@ import pytest
 from anthropic.types.messages import MessageBatch
 
 from cheapdeep_ops.testing import CLASSES, FrozenClock, Reply, SimulatedAnthropic
-from cheapdeep_ops.testing.batches import Batch, Batches, page
+from cheapdeep_ops.testing.messages_api.batches import Batch, Batches, page
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 NOW = "2026-01-01T00:00:00.000000+00:00"

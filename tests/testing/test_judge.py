@@ -5,7 +5,7 @@ import anthropic
 import pytest
 
 from cheapdeep_ops.testing import CLASSES, Judge, Reply, SimulatedAnthropic, TrafficClass
-from cheapdeep_ops.testing.received import ReceivedRequest
+from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 HALF = TrafficClass(name="half", marker="half", confidences={0.9: 1}, accuracy=0.5)

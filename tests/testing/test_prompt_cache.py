@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
-from cheapdeep_ops.testing.caching import LOOKS_BACK, PromptCache
-from cheapdeep_ops.testing.models import MODELS
-from cheapdeep_ops.testing.received import input_tokens
+from cheapdeep_ops.testing.messages_api.models import MODELS
+from cheapdeep_ops.testing.messages_api.prompt_cache import LOOKS_BACK, PromptCache
+from cheapdeep_ops.testing.messages_api.received import input_tokens
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 FIVE, HOUR = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}

@@ -10,7 +10,7 @@ import pytest
 from anthropic import types
 
 from cheapdeep_ops.testing import CLASSES, FrozenClock, Reply, SimulatedAnthropic, TrafficClass
-from cheapdeep_ops.testing.models import MODELS
+from cheapdeep_ops.testing.messages_api.models import MODELS
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 SCHEMA = {

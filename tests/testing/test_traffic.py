@@ -3,7 +3,7 @@ import collections
 import pytest
 
 from cheapdeep_ops.testing import CLASSES, FrozenClock, TrafficClass
-from cheapdeep_ops.testing.traffic import outcome
+from cheapdeep_ops.testing.traffic.kinds import outcome
 
 DRAWS = 4_000
 BY_NAME = {known.name: known for known in CLASSES}

@@ -16,7 +16,7 @@ from cheapdeep_ops.guard.console.layout import Desk, Part, facts, framed, headin
 from cheapdeep_ops.guard.console.review_page import show_review
 from cheapdeep_ops.guard.console.session import may_change, may_read
 from cheapdeep_ops.guard.console.text import Silence, Told
-from cheapdeep_ops.guard.incidents.attention import silences
+from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.notify.messages import scope_text
 from cheapdeep_ops.guard.reports.quality import normals_of
 from cheapdeep_ops.guard.reports.series import latest
@@ -90,7 +90,7 @@ def glance_of(desk: Desk) -> Glance:
     firing = {each["incident_id"] for each in found["alerts"] if each["state"] == "firing"}
     with desk.store.reading() as connection:
         stories = [story(connection, incident_id) for incident_id in sorted(filter(None, firing), reverse=True)]
-        lasting = silences(connection, now)
+        lasting = active_silences(connection, now)
         routes = sorted(counters.by_route(connection, since=since, until=now))[:_MOST_ROUTES]
         by_route = {route: latest(connection, scope=route, since=since, until=now) for route in routes}
         overall = latest(connection, since=since, until=now)
@@ -162,7 +162,7 @@ def _story_of(desk: Desk, incident_id: int) -> tuple[dict[str, Any], Told] | Non
             found = story(connection, incident_id)
         except MissingError:
             return None
-        return found, text.told(found, silences(connection, desk.clock()))
+        return found, text.told(found, active_silences(connection, desk.clock()))
 
 
 def _show_story(story_and_told: tuple[dict[str, Any], Told] | None, attending: Attending) -> None:

@@ -9,19 +9,19 @@ from hashlib import blake2b
 from itertools import takewhile
 from typing import Any, Final, Protocol, cast
 
-from cheapdeep_ops.claude.judgement import unless_copied
+from cheapdeep_ops.claude.forged_grades import unless_copied
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.grading.second_grader import SecondJudge
 from cheapdeep_ops.guard.grading.workers import Workers
-from cheapdeep_ops.guard.rules.self_monitoring.grader_state import GraderFacts
+from cheapdeep_ops.guard.rules.self_monitoring.grader_health import GraderFacts
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grader, grades
+from cheapdeep_ops.store import candidates, grader_state, grades
 from cheapdeep_ops.store.candidates import Sample
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.store.grader import GraderState
+from cheapdeep_ops.store.grader_state import GraderState
 from cheapdeep_ops.store.grades import Judge
 from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
 from cheapdeep_ops.values import CandidateState, GradeFailure, Judgement, Usage
@@ -171,7 +171,7 @@ class Grader:
 
     def _state(self) -> GraderState:
         with self._store.reading() as connection:
-            return grader.state(connection)
+            return grader_state.state(connection)
 
     def _waits(self, now: float) -> bool:
         """Whether nobody is to be asked now: the API has asked for time, or somebody must mend something."""
@@ -250,8 +250,10 @@ class Grader:
             return 0
 
         def note(connection: Connection) -> None:
-            grader.save_state(connection, replace(grader.state(connection), paused_why="", paused_until=None))
-            grader.begin_batch(connection, batch_id, self.judge, at=now, requests=len(samples))
+            grader_state.save_state(
+                connection, replace(grader_state.state(connection), paused_why="", paused_until=None)
+            )
+            grader_state.begin_batch(connection, batch_id, self.judge, at=now, requests=len(samples))
             candidates.submit(connection, [each.call_id for each in samples], batch_id)
 
         self._store.transact(note)
@@ -269,7 +271,7 @@ class Grader:
     def _collect(self, now: float) -> int:
         """Read the results of batches that have ended."""
         with self._store.reading() as connection:
-            waiting = grader.open_batches(connection)
+            waiting = grader_state.open_batches(connection)
         read = (self._read_batch(batch_id, judge, now) for batch_id, judge in waiting if not self._waits(now))
         return sum(read)
 
@@ -286,13 +288,13 @@ class Grader:
         absent = GraderError("the batch has no result for it")
         asked = [Asked(sample=each, found=found.get(_custom_id(each.call_id), absent), batch=True) for each in samples]
         settled = sum(self._write(asked[start : start + _CHUNK], judge, now) for start in range(0, len(asked), _CHUNK))
-        self._store.transact(lambda connection: grader.end_batch(connection, batch_id, at=now))
+        self._store.transact(lambda connection: grader_state.end_batch(connection, batch_id, at=now))
         return settled
 
     def _note(self, error: GraderError, now: float) -> None:
         def note(connection: Connection) -> GraderState:
-            before = grader.state(connection)
-            grader.save_state(connection, _state_in_trouble(before, error, now))
+            before = grader_state.state(connection)
+            grader_state.save_state(connection, _state_in_trouble(before, error, now))
             return before
 
         _say_paused(self._store.transact(note), [error])
@@ -303,7 +305,7 @@ class Grader:
         rows = [None if found is None else self._row(asked, judge, found, now) for asked, found in outcomes]
 
         def work(connection: Connection) -> tuple[GraderState, list[bool]]:
-            before = state = grader.state(connection)
+            before = state = grader_state.state(connection)
             held = candidates.held(connection, [asked.sample.call_id for asked in chunk])
             is_new = []
             for (asked, found), row in zip(outcomes, rows, strict=True):
@@ -316,7 +318,7 @@ class Grader:
                     is_new.append(_settle(connection, asked.sample, row, found, held))
                     state = _state_after(state, found, now)
             if state != before:
-                grader.save_state(connection, state)
+                grader_state.save_state(connection, state)
             return before, is_new
 
         before, is_new = self._store.transact(work)
@@ -363,7 +365,7 @@ def judge_of(settings: Settings) -> Judge:
 
 def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
     """How the grader fares, from the store."""
-    state, backlog = grader.state(connection), candidates.backlog(connection)
+    state, backlog = grader_state.state(connection), candidates.backlog(connection)
     patience_s = 10 * settings.grade_every_s + _PAUSE_S
     return GraderFacts(
         is_off=not settings.graded_share,

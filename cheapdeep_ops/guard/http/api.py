@@ -31,7 +31,7 @@ from cheapdeep_ops.guard.http.requests import (
     UnsilenceRequest,
 )
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
-from cheapdeep_ops.guard.incidents.attention import acknowledge, silence, silences, unsilence
+from cheapdeep_ops.guard.incidents.attention import acknowledge, active_silences, silence, unsilence
 from cheapdeep_ops.guard.reports.quality import normals_of, relearn
 from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of, shown
@@ -298,7 +298,7 @@ def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
     def get_silences() -> list[dict[str, Any]]:
         """The silences that last, oldest first."""
         with store.reading() as connection:
-            return silences(connection, clock())
+            return active_silences(connection, clock())
 
     @router.get(
         "/api/v1/incidents/{incident_id}", **_answering(schemas.IncidentStory, "One incident from start to end")

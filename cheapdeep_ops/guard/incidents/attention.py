@@ -7,7 +7,7 @@ from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.notify.outbox import tell
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import attention, incidents, revisions
+from cheapdeep_ops.store import incidents, revisions, silences
 from cheapdeep_ops.store.engine import Connection, Store
 
 LONGEST_SILENCE_S: Final = 30 * 86_400.0
@@ -26,7 +26,7 @@ def acknowledge(
         revisions.advance(connection)
         if not incidents.is_open(connection, incident_id):
             raise MissingError(f"there is no open incident {incident_id}")
-        attention.acknowledge(connection, incident_id, author=author, why=why, at=now)
+        silences.acknowledge(connection, incident_id, author=author, why=why, at=now)
         _show_acknowledged(connection, settings, incident_id, now)
 
     store.transact(work)
@@ -37,7 +37,7 @@ def acknowledge(
 def _show_acknowledged(connection: Connection, settings: Settings, incident_id: int, now: float) -> None:
     """Bring the incident's message up to date, unless nothing may or could be said of it so far."""
     incident = incidents.incident(connection, incident_id)
-    lasting = attention.silences(connection, at=now)
+    lasting = silences.active(connection, at=now)
     if (
         incident["announced"]
         and incident["collected_at"] is None
@@ -49,7 +49,7 @@ def _show_acknowledged(connection: Connection, settings: Settings, incident_id: 
 
 def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, Any]:
     """Who looks after an incident, as a message says it; nothing where nobody has said so."""
-    found = attention.acknowledgements(connection, [incident_id])
+    found = silences.acknowledgements(connection, [incident_id])
     return {"acknowledged": found[incident_id]} if incident_id in found else {}
 
 
@@ -68,11 +68,11 @@ def silence(
     def work(connection: Connection) -> None:
         revisions.advance(connection)
         times = {"since": now, "until": now + lasts_s}
-        attention.add_silence(connection, rule=rule, scope=route, author=author, why=why, **times)
+        silences.add_silence(connection, rule=rule, scope=route, author=author, why=why, **times)
 
     store.transact(work)
     with store.reading() as connection:
-        return silences(connection, now)
+        return active_silences(connection, now)
 
 
 def unsilence(store: Store, silence_id: int, *, author: str, why: str, now: float) -> list[dict[str, Any]]:
@@ -83,19 +83,19 @@ def unsilence(store: Store, silence_id: int, *, author: str, why: str, now: floa
 
     def work(connection: Connection) -> None:
         revisions.advance(connection)
-        if not attention.end_silence(connection, silence_id, author=author, why=why, at=now):
+        if not silences.end_silence(connection, silence_id, author=author, why=why, at=now):
             raise MissingError(f"there is no silence {silence_id} that lasts")
 
     store.transact(work)
     with store.reading() as connection:
-        return silences(connection, now)
+        return active_silences(connection, now)
 
 
-def silences(connection: Connection, now: float) -> list[dict[str, Any]]:
+def active_silences(connection: Connection, now: float) -> list[dict[str, Any]]:
     """The silences that last, as people are shown them: `route` is None where every one is meant."""
     return [
         {("route" if name == "scope" else name): value for name, value in row.items()}
-        for row in attention.silences(connection, at=now)
+        for row in silences.active(connection, at=now)
     ]
 
 

@@ -17,7 +17,7 @@ from cheapdeep_ops.guard.rules.kinds import Sense, Senses
 from cheapdeep_ops.guard.rules.model import Alert, AlertState, Finding, Level, Rule, Turn, step
 from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import attention, incidents, policies, revisions
+from cheapdeep_ops.store import incidents, policies, revisions, silences
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import Change, PolicyStep
 from cheapdeep_ops.values import ALL_ROUTES
@@ -61,7 +61,7 @@ class Evaluation:
         self._stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
         self.incidents = _incidents(connection, self._stored.values())
         """The incidents that are open, or of which something is still to be said, oldest first."""
-        self.silences = attention.silences(connection, at=now)
+        self.silences = silences.active(connection, at=now)
         self.last_ticket_at = _last_ticket_at(connection, settings, now)
         """When the last ticket or digest was sent within the period of digests; None where none was."""
         self._alerts = Alerts(
@@ -222,7 +222,7 @@ def _incidents(connection: Connection, alerts: Iterable[Mapping[str, Any]]) -> d
     """The incidents of these alerts, and those that wait for a digest or for the end of a silence."""
     numbers: Sequence[int] = [row["incident_id"] for row in alerts if row["incident_id"] is not None]
     rows = incidents.unfinished(connection, numbers)
-    known = attention.acknowledgements(connection, [row["id"] for row in rows])
+    known = silences.acknowledgements(connection, [row["id"] for row in rows])
     kept = ("id", "rule", "scope", "started_at", "announced", "announced_at", "called_for_at", "collected_at", "held")
     return {
         row["id"]: OpenIncident(**{name: row[name] for name in kept}, acknowledged=known.get(row["id"])) for row in rows

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from cheapdeep_ops.guard.reports.quality import confidence_of, funnel_of, grader_of, quality_of, spending_of
 from cheapdeep_ops.guard.reports.review import correction_of
-from cheapdeep_ops.guard.reports.sampling import reach_by_route, sampling_of
+from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route, sampling_of
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.histogram import PRECISION, quantile
 from cheapdeep_ops.settings import Settings

@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
-from cheapdeep_ops.guard.incidents.attention import silences
+from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.reports.quality import grader_of, normals_of
-from cheapdeep_ops.guard.reports.sampling import reach_by_route
+from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies, processes
 from cheapdeep_ops.store.engine import Connection, Store
@@ -35,7 +35,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
         "alerts": [_alert(row) for row in incidents.alerts(connection)],
         "grader": grader_of(connection, settings, now),
         "normal": normals_of(connection, settings),
-        "silences": silences(connection, now),
+        "silences": active_silences(connection, now),
         "queue": incidents.outbox_state(connection),
         "watchers": _watchers(connection, now),
     }

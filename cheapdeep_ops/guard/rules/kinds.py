@@ -18,7 +18,7 @@ from cheapdeep_ops.guard.rules.false_confidence.detection import Effect, effect_
 from cheapdeep_ops.guard.rules.false_confidence.evidence import Evidence
 from cheapdeep_ops.guard.rules.false_confidence.explanation import climb_cause, climb_facts, examples_of, names_of
 from cheapdeep_ops.guard.rules.model import Alert, AlertState, Finding, GateRule, Level, QualityRule, Rule, StormRule
-from cheapdeep_ops.guard.rules.self_monitoring import grader_state
+from cheapdeep_ops.guard.rules.self_monitoring import grader_health
 from cheapdeep_ops.guard.rules.self_monitoring.reader import Watchers
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, incidents, policies
@@ -86,7 +86,7 @@ class Senses:
         if isinstance(rule, GateRule):
             return GateSense(connection, rule, shelf=self._shelf, alerts=self._alerts, now=self._now)
         if rule.signal == "grader_failing":
-            return WatcherSense(grader_state.finding_of(self._facts, self._now))
+            return WatcherSense(grader_health.finding_of(self._facts, self._now))
         if rule.signal == "undecided_raise":
             return UndecidedSense(self._quality, self._alerts, self._is_pinned)
         return WatcherSense(self._watchers.finding(rule.signal, self._alerts.signal(rule.alert, ALL_ROUTES)))
@@ -102,8 +102,8 @@ class Senses:
         return self._evidence.folded
 
     @property
-    def _trouble(self) -> grader_state.Trouble | None:
-        return grader_state.trouble_of(self._facts, self._now)
+    def _trouble(self) -> grader_health.Trouble | None:
+        return grader_health.trouble_of(self._facts, self._now)
 
 
 class StormSense:
@@ -166,7 +166,7 @@ class QualitySense:
         evidence: Evidence,
         *,
         settings: Settings,
-        trouble: grader_state.Trouble | None,
+        trouble: grader_health.Trouble | None,
         now: float,
     ) -> None:
         self._rule = rule

@@ -7,7 +7,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.rules.model import Finding
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import incidents, models, policies, processes
+from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.schema import HEAD, revision
 
@@ -90,7 +90,7 @@ def lives_in(connection: Connection) -> list[fleet.Life]:
             checked_at=row["checked_at"],
             problem=row["error"],
         )
-        for row in models.lives(connection)
+        for row in model_lifecycles.lives(connection)
     ]
 
 

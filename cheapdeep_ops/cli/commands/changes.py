@@ -1,0 +1,127 @@
+"""Commands that change something: thresholds, what is normal, stored content, the schema; and those that send."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli.commands.reports import show_normal, show_policy
+from cheapdeep_ops.cli.common import (
+    Json,
+    RouteOption,
+    alert_app,
+    app,
+    author,
+    dashboards_app,
+    normal_app,
+    opened,
+    seconds_in,
+    text_given,
+    threshold_app,
+)
+from cheapdeep_ops.cli.guards.protocol import connected
+from cheapdeep_ops.cli.sending import arrival_words, delivered
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.values import ALL_ROUTES
+
+
+@threshold_app.command("set")
+def threshold_set(
+    value: Annotated[float, typer.Argument(min=0, max=1)],
+    why: Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")],
+    route: RouteOption = ALL_ROUTES,
+    json: Json = False,
+) -> None:
+    """Pin a threshold: the rules only report until it is released."""
+    with connected(Settings()) as guard:
+        policy = guard.pin(value, route=route, author=author(), why=why)
+    show_policy(policy, as_json=json)
+
+
+@threshold_app.command("release")
+def threshold_release(
+    route: RouteOption = ALL_ROUTES,
+    why: Annotated[str | None, typer.Option("--why", callback=text_given, help="For the log.")] = None,
+    json: Json = False,
+) -> None:
+    """Take a pin off, that of a route or the one of all routes: the rules decide again."""
+    with connected(Settings()) as guard:
+        policy = guard.release(route=route, author=author(), why=why or "")
+    show_policy(policy, as_json=json)
+
+
+@normal_app.command("relearn")
+def normal_relearn(
+    route: Annotated[str, typer.Option("--route", callback=text_given, help="The route.")],
+    why: Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")],
+    json: Json = False,
+) -> None:
+    """Have what is normal for a route learned anew, from calls that begin now."""
+    with connected(Settings()) as guard:
+        found = guard.relearn(route=route, author=author(), why=why)
+    show_normal(found, as_json=json)
+
+
+@app.command()
+def purge(
+    call: Annotated[str | None, typer.Option(callback=text_given, help="One call, by its id.")] = None,
+    older_than: Annotated[str | None, typer.Option(help="All calls older than that, such as 90m, 24h or 7d.")] = None,
+    json: Json = False,
+) -> None:
+    """Remove stored content, by call or by age; what was counted and graded stays, without words."""
+    from cheapdeep_ops.store import candidates
+
+    if (call is None) == (older_than is None):
+        raise typer.BadParameter("needs either --call ID or --older-than AGE", param_hint="--call")
+    before = None if older_than is None else time.time() - seconds_in(older_than, "--older-than")
+    with opened(Settings()) as store:
+        if before is not None:
+            gone = candidates.forget(store, before=before)
+        else:
+            gone = store.transact(lambda connection: candidates.forget_call(connection, call or ""))
+    if json:
+        output.print_json({"purged": gone})
+    else:
+        output.console().print(f"removed the content of {gone} call{'' if gone == 1 else 's'}", markup=False)
+
+
+@app.command()
+def migrate(json: Json = False) -> None:
+    """Bring the store's schema up to date."""
+    from cheapdeep_ops.store.engine import Store
+    from cheapdeep_ops.store.schema import migrate as migrate_store
+
+    store = Store(Settings().store_url)
+    try:
+        revision = migrate_store(store)
+    finally:
+        store.close()
+    if json:
+        output.print_json({"store": store.shown_url, "revision": revision})
+    else:
+        output.console().print(f"{store.shown_url} is at {revision}", markup=False)
+
+
+@alert_app.command("test")
+def alert_test(json: Json = False) -> None:
+    """Send a test alert the way incidents are sent."""
+    found = delivered(Settings(), {"kind": "test", "rule": "Test", "signal": {}})
+    if json:
+        output.print_json(found)
+    else:
+        output.console().print(arrival_words(found), markup=False)
+
+
+@dashboards_app.command("export")
+def dashboards_export(directory: Annotated[Path, typer.Argument(file_okay=False)]) -> None:
+    """Copy the Grafana dashboards into a folder."""
+    from shutil import copy2
+
+    from cheapdeep_ops.resources import packaged
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for board in sorted(packaged("dashboards").glob("*.json")):
+        copy2(board, directory)
+        output.console().print(str(directory / board.name), markup=False)

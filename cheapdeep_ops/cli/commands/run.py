@@ -1,0 +1,133 @@
+"""Commands that run something: the demonstration, one call, the guard, the simulators, a replay."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli.common import FAILED, Json, app, conditions_in, fail, text_given
+from cheapdeep_ops.cli.render import terminal
+from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.settings import Settings
+
+SLOWEST_REPLAY: Final = 0.01
+FASTEST_REPLAY: Final = 10_000.0
+"""Calls a second of virtual time; the guard's work between two slow ones takes time of ours."""
+
+
+@app.command()
+def demo(
+    json: Json = False,
+    seed: Annotated[int, typer.Option(help="Another seed gives other questions.")] = 0,
+) -> None:
+    """Watch a storm and a drift being caught: simulated Claude and Slack on loopback, no key and no services needed."""
+    from cheapdeep_ops.cli.render.live import view_for
+    from cheapdeep_ops.demo.show import RATE, SAMPLE_RATE, run_demo
+
+    progress = output.progress_console() if json else output.console()
+    progress.print(
+        f"Real HTTP between the real SDKs and simulated servers, {RATE:g} calls a second of a clock that runs ahead. "
+        f"Rules and settings are the defaults, but {SAMPLE_RATE:.0%} of the confident answers are graded; a team's "
+        "default is 1%."
+    )
+    with view_for(progress) as view:
+        found = run_demo(view, seed=seed)
+    if json:
+        output.print_json(found)
+    else:
+        terminal.show_demo(output.console(), found)
+    raise typer.Exit(0 if all(found["checks"].values()) else FAILED)
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(callback=text_given)],
+    json: Json = False,
+    route: Annotated[str | None, typer.Option(callback=text_given, help="The route to ask on.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 1024,
+) -> None:
+    """Ask one question; prints the answer and how it was decided."""
+    from dataclasses import asdict
+
+    from cheapdeep_ops.claude.sdk import AnthropicError
+    from cheapdeep_ops.router import Router
+    from cheapdeep_ops.telemetry.setup import configure
+
+    stop = configure("cheapdeep-ops ask")
+    try:
+        with Router() as router:
+            routed = router.ask(text, route=route, max_tokens=max_tokens)
+    except TypeError as error:  # what the SDK raises where it finds no key
+        raise SettingsError(f"the API cannot be called: {error}") from None
+    except AnthropicError as error:
+        raise typer.Exit(fail(error, FAILED)) from None
+    finally:
+        stop()
+    if json:
+        output.print_json({"text": routed.text, "decision": asdict(routed.decision)})
+    else:
+        terminal.show_decision(output.console(), routed.text, routed.decision)
+
+
+@app.command()
+def serve() -> None:
+    """Run the guard: rules, grading, Slack, HTTP API and metrics, until SIGTERM."""
+    from cheapdeep_ops.guard.service import Service
+    from cheapdeep_ops.telemetry.setup import configure
+
+    logging.getLogger("cheapdeep_ops").setLevel(logging.INFO)
+    stop = configure("cheapdeep-ops serve")
+    try:
+        Service(Settings()).serve()
+    finally:
+        stop()
+
+
+@app.command()
+def sim(
+    json: Json = False,
+    anthropic_port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port.")] = 0,
+    slack_port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed gives other answers.")] = 0,
+) -> None:
+    """Run the simulated Claude API and the simulated Slack alone; the first line tells where they are."""
+    from cheapdeep_ops.testing.serving import serve as serve_simulators
+
+    try:
+        serve_simulators(anthropic_port=anthropic_port, slack_port=slack_port, seed=seed, as_json=json)
+    except OSError as error:
+        raise SettingsError(f"cannot listen: {error.strerror}; choose other ports") from None
+
+
+@app.command()
+def replay(  # noqa: PLR0917 - typer passes options by name
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV: cheap_confidence, cheap_correct.")],
+    json: Json = False,
+    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE picks rows; may be given again.")] = None,
+    rate: Annotated[float, typer.Option(help="Calls a second, in virtual time.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
+    sample_rate: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of confident answers to grade; CHEAPDEEP_SAMPLE_RATE.")
+    ] = None,
+    judge_tpr: Annotated[float, typer.Option(min=0, max=1, help="Share of wrong answers that the judge sees.")] = 1.0,
+    judge_tnr: Annotated[float, typer.Option(min=0, max=1, help="Share of right answers that it lets pass.")] = 1.0,
+) -> None:
+    """Play recorded outcomes through router, simulated API and guard, in virtual time; prints what would have been."""
+    from cheapdeep_ops.demo.recording import read_recording
+    from cheapdeep_ops.demo.replay import Replay, ReplayOptions
+    from cheapdeep_ops.testing import Judge
+
+    if not SLOWEST_REPLAY <= rate <= FASTEST_REPLAY:
+        raise typer.BadParameter(f"needs {SLOWEST_REPLAY:g} to {FASTEST_REPLAY:g}", param_hint="--rate")
+    settings = Settings() if sample_rate is None else Settings(sample_rate=sample_rate)
+    rows = read_recording(file, conditions_in(where or ()))
+    options = ReplayOptions(rate=rate, seed=seed, judge=Judge(tpr=judge_tpr, tnr=judge_tnr))
+    with Replay(rows, settings=settings, options=options) as played:
+        output.show_progress(played.run(), total=len(rows), what="calls replayed")
+        found = played.report()
+    if json:
+        output.print_json(found)
+    else:
+        terminal.show_run(output.console(), found)

@@ -1,0 +1,1 @@
+"""How commands reach a guard: by its store, or over HTTP."""

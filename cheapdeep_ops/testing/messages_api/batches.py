@@ -1,0 +1,169 @@
+"""Message batches: when they end, what becomes of their requests, and how the API shows them."""
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from cheapdeep_ops.testing.messages_api import wire
+from cheapdeep_ops.testing.messages_api.received import json_object
+from cheapdeep_ops.testing.messages_api.replies import FIRST_ERROR_STATUS, Reply
+
+EXPIRES_AFTER_S: Final = 86_400.0
+RESULT_TYPES: Final = ("succeeded", "errored", "canceled", "expired")
+
+Answer = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, Any]]
+"""A function from the params of a request and the headers of its batch to the result of its line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch as it stands: with its requests until it has ended, with its results from then on."""
+
+    id: str
+    created_at: float
+    delay_s: float
+    """Seconds that its requests take; those that take 24 hours expire."""
+    headers: Mapping[str, str]
+    """Headers of the request that created it."""
+    requests: tuple[Mapping[str, Any], ...] = ()
+    cancel_initiated_at: float | None = None
+    ended_at: float | None = None
+    results: tuple[Mapping[str, Any], ...] = ()
+    """The lines of its results, in no order that a client should count on."""
+
+    @property
+    def status(self) -> Literal["in_progress", "canceling", "ended"]:
+        """The API's word for where it stands."""
+        if self.ended_at is not None:
+            return "ended"
+        return "in_progress" if self.cancel_initiated_at is None else "canceling"
+
+    @property
+    def ends_at(self) -> float:
+        """When it ends: once its requests are done, expired or canceled."""
+        if self.cancel_initiated_at is not None:
+            return self.cancel_initiated_at
+        return self.created_at + min(self.delay_s, EXPIRES_AFTER_S)
+
+    def settled(self, now: float, answer: Answer) -> "Batch":
+        """Return it as it stands at `now`, its requests answered where it has ended by then."""
+        if self.ended_at is not None or now < self.ends_at:
+            return self
+        lines = [
+            {"custom_id": request["custom_id"], "result": self._result(request, answer)} for request in self.requests
+        ]
+        # The real API keeps no order; here it is never the order of the requests, so that nobody can rely on that.
+        return replace(self, ended_at=self.ends_at, requests=(), results=tuple(reversed(lines)))
+
+    def canceled(self, now: float) -> "Batch":
+        """Return it with its cancellation begun at `now`; itself where it has ended or is being canceled."""
+        return replace(self, cancel_initiated_at=now) if self.status == "in_progress" else self
+
+    def as_json(self, base_url: str) -> dict[str, Any]:
+        """Return the API's batch object; `base_url` is the server's, with a slash at its end."""
+        results_url = f"{base_url}v1/messages/batches/{self.id}/results"
+        return {
+            "id": self.id,
+            "type": "message_batch",
+            "processing_status": self.status,
+            "request_counts": self._counts(),
+            "ended_at": _timestamp(self.ended_at),
+            "created_at": _timestamp(self.created_at),
+            "expires_at": _timestamp(self.created_at + EXPIRES_AFTER_S),
+            "archived_at": None,
+            "cancel_initiated_at": _timestamp(self.cancel_initiated_at),
+            "results_url": results_url if self.ended_at is not None else None,
+        }
+
+    def _result(self, request: Mapping[str, Any], answer: Answer) -> Mapping[str, Any]:
+        if self.cancel_initiated_at is not None:
+            return {"type": "canceled"}
+        if self.delay_s >= EXPIRES_AFTER_S:
+            return {"type": "expired"}
+        return answer(request["params"], self.headers)
+
+    def _counts(self) -> dict[str, int]:
+        tally = Counter(line["result"]["type"] for line in self.results)
+        return {"processing": len(self.requests), **{name: tally[name] for name in RESULT_TYPES}}
+
+
+class Batches:
+    """The newest `limit` batches."""
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self._limit = limit
+        self._batches: OrderedDict[str, Batch] = OrderedDict()
+
+    def add(self, batch: Batch) -> None:
+        """Keep a new batch, and let go of the oldest one where there are too many."""
+        with self._lock:
+            self._batches[batch.id] = batch
+            if len(self._batches) > self._limit:
+                self._batches.popitem(last=False)
+
+    def settle(self, now: float, answer: Answer) -> None:
+        """Answer the requests of all batches that have ended by `now`, in the order of their creation."""
+        # Answers may come from a test's own code: given without the lock, so it may clear the batches.
+        for batch in reversed(self.newest_first()):
+            self.put(batch.settled(now, answer))
+
+    def put(self, batch: Batch) -> None:
+        """Keep a batch as it stands now, unless it has been let go of meanwhile."""
+        with self._lock:
+            if batch.id in self._batches:
+                self._batches[batch.id] = batch
+
+    def get(self, batch_id: str) -> Batch | None:
+        """Return a batch, or None where it is not known."""
+        with self._lock:
+            return self._batches.get(batch_id)
+
+    def newest_first(self) -> list[Batch]:
+        """Return all batches, the newest first; a copy."""
+        with self._lock:
+            return list(reversed(self._batches.values()))
+
+    def clear(self) -> None:
+        """Forget all batches."""
+        with self._lock:
+            self._batches.clear()
+
+
+def page(
+    batches: Sequence[Batch], *, limit: int, after_id: str | None = None, before_id: str | None = None
+) -> tuple[Sequence[Batch], bool]:
+    """Return `limit` batches next to a cursor and whether more lie beyond; none where the cursor is not known."""
+    places = {batch.id: index for index, batch in enumerate(batches)}
+    if before_id is not None:
+        end = places.get(before_id, 0)
+        return batches[max(0, end - limit) : end], end > limit
+    start = 0 if after_id is None else places.get(after_id, len(batches)) + 1
+    return batches[start : start + limit], start + limit < len(batches)
+
+
+def result_lines(batch: Batch) -> bytes:
+    """Return the results of a batch as JSON Lines."""
+    return b"".join(wire.encoded(line) + b"\n" for line in batch.results)
+
+
+def other_result(reply: Reply, *, request_id: str | None) -> dict[str, Any]:
+    """Return the result of a line whose reply is no message: an error, or a recorded body word for word.
+
+    Bytes that are no JSON object, such as an event stream, become an internal error.
+    """
+    if reply.kind == "error":
+        return {"type": "errored", "error": wire.error_object(reply, request_id=request_id)}
+    body = json_object(reply.payload)
+    if body is None:
+        return other_result(Reply.error(500), request_id=request_id)
+    if reply.status >= FIRST_ERROR_STATUS:
+        return {"type": "errored", "error": body}
+    return {"type": "succeeded", "message": body}
+
+
+def _timestamp(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")

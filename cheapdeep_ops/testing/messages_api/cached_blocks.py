@@ -1,0 +1,102 @@
+"""A request as the prompt cache sees it: blocks in their order, and the breakpoints on them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from cheapdeep_ops.testing.messages_api.received import chars_in, turns_of
+
+MOST_BREAKPOINTS: Final = 4
+LIFETIMES_S: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3_600.0}
+"""Lifetimes by the API's names for them; a breakpoint that names none has the first."""
+
+_MARK: Final = "cache_control"
+_ORDER: Final = (
+    "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block. "
+    "Note that blocks are processed in the following order: `tools`, `system`, `messages`."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One block of a prompt; what it says decides, with all before it, whether it is in the cache."""
+
+    place: str
+    """Where it stands, in the API's words: `messages.0.content.1`."""
+    part: str
+    """`tools`, `system`, or the role of a turn with its number."""
+    content: Mapping[str, Any]
+    """Without its breakpoint: moving one changes nothing that is cached."""
+    chars: int
+    mark: Mapping[str, Any] | None = None
+
+    @property
+    def lifetime(self) -> str:
+        """The lifetime that its breakpoint names."""
+        return str((self.mark or {}).get("ttl") or "5m")
+
+
+def blocks_of(body: Mapping[str, Any]) -> list[Block]:
+    """Return all blocks in the order of the cache.
+
+    A mark on the request itself is one on the last block, where that has none of its own.
+    """
+    blocks = [
+        *_blocks("tools", "tools", body.get("tools")),
+        *_blocks("system", "system", body.get("system")),
+        *_turns(body),
+    ]
+    mark = body.get(_MARK)
+    if blocks and isinstance(mark, dict) and blocks[-1].mark is None:
+        blocks[-1] = replace(blocks[-1], mark=mark)
+    return blocks
+
+
+def breakpoint_fault(body: Mapping[str, Any]) -> str | None:
+    """Return what the API finds wrong with the breakpoints, or None."""
+    marked = [block for block in blocks_of(body) if block.mark is not None]
+    if len(marked) > MOST_BREAKPOINTS:
+        return f"A maximum of {MOST_BREAKPOINTS} blocks with cache_control may be provided. Found {len(marked)}."
+    return next(filter(None, map(_wrong_mark, marked)), None) or _wrong_order(marked)
+
+
+def _wrong_mark(block: Block) -> str | None:
+    mark = block.mark or {}
+    if mark.get("type") != "ephemeral":
+        return f"{block.place}.cache_control.type: Input should be 'ephemeral'"
+    if block.lifetime not in LIFETIMES_S:
+        return f"{block.place}.cache_control.ttl: Input should be '5m' or '1h'"
+    if block.content.get("type") == "text" and not block.content.get("text"):
+        return f"{block.place}: cache_control cannot be set for empty text blocks"
+    return None
+
+
+def _wrong_order(marked: Sequence[Block]) -> str | None:
+    """Return the fault of the first block that is to live longer than one before it."""
+    is_short = False
+    for block in marked:
+        if is_short and block.lifetime == "1h":
+            return f"{block.place}.cache_control.ttl: {_ORDER}"
+        is_short = is_short or block.lifetime == "5m"
+    return None
+
+
+def _turns(body: Mapping[str, Any]) -> Iterator[Block]:
+    for index, turn in enumerate(turns_of(body)):
+        yield from _blocks(f"messages.{index}.content", f"{turn.get('role')} {index}", turn.get("content"))
+
+
+def _blocks(place: str, part: str, content: object) -> Iterator[Block]:
+    """Yield the blocks of one content; a string is a block of text."""
+    given = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    for index, block in enumerate(given if isinstance(given, list) else []):
+        if isinstance(block, dict):
+            mark = block.get(_MARK)
+            bare = {name: value for name, value in block.items() if name != _MARK}
+            yield Block(
+                place=f"{place}.{index}",
+                part=part,
+                content=bare,
+                chars=chars_in(bare),
+                mark=mark if isinstance(mark, dict) else None,
+            )

@@ -1,0 +1,168 @@
+"""Requests as the simulated API saw them, and what can be read from their bodies."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cheapdeep_ops.testing.messages_api.wire import CHARS_PER_TOKEN
+
+SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
+TRIAGE_FIELDS: Final = frozenset({"confidence", "answer"})
+GRADING_FIELDS: Final = frozenset({"reason", "verdict"})
+IMAGE_CHARS: Final = 1_600 * CHARS_PER_TOKEN
+"""What an image counts as; the API's vision guide scales larger ones down to about 1,600 tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedRequest:
+    """One request that reached the simulated API, without its secrets."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """Lower-case names; headers that carry credentials are left out."""
+    body: Mapping[str, Any]
+    """The parsed JSON object; empty where there was none."""
+    at: float
+    """The simulator's clock, in seconds."""
+
+    @property
+    def model(self) -> str:
+        """The model asked for, or an empty string."""
+        model = self.body.get("model")
+        return model if isinstance(model, str) else ""
+
+    @property
+    def is_triage(self) -> bool:
+        """Whether it asks for a confidence and an answer."""
+        return asks_for_triage(self.body)
+
+    @property
+    def is_grading(self) -> bool:
+        """Whether it asks for a reason and a verdict on an answer; never a triage as well."""
+        return asks_for_grading(self.body)
+
+    @property
+    def graded_answer(self) -> str | None:
+        """The answer that it wants graded; None where it holds none, or asks for something else."""
+        return graded_answer(self.body)
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn, or an empty string."""
+        return last_user_text(self.body)
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """Read a JSON object; None where `text` is anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def without_secrets(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the headers with lower-case names, credentials left out."""
+    return {name.lower(): value for name, value in headers if name.lower() not in SECRET_HEADERS}
+
+
+def last_user_text(body: Mapping[str, Any]) -> str:
+    """Return the text of the last user turn, or an empty string."""
+    for turn in reversed(turns_of(body)):
+        if turn.get("role") == "user":
+            return text_of(turn.get("content"))
+    return ""
+
+
+def text_of(content: object) -> str:
+    """Return the text of a string or of a list of blocks, one line per block."""
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, list) else []
+    return "\n".join(str(block["text"]) for block in blocks if isinstance(block, dict) and "text" in block)
+
+
+def asks_for_triage(body: Mapping[str, Any]) -> bool:
+    """Tell a triage request by its output schema or, where it has none, by a prompt that names both fields."""
+    fields = _schema_fields(body)
+    if fields is not None:
+        return fields >= TRIAGE_FIELDS
+    prompt = text_of(body.get("system")) + "\n" + last_user_text(body)
+    return _names(prompt, TRIAGE_FIELDS) and not asks_for_grading(body)
+
+
+def asks_for_grading(body: Mapping[str, Any]) -> bool:
+    """Tell a grading request by its output schema or, where it has none, by a system prompt that names both fields."""
+    fields = _schema_fields(body)
+    if fields is not None:
+        return fields >= GRADING_FIELDS and not fields >= TRIAGE_FIELDS
+    system, question = text_of(body.get("system")), last_user_text(body)
+    if not _names(system, GRADING_FIELDS) or _names(system, TRIAGE_FIELDS):
+        return False
+    # A caller's system prompt may name the fields too, and the triage contract then stand in the user's turn.
+    return not _names(question, TRIAGE_FIELDS) or _is_document(json_object(question))
+
+
+def graded_answer(body: Mapping[str, Any]) -> str | None:
+    """Return the answer in a grading request's document, or None."""
+    document = json_object(last_user_text(body)) if asks_for_grading(body) else None
+    answer = document.get("answer") if document is not None else None
+    return answer if isinstance(answer, str) else None
+
+
+def input_tokens(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens of tools, system prompt and messages, at four characters each; at least 1."""
+    chars = chars_in(body.get("tools")) + chars_in(body.get("system"))
+    chars += sum(chars_in(turn.get("content")) for turn in turns_of(body))
+    return max(1, -(-chars // CHARS_PER_TOKEN))
+
+
+def _names(text: str, fields: frozenset[str]) -> bool:
+    return all(f'"{field}"' in text for field in fields)
+
+
+def _is_document(document: Mapping[str, Any] | None) -> bool:
+    return document is not None and {"conversation", "answer"} <= set(document)
+
+
+def _schema_fields(body: Mapping[str, Any]) -> set[str] | None:
+    schema = _output_schema(body)
+    if schema is None:
+        return None
+    properties = schema.get("properties")
+    return set(properties) if isinstance(properties, dict) else set()
+
+
+def _output_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    config = body.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return None
+    schema = wanted.get("schema")
+    return schema if isinstance(schema, dict) else {}
+
+
+def turns_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the turns of a request, whatever else stands in their place left out."""
+    messages = body.get("messages")
+    return [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
+
+
+def chars_in(content: object) -> int:
+    """Count the characters of a string, of blocks or of one block; images and tools count as what they cost."""
+    if content is None:
+        return 0
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, list):
+        return sum(map(chars_in, content))
+    if not isinstance(content, dict):
+        return 0
+    content = {name: value for name, value in content.items() if name != "cache_control"}
+    if content.get("type") == "image":
+        return IMAGE_CHARS
+    if "text" in content:
+        return len(str(content["text"]))
+    return chars_in(content["content"]) if "content" in content else len(json.dumps(content))

@@ -1,0 +1,182 @@
+"""What the API answers with an error before any model sees the request."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from cheapdeep_ops.testing.messages_api.cached_blocks import breakpoint_fault
+from cheapdeep_ops.testing.messages_api.models import Refused, SimulatedModel
+from cheapdeep_ops.testing.messages_api.received import input_tokens
+from cheapdeep_ops.testing.messages_api.replies import Reply
+
+NO_SAMPLING_SINCE: Final = "2026-10-21"
+"""The API version from which no model takes sampling parameters."""
+
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+_CUSTOM_ID: Final = re.compile("[a-zA-Z0-9_-]{1,64}")
+_NOT_JSON: Final = "The request body is not valid JSON"
+_NO_VERSION: Final = "anthropic-version: header is required"
+
+
+def _thinking(body: Mapping[str, Any]) -> object:
+    thinking = body.get("thinking")
+    return thinking.get("type") if isinstance(thinking, dict) else None
+
+
+def _sampling(body: Mapping[str, Any]) -> bool:
+    return any(name in body for name in _SAMPLING)
+
+
+def _effort(body: Mapping[str, Any]) -> bool:
+    config = body.get("output_config")
+    return isinstance(config, dict) and config.get("effort") is not None
+
+
+def _prefill(body: Mapping[str, Any]) -> bool:
+    last = body["messages"][-1]
+    return isinstance(last, dict) and last.get("role") == "assistant"
+
+
+PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[Mapping[str, Any]], bool], str]]] = {
+    "sampling": (_sampling, "`temperature`, `top_p` and `top_k` are not supported for this model."),
+    "thinking_enabled": (
+        lambda body: _thinking(body) == "enabled",
+        '"thinking.type.enabled" is not supported for this model; use "thinking.type.adaptive".',
+    ),
+    "thinking_adaptive": (
+        lambda body: _thinking(body) == "adaptive",
+        "adaptive thinking is not supported on this model",
+    ),
+    "effort": (_effort, "This model does not support the effort parameter."),
+    "prefill": (
+        _prefill,
+        "This model does not support assistant message prefill. The conversation must end with a user message.",
+    ),
+}
+"""How to see that a request uses what a model may refuse, and what the API says then."""
+
+
+def key_fault(headers: Mapping[str, str]) -> Reply | None:
+    """Return a 401 where no credential is sent; any credential will do."""
+    if headers.get("authorization") or headers.get("x-api-key"):
+        return None
+    return Reply.error(401, message="x-api-key header is required")
+
+
+def message_fault(
+    body: Mapping[str, Any] | None,
+    *,
+    models: Mapping[str, SimulatedModel],
+    version: str,
+    counting: bool = False,
+) -> Reply | None:
+    """Return the error that the API gives for this request, or None where a model would answer it.
+
+    `counting` asks for the rules of count_tokens, which wants no `max_tokens`.
+    """
+    if body is None:
+        return _bad_request(_NOT_JSON)
+    if not version:
+        return _bad_request(_NO_VERSION)
+    missing = _missing_field(body, counting=counting)
+    if missing is not None:
+        return _bad_request(missing)
+    model = models.get(body["model"])
+    if model is None or model.lifecycle == "retired":
+        return Reply.error(404, message=f"model: {body['model']}")
+    refused = _refused(body, model, version) or breakpoint_fault(body)
+    refused = refused or (None if counting else _over_limits(body, model))
+    return None if refused is None else _bad_request(refused)
+
+
+def batch_fault(body: Mapping[str, Any] | None, *, version: str) -> Reply | None:
+    """Return the error that the API gives at once for a batch; the `params` of its requests are checked later."""
+    if body is None:
+        return _bad_request(_NOT_JSON)
+    if not version:
+        return _bad_request(_NO_VERSION)
+    wrong = _wrong_requests(body.get("requests"))
+    return None if wrong is None else _bad_request(wrong)
+
+
+def batched_fault(params: Mapping[str, Any], *, models: Mapping[str, SimulatedModel], version: str) -> Reply | None:
+    """Return the error that a request in a batch ends with, or None; a batch refuses more than a message request."""
+    fault = message_fault(params, models=models, version=version)
+    if fault is not None:
+        return fault
+    if params["max_tokens"] == 0:
+        return _bad_request("max_tokens: must be greater than or equal to 1")
+    if params.get("stream") is True:
+        return _bad_request('"stream=True" is not supported in the Message Batches API')
+    return None
+
+
+def _bad_request(message: str) -> Reply:
+    return Reply.error(400, message=message)
+
+
+def _missing_field(body: Mapping[str, Any], *, counting: bool) -> str | None:
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        return "model: Field required"
+    max_tokens = body.get("max_tokens")
+    if not counting and max_tokens is None:
+        return "max_tokens: Field required"
+    # Zero is allowed: it warms the prompt cache.
+    if not counting and (type(max_tokens) is not int or max_tokens < 0):
+        return "max_tokens: Input should be a valid non-negative integer"
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return "messages: Field required"
+    return None if messages else "messages: at least one message is required"
+
+
+def _wrong_requests(requests: object) -> str | None:
+    if not isinstance(requests, list):
+        return "requests: Field required"
+    if not requests:
+        return "requests: List should have at least 1 item after validation, not 0"
+    for index, request in enumerate(requests):
+        wrong = _wrong_request(request)
+        if wrong is not None:
+            return f"requests.{index}{wrong}"
+    return _duplicate([request["custom_id"] for request in requests])
+
+
+def _wrong_request(request: object) -> str | None:
+    if not isinstance(request, dict):
+        return ": Input should be an object"
+    custom_id = request.get("custom_id")
+    if not isinstance(custom_id, str):
+        return ".custom_id: Field required"
+    if _CUSTOM_ID.fullmatch(custom_id) is None:
+        return f".custom_id: String should match pattern '^{_CUSTOM_ID.pattern}$'"
+    return None if isinstance(request.get("params"), dict) else ".params: Field required"
+
+
+def _duplicate(custom_ids: Sequence[str]) -> str | None:
+    ((most_common, times),) = Counter(custom_ids).most_common(1)
+    if times == 1:
+        return None
+    return f"requests: custom_id's must be unique within a batch. Duplicate custom_id found: {most_common}"
+
+
+def _refused(body: Mapping[str, Any], model: SimulatedModel, version: str) -> str | None:
+    # Versions are ISO dates, so they compare as text.
+    refuses = model.refuses | ({"sampling"} if version >= NO_SAMPLING_SINCE else frozenset())
+    for name, (is_used, message) in PARAMETER_RULES.items():
+        if name in refuses and is_used(body):
+            return message
+    return None
+
+
+def _over_limits(body: Mapping[str, Any], model: SimulatedModel) -> str | None:
+    if body["max_tokens"] > model.max_tokens:
+        return (
+            f"max_tokens: {body['max_tokens']} > {model.max_tokens}, which is the maximum allowed number of "
+            f"output tokens for {model.reply_id}"
+        )
+    tokens = input_tokens(body)
+    if tokens > model.max_input_tokens:
+        return f"prompt is too long: {tokens} tokens > {model.max_input_tokens} maximum"
+    return None

@@ -1,0 +1,1 @@
+"""Simulated traffic whose confidence and truth are known."""
