@@ -55,7 +55,7 @@ Readings = tuple[str, ...]
 Value = float | str | None
 
 
-class Form:
+class VerdictPattern:
     """An object that is known by its keys.
 
     Patterns, not a decoder, look for it: at any depth, escaped or cut off, in time that grows with the text alone.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from cheapdeep_ops.values import BypassCause, Outcome, Reason, Reply, Tier, Verdict
+from cheapdeep_ops.values import BypassCause, Outcome, Reason, Tier, TierReply, Verdict
 from cheapdeep_ops.verdict import judge
 
 
@@ -24,13 +24,13 @@ class Step:
     """An ask, what came back, and how it was judged; `reply` is None where the call failed before any of it came."""
 
     ask: Ask
-    reply: Reply | None
+    reply: TierReply | None
     reason: Reason | None = None
     error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class CascadeResult:
     """The whole course of one call.
 
     `answer` is the reply that goes back to the caller; where it is None, `error` is what the caller is to see.
@@ -39,7 +39,7 @@ class Course:
     """
 
     steps: tuple[Step, ...]
-    answer: Reply | None
+    answer: TierReply | None
     error: BaseException | None
     reason: Reason | None
     base_outcome: Outcome | None
@@ -66,8 +66,8 @@ class Bypass:
 
 
 _Found = TypeVar("_Found")
-Asking = Generator[Ask, Reply, _Found]
-Flow = Asking[Course]
+Asking = Generator[Ask, TierReply, _Found]
+Flow = Asking[CascadeResult]
 
 
 def cascade(
@@ -105,22 +105,22 @@ def triaged(tiers: Sequence[Tier], *, threshold: float) -> Asking[list[Step]]:
     return steps
 
 
-def _fallen_back(course: Course) -> Course:
+def _fallen_back(course: CascadeResult) -> CascadeResult:
     """The course with the answer that a triage tier was surest of; as it is where none gave one."""
     usable = [each.reply for each in reversed(course.steps[:-1]) if each.reply and _is_usable(each.reply)]
     answer = max(usable, key=_confidence, default=None)
     return course if answer is None else replace(course, answer=answer, error=None, is_fallback=True)
 
 
-def _is_usable(reply: Reply) -> bool:
+def _is_usable(reply: TierReply) -> bool:
     return reply.verdict is not None and reply.verdict.answer is not None and reply.verdict.problem is None
 
 
-def _confidence(reply: Reply) -> float:
+def _confidence(reply: TierReply) -> float:
     return (reply.verdict.confidence if reply.verdict else None) or 0.0
 
 
-def _triage(tier: Tier, threshold: float) -> Generator[Ask, Reply, Step]:
+def _triage(tier: Tier, threshold: float) -> Generator[Ask, TierReply, Step]:
     ask = Ask(tier=tier, kind="triage")
     try:
         reply = yield ask
@@ -134,7 +134,7 @@ def _error_reason(error: BaseException) -> Reason | None:
     return Reason.TRIAGE_ERROR if isinstance(error, Exception) else None
 
 
-def _original(tier: Tier, reason: Reason | None = None) -> Generator[Ask, Reply, Step]:
+def _original(tier: Tier, reason: Reason | None = None) -> Generator[Ask, TierReply, Step]:
     ask = Ask(tier=tier, kind="original")
     try:
         reply = yield ask
@@ -143,24 +143,24 @@ def _original(tier: Tier, reason: Reason | None = None) -> Generator[Ask, Reply,
     return Step(ask=ask, reply=reply, reason=reason)
 
 
-def shadowed(steps: Sequence[Step], course: Course, *, base_threshold: float) -> Course:
+def shadowed(steps: Sequence[Step], course: CascadeResult, *, base_threshold: float) -> CascadeResult:
     """The course that a call would have had, routed: `steps` are of triage beside it, `course` is of the deep tier."""
     is_answered = steps[-1].reason is None
     return _course(steps if is_answered else [*steps, *course.steps], base_threshold)
 
 
-def revised(course: Course, reply: Reply, *, base_threshold: float) -> Course:
+def revised(course: CascadeResult, reply: TierReply, *, base_threshold: float) -> CascadeResult:
     """The course of a streamed call whose first reply, given up early, was read to its end all the same."""
     first, *others = course.steps
     return _course([replace(first, reply=reply), *others], base_threshold)
 
 
-def _course(steps: Sequence[Step], base_threshold: float) -> Course:
+def _course(steps: Sequence[Step], base_threshold: float) -> CascadeResult:
     first, last = steps[0], steps[-1]
     bypassed = first.ask.kind == "original"
     base_outcome, base_reason = (None, None) if bypassed else _base(first, base_threshold)
     raised = base_outcome is Outcome.SHIP and first.reason is not None
-    return Course(
+    return CascadeResult(
         steps=tuple(steps),
         answer=last.reply,
         error=last.error,
@@ -172,7 +172,9 @@ def _course(steps: Sequence[Step], base_threshold: float) -> Course:
     )
 
 
-def completed(course: Course, reply: Reply, *, base_threshold: float, error: BaseException | None = None) -> Course:
+def completed(
+    course: CascadeResult, reply: TierReply, *, base_threshold: float, error: BaseException | None = None
+) -> CascadeResult:
     """The course of a streamed call whose answer has come to its end: `reply` is all that came of it.
 
     An answer that a triage tier began to give is no longer judged by the threshold; what went wrong with it later is
@@ -194,11 +196,11 @@ def _base(first: Step, base_threshold: float) -> tuple[Outcome | None, Reason | 
     return judge(_verdict(first.reply), threshold=base_threshold)
 
 
-def _verdict(reply: Reply) -> Verdict:
+def _verdict(reply: TierReply) -> Verdict:
     return reply.verdict or Verdict(problem=Reason.MALFORMED, detail="no verdict was read")
 
 
-def drive(flow: Asking[_Found], perform: Callable[[Ask], Reply]) -> _Found:
+def drive(flow: Asking[_Found], perform: Callable[[Ask], TierReply]) -> _Found:
     """Run `flow` to its end, answering each ask with `perform`; its exceptions go into the flow."""
     try:
         ask = next(flow)
@@ -216,7 +218,7 @@ def drive(flow: Asking[_Found], perform: Callable[[Ask], Reply]) -> _Found:
         flow.close()
 
 
-async def adrive(flow: Asking[_Found], perform: Callable[[Ask], Awaitable[Reply]]) -> _Found:
+async def adrive(flow: Asking[_Found], perform: Callable[[Ask], Awaitable[TierReply]]) -> _Found:
     """`drive` for a `perform` that is awaited."""
     try:
         ask = next(flow)

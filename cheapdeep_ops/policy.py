@@ -22,7 +22,7 @@ class PolicyAct(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScopePolicy:
+class ScopeState:
     """What people and rules have decided for one scope.
 
     `causes` are the names of the rules that hold a raise. `version` is the number of the last change that touched
@@ -36,7 +36,7 @@ class ScopePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class EffectivePolicy:
     """The threshold in force for one route, with the version that put it there."""
 
     threshold: float
@@ -51,14 +51,14 @@ class PolicyBook:
 
     base: float = BASE_THRESHOLD
     raised: float = RAISED_THRESHOLD
-    scopes: Mapping[str, ScopePolicy]
+    scopes: Mapping[str, ScopeState]
 
-    def for_route(self, route: str) -> Policy:
+    def for_route(self, route: str) -> EffectivePolicy:
         """The policy in force for `route`: its pin, else the global pin, else raised while any cause holds."""
         own, everywhere = self.scopes.get(route), self.scopes.get(ALL_ROUTES)
         return _effective([scope for scope in (own, everywhere) if scope], base=self.base, raised=self.raised)
 
-    def with_scope(self, scope: ScopePolicy) -> "PolicyBook":
+    def with_scope(self, scope: ScopeState) -> "PolicyBook":
         """A copy in which `scope` replaces the one of its name."""
         return replace(self, scopes={**self.scopes, scope.scope: scope})
 
@@ -68,7 +68,7 @@ def blank_book(*, base: float = BASE_THRESHOLD, raised: float = RAISED_THRESHOLD
     return PolicyBook(base=base, raised=raised, scopes={})
 
 
-def act_on(scope: ScopePolicy, act: PolicyAct, *, cause: str = "", threshold: float | None = None) -> ScopePolicy:
+def act_on(scope: ScopeState, act: PolicyAct, *, cause: str = "", threshold: float | None = None) -> ScopeState:
     """The scope's policy after `act`; its version is left for the store to number.
 
     Raises PolicyError where a pin lies outside [0, 1].
@@ -84,15 +84,15 @@ def act_on(scope: ScopePolicy, act: PolicyAct, *, cause: str = "", threshold: fl
             return replace(scope, pin=None)
 
 
-def _effective(scopes: Iterable[ScopePolicy], *, base: float, raised: float) -> Policy:
+def _effective(scopes: Iterable[ScopeState], *, base: float, raised: float) -> EffectivePolicy:
     """The policy that `scopes`, nearest first, add up to."""
     scopes = list(scopes)
     version = max((scope.version for scope in scopes), default=0)
     causes = frozenset[str]().union(*(scope.causes for scope in scopes))
     pin = next((scope.pin for scope in scopes if scope.pin is not None), None)
     if pin is not None:
-        return Policy(threshold=pin, version=version, pinned=True, causes=causes)
-    return Policy(threshold=max(base, raised) if causes else base, version=version, causes=causes)
+        return EffectivePolicy(threshold=pin, version=version, pinned=True, causes=causes)
+    return EffectivePolicy(threshold=max(base, raised) if causes else base, version=version, causes=causes)
 
 
 def _checked(threshold: float | None) -> float:

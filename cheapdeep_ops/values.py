@@ -150,7 +150,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class TierReply:
     """What came back from one model call, freed from the SDK: `message` is handed through unopened.
 
     `usage` is None where the API said nothing of it.
@@ -162,7 +162,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class TextTurn:
     """One turn of a conversation as text; `role` is `system`, `user` or `assistant`.
 
     `is_whole` says that there was nothing else in it, such as an image.
@@ -186,7 +186,7 @@ class Trace:
 class Exchange:
     """What the first tier was asked and what it answered: the material of a grade."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[TextTurn, ...]
     answer: str = field(repr=False)
     response_id: str = ""
     prompt_version: str = ""
@@ -194,7 +194,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class GradeResult:
     """What came of one grading: a grade, or the failure to give one; `usage` is None where the API named none."""
 
     grade: Grade | None = None

@@ -11,13 +11,13 @@ import re
 import unicodedata
 from typing import Any, Final, NoReturn
 
-from cheapdeep_ops.copies import Form
+from cheapdeep_ops.copies import VerdictPattern
 from cheapdeep_ops.values import Outcome, Reason, StopReason, Verdict
 
 CONFIDENCE: Final = "confidence"
 ANSWER: Final = "answer"
 _KEYS: Final = frozenset({CONFIDENCE, ANSWER})
-_VERDICT: Final = Form(CONFIDENCE, ANSWER)
+_VERDICT: Final = VerdictPattern(CONFIDENCE, ANSWER)
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cn", "Mn", "Me", "Zs", "Zl", "Zp"})
 _BLANK_LETTERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols without ink: the Hangul fillers and the empty Braille cell."""

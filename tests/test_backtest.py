@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.cli.commands import backtest
 from cheapdeep_ops.guard.actions import thresholds
-from cheapdeep_ops.guard.backtest.counterfactual import Counted, of_stored
-from cheapdeep_ops.guard.backtest.threshold_cost import Spent, costed, paid, spent_in
+from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
+from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost, costed, paid, spent_in
 from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.statistics.intervals import wilson
@@ -204,7 +204,7 @@ def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):
     baseline_usd=st.floats(0.01, 100),
 )
 def test_more_escalations_never_cost_less(escalated, triaged, others, triage_usd, baseline_usd):
-    spent = Spent(
+    spent = PeriodCost(
         calls=triaged + others, triaged=triaged, moved=0, unpriced=0, cost_usd=1.0, triage_usd=triage_usd,
         baseline_usd=baseline_usd, prices="",
     )  # fmt: skip
@@ -227,13 +227,13 @@ def test_unpriced_calls_leave_the_cost_unknown_and_say_why():
 
 
 def test_grades_weigh_by_the_inverse_of_their_chance():
-    counted = Counted(triaged=100, confidence={"90": 100}, base_reasons={})
+    counted = TriageCounts(triaged=100, confidence={"90": 100}, base_reasons={})
     found = of_stored(counted, [(0.9, True, 0.5), (0.9, False, 0.1)], 0.8, base=0.8)
     assert found["false_confident_rate"] == pytest.approx(2 / 12)
 
 
 def test_what_hundredths_cannot_tell_is_said():
-    counted = Counted(triaged=100, confidence={"29": 10, "85": 20, "90": 60}, base_reasons={"no_answer": 15})
+    counted = TriageCounts(triaged=100, confidence={"29": 10, "85": 20, "90": 60}, base_reasons={"no_answer": 15})
     assert of_stored(counted, [], 0.29, base=0.2)["escalation_rate"] == 0.15
     found = of_stored(counted, [], 0.855, base=0.8)
     assert found["escalation_rate"] == 0.45

@@ -1,10 +1,10 @@
 import threading
 
-from cheapdeep_ops.router.background import Beside
+from cheapdeep_ops.router.background import BackgroundTask
 
 
 def test_what_waits_is_done_once_it_is_over_and_only_once():
-    done, beside = [], Beside(lambda _: None)
+    done, beside = [], BackgroundTask(lambda _: None)
     beside.then(lambda: done.append(1))
     assert done == []
     beside.over()
@@ -14,7 +14,7 @@ def test_what_waits_is_done_once_it_is_over_and_only_once():
 
 
 def test_a_record_that_fails_is_logged_and_not_raised_at_whoever_ends_it(caplog):
-    done, beside = [], Beside(lambda _: None)
+    done, beside = [], BackgroundTask(lambda _: None)
     beside.then(lambda: 1 / 0)
     beside.then(lambda: done.append(1))
     beside.over()
@@ -23,7 +23,7 @@ def test_a_record_that_fails_is_logged_and_not_raised_at_whoever_ends_it(caplog)
 
 
 def test_whoever_says_it_again_waits_for_the_record_that_is_being_written():
-    writing, may_go_on, done, beside = threading.Event(), threading.Event(), [], Beside(lambda _: None)
+    writing, may_go_on, done, beside = threading.Event(), threading.Event(), [], BackgroundTask(lambda _: None)
 
     def write():
         writing.set()

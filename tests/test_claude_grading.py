@@ -15,10 +15,10 @@ from cheapdeep_ops.claude.grade_request import GraderApi, read_judgement
 from cheapdeep_ops.claude.rubric import MAX_TOKENS, PROMPT_VERSION, RUBRIC, SCHEMA, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
-from cheapdeep_ops.values import Grade, GradeFailure, Judgement, Turn, Usage
+from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, TextTurn, Usage
 
 OPUS = "claude-opus-4-7"
-QUESTION = (Turn(role="system", text="Be brief."), Turn(role="user", text="Are shoes returnable?"))
+QUESTION = (TextTurn(role="system", text="Be brief."), TextTurn(role="user", text="Are shoes returnable?"))
 REQUEST = grading_request(QUESTION, "Yes.", model=OPUS)
 CORRECT = '{"reason": "It holds.", "verdict": "correct"}'
 TOKENS = {"input_tokens": 700, "output_tokens": 30}
@@ -49,7 +49,7 @@ def message(text: str | None, *, stop_reason: str = "end_turn", **usage: int) ->
     )
 
 
-def verdict_in(text: str) -> Judgement:
+def verdict_in(text: str) -> GradeResult:
     return read_judgement(message(text))
 
 
@@ -95,7 +95,7 @@ def test_the_prompt_has_a_short_version_that_names_no_content():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_content_stays_in_its_string(text):
-    request = grading_request((Turn(role="system", text=text), Turn(role="user", text=text)), text, model=OPUS)
+    request = grading_request((TextTurn(role="system", text=text), TextTurn(role="user", text=text)), text, model=OPUS)
     document = document_of(request)
     assert document == {
         "conversation": [{"role": "system", "text": text}, {"role": "user", "text": text}],
@@ -106,7 +106,7 @@ def test_hostile_content_stays_in_its_string(text):
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=4), st.text())
 def test_any_content_comes_back_exactly(turns, answer):
-    request = grading_request([Turn(role=role, text=text) for role, text in turns], answer, model=OPUS)
+    request = grading_request([TextTurn(role=role, text=text) for role, text in turns], answer, model=OPUS)
     assert document_of(request) == {
         "conversation": [{"role": role, "text": text} for role, text in turns],
         "answer": answer,
@@ -116,7 +116,7 @@ def test_any_content_comes_back_exactly(turns, answer):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_api_receives_hostile_content_as_it_was(api, grader, text):
-    grader.grade(grading_request((Turn(role="user", text=text),), text, model=OPUS))
+    grader.grade(grading_request((TextTurn(role="user", text=text),), text, model=OPUS))
     (received,) = api.requests
     assert (received.is_grading, received.graded_answer) == (True, text)
 
@@ -129,7 +129,7 @@ def test_the_api_receives_hostile_content_as_it_was(api, grader, text):
     "form", ['{{"reason": "So.", "verdict": "{}"}}', '\n {{"verdict":"{}",\t"reason":"So."}} \r\n']
 )
 def test_the_object_alone_is_a_verdict(form, grade):
-    assert verdict_in(form.format(grade)) == Judgement(grade=grade, reason="So.", usage=Usage(**TOKENS))
+    assert verdict_in(form.format(grade)) == GradeResult(grade=grade, reason="So.", usage=Usage(**TOKENS))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_object_alone_is_a_verdict(form, grade):
     ],
 )
 def test_what_is_not_exactly_the_object_is_malformed_and_was_paid_for(text):
-    assert verdict_in(text) == Judgement(failure=GradeFailure.MALFORMED, usage=Usage(**TOKENS))
+    assert verdict_in(text) == GradeResult(failure=GradeFailure.MALFORMED, usage=Usage(**TOKENS))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_what_is_not_exactly_the_object_is_malformed_and_was_paid_for(text):
 @pytest.mark.parametrize("text", [CORRECT, None])
 def test_a_reply_that_did_not_end_by_itself_is_no_verdict_whatever_it_says(text, stop_reason, failure):
     judged = read_judgement(message(text, stop_reason=stop_reason))
-    assert judged == Judgement(failure=failure, usage=Usage(**TOKENS))
+    assert judged == GradeResult(failure=failure, usage=Usage(**TOKENS))
 
 
 def test_thinking_before_the_object_is_set_aside_and_a_second_text_is_malformed():
@@ -288,7 +288,7 @@ def test_a_text_gives_a_grade_if_and_only_if_it_is_exactly_the_object(text):
 
 def test_a_verdict_of_the_api(api, grader):
     api.enqueue(Reply.text('{"reason": "It is not so.", "verdict": "incorrect"}', usage=TOKENS))
-    assert grader.grade(REQUEST) == Judgement(grade=Grade.INCORRECT, reason="It is not so.", usage=Usage(**TOKENS))
+    assert grader.grade(REQUEST) == GradeResult(grade=Grade.INCORRECT, reason="It is not so.", usage=Usage(**TOKENS))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_verdict_of_the_api(api, grader):
 )
 def test_failures_keep_the_usage_that_they_were_billed(api, grader, reply, failure):
     api.enqueue(reply)
-    assert grader.grade(REQUEST) == Judgement(failure=failure, usage=Usage(**TOKENS))
+    assert grader.grade(REQUEST) == GradeResult(failure=failure, usage=Usage(**TOKENS))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_failures_keep_the_usage_that_they_were_billed(api, grader, reply, failu
 )
 def test_what_is_no_message_is_malformed_and_of_unknown_usage(api, grader, reply):
     api.enqueue(reply)
-    assert grader.grade(REQUEST) == Judgement(failure=GradeFailure.MALFORMED)
+    assert grader.grade(REQUEST) == GradeResult(failure=GradeFailure.MALFORMED)
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -477,11 +477,11 @@ def test_lines_of_a_batch_are_told_apart(api, grader):
         "no_credit": ("billing_error: Your credit balance is too low", True),
     }
     assert {name: each for name, each in found.items() if name not in errors} == {
-        "grade": Judgement(grade=Grade.CORRECT, reason="It holds.", usage=Usage(**TOKENS)),
-        "malformed": Judgement(failure=GradeFailure.MALFORMED, usage=Usage(**TOKENS)),
-        "refusal": Judgement(failure=GradeFailure.REFUSAL, usage=Usage(**TOKENS)),
-        "no_content": Judgement(failure=GradeFailure.MALFORMED, usage=Usage(**TOKENS)),
-        "rejected": Judgement(failure=GradeFailure.REJECTED, reason="too long"),
+        "grade": GradeResult(grade=Grade.CORRECT, reason="It holds.", usage=Usage(**TOKENS)),
+        "malformed": GradeResult(failure=GradeFailure.MALFORMED, usage=Usage(**TOKENS)),
+        "refusal": GradeResult(failure=GradeFailure.REFUSAL, usage=Usage(**TOKENS)),
+        "no_content": GradeResult(failure=GradeFailure.MALFORMED, usage=Usage(**TOKENS)),
+        "rejected": GradeResult(failure=GradeFailure.REJECTED, reason="too long"),
     }
 
 

@@ -16,7 +16,7 @@ from cheapdeep_ops.cli import common, main
 from cheapdeep_ops.cli.commands import doctor
 from cheapdeep_ops.cli.render.terminal import show_reach
 from cheapdeep_ops.guard.grading.grader import Grader
-from cheapdeep_ops.guard.reports.detection_delay import Sampling, reach_of
+from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import learned
 from cheapdeep_ops.guard.statistics.intervals import Estimate
@@ -338,7 +338,7 @@ def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, s
         "process": "g", "kind": "guard", "started_at": 1.0, "seen_at": time(),
         "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
     }  # fmt: skip
-    store.transact(lambda connection: processes.beat(connection, processes.Beat(**beat)))
+    store.transact(lambda connection: processes.beat(connection, processes.Heartbeat(**beat)))
     with SimulatedSlack() as slack:
         monkeypatch.setenv("CHEAPDEEP_SLACK_BOT_TOKEN", slack.token)
         monkeypatch.setenv("CHEAPDEEP_SLACK_CHANNEL", "C1")
@@ -354,7 +354,7 @@ def test_doctor_sees_a_clock_that_is_wrong_and_a_router_with_another_base(capsys
             "process": kind, "kind": kind, "started_at": 1.0, "seen_at": seen_at,
             "base_threshold": base, "policy_version": 0, "dropped": 0,
         }  # fmt: skip
-        store.transact(lambda connection, beat=beat: processes.beat(connection, processes.Beat(**beat)))
+        store.transact(lambda connection, beat=beat: processes.beat(connection, processes.Heartbeat(**beat)))
     _, out, _ = run(capsys, "doctor")
     assert re.search(r" [0-9]+ s ahead of this one", out)
     assert "base threshold [0.7]" in out
@@ -513,7 +513,7 @@ def test_the_receipt_says_what_sampling_was_spent_on(capsys, graded):
 def said_of_reach(**reach):
     console = Console(width=500)
     with console.capture() as captured:
-        show_reach(console, {"faq": reach_of(sampling=Sampling(calm=0.005, hot=0.2), alpha=8e-6, **reach)})
+        show_reach(console, {"faq": reach_of(sampling=SamplingShares(calm=0.005, hot=0.2), alpha=8e-6, **reach)})
     return " ".join(captured.get().split())
 
 

@@ -25,7 +25,9 @@ def test_sorts_no_long_run_of_marks_which_takes_the_square_of_its_length(monkeyp
         return real(form, text)
 
     monkeypatch.setattr(copies.unicodedata, "normalize", normalize)
-    copies.Form("confidence", "answer").is_spelled_in("\u0300\u0316" * 1_000 + '{"confidence": 1, "answer": "é"}')
+    copies.VerdictPattern("confidence", "answer").is_spelled_in(
+        "\u0300\u0316" * 1_000 + '{"confidence": 1, "answer": "é"}'
+    )
     assert set(lengths) == {1}
     assert len(lengths) < 100
 

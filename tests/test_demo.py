@@ -19,9 +19,9 @@ from cheapdeep_ops.cli.render import terminal
 from cheapdeep_ops.cli.render.live import LiveView, PlainView, panel, view_for
 from cheapdeep_ops.demo import show, world
 from cheapdeep_ops.demo.report import Answered, month_of
-from cheapdeep_ops.demo.show import CLIMBING, PHASES, STORM, Glance, Happened, checks_of, run_demo
+from cheapdeep_ops.demo.show import CLIMBING, PHASES, STORM, Snapshot, Timeline, checks_of, run_demo
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
-from cheapdeep_ops.policy import Policy
+from cheapdeep_ops.policy import EffectivePolicy
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.router import Routed
 from cheapdeep_ops.testing import FrozenClock, Reply
@@ -29,7 +29,7 @@ from tests.guard.conftest import decided
 from tests.tracing import traced
 
 NAMES = ["calm", "storm", "recovery", "drift", "recovery from drift"]
-GLANCE = Glance(
+GLANCE = Snapshot(
     phase="storm", at=1_790_000_300.0, lasted_s=300.0, real_s=10.0, calls=600, base_rate=0.5, actual_rate=0.2,
     wrong_rate=0.01, graded=300, threshold=0.9, firing=(STORM,), slack=f"{STORM} firing: 52.1% [of] the calls",
 )  # fmt: skip
@@ -139,7 +139,7 @@ class Silent:
     def begin(self, phase: show.Phase) -> None:
         pass
 
-    def look(self, glance: Glance) -> None:
+    def look(self, glance: Snapshot) -> None:
         pass
 
 
@@ -193,7 +193,7 @@ def answered(
     number: int, threshold: float = 0.8, version: int = 0, *, cost: float = 0.002, baseline: float = 0.01
 ) -> Answered:
     decision = replace(
-        decided(0.95, Policy(threshold=threshold, version=version)), cost_usd=cost, baseline_cost_usd=baseline
+        decided(0.95, EffectivePolicy(threshold=threshold, version=version)), cost_usd=cost, baseline_cost_usd=baseline
     )
     routed = Routed(message=cast("Any", None), decision=decision)
     return Answered(routed=routed, begun_at=float(number), finished_at=float(number), correct=True)
@@ -203,8 +203,8 @@ def change(at: float, act: str, cause: str, version: int) -> dict[str, Any]:
     return {"at": at, "act": act, "cause": cause, "version": version, "to_threshold": 0.9 if act == "raise" else 0.8}
 
 
-NOTHING = Happened(failures=0, outcomes=[], changes=[], messages=[])
-RIGHT = Happened(
+NOTHING = Timeline(failures=0, outcomes=[], changes=[], messages=[])
+RIGHT = Timeline(
     failures=0,
     # A call at the very moment of a change comes before it.
     outcomes=[
@@ -222,7 +222,7 @@ RIGHT = Happened(
     ],
     messages=[[f"{rule} firing: ...", f"{rule} resolved: ..."] for rule in (STORM, CLIMBING)],
 )
-Spoil = Callable[[Happened], Happened]
+Spoil = Callable[[Timeline], Timeline]
 
 
 def without(place: int) -> Spoil:
@@ -230,7 +230,7 @@ def without(place: int) -> Spoil:
 
 
 def decided_at(threshold: float, version: int, which: slice) -> Spoil:
-    def spoil(found: Happened) -> Happened:
+    def spoil(found: Timeline) -> Timeline:
         outcomes = list(found.outcomes)
         for place in range(len(outcomes))[which]:
             outcomes[place] = answered(place, threshold, version)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.flow import Ask, Bypass, Course, Flow, adrive, cascade, drive
-from cheapdeep_ops.values import BypassCause, Outcome, Reason, Reply, Tier, Verdict
+from cheapdeep_ops.flow import Ask, Bypass, CascadeResult, Flow, adrive, cascade, drive
+from cheapdeep_ops.values import BypassCause, Outcome, Reason, Tier, TierReply, Verdict
 from cheapdeep_ops.verdict import judge
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
@@ -18,17 +18,17 @@ OPUS_THIRD = Tier(model="claude-opus-4-7", index=2, is_deep=True)
 TWO = (HAIKU, OPUS)
 THREE = (HAIKU, SONNET, OPUS_THIRD)
 
-DEEP = Reply(message="the deep answer")
+DEEP = TierReply(message="the deep answer")
 
-Scripted = Reply | BaseException
-
-
-def sure(confidence: float, answer: str = "Paris") -> Reply:
-    return Reply(verdict=Verdict(confidence=confidence, answer=answer))
+Scripted = TierReply | BaseException
 
 
-def unusable(problem: Reason, confidence: float | None = None) -> Reply:
-    return Reply(verdict=Verdict(confidence=confidence, problem=problem))
+def sure(confidence: float, answer: str = "Paris") -> TierReply:
+    return TierReply(verdict=Verdict(confidence=confidence, answer=answer))
+
+
+def unusable(problem: Reason, confidence: float | None = None) -> TierReply:
+    return TierReply(verdict=Verdict(confidence=confidence, problem=problem))
 
 
 def begin(
@@ -37,7 +37,7 @@ def begin(
     return cascade(tiers, threshold=threshold, base_threshold=base, bypass=bypass)
 
 
-def end_of(flow: Flow, reply: Scripted) -> Course:
+def end_of(flow: Flow, reply: Scripted) -> CascadeResult:
     """The course of a flow that ends with this reply, or with this error."""
     with pytest.raises(StopIteration) as stopped:
         flow.throw(reply) if isinstance(reply, BaseException) else flow.send(reply)
@@ -51,14 +51,14 @@ class Performer:
         self.script = iter(script)
         self.asks: list[Ask] = []
 
-    def __call__(self, ask: Ask) -> Reply:
+    def __call__(self, ask: Ask) -> TierReply:
         self.asks.append(ask)
         result = next(self.script)
         if isinstance(result, BaseException):
             raise result
         return result
 
-    async def later(self, ask: Ask) -> Reply:
+    async def later(self, ask: Ask) -> TierReply:
         await asyncio.sleep(0)
         return self(ask)
 
@@ -83,7 +83,7 @@ class TestByHand:
             (unusable(Reason.MALFORMED), Reason.MALFORMED),
             (unusable(Reason.TRUNCATED), Reason.TRUNCATED),
             (unusable(Reason.REFUSAL), Reason.REFUSAL),
-            (Reply(verdict=None), Reason.MALFORMED),
+            (TierReply(verdict=None), Reason.MALFORMED),
         ],
     )
     def test_any_other_reply_replays_the_original_request(self, reply, reason):
@@ -264,7 +264,7 @@ class TestDriver:
     async def test_of_a_cancelled_task_gives_the_cancellation_back(self):
         asked, courses = asyncio.Event(), []
 
-        async def never(_: Ask) -> Reply:
+        async def never(_: Ask) -> TierReply:
             asked.set()
             return await asyncio.Future()
 
@@ -293,7 +293,10 @@ problems = st.builds(
     problem=st.sampled_from([Reason.MALFORMED, Reason.NO_ANSWER, Reason.TRUNCATED, Reason.REFUSAL]),
 )
 triage_results = st.one_of(
-    st.builds(Reply, verdict=verdicts), st.builds(Reply, verdict=problems), st.builds(RuntimeError), st.just(Reply())
+    st.builds(TierReply, verdict=verdicts),
+    st.builds(TierReply, verdict=problems),
+    st.builds(RuntimeError),
+    st.just(TierReply()),
 )
 thresholds = st.sampled_from([0.5, 0.8, 0.85, 0.9]) | st.floats(0, 1)
 tier_lists = st.sampled_from([TWO, THREE])

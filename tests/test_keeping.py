@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.candidate_rows import LONGEST_CHARACTERS, Kept, candidate_row, lies_within
+from cheapdeep_ops.recorder.candidate_rows import LONGEST_CHARACTERS, KeptCall, candidate_row, lies_within
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.testing import FrozenClock
-from cheapdeep_ops.values import BypassCause, Decision, Exchange, Hop, Outcome, Reason, Tier, Trace, Turn, Usage
+from cheapdeep_ops.values import BypassCause, Decision, Exchange, Hop, Outcome, Reason, TextTurn, Tier, Trace, Usage
 
 steady = hypothesis_settings(derandomize=True, deadline=None, max_examples=200, database=None)
 
@@ -52,10 +52,10 @@ BYPASSED = replace(
 )
 
 TURNS = (
-    Turn(role="system", text="You help ann@example.com."),
-    Turn(role="user", text="Where is my parcel?"),
-    Turn(role="assistant", text="On its way to ann@example.com."),
-    Turn(role="user", text="When will it come?"),
+    TextTurn(role="system", text="You help ann@example.com."),
+    TextTurn(role="user", text="Where is my parcel?"),
+    TextTurn(role="assistant", text="On its way to ann@example.com."),
+    TextTurn(role="user", text="When will it come?"),
 )
 PARCEL = Exchange(turns=TURNS, answer="Tomorrow at noon.", response_id="msg_1", prompt_version="p7")
 
@@ -69,7 +69,7 @@ def as_it_is(text):
 
 
 def row_of(exchange=PARCEL, decision=SHIPPED, *, share=1.0, redact=without_ann):
-    return candidate_row(Kept(decision=decision, exchange=exchange), share=share, redact=redact)
+    return candidate_row(KeptCall(decision=decision, exchange=exchange), share=share, redact=redact)
 
 
 def named(call_id, decision=SHIPPED):
@@ -203,7 +203,7 @@ class TestRedaction:
             seen.append(text)
             return text
 
-        row = row_of(Exchange(turns=(Turn(role="user", text=question),), answer=answer), redact=hook)
+        row = row_of(Exchange(turns=(TextTurn(role="user", text=question),), answer=answer), redact=hook)
         assert row["why"] == why
         assert (row["turns"] is None, row["answer"] is None) == (bool(why), bool(why))
         assert len(seen) == (0 if why else 2)
@@ -215,7 +215,7 @@ class TestRedaction:
     def test_is_preceded_by_taking_out_what_no_store_holds(self, said, stored):
         seen = []
         row = row_of(
-            Exchange(turns=(Turn(role="user", text=said),), answer="fine"),
+            Exchange(turns=(TextTurn(role="user", text=said),), answer="fine"),
             redact=lambda text: seen.append(text) or text,
         )
         assert seen == [stored, "fine"]
@@ -233,7 +233,7 @@ class TestRedaction:
     @steady
     @given(st.lists(st.text(st.characters(exclude_categories=[]), max_size=20), max_size=3), st.text(max_size=20))
     def test_leaves_a_row_that_any_store_takes(self, texts, answer):
-        turns = tuple(Turn(role="user", text=text) for text in texts)
+        turns = tuple(TextTurn(role="user", text=text) for text in texts)
         row = row_of(Exchange(turns=turns, answer=answer), redact=as_it_is)
         kept = [turn["text"] for turn in row["turns"] or ()] + [row["answer"] or ""]
         assert all("\0" not in text and text.encode() for text in kept if text)
@@ -242,7 +242,7 @@ class TestRedaction:
 
 
 def test_neither_exchanges_nor_what_is_kept_of_them_show_content_in_logs():
-    shown = repr(Kept(decision=SHIPPED, exchange=PARCEL))
+    shown = repr(KeptCall(decision=SHIPPED, exchange=PARCEL))
     assert "call-1" in shown
     assert "parcel" not in shown
     assert "noon" not in shown
@@ -326,7 +326,7 @@ def test_the_default_redaction_takes_addresses_out(sqlite_url, clock):
 
 
 def test_texts_that_no_store_holds_are_stored_without_what_is_wrong_with_them(recorder, sqlite_url):
-    odd = Exchange(turns=(Turn(role="user", text="nul \0 and half \ud83d"),), answer="fine")
+    odd = Exchange(turns=(TextTurn(role="user", text="nul \0 and half \ud83d"),), answer="fine")
     recorder.put(SHIPPED, lambda: odd)
     recorder.drain(NOW)
     (row,) = stored(sqlite_url)

@@ -25,7 +25,7 @@ def pin_as_the_hostile(store, settings, now):
     def work(connection):
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         said = {"author": HOSTILE, "why": HOSTILE}
-        change = policies.Change(scope=HOSTILE, act=PolicyAct.PIN, threshold=0.7, **said)
+        change = policies.PolicyEdit(scope=HOSTILE, act=PolicyAct.PIN, threshold=0.7, **said)
         policies.apply(connection, book, change, at=now)
 
     store.transact(work)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.cli.render.figures import change_words, figures, reasons, reliability
-from cheapdeep_ops.cli.render.svg import Plot, nice_top, time_ticks
+from cheapdeep_ops.cli.render.svg import SvgPlot, nice_top, time_ticks
 
 HOSTILE = 'x<script>alert(1)</script>"&\n'
 DAY_S = 86_400
@@ -18,7 +18,7 @@ def drawn(plot, kind, tag="path"):
 
 
 def plot(**more):
-    return Plot("title", "description", x=(0, 10), y=(0, 1), **more)
+    return SvgPlot("title", "description", x=(0, 10), y=(0, 1), **more)
 
 
 def point(at, **more):
@@ -99,7 +99,7 @@ def test_higher_is_further_up_and_later_further_right():
 
 
 def test_text_is_text():
-    canvas = Plot(HOSTILE, HOSTILE, x=(0, 1), y=(0, 1))
+    canvas = SvgPlot(HOSTILE, HOSTILE, x=(0, 1), y=(0, 1))
     canvas.upright("up", 0.5, HOSTILE)
     found = ET.fromstring(str(canvas))
     assert {each.tag for each in found.iter()} == {"svg", "title", "desc", "path"}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.policy import Policy, PolicyAct, PolicyBook, ScopePolicy, act_on, blank_book
+from cheapdeep_ops.policy import EffectivePolicy, PolicyAct, PolicyBook, ScopeState, act_on, blank_book
 from cheapdeep_ops.values import ALL_ROUTES
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
@@ -14,7 +14,7 @@ STORM, WRONG = "EscalationStorm", "FalseConfidenceClimbing"
 RAISE, RELEASE, PIN, UNPIN = PolicyAct.RAISE, PolicyAct.RELEASE, PolicyAct.PIN, PolicyAct.UNPIN
 
 
-def book_of(*scopes: ScopePolicy) -> PolicyBook:
+def book_of(*scopes: ScopeState) -> PolicyBook:
     book = blank_book()
     for scope in scopes:
         book = book.with_scope(scope)
@@ -22,12 +22,12 @@ def book_of(*scopes: ScopePolicy) -> PolicyBook:
 
 
 def scope_of(name: str = "support", *, pin: float | None = None, causes: tuple[str, ...] = (), version: int = 1):
-    return ScopePolicy(scope=name, version=version, pin=pin, causes=frozenset(causes))
+    return ScopeState(scope=name, version=version, pin=pin, causes=frozenset(causes))
 
 
 class TestTheThresholdInForce:
     def test_is_the_base_before_anything_has_happened(self):
-        assert blank_book().for_route("support") == Policy(threshold=0.8, version=0)
+        assert blank_book().for_route("support") == EffectivePolicy(threshold=0.8, version=0)
 
     @pytest.mark.parametrize(
         ("own", "everywhere", "threshold", "pinned"),
@@ -57,7 +57,7 @@ class TestTheThresholdInForce:
         assert book.for_route("support").causes == {STORM, WRONG}
 
     def test_can_be_asked_for_all_routes(self):
-        assert book_of(scope_of(ALL_ROUTES, causes=(STORM,), version=4)).for_route(ALL_ROUTES) == Policy(
+        assert book_of(scope_of(ALL_ROUTES, causes=(STORM,), version=4)).for_route(ALL_ROUTES) == EffectivePolicy(
             threshold=0.9, version=4, causes=frozenset({STORM})
         )
 
@@ -72,20 +72,20 @@ class TestTheThresholdInForce:
 
 class TestActs:
     def test_of_release_let_go_only_their_own_cause(self):
-        held = act_on(act_on(ScopePolicy(scope="support"), RAISE, cause=STORM), RAISE, cause=WRONG)
+        held = act_on(act_on(ScopeState(scope="support"), RAISE, cause=STORM), RAISE, cause=WRONG)
         one = act_on(held, RELEASE, cause=STORM)
         none = act_on(one, RELEASE, cause=WRONG)
         assert [book_of(scope).for_route("support").threshold for scope in (held, one, none)] == [0.9, 0.9, 0.8]
 
     def test_of_raise_count_a_cause_once(self):
-        twice = act_on(act_on(ScopePolicy(scope="support"), RAISE, cause=STORM), RAISE, cause=STORM)
+        twice = act_on(act_on(ScopeState(scope="support"), RAISE, cause=STORM), RAISE, cause=STORM)
         assert act_on(twice, RELEASE, cause=STORM).causes == frozenset()
 
     def test_of_release_without_a_raise_change_nothing(self):
         assert act_on(scope_of(), RELEASE, cause=STORM) == scope_of()
 
     def test_of_unpin_bring_a_raise_back_that_held_on_meanwhile(self):
-        pinned = act_on(act_on(ScopePolicy(scope="support"), PIN, threshold=0.7), RAISE, cause=STORM)
+        pinned = act_on(act_on(ScopeState(scope="support"), PIN, threshold=0.7), RAISE, cause=STORM)
         assert book_of(pinned).for_route("support").threshold == 0.7
         assert book_of(act_on(pinned, UNPIN)).for_route("support").threshold == 0.9
 
@@ -122,9 +122,9 @@ class TestAnyHistory:
     def test_leaves_base_or_raised_or_a_pin_in_force(self, history):
         book, pins, causes = blank_book(), {}, set()
         for version, (name, act, cause, threshold) in enumerate(history, 1):
-            scope = book.scopes.get(name) or ScopePolicy(scope=name)
+            scope = book.scopes.get(name) or ScopeState(scope=name)
             changed = act_on(scope, act, cause=cause, threshold=threshold)
-            book = book.with_scope(ScopePolicy(scope=name, version=version, pin=changed.pin, causes=changed.causes))
+            book = book.with_scope(ScopeState(scope=name, version=version, pin=changed.pin, causes=changed.causes))
             if act in (PIN, UNPIN):
                 pins[name] = threshold if act is PIN else None
             elif act is RAISE:

@@ -16,12 +16,12 @@ from sqlalchemy import event
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.counter_buffer import Ledger, Tally, confidence_bin, origin_of
-from cheapdeep_ops.recorder.trouble_log import PATIENCE_S, Troubles
+from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Tally, confidence_bin, origin_of
+from cheapdeep_ops.recorder.trouble_log import PATIENCE_S, TroubleLog
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
@@ -205,7 +205,7 @@ def test_a_recorder_that_starts_late_knows_the_policy_before_the_first_call(sett
 def raise_threshold(settings):
     store = Store(settings.store_url)
     migrate(store)
-    change = Change(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm")
+    change = PolicyEdit(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm")
     store.transact(lambda connection: policies.apply(connection, blank_book(), change, at=1.0))
     store.close()
 
@@ -224,7 +224,7 @@ def test_a_router_that_sees_no_guard_says_so_once_and_again_after_it_was_there(r
         "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
     }  # fmt: skip
     store = Store(settings.store_url)
-    store.transact(lambda connection: processes.beat(connection, processes.Beat(**beat)))
+    store.transact(lambda connection: processes.beat(connection, processes.Heartbeat(**beat)))
     store.close()
     with caplog.at_level(logging.WARNING):
         recorder.refresh(clock())
@@ -336,7 +336,7 @@ def test_a_killed_process_loses_at_most_one_flush_interval(settings):
 
 
 def test_a_full_ledger_refuses_new_seconds_and_keeps_the_old():
-    ledger = Ledger(capacity=2)
+    ledger = CounterBuffer(capacity=2)
     assert [ledger.add(decision(), at=at) for at in (1, 2, 3, 2)] == [True, True, False, True]
     buckets, totals = ledger.rows(ledger.unsaved, "p")
     assert [row["calls"] for row in buckets] == [1, 2]
@@ -522,7 +522,7 @@ BUSY, GONE = StoreBusyError("database is locked"), StoreError("no such file")
 @pytest.fixture
 def troubles(clock, caplog):
     caplog.set_level(logging.INFO)
-    return Troubles(clock)
+    return TroubleLog(clock)
 
 
 def said(caplog):

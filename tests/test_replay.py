@@ -21,7 +21,7 @@ from cheapdeep_ops.demo.recording import Recorded, read_recording
 from cheapdeep_ops.demo.replay import Replay, ReplayOptions, Simulators
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.resources import packaged
-from cheapdeep_ops.testing import Judge
+from cheapdeep_ops.testing import SimulatedGrader
 from tests.corpus import pair_rows, stream_rows, write_csv
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data" / "recorded"
@@ -100,10 +100,10 @@ def played(
     *,
     seed: int = 0,
     rate: float = 10.0,
-    judge: Judge | None = None,
+    judge: SimulatedGrader | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    options = ReplayOptions(rate=rate, seed=seed, judge=judge or Judge())
+    options = ReplayOptions(rate=rate, seed=seed, judge=judge or SimulatedGrader())
     with Replay(rows, settings=Settings(**settings), options=options, simulators=stage) as replay:
         for _ in replay.run():
             pass
@@ -300,7 +300,7 @@ def test_how_long_calls_really_take_changes_nothing(stage):
     stage.api.latency_s = 0.02  # real time that would carry each call over into the next second
     try:
         with Replay(
-            rows, settings=Settings(), options=ReplayOptions(rate=rate, judge=Judge()), simulators=stage
+            rows, settings=Settings(), options=ReplayOptions(rate=rate, judge=SimulatedGrader()), simulators=stage
         ) as replay:
             for _ in replay.run():
                 pass
@@ -375,7 +375,7 @@ def test_a_judge_that_always_errs_in_one_way_shifts_the_rate_by_that(capsys, tmp
 
 
 def test_a_judge_that_errs_sometimes_shifts_the_rate_as_arithmetic_says(stage):
-    report = played(stage, sure(wrong=range(100), n=200), sample_rate=1.0, judge=Judge(tpr=0.7, tnr=0.9))
+    report = played(stage, sure(wrong=range(100), n=200), sample_rate=1.0, judge=SimulatedGrader(tpr=0.7, tnr=0.9))
     found, expected = report["false_confident_rate"] * 200, 100 * 0.7 + 100 * (1 - 0.9)
     spread = (100 * 0.7 * 0.3 + 100 * 0.9 * 0.1) ** 0.5
     assert abs(found - expected) < 3 * spread

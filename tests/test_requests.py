@@ -25,7 +25,7 @@ from cheapdeep_ops.claude.tier_requests import (
     turns,
 )
 from cheapdeep_ops.testing.messages_api.models import MODELS
-from cheapdeep_ops.values import Turn
+from cheapdeep_ops.values import TextTurn
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 PROMPT = triage_prompt()
@@ -98,7 +98,7 @@ ATTACHED = [
 def test_attached_text_is_the_callers_text_too():
     params = request(ATTACHED)
     assert texts(params) == "Lease\nRent is due.\nPlan\nFAQ\nhttps://s\nYes.\nIs it?"
-    assert turns(params) == (Turn(role="user", text=texts(params), is_whole=False),)
+    assert turns(params) == (TextTurn(role="user", text=texts(params), is_whole=False),)
 
 
 @pytest.mark.parametrize(

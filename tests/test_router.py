@@ -15,9 +15,9 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Settings
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA
-from cheapdeep_ops.policy import PolicyAct, ScopePolicy, act_on, blank_book
+from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.pricing import PriceBook
-from cheapdeep_ops.recorder.candidate_rows import Kept, candidate_row
+from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row
 from cheapdeep_ops.router.asynchronous import AsyncMessages
 from cheapdeep_ops.router.forks import _renewals
 from cheapdeep_ops.router.planner import MEASURED
@@ -611,7 +611,7 @@ def test_an_answer_is_graded_only_where_a_grader_can_read_what_it_is_about(api, 
     api.enqueue(Reply.triage(0.9, "A contract."))
     shell = open_shell(router={"recorder": ledger}, treatments="images=triage,documents=triage")
     decision = shell.route(**about(block)).decision
-    row = candidate_row(Kept(decision=decision, exchange=ledger.tells[0]()), share=1.0, redact=str)
+    row = candidate_row(KeptCall(decision=decision, exchange=ledger.tells[0]()), share=1.0, redact=str)
     assert (row["state"], row["why"]) == ("skipped" if why else "kept", why)
     assert row["turns"] == (None if why else [{"role": "user", "text": "A contract.\nWhat is this?"}])
 
@@ -714,7 +714,7 @@ def test_effort_is_dropped_for_haiku_and_kept_for_opus(api, open_shell, watched)
 def raised(*scopes, version=7):
     book = blank_book()
     for scope in scopes:
-        raising = act_on(ScopePolicy(scope=scope, version=version), PolicyAct.RAISE, cause="EscalationStorm")
+        raising = act_on(ScopeState(scope=scope, version=version), PolicyAct.RAISE, cause="EscalationStorm")
         book = book.with_scope(raising)
     return book
 

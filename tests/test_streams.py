@@ -13,7 +13,7 @@ import pytest
 
 from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason
 from cheapdeep_ops.claude.prompt import CONTRACT
-from cheapdeep_ops.policy import PolicyAct, ScopePolicy, act_on, blank_book
+from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.testing import Reply
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
@@ -23,7 +23,7 @@ BYPASSED = {**QUESTION, "stop_sequences": ["END"]}
 
 
 def raised_book():
-    return blank_book().with_scope(act_on(ScopePolicy(scope="*"), PolicyAct.RAISE, cause="EscalationStorm"))
+    return blank_book().with_scope(act_on(ScopeState(scope="*"), PolicyAct.RAISE, cause="EscalationStorm"))
 
 
 def text_in(events):

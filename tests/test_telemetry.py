@@ -13,7 +13,7 @@ from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
 from cheapdeep_ops.claude.prompt import triage_prompt
-from cheapdeep_ops.policy import PolicyAct, ScopePolicy, act_on, blank_book
+from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.telemetry.setup import configure, is_asked_for
@@ -367,7 +367,7 @@ def test_counts_are_those_of_the_decisions(api, shell, watched, ledger):
 
 
 def test_a_withheld_answer_escalates_but_not_at_base(api, shell, watched, ledger):
-    raising = act_on(ScopePolicy(scope="support", version=3), PolicyAct.RAISE, cause="FalseConfidenceClimbing")
+    raising = act_on(ScopeState(scope="support", version=3), PolicyAct.RAISE, cause="FalseConfidenceClimbing")
     ledger.book = blank_book().with_scope(raising)
     api.enqueue(Reply.triage(0.85, "Maybe."), model=HAIKU)
     shell.ask(route="support")
@@ -379,7 +379,7 @@ def test_the_threshold_of_each_route_is_shown_and_follows_the_policy(api, shell,
     api.always(Reply.triage(0.95, "Yes."))
     shell.ask(route="support")
     shell.ask(route="billing")
-    raising = act_on(ScopePolicy(scope="support", version=3), PolicyAct.RAISE, cause="EscalationStorm")
+    raising = act_on(ScopeState(scope="support", version=3), PolicyAct.RAISE, cause="EscalationStorm")
     ledger.book = blank_book().with_scope(raising)
     shell.ask(route="support")
     points = watched.points("cheapdeep.threshold")

@@ -18,7 +18,7 @@ from anthropic import (
 )
 
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
-from cheapdeep_ops.claude.retry_wait import BoundedWaits
+from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 """The SDK's own limits, but idle connections live 60 s instead of httpx2's 5: sparse traffic keeps its TLS session."""
@@ -63,7 +63,7 @@ def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:
 
 def for_originals(client: AnyClient) -> AnyClient:
     """A view of `client` that retries as it does, but begins no wait longer than the caller gives an attempt."""
-    return client.with_options(middleware=[BoundedWaits(), *client.middleware])
+    return client.with_options(middleware=[BoundedRetryWait(), *client.middleware])
 
 
 def connections_of(client: Anthropic | AsyncAnthropic) -> int | None:

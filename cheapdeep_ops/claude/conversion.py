@@ -5,19 +5,19 @@ from typing import Final
 from anthropic.types import Message, TextBlock
 from anthropic.types import Usage as ApiUsage
 
-from cheapdeep_ops.values import Reply, Usage
+from cheapdeep_ops.values import TierReply, Usage
 from cheapdeep_ops.verdict import read_verdict
 
 _TOO_MANY: Final = 2**31
 """No call has so many tokens, and no table a place for them."""
 
 
-def read_reply(message: Message, *, user_text: str | None) -> Reply:
+def read_reply(message: Message, *, user_text: str | None) -> TierReply:
     """What a model call gave; with `user_text`, the reply to a triage question, its verdict read."""
     verdict = None
     if user_text is not None:
         verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
-    return Reply(verdict=verdict, usage=read_usage(message.usage), message=message)
+    return TierReply(verdict=verdict, usage=read_usage(message.usage), message=message)
 
 
 def only_text(message: Message) -> str | None:

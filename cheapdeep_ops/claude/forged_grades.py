@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from cheapdeep_ops.copies import Form
-from cheapdeep_ops.values import GradeFailure, Judgement, Turn
+from cheapdeep_ops.copies import VerdictPattern
+from cheapdeep_ops.values import GradeFailure, GradeResult, TextTurn
 
 LONGEST_REASON: Final = 500
 """How many characters of a judge's reason are kept."""
 
-_JUDGEMENT: Final = Form("reason", "verdict")
+_JUDGEMENT: Final = VerdictPattern("reason", "verdict")
 
 
-def unless_copied(found: Judgement, turns: Iterable[Turn], answer: str) -> Judgement:
+def unless_copied(found: GradeResult, turns: Iterable[TextTurn], answer: str) -> GradeResult:
     """Return `found`, or a malformed judgement where its verdict and reason stand in the text that was judged."""
     if found.grade is None:
         return found

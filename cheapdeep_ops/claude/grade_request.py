@@ -19,7 +19,7 @@ from httpx2 import HTTPError
 from cheapdeep_ops.claude.conversion import only_text, read_usage
 from cheapdeep_ops.claude.forged_grades import LONGEST_REASON
 from cheapdeep_ops.errors import GraderError
-from cheapdeep_ops.values import Grade, GradeFailure, Judgement, StopReason
+from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, StopReason
 
 _SHOWN: Final = 200
 _TIMEOUT_S: Final = 120.0
@@ -43,18 +43,18 @@ _STOP_FAILURES: Final = {
 }
 
 
-def read_judgement(message: object) -> Judgement:
+def read_judgement(message: object) -> GradeResult:
     """The verdict that a grader's reply states, or the failure that it is; never a default.
 
     The SDK does not check replies: any field may be missing, and a proxy's page comes as a bare string.
     """
     usage, stop_reason = read_usage(getattr(message, "usage", None)), str(getattr(message, "stop_reason", None))
     if stop_reason in _STOP_FAILURES:
-        return Judgement(failure=_STOP_FAILURES[StopReason(stop_reason)], usage=usage)
+        return GradeResult(failure=_STOP_FAILURES[StopReason(stop_reason)], usage=usage)
     fields = _fields(_text_of(message)) if stop_reason == StopReason.END_TURN else None
     if fields is None:
-        return Judgement(failure=GradeFailure.MALFORMED, usage=usage)
-    return Judgement(grade=Grade(fields["verdict"]), reason=fields["reason"][:LONGEST_REASON], usage=usage)
+        return GradeResult(failure=GradeFailure.MALFORMED, usage=usage)
+    return GradeResult(grade=Grade(fields["verdict"]), reason=fields["reason"][:LONGEST_REASON], usage=usage)
 
 
 def _text_of(message: object) -> str:
@@ -90,7 +90,7 @@ class GraderApi:
         self._client = client
         self._owned: Anthropic | None = None
 
-    def grade(self, request: Mapping[str, Any]) -> Judgement:
+    def grade(self, request: Mapping[str, Any]) -> GradeResult:
         """Have one answer judged. Raises GraderError."""
         try:
             message = self._api.messages.create(**request)
@@ -111,7 +111,7 @@ class GraderApi:
         except _TROUBLE as error:
             raise _grader_error(error) from error
 
-    def results(self, batch_id: str) -> dict[str, Judgement | GraderError] | None:
+    def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
         """What came of a batch by our ids, errors of what may be asked again included; None while it has not ended.
 
         Raises GraderError.
@@ -164,11 +164,11 @@ def _retry_after(error: APIStatusError) -> float | None:
     return seconds if isfinite(seconds) else None
 
 
-def _rejected(reason: str) -> Judgement:
-    return Judgement(failure=GradeFailure.REJECTED, reason=reason[:LONGEST_REASON])
+def _rejected(reason: str) -> GradeResult:
+    return GradeResult(failure=GradeFailure.REJECTED, reason=reason[:LONGEST_REASON])
 
 
-def _result(line: MessageBatchIndividualResponse) -> tuple[str, Judgement | GraderError]:
+def _result(line: MessageBatchIndividualResponse) -> tuple[str, GradeResult | GraderError]:
     """One line of a batch's results; what was canceled or has expired is asked again, and so are errors of the API."""
     result = line.result
     kind = getattr(result, "type", None)

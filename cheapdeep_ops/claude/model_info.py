@@ -12,7 +12,7 @@ _TROUBLE: Final = (AnthropicError, HTTPError, AttributeError, TypeError, ValueEr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeFound:
+class RetirementInfo:
     """What the API says of a model: `retires_at` in Unix seconds, `problem` where it says that there is none."""
 
     model: str
@@ -21,7 +21,7 @@ class LifeFound:
     problem: str = ""
 
 
-def life_of(client: Anthropic, model: str) -> LifeFound | None:
+def life_of(client: Anthropic, model: str) -> RetirementInfo | None:
     """What the API says of `model`; None where it says nothing, for want of a key, a network or such an endpoint.
 
     Never raises for trouble with the API. Source: https://platform.claude.com/docs/en/api/models/retrieve
@@ -30,15 +30,15 @@ def life_of(client: Anthropic, model: str) -> LifeFound | None:
         found = client.with_options(max_retries=0, timeout=_TIMEOUT_S).models.retrieve(model)
         retires_at = found.retires_at
         at = retires_at.timestamp() if retires_at is not None else None
-        return LifeFound(model=model, lifecycle=str(found.lifecycle), retires_at=at)
+        return RetirementInfo(model=model, lifecycle=str(found.lifecycle), retires_at=at)
     except NotFoundError as error:
         return _unknown(model, error)
     except _TROUBLE:
         return None
 
 
-def _unknown(model: str, error: NotFoundError) -> LifeFound | None:
+def _unknown(model: str, error: NotFoundError) -> RetirementInfo | None:
     """A gateway without this endpoint answers 404 as well, but does not name the model."""
     if model not in (error.api_message or ""):
         return None
-    return LifeFound(model=model, lifecycle="unknown", problem="the API does not know it")
+    return RetirementInfo(model=model, lifecycle="unknown", problem="the API does not know it")

@@ -44,7 +44,7 @@ class _Patience:
 _patience: ContextVar[_Patience | None] = ContextVar("cheapdeep_patience", default=None)
 
 
-class BoundedWaits(Middleware):
+class BoundedRetryWait(Middleware):
     """Keeps the SDK from waiting longer than `patient_for` has set for the call; to be a client's outermost."""
 
     def handle(self, request: APIRequest, call_next: CallNext) -> APIResponse[Any]:

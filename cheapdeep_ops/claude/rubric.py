@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from cheapdeep_ops.claude.profiles import profile_of
-from cheapdeep_ops.values import Grade, Turn
+from cheapdeep_ops.values import Grade, TextTurn
 
 RUBRIC: Final = """\
 You check answers that another assistant gave. The user turn holds one JSON document: "conversation" is what the \
@@ -42,7 +42,7 @@ PROMPT_VERSION: Final = blake2b((RUBRIC + json.dumps(SCHEMA)).encode(), digest_s
 MAX_TOKENS: Final = 1024
 
 
-def grading_request(turns: Sequence[Turn], answer: str, *, model: str) -> dict[str, Any]:
+def grading_request(turns: Sequence[TextTurn], answer: str, *, model: str) -> dict[str, Any]:
     """The keyword arguments of `messages.create` that have `model` judge `answer`."""
     conversation = [{"role": turn.role, "text": turn.text} for turn in turns]
     document = json.dumps({"conversation": conversation, "answer": answer}, ensure_ascii=False)

@@ -10,7 +10,7 @@ from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStream
 
 from cheapdeep_ops.claude.conversion import read_usage
 from cheapdeep_ops.partial import Early, PartialReply
-from cheapdeep_ops.values import Outcome, Reply, Usage, Verdict
+from cheapdeep_ops.values import Outcome, TierReply, Usage, Verdict
 from cheapdeep_ops.verdict import judge, read_verdict
 
 Event = RawMessageStreamEvent
@@ -22,7 +22,7 @@ _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 _WRITTEN: Final = ("text", "thinking", "partial_json")
 
 
-class Reading(Protocol):
+class StreamProgress(Protocol):
     """What is known of a stream while it is read."""
 
     @property
@@ -35,11 +35,11 @@ class Reading(Protocol):
     def end(self) -> Events:
         """The stream has no more events; gives what the caller gets before its own stream ends."""
 
-    def reply(self) -> Reply:
+    def reply(self) -> TierReply:
         """What has come so far, the whole of it after the end."""
 
 
-class MessageSoFar:
+class PartialMessage:
     """What a stream has said of its message, as far as a decision needs it."""
 
     def __init__(self) -> None:
@@ -77,11 +77,11 @@ class MessageSoFar:
         return replace(usage, output_tokens=max(usage.output_tokens, written), is_estimate=True)
 
 
-class OriginalReading:
+class OriginalProgress:
     """A stream that answers the caller's own request: every event goes through unchanged."""
 
     def __init__(self) -> None:
-        self._so_far = MessageSoFar()
+        self._so_far = PartialMessage()
 
     @property
     def message(self) -> Message | None:
@@ -97,12 +97,12 @@ class OriginalReading:
         """Nothing is added."""
         return ()
 
-    def reply(self) -> Reply:
+    def reply(self) -> TierReply:
         """The tokens, and what the message says of itself."""
-        return Reply(usage=self._so_far.usage(), message=self.message)
+        return TierReply(usage=self._so_far.usage(), message=self.message)
 
 
-class TriageReading:
+class TriageProgress:
     """A stream that answers the triage question: the caller gets the answer in it, once it is sure that it ships.
 
     What the caller gets are the events of a message whose only content is the answer.
@@ -110,7 +110,7 @@ class TriageReading:
 
     def __init__(self, partial: PartialReply, *, threshold: float) -> None:
         self._partial, self._threshold = partial, threshold
-        self._so_far = MessageSoFar()
+        self._so_far = PartialMessage()
         self._index: int | None = None
         self._is_one_text = True
         self._held: list[Event] = []
@@ -155,12 +155,12 @@ class TriageReading:
         self._held.insert(2, _delta(self._verdict.answer))
         return self._release()
 
-    def reply(self) -> Reply:
+    def reply(self) -> TierReply:
         """The reply, with a verdict on the whole of it after the end, and on what was read before."""
         verdict = self._verdict or self._partial.broken_off()
         if self._is_out:  # it was acted upon, whatever came later
             verdict = replace(verdict, confidence=self._partial.confidence or verdict.confidence)
-        return Reply(verdict=verdict, usage=self._so_far.usage(), message=self.message)
+        return TierReply(verdict=verdict, usage=self._so_far.usage(), message=self.message)
 
     def _release(self) -> Events:
         self._is_out = True

@@ -14,7 +14,7 @@ from cheapdeep_ops.claude.features import is_longer_than
 from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
 from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
 from cheapdeep_ops.claude.translation import changes, in_a_word, mapping, translate
-from cheapdeep_ops.values import Turn
+from cheapdeep_ops.values import TextTurn
 
 Params = Mapping[str, Any]
 
@@ -40,15 +40,15 @@ def texts(params: Params) -> str:
     return "\n".join(filter(None, map(text_of, contents)))
 
 
-def turns(params: Params) -> tuple[Turn, ...]:
+def turns(params: Params) -> tuple[TextTurn, ...]:
     """The conversation that the caller sent, as text: the system prompt where there is one, and every turn."""
     system = text_of(params.get("system"))
     said = [_turn(str(message.get("role")), message.get("content")) for message in params["messages"]]
-    return (Turn(role="system", text=system), *said) if system else tuple(said)
+    return (TextTurn(role="system", text=system), *said) if system else tuple(said)
 
 
-def _turn(role: str, content: object) -> Turn:
-    return Turn(role=role, text=text_of(content), is_whole=is_text(content))
+def _turn(role: str, content: object) -> TextTurn:
+    return TextTurn(role=role, text=text_of(content), is_whole=is_text(content))
 
 
 def is_too_long(params: Params, *, model: str, prompt: TriagePrompt, max_input_tokens: int | None) -> bool:

@@ -15,7 +15,7 @@ def delivered(settings: Settings, payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises SettingsError where no Slack is set up, typer.Exit where Slack does not take it.
     """
-    from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+    from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
     from cheapdeep_ops.guard.notify.slack import sender_for
 
     sender = sender_for(settings)
@@ -24,7 +24,7 @@ def delivered(settings: Settings, payload: Mapping[str, Any]) -> dict[str, Any]:
             "no Slack is set up: CHEAPDEEP_SLACK_BOT_TOKEN with CHEAPDEEP_SLACK_CHANNEL, or CHEAPDEEP_SLACK_WEBHOOK_URL"
         )
     try:
-        place = sender.send(payload, Place())
+        place = sender.send(payload, MessageRef())
     except DeliveryError as error:
         raise typer.Exit(fail(error, FAILED)) from None
     return {"delivered": True, "by": type(sender).__name__, "channel": place.channel, "ts": place.ts}

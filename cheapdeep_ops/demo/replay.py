@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 
 from cheapdeep_ops.demo.recording import Recorded
 from cheapdeep_ops.demo.report import Answered
-from cheapdeep_ops.demo.world import START, Simulators, World
+from cheapdeep_ops.demo.world import START, Environment, Simulators
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.testing import Judge, Reply
+from cheapdeep_ops.testing import Reply, SimulatedGrader
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
 from cheapdeep_ops.testing.traffic.simulated_grader import judgement
 
@@ -26,7 +26,7 @@ class ReplayOptions:
 
     rate: float = 10.0
     seed: int = 0
-    judge: Judge
+    judge: SimulatedGrader
 
 
 class RecordedModels:
@@ -75,7 +75,7 @@ class Replay:
         with ExitStack() as opening:
             simulators = simulators or opening.enter_context(Simulators())
             self._world = opening.enter_context(
-                World(simulators, settings=settings, route=ROUTE, ids=f"replay-{options.seed}")
+                Environment(simulators, settings=settings, route=ROUTE, ids=f"replay-{options.seed}")
             )
             simulators.api.always(self._models)
             self._open = opening.pop_all()

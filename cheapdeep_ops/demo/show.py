@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from cheapdeep_ops.claude.sdk import AnthropicError
 from cheapdeep_ops.demo.mail import CHANGED, CLASSES, EASY, HARD, MIXED, SYSTEM
 from cheapdeep_ops.demo.report import Answered, money_of, month_of
-from cheapdeep_ops.demo.world import START, Simulators, World
+from cheapdeep_ops.demo.world import START, Environment, Simulators
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.pricing import tokenizer_ratio
 from cheapdeep_ops.settings import Settings
@@ -40,7 +40,7 @@ _DRIFT: Final = (CHANGED, CHANGED, EASY, CHANGED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
+class Snapshot:
     """What there is to see at one moment; rates are those that the guard last measured.
 
     `at` is virtual time, `lasted_s` the virtual and `real_s` the real seconds since the demonstration began.
@@ -69,23 +69,23 @@ class Phase:
     classes: Sequence[TrafficClass]
     least: int
     most: int
-    is_done: Callable[["Stage"], bool] = lambda _stage: True
+    is_done: Callable[["Driver"], bool] = lambda _stage: True
 
 
-class Audience(Protocol):
+class View(Protocol):
     """Who watches the demonstration."""
 
     def begin(self, phase: Phase) -> None:
         """A phase begins."""
 
-    def look(self, glance: Glance) -> None:
+    def look(self, glance: Snapshot) -> None:
         """Something may have changed."""
 
 
-class Stage:
+class Driver:
     """The world while a demonstration runs, with what can be seen of it."""
 
-    def __init__(self, world: World, simulators: Simulators) -> None:
+    def __init__(self, world: Environment, simulators: Simulators) -> None:
         self.world = world
         self.failures = 0
         self._was_correct = simulators.api.was_correct
@@ -118,13 +118,13 @@ class Stage:
         posts = self.world.slack.posts
         return posts[-1].text if posts else ""
 
-    def glance(self, phase: str) -> Glance:
+    def glance(self, phase: str) -> Snapshot:
         """What is so at this moment."""
         world, now = self.world, self.world.clock()
         state = present(world.store, world.settings, now)
         signals = {each["rule"]: each["signal"] for each in state["alerts"] if each["scope"] == ROUTE}
         storm, wrong = signals.get(STORM, {}), signals.get(CLIMBING, {})
-        return Glance(
+        return Snapshot(
             phase=phase,
             at=now,
             lasted_s=now - START,
@@ -183,7 +183,7 @@ PHASES: Final = (
 )
 
 
-def run_demo(audience: Audience, *, seed: int = 0) -> dict[str, Any]:
+def run_demo(audience: View, *, seed: int = 0) -> dict[str, Any]:
     """Run all phases; returns the report with `phases`, `month` and `checks`: whether the guard did its part.
 
     A phase that does not bring what it waits for is the last one.
@@ -191,9 +191,9 @@ def run_demo(audience: Audience, *, seed: int = 0) -> dict[str, Any]:
     settings = _settings()
     with (
         Simulators(seed=seed, classes=CLASSES, models=_models(settings)) as simulators,
-        World(simulators, settings=settings, route=ROUTE, ids=f"demo-{seed}") as world,
+        Environment(simulators, settings=settings, route=ROUTE, ids=f"demo-{seed}") as world,
     ):
-        stage = Stage(world, simulators)
+        stage = Driver(world, simulators)
         phases = list(_run_all(stage, audience))
         world.settle()
         report = world.report()
@@ -207,7 +207,7 @@ def run_demo(audience: Audience, *, seed: int = 0) -> dict[str, Any]:
             "rate": RATE,
             "seed": seed,
             "sample_rate": SAMPLE_RATE,
-            "checks": checks_of(Happened.of(stage), is_complete=all(phase["is_done"] for phase in phases)),
+            "checks": checks_of(Timeline.of(stage), is_complete=all(phase["is_done"] for phase in phases)),
         }
 
 
@@ -222,7 +222,7 @@ def _models(settings: Settings) -> Sequence[Any]:
     return [replace(model, tokens_ratio=tokenizer_ratio(settings.tiers[0], model.id)) for model in MODELS]
 
 
-def _run_all(stage: Stage, audience: Audience) -> Iterable[dict[str, Any]]:
+def _run_all(stage: Driver, audience: View) -> Iterable[dict[str, Any]]:
     for phase in PHASES:
         told = _run(phase, stage, audience)
         yield told
@@ -230,7 +230,7 @@ def _run_all(stage: Stage, audience: Audience) -> Iterable[dict[str, Any]]:
             return
 
 
-def _run(phase: Phase, stage: Stage, audience: Audience) -> dict[str, Any]:
+def _run(phase: Phase, stage: Driver, audience: View) -> dict[str, Any]:
     audience.begin(phase)
     began, first = time.monotonic(), len(stage.world.outcomes)
     asked, is_done = 0, False
@@ -259,7 +259,7 @@ def _of_calm(outcomes: Sequence[Answered], phases: Sequence[Mapping[str, Any]]) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
+class Timeline:
     """What the checks are made on: calls in their order, changes of policy (oldest first), and each Slack message.
 
     A message is its text as it was posted, and then as each edit left it.
@@ -271,7 +271,7 @@ class Happened:
     messages: Sequence[Sequence[str]]
 
     @classmethod
-    def of(cls, stage: Stage) -> "Happened":
+    def of(cls, stage: Driver) -> "Timeline":
         """What has happened so far."""
         with stage.world.store.reading() as connection:
             changes = policies.history(connection)[::-1]
@@ -283,7 +283,7 @@ class Happened:
         )
 
 
-def checks_of(found: Happened, *, is_complete: bool = True) -> dict[str, bool]:
+def checks_of(found: Timeline, *, is_complete: bool = True) -> dict[str, bool]:
     """What a working guard must have done, each by its own evidence; no check depends on how long anything took."""
     acts = [(each["act"], each["cause"]) for each in found.changes]
     thresholds = [each.decision.threshold for each in found.outcomes]
@@ -308,7 +308,7 @@ def _rules_in(texts: Sequence[str]) -> list[str]:
     return [rule for rule in (STORM, CLIMBING) if all(rule in text for text in texts)]
 
 
-def _all_held(found: Happened) -> bool:
+def _all_held(found: Timeline) -> bool:
     """Whether the calls begun after a change, up to the next one, were decided by it.
 
     A call at the very moment of a change comes before it, see `World.go_to`.

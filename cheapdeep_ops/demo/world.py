@@ -79,7 +79,7 @@ class Simulators:
         self._open.close()
 
 
-class World:
+class Environment:
     """A router and a guard on a store of their own; use it as a context manager.
 
     `outcomes` has the calls that were answered. The guard does its work when `clock` reaches the times that `settings`

@@ -9,7 +9,7 @@ _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
 
 
-class Label(Protocol):
+class LabelStyle(Protocol):
     """How a sender shows what a person or a caller chose: a route, an input class, a reason."""
 
     def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:

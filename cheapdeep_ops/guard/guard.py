@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.incidents.evaluation import Evaluation, in_words
 from cheapdeep_ops.guard.notify.notifier import Notifier, Sender
 from cheapdeep_ops.guard.reports.weekly import tell_week
 from cheapdeep_ops.guard.rules.book import Rulebook
-from cheapdeep_ops.guard.rules.cache import Shelf
+from cheapdeep_ops.guard.rules.cache import GradeCache
 from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes, revisions
@@ -58,7 +58,7 @@ class Guard:
         self._rulebook = rulebook
         self._notifier = Notifier(store, sender, shows_examples=settings.shows_examples)
         self._grader = grader
-        self._shelf = Shelf(judge_of(settings))
+        self._shelf = GradeCache(judge_of(settings))
         self._started_at = started_at
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
@@ -88,10 +88,10 @@ class Guard:
         try:
             is_done = self._decide_and_commit(lease, now)
         except BaseException:
-            self._shelf = Shelf(self._shelf.judge)  # it holds what was not committed
+            self._shelf = GradeCache(self._shelf.judge)  # it holds what was not committed
             raise
         if not is_done:
-            self._shelf = Shelf(self._shelf.judge)
+            self._shelf = GradeCache(self._shelf.judge)
             return False
         self.last_evaluation = now
         if now >= self._retire_at:
@@ -183,8 +183,8 @@ class Guard:
     def _lease_s(self) -> float:
         return max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)
 
-    def _beat(self, now: float) -> processes.Beat:
-        return processes.Beat(
+    def _beat(self, now: float) -> processes.Heartbeat:
+        return processes.Heartbeat(
             process=self.process,
             kind="guard",
             started_at=self._started_at,

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import Final
 
 from cheapdeep_ops.claude.clients import make_client
-from cheapdeep_ops.claude.model_info import LifeFound, life_of
+from cheapdeep_ops.claude.model_info import RetirementInfo, life_of
 from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import model_lifecycles
 from cheapdeep_ops.store.engine import Store
 
 _log: Final = logging.getLogger(__name__)
-Ask = Callable[[tuple[str, ...]], list[LifeFound]]
+Ask = Callable[[tuple[str, ...]], list[RetirementInfo]]
 """Asks for models; those of which nothing was learned are left out."""
 
 
-def ask_api(names: tuple[str, ...]) -> list[LifeFound]:
+def ask_api(names: tuple[str, ...]) -> list[RetirementInfo]:
     """Ask the API that the environment names; nothing without a key."""
     if not (os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")):
         return []

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse
 
 from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.guard.grading.grader import Api, Grader
+from cheapdeep_ops.guard.grading.grader import Grader, GradingApi
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
@@ -85,7 +85,7 @@ class Service:
         *,
         rulebook: Rulebook | None = None,
         sender: Sender | None = None,
-        grader_api: Api | None = None,
+        grader_api: GradingApi | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from cheapdeep_ops.recorder.candidate_rows import Kept, candidate_row, lies_within
+from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, lies_within
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.values import Decision, Exchange
 
@@ -26,7 +26,7 @@ Complain = Callable[..., None]
 """Takes a topic, a message and its values; says each topic once."""
 
 
-class Samples:
+class CandidateQueue:
     """What one process keeps for grading. Its owner takes `rows`, stores them, and says how many by `taken`.
 
     With `background`, a thread of its own redacts, so that a hook that is slow or hangs holds up nothing but samples;
@@ -38,7 +38,7 @@ class Samples:
         self._redact = redact
         self._background = background
         self._complain = complain
-        self._kept: deque[Kept] = deque()
+        self._kept: deque[KeptCall] = deque()
         self._rows: deque[dict[str, Any]] = deque()
         self._has_kept = threading.Event()
         self._closing = threading.Event()
@@ -59,7 +59,7 @@ class Samples:
             self._complain("exchange", "an answer could not be kept for grading: %r", error)
             return
         if exchange is not None:
-            self._keep(Kept(decision=decision, exchange=exchange))
+            self._keep(KeptCall(decision=decision, exchange=exchange))
 
     def redact_all(self) -> None:
         """Redact what was kept, where no thread does."""
@@ -88,7 +88,7 @@ class Samples:
         if self._thread is not None:
             self._thread.join(min(within_s, _LEAVE_S))
 
-    def _keep(self, kept: Kept) -> None:
+    def _keep(self, kept: KeptCall) -> None:
         self._kept.append(kept)
         self._has_kept.set()
         if self._background and self._thread is None:

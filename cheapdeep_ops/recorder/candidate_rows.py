@@ -12,7 +12,7 @@ LONGEST_CHARACTERS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptCall:
     """A call that was chosen by its hash, with its content as it was said."""
 
     decision: Decision
@@ -24,7 +24,7 @@ def lies_within(decision: Decision, share: float) -> bool:
     return decision.base_outcome is Outcome.SHIP and share > 0 and position(decision.call_id) < share
 
 
-def candidate_row(kept: Kept, *, share: float, redact: Redact) -> dict[str, Any]:
+def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, Any]:
     """The row to be stored; of an answer that cannot be graded as it was given, only the reason for that."""
     turns, answer, why = _redacted(kept.exchange, redact)
     return {
@@ -53,7 +53,7 @@ def _call(decision: Decision, share: float) -> dict[str, Any]:
     }
 
 
-def _origin(kept: Kept) -> dict[str, Any]:
+def _origin(kept: KeptCall) -> dict[str, Any]:
     trace = kept.exchange.trace
     return {
         "prompt_version": kept.exchange.prompt_version,

@@ -179,7 +179,7 @@ def confidence_bin(confidence: float) -> str:
     return str(int(confidence * 100 + 1e-7))
 
 
-class Ledger:
+class CounterBuffer:
     """One process's counters: seconds that are still open or unsaved, and the totals since the process began.
 
     Not safe between threads; its owner locks.

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
-from cheapdeep_ops.recorder.candidate_queue import Samples, Tell
-from cheapdeep_ops.recorder.counter_buffer import Ledger, Second
-from cheapdeep_ops.recorder.trouble_log import Troubles, shown
+from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, Tell
+from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Second
+from cheapdeep_ops.recorder.trouble_log import TroubleLog, shown
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.values import Decision
@@ -24,7 +24,7 @@ from cheapdeep_ops.values import Decision
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
     from cheapdeep_ops.store.engine import Store
-    from cheapdeep_ops.store.processes import Beat
+    from cheapdeep_ops.store.processes import Heartbeat
     from cheapdeep_ops.store.upsert import Write
 
 _log: Final = logging.getLogger(__name__)
@@ -121,8 +121,8 @@ class Recorder:
         self._begin_ledger()
         self.dropped = 0
         self._queue: deque[Decision] = deque()
-        self._troubles = Troubles()
-        self._samples = Samples(
+        self._troubles = TroubleLog()
+        self._samples = CandidateQueue(
             share=self._share, redact=self._redact, background=self._background, complain=self._troubles.warn
         )
         self._storing = threading.Lock()
@@ -218,7 +218,7 @@ class Recorder:
 
     def _begin_ledger(self) -> None:
         """What was stored under the old name stays as it is; the new one starts from nothing."""
-        self.process, self._ledger = uuid4().hex, Ledger(capacity=self._ledger_size)
+        self.process, self._ledger = uuid4().hex, CounterBuffer(capacity=self._ledger_size)
 
     def _save(self, now: float) -> None:
         seconds, beat = self._ledger.unsaved, self._beat(now)
@@ -228,7 +228,7 @@ class Recorder:
         self._last_beat = now
         self._save_candidates()
 
-    def _save_seconds(self, seconds: Sequence[Second], beat: "Beat") -> None:
+    def _save_seconds(self, seconds: Sequence[Second], beat: "Heartbeat") -> None:
         """Store these counters and the heartbeat; what the store refuses is given up, and nothing beside it."""
         from cheapdeep_ops.store import counters, processes, upsert  # noqa: PLC0415 - see _opened
 
@@ -271,10 +271,10 @@ class Recorder:
             self._drop(lost, "too many counters wait for the store")
         self._samples.redact_all()
 
-    def _beat(self, now: float) -> "Beat":
-        from cheapdeep_ops.store.processes import Beat  # noqa: PLC0415 - see _opened
+    def _beat(self, now: float) -> "Heartbeat":
+        from cheapdeep_ops.store.processes import Heartbeat  # noqa: PLC0415 - see _opened
 
-        return Beat(
+        return Heartbeat(
             process=self.process,
             kind="router",
             started_at=self._started_at,

@@ -22,7 +22,7 @@ class _Trouble:
     level: int = logging.NOTSET
 
 
-class Troubles:
+class TroubleLog:
     """The troubles that go on now, by topic; none of its methods raises.
 
     A locked store is said at INFO, once that has lasted PATIENCE_S seconds: what waits is written later, and nothing is

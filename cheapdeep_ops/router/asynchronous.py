@@ -42,14 +42,14 @@ from cheapdeep_ops.claude.sdk import (
 from cheapdeep_ops.claude.stream_events import araw_stream
 from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.background import Beside
-from cheapdeep_ops.router.core import Asked, Core, Shadow, default_settings, only_one, patient, whole
+from cheapdeep_ops.router.background import BackgroundTask
+from cheapdeep_ops.router.core import CallRunner, OpenCall, ShadowTriage, default_settings, only_one, patient, whole
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.planner import Call, Plan, Routed, Sink, random_id
+from cheapdeep_ops.router.planner import Call, CallPlanner, Routed, Sink, random_id
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
-    Ending,
-    Opened,
+    OpenStream,
+    StreamFinalizer,
     aclosing_on_failure,
     aread_the_rest,
     aread_until_decided,
@@ -58,7 +58,7 @@ from cheapdeep_ops.router.streams import (
     without_stream,
 )
 from cheapdeep_ops.telemetry.handler import Telemetry
-from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -109,10 +109,10 @@ class AsyncRouter:
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._options, self._is_view = options, False
         self._use(client or make_async_client(**options), settings.triage_timeout_s)
-        plan = Plan(settings, route=route, clock=clock, new_id=new_id)
+        plan = CallPlanner(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
-        self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
-        self._readers: dict[asyncio.Task[None], Beside] = {}
+        self._core = CallRunner(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
+        self._readers: dict[asyncio.Task[None], BackgroundTask] = {}
         if self._owns_client and not options.get("http_client"):
             renew_after_fork(self, AsyncRouter._renew_client)
         self.messages = self._make_messages()
@@ -193,7 +193,7 @@ class AsyncRouter:
             return await self._stream(self._create_stream, request, route, input_class)
         return self._core.answer(await self._run(request, route, input_class))
 
-    async def _run(self, request: Mapping[str, Any], route: str | None, input_class: str) -> Asked:
+    async def _run(self, request: Mapping[str, Any], route: str | None, input_class: str) -> OpenCall:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
@@ -223,7 +223,7 @@ class AsyncRouter:
         self._use(make_async_client(**self._options), self._core.plan.settings.triage_timeout_s)
         return inherited
 
-    async def _perform(self, call: Call, ask: Ask) -> Reply:
+    async def _perform(self, call: Call, ask: Ask) -> TierReply:
         with self._core.asking(call, ask) as question:
             if ask.kind == "original":
                 with patient(call, self._client):
@@ -231,17 +231,17 @@ class AsyncRouter:
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 return question.read(await self._triage.messages.create(**question.request))
 
-    def _try_beside(self, asked: Asked) -> None:
+    def _try_beside(self, asked: OpenCall) -> None:
         """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
         self._leave_closed_loops()
         shadow = self._core.shadow(asked)
         if shadow is not None and len(self._readers) < self._core.most_shadows(self._connections):
             self._go_on(asked, shadow.beside, self._try(shadow))
 
-    async def _try(self, shadow: Shadow) -> None:
+    async def _try(self, shadow: ShadowTriage) -> None:
         shadow.tried(await adrive(shadow.flow(), lambda ask: self._perform(shadow.call, ask)))
 
-    def _go_on(self, asked: Asked, beside: Beside, work: Coroutine[Any, Any, None]) -> None:
+    def _go_on(self, asked: OpenCall, beside: BackgroundTask, work: Coroutine[Any, Any, None]) -> None:
         """Let `work` go on beside a call, until it is over."""
         self._leave_closed_loops()
         task = asyncio.create_task(work)
@@ -256,7 +256,7 @@ class AsyncRouter:
             if task.get_loop().is_closed():
                 self._ended(task, beside)
 
-    def _ended(self, task: asyncio.Task[None], beside: Beside) -> None:
+    def _ended(self, task: asyncio.Task[None], beside: BackgroundTask) -> None:
         self._readers.pop(task, None)
         beside.over()
 
@@ -279,18 +279,18 @@ class AsyncRouter:
         except BaseException:
             self._core.end(asked)
             raise
-        return AsyncRoutedStream(opened, Ending(self._core, asked, opened))
+        return AsyncRoutedStream(opened, StreamFinalizer(self._core, asked, opened))
 
-    async def _perform_stream(self, begin: Open, asked: Asked, ask: Ask) -> Reply:
+    async def _perform_stream(self, begin: Open, asked: OpenCall, ask: Ask) -> TierReply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
                 with patient(asked.call, self._client):
-                    return Opened(await begin(question.request), reading, question).reply()
+                    return OpenStream(await begin(question.request), reading, question).reply()
             async with asyncio.timeout(self._core.plan.settings.triage_timeout_s):
                 stream = await self._triage_streams.messages.create(**question.request)
-                opened = Opened(stream, reading, question)
+                opened = OpenStream(stream, reading, question)
                 async with aclosing_on_failure(stream):
                     await aread_until_decided(opened)
         if not opened.goes_out:
@@ -298,7 +298,7 @@ class AsyncRouter:
         question.answered()
         return opened.reply()
 
-    async def _leave(self, asked: Asked, opened: Opened[Events]) -> Reply:
+    async def _leave(self, asked: OpenCall, opened: OpenStream[Events]) -> TierReply:
         """Give a triage stream up, except where its answer is wanted as evidence."""
         reply = opened.reply()
         if opened.is_withheld and self._core.is_kept(asked.call):

@@ -6,20 +6,20 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from cheapdeep_ops.flow import Course
-from cheapdeep_ops.router.planner import Settled
+from cheapdeep_ops.flow import CascadeResult
+from cheapdeep_ops.router.planner import CallRecord
 
 _log: Final = logging.getLogger(__name__)
 _LONGEST_WRITE_S: Final = 2.0
 
 
-class Beside:
+class BackgroundTask:
     """Something that goes on beside a call and has a say in its record; whoever ends last does what waits for both.
 
     A fork's other half leaves it to the process in which it goes on.
     """
 
-    def __init__(self, settle: Callable[[Course], Settled]) -> None:
+    def __init__(self, settle: Callable[[CascadeResult], CallRecord]) -> None:
         self.settle = settle
         """From the caller's own course to what is recorded, once it is over."""
         self._lock = threading.Lock()

@@ -16,16 +16,16 @@ from cheapdeep_ops.claude.clients import is_tiers_fault, is_timeout
 from cheapdeep_ops.claude.retry_wait import patience_s, patient_for
 from cheapdeep_ops.claude.sdk import Anthropic, AsyncAnthropic, Message
 from cheapdeep_ops.errors import BreakerOpenError
-from cheapdeep_ops.flow import Ask, Asking, Course, Step, revised
+from cheapdeep_ops.flow import Ask, Asking, CascadeResult, Step, revised
 from cheapdeep_ops.recorder import NullRecorder, Recorder
 from cheapdeep_ops.recorder.candidate_rows import lies_within
 from cheapdeep_ops.redaction import Redact
-from cheapdeep_ops.router.background import Beside
+from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.error_decision import attach
-from cheapdeep_ops.router.planner import Call, Plan, Routed, Settled, Sink
+from cheapdeep_ops.router.planner import Call, CallPlanner, CallRecord, Routed, Sink
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
-from cheapdeep_ops.values import Decision, Exchange, Reply
+from cheapdeep_ops.values import Decision, Exchange, TierReply
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -48,11 +48,11 @@ Told = Callable[[BaseException | None], None]
 """Learns how a request to a model has ended."""
 
 
-class Question:
+class ModelCall:
     """One request to a model, from when it is sent until it is told how that ended."""
 
     def __init__(
-        self, plan: Plan, call: Call, ask: Ask, *, span: ChatSpan, request: Mapping[str, Any], told: Told
+        self, plan: CallPlanner, call: Call, ask: Ask, *, span: ChatSpan, request: Mapping[str, Any], told: Told
     ) -> None:
         self._plan, self._call, self.ask, self._chat, self._told = plan, call, ask, span, told
         self._began: float | None = time.perf_counter()
@@ -67,13 +67,13 @@ class Question:
         """Its span, which is open."""
         return self._chat.span
 
-    def read(self, message: Message) -> Reply:
+    def read(self, message: Message) -> TierReply:
         """The reply for the flow; the span learns of it as well."""
         reply = self._plan.read(self._call, self.ask, message)
         self.note(reply)
         return reply
 
-    def note(self, reply: Reply) -> None:
+    def note(self, reply: TierReply) -> None:
         """Write what came back onto the span."""
         self._chat.finish(self._plan.record(self._call, self.ask, reply))
 
@@ -105,25 +105,25 @@ class Question:
         self._call.model_s[self._place] = self._waited_s
 
 
-class Asked:
+class OpenCall:
     """One caller's call while the router works on it; `course` is set once it has ended."""
 
     def __init__(self, call: Call, span: OpenSpan) -> None:
         self.call, self.span = call, span
-        self.course: Course | None = None
-        self.beside: Beside | None = None
+        self.course: CascadeResult | None = None
+        self.beside: BackgroundTask | None = None
         self.ended_ns: int | None = None
         self.decision: Decision | None = None
 
 
-class Shadow:
+class ShadowTriage:
     """Triage that is tried beside a call in shadow mode; `call` is the call as triage sees it."""
 
-    def __init__(self, plan: Plan, asked: Asked) -> None:
+    def __init__(self, plan: CallPlanner, asked: OpenCall) -> None:
         self._plan, self._asked = plan, asked
         self._steps: Sequence[Step] = ()
         self.call = plan.shadow(asked.call)
-        self.beside = Beside(self._settle)
+        self.beside = BackgroundTask(self._settle)
         self.most_s = plan.most_beside_s
 
     def flow(self) -> Asking[list[Step]]:
@@ -134,16 +134,16 @@ class Shadow:
         """It came to its end."""
         self._steps = steps
 
-    def _settle(self, course: Course) -> Settled:
+    def _settle(self, course: CascadeResult) -> CallRecord:
         return self._plan.settle_shadow(self._asked.call, course, self.call, self._steps)
 
 
-class Core:
+class CallRunner:
     """Plan, telemetry and recorder of one router."""
 
     def __init__(
         self,
-        plan: Plan,
+        plan: CallPlanner,
         *,
         telemetry: Telemetry | None,
         recorder: Sink | None,
@@ -155,7 +155,7 @@ class Core:
         self._telemetry = telemetry or Telemetry()
         self.recorder: Sink = recorder or _recorder(settings, self._telemetry, redact)
         self._silent = silent
-        self._pending: WeakSet[Beside] = WeakSet()
+        self._pending: WeakSet[BackgroundTask] = WeakSet()
         self.open_streams: WeakSet[Callable[[], None]] = WeakSet()
         """What ends the streams that callers are still reading, should the interpreter end first."""
         _living.add(self)
@@ -169,7 +169,7 @@ class Core:
         self._thresholds: dict[str, float] = {}
 
     @contextmanager
-    def calling(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Iterator[Asked]:
+    def calling(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Iterator[OpenCall]:
         """One call from begin to end: its span is open inside, and its decision is made when it is left."""
         asked = self.begin(params, route=route, input_class=input_class)
         try:
@@ -178,20 +178,20 @@ class Core:
         finally:
             self.end(asked)
 
-    def begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Asked:
+    def begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> OpenCall:
         """A call that has begun, with its span; whoever begins it ends it."""
         self.catch_up()
         call = self.plan.begin(params, route=route, input_class=input_class, book=self.recorder.book)
         self._show_threshold(call)
-        return Asked(call, self._telemetry.begin_route())
+        return OpenCall(call, self._telemetry.begin_route())
 
-    def shadow(self, asked: Asked) -> Shadow | None:
+    def shadow(self, asked: OpenCall) -> ShadowTriage | None:
         """What is to be tried beside a call that the deep tier has answered, if it is one of those in shadow mode."""
         is_answered = asked.course is not None and asked.course.error is None
         if not (asked.call.is_shadowed and is_answered):
             return None
         try:
-            return Shadow(self.plan, asked)
+            return ShadowTriage(self.plan, asked)
         except Exception:  # noqa: BLE001 - what cannot be copied is not tried
             _log.debug("triage cannot be tried on a call", exc_info=True)
             return None
@@ -206,7 +206,7 @@ class Core:
             )
         return most
 
-    def goes_on(self, asked: Asked, beside: Beside) -> None:
+    def goes_on(self, asked: OpenCall, beside: BackgroundTask) -> None:
         """From now on `beside` has a say in the call's record."""
         asked.beside = beside
         self._pending.add(beside)
@@ -223,7 +223,7 @@ class Core:
             with suppress(Empty):
                 self.late.get_nowait()()
 
-    def for_view(self, options: Iterable[str]) -> "Core":
+    def for_view(self, options: Iterable[str]) -> "CallRunner":
         """The same for a client with other `options`, whose tiers fail by themselves where it may be asking others."""
         view = copy(self)
         if set(options) <= _SAME_TIERS:
@@ -232,20 +232,20 @@ class Core:
         view._breakers = [_breaker(self.plan.settings) for _ in self.plan.tiers]  # noqa: SLF001 - a copy of its own
         return view
 
-    def inside(self, asked: Asked) -> AbstractContextManager[None]:
+    def inside(self, asked: OpenCall) -> AbstractContextManager[None]:
         """The call's span is the current one inside."""
         return self._telemetry.inside(asked.span)
 
-    def withheld(self, reply: Callable[[], Reply], asked: Asked) -> Beside:
+    def withheld(self, reply: Callable[[], TierReply], asked: OpenCall) -> BackgroundTask:
         """A triage stream that is read to its end beside the deep tier's; `reply` gives the whole of it then."""
 
-        def settle(course: Course) -> Settled:
+        def settle(course: CascadeResult) -> CallRecord:
             whole_course = revised(course, reply(), base_threshold=self.plan.settings.base_threshold)
             return self.plan.settle(asked.call, whole_course)
 
-        return Beside(settle)
+        return BackgroundTask(settle)
 
-    def end(self, asked: Asked) -> None:
+    def end(self, asked: OpenCall) -> None:
         """Decide a call whose course is known, write it down, and end its span, once nothing runs beside it."""
         if asked.beside is None:
             self._end(asked)
@@ -254,13 +254,13 @@ class Core:
         if asked.course is not None and asked.course.error is not None and asked.decision is not None:
             attach(asked.course.error, asked.decision)
 
-    def _end_later(self, asked: Asked, beside: Beside) -> None:
+    def _end_later(self, asked: OpenCall, beside: BackgroundTask) -> None:
         asked.call.ended, asked.ended_ns = time.perf_counter(), time.time_ns()
         if asked.course is not None:
             asked.decision = self.plan.decide(asked.call, asked.course)
         beside.then(lambda: self._end(asked))
 
-    def _end(self, asked: Asked) -> None:
+    def _end(self, asked: OpenCall) -> None:
         try:
             if asked.course is not None:
                 with self._telemetry.inside(asked.span):  # so that metrics have it as their exemplar
@@ -268,14 +268,14 @@ class Core:
         finally:
             self._telemetry.end_route(asked.span, at_ns=asked.ended_ns)
 
-    def _settled(self, asked: Asked, course: Course) -> Settled:
+    def _settled(self, asked: OpenCall, course: CascadeResult) -> CallRecord:
         return asked.beside.settle(course) if asked.beside else self.plan.settle(asked.call, course)
 
     def is_kept(self, call: Call) -> bool:
         """Whether the call's answer is kept as a candidate for grading, if it would ship at base."""
         return position(call.id) < self._kept_share
 
-    def _decide(self, asked: Asked, settled: Settled) -> None:
+    def _decide(self, asked: OpenCall, settled: CallRecord) -> None:
         call, span, decision = asked.call, asked.span, settled.decision
         if not (call.is_shadowed and asked.decision):  # what is tried beside a call is nothing of the caller's
             asked.decision = decision
@@ -287,14 +287,14 @@ class Core:
         self._record(decision, lambda: self.plan.exchange(asked_of, course, self._telemetry.trace_of(span)))
 
     @contextmanager
-    def asking(self, call: Call, ask: Ask) -> Iterator[Question]:
+    def asking(self, call: Call, ask: Ask) -> Iterator[ModelCall]:
         """One model call: the request to send, inside its span, timed."""
         with self.opening(call, ask) as question:
             yield question
         question.end()
 
     @contextmanager
-    def opening(self, call: Call, ask: Ask) -> Iterator[Question]:
+    def opening(self, call: Call, ask: Ask) -> Iterator[ModelCall]:
         """The same for a stream: its question outlives this, unless it fails."""
         question = self.ask(call, ask)
         try:
@@ -304,7 +304,7 @@ class Core:
             question.end(error)
             raise
 
-    def ask(self, call: Call, ask: Ask) -> Question:
+    def ask(self, call: Call, ask: Ask) -> ModelCall:
         """A request that is about to be sent, with its span; whoever asks ends it."""
         try:
             told = self._permission(call, ask)
@@ -320,7 +320,7 @@ class Core:
             prompt_version=self.plan.prompt.version if ask.kind == "triage" else "",
             silent=self._silent,
         )
-        return Question(self.plan, call, ask, span=span, request=request, told=told)
+        return ModelCall(self.plan, call, ask, span=span, request=request, told=told)
 
     def _permission(self, call: Call, ask: Ask) -> Told:
         """Whether the tier may be asked for triage: raises BreakerOpenError where it keeps failing."""
@@ -339,14 +339,14 @@ class Core:
 
         return told
 
-    def routed(self, asked: Asked) -> Routed:
+    def routed(self, asked: OpenCall) -> Routed:
         """The whole answer with its decision. Raises the model's own error, unchanged, with the decision attached."""
         message = self.answer(asked)
         if not isinstance(message, Message) or asked.decision is None:
             raise TypeError(f"the API answered with something else than a message: {type(message).__name__}")
         return Routed(message=message, decision=asked.decision)
 
-    def answer(self, asked: Asked) -> object:
+    def answer(self, asked: OpenCall) -> object:
         """The answer alone. Raises the model's own error, unchanged."""
         if asked.course is None:
             raise AssertionError("the call has not ended")
@@ -365,7 +365,7 @@ class Core:
             self._telemetry.record_threshold(call.route, threshold)
 
 
-_living: Final[WeakSet[Core]] = WeakSet()
+_living: Final[WeakSet[CallRunner]] = WeakSet()
 
 
 def _leave() -> None:

@@ -6,7 +6,7 @@ OTHER: Final = "other"
 _LENGTH: Final = 100
 
 
-class Labels:
+class LabelLimiter:
     """The first `limit` distinct labels as they are; later ones become `other`.
 
     A label that callers build from ids would otherwise grow tables and metrics without end.

@@ -15,7 +15,7 @@ from cheapdeep_ops.claude.conversion import read_reply, unwrapped
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
 from cheapdeep_ops.claude.sdk import Message
-from cheapdeep_ops.claude.stream_events import OriginalReading, TriageReading
+from cheapdeep_ops.claude.stream_events import OriginalProgress, TriageProgress
 from cheapdeep_ops.claude.tier_requests import (
     conversation_key,
     is_too_long,
@@ -24,9 +24,9 @@ from cheapdeep_ops.claude.tier_requests import (
     triage_request,
     turns,
 )
-from cheapdeep_ops.flow import Ask, Asking, Bypass, Course, Flow, Step, cascade, shadowed, triaged
+from cheapdeep_ops.flow import Ask, Asking, Bypass, CascadeResult, Flow, Step, cascade, shadowed, triaged
 from cheapdeep_ops.partial import PartialReply
-from cheapdeep_ops.policy import Policy, PolicyBook
+from cheapdeep_ops.policy import EffectivePolicy, PolicyBook
 from cheapdeep_ops.pricing import (
     ContractPlace,
     PriceBook,
@@ -38,11 +38,11 @@ from cheapdeep_ops.pricing import (
     without_contract,
 )
 from cheapdeep_ops.router.conversations import Conversations
-from cheapdeep_ops.router.label_limits import Labels
+from cheapdeep_ops.router.label_limits import LabelLimiter
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.telemetry.handler import ChatRecord
 from cheapdeep_ops.treatment import treatments
-from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reason, Reply, Tier, Trace, Usage
+from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Exchange, Hop, Reason, Tier, TierReply, Trace, Usage
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -102,7 +102,7 @@ class Call:
     input_class: str
     params: Mapping[str, Any]
     tiers: tuple[Tier, ...]
-    policy: Policy
+    policy: EffectivePolicy
     bypass: Bypass | None
     user_text: str
     conversation: str
@@ -114,19 +114,19 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class CallRecord:
     """What a call came to: its course and its decision for the record, and the seconds that each of its hops took.
 
     `call` is the call as it was asked: whoever asked may have changed since what it was made of.
     """
 
     call: Call
-    course: Course
+    course: CascadeResult
     decision: Decision
     hop_s: Sequence[float]
 
 
-class Plan:
+class CallPlanner:
     """The settings of a router turned into what each call needs; holds no connection and reads no clock but its own."""
 
     def __init__(
@@ -147,7 +147,7 @@ class Plan:
         self._clock = clock
         self._new_id = new_id
         self._conversations = Conversations(turns=settings.sticky_turns, lasts_s=settings.sticky_s)
-        self._routes, self._classes = Labels(_MAX_ROUTES), Labels(_MAX_INPUT_CLASSES)
+        self._routes, self._classes = LabelLimiter(_MAX_ROUTES), LabelLimiter(_MAX_INPUT_CLASSES)
 
     @property
     def most_beside_s(self) -> float:
@@ -241,16 +241,16 @@ class Plan:
         timeout_s = self.settings.triage_timeout_s
         return triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
 
-    def read(self, call: Call, ask: Ask, message: object) -> Reply:
+    def read(self, call: Call, ask: Ask, message: object) -> TierReply:
         """What came back to one ask, for the flow; what is no message is handed on unread."""
         if not isinstance(message, Message):
-            return Reply(message=message)
+            return TierReply(message=message)
         return read_reply(message, user_text=call.user_text if ask.kind == "triage" else None)
 
-    def reading(self, call: Call, ask: Ask) -> OriginalReading | TriageReading:
+    def reading(self, call: Call, ask: Ask) -> OriginalProgress | TriageProgress:
         """How a stream that answers one ask is read."""
         if ask.kind == "original":
-            return OriginalReading()
+            return OriginalProgress()
         threshold, settings = call.policy.threshold, self.settings
         partial = PartialReply(
             threshold=threshold,
@@ -258,9 +258,9 @@ class Plan:
             user_text=call.user_text,
             is_patient=settings.stream_whole,
         )
-        return TriageReading(partial, threshold=threshold)
+        return TriageProgress(partial, threshold=threshold)
 
-    def record(self, call: Call, ask: Ask, reply: Reply) -> ChatRecord:
+    def record(self, call: Call, ask: Ask, reply: TierReply) -> ChatRecord:
         """What a span learns of a reply."""
         message = reply.message
         if not isinstance(message, Message):
@@ -273,11 +273,11 @@ class Plan:
             stop_reason=message.stop_reason or "",
         )
 
-    def settle(self, call: Call, course: Course) -> Settled:
+    def settle(self, call: Call, course: CascadeResult) -> CallRecord:
         """What a call comes to beside which nothing went on."""
-        return Settled(call=call, course=course, decision=self.decide(call, course), hop_s=call.model_s)
+        return CallRecord(call=call, course=course, decision=self.decide(call, course), hop_s=call.model_s)
 
-    def settle_shadow(self, call: Call, course: Course, shadow: Call, steps: Sequence[Step]) -> Settled:
+    def settle_shadow(self, call: Call, course: CascadeResult, shadow: Call, steps: Sequence[Step]) -> CallRecord:
         """What a call comes to on which triage was tried; as without, where that was interrupted or the call failed."""
         settled = self.settle(call, course)
         was_interrupted = not steps or (steps[-1].error is not None and steps[-1].reason is None)
@@ -299,9 +299,9 @@ class Plan:
             prompt_version=routed.prompt_version,
         )
         hop_s = [*shadow.model_s, *call.model_s]
-        return Settled(call=shadow, course=routed_course, decision=decision, hop_s=hop_s)
+        return CallRecord(call=shadow, course=routed_course, decision=decision, hop_s=hop_s)
 
-    def decide(self, call: Call, course: Course) -> Decision:
+    def decide(self, call: Call, course: CascadeResult) -> Decision:
         """The decision that a finished course amounts to."""
         hops = tuple(self._hop(call, step) for step in course.steps)
         last, answered = course.steps[-1], course.answered
@@ -337,7 +337,7 @@ class Plan:
             is_replay_rejected=len(hops) > 1 and last.error is not None and is_refused(last.error),
         )
 
-    def exchange(self, call: Call, course: Course, place: Trace | None) -> Exchange | None:
+    def exchange(self, call: Call, course: CascadeResult, place: Trace | None) -> Exchange | None:
         """What the first tier was asked and said, as text; None where it gave no answer."""
         reply = course.steps[0].reply
         if reply is None or reply.verdict is None or reply.verdict.answer is None:
@@ -350,7 +350,7 @@ class Plan:
             trace=place,
         )
 
-    def answer(self, course: Course) -> object:
+    def answer(self, course: CascadeResult) -> object:
         """What goes back to the caller.
 
         Raises the course's own error, unchanged, where there is no answer.
@@ -418,7 +418,7 @@ class Plan:
         basis = f"estimated: tokens of {model}{less}, times {ratio:.2f} for the tokenizer"
         return self._cost(call, deep, estimate), basis
 
-    def _cold_cache_usd(self, call: Call, course: Course) -> float:
+    def _cold_cache_usd(self, call: Call, course: CascadeResult) -> float:
         """What the deep tier's answer cost more than it would have, had that tier got all calls before it, in dollars.
 
         Triage read a share of this prompt from its own cache, so the prompt's beginning had been asked lately; what the
@@ -471,5 +471,5 @@ def _has_cost(hop: Hop) -> bool:
     return hop.usage is not None or not hop.error
 
 
-def _triage_hops(hops: tuple[Hop, ...], course: Course) -> list[Hop]:
+def _triage_hops(hops: tuple[Hop, ...], course: CascadeResult) -> list[Hop]:
     return [hop for hop, step in zip(hops, course.steps, strict=True) if step.ask.kind == "triage"]

@@ -15,21 +15,21 @@ from typing import Any, Final, Generic, TypeVar
 
 from cheapdeep_ops.claude.clients import break_off
 from cheapdeep_ops.claude.sdk import AsyncStream, NotGiven, RawMessageStreamEvent, Stream
-from cheapdeep_ops.claude.stream_events import Events, OriginalReading, TriageReading
-from cheapdeep_ops.flow import Course, completed
+from cheapdeep_ops.claude.stream_events import Events, OriginalProgress, TriageProgress
+from cheapdeep_ops.flow import CascadeResult, completed
 from cheapdeep_ops.partial import Early
-from cheapdeep_ops.router.background import Beside
-from cheapdeep_ops.router.core import Asked, Core, Question
-from cheapdeep_ops.values import Decision, Reply
+from cheapdeep_ops.router.background import BackgroundTask
+from cheapdeep_ops.router.core import CallRunner, ModelCall, OpenCall
+from cheapdeep_ops.values import Decision, TierReply
 
 _log: Final = logging.getLogger(__name__)
 Upstream = TypeVar("Upstream", Stream[RawMessageStreamEvent], AsyncStream[RawMessageStreamEvent])
 
 
-class Opened(Generic[Upstream]):
+class OpenStream(Generic[Upstream]):
     """A model's stream that has begun: `passed` are the events that the caller gets first."""
 
-    def __init__(self, stream: Upstream, reading: OriginalReading | TriageReading, question: Question) -> None:
+    def __init__(self, stream: Upstream, reading: OriginalProgress | TriageProgress, question: ModelCall) -> None:
         self.stream: Upstream = stream
         self.reading, self.question = reading, question
         self.passed: list[RawMessageStreamEvent] = []
@@ -37,12 +37,12 @@ class Opened(Generic[Upstream]):
     @property
     def is_undecided(self) -> bool:
         """Whether more of it must be read to tell whether it ships."""
-        return isinstance(self.reading, TriageReading) and self.reading.decision is Early.UNDECIDED
+        return isinstance(self.reading, TriageProgress) and self.reading.decision is Early.UNDECIDED
 
     @property
     def goes_out(self) -> bool:
         """Whether it is the caller's from here on."""
-        return not isinstance(self.reading, TriageReading) or self.reading.decision is Early.SHIP
+        return not isinstance(self.reading, TriageProgress) or self.reading.decision is Early.SHIP
 
     def take(self, events: Events) -> None:
         """Keep events for the caller."""
@@ -59,12 +59,12 @@ class Opened(Generic[Upstream]):
     def is_withheld(self) -> bool:
         """Whether its answer would ship at the base threshold, and there is more of it."""
         is_first = self.question.ask.tier.index == 0  # the tier whose answers are graded
-        return is_first and isinstance(self.reading, TriageReading) and self.reading.is_withheld
+        return is_first and isinstance(self.reading, TriageProgress) and self.reading.is_withheld
 
-    def reply(self) -> Reply:
+    def reply(self) -> TierReply:
         """What the flow learns: the reply so far, with the stream itself where the caller gets it."""
         reply = self.reading.reply()
-        return Reply(verdict=reply.verdict, usage=reply.usage, message=self) if self.goes_out else reply
+        return TierReply(verdict=reply.verdict, usage=reply.usage, message=self) if self.goes_out else reply
 
     def end(self, error: BaseException | None = None) -> None:
         """Nobody reads it any more."""
@@ -72,20 +72,20 @@ class Opened(Generic[Upstream]):
         self.question.end(error)
 
 
-def begun(course: Course) -> Opened[Any]:
+def begun(course: CascadeResult) -> OpenStream[Any]:
     """The stream that the caller gets. Raises the course's own error, unchanged, where there is none."""
     if course.answer is None:
         raise course.error or AssertionError("a course ends with an answer or an error")
     opened = course.answer.message
-    if not isinstance(opened, Opened):
+    if not isinstance(opened, OpenStream):
         raise TypeError(f"the API answered with something else than a stream: {type(opened).__name__}")
     return opened
 
 
-class Ending:
+class StreamFinalizer:
     """What is done when a streamed call is over: its decision is made, once, by whatever ends it first."""
 
-    def __init__(self, core: Core, asked: Asked, opened: Opened[Any]) -> None:
+    def __init__(self, core: CallRunner, asked: OpenCall, opened: OpenStream[Any]) -> None:
         self._core, self._opened = core, opened
         self.asked = asked
         self._is_over = False
@@ -121,7 +121,7 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
     One that is dropped unread is recorded at the next call, or when its router is closed.
     """
 
-    def __init__(self, opened: Opened[Stream[RawMessageStreamEvent]], ending: Ending) -> None:
+    def __init__(self, opened: OpenStream[Stream[RawMessageStreamEvent]], ending: StreamFinalizer) -> None:
         # Not the SDK's: there is no response to decode, the stream below has done so.
         self.response = opened.stream.response
         self._opened, self._ending = opened, ending
@@ -166,7 +166,7 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
 class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
     """The same for asyncio."""
 
-    def __init__(self, opened: Opened[AsyncStream[RawMessageStreamEvent]], ending: Ending) -> None:
+    def __init__(self, opened: OpenStream[AsyncStream[RawMessageStreamEvent]], ending: StreamFinalizer) -> None:
         self.response = opened.stream.response
         self._opened, self._ending = opened, ending
         opened.question.pause()
@@ -210,7 +210,7 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
         await self._opened.stream.close()
 
 
-def read_until_decided(opened: Opened[Stream[RawMessageStreamEvent]]) -> None:
+def read_until_decided(opened: OpenStream[Stream[RawMessageStreamEvent]]) -> None:
     """Read a triage stream as far as it takes to decide."""
     for event in opened.stream:
         opened.take(opened.reading.take(event))
@@ -219,7 +219,7 @@ def read_until_decided(opened: Opened[Stream[RawMessageStreamEvent]]) -> None:
     opened.take(opened.reading.end())
 
 
-def read_the_rest(opened: Opened[Stream[RawMessageStreamEvent]], beside: Beside, seconds: float) -> None:
+def read_the_rest(opened: OpenStream[Stream[RawMessageStreamEvent]], beside: BackgroundTask, seconds: float) -> None:
     """Read a withheld answer to its end, for the grades that let go of a raise. Never raises."""
     failure = None
     watch = threading.Timer(seconds, break_off, [opened.stream.response])
@@ -238,7 +238,7 @@ def read_the_rest(opened: Opened[Stream[RawMessageStreamEvent]], beside: Beside,
         opened.stream.close()
 
 
-async def aread_until_decided(opened: Opened[AsyncStream[RawMessageStreamEvent]]) -> None:
+async def aread_until_decided(opened: OpenStream[AsyncStream[RawMessageStreamEvent]]) -> None:
     """The same for asyncio, where the one who waits sets the time."""
     async for event in opened.stream:
         opened.take(opened.reading.take(event))
@@ -247,7 +247,9 @@ async def aread_until_decided(opened: Opened[AsyncStream[RawMessageStreamEvent]]
     opened.take(opened.reading.end())
 
 
-async def aread_the_rest(opened: Opened[AsyncStream[RawMessageStreamEvent]], beside: Beside, seconds: float) -> None:
+async def aread_the_rest(
+    opened: OpenStream[AsyncStream[RawMessageStreamEvent]], beside: BackgroundTask, seconds: float
+) -> None:
     """The same for asyncio; a loop that ends takes it along."""
     failure: BaseException | None = None
     try:
@@ -263,17 +265,17 @@ async def aread_the_rest(opened: Opened[AsyncStream[RawMessageStreamEvent]], bes
         await opened.stream.close()
 
 
-class Attempt:
+class TimedOpen:
     """A triage stream that is opened and read in a thread of its own, so that whoever waits may leave in time.
 
     The timeouts of a connection cannot do that: they are for each read, which any ping satisfies, and those of a stream
     hold for what comes after the decision too.
     """
 
-    def __init__(self, begin: Callable[[], Opened[Stream[RawMessageStreamEvent]]]) -> None:
+    def __init__(self, begin: Callable[[], OpenStream[Stream[RawMessageStreamEvent]]]) -> None:
         self._begin = begin
         self._lock, self._is_done = threading.Lock(), threading.Event()
-        self._opened: Opened[Stream[RawMessageStreamEvent]] | None = None
+        self._opened: OpenStream[Stream[RawMessageStreamEvent]] | None = None
         self._error: BaseException | None = None
         self._is_left = False
 
@@ -294,7 +296,7 @@ class Attempt:
             if self._opened is not None and (is_left or self._error is not None):
                 self._opened.stream.close()
 
-    def outcome(self, seconds: float) -> Opened[Stream[RawMessageStreamEvent]]:
+    def outcome(self, seconds: float) -> OpenStream[Stream[RawMessageStreamEvent]]:
         """The stream, decided. Raises what it failed with, or TimeoutError; nothing is left open then."""
         try:
             in_time = self._is_done.wait(seconds)
@@ -331,7 +333,7 @@ async def aclosing_on_failure(stream: AsyncStream[RawMessageStreamEvent]) -> Asy
         raise
 
 
-class Readers:
+class BackgroundThreads:
     """Threads that read beside the callers' own."""
 
     def __init__(self) -> None:

@@ -45,22 +45,22 @@ from cheapdeep_ops.claude.sdk import (
 from cheapdeep_ops.claude.stream_events import raw_stream
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.core import Asked, Core, Shadow, default_settings, only_one, patient, whole
+from cheapdeep_ops.router.core import CallRunner, OpenCall, ShadowTriage, default_settings, only_one, patient, whole
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.planner import Call, Plan, Routed, Sink, random_id
+from cheapdeep_ops.router.planner import Call, CallPlanner, Routed, Sink, random_id
 from cheapdeep_ops.router.streams import (
-    Attempt,
-    Ending,
-    Opened,
-    Readers,
+    BackgroundThreads,
+    OpenStream,
     RoutedStream,
+    StreamFinalizer,
+    TimedOpen,
     begun,
     output_format,
     read_the_rest,
     without_stream,
 )
 from cheapdeep_ops.telemetry.handler import Telemetry
-from cheapdeep_ops.values import DEFAULT_ROUTE, Reply
+from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -117,10 +117,10 @@ class Router:
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._options, self._is_view = options, False
         self._use(client or make_client(**options), settings.triage_timeout_s)
-        plan = Plan(settings, route=route, clock=clock, new_id=new_id)
+        plan = CallPlanner(settings, route=route, clock=clock, new_id=new_id)
         silent = traces_itself(self._client)
-        self._core = Core(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
-        self._readers = Readers()
+        self._core = CallRunner(plan, telemetry=telemetry, recorder=recorder, redact=redact, silent=silent)
+        self._readers = BackgroundThreads()
         if self._owns_client and not options.get("http_client"):
             renew_after_fork(self, Router._renew_client)
         self.messages = self._make_messages()
@@ -200,7 +200,7 @@ class Router:
             return self._stream(self._create_stream, request, route, input_class)
         return self._core.answer(self._run(request, route, input_class))
 
-    def _run(self, request: Mapping[str, Any], route: str | None, input_class: str) -> Asked:
+    def _run(self, request: Mapping[str, Any], route: str | None, input_class: str) -> OpenCall:
         """One call from begin to end."""
         with self._core.calling(request, route=route, input_class=input_class) as asked:
             call = asked.call
@@ -225,7 +225,7 @@ class Router:
         except BaseException:
             self._core.end(asked)
             raise
-        return RoutedStream(opened, Ending(self._core, asked, opened))
+        return RoutedStream(opened, StreamFinalizer(self._core, asked, opened))
 
     def _through(self, client: Anthropic, options: Iterable[str]) -> Self:
         self._is_view = True
@@ -249,12 +249,12 @@ class Router:
         self._use(make_client(**self._options), self._core.plan.settings.triage_timeout_s)
         return inherited
 
-    def _perform(self, call: Call, ask: Ask) -> Reply:
+    def _perform(self, call: Call, ask: Ask) -> TierReply:
         client = self._triage if ask.kind == "triage" else self._originals
         with self._core.asking(call, ask) as question, patient(call, self._client):
             return question.read(client.messages.create(**question.request))
 
-    def _try_beside(self, asked: Asked) -> None:
+    def _try_beside(self, asked: OpenCall) -> None:
         """In shadow mode, try triage on some of the calls that the deep tier has answered; only so many at a time."""
         shadow = self._core.shadow(asked)
         if shadow is None:
@@ -264,7 +264,7 @@ class Router:
             self._readers.run(partial(copy_context().run, self._try, shadow), most=most)
             self._core.goes_on(asked, shadow.beside)
 
-    def _try(self, shadow: Shadow) -> None:
+    def _try(self, shadow: ShadowTriage) -> None:
         watch = Timer(shadow.most_s, shadow.beside.over)  # a connection's timeouts are for each read
         watch.daemon = True
         try:
@@ -274,15 +274,15 @@ class Router:
             watch.cancel()
             shadow.beside.over()
 
-    def _perform_stream(self, begin: Open, asked: Asked, ask: Ask) -> Reply:
+    def _perform_stream(self, begin: Open, asked: OpenCall, ask: Ask) -> TierReply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         with self._core.opening(asked.call, ask) as question:
             reading = self._core.plan.reading(asked.call, ask)
             if ask.kind == "original":
                 with patient(asked.call, self._client):
-                    return Opened(begin(question.request), reading, question).reply()
-            attempt = Attempt(
-                lambda: Opened(self._triage_streams.messages.create(**question.request), reading, question)
+                    return OpenStream(begin(question.request), reading, question).reply()
+            attempt = TimedOpen(
+                lambda: OpenStream(self._triage_streams.messages.create(**question.request), reading, question)
             )
             self._readers.run(partial(copy_context().run, attempt.run))
             opened = attempt.outcome(self._core.plan.settings.triage_timeout_s)
@@ -291,7 +291,7 @@ class Router:
         question.answered()
         return opened.reply()
 
-    def _leave(self, asked: Asked, opened: Opened[Events]) -> Reply:
+    def _leave(self, asked: OpenCall, opened: OpenStream[Events]) -> TierReply:
         """Give a triage stream up, except where its answer is wanted as evidence."""
         reply = opened.reply()
         if not (opened.is_withheld and self._core.is_kept(asked.call) and self._read_beside(asked, opened)):
@@ -299,7 +299,7 @@ class Router:
             opened.stream.close()
         return reply
 
-    def _read_beside(self, asked: Asked, opened: Opened[Events]) -> bool:
+    def _read_beside(self, asked: OpenCall, opened: OpenStream[Events]) -> bool:
         beside, seconds = self._core.withheld(opened.reading.reply, asked), self._core.plan.settings.triage_timeout_s
         try:
             self._readers.run(lambda: read_the_rest(opened, beside, seconds))

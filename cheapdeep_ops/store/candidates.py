@@ -10,7 +10,7 @@ from cheapdeep_ops.store import sampling_rates
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
 from cheapdeep_ops.store.upsert import Write, prepare_insert_absent
-from cheapdeep_ops.values import CandidateState, Grade, Trace, Turn
+from cheapdeep_ops.values import CandidateState, Grade, TextTurn, Trace
 
 _CANDIDATE: Final = table_of(Candidate)
 _GRADE: Final = table_of(GradeRow)
@@ -27,7 +27,7 @@ _AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class GradingSample:
     """A candidate that was chosen, with what its grader is to read and what a grade repeats of its call."""
 
     call_id: str
@@ -44,7 +44,7 @@ class Sample:
     steered: bool = False
     response_id: str
     trace: Trace | None
-    turns: tuple[Turn, ...]
+    turns: tuple[TextTurn, ...]
     answer: str = field(repr=False)  # content stays out of logs
 
 
@@ -119,7 +119,7 @@ def ungraded(connection: Connection, *, otherwise: float, in_batches: bool) -> d
     return {row.route: row.samples for row in connection.execute(found)}
 
 
-def due(connection: Connection, *, now: float, limit: int, steered: bool | None = None) -> list[Sample]:
+def due(connection: Connection, *, now: float, limit: int, steered: bool | None = None) -> list[GradingSample]:
     """The samples that may be graded now, those that wait longest first; `steered` picks those of one kind."""
     columns = _CANDIDATE.c
     waits = and_(columns.state == CandidateState.WAITING.value, columns.due_at <= now, columns.answer.is_not(None))
@@ -129,7 +129,7 @@ def due(connection: Connection, *, now: float, limit: int, steered: bool | None 
     return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
-def submitted(connection: Connection, batch_id: str) -> list[Sample]:
+def submitted(connection: Connection, batch_id: str) -> list[GradingSample]:
     """The samples of a batch that have no grade yet."""
     columns = _CANDIDATE.c
     of_batch = and_(columns.state == CandidateState.SUBMITTED.value, columns.batch_id == batch_id)
@@ -143,7 +143,7 @@ def held(connection: Connection, call_ids: Sequence[str]) -> set[str]:
     return set(connection.execute(found).scalars())
 
 
-def with_content(connection: Connection, call_ids: Sequence[str]) -> list[Sample]:
+def with_content(connection: Connection, call_ids: Sequence[str]) -> list[GradingSample]:
     """Those of these calls whose content is still stored, oldest first."""
     held = and_(_CANDIDATE.c.call_id.in_(call_ids), _CANDIDATE.c.answer.is_not(None))
     statement = select(_CANDIDATE).where(held).order_by(_CANDIDATE.c.at, _CANDIDATE.c.call_id)
@@ -306,13 +306,13 @@ def _of(call_id: str) -> Any:
     return update(_CANDIDATE).where(_CANDIDATE.c.call_id == call_id)
 
 
-def _sample(row: Mapping[Any, Any]) -> Sample:
+def _sample(row: Mapping[Any, Any]) -> GradingSample:
     place = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
     repeated = ("call_id", "route", "input_class", "at", "shipped", "confidence", "policy_version", "inclusion",
                 "attempts", "model", "prompt_version", "steered", "response_id")  # fmt: skip
-    return Sample(
+    return GradingSample(
         **{name: row[name] for name in repeated},
         trace=place if place.trace_id else None,
-        turns=tuple(Turn(role=turn["role"], text=turn["text"]) for turn in row["turns"] or ()),
+        turns=tuple(TextTurn(role=turn["role"], text=turn["text"]) for turn in row["turns"] or ()),
         answer=row["answer"] or "",
     )

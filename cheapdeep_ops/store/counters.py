@@ -122,7 +122,7 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Makeup:
+class TrafficMix:
     """What the triaged calls of a period were, and what those were that escalated at base.
 
     `calls` and `base_escalated` count by (route, input class); `origins` and `base_origins` by
@@ -229,14 +229,14 @@ def base_escalations_by_class(connection: Connection, *, since: float, until: fl
     return {name: int(count) for name, count in connection.execute(_within(statement, since, until, scope))}
 
 
-def makeup(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Makeup:
+def makeup(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> TrafficMix:
     """What the triaged calls of `[since, until)` were made of, in one route or in all."""
     columns = _BUCKET.c
     statement = select(
         columns.route, columns.input_class, func.sum(columns.triaged), func.sum(columns.base_escalated)
     ).group_by(columns.route, columns.input_class)
     cells = [tuple(row) for row in connection.execute(_within(statement, since, until, scope))]
-    return Makeup(
+    return TrafficMix(
         calls={(route, name): int(calls) for route, name, calls, _ in cells},
         base_escalated={(route, name): int(escalated) for route, name, _, escalated in cells},
         base_reasons=base_reasons(connection, since=since, until=until, scope=scope),

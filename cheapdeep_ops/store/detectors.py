@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables import DetectorRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -14,7 +14,7 @@ _DETECTOR: Final = table_of(DetectorRow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class DetectorState:
     """What a test holds, and the last grade that it has taken in."""
 
     grade_id: int = 0
@@ -22,25 +22,25 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class StoredDetector:
     """Whose state it is: the test of a rule in a scope."""
 
     rule: str
     scope: str
-    kept: Kept
+    kept: DetectorState
 
 
-def read(connection: Connection, judge: Judge, *, rule: str) -> dict[str, Kept]:
+def read(connection: Connection, judge: GraderVersion, *, rule: str) -> dict[str, DetectorState]:
     """What the tests of a rule hold, by scope; a scope is missing before its test has begun."""
     found = select(_DETECTOR.c.scope, _DETECTOR.c.grade_id, _DETECTOR.c.state).where(
         _DETECTOR.c.rule == rule,
         _DETECTOR.c.grader_model == judge.model,
         _DETECTOR.c.grader_prompt == judge.prompt,
     )
-    return {row.scope: Kept(grade_id=row.grade_id, state=row.state) for row in connection.execute(found)}
+    return {row.scope: DetectorState(grade_id=row.grade_id, state=row.state) for row in connection.execute(found)}
 
 
-def write(connection: Connection, judge: Judge, places: Sequence[Place], *, now: float) -> None:
+def write(connection: Connection, judge: GraderVersion, places: Sequence[StoredDetector], *, now: float) -> None:
     """Store the states of tests, all with one statement."""
     rows = [
         {

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
 
-from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables import GraderRow, GradingBatch, table_of
 from cheapdeep_ops.store.upsert import insert_if_absent, upsert
 
@@ -16,7 +16,7 @@ _NAME: Final = "grader"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GraderState:
+class GraderStatus:
     """What was last seen of the grader; times are Unix seconds."""
 
     paused_until: float | None = None
@@ -27,29 +27,29 @@ class GraderState:
     last_grade_at: float | None = None
 
 
-def state(connection: Connection) -> GraderState:
+def state(connection: Connection) -> GraderStatus:
     """The grader's state; a blank one before it has ever run."""
     row = connection.execute(select(_GRADER).where(_GRADER.c.name == _NAME)).one_or_none()
-    return GraderState() if row is None else GraderState(**_without_name(row._mapping))  # noqa: SLF001 - rows by name
+    return GraderStatus() if row is None else GraderStatus(**_without_name(row._mapping))  # noqa: SLF001 - rows by name
 
 
-def save_state(connection: Connection, found: GraderState) -> None:
+def save_state(connection: Connection, found: GraderStatus) -> None:
     """Store the grader's state."""
     upsert(connection, GraderRow, [{"name": _NAME, **asdict(found)}])
 
 
-def begin_batch(connection: Connection, batch_id: str, judge: Judge, *, at: float, requests: int) -> None:
+def begin_batch(connection: Connection, batch_id: str, judge: GraderVersion, *, at: float, requests: int) -> None:
     """Note a batch that the API has taken."""
     row = {"id": batch_id, "grader_model": judge.model, "grader_prompt": judge.prompt, "submitted_at": at,
            "requests": requests}  # fmt: skip
     insert_if_absent(connection, GradingBatch, row)
 
 
-def open_batches(connection: Connection) -> list[tuple[str, Judge]]:
+def open_batches(connection: Connection) -> list[tuple[str, GraderVersion]]:
     """The batches whose results were not read yet, oldest first."""
     statement = select(_BATCH).where(_BATCH.c.ended_at.is_(None)).order_by(_BATCH.c.submitted_at)
     found = connection.execute(statement)
-    return [(row.id, Judge(model=row.grader_model, prompt=row.grader_prompt)) for row in found]
+    return [(row.id, GraderVersion(model=row.grader_model, prompt=row.grader_prompt)) for row in found]
 
 
 def end_batch(connection: Connection, batch_id: str, *, at: float) -> None:

@@ -21,7 +21,7 @@ SECOND: Final = "second_judge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class GraderVersion:
     """Who grades: another model or another prompt is another judge, and measures in units of its own."""
 
     model: str
@@ -32,7 +32,7 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graded:
+class DecidedGrade:
     """A decided grade, as the rules read it; ids grow in the order in which grades became known, which was `at`."""
 
     id: int = field(default=0, compare=False)
@@ -47,7 +47,7 @@ class Graded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Described(Graded):
+class AttributedGrade(DecidedGrade):
     """The same with what its call can be told by; `model` and `prompt_version` are empty where they are not known."""
 
     call_id: str
@@ -58,7 +58,7 @@ class Described(Graded):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Normal:
+class Baseline:
     """What was learned of a scope: rate, effective and actual number of grades, and when; None before that."""
 
     scope: str
@@ -73,7 +73,7 @@ class Normal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tallied:
+class GradeTally:
     """Grades of one kind: `count` of them have this route, verdict (None: a failure), inclusion and fate."""
 
     route: str
@@ -110,13 +110,13 @@ def counts(connection: Connection) -> dict[str, int]:
 def newest(
     connection: Connection,
     route: str,
-    judge: Judge,
+    judge: GraderVersion,
     *,
     since: float,
     until: float | None = None,
     shipped: bool | None = None,
     limit: int,
-) -> list[Graded]:
+) -> list[DecidedGrade]:
     """The decided grades of a route's latest calls that began after `since` and before `until`, newest first.
 
     `shipped` picks those of answers that went out, or that were withheld.
@@ -131,13 +131,13 @@ def newest(
 
 def known_after(
     connection: Connection,
-    judge: Judge,
+    judge: GraderVersion,
     *,
     grade_id: int,
     route: str | None,
     since: float | None = None,
     limit: int | None = None,
-) -> list[Graded]:
+) -> list[DecidedGrade]:
     """The decided grades that became known after the one with this id, in that order; of one route or of all.
 
     `since` (Unix time) leaves out those that became known until then.
@@ -146,23 +146,23 @@ def known_after(
     return _read(connection, statement if since is None else statement.where(_GRADE.c.at > since))
 
 
-def decided_since(connection: Connection, route: str, judge: Judge, *, since: float) -> int:
+def decided_since(connection: Connection, route: str, judge: GraderVersion, *, since: float) -> int:
     """How many decided grades there are of a route's calls that began after `since`."""
     counted = select(func.count()).select_from(_decided(route, judge, since).subquery())
     return int(connection.execute(counted).scalar() or 0)
 
 
 def oldest(
-    connection: Connection, route: str, judge: Judge, *, since: float, known_by: float | None = None, limit: int
-) -> list[Graded]:
+    connection: Connection, route: str, judge: GraderVersion, *, since: float, known_by: float | None = None, limit: int
+) -> list[DecidedGrade]:
     """The same of its first calls, oldest first; `known_by` (Unix time) leaves out what was graded later."""
     statement = _decided(route, judge, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
     return _read(connection, statement if known_by is None else statement.where(_GRADE.c.at <= known_by))
 
 
 def described(
-    connection: Connection, route: str, judge: Judge, *, since: float, until: float, limit: int
-) -> list[Described]:
+    connection: Connection, route: str, judge: GraderVersion, *, since: float, until: float, limit: int
+) -> list[AttributedGrade]:
     """The decided grades of a route's latest calls that began in `[since, until)`, newest first."""
     columns = _GRADE.c
     statement = (
@@ -172,16 +172,16 @@ def described(
         .order_by(columns.called_at.desc(), columns.id.desc())
         .limit(limit)
     )
-    names = [name for name in Described.__dataclass_fields__ if name != "incorrect"]
+    names = [name for name in AttributedGrade.__dataclass_fields__ if name != "incorrect"]
     return [
-        Described(incorrect=row.verdict == Grade.INCORRECT.value, **{name: getattr(row, name) for name in names})
+        AttributedGrade(incorrect=row.verdict == Grade.INCORRECT.value, **{name: getattr(row, name) for name in names})
         for row in connection.execute(statement)
     ]
 
 
 def confident(
     connection: Connection,
-    judge: Judge,
+    judge: GraderVersion,
     *,
     since: float,
     until: float,
@@ -210,7 +210,7 @@ def confident(
     ]
 
 
-def _decided(route: str | None, judge: Judge, since: float) -> Select[Any]:
+def _decided(route: str | None, judge: GraderVersion, since: float) -> Select[Any]:
     columns = _GRADE.c
     names = ("id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
     found = select(columns.verdict, *(columns[name] for name in names)).where(
@@ -221,10 +221,10 @@ def _decided(route: str | None, judge: Judge, since: float) -> Select[Any]:
     return found if route is None else found.where(columns.route == route)
 
 
-def _read(connection: Connection, statement: Select[Any]) -> list[Graded]:
+def _read(connection: Connection, statement: Select[Any]) -> list[DecidedGrade]:
     rows: Iterable[Any] = connection.execute(statement)
     return [
-        Graded(
+        DecidedGrade(
             id=row.id,
             at=row.at,
             route=row.route,
@@ -240,8 +240,8 @@ def _read(connection: Connection, statement: Select[Any]) -> list[Graded]:
 
 
 def tallied(
-    connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES, judge: Judge | None = None
-) -> list[Tallied]:
+    connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES, judge: GraderVersion | None = None
+) -> list[GradeTally]:
     """The grades of calls that began in `[since, until)`, counted by the database; without `judge`, of all first."""
     columns = _GRADE.c
     kinds = (columns.route, columns.verdict, columns.failure, columns.shipped, columns.inclusion, columns.steered)
@@ -255,7 +255,7 @@ def tallied(
     statement = select(*kinds, *amounts).where(within, whose).group_by(*kinds)
     if scope != ALL_ROUTES:
         statement = statement.where(columns.route == scope)
-    return [Tallied(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [GradeTally(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
 def by_step(
@@ -310,23 +310,23 @@ def graded_by_route(connection: Connection, *, since: float) -> dict[str, int]:
     return {route: int(count) for route, count in connection.execute(counted)}
 
 
-def normals(connection: Connection, judge: Judge) -> dict[str, Normal]:
+def normals(connection: Connection, judge: GraderVersion) -> dict[str, Baseline]:
     """What this judge has found normal, by scope, and what it is to learn anew."""
     found = connection.execute(select(_NORMAL).where(_by(_NORMAL, judge)))
     names = ("scope", "since", "rate", "n", "grades", "until", "learned_at", "author", "why")
-    return {row.scope: Normal(**{name: row._mapping[name] for name in names}) for row in found}  # noqa: SLF001
+    return {row.scope: Baseline(**{name: row._mapping[name] for name in names}) for row in found}  # noqa: SLF001
 
 
-def learn(connection: Connection, judge: Judge, baselines: Sequence[Normal]) -> None:
+def learn(connection: Connection, judge: GraderVersion, baselines: Sequence[Baseline]) -> None:
     """Hold these baselines from now on, all with one statement."""
     key = {"grader_model": judge.model, "grader_prompt": judge.prompt}
     upsert(connection, NormalRow, [{**asdict(each), **key} for each in baselines])
 
 
-def relearn(connection: Connection, judge: Judge, scope: str, *, now: float, author: str, why: str) -> None:
+def relearn(connection: Connection, judge: GraderVersion, scope: str, *, now: float, author: str, why: str) -> None:
     """Forget what was normal, and learn it anew from calls that begin after `now`."""
-    learn(connection, judge, [Normal(scope=scope, since=now, author=author, why=why)])
+    learn(connection, judge, [Baseline(scope=scope, since=now, author=author, why=why)])
 
 
-def _by(table: Any, judge: Judge) -> ColumnElement[bool]:
+def _by(table: Any, judge: GraderVersion) -> ColumnElement[bool]:
     return and_(table.c.grader_model == judge.model, table.c.grader_prompt == judge.prompt)

@@ -8,11 +8,11 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
-from cheapdeep_ops.store.tables import AlertRow, Incident, OutboxRow, table_of
+from cheapdeep_ops.store.tables import AlertRow, IncidentRow, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _ALERT: Final = table_of(AlertRow)
-_INCIDENT: Final = table_of(Incident)
+_INCIDENT: Final = table_of(IncidentRow)
 _OUTBOX: Final = table_of(OutboxRow)
 _SHOWN: Final = tuple(column for column in _INCIDENT.c if column.name != "held")
 """What people are shown of an incident: what is kept back is not said yet."""

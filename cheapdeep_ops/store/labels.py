@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables import Candidate, GradeRow, LabelRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 from cheapdeep_ops.values import ALL_ROUTES, Grade
@@ -18,7 +18,7 @@ _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vote:
+class LabelledGrade:
     """One person's label of an answer that a judge has decided on."""
 
     call_id: str
@@ -38,7 +38,7 @@ def put(connection: Connection, call_id: str, verdict: Grade, *, author: str, at
     return True
 
 
-def votes(connection: Connection, judge: Judge, scope: str = ALL_ROUTES) -> list[Vote]:
+def votes(connection: Connection, judge: GraderVersion, scope: str = ALL_ROUTES) -> list[LabelledGrade]:
     """All labels of answers that `judge` has decided on, by call and person."""
     columns = (_LABEL.c.call_id, _LABEL.c.author, _LABEL.c.verdict, _GRADE.c.called_at, _GRADE.c.inclusion)
     statement = (
@@ -47,10 +47,10 @@ def votes(connection: Connection, judge: Judge, scope: str = ALL_ROUTES) -> list
         .where(_decided_by(judge, scope))
         .order_by(_LABEL.c.call_id, _LABEL.c.author)
     )
-    return [Vote(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [LabelledGrade(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
-def unlabelled(connection: Connection, judge: Judge, scope: str = ALL_ROUTES) -> dict[str, str]:
+def unlabelled(connection: Connection, judge: GraderVersion, scope: str = ALL_ROUTES) -> dict[str, str]:
     """The calls that nobody has labelled and whose content is still stored, with what `judge` says of each.
 
     What was graded in hindsight is left out: it was chosen for what else was known.
@@ -65,23 +65,23 @@ def unlabelled(connection: Connection, judge: Judge, scope: str = ALL_ROUTES) ->
     return {row.call_id: row.verdict for row in connection.execute(statement)}
 
 
-def said(connection: Connection, judge: Judge, call_id: str) -> Mapping[str, Any]:
+def said(connection: Connection, judge: GraderVersion, call_id: str) -> Mapping[str, Any]:
     """What `judge` said of one call: `verdict`, `failure` and `reason`; nothing where it was not asked."""
     of_call = and_(_GRADE.c.call_id == call_id, _by(judge))
     row = connection.execute(select(_GRADE.c.verdict, _GRADE.c.failure, _GRADE.c.reason).where(of_call)).first()
     return {} if row is None else dict(row._mapping)  # noqa: SLF001 - rows by name
 
 
-def judges(connection: Connection) -> list[Judge]:
+def judges(connection: Connection) -> list[GraderVersion]:
     """All who ever decided on an answer, those with the most grades first."""
     names = (_GRADE.c.grader_model, _GRADE.c.grader_prompt)
     decided = (
         select(*names).where(_GRADE.c.verdict.in_(_DECIDED)).group_by(*names).order_by(func.count().desc(), *names)
     )
-    return [Judge(model=model, prompt=prompt) for model, prompt in connection.execute(decided)]
+    return [GraderVersion(model=model, prompt=prompt) for model, prompt in connection.execute(decided)]
 
 
-def graded_once(connection: Connection, judge: Judge, other: Judge, *, since: float) -> list[str]:
+def graded_once(connection: Connection, judge: GraderVersion, other: GraderVersion, *, since: float) -> list[str]:
     """The evenly chosen calls that `judge` has decided on since then and `other` was not asked about, oldest first."""
     second = _GRADE.alias()
     by_other = and_(second.c.grader_model == other.model, second.c.grader_prompt == other.prompt)
@@ -90,7 +90,9 @@ def graded_once(connection: Connection, judge: Judge, other: Judge, *, since: fl
     return list(connection.execute(select(_GRADE.c.call_id).where(fresh).order_by(_GRADE.c.id)).scalars())
 
 
-def both(connection: Connection, one: Judge, other: Judge, scope: str = ALL_ROUTES) -> dict[tuple[str, str], int]:
+def both(
+    connection: Connection, one: GraderVersion, other: GraderVersion, scope: str = ALL_ROUTES
+) -> dict[tuple[str, str], int]:
     """How often two judges said what of the same answers: counts by (what `one` says, what `other` says)."""
     second = _GRADE.alias()
     by_other = and_(second.c.grader_model == other.model, second.c.grader_prompt == other.prompt)
@@ -103,10 +105,10 @@ def both(connection: Connection, one: Judge, other: Judge, scope: str = ALL_ROUT
     return {(first, then): int(count) for first, then, count in connection.execute(statement)}
 
 
-def _decided_by(judge: Judge, scope: str) -> ColumnElement[bool]:
+def _decided_by(judge: GraderVersion, scope: str) -> ColumnElement[bool]:
     decided = and_(_GRADE.c.verdict.in_(_DECIDED), _by(judge))
     return decided if scope == ALL_ROUTES else and_(decided, _GRADE.c.route == scope)
 
 
-def _by(judge: Judge) -> ColumnElement[bool]:
+def _by(judge: GraderVersion) -> ColumnElement[bool]:
     return and_(_GRADE.c.grader_model == judge.model, _GRADE.c.grader_prompt == judge.prompt)

@@ -6,16 +6,16 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select
 
-from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopePolicy, act_on
-from cheapdeep_ops.store.tables import PolicyChange, PolicyRow, table_of
+from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopeState, act_on
+from cheapdeep_ops.store.tables import PolicyChangeRow, PolicyRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _POLICY: Final = table_of(PolicyRow)
-_CHANGE: Final = table_of(PolicyChange)
+_CHANGE: Final = table_of(PolicyChangeRow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class PolicyEdit:
     """A change of policy, as asked for: by a rule (`cause` and `signal`) or by a person (`author` and `why`)."""
 
     scope: str
@@ -35,7 +35,7 @@ def read_book(connection: Connection, *, base: float, raised: float) -> PolicyBo
         base=base,
         raised=newest.raised if newest else raised,
         scopes={
-            row.scope: ScopePolicy(scope=row.scope, version=row.version, pin=row.pin, causes=frozenset(row.causes))
+            row.scope: ScopeState(scope=row.scope, version=row.version, pin=row.pin, causes=frozenset(row.causes))
             for row in rows
         },
     )
@@ -45,17 +45,17 @@ def read_book(connection: Connection, *, base: float, raised: float) -> PolicyBo
 class PolicyStep:
     """A change with what follows from it; `applied` is False for what observe mode or a pin kept from being done."""
 
-    change: Change
-    after: ScopePolicy
+    change: PolicyEdit
+    after: ScopeState
     raised: float
     from_threshold: float
     to_threshold: float
     applied: bool
 
 
-def step_of(book: PolicyBook, change: Change, *, applied: bool = True) -> PolicyStep:
+def step_of(book: PolicyBook, change: PolicyEdit, *, applied: bool = True) -> PolicyStep:
     """What `change` makes of a book: pure. The scope's version is numbered once it is stored."""
-    before = book.scopes.get(change.scope) or ScopePolicy(scope=change.scope)
+    before = book.scopes.get(change.scope) or ScopeState(scope=change.scope)
     after = act_on(before, change.act, cause=change.cause, threshold=change.threshold)
     return PolicyStep(
         change=change,
@@ -91,7 +91,7 @@ def write(connection: Connection, step: PolicyStep, *, at: float) -> int:
     return version
 
 
-def apply(connection: Connection, book: PolicyBook, change: Change, *, at: float) -> PolicyBook:
+def apply(connection: Connection, book: PolicyBook, change: PolicyEdit, *, at: float) -> PolicyBook:
     """Append `change` to the log, make it the scope's policy, and return the book that follows."""
     step = step_of(book, change)
     return book.with_scope(replace(step.after, version=write(connection, step, at=at)))

@@ -18,7 +18,7 @@ _LEASE: Final = table_of(Lease)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
+class Heartbeat:
     """A process's heartbeat; times are Unix seconds."""
 
     process: str
@@ -30,12 +30,12 @@ class Beat:
     dropped: int = 0
 
 
-def beat(connection: Connection, sign: Beat) -> None:
+def beat(connection: Connection, sign: Heartbeat) -> None:
     """Write the heartbeat of this process."""
     prepare_beat(sign)(connection)
 
 
-def prepare_beat(sign: Beat) -> Write:
+def prepare_beat(sign: Heartbeat) -> Write:
     """Make a heartbeat of this process ready to be stored."""
     row = {**asdict(sign), "host": _host(), "pid": os.getpid(), "package_version": _version()}
     return prepare_upsert(Process, [row])

@@ -5,10 +5,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from cheapdeep_ops.store import incidents
-from cheapdeep_ops.store.tables import OutboxRow, PolicyChange, table_of
+from cheapdeep_ops.store.tables import OutboxRow, PolicyChangeRow, table_of
 
 _OUTBOX: Final = table_of(OutboxRow)
-_CHANGE: Final = table_of(PolicyChange)
+_CHANGE: Final = table_of(PolicyChangeRow)
 _MOST: Final = 200
 MOST_INCIDENTS: Final = 2**31 - 1
 """The largest id that an incident can have."""

@@ -107,7 +107,7 @@ class PolicyRow(Row, table=True):
     causes: list[str] = Field(default_factory=list, sa_type=JSON)
 
 
-class PolicyChange(Row, table=True):
+class PolicyChangeRow(Row, table=True):
     """One change of policy, appended and never altered; `applied` is false for what observe mode would have done."""
 
     __tablename__ = "policy_change"
@@ -141,7 +141,7 @@ class AlertRow(Row, table=True):
     updated_at: float
 
 
-class Incident(Row, table=True):
+class IncidentRow(Row, table=True):
     """One firing from start to resolved, what was last said of it, and where its Slack message is.
 
     `held` is what is to be said of its end once a silence is over, `called_for_at` when people were last told that it

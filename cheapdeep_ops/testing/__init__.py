@@ -12,9 +12,9 @@ try:
     from cheapdeep_ops.testing.slack.server import SimulatedSlack
     from cheapdeep_ops.testing.traffic.kinds import TrafficClass
     from cheapdeep_ops.testing.traffic.ready_made import CLASSES
-    from cheapdeep_ops.testing.traffic.simulated_grader import Judge
+    from cheapdeep_ops.testing.traffic.simulated_grader import SimulatedGrader
 except ModuleNotFoundError:
     require("testing")
     raise
 
-__all__ = ["CLASSES", "FrozenClock", "Judge", "Reply", "SimulatedAnthropic", "SimulatedSlack", "TrafficClass"]
+__all__ = ["CLASSES", "FrozenClock", "Reply", "SimulatedAnthropic", "SimulatedGrader", "SimulatedSlack", "TrafficClass"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
-from cheapdeep_ops.recorder.counter_buffer import Ledger
+from cheapdeep_ops.recorder.counter_buffer import CounterBuffer
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
@@ -127,7 +127,7 @@ Rows = list[dict[str, Any]]
 
 def played(traffic: Traffic, storm: Storm, rng: random.Random, *, begin: int) -> tuple[Rows, Rows]:
     """An hour of ordinary traffic and one window of storm, as the rows that a router would store."""
-    ledger = Ledger(capacity=10**6)
+    ledger = CounterBuffer(capacity=10**6)
     changes = begin + BEFORE_S
     for at in range(begin, changes + WINDOW_S, EVERY_S):
         now = storm if at >= changes else None

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cheapdeep_ops.guard.rules.false_confidence.detection import Watch, estimate, learned
+from cheapdeep_ops.guard.rules.false_confidence.detection import SequentialTest, estimate, learned
 from cheapdeep_ops.guard.rules.false_confidence.explanation import Name, climb_cause, names_of
 from cheapdeep_ops.guard.statistics.attribution import Cause, Dimension
-from cheapdeep_ops.store.grades import Described
+from cheapdeep_ops.store.grades import AttributedGrade
 
 ALPHA = 0.000008
 CALM, LONGEST = 400, 1_500
@@ -43,8 +43,8 @@ class Change:
     element: str = ""
     kind: str = "got worse"
     shares: Callable[[World], dict[str, float]] = lambda world: world.shares
-    grade: Callable[[Described, random.Random], Described] = lambda grade, _rng: grade
-    is_hit: Callable[[Described], bool] = lambda _grade: True
+    grade: Callable[[AttributedGrade, random.Random], AttributedGrade] = lambda grade, _rng: grade
+    is_hit: Callable[[AttributedGrade], bool] = lambda _grade: True
     rate: float = 0.0
 
 
@@ -96,12 +96,12 @@ def _version(field: str, dimension: str, new: str, rate: float, through: float) 
     )
 
 
-def graded(world: World, change: Change | None, rng: random.Random, at: int) -> Described:
+def graded(world: World, change: Change | None, rng: random.Random, at: int) -> AttributedGrade:
     """One grade; the share that is graded differs from time to time."""
     shares = change.shares(world) if change else world.shares
     input_class = rng.choices(list(shares), weights=list(shares.values()))[0]
     prompt = "cccc3333" if rng.random() < world.trial else "aaaa1111"
-    found = Described(
+    found = AttributedGrade(
         id=at, call_id=str(at), route="support", called_at=float(at), incorrect=False, shipped=True,
         inclusion=0.005 if at // 60 % 2 else 0.02, input_class=input_class,
         model="claude-haiku-4-5", prompt_version=prompt, policy_version=7,
@@ -112,7 +112,7 @@ def graded(world: World, change: Change | None, rng: random.Random, at: int) -> 
     return replace(found, incorrect=rng.random() < rate)
 
 
-Sample = Sequence[Described]
+Sample = Sequence[AttributedGrade]
 
 
 def played(world: World, change: Change, rng: random.Random) -> tuple[Sample, Sample, Sample]:
@@ -123,7 +123,7 @@ def played(world: World, change: Change, rng: random.Random) -> tuple[Sample, Sa
     grades = [graded(world, None, rng, at) for at in range(CALM)]
     normal = estimate(grades[: CALM // 2])
     assert normal is not None
-    alarm, watch = learned(normal), Watch()
+    alarm, watch = learned(normal), SequentialTest()
     for each in grades[CALM // 2 :]:
         watch = watch.after(each, alarm)
     for at in range(CALM, CALM + LONGEST):
@@ -139,7 +139,9 @@ def played(world: World, change: Change, rng: random.Random) -> tuple[Sample, Sa
     return before[::-1], now[::-1], later[::-1]
 
 
-def naive(before: Sequence[Described], now: Sequence[Described], names: Mapping[Dimension, Name]) -> tuple[str, str]:
+def naive(
+    before: Sequence[AttributedGrade], now: Sequence[AttributedGrade], names: Mapping[Dimension, Name]
+) -> tuple[str, str]:
     """What makes the largest share of the wrong answers, as long as it is not what all answers are of, as ever."""
     found: Counter[tuple[str, str]] = Counter()
     for dimension, name in names.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from cheapdeep_ops.guard.grading.adaptive import CALM, Suspicion
-from cheapdeep_ops.guard.statistics.agreement import Agreement, Labelled
+from cheapdeep_ops.guard.statistics.agreement import GraderAgreement, LabelledGrades
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.sampling import kept_share
 
@@ -106,12 +106,12 @@ def covers(grades: Sequence[Grade], truth: float) -> bool:
     return low <= truth <= high
 
 
-def labelled(grades: Sequence[Grade], random: Random) -> Iterator[Labelled]:
+def labelled(grades: Sequence[Grade], random: Random) -> Iterator[LabelledGrades]:
     """What people say of some of the answers: the truth."""
     for judged_wrong, most in ((False, LABELS_RIGHT), (True, LABELS_WRONG)):
         of_kind = [each for each in grades if each.incorrect is judged_wrong]
         for each in random.sample(of_kind, min(most, len(of_kind))):
-            yield Labelled(judged_wrong=judged_wrong, is_wrong=each.wrong, inclusion=each.inclusion)
+            yield LabelledGrades(judged_wrong=judged_wrong, is_wrong=each.wrong, inclusion=each.inclusion)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def measure_corrected(before: float, after: float, judge: Judge, *, weeks: int) 
         uncorrected += covers(evenly, week.truth)
         found = estimated(evenly)
         if found is not None:
-            rate = Agreement.of(labelled(evenly, random), found, random).corrected(found)
+            rate = GraderAgreement.of(labelled(evenly, random), found, random).corrected(found)
             covered += rate.low <= week.truth <= rate.high
             wide += rate.high - rate.low
     return Corrected(f"{before:.0%} -> {after:.0%}", weeks, covered, uncorrected, wide / weeks)

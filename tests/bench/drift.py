@@ -16,7 +16,7 @@ from random import Random
 from statistics import median
 
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.false_confidence.detection import Watch, estimate, finding_of, learned
+from cheapdeep_ops.guard.rules.false_confidence.detection import SequentialTest, estimate, finding_of, learned
 from cheapdeep_ops.guard.rules.model import Level, QualityRule
 
 (RULE,) = [each for each in read_rulebook().rules if isinstance(each, QualityRule) and each.limit == "normal"]
@@ -102,7 +102,7 @@ def run(wrongs: Sequence[bool]) -> Result:
     assert first is not None
     alarm = learned(first)
     raised = released = None
-    watch = Watch()
+    watch = SequentialTest()
     since = RULE.normal_grades
     for number in range(RULE.normal_grades, len(grades)):
         fires = raised is not None
@@ -110,7 +110,7 @@ def run(wrongs: Sequence[bool]) -> Result:
         newest = grades[max(since, number + 1 - RULE.max_grades) : number + 1][::-1]
         level = finding_of(RULE, watch, newest, alarm, fires=fires).level
         if not fires and level is Level.ABOVE:
-            raised, watch, since = number, Watch(), number + 1
+            raised, watch, since = number, SequentialTest(), number + 1
         elif fires and level is Level.BELOW:
             released = number
             break

@@ -12,7 +12,7 @@ from random import Random
 from statistics import mean
 
 from cheapdeep_ops.guard.grading.adaptive import CALM, MOST_A_DAY, Suspicion
-from cheapdeep_ops.guard.reports.detection_delay import Sampling, answers_needed
+from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, answers_needed
 from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.sampling import kept_share
@@ -20,9 +20,9 @@ from cheapdeep_ops.sampling import kept_share
 BUDGET = 0.01
 ALPHA = float(QualityRule.model_fields["alpha"].default)
 SAMPLINGS = {
-    "uniform": Sampling(calm=BUDGET),
-    "adaptive": Sampling(calm=BUDGET * CALM, hot=kept_share(BUDGET)),
-    "adaptive, a small route": Sampling(calm=10 * BUDGET * CALM, hot=kept_share(BUDGET)),
+    "uniform": SamplingShares(calm=BUDGET),
+    "adaptive": SamplingShares(calm=BUDGET * CALM, hot=kept_share(BUDGET)),
+    "adaptive, a small route": SamplingShares(calm=10 * BUDGET * CALM, hot=kept_share(BUDGET)),
 }
 PER_DAY = 12_000.0
 
@@ -71,7 +71,7 @@ def uniform(traffic: Traffic, share: float) -> Iterator[tuple[int, bool]]:
         yield answer, traffic.is_wrong(answer)
 
 
-def steered(traffic: Traffic, sampling: Sampling, target: float, per_day: float) -> Iterator[tuple[int, bool]]:
+def steered(traffic: Traffic, sampling: SamplingShares, target: float, per_day: float) -> Iterator[tuple[int, bool]]:
     """(answers given, whether the one that was graded now is wrong), as the guard chooses them; grades are instant."""
     answer, suspicion = 0, Suspicion()
     kept, graded = Kept(sampling.hot - sampling.calm, traffic), deque[int]()
@@ -97,13 +97,13 @@ def steered(traffic: Traffic, sampling: Sampling, target: float, per_day: float)
                 break
 
 
-def grades_of(traffic: Traffic, sampling: Sampling, target: float, per_day: float) -> Iterator[tuple[int, bool]]:
+def grades_of(traffic: Traffic, sampling: SamplingShares, target: float, per_day: float) -> Iterator[tuple[int, bool]]:
     if not sampling.steers:
         return uniform(traffic, sampling.calm)
     return steered(traffic, sampling, target, per_day)
 
 
-def found_after(traffic: Traffic, sampling: Sampling, target: float, *, alpha: float, per_day: float) -> int:
+def found_after(traffic: Traffic, sampling: SamplingShares, target: float, *, alpha: float, per_day: float) -> int:
     """Answers from the change until the detector fires; an alarm before it begins everything anew."""
     while True:
         alarm = first_alarm(grades_of(traffic, sampling, target, per_day), target, alpha)
@@ -121,7 +121,7 @@ def first_alarm(grades: Iterator[tuple[int, bool]], target: float, alpha: float)
 
 
 def simulated(
-    sampling: Sampling,
+    sampling: SamplingShares,
     normal: float,
     target: float,
     rate: float,

@@ -16,8 +16,8 @@ from time import perf_counter
 
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.escalation.detection import CLIMBS, level_of
-from cheapdeep_ops.guard.rules.escalation.reader import RouteWindows
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level, StormRule, Turn, step
+from cheapdeep_ops.guard.rules.escalation.reader import EscalationWindows
+from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, StormRule, Transition, step
 from cheapdeep_ops.guard.statistics.sequential import Bets
 from cheapdeep_ops.store.counters import SecondCounts
 
@@ -83,7 +83,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.started = 0
-        self._alert = Alert(rule=RULE.alert, scope=ROUTE)
+        self._alert = ScopedAlert(rule=RULE.alert, scope=ROUTE)
         self._over: dict[str, float] = {}
         self._values = (0.0,) * 5
         self._hits: list[int] = []
@@ -118,8 +118,8 @@ class _Watch:
         pairs = zip(self._calls[begin:end], self._hits[begin:end], strict=True)
         kept = [SecondCounts(until - (end - begin) + at, n, hits, hits) for at, (n, hits) in enumerate(pairs)]
         self._alert, turn = step(RULE, self._alert, _level(kept, until, self._over), float(until))
-        self.started += turn is Turn.STARTED
-        if turn is Turn.RESOLVED:
+        self.started += turn is Transition.STARTED
+        if turn is Transition.RESOLVED:
             self._over[ROUTE] = float(until)
 
 
@@ -171,7 +171,7 @@ def folding_seconds(routes: int = 200) -> float:
     """What it takes to read that many routes, five minutes of seconds each, in CPU-bound wall seconds."""
     rng = Random(0)
     found = {f"route-{number}": [_second(rng, at, 10, 0.3) for at in range(300)] for number in range(routes)}
-    windows = RouteWindows(rule=RULE, until=300.0, seconds=found, over={})
+    windows = EscalationWindows(rule=RULE, until=300.0, seconds=found, over={})
     began = perf_counter()
     for route in found:
         level_of(RULE, windows.reading({route}, limit=LIMIT, scope=route))
@@ -180,7 +180,7 @@ def folding_seconds(routes: int = 200) -> float:
 
 
 def _level(kept: list[SecondCounts], until: int, over: dict[str, float] | None = None) -> Level:
-    windows = RouteWindows(rule=RULE, until=float(until), seconds={ROUTE: kept}, over=over or {})
+    windows = EscalationWindows(rule=RULE, until=float(until), seconds={ROUTE: kept}, over=over or {})
     return level_of(RULE, windows.reading({ROUTE}, limit=LIMIT, scope=ROUTE))
 
 

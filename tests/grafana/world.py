@@ -30,7 +30,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import FrozenClock
-from cheapdeep_ops.values import BypassCause, Decision, Exchange, Grade, Reason, Turn, Usage
+from cheapdeep_ops.values import BypassCause, Decision, Exchange, Grade, Reason, TextTurn, Usage
 from tests.guard.conftest import Bench, Inbox, decided
 from tests.prometheus import tool
 
@@ -139,7 +139,7 @@ class Fleet:
         self._time(decision, stream.tokens)
         is_wrong = self.random.random() < stream.wrong * _doubt(confidence)
         answer = "incorrect" if is_wrong else "correct"
-        turns = (Turn(role="user", text="How much is it?"),)
+        turns = (TextTurn(role="user", text="How much is it?"),)
         router.put(decision, lambda: Exchange(turns=turns, answer=answer, response_id="msg_1"))
 
     def _time(self, decision: Decision, tokens: float) -> None:

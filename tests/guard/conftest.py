@@ -8,7 +8,7 @@ import pytest
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.grading.grader import Grader, judge_of
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify.notifier import Place
+from cheapdeep_ops.guard.notify.notifier import MessageRef
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
@@ -16,7 +16,19 @@ from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
-from cheapdeep_ops.values import Decision, Exchange, Grade, Hop, Judgement, Outcome, Reason, Tier, Turn, Usage, Verdict
+from cheapdeep_ops.values import (
+    Decision,
+    Exchange,
+    Grade,
+    GradeResult,
+    Hop,
+    Outcome,
+    Reason,
+    TextTurn,
+    Tier,
+    Usage,
+    Verdict,
+)
 from cheapdeep_ops.verdict import judge
 
 START = 1_800_000_000.0
@@ -35,15 +47,15 @@ class Inbox:
 
     def __init__(self) -> None:
         self.payloads: list[dict] = []
-        self.places: list[Place] = []
+        self.places: list[MessageRef] = []
         self.failures: list[DeliveryError] = []
 
-    def send(self, payload, place: Place) -> Place:
+    def send(self, payload, place: MessageRef) -> MessageRef:
         if self.failures:
             raise self.failures.pop(0)
         self.payloads.append(dict(payload))
         self.places.append(place)
-        return place if place.ts else Place(channel="C1", ts=f"{len(self.payloads)}.0")
+        return place if place.ts else MessageRef(channel="C1", ts=f"{len(self.payloads)}.0")
 
     @property
     def kinds(self) -> list[str]:
@@ -157,9 +169,9 @@ class Bench:
         if self.error is not None:
             raise self.error
         if self.failure is not None:
-            return Judgement(failure=self.failure, usage=Usage(input_tokens=10, output_tokens=1))
+            return GradeResult(failure=self.failure, usage=Usage(input_tokens=10, output_tokens=1))
         answer = json.loads(request["messages"][0]["content"])["answer"]
-        return Judgement(grade=Grade(answer), reason="as it says", usage=Usage(input_tokens=10, output_tokens=1))
+        return GradeResult(grade=Grade(answer), reason="as it says", usage=Usage(input_tokens=10, output_tokens=1))
 
     def submit(self, requests):
         pytest.fail("no batch is asked for here")
@@ -196,7 +208,7 @@ class School(Town):
         decision = decided(confidence, policy, route=route, cls=cls, at=self.clock())
         decision = self._named(decision)
         self.decisions.append(decision)
-        turns = (Turn(role="user", text="How much is it?"),)
+        turns = (TextTurn(role="user", text="How much is it?"),)
         self.recorder.put(decision, lambda: Exchange(turns=turns, answer=grade, response_id="msg_1"))
 
     def _named(self, decision):

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.statistics.agreement import ENOUGH_CORRECT, ENOUGH_INCORRECT, Agreement, Labelled, kappa_of
+from cheapdeep_ops.guard.statistics.agreement import (
+    ENOUGH_CORRECT,
+    ENOUGH_INCORRECT,
+    GraderAgreement,
+    LabelledGrades,
+    kappa_of,
+)
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 
 
@@ -18,7 +24,7 @@ def labelled(*, right_right=0, right_wrong=0, wrong_right=0, wrong_wrong=0, incl
         (True, True): wrong_wrong,
     }
     return [
-        Labelled(judged_wrong=judged, is_wrong=wrong, inclusion=inclusion)
+        LabelledGrades(judged_wrong=judged, is_wrong=wrong, inclusion=inclusion)
         for (judged, wrong), count in counts.items()
         for _ in range(count)
     ]
@@ -29,7 +35,7 @@ def estimate(rate, n=1_000):
 
 
 def agreement(judged_wrong=0.1, **counts):
-    return Agreement.of(labelled(**counts), estimate(judged_wrong), Random(0))
+    return GraderAgreement.of(labelled(**counts), estimate(judged_wrong), Random(0))
 
 
 def test_a_judge_whom_people_always_agree_with_needs_no_correction():
@@ -75,7 +81,7 @@ def test_nothing_is_known_without_labels_of_both_kinds():
         assert (agreed.tpr.low, agreed.tpr.high) == (0, 1)
         assert agreed.corrected(estimate(0.1)).rate is None
         assert not agreed.suffices
-    assert Agreement.of(labelled(right_right=50, wrong_wrong=50), None, Random(0)).tpr.rate is None
+    assert GraderAgreement.of(labelled(right_right=50, wrong_wrong=50), None, Random(0)).tpr.rate is None
 
 
 def test_labels_suffice_from_enough_of_each_kind_on():
@@ -140,12 +146,12 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
             kind: [each for each, said in zip(wrong, judged, strict=True) if said is kind] for kind in (False, True)
         }
         labels = [
-            Labelled(judged_wrong=kind, is_wrong=each, inclusion=0.01)
+            LabelledGrades(judged_wrong=kind, is_wrong=each, inclusion=0.01)
             for kind, most in ((False, 200), (True, 50))
             for each in of_kind[kind][:most]
         ]
         found = estimate(sum(judged) / n, n)
-        corrected = Agreement.of(labels, found, Random(0)).corrected(found)
+        corrected = GraderAgreement.of(labels, found, Random(0)).corrected(found)
         covered["corrected"] += corrected.low <= truth <= corrected.high
         low, high = found.interval()
         covered["as judged"] += low <= truth <= high

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.notify.messages import cause_text
 from cheapdeep_ops.guard.statistics.attribution import (
+    BeforeAfter,
     Dimension,
     Kind,
-    Sides,
     as_facts,
     by_reason,
     cause_of,
@@ -27,7 +27,7 @@ def whole(side):
 
 
 def cause(before, now, dimension=CLASS, **others):
-    sides = {dimension: Sides(before=before, now=now)}
+    sides = {dimension: BeforeAfter(before=before, now=now)}
     return cause_of(whole(before), whole(now), {**sides, **others})
 
 
@@ -40,7 +40,7 @@ of_calls = st.sampled_from([each for each in Dimension if each is not REASON])
 
 @given(sides, sides, of_calls)
 def test_shares_add_up_to_one_and_mix_and_rate_to_the_whole_change(before, now, dimension):
-    parts = parts_of(dimension, Sides(before=before, now=now))
+    parts = parts_of(dimension, BeforeAfter(before=before, now=now))
     change = whole(now).rate - whole(before).rate
     assert sum(part.mix + part.worse for part in parts) == pytest.approx(change, abs=1e-9)
     if change:
@@ -51,7 +51,7 @@ def test_shares_add_up_to_one_and_mix_and_rate_to_the_whole_change(before, now, 
     st.dictionaries(st.text(max_size=8), st.integers(0, 50)), st.dictionaries(st.text(max_size=8), st.integers(0, 50))
 )
 def test_reasons_add_up_to_the_whole_change(before, now):
-    parts = parts_of(REASON, Sides(before=by_reason(before, 400), now=by_reason(now, 600)))
+    parts = parts_of(REASON, BeforeAfter(before=by_reason(before, 400), now=by_reason(now, 600)))
     change = sum(now.values()) / 600 - sum(before.values()) / 400
     assert sum(part.worse for part in parts) == pytest.approx(change if parts else 0, abs=1e-9)
 
@@ -72,8 +72,10 @@ def test_any_name_and_any_count_gives_a_cause_that_can_be_said(before, now):
 def test_a_small_class_that_went_bad_is_named_before_the_route_that_contains_it():
     before = counts(invoices=(3, 60), tickets=(30, 540), chat=(20, 400))
     now = counts(invoices=(60, 60), tickets=(28, 540), chat=(21, 400))
-    routes = Sides(before=counts(support=(33, 600), shop=(20, 400)), now=counts(support=(88, 600), shop=(21, 400)))
-    found = cause_of(whole(before), whole(now), {CLASS: Sides(before=before, now=now), ROUTE: routes})
+    routes = BeforeAfter(
+        before=counts(support=(33, 600), shop=(20, 400)), now=counts(support=(88, 600), shop=(21, 400))
+    )
+    found = cause_of(whole(before), whole(now), {CLASS: BeforeAfter(before=before, now=now), ROUTE: routes})
     assert (found.kind, found.culprits[0].element, found.culprits[0].dimension) == (Kind.WORSE, "invoices", CLASS)
     assert [part.element for part in found.also] == ["support"]
 
@@ -81,8 +83,8 @@ def test_a_small_class_that_went_bad_is_named_before_the_route_that_contains_it(
 def test_a_route_whose_classes_all_got_worse_is_named_before_them():
     before = counts(a=(5, 100), b=(5, 100), c=(5, 100), x=(10, 200), y=(25, 500))
     now = counts(a=(50, 100), b=(48, 100), c=(53, 100), x=(11, 200), y=(24, 500))
-    routes = Sides(before=counts(bad=(15, 300), good=(35, 700)), now=counts(bad=(151, 300), good=(35, 700)))
-    found = cause_of(whole(before), whole(now), {CLASS: Sides(before=before, now=now), ROUTE: routes})
+    routes = BeforeAfter(before=counts(bad=(15, 300), good=(35, 700)), now=counts(bad=(151, 300), good=(35, 700)))
+    found = cause_of(whole(before), whole(now), {CLASS: BeforeAfter(before=before, now=now), ROUTE: routes})
     assert (found.culprits[0].dimension, found.culprits[0].element) == (ROUTE, "bad")
 
 
@@ -104,14 +106,14 @@ def test_a_new_class_of_hard_calls_is_a_mix():
 
 def test_a_new_model_through_all_classes_is_named_and_got_worse():
     before, now = counts(a=(20, 400), b=(60, 600)), counts(a=(140, 400), b=(250, 600))
-    models = Sides(before=counts(old=(80, 1000)), now=counts(old=(8, 100), new=(382, 900)))
-    found = cause_of(whole(before), whole(now), {CLASS: Sides(before=before, now=now), MODEL: models})
+    models = BeforeAfter(before=counts(old=(80, 1000)), now=counts(old=(8, 100), new=(382, 900)))
+    found = cause_of(whole(before), whole(now), {CLASS: BeforeAfter(before=before, now=now), MODEL: models})
     assert (found.kind, found.culprits[0].dimension, found.culprits[0].element) == (Kind.WORSE, MODEL, "new")
 
 
 def test_a_model_and_a_prompt_that_came_together_are_both_told():
-    models = Sides(before=counts(old=(50, 1000)), now=counts(new=(500, 1000)))
-    prompts = Sides(before=counts(p1=(50, 1000)), now=counts(p2=(500, 1000)))
+    models = BeforeAfter(before=counts(old=(50, 1000)), now=counts(new=(500, 1000)))
+    prompts = BeforeAfter(before=counts(p1=(50, 1000)), now=counts(p2=(500, 1000)))
     found = cause_of(whole(models.before), whole(models.now), {MODEL: models, Dimension.PROMPT_VERSION: prompts})
     assert (found.culprits[0].element, [part.element for part in found.alike]) == ("new", ["p2"])
     assert "the same calls: prompt version p2" in cause_text({**as_facts(found), "compared_with": "the hour before"})
@@ -119,11 +121,11 @@ def test_a_model_and_a_prompt_that_came_together_are_both_told():
 
 def test_where_all_calls_fail_in_one_way_the_reason_is_named():
     before, now = counts(a=(20, 400), b=(30, 600)), counts(a=(180, 400), b=(275, 600))
-    reasons = Sides(
+    reasons = BeforeAfter(
         before=by_reason({"low_confidence": 45, "malformed": 5}, 1000),
         now=by_reason({"low_confidence": 50, "malformed": 405}, 1000),
     )
-    found = cause_of(whole(before), whole(now), {CLASS: Sides(before=before, now=now), REASON: reasons})
+    found = cause_of(whole(before), whole(now), {CLASS: BeforeAfter(before=before, now=now), REASON: reasons})
     assert (found.culprits[0].dimension, found.culprits[0].element) == (REASON, "malformed")
     assert "of all calls" in cause_text({**as_facts(found), "compared_with": "the hour before"})
 

@@ -9,11 +9,11 @@ from cheapdeep_ops.guard.rules.false_confidence.explanation import band_of, clim
 from cheapdeep_ops.guard.statistics.attribution import Dimension, Kind, as_facts
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.grades import Described, Judge, Normal
+from cheapdeep_ops.store.grades import AttributedGrade, Baseline, GraderVersion
 from cheapdeep_ops.store.schema import migrate
 
 NOW = 1_800_000_000.0
-JUDGE = Judge(model="claude-opus-4-7", prompt="p1")
+JUDGE = GraderVersion(model="claude-opus-4-7", prompt="p1")
 NAMES = names_of(base=0.8, raised=0.9, with_policy=True)
 
 
@@ -22,7 +22,7 @@ def grade(*, incorrect=False, **changes):
         "id": 0, "call_id": "c", "route": "support", "called_at": NOW, "inclusion": 0.01, "shipped": True,
         "input_class": "refund", "model": "haiku", "prompt_version": "p", "policy_version": 1, "confidence": 0.95,
     }  # fmt: skip
-    return Described(incorrect=incorrect, **{**values, **changes})
+    return AttributedGrade(incorrect=incorrect, **{**values, **changes})
 
 
 def some(right, wrong, **changes):
@@ -154,7 +154,7 @@ def store(either_url):
     ],
 )
 def test_what_was_before_is_after_the_last_incident_else_what_was_learned(store, over, said, before):
-    normals = {"support": Normal(scope="support", since=NOW, until=NOW + 20)}
+    normals = {"support": Baseline(scope="support", since=NOW, until=NOW + 20)}
     with store.reading() as connection:
         climb = read_climb(connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=40)
     assert climb.said == said
@@ -176,8 +176,8 @@ def test_of_several_routes_it_is_told_whether_the_grades_before_are_of_the_same_
     store, since, over, is_of_one_time
 ):
     normals = {
-        "support": Normal(scope="support", since=NOW - 9, until=NOW + 20),
-        "shop": Normal(scope="shop", since=since),
+        "support": Baseline(scope="support", since=NOW - 9, until=NOW + 20),
+        "shop": Baseline(scope="shop", since=since),
     }
     with store.reading() as connection:
         climb = read_climb(connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=50)

@@ -5,20 +5,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.notify.messages import details, headline, money
-from cheapdeep_ops.guard.rules.escalation.cost import Spell, consequence_of
+from cheapdeep_ops.guard.rules.escalation.cost import PeriodCounts, consequence_of
 
 CALM = [0.95] * 8 + [0.5] * 2
 STORM = [0.95] * 2 + [0.5] * 8
 
-USUAL = Spell(triaged=1_000, escalated=100)
-NOW = Spell(triaged=500, escalated=210, cost_nusd=890_000_000, triage_cost_nusd=50_000_000)
+USUAL = PeriodCounts(triaged=1_000, escalated=100)
+NOW = PeriodCounts(triaged=500, escalated=210, cost_nusd=890_000_000, triage_cost_nusd=50_000_000)
 
 counted = st.integers(min_value=30, max_value=100_000)
 shares = st.floats(min_value=0, max_value=1)
 
 
 def spell(n, share, **more):
-    return Spell(triaged=n, escalated=round(n * share), **more)
+    return PeriodCounts(triaged=n, escalated=round(n * share), **more)
 
 
 def test_the_cost_is_the_escalations_beyond_the_usual_share_times_what_a_deep_call_costs():
@@ -60,7 +60,7 @@ def test_the_bounds_hold_the_estimate_and_an_hour_of_it_is_its_share_of_an_hour(
 
 
 def test_calls_that_were_never_triaged_share_the_mean_of_a_deep_call():
-    mixed = Spell(triaged=100, escalated=50, bypassed=50, cost_nusd=500, triage_cost_nusd=100)
+    mixed = PeriodCounts(triaged=100, escalated=50, bypassed=50, cost_nusd=500, triage_cost_nusd=100)
     assert mixed.escalation_usd == pytest.approx(4e-9)
 
 
@@ -105,6 +105,6 @@ def test_what_has_no_price_makes_the_cost_unknown(town, changes, unpriced):
     town.look()
     with town.store.reading() as connection:
         period = {"since": town.clock() - 60, "until": town.clock() + 1}
-        found = Spell.read(connection, **period, scope="support")
+        found = PeriodCounts.read(connection, **period, scope="support")
     assert (found.bypassed, found.unpriced) == (0, unpriced)
     assert found.escalation_usd == (None if unpriced else pytest.approx(0.004))

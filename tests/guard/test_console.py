@@ -21,7 +21,7 @@ from nicegui import Client, app, ui
 from nicegui.testing import user_simulation
 from nicegui.testing.general import nicegui_reset_globals
 
-from cheapdeep_ops.guard.console.layout import Desk
+from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
 
 CALM = [0.95] * 9 + [0.5]
@@ -56,7 +56,9 @@ async def visiting(town):
             if changes or not Client.page_routes:
                 settings = town.settings.model_copy(update=changes)
                 access = Access(settings)
-                desk = Desk(store=town.store, settings=settings, clock=town.clock, access=access, refresh_s=0.02)
+                desk = ConsoleContext(
+                    store=town.store, settings=settings, clock=town.clock, access=access, refresh_s=0.02
+                )
                 add_pages(desk)
             await user.open(path)
             return user

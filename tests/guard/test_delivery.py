@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.notify.notifier import Notifier, Place
+from cheapdeep_ops.guard.notify.notifier import MessageRef, Notifier
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.store import incidents
@@ -215,7 +215,7 @@ def test_an_incident_whose_message_is_gone_is_posted_anew_and_goes_on_there(stor
 
 def test_other_refusals_to_edit_are_not_answered_with_a_second_message(slack):
     bot = bot_for(slack.url)
-    place = bot.send(FIRING, Place())
+    place = bot.send(FIRING, MessageRef())
     slack.fail_with("channel_not_found")
     with pytest.raises(DeliveryError, match="channel_not_found"):
         bot.send(RESOLVED, place)
@@ -227,7 +227,7 @@ def test_other_refusals_to_edit_are_not_answered_with_a_second_message(slack):
 )
 def test_an_answer_that_makes_no_sense_is_a_delivery_error(body):
     with answering(body) as url, pytest.raises(DeliveryError) as caught:
-        bot_for(url).send(TEST, Place())
+        bot_for(url).send(TEST, MessageRef())
     assert not caught.value.unreachable
 
 
@@ -236,7 +236,7 @@ def test_an_answer_that_cannot_be_read_is_a_delivery_error(content_type):
     with answering(b"\xff\xfe", content_type=content_type) as url:
         for sender in (bot_for(url), WebhookSender(url=f"{url}/services/T0/B0/secret")):
             with pytest.raises(DeliveryError, match=r"UnicodeDecodeError|LookupError"):
-                sender.send(TEST, Place())
+                sender.send(TEST, MessageRef())
 
 
 BAD_URLS = ["hooks.example/services/T0/B0/secret", "https://[hooks/services/T0/B0/secret",
@@ -252,7 +252,7 @@ def test_a_bad_url_is_a_delivery_error_and_no_log_at_any_level_has_it(caplog, ca
         caplog.set_level(level, logger=name)
     for sender in (WebhookSender(url=url), bot_for(url)):
         with pytest.raises(DeliveryError) as caught:
-            sender.send(TEST, Place())
+            sender.send(TEST, MessageRef())
         assert "secret" not in str(caught.value)
     assert "secret" not in caplog.text + "".join(capfd.readouterr())
 
@@ -261,7 +261,7 @@ def test_a_bad_url_is_a_delivery_error_and_no_log_at_any_level_has_it(caplog, ca
 def test_a_bad_token_is_told_without_it(slack, caplog, token):
     caplog.set_level(logging.DEBUG)
     with pytest.raises(DeliveryError) as caught:
-        bot_for(slack.url, token).send(TEST, Place())
+        bot_for(slack.url, token).send(TEST, MessageRef())
     assert "secret" not in str(caught.value) + caplog.text
 
 
@@ -269,11 +269,11 @@ def test_the_bodies_of_errors_are_kept_short_and_without_the_webhooks_path():
     with answering(b"no /services/T0/B0/secret here " + b"x" * 100_000, status=404, content_type="text/html") as url:
         for sender in (WebhookSender(url=f"{url}/services/T0/B0/secret"), bot_for(url)):
             with pytest.raises(DeliveryError) as caught:
-                sender.send(TEST, Place())
+                sender.send(TEST, MessageRef())
             assert len(str(caught.value)) < 300
             assert not caught.value.unreachable
     with answering(b"no /services/T0/B0/secret here", status=404) as url, pytest.raises(DeliveryError) as caught:
-        WebhookSender(url=f"{url}/services/T0/B0/secret").send(TEST, Place())
+        WebhookSender(url=f"{url}/services/T0/B0/secret").send(TEST, MessageRef())
     assert "secret" not in str(caught.value)
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
 from cheapdeep_ops.guard.notify.messages import details, digest_message, headline
-from cheapdeep_ops.guard.notify.notifier import Place
+from cheapdeep_ops.guard.notify.notifier import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.testing import SimulatedSlack
@@ -112,8 +112,8 @@ def test_a_digest_is_one_message_on_slack_whatever_routes_are_called(make_patien
     many = digest_message([payload["items"][0]] * 200, since=0.0, at=1.0)
     assert details(many)[-1] == "and 180 more: cheapdeep-ops status"
     with SimulatedSlack() as slack:
-        BotSender(token=slack.token, channel="C1", base_url=slack.url).send(many, Place())
-        WebhookSender(url=slack.webhook_url).send(payload, Place())
+        BotSender(token=slack.token, channel="C1", base_url=slack.url).send(many, MessageRef())
+        WebhookSender(url=slack.webhook_url).send(payload, MessageRef())
         assert [post.text.split(" since ")[0] for post in slack.posts] == ["200 more alerts", "1 more alert"]
     for block in rendered(many)[1]:
         assert not set("<>") & set(block["text"]["text"])

@@ -6,7 +6,7 @@ import pytest
 
 from cheapdeep_ops.guard.notify.messages import headline
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
-from cheapdeep_ops.guard.rules.confidence_separation.detection import Look, finding_of, kinds_in
+from cheapdeep_ops.guard.rules.confidence_separation.detection import SeparationReading, finding_of, kinds_in
 from cheapdeep_ops.guard.rules.model import GateRule, Level
 from cheapdeep_ops.store import grades, incidents
 
@@ -30,7 +30,7 @@ HARDLY = [(0.9, False)] * 50 + [(0.8, False)] * 40 + [(0.9, True)] * 9 + [(0.8, 
 
 
 def level(*, firing=frozenset(), **look):
-    return finding_of(RULE, Look(**look), firing=firing).level
+    return finding_of(RULE, SeparationReading(**look), firing=firing).level
 
 
 def test_confidence_that_separates_nothing_is_inert_once_that_is_sure():
@@ -72,7 +72,7 @@ def test_it_is_over_only_when_what_it_was_about_is_known_to_be():
 
 def test_it_says_nothing_that_is_not_so_while_it_fires():
     def why(firing, **look):
-        return finding_of(RULE, Look(**look), firing={firing}).signal["why"]
+        return finding_of(RULE, SeparationReading(**look), firing={firing}).signal["why"]
 
     assert why("share") == "no calls lately, where all fared the same before"
     assert why("share", triaged=500) == "none of 500 calls escalated at base"
@@ -84,18 +84,18 @@ def test_it_says_nothing_that_is_not_so_while_it_fires():
 
 
 def test_what_it_is_about_is_kept_until_it_is_over():
-    look = Look(grades=HARDLY, triaged=3_000, escalated=0)
+    look = SeparationReading(grades=HARDLY, triaged=3_000, escalated=0)
     assert kinds_in(finding_of(RULE, look, firing={"confidence"}).signal["kind"]) == {"confidence", "share"}
-    assert finding_of(RULE, Look(triaged=3_000, escalated=3), firing={"share"}).signal["kind"] == "share"
-    assert finding_of(RULE, Look(triaged=3_000, escalated=3)).signal["kind"] == ""
+    assert finding_of(RULE, SeparationReading(triaged=3_000, escalated=3), firing={"share"}).signal["kind"] == "share"
+    assert finding_of(RULE, SeparationReading(triaged=3_000, escalated=3)).signal["kind"] == ""
 
 
 def test_it_says_what_it_has_seen():
-    said = finding_of(RULE, Look(grades=graded(900, 100), triaged=5_000, escalated=5_000)).signal
+    said = finding_of(RULE, SeparationReading(grades=graded(900, 100), triaged=5_000, escalated=5_000)).signal
     assert said["why"].startswith("each of 5,000 calls escalated at base; confidence hardly tells wrong")
     assert "on 1,000 grades, 100 wrong" in said["why"]
     assert said["auroc_low"] < said["auroc"] < said["auroc_high"] < RULE.limit
-    assert finding_of(RULE, Look(triaged=4_500)).signal["why"] == "none of 4,500 calls escalated at base"
+    assert finding_of(RULE, SeparationReading(triaged=4_500)).signal["why"] == "none of 4,500 calls escalated at base"
 
 
 # In a town

@@ -82,7 +82,7 @@ def states(store: Store) -> dict[str, str]:
     return {call: state for call, (state,) in kept(store, "state").items()}
 
 
-def state(store: Store) -> grader_state.GraderState:
+def state(store: Store) -> grader_state.GraderStatus:
     with store.reading() as connection:
         return grader_state.state(connection)
 
@@ -209,7 +209,7 @@ def test_each_verdict_is_written_down_as_it_was_given(api, make, store, word):
     api.enqueue(verdict(word))
     make().run(NOW)
     assert graded(store)["a"]["verdict"] == word
-    assert state(store) == grader_state.GraderState(last_grade_at=NOW)
+    assert state(store) == grader_state.GraderStatus(last_grade_at=NOW)
 
 
 @pytest.mark.parametrize("way", ["direct", "batch"])

@@ -4,7 +4,7 @@ from cheapdeep_ops.guard.rules.escalation.explanation import compared, storm_cau
 from cheapdeep_ops.guard.statistics.attribution import Kind
 from cheapdeep_ops.recorder.counter_buffer import Tally
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counters import Makeup
+from cheapdeep_ops.store.counters import TrafficMix
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 
@@ -12,7 +12,7 @@ NOW = 1_800_000_000
 
 
 def makeup(escalated, *, origins):
-    return Makeup(
+    return TrafficMix(
         calls={("support", "a"): 1000}, base_escalated={("support", "a"): escalated},
         base_reasons={"low_confidence": escalated},
         origins=dict.fromkeys(origins, 1000), base_origins=dict.fromkeys(origins, escalated),

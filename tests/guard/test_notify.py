@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.notify.messages import details, duration, headline
-from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, escaped, rendered, sender_for
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
@@ -98,7 +98,7 @@ def test_labels_never_grow_a_message_beyond_what_slack_takes():
 
 
 def test_a_bot_posts_once_and_edits_from_then_on(bot, slack):
-    place = bot.send(PAYLOAD, Place())
+    place = bot.send(PAYLOAD, MessageRef())
     again = bot.send(RESOLVED, place)
     assert again == place
     (message,) = slack.messages
@@ -109,8 +109,8 @@ def test_a_bot_posts_once_and_edits_from_then_on(bot, slack):
 
 def test_a_webhook_posts_each_message(slack):
     sender = WebhookSender(url=slack.webhook_url)
-    assert sender.send(PAYLOAD, Place()) == Place()
-    sender.send(RESOLVED, Place())
+    assert sender.send(PAYLOAD, MessageRef()) == MessageRef()
+    sender.send(RESOLVED, MessageRef())
     assert [message.via for message in slack.messages] == ["webhook", "webhook"]
 
 
@@ -119,7 +119,7 @@ def test_slack_asking_for_time_is_told_to_the_outbox(slack, bot, kind):
     sender = bot if kind == "bot" else WebhookSender(url=slack.webhook_url)
     slack.rate_limit(retry_after_s=7)
     with pytest.raises(DeliveryError) as caught:
-        sender.send(PAYLOAD, Place())
+        sender.send(PAYLOAD, MessageRef())
     assert caught.value.retry_after_s == 7
 
 
@@ -128,7 +128,7 @@ def test_slack_asking_for_time_is_told_to_the_outbox(slack, bot, kind):
 def test_slack_being_down_is_a_delivery_error_without_secrets(slack, bot, kind, close):
     sender = bot if kind == "bot" else WebhookSender(url=slack.webhook_url)
     with slack.outage(close_connections=close), pytest.raises(DeliveryError) as caught:
-        sender.send(PAYLOAD, Place())
+        sender.send(PAYLOAD, MessageRef())
     assert slack.token not in str(caught.value)
     assert "/services/" not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_slack_being_down_is_a_delivery_error_without_secrets(slack, bot, kind, 
 def test_a_refusal_names_slacks_reason(bot, slack):
     slack.fail_with("channel_not_found")
     with pytest.raises(DeliveryError, match="channel_not_found"):
-        bot.send(PAYLOAD, Place())
+        bot.send(PAYLOAD, MessageRef())
 
 
 def test_the_sender_is_the_one_that_the_settings_ask_for(slack):
@@ -148,7 +148,7 @@ def test_the_sender_is_the_one_that_the_settings_ask_for(slack):
 
 
 def test_without_slack_messages_go_to_the_log(caplog):
-    assert LogSender().send(PAYLOAD, Place()) == Place()
+    assert LogSender().send(PAYLOAD, MessageRef()) == MessageRef()
     assert "42.0%" in caplog.text
 
 
@@ -204,5 +204,5 @@ def test_no_text_breaks_a_quote(question, answer):
 
 def test_examples_without_words_are_not_shown_and_never_logged(caplog):
     assert len(rendered({**PAYLOAD, "examples": [{"call_id": "c1", "confidence": 0.95}]})[1]) == 2
-    LogSender().send(quoting(question="How much?"), Place())
+    LogSender().send(quoting(question="How much?"), MessageRef())
     assert "How much?" not in caplog.text

@@ -4,14 +4,14 @@ from random import Random
 
 import pytest
 
-from cheapdeep_ops.guard.backtest.grade_history import GradePast, Learned, as_of
-from cheapdeep_ops.guard.backtest.rule_replay import Rerun, moments_in
+from cheapdeep_ops.guard.backtest.grade_history import GradeHistory, LearnedBaselines, as_of
+from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_in
 from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.reports.quality import relearn
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.store import grades, incidents
-from cheapdeep_ops.store.grades import Graded, Normal
+from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
 
 from .conftest import START
@@ -38,7 +38,7 @@ def again(school, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None):
 
 
 def turns(found, until, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None, since=START):
-    run = Rerun(rule, GradePast(rule, found, limit=limit, learned=learned or Learned()))
+    run = RuleReplay(rule, GradeHistory(rule, found, limit=limit, learned=learned or LearnedBaselines()))
     for _ in run.run(moments_in(since, until, every_s)):
         pass
     return [(turn["scope"], turn["state"], turn["at"]) for turn in run.turns]
@@ -126,7 +126,7 @@ def series(*stretches, route="support", seed=0, start=START):
     random, found = Random(seed), []
     for number, rate in enumerate(rate for n, rate in stretches for _ in range(n)):
         found.append(
-            Graded(
+            DecidedGrade(
                 id=number + 1, at=start + 10 * number + 60, route=route, called_at=start + 10 * number,
                 incorrect=random.random() < rate, inclusion=1.0, shipped=True, input_class="",
             )
@@ -135,8 +135,8 @@ def series(*stretches, route="support", seed=0, start=START):
 
 
 def test_before_normal_is_known_nothing_is_and_that_is_said():
-    past = GradePast(CLIMBING, series((150, 0.9)), limit=None, learned=Learned())
-    for _ in Rerun(CLIMBING, past).run(moments_in(START, START + 5_000, EVERY_S)):
+    past = GradeHistory(CLIMBING, series((150, 0.9)), limit=None, learned=LearnedBaselines())
+    for _ in RuleReplay(CLIMBING, past).run(moments_in(START, START + 5_000, EVERY_S)):
         pass
     assert (past.n, past.is_known) == (150, False)
 
@@ -144,20 +144,20 @@ def test_before_normal_is_known_nothing_is_and_that_is_said():
 def test_normal_that_was_learned_before_is_held_and_else_learned_from_the_first_grades():
     found, until = series((300, 0.3)), START + 5_000
     assert turns(found, until) == []
-    normal = Normal(scope="support", since=0.0, rate=0.02, n=200.0, grades=200, until=START - 9, learned_at=START - 9)
+    normal = Baseline(scope="support", since=0.0, rate=0.02, n=200.0, grades=200, until=START - 9, learned_at=START - 9)
     (fired,) = turns(found, until, learned=as_of({"support": normal}, START))
     assert fired[:2] == ("support", "firing")
     early = series((200, 0.02), start=START - 9_000)
-    assert turns(found, until, learned=Learned(first={"support": early})) == [fired]
+    assert turns(found, until, learned=LearnedBaselines(first={"support": early})) == [fired]
 
 
 def test_of_normals_only_what_was_known_then_is_taken():
-    kept = Normal(scope="a", since=0.0, rate=0.1, n=200.0, grades=200, until=5.0, learned_at=10.0)
-    late = Normal(scope="b", since=0.0, rate=0.1, n=200.0, grades=200, until=90.0, learned_at=150.0)
-    anew = Normal(scope="c", since=120.0, rate=0.1, n=200.0, grades=200, until=140.0, learned_at=150.0, author="ann")
+    kept = Baseline(scope="a", since=0.0, rate=0.1, n=200.0, grades=200, until=5.0, learned_at=10.0)
+    late = Baseline(scope="b", since=0.0, rate=0.1, n=200.0, grades=200, until=90.0, learned_at=150.0)
+    anew = Baseline(scope="c", since=120.0, rate=0.1, n=200.0, grades=200, until=140.0, learned_at=150.0, author="ann")
     found = as_of({"a": kept, "b": late, "c": anew}, 100.0)
-    assert found.normals == {"a": kept, "b": Normal(scope="b", since=0.0)}
-    assert found.anew == {"c": Normal(scope="c", since=120.0, author="ann")}
+    assert found.normals == {"a": kept, "b": Baseline(scope="b", since=0.0)}
+    assert found.anew == {"c": Baseline(scope="c", since=120.0, author="ann")}
 
 
 def test_it_costs_no_more_to_look_often():

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.backtest.escalation_history import Ahead, StormPast
-from cheapdeep_ops.guard.backtest.rule_replay import Rerun, moments_count, moments_in
+from cheapdeep_ops.guard.backtest.escalation_history import EscalationHistory, ReadAhead
+from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_count, moments_in
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.escalation.detection import Ceiling, Second, climb_of, level_of
+from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, climb_of, level_of
 from cheapdeep_ops.guard.rules.escalation.reader import windows_of
 from cheapdeep_ops.guard.rules.model import StormRule
 from cheapdeep_ops.store.counters import SecondCounts
@@ -62,7 +62,7 @@ def counting(seconds: Mapping[str, Sequence[SecondCounts]]):
 
 
 def turns(past, until, every_s=5.0):
-    run = Rerun(RULE, past)
+    run = RuleReplay(RULE, past)
     for _ in run.run(moments_in(1_000_000, until, every_s)):
         pass
     return run.turns
@@ -77,7 +77,7 @@ some_stretches = st.lists(st.tuples(st.integers(20, 300), st.integers(0, 3), rat
 def test_sparing_calm_moments_and_reading_ahead_change_nothing(seed, stretches):
     seconds, until = traffic(seed, stretches)
     count = counting(seconds)
-    spared = turns(StormPast(RULE, Ahead(count, stretch_s=700), limit=LIMIT), until)
+    spared = turns(EscalationHistory(RULE, ReadAhead(count, stretch_s=700), limit=LIMIT), until)
     assert spared == turns(Plain(count), until)
 
 
@@ -85,7 +85,7 @@ def test_sparing_calm_moments_and_reading_ahead_change_nothing(seed, stretches):
 @pytest.mark.parametrize("rates", [(0.6, 0.1), (0.1, 0.6), (0.45, 0.45)])
 def test_there_are_storms_to_find_and_they_end(rates):
     seconds, until = traffic(1, [(600, 2, 0.1, 0.1), (400, 2, *rates), (900, 2, 0.1, 0.1)])
-    found = turns(StormPast(RULE, Ahead(counting(seconds)), limit=LIMIT), until)
+    found = turns(EscalationHistory(RULE, ReadAhead(counting(seconds)), limit=LIMIT), until)
     assert found == turns(Plain(counting(seconds)), until)
     assert {turn["state"] for turn in found} == {"firing", "resolved"}
 
@@ -96,7 +96,7 @@ def test_most_calm_moments_are_spared(monkeypatch):
         "cheapdeep_ops.guard.backtest.escalation_history.level_of", lambda *given: weighed.append(1) or level_of(*given)
     )
     seconds, until = traffic(3, [(1_500, 2, 0.2, 0.2)])
-    assert turns(StormPast(RULE, Ahead(counting(seconds)), limit=LIMIT), until) == []
+    assert turns(EscalationHistory(RULE, ReadAhead(counting(seconds)), limit=LIMIT), until) == []
     assert len(weighed) < 3 * 300 / 10
 
 
@@ -108,7 +108,7 @@ def test_no_more_than_a_stretch_is_held():
         asked.append(until - since)
         return counting(seconds)(since, until)
 
-    turns(StormPast(RULE, Ahead(read, stretch_s=900), limit=LIMIT), until)
+    turns(EscalationHistory(RULE, ReadAhead(read, stretch_s=900), limit=LIMIT), until)
     assert max(asked) == 900
     assert len(asked) <= 3_000 / (900 - RULE.windows.long) + 2
 
@@ -119,8 +119,8 @@ def test_no_more_than_a_stretch_is_held():
     limit=st.sampled_from([0.05, 0.35, 0.8, 1.0]),
 )
 def test_no_window_has_more_evidence_than_the_ceiling(seconds, begin, limit):
-    calls = [Second(at, min(hits, n), n) for at, (hits, n) in enumerate(seconds)]
-    ceiling = Ceiling(RULE, limit)
+    calls = [SecondOfCalls(at, min(hits, n), n) for at, (hits, n) in enumerate(seconds)]
+    ceiling = BurstCap(RULE, limit)
     for second in calls:
         ceiling.take_in(second)
     window = [second for second in calls[begin:] if second.n]

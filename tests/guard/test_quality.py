@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
-    Alarm,
+    AlarmLevel,
     EffectKind,
-    Watch,
+    SequentialTest,
     at_rate,
     effect_of,
     estimate,
@@ -54,7 +54,7 @@ def numbered(grades):
 
 def find(grades, alarm, *, fires=False, rule: QualityRule = PACKAGED):
     """The finding after `grades`, oldest first, where the same alarm holds for all of them."""
-    grades, watch = numbered(grades), Watch()
+    grades, watch = numbered(grades), SequentialTest()
     for each in grades if alarm else ():
         watch = watch.after(each, alarm)
     return finding_of(rule, watch, grades[: -rule.max_grades - 1 : -1], alarm, fires=fires)
@@ -118,10 +118,10 @@ class TestTheLevel:
     @steady
     @given(st.lists(st.booleans(), max_size=300))
     def test_goes_on_where_it_was_after_a_restart(self, wrongs):
-        watch = kept = Watch(phase=(False, 0.0))
+        watch = kept = SequentialTest(phase=(False, 0.0))
         for each in numbered([Graded(incorrect=wrong) for wrong in wrongs]):
             watch = watch.after(each, NORMAL)
-            kept = Watch.from_row(json.loads(json.dumps(kept.row()))).after(each, NORMAL)
+            kept = SequentialTest.from_row(json.loads(json.dumps(kept.row()))).after(each, NORMAL)
         assert kept == watch
 
 
@@ -181,7 +181,7 @@ class TestAnAlarm:
         assert learned(of(5, 100)).target > learned(of(50, 1_000)).target
 
     def test_that_was_set_is_certain(self):
-        assert Alarm(target=0.1, level=0.1) == at_rate(0.1)
+        assert AlarmLevel(target=0.1, level=0.1) == at_rate(0.1)
 
 
 def test_an_estimate_of_no_grades_is_none_and_of_some_is_weighted():
@@ -190,14 +190,14 @@ def test_an_estimate_of_no_grades_is_none_and_of_some_is_weighted():
     assert estimate(some) == weighted([(True, 0.5, 1), (False, 0.1, 1)])
 
 
-def learned_from(random: Random, rate: float) -> Alarm:
+def learned_from(random: Random, rate: float) -> AlarmLevel:
     return learned(of(sum(random.random() < rate for _ in range(200)), 200))
 
 
-def first(level: Level, alarm: Alarm, wrongs, *, fires=False, every=1):
+def first(level: Level, alarm: AlarmLevel, wrongs, *, fires=False, every=1):
     """After how many grades the level is found, looked for after every so many."""
     grades = numbered([Graded(incorrect=wrong) for wrong in wrongs])
-    watch = Watch()
+    watch = SequentialTest()
     for seen, each in enumerate(grades, start=1):
         watch = watch.after(each, alarm)
         if seen % every == 0:
@@ -236,7 +236,7 @@ class TestAfterARaise:
 
     @staticmethod
     def let_go(seed, *, withheld_share, shipped_wrong, withheld_wrong, most=1_000):
-        random, watch, grades = Random(seed), Watch(), []
+        random, watch, grades = Random(seed), SequentialTest(), []
         for seen in range(1, most + 1):
             shipped = random.random() >= withheld_share
             wrong = random.random() < (shipped_wrong if shipped else withheld_wrong)

@@ -13,14 +13,14 @@ from cheapdeep_ops.guard.grading.adaptive import MOST_IN_HINDSIGHT, MOST_WAITING
 from cheapdeep_ops.guard.grading.grader import Grader, judge_of
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.notify.messages import details, headline
-from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
 from cheapdeep_ops.guard.notify.slack import rendered
 from cheapdeep_ops.guard.reports.quality import grader_of, normals_of, quality_of, relearn
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.store import candidates, detectors, incidents, policies, sampling_rates
-from cheapdeep_ops.store.tables import AlertRow, GradeRow, Incident, OutboxRow, table_of
+from cheapdeep_ops.store.tables import AlertRow, GradeRow, IncidentRow, OutboxRow, table_of
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, GradeFailure
 
 from .conftest import START, decided
@@ -712,7 +712,7 @@ def suspect(school, suspicion):
     def leave(connection):
         kept = detectors.read(connection, judge, rule="sampling")[ALL_ROUTES]
         after = replace(kept, state={"support": suspicion.row()})
-        place = detectors.Place(rule="sampling", scope=ALL_ROUTES, kept=after)
+        place = detectors.StoredDetector(rule="sampling", scope=ALL_ROUTES, kept=after)
         detectors.write(connection, judge, [place], now=school.clock())
 
     school.store.transact(leave)
@@ -754,7 +754,7 @@ def climbed(school):
 
 def stored_words(school):
     """All that is stored of messages, incidents and alerts, as text."""
-    texts = (table_of(OutboxRow).c.payload, table_of(Incident).c.announced, table_of(AlertRow).c.signal)
+    texts = (table_of(OutboxRow).c.payload, table_of(IncidentRow).c.announced, table_of(AlertRow).c.signal)
     with school.store.reading() as connection:
         # As tuples: a row itself shows long texts shortened.
         return str([tuple(row) for each in texts for row in connection.execute(select(each))])
@@ -765,7 +765,7 @@ def test_without_being_asked_no_content_is_in_any_message_store_or_log(school, c
     caplog.set_level("DEBUG")
     climbed(school)
     for payload in school.inbox.payloads:
-        LogSender().send(payload, Place())
+        LogSender().send(payload, MessageRef())
         assert "examples" not in payload
         assert "How much" not in str(rendered(payload))
     for words in (stored_words(school), str(school.inbox.payloads), caplog.text):
@@ -790,7 +790,7 @@ def test_where_people_want_to_see_some_wrong_answers_of_the_culprit_are_sent_and
     numbers = [int(each["call_id"].removeprefix("call-")) for each in started["examples"]]
     assert numbers == sorted(numbers, reverse=True)
     assert "Question: `How much is it?`\nAnswer: `incorrect`" in str(rendered(started)[1][2]["text"]["text"])
-    LogSender().send(started, Place())
+    LogSender().send(started, MessageRef())
     assert "How much" not in stored_words(school) + caplog.text
     assert started["examples"][0]["call_id"] in stored_words(school)
 

@@ -4,13 +4,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.reports.detection_delay import SMALLEST, Sampling, answers_needed, grades_needed, reach_of
+from cheapdeep_ops.guard.reports.detection_delay import (
+    SMALLEST,
+    SamplingShares,
+    answers_needed,
+    grades_needed,
+    reach_of,
+)
 from cheapdeep_ops.guard.rules.false_confidence.detection import learned
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 ALPHA = 8e-6
-STEERED, UNIFORM = Sampling(calm=0.005, hot=0.2), Sampling(calm=0.01)
+STEERED, UNIFORM = SamplingShares(calm=0.005, hot=0.2), SamplingShares(calm=0.01)
 targets, factors = st.floats(0.002, 0.6), st.floats(0.5, 30)
 
 
@@ -100,7 +106,7 @@ def test_a_rate_above_what_can_be_is_no_climb():
     [
         (reach_of(None, ALPHA, STEERED, per_day=100.0), "not learned yet"),
         (found(per_day=0.0), "no confident answer"),
-        (found(sampling=Sampling(calm=0.0)), "nothing is graded"),
+        (found(sampling=SamplingShares(calm=0.0)), "nothing is graded"),
         (found(per_day=1.0), "within a week"),
         (found(0.98), "within a week"),
     ],
@@ -114,5 +120,5 @@ def test_what_is_unknown_is_none_and_says_why(reach, why):
 @pytest.mark.parametrize("n", [1.0, 20.0, 60.0, 200.0])
 def test_where_no_bet_can_grow_nothing_is_promised_and_nothing_breaks(rate, n):
     alarm = learned(Estimate(rate=rate, n=n, count=int(n)))
-    found = reach_of(alarm, 8e-6, Sampling(calm=0.005, hot=0.3), per_day=12_300.0)
+    found = reach_of(alarm, 8e-6, SamplingShares(calm=0.005, hot=0.3), per_day=12_300.0)
     assert found["smallest_in_week"] is None or 0 < found["smallest_in_week"] < 1

@@ -5,7 +5,7 @@ import pytest
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
 from cheapdeep_ops.guard.notify.messages import headline, history
-from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
@@ -98,15 +98,15 @@ def test_a_reminder_is_a_reply_or_else_a_message(hasty, caplog):
     told, (found,) = hasty.inbox.payloads[0], reminders(hasty)
     with SimulatedSlack() as slack:
         bot = BotSender(token=slack.token, channel="C1", base_url=slack.url)
-        place = bot.send(told, Place())
+        place = bot.send(told, MessageRef())
         assert bot.send(found, place) == place
         (post,) = slack.posts
         assert "still firing since" in slack.thread(post)[0].text
         assert len(post.versions) == 1
-        assert bot.send(found, Place()).ts == slack.posts[-1].ts != place.ts
-        WebhookSender(url=slack.webhook_url).send(found, Place())
+        assert bot.send(found, MessageRef()).ts == slack.posts[-1].ts != place.ts
+        WebhookSender(url=slack.webhook_url).send(found, MessageRef())
         assert slack.messages[-1].via == "webhook"
-    LogSender().send(found, Place())
+    LogSender().send(found, MessageRef())
     assert "still firing since" in caplog.text
 
 

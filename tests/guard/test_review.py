@@ -11,9 +11,9 @@ from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels
-from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
-from cheapdeep_ops.values import Exchange, Grade, GradeFailure, Judgement, Turn, Usage
+from cheapdeep_ops.values import Exchange, Grade, GradeFailure, GradeResult, TextTurn, Usage
 
 from .conftest import START, Bench, School, decided, town_rules
 
@@ -41,11 +41,11 @@ class Erring(Bench):
                 raise GraderError("timeout")
             if isinstance(self.second, Exception):
                 raise self.second
-            return self.second or Judgement(grade=Grade(truth), usage=Usage(input_tokens=20, output_tokens=2))
+            return self.second or GradeResult(grade=Grade(truth), usage=Usage(input_tokens=20, output_tokens=2))
         errs = next(self._seen[truth]) % {"incorrect": 3, "correct": 20}[truth] == 0
         other = {"correct": "incorrect", "incorrect": "correct"}[truth]
         said = Grade(other if errs else truth)
-        return Judgement(grade=said, reason="it says so", usage=Usage(input_tokens=10, output_tokens=1))
+        return GradeResult(grade=said, reason="it says so", usage=Usage(input_tokens=10, output_tokens=1))
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_routes_are_looked_at_apart(school):
 def test_a_second_judge_grades_a_part_and_the_two_are_compared(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=0.2)
     school.teach(300, 0.2)
-    first, second = Judge(model=school.settings.grader_model, prompt=judge_of(school.settings).prompt), SECOND
+    first, second = GraderVersion(model=school.settings.grader_model, prompt=judge_of(school.settings).prompt), SECOND
     rows = [row for row in grade_rows(school) if row["second"]]
     assert {row["grader_model"] for row in rows} == {second}
     assert 20 <= len(rows) <= 85
@@ -239,7 +239,7 @@ def test_a_second_judge_grades_a_part_and_the_two_are_compared(make_school):
 @ON_SQLITE
 def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
-    school.bench.second = Judgement(grade=Grade.INCORRECT, usage=Usage(input_tokens=20, output_tokens=2))
+    school.bench.second = GradeResult(grade=Grade.INCORRECT, usage=Usage(input_tokens=20, output_tokens=2))
     school.teach(400, 0.0)
     found = report(school)
     assert (found["graded"], found["false_confident_rate"]) == (400, pytest.approx(1 / 20))
@@ -259,7 +259,7 @@ def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
     [
         (GraderError("down"), 9, 0),
         (GraderError("no key", pauses=True), 3, 0),
-        (Judgement(failure=GradeFailure.MALFORMED), 30, 30),
+        (GradeResult(failure=GradeFailure.MALFORMED), 30, 30),
     ],
     ids=["down: three times a run", "no key: once a run", "malformed: asked once a call, ten a run"],
 )
@@ -279,7 +279,7 @@ def test_a_second_judge_that_fails_is_in_nobodys_way(make_school, second, asked,
 def test_a_call_that_a_second_judge_always_fails_on_holds_up_no_other(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
     decision = school._named(decided(0.95, school.recorder.book.for_route("support"), at=school.clock()))
-    stuck = Exchange(turns=(Turn(role="user", text="stuck"),), answer="correct", response_id="msg_1")
+    stuck = Exchange(turns=(TextTurn(role="user", text="stuck"),), answer="correct", response_id="msg_1")
     school.recorder.put(decision, lambda: stuck)
     school.teach(500, 0.0)
     asked = [row["call_id"] for row in grade_rows(school) if row["second"]]

@@ -9,15 +9,15 @@ from pydantic import ValidationError
 
 from cheapdeep_ops.guard.rules.escalation.detection import (
     CLIMBS,
-    Climb,
-    Reading,
-    Second,
+    DetectorRun,
+    SecondOfCalls,
+    WindowReading,
     climb_of,
     decided_by,
     level_of,
 )
-from cheapdeep_ops.guard.rules.escalation.reader import RouteWindows
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level, StormRule, Turn, seconds, step
+from cheapdeep_ops.guard.rules.escalation.reader import EscalationWindows
+from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, StormRule, Transition, seconds, step
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.store.counters import SecondCounts
@@ -26,7 +26,7 @@ steady = settings(derandomize=True, deadline=None, max_examples=300, database=No
 
 ABOVE, BELOW, UNCLEAR, NO_DATA = Level.ABOVE, Level.BELOW, Level.UNCLEAR, Level.NO_DATA
 I, P, F = AlertState.INACTIVE, AlertState.PENDING, AlertState.FIRING  # noqa: E741 - columns of the tables below
-STARTED, RESOLVED = Turn.STARTED, Turn.RESOLVED
+STARTED, RESOLVED = Transition.STARTED, Transition.RESOLVED
 
 
 def rule_of(**changes: object) -> StormRule:
@@ -44,9 +44,9 @@ def rule_of(**changes: object) -> StormRule:
 
 def reading_of(
     long: tuple[int, int], short: tuple[int, int] | None = None, *, seconds: int = 60, limit: float | None = 0.35
-) -> Reading:
+) -> WindowReading:
     short = long if short is None else short
-    return Reading(
+    return WindowReading(
         long=Proportion(hits=long[0], n=long[1]),
         short=Proportion(hits=short[0], n=short[1]),
         seconds=seconds,
@@ -54,8 +54,8 @@ def reading_of(
     )
 
 
-def fresh() -> Alert:
-    return Alert(rule="EscalationStorm", scope="support")
+def fresh() -> ScopedAlert:
+    return ScopedAlert(rule="EscalationStorm", scope="support")
 
 
 TIMELINES = {
@@ -173,7 +173,7 @@ class TestAnAlert:
         assert (resolved.since, resolved.below_since) == (235.0, None)
 
     def test_keeps_its_names_through_all_of_it(self):
-        alert = Alert(rule="EscalationStorm", scope="support", incident_id=7)
+        alert = ScopedAlert(rule="EscalationStorm", scope="support", incident_id=7)
         for now, level in enumerate((ABOVE, BELOW, NO_DATA, UNCLEAR)):
             alert, _ = step(rule_of(), alert, level, float(now))
             assert (alert.rule, alert.scope, alert.incident_id) == ("EscalationStorm", "support", 7)
@@ -311,7 +311,7 @@ class Windows:
         self.hits, self.n = self.hits + hits, self.n + n
 
 
-def turns_of(rates, *, calls: int, seed: int) -> list[tuple[int, Turn]]:
+def turns_of(rates, *, calls: int, seed: int) -> list[tuple[int, Transition]]:
     """When the packaged storm rule's twin turns, over one rate for each second."""
     rng, rule, alert, turns = Random(seed), rule_of(), fresh(), []
     long, short = Windows(300), Windows(60)
@@ -377,11 +377,11 @@ class TestARule:
             rule_of(**changes)
 
 
-def seconds_of(*counts: tuple[int, int], begin: int = 0) -> list[Second]:
-    return [Second(begin + at, hits, n) for at, (hits, n) in enumerate(counts)]
+def seconds_of(*counts: tuple[int, int], begin: int = 0) -> list[SecondOfCalls]:
+    return [SecondOfCalls(begin + at, hits, n) for at, (hits, n) in enumerate(counts)]
 
 
-def climb(*counts: tuple[int, int], limit: float | None = 0.35, **changes: object) -> Climb:
+def climb(*counts: tuple[int, int], limit: float | None = 0.35, **changes: object) -> DetectorRun:
     return climb_of(rule_of(**changes), limit, seconds_of(*counts), until=float(len(counts)))
 
 
@@ -423,10 +423,10 @@ class TestAClimb:
 
     @pytest.mark.parametrize("limit", [None, 0.0, 1.0])
     def test_over_no_limit_or_one_that_nothing_can_be_above_is_unknown(self, limit):
-        assert climb((1, 1), limit=limit) == Climb()
+        assert climb((1, 1), limit=limit) == DetectorRun()
 
     def test_of_no_calls_is_unknown(self):
-        assert climb() == Climb()
+        assert climb() == DetectorRun()
 
 
 class TestTheSequence:
@@ -435,8 +435,8 @@ class TestTheSequence:
     CALM, STORM = Proportion(hits=450, n=3_000), Proportion(hits=140, n=600)
 
     def level(self, long=CALM, short=STORM, *, evidence=12.0, lasted=9.0, distinct=9):
-        found = Climb(evidence=evidence, lasted=lasted, seconds=distinct)
-        reading = Reading(long=long, short=short, seconds=60, limit=0.35, climb=found)
+        found = DetectorRun(evidence=evidence, lasted=lasted, seconds=distinct)
+        reading = WindowReading(long=long, short=short, seconds=60, limit=0.35, climb=found)
         return level_of(rule_of(), reading), decided_by(rule_of(), reading)
 
     def test_fires_before_the_windows_do(self):
@@ -474,7 +474,7 @@ class TestTheSequence:
     def test_hears_only_what_came_after_the_last_storm_was_over(self, over, scope, fires):
         calm, storm = ([SecondCounts(at, 10, hits, hits) for at in range(*span)] for hits, span in SPANS)
         seconds = {"support": [*calm, *storm]}
-        windows = RouteWindows(rule=rule_of(), until=300.0, seconds=seconds, over=over)
+        windows = EscalationWindows(rule=rule_of(), until=300.0, seconds=seconds, over=over)
         reading = windows.reading({"support"}, limit=0.35, scope=scope)
         assert (decided_by(rule_of(), reading) == "sequence") is fires
 

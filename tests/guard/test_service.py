@@ -318,9 +318,9 @@ def test_the_receipt_counts_all_changes_in_its_period_that_came_into_force(store
     def work(connection):
         book = blank_book()
         for at in range(120):
-            pin = policies.Change(scope="support", act=PolicyAct.PIN, threshold=at / 200, author="ann", why="trial")
+            pin = policies.PolicyEdit(scope="support", act=PolicyAct.PIN, threshold=at / 200, author="ann", why="trial")
             book = policies.apply(connection, book, pin, at=float(at))
-            raised = policies.Change(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm")
+            raised = policies.PolicyEdit(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm")
             policies.write(connection, policies.step_of(book, raised, applied=False), at=float(at))
 
     store.transact(work)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.notify.notifier import LogSender, Place
+from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.store import incidents
 from cheapdeep_ops.testing import SimulatedSlack
@@ -122,9 +122,9 @@ def test_a_message_that_takes_no_reply_holds_nothing_up(make_place, why):
     _, slack = make_place("bot")
     sender = BotSender(token=slack.token, channel="C1", base_url=slack.url)
     slack.fail_with(why)
-    place = Place(channel="C1", ts="1.0")
+    place = MessageRef(channel="C1", ts="1.0")
     assert sender.send(REPLY, place) == place
-    assert sender.send(REPLY, Place()) == Place()
+    assert sender.send(REPLY, MessageRef()) == MessageRef()
     assert slack.messages == []
 
 
@@ -138,8 +138,8 @@ def test_a_webhook_posts_start_change_and_end_only(make_place):
     assert set(told[1:-1]) <= {"EscalationStorm still firing"}
     sender = town.inbox
     before = len(slack.messages)
-    sender.send(REPLY, Place())
-    assert LogSender().send(REPLY, Place()) == Place()
+    sender.send(REPLY, MessageRef())
+    assert LogSender().send(REPLY, MessageRef()) == MessageRef()
     assert len(slack.messages) == before
 
 

@@ -5,24 +5,25 @@ from dataclasses import replace
 import pytest
 
 from cheapdeep_ops.claude.clients import make_client_for
-from cheapdeep_ops.claude.model_info import LifeFound, life_of
+from cheapdeep_ops.claude.model_info import RetirementInfo, life_of
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard import lifecycle_check
 from cheapdeep_ops.guard.lifecycle_check import ask_api, check_models
 from cheapdeep_ops.guard.notify.messages import details, headline
+from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.kinds import Alerts, UndecidedSense
-from cheapdeep_ops.guard.rules.model import Action, Alert, AlertState, Level, WatchRule
+from cheapdeep_ops.guard.rules.kinds import UndecidedReader
+from cheapdeep_ops.guard.rules.model import Action, AlertState, Level, ScopedAlert, WatchRule
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
-from cheapdeep_ops.guard.rules.self_monitoring.fleet import Fleet, Life, Outbox, Sign
+from cheapdeep_ops.guard.rules.self_monitoring.fleet import Fleet, ModelLifecycle, Outbox, RouterHeartbeat
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
-from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.testing.messages_api.models import MODELS
 from cheapdeep_ops.values import ALL_ROUTES
 
 NOW, DAY_S = 1_800_000_000.0, 86_400.0
-SIGN = Sign(process="a" * 32, name="web-1:17", seen_at=NOW, base_threshold=0.8, policy_version=4, dropped=0)
+SIGN = RouterHeartbeat(process="a" * 32, name="web-1:17", seen_at=NOW, base_threshold=0.8, policy_version=4, dropped=0)
 CALM = [0.95] * 10
 
 
@@ -129,13 +130,15 @@ def test_a_router_from_the_future(ago, level):
 def test_a_model_that_is_about_to_retire(life, level):
     lifecycle, days, age = life
     ends = None if days is None else NOW + days * DAY_S
-    found = Life(model="m", lifecycle=lifecycle, retires_at=ends, checked_at=NOW - age * DAY_S)
+    found = ModelLifecycle(model="m", lifecycle=lifecycle, retires_at=ends, checked_at=NOW - age * DAY_S)
     assert fleet.retiring(["m"], [found], NOW).level == level
     assert fleet.retiring(["other"], [found], NOW).level is Level.NO_DATA
 
 
 def test_a_model_that_the_api_does_not_know_is_named():
-    found = Life(model="m", lifecycle="unknown", retires_at=None, checked_at=NOW, problem="the API does not know it")
+    found = ModelLifecycle(
+        model="m", lifecycle="unknown", retires_at=None, checked_at=NOW, problem="the API does not know it"
+    )
     assert fleet.retiring(["m"], [found], NOW).signal["why"] == "m is not there: the API does not know it"
 
 
@@ -180,7 +183,7 @@ def beat(town, **changes):
         "process": "other", "kind": "router", "started_at": town.clock(), "seen_at": town.clock(),
         "base_threshold": 0.8, **changes,
     }  # fmt: skip
-    town.store.transact(lambda connection: processes.beat(connection, processes.Beat(**sign)))
+    town.store.transact(lambda connection: processes.beat(connection, processes.Heartbeat(**sign)))
 
 
 def test_a_router_that_dies_is_told_and_forgotten_when_it_signs_off(town):
@@ -228,7 +231,7 @@ def test_a_router_with_another_base_is_told_until_it_is_mended_and_silence_mends
 
 
 def test_a_router_that_does_not_take_a_change_in_is_told(town):
-    change = Change(scope="support", act=PolicyAct.PIN, threshold=0.9, author="a person", why="to see")
+    change = PolicyEdit(scope="support", act=PolicyAct.PIN, threshold=0.9, author="a person", why="to see")
     pass_by(town, 5)
     with town.store.reading() as connection:
         book = policies.read_book(connection, base=0.8, raised=0.9)
@@ -319,11 +322,11 @@ def test_a_newer_schema_under_a_guard_that_runs(town, monkeypatch):
 
 def test_a_pinned_scope_is_not_asked_about():
     rule = next(rule for rule in read_rulebook().rules if rule.alert == "FalseConfidenceClimbing")
-    firing = Alert(rule=rule.alert, scope="support", state=AlertState.FIRING)
-    alerts = Alerts({(rule.alert, "support"): firing}, signals={})
-    question = Alert(rule="RaiseUndecided", scope="support")
+    firing = ScopedAlert(rule=rule.alert, scope="support", state=AlertState.FIRING)
+    alerts = AlertSet({(rule.alert, "support"): firing}, signals={})
+    question = ScopedAlert(rule="RaiseUndecided", scope="support")
     for is_pinned, level in ((False, Level.ABOVE), (True, Level.BELOW)):
-        sense = UndecidedSense([rule], alerts, lambda _scope, pinned=is_pinned: pinned)
+        sense = UndecidedReader([rule], alerts, lambda _scope, pinned=is_pinned: pinned)
         assert sense.scopes == (set() if is_pinned else {"support"})
         assert sense.finding({"support"}, question).level is level
 
@@ -338,7 +341,7 @@ def client(api):
 
 
 def test_the_api_is_asked_for_lifecycle_and_date(client):
-    assert life_of(client, "claude-opus-4-7") == LifeFound(model="claude-opus-4-7", lifecycle="active")
+    assert life_of(client, "claude-opus-4-7") == RetirementInfo(model="claude-opus-4-7", lifecycle="active")
     old = life_of(client, "claude-sonnet-4-5")
     assert (old.lifecycle, old.retires_at) == ("deprecated", 1_796_000_000 - 3_200)
     assert life_of(client, "claude-0").problem == "the API does not know it"
@@ -354,7 +357,7 @@ def test_a_gateway_without_the_endpoint_or_a_wrong_key_says_nothing(api):
 def test_a_retiring_model_is_told_until_the_api_says_otherwise(town, settings):
     def ask(names):
         assert names == ("claude-haiku-4-5", "claude-opus-4-7")
-        return [LifeFound(model=names[0], lifecycle="deprecated", retires_at=town.clock() + 30 * DAY_S)]
+        return [RetirementInfo(model=names[0], lifecycle="deprecated", retires_at=town.clock() + 30 * DAY_S)]
 
     assert check_models(town.store, settings, town.clock(), ask) == 1
     pass_by(town, 5)
@@ -363,7 +366,7 @@ def test_a_retiring_model_is_told_until_the_api_says_otherwise(town, settings):
     check_models(town.store, settings, town.clock(), lambda _names: [])
     pass_by(town, 5)
     assert state(town, "ModelRetiring") == "firing"
-    alive = LifeFound(model="claude-haiku-4-5", lifecycle="active")
+    alive = RetirementInfo(model="claude-haiku-4-5", lifecycle="active")
     check_models(town.store, settings, town.clock(), lambda _names: [alive])
     pass_by(town, 5)
     assert state(town, "ModelRetiring") == "inactive"

@@ -191,7 +191,7 @@ def test_pins_and_many_scopes_are_told_in_few_words(town):
     def work(connection):
         book = policies.read_book(connection, base=0.8, raised=0.9)
         for number in range(7):
-            change = policies.Change(scope=f"r{number}", act=PolicyAct.PIN, threshold=0.7, author="ann", why="x")
+            change = policies.PolicyEdit(scope=f"r{number}", act=PolicyAct.PIN, threshold=0.7, author="ann", why="x")
             book = policies.apply(connection, book, change, at=1.0)
 
     town.store.transact(work)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from cheapdeep_ops.cli.render import terminal as terminal_text
 from cheapdeep_ops.cli.render.live import panel
-from cheapdeep_ops.demo.show import STORM, Glance, Phase, run_demo
+from cheapdeep_ops.demo.show import STORM, Phase, Snapshot, run_demo
 from cheapdeep_ops.guard.notify.slack import BotSender
 from cheapdeep_ops.testing import SimulatedSlack
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
@@ -53,14 +53,14 @@ class InTheStorm:
     """Watches the demonstration, and keeps what there was to see when the storm had been answered."""
 
     def __init__(self) -> None:
-        self.glance: Glance | None = None
+        self.glance: Snapshot | None = None
         self.what = self._what = ""
 
     def begin(self, phase: Phase) -> None:
         """A phase begins."""
         self._what = phase.what
 
-    def look(self, glance: Glance) -> None:
+    def look(self, glance: Snapshot) -> None:
         """Something may have changed."""
         if STORM in glance.firing and glance.threshold > 0.8 and "firing" in glance.slack:
             self.glance, self.what = glance, self._what

@@ -5,11 +5,11 @@ from sqlalchemy import select
 
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.store import candidates, grades, sampling_rates
-from cheapdeep_ops.store.candidates import Sample
+from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
-from cheapdeep_ops.values import CandidateState, Trace, Turn
+from cheapdeep_ops.values import CandidateState, TextTurn, Trace
 
 from .rows import most_rows
 
@@ -171,7 +171,7 @@ def test_a_sample_has_what_its_grader_reads_and_what_its_grade_repeats(do):
     where = {"trace_id": place.trace_id, "span_id": place.span_id, "trace_sampled": True}
     waiting(do, row("a", shipped=False, confidence=0.85, **where))
     assert do(candidates.due, now=NOW, limit=9) == [
-        Sample(
+        GradingSample(
             call_id="a",
             route="support",
             input_class="refund",
@@ -185,7 +185,7 @@ def test_a_sample_has_what_its_grader_reads_and_what_its_grade_repeats(do):
             prompt_version="p1",
             response_id="msg_1",
             trace=place,
-            turns=(Turn(role="system", text="Be brief."), Turn(role="user", text="Größe? 🙂")),
+            turns=(TextTurn(role="system", text="Be brief."), TextTurn(role="user", text="Größe? 🙂")),
             answer="answer a",
         )
     ]

@@ -5,13 +5,13 @@ from sqlalchemy import select
 
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.grades import Graded, Judge, Normal, Tallied
+from cheapdeep_ops.store.grades import Baseline, DecidedGrade, GraderVersion, GradeTally
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables import NormalRow, table_of
 
 NOW = 1_800_000_000.0
-JUDGE = Judge(model="claude-opus-4-7", prompt="p1")
-OTHERS = [Judge(model="claude-opus-4-8", prompt="p1"), Judge(model="claude-opus-4-7", prompt="p2")]
+JUDGE = GraderVersion(model="claude-opus-4-7", prompt="p1")
+OTHERS = [GraderVersion(model="claude-opus-4-8", prompt="p1"), GraderVersion(model="claude-opus-4-7", prompt="p2")]
 
 
 @pytest.fixture
@@ -141,7 +141,9 @@ def test_only_decided_grades_of_the_route_and_the_judge_are_read(do, read):
         *(row("a", judge=other, verdict="correct") for other in OTHERS),
     )
     assert do(read, "support", JUDGE, since=0, limit=9) == [
-        Graded(route="support", called_at=NOW, incorrect=True, inclusion=0.05, shipped=False, input_class="refund")
+        DecidedGrade(
+            route="support", called_at=NOW, incorrect=True, inclusion=0.05, shipped=False, input_class="refund"
+        )
     ]
 
 
@@ -183,11 +185,11 @@ def test_grades_are_tallied_by_kind(do):
     assert {each.route for each in found} == {"support", "legal"}
     assert sorted(filter(lambda each: each.route == "support", found), key=str) == sorted(
         [
-            Tallied(**{**base, "count": 3, "cost_nusd": 10, "unpriced": 1}),
-            Tallied(**{**base, "verdict": "incorrect", "count": 1, "cost_nusd": 0, "unpriced": 1}),
-            Tallied(**{**base, "shipped": False, "count": 1, "cost_nusd": 5}),
-            Tallied(**{**base, "inclusion": 0.05, "count": 1, "cost_nusd": 5}),
-            Tallied(**{**base, "verdict": None, "failure": "refusal", "count": 1, "cost_nusd": 7}),
+            GradeTally(**{**base, "count": 3, "cost_nusd": 10, "unpriced": 1}),
+            GradeTally(**{**base, "verdict": "incorrect", "count": 1, "cost_nusd": 0, "unpriced": 1}),
+            GradeTally(**{**base, "shipped": False, "count": 1, "cost_nusd": 5}),
+            GradeTally(**{**base, "inclusion": 0.05, "count": 1, "cost_nusd": 5}),
+            GradeTally(**{**base, "verdict": None, "failure": "refusal", "count": 1, "cost_nusd": 7}),
         ],
         key=str,
     )
@@ -256,40 +258,44 @@ def test_nothing_is_normal_before_it_was_learned(do):
 
 
 def test_what_was_learned_is_held_and_comes_out_as_it_went_in(do):
-    learned = Normal(scope="support", since=0.0, rate=0.031, n=187.25, grades=200, until=NOW, learned_at=NOW + 1)
+    learned = Baseline(scope="support", since=0.0, rate=0.031, n=187.25, grades=200, until=NOW, learned_at=NOW + 1)
     do(grades.learn, JUDGE, [learned])
     add_all(do, row("a"))
     assert do(grades.normals, JUDGE) == {"support": learned}
-    more = Normal(scope="support", since=0.0, rate=0.04, n=290.0, grades=300, until=NOW + 2, learned_at=NOW + 3)
+    more = Baseline(scope="support", since=0.0, rate=0.04, n=290.0, grades=300, until=NOW + 2, learned_at=NOW + 3)
     do(grades.learn, JUDGE, [more])
     assert do(grades.normals, JUDGE) == {"support": more}
 
 
 def test_a_scope_that_was_never_graded_can_be_learned(do):
-    learned = Normal(scope="*", since=3.0, rate=0.05, n=10.0, grades=10, until=NOW, learned_at=NOW)
+    learned = Baseline(scope="*", since=3.0, rate=0.05, n=10.0, grades=10, until=NOW, learned_at=NOW)
     do(grades.learn, JUDGE, [learned])
     assert do(grades.normals, JUDGE) == {"*": learned}
 
 
 def test_learning_anew_forgets_and_begins_then(do):
     add_all(do, row("a"))
-    do(grades.learn, JUDGE, [Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)])
+    do(
+        grades.learn,
+        JUDGE,
+        [Baseline(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)],
+    )
     do(grades.relearn, JUDGE, "support", now=NOW + 5, author="ann", why="new prompt")
     asked_for = {"scope": "support", "since": NOW + 5, "author": "ann", "why": "new prompt"}
-    assert do(grades.normals, JUDGE) == {"support": Normal(**asked_for)}
-    again = Normal(**asked_for, rate=0.1, n=8.0, grades=8, until=NOW + 9, learned_at=NOW + 9)
+    assert do(grades.normals, JUDGE) == {"support": Baseline(**asked_for)}
+    again = Baseline(**asked_for, rate=0.1, n=8.0, grades=8, until=NOW + 9, learned_at=NOW + 9)
     do(grades.learn, JUDGE, [again])
     assert do(grades.normals, JUDGE) == {"support": again}
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_what_is_normal_is_one_judges_and_not_anothers(do, other):
-    learned = Normal(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)
+    learned = Baseline(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)
     do(grades.learn, JUDGE, [learned])
     assert do(grades.normals, other) == {}
     do(grades.relearn, other, "support", now=NOW, author="ann", why="another model")
     assert do(grades.normals, other) == {
-        "support": Normal(scope="support", since=NOW, author="ann", why="another model")
+        "support": Baseline(scope="support", since=NOW, author="ann", why="another model")
     }
     assert do(grades.normals, JUDGE) == {"support": learned}
 

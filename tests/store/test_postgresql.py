@@ -159,7 +159,7 @@ def test_what_is_read_and_then_written_alone_loses_nothing(open_store):
             alone(connection, "policy")
             found = processes.dropped(connection)
             beat = {"kind": "guard", "started_at": 1.0, "seen_at": 1.0, "base_threshold": 0.8}
-            processes.beat(connection, processes.Beat(process="p", dropped=found + 1, **beat))
+            processes.beat(connection, processes.Heartbeat(process="p", dropped=found + 1, **beat))
 
         for _ in range(10):
             store.transact(work)

@@ -9,7 +9,7 @@ from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.store import counters, incidents, policies, processes, revisions
 from cheapdeep_ops.store.engine import Store, absolute_url
-from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate, require_schema
 from cheapdeep_ops.store.tables import Bucket, Total, table_of
 from cheapdeep_ops.store.upsert import write_accepted
@@ -98,7 +98,7 @@ def test_one_route_is_told_from_the_others(store):
 
 def test_a_policy_goes_in_and_comes_out_with_its_version(store):
     def raise_support(connection):
-        change = Change(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm", signal={"n": 3})
+        change = PolicyEdit(scope="support", act=PolicyAct.RAISE, cause="EscalationStorm", signal={"n": 3})
         return policies.apply(connection, blank_book(), change, at=5.0)
 
     book = store.transact(raise_support)
@@ -112,7 +112,9 @@ def test_a_policy_goes_in_and_comes_out_with_its_version(store):
 
 def test_routers_use_the_raised_threshold_that_the_guard_announced(store):
     def raise_all(connection):
-        policies.apply(connection, blank_book(raised=0.85), Change(scope="*", act=PolicyAct.RAISE, cause="x"), at=1.0)
+        policies.apply(
+            connection, blank_book(raised=0.85), PolicyEdit(scope="*", act=PolicyAct.RAISE, cause="x"), at=1.0
+        )
 
     store.transact(raise_all)
     with store.reading() as connection:
@@ -123,7 +125,7 @@ def test_a_noted_change_is_in_the_log_and_not_in_force(store):
     store.transact(
         lambda connection: policies.write(
             connection,
-            policies.step_of(blank_book(), Change(scope="*", act=PolicyAct.RAISE, cause="x"), applied=False),
+            policies.step_of(blank_book(), PolicyEdit(scope="*", act=PolicyAct.RAISE, cause="x"), applied=False),
             at=1.0,
         )
     )
@@ -349,7 +351,7 @@ def test_five_processes_that_write_flat_out_lose_nothing(store, either_url):
 
 def seen(store, process, at, **more):
     beat = {"kind": "router", "started_at": 1.0, "seen_at": at, "base_threshold": 0.8, **more}
-    store.transact(lambda connection: processes.beat(connection, processes.Beat(process=process, **beat)))
+    store.transact(lambda connection: processes.beat(connection, processes.Heartbeat(process=process, **beat)))
 
 
 def ever(store):

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 import anthropic
 import pytest
 
-from cheapdeep_ops.testing import CLASSES, Judge, Reply, SimulatedAnthropic, TrafficClass
+from cheapdeep_ops.testing import CLASSES, Reply, SimulatedAnthropic, SimulatedGrader, TrafficClass
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -96,7 +96,7 @@ def test_scripted_verdict_comes_first(api, client):
 
 def test_server_has_the_judge_that_it_is_given():
     with (
-        SimulatedAnthropic(judge=Judge(tnr=0.0)) as api,
+        SimulatedAnthropic(judge=SimulatedGrader(tnr=0.0)) as api,
         anthropic.Anthropic(base_url=api.url, api_key="k") as client,
     ):
         assert grade(client, text_of(ask(client, "hello", model=OPUS)))["verdict"] == "incorrect"
@@ -107,7 +107,7 @@ def test_server_has_the_judge_that_it_is_given():
 
 @pytest.mark.parametrize(("correct", "share"), [(False, 0.8), (True, 0.9)])
 def test_judge_sees_the_stated_share(correct, share):
-    judge = Judge(tpr=0.8, tnr=0.9)
+    judge = SimulatedGrader(tpr=0.8, tnr=0.9)
     verdicts = [judge.verdict(f"answer {n}", correct=correct, seed=0) for n in range(4_000)]
     right = "correct" if correct else "incorrect"
     # 5 standard errors of a share over 4,000 draws are at most 0.04.
@@ -117,25 +117,25 @@ def test_judge_sees_the_stated_share(correct, share):
 
 def test_draw_repeats_and_depends_on_the_seed():
     def verdicts(seed):
-        return [Judge(tpr=0.5).verdict(f"answer {n}", correct=False, seed=seed) for n in range(50)]
+        return [SimulatedGrader(tpr=0.5).verdict(f"answer {n}", correct=False, seed=seed) for n in range(50)]
 
     assert verdicts(0) == verdicts(0) != verdicts(1)
 
 
 def test_unknown_answer_is_unsure_however_good_the_judge_is():
-    assert Judge(tpr=0.0, tnr=0.0).verdict("x", correct=None, seed=0) == "unsure"
+    assert SimulatedGrader(tpr=0.0, tnr=0.0).verdict("x", correct=None, seed=0) == "unsure"
 
 
 @pytest.mark.parametrize("name", ["tpr", "tnr"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "1"])
 def test_shares_are_checked(name, value):
     with pytest.raises(ValueError, match=f"{name} must be from 0 to 1"):
-        Judge(**{name: value})
+        SimulatedGrader(**{name: value})
 
 
 def test_judge_is_frozen():
     with pytest.raises(FrozenInstanceError):
-        Judge().tpr = 0.5
+        SimulatedGrader().tpr = 0.5
 
 
 # Telling gradings from triages

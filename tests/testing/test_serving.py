@@ -21,9 +21,9 @@ def test_public_names():
     assert testing.__all__ == [
         "CLASSES",
         "FrozenClock",
-        "Judge",
         "Reply",
         "SimulatedAnthropic",
+        "SimulatedGrader",
         "SimulatedSlack",
         "TrafficClass",
     ]

@@ -16,7 +16,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.guard.backtest.threshold_cost import Spent
+    from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost
 
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
@@ -75,10 +75,10 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
     from cheapdeep_ops.guard.backtest.counterfactual import of_recorded
     from cheapdeep_ops.guard.backtest.threshold_cost import spent_on
-    from cheapdeep_ops.testing import Judge
+    from cheapdeep_ops.testing import SimulatedGrader
 
     rows = read_recording(file, where)
-    with Replay(rows, settings=settings, options=ReplayOptions(judge=Judge())) as played:
+    with Replay(rows, settings=settings, options=ReplayOptions(judge=SimulatedGrader())) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         report = played.report()
         spent = spent_on([each.decision for each in played.outcomes], prices=_prices(settings, _PLAYED))
@@ -100,8 +100,8 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
 
 def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, Any]:
     """Thresholds from counters and grades; alerts from rules that are run again over them."""
-    from cheapdeep_ops.guard.backtest.counterfactual import Counted, of_stored
-    from cheapdeep_ops.guard.backtest.history import History, Period
+    from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
+    from cheapdeep_ops.guard.backtest.history import History, ReplayPeriod
     from cheapdeep_ops.guard.backtest.threshold_cost import spent_in
     from cheapdeep_ops.guard.grading.grader import judge_of
     from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -116,11 +116,11 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
             first = counters.first_second(connection, **asked, scope=route)
             graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
         since = until if first is None else max(float(first), asked["since"])
-        period = Period(since=asked["since"], counted=since, until=until, route=route)
+        period = ReplayPeriod(since=asked["since"], counted=since, until=until, route=route)
         history = History(store=store, settings=settings, period=period, follow=output.show_progress)
         past = history.rerun(rulebook.rules)
     base, spent = settings.base_threshold, spent_in(sums, prices=_prices(settings, _RECORDED))
-    counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
+    counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     return {
         "source": "store",
         "period": {
@@ -148,7 +148,7 @@ def _prices(settings: Settings, said: str) -> str:
 
 
 def _priced(
-    row_of: Callable[[float], dict[str, Any]], spent: "Spent", tried: Sequence[float], *, base: float
+    row_of: Callable[[float], dict[str, Any]], spent: "PeriodCost", tried: Sequence[float], *, base: float
 ) -> dict[str, Any]:
     """A row for each threshold with what it would have cost, and what was paid."""
     from cheapdeep_ops.guard.backtest.threshold_cost import costed, paid

@@ -32,7 +32,7 @@ _CLOCK_SLACK_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Check:
     """One check: `ok` is False where something must be mended."""
 
     name: str
@@ -49,27 +49,27 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: Settings) -> list[Check]:
     """Run every check; one that breaks is a finding like any other."""
     return [_run(name, check, settings) for name, check in _CHECKS]
 
 
-def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> Check:
     try:
-        return Finding(name=name, ok=True, found=check(settings))
-    except (CheapdeepError, _Trouble, OSError) as error:
-        return Finding(name=name, ok=False, found=str(error))
+        return Check(name=name, ok=True, found=check(settings))
+    except (CheapdeepError, _Problem, OSError) as error:
+        return Check(name=name, ok=False, found=str(error))
     except Exception as error:  # noqa: BLE001 - whatever breaks a check is what the reader came to learn
-        return Finding(name=name, ok=False, found=f"the check broke: {type(error).__name__}: {error}")
+        return Check(name=name, ok=False, found=f"the check broke: {type(error).__name__}: {error}")
 
 
-class _Trouble(Exception):  # noqa: N818 - a finding, not an error that anyone outside sees
+class _Problem(Exception):  # noqa: N818 - a finding, not an error that anyone outside sees
     """What must be mended, in words."""
 
 
 def _key(_settings: Settings) -> str:
     if not (os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")):
-        raise _Trouble("no ANTHROPIC_API_KEY is set: routers cannot call the API from here")
+        raise _Problem("no ANTHROPIC_API_KEY is set: routers cannot call the API from here")
     return "set"
 
 
@@ -77,7 +77,7 @@ def _models(settings: Settings) -> str:
     prices, now = PriceBook(settings.price_overrides), time.time()
     unpriced = [model for model in settings.tiers if prices.prices(model, at=now) is None]
     if unpriced:
-        raise _Trouble(f"no price is known for {', '.join(unpriced)}: set CHEAPDEEP_PRICE_OVERRIDES")
+        raise _Problem(f"no price is known for {', '.join(unpriced)}: set CHEAPDEEP_PRICE_OVERRIDES")
     unknown = [model for model in settings.tiers if profile_of(model) is UNKNOWN]
     note = f"; nothing is known of what {', '.join(unknown)} refuses" if unknown else ""
     return " -> ".join(settings.tiers) + note
@@ -86,9 +86,9 @@ def _models(settings: Settings) -> str:
 def _lives(settings: Settings) -> str:
     """What the API says now of the models in use, each asked for once."""
     now, names = time.time(), models_of(settings)
-    lives = [fleet.Life(**asdict(found), checked_at=now) for found in ask_api(names)]
+    lives = [fleet.ModelLifecycle(**asdict(found), checked_at=now) for found in ask_api(names)]
     if ending := fleet.retiring(names, lives, now).signal["why"]:
-        raise _Trouble(f"{ending}: name another in CHEAPDEEP_TIERS or CHEAPDEEP_GRADER_MODEL")
+        raise _Problem(f"{ending}: name another in CHEAPDEEP_TIERS or CHEAPDEEP_GRADER_MODEL")
     unknown = [name for name in names if name not in {life.model for life in lives}]
     said = ", ".join(f"{life.model} {life.lifecycle}" for life in lives)
     return "; ".join(part for part in (said, f"not known of {', '.join(unknown)}" if unknown else "") if part)
@@ -100,12 +100,12 @@ def _store(settings: Settings) -> str:
         if not store.exists:
             folder = Path(store.url.database or ".").parent
             if not os.access(folder, os.W_OK):
-                raise _Trouble(f"{store.shown_url} does not exist, and {folder} is not writable")
+                raise _Problem(f"{store.shown_url} does not exist, and {folder} is not writable")
             return f"{store.shown_url} will be made at first use"
         with store.reading() as connection:
             found, trouble = revision(connection), schema_trouble(connection)
         if trouble:
-            raise _Trouble(f"{store.shown_url} {trouble}")
+            raise _Problem(f"{store.shown_url} {trouble}")
         return f"{store.shown_url} at {found}"
     finally:
         store.close()
@@ -127,9 +127,9 @@ def _guard(settings: Settings) -> str:
         return "not checked: there is no store yet"
     others = [base for base in state["router_base_thresholds"] if base != settings.base_threshold]
     if others:
-        raise _Trouble(f"routers run with base threshold {others}, the setting here is {settings.base_threshold}")
+        raise _Problem(f"routers run with base threshold {others}, the setting here is {settings.base_threshold}")
     if not state["guards"]:
-        raise _Trouble("no guard has written a heartbeat in the last minute: run cheapdeep-ops serve on the same store")
+        raise _Problem("no guard has written a heartbeat in the last minute: run cheapdeep-ops serve on the same store")
     return f"seen in the last minute: guards {state['guards']}, routers {state['routers']}"
 
 
@@ -155,21 +155,21 @@ def _grader(settings: Settings) -> str:
     if not settings.graded_share:
         return "off: CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0, so false confidence stays unknown"
     if PriceBook(settings.price_overrides).prices(settings.grader_model, at=time.time()) is None:
-        raise _Trouble(f"no price is known for the grader {settings.grader_model}: set CHEAPDEEP_PRICE_OVERRIDES")
+        raise _Problem(f"no price is known for the grader {settings.grader_model}: set CHEAPDEEP_PRICE_OVERRIDES")
     store = Store(settings.store_url)
     try:
         found = present(store, settings, time.time())["grader"] if store.exists else {"state": "idle", "why": ""}
     finally:
         store.close()
     if found["why"]:
-        raise _Trouble(f"{found['state']}: {found['why']}")
+        raise _Problem(f"{found['state']}: {found['why']}")
     return f"{found['state']}: {settings.sample_rate:.2%} of confident answers by {settings.grader_model}"
 
 
 def _slack(settings: Settings) -> str:
     sender = sender_for(settings)
     if isinstance(sender, LogSender):
-        raise _Trouble("not set up: set CHEAPDEEP_SLACK_BOT_TOKEN with _CHANNEL, or CHEAPDEEP_SLACK_WEBHOOK_URL")
+        raise _Problem("not set up: set CHEAPDEEP_SLACK_BOT_TOKEN with _CHANNEL, or CHEAPDEEP_SLACK_WEBHOOK_URL")
     if isinstance(sender, BotSender):
         return sender.check()
     return "a webhook is set; cheapdeep-ops alert test tries it"
@@ -184,14 +184,14 @@ def _telemetry(_settings: Settings) -> str:
 
 def _answering(endpoint: str) -> str:
     if not is_web_address(endpoint):
-        raise _Trouble("OTEL_EXPORTER_OTLP_ENDPOINT needs a URL of the form http://host:port")
+        raise _Problem("OTEL_EXPORTER_OTLP_ENDPOINT needs a URL of the form http://host:port")
     parts = urlsplit(endpoint)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # a user's password stays out
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname or "localhost", port), _CONNECT_S).close()
     except OSError as error:
-        raise _Trouble(f"{shown} does not answer: {error}") from None
+        raise _Problem(f"{shown} does not answer: {error}") from None
     return f"{shown} answers"
 
 
@@ -202,7 +202,7 @@ def _clock(settings: Settings) -> str:
         return "not checked: no guard has written a heartbeat"
     ahead_s = seen - time.time()
     if ahead_s > _CLOCK_SLACK_S:
-        raise _Trouble(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")
+        raise _Problem(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")
     return "the guard's is not ahead"
 
 

@@ -66,7 +66,7 @@ def _of_file(file: Path, where: Mapping[str, str]) -> tuple[list[tuple[float, bo
 
 def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[tuple[float, bool]], Thresholds]:
     """Grades of answers that ship at base; nothing below was ever graded, so nothing below is tried."""
-    from cheapdeep_ops.guard.backtest.counterfactual import Counted, of_stored
+    from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.recommend import evened
     from cheapdeep_ops.guard.grading.grader import judge_of
     from cheapdeep_ops.store import counters, grades
@@ -76,7 +76,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **period, scope=route)
         graded = grades.confident(connection, judge_of(settings), **period, scope=route)
-    counted = Counted(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
+    counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]
     return evened(graded, Random(0)), [  # noqa: S311 - a sample, no secret

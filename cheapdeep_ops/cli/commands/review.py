@@ -9,7 +9,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, text_given
 from cheapdeep_ops.cli.common import author as user
-from cheapdeep_ops.cli.guards.protocol import Controls, connected
+from cheapdeep_ops.cli.guards.protocol import GuardClient, connected
 from cheapdeep_ops.guard.formatting import bounds, percent, plain
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES, Grade
@@ -64,7 +64,7 @@ def _given(labels: Sequence[str]) -> list[tuple[str, Grade]]:
     return [(call_id, Grade(verdict)) for call_id, _, verdict in found]
 
 
-def _ask(guard: Controls, *, route: str, limit: int, author: str) -> None:
+def _ask(guard: GuardClient, *, route: str, limit: int, author: str) -> None:
     """Show answers and take labels, until enough were shown, none is left, or the person has had enough."""
     out, skipped = output.console(), set[str]()
     for _ in range(limit):

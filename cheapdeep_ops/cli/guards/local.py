@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 
-from cheapdeep_ops.cli.guards.protocol import Controls, Found
+from cheapdeep_ops.cli.guards.protocol import Found, GuardClient
 from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
 from cheapdeep_ops.guard.incidents.attention import acknowledge, active_silences, silence, unsilence
 from cheapdeep_ops.guard.reports.quality import normals_of, relearn
@@ -16,7 +16,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.values import Grade
 
 
-class StoreControls(Controls):
+class LocalGuard(GuardClient):
     """`Controls` of the guard whose store this is; what a method does is said there."""
 
     def __init__(self, store: Store, settings: Settings) -> None:

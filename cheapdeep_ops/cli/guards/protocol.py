@@ -11,7 +11,7 @@ from cheapdeep_ops.values import Grade
 Found = dict[str, Any]
 
 
-class Controls(Protocol):
+class GuardClient(Protocol):
     """A guard's reports and orders.
 
     Every method raises StoreError where the store is out of reach and RemoteError where the guard is; orders raise
@@ -65,18 +65,18 @@ class Controls(Protocol):
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[Controls]:
+def connected(settings: Settings) -> Iterator[GuardClient]:
     """The guard that the settings name: over HTTP where they have its URL, else by its store.
 
     Raises StoreError where there is no store yet, SchemaError where its schema does not fit.
     """
     if settings.guard_url is None:
-        from cheapdeep_ops.cli.guards.local import StoreControls
+        from cheapdeep_ops.cli.guards.local import LocalGuard
 
         with opened(settings) as store:
-            yield StoreControls(store, settings)
+            yield LocalGuard(store, settings)
         return
-    from cheapdeep_ops.cli.guards.remote import RemoteControls
+    from cheapdeep_ops.cli.guards.remote import RemoteGuard
 
-    with RemoteControls(settings.guard_url, settings.guard_token) as remote:
+    with RemoteGuard(settings.guard_url, settings.guard_token) as remote:
         yield remote

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import SecretStr
 
-from cheapdeep_ops.cli.guards.protocol import Controls, Found
+from cheapdeep_ops.cli.guards.protocol import Found, GuardClient
 from cheapdeep_ops.errors import MissingError, PolicyError, RemoteError, StoreError
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER, serves
 from cheapdeep_ops.values import Grade
@@ -19,7 +19,7 @@ _SERVER_ERROR: Final = 500
 _LONGEST_SAID: Final = 500
 
 
-class RemoteControls(Controls):
+class RemoteGuard(GuardClient):
     """`Controls` of the guard that answers at `url`; what a method does is said there."""
 
     def __init__(self, url: str, token: SecretStr | None) -> None:

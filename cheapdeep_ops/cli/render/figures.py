@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, Final
 
 from cheapdeep_ops.cli.output import moment, usd
-from cheapdeep_ops.cli.render.svg import TALL, Pair, Plot, nice_top, time_ticks
+from cheapdeep_ops.cli.render.svg import TALL, Pair, SvgPlot, nice_top, time_ticks
 from cheapdeep_ops.guard.formatting import duration, percent, plain
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.values import ALL_ROUTES
@@ -149,7 +149,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     low = min(0.5, *(each["claims"] for each in bins), *(each["is_right_interval"][0] for each in bins))
     low = int(low * 10) / 10
     title = "Is confidence worth anything?"
-    plot = Plot(title, f"{told}.", x=(low, 1), y=(low, 1), height=TALL)
+    plot = SvgPlot(title, f"{told}.", x=(low, 1), y=(low, 1), height=TALL)
     ticks = [(low + part, _short(low + part)) for part, _ in _ticks(1 - low, str)]
     plot.y_axis(ticks)
     plot.x_axis(ticks)
@@ -161,9 +161,9 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     return _figure(title, plot, {"actual": right, "deep": "where claims hold"})
 
 
-def _over_time(title: str, told: str, trends: Trends, top: float, ticks: Iterable[tuple[float, str]]) -> Plot:
+def _over_time(title: str, told: str, trends: Trends, top: float, ticks: Iterable[tuple[float, str]]) -> SvgPlot:
     """An empty plot of the period, with its axes and the changes of policy."""
-    plot = Plot(title, told, x=(trends["since"], trends["until"]), y=(0, top))
+    plot = SvgPlot(title, told, x=(trends["since"], trends["until"]), y=(0, top))
     plot.y_axis(ticks)
     plot.x_axis(time_ticks(trends["since"], trends["until"]))
     for each in _marked(trends):
@@ -193,7 +193,7 @@ def change_words(change: Mapping[str, Any]) -> str:
     return f"{moment(change['at'])}: {change['act']}, {where}, {moved}, {by}"
 
 
-def _figure(title: str, plot: Plot, keys: Mapping[str, str], trends: Trends | None = None) -> str:
+def _figure(title: str, plot: SvgPlot, keys: Mapping[str, str], trends: Trends | None = None) -> str:
     """A plot under its title, with what its colours mean below."""
     turns = {_turn(each) for each in _marked(trends)} if trends else set()
     moved = {"up": "threshold raised", "down": "threshold lowered"}

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cheapdeep_ops.cli.output import clock
-from cheapdeep_ops.demo.show import Glance, Phase
+from cheapdeep_ops.demo.show import Phase, Snapshot
 from cheapdeep_ops.guard.formatting import duration, percent
 
 _LIMIT: Final = 0.35
@@ -26,7 +26,7 @@ class PlainView:
 
     def __init__(self, out: Console) -> None:
         self._out = out
-        self._last: Glance | None = None
+        self._last: Snapshot | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -40,7 +40,7 @@ class PlainView:
         """Name the phase."""
         self._out.print(f"== {phase.name}: {phase.what}", markup=False)
 
-    def look(self, glance: Glance) -> None:
+    def look(self, glance: Snapshot) -> None:
         """Say what has changed."""
         last, self._last = self._last, glance
         for rule in sorted(set(glance.firing) - set(last.firing if last else ())):
@@ -52,7 +52,7 @@ class PlainView:
         if glance.slack and (last is None or glance.slack != last.slack):
             self._say(glance, f"Slack: {glance.slack}")
 
-    def _say(self, glance: Glance, text: str) -> None:
+    def _say(self, glance: Snapshot, text: str) -> None:
         self._out.print(f"{clock(glance.at)}  {glance.calls:5d} calls  {text}", markup=False)
 
 
@@ -81,7 +81,7 @@ class LiveView:
         """Name the phase."""
         self._what = phase.what
 
-    def look(self, glance: Glance) -> None:
+    def look(self, glance: Snapshot) -> None:
         """Redraw."""
         self._live.update(panel(glance, self._what))
 
@@ -99,7 +99,7 @@ class _Above(logging.Handler):
         self._out.print(Text(self.format(record)), soft_wrap=False)
 
 
-def panel(glance: Glance, what: str) -> Panel:
+def panel(glance: Snapshot, what: str) -> Panel:
     """What there is to see at one moment, while `what` goes on."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
@@ -125,7 +125,7 @@ def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContex
     return LiveView(out) if out.is_terminal and not out.is_dumb_terminal else PlainView(out)
 
 
-def _measured(glance: Glance) -> str:
+def _measured(glance: Snapshot) -> str:
     return (
         f"base escalation {percent(glance.base_rate)}, wrong answers among confident ones {percent(glance.wrong_rate)} "
         f"(n {glance.graded})"

@@ -27,7 +27,7 @@ _MOST_TICKS: Final = 5
 _HANDY: Final = (1, 2, 3, 4, 5, 6, 8)
 
 
-class Plot:
+class SvgPlot:
     """One plot, drawn upon mark by mark; `x` and `y` are the ranges of its axes.
 
     `title` and `description` are for those who cannot see it.

@@ -8,7 +8,7 @@ from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies, revisions
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.store.policies import Change
+from cheapdeep_ops.store.policies import PolicyEdit
 
 
 def set_threshold(
@@ -18,7 +18,7 @@ def set_threshold(
 
     Raises PolicyError where the threshold lies outside [0, 1], StoreError where the store is out of reach.
     """
-    change = Change(scope=scope, act=PolicyAct.PIN, threshold=threshold, author=author, why=why)
+    change = PolicyEdit(scope=scope, act=PolicyAct.PIN, threshold=threshold, author=author, why=why)
     return _apply(store, settings, change, now)
 
 
@@ -29,10 +29,10 @@ def release_threshold(
 
     Raises PolicyError where the scope is not pinned, StoreError where the store is out of reach.
     """
-    return _apply(store, settings, Change(scope=scope, act=PolicyAct.UNPIN, author=author, why=why), now)
+    return _apply(store, settings, PolicyEdit(scope=scope, act=PolicyAct.UNPIN, author=author, why=why), now)
 
 
-def _apply(store: Store, settings: Settings, change: Change, now: float) -> dict[str, Any]:
+def _apply(store: Store, settings: Settings, change: PolicyEdit, now: float) -> dict[str, Any]:
     def work(connection: Connection) -> None:
         revisions.advance(connection)
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)

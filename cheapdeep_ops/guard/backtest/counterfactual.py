@@ -11,7 +11,7 @@ _ROUNDING: Final = 1e-7
 """Of a hundredth: 0.29 * 100 is a hair less than 29 in binary."""
 
 
-class Known(Protocol):
+class KnownOutcomes(Protocol):
     """A recorded call, as far as it is known: a confidence that is None stands for a reply that cannot ship."""
 
     @property
@@ -28,7 +28,7 @@ class Known(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class TriageCounts:
     """The triaged calls of a period: by confidence in hundredths, rounded down, and base escalations by reason."""
 
     triaged: int
@@ -36,7 +36,7 @@ class Counted:
     base_reasons: Mapping[str, int]
 
 
-def of_recorded(rows: Sequence[Known], threshold: float) -> dict[str, Any]:
+def of_recorded(rows: Sequence[KnownOutcomes], threshold: float) -> dict[str, Any]:
     """What `threshold` would have done to recorded calls; every call at or above it ships."""
     ships = [row for row in rows if _ships(row, threshold)]
     judged = [row.cheap_correct for row in ships if row.cheap_correct is not None]
@@ -57,7 +57,7 @@ def of_recorded(rows: Sequence[Known], threshold: float) -> dict[str, Any]:
 
 
 def of_stored(
-    counted: Counted, grades: Sequence[tuple[float, bool, float]], threshold: float, *, base: float
+    counted: TriageCounts, grades: Sequence[tuple[float, bool, float]], threshold: float, *, base: float
 ) -> dict[str, Any]:
     """What `threshold` would have done to stored calls.
 
@@ -78,11 +78,11 @@ def of_stored(
     }
 
 
-def _ships(row: Known, threshold: float) -> bool:
+def _ships(row: KnownOutcomes, threshold: float) -> bool:
     return row.confidence is not None and row.confidence >= threshold
 
 
-def _cascade(rows: Sequence[Known], threshold: float) -> Proportion:
+def _cascade(rows: Sequence[KnownOutcomes], threshold: float) -> Proportion:
     compared = [row for row in rows if row.deep_correct is not None]
     answers = [row.cheap_correct if _ships(row, threshold) else row.deep_correct for row in compared]
     known = [correct for correct in answers if correct is not None]
@@ -110,17 +110,17 @@ def _without_data(calls: int, threshold: float, why: str) -> dict[str, Any]:
     }
 
 
-def _escalated(counted: Counted, threshold: float) -> int:
+def _escalated(counted: TriageCounts, threshold: float) -> int:
     """Calls below the threshold, and those whose answer could never ship."""
     below = sum(count for name, count in counted.confidence.items() if int(name) < threshold * 100 - _ROUNDING)
     return min(below + _unusable(counted), counted.triaged)
 
 
-def _unusable(counted: Counted) -> int:
+def _unusable(counted: TriageCounts) -> int:
     return sum(count for name, count in counted.base_reasons.items() if name != Reason.LOW_CONFIDENCE)
 
 
-def _reservations(counted: Counted, threshold: float, base: float, *, is_graded: bool) -> Iterator[str]:
+def _reservations(counted: TriageCounts, threshold: float, base: float, *, is_graded: bool) -> Iterator[str]:
     if not is_graded:
         yield "no grade at or above it"
     if abs(threshold * 100 - round(threshold * 100)) > _ROUNDING:

@@ -7,9 +7,9 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final
 
-from cheapdeep_ops.guard.rules.escalation.detection import Ceiling, Second, level_of
-from cheapdeep_ops.guard.rules.escalation.reader import Count, RouteWindows, windows_of
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level, StormRule
+from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
+from cheapdeep_ops.guard.rules.escalation.reader import Count, EscalationWindows, windows_of
+from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, StormRule
 from cheapdeep_ops.store.counters import SecondCounts
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -17,7 +17,7 @@ STRETCH_S: Final = 3_600.0
 """How much is read at once, in seconds: a busy second of each route takes some 150 bytes."""
 
 
-class Ahead:
+class ReadAhead:
     """Counts for windows that move on: `read` is asked for `stretch_s` seconds at a time, and those alone are held."""
 
     def __init__(self, read: Count, *, stretch_s: float = STRETCH_S) -> None:
@@ -43,15 +43,15 @@ class Ahead:
         self._held = (since, until)
 
 
-class StormPast:
+class EscalationHistory:
     """A storm rule's windows; most moments are so calm that a bound on the evidence spares weighing it."""
 
     def __init__(self, rule: StormRule, count: Count, *, limit: float) -> None:
         self._rule = rule
         self._count = count
         self._limit = limit
-        self._windows = RouteWindows(rule=rule, until=0.0, seconds={}, over={})
-        self._ceilings: dict[str, Ceiling] = {}
+        self._windows = EscalationWindows(rule=rule, until=0.0, seconds={}, over={})
+        self._ceilings: dict[str, BurstCap] = {}
         self._known_until = 0.0
         self._turned_at = 0.0
 
@@ -65,12 +65,12 @@ class StormPast:
         self._known_until = self._windows.until
         return self._windows.seconds.keys()
 
-    def _take_in(self, scope: str, seconds: Iterable[Second]) -> None:
-        ceiling = self._ceilings.setdefault(scope, Ceiling(self._rule, self._limit))
+    def _take_in(self, scope: str, seconds: Iterable[SecondOfCalls]) -> None:
+        ceiling = self._ceilings.setdefault(scope, BurstCap(self._rule, self._limit))
         for second in seconds:
             ceiling.take_in(second)
 
-    def level(self, alert: Alert, routes: Collection[str]) -> Level:
+    def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
         """What the windows say; `unclear` where they cannot say that it fires, and that is all that matters."""
         if alert.state is AlertState.INACTIVE and self._is_calm(alert.scope, routes):
             return Level.UNCLEAR
@@ -103,11 +103,11 @@ def _since(seconds: Sequence[SecondCounts], at: float) -> Sequence[SecondCounts]
 _AT: Final = attrgetter("at")
 
 
-def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[Second]:
+def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondOfCalls]:
     """The seconds of several routes, added up and oldest first."""
     hits: dict[int, int] = defaultdict(int)
     calls: dict[int, int] = defaultdict(int)
     for second in chain.from_iterable(of_routes):
         hits[second.at] += second.base_escalated
         calls[second.at] += second.triaged
-    return [Second(at, hits[at], calls[at]) for at in sorted(calls)]
+    return [SecondOfCalls(at, hits[at], calls[at]) for at in sorted(calls)]

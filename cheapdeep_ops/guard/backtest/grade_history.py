@@ -18,26 +18,26 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     folded,
     learned_from,
 )
-from cheapdeep_ops.guard.rules.false_confidence.detection import Alarm, Watch, at_rate, level_of
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level, QualityRule
-from cheapdeep_ops.store.grades import Graded, Normal
+from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, at_rate, level_of
+from cheapdeep_ops.guard.rules.model import AlertState, Level, QualityRule, ScopedAlert
+from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class LearnedBaselines:
     """What was known of normal when the past begins, by route.
 
     `first` are the grades that it is to be learned from where it was not learned yet, `anew` what a person has had
     learned anew later, each from its `since` on.
     """
 
-    normals: Mapping[str, Normal] = field(default_factory=dict)
-    first: Mapping[str, Sequence[Graded]] = field(default_factory=dict)
-    anew: Mapping[str, Normal] = field(default_factory=dict)
+    normals: Mapping[str, Baseline] = field(default_factory=dict)
+    first: Mapping[str, Sequence[DecidedGrade]] = field(default_factory=dict)
+    anew: Mapping[str, Baseline] = field(default_factory=dict)
 
 
-def as_of(stored: Mapping[str, Normal], begin: float) -> Learned:
+def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
     """What of the `stored` normals was known at `begin` (Unix time); what was learned later is learned again."""
     normals = {
         scope: normal if (normal.learned_at or begin + 1) <= begin else _blank(normal)
@@ -45,13 +45,15 @@ def as_of(stored: Mapping[str, Normal], begin: float) -> Learned:
         if normal.since <= begin
     }
     anew = {scope: _blank(normal) for scope, normal in stored.items() if normal.since > begin}
-    return Learned(normals=normals, anew=anew)
+    return LearnedBaselines(normals=normals, anew=anew)
 
 
-class GradePast:
+class GradeHistory:
     """A quality rule's grades up to a moment: of each route the latest, and the first until normal is learned."""
 
-    def __init__(self, rule: QualityRule, grades: Iterable[Graded], *, limit: float | None, learned: Learned) -> None:
+    def __init__(
+        self, rule: QualityRule, grades: Iterable[DecidedGrade], *, limit: float | None, learned: LearnedBaselines
+    ) -> None:
         self.n = 0
         """How many grades were taken in."""
         self.is_known = False
@@ -65,9 +67,9 @@ class GradePast:
         self._normals = dict(learned.normals)
         self._anew = dict(learned.anew)
         self._first = {route: sorted(found, key=_called) for route, found in learned.first.items()}
-        self._latest: dict[str, list[Graded]] = defaultdict(list)
-        self._waiting: dict[str, deque[Graded]] = defaultdict(deque)
-        self._watches: dict[str, Watch] = {}
+        self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
+        self._waiting: dict[str, deque[DecidedGrade]] = defaultdict(deque)
+        self._watches: dict[str, SequentialTest] = {}
 
     def look(self, now: float, over: Mapping[str, float]) -> Collection[str] | None:
         """Take in what has become known by `now`; returns the routes with grades, None where nothing is new."""
@@ -82,7 +84,7 @@ class GradePast:
             self._first[scope] = []
         return self._normals.keys() if due or self.n > before else None
 
-    def level(self, alert: Alert, routes: Collection[str]) -> Level:
+    def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
         """What the grades of these routes together say, for an alert that stands so."""
         fires = alert.state is AlertState.FIRING
         since = (alert.since if fires else self._over.get(alert.scope)) or 0.0
@@ -94,9 +96,9 @@ class GradePast:
         self.is_known = self.is_known or found is not Level.NO_DATA
         return found
 
-    def _take_in(self, grade: Graded) -> None:
+    def _take_in(self, grade: DecidedGrade) -> None:
         self.n += 1
-        self._normals.setdefault(grade.route, Normal(scope=grade.route, since=0.0))
+        self._normals.setdefault(grade.route, Baseline(scope=grade.route, since=0.0))
         latest = self._latest[grade.route]
         insort(latest, grade, key=_called)
         del latest[: -self._rule.max_grades]
@@ -105,7 +107,7 @@ class GradePast:
         self._keep_first(grade)
         self._forget_old()
 
-    def _keep_first(self, grade: Graded) -> None:
+    def _keep_first(self, grade: DecidedGrade) -> None:
         """Hold the calls that began first, as many as normal is learned from."""
         normal = self._normals[grade.route]
         if normal.rate is None and grade.called_at > normal.since:
@@ -119,14 +121,14 @@ class GradePast:
         while waiting and waiting[0].called_at < self._now - self._rule.max_age:
             waiting.popleft()
 
-    def _alarms(self, routes: Collection[str], *, fires: bool) -> dict[str, Alarm]:
+    def _alarms(self, routes: Collection[str], *, fires: bool) -> dict[str, AlarmLevel]:
         if self._rule.limit != "normal":
             return {} if self._limit is None else dict.fromkeys(routes, at_rate(self._limit))
         found = {route: self._normal(route, fires=fires) for route in routes}
         known = {route: alarm_of(normal) for route, normal in found.items() if normal is not None}
         return {route: alarm for route, alarm in known.items() if alarm is not None}
 
-    def _normal(self, route: str, *, fires: bool) -> Normal | None:
+    def _normal(self, route: str, *, fires: bool) -> Baseline | None:
         """What is normal for a route; in an incident nothing is learned unless a person asked for it."""
         normal = self._normals.get(route)
         if normal is None or normal.rate is not None:
@@ -139,16 +141,16 @@ class GradePast:
             self._normals[route] = found
         return found
 
-    def _watched(self, scope: str, alarms: Mapping[str, Alarm], *, fires: bool, since: float) -> Watch:
+    def _watched(self, scope: str, alarms: Mapping[str, AlarmLevel], *, fires: bool, since: float) -> SequentialTest:
         own = self._normals.get(scope) if self._rule.limit == "normal" else None
         phase: tuple[Any, ...] = (fires, since, own.since if own is not None else 0.0)
-        before = self._watches.get(scope) or Watch(phase=phase)
-        watch = before if before.phase == phase else Watch(phase=phase)
+        before = self._watches.get(scope) or SequentialTest(phase=phase)
+        watch = before if before.phase == phase else SequentialTest(phase=phase)
         oldest = {route: max(self._oldest(route), since) for route in alarms}
         self._watches[scope] = folded(watch, self._waiting.pop(scope, ()), alarms, oldest=oldest, now=self._now)
         return self._watches[scope]
 
-    def _counting(self, routes: Iterable[str], since: float) -> list[Graded]:
+    def _counting(self, routes: Iterable[str], since: float) -> list[DecidedGrade]:
         """The latest grades of `routes` that count, newest first."""
         of_routes = [
             each
@@ -163,9 +165,9 @@ class GradePast:
         return counts_after(self._rule, self._normals.get(route), over=self._over.get(route, 0.0), now=self._now)
 
 
-def _blank(normal: Normal) -> Normal:
-    return Normal(scope=normal.scope, since=normal.since, author=normal.author, why=normal.why)
+def _blank(normal: Baseline) -> Baseline:
+    return Baseline(scope=normal.scope, since=normal.since, author=normal.author, why=normal.why)
 
 
-def _called(grade: Graded) -> tuple[float, int]:
+def _called(grade: DecidedGrade) -> tuple[float, int]:
     return grade.called_at, grade.id

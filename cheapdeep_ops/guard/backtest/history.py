@@ -6,16 +6,16 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final, Protocol
 
-from cheapdeep_ops.guard.backtest.escalation_history import Ahead, StormPast
-from cheapdeep_ops.guard.backtest.grade_history import GradePast, Learned, as_of
-from cheapdeep_ops.guard.backtest.rule_replay import Past, Rerun, moments_count, moments_in
+from cheapdeep_ops.guard.backtest.escalation_history import EscalationHistory, ReadAhead
+from cheapdeep_ops.guard.backtest.grade_history import GradeHistory, LearnedBaselines, as_of
+from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, SignalHistory, moments_count, moments_in
 from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.rules.model import AnyRule, QualityRule, Rule, StormRule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
 from cheapdeep_ops.store.counters import SecondCounts
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.grades import Graded, Judge
+from cheapdeep_ops.store.grades import DecidedGrade, GraderVersion
 from cheapdeep_ops.values import ALL_ROUTES
 
 _AT_ONCE: Final = 5_000
@@ -23,7 +23,7 @@ _AT_ONCE: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Period:
+class ReplayPeriod:
     """What is run again: one route or all of them, in `(since, until]` (Unix time); calls are known from `counted`."""
 
     since: float
@@ -44,7 +44,7 @@ class History:
 
     store: Store
     settings: Settings
-    period: Period
+    period: ReplayPeriod
     follow: Follow
 
     def rerun(self, rules: Iterable[Rule]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class History:
         went over, including those from before the period.
         """
         transitions: list[dict[str, Any]] = []
-        graded: list[GradePast] = []
+        graded: list[GradeHistory] = []
         not_run: list[str] = []
         without_data: list[str] = []
         for rule in rules:
@@ -81,23 +81,23 @@ class History:
             with self.store.reading() as connection:
                 return counters.by_second(connection, since=since, until=until, scope=self.period.route)
 
-        past = StormPast(rule, Ahead(read), limit=rule.limit_in(self.settings) or 0.0)
+        past = EscalationHistory(rule, ReadAhead(read), limit=rule.limit_in(self.settings) or 0.0)
         return self._transitions(rule, past, since=self.period.counted)
 
-    def _quality(self, rule: QualityRule) -> tuple[list[dict[str, Any]], GradePast]:
+    def _quality(self, rule: QualityRule) -> tuple[list[dict[str, Any]], GradeHistory]:
         """A quality rule over the grades, from before the period on: as far back as grades count."""
         judge, begin = judge_of(self.settings), self.period.since - rule.max_age
         learned = self._learned(judge, rule, begin=begin)
         known = self._known(judge, begin)
         first = next(known, None)
-        past = GradePast(
+        past = GradeHistory(
             rule, chain(() if first is None else (first,), known), limit=rule.limit_in(self.settings), learned=learned
         )
         begin = self.period.until if first is None else max(begin, first.at - self.settings.evaluate_every_s)
         transitions = self._transitions(rule, past, since=begin)
         return [each for each in transitions if each["at"] > self.period.since], past
 
-    def _learned(self, judge: Judge, rule: QualityRule, *, begin: float) -> Learned:
+    def _learned(self, judge: GraderVersion, rule: QualityRule, *, begin: float) -> LearnedBaselines:
         """What was normal before, and the grades to learn from where nothing was learned."""
         with self.store.reading() as connection:
             stored = grades.normals(connection, judge)
@@ -108,7 +108,7 @@ class History:
             first = {name: read(route=name, since=since[name]) for name in routes}
         return replace(before, first=first)
 
-    def _known(self, judge: Judge, begin: float) -> Iterator[Graded]:
+    def _known(self, judge: GraderVersion, begin: float) -> Iterator[DecidedGrade]:
         """The grades that became known after `begin`, in that order; each lot is a read transaction of its own."""
         route, grade_id = None if self.period.route == ALL_ROUTES else self.period.route, 0
         read = partial(grades.known_after, judge=judge, route=route, since=begin, limit=_AT_ONCE)
@@ -120,8 +120,8 @@ class History:
             yield from lot
             grade_id = lot[-1].id
 
-    def _transitions(self, rule: AnyRule, past: Past, *, since: float) -> list[dict[str, Any]]:
+    def _transitions(self, rule: AnyRule, past: SignalHistory, *, since: float) -> list[dict[str, Any]]:
         times = (since, self.period.until, self.settings.evaluate_every_s)
-        run = Rerun(rule, past)
+        run = RuleReplay(rule, past)
         self.follow(run.run(moments_in(*times)), total=moments_count(*times), what=f"evaluations of {rule.alert}")
         return run.turns

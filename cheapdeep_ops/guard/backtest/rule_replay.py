@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, AnyRule, Level, Turn, step
+from cheapdeep_ops.guard.rules.model import AlertState, AnyRule, Level, ScopedAlert, Transition, step
 from cheapdeep_ops.values import ALL_ROUTES
 
 _TOLD_EVERY: Final = 1_000
 
 
-class Past(Protocol):
+class SignalHistory(Protocol):
     """What a rule would have seen, moment by moment."""
 
     def look(self, now: float, over: Mapping[str, float]) -> Collection[str] | None:
@@ -18,18 +18,18 @@ class Past(Protocol):
         `over` says when each scope's last alert was over, and is kept up to date by its owner.
         """
 
-    def level(self, alert: Alert, routes: Collection[str]) -> Level:
+    def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
         """What these routes together say, for an alert that stands so."""
 
 
-class Rerun:
+class RuleReplay:
     """Where the alerts of one rule stand while its past goes by; `turns` is what has become of them."""
 
-    def __init__(self, rule: AnyRule, past: Past) -> None:
+    def __init__(self, rule: AnyRule, past: SignalHistory) -> None:
         self.turns: list[dict[str, Any]] = []
         self._rule = rule
         self._past = past
-        self._alerts: dict[str, Alert] = {}
+        self._alerts: dict[str, ScopedAlert] = {}
         self._over: dict[str, float] = {}
         self._routes: set[str] = set()
         self._is_settled = False
@@ -58,19 +58,19 @@ class Rerun:
         self._is_settled = len(self.turns) == turns and not any(map(_waits, self._alerts.values()))
 
     def _judge(self, scope: str, routes: set[str], now: float) -> None:
-        before = self._alerts.get(scope) or Alert(rule=self._rule.alert, scope=scope)
+        before = self._alerts.get(scope) or ScopedAlert(rule=self._rule.alert, scope=scope)
         self._alerts[scope], turn = step(self._rule, before, self._past.level(before, routes), now)
-        if turn is Turn.RESOLVED:
+        if turn is Transition.RESOLVED:
             self._over[scope] = now
         if turn is not None:
-            state = "firing" if turn is Turn.STARTED else "resolved"
+            state = "firing" if turn is Transition.STARTED else "resolved"
             self.turns.append({"rule": self._rule.alert, "scope": scope, "state": state, "at": now})
 
     def _fires(self, scope: str) -> bool:
         return scope in self._alerts and self._alerts[scope].state is AlertState.FIRING
 
 
-def _waits(alert: Alert) -> bool:
+def _waits(alert: ScopedAlert) -> bool:
     """Whether a hold time runs, so that time alone may turn the alert."""
     return alert.state is AlertState.PENDING or alert.below_since is not None
 

@@ -9,7 +9,7 @@ from cheapdeep_ops.values import Decision, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class PeriodCost:
     """What the calls of a period have cost, in US dollars, as far as they are priced.
 
     `baseline_usd` is what they would have cost at the deep tier alone. `moved` counts the calls that were decided
@@ -26,9 +26,9 @@ class Spent:
     prices: str
 
 
-def spent_in(sums: Sums, *, prices: str) -> Spent:
+def spent_in(sums: Sums, *, prices: str) -> PeriodCost:
     """What was counted of the money."""
-    return Spent(
+    return PeriodCost(
         calls=sums.calls,
         triaged=sums.triaged,
         moved=max(sums.withheld, abs(sums.escalated - sums.base_escalated)),
@@ -40,10 +40,10 @@ def spent_in(sums: Sums, *, prices: str) -> Spent:
     )
 
 
-def spent_on(decisions: Sequence[Decision], *, prices: str) -> Spent:
+def spent_on(decisions: Sequence[Decision], *, prices: str) -> PeriodCost:
     """The same of single calls."""
     priced = [each for each in decisions if each.cost_usd is not None and each.baseline_cost_usd is not None]
-    return Spent(
+    return PeriodCost(
         calls=len(decisions),
         triaged=sum(each.triaged for each in decisions),
         moved=sum(each.triaged and each.escalated != (each.base_outcome is Outcome.ESCALATE) for each in decisions),
@@ -55,7 +55,7 @@ def spent_on(decisions: Sequence[Decision], *, prices: str) -> Spent:
     )
 
 
-def costed(spent: Spent, escalation_rate: float | None) -> dict[str, Any]:
+def costed(spent: PeriodCost, escalation_rate: float | None) -> dict[str, Any]:
     """What the calls would have cost had this share of the triaged ones escalated: None, with the reason, if unknown.
 
     An estimate: triage as it was paid, and the mean baseline for each call that goes to the deep tier.
@@ -70,7 +70,7 @@ def costed(spent: Spent, escalation_rate: float | None) -> dict[str, Any]:
     }
 
 
-def paid(spent: Spent, *, at_base: float | None) -> dict[str, Any]:
+def paid(spent: PeriodCost, *, at_base: float | None) -> dict[str, Any]:
     """What the calls did cost, beside what `costed` makes of the base threshold, where all were decided there."""
     why = _unknown(spent, 0.0)
     compared = not why and not spent.moved and at_base is not None
@@ -83,7 +83,7 @@ def paid(spent: Spent, *, at_base: float | None) -> dict[str, Any]:
     }
 
 
-def _unknown(spent: Spent, escalation_rate: float | None) -> str:
+def _unknown(spent: PeriodCost, escalation_rate: float | None) -> str:
     if not spent.calls:
         return "no call"
     if spent.unpriced:
@@ -91,12 +91,12 @@ def _unknown(spent: Spent, escalation_rate: float | None) -> str:
     return "" if escalation_rate is not None else "what would have escalated is not known"
 
 
-def _untriaged(spent: Spent) -> str:
+def _untriaged(spent: PeriodCost) -> str:
     rest = spent.calls - spent.triaged
     return f" and for {rest:,} that nobody triaged" if rest else ""
 
 
-def _money(cost_usd: float | None, spent: Spent) -> dict[str, float | None]:
+def _money(cost_usd: float | None, spent: PeriodCost) -> dict[str, float | None]:
     return {
         "cost_usd": cost_usd,
         "cost_per_call_usd": None if cost_usd is None else cost_usd / spent.calls,

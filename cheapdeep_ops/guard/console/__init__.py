@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from nicegui import app, ui
 
-from cheapdeep_ops.guard.console.layout import REFRESH_S, Desk
+from cheapdeep_ops.guard.console.layout import REFRESH_S, ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
 from cheapdeep_ops.guard.console.session import LONGEST_S
 from cheapdeep_ops.guard.http.api import Access
@@ -22,7 +22,7 @@ def add_console(
     process, so this is for one `api` at a time.
     """
     access = Access(settings)
-    add_pages(Desk(store=store, settings=settings, clock=clock, access=access, refresh_s=refresh_s))
+    add_pages(ConsoleContext(store=store, settings=settings, clock=clock, access=access, refresh_s=refresh_s))
     app.storage.max_tab_storage_age = LONGEST_S
     # A colour scheme of None follows the browser; no welcome, because `serve` says itself where it listens.
     ui.run_with(api, title="cheapdeep_ops", dark=None, language="en-US", show_welcome_message=False)

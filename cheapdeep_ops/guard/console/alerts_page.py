@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field
 
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.console.forms import Order, order_button
-from cheapdeep_ops.guard.console.layout import Desk, heading
+from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.console.session import may_change, show_session
-from cheapdeep_ops.guard.console.text import Silence, Told
+from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
 from cheapdeep_ops.guard.http.requests import AcknowledgeRequest, SilenceRequest, UnsilenceRequest
 from cheapdeep_ops.guard.incidents.attention import LONGEST_SILENCE_S, acknowledge, silence, unsilence
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -28,14 +28,14 @@ class SilenceForm(SilenceRequest):
     )
 
 
-class Attending:
+class AlertsPanel:
     """One page's dialog. It is no part of what the page renews, so that nothing typed into it is lost."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: ConsoleContext) -> None:
         self._desk = desk
         self._dialog = ui.dialog()
 
-    def show_attention(self, told: Told) -> None:
+    def show_attention(self, told: IncidentCard) -> None:
         """Who looks after an incident and what is silenced of it, with buttons to say so while it is open."""
         for line in (told.acknowledged, *(each.line for each in told.silences)):
             ui.label(line).classes("words text-bold")
@@ -45,7 +45,7 @@ class Attending:
             _opener("Acknowledge", f"incident {told.incident}", lambda: self._ask_acknowledgement(told))
             _opener("Silence", f"incident {told.incident}", lambda: self._ask_silence(told.rule, told.scope))
 
-    def show_silences(self, silences: Sequence[Silence]) -> None:
+    def show_silences(self, silences: Sequence[SilenceCard]) -> None:
         """The silences that last, each with a button to end it."""
         for each in silences:
             self._show_silence(each)
@@ -57,12 +57,12 @@ class Attending:
         with ui.row():
             _opener("Silence a rule", "", lambda: self._ask_silence("", ""))
 
-    def _show_silence(self, found: Silence) -> None:
+    def _show_silence(self, found: SilenceCard) -> None:
         with ui.row().classes("items-center gap-x-4 gap-y-1"):
             ui.label(found.line).classes("words")
             _opener("End", f"silence {found.id}", lambda: self._ask_end(found))
 
-    async def _ask_acknowledgement(self, told: Told) -> None:
+    async def _ask_acknowledgement(self, told: IncidentCard) -> None:
         def form() -> None:
             why = ui.input("Why").classes("w-full").props("autofocus").mark("ack-why")
 
@@ -109,7 +109,7 @@ class Attending:
             now=self._desk.clock(),
         )
 
-    async def _ask_end(self, found: Silence) -> None:
+    async def _ask_end(self, found: SilenceCard) -> None:
         def form() -> None:
             ui.label(found.line).classes("words")
             why = ui.input("Why (may be empty)").classes("w-full").props("autofocus").mark("unsilence-why")

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import charts
-from cheapdeep_ops.guard.console.layout import Desk, heading
+from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.notify.messages import plain
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.store import counters
@@ -19,23 +19,23 @@ _COARSER: Final = 6
 """How much longer a step is where answers are graded: grades are few."""
 
 
-class Period(NamedTuple):
+class ChartPeriod(NamedTuple):
     """How far back charts go, and the step that they go in; in seconds."""
 
     last_s: int
     step_s: int
 
 
-PERIODS: Final[Mapping[str, Period]] = {
-    "1 hour": Period(_HOUR_S, 60),
-    "6 hours": Period(6 * _HOUR_S, 300),
-    "1 day": Period(24 * _HOUR_S, 900),
-    "7 days": Period(7 * 24 * _HOUR_S, 2 * _HOUR_S),
-    "30 days": Period(30 * 24 * _HOUR_S, 8 * _HOUR_S),
+PERIODS: Final[Mapping[str, ChartPeriod]] = {
+    "1 hour": ChartPeriod(_HOUR_S, 60),
+    "6 hours": ChartPeriod(6 * _HOUR_S, 300),
+    "1 day": ChartPeriod(24 * _HOUR_S, 900),
+    "7 days": ChartPeriod(7 * 24 * _HOUR_S, 2 * _HOUR_S),
+    "30 days": ChartPeriod(30 * 24 * _HOUR_S, 8 * _HOUR_S),
 }
 
 
-class Plot(NamedTuple):
+class ChartSpec(NamedTuple):
     """A chart's title, what it draws, and how much coarser its steps are."""
 
     title: str
@@ -44,14 +44,14 @@ class Plot(NamedTuple):
 
 
 _PLOTS: Final = (
-    Plot("Escalation rate, in percent", charts.escalation),
-    Plot("Calls in each step", charts.calls),
-    Plot("Wrong among shipped, in percent, with its 95% interval", charts.false_confidence, _COARSER),
-    Plot("Cost of a call, in US dollars", charts.cost),
+    ChartSpec("Escalation rate, in percent", charts.escalation),
+    ChartSpec("Calls in each step", charts.calls),
+    ChartSpec("Wrong among shipped, in percent, with its 95% interval", charts.false_confidence, _COARSER),
+    ChartSpec("Cost of a call, in US dollars", charts.cost),
 )
 
 
-async def show_charts(desk: Desk) -> None:
+async def show_charts(desk: ConsoleContext) -> None:
     """The charts, of all routes and the last hour at first."""
     with ui.row().classes("items-end"):
         route = ui.select(await _routes_of(desk), value=ALL_ROUTES, label="Route").classes("min-w-[10rem]")
@@ -77,7 +77,7 @@ async def show_charts(desk: Desk) -> None:
     ui.timer(desk.refresh_s, look, immediate=False)
 
 
-def drawn_of(desk: Desk, route: str, period: Period) -> dict[Plot, charts.Options]:
+def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[ChartSpec, charts.Options]:
     """What each chart draws. Raises StoreError."""
     now = desk.clock()
     found = {
@@ -89,7 +89,7 @@ def drawn_of(desk: Desk, route: str, period: Period) -> dict[Plot, charts.Option
     return {plot: plot.draw(found[plot.coarser]) for plot in _PLOTS}
 
 
-async def _routes_of(desk: Desk) -> dict[str, str]:
+async def _routes_of(desk: ConsoleContext) -> dict[str, str]:
     """Every route that was ever counted, by what it is called on the page."""
 
     def read() -> set[str]:
@@ -103,6 +103,6 @@ async def _routes_of(desk: Desk) -> dict[str, str]:
     return {ALL_ROUTES: "all routes", **{route: plain(route) for route in sorted(known)}}
 
 
-def _canvas(plot: Plot) -> ui.echart:
+def _canvas(plot: ChartSpec) -> ui.echart:
     heading(plot.title)
     return ui.echart({}).classes("w-full h-64").props(f'role="img" aria-label="{plot.title}"')

@@ -6,7 +6,7 @@ from typing import Final
 from nicegui import ui
 
 from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.guard.console.layout import Desk
+from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.session import ordered, show_session
 from cheapdeep_ops.guard.http.requests import PinRequest, RelearnRequest, ReleaseRequest
 from cheapdeep_ops.guard.reports.quality import relearn
@@ -18,7 +18,7 @@ Order = Callable[[str], object]
 _EVERY_ROUTE: Final = f"Route ({ALL_ROUTES} is all)"
 
 
-def show_forms(desk: Desk) -> None:
+def show_forms(desk: ConsoleContext) -> None:
     """The forms, for somebody who is signed in."""
     show_session()
     with ui.element("div").classes("w-full grid grid-cols-1 md:grid-cols-3 gap-4"):
@@ -27,7 +27,7 @@ def show_forms(desk: Desk) -> None:
         _relearn_form(desk)
 
 
-def _pin_form(desk: Desk) -> None:
+def _pin_form(desk: ConsoleContext) -> None:
     with ui.card().classes("w-full"):
         route = ui.input(_EVERY_ROUTE, value=ALL_ROUTES).classes("w-full").mark("pin-route")
         threshold = ui.number("Threshold", min=0, max=1, step=0.01, value=desk.settings.base_threshold)
@@ -44,7 +44,7 @@ def _pin_form(desk: Desk) -> None:
         order_button("Pin", pin, done="Pinned until it is released", clears=[why])
 
 
-def _release_form(desk: Desk) -> None:
+def _release_form(desk: ConsoleContext) -> None:
     with ui.card().classes("w-full"):
         route = ui.input(_EVERY_ROUTE, value=ALL_ROUTES).classes("w-full").mark("release-route")
         why = ui.input("Why (may be empty)").classes("w-full").mark("release-why")
@@ -57,7 +57,7 @@ def _release_form(desk: Desk) -> None:
         order_button("Release", release, done="Released: the rules decide again", clears=[why])
 
 
-def _relearn_form(desk: Desk) -> None:
+def _relearn_form(desk: ConsoleContext) -> None:
     with ui.card().classes("w-full"):
         route = ui.input("Route").classes("w-full").mark("relearn-route")
         why = ui.input("Why").classes("w-full").mark("relearn-why")

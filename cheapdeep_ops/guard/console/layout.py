@@ -44,7 +44,7 @@ _STYLE: Final = """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class ConsoleContext:
     """A guard as its pages see it."""
 
     store: Store
@@ -114,7 +114,7 @@ def _row(cells: Sequence[str], link: str) -> None:
                     ui.label(cell)
 
 
-class Part:
+class PagePart:
     """A part of a page that is shown anew when what it is about has changed, so that the rest keeps its focus.
 
     `announces` is for what is worth interrupting somebody who listens to the page.
@@ -141,15 +141,15 @@ class Part:
                 show(found)
 
 
-async def live(desk: Desk, read: Callable[[], T], show: Callable[[T], None]) -> None:
+async def live(desk: ConsoleContext, read: Callable[[], T], show: Callable[[T], None]) -> None:
     """Show what `read` finds, and show it anew whenever it has changed.
 
     `read` runs in a thread. Where the store is out of reach, that is what is shown.
     """
-    await live_parts(desk, read, [Part(show, of=lambda found: found, announces=True)])
+    await live_parts(desk, read, [PagePart(show, of=lambda found: found, announces=True)])
 
 
-async def live_parts(desk: Desk, read: Callable[[], object], parts: Sequence[Part]) -> None:
+async def live_parts(desk: ConsoleContext, read: Callable[[], object], parts: Sequence[PagePart]) -> None:
     """The same for a page of several parts, all from one reading."""
 
     async def look() -> None:

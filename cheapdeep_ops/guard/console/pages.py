@@ -9,13 +9,13 @@ from nicegui import ui
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.console import text
-from cheapdeep_ops.guard.console.alerts_page import Attending
+from cheapdeep_ops.guard.console.alerts_page import AlertsPanel
 from cheapdeep_ops.guard.console.charts_page import show_charts
 from cheapdeep_ops.guard.console.forms import show_forms
-from cheapdeep_ops.guard.console.layout import Desk, Part, facts, framed, heading, live, live_parts, table
+from cheapdeep_ops.guard.console.layout import ConsoleContext, PagePart, facts, framed, heading, live, live_parts, table
 from cheapdeep_ops.guard.console.review_page import show_review
 from cheapdeep_ops.guard.console.session import may_change, may_read
-from cheapdeep_ops.guard.console.text import Silence, Told
+from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.notify.messages import scope_text
 from cheapdeep_ops.guard.reports.quality import normals_of
@@ -33,18 +33,18 @@ _PATIENCE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
+class Overview:
     """What the first page says; equal ones look the same."""
 
-    firing: tuple[Told, ...]
+    firing: tuple[IncidentCard, ...]
     alerts: text.Rows
-    silences: tuple[Silence, ...]
+    silences: tuple[SilenceCard, ...]
     figures: Mapping[str, str]
     routes: text.Rows
     state: Mapping[str, str]
 
 
-def add_pages(desk: Desk) -> None:
+def add_pages(desk: ConsoleContext) -> None:
     """Make the pages known to NiceGUI."""
     _page(desk, "/", "Now", lambda: _show_now(desk))
     _page(desk, "/charts", "Charts", lambda: show_charts(desk))
@@ -56,17 +56,17 @@ def add_pages(desk: Desk) -> None:
     async def incident(incident_id: int) -> None:
         with framed("Incidents"):
             if await may_read(desk):
-                attending = Attending(desk)
+                attending = AlertsPanel(desk)
                 await live(desk, lambda: _story_of(desk, incident_id), lambda found: _show_story(found, attending))
 
 
 def _page(
-    desk: Desk,
+    desk: ConsoleContext,
     path: str,
     title: str,
     show: Callable[[], Awaitable[None]],
     *,
-    admits: Callable[[Desk], Awaitable[bool]] = may_read,
+    admits: Callable[[ConsoleContext], Awaitable[bool]] = may_read,
 ) -> None:
     @ui.page(path, response_timeout=_PATIENCE_S)
     async def page() -> None:
@@ -75,14 +75,14 @@ def _page(
                 await show()
 
 
-async def _show_policy_and_forms(desk: Desk) -> None:
+async def _show_policy_and_forms(desk: ConsoleContext) -> None:
     await live(desk, lambda: _policy_of(desk), _show_policy)
     heading("Change")
     if await may_change(desk):
         show_forms(desk)
 
 
-def glance_of(desk: Desk) -> Glance:
+def glance_of(desk: ConsoleContext) -> Overview:
     """What is so now. Raises StoreError."""
     now = desk.clock()
     since = now - _GLANCE_S
@@ -94,7 +94,7 @@ def glance_of(desk: Desk) -> Glance:
         routes = sorted(counters.by_route(connection, since=since, until=now))[:_MOST_ROUTES]
         by_route = {route: latest(connection, scope=route, since=since, until=now) for route in routes}
         overall = latest(connection, since=since, until=now)
-    return Glance(
+    return Overview(
         firing=tuple(text.told(each, lasting) for each in stories),
         alerts=text.alert_rows(found["alerts"], stories, lasting),
         silences=text.quiet(lasting),
@@ -104,24 +104,24 @@ def glance_of(desk: Desk) -> Glance:
     )
 
 
-async def _show_now(desk: Desk) -> None:
+async def _show_now(desk: ConsoleContext) -> None:
     """The parts one below the other; the button between them is not renewed, so that the keyboard stays on it."""
-    attending = Attending(desk)
+    attending = AlertsPanel(desk)
     heading("Alerts")
-    alerts = Part(lambda found: _show_alerts(found, attending), of=attrgetter("firing", "alerts"), announces=True)
+    alerts = PagePart(lambda found: _show_alerts(found, attending), of=attrgetter("firing", "alerts"), announces=True)
     heading("Silences")
-    quiet = Part(attending.show_silences, of=attrgetter("silences"))
+    quiet = PagePart(attending.show_silences, of=attrgetter("silences"))
     attending.show_silence_button()
     heading("The last hour")
-    figures = Part(facts, of=attrgetter("figures"))
+    figures = PagePart(facts, of=attrgetter("figures"))
     heading("Routes, the last hour")
-    routes = Part(_show_routes, of=attrgetter("routes"))
+    routes = PagePart(_show_routes, of=attrgetter("routes"))
     heading("The guard")
-    state = Part(facts, of=attrgetter("state"))
+    state = PagePart(facts, of=attrgetter("state"))
     await live_parts(desk, lambda: glance_of(desk), [alerts, quiet, figures, routes, state])
 
 
-def _show_alerts(found: tuple[tuple[Told, ...], text.Rows], attending: Attending) -> None:
+def _show_alerts(found: tuple[tuple[IncidentCard, ...], text.Rows], attending: AlertsPanel) -> None:
     firing, alerts = found
     for told in firing:
         _show_told(told, attending)
@@ -132,7 +132,7 @@ def _show_routes(routes: text.Rows) -> None:
     table("Routes", text.ROUTES, routes) if routes else ui.label("No calls.")
 
 
-def _show_told(told: Told, attending: Attending) -> None:
+def _show_told(told: IncidentCard, attending: AlertsPanel) -> None:
     with ui.card().classes(f"{'over' if told.is_over else 'alarm'} w-full gap-1"):
         ui.link(told.title, f"/incidents/{told.incident}").classes("words text-bold")
         for line in told.lines:
@@ -140,7 +140,7 @@ def _show_told(told: Told, attending: Attending) -> None:
         attending.show_attention(told)
 
 
-def _incidents_of(desk: Desk) -> list[tuple[int, tuple[str, ...]]]:
+def _incidents_of(desk: ConsoleContext) -> list[tuple[int, tuple[str, ...]]]:
     with desk.store.reading() as connection:
         found = incidents.incidents(connection, limit=_LISTED)
     return [(each["id"], tuple(row)) for each, row in zip(found, text.incident_rows(found), strict=True)]
@@ -154,7 +154,7 @@ def _show_incidents(found: list[tuple[int, tuple[str, ...]]]) -> None:
     table("Incidents", text.INCIDENTS, [row for _, row in found], links=links)
 
 
-def _story_of(desk: Desk, incident_id: int) -> tuple[dict[str, Any], Told] | None:
+def _story_of(desk: ConsoleContext, incident_id: int) -> tuple[dict[str, Any], IncidentCard] | None:
     if not 0 < incident_id <= MOST_INCIDENTS:
         return None
     with desk.store.reading() as connection:
@@ -165,7 +165,7 @@ def _story_of(desk: Desk, incident_id: int) -> tuple[dict[str, Any], Told] | Non
         return found, text.told(found, active_silences(connection, desk.clock()))
 
 
-def _show_story(story_and_told: tuple[dict[str, Any], Told] | None, attending: Attending) -> None:
+def _show_story(story_and_told: tuple[dict[str, Any], IncidentCard] | None, attending: AlertsPanel) -> None:
     if story_and_told is None:
         ui.label("There is no such incident.")
         return
@@ -185,7 +185,7 @@ def _show_changes(rows: text.Rows) -> None:
     table("Changes", text.CHANGES, rows) if rows else ui.label("Nothing.")
 
 
-def _policy_of(desk: Desk) -> tuple[dict[str, str], text.Rows, text.Rows]:
+def _policy_of(desk: ConsoleContext) -> tuple[dict[str, str], text.Rows, text.Rows]:
     with desk.store.reading() as connection:
         policy = policy_state(connection, desk.settings)
         history = policies.history(connection, limit=_LISTED)

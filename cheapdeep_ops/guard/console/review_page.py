@@ -7,7 +7,7 @@ from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import text
-from cheapdeep_ops.guard.console.layout import Desk, facts, heading
+from cheapdeep_ops.guard.console.layout import ConsoleContext, facts, heading
 from cheapdeep_ops.guard.console.session import ordered, show_session
 from cheapdeep_ops.guard.http.requests import LabelRequest
 from cheapdeep_ops.guard.notify.messages import plain
@@ -17,10 +17,10 @@ from cheapdeep_ops.values import Grade
 _KEYS: Final = {Grade.CORRECT: "c", Grade.INCORRECT: "i", Grade.UNSURE: "u"}
 
 
-class Labelling:
+class ReviewPanel:
     """One person's way through the answers: the one in view, and those that they have passed over."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: ConsoleContext) -> None:
         self._desk = desk
         self._skipped: set[str] = set()
         self._sample: dict[str, Any] | None = None
@@ -74,10 +74,10 @@ class Labelling:
             await self.show()
 
 
-async def show_review(desk: Desk) -> None:
+async def show_review(desk: ConsoleContext) -> None:
     """The answers to label, for somebody who is signed in; the judge's verdict is not shown, for it would sway them."""
     show_session()
-    await Labelling(desk).show()
+    await ReviewPanel(desk).show()
 
 
 def _show_sample(sample: dict[str, Any]) -> None:

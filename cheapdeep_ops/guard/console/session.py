@@ -8,7 +8,7 @@ from nicegui import app, ui
 from pydantic import TypeAdapter, ValidationError
 
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard.console.layout import Desk
+from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.http.requests import FilledText
 
 LONGEST_S: Final = 8 * 3_600.0
@@ -19,12 +19,12 @@ _PATIENCE_S: Final = 30.0
 _NAME: Final = TypeAdapter[str](FilledText)
 
 
-async def may_read(desk: Desk) -> bool:
+async def may_read(desk: ConsoleContext) -> bool:
     """Whether the page may show what is read: everyone on loopback, else who is signed in. Asks for the token."""
     return desk.access.is_local or await may_change(desk)
 
 
-async def may_change(desk: Desk) -> bool:
+async def may_change(desk: ConsoleContext) -> bool:
     """Whether the page may show content and forms: who is signed in. Asks for the token otherwise."""
     # What a tab has kept is known once its browser has called back.
     await ui.context.client.connected(timeout=_PATIENCE_S)
@@ -64,7 +64,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
     return f"{'.'.join(map(str, fault['loc'])) or 'name'}: {fault['msg']}"
 
 
-def _ask(desk: Desk) -> None:
+def _ask(desk: ConsoleContext) -> None:
     if not desk.access.has_tokens:
         ui.label("Set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line.")
         return
@@ -80,7 +80,7 @@ def _ask(desk: Desk) -> None:
         ui.button("Sign in", on_click=sign_in)
 
 
-def _sign_in(desk: Desk, name: str, token: str) -> None:
+def _sign_in(desk: ConsoleContext, name: str, token: str) -> None:
     if not desk.access.is_known(token.strip()):
         ui.notify("This is none of the tokens", type="negative")
         return

@@ -22,7 +22,7 @@ _OF_THE_COMMAND_LINE: Final = ("acknowledged", "incident_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
+class SilenceCard:
     """A silence that lasts; `route` is None where every one is meant."""
 
     id: int
@@ -32,7 +32,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class IncidentCard:
     """An incident as it is told: `title` and the lines below it, its id, and what people have said of it."""
 
     incident: int
@@ -41,7 +41,7 @@ class Told:
     title: str
     lines: tuple[str, ...]
     acknowledged: str
-    silences: tuple[Silence, ...]
+    silences: tuple[SilenceCard, ...]
     is_over: bool
 
 
@@ -159,10 +159,10 @@ def _silenced_until(silences: Sequence[Facts]) -> str:
     return moment(max(each["until"] for each in silences)) if silences else ""
 
 
-def quiet(silences: Sequence[Facts]) -> tuple[Silence, ...]:
+def quiet(silences: Sequence[Facts]) -> tuple[SilenceCard, ...]:
     """Silences, as in `attention.silences`, in words."""
     return tuple(
-        Silence(id=each["id"], rule=each["rule"], route=each["route"], line=_silence(each)) for each in silences
+        SilenceCard(id=each["id"], rule=each["rule"], route=each["route"], line=_silence(each)) for each in silences
     )
 
 
@@ -172,11 +172,11 @@ def _silence(found: Facts) -> str:
     return f"{plain(found['rule'])} {where} is silenced until {moment(found['until'])} by {by}"
 
 
-def told(incident: Facts, silences: Sequence[Facts] = ()) -> Told:
+def told(incident: Facts, silences: Sequence[Facts] = ()) -> IncidentCard:
     """What was last said of an incident, who looks after it, and which of the silences that last are of it."""
     said = {name: value for name, value in incident["announced"].items() if name not in _OF_THE_COMMAND_LINE}
     title = headline(said) if said else f"{plain(incident['rule'])}: {scope_text(incident['scope'])}"
-    return Told(
+    return IncidentCard(
         incident=incident["id"],
         rule=incident["rule"],
         scope=incident["scope"],

@@ -13,18 +13,18 @@ from cheapdeep_ops.claude.forged_grades import unless_copied
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
-from cheapdeep_ops.guard.grading.second_grader import SecondJudge
+from cheapdeep_ops.guard.grading.second_grader import SecondGrader
 from cheapdeep_ops.guard.grading.workers import Workers
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import GraderFacts
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state, grades
-from cheapdeep_ops.store.candidates import Sample
+from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.store.grader_state import GraderState
-from cheapdeep_ops.store.grades import Judge
+from cheapdeep_ops.store.grader_state import GraderStatus
+from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
-from cheapdeep_ops.values import CandidateState, GradeFailure, Judgement, Usage
+from cheapdeep_ops.values import CandidateState, GradeFailure, GradeResult, Usage
 
 _log: Final = logging.getLogger(__name__)
 _TYPICAL: Final = Usage(input_tokens=2_000, output_tokens=200)
@@ -54,16 +54,16 @@ _BATCH_PATIENCE_S: Final = 25 * 3_600.0
 """A batch may take the API 24 hours."""
 
 
-class Api(Protocol):
+class GradingApi(Protocol):
     """The API as a grader uses it."""
 
-    def grade(self, request: Mapping[str, Any]) -> Judgement:
+    def grade(self, request: Mapping[str, Any]) -> GradeResult:
         """Have one answer judged. Raises GraderError."""
 
     def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
         """Hand in a batch. Raises GraderError."""
 
-    def results(self, batch_id: str) -> dict[str, Judgement | GraderError] | None:
+    def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
         """What came of a batch; None while it has not ended. Raises GraderError."""
 
     def close(self) -> None:
@@ -71,11 +71,11 @@ class Api(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class GradeAttempt:
     """One sample and what came of asking for its grade."""
 
-    sample: Sample
-    found: Judgement | GraderError
+    sample: GradingSample
+    found: GradeResult | GraderError
     batch: bool = False
 
 
@@ -86,19 +86,21 @@ class Grader:
     spending limit is looked at before each request, so that it may be passed by the requests then under way.
     """
 
-    def __init__(self, store: Store, *, settings: Settings, api: Api, telemetry: GradeTelemetry | None = None) -> None:
+    def __init__(
+        self, store: Store, *, settings: Settings, api: GradingApi, telemetry: GradeTelemetry | None = None
+    ) -> None:
         self._store = store
         self._settings = settings
         self._api = api
         self._telemetry = telemetry or GradeTelemetry()
         self._prices = PriceBook(settings.price_overrides)
-        self._workers: Workers[Sample, Judgement | GraderError] | None = None
+        self._workers: Workers[GradingSample, GradeResult | GraderError] | None = None
         self._stopped = False
         self._spent_usd = 0.0
         self._spending_lock = threading.Lock()
         self.judge = judge_of(settings)
         self._sampler = Sampler(settings, self.judge)
-        self._second = SecondJudge(store, settings=settings, first=self.judge)
+        self._second = SecondGrader(store, settings=settings, first=self.judge)
 
     def run(self, now: float, *, judged: Collection[str] = ()) -> int:
         """Choose what is to be graded, forget what is too old, and grade what waits; returns how many were settled.
@@ -129,9 +131,9 @@ class Grader:
         if not self._waits(now):
             self._second.run(now, ask=self._api.grade, write=partial(self._write_second, now), goes_on=goes_on)
 
-    def _write_second(self, now: float, sample: Sample, judge: Judge, found: Judgement) -> None:
+    def _write_second(self, now: float, sample: GradingSample, judge: GraderVersion, found: GradeResult) -> None:
         found = unless_copied(found, sample.turns, sample.answer)
-        row = {**self._row(Asked(sample=sample, found=found), judge, found, now), "second": True}
+        row = {**self._row(GradeAttempt(sample=sample, found=found), judge, found, now), "second": True}
         self._store.transact(
             lambda connection: _append(connection, sample, row, candidates.held(connection, [sample.call_id]))
         )
@@ -169,7 +171,7 @@ class Grader:
         candidates.forget(self._store, before=now - settings.retain_content_days * _DAY_S)
         candidates.crowd_out(self._store, most=settings.max_candidates)
 
-    def _state(self) -> GraderState:
+    def _state(self) -> GraderStatus:
         with self._store.reading() as connection:
             return grader_state.state(connection)
 
@@ -207,14 +209,16 @@ class Grader:
         self._spent_usd = self._spending(now)
         chunks = workers.chunks(self._affordable(samples), most=_CHUNK, within_s=_CHUNK_S, ends=_is_refusal)
         for chunk in chunks:
-            settled += self._write([Asked(sample=sample, found=found) for sample, found in chunk], self.judge, now)
+            settled += self._write(
+                [GradeAttempt(sample=sample, found=found) for sample, found in chunk], self.judge, now
+            )
             before = errors if len(chunk) == 1 else 0  # a refusal ends its chunk, so what is before it was answered
             errors = before + 1 if _is_refusal(chunk[-1][1]) else 0
             if errors >= _ERRORS or any(isinstance(found, GraderError) and found.asks_for_time for _, found in chunk):
                 workers.finish()
         return settled
 
-    def _affordable(self, samples: list[Sample]) -> Iterator[Sample]:
+    def _affordable(self, samples: list[GradingSample]) -> Iterator[GradingSample]:
         """The samples, for as long as there is money for them."""
         limit_usd = self._settings.max_grader_usd_per_day
         return takewhile(lambda _sample: self._spent_usd < limit_usd, samples)
@@ -223,7 +227,7 @@ class Grader:
         with self._store.reading() as connection:
             return grades.spent_usd(connection, since=now - _DAY_S)
 
-    def _ask(self, now: float, sample: Sample) -> Judgement | GraderError:
+    def _ask(self, now: float, sample: GradingSample) -> GradeResult | GraderError:
         try:
             found = self._api.grade(self._request(sample))
         except GraderError as error:
@@ -233,7 +237,7 @@ class Grader:
             self._spent_usd += cost or 0.0
         return found
 
-    def _request(self, sample: Sample) -> dict[str, Any]:
+    def _request(self, sample: GradingSample) -> dict[str, Any]:
         return grading_request(sample.turns, sample.answer, model=self.judge.model)
 
     def _submit(self, now: float, *, limit: int) -> int:
@@ -275,7 +279,7 @@ class Grader:
         read = (self._read_batch(batch_id, judge, now) for batch_id, judge in waiting if not self._waits(now))
         return sum(read)
 
-    def _read_batch(self, batch_id: str, judge: Judge, now: float) -> int:
+    def _read_batch(self, batch_id: str, judge: GraderVersion, now: float) -> int:
         try:
             found = self._api.results(batch_id)
         except GraderError as error:
@@ -286,25 +290,27 @@ class Grader:
         with self._store.reading() as connection:
             samples = candidates.submitted(connection, batch_id)
         absent = GraderError("the batch has no result for it")
-        asked = [Asked(sample=each, found=found.get(_custom_id(each.call_id), absent), batch=True) for each in samples]
+        asked = [
+            GradeAttempt(sample=each, found=found.get(_custom_id(each.call_id), absent), batch=True) for each in samples
+        ]
         settled = sum(self._write(asked[start : start + _CHUNK], judge, now) for start in range(0, len(asked), _CHUNK))
         self._store.transact(lambda connection: grader_state.end_batch(connection, batch_id, at=now))
         return settled
 
     def _note(self, error: GraderError, now: float) -> None:
-        def note(connection: Connection) -> GraderState:
+        def note(connection: Connection) -> GraderStatus:
             before = grader_state.state(connection)
             grader_state.save_state(connection, _state_in_trouble(before, error, now))
             return before
 
         _say_paused(self._store.transact(note), [error])
 
-    def _write(self, chunk: Sequence[Asked], judge: Judge, now: float) -> int:
+    def _write(self, chunk: Sequence[GradeAttempt], judge: GraderVersion, now: float) -> int:
         """Store what came of some samples, in one transaction, and emit their grades; returns how many are settled."""
         outcomes = [(asked, _judgement(asked)) for asked in chunk]
         rows = [None if found is None else self._row(asked, judge, found, now) for asked, found in outcomes]
 
-        def work(connection: Connection) -> tuple[GraderState, list[bool]]:
+        def work(connection: Connection) -> tuple[GraderStatus, list[bool]]:
             before = state = grader_state.state(connection)
             held = candidates.held(connection, [asked.sample.call_id for asked in chunk])
             is_new = []
@@ -329,15 +335,17 @@ class Grader:
                 self._telemetry.record(self._told(asked.sample, judge, found, now, cost))
         return sum(found is not None for _, found in outcomes)
 
-    def _row(self, asked: Asked, judge: Judge, found: Judgement, now: float) -> dict[str, Any]:
+    def _row(self, asked: GradeAttempt, judge: GraderVersion, found: GradeResult, now: float) -> dict[str, Any]:
         cost = self._cost(judge, found.usage, now, batch=asked.batch)
         return {**_call_columns(asked.sample), **_judge_columns(judge, found), "at": now, "batch": asked.batch,
                 "cost_nusd": None if cost is None else round(cost * _NANO)}  # fmt: skip
 
-    def _cost(self, judge: Judge, usage: Usage | None, now: float, *, batch: bool) -> float | None:
+    def _cost(self, judge: GraderVersion, usage: Usage | None, now: float, *, batch: bool) -> float | None:
         return None if usage is None else self._prices.cost(judge.model, usage, at=now, batch=batch)
 
-    def _told(self, sample: Sample, judge: Judge, found: Judgement, now: float, cost: float | None) -> GradeRecord:
+    def _told(
+        self, sample: GradingSample, judge: GraderVersion, found: GradeResult, now: float, cost: float | None
+    ) -> GradeRecord:
         return GradeRecord(
             route=sample.route,
             call_id=sample.call_id,
@@ -353,14 +361,14 @@ class Grader:
         )
 
 
-def _is_refusal(found: Judgement | GraderError) -> bool:
+def _is_refusal(found: GradeResult | GraderError) -> bool:
     """Whether the API did not even look at an answer."""
     return isinstance(found, GraderError) or found.failure is GradeFailure.REJECTED
 
 
-def judge_of(settings: Settings) -> Judge:
+def judge_of(settings: Settings) -> GraderVersion:
     """Who grades by these settings."""
-    return Judge(model=settings.grader_model, prompt=PROMPT_VERSION)
+    return GraderVersion(model=settings.grader_model, prompt=PROMPT_VERSION)
 
 
 def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
@@ -379,17 +387,17 @@ def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
     )
 
 
-def _judgement(asked: Asked) -> Judgement | None:
+def _judgement(asked: GradeAttempt) -> GradeResult | None:
     """What a sample ends with, be it the failure that follows on too many errors; None where it is asked for again."""
     sample, error = asked.sample, asked.found
-    if isinstance(error, Judgement):
+    if isinstance(error, GradeResult):
         return unless_copied(error, sample.turns, sample.answer)
     if error.pauses or sample.attempts + 1 < _TRIES:
         return None
-    return Judgement(failure=GradeFailure.UNAVAILABLE, reason=str(error))
+    return GradeResult(failure=GradeFailure.UNAVAILABLE, reason=str(error))
 
 
-def _put_off(connection: Connection, sample: Sample, error: GraderError, now: float) -> None:
+def _put_off(connection: Connection, sample: GradingSample, error: GraderError, now: float) -> None:
     """Postpone a sample. An outage of the grader does not count as an attempt of the sample."""
     attempts = sample.attempts if error.pauses else sample.attempts + 1
     until = now if error.pauses else now + _wait_s(error, _FIRST_WAIT_S * 2.0**sample.attempts)
@@ -401,7 +409,7 @@ def _wait_s(error: GraderError, otherwise_s: float) -> float:
     return min(wait_s, _LONGEST_WAIT_S)
 
 
-def _state_in_trouble(state: GraderState, error: GraderError, now: float) -> GraderState:
+def _state_in_trouble(state: GraderStatus, error: GraderError, now: float) -> GraderStatus:
     """The grader's state after a request that failed; it is paused where the error asks for time or for a person."""
     if error.asks_for_time:
         why = str(error) if error.pauses else state.paused_why
@@ -409,14 +417,14 @@ def _state_in_trouble(state: GraderState, error: GraderError, now: float) -> Gra
     return replace(state, failures_in_row=state.failures_in_row + 1, last_failure=str(error), last_failure_at=now)
 
 
-def _say_paused(before: GraderState, errors: Sequence[GraderError]) -> None:
+def _say_paused(before: GraderStatus, errors: Sequence[GraderError]) -> None:
     """Log that grading is paused, once."""
     pausing = next((error for error in errors if error.pauses), None)
     if pausing is not None and not before.paused_why:
         _log.error("grading is paused: %s", pausing)
 
 
-def _append(connection: Connection, sample: Sample, row: Mapping[str, Any], held: Collection[str]) -> bool:
+def _append(connection: Connection, sample: GradingSample, row: Mapping[str, Any], held: Collection[str]) -> bool:
     """Append the grade; False where the call was graded before.
 
     Of a call whose content was forgotten meanwhile, it is not in `held`, the grader's words are not kept either.
@@ -425,7 +433,7 @@ def _append(connection: Connection, sample: Sample, row: Mapping[str, Any], held
 
 
 def _settle(
-    connection: Connection, sample: Sample, row: Mapping[str, Any], found: Judgement, held: Collection[str]
+    connection: Connection, sample: GradingSample, row: Mapping[str, Any], found: GradeResult, held: Collection[str]
 ) -> bool:
     """Append the grade and close the sample; False where the call was graded before."""
     is_new = _append(connection, sample, row, held)
@@ -435,7 +443,7 @@ def _settle(
     return is_new
 
 
-def _state_after(state: GraderState, found: Judgement, now: float) -> GraderState:
+def _state_after(state: GraderStatus, found: GradeResult, now: float) -> GraderStatus:
     if found.grade is not None:
         return replace(state, failures_in_row=0, paused_why="", paused_until=None, last_grade_at=now)
     failed = replace(
@@ -445,13 +453,13 @@ def _state_after(state: GraderState, found: Judgement, now: float) -> GraderStat
     return replace(failed, paused_why="", paused_until=None) if has_answered else failed
 
 
-def _call_columns(sample: Sample) -> dict[str, Any]:
+def _call_columns(sample: GradingSample) -> dict[str, Any]:
     repeated = ("call_id", "route", "input_class", "shipped", "confidence", "policy_version", "inclusion", "model",
                 "prompt_version", "steered")  # fmt: skip
     return {**{name: getattr(sample, name) for name in repeated}, "called_at": sample.at}
 
 
-def _judge_columns(judge: Judge, found: Judgement) -> dict[str, Any]:
+def _judge_columns(judge: GraderVersion, found: GradeResult) -> dict[str, Any]:
     usage = found.usage or Usage()
     return {
         "grader_model": judge.model,

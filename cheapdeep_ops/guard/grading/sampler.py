@@ -16,7 +16,7 @@ from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, detectors, grades, policies, sampling_rates
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Judge, Normal
+from cheapdeep_ops.store.grades import Baseline, GraderVersion
 from cheapdeep_ops.values import ALL_ROUTES
 
 _NAME: Final = "sampling"
@@ -31,7 +31,7 @@ class Suspicions:
     """How suspicious each route is; `folded` is to be stored, None where no grade was new."""
 
     of: Mapping[str, Suspicion]
-    folded: detectors.Kept | None
+    folded: detectors.DetectorState | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class SamplingPlan:
     past: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     waiting: int = 0
     """Answers of the past that were chosen before and have no grade yet."""
-    folded: detectors.Kept | None = None
+    folded: detectors.DetectorState | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -53,7 +53,7 @@ class SamplingPlan:
 class Sampler:
     """Decides what one judge is given to grade: reads and decides, and stores what it decided apart from that."""
 
-    def __init__(self, settings: Settings, judge: Judge) -> None:
+    def __init__(self, settings: Settings, judge: GraderVersion) -> None:
         self._settings = settings
         self._judge = judge
         self._budget = settings.graded_share
@@ -99,7 +99,7 @@ class Sampler:
         for route, share in plan.shares.items():
             sampling_rates.begin(connection, route, share, since=now, why="adaptive" if self.steers else "uniform")
         if plan.folded is not None:
-            place = detectors.Place(rule=_NAME, scope=ALL_ROUTES, kept=plan.folded)
+            place = detectors.StoredDetector(rule=_NAME, scope=ALL_ROUTES, kept=plan.folded)
             detectors.write(connection, self._judge, [place], now=now)
         return plan.waiting + sum(
             candidates.steer(connection, route, since=since, most=most, now=now)
@@ -156,7 +156,7 @@ class Sampler:
 
     def _suspicions(self, connection: Connection) -> Suspicions:
         """How suspicious each route is, after all grades that have become known since they were last looked at."""
-        kept = detectors.read(connection, self._judge, rule=_NAME).get(ALL_ROUTES, detectors.Kept())
+        kept = detectors.read(connection, self._judge, rule=_NAME).get(ALL_ROUTES, detectors.DetectorState())
         found = {route: Suspicion.from_row(row) for route, row in kept.state.items()}
         normals = grades.normals(connection, self._judge)
         grade_id = kept.grade_id
@@ -172,10 +172,10 @@ class Sampler:
         state: dict[str, Any] = {route: each.row() for route, each in found.items()}
         return Suspicions(
             of={route: each for route, each in found.items() if route in normals},
-            folded=None if grade_id == kept.grade_id else detectors.Kept(grade_id=grade_id, state=state),
+            folded=None if grade_id == kept.grade_id else detectors.DetectorState(grade_id=grade_id, state=state),
         )
 
 
-def _since(normal: Normal, now: float) -> float:
+def _since(normal: Baseline, now: float) -> float:
     """From when on answers are of use in hindsight: those before are what is normal, or long past."""
     return max(normal.until or normal.since, now - _DAY_S)

@@ -12,10 +12,10 @@ from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, labels
-from cheapdeep_ops.store.candidates import Sample
+from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.grades import Judge
-from cheapdeep_ops.values import Judgement
+from cheapdeep_ops.store.grades import GraderVersion
+from cheapdeep_ops.values import GradeResult
 
 _log: Final = logging.getLogger(__name__)
 _SALT: Final = "second judge"
@@ -27,27 +27,27 @@ _TRIES: Final = 3
 """Failed requests after which a run ends, and after which a sample is left out."""
 
 
-class SecondJudge:
+class SecondGrader:
     """Chooses by a hash of the call, so that the part is a plain sample, and asks one at a time.
 
     What it finds is compared and nothing else: no rule and no rate rests on it. Samples that failed wait behind those
     that did not.
     """
 
-    def __init__(self, store: Store, *, settings: Settings, first: Judge) -> None:
+    def __init__(self, store: Store, *, settings: Settings, first: GraderVersion) -> None:
         self._store = store
         self._first = first
         self._share = settings.second_grader_share
         model = settings.second_grader_model
-        self.judge = None if model is None else Judge(model=model, prompt=PROMPT_VERSION)
+        self.judge = None if model is None else GraderVersion(model=model, prompt=PROMPT_VERSION)
         self._failed: Counter[str] = Counter()
 
     def run(
         self,
         now: float,
         *,
-        ask: Callable[[Mapping[str, Any]], Judgement],
-        write: Callable[[Sample, Judge, Judgement], object],
+        ask: Callable[[Mapping[str, Any]], GradeResult],
+        write: Callable[[GradingSample, GraderVersion, GradeResult], object],
         goes_on: Callable[[], bool],
     ) -> None:
         """Have answers graded that the first judge graded within a day, and hand what came of it to `write`.
@@ -68,7 +68,7 @@ class SecondJudge:
                 if errors >= _TRIES or error.asks_for_time:
                     return
 
-    def _chosen(self, judge: Judge, now: float) -> Iterator[Sample]:
+    def _chosen(self, judge: GraderVersion, now: float) -> Iterator[GradingSample]:
         with self._store.reading() as connection:
             graded = labels.graded_once(connection, self._first, judge, since=now - _LATELY_S)
             chosen = [each for each in graded if position(each, _SALT) < self._share and self._failed[each] < _TRIES]

@@ -44,7 +44,7 @@ _KAPPA: Final = (names.FLEET_JUDGE_KAPPA, names.FLEET_JUDGE_KAPPA_LOW, names.FLE
 _BOUNDS: Final = ("", ": lower bound of its 95% interval", ": upper bound of its 95% interval")
 
 
-class Insight:
+class GraderMetrics:
     """The last figures of the judge, of all routes together and of each.
 
     `renew` works out at most one of them, so that a scrape stays cheap however many routes there are.

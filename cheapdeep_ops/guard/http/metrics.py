@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.http.grader_metrics import Insight
+from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics
 from cheapdeep_ops.guard.reports.quality import DAY_S, is_up, rates_by_route
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import Rulebook
@@ -87,7 +87,7 @@ class FleetCollector(Collector):
         self._guard = guard
         self._jobs = jobs
         self._clock = clock
-        self._insight = Insight(settings)
+        self._insight = GraderMetrics(settings)
 
     def collect(self) -> Iterable[Metric]:
         """All families.

@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.incidents.changes import Digest, Message, OpenIncident,
 from cheapdeep_ops.guard.incidents.evaluation import TICKET, AlertUpdate, Evaluation
 from cheapdeep_ops.guard.notify.messages import Kind, digest_message, incident_message, threshold_text
 from cheapdeep_ops.guard.rules.escalation.cost import storm_consequence
-from cheapdeep_ops.guard.rules.model import Action, Alert, AlertState, Rule, StormRule, Turn
+from cheapdeep_ops.guard.rules.model import Action, AlertState, Rule, ScopedAlert, StormRule, Transition
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
@@ -55,7 +55,7 @@ class Announcer:
         elif incident.announced and self._is_overdue(update.rule, update.alert, incident):
             unit.messages.append(self._reminder(update, incident))
 
-    def _announce_end_without_rule(self, alert: Alert, incident: OpenIncident, unit: Unit) -> None:
+    def _announce_end_without_rule(self, alert: ScopedAlert, incident: OpenIncident, unit: Unit) -> None:
         """Say that an incident is over whose rule was taken out, with what was last said; only if it was announced."""
         if not incident.announced:
             return
@@ -82,7 +82,7 @@ class Announcer:
 
     def _news(self, update: AlertUpdate, incident: OpenIncident) -> Kind | None:
         """The kind of message that is due, or None. An end is said only of what was announced."""
-        if update.turn is Turn.RESOLVED:
+        if update.turn is Transition.RESOLVED:
             return "resolved" if incident.announced else None
         if incident.collected_at is not None:
             return None
@@ -102,7 +102,7 @@ class Announcer:
         )
         return has_moved or said.get("effective_threshold") != update.policy.threshold
 
-    def _is_overdue(self, rule: Rule, alert: Alert, incident: OpenIncident) -> bool:
+    def _is_overdue(self, rule: Rule, alert: ScopedAlert, incident: OpenIncident) -> bool:
         """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""
         every_s, is_paged = self._settings.renotify_every_s, rule.labels.get("severity") == PAGE
         if not every_s or not is_paged or alert.state is not AlertState.FIRING:
@@ -145,7 +145,7 @@ class Announcer:
             self._last_ticket_at = self._now
         return Message(way="tell", incident=incident, kind="started", payload=payload)
 
-    def _end(self, alert: Alert, incident: OpenIncident, payload: Mapping[str, Any]) -> Message:
+    def _end(self, alert: ScopedAlert, incident: OpenIncident, payload: Mapping[str, Any]) -> Message:
         """The end of an incident: in the digest that it waits for, after a silence, or now."""
         if incident.collected_at is not None:
             return self._collect(incident, {**payload, "kind": "resolved"}, kind="resolved")

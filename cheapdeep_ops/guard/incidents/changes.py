@@ -9,7 +9,7 @@ from cheapdeep_ops.guard.notify.outbox import remind, tell
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Judge, Normal
+from cheapdeep_ops.store.grades import Baseline, GraderVersion
 from cheapdeep_ops.store.policies import PolicyStep
 
 MOST_ROWS: Final = 200
@@ -79,8 +79,8 @@ class Unit:
     digest: Digest | None = None
     alert: dict[str, Any] | None = None
     """The alert's row, but for the number of the incident that `opens`."""
-    baseline: Normal | None = None
-    detector: detectors.Place | None = None
+    baseline: Baseline | None = None
+    detector: detectors.StoredDetector | None = None
     """The state of a test, with its rule and scope."""
 
     @property
@@ -129,7 +129,9 @@ def groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
     yield group
 
 
-def store_group(connection: Connection, group: Iterable[Unit], settings: Settings, judge: Judge, now: float) -> None:
+def store_group(
+    connection: Connection, group: Iterable[Unit], settings: Settings, judge: GraderVersion, now: float
+) -> None:
     """Store a group of units; alerts, baselines and tests go by one statement each."""
     group = list(group)
     for unit in group:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cheapdeep_ops.guard.incidents.changes import OpenIncident, Unit
-from cheapdeep_ops.guard.rules.alert_set import Alerts
+from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.book import Rulebook
-from cheapdeep_ops.guard.rules.cache import Shelf
-from cheapdeep_ops.guard.rules.kinds import Sense, Senses
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Finding, Level, Rule, Turn, step
-from cheapdeep_ops.policy import Policy, PolicyAct, ScopePolicy
+from cheapdeep_ops.guard.rules.cache import GradeCache
+from cheapdeep_ops.guard.rules.kinds import SignalReader, SignalReaders
+from cheapdeep_ops.guard.rules.model import AlertState, Finding, Level, Rule, ScopedAlert, Transition, step
+from cheapdeep_ops.policy import EffectivePolicy, PolicyAct, ScopeState
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies, revisions, silences
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.policies import Change, PolicyStep
+from cheapdeep_ops.store.policies import PolicyEdit, PolicyStep
 from cheapdeep_ops.values import ALL_ROUTES
 
 _log: Final = logging.getLogger(__name__)
@@ -35,20 +35,20 @@ class AlertUpdate:
     """What was decided about one alert: where it stands now, and the policy of its scope before and after."""
 
     rule: Rule
-    sense: Sense
-    alert: Alert
+    sense: SignalReader
+    alert: ScopedAlert
     finding: Finding
-    turn: Turn | None
+    turn: Transition | None
     incident: OpenIncident | None
-    was: Policy
-    policy: Policy
+    was: EffectivePolicy
+    policy: EffectivePolicy
 
 
 class Evaluation:
     """Reads all that the rules need, and decides; made anew for each step."""
 
     def __init__(
-        self, connection: Connection, *, settings: Settings, rulebook: Rulebook, shelf: Shelf, now: float
+        self, connection: Connection, *, settings: Settings, rulebook: Rulebook, shelf: GradeCache, now: float
     ) -> None:
         self._settings = settings
         self._rulebook = rulebook
@@ -64,11 +64,11 @@ class Evaluation:
         self.silences = silences.active(connection, at=now)
         self.last_ticket_at = _last_ticket_at(connection, settings, now)
         """When the last ticket or digest was sent within the period of digests; None where none was."""
-        self._alerts = Alerts(
+        self._alerts = AlertSet(
             {key: _alert(row) for key, row in self._stored.items()},
             signals={key: row["signal"] for key, row in self._stored.items()},
         )
-        self._senses = Senses(
+        self._senses = SignalReaders(
             connection,
             settings=settings,
             rulebook=rulebook,
@@ -79,7 +79,7 @@ class Evaluation:
         )
         self._judged = [(rule, self._senses.of(connection, rule)) for rule in rulebook.rules]
         self.updates: list[tuple[AlertUpdate, Unit]] = []
-        self.orphans: list[tuple[Alert, OpenIncident, Unit]] = []
+        self.orphans: list[tuple[ScopedAlert, OpenIncident, Unit]] = []
         """Incidents that end because their rule was taken out of the rules file."""
 
     def run(self) -> list[Unit]:
@@ -97,14 +97,14 @@ class Evaluation:
         for scope in list(self._book.scopes.values()):
             for cause in sorted(scope.causes):
                 why = f"the raised threshold is {self._book.raised:g} now"
-                self._apply(unit, Change(scope=scope.scope, act=PolicyAct.RAISE, cause=cause, why=why))
+                self._apply(unit, PolicyEdit(scope=scope.scope, act=PolicyAct.RAISE, cause=cause, why=why))
         return unit
 
     def _evaluated(self) -> Iterator[Unit]:
         for rule, sense in self._judged:
             yield from self._run(rule, sense)
 
-    def _run(self, rule: Rule, sense: Sense) -> Iterator[Unit]:
+    def _run(self, rule: Rule, sense: SignalReader) -> Iterator[Unit]:
         """Each scope by itself; then, together, the routes that do not fire by themselves."""
         known = self._alerts.scopes_of(rule.alert) - ({ALL_ROUTES} if sense.is_joint else set())
         for scope in sorted(sense.scopes | known):
@@ -113,15 +113,15 @@ class Evaluation:
         if sense.is_joint and (len(sense.scopes) > 1 or self._alerts.fires(rule.alert, ALL_ROUTES)):
             yield self._judge(rule, sense, ALL_ROUTES, quiet)
 
-    def _judge(self, rule: Rule, sense: Sense, scope: str, routes: set[str]) -> Unit:
+    def _judge(self, rule: Rule, sense: SignalReader, scope: str, routes: set[str]) -> Unit:
         before = self._alerts.get(rule.alert, scope)
         finding = sense.finding(routes, before)
         alert, turn = step(rule, before, finding.level, self._now)
         was, unit = self._policy(scope), Unit()
         incident = self.incidents.get(alert.incident_id) if alert.incident_id is not None else None
-        if turn is Turn.STARTED:
+        if turn is Transition.STARTED:
             incident = unit.opens = self._open(rule, scope)
-        elif turn is Turn.RESOLVED:
+        elif turn is Transition.RESOLVED:
             unit.resolves = incident
         self._align(unit, rule, scope, finding, fires=alert.state is AlertState.FIRING, turn=turn)
         update = AlertUpdate(
@@ -129,13 +129,15 @@ class Evaluation:
             was=was, policy=self._policy(scope),
         )  # fmt: skip
         self.updates.append((update, unit))
-        self._keep(unit, replace(alert, incident_id=None) if turn is Turn.RESOLVED else alert, finding)
+        self._keep(unit, replace(alert, incident_id=None) if turn is Transition.RESOLVED else alert, finding)
         return unit
 
     def _open(self, rule: Rule, scope: str) -> OpenIncident:
         return OpenIncident(rule=rule.alert, scope=scope, started_at=self._now, announced_at=self._now)
 
-    def _align(self, unit: Unit, rule: Rule, scope: str, finding: Finding, *, fires: bool, turn: Turn | None) -> None:
+    def _align(
+        self, unit: Unit, rule: Rule, scope: str, finding: Finding, *, fires: bool, turn: Transition | None
+    ) -> None:
         """Make the scope's causes agree with the alert, unless a person or the mode says otherwise.
 
         Compares states rather than following turns, so that a raise that a pin kept off comes when the pin goes.
@@ -145,18 +147,18 @@ class Evaluation:
         if wanted == held:
             return
         act = PolicyAct.RAISE if wanted else PolicyAct.RELEASE
-        change = Change(scope=scope, act=act, cause=rule.alert, signal=finding.signal)
+        change = PolicyEdit(scope=scope, act=act, cause=rule.alert, signal=finding.signal)
         if self._settings.mode == "enforce" and not self._policy(scope).pinned:
             self._apply(unit, change)
         elif turn is not None:
             unit.steps.append(policies.step_of(self._book, change, applied=False))
 
-    def _apply(self, unit: Unit, change: Change) -> None:
+    def _apply(self, unit: Unit, change: PolicyEdit) -> None:
         made = policies.step_of(self._book, change)
         self._book = self._book.with_scope(made.after)
         unit.steps.append(made)
 
-    def _keep(self, unit: Unit, alert: Alert, finding: Finding) -> None:
+    def _keep(self, unit: Unit, alert: ScopedAlert, finding: Finding) -> None:
         if not self._alerts.knows(alert) and finding.level is Level.NO_DATA:
             return
         self._alerts.put(alert, finding.level)
@@ -191,7 +193,7 @@ class Evaluation:
             unit = Unit(resolves=incident)
             if incident is not None:
                 self.orphans.append((alert, incident, unit))
-            ended = Alert(rule=alert.rule, scope=alert.scope, since=self._now)
+            ended = ScopedAlert(rule=alert.rule, scope=alert.scope, since=self._now)
             self._keep(unit, ended, Finding(level=Level.NO_DATA))
             yield unit
 
@@ -202,14 +204,14 @@ class Evaluation:
             for cause in sorted(scope.causes):
                 if not self._alerts.fires(cause, scope.scope) and not self._policy(scope.scope).pinned:
                     why = "its rule does not fire here"
-                    self._apply(unit, Change(scope=scope.scope, act=PolicyAct.RELEASE, cause=cause, why=why))
+                    self._apply(unit, PolicyEdit(scope=scope.scope, act=PolicyAct.RELEASE, cause=cause, why=why))
         return unit
 
-    def _policy(self, scope: str) -> Policy:
+    def _policy(self, scope: str) -> EffectivePolicy:
         return self._book.for_route(scope)
 
-    def _scope(self, scope: str) -> ScopePolicy:
-        return self._book.scopes.get(scope) or ScopePolicy(scope=scope)
+    def _scope(self, scope: str) -> ScopeState:
+        return self._book.scopes.get(scope) or ScopeState(scope=scope)
 
 
 def in_words(made: PolicyStep) -> str:
@@ -246,8 +248,8 @@ def _state(row: Mapping[str, Any]) -> AlertState:
         return AlertState.INACTIVE
 
 
-def _alert(row: Mapping[str, Any]) -> Alert:
-    return Alert(
+def _alert(row: Mapping[str, Any]) -> ScopedAlert:
+    return ScopedAlert(
         rule=row["rule"],
         scope=row["scope"],
         state=_state(row),

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from cheapdeep_ops.guard.formatting import LONGEST_LABEL, Label, duration, moment, money, percent, plain
+from cheapdeep_ops.guard.formatting import LONGEST_LABEL, LabelStyle, duration, moment, money, percent, plain
 from cheapdeep_ops.guard.notify.receipt_text import receipt_headline, receipt_lines
 from cheapdeep_ops.guard.rules.cause_text import cause_lines, cause_text
 from cheapdeep_ops.guard.rules.escalation.cost_text import affected, cost_lines, hourly
-from cheapdeep_ops.guard.rules.escalation.detection import Reading, decided_by
+from cheapdeep_ops.guard.rules.escalation.detection import WindowReading, decided_by
 from cheapdeep_ops.guard.rules.model import AnyRule, StormRule
 from cheapdeep_ops.guard.statistics.intervals import Proportion
-from cheapdeep_ops.policy import Policy
+from cheapdeep_ops.policy import EffectivePolicy
 from cheapdeep_ops.values import ALL_ROUTES
 
 __all__ = [
     "LONGEST_LABEL",
     "Kind",
-    "Label",
+    "LabelStyle",
     "breakdown_of",
     "cause_text",
     "details",
@@ -60,7 +60,7 @@ _STATES: Final = {
 }
 
 
-def storm_signal(rule: StormRule, reading: Reading, actual: Proportion) -> dict[str, Any]:
+def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) -> dict[str, Any]:
     """A reading as it is stored with alerts, policy changes and messages; intervals are 95%.
 
     Where the sequential test decides, `recent` is the climb that it has found: both windows may still be full of the
@@ -111,7 +111,7 @@ def incident_message(
     }
 
 
-def threshold_text(before: Policy, after: Policy, *, mode: str, would_be: float | None) -> str:
+def threshold_text(before: EffectivePolicy, after: EffectivePolicy, *, mode: str, would_be: float | None) -> str:
     """What was done to the threshold, in words; `would_be` is what a mode that changes nothing kept it from."""
     if after.pinned:
         return f"threshold pinned at {after.threshold:g} by a person: not changed"
@@ -124,12 +124,12 @@ def threshold_text(before: Policy, after: Policy, *, mode: str, would_be: float 
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
 
 
-def scope_text(scope: str, label: Label = plain) -> str:
+def scope_text(scope: str, label: LabelStyle = plain) -> str:
     """A scope in words."""
     return "all routes" if scope == ALL_ROUTES else f"route {label(scope)}"
 
 
-def headline(payload: Mapping[str, Any], *, label: Label = plain) -> str:
+def headline(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> str:
     """The message in one line: numbers, interval and n."""
     if payload["kind"] == "test":
         return "Test alert: cheapdeep-ops can reach this channel"
@@ -249,7 +249,7 @@ def _interval(signal: Signal, prefix: str = "") -> str:
     return f"{percent(signal[f'{prefix}low'])} to {percent(signal[f'{prefix}high'])}"
 
 
-def details(payload: Mapping[str, Any], *, label: Label = plain) -> list[str]:
+def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[str]:
     """The lines under the headline."""
     if payload["kind"] == "test":
         return []
@@ -281,14 +281,14 @@ def digest_message(told: Sequence[Payload], *, since: float, at: float) -> dict[
     return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(told), "items": items}
 
 
-def _collected(payload: Payload, label: Label) -> Iterable[str]:
+def _collected(payload: Payload, label: LabelStyle) -> Iterable[str]:
     """A line each; a digest of more than can be read says how many it leaves out."""
     yield from (headline(each, label=label) for each in payload["items"])
     if rest := payload["count"] - len(payload["items"]):
         yield f"and {rest} more: cheapdeep-ops status"
 
 
-def history(payload: Payload, *, label: Label = plain) -> list[str]:
+def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     """What the thread of an incident says of one turn of it: when it was, the headline, and what was done."""
     lines = [f"{moment(payload['at'])}: {headline(payload, label=label)}"]
     if payload["kind"] == "acknowledged":
@@ -338,7 +338,7 @@ def _number(payload: Payload) -> list[str]:
     return [f"Nobody has acknowledged incident {number}: cheapdeep-ops alert ack {number} --why TEXT"]
 
 
-def _acknowledged(payload: Payload, label: Label) -> list[str]:
+def _acknowledged(payload: Payload, label: LabelStyle) -> list[str]:
     found = payload.get("acknowledged")
     if not found:
         return []
@@ -393,7 +393,7 @@ def _outcome(payload: Payload) -> list[str]:
     return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{affected(payload)}"]
 
 
-def _parts(title: str, counts: Any, label: Label) -> list[str]:
+def _parts(title: str, counts: Any, label: LabelStyle) -> list[str]:
     if not counts:
         return []
     total = sum(count for _, count in counts)

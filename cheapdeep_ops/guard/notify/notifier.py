@@ -20,7 +20,7 @@ _LONGEST_WAIT_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class MessageRef:
     """Where an incident's message is; empty where there is none yet, or where it cannot be edited."""
 
     channel: str = ""
@@ -30,7 +30,7 @@ class Place:
 class Sender(Protocol):
     """Something that can take a message to people."""
 
-    def send(self, payload: Mapping[str, Any], place: Place) -> Place:
+    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
         """Deliver `payload`, editing the message at `place` where there is one, or into its thread.
 
         Raises DeliveryError.
@@ -40,7 +40,7 @@ class Sender(Protocol):
 class LogSender:
     """Writes messages to the log: what is left where no Slack is set up."""
 
-    def send(self, payload: Mapping[str, Any], place: Place) -> Place:
+    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
         """Log `payload`."""
         if is_history(payload):
             return place
@@ -113,9 +113,9 @@ class Notifier:
             found = candidates.examples(connection, [each["call_id"] for each in named])
         return {**payload, "examples": [asdict(each) for each in found]}
 
-    def _send(self, message: OutboxMessage, payload: Mapping[str, Any]) -> Place:
+    def _send(self, message: OutboxMessage, payload: Mapping[str, Any]) -> MessageRef:
         try:
-            return self._sender.send(payload, Place(channel=message.channel, ts=message.ts))
+            return self._sender.send(payload, MessageRef(channel=message.channel, ts=message.ts))
         except DeliveryError:
             raise
         except Exception as error:  # noqa: BLE001 - what a sender stumbles over must not hold up all other messages

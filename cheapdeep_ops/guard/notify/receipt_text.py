@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cheapdeep_ops.guard.formatting import Label, bounds, money, percent, plain
+from cheapdeep_ops.guard.formatting import LabelStyle, bounds, money, percent, plain
 from cheapdeep_ops.guard.formatting import moment as moment_of
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -52,7 +52,7 @@ def period_words(since: float, until: float) -> str:
     return f"{first}" if first == last else f"{first} to {last}"
 
 
-def receipt_lines(found: Receipt, label: Label = plain) -> list[str]:
+def receipt_lines(found: Receipt, label: LabelStyle = plain) -> list[str]:
     """What is below the headline."""
     facts = {
         "Calls": f"{found['shipped']:,} shipped, {found['escalated']:,} escalated, {found['bypassed']:,} bypassed "
@@ -122,7 +122,7 @@ def _still(is_open: int) -> str:
     return f" ({is_open} still open)" if is_open else ""
 
 
-def _policy(policy: Mapping[str, Any], label: Label) -> str:
+def _policy(policy: Mapping[str, Any], label: LabelStyle) -> str:
     """The base threshold, and what is held elsewhere."""
     touched = {name: scope for name, scope in policy["scopes"].items() if scope["pin"] is not None or scope["causes"]}
     said = [f"{_where(name, label)} {_held(scope)}" for name, scope in list(touched.items())[:_MOST_SCOPES]]
@@ -131,7 +131,7 @@ def _policy(policy: Mapping[str, Any], label: Label) -> str:
     return "; ".join([f"threshold {policy['threshold']:g} (base {policy['base']:g})", *said])
 
 
-def _where(scope: str, label: Label) -> str:
+def _where(scope: str, label: LabelStyle) -> str:
     return "all routes" if scope == ALL_ROUTES else f"route {label(scope)}"
 
 

@@ -23,7 +23,7 @@ from cheapdeep_ops.guard.notify.messages import (
     plain,
     quotes,
 )
-from cheapdeep_ops.guard.notify.notifier import LogSender, Place, Sender
+from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef, Sender
 from cheapdeep_ops.settings import Settings
 
 _TIMEOUT_S: Final = 5
@@ -93,7 +93,7 @@ class BotSender:
         # Retries are the outbox's affair: it knows how long an alert may wait, and keeps it over a restart.
         self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def send(self, payload: Mapping[str, Any], place: Place) -> Place:
+    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
         """Post `payload`, edit the message at `place`, or reply to it; where that is gone, post anew, or leave it.
 
         Raises DeliveryError.
@@ -110,7 +110,7 @@ class BotSender:
         except _FAILURES as error:
             raise _failure("Slack", error) from None
 
-    def _edited(self, place: Place, text: str, blocks: list[dict[str, Any]]) -> bool:
+    def _edited(self, place: MessageRef, text: str, blocks: list[dict[str, Any]]) -> bool:
         try:
             self._client.chat_update(channel=place.channel, ts=place.ts, text=text, blocks=blocks)
         except SlackApiError as error:
@@ -119,7 +119,7 @@ class BotSender:
             raise
         return True
 
-    def _replied(self, place: Place, text: str, blocks: list[dict[str, Any]]) -> Place:
+    def _replied(self, place: MessageRef, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
         """History is worth a try; what cannot have any must not hold up what comes after."""
         if not place.ts:
             return place
@@ -130,12 +130,12 @@ class BotSender:
                 raise
         return place
 
-    def _posted(self, text: str, blocks: list[dict[str, Any]]) -> Place:
+    def _posted(self, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
         answer = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
         channel, ts = answer.get("channel"), answer.get("ts")
         if not channel or not ts:
             raise DeliveryError("Slack took a message but did not say where it is")
-        return Place(channel=str(channel), ts=str(ts))
+        return MessageRef(channel=str(channel), ts=str(ts))
 
     def check(self) -> str:
         """Ask Slack who the token belongs to. Raises SettingsError where Slack refuses it or is out of reach."""
@@ -156,7 +156,7 @@ class WebhookSender:
     def __init__(self, *, url: str) -> None:
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def send(self, payload: Mapping[str, Any], place: Place) -> Place:
+    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
         """Post `payload`, unless it is for a thread or an edit only. Raises DeliveryError."""
         if is_history(payload) or payload["kind"] == "acknowledged":  # worth an edit, but no message of its own
             return place

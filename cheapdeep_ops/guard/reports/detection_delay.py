@@ -32,7 +32,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from cheapdeep_ops.guard.grading.adaptive import MOST_A_DAY, MOST_IN_HINDSIGHT, SUSPICIOUS, Suspicion
-from cheapdeep_ops.guard.rules.false_confidence.detection import Alarm
+from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel
 from cheapdeep_ops.guard.statistics.sequential import Bets
 
 DAY_S: Final = 86_400.0
@@ -49,7 +49,7 @@ _HEAD_START: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class SamplingShares:
     """Which shares of a route's answers are graded, in [0, 1]: `calm`, and under suspicion `hot`, if that is more."""
 
     calm: float
@@ -61,7 +61,7 @@ class Sampling:
         return self.hot > self.calm
 
 
-def reach_of(alarm: Alarm | None, alpha: float, sampling: Sampling, *, per_day: float) -> dict[str, Any]:
+def reach_of(alarm: AlarmLevel | None, alpha: float, sampling: SamplingShares, *, per_day: float) -> dict[str, Any]:
     """How soon climbs of a route with so many confident answers a day would be found; unknown is None, with `why`.
 
     `climbs` are to FACTORS times what is normal, with the expected number of answers and of seconds; `smallest_in_day`
@@ -81,7 +81,7 @@ def reach_of(alarm: Alarm | None, alpha: float, sampling: Sampling, *, per_day: 
     return {**unknown(alarm, per_day, why), "climbs": climbs, **smallest}
 
 
-def unknown(alarm: Alarm | None, per_day: float, why: str) -> dict[str, Any]:
+def unknown(alarm: AlarmLevel | None, per_day: float, why: str) -> dict[str, Any]:
     """The same where nothing can be said, because of `why`."""
     normal = alarm.normal if alarm else None
     known = {"answers_per_day": per_day, "normal": normal.rate if normal else None, "n": normal.count if normal else 0}
@@ -92,7 +92,7 @@ _SMALLEST: Final = {"smallest_in_day": 1, "smallest_in_week": 7}
 """In how many days."""
 
 
-def _why_unknown(alarm: Alarm | None, per_day: float) -> str:
+def _why_unknown(alarm: AlarmLevel | None, per_day: float) -> str:
     if alarm is None:
         return "what is normal is not learned yet"
     return "nothing is graded" if per_day else "no confident answer was given in the last 24 hours"
@@ -134,7 +134,9 @@ def grades_needed(target: float, rate: float, alpha: float) -> float | None:
     return max(min(needed), 1.0) if needed else None
 
 
-def answers_needed(target: float, rate: float, alpha: float, sampling: Sampling, *, per_day: float) -> float | None:
+def answers_needed(
+    target: float, rate: float, alpha: float, sampling: SamplingShares, *, per_day: float
+) -> float | None:
     """How many confident answers are given at `rate` until the detector fires, on average, where so many are a day."""
     grades = grades_needed(target, rate, alpha)
     if grades is None or not sampling.steers:
@@ -158,7 +160,7 @@ def _reaching_too_far(fresh: float, wanted: float) -> float:
     return 1 / share - 1
 
 
-def _hot(grades: float, sampling: Sampling, per_day: float) -> float:
+def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
     """Answers for so many grades under suspicion, of which there are not more than so many a day."""
     later = min(max(MOST_A_DAY / per_day, sampling.calm), sampling.hot)
     return min(grades, MOST_A_DAY) / sampling.hot + max(grades - MOST_A_DAY, 0.0) / later

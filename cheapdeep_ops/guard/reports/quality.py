@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, revisions
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.store.grades import Judge, Normal, Tallied
+from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 DAY_S: Final = 86_400.0
@@ -35,7 +35,7 @@ def quality_of(connection: Connection, *, since: float, until: float, scope: str
 
 def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, dict[str, Any]]:
     """False confidence of what was shipped, by route; routes without a decided grade are left out."""
-    by_route: dict[str, list[Tallied]] = defaultdict(list)
+    by_route: dict[str, list[GradeTally]] = defaultdict(list)
     for each in grades.tallied(connection, since=since, until=until):
         if each.shipped and each.verdict in _DECIDED:
             by_route[each.route].append(each)
@@ -90,7 +90,7 @@ def normals_of(connection: Connection, settings: Settings) -> dict[str, Any]:
     judge = judge_of(settings)
     known = grades.normals(connection, judge)
     routes = sorted(known.keys() | grades.counts(connection).keys())
-    found = (known.get(route) or Normal(scope=route, since=0.0) for route in routes)
+    found = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
     return {each.scope: _learned(each) or _learning(connection, judge, each) for each in found}
 
 
@@ -110,7 +110,7 @@ def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: s
     store.transact(work)
 
 
-def _learned(normal: Normal) -> dict[str, Any] | None:
+def _learned(normal: Baseline) -> dict[str, Any] | None:
     alarm = alarm_of(normal)
     if alarm is None or alarm.normal is None:
         return None
@@ -127,14 +127,14 @@ def _learned(normal: Normal) -> dict[str, Any] | None:
     }
 
 
-def _learning(connection: Connection, judge: Judge, normal: Normal) -> dict[str, Any]:
+def _learning(connection: Connection, judge: GraderVersion, normal: Baseline) -> dict[str, Any]:
     """The same while it is being learned: `grades` are those that there are to learn from."""
     so_far = grades.decided_since(connection, normal.scope, judge, since=normal.since)
     unknown = {"rate": None, "low": 0.0, "high": 1.0, "alarm_level": None, "learned_at": None}
     return {**unknown, "grades": so_far, "author": normal.author, "why": normal.why}
 
 
-def _rate(prefix: str, found: list[Tallied]) -> dict[str, Any]:
+def _rate(prefix: str, found: list[GradeTally]) -> dict[str, Any]:
     decided = [each for each in found if each.verdict in _DECIDED and not each.steered]
     rate = weighted((each.verdict == Grade.INCORRECT.value, each.inclusion, each.count) for each in decided)
     return {
@@ -144,7 +144,7 @@ def _rate(prefix: str, found: list[Tallied]) -> dict[str, Any]:
     }
 
 
-def _counted(found: list[Tallied]) -> Counter[str]:
+def _counted(found: list[GradeTally]) -> Counter[str]:
     counts: Counter[str] = Counter({grade.value: 0 for grade in Grade})
     for each in found:
         counts[each.verdict or each.failure] += each.count

@@ -13,25 +13,25 @@ from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.statistics.agreement import (
     ENOUGH_CORRECT,
     ENOUGH_INCORRECT,
-    Agreement,
-    Bounded,
-    Labelled,
+    BoundedRate,
+    GraderAgreement,
+    LabelledGrades,
     kappa_of,
 )
 from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled, weighted
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, labels
-from cheapdeep_ops.store.candidates import Sample
+from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.store.grades import Judge
-from cheapdeep_ops.store.labels import Vote
+from cheapdeep_ops.store.grades import GraderVersion
+from cheapdeep_ops.store.labels import LabelledGrade
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _ENOUGH: Final = {Grade.CORRECT.value: ENOUGH_CORRECT, Grade.INCORRECT.value: ENOUGH_INCORRECT}
 _SALT: Final = "label"
 _DAY_S: Final = 86_400.0
-Ballot = Sequence[Vote]
+Ballot = Sequence[LabelledGrade]
 """All votes on one answer."""
 
 
@@ -75,7 +75,7 @@ def _put(connection: Connection, call_id: str, verdict: Grade, *, author: str, n
 
 def next_sample(
     connection: Connection, settings: Settings, *, scope: str = ALL_ROUTES, skipped: Collection[str] = ()
-) -> Sample | None:
+) -> GradingSample | None:
     """The answer whose label tells most now, with its content; None where none is left.
 
     Of the two verdicts, the one of which fewer labels are there than needed comes first; which answer of it, chance
@@ -91,7 +91,7 @@ def next_sample(
     return next(iter(candidates.with_content(connection, [chosen])), None)
 
 
-def shown(sample: Sample) -> dict[str, Any]:
+def shown(sample: GradingSample) -> dict[str, Any]:
     """What a person is to read of an answer, without what the judge says of it: that would sway them."""
     return {
         "call_id": sample.call_id,
@@ -141,7 +141,7 @@ def correction_of(connection: Connection, settings: Settings, *, since: float, u
     agreed = _agreement(connection, judge, labels.votes(connection, judge))
     found = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
     why = _why_not(agreed, found)
-    rate = Bounded(rate=None, low=0.0, high=1.0) if why or found is None else agreed.corrected(found)
+    rate = BoundedRate(rate=None, low=0.0, high=1.0) if why or found is None else agreed.corrected(found)
     if not why and rate.rate is None:
         why = "the judge errs otherwise in this period than the labels say: it cannot have found such a rate"
     return {
@@ -153,7 +153,7 @@ def correction_of(connection: Connection, settings: Settings, *, since: float, u
     }
 
 
-def _why_not(agreed: Agreement, found: Estimate | None) -> str:
+def _why_not(agreed: GraderAgreement, found: Estimate | None) -> str:
     if found is None:
         return "this judge has graded no shipped answer of the period"
     if agreed.judged_correct < ENOUGH_CORRECT or agreed.judged_incorrect < ENOUGH_INCORRECT:
@@ -164,14 +164,18 @@ def _why_not(agreed: Agreement, found: Estimate | None) -> str:
     return "" if agreed.suffices else "by the labels, the judge does not tell wrong from right"
 
 
-def _agreement(connection: Connection, judge: Judge, votes: Sequence[Vote], scope: str = ALL_ROUTES) -> Agreement:
+def _agreement(
+    connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str = ALL_ROUTES
+) -> GraderAgreement:
     """What `votes` say, against the grades of the days that they are of."""
     labelled = [found for ballot in _ballots(votes) if (found := _labelled(ballot)) is not None]
     drawn_from = pooled(_days(connection, judge, votes, scope))
-    return Agreement.of(labelled, drawn_from, Random(0))  # noqa: S311 - a simulation, no secret
+    return GraderAgreement.of(labelled, drawn_from, Random(0))  # noqa: S311 - a simulation, no secret
 
 
-def _days(connection: Connection, judge: Judge, votes: Sequence[Vote], scope: str) -> Iterator[tuple[Estimate, float]]:
+def _days(
+    connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str
+) -> Iterator[tuple[Estimate, float]]:
     """What the judge calls wrong on each day of which answers are labelled, and the day's share in the labels.
 
     Of answers judged right, where there are any: those judged wrong are labelled more often than they occur.
@@ -183,23 +187,23 @@ def _days(connection: Connection, judge: Judge, votes: Sequence[Vote], scope: st
             yield found, count
 
 
-def _labelled(ballot: Ballot) -> Labelled | None:
+def _labelled(ballot: Ballot) -> LabelledGrades | None:
     """What more people say than anything else; None where that is nothing, or that they are unsure."""
     said, first = Counter(each.verdict for each in ballot), ballot[0]
     (most, count), *others = said.most_common()
     if most == Grade.UNSURE or any(other == count for _, other in others):
         return None
     judged_wrong = first.judged == Grade.INCORRECT.value
-    return Labelled(judged_wrong=judged_wrong, is_wrong=most == Grade.INCORRECT, inclusion=first.inclusion)
+    return LabelledGrades(judged_wrong=judged_wrong, is_wrong=most == Grade.INCORRECT, inclusion=first.inclusion)
 
 
-def _ballots(votes: Sequence[Vote]) -> list[list[Vote]]:
+def _ballots(votes: Sequence[LabelledGrade]) -> list[list[LabelledGrade]]:
     return [list(of_call) for _, of_call in groupby(votes, key=attrgetter("call_id"))]
 
 
 def _judged_wrong(
     connection: Connection,
-    judge: Judge,
+    judge: GraderVersion,
     *,
     since: float = float("-inf"),
     until: float = float("inf"),
@@ -215,7 +219,7 @@ def _judged_wrong(
     )
 
 
-def _facts(agreed: Agreement) -> dict[str, Any]:
+def _facts(agreed: GraderAgreement) -> dict[str, Any]:
     """Labels and agreement of one judge; what is unknown is None."""
     return {
         "labels": agreed.labels,
@@ -228,11 +232,11 @@ def _facts(agreed: Agreement) -> dict[str, Any]:
     }
 
 
-def _bounded(name: str, found: Bounded) -> dict[str, Any]:
+def _bounded(name: str, found: BoundedRate) -> dict[str, Any]:
     return {name: found.rate, f"{name}_interval": [found.low, found.high]}
 
 
-def _judge_facts(connection: Connection, judge: Judge, scope: str) -> dict[str, Any]:
+def _judge_facts(connection: Connection, judge: GraderVersion, scope: str) -> dict[str, Any]:
     """What one judge finds wrong, and how far people agree: a new prompt beside the old one."""
     found = _judged_wrong(connection, judge, scope=scope)
     return {
@@ -244,7 +248,7 @@ def _judge_facts(connection: Connection, judge: Judge, scope: str) -> dict[str, 
     }
 
 
-def _pair(connection: Connection, one: Judge, other: Judge, scope: str) -> dict[str, Any]:
+def _pair(connection: Connection, one: GraderVersion, other: GraderVersion, scope: str) -> dict[str, Any]:
     """How two judges agree on the answers that both have graded."""
     said = labels.both(connection, one, other, scope)
     kappa = kappa_of(said, Random(0))  # noqa: S311 - a simulation, no secret

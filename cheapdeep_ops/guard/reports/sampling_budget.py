@@ -6,7 +6,7 @@ from typing import Any, Final
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.grading.adaptive import is_steered, shares
 from cheapdeep_ops.guard.grading.grader import judge_of
-from cheapdeep_ops.guard.reports.detection_delay import DAY_S, Sampling, reach_of, unknown
+from cheapdeep_ops.guard.reports.detection_delay import DAY_S, SamplingShares, reach_of, unknown
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
 from cheapdeep_ops.guard.rules.model import QualityRule
@@ -14,7 +14,7 @@ from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Tallied
+from cheapdeep_ops.store.grades import GradeTally
 
 _NANO: Final = 1e-9
 _NOBODY: Final = frozenset[str]()
@@ -36,7 +36,7 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
         if alpha is None:
             found[route] = unknown(alarm, per_day, "no rule that can be read looks for a climb over what is normal")
         else:
-            found[route] = reach_of(alarm, alpha, samplings.get(route, Sampling(calm=0.0)), per_day=per_day)
+            found[route] = reach_of(alarm, alpha, samplings.get(route, SamplingShares(calm=0.0)), per_day=per_day)
     return found
 
 
@@ -61,13 +61,13 @@ def sampling_of(
     }
 
 
-def _is_suspected(each: Tallied, settings: Settings) -> bool:
+def _is_suspected(each: GradeTally, settings: Settings) -> bool:
     """Whether the share in force was that of a suspected route; in calm, only a tiny route has as much as is kept."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
     return is_steered(budget, kept) and each.inclusion >= kept
 
 
-def _spent(found: Iterable[Tallied]) -> dict[str, Any]:
+def _spent(found: Iterable[GradeTally]) -> dict[str, Any]:
     kinds = list(found)
     return {
         "samples": sum(each.count for each in kinds),
@@ -85,10 +85,10 @@ def _alpha(settings: Settings) -> float | None:
     return max((rule.alpha for rule in rules if isinstance(rule, QualityRule) and rule.limit == "normal"), default=None)
 
 
-def _samplings(settings: Settings, answers: dict[str, int]) -> dict[str, Sampling]:
+def _samplings(settings: Settings, answers: dict[str, int]) -> dict[str, SamplingShares]:
     """What the sampler would choose of each route if none was suspected, nor still learning."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
     if settings.sampling != "adaptive" or not is_steered(budget, kept):
-        return dict.fromkeys(answers, Sampling(calm=budget))
+        return dict.fromkeys(answers, SamplingShares(calm=budget))
     calm = shares(answers, budget=budget, kept=kept, learning=_NOBODY, hot=_NOBODY)
-    return {route: Sampling(calm=share, hot=kept) for route, share in calm.items()}
+    return {route: SamplingShares(calm=share, hot=kept) for route, share in calm.items()}

@@ -18,19 +18,19 @@ _MONDAY_S: Final = 4 * _DAY_S
 """The first Monday of Unix time began then."""
 
 
-class Week(NamedTuple):
+class ReportedWeek(NamedTuple):
     """From one Monday, 00:00 UTC, to the next; in Unix seconds."""
 
     since: float
     until: float
 
 
-def week_due(settings: Settings, now: float) -> Week | None:
+def week_due(settings: Settings, now: float) -> ReportedWeek | None:
     """The last full week, once its receipt may be told; None before the hour on Monday, or where nobody asks for it."""
     until = (now - _MONDAY_S) // _WEEK_S * _WEEK_S + _MONDAY_S
     if settings.report_every != "weekly" or now < until + settings.report_hour * _HOUR_S:
         return None
-    return Week(until - _WEEK_S, until)
+    return ReportedWeek(until - _WEEK_S, until)
 
 
 def tell_week(store: Store, settings: Settings, now: float) -> bool:
@@ -64,7 +64,7 @@ def message_of(store: Store, settings: Settings, *, since: float, until: float) 
     return receipt_message(found, incidents=_by_rule(begun), policy=policy, links=links)
 
 
-def _is_wanted(store: Store, week: Week) -> bool:
+def _is_wanted(store: Store, week: ReportedWeek) -> bool:
     with store.reading() as connection:
         if incidents.was_told(connection, kind="report", since=week.until):
             return False

@@ -3,31 +3,31 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Level
+from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 
 
-class Alerts:
+class AlertSet:
     """Where every alert stands, and at which level this evaluation has found it."""
 
     def __init__(
-        self, known: Mapping[tuple[str, str], Alert], *, signals: Mapping[tuple[str, str], Mapping[str, Any]]
+        self, known: Mapping[tuple[str, str], ScopedAlert], *, signals: Mapping[tuple[str, str], Mapping[str, Any]]
     ) -> None:
         self._known = dict(known)
         self._signals = signals
         self._levels: dict[tuple[str, str], Level] = {}
 
-    def __iter__(self) -> Iterator[Alert]:
+    def __iter__(self) -> Iterator[ScopedAlert]:
         return iter(list(self._known.values()))
 
-    def get(self, rule: str, scope: str) -> Alert:
+    def get(self, rule: str, scope: str) -> ScopedAlert:
         """One alert; inactive where nothing is known of it."""
-        return self._known.get((rule, scope)) or Alert(rule=rule, scope=scope)
+        return self._known.get((rule, scope)) or ScopedAlert(rule=rule, scope=scope)
 
-    def knows(self, alert: Alert) -> bool:
+    def knows(self, alert: ScopedAlert) -> bool:
         """Whether anything was ever found of it."""
         return (alert.rule, alert.scope) in self._known
 
-    def put(self, alert: Alert, level: Level) -> None:
+    def put(self, alert: ScopedAlert, level: Level) -> None:
         """Note where an alert stands now."""
         self._known[(alert.rule, alert.scope)] = alert
         self._levels[(alert.rule, alert.scope)] = level

@@ -7,21 +7,21 @@ from typing import Final, TypeVar, cast
 from cheapdeep_ops.guard.rules.model import Finding
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Graded, Judge
+from cheapdeep_ops.store.grades import DecidedGrade, GraderVersion
 
 _T = TypeVar("_T")
 _FRESH_S: Final = 60.0
 """How long a finding may stand without a new grade: old grades leave the window by age."""
 
 
-class Shelf:
+class GradeCache:
     """One judge's latest grades, route by route, and what was found in them; belongs to one guard."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: GraderVersion) -> None:
         self.judge = judge
         self.versions: dict[str, int] = {}
         """How many grades of each route there ever were."""
-        self._read: dict[Hashable, tuple[int, list[Graded]]] = {}
+        self._read: dict[Hashable, tuple[int, list[DecidedGrade]]] = {}
         self._lately: dict[Hashable, tuple[float, object]] = {}
         self._found: dict[Hashable, tuple[Hashable, float, Finding]] = {}
 
@@ -29,17 +29,17 @@ class Shelf:
         """Learn which routes have new grades."""
         self.versions = grades.counts(connection)
 
-    def newest(self, connection: Connection, route: str, limit: int) -> list[Graded]:
+    def newest(self, connection: Connection, route: str, limit: int) -> list[DecidedGrade]:
         """The decided grades of a route's latest calls, newest first; read again only where there are new ones."""
         read = partial(grades.newest, connection, route, self.judge, since=float("-inf"), limit=limit)
         return self._while_same(("newest", route, limit), self.versions.get(route, 0), read)
 
-    def oldest(self, connection: Connection, route: str, since: float, limit: int) -> list[Graded]:
+    def oldest(self, connection: Connection, route: str, since: float, limit: int) -> list[DecidedGrade]:
         """The decided grades of a route's first calls after `since`, oldest first; likewise."""
         read = partial(grades.oldest, connection, route, self.judge, since=since, limit=limit)
         return self._while_same(("oldest", route, since, limit), self.versions.get(route, 0), read)
 
-    def unread(self, connection: Connection, test: Hashable, *, grade_id: int, route: str | None) -> list[Graded]:
+    def unread(self, connection: Connection, test: Hashable, *, grade_id: int, route: str | None) -> list[DecidedGrade]:
         """The grades that became known after `grade_id`, for a test; none where it was given all that there are."""
         version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
         if self._read.get(("unread", test), (0, []))[0] == version:
@@ -47,7 +47,7 @@ class Shelf:
         self._read[("unread", test)] = (version, [])
         return grades.known_after(connection, self.judge, grade_id=grade_id, route=route)
 
-    def _while_same(self, key: Hashable, version: int, read: Callable[[], list[Graded]]) -> list[Graded]:
+    def _while_same(self, key: Hashable, version: int, read: Callable[[], list[DecidedGrade]]) -> list[DecidedGrade]:
         held = self._read.get(key)
         if held is None or held[0] != version:
             held = self._read[key] = (version, read())

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from cheapdeep_ops.guard.formatting import Label, percent, plain, share
+from cheapdeep_ops.guard.formatting import LabelStyle, percent, plain, share
 
 _TOP: Final = 5
 
 
-def cause_text(cause: Mapping[str, Any], label: Label = plain) -> str:
+def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
     """What a rise is made of, in one line; a cause as in `causes.as_facts`, with what it is `compared_with`."""
     if cause["kind"] == "unknown":
         return f"unknown: {cause['why']}"
@@ -28,7 +28,7 @@ _NOBODY: Final = {
 }
 
 
-def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: Label) -> str:
+def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: LabelStyle) -> str:
     name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
     if "share_low" in part:
         name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
@@ -48,7 +48,7 @@ _FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", 
 """What is counted, and what it does, by what a cause was counted in."""
 
 
-def cause_lines(cause: Any, label: Label) -> Iterable[str]:
+def cause_lines(cause: Any, label: LabelStyle) -> Iterable[str]:
     """The lines of a message that say what an incident is made of; none where nothing was found of it."""
     if not cause:
         return

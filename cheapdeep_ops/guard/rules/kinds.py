@@ -6,31 +6,40 @@ from typing import Any, Final, Protocol
 
 from cheapdeep_ops.guard.grading.grader import facts_of
 from cheapdeep_ops.guard.notify.messages import breakdown_of, cause_text, storm_signal
-from cheapdeep_ops.guard.rules.alert_set import Alerts
+from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.book import Rulebook
-from cheapdeep_ops.guard.rules.cache import Shelf
-from cheapdeep_ops.guard.rules.confidence_separation.detection import Look, kinds_in
+from cheapdeep_ops.guard.rules.cache import GradeCache
+from cheapdeep_ops.guard.rules.confidence_separation.detection import SeparationReading, kinds_in
 from cheapdeep_ops.guard.rules.confidence_separation.detection import finding_of as gate_finding
 from cheapdeep_ops.guard.rules.escalation.detection import level_of
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
 from cheapdeep_ops.guard.rules.escalation.reader import windows_of
 from cheapdeep_ops.guard.rules.false_confidence.detection import Effect, effect_of
-from cheapdeep_ops.guard.rules.false_confidence.evidence import Evidence
+from cheapdeep_ops.guard.rules.false_confidence.evidence import GradeEvidence
 from cheapdeep_ops.guard.rules.false_confidence.explanation import climb_cause, climb_facts, examples_of, names_of
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Finding, GateRule, Level, QualityRule, Rule, StormRule
+from cheapdeep_ops.guard.rules.model import (
+    AlertState,
+    Finding,
+    GateRule,
+    Level,
+    QualityRule,
+    Rule,
+    ScopedAlert,
+    StormRule,
+)
 from cheapdeep_ops.guard.rules.self_monitoring import grader_health
-from cheapdeep_ops.guard.rules.self_monitoring.reader import Watchers
+from cheapdeep_ops.guard.rules.self_monitoring.reader import SelfMonitoring
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, incidents, policies
-from cheapdeep_ops.store.detectors import Place
+from cheapdeep_ops.store.detectors import StoredDetector
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Judge, Normal
+from cheapdeep_ops.store.grades import Baseline, GraderVersion
 from cheapdeep_ops.values import ALL_ROUTES
 
 _GATE_EVERY_S: Final = 600.0
 
 
-class Sense(Protocol):
+class SignalReader(Protocol):
     """How one rule looks at the world."""
 
     @property
@@ -41,7 +50,7 @@ class Sense(Protocol):
     def is_joint(self) -> bool:
         """Whether the routes that do not fire by themselves are judged together as well."""
 
-    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
+    def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """What is so in these routes together, for an alert that stands so."""
 
     def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
@@ -53,7 +62,7 @@ class Sense(Protocol):
         """Whether the last message about an open incident is out of date."""
 
 
-class Senses:
+class SignalReaders:
     """The senses of one evaluation, which share what they read."""
 
     def __init__(
@@ -62,42 +71,44 @@ class Senses:
         *,
         settings: Settings,
         rulebook: Rulebook,
-        shelf: Shelf,
-        alerts: Alerts,
+        shelf: GradeCache,
+        alerts: AlertSet,
         is_pinned: Callable[[str], bool],
         now: float,
     ) -> None:
         self._is_pinned = is_pinned
-        self._watchers = Watchers(connection, settings=settings, now=now)
+        self._watchers = SelfMonitoring(connection, settings=settings, now=now)
         self._settings = settings
         self._shelf = shelf
         self._alerts = alerts
         self._now = now
         self._quality = [rule for rule in rulebook.rules if isinstance(rule, QualityRule)]
-        self._evidence = Evidence(connection, self._quality, alerts, shelf=shelf, now=now)
+        self._evidence = GradeEvidence(connection, self._quality, alerts, shelf=shelf, now=now)
         self._facts = facts_of(connection, settings)
 
-    def of(self, connection: Connection, rule: Rule) -> Sense:
+    def of(self, connection: Connection, rule: Rule) -> SignalReader:
         """The sense that belongs to a rule, with all that its findings need."""
         if isinstance(rule, StormRule):
-            return StormSense(connection, rule, limit=rule.limit_in(self._settings), now=self._now)
+            return EscalationReader(connection, rule, limit=rule.limit_in(self._settings), now=self._now)
         if isinstance(rule, QualityRule):
-            return QualitySense(rule, self._evidence, settings=self._settings, trouble=self._trouble, now=self._now)
+            return FalseConfidenceReader(
+                rule, self._evidence, settings=self._settings, trouble=self._trouble, now=self._now
+            )
         if isinstance(rule, GateRule):
-            return GateSense(connection, rule, shelf=self._shelf, alerts=self._alerts, now=self._now)
+            return SeparationReader(connection, rule, shelf=self._shelf, alerts=self._alerts, now=self._now)
         if rule.signal == "grader_failing":
-            return WatcherSense(grader_health.finding_of(self._facts, self._now))
+            return SelfMonitoringReader(grader_health.finding_of(self._facts, self._now))
         if rule.signal == "undecided_raise":
-            return UndecidedSense(self._quality, self._alerts, self._is_pinned)
-        return WatcherSense(self._watchers.finding(rule.signal, self._alerts.signal(rule.alert, ALL_ROUTES)))
+            return UndecidedReader(self._quality, self._alerts, self._is_pinned)
+        return SelfMonitoringReader(self._watchers.finding(rule.signal, self._alerts.signal(rule.alert, ALL_ROUTES)))
 
     @property
-    def learned(self) -> list[Normal]:
+    def learned(self) -> list[Baseline]:
         """The baselines that findings have learned."""
         return self._evidence.learned
 
     @property
-    def folded(self) -> list[Place]:
+    def folded(self) -> list[StoredDetector]:
         """The tests that findings have carried on."""
         return self._evidence.folded
 
@@ -106,7 +117,7 @@ class Senses:
         return grader_health.trouble_of(self._facts, self._now)
 
 
-class StormSense:
+class EscalationReader:
     """Sees base escalations in two windows of the counters."""
 
     is_joint = True
@@ -124,7 +135,7 @@ class StormSense:
         """The routes that had calls in the long window."""
         return set(self._windows.seconds)
 
-    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
+    def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """The base escalation rate of these routes together."""
         reading = self._windows.reading(routes, limit=self._limit, scope=alert.scope)
         signal = storm_signal(self._rule, reading, self._windows.actual(routes))
@@ -155,7 +166,7 @@ class StormSense:
         return _has_left(told, found)
 
 
-class QualitySense:
+class FalseConfidenceReader:
     """Sees grades; where the grader is in trouble, nothing."""
 
     is_joint = True
@@ -163,7 +174,7 @@ class QualitySense:
     def __init__(
         self,
         rule: QualityRule,
-        evidence: Evidence,
+        evidence: GradeEvidence,
         *,
         settings: Settings,
         trouble: grader_health.Trouble | None,
@@ -183,7 +194,7 @@ class QualitySense:
         """The routes of which anything was graded."""
         return self._evidence.routes
 
-    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
+    def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """The false-confident rate of these routes together; unknown while nobody can be relied on to grade."""
         found = self._evidence.finding(self._rule, alert, routes, self._limit)
         self._judged[alert.scope] = (routes, found.signal["n"])
@@ -245,12 +256,14 @@ class QualitySense:
         return self.scopes if scope == ALL_ROUTES else {scope}
 
 
-class GateSense:
+class SeparationReader:
     """Sees whether confidence is worth anything, route by route; looks every ten minutes, it is slow to change."""
 
     is_joint = False
 
-    def __init__(self, connection: Connection, rule: GateRule, *, shelf: Shelf, alerts: Alerts, now: float) -> None:
+    def __init__(
+        self, connection: Connection, rule: GateRule, *, shelf: GradeCache, alerts: AlertSet, now: float
+    ) -> None:
         self._rule = rule
         self._alerts = alerts
         self._looks = shelf.lately(rule.alert, now, _GATE_EVERY_S, partial(_looks, connection, rule, shelf.judge, now))
@@ -260,12 +273,12 @@ class GateSense:
         """The routes that had calls or grades lately."""
         return set(self._looks)
 
-    def finding(self, routes: Collection[str], alert: Alert) -> Finding:
+    def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """What the grades and the calls of one route say."""
         (route,) = routes
         firing = alert.state is AlertState.FIRING
         told = kinds_in(self._alerts.signal(alert.rule, alert.scope).get("kind")) if firing else frozenset[str]()
-        return gate_finding(self._rule, self._looks.get(route, Look()), firing=told)
+        return gate_finding(self._rule, self._looks.get(route, SeparationReading()), firing=told)
 
     def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, Any]:
         """Nothing more than the finding says."""
@@ -278,11 +291,11 @@ class GateSense:
         return _is_other(told, found)
 
 
-def _looks(connection: Connection, rule: GateRule, judge: Judge, now: float) -> dict[str, Look]:
+def _looks(connection: Connection, rule: GateRule, judge: GraderVersion, now: float) -> dict[str, SeparationReading]:
     counted = counters.by_route(connection, since=now - rule.window, until=now)
     read = partial(grades.confident, connection, judge, since=now - rule.max_age, until=now, limit=rule.max_grades)
     return {
-        route: Look(
+        route: SeparationReading(
             grades=[(confidence, wrong) for confidence, wrong, _ in read(scope=route)],
             triaged=counted[route].triaged if route in counted else 0,
             escalated=counted[route].base_escalated if route in counted else 0,
@@ -291,7 +304,7 @@ def _looks(connection: Connection, rule: GateRule, judge: Judge, now: float) -> 
     }
 
 
-class WatcherSense:
+class SelfMonitoringReader:
     """Sees how one of those fares that watch or are watched: the same in all routes."""
 
     is_joint = False
@@ -300,7 +313,7 @@ class WatcherSense:
     def __init__(self, found: Finding) -> None:
         self._found = found
 
-    def finding(self, _routes: Collection[str], _alert: Alert) -> Finding:
+    def finding(self, _routes: Collection[str], _alert: ScopedAlert) -> Finding:
         """Above while it is in trouble."""
         return self._found
 
@@ -315,12 +328,12 @@ class WatcherSense:
         return _is_other(told, found)
 
 
-class UndecidedSense:
+class UndecidedReader:
     """Sees raises of quality rules that too few grades can judge; a person who has pinned a scope has decided."""
 
     is_joint = False
 
-    def __init__(self, rules: Collection[QualityRule], alerts: Alerts, is_pinned: Callable[[str], bool]) -> None:
+    def __init__(self, rules: Collection[QualityRule], alerts: AlertSet, is_pinned: Callable[[str], bool]) -> None:
         self._rules = rules
         self._alerts = alerts
         self._is_pinned = is_pinned
@@ -330,7 +343,7 @@ class UndecidedSense:
         """The scopes in which such a rule fires."""
         return {alert.scope for alert in self._alerts for rule in self._rules if self._holds(rule, alert.scope)}
 
-    def finding(self, _routes: Collection[str], alert: Alert) -> Finding:
+    def finding(self, _routes: Collection[str], alert: ScopedAlert) -> Finding:
         """Above while a raise is held that the grades neither confirm nor lift."""
         held = [rule.alert for rule in self._rules if self._holds(rule, alert.scope)]
         unclear = {Level.NO_DATA, Level.UNCLEAR}

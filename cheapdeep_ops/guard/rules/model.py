@@ -32,7 +32,7 @@ class Level(StrEnum):
     NO_DATA = "no_data"
 
 
-class Turn(StrEnum):
+class Transition(StrEnum):
     """What just happened to an alert."""
 
     STARTED = "started"
@@ -232,7 +232,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
+class ScopedAlert:
     """The state of one rule in one scope.
 
     `since` is when the state began; `below_since` is when a firing alert was first seen back below its limit, without
@@ -247,7 +247,7 @@ class Alert:
     incident_id: int | None = None
 
 
-def step(rule: AnyRule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
+def step(rule: AnyRule, alert: ScopedAlert, level: Level, now: float) -> tuple[ScopedAlert, Transition | None]:
     """The alert after one evaluation, and what happened to it.
 
     No data leaves its state as it is and starts its hold anew: a gap is evidence for neither side.
@@ -260,23 +260,23 @@ def step(rule: AnyRule, alert: Alert, level: Level, now: float) -> tuple[Alert, 
         return _at(alert, AlertState.INACTIVE, now), None
     pending = _at(alert, AlertState.PENDING, now)
     if now - pending.since >= rule.pending_for:
-        return replace(pending, state=AlertState.FIRING, since=now), Turn.STARTED
+        return replace(pending, state=AlertState.FIRING, since=now), Transition.STARTED
     return pending, None
 
 
-def _step_firing(rule: AnyRule, alert: Alert, level: Level, now: float) -> tuple[Alert, Turn | None]:
+def _step_firing(rule: AnyRule, alert: ScopedAlert, level: Level, now: float) -> tuple[ScopedAlert, Transition | None]:
     if level is not Level.BELOW:
         return replace(alert, below_since=None), None
     below_since = now if alert.below_since is None else alert.below_since
     if now - below_since >= rule.keep_firing_for:
-        return replace(alert, state=AlertState.INACTIVE, since=now, below_since=None), Turn.RESOLVED
+        return replace(alert, state=AlertState.INACTIVE, since=now, below_since=None), Transition.RESOLVED
     return replace(alert, below_since=below_since), None
 
 
-def _at(alert: Alert, state: AlertState, now: float) -> Alert:
+def _at(alert: ScopedAlert, state: AlertState, now: float) -> ScopedAlert:
     return alert if alert.state is state else replace(alert, state=state, since=now, below_since=None)
 
 
-def _without_hold(alert: Alert, now: float) -> Alert:
+def _without_hold(alert: ScopedAlert, now: float) -> ScopedAlert:
     since = now if alert.state is AlertState.PENDING else alert.since
     return replace(alert, since=since, below_since=None)

@@ -26,7 +26,7 @@ _CERTAINTY: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
+class LabelledGrades:
     """A grade that people have looked at: what the judge and they say, and how likely its call was to be graded."""
 
     judged_wrong: bool
@@ -35,7 +35,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounded:
+class BoundedRate:
     """A figure with its 95% interval; `rate` is None where nothing tells, and the interval is then all there is."""
 
     rate: float | None
@@ -43,7 +43,7 @@ class Bounded:
     high: float
 
 
-_UNKNOWN: Final = Bounded(rate=None, low=0.0, high=1.0)
+_UNKNOWN: Final = BoundedRate(rate=None, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan
 
 
-class Agreement:
+class GraderAgreement:
     """What labels say of one judge.
 
     `wrong` and `right` are the shares that people call wrong, of the labelled answers that it calls wrong and right;
@@ -109,7 +109,7 @@ class Agreement:
         self._random = random
 
     @classmethod
-    def of(cls, labels: Iterable[Labelled], judged_wrong: Estimate | None, random: Random) -> Self:
+    def of(cls, labels: Iterable[LabelledGrades], judged_wrong: Estimate | None, random: Random) -> Self:
         """What single labels say together."""
         labels = list(labels)
         wrong, right = ([each for each in labels if each.judged_wrong is kind] for kind in (True, False))
@@ -137,21 +137,21 @@ class Agreement:
         return enough and self._point is not None and self._point.tpr > self._point.fpr
 
     @property
-    def kappa(self) -> Bounded:
+    def kappa(self) -> BoundedRate:
         """Cohen's kappa, in [-1, 1]; 1 is perfect agreement, 0 is what chance alone would give."""
         return self._of("kappa", lowest=-1.0)
 
     @property
-    def tpr(self) -> Bounded:
+    def tpr(self) -> BoundedRate:
         """How often the judge sees a wrong answer."""
         return self._of("tpr")
 
     @property
-    def fpr(self) -> Bounded:
+    def fpr(self) -> BoundedRate:
         """How often it calls a right answer wrong."""
         return self._of("fpr")
 
-    def corrected(self, found: Estimate) -> Bounded:
+    def corrected(self, found: Estimate) -> BoundedRate:
         """The rate that `found` stands for, the judge's errors taken out, with the uncertainty of both.
 
         Unknown where no judge that the labels leave possible would find such a rate: it errs otherwise now than then.
@@ -163,9 +163,9 @@ class Agreement:
         rate = _bounded(self._point.corrected(found.rate, otherwise=math.nan), rates)
         return rate if rate.low < rate.high else _UNKNOWN
 
-    def _of(self, name: str, *, lowest: float = 0.0) -> Bounded:
+    def _of(self, name: str, *, lowest: float = 0.0) -> BoundedRate:
         if self._point is None:
-            return Bounded(rate=None, low=lowest, high=1.0)
+            return BoundedRate(rate=None, low=lowest, high=1.0)
         return _bounded(getattr(self._point, name), [getattr(draw, name) for draw in self._draws])
 
     @cached_property
@@ -184,7 +184,7 @@ class Agreement:
             yield _Draw(*(_drawn(part, self._random) for part in known))
 
 
-def kappa_of(said: Mapping[tuple[str, str], int], random: Random) -> Bounded:
+def kappa_of(said: Mapping[tuple[str, str], int], random: Random) -> BoundedRate:
     """Cohen's kappa of two judges who have graded the same answers, with its 95% interval.
 
     `said` counts answers by (what the one says, what the other says), each `correct` or `incorrect`.
@@ -194,10 +194,10 @@ def kappa_of(said: Mapping[tuple[str, str], int], random: Random) -> Bounded:
         return weighted((other == Grade.INCORRECT, 1.0, count) for (one, other), count in said.items() if one == first)
 
     judged_wrong = weighted((one == Grade.INCORRECT, 1.0, count) for (one, _), count in said.items())
-    return Agreement(wrong_of(Grade.INCORRECT), wrong_of(Grade.CORRECT), judged_wrong, random).kappa
+    return GraderAgreement(wrong_of(Grade.INCORRECT), wrong_of(Grade.CORRECT), judged_wrong, random).kappa
 
 
-def _wrong_of(labels: Sequence[Labelled]) -> Estimate | None:
+def _wrong_of(labels: Sequence[LabelledGrades]) -> Estimate | None:
     return weighted((each.is_wrong, each.inclusion, 1) for each in labels)
 
 
@@ -206,11 +206,11 @@ def _drawn(found: Estimate, random: Random) -> float:
     return random.betavariate(hits + 0.5, found.n - hits + 0.5)
 
 
-def _bounded(rate: float, drawn: Iterable[float]) -> Bounded:
+def _bounded(rate: float, drawn: Iterable[float]) -> BoundedRate:
     """`rate` (NaN: unknown) with the interval that leaves as many draws out below as above, and that holds it."""
     ordered = sorted(drawn)
     out = round(len(ordered) * (1 - _CERTAINTY) / 2)
     low, high = ordered[out], ordered[-1 - out]
     if math.isnan(rate):
-        return Bounded(rate=None, low=low, high=high)
-    return Bounded(rate=rate, low=min(low, rate), high=max(high, rate))
+        return BoundedRate(rate=None, low=low, high=high)
+    return BoundedRate(rate=rate, low=min(low, rate), high=max(high, rate))

@@ -87,7 +87,7 @@ Counts = Mapping[str, Share]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
+class BeforeAfter:
     """One dimension's counts, now and before."""
 
     before: Counts
@@ -95,7 +95,7 @@ class Sides:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Contribution:
     """What one element contributes to a rise.
 
     `mix` is what its changed share of the calls adds to the rate, at the rate it had before; `worse` is what its
@@ -134,9 +134,9 @@ class Cause:
     now: Share
     mix: float = 0.0
     worse: float = 0.0
-    culprits: tuple[Part, ...] = ()
-    alike: tuple[Part, ...] = ()
-    also: tuple[Part, ...] = ()
+    culprits: tuple[Contribution, ...] = ()
+    alike: tuple[Contribution, ...] = ()
+    also: tuple[Contribution, ...] = ()
     why: str = ""
     counted: str = "calls"
 
@@ -144,7 +144,7 @@ class Cause:
 def cause_of(
     before: Share,
     now: Share,
-    sides: Mapping[Dimension, Sides],
+    sides: Mapping[Dimension, BeforeAfter],
     *,
     counted: str = "calls",
     fewest: int = MIN_CALLS,
@@ -187,13 +187,13 @@ def _unknown(before: Share, now: Share, counted: str, fewest: int) -> str:
     return "" if difference(later, earlier, _CONFIDENCE)[0] > 0 else "the rate may be no higher than before"
 
 
-def _kind(named: Sequence[Part], of_all: Iterable[Sequence[Part]]) -> Kind:
+def _kind(named: Sequence[Contribution], of_all: Iterable[Sequence[Contribution]]) -> Kind:
     if not named:
         return Kind.UNCLEAR if any(explanation(parts, even_unsure=True) for parts in of_all) else Kind.ALL
     return Kind.MIX if sum(part.mix for part in named) > sum(part.worse for part in named) else Kind.WORSE
 
 
-def parts_of(dimension: Dimension, sides: Sides) -> list[Part]:
+def parts_of(dimension: Dimension, sides: BeforeAfter) -> list[Contribution]:
     """What each element of one dimension contributes to a rise, largest surprise first; empty where nothing changed.
 
     The split is that of Oaxaca (1973), Int. Econ. Rev. 14, 693 (see Kitagawa 1955, J. Am. Stat. Assoc. 50, 1168):
@@ -210,7 +210,7 @@ def parts_of(dimension: Dimension, sides: Sides) -> list[Part]:
     return sorted(parts, key=lambda part: (-part.surprise, part.element))
 
 
-def _part(dimension: Dimension, element: str, sides: Sides, change: float) -> Part:
+def _part(dimension: Dimension, element: str, sides: BeforeAfter, change: float) -> Contribution:
     before, now = (side.get(element, _NOTHING) for side in (sides.before, sides.now))
     whole_before, whole_now = _whole(dimension, sides.before), _whole(dimension, sides.now)
     traffic_before, traffic_now = _ratio(before.n, whole_before.n), _ratio(now.n, whole_now.n)
@@ -226,7 +226,7 @@ def _part(dimension: Dimension, element: str, sides: Sides, change: float) -> Pa
     error = _error(dimension, (before, whole_before), (now, whole_now), share) / abs(change)
     unfair = _error(dimension, (before, whole_before), (now, whole_now), fair) / abs(change)
     is_sure = share - fair > _SURE * unfair and round(_rate(now) * now.count) >= _FEWEST_HITS
-    return Part(
+    return Contribution(
         dimension=dimension, element=element, before=before, now=now, traffic_before=traffic_before,
         traffic_now=traffic_now, mix=mix, worse=worse, fair=fair, share=share, low=share - _Z95 * error,
         high=share + _Z95 * error, is_sure=is_sure, surprise=surprise(fair, share),
@@ -277,12 +277,12 @@ def surprise(fair: float, share: float) -> float:
     return max(0.5 * sum(each * math.log(2 * each / (p + q)) for each in (p, q) if each > 0), 0.0)
 
 
-def explanation(parts: Sequence[Part], *, even_unsure: bool = False) -> tuple[Part, ...]:
+def explanation(parts: Sequence[Contribution], *, even_unsure: bool = False) -> tuple[Contribution, ...]:
     """The few elements that make most of a rise, each surely more than its fair share; empty where no few do.
 
     Calls without a name (of no input class, of an unknown version) count, and are never to blame.
     """
-    chosen: list[Part] = []
+    chosen: list[Contribution] = []
     for part in parts:
         if _is_suspect(part) and (part.is_sure or even_unsure):
             chosen.append(part)
@@ -293,27 +293,27 @@ def explanation(parts: Sequence[Part], *, even_unsure: bool = False) -> tuple[Pa
     return ()
 
 
-def _is_suspect(part: Part) -> bool:
+def _is_suspect(part: Contribution) -> bool:
     return bool(part.element) and part.surprise > 0 and part.share >= max(_MIN_SHARE, part.fair)
 
 
-def _is_of_calls(part: Part) -> bool:
+def _is_of_calls(part: Contribution) -> bool:
     return part.dimension is not Dimension.REASON
 
 
-def _score(parts: Sequence[Part]) -> float:
+def _score(parts: Sequence[Contribution]) -> float:
     """How good an explanation is: surprising, short, and of all of the rise."""
     explained = min(sum(part.share for part in parts), 1.0)
     return float(sum(part.surprise for part in parts) * explained * _PER_ELEMENT ** (len(parts) - 1))
 
 
-def _ranked(found: Mapping[Dimension, tuple[Part, ...]]) -> list[tuple[Part, ...]]:
+def _ranked(found: Mapping[Dimension, tuple[Contribution, ...]]) -> list[tuple[Contribution, ...]]:
     """The explanations, best first; a reason tells how calls fail and not which, so it comes last."""
     known = [parts for parts in found.values() if parts]
     best = max((_score(parts) for parts in known if _is_of_calls(parts[0])), default=0.0)
     order = list(Dimension)
 
-    def rank(parts: tuple[Part, ...]) -> tuple[Any, ...]:
+    def rank(parts: tuple[Contribution, ...]) -> tuple[Any, ...]:
         score = _score(parts)
         is_best = score >= best * _ALIKE
         return (not _is_of_calls(parts[0]), not is_best, 0.0 if is_best else -score, order.index(parts[0].dimension))
@@ -321,7 +321,7 @@ def _ranked(found: Mapping[Dimension, tuple[Part, ...]]) -> list[tuple[Part, ...
     return sorted(known, key=rank)
 
 
-def _is_alike(named: Sequence[Part], other: Sequence[Part]) -> bool:
+def _is_alike(named: Sequence[Contribution], other: Sequence[Contribution]) -> bool:
     """Whether both stand for the same calls."""
     if len(named) != 1 or len(other) != 1 or not (_is_of_calls(named[0]) and _is_of_calls(other[0])):
         return False
@@ -385,7 +385,7 @@ def as_facts(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _part_facts(part: Part) -> dict[str, Any]:
+def _part_facts(part: Contribution) -> dict[str, Any]:
     return {
         "dimension": part.dimension.value,
         "element": part.element,

@@ -23,7 +23,7 @@ _CERTAINTY: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bin:
+class ConfidenceBin:
     """Answers whose confidence lies in `[low, high)`, or up to 1: what they claim on average, and how many are right.
 
     `share` is their part of all answers.
@@ -41,7 +41,7 @@ class Bin:
         return self.confidence - self.right.rate
 
 
-def reliability(grades: Iterable[tuple[float, bool, float]]) -> list[Bin]:
+def reliability(grades: Iterable[tuple[float, bool, float]]) -> list[ConfidenceBin]:
     """The reliability table; bins without a grade are left out.
 
     A grade is (confidence in [0, 1], whether it is wrong, inclusion probability). Source: Murphy, Winkler (1977),
@@ -54,16 +54,16 @@ def reliability(grades: Iterable[tuple[float, bool, float]]) -> list[Bin]:
     return [_bin(number, found, total) for number, found in sorted(by_bin.items())]
 
 
-def _bin(number: int, found: Sequence[tuple[float, bool, float]], total: float) -> Bin:
+def _bin(number: int, found: Sequence[tuple[float, bool, float]], total: float) -> ConfidenceBin:
     right = weighted((not is_wrong, inclusion, 1) for _, is_wrong, inclusion in found)
     assert right is not None, "a bin has a grade"  # noqa: S101 - it is made of its grades
     weight = sum(1 / inclusion for _, _, inclusion in found)
     claimed = sum(confidence / inclusion for confidence, _, inclusion in found)
     high = EDGES[number + 1] if number + 1 < len(EDGES) else 1.0
-    return Bin(low=EDGES[number], high=high, share=weight / total, confidence=claimed / weight, right=right)
+    return ConfidenceBin(low=EDGES[number], high=high, share=weight / total, confidence=claimed / weight, right=right)
 
 
-def expected_error(bins: Sequence[Bin], random: Random) -> tuple[float, float, float] | None:
+def expected_error(bins: Sequence[ConfidenceBin], random: Random) -> tuple[float, float, float] | None:
     """The expected calibration error and its 95% interval; None without a grade.
 
     The mean distance between what is claimed and what is so, over bins weighed by their share (Naeini, Cooper,
@@ -124,7 +124,7 @@ def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dic
     }
 
 
-def _facts(found: Bin) -> dict[str, object]:
+def _facts(found: ConfidenceBin) -> dict[str, object]:
     return {
         "low": found.low,
         "high": found.high,

@@ -40,7 +40,7 @@ class SimulatedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Generation45(SimulatedModel):
+class _Rules45(SimulatedModel):
     max_input_tokens: int = 200_000
     max_tokens: int = 64_000
     smallest_cached: int = 4_096
@@ -82,33 +82,33 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         smallest_cached=4_096,
         refuses=frozenset({"prefill"}),
     ),
-    _Generation45(
+    _Rules45(
         id="claude-opus-4-5",
         display_name="Claude Opus 4.5",
         line="opus",
         answers_as="claude-opus-4-5-20251101",
         refuses=frozenset({"thinking_adaptive"}),
     ),
-    _Generation45(
+    _Rules45(
         id="claude-opus-4-5-20251101",
         display_name="Claude Opus 4.5",
         line="opus",
         refuses=frozenset({"thinking_adaptive"}),
     ),
-    _Generation45(
+    _Rules45(
         id="claude-haiku-4-5",
         display_name="Claude Haiku 4.5",
         line="haiku",
         answers_as="claude-haiku-4-5-20251001",
         created_at="2025-10-15T00:00:00Z",
     ),
-    _Generation45(
+    _Rules45(
         id="claude-haiku-4-5-20251001",
         display_name="Claude Haiku 4.5",
         line="haiku",
         created_at="2025-10-15T00:00:00Z",
     ),
-    _Generation45(
+    _Rules45(
         id="claude-sonnet-4-5",
         display_name="Claude Sonnet 4.5",
         line="sonnet",
@@ -117,7 +117,7 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         smallest_cached=1_024,
         retires_at="2026-11-30T00:00:00Z",
     ),
-    _Generation45(
+    _Rules45(
         id="claude-sonnet-4-5-20250929",
         display_name="Claude Sonnet 4.5",
         line="sonnet",

@@ -18,7 +18,7 @@ LOOKS_BACK: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Prefix:
+class _CachedPrefix:
     """A prompt up to the end of one block."""
 
     key: bytes
@@ -68,7 +68,7 @@ class PromptCache:
         for_5m = max(for_5m, for_1h)
         return PromptTokens(uncached=total - for_5m, read=known, written_1h=for_1h - known, written_5m=for_5m - for_1h)
 
-    def _found(self, prefixes: Sequence[_Prefix], now: float) -> int | None:
+    def _found(self, prefixes: Sequence[_CachedPrefix], now: float) -> int | None:
         """The longest known prefix within reach of a breakpoint, as its place; its life begins anew."""
         asked = [place for place, prefix in enumerate(prefixes) if prefix.lifetime is not None]
         for place in reversed(asked):
@@ -78,7 +78,7 @@ class PromptCache:
                     return back
         return None
 
-    def _keep(self, prefixes: Sequence[_Prefix], read: int | None, now: float) -> None:
+    def _keep(self, prefixes: Sequence[_CachedPrefix], read: int | None, now: float) -> None:
         """Write the prefixes at breakpoints; those within what was read are used, and live on."""
         for place, prefix in enumerate(prefixes):
             if prefix.lifetime is None:
@@ -95,7 +95,7 @@ class PromptCache:
         return entry if entry is not None and now < entry.expires_at else None
 
 
-def _prefixes(body: Mapping[str, Any], blocks: Sequence[Block], model: SimulatedModel) -> list[_Prefix]:
+def _prefixes(body: Mapping[str, Any], blocks: Sequence[Block], model: SimulatedModel) -> list[_CachedPrefix]:
     """The prompt up to each of its blocks.
 
     Another output schema changes what stands before the prompt; other thinking or another choice of tools what stands
@@ -109,7 +109,7 @@ def _prefixes(body: Mapping[str, Any], blocks: Sequence[Block], model: Simulated
         chars += block.chars
         key, tokens = _digest(key, [block.part, block.content]), -(-chars // CHARS_PER_TOKEN)
         counts = block.mark is not None and tokens >= model.smallest_cached
-        prefixes.append(_Prefix(key, tokens, block.lifetime if counts else None))
+        prefixes.append(_CachedPrefix(key, tokens, block.lifetime if counts else None))
     return prefixes
 
 
@@ -117,7 +117,7 @@ def _digest(before: bytes, value: object) -> bytes:
     return blake2b(before + json.dumps(value).encode(), digest_size=16).digest()
 
 
-def _reach(prefixes: Sequence[_Prefix], lifetime: str | None, least: int) -> int:
+def _reach(prefixes: Sequence[_CachedPrefix], lifetime: str | None, least: int) -> int:
     """How many tokens lie before the last breakpoint of that lifetime, or of any; `least` where it lies before that."""
     reached = [each.tokens for each in prefixes if each.lifetime is not None and lifetime in (None, each.lifetime)]
     return max(reached[-1] if reached else 0, least)

@@ -64,7 +64,7 @@ class Script:
         return None
 
 
-class Book:
+class TruthBook:
     """Which answers were right; keeps the newest `limit`."""
 
     def __init__(self, limit: int) -> None:

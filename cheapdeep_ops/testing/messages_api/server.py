@@ -21,11 +21,11 @@ from cheapdeep_ops.testing.messages_api.models import MODELS, SimulatedModel, mo
 from cheapdeep_ops.testing.messages_api.prompt_cache import PromptCache
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest, input_tokens, json_object, without_secrets
 from cheapdeep_ops.testing.messages_api.replies import Reply
-from cheapdeep_ops.testing.messages_api.script import Answerer, Book, Script
+from cheapdeep_ops.testing.messages_api.script import Answerer, Script, TruthBook
 from cheapdeep_ops.testing.messages_api.validation import batched_fault, key_fault, message_fault
 from cheapdeep_ops.testing.traffic.kinds import TrafficClass, checked_classes, outcome
 from cheapdeep_ops.testing.traffic.ready_made import CLASSES
-from cheapdeep_ops.testing.traffic.simulated_grader import PERFECT, Judge, judgement
+from cheapdeep_ops.testing.traffic.simulated_grader import PERFECT, SimulatedGrader, judgement
 
 TRIAGE_MODELS: Final = (
     "claude-haiku-4-5",
@@ -60,7 +60,7 @@ class SimulatedAnthropic:
         models: Iterable[SimulatedModel] = MODELS,
         latency_s: float = 0.0,
         batch_delay_s: float = 0.0,
-        judge: Judge = PERFECT,
+        judge: SimulatedGrader = PERFECT,
         clock: Callable[[], float] = time.time,
         keep_requests: int = 10_000,
     ) -> None:
@@ -85,7 +85,7 @@ class SimulatedAnthropic:
         self._models = {model.id: model for model in models}
         self._clock = clock
         self._script = Script()
-        self._book = Book(BOOK_LIMIT)
+        self._book = TruthBook(BOOK_LIMIT)
         self._cache = PromptCache(CACHE_LIMIT)
         self._serial = itertools.count(1)
         self._batches = Batches(BATCH_LIMIT)

@@ -76,7 +76,7 @@ class TrafficClass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class DrawnAnswer:
     """What a model makes of one question: the same for the same seed, model and text, in any order."""
 
     traffic_class: str
@@ -97,7 +97,7 @@ def class_of(text: str, classes: Sequence[TrafficClass]) -> TrafficClass:
     return next((known for known in classes if known.marker in text), classes[0])
 
 
-def outcome(text: str, *, model: str, seed: int, classes: Sequence[TrafficClass], is_cheap: bool = True) -> Outcome:
+def outcome(text: str, *, model: str, seed: int, classes: Sequence[TrafficClass], is_cheap: bool = True) -> DrawnAnswer:
     """Return what `model` makes of `text`; one that is not cheap is sure of itself and right."""
     known = class_of(text, classes)
     digest = blake2b(f"{seed}\0{model}\0{text}".encode(), digest_size=32).digest()
@@ -105,7 +105,7 @@ def outcome(text: str, *, model: str, seed: int, classes: Sequence[TrafficClass]
     correct = not is_cheap or draw(digest, 8) < known.accuracy_at(confidence)
     answer = f"Answer {digest[16:20].hex()}: {_pick(known.answer_templates, digest[20])}"
     withheld = known.escalating_answer and confidence is not None and confidence < NULL_BELOW
-    return Outcome(
+    return DrawnAnswer(
         traffic_class=known.name,
         confidence=confidence,
         answer=answer,

@@ -18,7 +18,7 @@ _REASONS: Final[Mapping[Verdict, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class SimulatedGrader:
     """How well the simulated API grades its own answers; it is unsure of text that it never gave (lately)."""
 
     tpr: float = 1.0
@@ -41,7 +41,7 @@ class Judge:
         return "correct" if correct is sees_the_truth else "incorrect"
 
 
-PERFECT: Final = Judge()
+PERFECT: Final = SimulatedGrader()
 """A judge that is never wrong."""
 
 

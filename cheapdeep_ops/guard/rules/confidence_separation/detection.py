@@ -12,7 +12,7 @@ NO_GRADES: Final[Sequence[tuple[float, bool]]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class SeparationReading:
     """What was seen of one route: the latest grades (confidence, whether it is wrong), and the calls of a period."""
 
     grades: Sequence[tuple[float, bool]] = NO_GRADES
@@ -20,7 +20,7 @@ class Look:
     escalated: int = 0
 
 
-def finding_of(rule: GateRule, look: Look, *, firing: AbstractSet[str] = frozenset()) -> Finding:
+def finding_of(rule: GateRule, look: SeparationReading, *, firing: AbstractSet[str] = frozenset()) -> Finding:
     """Above while confidence does not separate, or all calls fare the same.
 
     `firing` are the kinds of trouble that the alert was last about: it is over when all of them are known to be.
@@ -50,7 +50,7 @@ def _together(parts: dict[str, Level], firing: AbstractSet[str]) -> Level:
     return Level.BELOW if is_over else Level.UNCLEAR
 
 
-def _separates(rule: GateRule, look: Look) -> Level:
+def _separates(rule: GateRule, look: SeparationReading) -> Level:
     """Unclear where the interval holds the limit: few grades of confident answers tell little."""
     wrong = sum(is_wrong for _, is_wrong in look.grades)
     found = separation(look.grades)
@@ -60,7 +60,7 @@ def _separates(rule: GateRule, look: Look) -> Level:
     return Level.ABOVE if high < rule.limit else Level.BELOW if area >= rule.limit else Level.UNCLEAR
 
 
-def _differs(rule: GateRule, look: Look, *, fires: bool) -> Level:
+def _differs(rule: GateRule, look: SeparationReading, *, fires: bool) -> Level:
     """One call that fared otherwise is enough to end it, however few there were."""
     differ = 0 < look.escalated < look.triaged
     if look.triaged < rule.min_calls:
@@ -68,7 +68,7 @@ def _differs(rule: GateRule, look: Look, *, fires: bool) -> Level:
     return Level.BELOW if differ else Level.ABOVE
 
 
-def _measured(look: Look) -> dict[str, object]:
+def _measured(look: SeparationReading) -> dict[str, object]:
     found = separation(look.grades)
     area, low, high = found or (None, 0.0, 1.0)
     return {
@@ -82,21 +82,21 @@ def _measured(look: Look) -> dict[str, object]:
     }
 
 
-def _whys(rule: GateRule, kinds: Sequence[str], look: Look) -> Iterator[str]:
+def _whys(rule: GateRule, kinds: Sequence[str], look: SeparationReading) -> Iterator[str]:
     if "share" in kinds:
         yield _share_text(look)
     if "confidence" in kinds:
         yield _confidence_text(rule, look)
 
 
-def _share_text(look: Look) -> str:
+def _share_text(look: SeparationReading) -> str:
     if not look.triaged:
         return "no calls lately, where all fared the same before"
     share = {0: "none", look.triaged: "each"}.get(look.escalated, f"{look.escalated:,}")
     return f"{share} of {look.triaged:,} calls escalated at base"
 
 
-def _confidence_text(rule: GateRule, look: Look) -> str:
+def _confidence_text(rule: GateRule, look: SeparationReading) -> str:
     found = separation(look.grades)
     wrong = sum(is_wrong for _, is_wrong in look.grades)
     known = f"on {len(look.grades):,} grades, {wrong} wrong"

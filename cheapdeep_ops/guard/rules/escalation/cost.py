@@ -19,7 +19,7 @@ _NAMES: Final = ("triaged", "escalated", "bypassed", "unpriced", "cost_nusd", "t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spell:
+class PeriodCounts:
     """What was counted of the calls of a period; costs are in billionths of a US dollar."""
 
     triaged: int
@@ -67,18 +67,18 @@ def storm_consequence(
     """
     since = started_at if is_over else now - shown_window_s(signal, rule.windows.long)
     usual, said = _usual(connection, started_at - rule.windows.long, scope)
-    spell = Spell.read(connection, since=since, until=now, scope=scope)
+    spell = PeriodCounts.read(connection, since=since, until=now, scope=scope)
     return {**consequence_of(spell, usual, seconds=max(now - since, 1.0)), "compared_with": said}
 
 
-def _usual(connection: Connection, onset: float, scope: str) -> tuple[Spell, str]:
-    hour = Spell.read(connection, since=onset - _HOUR_S, until=onset, scope=scope)
+def _usual(connection: Connection, onset: float, scope: str) -> tuple[PeriodCounts, str]:
+    hour = PeriodCounts.read(connection, since=onset - _HOUR_S, until=onset, scope=scope)
     if hour.triaged >= MIN_CALLS:
         return hour, "the hour before"
-    return Spell.read(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
+    return PeriodCounts.read(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
 
 
-def consequence_of(now: Spell, usual: Spell, *, seconds: float) -> dict[str, Any]:
+def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, Any]:
     """The escalations of `now` beyond the usual share, what they cost, and what they cost an hour.
 
     US dollars; the bounds are 95%, of the rates alone: what an escalation costs is taken as it is. All of it is None,
@@ -106,7 +106,7 @@ _FIGURES: Final = (
 )
 
 
-def _unknown(now: Spell, usual: Spell) -> str:
+def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
     if usual.triaged < MIN_CALLS:
         return "too few calls before to know what is usual"
     if not now.triaged:
@@ -120,7 +120,7 @@ def _estimate(rate: Proportion) -> Estimate:
     return Estimate(rate=rate.rate or 0.0, n=rate.n, count=rate.n)
 
 
-def _rates(now: Spell, usual: Spell) -> Mapping[str, Any]:
+def _rates(now: PeriodCounts, usual: PeriodCounts) -> Mapping[str, Any]:
     """Both shares of calls that escalated, with interval and n."""
     sides = {"now": now.rate, "usual": usual.rate}
     return {name: _share(rate) for name, rate in sides.items()}

@@ -13,7 +13,7 @@ CLIMBS: Final = (1.2, 1.45, 1.75, 2.2, 2.6)
 """How many times the limit a storm's rate may be: one bet for each (tests/bench/storm.py shows what they achieve)."""
 
 
-class Second(NamedTuple):
+class SecondOfCalls(NamedTuple):
     """What came of the second that began at `at`: `hits` base escalations among `n` triaged calls."""
 
     at: int
@@ -22,7 +22,7 @@ class Second(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Climb:
+class DetectorRun:
     """What a sequential test has to say of a rate that may have climbed over the limit.
 
     `evidence` is a natural logarithm, None where nothing was seen. `lasted` says for how many seconds the rate has most
@@ -42,14 +42,14 @@ class Climb:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class WindowReading:
     """What a rule sees of one scope at one moment; `seconds` are the distinct seconds that the evidence is from."""
 
     long: Proportion
     short: Proportion
     seconds: int
     limit: float | None
-    climb: Climb = Climb()
+    climb: DetectorRun = DetectorRun()
 
     def recent(self, rule: StormRule) -> tuple[Proportion, float]:
         """What stands for the traffic now, and the seconds it is from: the short window where it has calls enough."""
@@ -58,7 +58,7 @@ class Reading:
         return self.long, rule.windows.long
 
 
-def level_of(rule: StormRule, reading: Reading) -> Level:
+def level_of(rule: StormRule, reading: WindowReading) -> Level:
     """Which side of the limit a reading is on, and how sure that is.
 
     Firing needs an interval, or the sequential test; clearing needs only the recent point, because the hold time guards
@@ -72,7 +72,7 @@ def level_of(rule: StormRule, reading: Reading) -> Level:
     return Level.BELOW if recent.rate <= reading.limit else Level.UNCLEAR
 
 
-def decided_by(rule: StormRule, reading: Reading) -> Literal["window", "sequence"] | None:
+def decided_by(rule: StormRule, reading: WindowReading) -> Literal["window", "sequence"] | None:
     """What says that a reading is above the limit; None where nothing does."""
     if reading.limit is None or not _is_known(rule, reading):
         return None
@@ -81,7 +81,7 @@ def decided_by(rule: StormRule, reading: Reading) -> Literal["window", "sequence
     return "sequence" if _has_climbed(rule, reading, reading.limit) else None
 
 
-def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[Second], *, until: float) -> Climb:
+def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCalls], *, until: float) -> DetectorRun:
     """What the sequential test finds in `seconds`, oldest first, that end at `until` (Unix time).
 
     An e-detector (see `detector`) in which each second begins one bet on each of the climbs, and wins each running bet
@@ -91,12 +91,12 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[Second], *,
     detector, and nothing has to be remembered: a restart, another leader or a bucket that comes late need no care.
     """
     if limit is None or not 0 < limit < 1 or not seconds:
-        return Climb()
+        return DetectorRun()
     most = rule.evidence_limit / rule.min_seconds
     bets = [_run(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
     _, since = max(bets)
     made_of = [second for second in seconds if second.at >= since]
-    return Climb(
+    return DetectorRun(
         evidence=_log_mean([log for log, _ in bets]),
         lasted=until - since,
         calls=Proportion(hits=sum(second.hits for second in made_of), n=sum(second.n for second in made_of)),
@@ -104,7 +104,7 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[Second], *,
     )
 
 
-def _run(seconds: Iterable[Second], rate: float, limit: float, most: float) -> tuple[float, int]:
+def _run(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float) -> tuple[float, int]:
     """The logarithm of all bets on `rate` together, and when the one that stands best began."""
     miss = math.log((1 - rate) / (1 - limit))
     hit = math.log(rate / limit) - miss
@@ -120,7 +120,7 @@ def _run(seconds: Iterable[Second], rate: float, limit: float, most: float) -> t
     return log, since
 
 
-class Ceiling:
+class BurstCap:
     """A bound on the evidence that `climb_of` finds in seconds that end with the last one taken in, oldest first.
 
     The same test, but begun with the first second ever: no window's bets are worth more than all bets there were. It
@@ -134,7 +134,7 @@ class Ceiling:
         self._enough = rule.evidence_limit - _SLIP
         self._logs = [-math.inf] * len(bets.rates)
 
-    def take_in(self, second: Second) -> None:
+    def take_in(self, second: SecondOfCalls) -> None:
         """Count one more second; one without calls counts for nothing."""
         if not second.n:
             return
@@ -159,11 +159,11 @@ def _log_mean(logs: Sequence[float]) -> float:
     return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs))
 
 
-def _is_known(rule: StormRule, reading: Reading) -> bool:
+def _is_known(rule: StormRule, reading: WindowReading) -> bool:
     return reading.long.n >= rule.min_calls and reading.short.n > 0
 
 
-def _is_above(rule: StormRule, reading: Reading, limit: float) -> bool:
+def _is_above(rule: StormRule, reading: WindowReading, limit: float) -> bool:
     return (
         reading.seconds >= rule.min_seconds
         and reading.long.interval(rule.confidence)[0] > limit
@@ -171,7 +171,7 @@ def _is_above(rule: StormRule, reading: Reading, limit: float) -> bool:
     )
 
 
-def _has_climbed(rule: StormRule, reading: Reading, limit: float) -> bool:
+def _has_climbed(rule: StormRule, reading: WindowReading, limit: float) -> bool:
     """Whether the test has found a climb that is still going on.
 
     One that is younger than the recent window has to outlast no older calls in there; an older one is over as soon as

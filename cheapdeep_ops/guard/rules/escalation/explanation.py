@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from cheapdeep_ops.guard.statistics.attribution import (
     MIN_CALLS,
+    BeforeAfter,
     Cause,
     Counts,
     Dimension,
-    Sides,
     as_facts,
     by_name,
     by_reason,
@@ -17,7 +17,7 @@ from cheapdeep_ops.guard.statistics.attribution import (
 )
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counters import Makeup
+from cheapdeep_ops.store.counters import TrafficMix
 from cheapdeep_ops.store.engine import Connection
 
 _HOUR_S: Final = 3_600.0
@@ -44,7 +44,7 @@ def storm_cause(
     return {**as_facts(cause), "compared_with": said}
 
 
-def _before(connection: Connection, onset: float, scope: str) -> tuple[Makeup, str]:
+def _before(connection: Connection, onset: float, scope: str) -> tuple[TrafficMix, str]:
     """What the hour before was made of, or the day where the hour has too few calls; and which of them it is."""
     hour = counters.makeup(connection, since=onset - _HOUR_S, until=onset, scope=scope)
     if sum(hour.calls.values()) >= MIN_CALLS:
@@ -52,30 +52,30 @@ def _before(connection: Connection, onset: float, scope: str) -> tuple[Makeup, s
     return counters.makeup(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
 
 
-def compared(before: Makeup, now: Makeup, *, with_policy: bool = True) -> Cause:
+def compared(before: TrafficMix, now: TrafficMix, *, with_policy: bool = True) -> Cause:
     """What the change between two make-ups is made of."""
     sides = {
-        Dimension.INPUT_CLASS: Sides(before=_by_key(before, 1), now=_by_key(now, 1)),
-        Dimension.ROUTE: Sides(before=_by_key(before, 0), now=_by_key(now, 0)),
-        Dimension.REASON: Sides(before=_reasons(before), now=_reasons(now)),
+        Dimension.INPUT_CLASS: BeforeAfter(before=_by_key(before, 1), now=_by_key(now, 1)),
+        Dimension.ROUTE: BeforeAfter(before=_by_key(before, 0), now=_by_key(now, 0)),
+        Dimension.REASON: BeforeAfter(before=_reasons(before), now=_reasons(now)),
     }
     for place, dimension in enumerate((Dimension.MODEL, Dimension.PROMPT_VERSION, Dimension.POLICY_VERSION)):
-        found = Sides(before=_by_origin(before, place), now=_by_origin(now, place))
+        found = BeforeAfter(before=_by_origin(before, place), now=_by_origin(now, place))
         if is_named(found.before) and (with_policy or dimension is not Dimension.POLICY_VERSION):
             sides[dimension] = found
     return cause_of(_whole(before), _whole(now), sides)
 
 
-def _by_key(makeup: Makeup, place: int) -> Counts:
+def _by_key(makeup: TrafficMix, place: int) -> Counts:
     return by_name((key[place], makeup.base_escalated.get(key, 0), calls) for key, calls in makeup.calls.items())
 
 
-def _by_origin(makeup: Makeup, place: int) -> Counts:
+def _by_origin(makeup: TrafficMix, place: int) -> Counts:
     """By model, prompt or policy version; calls of which none was counted have no name, so they are never blamed."""
     return by_name(_origins(makeup, place))
 
 
-def _origins(makeup: Makeup, place: int) -> Iterator[tuple[str, int, int]]:
+def _origins(makeup: TrafficMix, place: int) -> Iterator[tuple[str, int, int]]:
     for origin, calls in makeup.origins.items():
         names = origin.rsplit("|", 2)
         yield names[place] if len(names) > place else "", makeup.base_origins.get(origin, 0), calls
@@ -83,9 +83,9 @@ def _origins(makeup: Makeup, place: int) -> Iterator[tuple[str, int, int]]:
     yield "", whole.hits - sum(makeup.base_origins.values()), whole.n - sum(makeup.origins.values())
 
 
-def _reasons(makeup: Makeup) -> Counts:
+def _reasons(makeup: TrafficMix) -> Counts:
     return by_reason(makeup.base_reasons, _whole(makeup).n)
 
 
-def _whole(makeup: Makeup) -> Proportion:
+def _whole(makeup: TrafficMix) -> Proportion:
     return Proportion(hits=sum(makeup.base_escalated.values()), n=sum(makeup.calls.values()))

@@ -27,7 +27,7 @@ _TARGET_CONFIDENCE: Final = 0.8
 """Two-sided, of the interval of what is normal, whose upper end is the target: one-sided it is 90%."""
 
 
-class Graded(Protocol):
+class Observation(Protocol):
     """A decided grade of an answer that ships at base; `inclusion` is the probability that its call was chosen."""
 
     @property
@@ -47,11 +47,11 @@ class Graded(Protocol):
         """Whether the answer went out; else it was withheld by a raise."""
 
 
-T = TypeVar("T", bound=Graded)
+T = TypeVar("T", bound=Observation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
+class AlarmLevel:
     """What is too much: more than `target` raises, and less than `level` lets go; and what that rests on."""
 
     target: float
@@ -59,27 +59,27 @@ class Alarm:
     normal: Estimate | None = None
 
 
-def learned(normal: Estimate) -> Alarm:
+def learned(normal: Estimate) -> AlarmLevel:
     """The alarm of a scope whose normal is known."""
     target = min(normal.interval(_TARGET_CONFIDENCE)[1], _HIGHEST_TARGET)
-    return Alarm(target=target, level=Bets.on_climb(target).rates[0], normal=normal)
+    return AlarmLevel(target=target, level=Bets.on_climb(target).rates[0], normal=normal)
 
 
 _HIGHEST_TARGET: Final = 0.99
 
 
-def at_rate(rate: float) -> Alarm:
+def at_rate(rate: float) -> AlarmLevel:
     """The alarm of a rate that somebody has set: what is above raises, what is below lets go."""
-    return Alarm(target=rate, level=rate)
+    return AlarmLevel(target=rate, level=rate)
 
 
-def estimate(grades: Sequence[Graded]) -> Estimate | None:
+def estimate(grades: Sequence[Observation]) -> Estimate | None:
     """The false-confident rate of `grades`, weighted by inclusion; None where there are none."""
     return weighted((each.incorrect, each.inclusion, 1) for each in grades)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class SequentialTest:
     """Both tests of one rule in one scope, since the scope's state last changed; `phase` says what state that is."""
 
     phase: tuple[Any, ...] = ()
@@ -95,7 +95,7 @@ class Watch:
         """The watch as JSON."""
         return {"phase": list(self.phase), "climb": self.climb.row(), "fall": self.fall.row()}
 
-    def after(self, grade: Graded, alarm: Alarm) -> "Watch":
+    def after(self, grade: Observation, alarm: AlarmLevel) -> "SequentialTest":
         """The watch after one more grade, held against what is too much for its own route."""
         at = grade.called_at
         climb = self.climb.after(Bets.on_climb(alarm.target), int(grade.incorrect), 1, at=at)
@@ -104,7 +104,7 @@ class Watch:
 
 
 def finding_of(
-    rule: QualityRule, watch: Watch, grades: Sequence[Graded], alarm: Alarm | None, *, fires: bool
+    rule: QualityRule, watch: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
 ) -> Finding:
     """What a watch and the latest `grades` of its scope (newest first) say, held against `alarm`."""
     level = level_of(rule, watch, grades, alarm, fires=fires)
@@ -115,7 +115,9 @@ def finding_of(
     return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence})
 
 
-def level_of(rule: QualityRule, watch: Watch, grades: Sequence[Graded], alarm: Alarm | None, *, fires: bool) -> Level:
+def level_of(
+    rule: QualityRule, watch: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
+) -> Level:
     """Which side of the alarm a watch is on; `grades` are needed only while the rule fires."""
     if alarm is None or watch.climb.total < rule.min_grades:
         return Level.NO_DATA
@@ -124,7 +126,7 @@ def level_of(rule: QualityRule, watch: Watch, grades: Sequence[Graded], alarm: A
     return Level.ABOVE if watch.climb.alarms(rule.alpha) else Level.UNCLEAR
 
 
-def _is_back(rule: QualityRule, fall: Detector, grades: Sequence[Graded], alarm: Alarm) -> bool:
+def _is_back(rule: QualityRule, fall: Detector, grades: Sequence[Observation], alarm: AlarmLevel) -> bool:
     found = estimate(_run_of(fall, grades))
     if found is None or not fall.alarms(rule.release_alpha):
         return False
@@ -136,7 +138,7 @@ def _run_of(run: Detector, grades: Sequence[T]) -> Sequence[T]:
     return [each for each in grades if run.since is not None and each.called_at >= run.since]
 
 
-def _signal(shown: Estimate | None, alarm: Alarm | None, grades: Sequence[Graded]) -> dict[str, Any]:
+def _signal(shown: Estimate | None, alarm: AlarmLevel | None, grades: Sequence[Observation]) -> dict[str, Any]:
     return {
         **_estimated("", shown),
         "limit": alarm.level if alarm else None,

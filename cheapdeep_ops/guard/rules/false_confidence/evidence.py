@@ -8,8 +8,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from cheapdeep_ops.guard.rules.alert_set import Alerts
-from cheapdeep_ops.guard.rules.cache import Shelf
+from cheapdeep_ops.guard.rules.alert_set import AlertSet
+from cheapdeep_ops.guard.rules.cache import GradeCache
 from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     AHEAD_S,
     alarm_of,
@@ -18,42 +18,48 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     folded,
     learned_from,
 )
-from cheapdeep_ops.guard.rules.false_confidence.detection import Alarm, Watch, at_rate, estimate, finding_of
-from cheapdeep_ops.guard.rules.false_confidence.explanation import Climb, read_climb
-from cheapdeep_ops.guard.rules.model import Alert, AlertState, Finding, QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    AlarmLevel,
+    SequentialTest,
+    at_rate,
+    estimate,
+    finding_of,
+)
+from cheapdeep_ops.guard.rules.false_confidence.explanation import ClimbEvidence, read_climb
+from cheapdeep_ops.guard.rules.model import AlertState, Finding, QualityRule, ScopedAlert
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.store import detectors, grades, incidents
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Graded, Normal
+from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tests:
+class ScopeTests:
     """What is read for one rule: the state of its tests, and the grades that each has not taken in yet, by scope."""
 
-    kept: Mapping[str, detectors.Kept]
-    unread: Mapping[str, Sequence[Graded]]
+    kept: Mapping[str, detectors.DetectorState]
+    unread: Mapping[str, Sequence[DecidedGrade]]
     over: Mapping[str, float]
     """When the rule's last incident was over, by scope (Unix time)."""
 
 
-class Evidence:
+class GradeEvidence:
     """One judge's grades at one moment, read once for all rules; findings are computed later, without the store.
 
     What they change is collected: `learned` baselines, and `folded` states of tests.
     """
 
     def __init__(
-        self, connection: Connection, rules: Sequence[QualityRule], alerts: Alerts, *, shelf: Shelf, now: float
+        self, connection: Connection, rules: Sequence[QualityRule], alerts: AlertSet, *, shelf: GradeCache, now: float
     ) -> None:
         self._shelf = shelf
         self._judge = shelf.judge
         self._now = now
-        self.learned: list[Normal] = []
-        self.folded: list[detectors.Place] = []
+        self.learned: list[Baseline] = []
+        self.folded: list[detectors.StoredDetector] = []
         shelf.look(connection)
-        blank = {route: Normal(scope=route, since=0.0) for route in shelf.versions}
+        blank = {route: Baseline(scope=route, since=0.0) for route in shelf.versions}
         self._normals = {**blank, **grades.normals(connection, self._judge)}
         self._newest = {
             (route, rule.max_grades): shelf.newest(connection, route, rule.max_grades)
@@ -68,13 +74,13 @@ class Evidence:
         }
         self._tests = {rule.alert: self._read_tests(connection, rule, alerts) for rule in rules}
 
-    def _read_first(self, connection: Connection, rule: QualityRule, normal: Normal) -> list[Graded]:
+    def _read_first(self, connection: Connection, rule: QualityRule, normal: Baseline) -> list[DecidedGrade]:
         """The grades that a baseline is learned from; none while there cannot be enough."""
         if self._shelf.versions.get(normal.scope, 0) < rule.normal_grades:
             return []
         return self._shelf.oldest(connection, normal.scope, normal.since, rule.normal_grades)
 
-    def _read_tests(self, connection: Connection, rule: QualityRule, alerts: Alerts) -> Tests:
+    def _read_tests(self, connection: Connection, rule: QualityRule, alerts: AlertSet) -> ScopeTests:
         kept = detectors.read(connection, self._judge, rule=rule.alert)
         is_joint = len(self._normals) > 1 or alerts.fires(rule.alert, ALL_ROUTES)
         unread = {
@@ -86,14 +92,14 @@ class Evidence:
             )
             for scope in (*self._normals, *([ALL_ROUTES] if is_joint else ()))
         }
-        return Tests(kept=kept, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
+        return ScopeTests(kept=kept, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
 
     @property
     def routes(self) -> set[str]:
         """The routes of which anything was graded."""
         return set(self._normals)
 
-    def finding(self, rule: QualityRule, alert: Alert, routes: Collection[str], limit: float | None) -> Finding:
+    def finding(self, rule: QualityRule, alert: ScopedAlert, routes: Collection[str], limit: float | None) -> Finding:
         """What the grades of `routes` together say; a route whose baseline is not known yet has no say against it.
 
         While the alert fires, only calls made since it began to count; else, only those made since it was last over.
@@ -127,7 +133,7 @@ class Evidence:
 
     def _alarms(
         self, rule: QualityRule, routes: Collection[str], limit: float | None, *, fires: bool
-    ) -> dict[str, Alarm]:
+    ) -> dict[str, AlarmLevel]:
         """What is too much, for each route of which that is known."""
         if rule.limit != "normal":
             return {} if limit is None else dict.fromkeys(routes, at_rate(limit))
@@ -135,21 +141,23 @@ class Evidence:
         known = {route: alarm_of(normal) for route, normal in found.items() if normal is not None}
         return {route: alarm for route, alarm in known.items() if alarm is not None}
 
-    def _watched(self, rule: QualityRule, scope: str, alarms: Mapping[str, Alarm], phase: tuple[bool, float]) -> Watch:
+    def _watched(
+        self, rule: QualityRule, scope: str, alarms: Mapping[str, AlarmLevel], phase: tuple[bool, float]
+    ) -> SequentialTest:
         """The scope's tests after all grades that have become known since they were last looked at."""
         tests = self._tests[rule.alert]
         kept = tests.kept.get(scope, _BLANK)
-        before = Watch.from_row(kept.state) if kept.state else Watch()
+        before = SequentialTest.from_row(kept.state) if kept.state else SequentialTest()
         own = self._normals.get(scope)
         full = (*phase, own.since if own is not None and rule.limit == "normal" else 0.0)
-        watch = before if before.phase == full else Watch(phase=full)
+        watch = before if before.phase == full else SequentialTest(phase=full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
         watch = folded(watch, unread, alarms, oldest=oldest, now=self._now)
         if unread or watch != before:
             grade_id = unread[-1].id if unread else kept.grade_id
-            after = detectors.Kept(grade_id=grade_id, state=watch.row())
-            self.folded.append(detectors.Place(rule=rule.alert, scope=scope, kept=after))
+            after = detectors.DetectorState(grade_id=grade_id, state=watch.row())
+            self.folded.append(detectors.StoredDetector(rule=rule.alert, scope=scope, kept=after))
         return watch
 
     def shipped(
@@ -174,7 +182,7 @@ class Evidence:
 
     def climb(
         self, connection: Connection, rule: QualityRule, scope: str, routes: Collection[str], *, started_at: float
-    ) -> Climb:
+    ) -> ClimbEvidence:
         """The grades since the climb began that the incident which began at `started_at` is about, and those before."""
         ended = self._tests[rule.alert].over
         over = {route: max(ended.get(each, 0.0) for each in (route, scope)) for route in routes}
@@ -191,14 +199,14 @@ class Evidence:
             return float(told.get("cause", {}).get("since", started_at))
         held = {(place.rule, place.scope): place.kept for place in self.folded}
         kept = held.get((rule.alert, scope)) or self._tests[rule.alert].kept.get(scope, _BLANK)
-        since = Watch.from_row(kept.state).climb.since if kept.state else None
+        since = SequentialTest.from_row(kept.state).climb.since if kept.state else None
         return started_at if since is None else since
 
-    def _merged(self, rule: QualityRule, routes: Collection[str]) -> list[Graded]:
+    def _merged(self, rule: QualityRule, routes: Collection[str]) -> list[DecidedGrade]:
         """The latest grades of all `routes`, newest first."""
         return _newest_first([self._after_normal(rule, route) for route in sorted(routes)])[: rule.max_grades]
 
-    def _after_normal(self, rule: QualityRule, route: str) -> list[Graded]:
+    def _after_normal(self, rule: QualityRule, route: str) -> list[DecidedGrade]:
         """The latest grades that count."""
         return self._of(rule, route, self._oldest(rule, route))
 
@@ -206,11 +214,11 @@ class Evidence:
         over = self._tests[rule.alert].over.get(route, 0.0)
         return counts_after(rule, self._normals.get(route), over=over, now=self._now)
 
-    def _of(self, rule: QualityRule, route: str, since: float) -> list[Graded]:
+    def _of(self, rule: QualityRule, route: str, since: float) -> list[DecidedGrade]:
         newest = self._newest.get((route, rule.max_grades), [])
         return [each for each in newest if since < each.called_at <= self._now + AHEAD_S]
 
-    def _normal(self, rule: QualityRule, route: str, *, fires: bool) -> Normal | None:
+    def _normal(self, rule: QualityRule, route: str, *, fires: bool) -> Baseline | None:
         """The baseline of a route: learned before, or now, where enough is graded.
 
         During an incident nothing is learned unless a person asks for it: a new judge must not take a drift for normal.
@@ -228,8 +236,8 @@ class Evidence:
         return learned_now
 
 
-_BLANK: Final = detectors.Kept()
+_BLANK: Final = detectors.DetectorState()
 
 
-def _newest_first(of_routes: Iterable[list[Graded]]) -> list[Graded]:
+def _newest_first(of_routes: Iterable[list[DecidedGrade]]) -> list[DecidedGrade]:
     return list(heapq.merge(*of_routes, key=attrgetter("called_at"), reverse=True))

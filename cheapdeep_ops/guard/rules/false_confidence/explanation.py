@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from cheapdeep_ops.guard.statistics.attribution import (
     MIN_CALLS,
+    BeforeAfter,
     Cause,
     Counts,
     Dimension,
     Kind,
-    Sides,
     as_facts,
     cause_of,
     is_named,
@@ -21,9 +21,9 @@ from cheapdeep_ops.guard.statistics.attribution import (
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.store import candidates, grades
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Described, Judge, Normal
+from cheapdeep_ops.store.grades import AttributedGrade, Baseline, GraderVersion
 
-Name = Callable[[Described], str]
+Name = Callable[[AttributedGrade], str]
 
 MIN_GRADES: Final = 15
 """Grades since a climb began below which nothing is said: a steep one is found with few."""
@@ -39,36 +39,36 @@ _LOOKED_AT: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Climb:
+class ClimbEvidence:
     """Grades of calls since a climb began, and of those before, newest first; `said` is where the latter are from.
 
     `is_of_one_time` tells whether those before are of the same time in all routes, so that their shares mean something.
     """
 
     began: float
-    before: Sequence[Described]
-    now: Sequence[Described]
+    before: Sequence[AttributedGrade]
+    now: Sequence[AttributedGrade]
     said: str
     is_of_one_time: bool
 
 
 def read_climb(
     connection: Connection,
-    judge: Judge,
-    normals: Mapping[str, Normal],
+    judge: GraderVersion,
+    normals: Mapping[str, Baseline],
     *,
     over: Mapping[str, float],
     began: float,
     until: float,
     limit: int,
-) -> Climb:
+) -> ClimbEvidence:
     """The grades of these routes' calls in `[began, until)`, and of those before; at most `limit` of either.
 
     Before is after the last incident was `over` and since what is normal was to be learned; where that is too little,
     it is what normal was learned from.
     """
 
-    def read(route: str, since: float, until: float) -> list[Described]:
+    def read(route: str, since: float, until: float) -> list[AttributedGrade]:
         return grades.described(connection, route, judge, since=since, until=until, limit=limit)
 
     calm = {route: max(normal.since, over.get(route, 0.0)) for route, normal in normals.items()}
@@ -79,10 +79,10 @@ def read_climb(
         before = _newest([each for route, since, end in learned for each in read(route, since, end)], limit)
         is_of_one_time, said = len(normals) == 1, "the grades that normal was learned from"
     now = _newest([each for route in normals for each in read(route, began, until)], limit)
-    return Climb(began=began, before=before, now=now, said=said, is_of_one_time=is_of_one_time)
+    return ClimbEvidence(began=began, before=before, now=now, said=said, is_of_one_time=is_of_one_time)
 
 
-def _newest(found: list[Described], limit: int) -> list[Described]:
+def _newest(found: list[AttributedGrade], limit: int) -> list[AttributedGrade]:
     return sorted(found, key=lambda each: (-each.called_at, -each.id))[:limit]
 
 
@@ -107,8 +107,8 @@ def band_of(confidence: float, *, base: float, raised: float) -> str:
 
 
 def climb_cause(
-    before: Sequence[Described],
-    now: Sequence[Described],
+    before: Sequence[AttributedGrade],
+    now: Sequence[AttributedGrade],
     names: Mapping[Dimension, Name],
     *,
     is_of_one_time: bool = True,
@@ -119,7 +119,8 @@ def climb_cause(
     were, or where those before are of another time in each route, a changed mix is no cause.
     """
     sides = {
-        dimension: Sides(before=_counts(before, name), now=_counts(now, name)) for dimension, name in names.items()
+        dimension: BeforeAfter(before=_counts(before, name), now=_counts(now, name))
+        for dimension, name in names.items()
     }
     told = {of: side for of, side in sides.items() if of is Dimension.INPUT_CLASS or is_named(side.before)}
     cause = cause_of(_whole(before), _whole(now), told, counted="grades", fewest=MIN_GRADES)
@@ -129,11 +130,11 @@ def climb_cause(
     return replace(cause, kind=Kind.UNCLEAR, why=_NO_MIX, culprits=(), alike=(), also=())
 
 
-def _by_chance(found: Sequence[Described]) -> Sequence[Described]:
+def _by_chance(found: Sequence[AttributedGrade]) -> Sequence[AttributedGrade]:
     return [each for each in found if not each.steered]
 
 
-def _counts(found: Sequence[Described], name: Name) -> Counts:
+def _counts(found: Sequence[AttributedGrade], name: Name) -> Counts:
     """The rate of each element from all its grades, worth as many calls as its share of those chosen by chance."""
     heaviest, whole = _heaviest(found), _whole(found)
     by_chance = _by_chance(found)
@@ -141,7 +142,7 @@ def _counts(found: Sequence[Described], name: Name) -> Counts:
     weights: dict[str, float] = defaultdict(float)
     for each in shared:
         weights[name(each)] += min(1 / each.inclusion, heaviest)
-    of_each: dict[str, list[Described]] = defaultdict(list)
+    of_each: dict[str, list[AttributedGrade]] = defaultdict(list)
     for each in found:
         of_each[name(each)].append(each)
     total = sum(weights.values())
@@ -151,25 +152,25 @@ def _counts(found: Sequence[Described], name: Name) -> Counts:
     }
 
 
-def _whole(found: Sequence[Described]) -> Estimate:
+def _whole(found: Sequence[AttributedGrade]) -> Estimate:
     return _estimate(found, _heaviest(found))
 
 
-def _heaviest(found: Sequence[Described]) -> float:
+def _heaviest(found: Sequence[AttributedGrade]) -> float:
     return _HEAVIEST * median(1 / each.inclusion for each in found) if found else inf
 
 
-def _estimate(found: Sequence[Described], heaviest: float) -> Estimate:
+def _estimate(found: Sequence[AttributedGrade], heaviest: float) -> Estimate:
     return weighted((each.incorrect, max(each.inclusion, 1 / heaviest), 1) for each in found) or _NOTHING
 
 
-def climb_facts(climb: Climb, cause: Cause) -> dict[str, Any]:
+def climb_facts(climb: ClimbEvidence, cause: Cause) -> dict[str, Any]:
     """A climb's cause as it is stored with an incident, with when the climb began."""
     return {**as_facts(cause), "compared_with": climb.said, "since": climb.began}
 
 
 def examples_of(
-    connection: Connection, climb: Climb, cause: Cause, names: Mapping[Dimension, Name]
+    connection: Connection, climb: ClimbEvidence, cause: Cause, names: Mapping[Dimension, Name]
 ) -> list[dict[str, Any]]:
     """The newest wrong answers of what is to blame whose content is stored: which they are, and no content.
 
@@ -181,5 +182,5 @@ def examples_of(
     return [{"call_id": each.call_id, "confidence": each.confidence} for each in held[:_EXAMPLES]]
 
 
-def _is_of(grade: Described, blamed: set[tuple[Dimension, str]], names: Mapping[Dimension, Name]) -> bool:
+def _is_of(grade: AttributedGrade, blamed: set[tuple[Dimension, str]], names: Mapping[Dimension, Name]) -> bool:
     return any(names[dimension](grade) == element for dimension, element in blamed)

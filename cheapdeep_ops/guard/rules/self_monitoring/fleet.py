@@ -32,7 +32,7 @@ _NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
+class RouterHeartbeat:
     """The last sign of life of a router that has not signed off."""
 
     process: str
@@ -50,18 +50,18 @@ class Fleet:
     `is_known` tells whether any router ever was; `newest_at` is when the newest change of policy, `newest`, was made.
     """
 
-    signs: Collection[Sign]
+    signs: Collection[RouterHeartbeat]
     is_known: bool
     base_threshold: float
     flush_every_s: float
     newest: int = 0
     newest_at: float = 0.0
 
-    def alive(self, now: float) -> list[Sign]:
+    def alive(self, now: float) -> list[RouterHeartbeat]:
         """Those that show themselves."""
         return [sign for sign in self.signs if now - sign.seen_at <= self.patience_s]
 
-    def silent(self, now: float) -> list[Sign]:
+    def silent(self, now: float) -> list[RouterHeartbeat]:
         """Those that do not any more, and did within a day."""
         return [sign for sign in self.signs if self.patience_s < now - sign.seen_at <= FORGOTTEN_S]
 
@@ -83,7 +83,7 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class ModelLifecycle:
     """What the API last said of a model; `problem` is not empty where it says that there is no such model."""
 
     model: str
@@ -117,7 +117,7 @@ def outdated_routers(fleet: Fleet, now: float) -> Finding:
     return _finding(list(concerned.values()), "; ".join(whys), is_known=bool(alive))
 
 
-def _is_behind(sign: Sign, fleet: Fleet) -> bool:
+def _is_behind(sign: RouterHeartbeat, fleet: Fleet) -> bool:
     return sign.policy_version < fleet.newest and sign.seen_at - fleet.newest_at > _FOLLOWS_S
 
 
@@ -176,7 +176,7 @@ def skewed(fleet: Fleet, now: float) -> Finding:
     return _finding(ahead, why, is_known=bool(fleet.alive(now)))
 
 
-def retiring(models: Collection[str], lives: Collection[Life], now: float) -> Finding:
+def retiring(models: Collection[str], lives: Collection[ModelLifecycle], now: float) -> Finding:
     """Above while a model in use is retired, or will be within 60 days; known for a week after the API was asked."""
     used = [life for life in lives if life.model in models]
     ending = {life.model: ends for life in sorted(used, key=lambda life: life.model) if (ends := ends_of(life, now))}
@@ -186,7 +186,7 @@ def retiring(models: Collection[str], lives: Collection[Life], now: float) -> Fi
     return Finding(level=level, signal={"kind": ", ".join(ending), "why": why})
 
 
-def ends_of(life: Life, now: float) -> str:
+def ends_of(life: ModelLifecycle, now: float) -> str:
     """How a model's life ends soon or has ended, in words; nothing where it does not."""
     if life.problem:
         return f"is not there: {life.problem}"
@@ -205,7 +205,7 @@ def other_schema(found: str | None, needed: str) -> Finding:
     return Finding(level=Level.ABOVE if differs else Level.BELOW, signal={"kind": str(found), "why": why})
 
 
-def _finding(concerned: Collection[Sign], why: str, *, is_known: bool) -> Finding:
+def _finding(concerned: Collection[RouterHeartbeat], why: str, *, is_known: bool) -> Finding:
     """`kind` says whom it is about, so that another one is news."""
     level = Level.ABOVE if concerned else Level.BELOW if is_known else Level.NO_DATA
     kind = ",".join(sorted(sign.process[:8] for sign in concerned))
@@ -213,11 +213,11 @@ def _finding(concerned: Collection[Sign], why: str, *, is_known: bool) -> Findin
     return Finding(level=level, signal=signal)
 
 
-def _routers(signs: Collection[Sign]) -> str:
+def _routers(signs: Collection[RouterHeartbeat]) -> str:
     return "1 router" if len(signs) == 1 else f"{len(signs)} routers"
 
 
-def _names(signs: Collection[Sign]) -> str:
+def _names(signs: Collection[RouterHeartbeat]) -> str:
     names = sorted(sign.name for sign in signs)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

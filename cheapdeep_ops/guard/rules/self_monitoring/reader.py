@@ -12,7 +12,7 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.schema import HEAD, revision
 
 
-class Watchers:
+class SelfMonitoring:
     """The findings of one evaluation about routers, messages, models, schema and the guard itself."""
 
     def __init__(self, connection: Connection, *, settings: Settings, now: float) -> None:
@@ -62,15 +62,15 @@ class Watchers:
         )
 
 
-_FINDINGS: Final[Mapping[str, Callable[[Watchers, Mapping[str, Any]], Finding]]] = {
-    "router_silent": Watchers._silent,  # noqa: SLF001 - the class's own
-    "router_outdated": Watchers._outdated,  # noqa: SLF001 - the class's own
-    "recorder_dropping": Watchers._dropping,  # noqa: SLF001 - the class's own
-    "notifications_failing": Watchers._undelivered,  # noqa: SLF001 - the class's own
-    "scheduler_stalled": Watchers._unwatched,  # noqa: SLF001 - the class's own
-    "clock_skewed": Watchers._skewed,  # noqa: SLF001 - the class's own
-    "model_retiring": Watchers._retiring,  # noqa: SLF001 - the class's own
-    "schema_changed": Watchers._schema,  # noqa: SLF001 - the class's own
+_FINDINGS: Final[Mapping[str, Callable[[SelfMonitoring, Mapping[str, Any]], Finding]]] = {
+    "router_silent": SelfMonitoring._silent,  # noqa: SLF001 - the class's own
+    "router_outdated": SelfMonitoring._outdated,  # noqa: SLF001 - the class's own
+    "recorder_dropping": SelfMonitoring._dropping,  # noqa: SLF001 - the class's own
+    "notifications_failing": SelfMonitoring._undelivered,  # noqa: SLF001 - the class's own
+    "scheduler_stalled": SelfMonitoring._unwatched,  # noqa: SLF001 - the class's own
+    "clock_skewed": SelfMonitoring._skewed,  # noqa: SLF001 - the class's own
+    "model_retiring": SelfMonitoring._retiring,  # noqa: SLF001 - the class's own
+    "schema_changed": SelfMonitoring._schema,  # noqa: SLF001 - the class's own
 }
 
 
@@ -80,10 +80,10 @@ def models_of(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*settings.tiers, *filter(None, graders)]))
 
 
-def lives_in(connection: Connection) -> list[fleet.Life]:
+def lives_in(connection: Connection) -> list[fleet.ModelLifecycle]:
     """What the API last said of every model that was asked for."""
     return [
-        fleet.Life(
+        fleet.ModelLifecycle(
             model=row["model"],
             lifecycle=row["lifecycle"],
             retires_at=row["retires_at"],
@@ -94,6 +94,6 @@ def lives_in(connection: Connection) -> list[fleet.Life]:
     ]
 
 
-def _sign(row: Mapping[str, Any]) -> fleet.Sign:
+def _sign(row: Mapping[str, Any]) -> fleet.RouterHeartbeat:
     kept = ("process", "seen_at", "base_threshold", "policy_version", "dropped")
-    return fleet.Sign(name=f"{row['host']}:{row['pid']}", **{name: row[name] for name in kept})
+    return fleet.RouterHeartbeat(name=f"{row['host']}:{row['pid']}", **{name: row[name] for name in kept})
