@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import inspect
 import os
-import pkgutil
 import re
 import shlex
 import signal
@@ -14,7 +13,6 @@ import subprocess
 import sys
 import tomllib
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 
 import httpx2
@@ -22,9 +20,9 @@ import pytest
 import typer
 import yaml
 
+import cheapdeep_ops.cli.main  # noqa: F401 - loading it registers the commands
 from cheapdeep_ops.claude.prompt import triage_prompt
 from cheapdeep_ops.claude.rubric import RUBRIC
-from cheapdeep_ops.cli import commands
 from cheapdeep_ops.cli.common import app
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.pricing import ENVELOPE_TOKENS, PriceBook, tokenizer_ratio
@@ -244,13 +242,6 @@ def test_every_alert_has_its_heading_in_the_runbook():
 # Commands
 
 
-def every_command():
-    """All commands by their words, such as "threshold set"."""
-    for module in pkgutil.iter_modules(commands.__path__):
-        import_module(f"{commands.__name__}.{module.name}")  # loading it registers its commands
-    return dict(_leaves(typer.main.get_command(app), ()))
-
-
 def _leaves(command, words):
     if nested := getattr(command, "commands", None):
         for name, each in nested.items():
@@ -259,7 +250,8 @@ def _leaves(command, words):
         yield " ".join(words), command
 
 
-COMMANDS = every_command()
+COMMANDS = dict(_leaves(typer.main.get_command(app), ()))
+"""All commands by their words, such as "threshold set"."""
 
 
 def options_of(command):
