@@ -276,7 +276,7 @@ def command_lines():
             yield from ((name, line.partition(" #")[0]) for line in lines if line.startswith("cheapdeep-ops "))
 
 
-@pytest.mark.parametrize(("name", "line"), command_lines())
+@pytest.mark.parametrize(("name", "line"), [*command_lines()])
 def test_every_command_line_of_an_example_is_understood(name, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outcomes.csv").touch()
