@@ -57,7 +57,7 @@ def prose(text):
 
 def tables(text):
     """The cells of every row of every table, without headings."""
-    rows = re.findall(r"^\|(.*)\|$", prose(text), re.MULTILINE)
+    rows = re.findall(r"^ *\|(.*)\|$", prose(text), re.MULTILINE)
     return [[cell.strip() for cell in row.split("|")] for row in rows]
 
 
