@@ -152,7 +152,7 @@ def test_every_watcher_tells_and_none_raises():
     rules = [rule for rule in read_rulebook().rules if isinstance(rule, WatchRule)]
     assert len(rules) == 10
     assert all(rule.actions == {Action.NOTIFY} for rule in rules)
-    assert all(rule.annotations["runbook"].startswith("README: When ") for rule in rules)
+    assert all(rule.annotations["runbook"] == f"alerts/README.md#{rule.alert.lower()}" for rule in rules)
 
 
 # Through a guard and a real store
