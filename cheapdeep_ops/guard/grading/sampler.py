@@ -17,12 +17,12 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, detectors, grades, policies, sampling_rates
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _NAME: Final = "sampling"
 """Under which suspicions are kept; no rule can be called so."""
 
-_DAY_S: Final = 86_400.0
 _READ_AT_ONCE: Final = 5_000
 
 
@@ -117,7 +117,7 @@ class Sampler:
     ) -> dict[str, float]:
         if not self.steers:
             return dict.fromkeys(before, self._budget)
-        answers = sampling_rates.answers_by_route(connection, since=now - _DAY_S)
+        answers = sampling_rates.answers_by_route(connection, since=now - DAY_S)
         known = {route for route, normal in grades.normals(connection, self._judge).items() if normal.rate is not None}
         fresh = self._fresh(connection, now)
         return shares(
@@ -146,13 +146,13 @@ class Sampler:
         settings = self._settings
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         raised = {route for route in routes if book.for_route(route).causes & set(judged)}
-        spent = grades.graded_by_route(connection, since=now - _DAY_S)
+        spent = grades.graded_by_route(connection, since=now - DAY_S)
         chosen = {route: spent.get(route, 0) + ungraded.get(route, 0) for route in suspected | raised}
         return frozenset(route for route, count in chosen.items() if count < MOST_A_DAY)
 
     def _fresh(self, connection: Connection, now: float) -> set[str]:
         """The scopes whose threshold was changed within a day."""
-        return {each["scope"] for each in policies.history(connection) if each["at"] > now - _DAY_S and each["applied"]}
+        return {each["scope"] for each in policies.history(connection) if each["at"] > now - DAY_S and each["applied"]}
 
     def _suspicions(self, connection: Connection) -> Suspicions:
         """How suspicious each route is, after all grades that have become known since they were last looked at."""
@@ -178,4 +178,4 @@ class Sampler:
 
 def _since(normal: Baseline, now: float) -> float:
     """From when on answers are of use in hindsight: those before are what is normal, or long past."""
-    return max(normal.until or normal.since, now - _DAY_S)
+    return max(normal.until or normal.since, now - DAY_S)

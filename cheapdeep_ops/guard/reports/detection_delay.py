@@ -34,8 +34,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.grading.adaptive import MOST_A_DAY, MOST_IN_HINDSIGHT, SUSPICIOUS, Suspicion
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel
 from cheapdeep_ops.guard.statistics.sequential import Bets
-
-DAY_S: Final = 86_400.0
+from cheapdeep_ops.units import DAY_S
 
 FACTORS: Final = (1.5, 2.0, 3.0, 5.0)
 """Climbs that are shown, as multiples of what is normal."""

@@ -15,9 +15,9 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
-DAY_S: Final = 86_400.0
 _MOST_WEIGHED: Final = 10_000
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 

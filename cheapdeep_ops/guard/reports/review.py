@@ -26,11 +26,11 @@ from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.labels import LabelledGrade
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _ENOUGH: Final = {Grade.CORRECT.value: ENOUGH_CORRECT, Grade.INCORRECT.value: ENOUGH_INCORRECT}
 _SALT: Final = "label"
-_DAY_S: Final = 86_400.0
 Ballot = Sequence[LabelledGrade]
 """All votes on one answer."""
 
@@ -181,8 +181,8 @@ def _days(
     Of answers judged right, where there are any: those judged wrong are labelled more often than they occur.
     """
     right = [each for each in votes if each.judged == Grade.CORRECT.value]
-    for day, count in Counter(int(each.called_at // _DAY_S) for each in right or votes).items():
-        found = _judged_wrong(connection, judge, since=day * _DAY_S, until=(day + 1) * _DAY_S, scope=scope)
+    for day, count in Counter(int(each.called_at // DAY_S) for each in right or votes).items():
+        found = _judged_wrong(connection, judge, since=day * DAY_S, until=(day + 1) * DAY_S, scope=scope)
         if found is not None:
             yield found, count
 
