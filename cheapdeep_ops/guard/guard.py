@@ -171,8 +171,8 @@ class Guard:
             self._grader.close()
 
         def work(connection: Connection) -> None:
-            processes.sign_off(connection, self.process)
-            processes.drop_lease(connection, name=_LEASE, holder=self.process)
+            processes.mark_stopped(connection, self.process)
+            processes.release_lease(connection, name=_LEASE, holder=self.process)
 
         self._store.transact(work)
 

@@ -134,7 +134,9 @@ class Grader:
         found = unless_copied(found, sample.turns, sample.answer)
         row = {**self._row(GradeAttempt(sample=sample, found=found), judge, found, now), "second": True}
         self._store.transact(
-            lambda connection: _append(connection, sample, row, candidates.held(connection, [sample.call_id]))
+            lambda connection: _append(
+                connection, sample, row, candidates.ids_with_content(connection, [sample.call_id])
+            )
         )
 
     @property
@@ -168,7 +170,7 @@ class Grader:
             self._follow(partial(self._sampler.plan, judged=judged), now)
             candidates.choose(self._store, otherwise=settings.graded_share, now=now)
         candidates.forget(self._store, before=now - settings.retain_content_days * DAY_S)
-        candidates.crowd_out(self._store, most=settings.max_candidates)
+        candidates.trim(self._store, most=settings.max_candidates)
 
     def _state(self) -> GraderStatus:
         with self._store.reading() as connection:
@@ -311,7 +313,7 @@ class Grader:
 
         def work(connection: Connection) -> tuple[GraderStatus, list[bool]]:
             before = state = grader_state.state(connection)
-            held = candidates.held(connection, [asked.sample.call_id for asked in chunk])
+            held = candidates.ids_with_content(connection, [asked.sample.call_id for asked in chunk])
             is_new = []
             for (asked, found), row in zip(outcomes, rows, strict=True):
                 if found is None or row is None:

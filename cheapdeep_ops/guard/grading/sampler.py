@@ -83,7 +83,7 @@ class Sampler:
         if waiting := candidates.steered_waiting(connection):
             return SamplingPlan(waiting=waiting)
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
-        normals = grades.normals(connection, self._judge)
+        normals = grades.baselines(connection, self._judge)
         alarms = {route: alarm for route, normal in normals.items() if (alarm := alarm_of(normal)) is not None}
         suspicions = self._suspicions(connection)
         wanted = {
@@ -118,7 +118,9 @@ class Sampler:
         if not self.steers:
             return dict.fromkeys(before, self._budget)
         answers = sampling_rates.answers_by_route(connection, since=now - DAY_S)
-        known = {route for route, normal in grades.normals(connection, self._judge).items() if normal.rate is not None}
+        known = {
+            route for route, normal in grades.baselines(connection, self._judge).items() if normal.rate is not None
+        }
         fresh = self._fresh(connection, now)
         return shares(
             answers,
@@ -158,7 +160,7 @@ class Sampler:
         """How suspicious each route is, after all grades that have become known since they were last looked at."""
         kept = detectors.read(connection, self._judge, rule=_NAME).get(ALL_ROUTES, detectors.DetectorState())
         found = {route: Suspicion.from_row(row) for route, row in kept.state.items()}
-        normals = grades.normals(connection, self._judge)
+        normals = grades.baselines(connection, self._judge)
         grade_id = kept.grade_id
         while known := grades.known_after(connection, self._judge, grade_id=grade_id, route=None, limit=_READ_AT_ONCE):
             for each in known:

@@ -62,7 +62,7 @@ def label_all(
                 "call_id": call_id,
                 "verdict": verdict.value,
                 "author": author,
-                "judge": dict(labels.said(connection, judge_of(settings), call_id)),
+                "judge": dict(labels.grade_of(connection, judge_of(settings), call_id)),
             }
             for call_id, verdict in given
         ]
@@ -109,7 +109,7 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
     votes = labels.votes(connection, judge, scope)
     agreed = _agreement(connection, judge, votes, scope)
     waiting = Counter(labels.unlabelled(connection, judge, scope).values())
-    known = labels.judges(connection)
+    known = labels.graders(connection)
     return {
         "judge": asdict(judge),
         "route": scope,
@@ -211,7 +211,7 @@ def _judged_wrong(
     shipped: bool | None = None,
 ) -> Estimate | None:
     """The share that `judge` calls wrong, of the evenly chosen answers to calls of `[since, until)`."""
-    found = grades.tallied(connection, since=since, until=until, scope=scope, judge=judge)
+    found = grades.tallies(connection, since=since, until=until, scope=scope, grader=judge)
     return weighted(
         (each.verdict == Grade.INCORRECT.value, each.inclusion, each.count)
         for each in found
@@ -250,7 +250,7 @@ def _judge_facts(connection: Connection, judge: GraderVersion, scope: str) -> di
 
 def _pair(connection: Connection, one: GraderVersion, other: GraderVersion, scope: str) -> dict[str, Any]:
     """How two judges agree on the answers that both have graded."""
-    said = labels.both(connection, one, other, scope)
+    said = labels.paired_verdicts(connection, one, other, scope)
     kappa = kappa_of(said, Random(0))  # noqa: S311 - a simulation, no secret
     return {
         "judges": [asdict(one), asdict(other)],

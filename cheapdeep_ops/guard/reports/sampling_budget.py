@@ -27,7 +27,7 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
-    normals = grades.normals(connection, judge_of(settings))
+    normals = grades.baselines(connection, judge_of(settings))
     alarms = {route: alarm_of(normal) for route, normal in normals.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     found = {}
@@ -48,7 +48,7 @@ def sampling_of(
     `evenly` is what a share of all answers was chosen for, `suspected` what was chosen while a route was suspected or
     raised and all that is kept was graded, `hindsight` what a suspicion reached back for.
     """
-    found = grades.tallied(connection, since=since, until=until)
+    found = grades.tallies(connection, since=since, until=until)
     samples = sum(each.count for each in found)
     return {
         "budget": settings.graded_share,

@@ -9,7 +9,7 @@ from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import policy_state
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, incidents
-from cheapdeep_ops.store.engine import Connection, Store, alone
+from cheapdeep_ops.store.engine import Connection, Store, take_lock
 from cheapdeep_ops.units import DAY_S, HOUR_S, WEEK_S
 
 _MONDAY_S: Final = 4 * DAY_S
@@ -43,7 +43,7 @@ def tell_week(store: Store, settings: Settings, now: float) -> bool:
     payload = message_of(store, settings, since=week.since, until=week.until)
 
     def work(connection: Connection) -> bool:
-        alone(connection, "report")
+        take_lock(connection, "report")
         if incidents.was_told(connection, kind="report", since=week.until):
             return False
         incidents.enqueue(connection, incident_id=None, kind="report", payload=payload, at=now)
