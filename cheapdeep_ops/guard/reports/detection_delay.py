@@ -81,7 +81,7 @@ def reach_of(alarm: AlarmLevel | None, alpha: float, sampling: SamplingShares, *
 
 
 def unknown(alarm: AlarmLevel | None, per_day: float, why: str) -> dict[str, Any]:
-    """The same where nothing can be said, because of `why`."""
+    """The report of a detection delay that cannot be computed; `why` is the reason."""
     normal = alarm.normal if alarm else None
     known = {"answers_per_day": per_day, "normal": normal.rate if normal else None, "n": normal.count if normal else 0}
     return {**known, "climbs": [], **dict.fromkeys(_SMALLEST), "why": why}

@@ -128,7 +128,7 @@ def _learned(normal: Baseline) -> dict[str, Any] | None:
 
 
 def _learning(connection: Connection, judge: GraderVersion, normal: Baseline) -> dict[str, Any]:
-    """The same while it is being learned: `grades` are those that there are to learn from."""
+    """The facts of a baseline that is still being learned; `grades` is the number of grades so far."""
     so_far = grades.decided_since(connection, normal.scope, judge, since=normal.since)
     unknown = {"rate": None, "low": 0.0, "high": 1.0, "alarm_level": None, "learned_at": None}
     return {**unknown, "grades": so_far, "author": normal.author, "why": normal.why}
@@ -164,7 +164,7 @@ def confidence_of(connection: Connection, settings: Settings, *, since: float, u
 def confidence_in(
     connection: Connection, settings: Settings, *, since: float, until: float, scope: str
 ) -> dict[str, Any] | None:
-    """The same of one scope; None where nothing was graded."""
+    """The value of confidence in the period in one scope, as in `calibration.as_facts`; None if nothing was graded."""
     judge = judge_of(settings)
     graded = grades.confidences(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

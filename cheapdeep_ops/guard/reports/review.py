@@ -46,9 +46,10 @@ def label(store: Store, call_id: str, verdict: Grade, *, author: str, now: float
 def label_all(
     store: Store, settings: Settings, given: Sequence[tuple[str, Grade]], *, author: str, now: float
 ) -> list[dict[str, Any]]:
-    """The same of several calls: all of them, or none where one is refused.
+    """Store a person's labels of several calls in one transaction: all of them, or none if one is refused.
 
-    Returns them, each with what the judge had said: only now, so that it sways nobody.
+    Returns the labels, each with the grader's verdict. The verdict is shown only now, so that it cannot influence a
+    label. Raises PolicyError if a call has no decided grade, StoreError if the store cannot be reached.
     """
 
     def work(connection: Connection) -> None:

@@ -22,7 +22,7 @@ _STEPS: Final = 80
 """How many steps are aimed at: a plot is some 400 pixels wide."""
 
 _GRADED_STEPS: Final = 14
-"""The same of false confidence: grades are few."""
+"""The intended number of steps of false confidence: fewer, because there are few grades."""
 
 _NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, DAY_S)
 
