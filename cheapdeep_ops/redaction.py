@@ -3,8 +3,7 @@
 Patterns find candidates, and checks decide: Luhn's sum for cards (ISO/IEC 7812-1), mod 97 for IBANs (ISO 13616), the
 `ipaddress` module for addresses. Data without a recognisable form (names, streets, dates of birth) stays.
 
-Every quantifier is possessive, bounded, or stops where the next candidate may begin. So the time is linear in the
-length of the text, even for a text by an attacker.
+Every quantifier is possessive, bounded, or stops where the next candidate may begin: so the time is linear.
 """
 
 import re
@@ -41,8 +40,7 @@ _WITHHELD: Final = "[secret]"
 def redact(text: str) -> str:
     """`text` with recognisable personal data and secrets replaced by their kind in brackets, like `[email]`.
 
-    Idempotent: to redact the result again changes nothing. A text that still changes after several passes is replaced
-    as a whole by `[secret]`; only a text that is built for that does so.
+    Idempotent. A text that still changes after several passes, which must be built for that, becomes `[secret]`.
     """
     # A replacement may uncover a candidate that was attached to it, so one pass is not enough.
     for _ in range(_PASSES):
@@ -98,8 +96,8 @@ _PEM: Final = partial(
 
 _USERINFO: Final = partial(re.compile, r"""(?<=://)(?P<it>[^\s:/?\#@"<>\[\]]*+:[^\s/?\#"<>]+)@""", _FLAGS)
 
-# Token formats as their vendors publish them. The lengths are lower bounds, because vendors have made tokens longer
-# before. Slack's and GitHub's: https://docs.slack.dev/authentication/tokens and
+# As vendors publish them; lengths are lower bounds, because tokens have become longer before. Slack's and GitHub's:
+# https://docs.slack.dev/authentication/tokens and
 # https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github
 _TOKEN: Final = partial(
     re.compile,

@@ -63,19 +63,6 @@ class DropCounter(Protocol):
         """Record the age of the guard's last heartbeat; without one, the time since this recorder started."""
 
 
-class NullRecorder:
-    """Records nothing and reads no policy: every call is decided at the base threshold."""
-
-    def __init__(self, settings: "Settings") -> None:
-        self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
-
-    def put(self, decision: Decision, tell: ReadExchange | None = None) -> None:
-        """Ignore the decision."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 class Recorder:
     """Counts decisions into the store, and reads the policies in force from it.
 
