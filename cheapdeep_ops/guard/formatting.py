@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from cheapdeep_ops.units import DAY_S, HOUR_S
+
 LONGEST_LABEL: Final = 80
 _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
@@ -47,7 +49,7 @@ def moment(at: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in words: 90 -> `1.5 min`."""
-    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+    for unit, name in ((DAY_S, "d"), (HOUR_S, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.3g} s"

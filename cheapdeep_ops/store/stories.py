@@ -1,4 +1,4 @@
-"""One incident from start to end: what it is, and every message about it."""
+"""One incident from start to end, with its messages and policy changes."""
 
 from typing import Any, Final
 
@@ -15,9 +15,9 @@ MOST_INCIDENTS: Final = 2**31 - 1
 
 
 def story(connection: Connection, incident_id: int) -> dict[str, Any]:
-    """An incident as `incidents` gives it, with its `messages` and the `policy_changes` that it caused, oldest first.
+    """An incident with its `messages` and the `policy_changes` that it caused, oldest first.
 
-    The newest two hundred of each. Raises MissingError where there is no such incident.
+    Has the newest two hundred of each. Raises MissingError if there is no such incident.
     """
     incident = incidents.shown(connection, incident_id)
     return {
@@ -35,7 +35,8 @@ def _messages(connection: Connection, incident_id: int) -> list[dict[str, Any]]:
 
 
 def _changes(connection: Connection, incident: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of the incident's scope and rule from its start to its end; rules act in the step that they fire in."""
+    """The changes by the incident's rule in its scope, from its start to its end."""
+    # A change has no incident id. Rules act in the evaluation that they fire in, so the times are equal.
     columns = _CHANGE.c
     of_it = (columns.scope == incident["scope"], columns.cause == incident["rule"])
     statement = select(_CHANGE).where(*of_it, columns.at >= incident["started_at"])

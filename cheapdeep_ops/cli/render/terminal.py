@@ -1,7 +1,7 @@
 """The reports in words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,7 @@ from cheapdeep_ops.cli.output import counts, moment, table, usd
 from cheapdeep_ops.cli.render.reliability import show_confidence
 from cheapdeep_ops.guard.formatting import bounds, duration, money, percent, plain
 from cheapdeep_ops.guard.notify.receipt_text import cold_cache_words, false_confidence_words
+from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
 
 
@@ -321,11 +322,8 @@ def _climb_words(found: Mapping[str, Any]) -> Sequence[str]:
     """The smallest of the shown climbs that is seen within a week, or else the largest."""
     known = [climb for climb in found["climbs"] if climb["seconds"] is not None]
     normal = f"a climb from {percent(found['normal'])} (n {found['n']:,})"
-    shown = [climb for climb in known if climb["seconds"] <= _WEEK_S][:1] or known[-1:]
+    shown = [climb for climb in known if climb["seconds"] <= WEEK_S][:1] or known[-1:]
     return [f"{normal} to {percent(climb['rate'])} is seen after about {duration(climb['seconds'])}" for climb in shown]
-
-
-_WEEK_S: Final = 7 * 86_400.0
 
 
 def show_checks(out: Console, checks: Mapping[str, bool]) -> None:

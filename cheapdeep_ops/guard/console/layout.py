@@ -150,7 +150,7 @@ async def live(desk: ConsoleContext, read: Callable[[], T], show: Callable[[T], 
 
 
 async def live_parts(desk: ConsoleContext, read: Callable[[], object], parts: Sequence[PagePart]) -> None:
-    """The same for a page of several parts, all from one reading."""
+    """Show a page of several parts from one result of `read`, and show each part again when it has changed."""
 
     async def look() -> None:
         found = await asyncio.to_thread(_tried, read)

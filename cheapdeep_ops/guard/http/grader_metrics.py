@@ -6,18 +6,19 @@ from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from cheapdeep_ops.guard.reports.quality import DAY_S, confidence_in
+from cheapdeep_ops.guard.reports.quality import confidence_in
 from cheapdeep_ops.guard.reports.review import agreement_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 KEPT_S: Final = 300.0
 """How long a figure is shown before it is worked out anew, seconds."""
 
-PERIOD_S: Final = 7 * DAY_S
+PERIOD_S: Final = float(WEEK_S)
 """Grades of calls of that long ago tell what confidence is worth: of a day alone there are too few wrong ones."""
 
 _JUDGE: Final = ""

@@ -38,7 +38,7 @@ def links_of(
 
 
 def receipt_links(settings: Settings, *, since: float, until: float) -> list[list[str]]:
-    """The same of a receipt: the board over its period, and the console."""
+    """Names and URLs for a receipt: the Grafana board over its period, and the console, if the settings have them."""
     found = {
         "Grafana": settings.grafana_url and _board(settings.grafana_url, ALL_ROUTES, since, until),
         "Console": settings.console_url,

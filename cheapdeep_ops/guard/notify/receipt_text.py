@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from cheapdeep_ops.guard.formatting import LabelStyle, bounds, money, percent, plain
 from cheapdeep_ops.guard.formatting import moment as moment_of
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 Receipt = Mapping[str, Any]
 
-_DAY_S: Final = 86_400
 _MOST_SCOPES: Final = 5
 """How many scopes with a policy of their own are named."""
 
@@ -46,9 +46,9 @@ def receipt_headline(found: Receipt) -> str:
 
 def period_words(since: float, until: float) -> str:
     """A period in words: the days, both included, where it is whole days in UTC."""
-    if since % _DAY_S or until % _DAY_S:
+    if since % DAY_S or until % DAY_S:
         return f"{moment_of(since)} to {moment_of(until)}"
-    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - _DAY_S))
+    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - DAY_S))
     return f"{first}" if first == last else f"{first} to {last}"
 
 

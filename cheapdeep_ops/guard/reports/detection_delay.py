@@ -34,8 +34,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.grading.adaptive import MOST_A_DAY, MOST_IN_HINDSIGHT, SUSPICIOUS, Suspicion
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel
 from cheapdeep_ops.guard.statistics.sequential import Bets
-
-DAY_S: Final = 86_400.0
+from cheapdeep_ops.units import DAY_S
 
 FACTORS: Final = (1.5, 2.0, 3.0, 5.0)
 """Climbs that are shown, as multiples of what is normal."""
@@ -82,7 +81,7 @@ def reach_of(alarm: AlarmLevel | None, alpha: float, sampling: SamplingShares, *
 
 
 def unknown(alarm: AlarmLevel | None, per_day: float, why: str) -> dict[str, Any]:
-    """The same where nothing can be said, because of `why`."""
+    """The report of a detection delay that cannot be computed; `why` is the reason."""
     normal = alarm.normal if alarm else None
     known = {"answers_per_day": per_day, "normal": normal.rate if normal else None, "n": normal.count if normal else 0}
     return {**known, "climbs": [], **dict.fromkeys(_SMALLEST), "why": why}

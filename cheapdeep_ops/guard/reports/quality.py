@@ -15,16 +15,16 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
-DAY_S: Final = 86_400.0
 _MOST_WEIGHED: Final = 10_000
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 
 
 def quality_of(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> dict[str, Any]:
     """False confidence of what was shipped by calls of the period, and of what a raise held back; rates with n."""
-    found = grades.tallied(connection, since=since, until=until, scope=scope)
+    found = grades.tallies(connection, since=since, until=until, scope=scope)
     return {
         **_rate("", [each for each in found if each.shipped]),
         **_rate("withheld_", [each for each in found if not each.shipped]),
@@ -36,7 +36,7 @@ def quality_of(connection: Connection, *, since: float, until: float, scope: str
 def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, dict[str, Any]]:
     """False confidence of what was shipped, by route; routes without a decided grade are left out."""
     by_route: dict[str, list[GradeTally]] = defaultdict(list)
-    for each in grades.tallied(connection, since=since, until=until):
+    for each in grades.tallies(connection, since=since, until=until):
         if each.shipped and each.verdict in _DECIDED:
             by_route[each.route].append(each)
     return {route: _rate("", found) for route, found in sorted(by_route.items())}
@@ -44,7 +44,7 @@ def rates_by_route(connection: Connection, *, since: float, until: float) -> dic
 
 def spending_of(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
     """What was spent on grading in the period, and of that by the second judge; unpriced grades are counted."""
-    found = grades.tallied(connection, since=since, until=until)
+    found = grades.tallies(connection, since=since, until=until)
     return {
         "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
         "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
@@ -88,7 +88,7 @@ def is_up(found: Mapping[str, Any]) -> bool:
 def normals_of(connection: Connection, settings: Settings) -> dict[str, Any]:
     """What is normal for each route, with its interval and n; rates are None while it is being learned."""
     judge = judge_of(settings)
-    known = grades.normals(connection, judge)
+    known = grades.baselines(connection, judge)
     routes = sorted(known.keys() | grades.counts(connection).keys())
     found = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
     return {each.scope: _learned(each) or _learning(connection, judge, each) for each in found}
@@ -128,7 +128,7 @@ def _learned(normal: Baseline) -> dict[str, Any] | None:
 
 
 def _learning(connection: Connection, judge: GraderVersion, normal: Baseline) -> dict[str, Any]:
-    """The same while it is being learned: `grades` are those that there are to learn from."""
+    """The facts of a baseline that is still being learned; `grades` is the number of grades so far."""
     so_far = grades.decided_since(connection, normal.scope, judge, since=normal.since)
     unknown = {"rate": None, "low": 0.0, "high": 1.0, "alarm_level": None, "learned_at": None}
     return {**unknown, "grades": so_far, "author": normal.author, "why": normal.why}
@@ -164,7 +164,7 @@ def confidence_of(connection: Connection, settings: Settings, *, since: float, u
 def confidence_in(
     connection: Connection, settings: Settings, *, since: float, until: float, scope: str
 ) -> dict[str, Any] | None:
-    """The same of one scope; None where nothing was graded."""
+    """The value of confidence in the period in one scope, as in `calibration.as_facts`; None if nothing was graded."""
     judge = judge_of(settings)
-    graded = grades.confident(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
+    graded = grades.confidences(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

@@ -11,8 +11,9 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.units import DAY_S
 
-LONGEST_S: Final = 100 * 365 * 86_400.0
+LONGEST_S: Final = 100.0 * 365 * DAY_S
 """The longest period of a receipt; what lies beyond is a slip of the hand, and no calendar has it."""
 
 BASELINE_NOTE = (

@@ -6,7 +6,7 @@ from typing import Any, Final
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.grading.adaptive import is_steered, shares
 from cheapdeep_ops.guard.grading.grader import judge_of
-from cheapdeep_ops.guard.reports.detection_delay import DAY_S, SamplingShares, reach_of, unknown
+from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of, unknown
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
 from cheapdeep_ops.guard.rules.model import QualityRule
@@ -15,8 +15,8 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GradeTally
+from cheapdeep_ops.units import DAY_S, USD_PER_NUSD
 
-_NANO: Final = 1e-9
 _NOBODY: Final = frozenset[str]()
 
 
@@ -27,7 +27,7 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
-    normals = grades.normals(connection, judge_of(settings))
+    normals = grades.baselines(connection, judge_of(settings))
     alarms = {route: alarm_of(normal) for route, normal in normals.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     found = {}
@@ -48,7 +48,7 @@ def sampling_of(
     `evenly` is what a share of all answers was chosen for, `suspected` what was chosen while a route was suspected or
     raised and all that is kept was graded, `hindsight` what a suspicion reached back for.
     """
-    found = grades.tallied(connection, since=since, until=until)
+    found = grades.tallies(connection, since=since, until=until)
     samples = sum(each.count for each in found)
     return {
         "budget": settings.graded_share,
@@ -71,7 +71,7 @@ def _spent(found: Iterable[GradeTally]) -> dict[str, Any]:
     kinds = list(found)
     return {
         "samples": sum(each.count for each in kinds),
-        "cost_usd": int(sum(each.cost_nusd for each in kinds)) * _NANO,  # PostgreSQL adds up to a decimal
+        "cost_usd": int(sum(each.cost_nusd for each in kinds)) * USD_PER_NUSD,  # PostgreSQL adds up to a decimal
         "unpriced": sum(each.unpriced for each in kinds),
     }
 

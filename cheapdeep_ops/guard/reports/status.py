@@ -21,7 +21,7 @@ def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
 
 
 def present(store: Store, settings: Settings, now: float) -> dict[str, Any]:
-    """The same without `reach`, which takes some milliseconds a route: for who asks every few seconds."""
+    """The status without `reach`, for callers that ask every few seconds: `reach` takes milliseconds for each route."""
     with store.reading() as connection:
         return _present(connection, store, settings, now)
 

@@ -9,6 +9,7 @@ from cheapdeep_ops.guard.reports.series import false_confidence, points_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, policies
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 MOST_CHANGES: Final = 30
@@ -21,10 +22,9 @@ _STEPS: Final = 80
 """How many steps are aimed at: a plot is some 400 pixels wide."""
 
 _GRADED_STEPS: Final = 14
-"""The same of false confidence: grades are few."""
+"""The intended number of steps of false confidence: fewer, because there are few grades."""
 
-_DAY_S: Final = 86_400
-_NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, _DAY_S)
+_NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, DAY_S)
 
 
 def trends(store: Store, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def trends(store: Store, settings: Settings, *, since: float, until: float) -> d
 def step_of(period_s: float, most: int) -> int:
     """The shortest handy step, in seconds, of which `most` cover `period_s`; whole days beyond one."""
     least = period_s / most
-    return next((step for step in _NICE_S if step >= least), ceil(least / _DAY_S) * _DAY_S)
+    return next((step for step in _NICE_S if step >= least), ceil(least / DAY_S) * DAY_S)
 
 
 def _starts(since: float, until: float, most: int) -> range:
