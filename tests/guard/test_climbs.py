@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.notify.messages import cause_text
+from cheapdeep_ops.guard.rules.cause_text import cause_text
 from cheapdeep_ops.guard.rules.false_confidence.explanation import band_of, climb_cause, names_of, read_climb
 from cheapdeep_ops.guard.statistics.attribution import Dimension, Kind, as_facts
 from cheapdeep_ops.store import grades

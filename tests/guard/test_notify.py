@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.notify.messages import details, duration, headline
+from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, escaped, rendered, sender_for
 from cheapdeep_ops.settings import Settings

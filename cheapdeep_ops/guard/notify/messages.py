@@ -3,45 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from cheapdeep_ops.guard.formatting import (
-    LONGEST_LABEL,
-    LabelStyle,
-    duration,
-    moment,
-    money,
-    percent,
-    plain,
-    scope_text,
-)
+from cheapdeep_ops.guard.formatting import LabelStyle, duration, moment, plain, scope_text
 from cheapdeep_ops.guard.notify.receipt_text import receipt_headline, receipt_lines
-from cheapdeep_ops.guard.rules.cause_text import cause_lines, cause_text
+from cheapdeep_ops.guard.rules.cause_text import cause_lines
 from cheapdeep_ops.guard.rules.kinds import text_of
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.policy import EffectivePolicy
-
-__all__ = [
-    "LONGEST_LABEL",
-    "Kind",
-    "LabelStyle",
-    "cause_text",
-    "details",
-    "digest_message",
-    "duration",
-    "headline",
-    "history",
-    "incident_message",
-    "is_history",
-    "is_reply",
-    "links",
-    "moment",
-    "money",
-    "percent",
-    "plain",
-    "quotes",
-    "scope_text",
-    "threshold_text",
-]
 
 Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest", "report", "test"]
 
