@@ -64,6 +64,7 @@ def of_stored(
     A grade is (confidence, whether it is wrong, inclusion probability). No grade is below `base`, so a lower threshold
     has no data.
     """
+    # Answers below base never ship, so they are never graded.
     if threshold < base or not counted.triaged:
         why = "no call was triaged" if threshold >= base else f"below the base threshold {base:g} nothing is graded"
         return _without_data(counted.triaged, threshold, why)

@@ -34,6 +34,7 @@ def recommended(
     for threshold in sorted(thresholds):
         wrong = [is_wrong for confidence, is_wrong in grades if confidence >= threshold]
         shipped = Proportion(hits=sum(wrong), n=len(wrong))
+        # Bonferroni: the order in which the thresholds are tried does not matter.
         if p_value(shipped, limit) <= (1 - certainty) / len(thresholds):
             return Recommendation(threshold=threshold, shipped=shipped)
     return Recommendation(threshold=None, shipped=None)

@@ -40,8 +40,10 @@ class RuleReplay:
             return
         self._routes = self._routes if routes is None else set(routes)
         transitions = len(self.transitions)
+        # Also scopes without data: their alerts may still fire, or have a hold time.
         for scope in sorted(self._routes | (set(self._alerts) - {ALL_ROUTES})):
             self._evaluate(scope, {scope}, now)
+        # One route alone would fire twice for the same calls.
         if len(self._routes) > 1 or self._fires(ALL_ROUTES):
             self._evaluate(ALL_ROUTES, {route for route in self._routes if not self._fires(route)}, now)
         self._is_settled = len(self.transitions) == transitions and not any(map(_waits, self._alerts.values()))

@@ -87,6 +87,7 @@ def paid(spent: PeriodCost, *, at_base: float | None) -> dict[str, Any]:
 def _unknown(spent: PeriodCost, escalation_rate: float | None) -> str:
     if not spent.calls:
         return "no call"
+    # A sum that leaves calls out would look like a saving.
     if spent.unpriced:
         return f"{spent.unpriced:,} of {spent.calls:,} calls are unpriced"
     return "" if escalation_rate is not None else "what would have escalated is not known"

@@ -15,6 +15,7 @@ class PolicyAlignment:
 
     def __init__(self, book: PolicyBook, settings: Settings) -> None:
         self._stored_raised = book.raised
+        # The setting holds from now on, also for the thresholds in messages.
         self._book = replace(book, raised=settings.raised_threshold)
         self._enforces = settings.mode == "enforce"
 
@@ -52,6 +53,7 @@ class PolicyAlignment:
         change = PolicyEdit(scope=scope, act=act, cause=rule.alert, signal=signal)
         if self._enforces and not self.is_pinned(scope):
             return [self._apply(change)]
+        # Without the transition it would be recorded at every evaluation.
         return [] if transition is None else [step_of(self._book, change, applied=False)]
 
     def release_orphans(self, fires: Callable[[str, str], bool]) -> list[PolicyStep]:

@@ -126,6 +126,7 @@ def groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
     group: list[Unit] = []
     rows = 0
     for unit in units:
+        # A unit is never split: its alert and its message belong together.
         if group and rows + unit.rows > MOST_ROWS:
             yield group
             group, rows = [], 0
@@ -153,6 +154,7 @@ def _numbered(
     """The incident's id, and the payload with the id and the links."""
     if incident.id is None:
         raise AssertionError("an incident is stored before the messages about it")
+    # A suppressed message has its id and links already.
     if "incident_id" in payload:
         return incident.id, payload
     links = links_of(

@@ -44,6 +44,7 @@ class Evaluation:
         self, connection: Connection, *, settings: Settings, rulebook: Rulebook, cache: GradeCache, now: float
     ) -> None:
         self._now = now
+        # Read first: a change while the rest is read makes the commit fail.
         self.revision = revisions.current(connection)
         """The commit compares it: it grows when a person changes anything that this evaluation rests on."""
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
@@ -62,6 +63,7 @@ class Evaluation:
             connection=connection, settings=settings, rules=rulebook.rules, alerts=self._alerts, cache=cache,
             is_pinned=self._policies.is_pinned, now=now,
         )  # fmt: skip
+        # All readers read here, inside the snapshot, so that all rules see one moment.
         self._readers = [(rule, kind_of(rule).reader(rule, self._context)) for rule in rulebook.rules]
         self.updates: list[tuple[AlertUpdate, Unit]] = []
         self.orphans: list[tuple[ScopedAlert, OpenIncident, Unit]] = []
@@ -131,6 +133,7 @@ class Evaluation:
             unit = Unit(resolves=incident)
             if incident is not None:
                 self.orphans.append((alert, incident, unit))
+            # Its raise is released afterwards, as a cause without an alert that fires.
             ended = ScopedAlert(rule=alert.rule, scope=alert.scope, since=self._now)
             self._put(ended, Finding(level=Level.NO_DATA), unit)
             yield unit

@@ -103,6 +103,7 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
 
 def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
     """The payload of one message about several incidents, from the payloads of their own messages."""
+    # Only what a headline needs: a digest of many incidents must stay small.
     kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence")
     items = [{name: each[name] for name in kept if name in each} for each in payloads[:_MOST_IN_DIGEST]]
     return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(payloads), "items": items}
@@ -160,6 +161,7 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
 def _number(payload: Payload) -> list[str]:
     """How to acknowledge the incident; nothing once it is acknowledged or over."""
     number = payload.get("incident_id")
+    # The command is shown until somebody has acknowledged the incident.
     if number is None or payload["kind"] == "resolved" or payload.get("acknowledged"):
         return []
     return [f"Nobody has acknowledged incident {number}: cheapdeep-ops alert ack {number} --why TEXT"]

@@ -17,6 +17,7 @@ class AlertSet:
         self._levels: dict[tuple[str, str], Level] = {}
 
     def __iter__(self) -> Iterator[ScopedAlert]:
+        # A copy, because an evaluation adds alerts while readers iterate.
         return iter(list(self._known.values()))
 
     def get(self, rule: str, scope: str) -> ScopedAlert:

@@ -14,5 +14,6 @@ def breakdown_of(*, reasons: Mapping[str, int], by_class: Mapping[str, int]) -> 
 
 
 def _largest(counts: Mapping[str, int]) -> list[list[Any]]:
+    # By name where counts are equal, so that a message does not change without news.
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [[name, count] for name, count in ordered[:_TOP]]

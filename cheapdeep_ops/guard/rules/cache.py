@@ -41,9 +41,11 @@ class GradeCache:
 
     def unread(self, connection: Connection, test: Hashable, *, grade_id: int, route: str | None) -> list[DecidedGrade]:
         """The grades after `grade_id` that a test has not seen; empty if there are no new ones since the last call."""
+        # A test over all routes has new grades when any route has.
         version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
         if self._grades.get(("unread", test), (0, []))[0] == version:
             return []
+        # A guard whose commit fails starts with a new cache, so no grade gets lost here.
         self._grades[("unread", test)] = (version, [])
         return grades.known_after(connection, self.grader, grade_id=grade_id, route=route)
 

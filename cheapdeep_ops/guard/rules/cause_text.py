@@ -18,6 +18,7 @@ def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
         return f"{cause['kind']}: {cause['why'] or _NO_CONTRIBUTOR[cause['kind']]} ({rise})"
     counted = cause.get("counted", "calls")
     text = "; ".join(_contributor(part, cause["kind"], counted, label) for part in contributors)
+    # Parts that consist of the same calls are one cause under several names.
     same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
     return f"{text} (the same calls: {', '.join(same)})" if same else text
 
@@ -43,6 +44,7 @@ def _contributor(part: Mapping[str, Any], kind: str, counted: str, label: LabelS
     return f"{name}, the mix changed: {moved}; {rates}"
 
 
+# A reason is counted among all calls, any other part among its own.
 _CALLS_OF: Final = {"reason": "all"}
 _FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
 """By what a cause counts: the name of what is counted, and what a failure is called."""

@@ -39,6 +39,7 @@ class ReaderContext:
 
     def shared(self, make: Callable[["ReaderContext"], _T]) -> _T:
         """The result of `make` for this context; rules of one kind read the store once."""
+        # Keyed by the function, so that kinds share without knowing each other.
         if make not in self._made:
             self._made[make] = make(self)
         return cast("_T", self._made[make])
@@ -63,6 +64,7 @@ class SignalReader(ABC):
     def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """The finding for these routes together, for an alert in this state."""
 
+    # The defaults below keep a new kind small: without them each would repeat empty methods.
     def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, Any]:
         """What a message about an incident says beyond the finding."""
         return {}

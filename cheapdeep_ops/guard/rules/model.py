@@ -59,6 +59,7 @@ def seconds(text: object) -> object:
     """
     if not isinstance(text, str):
         return text
+    # The units have to cover the whole text: `5m later` is not five minutes.
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
@@ -81,6 +82,7 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 class Rule(BaseModel):
     """What the rules of all kinds share, in Prometheus' words; durations are seconds."""
 
+    # By field name too: `for` is a keyword, so Python code cannot use the alias.
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     rests_on_grades: ClassVar[bool] = False
@@ -166,6 +168,7 @@ def step(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tuple[Scop
     if alert.state is AlertState.FIRING:
         return _step_firing(rule, alert, level, now)
     if level is not Level.ABOVE:
+        # A pending alert goes back at once, as in Prometheus; only a firing one has a hold time.
         return _at(alert, AlertState.INACTIVE, now), None
     pending = _at(alert, AlertState.PENDING, now)
     if now - pending.since >= rule.pending_for:
@@ -175,6 +178,7 @@ def step(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tuple[Scop
 
 def _step_firing(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tuple[ScopedAlert, Transition | None]:
     if level is not Level.BELOW:
+        # An unclear finding breaks the hold too: an incident must not end on missing evidence.
         return replace(alert, below_since=None), None
     below_since = now if alert.below_since is None else alert.below_since
     if now - below_since >= rule.keep_firing_for:
@@ -183,6 +187,7 @@ def _step_firing(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tu
 
 
 def _at(alert: ScopedAlert, state: AlertState, now: float) -> ScopedAlert:
+    # The time of an unchanged state stays, for the hold counts from it.
     return alert if alert.state is state else replace(alert, state=state, since=now, below_since=None)
 
 

@@ -43,6 +43,7 @@ def kinds_in(signal: object) -> frozenset[str]:
 
 
 def _together(parts: dict[str, Level], firing: AbstractSet[str]) -> Level:
+    # One reason is enough to fire; to resolve, every reason that fired has to be gone.
     levels = set(parts.values())
     if Level.ABOVE in levels:
         return Level.ABOVE
@@ -84,6 +85,7 @@ def _measured(reading: SeparationReading) -> dict[str, object]:
 
 
 def _whys(rule: GateRule, kinds: Sequence[str], reading: SeparationReading) -> Iterator[str]:
+    # The share comes first: it explains why confidence could not be measured.
     if "share" in kinds:
         yield _share_text(reading)
     if "confidence" in kinds:

@@ -32,6 +32,7 @@ class SeparationReader(SignalReader):
 
     def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """The finding for one route."""
+        # Routes differ in what their confidence is worth, so they are never evaluated together.
         (route,) = routes
         fires = alert.state is AlertState.FIRING
         firing = kinds_in(self._alerts.signal(alert.rule, alert.scope).get("kind")) if fires else frozenset[str]()

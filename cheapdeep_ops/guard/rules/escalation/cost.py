@@ -65,6 +65,7 @@ def storm_consequence(
     At present means the calls that its headline is about. Usual means the hour before it began, or the day before if
     that hour has too few calls; so does its cause.
     """
+    # While it lasts, the cost is of the calls in the headline, so that both figures agree.
     since = started_at if is_over else now - shown_window_s(signal, rule.windows.long)
     usual, compared_with = _usual(connection, started_at - rule.windows.long, scope)
     counts = PeriodCounts.read(connection, since=since, until=now, scope=scope)
@@ -73,6 +74,7 @@ def storm_consequence(
 
 def _usual(connection: Connection, onset: float, scope: str) -> tuple[PeriodCounts, str]:
     hour = PeriodCounts.read(connection, since=onset - _HOUR_S, until=onset, scope=scope)
+    # The hour before is the better comparison, because traffic differs over a day.
     if hour.triaged >= MIN_CALLS:
         return hour, "the hour before"
     return PeriodCounts.read(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
@@ -111,6 +113,7 @@ def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
         return "too few calls before to know what is usual"
     if not now.triaged:
         return "no calls"
+    # A mean over the priced calls alone would be wrong: prices are missing model by model.
     if now.unpriced:
         return f"{now.unpriced} calls are unpriced"
     return "" if now.escalation_usd is not None else "no call has gone to the deep tier"

@@ -53,6 +53,7 @@ class WindowReading:
 
     def recent(self, rule: StormRule) -> tuple[Proportion, float]:
         """The calls that stand for the traffic now, and their seconds: the long window's if the short one has few."""
+        # Half of min_calls: with fewer, single calls would decide whether the storm is over.
         if self.short.n >= rule.min_calls / 2:
             return self.short, rule.windows.short
         return self.long, rule.windows.long
@@ -90,6 +91,7 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
     """
     if limit is None or not 0 < limit < 1 or not seconds:
         return DetectorRun()
+    # With this share for each second, evidence comes from min_seconds seconds at least.
     most = rule.evidence_limit / rule.min_seconds
     bets = [_run(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
     _, since = max(bets)
@@ -110,6 +112,7 @@ def _run(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: floa
     exp, log1p = math.exp, math.log1p
     for at, hits, n in seconds:
         grown = min(hits * hit + n * miss, most)
+        # As in CUSUM, a bet that has lost everything starts again; that dates the onset.
         if best <= 0:
             best, since = 0.0, at
         best += grown
@@ -189,17 +192,20 @@ _SLIP: Final = 1e-6
 
 
 def _log_mean(logs: Sequence[float]) -> float:
+    # The mean of e-values is an e-value, so several bets need no correction; the top avoids an overflow.
     top = max(logs)
     return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs))
 
 
 def _is_known(rule: StormRule, reading: WindowReading) -> bool:
+    # Without calls in the short window, nothing shows whether the storm still lasts.
     return reading.long.n >= rule.min_calls and reading.short.n > 0
 
 
 def _is_above(rule: StormRule, reading: WindowReading, limit: float) -> bool:
     return (
         reading.seconds >= rule.min_seconds
+        # The long window decides at a high confidence; the short one only confirms, at 95%.
         and reading.long.interval(rule.confidence)[0] > limit
         and reading.short.interval()[0] > limit
     )

@@ -47,6 +47,7 @@ def storm_cause(
 def _before(connection: Connection, onset: float, scope: str) -> tuple[TrafficMix, str]:
     """The mix of the hour before, or of the day before if the hour has too few calls; and which of them it is."""
     hour = counters.makeup(connection, since=onset - _HOUR_S, until=onset, scope=scope)
+    # The hour before is the better comparison, because traffic differs over a day.
     if sum(hour.calls.values()) >= MIN_CALLS:
         return hour, "the hour before"
     return counters.makeup(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"

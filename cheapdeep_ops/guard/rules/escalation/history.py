@@ -63,6 +63,7 @@ class EscalationHistory:
     def look(self, now: float, resolved_at: Mapping[str, float]) -> Collection[str]:
         """Move the windows on; returns the routes that have calls in the long one."""
         self._windows = windows_of(self._rule, self._count, now, over=dict(resolved_at))
+        # The bound must read each second once, though windows overlap.
         fresh = {route: _since(seconds, self._known_until) for route, seconds in self._windows.seconds.items()}
         for route, seconds in fresh.items():
             self._take_in(route, _together([seconds]))
@@ -77,6 +78,7 @@ class EscalationHistory:
 
     def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
         """The level of the windows; for an inactive alert `unclear` stands for everything that cannot fire."""
+        # Weighing every window anew would take most of the time of a backtest.
         if alert.state is AlertState.INACTIVE and self._is_calm(alert.scope, routes):
             return Level.UNCLEAR
         return level_of(self._rule, self._windows.reading(routes, limit=self._limit, scope=alert.scope))

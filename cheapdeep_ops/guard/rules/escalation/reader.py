@@ -73,6 +73,7 @@ class EscalationWindows:
 
 def windows_of(rule: StormRule, count: Count, now: float, *, over: Mapping[str, float]) -> EscalationWindows:
     """The rule's windows that end at `now`, without the second that has just begun."""
+    # The second that has just begun would be read twice, with different counts.
     until = float(int(now))
     return EscalationWindows(rule=rule, until=until, seconds=count(until - rule.windows.long, until), over=over)
 
@@ -101,6 +102,7 @@ class EscalationReader(SignalReader):
         """The base escalation rate of these routes together."""
         reading = self._windows.reading(routes, limit=self._limit, scope=alert.scope)
         signal = storm_signal(self._rule, reading, self._windows.actual(routes))
+        # Only the test dates the onset; facts compare the calls since then.
         if signal["decided_by"] == "sequence":
             self._rise_s[alert.scope] = signal["recent_window_s"]
         return Finding(level=level_of(self._rule, reading), signal=signal)
@@ -108,6 +110,7 @@ class EscalationReader(SignalReader):
     def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
         """What the storm is made of, and what caused the rise."""
         long_s, rise_s = self._rule.windows.long, self._rise_of(scope, started_at)
+        # The breakdown is of the long window, as are the counts in the signal.
         since, until = self._now - long_s, self._now
         breakdown = breakdown_of(
             reasons=counters.base_reasons(connection, since=since, until=until, scope=scope),

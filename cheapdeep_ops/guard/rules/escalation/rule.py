@@ -44,6 +44,7 @@ class StormRule(Rule):
     @property
     def evidence_limit(self) -> float:
         """The natural logarithm of the evidence at which the sequential test fires."""
+        # Evidence is kept as a logarithm: its value exceeds a float within a long storm.
         return -math.log(self.alpha)
 
     def limit_in(self, settings: object) -> float | None:

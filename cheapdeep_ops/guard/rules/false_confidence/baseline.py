@@ -24,6 +24,7 @@ def alarm_together(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> A
     distinct = set(alarms.values())
     if len(distinct) < 2:  # noqa: PLR2004 - one, or none
         return next(iter(distinct), None)
+    # Before the first grade that counts, all routes weigh the same.
     shares = Counter(routes) or Counter(alarms.keys())
     parts = ((alarms[route].normal, count) for route, count in shares.items())
     pool = pooled((normal, count) for normal, count in parts if normal is not None)

@@ -58,6 +58,7 @@ class GradeEvidence:
         self._learned = context.learned
         self._changed = context.detectors
         cache.refresh(connection)
+        # A route with grades and no baseline is learned from its first grade on.
         blank = {route: Baseline(scope=route, since=0.0) for route in cache.versions}
         self._baselines = {**blank, **grades.normals(connection, cache.grader)}
         self._newest = {
@@ -81,6 +82,7 @@ class GradeEvidence:
 
     def _read_tests(self, connection: Connection, rule: QualityRule) -> ScopeTests:
         stored = detectors.read(connection, self._cache.grader, rule=rule.alert)
+        # A single route is not evaluated a second time as all routes.
         is_joint = len(self._baselines) > 1 or self._alerts.fires(rule.alert, ALL_ROUTES)
         unread = {
             scope: self._cache.unread(
@@ -106,6 +108,7 @@ class GradeEvidence:
         fires = alert.state is AlertState.FIRING
         over = self._tests[rule.alert].over
         since = alert.since if fires else over.get(alert.scope)
+        # All that a finding depends on; if none of it changes, the cached one stands.
         state = [
             (route, self._cache.versions.get(route), self._baselines.get(route), over.get(route))
             for route in sorted(routes)
@@ -195,6 +198,7 @@ class GradeEvidence:
     def _began(self, connection: Connection, rule: QualityRule, scope: str, started_at: float) -> float:
         """When the climb began: as the last message says or, before the first, since when the evidence has grown."""
         announced = incidents.told(connection, rule=rule.alert, scope=scope, started_at=started_at)
+        # Later messages keep the first onset: evidence restarts would move it.
         if announced:
             return float(announced.get("cause", {}).get("since", started_at))
         changed = {(each.rule, each.scope): each.kept for each in self._changed}

@@ -72,6 +72,7 @@ def read_climb(
     def read(route: str, since: float, until: float) -> list[AttributedGrade]:
         return grades.described(connection, route, grader, since=since, until=until, limit=limit)
 
+    # Grades of an earlier incident would make the present climb look smaller.
     calm = {route: max(baseline.since, over.get(route, 0.0)) for route, baseline in baselines.items()}
     before = _newest([each for route, since in calm.items() for each in read(route, since, began)], limit)
     is_of_one_time, source = not before or max(calm.values()) <= before[-1].called_at, "the grades before the climb"
@@ -125,6 +126,7 @@ def climb_cause(
     }
     named = {of: side for of, side in sides.items() if of is Dimension.INPUT_CLASS or is_named(side.before)}
     cause = cause_of(_whole(before), _whole(now), named, counted="grades", fewest=MIN_GRADES)
+    # Steered samples follow suspicion, so their mix says nothing about the traffic.
     is_by_chance = min(len(_by_chance(before)), len(_by_chance(now))) >= MIN_CALLS
     if cause.kind is not Kind.MIX or (is_by_chance and is_of_one_time):
         return cause
@@ -179,6 +181,7 @@ def examples_of(
     """
     contributors = {(part.dimension, part.element) for part in cause.culprits}
     wrong = [each for each in climb.now if each.incorrect and (not contributors or _is_of(each, contributors, names))]
+    # Content may be purged, so more calls are searched than shown.
     stored = candidates.examples(connection, [each.call_id for each in wrong[:_SEARCHED]])
     return [{"call_id": each.call_id, "confidence": each.confidence} for each in stored[:_EXAMPLES]]
 

@@ -106,6 +106,7 @@ class GradeHistory:
         self.grades_read += 1
         self._baselines.setdefault(grade.route, Baseline(scope=grade.route, since=0.0))
         latest = self._latest[grade.route]
+        # Grades become known out of order; the latest calls are kept, as in the guard.
         insort(latest, grade, key=_called)
         del latest[: -self._rule.max_grades]
         for scope in (grade.route, ALL_ROUTES):
@@ -189,6 +190,7 @@ def replay(rule: QualityRule, past: RecordedPast) -> Replay | None:
     if limit is None and rule.limit != "normal":
         return None
     begin = past.since - rule.max_age
+    # Grades as old as max_age count at the begin of the period, so the replay starts there.
     learned, known = _learned(rule, past, begin), _known(past, begin)
     first = next(known, None)
     history = GradeHistory(rule, chain(() if first is None else (first,), known), limit=limit, learned=learned)

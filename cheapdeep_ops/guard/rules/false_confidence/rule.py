@@ -35,6 +35,7 @@ class QualityRule(Rule):
     def _ordered(self) -> Self:
         if self.max_grades < 2 * self.min_grades:
             raise ValueError("max_grades is less than twice min_grades: it could fire and never be over")
+        # A default must not fail, so only a value from the file does.
         if self.limit != "normal" and "normal_grades" in self.model_fields_set:
             raise ValueError("normal_grades goes with `limit: normal`: nothing is learned for any other limit")
         return self

@@ -103,6 +103,7 @@ def silent_routers(fleet: Fleet, now: float) -> Finding:
 def outdated_routers(fleet: Fleet, now: float) -> Finding:
     """Above while a router does not know the newest change of policy, or has another base threshold."""
     alive = fleet.alive(now)
+    # A silent router has an alert of its own, so only running ones count here.
     behind = [sign for sign in alive if _is_behind(sign, fleet)]
     others = [sign for sign in alive if sign.base_threshold != fleet.base_threshold]
     whys = []
@@ -132,6 +133,7 @@ def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) ->
     if total > known:
         rose_at, rose = now, total - known
     memory = {"total": total, "rose_at": rose_at, "rose": rose}
+    # The alert stays for a while, because drops come in bursts.
     is_recent = rose_at is not None and now - rose_at <= _DROPPED_LATELY_S
     why = f"{rose} decisions were made and not counted" if is_recent else ""
     level = Level.ABOVE if is_recent else Level.BELOW if alive else Level.NO_DATA
@@ -208,6 +210,7 @@ def other_schema(stored: str | None, needed: str) -> Finding:
 def _finding(concerned: Collection[RouterHeartbeat], why: str, *, is_known: bool) -> Finding:
     """A finding about these routers; `kind` names them, so that another router is news."""
     level = Level.ABOVE if concerned else Level.BELOW if is_known else Level.NO_DATA
+    # Short ids are enough to notice another router, and keep the payload small.
     kind = ",".join(sorted(sign.process[:8] for sign in concerned))
     signal = {"kind": kind, "why": why if concerned else "", "routers": len(concerned)}
     return Finding(level=level, signal=signal)

@@ -28,6 +28,7 @@ class SelfMonitoringReader(SignalReader):
     """Reads the health of one part; not per route."""
 
     def __init__(self, rule: WatchRule, context: ReaderContext) -> None:
+        # Some findings compare with the last one, for example to see a gap between evaluations.
         last = context.alerts.signal(rule.alert, ALL_ROUTES)
         self._finding = context.shared(SystemHealth).finding(rule.signal, last)
 

@@ -31,6 +31,7 @@ def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT0
         return _undecided(scope, is_over=is_over)
     if is_over:
         return _RESOLVED[about]
+    # Its words may come from an API or a host name.
     why = without_markup(payload["signal"]["why"])
     return f"false confidence is not known: {why}" if about == "grader_failing" else why
 
