@@ -12,9 +12,9 @@ from cheapdeep_ops.resources import packaged
 
 SIGNALS = [signal for kind in KINDS for signal in kind.signals]
 UNKNOWN = {
-    "kind": "started", "about": "cost_per_call", "rule": "CallsTooExpensive", "scope": "support", "severity": "page",
-    "summary": "Calls cost too much", "runbook": "", "keep_firing_for_s": 60.0, "incident_id": 7, "at": 1_800_000_000.0,
-    "signal": {"usd_per_call": 0.02}, "threshold": "threshold unchanged at 0.8",
+    "kind": "started", "about": "phase_of_the_moon", "rule": "FullMoon", "scope": "support", "severity": "page",
+    "summary": "The moon is full", "runbook": "", "keep_firing_for_s": 60.0, "incident_id": 7, "at": 1_800_000_000.0,
+    "signal": {"phase": 0.5}, "threshold": "threshold unchanged at 0.8",
 }  # fmt: skip
 OF_ANOTHER_KIND = ("escalat", "wrong", "Lets go", "confiden")
 
@@ -37,8 +37,10 @@ def test_every_part_of_the_system_has_words_for_its_trouble_and_for_its_end(sign
 
 def test_an_unknown_kind_in_the_rules_file_is_an_error_that_names_the_kinds(tmp_path):
     path, content = tmp_path / "rules.yaml", packaged("alerts/rules.yaml").read_text()
-    path.write_text(content.replace("signal: base_escalation_rate\n", "signal: cost_per_call\n"))
-    with pytest.raises(RulesError, match="rule EscalationStorm: signal 'cost_per_call' is no kind of rule") as raised:
+    path.write_text(content.replace("signal: base_escalation_rate\n", "signal: phase_of_the_moon\n"))
+    with pytest.raises(
+        RulesError, match="rule EscalationStorm: signal 'phase_of_the_moon' is no kind of rule"
+    ) as raised:
         read_rulebook(path)
     assert all(signal in str(raised.value) for signal in SIGNALS)
 
@@ -53,8 +55,8 @@ def test_a_rule_without_a_kind_is_an_error(tmp_path):
 @pytest.mark.parametrize("kind", ["started", "changed", "acknowledged", "resolved"])
 def test_a_message_of_an_unknown_kind_says_so_and_shows_what_all_kinds_share(kind):
     payload = {**UNKNOWN, "kind": kind}
-    said = "a rule of the kind cost_per_call in route support, which this version of cheapdeep-ops does not know"
-    assert headline(payload).startswith("CallsTooExpensive ")
+    said = "a rule of the kind phase_of_the_moon in route support, which this version of cheapdeep-ops does not know"
+    assert headline(payload).startswith("FullMoon ")
     assert headline(payload).endswith(said)
     assert said in history(payload)[0]
     assert "What was done: threshold unchanged at 0.8" in details(payload)

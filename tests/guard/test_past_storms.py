@@ -93,7 +93,7 @@ def test_there_are_storms_to_find_and_they_end(rates):
 def test_most_calm_moments_are_spared(monkeypatch):
     weighed = []
     monkeypatch.setattr(
-        "cheapdeep_ops.guard.backtest.escalation_history.level_of", lambda *given: weighed.append(1) or level_of(*given)
+        "cheapdeep_ops.guard.rules.escalation.history.level_of", lambda *given: weighed.append(1) or level_of(*given)
     )
     seconds, until = traffic(3, [(1_500, 2, 0.2, 0.2)])
     assert turns(EscalationHistory(RULE, ReadAhead(counting(seconds)), limit=LIMIT), until) == []
