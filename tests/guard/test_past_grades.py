@@ -138,7 +138,7 @@ def test_before_normal_is_known_nothing_is_and_that_is_said():
     past = GradeHistory(CLIMBING, series((150, 0.9)), limit=None, learned=LearnedBaselines())
     for _ in RuleReplay(CLIMBING, past).run(moments_in(START, START + 5_000, EVERY_S)):
         pass
-    assert (past.n, past.is_known) == (150, False)
+    assert (past.grades_read, past.is_known) == (150, False)
 
 
 def test_normal_that_was_learned_before_is_held_and_else_learned_from_the_first_grades():
