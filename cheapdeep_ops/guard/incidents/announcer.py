@@ -83,7 +83,7 @@ class Announcer:
     def _due(self, update: AlertUpdate, incident: OpenIncident) -> Kind | None:
         """The kind of message that is due, or None. An incident that was not announced gets no resolved message."""
         if update.transition is Transition.RESOLVED:
-            # A silence does not suppress this kind here: the end is kept until the silence is over.
+            # `_end` suppresses it during a silence, so that it is sent once the silence is over.
             return "resolved" if incident.announced else None
         if incident.collected_at is not None:
             return None
@@ -95,7 +95,7 @@ class Announcer:
 
     def _has_moved(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether the last message is out of date, for example because a person has changed the threshold."""
-        # Editing a message is limited by the receiver, and a reader needs no second by second news.
+        # Receivers limit how often a message may be edited.
         if self._now - incident.announced_at < CHANGED_EVERY_S:
             return False
         announced, scope = incident.announced, update.alert.scope
@@ -106,7 +106,7 @@ class Announcer:
     def _is_reminder_due(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""
         every_s, is_page = self._settings.renotify_every_s, update.rule.labels.get("severity") == PAGE
-        # Tickets are not repeated: they wait in a list that somebody works through.
+        # A ticket needs no answer at once, so it is not repeated.
         if not every_s or not is_page or update.alert.state is not AlertState.FIRING:
             return False
         if self._now - (incident.called_for_at or incident.started_at) < every_s:

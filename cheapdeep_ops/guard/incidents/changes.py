@@ -154,7 +154,7 @@ def _numbered(
     """The incident's id, and the payload with the id and the links."""
     if incident.id is None:
         raise AssertionError("an incident is stored before the messages about it")
-    # A suppressed message has its id and links already.
+    # A payload that was sent or suppressed before has its id and links already.
     if "incident_id" in payload:
         return incident.id, payload
     links = links_of(

@@ -161,7 +161,6 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
 def _number(payload: Payload) -> list[str]:
     """How to acknowledge the incident; nothing once it is acknowledged or over."""
     number = payload.get("incident_id")
-    # The command is shown until somebody has acknowledged the incident.
     if number is None or payload["kind"] == "resolved" or payload.get("acknowledged"):
         return []
     return [f"Nobody has acknowledged incident {number}: cheapdeep-ops alert ack {number} --why TEXT"]

@@ -85,7 +85,6 @@ def _measured(reading: SeparationReading) -> dict[str, object]:
 
 
 def _whys(rule: GateRule, kinds: Sequence[str], reading: SeparationReading) -> Iterator[str]:
-    # The share comes first: it explains why confidence could not be measured.
     if "share" in kinds:
         yield _share_text(reading)
     if "confidence" in kinds:

@@ -113,7 +113,7 @@ def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
         return "too few calls before to know what is usual"
     if not now.triaged:
         return "no calls"
-    # A mean over the priced calls alone would be wrong: prices are missing model by model.
+    # A mean over the priced calls alone would be wrong: an unpriced model has no priced call.
     if now.unpriced:
         return f"{now.unpriced} calls are unpriced"
     return "" if now.escalation_usd is not None else "no call has gone to the deep tier"

@@ -126,14 +126,14 @@ def level_of(
     """On which side of the alarm level a test is; `grades` are needed only while the rule fires."""
     if alarm is None or test.climb.total < rule.min_grades:
         return Level.NO_DATA
-    # Resolving comes first: both tests can be above at once after a long incident.
+    # Resolving comes first: the evidence of the climb may still be high when the rate is back.
     if fires and _is_back(rule, test.fall, grades, alarm):
         return Level.BELOW
     return Level.ABOVE if test.climb.alarms(rule.alpha) else Level.UNCLEAR
 
 
 def _is_back(rule: QualityRule, fall: Detector, grades: Sequence[Observation], alarm: AlarmLevel) -> bool:
-    # The test alone might end on a rate that people still see above the level.
+    # The interval keeps an incident open while the shown rate may still be above the level.
     rate = estimate(_run_of(fall, grades))
     if rate is None or not fall.alarms(rule.release_alpha):
         return False
@@ -188,7 +188,7 @@ def effect_of(before: Estimate | None, after: Estimate | None, *, enough: int) -
     if before is None or after is None or after.count < enough:
         graded = f"{after.count if after else 0} of {enough} grades of what ships since"
         return Effect(kind=EffectKind.UNKNOWN, why=f"not known yet whether the raise helps: {graded}")
-    # An interval of the difference: two overlapping intervals may still differ.
+    # Two rates can differ although their intervals overlap, so the difference has an interval of its own.
     low, high = difference(after, before, 0.95)
     kind = EffectKind.HELPS if high < 0 else EffectKind.WORSE if low > 0 else EffectKind.NO_SIGN
     change = f"{before.rate:.1%} before it (n {before.count}), {after.rate:.1%} of what ships since (n {after.count})"

@@ -190,7 +190,7 @@ def replay(rule: QualityRule, past: RecordedPast) -> Replay | None:
     if limit is None and rule.limit != "normal":
         return None
     begin = past.since - rule.max_age
-    # Grades as old as max_age count at the begin of the period, so the replay starts there.
+    # At the start of the period, grades as old as max_age still count.
     learned, known = _learned(rule, past, begin), _known(past, begin)
     first = next(known, None)
     history = GradeHistory(rule, chain(() if first is None else (first,), known), limit=limit, learned=learned)
