@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_count, moments_in
 from cheapdeep_ops.guard.grading.grader import judge_of
-from cheapdeep_ops.guard.rules.interface import RecordedPast, Replay
+from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.kinds import kind_of
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.settings import Settings
@@ -62,7 +62,7 @@ class History:
             until=period.until, route=period.route,
         )  # fmt: skip
 
-    def _transitions(self, rule: Rule, replay: Replay) -> list[dict[str, Any]]:
+    def _transitions(self, rule: Rule, replay: RuleBacktest) -> list[dict[str, Any]]:
         times = (replay.begin, self.period.until, self.settings.evaluate_every_s)
         run = RuleReplay(rule, replay.history)
         self.follow(run.run(moments_in(*times)), total=moments_count(*times), what=f"evaluations of {rule.alert}")

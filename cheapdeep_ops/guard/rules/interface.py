@@ -110,14 +110,14 @@ class RecordedPast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class RuleBacktest:
     """The past of one rule, and when its evaluation begins (Unix time)."""
 
     history: SignalHistory
     begin: float
 
 
-def _no_replay(_rule: Rule, _past: RecordedPast) -> Replay | None:
+def _no_replay(_rule: Rule, _past: RecordedPast) -> RuleBacktest | None:
     return None
 
 
@@ -129,7 +129,7 @@ class RuleKind(Generic[_R]):
     """The rule as the rules file states it; the literals of its `signal` are the names of the kind."""
     reader: Callable[[_R, ReaderContext], SignalReader]
     text: RuleText
-    replay: Callable[[_R, RecordedPast], Replay | None] = _no_replay
+    replay: Callable[[_R, RecordedPast], RuleBacktest | None] = _no_replay
     """How a backtest evaluates it over the past; None for a rule without a limit, and for a kind without a past."""
 
     @property

@@ -1,4 +1,9 @@
-"""The table of the kinds of rules: a new kind is one folder beside this file, and one row here."""
+"""The table of the kinds of rules.
+
+A new kind is one folder beside this file, one row here, and one entry in `alerts/rules.yaml`. The folder has a rule
+with a `signal` of its own, a reader, words, and the `RuleKind` that names them. `alerts/rules.schema.json` is generated
+from the table: a test says when to write it anew.
+"""
 
 from typing import Any, Final
 

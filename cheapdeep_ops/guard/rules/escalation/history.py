@@ -10,7 +10,7 @@ from typing import Final
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
 from cheapdeep_ops.guard.rules.escalation.reader import Count, EscalationWindows, windows_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
-from cheapdeep_ops.guard.rules.interface import RecordedPast, Replay
+from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counters import SecondCounts
@@ -120,7 +120,7 @@ def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondOfCalls
     return [SecondOfCalls(at, hits[at], calls[at]) for at in sorted(calls)]
 
 
-def replay(rule: StormRule, past: RecordedPast) -> Replay | None:
+def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:
     """A storm rule over stored counters; each stretch is a read transaction. None where its limit is not set."""
     limit = rule.limit_in(past.settings)
     if limit is None:
@@ -130,4 +130,4 @@ def replay(rule: StormRule, past: RecordedPast) -> Replay | None:
         with past.store.reading() as connection:
             return counters.by_second(connection, since=since, until=until, scope=past.route)
 
-    return Replay(history=EscalationHistory(rule, ReadAhead(read), limit=limit), begin=past.counted)
+    return RuleBacktest(history=EscalationHistory(rule, ReadAhead(read), limit=limit), begin=past.counted)

@@ -22,7 +22,7 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, at_rate, level_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
-from cheapdeep_ops.guard.rules.interface import RecordedPast, Replay
+from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
@@ -181,7 +181,7 @@ def _called(grade: DecidedGrade) -> tuple[float, int]:
     return grade.called_at, grade.id
 
 
-def replay(rule: QualityRule, past: RecordedPast) -> Replay | None:
+def replay(rule: QualityRule, past: RecordedPast) -> RuleBacktest | None:
     """A quality rule over stored grades; it begins as far before the period as grades count.
 
     None where its limit is not set.
@@ -196,7 +196,7 @@ def replay(rule: QualityRule, past: RecordedPast) -> Replay | None:
     history = GradeHistory(rule, chain(() if first is None else (first,), known), limit=limit, learned=learned)
     # Before the first grade nothing can happen, so those evaluations are left out.
     start = past.until if first is None else max(begin, first.at - past.settings.evaluate_every_s)
-    return Replay(history=history, begin=start)
+    return RuleBacktest(history=history, begin=start)
 
 
 def _learned(rule: QualityRule, past: RecordedPast, begin: float) -> LearnedBaselines:
