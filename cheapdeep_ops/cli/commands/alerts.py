@@ -8,7 +8,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, alert_app, author, seconds_in, text_given
 from cheapdeep_ops.cli.guards.protocol import connected
-from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.units import DAY_S
 

@@ -9,7 +9,7 @@ from nicegui import ui
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import charts
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
-from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.units import HOUR_S

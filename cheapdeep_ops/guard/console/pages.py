@@ -16,8 +16,8 @@ from cheapdeep_ops.guard.console.layout import ConsoleContext, PagePart, facts, 
 from cheapdeep_ops.guard.console.review_page import show_review
 from cheapdeep_ops.guard.console.session import may_change, may_read
 from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
+from cheapdeep_ops.guard.formatting import scope_text
 from cheapdeep_ops.guard.incidents.attention import active_silences
-from cheapdeep_ops.guard.notify.messages import scope_text
 from cheapdeep_ops.guard.reports.quality import normals_of
 from cheapdeep_ops.guard.reports.series import latest
 from cheapdeep_ops.guard.reports.status import policy_state, present

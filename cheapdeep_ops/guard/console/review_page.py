@@ -9,8 +9,8 @@ from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import text
 from cheapdeep_ops.guard.console.layout import ConsoleContext, facts, heading
 from cheapdeep_ops.guard.console.session import ordered, show_session
+from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.http.requests import LabelRequest
-from cheapdeep_ops.guard.notify.messages import plain
 from cheapdeep_ops.guard.reports.review import label, next_sample, review_of, shown
 from cheapdeep_ops.values import Grade
 

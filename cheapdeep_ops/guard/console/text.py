@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cheapdeep_ops.guard.notify.messages import details, duration, headline, percent, plain, scope_text
+from cheapdeep_ops.guard.formatting import duration, percent, plain, scope_text
+from cheapdeep_ops.guard.notify.messages import details, headline
 
 Facts = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]
