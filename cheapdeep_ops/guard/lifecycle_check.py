@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cheapdeep_ops.claude.clients import make_client
-from cheapdeep_ops.claude.model_info import RetirementInfo, life_of
+from cheapdeep_ops.claude.model_info import RetirementInfo, retirement_info
 from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import model_lifecycles
@@ -22,7 +22,7 @@ def ask_api(names: tuple[str, ...]) -> list[RetirementInfo]:
     if not (os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")):
         return []
     with make_client() as client:
-        return [found for name in names if (found := life_of(client, name)) is not None]
+        return [found for name in names if (found := retirement_info(client, name)) is not None]
 
 
 def check_models(store: Store, settings: Settings, now: float, ask: Ask = ask_api) -> int:

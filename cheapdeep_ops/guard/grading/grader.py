@@ -9,7 +9,7 @@ from hashlib import blake2b
 from itertools import takewhile
 from typing import Any, Final, Protocol, cast
 
-from cheapdeep_ops.claude.forged_grades import unless_copied
+from cheapdeep_ops.claude.forged_grades import reject_copied
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
@@ -132,7 +132,7 @@ class Grader:
             self._second.run(now, ask=self._api.grade, write=partial(self._write_second, now), goes_on=goes_on)
 
     def _write_second(self, now: float, sample: GradingSample, judge: GraderVersion, found: GradeResult) -> None:
-        found = unless_copied(found, sample.turns, sample.answer)
+        found = reject_copied(found, sample.turns, sample.answer)
         row = {**self._row(GradeAttempt(sample=sample, found=found), judge, found, now), "second": True}
         self._store.transact(
             lambda connection: _append(connection, sample, row, candidates.held(connection, [sample.call_id]))
@@ -391,7 +391,7 @@ def _judgement(asked: GradeAttempt) -> GradeResult | None:
     """What a sample ends with, be it the failure that follows on too many errors; None where it is asked for again."""
     sample, error = asked.sample, asked.found
     if isinstance(error, GradeResult):
-        return unless_copied(error, sample.turns, sample.answer)
+        return reject_copied(error, sample.turns, sample.answer)
     if error.pauses or sample.attempts + 1 < _TRIES:
         return None
     return GradeResult(failure=GradeFailure.UNAVAILABLE, reason=str(error))
