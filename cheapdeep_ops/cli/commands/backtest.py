@@ -78,7 +78,7 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     from cheapdeep_ops.testing import SimulatedGrader
 
     rows = read_recording(file, where)
-    with Replay(rows, settings=settings, options=ReplayOptions(judge=SimulatedGrader())) as played:
+    with Replay(rows, settings=settings, options=ReplayOptions(grader=SimulatedGrader())) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         report = played.report()
         spent = spent_on([each.decision for each in played.outcomes], prices=_prices(settings, _PLAYED))

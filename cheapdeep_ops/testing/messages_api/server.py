@@ -25,7 +25,7 @@ from cheapdeep_ops.testing.messages_api.script import Answerer, Script, TruthBoo
 from cheapdeep_ops.testing.messages_api.validation import batched_fault, key_fault, message_fault
 from cheapdeep_ops.testing.traffic.kinds import TrafficClass, checked_classes, outcome
 from cheapdeep_ops.testing.traffic.ready_made import CLASSES
-from cheapdeep_ops.testing.traffic.simulated_grader import PERFECT, SimulatedGrader, judgement
+from cheapdeep_ops.testing.traffic.simulated_grader import PERFECT, SimulatedGrader, grade_text
 
 TRIAGE_MODELS: Final = (
     "claude-haiku-4-5",
@@ -255,7 +255,7 @@ class SimulatedAnthropic:
 
     def _judgement(self, answer: str | None) -> str:
         correct = None if answer is None else self._book.read(answer)
-        return judgement(self._judge.verdict(answer or "", correct=correct, seed=self._seed))
+        return grade_text(self._judge.verdict(answer or "", correct=correct, seed=self._seed))
 
     def _catalogue(self, request: Request) -> dict[str, Any]:
         query = request.query_params

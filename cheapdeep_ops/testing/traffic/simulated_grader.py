@@ -45,6 +45,6 @@ PERFECT: Final = SimulatedGrader()
 """A judge that is never wrong."""
 
 
-def judgement(verdict: Verdict) -> str:
+def grade_text(verdict: Verdict) -> str:
     """Return the text of a reply that says `verdict`."""
     return json.dumps({"reason": _REASONS[verdict], "verdict": verdict})
