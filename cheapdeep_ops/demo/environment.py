@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.demo.report import FinishedCall, report_of
-from cheapdeep_ops.guard.grading.grader import MOST_AT_ONCE, Grader
+from cheapdeep_ops.guard.grading.grader import MAX_PER_RUN, Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify.slack import sender_for
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -180,7 +180,7 @@ class Environment:
 
     def _grade(self, now: float) -> None:
         self._recorder.drain(now)
-        while self._guard.grade(now) >= MOST_AT_ONCE:
+        while self._guard.grade(now) >= MAX_PER_RUN:
             pass
 
     def _timetable(self) -> list[tuple[float, int, float, Callable[[float], None]]]:

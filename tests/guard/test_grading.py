@@ -944,7 +944,7 @@ class Leaving(GraderApi):
     def grade(self, request):
         if '"answer": "late"' in request["messages"][0]["content"]:
             self._begun.set()
-            assert self.grader._workers._is_finishing.wait(30)
+            assert self.grader._direct._workers._is_finishing.wait(30)
         else:
             assert self._begun.wait(30)
         return super().grade(request)

@@ -8,7 +8,7 @@ from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.model_info import RetirementInfo, retirement_info
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard import lifecycle_check
-from cheapdeep_ops.guard.lifecycle_check import ask_api, check_models
+from cheapdeep_ops.guard.lifecycle_check import check_models, request_lifecycles
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -378,7 +378,10 @@ def test_without_a_key_the_api_is_not_asked(town, settings, monkeypatch, api):
     monkeypatch.undo()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-    assert [found.model for found in ask_api(("claude-opus-4-7", MODELS[0].id))] == ["claude-opus-4-7", MODELS[0].id]
+    assert [found.model for found in request_lifecycles(("claude-opus-4-7", MODELS[0].id))] == [
+        "claude-opus-4-7",
+        MODELS[0].id,
+    ]
     with town.store.reading() as connection:
         assert model_lifecycles.lives(connection) == []
 
