@@ -213,6 +213,7 @@ def _isolated(settings: Settings, folder: Path, slack: SimulatedSlack) -> Settin
         "slack_base_url": slack.url,
         "slack_webhook_url": None,
         "grade_by": "direct",
+        # One request at a time, so that grades are stored in a repeatable order.
         "grade_concurrency": 1,
         "max_grader_usd_per_day": 1e9,
         "max_candidates": 10_000_000,

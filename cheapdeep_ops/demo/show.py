@@ -89,13 +89,13 @@ class Driver:
         self.environment = environment
         self.failures = 0
         self._was_correct = simulators.api.was_correct
-        self._asked = 0
+        self._call_count = 0
         self._began = time.monotonic()
 
     def ask(self, classes: Sequence[TrafficClass]) -> None:
         """Ask the next question, of the next class in turn."""
-        kind, number = classes[self._asked % len(classes)], self._asked
-        self._asked += 1
+        kind, number = classes[self._call_count % len(classes)], self._call_count
+        self._call_count += 1
         try:
             self.environment.call(
                 START + number / RATE,
@@ -236,19 +236,19 @@ def _run_all(driver: Driver, view: View) -> Iterable[dict[str, Any]]:
 def _run(phase: Phase, driver: Driver, view: View) -> dict[str, Any]:
     view.begin(phase)
     began, first = time.monotonic(), len(driver.environment.outcomes)
-    asked, is_done = 0, False
-    while asked < phase.max_calls and not is_done:
+    call_count, is_done = 0, False
+    while call_count < phase.max_calls and not is_done:
         driver.ask(phase.classes)
-        asked += 1
-        if asked % _UPDATE_EVERY == 0:
+        call_count += 1
+        if call_count % _UPDATE_EVERY == 0:
             view.update(driver.snapshot(phase.name))
-            is_done = asked >= phase.min_calls and phase.is_done(driver)
+            is_done = call_count >= phase.min_calls and phase.is_done(driver)
     calls = driver.environment.outcomes[first:]
     return {
         "name": phase.name,
         "what": phase.what,
         "seconds": time.monotonic() - began,
-        "virtual_seconds": asked / RATE,
+        "virtual_seconds": call_count / RATE,
         "calls": len(calls),
         "escalation_rate": sum(each.decision.escalated for each in calls) / len(calls) if calls else None,
         **money_of([each.decision for each in calls]),

@@ -810,8 +810,8 @@ class Refusing(SimulatedAnthropic):
         super().__init__()
         self._refusal = Reply.error(status)
 
-    def _delivery(self, _reply, received):
-        return super()._delivery(self._refusal, received)
+    def _deliver(self, _reply, received):
+        return super()._deliver(self._refusal, received)
 
 
 def test_after_a_batch_that_cannot_be_read_nothing_more_is_asked_in_that_run(batching, make, store, clock):

@@ -6,8 +6,8 @@ suspicion has gone or the detector has fired. Calls to come are sampled at a hig
 data-efficient change detection (Banerjee, Veeravalli 2012, Sequential Analysis 31, 40). Suspicion is the statistic of
 Shiryaev and Roberts.
 
-By simulation at a rate constantly as high as the target, a budget of 1% spends 1.0% to 1.3% of answers, for targets
-from 1% to 20%. With late grades it is 0.5% to 1.1%, because the number of waiting samples is limited.
+In simulations at a rate equal to the target, from 1% to 20%, a budget of 1% grades 1.0% to 1.3% of answers. With late
+grades it is 0.5% to 1.1%, because the number of waiting samples is limited.
 `tests/bench/detection.py` shows which climbs are detected, and after how many answers.
 
 A call's inclusion is the probability of its choice. It depends only on what was known when the call began, and
@@ -34,7 +34,7 @@ MAX_RETROSPECTIVE: Final = 200
 
 _LARGEST_ROUND: Final = 10
 _WRONG_PER_ROUND: Final = 0.3
-"""A round of retrospective grades is so large that it has this many wrong answers at the target, but at most 10.
+"""The size of a round of retrospective grades: it has this many wrong answers at the target, but 10 at most.
 
 Rounds are small because most suspicions are false; the suspicion is updated after each.
 """
@@ -51,7 +51,7 @@ A higher share costs much more, and with late grades many samples are chosen bef
 MAX_WAITING: Final = 200
 """A route with so many samples without a grade gets no more by suspicion until these grades are known.
 
-By simulation of grades that arrive 6,000 answers late (ten minutes at ten calls/s), at a rate as high as the target:
+Simulated with grades that arrive 6,000 answers late (ten minutes at ten calls/s), at a rate equal to the target:
 
     bound   graded in calm   3% -> 10% found after   2% -> 5%
       100   0.8%             20,400 answers          41,000

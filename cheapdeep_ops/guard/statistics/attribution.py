@@ -2,7 +2,7 @@
 
 After Adtributor (Bhagwan et al., NSDI 2014, https://www.usenix.org/conference/nsdi14/technical-sessions/presentation/bhagwan):
 an element's *explanatory power* is the share of the rise that it contributes. Its *surprise* is the Jensen-Shannon
-divergence of that share from the share that it would have if everything had got worse alike. Of the dimensions that
+divergence between that share and its fair share, when everything gets worse alike. Of the dimensions that
 explain the rise with few elements, the one with the most surprise is named. Beyond Adtributor, an element is named only
 if it contributes significantly more than its fair share: among fifty grades, some class always stands out by chance.
 """

@@ -2,9 +2,9 @@
 
 An ordinary test that is repeated on a growing sample raises a false alarm sooner or later. An e-detector may be
 evaluated after every observation. Its value is a sum over all times at which the change may have begun. Each summand is
-a bet with a mean gain of zero, or less, while the rate is at the target or on its good side. So the value minus the
-number of observations has no upward drift. The mean number of observations until a false alarm (a value of 1 / alpha)
-is therefore at least 1 / alpha.
+a bet. While the rate is at the target or on its good side, a bet's mean gain is zero or less. So the value minus the
+number of observations has no upward drift. False alarms (a value of 1 / alpha) therefore come after at least 1 / alpha
+observations on average.
 
 Sources: Shin, Ramdas, Rinaldo (2024), E-detectors: a nonparametric framework for sequential change detection, New
 England J. Statistics in Data Science 2, 229 (definition 2.2, theorem 2.4: the bound holds for any dependence, if each

@@ -38,7 +38,7 @@ class SimulatedAnthropic:
     """Serve the Messages API on loopback, for the real SDK: `Anthropic(base_url=api.url, api_key="any")`.
 
     A request is validated as the API does. A valid one gets a scripted reply (`enqueue`, `always`), or a reply from
-    its traffic class, equal for equal texts; a grading request gets the judge's grade. Prompts with cache breakpoints
+    its traffic class, equal for equal texts; a grading request is answered by `judge`. Prompts with cache breakpoints
     are cached by `clock` as the API does, unless a scripted reply states its prompt's tokens. The requests of a batch
     are answered, and counted as received, when the batch has ended. Use it as a context manager.
     """
@@ -144,7 +144,7 @@ class SimulatedAnthropic:
         return self._simulation.truth.is_correct(answer_text)
 
     def _app(self) -> Starlette:
-        record, deliver, reply_to = self._record, self._responses.deliver, self._simulation.reply_to
+        record, deliver, reply_to = self._record, self._deliver, self._simulation.reply_to
         message_api = MessageApi(
             catalogue=self._catalogue,
             record=record,
@@ -167,6 +167,7 @@ class SimulatedAnthropic:
                 *batch_api.routes(),
                 *ModelApi(catalogue=self._catalogue, record=record, deliver=deliver).routes(),
                 Route("/healthz", _healthz, methods=["GET"]),
+                # Unknown paths get the API's error object and not Starlette's plain text.
                 Route("/{path:path}", self._no_such_route, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             ],
         )
@@ -181,7 +182,10 @@ class SimulatedAnthropic:
         return self._responses.batch_result(self._simulation.reply_to(received), received)
 
     async def _no_such_route(self, request: Request) -> Delivery:
-        return self._responses.deliver(Reply.error(404), self._record(request, None))
+        return self._deliver(Reply.error(404), self._record(request, None))
+
+    def _deliver(self, reply: Reply, received: ReceivedRequest) -> Delivery:
+        return self._responses.deliver(reply, received)
 
     def _record(self, request: Request, body: dict[str, Any] | None) -> ReceivedRequest:
         received = ReceivedRequest(

@@ -31,6 +31,7 @@ class Simulation:
 
     def reply_to(self, received: ReceivedRequest) -> Reply:
         """Return the reply to a valid request."""
+        # A test's own script always wins over the simulation.
         return self.script.reply_to(received) or self._simulated(received)
 
     def _simulated(self, received: ReceivedRequest) -> Reply:

@@ -19,6 +19,7 @@ _ANSWERS: Final = (
     "please allow up to three working days; we send a message as soon as it is done.",
     "yes, that works for the order you named, provided that it has not been shipped yet.",
 )
+# Each breaks the contract in its own way: prose, text as a number, a missing field, a cut object, an array.
 _MALFORMED: Final = (
     "I am fairly sure about this one: {answer}",
     '{{"confidence": "high", "answer": {quoted}}}',

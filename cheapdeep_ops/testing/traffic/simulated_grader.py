@@ -36,6 +36,7 @@ class SimulatedGrader:
         """Return the grade of an answer that is `correct` or wrong (None: unknown); seed and text determine it."""
         if correct is None:
             return "unsure"
+        # A hash with its own prefix, so that the grader's errors do not depend on how the answer was drawn.
         position = draw(blake2b(f"{seed}\0judge\0{answer}".encode(), digest_size=8).digest())
         sees_the_truth = position < (self.tnr if correct else self.tpr)
         return "correct" if correct is sees_the_truth else "incorrect"
