@@ -6,6 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cheapdeep_ops.cli.commands import (  # noqa: F401 - loading them registers their commands
+    alerts,
+    backtest,
+    changes,
+    recommend,
+    reports,
+    review,
+    run,
+)
 from cheapdeep_ops.cli.common import FAILED, INTERRUPTED, USAGE, app, fail
 from cheapdeep_ops.errors import CheapdeepError, RecordingError, RulesError, SettingsError
 
