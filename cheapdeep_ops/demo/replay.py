@@ -111,6 +111,7 @@ class Replay:
     def _call(self, row: RecordedCall) -> None:
         self._models.row = row
         question = row.question or "A question that was not recorded."
+        # The number makes each row a call of its own, also if a question repeats.
         self._environment.call(
             START + row.number / self._options.rate,
             lambda router: router.ask(f"{question}\n\n(recorded call {row.number})", input_class=row.domain),
