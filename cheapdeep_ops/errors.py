@@ -7,7 +7,7 @@
     ├── PolicyError      a threshold or scope cannot be set as asked
     ├── MissingError     an incident, a silence or a rule that an order names is not there
     ├── RemoteError      a guard that is asked over HTTP does not answer, or not as one of this version
-    ├── DeliveryError    a message did not arrive; the outbox tries again
+    ├── DeliveryError    a message did not arrive; the outbox tries again, unless the receiver refused it for good
     ├── BreakerOpenError a tier keeps failing and is not asked for a while; the name of a hop's error, never raised
     ├── GraderError      the grader cannot be asked now; samples wait
     └── StoreError       the store cannot be reached or used
@@ -66,13 +66,22 @@ class RowError(StoreError):
 class DeliveryError(CheapdeepError):
     """A message did not arrive; `retry_after_s` is what the receiver asked for, if it did.
 
-    `unreachable` says that the receiver is down, so that any other message would fare no better.
+    `unreachable` says that the receiver takes no message at present. `is_final` says that the receiver has refused this
+    message for good: no further attempt is made.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, unreachable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        unreachable: bool = False,
+        is_final: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.unreachable = unreachable
+        self.is_final = is_final
 
     @property
     def is_about_all(self) -> bool:

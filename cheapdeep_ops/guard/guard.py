@@ -1,7 +1,7 @@
 """The guard's work as plain functions of time; a scheduler, a replay or a test calls them."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -11,7 +11,8 @@ from cheapdeep_ops.guard.grading.grader import Grader, judge_of
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation, in_words
-from cheapdeep_ops.guard.notify.notifier import Notifier, Sender
+from cheapdeep_ops.guard.notify.notifier import Notifier
+from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.reports.weekly import tell_week
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
@@ -38,7 +39,7 @@ class Commit(Enum):
 class Guard:
     """Evaluates rules, delivers messages, and has samples graded where it has a grader.
 
-    Of several guards on one store, one acts at a time.
+    Of several guards on one store, one acts at a time. `senders` has the sender of each receiver by its name.
     Times are Unix seconds. Every method raises StoreError where the store is out of reach; an evaluation is committed
     whole or not at all.
     """
@@ -49,14 +50,14 @@ class Guard:
         *,
         settings: Settings,
         rulebook: Rulebook,
-        sender: Sender,
+        senders: Mapping[str, Sender],
         grader: Grader | None = None,
         started_at: float,
     ) -> None:
         self._store = store
         self._settings = settings
         self._rulebook = rulebook
-        self._notifier = Notifier(store, sender, shows_examples=settings.shows_examples)
+        self._notifier = Notifier(store, senders, shows_examples=settings.shows_examples)
         self._grader = grader
         self._shelf = GradeCache(judge_of(settings))
         self._started_at = started_at
@@ -142,7 +143,7 @@ class Guard:
         return False
 
     def deliver(self, now: float) -> int:
-        """Send the messages that are due; returns how many arrived. Only the guard that acted last step does."""
+        """Send each receiver what is due; returns how many deliveries are done. Only the guard that acted last does."""
         return self._notifier.deliver(now) if self._leads else 0
 
     def grade(self, now: float) -> int:

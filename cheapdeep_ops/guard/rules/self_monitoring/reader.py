@@ -7,7 +7,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.rules.model import Finding
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
+from cheapdeep_ops.store import deliveries, model_lifecycles, policies, processes
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.schema import HEAD, revision
 
@@ -34,7 +34,9 @@ class SelfMonitoring:
         return fleet.dropping(self._fleet, processes.dropped(self._connection), before, self._now)
 
     def _undelivered(self, _before: Mapping[str, Any]) -> Finding:
-        return fleet.undelivered(fleet.Outbox(**incidents.oldest_waiting(self._connection)), self._now)
+        refusal = deliveries.refusal(self._connection, since=self._now - fleet.FORGOTTEN_S)
+        outbox = fleet.Outbox(**deliveries.oldest_waiting(self._connection), refusal=refusal)
+        return fleet.undelivered(outbox, self._now)
 
     def _unwatched(self, before: Mapping[str, Any]) -> Finding:
         return fleet.unwatched(before, self._settings.evaluate_every_s, self._now)
