@@ -52,6 +52,8 @@ _LONGEST_QUOTE: Final = 200
 _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
 _MOST_COLLECTED: Final = 20
+_WHICH: Final = ("incident_id", "severity", "started_at", "lasted_s", "threshold", "effective_threshold")
+"""What a program needs of an incident in a digest, beside what people read."""
 _STATES: Final = {
     "started": "firing",
     "changed": "still firing",
@@ -276,7 +278,7 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
 
 def digest_message(told: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
     """The payload of one message about several incidents, each as it would have been told by itself."""
-    kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence")
+    kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence", *_WHICH)
     items = [{name: each[name] for name in kept if name in each} for each in told[:_MOST_COLLECTED]]
     return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(told), "items": items}
 

@@ -7,12 +7,12 @@ and `alert test` go by this table.
 from collections.abc import Iterable
 from typing import Final
 
-from cheapdeep_ops.guard.notify import slack
+from cheapdeep_ops.guard.notify import slack, webhook
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.sender import Receiver, Sender
 from cheapdeep_ops.settings import Settings
 
-RECEIVERS: Final = (slack.RECEIVER,)
+RECEIVERS: Final = (slack.RECEIVER, webhook.RECEIVER)
 LOG: Final = "log"
 """The name of the receiver that stands in where no other is configured."""
 
