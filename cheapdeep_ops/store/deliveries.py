@@ -77,6 +77,7 @@ def route(
         {"message_id": message_id, "receiver": receiver, "delivery_id": delivery_id, "due_at": at}
         for (message_id, receiver), delivery_id in delivery_ids.items()
     ]
+    # Two guards may route one message, where one of them has lost the lease and does not know it yet.
     prepare_insert_absent(DeliveryRow, rows)(connection)
     if messages.fresh:
         connection.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(messages.fresh)).values(routed=True))

@@ -91,7 +91,9 @@ def test_an_incident_goes_to_all_receivers_in_the_form_of_each(town, slack, endp
     with town.store.reading() as connection:
         story = stories.story(connection, 1)
     assert all(each["delivered_at"] for each in story["messages"])
-    assert [each["receiver"] for each in story["messages"][0]["deliveries"]] == ["slack", "webhook"]
+    start, reply = ([(each["receiver"], each["state"]) for each in story["messages"][n]["deliveries"]] for n in (0, 1))
+    assert start == [("slack", "delivered"), ("webhook", "delivered")]
+    assert reply == [("slack", "delivered"), ("webhook", "skipped")]
     assert (story["slack_channel"], story["slack_ts"]) == (post.channel, post.ts)
 
 

@@ -127,7 +127,7 @@ class SignedWebhookSender:
         """Post `payload`, where it takes that. Raises DeliveryError."""
         if not self.takes(payload):
             return place
-        body = json.dumps(body_of(payload), allow_nan=False).encode()
+        body = json.dumps(body_of(payload), allow_nan=False).encode()  # NaN is not JSON, and breaks strict readers
         headers = {
             "Content-Type": "application/json",
             DELIVERY_HEADER: str(payload.get("delivery_id", "")),
