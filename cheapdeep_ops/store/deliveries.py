@@ -132,6 +132,7 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> Delivery |
 def delivered(connection: Connection, delivery: Delivery, *, at: float, channel: str, ts: str) -> None:
     """Record that the receiver took the message, and where the incident's message is from now on."""
     _record(connection, delivery, state="delivered", tried_at=at, delivered_at=at, error="")
+    # Most deliveries edit the message where it is: no write is needed for that.
     is_moved = (channel, ts) != (delivery.channel, delivery.ts)
     if delivery.incident_id is not None and ts and is_moved:
         ref = {"incident_id": delivery.incident_id, "receiver": delivery.receiver, "channel": channel, "ts": ts}

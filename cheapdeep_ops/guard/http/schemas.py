@@ -91,7 +91,7 @@ class Incident(Answer):
     acknowledged: Annotated[Acknowledged | None, Field(description="null: by nobody")]
 
 
-class Delivery(Answer):
+class MessageDelivery(Answer):
     """One message to one receiver."""
 
     receiver: str
@@ -111,7 +111,9 @@ class IncidentMessage(Answer):
     delivered_at: Annotated[float | None, Field(description="at the last receiver; null while it waits for one")]
     attempts: Annotated[int, Field(description="at all receivers")]
     error: Annotated[str, Field(description="of the last attempt, while it waits or where it was refused")]
-    deliveries: Annotated[list[Delivery], Field(description="one for each receiver; empty before the first attempt")]
+    deliveries: Annotated[
+        list[MessageDelivery], Field(description="one for each receiver; empty before the first attempt")
+    ]
 
 
 class IncidentStory(Incident):

@@ -28,4 +28,5 @@ def senders_for(settings: Settings, receivers: Iterable[Receiver] = RECEIVERS) -
     Raises SettingsError where the settings of a receiver are incomplete.
     """
     senders = {each.name: each.make_sender(settings) for each in configured(settings, receivers)}
+    # The log only stands in: beside a receiver it would repeat what people read elsewhere.
     return senders or {LOG: LogSender()}

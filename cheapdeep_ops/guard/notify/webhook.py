@@ -169,7 +169,7 @@ def body_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     if payload["kind"] == "report":
         figures = {name: value for name, value in payload.items() if name not in _NOT_IN_RECEIPT}
         return {**envelope, "since": payload["since"], "until": payload["until"], "receipt": figures}
-    return {**envelope, **_incident(payload)}
+    return {**envelope, **_incident(payload)}  # flat, because nearly all messages are about one incident
 
 
 def _incident(payload: Mapping[str, Any]) -> IncidentJson:
@@ -185,6 +185,7 @@ def _incident(payload: Mapping[str, Any]) -> IncidentJson:
         "state": "resolved" if payload["kind"] == "resolved" else "firing",
         "at": payload.get("at"),
         "started_at": started_at,
+        # A message knows how long its incident lasted, and only the last one does.
         "ended_at": None if started_at is None or lasted_s is None else started_at + lasted_s,
         "acknowledged": payload.get("acknowledged"),
         "headline": headline(payload),
