@@ -26,7 +26,7 @@ _STORY: Final = ("receiver", "state", "attempts", "due_at", "delivered_at", "err
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class PendingDelivery:
     """A message that waits for one receiver; `channel` and `ts` say where that one keeps the incident's message.
 
     `delivery_id` is the same at each attempt.
@@ -87,7 +87,7 @@ def route(
         connection.execute(update(_DELIVERY).where(*of_others, _is(_DELIVERY, "waiting")).values(state="cancelled"))
 
 
-def next_due(connection: Connection, receiver: str, *, now: float) -> Delivery | None:
+def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDelivery | None:
     """The oldest delivery that may go out to `receiver`.
 
     It is due, and no earlier message of its incident waits for that receiver.
@@ -116,7 +116,7 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> Delivery |
     row = connection.execute(statement).one_or_none()
     if row is None:
         return None
-    return Delivery(
+    return PendingDelivery(
         message_id=row.id,
         receiver=receiver,
         delivery_id=row.delivery_id,
@@ -129,7 +129,7 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> Delivery |
     )
 
 
-def delivered(connection: Connection, delivery: Delivery, *, at: float, channel: str, ts: str) -> None:
+def delivered(connection: Connection, delivery: PendingDelivery, *, at: float, channel: str, ts: str) -> None:
     """Record that the receiver took the message, and where the incident's message is from now on."""
     _record(connection, delivery, state="delivered", tried_at=at, delivered_at=at, error="")
     # Most deliveries edit the message where it is: no write is needed for that.
@@ -139,27 +139,27 @@ def delivered(connection: Connection, delivery: Delivery, *, at: float, channel:
         upsert(connection, MessageRefRow, [ref])
 
 
-def postponed(connection: Connection, delivery: Delivery, *, at: float, until: float, error: str) -> None:
+def postponed(connection: Connection, delivery: PendingDelivery, *, at: float, until: float, error: str) -> None:
     """Record a failed attempt; the next one is due at `until`."""
     _record(connection, delivery, state="waiting", tried_at=at, due_at=until, error=error)
 
 
-def failed(connection: Connection, delivery: Delivery, *, at: float, error: str) -> None:
+def failed(connection: Connection, delivery: PendingDelivery, *, at: float, error: str) -> None:
     """Record that the receiver refused the message for good: no attempt follows, and later messages may go out."""
     _record(connection, delivery, state="failed", tried_at=at, error=error)
 
 
-def skipped(connection: Connection, delivery: Delivery, *, at: float) -> None:
+def skipped(connection: Connection, delivery: PendingDelivery, *, at: float) -> None:
     """Record that the receiver shows no such message: nothing was sent, and later messages may go out."""
     _update(connection, delivery, state="skipped", delivered_at=at, error="")
 
 
-def _record(connection: Connection, delivery: Delivery, **values: Any) -> None:
+def _record(connection: Connection, delivery: PendingDelivery, **values: Any) -> None:
     """Record an attempt."""
     _update(connection, delivery, attempts=delivery.attempts + 1, **values)
 
 
-def _update(connection: Connection, delivery: Delivery, **values: Any) -> None:
+def _update(connection: Connection, delivery: PendingDelivery, **values: Any) -> None:
     columns = _DELIVERY.c
     one = (columns.message_id == delivery.message_id, columns.receiver == delivery.receiver)
     connection.execute(update(_DELIVERY).where(*one).values(**values))

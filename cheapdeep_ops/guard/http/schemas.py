@@ -111,9 +111,7 @@ class IncidentMessage(Answer):
     delivered_at: Annotated[float | None, Field(description="at the last receiver; null while it waits for one")]
     attempts: Annotated[int, Field(description="at all receivers")]
     error: Annotated[str, Field(description="of the last attempt, while it waits or where it was refused")]
-    deliveries: Annotated[
-        list[MessageDelivery], Field(description="one for each receiver; empty before the first attempt")
-    ]
+    deliveries: Annotated[list[MessageDelivery], Field(description="one for each receiver; empty at first")]
 
 
 class IncidentStory(Incident):

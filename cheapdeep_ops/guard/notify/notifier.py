@@ -12,7 +12,7 @@ from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.notify.messages import headline
 from cheapdeep_ops.guard.notify.sender import MessageRef, Sender
 from cheapdeep_ops.store import candidates, deliveries
-from cheapdeep_ops.store.deliveries import Delivery
+from cheapdeep_ops.store.deliveries import PendingDelivery
 from cheapdeep_ops.store.engine import Connection, Store
 
 _log: Final = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Notifier:
 
         self._store.transact(work)
 
-    def _drain(self, delivery: Delivery | None, now: float, until: float) -> int:
+    def _drain(self, delivery: PendingDelivery | None, now: float, until: float) -> int:
         """Send `delivery` and those that follow it to its receiver; returns how many are done."""
         done = 0
         for _ in range(_BATCH):
@@ -87,14 +87,14 @@ class Notifier:
             delivery = self._next_due(delivery.receiver, now)
         return done
 
-    def _next_due(self, receiver: str, now: float) -> Delivery | None:
+    def _next_due(self, receiver: str, now: float) -> PendingDelivery | None:
         # A rest that is longer than any can be is of a clock that was set back.
         if 0 < self._resting.get(receiver, now) - now <= _LONGEST_WAIT_S:
             return None
         with self._store.reading() as connection:
             return deliveries.next_due(connection, receiver, now=now)
 
-    def _deliver(self, delivery: Delivery, now: float) -> DeliveryError | None:
+    def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
         try:
             place = self._send(delivery, self._quoting(delivery.payload))
         except DeliveryError as error:
@@ -123,7 +123,7 @@ class Notifier:
             stored = candidates.examples(connection, [each["call_id"] for each in named])
         return {**payload, "examples": [asdict(each) for each in stored]}
 
-    def _send(self, delivery: Delivery, payload: Mapping[str, Any]) -> MessageRef | None:
+    def _send(self, delivery: PendingDelivery, payload: Mapping[str, Any]) -> MessageRef | None:
         """Where the message is now; None where the receiver shows no such message."""
         sender, place = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
         try:
@@ -135,7 +135,7 @@ class Notifier:
         except Exception as error:  # noqa: BLE001 - a fault of one sender must not hold up all other messages
             raise DeliveryError(f"the sender failed: {type(error).__name__}") from None  # its words may hold secrets
 
-    def _record(self, delivery: Delivery, error: DeliveryError, now: float) -> None:
+    def _record(self, delivery: PendingDelivery, error: DeliveryError, now: float) -> None:
         """Record a failed attempt, and when the next one follows, if one does."""
         what = f"message {delivery.message_id} to {delivery.receiver}"
         if error.is_final:
