@@ -91,15 +91,27 @@ class Incident(Answer):
     acknowledged: Annotated[Acknowledged | None, Field(description="null: by nobody")]
 
 
+class MessageDelivery(Answer):
+    """One message to one receiver."""
+
+    receiver: str
+    state: Literal["waiting", "delivered", "skipped", "failed", "cancelled"]
+    attempts: int
+    due_at: Annotated[float, Field(description="the next attempt, while it waits")]
+    delivered_at: Annotated[float | None, Field(description="when the receiver took or skipped it")]
+    error: Annotated[str, Field(description="of the last attempt, unless the receiver has taken it")]
+
+
 class IncidentMessage(Answer):
     """One message about an incident."""
 
     kind: Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest"]
     payload: Payload
     created_at: Moment
-    delivered_at: Annotated[float | None, Field(description="null while it waits")]
-    attempts: int
-    error: Annotated[str, Field(description="of the last attempt, while it waits")]
+    delivered_at: Annotated[float | None, Field(description="at the last receiver; null while it waits for one")]
+    attempts: Annotated[int, Field(description="at all receivers")]
+    error: Annotated[str, Field(description="of the last attempt, while it waits or where it was refused")]
+    deliveries: Annotated[list[MessageDelivery], Field(description="one for each receiver; empty at first")]
 
 
 class IncidentStory(Incident):
@@ -162,13 +174,23 @@ class Normal(Answer):
     why: str
 
 
+class ReceiverQueue(Answer):
+    """The messages to one receiver."""
+
+    waiting: int
+    delivered: int
+    failed: Annotated[int, Field(description="refused for good")]
+    attempts: int
+
+
 class Queue(Answer):
-    """The messages."""
+    """The messages, each once for each receiver."""
 
     waiting: int
     delivered: int
     attempts: int
     last_error: str
+    receivers: Annotated[dict[str, ReceiverQueue], Field(description="by name")]
 
 
 class Watchers(Answer):
