@@ -264,6 +264,7 @@ async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(
     await user.should_not_see("How much is it?")
     user = await sign_in(visit_school, "/review")
     await user.should_see("How much is it?")
+    await user.should_see(marker="text-answer")
     await user.should_see("0, by nobody")
     user.find("Skip").click()
     user.find("Incorrect").click()

@@ -97,4 +97,4 @@ def _show_sample(sample: dict[str, Any]) -> None:
 def _show_text(who: str, text: str) -> None:
     with ui.card().classes("w-full gap-1"):
         ui.label(who).classes("faint")
-        ui.label(text).classes("words")
+        ui.label(text).classes("words").mark(f"text-{who}")
