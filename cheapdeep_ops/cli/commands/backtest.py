@@ -11,7 +11,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
 from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
-from cheapdeep_ops.guard.formatting import bounds, percent
+from cheapdeep_ops.guard.formatting import bounds, exact_money, percent, timestamp
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -168,14 +168,14 @@ def _show(found: Mapping[str, Any]) -> None:
     _show_paid(found)
     period = found["period"]
     if period and not period["is_whole"]:
-        out.print(f"Stored since {output.moment(period['since'])} only: the period begins there.")
+        out.print(f"Stored since {timestamp(period['since'])} only: the period begins there.")
     out.print(f"Alerts: {len(found['alerts']) or 'none'}")
     if idle := found.get("rules_not_run"):
         out.print(f"Not run again: {', '.join(idle)}", markup=False)
     if unknown := found.get("rules_without_data"):
         out.print(f"Too few grades ({found['grades_read']:,}) to judge: {', '.join(unknown)}", markup=False)
     for turn in found["alerts"]:
-        when = output.moment(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
+        when = timestamp(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
         out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
     for change in found.get("policy_changes", ()):
         out.print(f"  call {change['at_call']}  threshold {change['from']} to {change['to']}", markup=False)
@@ -185,9 +185,9 @@ def _show(found: Mapping[str, Any]) -> None:
 def _show_paid(found: Mapping[str, Any]) -> None:
     """What was paid beside what the estimate makes of it, and what the costs rest on."""
     out, paid = output.console(), found["paid"]
-    said = output.usd(paid["cost_usd"]) if paid["cost_usd"] is not None else "unknown"
+    said = exact_money(paid["cost_usd"]) if paid["cost_usd"] is not None else "unknown"
     at_base = paid["estimate_at_base_usd"]
-    beside = paid["why"] if at_base is None else f"{output.usd(at_base)} by the estimate at {paid['base_threshold']:g}"
+    beside = paid["why"] if at_base is None else f"{exact_money(at_base)} by the estimate at {paid['base_threshold']:g}"
     out.print(f"Paid: {said} for {paid['calls']:,} calls; {beside or 'no estimate at base'}", markup=False)
     rows = found["thresholds"]
     for basis in dict.fromkeys(each["cost_basis"] for each in rows):
@@ -205,7 +205,7 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
         "unknown" if wrong is None else percent(wrong),
         "" if wrong is None else bounds(each["false_confident_interval"]),
         f"{each['graded']:,}",
-        "unknown" if each["cost_usd"] is None else output.usd(each["cost_usd"]),
+        "unknown" if each["cost_usd"] is None else exact_money(each["cost_usd"]),
         "unknown" if each["saving"] is None else percent(each["saving"]),
         each["why"],
     )
