@@ -32,7 +32,7 @@ def scope_text(scope: str, label: LabelStyle = plain) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in words; an unknown one is said to be unknown."""
+    """A share in words, or `unknown`."""
     return "unknown" if value is None else f"{value * 100:.1f}%"
 
 

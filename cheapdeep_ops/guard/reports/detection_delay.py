@@ -53,7 +53,7 @@ _HEAD_START: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingShares:
-    """The shares of a route's answers that are graded, in [0, 1]: `calm`, and under suspicion `hot`, if that is more."""
+    """The shares of a route's answers that are graded, in [0, 1]: `calm`, and under suspicion `hot` if it is larger."""
 
     calm: float
     hot: float = 0.0
