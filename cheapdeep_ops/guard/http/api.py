@@ -166,7 +166,7 @@ def make_api(
 
 
 def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
-    """What the OpenAPI document says of a path, with refusals that others do not know; the answer is given as it is."""
+    """The documentation of a path: its answer, and the refusals that only it has. FastAPI does not check answers."""
     refusals = {code: _REFUSALS[code] for code in also}
     return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
 
@@ -215,7 +215,7 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
 
 
 def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
-    """Figures over a period."""
+    """Reports over a period."""
     router = APIRouter()
 
     @router.get("/api/v1/report", **_answering(Receipt, "The receipt over a period"))
@@ -224,7 +224,7 @@ def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> 
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
 
-    @router.get("/api/v1/report/trends", **_answering(Trends, "What the receipt's plots show"))
+    @router.get("/api/v1/report/trends", **_answering(Trends, "The figures of the receipt's plots"))
     def get_trends(since: float | None = None, until: float | None = None) -> Trends:
         """A period's figures in steps, false confidence by route, and changes of policy; the last day by default."""
         until = clock() if until is None else until
@@ -239,7 +239,7 @@ def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> 
         last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 3_600.0,
         step_s: Annotated[int, Query(ge=1, le=LONGEST_S)] = 60,
     ) -> Series:
-        """What was counted and graded, in steps: for charts. At most a thousand steps at a time."""
+        """Calls, costs and false confidence in steps, for charts; at most a thousand steps at a time."""
         try:
             return series(store, settings, scope=route, now=clock(), last_s=last_s, step_s=step_s)
         except ValueError as error:
@@ -258,14 +258,14 @@ def _reading(
         """Fleet-wide figures in Prometheus' text format."""
         return Response(metrics.page(collector), media_type=metrics.CONTENT_TYPE)
 
-    @router.get("/api/v1/status", **_answering(Status, "What is so now"))
+    @router.get("/api/v1/status", **_answering(Status, "The state of the guard"))
     def get_status() -> Status:
-        """Policy, alerts, signals, what is normal, grader, queue, watchers."""
+        """Policy, alerts and their signals, normal false confidence, grader, messages, processes."""
         return status(store, settings, clock())
 
     @router.get("/api/v1/policy", **_answering(Policy, "The thresholds in force"))
     def get_policy() -> Policy:
-        """The thresholds in force, and why."""
+        """The thresholds in force, and their causes."""
         with store.reading() as connection:
             return policy_state(connection, settings)
 
@@ -275,9 +275,9 @@ def _reading(
         with store.reading() as connection:
             return normals_of(connection, settings)
 
-    @router.get("/api/v1/review", **_answering(Review, "How far judge and people agree"))
+    @router.get("/api/v1/review", **_answering(Review, "Agreement of grader and people"))
     def get_review(route: Route = ALL_ROUTES) -> Review:
-        """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
+        """How far the grader agrees with people, what is still to be labelled, and how all graders compare."""
         with store.reading() as connection:
             return review_of(connection, settings, route)
 
@@ -299,15 +299,15 @@ def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
         with store.reading() as connection:
             return incidents.incidents(connection, limit=limit)
 
-    @router.get("/api/v1/silences", **_answering(list[Silence], "What is silenced"))
+    @router.get("/api/v1/silences", **_answering(list[Silence], "The silences"))
     def get_silences() -> list[Silence]:
-        """The silences that last, oldest first."""
+        """The silences that have not ended, oldest first."""
         with store.reading() as connection:
             return active_silences(connection, clock())
 
     @router.get("/api/v1/incidents/{incident_id}", **_answering(IncidentStory, "One incident from start to end"))
     def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> IncidentStory:
-        """One incident with every message about it and what it changed; 404 where there is none."""
+        """One incident with its messages and its changes of policy; 404 if it does not exist."""
         with store.reading() as connection:
             return story(connection, incident_id)
 
@@ -346,7 +346,7 @@ def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> 
     def get_next(
         route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
     ) -> Sample | None:
-        """The answer to label next, with its content, so that a token is needed; null where none is left.
+        """The answer to label next; null if none is left. It has content, so it needs a token.
 
         Calls that are named by `skip` are passed over.
         """
