@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cheapdeep_ops.demo.recording import Recorded
-from cheapdeep_ops.demo.report import Answered, RunReport
+from cheapdeep_ops.demo.report import Answered, PlayedReport
 from cheapdeep_ops.demo.world import START, Environment, Simulators
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import Reply, SimulatedGrader
@@ -95,7 +95,7 @@ class Replay:
         self._world.settle()
         yield len(self._rows)
 
-    def report(self) -> RunReport:
+    def report(self) -> PlayedReport:
         """The report of the rows played so far."""
         options, settings = self._options, self._world.settings
         return {

@@ -71,15 +71,20 @@ class AlertAtCall(TypedDict):
 
 
 class RunReport(CallCounts, Quality, GradingCosts, TrueRates, RunCost):
-    """The report of calls that the guard watched in virtual time; their rate and seed where a command chose them."""
+    """The report of calls that the guard watched in virtual time."""
 
     funnel: Funnel
     normal: dict[str, Normal]
     policy_changes: list[ChangeAtCall]
     alerts: list[AlertAtCall]
-    rate: NotRequired[float]
-    seed: NotRequired[int]
-    sample_rate: NotRequired[float]
+
+
+class PlayedReport(RunReport):
+    """The report of a run whose calls a second, seed and share of graded answers were chosen."""
+
+    rate: float
+    seed: int
+    sample_rate: float
 
 
 class PhaseReport(RunCost):
@@ -110,7 +115,7 @@ class MonthReport(TypedDict):
     grading_usd: NotRequired[float | None]
 
 
-class DemoReport(RunReport):
+class DemoReport(PlayedReport):
     """The report of a demonstration."""
 
     phases: list[PhaseReport]

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
-from cheapdeep_ops.store.records import AlertState, Incident, IncidentBase, Queue, record_of
+from cheapdeep_ops.store.records import Incident, IncidentBase, Queue, StoredAlert, record_of
 from cheapdeep_ops.store.tables import AlertRow, IncidentRow, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -32,9 +32,9 @@ class OutboxMessage:
     ts: str = ""
 
 
-def alerts(connection: Connection) -> list[AlertState]:
+def alerts(connection: Connection) -> list[StoredAlert]:
     """Every alert's state."""
-    return [record_of(AlertState, row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
+    return [record_of(StoredAlert, row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
 
 
 def save_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

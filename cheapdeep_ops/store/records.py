@@ -3,8 +3,7 @@
 They stay dicts: JSON needs no conversion, and a key that a newer guard adds passes through an older reader.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic reads those of `typing` from Python 3.12 on only
@@ -24,7 +23,14 @@ class Record(TypedDict):
 R = TypeVar("R", bound=Record)
 
 
-def record_of(kind: type[R], row: Mapping[str, object]) -> R:
+class Columns(Protocol):
+    """Values by name: a row of a query, or a record with more keys."""
+
+    def __getitem__(self, name: str, /) -> object:
+        """The value of that name."""
+
+
+def record_of(kind: type[R], row: Columns) -> R:
     """The values of `row` under the keys that `kind` declares."""
     return cast("R", {name: row[name] for name in kind.__annotations__})
 
@@ -93,7 +99,7 @@ class Alert(Record):
     updated_at: Moment
 
 
-class AlertState(Alert):
+class StoredAlert(Alert):
     """The state of a rule in one scope, with what the rules keep for themselves."""
 
     below_since: float | None

@@ -17,6 +17,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
     from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost
+    from cheapdeep_ops.guard.report_types.figures import Confidence
 
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
@@ -136,7 +137,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     }
 
 
-def _worth(grades: Iterable[tuple[float, bool, float]]) -> dict[str, object]:
+def _worth(grades: Iterable[tuple[float, bool, float]]) -> "Confidence":
     """What confidence is worth, from (confidence, whether it is wrong, inclusion); of a recording, over all of it."""
     from cheapdeep_ops.guard.statistics.calibration import as_facts
 

@@ -38,11 +38,10 @@ def report(
         return _send(settings, period_s)
     with connected(settings) as guard:
         receipt = guard.report(period_s)
-        trends = guard.trends(since=receipt["since"], until=receipt["until"]) if markdown or html else {}
+        if markdown or html:
+            return _write(receipt, guard.trends(since=receipt["since"], until=receipt["until"]), html)
     if json:
         return output.print_json(receipt)
-    if markdown or html:
-        return _write(receipt, trends, html)
     return terminal.show_receipt(output.console(), receipt)
 
 

@@ -205,7 +205,7 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
         summary="Whether the guard does its work",
         responses={200: {"model": Health}, 503: {"model": Health, "description": "It does not"}},
     )
-    def readyz(response: Response) -> Health:
+    def readyz(response: Response) -> dict[str, str]:
         """The guard does its work: 503 with what is missing, else 200."""
         missing = is_ready()
         response.status_code = 503 if missing else 200

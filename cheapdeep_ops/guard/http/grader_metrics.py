@@ -28,6 +28,9 @@ _JUDGE: Final = ""
 Bounded = tuple[float | None, tuple[float, float] | None]
 """A figure with its interval."""
 
+Values = dict[tuple[str, ...], Bounded]
+"""Figures by the values of their labels."""
+
 _OF_CONFIDENCE: Final[tuple[tuple[Callable[[Confidence], Bounded], str, tuple[str, str, str]], ...]] = (
     (lambda worth: (worth["auroc"], worth["auroc_interval"]),
      "AUROC of confidence among graded answers of a week, 0.5 is chance",
@@ -87,15 +90,13 @@ class GraderMetrics:
             worth, agreement = dict(self._worth), self._agreement
         by_scope = {scope: confidence for scope, confidence in sorted(worth.items()) if confidence is not None}
         for value, text, metrics in _OF_CONFIDENCE:
-            bounded = {(scope,): value(confidence) for scope, confidence in by_scope.items()}
+            bounded: Values = {(scope,): value(confidence) for scope, confidence in by_scope.items()}
             yield from _bounded(metrics, text, ["route"], bounded)
         yield from _bins(by_scope)
         yield from _agreed(agreement)
 
 
-def _bounded(
-    metrics: tuple[str, str, str], text: str, labels: list[str], values: Mapping[tuple[str, ...], Bounded]
-) -> Iterator[Metric]:
+def _bounded(metrics: tuple[str, str, str], text: str, labels: list[str], values: Values) -> Iterator[Metric]:
     families = [GaugeMetricFamily(name, text + of, labels=labels) for name, of in zip(metrics, _BOUNDS, strict=True)]
     for key, (value, interval) in values.items():
         if value is not None and interval is not None:
@@ -115,7 +116,7 @@ def _bins(by_scope: Mapping[str, Confidence]) -> Iterator[Metric]:
 
 def _agreed(agreement: Agreement | None) -> Iterator[Metric]:
     text = "Cohen's kappa of the judge and people, 1 is agreement, 0 is chance"
-    values: dict[tuple[str, ...], Bounded] = {}
+    values: Values = {}
     labelled = GaugeMetricFamily(names.FLEET_JUDGE_LABELS, "Grades that people have labelled", labels=["verdict"])
     if agreement is not None:
         values[()] = (agreement["kappa"], agreement["kappa_interval"])

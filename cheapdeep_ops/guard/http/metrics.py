@@ -237,10 +237,10 @@ def _false_confidence(rates: Mapping[str, FalseConfidence]) -> Iterator[Metric]:
     """The rates of the last 24 hours."""
     families = [GaugeMetricFamily(name, text, labels=["route"]) for name, text in _FALSE_CONFIDENCE]
     for route, wrong in rates.items():
-        low, high = wrong["false_confident_interval"]
-        values = (wrong["false_confident_rate"], low, high, wrong["graded"])
+        values = (wrong["false_confident_rate"], *wrong["false_confident_interval"], wrong["graded"])
         for family, value in zip(families, values, strict=True):
-            family.add_metric([route], value)
+            if value is not None:
+                family.add_metric([route], value)
     yield from families
 
 

@@ -63,7 +63,7 @@ def label_all(
                 "call_id": call_id,
                 "verdict": verdict.value,
                 "author": author,
-                "judge": dict(labels.said(connection, judge_of(settings), call_id)),
+                "judge": labels.said(connection, judge_of(settings), call_id),
             }
             for call_id, verdict in given
         ]
