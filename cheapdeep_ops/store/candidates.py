@@ -282,12 +282,11 @@ def backlog(connection: Connection) -> dict[str, Any]:
     return dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
 
 
-def funnel(
-    connection: Connection, *, otherwise: float, since: float, until: float
-) -> tuple[dict[str, int], dict[str, int]]:
-    """The chosen calls that began in `[since, until)`: counts by state, and the skipped ones by cause.
+def funnel(connection: Connection, *, otherwise: float, since: float, until: float) -> dict[str, Any]:
+    """What became of the chosen calls that began in `[since, until)`: counts by state, and of skipped ones by cause.
 
-    A call below the rate in force counts as waiting before the sampler reads it; that is `otherwise` if none is set.
+    Calls below the rate in force (`otherwise` where none was set) that nobody has looked at yet will be chosen, and
+    wait.
     """
     columns = _CANDIDATE.c
     rate = sampling_rates.in_force(otherwise)
@@ -300,7 +299,7 @@ def funnel(
         if state == CandidateState.SKIPPED.value:
             causes[why] = count
     by_state["waiting"] += by_state.pop(CandidateState.SUBMITTED.value) + by_state.pop(CandidateState.KEPT.value)
-    return by_state, causes
+    return {**by_state, "skipped_causes": causes}
 
 
 def _of(call_id: str) -> Any:

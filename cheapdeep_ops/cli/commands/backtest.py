@@ -186,10 +186,12 @@ def _show(found: Mapping[str, Any]) -> None:
 def _show_paid(found: Mapping[str, Any]) -> None:
     """What was paid beside what the estimate makes of it, and what the costs rest on."""
     out, paid = output.console(), found["paid"]
-    said = exact_money(paid["cost_usd"]) if paid["cost_usd"] is not None else "unknown"
     at_base = paid["estimate_at_base_usd"]
     beside = paid["why"] if at_base is None else f"{exact_money(at_base)} by the estimate at {paid['base_threshold']:g}"
-    out.print(f"Paid: {said} for {paid['calls']:,} calls; {beside or 'no estimate at base'}", markup=False)
+    out.print(
+        f"Paid: {exact_money(paid['cost_usd'])} for {paid['calls']:,} calls; {beside or 'no estimate at base'}",
+        markup=False,
+    )
     rows = found["thresholds"]
     for basis in dict.fromkeys(each["cost_basis"] for each in rows):
         at = ", ".join(f"{each['threshold']:g}" for each in rows if each["cost_basis"] == basis)
@@ -200,13 +202,13 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
     escalation, wrong = each["escalation_rate"], each["false_confident_rate"]
     return (
         f"{each['threshold']:g}",
-        "unknown" if escalation is None else percent(escalation),
+        percent(escalation),
         "" if escalation is None else bounds(each["escalation_interval"]),
         f"{each['calls']:,}",
-        "unknown" if wrong is None else percent(wrong),
+        percent(wrong),
         "" if wrong is None else bounds(each["false_confident_interval"]),
         f"{each['graded']:,}",
-        "unknown" if each["cost_usd"] is None else exact_money(each["cost_usd"]),
-        "unknown" if each["saving"] is None else percent(each["saving"]),
+        exact_money(each["cost_usd"]),
+        percent(each["saving"]),
         each["why"],
     )

@@ -17,6 +17,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
+from cheapdeep_ops.store.records import record_of
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 DAY_S: Final = 86_400.0
@@ -67,17 +68,9 @@ def spending_of(connection: Connection, *, since: float, until: float) -> Gradin
 
 def funnel_of(connection: Connection, settings: Settings, *, answers: int, since: float, until: float) -> Funnel:
     """What happened to the `answers` with base outcome ship of the period: the numbers add up to all of them."""
-    states, causes = candidates.funnel(connection, otherwise=settings.graded_share, since=since, until=until)
-    return {
-        "answers": answers,
-        "not_sampled": max(answers - sum(states.values()), 0),
-        "skipped": states["skipped"],
-        "waiting": states["waiting"],
-        "graded": states["graded"],
-        "failed": states["failed"],
-        "expired": states["expired"],
-        "skipped_causes": causes,
-    }
+    states = candidates.funnel(connection, otherwise=settings.graded_share, since=since, until=until)
+    chosen = sum(count for state, count in states.items() if state != "skipped_causes")
+    return record_of(Funnel, {"answers": answers, "not_sampled": max(answers - chosen, 0), **states})
 
 
 def grader_of(connection: Connection, settings: Settings, now: float) -> GraderState:
