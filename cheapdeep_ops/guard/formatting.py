@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from cheapdeep_ops.units import DAY_S, HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 LONGEST_LABEL: Final = 80
 _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
-_DAY_S: Final = 86_400
 _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 
 
@@ -102,15 +102,15 @@ def time_of_day(at: float) -> str:
 
 def period(since: float, until: float) -> str:
     """A period in words: its first and its last day where it is whole days (UTC), else its two moments."""
-    if since % _DAY_S or until % _DAY_S:
+    if since % DAY_S or until % DAY_S:
         return f"{moment(since)} to {moment(until)}"
-    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - _DAY_S))
+    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - DAY_S))
     return f"{first}" if first == last else f"{first} to {last}"
 
 
 def duration(seconds: float) -> str:
     """Seconds in words: 90 -> `1.5 min`."""
-    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+    for unit, name in ((DAY_S, "d"), (HOUR_S, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.3g} s"

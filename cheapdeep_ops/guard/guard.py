@@ -19,11 +19,12 @@ from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.units import DAY_S
 
 _log: Final = logging.getLogger(__name__)
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
-_GONE_S: Final = 30 * 86_400.0
+_GONE_S: Final = 30.0 * DAY_S
 _RETIRE_EVERY_S: Final = 3_600.0
 
 
@@ -170,8 +171,8 @@ class Guard:
             self._grader.close()
 
         def work(connection: Connection) -> None:
-            processes.sign_off(connection, self.process)
-            processes.drop_lease(connection, name=_LEASE, holder=self.process)
+            processes.mark_stopped(connection, self.process)
+            processes.release_lease(connection, name=_LEASE, holder=self.process)
 
         self._store.transact(work)
 

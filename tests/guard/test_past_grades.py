@@ -29,7 +29,7 @@ def known(school):
 
 def stored(school):
     with school.store.reading() as connection:
-        return grades.normals(connection, judge_of(school.settings))
+        return grades.baselines(connection, judge_of(school.settings))
 
 
 def again(school, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None):

@@ -152,7 +152,7 @@ def test_every_watcher_tells_and_none_raises():
     rules = [rule for rule in read_rulebook().rules if isinstance(rule, WatchRule)]
     assert len(rules) == 10
     assert all(rule.actions == {Action.NOTIFY} for rule in rules)
-    assert all(rule.annotations["runbook"].startswith("README: When ") for rule in rules)
+    assert all(rule.annotations["runbook"] == f"alerts/README.md#{rule.alert.lower()}" for rule in rules)
 
 
 # Through a guard and a real store
@@ -195,7 +195,7 @@ def test_a_router_that_dies_is_told_and_forgotten_when_it_signs_off(town):
     pass_by(town, 40)
     assert state(town, "RouterSilent") == "firing"
     assert "1 router stopped without signing off" in told(town, "RouterSilent")[0][1]
-    town.store.transact(lambda connection: processes.sign_off(connection, "other"))
+    town.store.transact(lambda connection: processes.mark_stopped(connection, "other"))
     pass_by(town, 5)
     assert [kind for kind, _ in told(town, "RouterSilent")] == ["started", "resolved"]
 
@@ -380,7 +380,7 @@ def test_without_a_key_the_api_is_not_asked(town, settings, monkeypatch, api):
     monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
     assert [found.model for found in ask_api(("claude-opus-4-7", MODELS[0].id))] == ["claude-opus-4-7", MODELS[0].id]
     with town.store.reading() as connection:
-        assert model_lifecycles.lives(connection) == []
+        assert model_lifecycles.lifecycles(connection) == []
 
 
 # What an evaluation writes

@@ -100,18 +100,18 @@ class History:
     def _learned(self, judge: GraderVersion, rule: QualityRule, *, begin: float) -> LearnedBaselines:
         """What was normal before, and the grades to learn from where nothing was learned."""
         with self.store.reading() as connection:
-            stored = grades.normals(connection, judge)
+            stored = grades.baselines(connection, judge)
             routes = {name for name in grades.counts(connection) if self.period.route in {ALL_ROUTES, name}}
             before = as_of({name: normal for name, normal in stored.items() if name in routes}, begin)
             since = {name: before.normals[name].since if name in before.normals else 0.0 for name in routes}
-            read = partial(grades.oldest, connection, judge=judge, known_by=begin, limit=rule.normal_grades)
+            read = partial(grades.oldest, connection, grader=judge, known_by=begin, limit=rule.normal_grades)
             first = {name: read(route=name, since=since[name]) for name in routes}
         return replace(before, first=first)
 
     def _known(self, judge: GraderVersion, begin: float) -> Iterator[DecidedGrade]:
         """The grades that became known after `begin`, in that order; each lot is a read transaction of its own."""
         route, grade_id = None if self.period.route == ALL_ROUTES else self.period.route, 0
-        read = partial(grades.known_after, judge=judge, route=route, since=begin, limit=_AT_ONCE)
+        read = partial(grades.known_after, grader=judge, route=route, since=begin, limit=_AT_ONCE)
         while True:
             with self.store.reading() as connection:
                 lot = read(connection, grade_id=grade_id)

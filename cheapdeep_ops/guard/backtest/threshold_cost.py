@@ -41,7 +41,7 @@ def spent_in(sums: Sums, *, prices: str) -> PeriodCost:
 
 
 def spent_on(decisions: Sequence[Decision], *, prices: str) -> PeriodCost:
-    """The same of single calls."""
+    """The costs of single calls: those without a known cost or baseline cost count as unpriced."""
     priced = [each for each in decisions if each.cost_usd is not None and each.baseline_cost_usd is not None]
     return PeriodCost(
         calls=len(decisions),

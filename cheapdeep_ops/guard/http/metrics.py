@@ -12,7 +12,7 @@ from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics
 from cheapdeep_ops.guard.report_types.figures import FalseConfidence
 from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy
-from cheapdeep_ops.guard.reports.quality import DAY_S, is_up, rates_by_route
+from cheapdeep_ops.guard.reports.quality import is_up, rates_by_route
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.settings import Settings
@@ -21,6 +21,7 @@ from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.records import Alert
 from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Reason
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST

@@ -11,8 +11,9 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, revisions, silences
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Incident, record_of
+from cheapdeep_ops.units import DAY_S
 
-LONGEST_SILENCE_S: Final = 30 * 86_400.0
+LONGEST_SILENCE_S: Final = 30.0 * DAY_S
 """A silence that should last longer is a rule to be taken out."""
 
 

@@ -137,7 +137,7 @@ def store_group(
     for unit in group:
         unit.store(connection, settings, now)
     incidents.save_alerts(connection, [row for unit in group if (row := unit.alert_row) is not None])
-    grades.learn(connection, judge, [unit.baseline for unit in group if unit.baseline is not None])
+    grades.save_baselines(connection, judge, [unit.baseline for unit in group if unit.baseline is not None])
     detectors.write(connection, judge, [unit.detector for unit in group if unit.detector is not None], now=now)
 
 

@@ -293,7 +293,7 @@ class SeparationReader:
 
 def _looks(connection: Connection, rule: GateRule, judge: GraderVersion, now: float) -> dict[str, SeparationReading]:
     counted = counters.by_route(connection, since=now - rule.window, until=now)
-    read = partial(grades.confident, connection, judge, since=now - rule.max_age, until=now, limit=rule.max_grades)
+    read = partial(grades.confidences, connection, judge, since=now - rule.max_age, until=now, limit=rule.max_grades)
     return {
         route: SeparationReading(
             grades=[(confidence, wrong) for confidence, wrong, _ in read(scope=route)],

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cheapdeep_ops.units import DAY_S, HOUR_S, WEEK_S
+
 
 class AlertState(StrEnum):
     """Where an alert stands."""
@@ -46,7 +48,7 @@ class Action(StrEnum):
     RAISE_THRESHOLD = "raise_threshold"
 
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": float(HOUR_S), "d": float(DAY_S), "w": float(WEEK_S)}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -154,7 +156,7 @@ class QualityRule(AnyRule):
     normal_grades: Count = 200
     min_grades: Count = 50
     max_grades: Count = 800
-    max_age: Seconds = Field(default=14 * 86_400.0, gt=0)
+    max_age: Seconds = Field(default=14.0 * DAY_S, gt=0)
     alpha: Alpha = 8e-6
     release_alpha: Alpha = 1e-3
     release_confidence: Confidence = 0.95
@@ -186,9 +188,9 @@ class GateRule(AnyRule):
     min_grades: Count = 100
     min_wrong: Count = 20
     max_grades: Count = 2_000
-    max_age: Seconds = Field(default=14 * 86_400.0, gt=0)
+    max_age: Seconds = Field(default=14.0 * DAY_S, gt=0)
     min_calls: Count = 3_000
-    window: Seconds = Field(default=86_400.0, gt=0)
+    window: Seconds = Field(default=float(DAY_S), gt=0)
 
     def limit_in(self, _settings: object) -> float:
         """The AUROC below which confidence is of no use."""

@@ -10,11 +10,9 @@ from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS
 from cheapdeep_ops.guard.statistics.intervals import Estimate, Proportion, difference
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.units import DAY_S, HOUR_S, USD_PER_NUSD
 
-_HOUR_S: Final = 3_600.0
-_DAY_S: Final = 86_400.0
 _CONFIDENCE: Final = 0.95
-_NANO: Final = 1e-9
 _NAMES: Final = ("triaged", "escalated", "bypassed", "unpriced", "cost_nusd", "triage_cost_nusd")
 
 
@@ -47,7 +45,7 @@ class PeriodCounts:
         counted, so with any of them it is not known.
         """
         deep = self.escalated + self.bypassed
-        return None if self.unpriced or not deep else (self.cost_nusd - self.triage_cost_nusd) * _NANO / deep
+        return None if self.unpriced or not deep else (self.cost_nusd - self.triage_cost_nusd) * USD_PER_NUSD / deep
 
 
 def storm_consequence(
@@ -72,10 +70,10 @@ def storm_consequence(
 
 
 def _usual(connection: Connection, onset: float, scope: str) -> tuple[PeriodCounts, str]:
-    hour = PeriodCounts.read(connection, since=onset - _HOUR_S, until=onset, scope=scope)
+    hour = PeriodCounts.read(connection, since=onset - HOUR_S, until=onset, scope=scope)
     if hour.triaged >= MIN_CALLS:
         return hour, "the hour before"
-    return PeriodCounts.read(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
+    return PeriodCounts.read(connection, since=onset - DAY_S, until=onset, scope=scope), "the day before"
 
 
 def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) ->
     figures = {
         **{f"extra_calls{end}": calls for end, calls in extra.items()},
         **{f"usd{end}": calls * each for end, calls in extra.items()},
-        **{f"usd_per_hour{end}": calls * each * _HOUR_S / seconds for end, calls in extra.items()},
+        **{f"usd_per_hour{end}": calls * each * HOUR_S / seconds for end, calls in extra.items()},
         "escalation_usd": each,
     }
     return {**figures, "why": "", **_rates(now, usual)}

@@ -19,9 +19,8 @@ from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counters import TrafficMix
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.units import DAY_S, HOUR_S
 
-_HOUR_S: Final = 3_600.0
-_DAY_S: Final = 86_400.0
 _LATEST_S: Final = 3_600.0
 """What is said of a storm that goes on is said of its last hour: reading it must not cost more the longer it lasts."""
 
@@ -37,7 +36,7 @@ def storm_cause(
     """
     onset = started_at - long_s
     begun = started_at - (long_s if rise_s is None else min(rise_s, long_s))
-    latest = counters.makeup(connection, since=max(begun, now - _LATEST_S), until=now, scope=scope)
+    latest = counters.traffic_mix(connection, since=max(begun, now - _LATEST_S), until=now, scope=scope)
     earlier, said = _before(connection, onset, scope)
     # A raise gives all later calls a new policy version, so once a storm has been seen, the version proves nothing.
     cause = compared(earlier, latest, with_policy=now <= started_at)
@@ -46,10 +45,10 @@ def storm_cause(
 
 def _before(connection: Connection, onset: float, scope: str) -> tuple[TrafficMix, str]:
     """What the hour before was made of, or the day where the hour has too few calls; and which of them it is."""
-    hour = counters.makeup(connection, since=onset - _HOUR_S, until=onset, scope=scope)
+    hour = counters.traffic_mix(connection, since=onset - HOUR_S, until=onset, scope=scope)
     if sum(hour.calls.values()) >= MIN_CALLS:
         return hour, "the hour before"
-    return counters.makeup(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
+    return counters.traffic_mix(connection, since=onset - DAY_S, until=onset, scope=scope), "the day before"
 
 
 def compared(before: TrafficMix, now: TrafficMix, *, with_policy: bool = True) -> Cause:

@@ -60,7 +60,7 @@ class GradeEvidence:
         self.folded: list[detectors.StoredDetector] = []
         shelf.look(connection)
         blank = {route: Baseline(scope=route, since=0.0) for route in shelf.versions}
-        self._normals = {**blank, **grades.normals(connection, self._judge)}
+        self._normals = {**blank, **grades.baselines(connection, self._judge)}
         self._newest = {
             (route, rule.max_grades): shelf.newest(connection, route, rule.max_grades)
             for rule in rules
@@ -172,7 +172,7 @@ class GradeEvidence:
     ) -> Estimate | None:
         """The rate among the latest `limit` shipped answers of calls that began after or before a moment."""
         since = self._now - rule.max_age if after is None else after
-        read = partial(grades.newest, connection, judge=self._judge, since=since, until=until, shipped=True)
+        read = partial(grades.newest, connection, grader=self._judge, since=since, until=until, shipped=True)
         of_routes = [read(route=route, limit=limit) for route in sorted(routes)]
         return estimate(_newest_first(of_routes)[:limit])
 

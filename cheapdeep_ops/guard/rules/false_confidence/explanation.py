@@ -69,7 +69,7 @@ def read_climb(
     """
 
     def read(route: str, since: float, until: float) -> list[AttributedGrade]:
-        return grades.described(connection, route, judge, since=since, until=until, limit=limit)
+        return grades.attributed(connection, route, judge, since=since, until=until, limit=limit)
 
     calm = {route: max(normal.since, over.get(route, 0.0)) for route, normal in normals.items()}
     before = _newest([each for route, since in calm.items() for each in read(route, since, began)], limit)

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from cheapdeep_ops.guard.rules.model import Finding, Level
+from cheapdeep_ops.units import DAY_S, WEEK_S
 
 _SILENT_S: Final = 30.0
 _SILENT_FLUSHES: Final = 10
-FORGOTTEN_S: Final = 86_400.0
+FORGOTTEN_S: Final = float(DAY_S)
 """How long a router that has stopped is missed."""
 
 _FOLLOWS_S: Final = 30.0
@@ -24,8 +25,8 @@ _ATTEMPTS: Final = 3
 _GAP_EVALUATIONS: Final = 4
 _GAP_S: Final = 60.0
 _SKEW_S: Final = 60.0
-_RETIRES_S: Final = 60 * 86_400.0
-_CHECKED_S: Final = 7 * 86_400.0
+_RETIRES_S: Final = 60.0 * DAY_S
+_CHECKED_S: Final = float(WEEK_S)
 """How long what the API said of a model counts as known: the job asks every day."""
 
 _NAMED: Final = 3
@@ -194,7 +195,7 @@ def ends_of(life: ModelLifecycle, now: float) -> str:
         return "is retired"
     if life.retires_at is None or life.retires_at - now > _RETIRES_S:
         return ""
-    days = (life.retires_at - now) / 86_400
+    days = (life.retires_at - now) / DAY_S
     return f"retires in {days:.0f} days" if days > 0 else f"was to retire {-days:.0f} days ago"
 
 

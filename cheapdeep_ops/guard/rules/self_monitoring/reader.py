@@ -90,7 +90,7 @@ def lives_in(connection: Connection) -> list[fleet.ModelLifecycle]:
             checked_at=row["checked_at"],
             problem=row["error"],
         )
-        for row in model_lifecycles.lives(connection)
+        for row in model_lifecycles.lifecycles(connection)
     ]
 
 
