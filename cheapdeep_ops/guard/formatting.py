@@ -8,22 +8,28 @@ from cheapdeep_ops.units import DAY_S, HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 LONGEST_LABEL: Final = 80
+_LONGEST_FOREIGN: Final = 240
 _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
 _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 
 
 class LabelStyle(Protocol):
-    """How a sender shows what a person or a caller chose: a route, an input class, a reason."""
+    """How a sender shows a name that a person or a caller chose: a route, an input class, a reason."""
 
     def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:
-        """`label` on one line, cut to `longest` characters, and without any other meaning."""
+        """`label` on one line, cut to `longest` characters, without any other meaning."""
 
 
 def plain(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
+    """`label` on one line, cut to `longest` characters; it cannot start a line or turn the direction of text."""
     visible = "".join(each if each.isprintable() else " " for each in label)
     return " ".join(visible.split())[:longest] or "?"
+
+
+def without_markup(text: str) -> str:
+    """A text of the API's on one line, without what Slack or Markdown reads as markup; at most 240 characters."""
+    return plain(text.replace("*", "").replace("_", " ").replace("`", "'").replace("~", ""), _LONGEST_FOREIGN)
 
 
 def scope_text(scope: str, label: LabelStyle = plain) -> str:
@@ -39,6 +45,11 @@ def percent(value: float | None) -> str:
 def short_percent(value: float) -> str:
     """A share for the ticks of an axis: at most three digits."""
     return f"{value * 100:.3g}%"
+
+
+def signal_interval(signal: Mapping[str, Any], prefix: str = "") -> str:
+    """The interval that a signal holds under `prefix`, in words."""
+    return bounds((signal[f"{prefix}low"], signal[f"{prefix}high"]))
 
 
 def bounds(interval: Sequence[float]) -> str:

@@ -18,8 +18,8 @@ from cheapdeep_ops.testing import SimulatedSlack
 NOW = 1_800_000_000.0
 TEST = {"kind": "test", "rule": "Test", "signal": {}}
 FIRING = {
-    "kind": "started", "rule": "EscalationStorm", "scope": "support", "window_s": 300.0,
-    "keep_firing_for_s": 120.0,
+    "kind": "started", "about": "base_escalation_rate", "rule": "EscalationStorm", "scope": "support",
+    "window_s": 300.0, "keep_firing_for_s": 120.0,
     "signal": {
         "rate": 0.42, "low": 0.38, "high": 0.46, "n": 512, "limit": 0.35, "recent_rate": 0.5, "recent_n": 100,
         "recent_low": 0.4, "recent_high": 0.6, "recent_window_s": 60.0,

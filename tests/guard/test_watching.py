@@ -12,10 +12,11 @@ from cheapdeep_ops.guard.lifecycle_check import ask_api, check_models
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.kinds import UndecidedReader
-from cheapdeep_ops.guard.rules.model import Action, AlertState, Level, ScopedAlert, WatchRule
+from cheapdeep_ops.guard.rules.model import Action, AlertState, Level, ScopedAlert
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
 from cheapdeep_ops.guard.rules.self_monitoring.fleet import Fleet, ModelLifecycle, Outbox, RouterHeartbeat
+from cheapdeep_ops.guard.rules.self_monitoring.rule import WatchRule
+from cheapdeep_ops.guard.rules.self_monitoring.undecided import UndecidedReader
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
 from cheapdeep_ops.store.policies import PolicyEdit

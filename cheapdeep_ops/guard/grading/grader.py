@@ -15,7 +15,7 @@ from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.grading.second_grader import SecondGrader
 from cheapdeep_ops.guard.grading.workers import Workers
-from cheapdeep_ops.guard.rules.self_monitoring.grader_health import GraderFacts
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import PAUSE_S
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state, grades
@@ -31,9 +31,6 @@ _log: Final = logging.getLogger(__name__)
 _TYPICAL: Final = Usage(input_tokens=2_000, output_tokens=200)
 """Of a grading, before any is known."""
 
-_PAUSE_S: Final = 600.0
-"""How long a paused grader waits before it tries a single sample again."""
-
 _ERRORS: Final = 3
 """After so many failed requests in a row the API counts as down, and the rest of the run waits."""
 
@@ -48,9 +45,6 @@ MOST_AT_ONCE: Final = 500
 _CHUNK: Final = 10
 _CHUNK_S: Final = 1.0
 """Grades are stored by chunks: of so many, or those of so many seconds."""
-
-_BATCH_PATIENCE_S: Final = 25 * 3_600.0
-"""A batch may take the API 24 hours."""
 
 
 class GradingApi(Protocol):
@@ -372,22 +366,6 @@ def judge_of(settings: Settings) -> GraderVersion:
     return GraderVersion(model=settings.grader_model, prompt=PROMPT_VERSION)
 
 
-def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
-    """How the grader fares, from the store."""
-    state, backlog = grader_state.state(connection), candidates.backlog(connection)
-    patience_s = 10 * settings.grade_every_s + _PAUSE_S
-    return GraderFacts(
-        is_off=not settings.graded_share,
-        paused_why=state.paused_why,
-        failures_in_row=state.failures_in_row,
-        last_failure=state.last_failure,
-        last_grade_at=state.last_grade_at,
-        waiting=backlog["waiting"],
-        oldest=backlog["oldest"],
-        patience_s=patience_s + (_BATCH_PATIENCE_S if settings.grade_by == "batch" else 0),
-    )
-
-
 def _judgement(asked: GradeAttempt) -> GradeResult | None:
     """What a sample ends with, be it the failure that follows on too many errors; None where it is asked for again."""
     sample, error = asked.sample, asked.found
@@ -414,7 +392,7 @@ def _state_in_trouble(state: GraderStatus, error: GraderError, now: float) -> Gr
     """The grader's state after a request that failed; it is paused where the error asks for time or for a person."""
     if error.asks_for_time:
         why = str(error) if error.pauses else state.paused_why
-        state = replace(state, paused_why=why, paused_until=now + _wait_s(error, _PAUSE_S))
+        state = replace(state, paused_why=why, paused_until=now + _wait_s(error, PAUSE_S))
     return replace(state, failures_in_row=state.failures_in_row + 1, last_failure=str(error), last_failure_at=now)
 
 

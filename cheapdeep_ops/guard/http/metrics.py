@@ -184,7 +184,8 @@ def _alerts(rows: Sequence[Alert], rulebook: Rulebook, settings: Settings) -> It
     for name, text, key in _SIGNALS:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
-            if row["signal"].get("n"):
+            # A kind of rule that watches no rate has no such figures.
+            if row["signal"].get("n") and key in row["signal"]:
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
     yield from _evidence(rows)

@@ -6,10 +6,11 @@ from random import Random
 from typing import Final
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.grading.grader import facts_of, judge_of
+from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import GraderState, Normal
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.guard.statistics import calibration
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted

@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.report_types.state import Reach
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of, unknown
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
-from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import climb_alpha
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
@@ -77,12 +77,12 @@ def _spent(tallies: Sequence[GradeTally]) -> Spent:
 
 
 def _alpha(settings: Settings) -> float | None:
-    """The alpha of the rule that fires first among those that look for climbs; None if there is no such rule."""
+    """The alpha of the rule that detects a climb first; None if there is none, or if the rules cannot be read."""
     try:
         rules = read_rulebook(settings.rules_file).rules
     except RulesError:
         return None
-    return max((rule.alpha for rule in rules if isinstance(rule, QualityRule) and rule.limit == "normal"), default=None)
+    return climb_alpha(rules)
 
 
 def _samplings(settings: Settings, answers: dict[str, int]) -> dict[str, SamplingShares]:
