@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from cheapdeep_ops.guard.report_types.units import ShareFacts
 from cheapdeep_ops.units import DAY_S, HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -133,6 +134,6 @@ def counts(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
 
 
-def share(side: Mapping[str, Any]) -> str:
+def share(side: ShareFacts) -> str:
     """A share with its interval and n."""
     return f"{percent(side['rate'])} ({bounds((side['low'], side['high']))}, n {side['n']})"

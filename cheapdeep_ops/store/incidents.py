@@ -37,7 +37,7 @@ def alerts(connection: Connection) -> list[StoredAlert]:
     return [record_of(StoredAlert, row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
 
 
-def save_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def save_alerts(connection: Connection, rows: Sequence[StoredAlert]) -> None:
     """Store the states of alerts, all with one statement."""
     upsert(connection, AlertRow, rows)
 

@@ -1,7 +1,7 @@
 """A person's hand on alerts: acknowledge an incident, silence a rule for a while."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.notify.outbox import tell
@@ -48,7 +48,7 @@ def _show_acknowledged(connection: Connection, settings: Settings, incident_id: 
         tell(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
 
 
-def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, Any]:
+def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, object]:
     """Who looks after an incident, as a message says it; nothing where nobody has said so."""
     found = silences.acknowledgements(connection, [incident_id])
     return {"acknowledged": found[incident_id]} if incident_id in found else {}
@@ -97,6 +97,6 @@ def active_silences(connection: Connection, now: float) -> list[Silence]:
     return [record_of(Silence, {**row, "route": row["scope"]}) for row in silences.active(connection, at=now)]
 
 
-def is_silenced(lasting: Iterable[Mapping[str, Any]], rule: str, scope: str) -> bool:
+def is_silenced(lasting: Iterable[Mapping[str, object]], rule: str, scope: str) -> bool:
     """Whether one of these silences is of that rule in that scope."""
     return any(each["rule"] == rule and each["scope"] in (None, scope) for each in lasting)
