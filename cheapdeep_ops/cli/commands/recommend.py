@@ -86,7 +86,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
 
 def _advice(
     grades: Sequence[tuple[float, bool]], tried: Thresholds, *, limit: float, certainty: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from cheapdeep_ops.guard.backtest.recommend import recommended, separates, why_none
     from cheapdeep_ops.guard.statistics.calibration import separation
 
