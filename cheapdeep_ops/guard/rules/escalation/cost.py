@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from cheapdeep_ops.guard.report_types.units import ShareFacts
 from cheapdeep_ops.guard.rules.escalation.detection import shown_window_s
@@ -52,7 +52,7 @@ class PeriodCounts:
 def storm_consequence(
     connection: Connection,
     rule: StormRule,
-    signal: Mapping[str, Any],
+    signal: Mapping[str, object],
     *,
     scope: str,
     started_at: float,
