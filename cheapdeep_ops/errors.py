@@ -7,7 +7,7 @@
     ├── PolicyError      a threshold or scope is invalid
     ├── MissingError     the named incident, silence or rule does not exist
     ├── RemoteError      a guard does not answer over HTTP, or has another version
-    ├── DeliveryError    a message was not delivered; the outbox retries
+    ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
     ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
     ├── GraderError      the grader is unavailable; samples wait
     └── StoreError       the store cannot be reached or used
@@ -66,13 +66,22 @@ class RowError(StoreError):
 class DeliveryError(CheapdeepError):
     """A message was not delivered. `retry_after_s` is the wait that the receiver asked for, in seconds, or None.
 
-    `unreachable` is whether the receiver is down, so that other messages would fail too.
+    `unreachable` is whether the receiver is down, so that other messages would fail too. `is_final` is whether the
+    receiver has rejected this message for good, so that the outbox does not retry.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, unreachable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        unreachable: bool = False,
+        is_final: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.unreachable = unreachable
+        self.is_final = is_final
 
     @property
     def is_about_all(self) -> bool:

@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     slack_channel: str | None = None
     slack_webhook_url: SecretStr | None = None
     slack_base_url: str = "https://slack.com/api/"
+    webhook_url: SecretStr | None = None
+    """Where messages are posted as signed JSON, which `cheapdeep_ops.guard.notify.webhook` describes."""
+    webhook_secret: SecretStr | None = None
+    """The secret that signs those messages, so that the receiver can verify the sender."""
     renotify_every_s: Annotated[float, Field(ge=0, le=WEEK_S, allow_inf_nan=False)] = 14_400.0
     """How often a message reminds of an unacknowledged page-severity incident; 0: never."""
     digest_every_s: Annotated[float, Field(ge=0, le=DAY_S, allow_inf_nan=False)] = 0.0
@@ -221,13 +225,20 @@ class Settings(BaseSettings):
     def _filled(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         return tuple(SecretStr(filled_text(token.get_secret_value().strip())) for token in value)
 
-    @field_validator("slack_webhook_url", "slack_base_url", "grafana_url", "console_url", "runbook_url", "guard_url")
+    @field_validator(
+        "slack_webhook_url", "slack_base_url", "webhook_url", "grafana_url", "console_url", "runbook_url", "guard_url"
+    )
     @classmethod
     def _reachable(cls, value: SecretStr | str | None) -> SecretStr | str | None:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text is not None and not is_web_address(text):
             raise ValueError("needs a URL of the form https://host/path, without spaces")
         return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(filled_text(value.get_secret_value().strip()))
 
     @field_validator("guard_token")
     @classmethod
@@ -262,6 +273,14 @@ class Settings(BaseSettings):
                 f"CHEAPDEEP_RAISED_THRESHOLD = {self.raised_threshold:g} is below CHEAPDEEP_BASE_THRESHOLD = "
                 f"{self.base_threshold:g}: it must lie between that and 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ValueError("CHEAPDEEP_WEBHOOK_URL needs CHEAPDEEP_WEBHOOK_SECRET, the secret to sign messages with")
+        if self.webhook_secret is not None and self.webhook_url is None:
+            raise ValueError("CHEAPDEEP_WEBHOOK_SECRET needs CHEAPDEEP_WEBHOOK_URL, the address to post messages to")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from cheapdeep_ops.store import incidents, policies, processes
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import HEAD, migrate
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic, SimulatedSlack
+from tests.endpoint import listening
 
 COMMANDS = sys.modules["cheapdeep_ops.cli.main"]  # the package has a function of the module's name
 
@@ -417,6 +418,55 @@ def test_a_test_alert_without_slack_says_what_to_set(capsys):
     status, _, err = run(capsys, "alert", "test")
     assert status == 2
     assert "CHEAPDEEP_SLACK_WEBHOOK_URL" in err
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Slack and a webhook, and settings that name both."""
+    with SimulatedSlack() as slack, listening() as endpoint:
+        monkeypatch.setenv("CHEAPDEEP_SLACK_WEBHOOK_URL", slack.webhook_url)
+        monkeypatch.setenv("CHEAPDEEP_WEBHOOK_URL", endpoint.url)
+        monkeypatch.setenv("CHEAPDEEP_WEBHOOK_SECRET", "whsec")
+        yield slack, endpoint
+
+
+def test_a_test_alert_goes_to_every_receiver_and_says_what_came_of_each(capsys, both):
+    slack, endpoint = both
+    assert run(capsys, "alert", "test") == (0, "delivered to slack\ndelivered to webhook\n", "")
+    assert (len(slack.messages), json.loads(endpoint.posts[0].body)["kind"]) == (1, "test")
+    endpoint.status = 500
+    status, out, err = run(capsys, "alert", "test", "--json")
+    assert (status, err) == (1, "error: webhook: the webhook answered 500\n")
+    found = json.loads(out)
+    assert (found["delivered"], found["by"]) == (False, "WebhookSender")
+    assert [(each["receiver"], each["delivered"]) for each in found["receivers"]] == [
+        ("slack", True),
+        ("webhook", False),
+    ]
+    one, other = (each.headers["X-Cheapdeep-Delivery"] for each in endpoint.posts)
+    assert one != other
+
+
+def test_a_receipt_for_slack_goes_nowhere_else(capsys, both, store):
+    slack, endpoint = both
+    assert run(capsys, "report", "--slack", "--last", "1h") == (0, "delivered to slack\n", "")
+    assert (len(slack.messages), endpoint.requests) == (1, [])
+
+
+def test_doctor_looks_at_every_receiver(capsys, both, monkeypatch):
+    def checked():
+        checks = json.loads(run(capsys, "doctor", "--json")[1])["checks"]
+        return {each["name"]: (each["ok"], each["found"]) for each in checks if each["name"] in ("Slack", "webhook")}
+
+    assert all(ok for ok, _ in checked().values())
+    assert checked()["webhook"][1].startswith("127.0.0.1 answers (200)")
+    monkeypatch.delenv("CHEAPDEEP_SLACK_WEBHOOK_URL")
+    assert checked()["Slack"] == (True, "not set up")
+    monkeypatch.setenv("CHEAPDEEP_WEBHOOK_URL", "http://127.0.0.1:1/")
+    assert checked()["webhook"] == (False, "CHEAPDEEP_WEBHOOK_URL: the webhook is out of reach: ConnectError")
+    monkeypatch.delenv("CHEAPDEEP_WEBHOOK_URL")
+    monkeypatch.delenv("CHEAPDEEP_WEBHOOK_SECRET")
+    assert (checked()["Slack"][0], checked()["webhook"]) == (False, (True, "not set up"))
 
 
 def test_dashboards_are_exported(capsys, tmp_path):

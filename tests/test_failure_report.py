@@ -10,7 +10,7 @@ from cheapdeep_ops.cli import main
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
-from cheapdeep_ops.guard.notify.notifier import LogSender
+from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -82,7 +82,7 @@ def test_the_api_answers_as_the_command_prints(capsys, store, store_url):
 @pytest.mark.usefixtures("failures")
 def test_the_metrics_page_counts_them(store, store_url):
     settings, clock = Settings(store_url=store_url), FrozenClock(0.0)
-    guard = Guard(store, settings=settings, rulebook=read_rulebook(), sender=LogSender(), started_at=0.0)
+    guard = Guard(store, settings=settings, rulebook=read_rulebook(), senders={"log": LogSender()}, started_at=0.0)
     collector = FleetCollector(store, settings=settings, rulebook=read_rulebook(), guard=guard, jobs=dict, clock=clock)
     shown = page(collector).decode()
     for name in (names.FLEET_FALLBACKS, names.FLEET_REPLAYS_REJECTED):

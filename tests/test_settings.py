@@ -27,6 +27,8 @@ DEFAULTS = {
     "slack_channel": None,
     "slack_webhook_url": None,
     "slack_base_url": "https://slack.com/api/",
+    "webhook_url": None,
+    "webhook_secret": None,
     "host": "127.0.0.1",
     "port": 8642,
     "api_tokens": (),
@@ -321,6 +323,8 @@ SECRET = "hunter2-not-to-be-seen"
 def with_secrets(env):
     env("SLACK_BOT_TOKEN", f"xoxb-{SECRET}")
     env("SLACK_WEBHOOK_URL", f"https://hooks.example/{SECRET}")
+    env("WEBHOOK_URL", f"https://hooks.example/{SECRET}")
+    env("WEBHOOK_SECRET", f" {SECRET}\n")
     env("API_TOKENS", f"{SECRET},{SECRET}-2")
     env("STORE_URL", f"postgresql://user:{SECRET}@db/x")
 
@@ -330,6 +334,7 @@ def test_secrets_are_never_shown(with_secrets):
     assert SECRET not in repr(settings)
     assert SECRET not in str(settings)
     assert settings.slack_bot_token.get_secret_value() == f"xoxb-{SECRET}"
+    assert settings.webhook_secret.get_secret_value() == SECRET
     assert settings.store_url == f"postgresql://user:{SECRET}@db/x"
 
 
@@ -346,6 +351,7 @@ def test_secrets_are_in_no_error_about_something_else(with_secrets, env):
     [
         f"slack_bot_token = ['{SECRET}']",
         f"slack_webhook_url = {{url = '{SECRET}'}}",
+        f"webhook_secret = ['{SECRET}']",
         f"api_tokens = [['{SECRET}']]",
         f"store_url = ['{SECRET}']",
         f"api_key = '{SECRET}'",
@@ -387,11 +393,29 @@ def test_tokens_of_a_file_are_stripped_as_those_of_a_variable_are(toml):
         "",
     ],
 )
-def test_a_webhook_that_is_no_web_address_is_refused_and_not_shown(env, url):
-    env("SLACK_WEBHOOK_URL", url)
+@pytest.mark.parametrize("name", ["SLACK_WEBHOOK_URL", "WEBHOOK_URL"])
+def test_a_webhook_that_is_no_web_address_is_refused_and_not_shown(env, name, url):
+    env(name, url)
     message = refused()
-    assert message.startswith("CHEAPDEEP_SLACK_WEBHOOK_URL: ")
+    assert message.startswith(f"CHEAPDEEP_{name}: ")
     assert "https://host/path" in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"WEBHOOK_URL": f"https://hooks.example/{SECRET}"}, "CHEAPDEEP_WEBHOOK_URL needs CHEAPDEEP_WEBHOOK_SECRET"),
+        ({"WEBHOOK_SECRET": SECRET}, "CHEAPDEEP_WEBHOOK_SECRET needs CHEAPDEEP_WEBHOOK_URL"),
+        ({"WEBHOOK_URL": "https://a/", "WEBHOOK_SECRET": " "}, "CHEAPDEEP_WEBHOOK_SECRET: needs at least one"),
+        ({"WEBHOOK_URL": "https://a/", "WEBHOOK_SECRET": f"{SECRET}\udcff"}, "CHEAPDEEP_WEBHOOK_SECRET: needs text"),
+    ],
+)
+def test_a_webhook_needs_an_address_and_a_secret(env, given, says):
+    for name, value in given.items():
+        env(name, value)
+    message = refused()
+    assert says in message
     assert SECRET not in message
 
 

@@ -18,7 +18,8 @@ from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.demo.report import FinishedCall, RunReport, report_of
 from cheapdeep_ops.guard.grading.grader import MAX_PER_RUN, Grader
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify.slack import sender_for
+from cheapdeep_ops.guard.notify import slack
+from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.router import Routed, Router
@@ -112,7 +113,7 @@ class Environment:
             self.store,
             settings=self.settings,
             rulebook=read_rulebook(self.settings.rules_file),
-            sender=sender_for(self.settings),
+            senders=senders_for(self.settings, [slack.RECEIVER]),  # no other, because those are real
             grader=Grader(self.store, settings=self.settings, api=GraderApi(simulators.client)),
             started_at=START,
         )

@@ -1,7 +1,7 @@
 """The guard's work as functions of time, which a scheduler, a replay or a test calls."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -12,7 +12,8 @@ from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
-from cheapdeep_ops.guard.notify.notifier import Notifier, Sender
+from cheapdeep_ops.guard.notify.notifier import Notifier
+from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.reports.weekly import tell_week
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
@@ -41,8 +42,8 @@ class Commit(Enum):
 class Guard:
     """Evaluates rules, delivers messages, and grades samples if it has a grader.
 
-    If several guards share a store, the one that holds the lease acts. Times are Unix seconds. Every method raises
-    StoreError if the store is unreachable.
+    If several guards share a store, the one that holds the lease acts. `senders` has the sender of each receiver by the
+    receiver's name. Times are Unix seconds. Every method raises StoreError if the store is unreachable.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class Guard:
         *,
         settings: Settings,
         rulebook: Rulebook,
-        sender: Sender,
+        senders: Mapping[str, Sender],
         grader: Grader | None = None,
         started_at: float,
     ) -> None:
         self._store = store
         self._settings = settings
         self._rulebook = rulebook
-        self._notifier = Notifier(store, sender, shows_examples=settings.shows_examples)
+        self._notifier = Notifier(store, senders, shows_examples=settings.shows_examples)
         self._grader = grader
         self._cache = GradeCache(grader_version(settings))
         self._started_at = started_at
@@ -149,7 +150,7 @@ class Guard:
         return False
 
     def deliver(self, now: float) -> int:
-        """Deliver the messages that are due; returns how many were delivered, 0 without the lease."""
+        """Send each receiver its due messages; returns how many deliveries were made, 0 without the lease."""
         return self._notifier.deliver(now) if self._holds_lease else 0
 
     def grade(self, now: float) -> int:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -27,8 +27,8 @@ from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lifecycle_check import check_models
-from cheapdeep_ops.guard.notify.notifier import Sender
-from cheapdeep_ops.guard.notify.slack import sender_for
+from cheapdeep_ops.guard.notify.receivers import senders_for
+from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -40,7 +40,7 @@ _DELIVER_EVERY_S: Final = 1.0
 _GRACEFUL_SHUTDOWN_S: Final = 1
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
 _LONGEST_SHUTDOWN_S: Final = 6.0
-"""A little longer than the timeout of a request to Slack."""
+"""A little longer than the timeout of a request to a receiver."""
 
 _PROMPT_SHUTDOWN_S: Final = 2.0
 _CLOCK_TOLERANCE_S: Final = 5.0
@@ -84,7 +84,7 @@ class Service:
         settings: Settings,
         *,
         rulebook: Rulebook | None = None,
-        sender: Sender | None = None,
+        senders: Mapping[str, Sender] | None = None,
         grader_api: GradingApi | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -94,14 +94,14 @@ class Service:
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         rulebook = rulebook or read_rulebook(settings.rules_file)
-        sender = sender or sender_for(settings)
+        senders = senders or senders_for(settings)
         self.store = Store(settings.store_url)
         migrate(self.store)
         self.guard = Guard(
             self.store,
             settings=settings,
             rulebook=rulebook,
-            sender=sender,
+            senders=senders,
             grader=Grader(self.store, settings=settings, api=grader_api or GraderApi()),
             started_at=clock(),
         )
@@ -123,7 +123,7 @@ class Service:
     def stop(self) -> None:
         """End the jobs, deliver the messages that are due, release the lease and close the store.
 
-        If Slack hangs, this takes about one request's timeout; messages that were not sent stay in the outbox.
+        If a receiver hangs, this takes about one request's timeout; messages that were not sent stay in the outbox.
         """
         is_prompt = self._end_jobs()
         try:

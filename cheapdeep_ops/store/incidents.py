@@ -1,35 +1,29 @@
-"""Alert states, incidents, and the outbox of messages about them."""
+"""Alert states, incidents, and the messages about them; `deliveries` has where each message stands."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
-from cheapdeep_ops.store.records import Incident, IncidentBase, Queue, StoredAlert, record_of
-from cheapdeep_ops.store.tables import AlertRow, IncidentRow, OutboxRow, table_of
+from cheapdeep_ops.store.records import Incident, IncidentBase, StoredAlert, record_of
+from cheapdeep_ops.store.tables import AlertRow, IncidentRow, MessageRefRow, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _ALERT: Final = table_of(AlertRow)
 _INCIDENT: Final = table_of(IncidentRow)
 _OUTBOX: Final = table_of(OutboxRow)
-_SHOWN: Final = tuple(column for column in _INCIDENT.c if column.name != "held")
+_REF: Final = table_of(MessageRefRow)
+_SLACK: Final = "slack"
+"""The receiver whose message the answers of the API name, in `slack_channel` and `slack_ts`."""
+
+_SHOWN: Final = select(
+    *(column for column in _INCIDENT.c if column.name != "held"),
+    func.coalesce(_REF.c.channel, "").label("slack_channel"),
+    func.coalesce(_REF.c.ts, "").label("slack_ts"),
+).select_from(_INCIDENT.outerjoin(_REF, and_(_REF.c.incident_id == _INCIDENT.c.id, _REF.c.receiver == _SLACK)))
 """The columns that people see; `held` is a message that has not been sent yet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxMessage:
-    """A message that waits for delivery; `channel` and `ts` identify the incident's first message on Slack."""
-
-    id: int
-    incident_id: int | None
-    kind: str
-    payload: Mapping[str, Any]
-    attempts: int
-    channel: str = ""
-    ts: str = ""
 
 
 def alerts(connection: Connection) -> list[StoredAlert]:
@@ -44,9 +38,7 @@ def save_alerts(connection: Connection, rows: Sequence[StoredAlert]) -> None:
 
 def open_incident(connection: Connection, *, rule: str, scope: str, at: float) -> int:
     """Begin an incident; returns its id."""
-    statement = insert(_INCIDENT).values(
-        rule=rule, scope=scope, started_at=at, announced={}, announced_at=at, slack_channel="", slack_ts=""
-    )
+    statement = insert(_INCIDENT).values(rule=rule, scope=scope, started_at=at, announced={}, announced_at=at)
     key = connection.execute(statement).inserted_primary_key
     return int(key[0]) if key else 0
 
@@ -110,7 +102,7 @@ def hold(connection: Connection, incident_id: int, payload: Mapping[str, Any] | 
 
 def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
     """The newest incidents, newest first, each with its acknowledgement (`acknowledged`) or None."""
-    statement = select(*_SHOWN).order_by(_INCIDENT.c.id.desc()).limit(limit)
+    statement = _SHOWN.order_by(_INCIDENT.c.id.desc()).limit(limit)
     rows = [record_of(IncidentBase, row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - by name
     known = silences.acknowledgements(connection, [row["id"] for row in rows])
     return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
@@ -119,13 +111,13 @@ def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
 def within(connection: Connection, *, since: float, until: float) -> list[IncidentBase]:
     """The incidents that began in `[since, until)`, oldest first."""
     kept = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
-    rows = connection.execute(select(*_SHOWN).where(*kept).order_by(_INCIDENT.c.id))
+    rows = connection.execute(_SHOWN.where(*kept).order_by(_INCIDENT.c.id))
     return [record_of(IncidentBase, row._mapping) for row in rows]  # noqa: SLF001 - rows by name
 
 
 def shown(connection: Connection, incident_id: int) -> Incident:
     """One incident with its acknowledgement. Raises MissingError if there is no such incident."""
-    row = connection.execute(select(*_SHOWN).where(_INCIDENT.c.id == incident_id)).one_or_none()
+    row = connection.execute(_SHOWN.where(_INCIDENT.c.id == incident_id)).one_or_none()
     if row is None:
         raise MissingError(f"there is no incident {incident_id}")
     known = silences.acknowledgements(connection, [incident_id])
@@ -167,92 +159,9 @@ def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
 def enqueue(
     connection: Connection, *, incident_id: int | None, kind: str, payload: Mapping[str, Any], at: float
 ) -> int:
-    """Put a message into the outbox, which is due at once; returns its id."""
+    """Put a message into the outbox, from where the guard routes it to the receivers; returns its id."""
     statement = insert(_OUTBOX).values(
-        incident_id=incident_id, kind=kind, payload=dict(payload), created_at=at, due_at=at, attempts=0, error=""
+        incident_id=incident_id, kind=kind, payload=dict(payload), created_at=at, routed=False
     )
     key = connection.execute(statement).inserted_primary_key
     return int(key[0]) if key else 0
-
-
-def next_due(connection: Connection, *, now: float) -> OutboxMessage | None:
-    """The oldest due message whose incident has no earlier undelivered message; None if there is none."""
-    earlier = _OUTBOX.alias("earlier")
-    blocked = (
-        select(earlier.c.id)
-        .where(
-            earlier.c.incident_id == _OUTBOX.c.incident_id,
-            earlier.c.id < _OUTBOX.c.id,
-            earlier.c.delivered_at.is_(None),
-        )
-        .exists()
-    )
-    statement = (
-        select(_OUTBOX, _INCIDENT.c.slack_channel, _INCIDENT.c.slack_ts)
-        .outerjoin(_INCIDENT, _INCIDENT.c.id == _OUTBOX.c.incident_id)
-        .where(_OUTBOX.c.delivered_at.is_(None), _OUTBOX.c.due_at <= now, ~blocked)
-        .order_by(_OUTBOX.c.id)
-        .limit(1)
-    )
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        return None
-    return OutboxMessage(
-        id=row.id,
-        incident_id=row.incident_id,
-        kind=row.kind,
-        payload=row.payload,
-        attempts=row.attempts,
-        channel=row.slack_channel or "",
-        ts=row.slack_ts or "",
-    )
-
-
-def delivered(connection: Connection, message: OutboxMessage, *, at: float, channel: str, ts: str) -> None:
-    """Mark a message as delivered, and store where the incident's message is now."""
-    done = update(_OUTBOX).where(_OUTBOX.c.id == message.id)
-    connection.execute(done.values(delivered_at=at, attempts=message.attempts + 1, error=""))
-    if message.incident_id is not None and ts:
-        place = update(_INCIDENT).where(_INCIDENT.c.id == message.incident_id)
-        connection.execute(place.values(slack_channel=channel, slack_ts=ts))
-
-
-def postponed(connection: Connection, message: OutboxMessage, *, until: float, error: str) -> None:
-    """Store a failed attempt; the message is due again at `until`."""
-    again = update(_OUTBOX).where(_OUTBOX.c.id == message.id)
-    connection.execute(again.values(due_at=until, attempts=message.attempts + 1, error=error))
-
-
-def outbox_state(connection: Connection) -> Queue:
-    """Counts of `waiting` and `delivered` messages and of `attempts`, and the `last_error` of a waiting one."""
-    waiting = _OUTBOX.c.delivered_at.is_(None)
-    statement = select(
-        func.count().filter(waiting).label("waiting"),
-        func.count().filter(~waiting).label("delivered"),
-        func.coalesce(func.sum(_OUTBOX.c.attempts), 0).label("attempts"),
-    )
-    counts = connection.execute(statement).one()
-    stuck = select(_OUTBOX.c.error).where(waiting, _OUTBOX.c.error != "").order_by(_OUTBOX.c.id).limit(1)
-    return {
-        "waiting": counts.waiting,
-        "delivered": counts.delivered,
-        "attempts": counts.attempts,
-        "last_error": connection.execute(stuck).scalar() or "",
-    }
-
-
-def oldest_waiting(connection: Connection) -> dict[str, Any]:
-    """The number of `waiting` messages, when the `oldest` was made, the most `attempts`, and the oldest's `error`.
-
-    `is_used` is whether the outbox has ever had a message.
-    """
-    waiting = _OUTBOX.c.delivered_at.is_(None)
-    statement = select(
-        func.count().label("waiting"),
-        func.min(_OUTBOX.c.created_at).label("oldest"),
-        func.coalesce(func.max(_OUTBOX.c.attempts), 0).label("attempts"),
-    ).where(waiting)
-    found = dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
-    stuck = select(_OUTBOX.c.error).where(waiting, _OUTBOX.c.error != "").order_by(_OUTBOX.c.id).limit(1)
-    is_used = connection.execute(select(_OUTBOX.c.id).limit(1)).first() is not None
-    return {**found, "error": connection.execute(stuck).scalar() or "", "is_used": is_used}

@@ -105,15 +105,32 @@ class StoredAlert(Alert):
     below_since: float | None
 
 
-class IncidentMessage(Record):
+class MessageDelivery(Record):
+    """One message to one receiver."""
+
+    receiver: str
+    state: Literal["waiting", "delivered", "skipped", "failed", "cancelled"]
+    attempts: int
+    due_at: Annotated[float, Field(description="the next attempt, while it waits")]
+    delivered_at: Annotated[float | None, Field(description="when the receiver took or skipped it")]
+    error: Annotated[str, Field(description="of the last attempt, unless the receiver has taken it")]
+
+
+class Arrival(Record):
+    """The deliveries of one message."""
+
+    delivered_at: Annotated[float | None, Field(description="at the last receiver; null while it waits for one")]
+    attempts: Annotated[int, Field(description="at all receivers")]
+    error: Annotated[str, Field(description="of the last attempt, while it waits or where it was refused")]
+    deliveries: Annotated[list[MessageDelivery], Field(description="one for each receiver; empty at first")]
+
+
+class IncidentMessage(Arrival):
     """One message about an incident."""
 
     kind: Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest"]
     payload: Payload
     created_at: Moment
-    delivered_at: Annotated[float | None, Field(description="null while it waits")]
-    attempts: int
-    error: Annotated[str, Field(description="of the last attempt, while it waits")]
 
 
 class IncidentStory(Incident):
@@ -123,13 +140,23 @@ class IncidentStory(Incident):
     policy_changes: list[PolicyChange]
 
 
+class ReceiverQueue(Record):
+    """The messages to one receiver."""
+
+    waiting: int
+    delivered: int
+    failed: Annotated[int, Field(description="refused for good")]
+    attempts: int
+
+
 class Queue(Record):
-    """The messages."""
+    """The messages, each once for each receiver."""
 
     waiting: int
     delivered: int
     attempts: int
     last_error: str
+    receivers: Annotated[dict[str, ReceiverQueue], Field(description="by name")]
 
 
 class Judged(Record, total=False):

@@ -1,11 +1,20 @@
 """One incident from start to end, with its messages and policy changes."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection, select
 
-from cheapdeep_ops.store import incidents
-from cheapdeep_ops.store.records import Incident, IncidentMessage, IncidentStory, PolicyChange, record_of
+from cheapdeep_ops.store import deliveries, incidents
+from cheapdeep_ops.store.records import (
+    Arrival,
+    Incident,
+    IncidentMessage,
+    IncidentStory,
+    MessageDelivery,
+    PolicyChange,
+    record_of,
+)
 from cheapdeep_ops.store.tables import OutboxRow, PolicyChangeRow, table_of
 
 _OUTBOX: Final = table_of(OutboxRow)
@@ -29,9 +38,27 @@ def story(connection: Connection, incident_id: int) -> IncidentStory:
 
 
 def _messages(connection: Connection, incident_id: int) -> list[IncidentMessage]:
-    of_it = select(_OUTBOX).where(_OUTBOX.c.incident_id == incident_id)
-    rows = connection.execute(of_it.order_by(_OUTBOX.c.id.desc()).limit(_MOST))
-    return [record_of(IncidentMessage, row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name
+    columns = (_OUTBOX.c[name] for name in ("id", "kind", "payload", "created_at"))
+    statement = select(*columns).where(_OUTBOX.c.incident_id == incident_id)
+    rows = connection.execute(statement.order_by(_OUTBOX.c.id.desc()).limit(_MOST)).all()[::-1]
+    known = deliveries.of_messages(connection, [row.id for row in rows])
+    return [
+        {"kind": row.kind, "payload": row.payload, "created_at": row.created_at, **_arrival(known.get(row.id, []))}
+        for row in rows
+    ]
+
+
+def _arrival(each: Sequence[MessageDelivery]) -> Arrival:
+    """When the last receiver took a message, or None while it waits, and what that took."""
+    used = [delivery for delivery in each if delivery["state"] != "cancelled"]
+    is_settled = bool(used) and all(delivery["state"] != "waiting" for delivery in used)
+    arrivals = [delivery["delivered_at"] for delivery in used if delivery["delivered_at"] is not None]
+    return {
+        "delivered_at": max(arrivals, default=None) if is_settled else None,
+        "attempts": sum(delivery["attempts"] for delivery in each),
+        "error": next((delivery["error"] for delivery in used if delivery["error"]), ""),
+        "deliveries": list(each),
+    }
 
 
 def _changes(connection: Connection, incident: Incident) -> list[PolicyChange]:

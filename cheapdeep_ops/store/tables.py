@@ -11,6 +11,11 @@ from sqlmodel import Field, SQLModel
 
 _HAS_CONTENT: Final = text("answer IS NOT NULL")
 _HAS_REASON: Final = text("reason != ''")
+_IS_UNROUTED: Final = {"sqlite": text("routed = 0"), "postgresql": text("NOT routed")}
+"""As SQLAlchemy says it to each engine, because an index serves the statements that repeat its condition."""
+
+_IS_WAITING: Final = text("state = 'waiting'")
+_HAS_FAILED: Final = text("state = 'failed'")
 
 
 class Row(SQLModel, registry=registry()):
@@ -142,7 +147,7 @@ class AlertRow(Row, table=True):
 
 
 class IncidentRow(Row, table=True):
-    """One firing from start to resolved, its last announcement, and the place of its Slack message.
+    """One firing from start to resolved, and its last announcement.
 
     `held` is a resolved message that a silence suppresses. `called_for_at` is when people were last notified, by the
     first message or a reminder. `collected_at` is when it began to wait for the next digest.
@@ -157,8 +162,6 @@ class IncidentRow(Row, table=True):
     resolved_at: float | None = None
     announced: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     announced_at: float
-    slack_channel: str = ""
-    slack_ts: str = ""
     called_for_at: float | None = None
     collected_at: float | None = None
     held: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
@@ -195,20 +198,65 @@ class SilenceRow(Row, table=True):
 
 
 class OutboxRow(Row, table=True):
-    """A message that is delivered at least once, and in the order of `id` within its incident."""
+    """A message for people, in the order of `id` within its incident.
+
+    `routed` is false until the guard has made a delivery of it for each receiver.
+    """
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_open", "delivered_at", "due_at"),)
+    __table_args__ = (
+        Index("ix_outbox_incident", "incident_id"),
+        Index(
+            "ix_outbox_unrouted",
+            "id",
+            sqlite_where=_IS_UNROUTED["sqlite"],
+            postgresql_where=_IS_UNROUTED["postgresql"],
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     incident_id: int | None = None
     kind: str
     payload: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     created_at: float
+    routed: bool = False
+
+
+class DeliveryRow(Row, table=True):
+    """One message to one receiver, delivered at least once.
+
+    `state` is `waiting`, `delivered`, `skipped` (the receiver shows no such message), `failed` (it refused the message
+    for good) or `cancelled` (it was taken out of the settings). `due_at` is the time of the next attempt, `tried_at`
+    that of the last one, and `delivered_at` when it was done. `delivery_id` is random, and names the delivery to the
+    receiver.
+    """
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        Index("ix_delivery_waiting", "message_id", sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING),
+        Index("ix_delivery_failed", "message_id", sqlite_where=_HAS_FAILED, postgresql_where=_HAS_FAILED),
+    )
+
+    message_id: int = Field(primary_key=True)
+    receiver: str = Field(primary_key=True)
+    delivery_id: str
+    state: str = "waiting"
     due_at: float
     attempts: int = 0
+    tried_at: float | None = None
     delivered_at: float | None = None
     error: str = ""
+
+
+class MessageRefRow(Row, table=True):
+    """Where a receiver keeps the message of an incident that it edits: one message for each incident and receiver."""
+
+    __tablename__ = "message_ref"
+
+    incident_id: int = Field(primary_key=True)
+    receiver: str = Field(primary_key=True)
+    channel: str
+    ts: str
 
 
 class Candidate(Row, table=True):

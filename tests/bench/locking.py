@@ -14,7 +14,7 @@ from sqlalchemy import insert
 
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify.notifier import LogSender
+from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -77,7 +77,7 @@ def long_history() -> None:
         store = Store(settings.store_url)
         migrate(store)
         fill(store, settings)
-        guard = Guard(store, settings=settings, rulebook=read_rulebook(), sender=LogSender(), started_at=NOW)
+        guard = Guard(store, settings=settings, rulebook=read_rulebook(), senders={"log": LogSender()}, started_at=NOW)
         for name in ("the first evaluation", "the second"):
             with traced() as tracer:
                 begun = time.thread_time()

@@ -21,7 +21,7 @@ from cheapdeep_ops.errors import DeliveryError, GraderError
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.metrics import FleetCollector
-from cheapdeep_ops.guard.notify.notifier import Sender
+from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.reports.review import label, next_sample
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder import Recorder
@@ -99,8 +99,8 @@ class Fleet:
         self.judge = Judge()
         rulebook, grader = read_rulebook(), Grader(self.store, settings=self.settings, api=self.judge)
         self.guard = Guard(
-            self.store, settings=self.settings, rulebook=rulebook, sender=sender or self.inbox, grader=grader,
-            started_at=START,
+            self.store, settings=self.settings, rulebook=rulebook, senders={"slack": sender or self.inbox},
+            grader=grader, started_at=START,
         )  # fmt: skip
         self.collector = FleetCollector(
             self.store, settings=self.settings, rulebook=rulebook, guard=self.guard, jobs=lambda: self.jobs,

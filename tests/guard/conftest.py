@@ -8,7 +8,7 @@ import pytest
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify.notifier import MessageRef
+from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
@@ -50,6 +50,9 @@ class Inbox:
         self.places: list[MessageRef] = []
         self.failures: list[DeliveryError] = []
 
+    def takes(self, payload) -> bool:
+        return True
+
     def send(self, payload, place: MessageRef) -> MessageRef:
         if self.failures:
             raise self.failures.pop(0)
@@ -67,6 +70,8 @@ class Town:
 
     def __init__(self, store: Store, settings: Settings, rulebook: Rulebook, inbox: Inbox) -> None:
         self.store, self.settings, self.inbox = store, settings, inbox
+        self.senders: dict | None = None
+        """The senders of a guard that is made from now on, in place of the inbox."""
         self.clock = FrozenClock(START)
         self.recorder = Recorder(settings, clock=self.clock, background=False)
         self.guard = self.another_guard(rulebook)
@@ -77,7 +82,7 @@ class Town:
             self.store,
             settings=settings or self.settings,
             rulebook=rulebook or town_rules(),
-            sender=self.inbox,
+            senders=self.senders or {"inbox": self.inbox},
             started_at=self.clock(),
         )
 
@@ -198,7 +203,7 @@ class School(Town):
             self.store,
             settings=settings,
             rulebook=rulebook or town_rules(),
-            sender=self.inbox,
+            senders=self.senders or {"inbox": self.inbox},
             grader=grader,
             started_at=self.clock(),
         )

@@ -9,7 +9,7 @@ from cheapdeep_ops.guard.notify.messages import details, headline, history
 from cheapdeep_ops.guard.notify.slack import WebhookSender, rendered
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import Rulebook
-from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store import deliveries, incidents
 from cheapdeep_ops.testing import SimulatedSlack
 
 CALM = [0.95] * 8 + [0.5] * 2
@@ -31,7 +31,7 @@ def ack(town, incident_id=1, **by):
 
 def outbox(town):
     with town.store.reading() as connection:
-        return incidents.outbox_state(connection)
+        return deliveries.queue_state(connection)
 
 
 # Silences

@@ -392,7 +392,7 @@ async def test_what_is_normal_is_learned_anew_on_request(school, visit_school):
 @pytest.fixture
 def client(town, inbox):
     """The whole application, as `serve` has it."""
-    service = Service(town.settings, sender=inbox)
+    service = Service(town.settings, senders={"inbox": inbox})
     with nicegui_reset_globals():
         api = make_api(town.store, settings=town.settings, collector=service._collector, is_ready=str)
         service._add_console(api)
@@ -413,7 +413,7 @@ def test_the_console_stands_beside_the_api_and_guards_its_name_as_well(client):
 
 def test_without_the_extra_the_first_page_says_how_to_get_it(town, inbox, monkeypatch):
     monkeypatch.setitem(sys.modules, "nicegui", None)
-    service = Service(town.settings, sender=inbox)
+    service = Service(town.settings, senders={"inbox": inbox})
     api = make_api(town.store, settings=town.settings, collector=service._collector, is_ready=str)
     service._add_console(api)
     assert TestClient(api, base_url="http://localhost").get("/").text == NO_CONSOLE

@@ -44,7 +44,7 @@ def own_ways(monkeypatch) -> None:
 @pytest.fixture
 def url(school, inbox, own_ways) -> Iterator[str]:
     """Where the school's console is, served by a real server."""
-    service = Service(school.settings, sender=inbox)
+    service = Service(school.settings, senders={"inbox": inbox})
     parts = (school.store, school.settings, school.clock, service._collector)
     with nicegui_reset_globals(), serving_console(*parts) as url:
         yield url

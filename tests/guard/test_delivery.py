@@ -9,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.notify.notifier import MessageRef, Notifier
+from cheapdeep_ops.guard.notify.notifier import Notifier
+from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.guard.service import Service
-from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store import deliveries, incidents
 from cheapdeep_ops.testing import SimulatedSlack
 
 NOW = 1_800_000_000.0
@@ -112,7 +113,7 @@ def opened(store, at=NOW):
 
 def outbox(store):
     with store.reading() as connection:
-        return incidents.outbox_state(connection)
+        return deliveries.queue_state(connection)
 
 
 class Refusing:
@@ -120,6 +121,9 @@ class Refusing:
 
     def __init__(self, error):
         self.error, self.calls = error, 0
+
+    def takes(self, payload):
+        return True
 
     def send(self, payload, place):
         self.calls += 1
@@ -138,7 +142,7 @@ class Refusing:
 def test_a_batch_ends_where_the_receiver_is_down_but_not_where_it_refuses_one_message(store, error, calls):
     put(store, TEST, TEST, TEST)
     sender = Refusing(error)
-    assert Notifier(store, sender).deliver(NOW) == 0
+    assert Notifier(store, {"slack": sender}).deliver(NOW) == 0
     assert sender.calls == calls
     assert outbox(store)["attempts"] == calls
     assert "xoxb" not in outbox(store)["last_error"]
@@ -146,7 +150,7 @@ def test_a_batch_ends_where_the_receiver_is_down_but_not_where_it_refuses_one_me
 
 def test_a_message_that_a_sender_stumbles_over_does_not_hold_up_the_others(store, slack):
     put(store, {"kind": "started"}, FIRING)
-    notifier = Notifier(store, bot_for(slack.url))
+    notifier = Notifier(store, {"slack": bot_for(slack.url)})
     assert notifier.deliver(NOW) == 1
     assert outbox(store)["waiting"] == 1
     assert "KeyError" in outbox(store)["last_error"]
@@ -157,7 +161,7 @@ def test_a_message_that_a_sender_stumbles_over_does_not_hold_up_the_others(store
 def test_no_send_begins_after_the_patience_is_gone(store, inbox):
     put(store, *[TEST] * 5)
     ticks = iter(range(100))
-    notifier = Notifier(store, inbox, monotonic=lambda: float(next(ticks)))
+    notifier = Notifier(store, {"slack": inbox}, monotonic=lambda: float(next(ticks)))
     assert notifier.deliver(NOW, patience_s=3) == 2
     assert notifier.deliver(NOW) == 3
 
@@ -166,17 +170,17 @@ def test_no_send_begins_after_the_patience_is_gone(store, inbox):
 def test_slack_being_down_costs_one_request_a_batch(store, slack, outage):
     put(store, TEST, TEST)
     with slack.outage(**outage):
-        Notifier(store, bot_for(slack.url)).deliver(NOW)
-        Notifier(store, WebhookSender(url=slack.webhook_url)).deliver(NOW)
+        Notifier(store, {"slack": bot_for(slack.url)}).deliver(NOW)
+        Notifier(store, {"slack": WebhookSender(url=slack.webhook_url)}).deliver(NOW)
     assert outbox(store)["attempts"] == 2
-    assert Notifier(store, bot_for(slack.url)).deliver(NOW + 10) == 2
+    assert Notifier(store, {"slack": bot_for(slack.url)}).deliver(NOW + 10) == 2
 
 
 @pytest.mark.thorough
 def test_a_guard_that_stops_while_slack_hangs_does_so_soon_and_the_next_one_tells(store, settings, hanging, inbox):
     settings = settings.model_copy(update={"evaluate_every_s": 0.05})
     put(store, FIRING, FIRING, FIRING, at=time.time())
-    service = Service(settings, sender=bot_for(hanging.url))
+    service = Service(settings, senders={"slack": bot_for(hanging.url)})
     service.start()
     assert hanging.called.wait(10)
     begun = time.monotonic()
@@ -185,7 +189,7 @@ def test_a_guard_that_stops_while_slack_hangs_does_so_soon_and_the_next_one_tell
     assert hanging.calls <= 2
     assert outbox(store)["waiting"] == 3
 
-    later = Service(settings, sender=inbox, clock=lambda: time.time() + 60)
+    later = Service(settings, senders={"inbox": inbox}, clock=lambda: time.time() + 60)
     assert later.guard.step(later._clock())
     later.guard.deliver(later._clock())
     later.stop()
@@ -196,7 +200,7 @@ def test_a_guard_that_stops_while_slack_hangs_does_so_soon_and_the_next_one_tell
 @pytest.mark.parametrize("gone", ["message_not_found", "edit_window_closed", "cant_update_message"])
 def test_an_incident_whose_message_is_gone_is_posted_anew_and_goes_on_there(store, slack, gone):
     incident = opened(store)
-    notifier = Notifier(store, bot_for(slack.url))
+    notifier = Notifier(store, {"slack": bot_for(slack.url)})
     put(store, FIRING, incident=incident)
     notifier.deliver(NOW)
     (first,) = slack.messages
@@ -279,7 +283,7 @@ def test_the_bodies_of_errors_are_kept_short_and_without_the_webhooks_path():
 
 def test_it_is_not_ready_where_its_last_evaluation_lies_in_the_future(settings, inbox):
     now = [NOW]
-    service = Service(settings, sender=inbox, clock=lambda: now[0])
+    service = Service(settings, senders={"inbox": inbox}, clock=lambda: now[0])
     service.guard.step(NOW)
     now[0] = NOW - 4
     assert service._missing() == ""
@@ -289,7 +293,7 @@ def test_it_is_not_ready_where_its_last_evaluation_lies_in_the_future(settings, 
 
 
 def test_jobs_run_on_after_the_clock_was_set_back(settings, inbox):
-    service = Service(settings.model_copy(update={"evaluate_every_s": 0.05}), sender=inbox)
+    service = Service(settings.model_copy(update={"evaluate_every_s": 0.05}), senders={"inbox": inbox})
     step, ran, ran_again = service.guard.step, threading.Event(), threading.Event()
 
     def watched(now):
@@ -310,7 +314,7 @@ def test_jobs_run_on_after_the_clock_was_set_back(settings, inbox):
 
 
 def test_a_clock_that_was_set_back_wakes_each_job_once_with_one_warning(settings, inbox, caplog):
-    service = Service(settings, sender=inbox)
+    service = Service(settings, senders={"inbox": inbox})
     service._scheduler.start(paused=True)
     now = min(job.next_run_time for job in service._scheduler.get_jobs()) - timedelta(seconds=1)
     service._wake_sleepers(now)

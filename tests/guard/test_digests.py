@@ -2,7 +2,7 @@ import pytest
 
 from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
 from cheapdeep_ops.guard.notify.messages import details, digest_message, headline
-from cheapdeep_ops.guard.notify.notifier import MessageRef
+from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.testing import SimulatedSlack

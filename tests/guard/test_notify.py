@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline
-from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
-from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, escaped, rendered, sender_for
+from cheapdeep_ops.guard.notify.sender import MessageRef
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, escaped, make_sender, rendered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
 
@@ -140,12 +141,15 @@ def test_a_refusal_names_slacks_reason(bot, slack):
         bot.send(PAYLOAD, MessageRef())
 
 
-def test_the_sender_is_the_one_that_the_settings_ask_for(slack):
-    assert isinstance(sender_for(Settings()), LogSender)
-    assert isinstance(sender_for(Settings(slack_webhook_url=slack.webhook_url)), WebhookSender)
-    assert isinstance(sender_for(Settings(slack_bot_token=slack.token, slack_channel="C1")), BotSender)
+def test_the_sender_to_slack_is_a_bot_before_a_webhook(slack):
+    bot, webhook = {"slack_bot_token": slack.token, "slack_channel": "C1"}, {"slack_webhook_url": slack.webhook_url}
+    assert isinstance(make_sender(Settings(**webhook)), WebhookSender)
+    assert isinstance(make_sender(Settings(**bot)), BotSender)
+    assert isinstance(make_sender(Settings(**bot, **webhook)), BotSender)
     with pytest.raises(SettingsError, match="CHEAPDEEP_SLACK_CHANNEL"):
-        sender_for(Settings(slack_bot_token=slack.token))
+        make_sender(Settings(slack_bot_token=slack.token))
+    with pytest.raises(SettingsError, match="CHEAPDEEP_SLACK_WEBHOOK_URL"):
+        make_sender(Settings())
 
 
 def test_without_slack_messages_go_to_the_log(caplog):

@@ -12,8 +12,9 @@ from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_thresh
 from cheapdeep_ops.guard.grading.adaptive import MAX_RETROSPECTIVE, MAX_WAITING, Suspicion
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
+from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline
-from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
+from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import rendered
 from cheapdeep_ops.guard.reports.quality import grader_of, normals_of, quality_of, relearn
 from cheapdeep_ops.guard.reports.receipt import receipt

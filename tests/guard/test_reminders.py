@@ -4,8 +4,9 @@ import pytest
 
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
+from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import headline, history
-from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
+from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack

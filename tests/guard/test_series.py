@@ -87,7 +87,7 @@ def test_steps_follow_each_other_cover_the_period_and_are_never_too_many(store, 
 
 @pytest.fixture
 def client(town, inbox):
-    service = Service(town.settings, sender=inbox)
+    service = Service(town.settings, senders={"inbox": inbox})
     api = make_api(town.store, settings=town.settings, collector=service._collector, is_ready=str, clock=town.clock)
     yield TestClient(api, base_url="http://localhost")
     service.store.close()

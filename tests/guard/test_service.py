@@ -40,7 +40,7 @@ def make_service(store, settings, inbox):
     services = []
 
     def make(*, clock=time.time, **changes):
-        service = Service(settings.model_copy(update=changes), sender=inbox, clock=clock)
+        service = Service(settings.model_copy(update=changes), senders={"inbox": inbox}, clock=clock)
         services.append(service)
         return service
 
@@ -482,7 +482,7 @@ def test_changes_and_deliveries_are_logged_once_they_are_committed(town, caplog)
     with caplog.at_level("INFO", logger="cheapdeep_ops"):
         town.run(200, STORM)
     assert "raise of support by EscalationStorm: 0.8 -> 0.9" in caplog.text
-    assert "delivered: EscalationStorm firing" in caplog.text
+    assert "delivered to inbox: EscalationStorm firing" in caplog.text
 
 
 # People check the judge

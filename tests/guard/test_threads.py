@@ -1,9 +1,10 @@
 import pytest
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
+from cheapdeep_ops.guard.notify.log import LogSender
+from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
-from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store import deliveries, incidents
 from cheapdeep_ops.testing import SimulatedSlack
 
 CALM = [0.95] * 8 + [0.5] * 2
@@ -46,7 +47,7 @@ def restart(town, sender=None):
 
 def outbox(town):
     with town.store.reading() as connection:
-        return incidents.outbox_state(connection)
+        return deliveries.queue_state(connection)
 
 
 def icons(messages):

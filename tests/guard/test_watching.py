@@ -95,9 +95,10 @@ def test_what_a_living_router_dropped_before_anyone_looked_is_news_and_what_dead
         (Outbox(is_used=True, waiting=1, oldest=NOW - 60, attempts=2, error=""), "below"),
         (Outbox(is_used=True, waiting=1, oldest=NOW - 121, attempts=0, error=""), "above"),
         (Outbox(is_used=True, waiting=1, oldest=NOW, attempts=3, error="down"), "above"),
+        (Outbox(is_used=True, waiting=0, oldest=None, attempts=0, error="", refusal="answered 401"), "above"),
     ],
 )
-def test_messages_that_wait_long_or_fail_often(outbox, level):
+def test_messages_that_wait_long_or_fail_often_or_are_refused(outbox, level):
     assert fleet.undelivered(outbox, NOW).level == level
 
 

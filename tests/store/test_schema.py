@@ -13,7 +13,7 @@ from sqlmodel import Field, SQLModel
 
 from cheapdeep_ops.errors import SchemaError
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.notify.notifier import LogSender
+from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
@@ -25,7 +25,7 @@ from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Decision, Hop, Outcome, Tier
 
 NOW = 1_800_000_000.0
-DIGESTS = {"1.0": "272cf7ce94aa"}
+DIGESTS = {"2.0": "6219678752a6"}
 """What the tables of each version are, in short."""
 
 HOP = Hop(tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=None, cost_usd=0.0004)
@@ -155,7 +155,7 @@ def test_an_older_router_goes_on_beside_a_newer_guard_also_after_a_restart(eithe
         store,
         settings=Settings(store_url=either_url),
         rulebook=read_rulebook(),
-        sender=LogSender(),
+        senders={"log": LogSender()},
         started_at=NOW,
     )
     assert guard.step(NOW + 1)
@@ -181,7 +181,7 @@ def test_a_blank_sqlite_store_is_made_by_the_first_that_needs_it(sqlite_url, ope
     assert version(store) == HEAD
 
 
-@pytest.mark.parametrize("number", ["0.9", "2.0"])
+@pytest.mark.parametrize("number", ["0.9", "1.0", "3.0"])
 def test_a_store_of_another_baseline_is_refused_and_left_alone(either_url, open_store, number):
     store = open_store(either_url)
     migrate(store)

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
-from cheapdeep_ops.store import counters, incidents, policies, processes, revisions
+from cheapdeep_ops.store import counters, deliveries, incidents, policies, processes, revisions, stories
 from cheapdeep_ops.store.engine import Store, absolute_url
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate, require_schema
@@ -134,25 +134,99 @@ def test_a_noted_change_is_in_the_log_and_not_in_force(store):
         assert policies.history(connection)[0]["applied"] is False
 
 
-def test_the_outbox_keeps_the_order_within_an_incident_and_lets_others_pass(store):
-    def fill(connection):
-        first = incidents.open_incident(connection, rule="R", scope="a", at=1)
-        second = incidents.open_incident(connection, rule="R", scope="b", at=1)
-        for incident, kind in ((first, "started"), (first, "resolved"), (second, "started")):
-            incidents.enqueue(connection, incident_id=incident, kind=kind, payload={"kind": kind}, at=1)
+def routed(store, *receivers):
+    """Route what waits to these receivers; every delivery is named after its message and its receiver."""
+    with store.reading() as connection:
+        messages = deliveries.unrouted(connection, receivers)
+    ids = {(each, receiver): f"{each}-{receiver}" for each in messages.message_ids for receiver in receivers}
+    store.transact(lambda connection: deliveries.route(connection, messages, delivery_ids=ids, at=1))
 
+
+def due(store, receiver, now):
+    with store.reading() as connection:
+        return deliveries.next_due(connection, receiver, now=now)
+
+
+def queued(store):
+    with store.reading() as connection:
+        return deliveries.queue_state(connection)
+
+
+def fill(connection):
+    """An incident with a start and an end to tell of, and one with a start."""
+    first = incidents.open_incident(connection, rule="R", scope="a", at=1)
+    second = incidents.open_incident(connection, rule="R", scope="b", at=1)
+    for incident, kind in ((first, "started"), (first, "resolved"), (second, "started")):
+        incidents.enqueue(connection, incident_id=incident, kind=kind, payload={"kind": kind}, at=1)
+
+
+def test_deliveries_keep_the_order_within_an_incident_and_let_others_pass(store):
     store.transact(fill)
-    with store.reading() as connection:
-        first = incidents.next_due(connection, now=1)
-    store.transact(lambda connection: incidents.postponed(connection, first, until=100, error="down"))
-    with store.reading() as connection:
-        second = incidents.next_due(connection, now=2)
+    assert (due(store, "slack", 1), queued(store)["waiting"]) == (None, 3)
+    routed(store, "slack")
+    first = due(store, "slack", 1)
+    store.transact(lambda connection: deliveries.postponed(connection, first, at=1, until=100, error="down"))
+    second = due(store, "slack", 2)
     assert (first.kind, second.kind, second.incident_id) == ("started", "started", 2)
-    store.transact(lambda connection: incidents.delivered(connection, second, at=2, channel="C", ts="1.0"))
+    store.transact(lambda connection: deliveries.delivered(connection, second, at=2, channel="C", ts="1.0"))
+    assert due(store, "slack", 3) is None
+    assert due(store, "slack", 100).message_id == first.message_id
+    assert queued(store) == {
+        "waiting": 2, "delivered": 1, "attempts": 2, "last_error": "down",
+        "receivers": {"slack": {"waiting": 2, "delivered": 1, "failed": 0, "attempts": 2}},
+    }  # fmt: skip
+
+
+def test_each_receiver_has_its_own_order_attempts_and_message(store):
+    store.transact(fill)
+    routed(store, "slack", "webhook")
+    stuck = due(store, "slack", 1)
+    store.transact(lambda connection: deliveries.postponed(connection, stuck, at=1, until=100, error="down"))
+    for _ in range(3):
+        delivery = due(store, "webhook", 1)
+        store.transact(
+            lambda connection, each=delivery: deliveries.delivered(connection, each, at=1, channel="W", ts="9.0")
+        )
+    assert due(store, "webhook", 1) is None
+    assert (due(store, "slack", 100).channel, due(store, "slack", 100).attempts) == ("", 1)
     with store.reading() as connection:
-        assert incidents.next_due(connection, now=3) is None
-        assert incidents.next_due(connection, now=100).id == first.id
-        assert incidents.outbox_state(connection)["last_error"] == "down"
+        assert [each["slack_ts"] for each in incidents.incidents(connection)] == ["", ""]
+        oldest = deliveries.oldest_waiting(connection)
+    assert oldest == {"waiting": 3, "oldest": 1, "attempts": 1, "error": "down", "is_used": True}
+
+
+def test_a_message_that_was_refused_for_good_lets_the_next_one_pass_and_is_known_until_one_arrives(store):
+    store.transact(fill)
+    routed(store, "webhook")
+    refused = due(store, "webhook", 1)
+    store.transact(lambda connection: deliveries.failed(connection, refused, at=5, error="answered 401"))
+
+    def refusal(since):
+        with store.reading() as connection:
+            return deliveries.refusal(connection, since=since)
+
+    assert (refusal(5), refusal(6)) == ("answered 401", "")
+    following = due(store, "webhook", 1)
+    assert (following.incident_id, following.kind) == (refused.incident_id, "resolved")
+    store.transact(lambda connection: deliveries.delivered(connection, following, at=6, channel="", ts=""))
+    assert refusal(5) == ""
+    with store.reading() as connection:
+        start, end = stories.story(connection, refused.incident_id)["messages"]
+    assert (start["delivered_at"], start["error"], start["attempts"]) == (None, "answered 401", 1)
+    assert (end["delivered_at"], end["error"], end["deliveries"][0]["state"]) == (6, "", "delivered")
+
+
+def test_what_waits_for_a_receiver_that_is_taken_out_goes_to_the_others_once(store):
+    store.transact(fill)
+    routed(store, "slack", "webhook")
+    taken = due(store, "webhook", 1)
+    store.transact(lambda connection: deliveries.delivered(connection, taken, at=1, channel="", ts=""))
+    routed(store, "webhook", "pager")
+    assert due(store, "slack", 1) is None
+    assert due(store, "webhook", 1).message_id == taken.message_id + 1
+    assert due(store, "webhook", 1).delivery_id == f"{taken.message_id + 1}-webhook"
+    assert due(store, "pager", 1).message_id == taken.message_id
+    assert queued(store)["receivers"]["slack"]["waiting"] == 0
 
 
 def test_counters_begin_with_nothing():

@@ -22,7 +22,7 @@ from cheapdeep_ops.cli.common import (
     threshold_app,
 )
 from cheapdeep_ops.cli.guards.protocol import connected
-from cheapdeep_ops.cli.sending import arrival_words, delivered
+from cheapdeep_ops.cli.sending import arrival_words, attempts_json, deliver_to, fail_unless_delivered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -106,12 +106,16 @@ def migrate(json: Json = False) -> None:
 
 @alert_app.command("test")
 def alert_test(json: Json = False) -> None:
-    """Send a test alert the way incidents are sent."""
-    found = delivered(Settings(), {"kind": "test", "rule": "Test", "signal": {}})
+    """Send a test alert to every receiver, the way incidents are sent."""
+    from cheapdeep_ops.guard.notify.receivers import RECEIVERS
+
+    attempts = deliver_to(Settings(), {"kind": "test", "rule": "Test", "signal": {}}, RECEIVERS)
     if json:
-        output.print_json(found)
+        output.print_json(attempts_json(attempts))
     else:
-        output.console().print(arrival_words(found), markup=False)
+        for line in arrival_words(attempts):
+            output.console().print(line, markup=False)
+    fail_unless_delivered(attempts)
 
 
 @dashboards_app.command("export")

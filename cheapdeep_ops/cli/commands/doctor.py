@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,8 +14,8 @@ from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.cli.guards.protocol import connected
 from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
-from cheapdeep_ops.guard.notify.notifier import LogSender
-from cheapdeep_ops.guard.notify.slack import BotSender, sender_for
+from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured
+from cheapdeep_ops.guard.notify.sender import Receiver
 from cheapdeep_ops.guard.report_types.state import Watchers
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -166,13 +167,13 @@ def _grader(settings: Settings) -> str:
     return f"{found['state']}: {settings.sample_rate:.2%} of confident answers by {settings.grader_model}"
 
 
-def _slack(settings: Settings) -> str:
-    sender = sender_for(settings)
-    if isinstance(sender, LogSender):
-        raise _Problem("not set up: set CHEAPDEEP_SLACK_BOT_TOKEN with _CHANNEL, or CHEAPDEEP_SLACK_WEBHOOK_URL")
-    if isinstance(sender, BotSender):
-        return sender.check()
-    return "a webhook is set; cheapdeep-ops alert test tries it"
+def _receiver(receiver: Receiver, settings: Settings) -> str:
+    """What the receiver says of itself; without any receiver, the first one is what is missing."""
+    if receiver.is_configured(settings):
+        return receiver.make_sender(settings).check()
+    if receiver is RECEIVERS[0] and not configured(settings):
+        raise _Problem(f"not set up, and no other receiver is: set {receiver.needs}")
+    return "not set up"
 
 
 def _telemetry(_settings: Settings) -> str:
@@ -207,7 +208,7 @@ def _clock(settings: Settings) -> str:
     return "the guard's is not ahead"
 
 
-_CHECKS: Final = (
+_CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
     ("API key", _key),
     ("models", _models),
     ("retiring", _lives),
@@ -216,7 +217,7 @@ _CHECKS: Final = (
     ("guard over HTTP", _elsewhere),
     ("rules", _rules),
     ("grader", _grader),
-    ("Slack", _slack),
+    *((receiver.title, partial(_receiver, receiver)) for receiver in RECEIVERS),
     ("OTLP", _telemetry),
     ("clock", _clock),
 )

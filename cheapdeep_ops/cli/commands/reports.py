@@ -11,7 +11,7 @@ from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
 from cheapdeep_ops.cli.guards.protocol import connected
 from cheapdeep_ops.cli.render import terminal
-from cheapdeep_ops.cli.sending import arrival_words, delivered
+from cheapdeep_ops.cli.sending import arrival_words, deliver_to, fail_unless_delivered
 from cheapdeep_ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,13 +46,16 @@ def report(
 
 
 def _send(settings: Settings, period_s: float) -> None:
-
+    from cheapdeep_ops.guard.notify import slack
     from cheapdeep_ops.guard.reports.weekly import message_of
 
     now = time.time()
     with opened(settings) as store:
         payload = message_of(store, settings, since=now - period_s, until=now)
-    output.console().print(arrival_words(delivered(settings, payload)), markup=False)
+    attempts = deliver_to(settings, payload, [slack.RECEIVER])
+    fail_unless_delivered(attempts)
+    for line in arrival_words(attempts):
+        output.console().print(line, markup=False)
 
 
 def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:

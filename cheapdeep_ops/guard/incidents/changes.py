@@ -166,4 +166,4 @@ def _numbered(
         started_at=incident.started_at,
         over_at=now if kind == "resolved" else None,
     )
-    return incident.id, {**payload, "incident_id": incident.id, "links": links}
+    return incident.id, {**payload, "incident_id": incident.id, "started_at": incident.started_at, "links": links}

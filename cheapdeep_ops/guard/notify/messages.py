@@ -19,6 +19,8 @@ _LONGEST_QUOTE: Final = 200
 _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
 _MOST_IN_DIGEST: Final = 20
+_FOR_PROGRAMS: Final = ("incident_id", "severity", "started_at", "lasted_s", "threshold", "effective_threshold")
+"""The keys of an incident in a digest that only programs read."""
 _STATES: Final = {
     "started": "firing",
     "changed": "still firing",
@@ -103,8 +105,8 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
 
 def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
     """The payload of one message about several incidents, from the payloads of their own messages."""
-    # Only what a headline needs: a digest of many incidents must stay small.
-    kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence")
+    # Only what a headline or a program needs: a digest of many incidents must stay small.
+    kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence", *_FOR_PROGRAMS)
     items = [{name: each[name] for name in kept if name in each} for each in payloads[:_MOST_IN_DIGEST]]
     return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(payloads), "items": items}
 

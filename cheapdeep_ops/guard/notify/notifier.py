@@ -1,16 +1,19 @@
-"""Delivering the outbox: at least once, in order within an incident, with patience where the receiver is down."""
+"""Delivers the outbox to every receiver: at least once, in order within an incident, with waits between attempts."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, Final
+from uuid import uuid4
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.notify.messages import details, headline, is_history, links
-from cheapdeep_ops.store import candidates, incidents
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.incidents import OutboxMessage
+from cheapdeep_ops.guard.notify.messages import headline
+from cheapdeep_ops.guard.notify.sender import MessageRef, Sender
+from cheapdeep_ops.store import candidates, deliveries
+from cheapdeep_ops.store.deliveries import PendingDelivery
+from cheapdeep_ops.store.engine import Connection, Store
 
 _log: Final = logging.getLogger(__name__)
 _BATCH: Final = 50
@@ -19,83 +22,90 @@ _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageRef:
-    """Where an incident's message is; empty where there is none yet, or where it cannot be edited."""
-
-    channel: str = ""
-    ts: str = ""
-
-
-class Sender(Protocol):
-    """Something that can take a message to people."""
-
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Deliver `payload`, editing the message at `place` where there is one, or into its thread.
-
-        Raises DeliveryError.
-        """
-
-
-class LogSender:
-    """Writes messages to the log: what is left where no Slack is set up."""
-
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Log `payload`."""
-        if is_history(payload):
-            return place
-        lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]
-        _log.warning("%s | %s", headline(payload), " | ".join(lines))
-        return place
-
-
 class Notifier:
-    """Takes messages from the outbox to a sender, and notes what became of each."""
+    """Takes messages from the outbox to the senders of all receivers, and records each delivery.
+
+    Receivers do not depend on each other: each has its own attempts, waits and order.
+    """
 
     def __init__(
         self,
         store: Store,
-        sender: Sender,
+        senders: Mapping[str, Sender],
         *,
         shows_examples: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._store = store
-        self._sender = sender
+        self._senders = senders
         self._shows_examples = shows_examples
         self._monotonic = monotonic
+        self._new_id = new_id
+        self._resting: dict[str, float] = {}
+        """Until when receivers have asked for no message, in Unix seconds."""
 
     def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
-        """Send what is due at `now`; returns how many messages arrived.
+        """Send what is due at `now`; returns how many deliveries are done.
 
-        A message is noted as delivered after the receiver has taken it, so a crash in between sends it again: at least
-        once, never lost. No send begins after `patience_s`, nor after the receiver has shown itself out of reach or
-        has asked for time; what is left stays due.
+        A delivery is recorded after the receiver has taken the message, so a crash in between sends it once more. No
+        attempt begins after `patience_s`. A receiver that is out of reach, or asks for time, gets no further message in
+        this run; what is left stays due. Returns once each receiver is done, which one attempt may delay.
         """
-        arrived, until = 0, self._monotonic() + patience_s
+        self._route(now)
+        due = {name: delivery for name in self._senders if (delivery := self._next_due(name, now)) is not None}
+        until = self._monotonic() + patience_s
+        if len(due) < 2:  # noqa: PLR2004 - one receiver needs no thread
+            return sum(self._drain(delivery, now, until) for delivery in due.values())
+        # In threads, because a receiver that hangs would delay all others by its timeout.
+        with ThreadPoolExecutor(len(due), thread_name_prefix="notify") as pool:
+            return sum(pool.map(lambda delivery: self._drain(delivery, now, until), due.values()))
+
+    def _route(self, now: float) -> None:
+        """Make the deliveries of new messages, and move what waits for a receiver that is not in use any more."""
+        with self._store.reading() as connection:
+            messages = deliveries.unrouted(connection, self._senders.keys())
+        if not messages.message_ids:
+            return
+        ids = {(message, receiver): self._new_id() for message in messages.message_ids for receiver in self._senders}
+
+        def work(connection: Connection) -> None:
+            deliveries.route(connection, messages, delivery_ids=ids, at=now)
+
+        self._store.transact(work)
+
+    def _drain(self, delivery: PendingDelivery | None, now: float, until: float) -> int:
+        """Send `delivery` and those that follow it to its receiver; returns how many are done."""
+        done = 0
         for _ in range(_BATCH):
-            message = self._next_due(now) if self._monotonic() < until else None
-            if message is None:
+            if delivery is None or self._monotonic() >= until:
                 break
-            error = self._deliver(message, now)
+            error = self._deliver(delivery, now)
             if error is not None and error.is_about_all:
                 break
-            arrived += error is None
-        return arrived
+            done += error is None
+            delivery = self._next_due(delivery.receiver, now)
+        return done
 
-    def _next_due(self, now: float) -> OutboxMessage | None:
+    def _next_due(self, receiver: str, now: float) -> PendingDelivery | None:
+        # A rest that is longer than any can be is of a clock that was set back.
+        if 0 < self._resting.get(receiver, now) - now <= _LONGEST_WAIT_S:
+            return None
         with self._store.reading() as connection:
-            return incidents.next_due(connection, now=now)
+            return deliveries.next_due(connection, receiver, now=now)
 
-    def _deliver(self, message: OutboxMessage, now: float) -> DeliveryError | None:
+    def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
         try:
-            place = self._send(message, self._quoting(message.payload))
+            place = self._send(delivery, self._quoting(delivery.payload))
         except DeliveryError as error:
-            self._postpone(message, error, now)
+            self._record(delivery, error, now)
             return error
-        _log.info("delivered: %s", headline(message.payload))
+        if place is None:
+            self._store.transact(lambda connection: deliveries.skipped(connection, delivery, at=now))
+            return None
+        _log.info("delivered to %s: %s", delivery.receiver, headline(delivery.payload))
         self._store.transact(
-            lambda connection: incidents.delivered(connection, message, at=now, channel=place.channel, ts=place.ts)
+            lambda connection: deliveries.delivered(connection, delivery, at=now, channel=place.channel, ts=place.ts)
         )
         return None
 
@@ -110,22 +120,34 @@ class Notifier:
         if not self._shows_examples:
             return {**payload, "examples": []}
         with self._store.reading() as connection:
-            found = candidates.examples(connection, [each["call_id"] for each in named])
-        return {**payload, "examples": [asdict(each) for each in found]}
+            stored = candidates.examples(connection, [each["call_id"] for each in named])
+        return {**payload, "examples": [asdict(each) for each in stored]}
 
-    def _send(self, message: OutboxMessage, payload: Mapping[str, Any]) -> MessageRef:
+    def _send(self, delivery: PendingDelivery, payload: Mapping[str, Any]) -> MessageRef | None:
+        """Where the message is now; None where the receiver shows no such message."""
+        sender, place = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
         try:
-            return self._sender.send(payload, MessageRef(channel=message.channel, ts=message.ts))
+            if not sender.takes(payload):
+                return None
+            return sender.send({**payload, "delivery_id": delivery.delivery_id}, place)
         except DeliveryError:
             raise
-        except Exception as error:  # noqa: BLE001 - what a sender stumbles over must not hold up all other messages
+        except Exception as error:  # noqa: BLE001 - a fault of one sender must not hold up all other messages
             raise DeliveryError(f"the sender failed: {type(error).__name__}") from None  # its words may hold secrets
 
-    def _postpone(self, message: OutboxMessage, error: DeliveryError, now: float) -> None:
-        wait_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(message.attempts)
-        _log.warning("message %s did not arrive (attempt %s): %s", message.id, message.attempts + 1, error)
+    def _record(self, delivery: PendingDelivery, error: DeliveryError, now: float) -> None:
+        """Record a failed attempt, and when the next one follows, if one does."""
+        what = f"message {delivery.message_id} to {delivery.receiver}"
+        if error.is_final:
+            _log.error("%s is given up: %s", what, error)
+            self._store.transact(lambda connection: deliveries.failed(connection, delivery, at=now, error=str(error)))
+            return
+        _log.warning("%s did not arrive (attempt %s): %s", what, delivery.attempts + 1, error)
+        if error.retry_after_s is not None:
+            self._resting[delivery.receiver] = now + error.retry_after_s
+        wait_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(delivery.attempts)
         self._store.transact(
-            lambda connection: incidents.postponed(connection, message, until=now + wait_s, error=str(error))
+            lambda connection: deliveries.postponed(connection, delivery, at=now, until=now + wait_s, error=str(error))
         )
 
 

@@ -1,4 +1,4 @@
-"""Saying something about an incident: into its message and, where there are threads, into its history there."""
+"""Puts messages about an incident into the outbox: for its message and, where there are threads, for its thread."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,19 +12,19 @@ from cheapdeep_ops.store.engine import Connection
 def tell(
     connection: Connection, settings: Settings, incident_id: int, *, kind: Kind, payload: Mapping[str, Any], at: float
 ) -> None:
-    """Have `payload` be what the incident's message says, and be told in its thread."""
-    said = {**payload, "kind": kind, "at": at}
-    incidents.announce(connection, incident_id, kind=kind, payload=said, at=at)
+    """Bring the incident's message up to `payload`, and reply with it in the thread."""
+    message = {**payload, "kind": kind, "at": at}
+    incidents.announce(connection, incident_id, kind=kind, payload=message, at=at)
     if kind == "started":
         incidents.called(connection, incident_id, at=at)
     if settings.has_threads:
-        # A message of its own: a reply that fails must not have the message it belongs to posted once more.
-        in_thread = {**said, "in_thread": True}
+        # A message of its own, because a reply that fails must not have its incident's message posted again.
+        in_thread = {**message, "in_thread": True}
         incidents.enqueue(connection, incident_id=incident_id, kind=kind, payload=in_thread, at=at)
 
 
 def remind(connection: Connection, incident_id: int, payload: Mapping[str, Any], *, at: float) -> None:
-    """Tell people once more of an incident that goes on: in its thread, or by a message where there are no threads."""
-    said = {**payload, "kind": "reminder", "at": at, "in_thread": True}
-    incidents.enqueue(connection, incident_id=incident_id, kind="reminder", payload=said, at=at)
+    """Remind people of an open incident: in its thread, or by a new message where there are no threads."""
+    message = {**payload, "kind": "reminder", "at": at, "in_thread": True}
+    incidents.enqueue(connection, incident_id=incident_id, kind="reminder", payload=message, at=at)
     incidents.called(connection, incident_id, at=at)

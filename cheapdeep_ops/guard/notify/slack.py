@@ -1,4 +1,7 @@
-"""Messages on Slack: one per incident, edited as it goes on, its history in the thread; by webhook posted anew."""
+"""Slack: one message for each incident, edited in place, with its history in the thread.
+
+A bot token comes before an incoming webhook, which can neither edit nor thread: there each message is a new one.
+"""
 
 import logging
 import re
@@ -14,13 +17,13 @@ from slack_sdk.webhook import WebhookClient, WebhookResponse
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.formatting import LONGEST_LABEL, plain
 from cheapdeep_ops.guard.notify.messages import details, headline, history, is_history, is_reply, links, quotes
-from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef, Sender
+from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender, wait_asked_for
 from cheapdeep_ops.settings import Settings
 
 _TIMEOUT_S: Final = 5
 _OUT_OF_REACH: Final = (OSError, HTTPException)
 _FAILURES: Final = (SlackClientError, *_OUT_OF_REACH, ValueError, AttributeError, LookupError)
-"""What slack_sdk and urllib raise, also for URLs that are none and for replies that are no JSON object."""
+"""What slack_sdk and urllib raise, also for a malformed URL and for a reply that is not a JSON object."""
 
 _GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 """Source: https://docs.slack.dev/reference/methods/chat.update#errors"""
@@ -31,13 +34,13 @@ _NO_REPLY: Final = _GONE | {
     "restricted_action_non_threadable_channel",
     "restricted_action_thread_locked",
 }
-"""Why a message takes no reply, however often one is tried.
+"""Why Slack refuses every reply to a message.
 
 Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors
 """
 
-_SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa: LOG001 - out of reach on purpose
-"""For slack_sdk, which logs whole URLs: it has no parent and no handler, and nobody can reach it by name."""
+_SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa: LOG001 - no other code can set it up
+"""For slack_sdk, which logs whole URLs: it has no parent and no handler, and is not registered by its name."""
 
 _SHOWN: Final = 200
 _WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
@@ -51,14 +54,17 @@ _ICONS: Final = {
     "report": ":bar_chart:",
 }
 _TEXT_LIMIT: Final = 3_000
-_LONGEST_WAIT_S: Final = 300.0
-"""However long Slack asks for: an alert that waits longer is of no use."""
 
 
-def sender_for(settings: Settings) -> Sender:
-    """The sender that the settings ask for: a bot, a webhook, or the log.
+def is_configured(settings: Settings) -> bool:
+    """Whether the settings name a bot or an incoming webhook."""
+    return settings.slack_bot_token is not None or settings.slack_webhook_url is not None
 
-    Raises SettingsError where a bot token comes without a channel.
+
+def make_sender(settings: Settings) -> Sender:
+    """The sender that the settings ask for: a bot, or else an incoming webhook.
+
+    Raises SettingsError where a bot token comes without a channel, or where there is neither.
     """
     if settings.slack_bot_token is not None:
         if not settings.slack_channel:
@@ -70,11 +76,20 @@ def sender_for(settings: Settings) -> Sender:
         )
     if settings.slack_webhook_url is not None:
         return WebhookSender(url=settings.slack_webhook_url.get_secret_value())
-    return LogSender()
+    raise SettingsError(f"no Slack is set up: {RECEIVER.needs}")
+
+
+RECEIVER: Final = Receiver(
+    name="slack",
+    title="Slack",
+    needs="CHEAPDEEP_SLACK_BOT_TOKEN with CHEAPDEEP_SLACK_CHANNEL, or CHEAPDEEP_SLACK_WEBHOOK_URL",
+    is_configured=is_configured,
+    make_sender=make_sender,
+)
 
 
 class BotSender:
-    """Posts with a bot token, edits the incident's message from then on, and replies to it with what has happened.
+    """Posts with a bot token, then edits the incident's message, and replies to it with what happened.
 
     Source: https://docs.slack.dev/reference/methods/chat.postMessage and chat.update
     """
@@ -84,10 +99,14 @@ class BotSender:
         # Retries are the outbox's affair: it knows how long an alert may wait, and keeps it over a restart.
         self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Post `payload`, edit the message at `place`, or reply to it; where that is gone, post anew, or leave it.
+    def takes(self, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the bot has a form for everything
+        """Every message."""
+        return True
 
-        Raises DeliveryError.
+    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
+        """Post `payload`, edit the message at `place`, or reply to it.
+
+        Posts again where the message to edit is gone, and drops a reply to such a message. Raises DeliveryError.
         """
         text, blocks = rendered(payload)
         try:
@@ -111,7 +130,7 @@ class BotSender:
         return True
 
     def _replied(self, place: MessageRef, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
-        """History is worth a try; what cannot have any must not hold up what comes after."""
+        """Reply in the thread; drop the reply where Slack takes none, so that later messages can go out."""
         if not place.ts:
             return place
         try:
@@ -147,9 +166,13 @@ class WebhookSender:
     def __init__(self, *, url: str) -> None:
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
+    def takes(self, payload: Mapping[str, Any]) -> bool:
+        """All but what only a thread repeats, and what is worth an edit, but not a new message."""
+        return not is_history(payload) and payload["kind"] != "acknowledged"
+
     def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Post `payload`, unless it is for a thread or an edit only. Raises DeliveryError."""
-        if is_history(payload) or payload["kind"] == "acknowledged":  # worth an edit, but no message of its own
+        """Post `payload`, where it takes that. Raises DeliveryError."""
+        if not self.takes(payload):
             return place
         text, blocks = rendered(payload)
         try:
@@ -160,11 +183,15 @@ class WebhookSender:
             raise self._refusal(answer)
         return place
 
+    def check(self) -> str:
+        """Say that a webhook is set: Slack has no way to ask about one without a message."""
+        return "a webhook is set; cheapdeep-ops alert test tries it"
+
     def _refusal(self, answer: WebhookResponse) -> DeliveryError:
-        # Slack's own words are short codes; a proxy's page may repeat what was sent, or the path, which is a secret.
-        said = f": {answer.body}" if _WEBHOOK_CODE.fullmatch(answer.body) else ""
+        # Slack answers with a short code; the page of a proxy may repeat the message, or the path, which is a secret.
+        code = f": {answer.body}" if _WEBHOOK_CODE.fullmatch(answer.body) else ""
         return DeliveryError(
-            f"the Slack webhook answered {answer.status_code}{said}",
+            f"the Slack webhook answered {answer.status_code}{code}",
             retry_after_s=_retry_after(answer.headers),
             unreachable=answer.status_code >= _SERVER_ERROR,
         )
@@ -241,8 +268,8 @@ def _refusal(error: SlackApiError) -> DeliveryError:
 def _failure(receiver: str, error: Exception) -> DeliveryError:
     """Only names the kind of `error`: its words may hold a URL or a token."""
     is_out_of_reach = isinstance(error, _OUT_OF_REACH)
-    trouble = "is out of reach" if is_out_of_reach else "cannot be asked, or gave no sense for an answer"
-    return DeliveryError(f"{receiver} {trouble}: {_name(error)}", unreachable=is_out_of_reach)
+    why = "is out of reach" if is_out_of_reach else "cannot be asked, or sent an answer that makes no sense"
+    return DeliveryError(f"{receiver} {why}: {_name(error)}", unreachable=is_out_of_reach)
 
 
 def _name(error: Exception) -> str:
@@ -251,9 +278,7 @@ def _name(error: Exception) -> str:
 
 
 def _retry_after(headers: Mapping[str, Any]) -> float | None:
-    found = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
-    value = found[0] if isinstance(found, list) else found
-    try:
-        return None if value is None else min(max(float(value), 0.0), _LONGEST_WAIT_S)
-    except ValueError:
-        return None
+    values = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
+    value = values[0] if isinstance(values, list) else values
+    # Slack sends seconds; a date, which only a proxy sends, counts as the longest wait.
+    return wait_asked_for(None if value is None else str(value), now=0.0)

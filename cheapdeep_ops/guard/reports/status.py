@@ -7,7 +7,7 @@ from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy,
 from cheapdeep_ops.guard.reports.quality import grader_of, normals_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import incidents, policies, processes
+from cheapdeep_ops.store import deliveries, incidents, policies, processes
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Alert, record_of
 from cheapdeep_ops.values import ALL_ROUTES
@@ -38,7 +38,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
         "grader": grader_of(connection, settings, now),
         "normal": normals_of(connection, settings),
         "silences": active_silences(connection, now),
-        "queue": incidents.outbox_state(connection),
+        "queue": deliveries.queue_state(connection),
         "watchers": _watchers(connection, now),
     }
 

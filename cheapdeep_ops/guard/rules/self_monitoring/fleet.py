@@ -74,13 +74,17 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
-    """The messages that wait: the time of the oldest, and the attempts; `is_used` if there has ever been a message."""
+    """The messages that wait: the time of the oldest, and the attempts; `is_used` if there has ever been a message.
+
+    `refusal` is why a receiver rejected its last message for good.
+    """
 
     is_used: bool
     waiting: int
     oldest: float | None
     attempts: int
     error: str
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,14 +146,16 @@ def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) ->
 
 
 def undelivered(outbox: Outbox, now: float) -> Finding:
-    """Above while a message has waited for two minutes, or three attempts have failed."""
+    """Above while a message has waited for two minutes, three attempts have failed, or a receiver rejects messages."""
     waits_s = now - outbox.oldest if outbox.oldest is not None else 0.0
     is_stuck = waits_s > _WAITS_S or outbox.attempts >= _ATTEMPTS
     error = f": {outbox.error}" if outbox.error else ""
-    why = f"{outbox.waiting} messages wait, the oldest for {waits_s / 60:.0f} min{error}" if is_stuck else ""
-    level = Level.ABOVE if is_stuck else Level.BELOW if outbox.is_used else Level.NO_DATA
-    signal = {"kind": "stuck" if is_stuck else "", "why": why, "waiting": outbox.waiting}
-    return Finding(level=level, signal=signal)
+    whys = [f"{outbox.waiting} messages wait, the oldest for {waits_s / 60:.0f} min{error}"] if is_stuck else []
+    if outbox.refusal:
+        whys.append(f"a message was refused for good: {outbox.refusal}")
+    level = Level.ABOVE if whys else Level.BELOW if outbox.is_used else Level.NO_DATA
+    kind = "stuck" if is_stuck else "refused" if whys else ""
+    return Finding(level=level, signal={"kind": kind, "why": "; ".join(whys), "waiting": outbox.waiting})
 
 
 def unwatched(before: Mapping[str, Any], every_s: float, now: float) -> Finding:

@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import grader_facts
 from cheapdeep_ops.guard.rules.self_monitoring.rule import WatchRule
 from cheapdeep_ops.guard.rules.self_monitoring.undecided import UndecidedReader
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
+from cheapdeep_ops.store import deliveries, model_lifecycles, policies, processes
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.schema import HEAD, revision
 from cheapdeep_ops.values import ALL_ROUTES
@@ -68,7 +68,9 @@ class SystemHealth:
         return fleet.dropping(self._fleet, processes.dropped(self._connection), last, self._now)
 
     def _undelivered(self, _last: Mapping[str, object]) -> Finding:
-        return fleet.undelivered(fleet.Outbox(**incidents.oldest_waiting(self._connection)), self._now)
+        refusal = deliveries.refusal(self._connection, since=self._now - fleet.FORGOTTEN_S)
+        outbox = fleet.Outbox(**deliveries.oldest_waiting(self._connection), refusal=refusal)
+        return fleet.undelivered(outbox, self._now)
 
     def _unwatched(self, last: Mapping[str, object]) -> Finding:
         return fleet.unwatched(last, self._settings.evaluate_every_s, self._now)

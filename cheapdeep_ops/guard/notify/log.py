@@ -1,0 +1,30 @@
+"""The log as a receiver: it stands in where the settings configure no other."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cheapdeep_ops.guard.notify.messages import details, headline, is_history, links
+from cheapdeep_ops.guard.notify.sender import MessageRef
+
+_log: Final = logging.getLogger(__name__)
+
+
+class LogSender:
+    """Writes messages to the log."""
+
+    def takes(self, payload: Mapping[str, Any]) -> bool:
+        """All but what only a thread repeats."""
+        return not is_history(payload)
+
+    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
+        """Log `payload`, where it takes that."""
+        if not self.takes(payload):
+            return place
+        lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]
+        _log.warning("%s | %s", headline(payload), " | ".join(lines))
+        return place
+
+    def check(self) -> str:
+        """Say that messages go to the log."""
+        return "messages go to the log"

@@ -1,0 +1,32 @@
+"""The table of receivers: who can take messages.
+
+A new receiver is a module beside this one that declares a `Receiver`, a row here, and its settings. The guard, `doctor`
+and `alert test` go by this table.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from cheapdeep_ops.guard.notify import slack, webhook
+from cheapdeep_ops.guard.notify.log import LogSender
+from cheapdeep_ops.guard.notify.sender import Receiver, Sender
+from cheapdeep_ops.settings import Settings
+
+RECEIVERS: Final = (slack.RECEIVER, webhook.RECEIVER)
+LOG: Final = "log"
+"""The name of the receiver that stands in where no other is configured."""
+
+
+def configured(settings: Settings, receivers: Iterable[Receiver] = RECEIVERS) -> list[Receiver]:
+    """Those of `receivers` that the settings configure."""
+    return [each for each in receivers if each.is_configured(settings)]
+
+
+def senders_for(settings: Settings, receivers: Iterable[Receiver] = RECEIVERS) -> dict[str, Sender]:
+    """A sender for each receiver that the settings configure, by the receiver's name; without one, that of the log.
+
+    Raises SettingsError where the settings of a receiver are incomplete.
+    """
+    senders = {each.name: each.make_sender(settings) for each in configured(settings, receivers)}
+    # The log only stands in: beside a receiver it would repeat what people read elsewhere.
+    return senders or {LOG: LogSender()}

@@ -1,0 +1,248 @@
+"""Deliveries: one for each message of the outbox and each receiver, and where the message of an incident is.
+
+A message is put into the outbox without any receiver. The guard, which knows the receivers, then routes it: it makes a
+delivery for each of them. From there on every receiver has its own attempts, its own waits and its own order.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, literal_column, select, update
+
+from cheapdeep_ops.store.records import MessageDelivery, Queue, ReceiverQueue, record_of
+from cheapdeep_ops.store.tables import DeliveryRow, MessageRefRow, OutboxRow, table_of
+from cheapdeep_ops.store.upsert import prepare_insert_absent, upsert
+
+_OUTBOX: Final = table_of(OutboxRow)
+_DELIVERY: Final = table_of(DeliveryRow)
+_REF: Final = table_of(MessageRefRow)
+_IS_UNROUTED: Final = ~_OUTBOX.c.routed
+_BATCH: Final = 200
+"""Messages that are routed by one transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingDelivery:
+    """A message that waits for one receiver; `channel` and `ts` say where that one keeps the incident's message.
+
+    `delivery_id` is the same at each attempt.
+    """
+
+    message_id: int
+    receiver: str
+    delivery_id: str
+    incident_id: int | None
+    kind: str
+    payload: Mapping[str, Any]
+    attempts: int
+    channel: str = ""
+    ts: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrouted:
+    """Messages that have no delivery yet, and those whose delivery waits for a receiver that is not in use any more."""
+
+    fresh: tuple[int, ...]
+    orphaned: tuple[int, ...]
+
+    @property
+    def message_ids(self) -> list[int]:
+        """All of them, oldest first, each once."""
+        return sorted({*self.fresh, *self.orphaned})
+
+
+def unrouted(connection: Connection, receivers: Collection[str]) -> Unrouted:
+    """The oldest messages that are to be routed to `receivers`, some two hundred at a time."""
+    fresh = select(_OUTBOX.c.id).where(_IS_UNROUTED).order_by(_OUTBOX.c.id).limit(_BATCH)
+    orphaned = select(_DELIVERY.c.message_id).where(_is(_DELIVERY, "waiting"), _DELIVERY.c.receiver.not_in(receivers))
+    return Unrouted(
+        fresh=tuple(connection.execute(fresh).scalars()),
+        orphaned=tuple(connection.execute(orphaned.order_by(_DELIVERY.c.message_id).limit(_BATCH)).scalars()),
+    )
+
+
+def route(
+    connection: Connection, messages: Unrouted, *, delivery_ids: Mapping[tuple[int, str], str], at: float
+) -> None:
+    """Make a delivery, due at once, for each message and receiver that `delivery_ids` names.
+
+    A delivery that is there already stays as it is. A delivery that waits for another receiver is cancelled.
+    """
+    rows = [
+        {"message_id": message_id, "receiver": receiver, "delivery_id": delivery_id, "due_at": at}
+        for (message_id, receiver), delivery_id in delivery_ids.items()
+    ]
+    # Two guards may route one message, where one of them has lost the lease and does not know it yet.
+    prepare_insert_absent(DeliveryRow, rows)(connection)
+    if messages.fresh:
+        connection.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(messages.fresh)).values(routed=True))
+    if messages.orphaned:
+        receivers = {receiver for _, receiver in delivery_ids}
+        of_others = (_DELIVERY.c.message_id.in_(messages.orphaned), _DELIVERY.c.receiver.not_in(receivers))
+        connection.execute(update(_DELIVERY).where(*of_others, _is(_DELIVERY, "waiting")).values(state="cancelled"))
+
+
+def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDelivery | None:
+    """The oldest delivery that may go out to `receiver`.
+
+    It is due, and no earlier message of its incident waits for that receiver.
+    """
+    earlier, message = _DELIVERY.alias("earlier"), _OUTBOX.alias("earlier_message")
+    blocked = (
+        select(earlier.c.message_id)
+        .join_from(earlier, message, message.c.id == earlier.c.message_id)
+        .where(
+            earlier.c.receiver == receiver,
+            _is(earlier, "waiting"),
+            earlier.c.message_id < _OUTBOX.c.id,
+            message.c.incident_id == _OUTBOX.c.incident_id,
+        )
+        .exists()
+    )
+    ref = and_(_REF.c.incident_id == _OUTBOX.c.incident_id, _REF.c.receiver == receiver)
+    columns = (_DELIVERY.c.delivery_id, _DELIVERY.c.attempts, _REF.c.channel, _REF.c.ts)
+    statement = (
+        select(_OUTBOX.c.id, _OUTBOX.c.incident_id, _OUTBOX.c.kind, _OUTBOX.c.payload, *columns)
+        .select_from(_DELIVERY.join(_OUTBOX, _OUTBOX.c.id == _DELIVERY.c.message_id).outerjoin(_REF, ref))
+        .where(_DELIVERY.c.receiver == receiver, _is(_DELIVERY, "waiting"), _DELIVERY.c.due_at <= now, ~blocked)
+        .order_by(_DELIVERY.c.message_id)
+        .limit(1)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return PendingDelivery(
+        message_id=row.id,
+        receiver=receiver,
+        delivery_id=row.delivery_id,
+        incident_id=row.incident_id,
+        kind=row.kind,
+        payload=row.payload,
+        attempts=row.attempts,
+        channel=row.channel or "",
+        ts=row.ts or "",
+    )
+
+
+def delivered(connection: Connection, delivery: PendingDelivery, *, at: float, channel: str, ts: str) -> None:
+    """Record that the receiver took the message, and where the incident's message is from now on."""
+    _record(connection, delivery, state="delivered", tried_at=at, delivered_at=at, error="")
+    # Most deliveries edit the message where it is: no write is needed for that.
+    is_moved = (channel, ts) != (delivery.channel, delivery.ts)
+    if delivery.incident_id is not None and ts and is_moved:
+        ref = {"incident_id": delivery.incident_id, "receiver": delivery.receiver, "channel": channel, "ts": ts}
+        upsert(connection, MessageRefRow, [ref])
+
+
+def postponed(connection: Connection, delivery: PendingDelivery, *, at: float, until: float, error: str) -> None:
+    """Record a failed attempt; the next one is due at `until`."""
+    _record(connection, delivery, state="waiting", tried_at=at, due_at=until, error=error)
+
+
+def failed(connection: Connection, delivery: PendingDelivery, *, at: float, error: str) -> None:
+    """Record that the receiver refused the message for good: no attempt follows, and later messages may go out."""
+    _record(connection, delivery, state="failed", tried_at=at, error=error)
+
+
+def skipped(connection: Connection, delivery: PendingDelivery, *, at: float) -> None:
+    """Record that the receiver shows no such message: nothing was sent, and later messages may go out."""
+    _update(connection, delivery, state="skipped", delivered_at=at, error="")
+
+
+def _record(connection: Connection, delivery: PendingDelivery, **values: Any) -> None:
+    """Record an attempt."""
+    _update(connection, delivery, attempts=delivery.attempts + 1, **values)
+
+
+def _update(connection: Connection, delivery: PendingDelivery, **values: Any) -> None:
+    columns = _DELIVERY.c
+    one = (columns.message_id == delivery.message_id, columns.receiver == delivery.receiver)
+    connection.execute(update(_DELIVERY).where(*one).values(**values))
+
+
+def queue_state(connection: Connection) -> Queue:
+    """How many deliveries wait, how many arrived, how many attempts all took, and the last error of the oldest waiting.
+
+    A message counts once for each receiver, and once while it has no delivery yet. `receivers` has the figures of each
+    receiver, with the deliveries that it refused for good as `failed`.
+    """
+    counts = select(
+        _DELIVERY.c.receiver,
+        func.count().filter(_is(_DELIVERY, "waiting")).label("waiting"),
+        func.count().filter(_is(_DELIVERY, "delivered")).label("delivered"),
+        func.count().filter(_is(_DELIVERY, "failed")).label("failed"),
+        func.coalesce(func.sum(_DELIVERY.c.attempts), 0).label("attempts"),
+    ).group_by(_DELIVERY.c.receiver)
+    rows = connection.execute(counts.order_by(_DELIVERY.c.receiver))
+    receivers = {row.receiver: record_of(ReceiverQueue, row._mapping) for row in rows}  # noqa: SLF001 - rows by name
+    return {
+        "waiting": sum(each["waiting"] for each in receivers.values()) + _count_unrouted(connection),
+        "delivered": sum(each["delivered"] for each in receivers.values()),
+        "attempts": sum(each["attempts"] for each in receivers.values()),
+        "last_error": _oldest_error(connection),
+        "receivers": receivers,
+    }
+
+
+def oldest_waiting(connection: Connection) -> dict[str, Any]:
+    """How many messages wait, since when the oldest, the most attempts at one, and the oldest's last error.
+
+    `is_used` tells whether any message was ever made. Times are Unix seconds.
+    """
+    waiting = select(
+        func.count(_DELIVERY.c.message_id.distinct()).label("waiting"),
+        func.min(_OUTBOX.c.created_at).label("oldest"),
+        func.coalesce(func.max(_DELIVERY.c.attempts), 0).label("attempts"),
+    ).join_from(_DELIVERY, _OUTBOX, _OUTBOX.c.id == _DELIVERY.c.message_id)
+    row = connection.execute(waiting.where(_is(_DELIVERY, "waiting"))).one()
+    first_unrouted = connection.execute(select(func.min(_OUTBOX.c.created_at)).where(_IS_UNROUTED)).scalar()
+    return {
+        "waiting": row.waiting + _count_unrouted(connection),
+        "oldest": min((at for at in (row.oldest, first_unrouted) if at is not None), default=None),
+        "attempts": row.attempts,
+        "error": _oldest_error(connection),
+        "is_used": connection.execute(select(_OUTBOX.c.id).limit(1)).first() is not None,
+    }
+
+
+def refusal(connection: Connection, *, since: float) -> str:
+    """Why a receiver refused a message for good since then, and has taken none after it; empty without such a case."""
+    later = _DELIVERY.alias("later")
+    taken = (
+        select(later.c.message_id)
+        .where(
+            later.c.receiver == _DELIVERY.c.receiver,
+            later.c.message_id > _DELIVERY.c.message_id,
+            _is(later, "delivered"),
+        )
+        .exists()
+    )
+    recent = (_is(_DELIVERY, "failed"), _DELIVERY.c.tried_at >= since)
+    statement = select(_DELIVERY.c.error).where(*recent, ~taken).order_by(_DELIVERY.c.message_id.desc()).limit(1)
+    return connection.execute(statement).scalar() or ""
+
+
+def of_messages(connection: Connection, message_ids: Sequence[int]) -> dict[int, list[MessageDelivery]]:
+    """The deliveries of these messages by message, each as people are shown it; a message without one is left out."""
+    statement = select(_DELIVERY).where(_DELIVERY.c.message_id.in_(message_ids))
+    rows = connection.execute(statement.order_by(_DELIVERY.c.message_id, _DELIVERY.c.receiver))
+    grouped = groupby(rows, key=lambda row: row.message_id)
+    return {key: [record_of(MessageDelivery, row._mapping) for row in each] for key, each in grouped}  # noqa: SLF001 - by name
+
+
+def _count_unrouted(connection: Connection) -> int:
+    return connection.execute(select(func.count()).select_from(_OUTBOX).where(_IS_UNROUTED)).scalar_one()
+
+
+def _oldest_error(connection: Connection) -> str:
+    stuck = select(_DELIVERY.c.error).where(_is(_DELIVERY, "waiting"), _DELIVERY.c.error != "")
+    return connection.execute(stuck.order_by(_DELIVERY.c.message_id).limit(1)).scalar() or ""
+
+
+def _is(table: FromClause, state: str) -> ColumnElement[bool]:
+    """Whether a row of `table` is in that state."""
+    # A literal, because an engine uses a partial index only where the statement itself names the state.
+    return table.c.state == literal_column(f"'{state}'")
