@@ -42,7 +42,7 @@ PROMPT_VERSION: Final = blake2b((RUBRIC + json.dumps(SCHEMA)).encode(), digest_s
 MAX_TOKENS: Final = 1024
 
 
-def grading_request(turns: Sequence[TextTurn], answer: str, *, model: str) -> dict[str, Any]:
+def grading_request(turns: Sequence[TextTurn], answer: str, *, model: str) -> dict[str, object]:
     """The keyword arguments of `messages.create` that ask `model` to grade `answer`."""
     conversation = [{"role": turn.role, "text": turn.text} for turn in turns]
     document = json.dumps({"conversation": conversation, "answer": answer}, ensure_ascii=False)

@@ -67,7 +67,7 @@ class CandidateQueue:
             self._redact_one()
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """The rows that are ready for the store, oldest first."""
         return list(self._rows)
 

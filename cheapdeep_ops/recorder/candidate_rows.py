@@ -1,7 +1,7 @@
 """Converts a finished call into a candidate row; its content is redacted, and left out if it cannot be graded."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.sampling import position
@@ -24,7 +24,7 @@ def is_kept(decision: Decision, share: float) -> bool:
     return decision.base_outcome is Outcome.SHIP and share > 0 and position(decision.call_id) < share
 
 
-def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, Any]:
+def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, object]:
     """The row for the store; an answer that cannot be graded has no content, and `why` is the cause."""
     turns, answer, why = _redacted(kept.exchange, redact)
     return {
@@ -37,7 +37,7 @@ def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, 
     }
 
 
-def _call(decision: Decision, share: float) -> dict[str, Any]:
+def _call(decision: Decision, share: float) -> dict[str, object]:
     return {
         "call_id": _storable(decision.call_id),
         "position": position(decision.call_id),
@@ -53,7 +53,7 @@ def _call(decision: Decision, share: float) -> dict[str, Any]:
     }
 
 
-def _origin(kept: KeptCall) -> dict[str, Any]:
+def _origin(kept: KeptCall) -> dict[str, object]:
     trace = kept.exchange.trace
     return {
         "prompt_version": kept.exchange.prompt_version,

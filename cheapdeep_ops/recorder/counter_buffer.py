@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.units import NUSD_PER_USD
@@ -147,7 +147,7 @@ class Tally:
         counts[counted] += 1
         return counted
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """The counters as a table row; it shares its mappings with this tally."""
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -212,7 +212,7 @@ class CounterBuffer:
         """The seconds that changed since they were last stored, sorted."""
         return sorted(self._unsaved)
 
-    def rows(self, seconds: Sequence[Second], process: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def rows(self, seconds: Sequence[Second], process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """The buckets of these seconds and their totals, as rows of `process`."""
         buckets = [
             {"route": key[0], "input_class": key[1], "at": key[2], "process": process, **self._buckets[key].row()}

@@ -59,7 +59,7 @@ class Example:
     reason: str = field(repr=False)
 
 
-def prepare(rows: Sequence[Mapping[str, Any]]) -> Write:
+def prepare(rows: Sequence[Mapping[str, object]]) -> Write:
     """Prepare candidates for storing; a candidate that is stored already stays as it is."""
     return prepare_insert_absent(Candidate, rows)
 

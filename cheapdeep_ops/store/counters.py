@@ -142,12 +142,14 @@ SUMS: Final = tuple(field.name for field in fields(Sums) if field.type is int)
 COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not int)
 
 
-def prepare(*, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> Write:
+def prepare(*, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]) -> Write:
     """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
     return combined(prepare_upsert(Bucket, buckets), prepare_upsert(Total, totals))
 
 
-def write(connection: Connection, *, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> None:
+def write(
+    connection: Connection, *, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]
+) -> None:
     """Store the current rows of `buckets` and `totals`."""
     prepare(buckets=buckets, totals=totals)(connection)
 
@@ -318,7 +320,7 @@ def _retire_process(connection: Connection, name: str) -> None:
     upsert(connection, Process, [{**_RETIRED_PROCESS, "dropped": dropped}])
 
 
-def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, Any]:
+def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:
     return {"route": key[0], "input_class": key[1], "process": RETIRED, **asdict(sums)}
 
 

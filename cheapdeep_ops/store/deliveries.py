@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, literal_column, select, update
 
+from cheapdeep_ops.store.records import MessageDelivery, Queue, ReceiverQueue, record_of
 from cheapdeep_ops.store.tables import DeliveryRow, MessageRefRow, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import prepare_insert_absent, upsert
 
@@ -20,9 +21,6 @@ _REF: Final = table_of(MessageRefRow)
 _IS_UNROUTED: Final = ~_OUTBOX.c.routed
 _BATCH: Final = 200
 """Messages that are routed by one transaction."""
-
-_STORY: Final = ("receiver", "state", "attempts", "due_at", "delivered_at", "error")
-"""What people are shown of a delivery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +163,7 @@ def _update(connection: Connection, delivery: PendingDelivery, **values: Any) ->
     connection.execute(update(_DELIVERY).where(*one).values(**values))
 
 
-def queue_state(connection: Connection) -> dict[str, Any]:
+def queue_state(connection: Connection) -> Queue:
     """How many deliveries wait, how many arrived, how many attempts all took, and the last error of the oldest waiting.
 
     A message counts once for each receiver, and once while it has no delivery yet. `receivers` has the figures of each
@@ -179,11 +177,11 @@ def queue_state(connection: Connection) -> dict[str, Any]:
         func.coalesce(func.sum(_DELIVERY.c.attempts), 0).label("attempts"),
     ).group_by(_DELIVERY.c.receiver)
     rows = connection.execute(counts.order_by(_DELIVERY.c.receiver))
-    receivers = {row.receiver: {name: getattr(row, name) for name in row._fields[1:]} for row in rows}
-    sums = {name: sum(each[name] for each in receivers.values()) for name in ("waiting", "delivered", "attempts")}
+    receivers = {row.receiver: record_of(ReceiverQueue, row._mapping) for row in rows}  # noqa: SLF001 - rows by name
     return {
-        **sums,
-        "waiting": sums["waiting"] + _count_unrouted(connection),
+        "waiting": sum(each["waiting"] for each in receivers.values()) + _count_unrouted(connection),
+        "delivered": sum(each["delivered"] for each in receivers.values()),
+        "attempts": sum(each["attempts"] for each in receivers.values()),
         "last_error": _oldest_error(connection),
         "receivers": receivers,
     }
@@ -227,13 +225,12 @@ def refusal(connection: Connection, *, since: float) -> str:
     return connection.execute(statement).scalar() or ""
 
 
-def of_messages(connection: Connection, message_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+def of_messages(connection: Connection, message_ids: Sequence[int]) -> dict[int, list[MessageDelivery]]:
     """The deliveries of these messages by message, each as people are shown it; a message without one is left out."""
-    columns = (_DELIVERY.c.message_id, *(_DELIVERY.c[name] for name in _STORY))
-    statement = select(*columns).where(_DELIVERY.c.message_id.in_(message_ids))
+    statement = select(_DELIVERY).where(_DELIVERY.c.message_id.in_(message_ids))
     rows = connection.execute(statement.order_by(_DELIVERY.c.message_id, _DELIVERY.c.receiver))
     grouped = groupby(rows, key=lambda row: row.message_id)
-    return {message_id: [{name: getattr(row, name) for name in _STORY} for row in each] for message_id, each in grouped}
+    return {key: [record_of(MessageDelivery, row._mapping) for row in each] for key, each in grouped}  # noqa: SLF001 - by name
 
 
 def _count_unrouted(connection: Connection) -> int:

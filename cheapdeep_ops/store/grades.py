@@ -90,7 +90,7 @@ class GradeTally:
     unpriced: int
 
 
-def add(connection: Connection, row: Mapping[str, Any]) -> bool:
+def add(connection: Connection, row: Mapping[str, object]) -> bool:
     """Append a grade and add it to the totals; False if this grader has graded the call before."""
     if not insert_if_absent(connection, GradeRow, row):
         return False

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
+from cheapdeep_ops.store.records import Incident, IncidentBase, StoredAlert, record_of
 from cheapdeep_ops.store.tables import AlertRow, IncidentRow, MessageRefRow, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -25,12 +26,12 @@ _SHOWN: Final = select(
 """The columns that people see; `held` is a message that has not been sent yet."""
 
 
-def alerts(connection: Connection) -> list[dict[str, Any]]:
+def alerts(connection: Connection) -> list[StoredAlert]:
     """Every alert's state."""
-    return [dict(row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
+    return [record_of(StoredAlert, row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
 
 
-def save_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def save_alerts(connection: Connection, rows: Sequence[StoredAlert]) -> None:
     """Store the states of alerts, all with one statement."""
     upsert(connection, AlertRow, rows)
 
@@ -99,28 +100,29 @@ def hold(connection: Connection, incident_id: int, payload: Mapping[str, Any] | 
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=held))
 
 
-def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
+def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
     """The newest incidents, newest first, each with its acknowledgement (`acknowledged`) or None."""
     statement = _SHOWN.order_by(_INCIDENT.c.id.desc()).limit(limit)
-    rows = [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    rows = [record_of(IncidentBase, row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - by name
     known = silences.acknowledgements(connection, [row["id"] for row in rows])
     return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
 
 
-def within(connection: Connection, *, since: float, until: float) -> list[dict[str, Any]]:
+def within(connection: Connection, *, since: float, until: float) -> list[IncidentBase]:
     """The incidents that began in `[since, until)`, oldest first."""
     kept = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
     rows = connection.execute(_SHOWN.where(*kept).order_by(_INCIDENT.c.id))
-    return [dict(row._mapping) for row in rows]  # noqa: SLF001 - rows by name
+    return [record_of(IncidentBase, row._mapping) for row in rows]  # noqa: SLF001 - rows by name
 
 
-def shown(connection: Connection, incident_id: int) -> dict[str, Any]:
+def shown(connection: Connection, incident_id: int) -> Incident:
     """One incident with its acknowledgement. Raises MissingError if there is no such incident."""
     row = connection.execute(_SHOWN.where(_INCIDENT.c.id == incident_id)).one_or_none()
     if row is None:
         raise MissingError(f"there is no incident {incident_id}")
     known = silences.acknowledgements(connection, [incident_id])
-    return {**row._mapping, "acknowledged": known.get(incident_id)}  # noqa: SLF001 - rows by name
+    incident = record_of(IncidentBase, row._mapping)  # noqa: SLF001 - rows by name
+    return {**incident, "acknowledged": known.get(incident_id)}
 
 
 def is_open(connection: Connection, incident_id: int) -> bool:

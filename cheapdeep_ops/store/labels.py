@@ -1,12 +1,12 @@
 """People's labels of graded answers, and how graders compare with them and with each other."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from cheapdeep_ops.store.grades import GraderVersion
+from cheapdeep_ops.store.records import Judged
 from cheapdeep_ops.store.tables import Candidate, GradeRow, LabelRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 from cheapdeep_ops.values import ALL_ROUTES, Grade
@@ -67,11 +67,11 @@ def unlabelled(connection: Connection, grader: GraderVersion, scope: str = ALL_R
     return {row.call_id: row.verdict for row in connection.execute(statement)}
 
 
-def grade_of(connection: Connection, grader: GraderVersion, call_id: str) -> Mapping[str, Any]:
-    """The grade of one call by `grader`: `verdict`, `failure` and `reason`; empty if it has none."""
+def grade_of(connection: Connection, grader: GraderVersion, call_id: str) -> Judged:
+    """The grade of one call by `grader`; empty if it has none."""
     of_call = and_(_GRADE.c.call_id == call_id, _by(grader))
     row = connection.execute(select(_GRADE.c.verdict, _GRADE.c.failure, _GRADE.c.reason).where(of_call)).first()
-    return {} if row is None else dict(row._mapping)  # noqa: SLF001 - rows by name
+    return {} if row is None else {"verdict": row.verdict, "failure": row.failure, "reason": row.reason}
 
 
 def graders(connection: Connection) -> list[GraderVersion]:

@@ -11,7 +11,7 @@ from cheapdeep_ops.store.upsert import upsert
 _LIFECYCLE: Final = table_of(ModelLife)
 
 
-def save_lifecycles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def save_lifecycles(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
     """Store lifecycles, one row for each model: `model`, `lifecycle`, `retires_at`, `checked_at`, `error`."""
     upsert(connection, ModelLife, rows)
 

@@ -1,11 +1,20 @@
 """One incident from start to end, with its messages and policy changes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import Connection, select
 
 from cheapdeep_ops.store import deliveries, incidents
+from cheapdeep_ops.store.records import (
+    Arrival,
+    Incident,
+    IncidentMessage,
+    IncidentStory,
+    MessageDelivery,
+    PolicyChange,
+    record_of,
+)
 from cheapdeep_ops.store.tables import OutboxRow, PolicyChangeRow, table_of
 
 _OUTBOX: Final = table_of(OutboxRow)
@@ -15,7 +24,7 @@ MOST_INCIDENTS: Final = 2**31 - 1
 """The largest id that an incident can have."""
 
 
-def story(connection: Connection, incident_id: int) -> dict[str, Any]:
+def story(connection: Connection, incident_id: int) -> IncidentStory:
     """An incident with its `messages` and the `policy_changes` that it caused, oldest first.
 
     Has the newest two hundred of each. Raises MissingError if there is no such incident.
@@ -28,7 +37,7 @@ def story(connection: Connection, incident_id: int) -> dict[str, Any]:
     }
 
 
-def _messages(connection: Connection, incident_id: int) -> list[dict[str, Any]]:
+def _messages(connection: Connection, incident_id: int) -> list[IncidentMessage]:
     columns = (_OUTBOX.c[name] for name in ("id", "kind", "payload", "created_at"))
     statement = select(*columns).where(_OUTBOX.c.incident_id == incident_id)
     rows = connection.execute(statement.order_by(_OUTBOX.c.id.desc()).limit(_MOST)).all()[::-1]
@@ -39,7 +48,7 @@ def _messages(connection: Connection, incident_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def _arrival(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _arrival(each: Sequence[MessageDelivery]) -> Arrival:
     """When the last receiver took a message, or None while it waits, and what that took."""
     used = [delivery for delivery in each if delivery["state"] != "cancelled"]
     is_settled = bool(used) and all(delivery["state"] != "waiting" for delivery in used)
@@ -52,7 +61,7 @@ def _arrival(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _changes(connection: Connection, incident: dict[str, Any]) -> list[dict[str, Any]]:
+def _changes(connection: Connection, incident: Incident) -> list[PolicyChange]:
     """The changes by the incident's rule in its scope, from its start to its end."""
     # A change has no incident id. Rules act in the evaluation that they fire in, so the times are equal.
     columns = _CHANGE.c
@@ -61,4 +70,4 @@ def _changes(connection: Connection, incident: dict[str, Any]) -> list[dict[str,
     if incident["resolved_at"] is not None:
         statement = statement.where(columns.at <= incident["resolved_at"])
     rows = connection.execute(statement.order_by(columns.version.desc()).limit(_MOST))
-    return [dict(row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name
+    return [record_of(PolicyChange, row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name

@@ -23,7 +23,7 @@ _OnConflict = Literal["replace", "keep"]
 _NO_ENTRIES: Final = "{}"
 
 
-def prepare_upsert(model: type[Row], rows: Sequence[Mapping[str, Any]]) -> Write:
+def prepare_upsert(model: type[Row], rows: Sequence[Mapping[str, object]]) -> Write:
     """Prepare `rows` for inserting; a stored row with an equal primary key gets the values of these columns.
 
     All rows must have equal column names. In a new row, a column that they leave out gets its default. A second write
@@ -32,17 +32,17 @@ def prepare_upsert(model: type[Row], rows: Sequence[Mapping[str, Any]]) -> Write
     return _prepared(model, rows, "replace")
 
 
-def prepare_insert_absent(model: type[Row], rows: Sequence[Mapping[str, Any]]) -> Write:
+def prepare_insert_absent(model: type[Row], rows: Sequence[Mapping[str, object]]) -> Write:
     """Prepare `rows` for inserting; a row whose unique key is taken at that time is skipped."""
     return _prepared(model, rows, "keep")
 
 
-def upsert(connection: Connection, model: type[Row], rows: Sequence[Mapping[str, Any]]) -> None:
+def upsert(connection: Connection, model: type[Row], rows: Sequence[Mapping[str, object]]) -> None:
     """Insert or update `rows`; see `prepare_upsert`."""
     prepare_upsert(model, rows)(connection)
 
 
-def insert_if_absent(connection: Connection, model: type[Row], row: Mapping[str, Any]) -> bool:
+def insert_if_absent(connection: Connection, model: type[Row], row: Mapping[str, object]) -> bool:
     """Insert `row` if its unique keys are free; returns whether it was inserted."""
     names = tuple(row)
     statement = _statement(connection.dialect.name, model, names, "keep")
@@ -81,7 +81,7 @@ def write_accepted(
     return []
 
 
-def _prepared(model: type[Row], rows: Sequence[Mapping[str, Any]], on_conflict: _OnConflict) -> Write:
+def _prepared(model: type[Row], rows: Sequence[Mapping[str, object]], on_conflict: _OnConflict) -> Write:
     names = tuple(rows[0]) if rows else ()
     values = _values(model, names, rows)
 
@@ -92,7 +92,7 @@ def _prepared(model: type[Row], rows: Sequence[Mapping[str, Any]], on_conflict: 
     return write
 
 
-def _values(model: type[Row], names: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> list[_Values]:
+def _values(model: type[Row], names: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> list[_Values]:
     kinds = _kinds(model, names)
     defaults = [_default(column) for column in _left_out(model, names)]
     return [(*[_text(row[name]) if is_json else row[name] for name, is_json in kinds], *defaults) for row in rows]

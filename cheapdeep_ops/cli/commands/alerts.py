@@ -8,7 +8,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, alert_app, author, seconds_in, text_given
 from cheapdeep_ops.cli.guards.protocol import connected
-from cheapdeep_ops.guard.formatting import plain
+from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.units import DAY_S
 
@@ -79,7 +79,7 @@ def show_silences(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     out = output.console()
     for each in found:
         where = "every route" if each["route"] is None else plain(each["route"])
-        until = output.moment(each["until"])
+        until = timestamp(each["until"])
         by = f"{plain(each['author'])}: {plain(each['why'], len(each['why']))}"
         out.print(f"silence {each['id']}: {each['rule']} of {where} until {until}, by {by}", markup=False)
     if not found:

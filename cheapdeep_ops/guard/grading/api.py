@@ -1,7 +1,7 @@
 """What a grader needs of the API."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.values import GradeResult
@@ -10,10 +10,10 @@ from cheapdeep_ops.values import GradeResult
 class GradingApi(Protocol):
     """The API as a grader uses it."""
 
-    def grade(self, request: Mapping[str, Any]) -> GradeResult:
+    def grade(self, request: Mapping[str, object]) -> GradeResult:
         """Request the grade of one answer. Raises GraderError."""
 
-    def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
+    def submit(self, requests: Mapping[str, Mapping[str, object]]) -> str:
         """Submit a batch of requests by custom id; returns the batch's id. Raises GraderError."""
 
     def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import takewhile
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.errors import GraderError
@@ -34,7 +34,7 @@ class DirectGrading:
         *,
         settings: Settings,
         grader: GraderVersion,
-        grade: Callable[[Mapping[str, Any]], GradeResult],
+        grade: Callable[[Mapping[str, object]], GradeResult],
         writer: GradeWriter,
     ) -> None:
         self._store = store

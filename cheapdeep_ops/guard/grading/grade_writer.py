@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from cheapdeep_ops.claude.forged_grades import reject_copied
 from cheapdeep_ops.errors import GraderError
@@ -103,7 +103,7 @@ class GradeWriter:
 
         _log_pause(self._store.transact(work), [error])
 
-    def _row(self, attempt: GradeAttempt, grader: GraderVersion, result: GradeResult, now: float) -> dict[str, Any]:
+    def _row(self, attempt: GradeAttempt, grader: GraderVersion, result: GradeResult, now: float) -> dict[str, object]:
         cost = self.cost(grader, result.usage, now, batch=attempt.batch)
         return {**_call_columns(attempt.sample), **_grade_columns(grader, result), "at": now, "batch": attempt.batch,
                 "cost_nusd": None if cost is None else round(cost * NUSD_PER_USD)}  # fmt: skip
@@ -149,14 +149,14 @@ def _log_pause(before: GraderStatus, errors: Sequence[GraderError]) -> None:
         _log.error("grading is paused: %s", error)
 
 
-def _append(connection: Connection, sample: GradingSample, row: Mapping[str, Any], held: Collection[str]) -> bool:
+def _append(connection: Connection, sample: GradingSample, row: Mapping[str, object], held: Collection[str]) -> bool:
     """Append the grade; returns False if the call has a grade already."""
     # If the call's content was deleted in the meantime, the grader's reason may quote it, so it is not stored.
     return grades.add(connection, row if sample.call_id in held else {**row, "reason": ""})
 
 
 def _settle(
-    connection: Connection, sample: GradingSample, row: Mapping[str, Any], result: GradeResult, held: Collection[str]
+    connection: Connection, sample: GradingSample, row: Mapping[str, object], result: GradeResult, held: Collection[str]
 ) -> bool:
     """Append the grade and close the sample; returns False if the call has a grade already."""
     is_new = _append(connection, sample, row, held)
@@ -166,13 +166,13 @@ def _settle(
     return is_new
 
 
-def _call_columns(sample: GradingSample) -> dict[str, Any]:
+def _call_columns(sample: GradingSample) -> dict[str, object]:
     copied = ("call_id", "route", "input_class", "shipped", "confidence", "policy_version", "inclusion", "model",
               "prompt_version", "steered")  # fmt: skip
     return {**{name: getattr(sample, name) for name in copied}, "called_at": sample.at}
 
 
-def _grade_columns(grader: GraderVersion, result: GradeResult) -> dict[str, Any]:
+def _grade_columns(grader: GraderVersion, result: GradeResult) -> dict[str, object]:
     usage = result.usage or Usage()
     return {
         "grader_model": grader.model,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.errors import GraderError
@@ -47,7 +47,7 @@ class SecondGrader:
         self,
         now: float,
         *,
-        grade: Callable[[Mapping[str, Any]], GradeResult],
+        grade: Callable[[Mapping[str, object]], GradeResult],
         write: Callable[[GradingSample, GraderVersion, GradeResult], object],
         may_continue: Callable[[], bool],
     ) -> None:

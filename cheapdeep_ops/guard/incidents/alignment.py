@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from cheapdeep_ops.guard.rules.model import Rule, Transition
 from cheapdeep_ops.policy import EffectivePolicy, PolicyAct, PolicyBook, ScopeState
@@ -38,7 +37,7 @@ class PolicyAlignment:
         ]
 
     def align(
-        self, rule: Rule, scope: str, signal: Mapping[str, Any], *, fires: bool, transition: Transition | None
+        self, rule: Rule, scope: str, signal: Mapping[str, object], *, fires: bool, transition: Transition | None
     ) -> list[PolicyStep]:
         """Raise while the alert fires and release when it does not; a pin and the mode may prevent that.
 

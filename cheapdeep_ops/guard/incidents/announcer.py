@@ -4,7 +4,7 @@ It reads what explains an incident with single statements, outside of any transa
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from cheapdeep_ops.guard.incidents.attention import is_silenced
 from cheapdeep_ops.guard.incidents.changes import Digest, Message, OpenIncident, Unit
@@ -139,7 +139,7 @@ class Announcer:
             return self._ticket(incident, payload)
         return Message(way="send", incident=incident, kind=kind, payload=payload)
 
-    def _ticket(self, incident: OpenIncident, payload: Mapping[str, Any]) -> Message:
+    def _ticket(self, incident: OpenIncident, payload: Mapping[str, object]) -> Message:
         """The first message of a ticket: now, or in the next digest if one was sent within `digest_every_s`."""
         if self._last_ticket_at is not None:
             return self._defer(incident, payload, kind="started")
@@ -147,19 +147,19 @@ class Announcer:
             self._last_ticket_at = self._now
         return Message(way="send", incident=incident, kind="started", payload=payload)
 
-    def _end(self, alert: ScopedAlert, incident: OpenIncident, payload: Mapping[str, Any]) -> Message:
+    def _end(self, alert: ScopedAlert, incident: OpenIncident, payload: Mapping[str, object]) -> Message:
         """The resolved message: in the digest if its first message is there, after a silence, or now."""
         if incident.collected_at is not None:
             return self._defer(incident, {**payload, "kind": "resolved"}, kind="resolved")
         way: Literal["suppress", "send"] = "suppress" if self._is_silenced(alert.rule, alert.scope) else "send"
         return Message(way=way, incident=incident, kind="resolved", payload=payload)
 
-    def _defer(self, incident: OpenIncident, payload: Mapping[str, Any], *, kind: Kind) -> Message:
+    def _defer(self, incident: OpenIncident, payload: Mapping[str, object], *, kind: Kind) -> Message:
         # Set at once, because a digest of this evaluation includes it.
         incident.announced, incident.collected_at = payload, self._now
         return Message(way="defer", incident=incident, kind=kind, payload=payload)
 
-    def _consequence(self, update: AlertUpdate, incident: OpenIncident) -> dict[str, Any]:
+    def _consequence(self, update: AlertUpdate, incident: OpenIncident) -> dict[str, object]:
         return update.reader.consequence(
             self._connection, update.finding, incident.scope, incident.started_at, update.transition
         )
@@ -170,7 +170,7 @@ class Announcer:
         would_be = self._settings.raised_threshold if is_prevented else None
         return threshold_text(update.policy_before, update.policy, mode=self._settings.mode, would_be=would_be)
 
-    def _outcome(self, scope: str, started_at: float) -> dict[str, Any]:
+    def _outcome(self, scope: str, started_at: float) -> dict[str, object]:
         """How long an incident has lasted, in seconds, and its calls."""
         names = ("calls", "escalated", "withheld")
         during = counters.sums_of(self._connection, names, since=started_at, until=self._now, scope=scope)

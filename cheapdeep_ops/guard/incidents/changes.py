@@ -11,6 +11,7 @@ from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion
 from cheapdeep_ops.store.policies import PolicyStep
+from cheapdeep_ops.store.records import StoredAlert
 
 MOST_ROWS: Final = 200
 """About how many rows one write transaction may touch: routers wait for its end, some 20 ms."""
@@ -80,7 +81,7 @@ class Unit:
     releases: OpenIncident | None = None
     """The incident whose suppressed message is sent now."""
     digest: Digest | None = None
-    alert: dict[str, Any] | None = None
+    alert: StoredAlert | None = None
     """The alert's row; the id of an incident in `opens` is not in it yet."""
     baseline: Baseline | None = None
     detector: detectors.StoredDetector | None = None
@@ -111,7 +112,7 @@ class Unit:
             incidents.digest(connection, numbers, payload=self.digest.payload, at=now)
 
     @property
-    def alert_row(self) -> dict[str, Any] | None:
+    def alert_row(self) -> StoredAlert | None:
         """The alert's row, with the id of its new incident once that is stored."""
         if self.alert is None or self.opens is None:
             return self.alert

@@ -1,14 +1,15 @@
 """Alerts and incidents as the store has them, and as an evaluation uses them."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from cheapdeep_ops.guard.incidents.changes import OpenIncident
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, silences
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.records import StoredAlert
 
 _log: Final = logging.getLogger(__name__)
 TICKET: Final = "ticket"
@@ -18,7 +19,7 @@ STORED_EVERY_S: Final = 60.0
 """How often an unchanged alert is stored: `updated_at` is at most so old."""
 
 
-def alert_of(row: Mapping[str, Any]) -> ScopedAlert:
+def alert_of(row: StoredAlert) -> ScopedAlert:
     """The alert in a row of the store."""
     return ScopedAlert(
         rule=row["rule"],
@@ -30,7 +31,7 @@ def alert_of(row: Mapping[str, Any]) -> ScopedAlert:
     )
 
 
-def _state(row: Mapping[str, Any]) -> AlertState:
+def _state(row: StoredAlert) -> AlertState:
     try:
         return AlertState(row["state"])
     except ValueError:
@@ -39,7 +40,7 @@ def _state(row: Mapping[str, Any]) -> AlertState:
         return AlertState.INACTIVE
 
 
-def row_of(alert: ScopedAlert, finding: Finding, now: float) -> dict[str, Any]:
+def row_of(alert: ScopedAlert, finding: Finding, now: float) -> StoredAlert:
     """An alert and its finding as a row of the store."""
     return {
         "rule": alert.rule,
@@ -54,15 +55,15 @@ def row_of(alert: ScopedAlert, finding: Finding, now: float) -> dict[str, Any]:
     }
 
 
-def is_outdated(stored: Mapping[str, Any] | None, row: Mapping[str, Any]) -> bool:
+def is_outdated(stored: StoredAlert | None, row: StoredAlert) -> bool:
     """Whether the stored row is missing, old, or different in more than its time."""
     # Most evaluations change little, and each write makes routers wait.
     if stored is None or abs(row["updated_at"] - stored["updated_at"]) >= STORED_EVERY_S:
         return True
-    return any(row[name] != stored[name] for name in row if name != "updated_at")
+    return {**row, "updated_at": 0.0} != {**stored, "updated_at": 0.0}
 
 
-def open_incidents(connection: Connection, alerts: Iterable[Mapping[str, Any]]) -> dict[int, OpenIncident]:
+def open_incidents(connection: Connection, alerts: Iterable[StoredAlert]) -> dict[int, OpenIncident]:
     """The incidents of these alerts, and those with a message that is still deferred or suppressed; oldest first."""
     ids: list[int] = [row["incident_id"] for row in alerts if row["incident_id"] is not None]
     rows = incidents.unfinished(connection, ids)

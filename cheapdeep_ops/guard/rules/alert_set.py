@@ -1,7 +1,6 @@
 """All alerts during one evaluation."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 
@@ -10,7 +9,7 @@ class AlertSet:
     """The state of every alert, and the level that this evaluation has found for it."""
 
     def __init__(
-        self, known: Mapping[tuple[str, str], ScopedAlert], *, signals: Mapping[tuple[str, str], Mapping[str, Any]]
+        self, known: Mapping[tuple[str, str], ScopedAlert], *, signals: Mapping[tuple[str, str], Mapping[str, object]]
     ) -> None:
         self._known = dict(known)
         self._signals = signals
@@ -37,7 +36,7 @@ class AlertSet:
         """Whether a rule fires in a scope."""
         return self.get(rule, scope).state is AlertState.FIRING
 
-    def signal(self, rule: str, scope: str) -> Mapping[str, Any]:
+    def signal(self, rule: str, scope: str) -> Mapping[str, object]:
         """The signal of the last finding before this evaluation; empty if there was none."""
         return self._signals.get((rule, scope), {})
 

@@ -7,7 +7,7 @@ _TOP: Final = 5
 """How many of each are named: a message has to stay readable."""
 
 
-def breakdown_of(*, reasons: Mapping[str, int], by_class: Mapping[str, int]) -> dict[str, Any]:
+def breakdown_of(*, reasons: Mapping[str, int], by_class: Mapping[str, int]) -> dict[str, object]:
     """The largest counts by reason and by input class, largest first; calls without a class are left out."""
     classes = {name: count for name, count in by_class.items() if name and count}
     return {"reasons": _largest(reasons), "input_classes": _largest(classes)}

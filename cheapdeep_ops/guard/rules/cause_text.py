@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from cheapdeep_ops.guard.formatting import LabelStyle, percent, plain, share
+from cheapdeep_ops.guard.formatting import LabelStyle, percent, plain, share, signal_interval
 
 _TOP: Final = 5
 
@@ -35,7 +35,7 @@ def _contributor(part: Mapping[str, Any], kind: str, counted: str, label: LabelS
         name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
     before, now = part["before"], part["now"]
     was = "new" if before["rate"] is None else percent(before["rate"])
-    interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
+    interval = f"95%: {signal_interval(now)}, n {now['n']}"
     of, fail = _FAIL[counted]
     rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
     if kind != "mix changed":

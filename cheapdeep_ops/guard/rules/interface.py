@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Generic, TypeVar, cast, get_args
 
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.cache import GradeCache
@@ -65,7 +65,7 @@ class SignalReader(ABC):
         """The finding for these routes together, for an alert in this state."""
 
     # The defaults below keep a new kind small: without them each would repeat empty methods.
-    def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, Any]:
+    def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, object]:
         """What a message about an incident says beyond the finding."""
         return {}
 
@@ -76,7 +76,7 @@ class SignalReader(ABC):
         _scope: str,
         _started_at: float,
         _transition: Transition | None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """What the incident costs at present or, when it has just resolved, has cost; reminders say it too."""
         return {}
 

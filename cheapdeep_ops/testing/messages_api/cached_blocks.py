@@ -36,7 +36,7 @@ class Block:
         return str((self.mark or {}).get("ttl") or "5m")
 
 
-def blocks_of(body: Mapping[str, Any]) -> list[Block]:
+def blocks_of(body: Mapping[str, object]) -> list[Block]:
     """Return all blocks in the order of the cache: tools, system prompt, turns.
 
     A breakpoint on the request itself applies to the last block, unless that block has its own.
@@ -52,7 +52,7 @@ def blocks_of(body: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def breakpoint_fault(body: Mapping[str, Any]) -> str | None:
+def breakpoint_fault(body: Mapping[str, object]) -> str | None:
     """Return the API's error message for wrong breakpoints; None if they are right."""
     marked = [block for block in blocks_of(body) if block.mark is not None]
     if len(marked) > MOST_BREAKPOINTS:
@@ -81,7 +81,7 @@ def _wrong_order(marked: Sequence[Block]) -> str | None:
     return None
 
 
-def _turns(body: Mapping[str, Any]) -> Iterator[Block]:
+def _turns(body: Mapping[str, object]) -> Iterator[Block]:
     for index, turn in enumerate(turns_of(body)):
         yield from _blocks(f"messages.{index}.content", f"{turn.get('role')} {index}", turn.get("content"))
 

@@ -53,7 +53,7 @@ class MessageApi:
         ratio = self.catalogue.by_id[received.model].tokens_ratio
         return self.deliver(Reply.body({"input_tokens": round(input_tokens(received.body) * ratio)}), received)
 
-    def _fault(self, request: Request, body: dict[str, Any] | None, *, counting: bool = False) -> Reply | None:
+    def _fault(self, request: Request, body: dict[str, object] | None, *, counting: bool = False) -> Reply | None:
         version = request.headers.get("anthropic-version", "")
         return key_fault(request.headers) or message_fault(
             body, models=self.catalogue.by_id, version=version, counting=counting

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 Refused = Literal["sampling", "thinking_enabled", "thinking_adaptive", "effort", "prefill"]
 Line = Literal["haiku", "sonnet", "opus"]
@@ -144,14 +144,14 @@ class Catalogue:
         # A new mapping, because the server's thread may be iterating over the old one.
         self._models = {**self._models, model.id: model}
 
-    def page(self, lifecycles: Collection[str]) -> dict[str, Any]:
+    def page(self, lifecycles: Collection[str]) -> dict[str, object]:
         """Return the API's list of the models in these stages of their lifecycle."""
         data = [model_info(model) for model in self._models.values() if model.lifecycle in lifecycles]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return {"data": data, "has_more": False, **ends}
 
 
-def model_info(model: SimulatedModel) -> dict[str, Any]:
+def model_info(model: SimulatedModel) -> dict[str, object]:
     """Return the catalogue entry of `model` as the API's `ModelInfo`."""
     return {
         "type": "model",
@@ -168,7 +168,7 @@ def model_info(model: SimulatedModel) -> dict[str, Any]:
     }
 
 
-def _capabilities(refuses: frozenset[Refused]) -> dict[str, Any]:
+def _capabilities(refuses: frozenset[Refused]) -> dict[str, object]:
     always = ("batch", "citations", "code_execution", "image_input", "pdf_input", "structured_outputs")
     return {
         **{name: _support(on=True) for name in always},
@@ -183,11 +183,11 @@ def _capabilities(refuses: frozenset[Refused]) -> dict[str, Any]:
     }
 
 
-def _effort(*, on: bool) -> Mapping[str, Any]:
+def _effort(*, on: bool) -> Mapping[str, object]:
     return {**_support(on=on), **{level: _support(on=on) for level in ("low", "medium", "high", "max")}}
 
 
-def _thinking_types(refuses: frozenset[Refused]) -> Mapping[str, Any]:
+def _thinking_types(refuses: frozenset[Refused]) -> Mapping[str, object]:
     return {
         "adaptive": _support(on="thinking_adaptive" not in refuses),
         "between_tools": _support(on=False),
@@ -196,5 +196,5 @@ def _thinking_types(refuses: frozenset[Refused]) -> Mapping[str, Any]:
     }
 
 
-def _support(*, on: bool) -> dict[str, Any]:
+def _support(*, on: bool) -> dict[str, object]:
     return {"supported": on}

@@ -54,7 +54,7 @@ class ReceivedRequest:
         return last_user_text(self.body)
 
 
-def json_object(text: str | bytes) -> dict[str, Any] | None:
+def json_object(text: str | bytes) -> dict[str, object] | None:
     """Parse a JSON object; None if `text` is anything else."""
     try:
         value = json.loads(text)
@@ -68,7 +68,7 @@ def without_secrets(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers if name.lower() not in SECRET_HEADERS}
 
 
-def last_user_text(body: Mapping[str, Any]) -> str:
+def last_user_text(body: Mapping[str, object]) -> str:
     """Return the text of the last user turn, or an empty string."""
     for turn in reversed(turns_of(body)):
         if turn.get("role") == "user":
@@ -84,7 +84,7 @@ def text_of(content: object) -> str:
     return "\n".join(str(block["text"]) for block in blocks if isinstance(block, dict) and "text" in block)
 
 
-def asks_for_triage(body: Mapping[str, Any]) -> bool:
+def asks_for_triage(body: Mapping[str, object]) -> bool:
     """Whether this is a triage request, by its output schema; without one, by a prompt that names both fields."""
     fields = _schema_fields(body)
     if fields is not None:
@@ -93,7 +93,7 @@ def asks_for_triage(body: Mapping[str, Any]) -> bool:
     return _names(prompt, TRIAGE_FIELDS) and not asks_for_grading(body)
 
 
-def asks_for_grading(body: Mapping[str, Any]) -> bool:
+def asks_for_grading(body: Mapping[str, object]) -> bool:
     """Whether this is a grading request, by its output schema; without one, by a system prompt with both fields."""
     fields = _schema_fields(body)
     if fields is not None:
@@ -105,14 +105,14 @@ def asks_for_grading(body: Mapping[str, Any]) -> bool:
     return not _names(question, TRIAGE_FIELDS) or _is_document(json_object(question))
 
 
-def graded_answer(body: Mapping[str, Any]) -> str | None:
+def graded_answer(body: Mapping[str, object]) -> str | None:
     """Return the answer in a grading request's document; None if there is none."""
     document = json_object(last_user_text(body)) if asks_for_grading(body) else None
     answer = document.get("answer") if document is not None else None
     return answer if isinstance(answer, str) else None
 
 
-def input_tokens(body: Mapping[str, Any]) -> int:
+def input_tokens(body: Mapping[str, object]) -> int:
     """Estimate the tokens of tools, system prompt and messages, at four characters each; at least 1."""
     chars = chars_in(body.get("tools")) + chars_in(body.get("system"))
     chars += sum(chars_in(turn.get("content")) for turn in turns_of(body))
@@ -123,11 +123,11 @@ def _names(text: str, fields: frozenset[str]) -> bool:
     return all(f'"{field}"' in text for field in fields)
 
 
-def _is_document(document: Mapping[str, Any] | None) -> bool:
+def _is_document(document: Mapping[str, object] | None) -> bool:
     return document is not None and {"conversation", "answer"} <= set(document)
 
 
-def _schema_fields(body: Mapping[str, Any]) -> set[str] | None:
+def _schema_fields(body: Mapping[str, object]) -> set[str] | None:
     schema = _output_schema(body)
     if schema is None:
         return None
@@ -135,7 +135,7 @@ def _schema_fields(body: Mapping[str, Any]) -> set[str] | None:
     return set(properties) if isinstance(properties, dict) else set()
 
 
-def _output_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _output_schema(body: Mapping[str, object]) -> Mapping[str, object] | None:
     config = body.get("output_config")
     wanted = config.get("format") if isinstance(config, dict) else None
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
@@ -144,7 +144,7 @@ def _output_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, dict) else {}
 
 
-def turns_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def turns_of(body: Mapping[str, object]) -> list[Mapping[str, object]]:
     """Return the turns of a request; malformed ones are left out."""
     messages = body.get("messages")
     return [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []

@@ -68,7 +68,7 @@ class Reply:
         answer: str | None,
         *,
         stop_reason: StopReason = "end_turn",
-        usage: Mapping[str, Any] | None = None,
+        usage: Mapping[str, object] | None = None,
     ) -> Self:
         """Return a message whose text is the triage JSON; values are not checked, so they may be out of range."""
         content = json.dumps({"confidence": confidence, "answer": answer}, ensure_ascii=False)
@@ -80,7 +80,7 @@ class Reply:
         text: str,
         *,
         stop_reason: StopReason = "end_turn",
-        usage: Mapping[str, Any] | None = None,
+        usage: Mapping[str, object] | None = None,
     ) -> Self:
         """Return a message with exactly this text, such as a malformed triage reply."""
         return cls(kind="message", content=text, stop_reason=stop_reason, usage=usage)
@@ -120,7 +120,7 @@ class Reply:
     @classmethod
     def body(
         cls,
-        body: Mapping[str, Any] | bytes,
+        body: Mapping[str, object] | bytes,
         *,
         status: int = 200,
         headers: Mapping[str, str] | None = None,

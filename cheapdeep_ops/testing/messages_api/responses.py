@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.testing._log import Log
 from cheapdeep_ops.testing._server import Delivery, PacedStream, ServedApp
@@ -52,7 +52,7 @@ class Responses:
             stream=self._paced(reply, received) if content_type == _EVENT_STREAM else None,
         )
 
-    def batch_result(self, reply: Reply, received: ReceivedRequest) -> dict[str, Any]:
+    def batch_result(self, reply: Reply, received: ReceivedRequest) -> dict[str, object]:
         """Return the result of a request in a batch."""
         number = next(self._serial)
         if reply.kind == "message":
@@ -74,7 +74,7 @@ class Responses:
 
     def _message(
         self, reply: Reply, received: ReceivedRequest, number: int, *, service_tier: wire.ServiceTier = "standard"
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         model = self._catalogue.by_id[received.model]
         return wire.message(
             reply,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -172,7 +172,7 @@ class SimulatedAnthropic:
             ],
         )
 
-    def _batch_result(self, params: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
+    def _batch_result(self, params: Mapping[str, object], headers: Mapping[str, str]) -> Mapping[str, object]:
         received = ReceivedRequest(method="POST", path="/v1/messages", headers=headers, body=params, at=self._clock())
         self.requests.append(received)
         version = headers.get("anthropic-version", "")
@@ -187,7 +187,7 @@ class SimulatedAnthropic:
     def _deliver(self, reply: Reply, received: ReceivedRequest) -> Delivery:
         return self._responses.deliver(reply, received)
 
-    def _record(self, request: Request, body: dict[str, Any] | None) -> ReceivedRequest:
+    def _record(self, request: Request, body: dict[str, object] | None) -> ReceivedRequest:
         received = ReceivedRequest(
             method=request.method,
             path=request.url.path,

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
+from cheapdeep_ops.guard.report_types.units import ShareFacts
 from cheapdeep_ops.guard.rules.escalation.detection import shown_window_s
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS
@@ -51,13 +52,13 @@ class PeriodCounts:
 def storm_consequence(
     connection: Connection,
     rule: StormRule,
-    signal: Mapping[str, Any],
+    signal: Mapping[str, object],
     *,
     scope: str,
     started_at: float,
     is_over: bool,
     now: float,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What a storm costs at present or, when it is over, has cost since it began to fire at `started_at`: as facts.
 
     At present means the calls that its headline is about. Usual means the hour before it began, or the day before if
@@ -78,7 +79,7 @@ def _usual(connection: Connection, onset: float, scope: str) -> tuple[PeriodCoun
     return PeriodCounts.read(connection, since=onset - DAY_S, until=onset, scope=scope), "the day before"
 
 
-def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, Any]:
+def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, object]:
     """The escalations of `now` beyond the usual share, what they cost, and what they cost an hour, in US dollars.
 
     The bounds are 95% of the rates; the cost of an escalation is taken as exact. All figures are None, with the reason
@@ -121,12 +122,12 @@ def _estimate(rate: Proportion) -> Estimate:
     return Estimate(rate=rate.rate or 0.0, n=rate.n, count=rate.n)
 
 
-def _rates(now: PeriodCounts, usual: PeriodCounts) -> Mapping[str, Any]:
+def _rates(now: PeriodCounts, usual: PeriodCounts) -> dict[str, ShareFacts]:
     """The shares of calls that escalated, now and usually, with interval and n."""
     sides = {"now": now.rate, "usual": usual.rate}
     return {name: _share(rate) for name, rate in sides.items()}
 
 
-def _share(rate: Proportion) -> dict[str, Any]:
+def _share(rate: Proportion) -> ShareFacts:
     low, high = rate.interval(_CONFIDENCE)
     return {"rate": rate.rate, "low": low, "high": high, "n": rate.n}

@@ -1,7 +1,7 @@
 """What a storm is made of: its calls against those before it, from stored counters."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, as_facts, cause_of
 from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, by_name, by_reason, is_named
@@ -17,7 +17,7 @@ _LATEST_S: Final = 3_600.0
 
 def storm_cause(
     connection: Connection, *, scope: str, started_at: float, long_s: float, rise_s: float | None = None, now: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What a storm that began to fire at `started_at`, in windows of `long_s` seconds, is made of: as facts.
 
     Now means from `rise_s` seconds before it fired (one long window if that is None), at most the last hour. Before

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, nextafter
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, Kind, as_facts, cause_of
 from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, is_named
@@ -158,14 +158,14 @@ def _estimate(graded: Sequence[AttributedGrade], heaviest: float) -> Estimate:
     return weighted((each.incorrect, max(each.inclusion, 1 / heaviest), 1) for each in graded) or _NOTHING
 
 
-def climb_facts(climb: ClimbEvidence, cause: Cause) -> dict[str, Any]:
+def climb_facts(climb: ClimbEvidence, cause: Cause) -> dict[str, object]:
     """A climb's cause as an incident stores it, with the time when the climb began."""
     return {**as_facts(cause), "compared_with": climb.compared_with, "since": climb.began}
 
 
 def examples_of(
     connection: Connection, climb: ClimbEvidence, cause: Cause, names: Mapping[Dimension, Name]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The calls of the newest wrong answers of the contributors whose content is stored; without that content.
 
     Without a contributor they are of all answers.

@@ -51,37 +51,37 @@ class SystemHealth:
         self._settings = context.settings
         self._now = context.now
 
-    def finding(self, signal: str, last: Mapping[str, Any]) -> Finding:
+    def finding(self, signal: str, last: Mapping[str, object]) -> Finding:
         """The finding for one part; `last` is the signal of its last finding. Raises KeyError for an unknown one."""
         return _FINDINGS[signal](self, last)
 
-    def _grader(self, _last: Mapping[str, Any]) -> Finding:
+    def _grader(self, _last: Mapping[str, object]) -> Finding:
         return grader_health.finding_of(self._context.shared(grader_facts), self._now)
 
-    def _silent(self, _last: Mapping[str, Any]) -> Finding:
+    def _silent(self, _last: Mapping[str, object]) -> Finding:
         return fleet.silent_routers(self._fleet, self._now)
 
-    def _outdated(self, _last: Mapping[str, Any]) -> Finding:
+    def _outdated(self, _last: Mapping[str, object]) -> Finding:
         return fleet.outdated_routers(self._fleet, self._now)
 
-    def _dropping(self, last: Mapping[str, Any]) -> Finding:
+    def _dropping(self, last: Mapping[str, object]) -> Finding:
         return fleet.dropping(self._fleet, processes.dropped(self._connection), last, self._now)
 
-    def _undelivered(self, _last: Mapping[str, Any]) -> Finding:
+    def _undelivered(self, _last: Mapping[str, object]) -> Finding:
         refusal = deliveries.refusal(self._connection, since=self._now - fleet.FORGOTTEN_S)
         outbox = fleet.Outbox(**deliveries.oldest_waiting(self._connection), refusal=refusal)
         return fleet.undelivered(outbox, self._now)
 
-    def _unwatched(self, last: Mapping[str, Any]) -> Finding:
+    def _unwatched(self, last: Mapping[str, object]) -> Finding:
         return fleet.unwatched(last, self._settings.evaluate_every_s, self._now)
 
-    def _skewed(self, _last: Mapping[str, Any]) -> Finding:
+    def _skewed(self, _last: Mapping[str, object]) -> Finding:
         return fleet.skewed(self._fleet, self._now)
 
-    def _retiring(self, _last: Mapping[str, Any]) -> Finding:
+    def _retiring(self, _last: Mapping[str, object]) -> Finding:
         return fleet.retiring(models_of(self._settings), lives_in(self._connection), self._now)
 
-    def _schema(self, _last: Mapping[str, Any]) -> Finding:
+    def _schema(self, _last: Mapping[str, object]) -> Finding:
         return fleet.other_schema(revision(self._connection), HEAD)
 
     @cached_property
