@@ -1,9 +1,13 @@
 """The command line, `cheapdeep-ops`."""
 
+import atexit
+import gc
 import sys
 
 from cheapdeep_ops.extras import require
 
+# At its exit Python searches all objects for garbage, which takes 0.2 s; nothing here needs that.
+atexit.register(gc.freeze)
 try:
     require("guard")
     from cheapdeep_ops.cli.main import main

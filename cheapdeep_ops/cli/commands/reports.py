@@ -1,4 +1,4 @@
-"""Commands that only look: the receipt, the status, policies, what is normal, and what to mend."""
+"""Commands that only read: the receipt, the status, policies, what is normal, and what to repair."""
 
 import time
 from collections.abc import Mapping
@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli import guard_client, output
+from cheapdeep_ops.cli.commands.sending import arrival_words, delivered
 from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
-from cheapdeep_ops.cli.guards.protocol import connected
 from cheapdeep_ops.cli.render import terminal
-from cheapdeep_ops.cli.sending import arrival_words, delivered
 from cheapdeep_ops.settings import Settings
 
 
@@ -31,18 +30,16 @@ def report(
         raise typer.BadParameter("needs a period of some length", param_hint="--last")
     if slack:
         return _send(settings, period_s)
-    with connected(settings) as guard:
-        found = guard.report(period_s)
-        course = guard.trends(since=found["since"], until=found["until"]) if markdown or html else {}
+    with guard_client.connected(settings) as guard:
+        receipt = guard.read("report", last_s=period_s)
+        if markdown or html:
+            return _write(receipt, guard.read("report/trends", since=receipt["since"], until=receipt["until"]), html)
     if json:
-        return output.print_json(found)
-    if markdown or html:
-        return _write(found, course, html)
-    return terminal.show_receipt(output.console(), found)
+        return output.print_json(receipt)
+    return terminal.show_receipt(output.console(), receipt)
 
 
 def _send(settings: Settings, period_s: float) -> None:
-
     from cheapdeep_ops.guard.reports.weekly import message_of
 
     now = time.time()
@@ -51,22 +48,21 @@ def _send(settings: Settings, period_s: float) -> None:
     output.console().print(arrival_words(delivered(settings, payload)), markup=False)
 
 
-def _write(found: Mapping[str, Any], course: Mapping[str, Any], html: Path | None) -> None:
+def _write(receipt: Mapping[str, Any], trends: Mapping[str, Any], html: Path | None) -> None:
     """The receipt as a page in a file, or as Markdown on standard output."""
     from cheapdeep_ops.cli.render.receipt_page import html_receipt, markdown_receipt
 
     if html is None:
-        output.console().print(markdown_receipt(found, course), markup=False, end="")
+        output.console().print(markdown_receipt(receipt, trends), markup=False, end="")
     else:
-        html.write_text(html_receipt(found, course), encoding="utf-8")
+        html.write_text(html_receipt(receipt, trends), encoding="utf-8")
         output.console().print(f"written to {html}", markup=False)
 
 
 @app.command()
 def status(json: Json = False) -> None:
     """Print policy, alerts, signals, what is normal, grader, queue and watchers."""
-    with connected(Settings()) as guard:
-        state = guard.status()
+    state = guard_client.read("status")
     if json:
         output.print_json(state)
     else:
@@ -91,17 +87,13 @@ def doctor(json: Json = False) -> None:
 @threshold_app.command("show")
 def threshold_show(json: Json = False) -> None:
     """Print the thresholds in force, and why."""
-    with connected(Settings()) as guard:
-        policy = guard.policy()
-    show_policy(policy, as_json=json)
+    show_policy(guard_client.read("policy"), as_json=json)
 
 
 @normal_app.command("show")
 def normal_show(json: Json = False) -> None:
     """Print what false confidence is normal for each route."""
-    with connected(Settings()) as guard:
-        found = guard.normal()
-    show_normal(found, as_json=json)
+    show_normal(guard_client.read("normal"), as_json=json)
 
 
 def show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
@@ -114,9 +106,9 @@ def show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
     terminal.show_policy(out, policy)
 
 
-def show_normal(found: Mapping[str, Any], *, as_json: bool) -> None:
+def show_normal(normals: Mapping[str, Any], *, as_json: bool) -> None:
     """Print what is normal."""
     if as_json:
-        output.print_json(found)
+        output.print_json(normals)
     else:
-        terminal.show_normal(output.console(), found)
+        terminal.show_normal(output.console(), normals)

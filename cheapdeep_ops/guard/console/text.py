@@ -151,7 +151,7 @@ def alert_rows(alerts: Sequence[Facts], stories: Sequence[Facts], silences: Sequ
 
 
 def silences_of(alert: Facts, silences: Sequence[Facts]) -> list[Facts]:
-    """Those of these silences, as in `attention.silences`, that keep messages of an alert or incident back."""
+    """Those of these silences, as in `attention.active_silences`, that keep messages of an alert or incident back."""
     return [each for each in silences if each["rule"] == alert["rule"] and each["route"] in (None, alert["scope"])]
 
 
@@ -160,7 +160,7 @@ def _silenced_until(silences: Sequence[Facts]) -> str:
 
 
 def quiet(silences: Sequence[Facts]) -> tuple[SilenceCard, ...]:
-    """Silences, as in `attention.silences`, in words."""
+    """Silences, as in `attention.active_silences`, in words."""
     return tuple(
         SilenceCard(id=each["id"], rule=each["rule"], route=each["route"], line=_silence(each)) for each in silences
     )

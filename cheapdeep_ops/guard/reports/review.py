@@ -8,7 +8,6 @@ from operator import attrgetter
 from random import Random
 from typing import Any, Final
 
-from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.statistics.agreement import (
     ENOUGH_CORRECT,
@@ -23,7 +22,7 @@ from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.candidates import GradingSample
-from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.labels import LabelledGrade
 from cheapdeep_ops.values import ALL_ROUTES, Grade
@@ -33,44 +32,6 @@ _SALT: Final = "label"
 _DAY_S: Final = 86_400.0
 Ballot = Sequence[LabelledGrade]
 """All votes on one answer."""
-
-
-def label(store: Store, call_id: str, verdict: Grade, *, author: str, now: float) -> None:
-    """Store what a person says of a graded answer, in place of what they said before.
-
-    Raises PolicyError where no judge has decided on the call, StoreError where the store is out of reach.
-    """
-    store.transact(lambda connection: _put(connection, call_id, verdict, author=author, now=now))
-
-
-def label_all(
-    store: Store, settings: Settings, given: Sequence[tuple[str, Grade]], *, author: str, now: float
-) -> list[dict[str, Any]]:
-    """The same of several calls: all of them, or none where one is refused.
-
-    Returns them, each with what the judge had said: only now, so that it sways nobody.
-    """
-
-    def work(connection: Connection) -> None:
-        for call_id, verdict in given:
-            _put(connection, call_id, verdict, author=author, now=now)
-
-    store.transact(work)
-    with store.reading() as connection:
-        return [
-            {
-                "call_id": call_id,
-                "verdict": verdict.value,
-                "author": author,
-                "judge": dict(labels.said(connection, judge_of(settings), call_id)),
-            }
-            for call_id, verdict in given
-        ]
-
-
-def _put(connection: Connection, call_id: str, verdict: Grade, *, author: str, now: float) -> None:
-    if not labels.put(connection, call_id, verdict, author=author, at=now):
-        raise PolicyError(f"no verdict of a judge on the call {call_id}: no label is stored")
 
 
 def next_sample(

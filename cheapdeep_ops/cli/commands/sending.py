@@ -1,4 +1,4 @@
-"""Sending one message at once, the way the guard sends: what commands do that need an answer."""
+"""Sends one message the way the guard sends, for commands that show whether it arrived."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from cheapdeep_ops.settings import Settings
 
 
 def delivered(settings: Settings, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Send `payload` to Slack; returns by what, and where it is.
+    """Send `payload` to Slack; returns the sender and the message's place.
 
-    Raises SettingsError where no Slack is set up, typer.Exit where Slack does not take it.
+    Raises SettingsError where no Slack is set up, typer.Exit where Slack refuses the message.
     """
     from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
     from cheapdeep_ops.guard.notify.slack import sender_for
@@ -30,6 +30,6 @@ def delivered(settings: Settings, payload: Mapping[str, Any]) -> dict[str, Any]:
     return {"delivered": True, "by": type(sender).__name__, "channel": place.channel, "ts": place.ts}
 
 
-def arrival_words(found: Mapping[str, Any]) -> str:
-    """The same in words."""
-    return f"delivered {found['channel']} {found['ts']}".strip()
+def arrival_words(arrival: Mapping[str, Any]) -> str:
+    """What `delivered` returns, in words."""
+    return f"delivered {arrival['channel']} {arrival['ts']}".strip()
