@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from cheapdeep_ops.demo.recording import Recorded
-from cheapdeep_ops.demo.report import Answered
+from cheapdeep_ops.demo.report import Answered, PlayedReport
 from cheapdeep_ops.demo.world import START, Environment, Simulators
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import Reply, SimulatedGrader
@@ -95,8 +95,8 @@ class Replay:
         self._world.settle()
         yield len(self._rows)
 
-    def report(self) -> dict[str, Any]:
-        """What became of the rows played so far."""
+    def report(self) -> PlayedReport:
+        """The report of the rows played so far."""
         options, settings = self._options, self._world.settings
         return {
             **self._world.report(),

@@ -1,18 +1,23 @@
-"""The report of a demonstration or a replay: one plain object, the same keys for both."""
+"""The report of a demonstration or a replay: one plain object, with equal keys for both."""
 
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NotRequired
 
+from typing_extensions import TypedDict
+
+from cheapdeep_ops.guard.report_types.figures import Funnel, GradingCosts, Quality
+from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import funnel_of, normals_of, quality_of, spending_of
 from cheapdeep_ops.pricing import known_sum
 from cheapdeep_ops.router import Routed
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.records import Incident, PolicyChange
 from cheapdeep_ops.values import Decision, Outcome
 
 _ALL: Final = 1_000_000
@@ -21,6 +26,102 @@ MONTH: Final = 1_000_000
 """Calls of the month that a receipt ends with."""
 
 DEFAULT_SAMPLE_RATE: Final[float] = Settings.model_fields["sample_rate"].default
+
+
+class CallCounts(TypedDict):
+    """Finished calls, and how many of them shipped and escalated."""
+
+    calls: int
+    shipped: int
+    escalated: int
+    withheld: int
+    escalation_rate: float | None
+    reasons: dict[str, int]
+
+
+class TrueRates(TypedDict):
+    """Rates by what is known to be right; None where nothing is known."""
+
+    true_false_confident_rate: float | None
+    cascade_accuracy: float | None
+
+
+class RunCost(TypedDict):
+    """What calls cost, in US dollars; None where a call has no price."""
+
+    cost_usd: float | None
+    baseline_cost_usd: float | None
+    cost_per_call_usd: float | None
+    saving: float | None
+
+
+ChangeAtCall = TypedDict(
+    "ChangeAtCall",
+    {"at_call": int, "from": float, "to": float, "cause": str, "act": str, "scope": str, "applied": bool},
+)
+
+
+class AlertAtCall(TypedDict):
+    """An alert that began to fire, or was resolved, and how many calls had finished by then."""
+
+    rule: str
+    scope: str
+    state: str
+    at_call: int
+
+
+class RunReport(CallCounts, Quality, GradingCosts, TrueRates, RunCost):
+    """The report of calls that the guard watched in virtual time."""
+
+    funnel: Funnel
+    normal: dict[str, Normal]
+    policy_changes: list[ChangeAtCall]
+    alerts: list[AlertAtCall]
+
+
+class PlayedReport(RunReport):
+    """The report of a run whose calls a second, seed and share of graded answers were chosen."""
+
+    rate: float
+    seed: int
+    sample_rate: float
+
+
+class PhaseReport(RunCost):
+    """One phase of a demonstration."""
+
+    name: str
+    what: str
+    seconds: float
+    virtual_seconds: float
+    calls: int
+    escalation_rate: float | None
+    is_done: bool
+
+
+class MonthReport(TypedDict):
+    """A million calls, of which `n` had a price; without the rest where those were too few."""
+
+    calls: int
+    n: int
+    cost_usd: NotRequired[float]
+    baseline_cost_usd: NotRequired[float]
+    cost_per_call_usd: NotRequired[float]
+    saving: NotRequired[float]
+    saving_interval: NotRequired[tuple[float, float]]
+    saving_usd: NotRequired[float]
+    saving_usd_interval: NotRequired[tuple[float, float]]
+    sample_rate: NotRequired[float]
+    grading_usd: NotRequired[float | None]
+
+
+class DemoReport(PlayedReport):
+    """The report of a demonstration."""
+
+    phases: list[PhaseReport]
+    month: MonthReport
+    windows_shortened_by: float
+    checks: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,30 +146,31 @@ class Answered:
 
 def report_of(
     outcomes: Sequence[Answered], store: Store, settings: Settings, *, since: float, until: float
-) -> dict[str, Any]:
-    """What became of the calls, what they cost, and what the guard did; rates without data are None."""
+) -> RunReport:
+    """The calls, their cost, and what the guard did; rates without data are None."""
     with store.reading() as connection:
         changes = policies.history(connection, limit=_ALL)[::-1]
-        found = incidents.incidents(connection, limit=_ALL)[::-1]
+        begun = incidents.incidents(connection, limit=_ALL)[::-1]
+        quality = quality_of(connection, since=since, until=until)
+        spending = spending_of(connection, since=since, until=until)
         answers = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes)
-        quality = {
-            **quality_of(connection, since=since, until=until),
-            **spending_of(connection, since=since, until=until),
-            "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
-            "normal": normals_of(connection, settings),
-        }
+        funnel = funnel_of(connection, settings, answers=answers, since=since, until=until)
+        normal = normals_of(connection, settings)
     finished = sorted(each.finished_at for each in outcomes)
     return {
         **_counts(outcomes),
         **quality,
+        **spending,
+        "funnel": funnel,
+        "normal": normal,
         **_truth(outcomes),
         **money_of([each.decision for each in outcomes]),
         "policy_changes": [_change(change, finished) for change in changes],
-        "alerts": _alerts(found, finished),
+        "alerts": _alerts(begun, finished),
     }
 
 
-def _counts(outcomes: Sequence[Answered]) -> dict[str, Any]:
+def _counts(outcomes: Sequence[Answered]) -> CallCounts:
     decisions = [each.decision for each in outcomes]
     escalated = sum(each.escalated for each in decisions)
     return {
@@ -81,8 +183,8 @@ def _counts(outcomes: Sequence[Answered]) -> dict[str, Any]:
     }
 
 
-def _truth(outcomes: Sequence[Answered]) -> dict[str, Any]:
-    """What is known to be true, whatever the grader found."""
+def _truth(outcomes: Sequence[Answered]) -> TrueRates:
+    """The rates by what is known to be right, without the grader."""
     shipped = [each for each in outcomes if each.decision.shipped and each.correct is not None]
     compared = [each for each in outcomes if each.is_comparable and each.correct is not None]
     return {
@@ -91,7 +193,7 @@ def _truth(outcomes: Sequence[Answered]) -> dict[str, Any]:
     }
 
 
-def money_of(decisions: Sequence[Decision]) -> dict[str, Any]:
+def money_of(decisions: Sequence[Decision]) -> RunCost:
     """What calls have cost, and what the deep tier alone would have; None where a call is unpriced."""
     cost = known_sum(each.cost_usd for each in decisions)
     baseline = known_sum(each.baseline_cost_usd for each in decisions)
@@ -103,7 +205,7 @@ def money_of(decisions: Sequence[Decision]) -> dict[str, Any]:
     }
 
 
-def month_of(outcomes: Sequence[Answered], grader_usd: float, *, graded: int) -> dict[str, Any]:
+def month_of(outcomes: Sequence[Answered], grader_usd: float, *, graded: int) -> MonthReport:
     """What a million calls like these cost and save, with 95% intervals, and what grading 1% of them would cost.
 
     `grader_usd` was paid for `graded` gradings. The saving is a ratio of two sums; its interval is the ratio
@@ -130,15 +232,15 @@ def month_of(outcomes: Sequence[Answered], grader_usd: float, *, graded: int) ->
         "baseline_cost_usd": all_deep,
         "cost_per_call_usd": cost / n,
         "saving": 1 - ratio,
-        "saving_interval": [1 - ratio - half, 1 - ratio + half],
+        "saving_interval": (1 - ratio - half, 1 - ratio + half),
         "saving_usd": all_deep * (1 - ratio),
-        "saving_usd_interval": [all_deep * (1 - ratio - half), all_deep * (1 - ratio + half)],
+        "saving_usd_interval": (all_deep * (1 - ratio - half), all_deep * (1 - ratio + half)),
         "sample_rate": DEFAULT_SAMPLE_RATE,
         "grading_usd": grading,
     }
 
 
-def _change(change: Mapping[str, Any], finished: Sequence[float]) -> dict[str, Any]:
+def _change(change: PolicyChange, finished: Sequence[float]) -> ChangeAtCall:
     return {
         "at_call": bisect_right(finished, change["at"]),
         "from": change["from_threshold"],
@@ -150,9 +252,9 @@ def _change(change: Mapping[str, Any], finished: Sequence[float]) -> dict[str, A
     }
 
 
-def _alerts(found: Sequence[Mapping[str, Any]], finished: Sequence[float]) -> list[dict[str, Any]]:
-    turns = [(each["started_at"], each["id"], each, "firing") for each in found]
-    turns += [(each["resolved_at"], each["id"], each, "resolved") for each in found if each["resolved_at"]]
+def _alerts(begun: Sequence[Incident], finished: Sequence[float]) -> list[AlertAtCall]:
+    turns = [(each["started_at"], each["id"], each, "firing") for each in begun]
+    turns += [(each["resolved_at"], each["id"], each, "resolved") for each in begun if each["resolved_at"]]
     return [
         {"rule": each["rule"], "scope": each["scope"], "state": state, "at_call": bisect_right(finished, at)}
         for at, _, each, state in sorted(turns, key=lambda turn: turn[:2])

@@ -5,18 +5,19 @@ alone; a slow machine only makes it take longer.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.claude.sdk import AnthropicError
 from cheapdeep_ops.demo.mail import CHANGED, CLASSES, EASY, HARD, MIXED, SYSTEM
-from cheapdeep_ops.demo.report import Answered, money_of, month_of
+from cheapdeep_ops.demo.report import Answered, DemoReport, PhaseReport, money_of, month_of
 from cheapdeep_ops.demo.world import START, Environment, Simulators
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.pricing import tokenizer_ratio
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies
+from cheapdeep_ops.store.records import PolicyChange
 from cheapdeep_ops.testing import TrafficClass
 from cheapdeep_ops.testing.messages_api.models import MODELS
 
@@ -183,7 +184,7 @@ PHASES: Final = (
 )
 
 
-def run_demo(audience: View, *, seed: int = 0) -> dict[str, Any]:
+def run_demo(audience: View, *, seed: int = 0) -> DemoReport:
     """Run all phases; returns the report with `phases`, `month` and `checks`: whether the guard did its part.
 
     A phase that does not bring what it waits for is the last one.
@@ -222,15 +223,15 @@ def _models(settings: Settings) -> Sequence[Any]:
     return [replace(model, tokens_ratio=tokenizer_ratio(settings.tiers[0], model.id)) for model in MODELS]
 
 
-def _run_all(stage: Driver, audience: View) -> Iterable[dict[str, Any]]:
+def _run_all(stage: Driver, audience: View) -> Iterable[PhaseReport]:
     for phase in PHASES:
-        told = _run(phase, stage, audience)
-        yield told
-        if not told["is_done"]:
+        report = _run(phase, stage, audience)
+        yield report
+        if not report["is_done"]:
             return
 
 
-def _run(phase: Phase, stage: Driver, audience: View) -> dict[str, Any]:
+def _run(phase: Phase, stage: Driver, audience: View) -> PhaseReport:
     audience.begin(phase)
     began, first = time.monotonic(), len(stage.world.outcomes)
     asked, is_done = 0, False
@@ -253,7 +254,7 @@ def _run(phase: Phase, stage: Driver, audience: View) -> dict[str, Any]:
     }
 
 
-def _of_calm(outcomes: Sequence[Answered], phases: Sequence[Mapping[str, Any]]) -> Sequence[Answered]:
+def _of_calm(outcomes: Sequence[Answered], phases: Sequence[PhaseReport]) -> Sequence[Answered]:
     """The calls of the first phase: no storm is part of a team's usual traffic."""
     return outcomes[: phases[0]["calls"]]
 
@@ -267,7 +268,7 @@ class Timeline:
 
     failures: int
     outcomes: Sequence[Answered]
-    changes: Sequence[Mapping[str, Any]]
+    changes: Sequence[PolicyChange]
     messages: Sequence[Sequence[str]]
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.grade_request import GraderApi
-from cheapdeep_ops.demo.report import Answered, report_of
+from cheapdeep_ops.demo.report import Answered, RunReport, report_of
 from cheapdeep_ops.guard.grading.grader import MOST_AT_ONCE, Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify.slack import sender_for
@@ -162,7 +162,7 @@ class Environment:
         """Store what was counted."""
         self._recorder.drain(self.clock())
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> RunReport:
         """What became of the calls so far."""
         return report_of(self.outcomes, self.store, self.settings, since=START, until=self.clock())
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
+from cheapdeep_ops.store.records import Incident, IncidentBase, Queue, StoredAlert, record_of
 from cheapdeep_ops.store.tables import AlertRow, IncidentRow, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -31,9 +32,9 @@ class OutboxMessage:
     ts: str = ""
 
 
-def alerts(connection: Connection) -> list[dict[str, Any]]:
+def alerts(connection: Connection) -> list[StoredAlert]:
     """Every alert's state."""
-    return [dict(row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
+    return [record_of(StoredAlert, row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
 
 
 def save_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -107,28 +108,29 @@ def hold(connection: Connection, incident_id: int, payload: Mapping[str, Any] | 
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=held))
 
 
-def incidents(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest incidents first, each with who looks after it, or None."""
+def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
+    """The newest incidents first, each with its acknowledgement, or None."""
     statement = select(*_SHOWN).order_by(_INCIDENT.c.id.desc()).limit(limit)
-    rows = [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    rows = [record_of(IncidentBase, row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - by name
     known = silences.acknowledgements(connection, [row["id"] for row in rows])
     return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
 
 
-def within(connection: Connection, *, since: float, until: float) -> list[dict[str, Any]]:
+def within(connection: Connection, *, since: float, until: float) -> list[IncidentBase]:
     """The incidents that began in `[since, until)`, oldest first."""
     kept = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
     rows = connection.execute(select(*_SHOWN).where(*kept).order_by(_INCIDENT.c.id))
-    return [dict(row._mapping) for row in rows]  # noqa: SLF001 - rows by name
+    return [record_of(IncidentBase, row._mapping) for row in rows]  # noqa: SLF001 - rows by name
 
 
-def shown(connection: Connection, incident_id: int) -> dict[str, Any]:
+def shown(connection: Connection, incident_id: int) -> Incident:
     """One incident, as `incidents` gives it. Raises MissingError where there is none."""
     row = connection.execute(select(*_SHOWN).where(_INCIDENT.c.id == incident_id)).one_or_none()
     if row is None:
         raise MissingError(f"there is no incident {incident_id}")
     known = silences.acknowledgements(connection, [incident_id])
-    return {**row._mapping, "acknowledged": known.get(incident_id)}  # noqa: SLF001 - rows by name
+    incident = record_of(IncidentBase, row._mapping)  # noqa: SLF001 - rows by name
+    return {**incident, "acknowledged": known.get(incident_id)}
 
 
 def is_open(connection: Connection, incident_id: int) -> bool:
@@ -221,7 +223,7 @@ def postponed(connection: Connection, message: OutboxMessage, *, until: float, e
     connection.execute(again.values(due_at=until, attempts=message.attempts + 1, error=error))
 
 
-def outbox_state(connection: Connection) -> dict[str, Any]:
+def outbox_state(connection: Connection) -> Queue:
     """How many messages wait, how many went out, how many attempts it took, and the last error."""
     waiting = _OUTBOX.c.delivered_at.is_(None)
     statement = select(
@@ -229,9 +231,14 @@ def outbox_state(connection: Connection) -> dict[str, Any]:
         func.count().filter(~waiting).label("delivered"),
         func.coalesce(func.sum(_OUTBOX.c.attempts), 0).label("attempts"),
     )
-    counts = dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
+    counts = connection.execute(statement).one()
     stuck = select(_OUTBOX.c.error).where(waiting, _OUTBOX.c.error != "").order_by(_OUTBOX.c.id).limit(1)
-    return {**counts, "last_error": connection.execute(stuck).scalar() or ""}
+    return {
+        "waiting": counts.waiting,
+        "delivered": counts.delivered,
+        "attempts": counts.attempts,
+        "last_error": connection.execute(stuck).scalar() or "",
+    }
 
 
 def oldest_waiting(connection: Connection) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """What people say of graded answers, and what judges said of them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from cheapdeep_ops.store.grades import GraderVersion
+from cheapdeep_ops.store.records import Judged
 from cheapdeep_ops.store.tables import Candidate, GradeRow, LabelRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 from cheapdeep_ops.values import ALL_ROUTES, Grade
@@ -65,11 +65,11 @@ def unlabelled(connection: Connection, judge: GraderVersion, scope: str = ALL_RO
     return {row.call_id: row.verdict for row in connection.execute(statement)}
 
 
-def said(connection: Connection, judge: GraderVersion, call_id: str) -> Mapping[str, Any]:
-    """What `judge` said of one call: `verdict`, `failure` and `reason`; nothing where it was not asked."""
+def said(connection: Connection, judge: GraderVersion, call_id: str) -> Judged:
+    """The verdict of `judge` on one call, or its failure; empty where it has not graded the call."""
     of_call = and_(_GRADE.c.call_id == call_id, _by(judge))
     row = connection.execute(select(_GRADE.c.verdict, _GRADE.c.failure, _GRADE.c.reason).where(of_call)).first()
-    return {} if row is None else dict(row._mapping)  # noqa: SLF001 - rows by name
+    return {} if row is None else {"verdict": row.verdict, "failure": row.failure, "reason": row.reason}
 
 
 def judges(connection: Connection) -> list[GraderVersion]:

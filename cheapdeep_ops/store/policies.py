@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, insert, select
 
 from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopeState, act_on
+from cheapdeep_ops.store.records import PolicyChange, record_of
 from cheapdeep_ops.store.tables import PolicyChangeRow, PolicyRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -97,10 +98,10 @@ def apply(connection: Connection, book: PolicyBook, change: PolicyEdit, *, at: f
     return book.with_scope(replace(step.after, version=write(connection, step, at=at)))
 
 
-def history(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
+def history(connection: Connection, *, limit: int = 50) -> list[PolicyChange]:
     """The newest changes first."""
     statement = select(_CHANGE).order_by(_CHANGE.c.version.desc()).limit(limit)
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [record_of(PolicyChange, row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
 def raised_at(connection: Connection, *, scope: str, cause: str, since: float) -> float | None:
@@ -118,11 +119,12 @@ def newest(connection: Connection) -> tuple[int, float]:
     return (row.version, row.at) if row else (0, 0.0)
 
 
-def applied(connection: Connection, *, since: float, until: float, limit: int) -> list[dict[str, Any]]:
+def applied(connection: Connection, *, since: float, until: float, limit: int) -> list[PolicyChange]:
     """The newest changes that came into force in `[since, until)`, oldest first."""
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)
     statement = select(_CHANGE).where(_CHANGE.c.applied, *in_period).order_by(_CHANGE.c.version.desc()).limit(limit)
-    return [dict(row._mapping) for row in connection.execute(statement)][::-1]  # noqa: SLF001 - rows by name
+    rows = connection.execute(statement)
+    return [record_of(PolicyChange, row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name
 
 
 def count_applied(connection: Connection, *, since: float, until: float) -> int:

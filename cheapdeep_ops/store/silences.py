@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, insert, or_, select, update
 
+from cheapdeep_ops.store.records import Acknowledged
 from cheapdeep_ops.store.tables import Acknowledgement, SilenceRow, table_of
 
 _ACKNOWLEDGEMENT: Final = table_of(Acknowledgement)
@@ -17,8 +18,8 @@ def acknowledge(connection: Connection, incident_id: int, *, author: str, why: s
     connection.execute(insert(_ACKNOWLEDGEMENT).values(**row))
 
 
-def acknowledgements(connection: Connection, incident_ids: Collection[int]) -> dict[int, dict[str, Any]]:
-    """The newest acknowledgement of each of these incidents that has one: who, why and when."""
+def acknowledgements(connection: Connection, incident_ids: Collection[int]) -> dict[int, Acknowledged]:
+    """The newest acknowledgement of each of these incidents that has one."""
     columns = _ACKNOWLEDGEMENT.c
     statement = select(columns.incident_id, columns.author, columns.why, columns.at)
     rows = connection.execute(statement.where(columns.incident_id.in_(incident_ids)).order_by(columns.id))

@@ -1,13 +1,16 @@
 """Commands for people who look after alerts: acknowledge an incident, silence a rule for a while."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cheapdeep_ops.cli import guard_client, output
 from cheapdeep_ops.cli.common import Json, alert_app, seconds_in, text_given
-from cheapdeep_ops.guard.formatting import plain
+from cheapdeep_ops.guard.formatting import plain, timestamp
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.guard.report_types.state import Silence
 
 Why = Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")]
 
@@ -65,7 +68,7 @@ def alert_unsilence(
     show_silences(guard_client.act(unsilence, silence_id=silence_id, why=why or ""), as_json=json)
 
 
-def show_silences(silences: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def show_silences(silences: Sequence["Silence"], *, as_json: bool) -> None:
     """Print silences."""
     if as_json:
         output.print_json(silences)
@@ -73,7 +76,7 @@ def show_silences(silences: Sequence[Mapping[str, Any]], *, as_json: bool) -> No
     out = output.console()
     for each in silences:
         where = "every route" if each["route"] is None else plain(each["route"])
-        until = output.moment(each["until"])
+        until = timestamp(each["until"])
         by = f"{plain(each['author'])}: {plain(each['why'], len(each['why']))}"
         out.print(f"silence {each['id']}: {each['rule']} of {where} until {until}, by {by}", markup=False)
     if not silences:

@@ -11,12 +11,13 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
 from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
-from cheapdeep_ops.guard.formatting import bounds, percent
+from cheapdeep_ops.guard.formatting import bounds, exact_money, percent, timestamp
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
     from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost
+    from cheapdeep_ops.guard.report_types.figures import Confidence
 
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
@@ -136,7 +137,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     }
 
 
-def _worth(grades: Iterable[tuple[float, bool, float]]) -> dict[str, object]:
+def _worth(grades: Iterable[tuple[float, bool, float]]) -> "Confidence":
     """What confidence is worth, from (confidence, whether it is wrong, inclusion); of a recording, over all of it."""
     from cheapdeep_ops.guard.statistics.calibration import as_facts
 
@@ -168,14 +169,14 @@ def _show(found: Mapping[str, Any]) -> None:
     _show_paid(found)
     period = found["period"]
     if period and not period["is_whole"]:
-        out.print(f"Stored since {output.moment(period['since'])} only: the period begins there.")
+        out.print(f"Stored since {timestamp(period['since'])} only: the period begins there.")
     out.print(f"Alerts: {len(found['alerts']) or 'none'}")
     if idle := found.get("rules_not_run"):
         out.print(f"Not run again: {', '.join(idle)}", markup=False)
     if unknown := found.get("rules_without_data"):
         out.print(f"Too few grades ({found['grades_read']:,}) to judge: {', '.join(unknown)}", markup=False)
     for turn in found["alerts"]:
-        when = output.moment(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
+        when = timestamp(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
         out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
     for change in found.get("policy_changes", ()):
         out.print(f"  call {change['at_call']}  threshold {change['from']} to {change['to']}", markup=False)
@@ -185,10 +186,12 @@ def _show(found: Mapping[str, Any]) -> None:
 def _show_paid(found: Mapping[str, Any]) -> None:
     """What was paid beside what the estimate makes of it, and what the costs rest on."""
     out, paid = output.console(), found["paid"]
-    said = output.usd(paid["cost_usd"]) if paid["cost_usd"] is not None else "unknown"
     at_base = paid["estimate_at_base_usd"]
-    beside = paid["why"] if at_base is None else f"{output.usd(at_base)} by the estimate at {paid['base_threshold']:g}"
-    out.print(f"Paid: {said} for {paid['calls']:,} calls; {beside or 'no estimate at base'}", markup=False)
+    beside = paid["why"] if at_base is None else f"{exact_money(at_base)} by the estimate at {paid['base_threshold']:g}"
+    out.print(
+        f"Paid: {exact_money(paid['cost_usd'])} for {paid['calls']:,} calls; {beside or 'no estimate at base'}",
+        markup=False,
+    )
     rows = found["thresholds"]
     for basis in dict.fromkeys(each["cost_basis"] for each in rows):
         at = ", ".join(f"{each['threshold']:g}" for each in rows if each["cost_basis"] == basis)
@@ -199,13 +202,13 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
     escalation, wrong = each["escalation_rate"], each["false_confident_rate"]
     return (
         f"{each['threshold']:g}",
-        "unknown" if escalation is None else percent(escalation),
+        percent(escalation),
         "" if escalation is None else bounds(each["escalation_interval"]),
         f"{each['calls']:,}",
-        "unknown" if wrong is None else percent(wrong),
+        percent(wrong),
         "" if wrong is None else bounds(each["false_confident_interval"]),
         f"{each['graded']:,}",
-        "unknown" if each["cost_usd"] is None else output.usd(each["cost_usd"]),
-        "unknown" if each["saving"] is None else percent(each["saving"]),
+        exact_money(each["cost_usd"]),
+        percent(each["saving"]),
         each["why"],
     )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,11 @@ from cheapdeep_ops.cli.commands.sending import arrival_words, delivered
 from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
 from cheapdeep_ops.cli.render import terminal
 from cheapdeep_ops.settings import Settings
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.guard.report_types.figures import Receipt
+    from cheapdeep_ops.guard.report_types.state import Normal, Policy
+    from cheapdeep_ops.guard.report_types.steps import Trends
 
 
 @app.command()
@@ -48,7 +53,7 @@ def _send(settings: Settings, period_s: float) -> None:
     output.console().print(arrival_words(delivered(settings, payload)), markup=False)
 
 
-def _write(receipt: Mapping[str, Any], trends: Mapping[str, Any], html: Path | None) -> None:
+def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
     """The receipt as a page in a file, or as Markdown on standard output."""
     from cheapdeep_ops.cli.render.receipt_page import html_receipt, markdown_receipt
 
@@ -96,7 +101,7 @@ def normal_show(json: Json = False) -> None:
     show_normal(guard_client.read("normal"), as_json=json)
 
 
-def show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
+def show_policy(policy: "Policy", *, as_json: bool) -> None:
     """Print policies."""
     if as_json:
         output.print_json(policy)
@@ -106,7 +111,7 @@ def show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
     terminal.show_policy(out, policy)
 
 
-def show_normal(normals: Mapping[str, Any], *, as_json: bool) -> None:
+def show_normal(normals: Mapping[str, "Normal"], *, as_json: bool) -> None:
     """Print what is normal."""
     if as_json:
         output.print_json(normals)

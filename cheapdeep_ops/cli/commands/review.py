@@ -1,7 +1,7 @@
 """The command by which people check the grader: they label answers, and see how far it agrees with them."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 from unicodedata import category
 
 import typer
@@ -10,12 +10,15 @@ from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, text_given
 from cheapdeep_ops.cli.common import author as user
 from cheapdeep_ops.cli.guard_client import GuardClient, connected
-from cheapdeep_ops.guard.formatting import bounds, percent, plain
+from cheapdeep_ops.guard.formatting import bounded, bounds, percent, plain, two_digits
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from cheapdeep_ops.guard.report_types.labels import Judge, JudgeFacts, Label, Review, Sample
+    from cheapdeep_ops.store.records import Judged
 
 _KEYS: Final = {"c": Grade.CORRECT, "i": Grade.INCORRECT, "u": Grade.UNSURE}
 _MOST: Final = 10
@@ -66,12 +69,12 @@ def _given(labels: Sequence[str]) -> list[tuple[str, Grade]]:
     return [(call_id, Grade(verdict)) for call_id, _, verdict in parts]
 
 
-def _label(guard: GuardClient, given: Sequence[tuple[str, Grade]], *, author: str) -> Sequence[Mapping[str, Any]]:
+def _label(guard: GuardClient, given: Sequence[tuple[str, Grade]], *, author: str) -> Sequence["Label"]:
     """Store labels, all or none; returns them, each with the grader's verdict."""
     from cheapdeep_ops.guard.actions.labels import label_all
 
     labels = [{"call_id": call_id, "verdict": verdict} for call_id, verdict in given]
-    labelled: Sequence[Mapping[str, Any]] = guard.act(label_all, labels=labels, author=author)
+    labelled: Sequence[Label] = guard.act(label_all, labels=labels, author=author)
     return labelled
 
 
@@ -106,16 +109,17 @@ def _key() -> str:
             return typed
 
 
-def _show_sample(out: "Console", sample: Mapping[str, Any]) -> None:
+def _show_sample(out: "Console", sample: "Sample") -> None:
     out.print(f"--- call {plain(sample['call_id'])}, route {plain(sample['route'])}", markup=False, style="dim")
     for turn in sample["turns"]:
         out.print(f"{turn['role']}:\n{_quoted(turn['text'])}", markup=False)
     out.print(f"ANSWER:\n{_quoted(sample['answer'])}", markup=False, style="bold")
 
 
-def _show_judged(out: "Console", grade: Mapping[str, Any]) -> None:
-    """Show the grader's verdict: after the label, because it would sway the person."""
-    out.print(f"the judge said {grade.get('verdict')}: {plain(grade.get('reason', ''), _LONGEST_REASON)}", markup=False)
+def _show_judged(out: "Console", judged: "Judged") -> None:
+    """The grader's verdict: after the label, because it would bias the person."""
+    reason = plain(judged.get("reason") or "", _LONGEST_REASON)
+    out.print(f"the judge said {judged.get('verdict')}: {reason}", markup=False)
 
 
 def _quoted(text: str) -> str:
@@ -132,9 +136,9 @@ def _is_harmless(character: str) -> bool:
     return character.isprintable() or category(character) == "Zs" or character in _JOINERS
 
 
-def show_review(out: "Console", agreement: Mapping[str, Any]) -> None:
-    """Print how far the grader agrees with people, and how all graders compare."""
-    rows = [_row(each) for each in agreement["judges"]]
+def show_review(out: "Console", review: "Review") -> None:
+    """How far the grader agrees with people, and how all graders compare."""
+    rows = [_row(each) for each in review["judges"]]
     columns = (
         "judge",
         "graded",
@@ -145,24 +149,21 @@ def show_review(out: "Console", agreement: Mapping[str, Any]) -> None:
         "kappa",
     )
     out.print(output.table("Judges", columns, rows) if rows else "nothing was graded yet")
-    for pair in agreement["pairs"]:
+    for pair in review["pairs"]:
         if pair["n"]:
             names = " and ".join(_judge(each) for each in pair["judges"])
-            out.print(
-                f"{names}: agree on {pair['agree']} of {pair['n']} answers, kappa {_bounded(pair, 'kappa')}",
-                markup=False,
-            )
-    out.print(_next_step(agreement), markup=False)
+            kappa = bounded(pair["kappa"], pair["kappa_interval"], two_digits)
+            out.print(f"{names}: agree on {pair['agree']} of {pair['n']} answers, kappa {kappa}", markup=False)
+    out.print(_next_step(review), markup=False)
 
 
-def _next_step(agreement: Mapping[str, Any]) -> str:
-    labels = agreement["labels"]
-    if agreement["route"] != ALL_ROUTES:
-        return f"{labels} labels of this route; the report's rate is corrected by the labels of all routes"
-    if agreement["suffices"]:
-        return f"{labels} labels: the report's rate is corrected for the judge's errors"
-    needed, waiting = agreement["needed"], agreement["waiting"]
-    if not any(needed.values()):
+def _next_step(review: "Review") -> str:
+    if review["route"] != ALL_ROUTES:
+        return f"{review['labels']} labels of this route; the report's rate is corrected by the labels of all routes"
+    if review["suffices"]:
+        return f"{review['labels']} labels: the report's rate is corrected for the judge's errors"
+    needed, waiting = review["needed"], review["waiting"]
+    if not needed["judged_correct"] and not needed["judged_incorrect"]:
         return "by the labels, the judge does not tell wrong from right: nothing can be corrected"
     return (
         f"rates stay uncorrected until {needed['judged_correct']} more answers judged correct and "
@@ -171,30 +172,17 @@ def _next_step(agreement: Mapping[str, Any]) -> str:
     )
 
 
-def _row(judge: Mapping[str, Any]) -> Sequence[str]:
+def _row(judge: "JudgeFacts") -> Sequence[str]:
     return (
         _judge(judge),
         f"{judge['graded']:,}",
         f"{percent(judge['judged_wrong'])} ({bounds(judge['judged_wrong_interval'])})",
         f"{judge['judged_correct']} + {judge['judged_incorrect']}",
-        _share(judge, "tpr"),
-        _share(judge, "fpr"),
-        _bounded(judge, "kappa"),
+        bounded(judge["tpr"], judge["tpr_interval"]),
+        bounded(judge["fpr"], judge["fpr_interval"]),
+        bounded(judge["kappa"], judge["kappa_interval"], two_digits),
     )
 
 
-def _judge(judge: Mapping[str, Any]) -> str:
+def _judge(judge: "Judge") -> str:
     return f"{judge['model']}, prompt {judge['prompt']}"
-
-
-def _share(figures: Mapping[str, Any], name: str) -> str:
-    if figures[name] is None:
-        return "unknown"
-    return f"{percent(figures[name])} ({bounds(figures[f'{name}_interval'])})"
-
-
-def _bounded(figures: Mapping[str, Any], name: str) -> str:
-    if figures[name] is None:
-        return "unknown"
-    low, high = figures[f"{name}_interval"]
-    return f"{figures[name]:.2f} ({low:.2f} to {high:.2f})"

@@ -99,10 +99,10 @@ class SvgPlot:
         """A level: a line from side to side."""
         self._path(kind, [(self._x[0], value), (self._x[1], value)])
 
-    def upright(self, kind: str, at: float, said: str) -> None:
+    def upright(self, kind: str, at: float, text: str) -> None:
         """A moment: a line from top to bottom, which says something to those who point at it."""
         line = self._path(kind, [(at, self._y[0]), (at, self._y[1])])
-        SubElement(line, "title").text = said
+        SubElement(line, "title").text = text
 
     def diagonal(self, kind: str) -> None:
         """From the lower left to the upper right."""
@@ -112,9 +112,9 @@ class SvgPlot:
         way = "L".join(f"{self._across(x):.1f} {self._down(y):.1f}" for x, y in points)
         return SubElement(self._root, "path", {"class": kind, "d": f"M{way}{'Z' if closed else ''}"})
 
-    def _text(self, said: str, x: float, y: float, anchor: str) -> None:
+    def _text(self, text: str, x: float, y: float, anchor: str) -> None:
         place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
-        SubElement(self._root, "text", place).text = said
+        SubElement(self._root, "text", place).text = text
 
     def _across(self, value: float) -> float:
         return _LEFT + _share(value, self._x) * (WIDTH - _LEFT - _RIGHT)

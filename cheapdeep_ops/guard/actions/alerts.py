@@ -1,6 +1,6 @@
 """People acknowledge an incident, silence a rule for a while, and end a silence."""
 
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
 
@@ -14,13 +14,14 @@ from cheapdeep_ops.guard.actions.operation import (
     Text,
     operation,
 )
-from cheapdeep_ops.guard.http import schemas
 from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_silences, is_silenced
 from cheapdeep_ops.guard.notify.outbox import tell
+from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, silences
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.records import Incident
 
 # A rule that should be silent for longer belongs out of the rules file.
 LONGEST_SILENCE_S: Final = 30 * 86_400.0
@@ -50,14 +51,8 @@ class UnsilenceRequest(ActionRequest):
     why: Text = ""
 
 
-@operation(
-    "POST",
-    "/api/v1/incidents/{incident_id}/ack",
-    name="post_ack",
-    summary="Acknowledge an incident",
-    answer=schemas.Incident,
-)
-def acknowledge(context: ActionContext, order: AcknowledgeRequest, incident_id: RowId) -> dict[str, Any]:
+@operation("POST", "/api/v1/incidents/{incident_id}/ack", name="post_ack", summary="Acknowledge an incident")
+def acknowledge(context: ActionContext, order: AcknowledgeRequest, incident_id: RowId) -> Incident:
     """Say that a person looks after an open incident: its message says so, and reminders stop. Returns the incident.
 
     Raises MissingError where no such incident is open.
@@ -87,8 +82,8 @@ def _announce(connection: Connection, settings: Settings, incident_id: int, now:
         tell(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
 
 
-@operation("POST", "/api/v1/silences", name="post_silence", summary="Silence a rule", answer=list[schemas.Silence])
-def silence(context: ActionContext, order: SilenceRequest) -> list[dict[str, Any]]:
+@operation("POST", "/api/v1/silences", name="post_silence", summary="Silence a rule")
+def silence(context: ActionContext, order: SilenceRequest) -> list[Silence]:
     """Suppress the messages of a rule for a while; the rule still raises thresholds. Returns all active silences.
 
     Raises MissingError where there is no such rule.
@@ -108,14 +103,8 @@ def silence(context: ActionContext, order: SilenceRequest) -> list[dict[str, Any
     return context.read(lambda connection: active_silences(connection, now))
 
 
-@operation(
-    "DELETE",
-    "/api/v1/silences/{silence_id}",
-    name="delete_silence",
-    summary="End a silence",
-    answer=list[schemas.Silence],
-)
-def unsilence(context: ActionContext, order: UnsilenceRequest, silence_id: RowId) -> list[dict[str, Any]]:
+@operation("DELETE", "/api/v1/silences/{silence_id}", name="delete_silence", summary="End a silence")
+def unsilence(context: ActionContext, order: UnsilenceRequest, silence_id: RowId) -> list[Silence]:
     """End a silence before its time. Returns the silences that are still active.
 
     Raises MissingError where the silence is not active.

@@ -1,11 +1,9 @@
 """People have the baseline of a route learned again."""
 
-from typing import Any
-
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, operation
 from cheapdeep_ops.guard.grading.grader import judge_of
-from cheapdeep_ops.guard.http import schemas
+from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import normals_of
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
@@ -19,14 +17,8 @@ class RelearnRequest(ActionRequest):
     why: FilledText
 
 
-@operation(
-    "POST",
-    "/api/v1/normal/relearn",
-    name="post_relearn",
-    summary="Learn anew what is normal",
-    answer=dict[str, schemas.Normal],
-)
-def relearn(context: ActionContext, order: RelearnRequest) -> dict[str, Any]:
+@operation("POST", "/api/v1/normal/relearn", name="post_relearn", summary="Learn anew what is normal")
+def relearn(context: ActionContext, order: RelearnRequest) -> dict[str, Normal]:
     """Learn again, from calls that begin now, which false confidence is normal for a route. Returns it for all routes.
 
     Raises PolicyError where no answer of the route was ever graded.

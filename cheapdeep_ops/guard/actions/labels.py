@@ -1,13 +1,13 @@
 """People label answers that were graded: correct, incorrect or unsure."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, operation
 from cheapdeep_ops.guard.grading.grader import judge_of
-from cheapdeep_ops.guard.http import schemas
+from cheapdeep_ops.guard.report_types.labels import Label
 from cheapdeep_ops.store import labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import Grade
@@ -36,7 +36,7 @@ class LabelsRequest(ActionRequest):
     author: Name
 
 
-@operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", answer=LabelRequest, tag="labels")
+@operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", tag="labels")
 def label(context: ActionContext, order: LabelRequest) -> LabelRequest:
     """Say whether a graded answer is right; this replaces an earlier label of the same person. Returns the label.
 
@@ -47,15 +47,8 @@ def label(context: ActionContext, order: LabelRequest) -> LabelRequest:
     return order
 
 
-@operation(
-    "POST",
-    "/api/v1/labels/batch",
-    name="post_labels",
-    summary="Label several answers",
-    answer=list[schemas.Label],
-    tag="labels",
-)
-def label_all(context: ActionContext, order: LabelsRequest) -> list[dict[str, Any]]:
+@operation("POST", "/api/v1/labels/batch", name="post_labels", summary="Label several answers", tag="labels")
+def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
     """Label several answers: all labels are stored, or none. Returns them, each with the grader's verdict.
 
     Raises PolicyError where no grader has decided on one of the calls.
@@ -74,7 +67,7 @@ def label_all(context: ActionContext, order: LabelsRequest) -> list[dict[str, An
                 "call_id": each.call_id,
                 "verdict": each.verdict.value,
                 "author": order.author,
-                "judge": dict(labels.said(connection, judge, each.call_id)),
+                "judge": labels.said(connection, judge, each.call_id),
             }
             for each in order.labels
         ]

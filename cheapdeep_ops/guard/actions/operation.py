@@ -69,12 +69,12 @@ class Operation(Generic[RequestT]):
     """The operation's id in the OpenAPI document, which generated clients use as a function name."""
 
     summary: str
-    answer: object
-    """The type of what `act` returns, for the OpenAPI document."""
-
     tag: Tag
     role: Role
     request: type[RequestT]
+    answer: object
+    """The type of the answer, for the OpenAPI document."""
+
     act: Callable[Concatenate[ActionContext, RequestT, ...], Any]
 
     @property
@@ -102,12 +102,16 @@ class Operation(Generic[RequestT]):
 
 
 def operation(
-    method: Method, path: str, *, name: str, summary: str, answer: object, tag: Tag = "changes", role: Role = "act"
+    method: Method, path: str, *, name: str, summary: str, tag: Tag = "changes", role: Role = "act"
 ) -> Callable[[Callable[Concatenate[ActionContext, RequestT, ...], Any]], Operation[RequestT]]:
-    """Declare an operation by the function that performs it; the request's type is that of its second parameter."""
+    """Declare an operation by the function that performs it.
+
+    The type of its request is that of the function's second parameter, and the type of its answer what it returns.
+    """
 
     def declare(act: Callable[Concatenate[ActionContext, RequestT, ...], Any]) -> Operation[RequestT]:
-        _, order, *_ = signature(act).parameters.values()
-        return Operation(method, path, name, summary, answer, tag, role, order.annotation, act)
+        typed = signature(act)
+        _, order, *_ = typed.parameters.values()
+        return Operation(method, path, name, summary, tag, role, order.annotation, typed.return_annotation, act)
 
     return declare

@@ -1,12 +1,10 @@
 """People pin a threshold, and release it."""
 
-from typing import Any
-
 from pydantic import Field
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, Text, operation
-from cheapdeep_ops.guard.http import schemas
+from cheapdeep_ops.guard.report_types.state import Policy
 from cheapdeep_ops.guard.reports.status import policy_state
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.store import policies
@@ -32,8 +30,8 @@ class ReleaseRequest(ActionRequest):
     why: Text = ""
 
 
-@operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold", answer=schemas.Policy)
-def pin(context: ActionContext, order: PinRequest) -> dict[str, Any]:
+@operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold")
+def pin(context: ActionContext, order: PinRequest) -> Policy:
     """Hold the threshold until a person releases it; the rules only report. Returns the policy that follows."""
     edit = PolicyEdit(
         scope=order.route, act=PolicyAct.PIN, threshold=order.threshold, author=order.author, why=order.why
@@ -41,8 +39,8 @@ def pin(context: ActionContext, order: PinRequest) -> dict[str, Any]:
     return _apply(context, edit)
 
 
-@operation("DELETE", "/api/v1/policy/pin", name="delete_pin", summary="Release a threshold", answer=schemas.Policy)
-def release(context: ActionContext, order: ReleaseRequest) -> dict[str, Any]:
+@operation("DELETE", "/api/v1/policy/pin", name="delete_pin", summary="Release a threshold")
+def release(context: ActionContext, order: ReleaseRequest) -> Policy:
     """Remove a pin; the rules decide again from their next evaluation on. Returns the policy that follows.
 
     Raises PolicyError where the scope is not pinned.
@@ -50,7 +48,7 @@ def release(context: ActionContext, order: ReleaseRequest) -> dict[str, Any]:
     return _apply(context, PolicyEdit(scope=order.route, act=PolicyAct.UNPIN, author=order.author, why=order.why))
 
 
-def _apply(context: ActionContext, edit: PolicyEdit) -> dict[str, Any]:
+def _apply(context: ActionContext, edit: PolicyEdit) -> Policy:
     settings, now = context.settings, context.clock()
 
     def work(connection: Connection) -> None:

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import charts
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
-from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.formatting import plain
+from cheapdeep_ops.guard.report_types.steps import Series
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.values import ALL_ROUTES
@@ -39,7 +40,7 @@ class ChartSpec(NamedTuple):
     """A chart's title, what it draws, and how much coarser its steps are."""
 
     title: str
-    draw: Callable[[Mapping[str, Any]], charts.Options]
+    draw: Callable[[Series], charts.Options]
     coarser: int = 1
 
 
@@ -80,13 +81,13 @@ async def show_charts(desk: ConsoleContext) -> None:
 def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[ChartSpec, charts.Options]:
     """What each chart draws. Raises StoreError."""
     now = desk.clock()
-    found = {
+    by_step = {
         coarser: series(
             desk.store, desk.settings, scope=route, now=now, last_s=period.last_s, step_s=period.step_s * coarser
         )
         for coarser in {plot.coarser for plot in _PLOTS}
     }
-    return {plot: plot.draw(found[plot.coarser]) for plot in _PLOTS}
+    return {plot: plot.draw(by_step[plot.coarser]) for plot in _PLOTS}
 
 
 async def _routes_of(desk: ConsoleContext) -> dict[str, str]:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.store import silences
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.records import record_of
 
 
 def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, Any]:
@@ -13,12 +15,9 @@ def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, Any
     return {"acknowledged": acknowledgements[incident_id]} if incident_id in acknowledgements else {}
 
 
-def active_silences(connection: Connection, now: float) -> list[dict[str, Any]]:
-    """The silences that are active, as people see them: `route` is None where a silence covers all routes."""
-    return [
-        {("route" if name == "scope" else name): value for name, value in row.items()}
-        for row in silences.active(connection, at=now)
-    ]
+def active_silences(connection: Connection, now: float) -> list[Silence]:
+    """The silences that are active, as the API shows them: `route` is None where a silence covers all routes."""
+    return [record_of(Silence, {**row, "route": row["scope"]}) for row in silences.active(connection, at=now)]
 
 
 def is_silenced(active: Iterable[Mapping[str, Any]], rule: str, scope: str) -> bool:

@@ -178,7 +178,7 @@ class Evaluation:
 
     def _is_worth_storing(self, row: Mapping[str, Any]) -> bool:
         """Whether anything but the time has changed, or that is old: the store is written to as little as can be."""
-        stored = self._stored.get((row["rule"], row["scope"]))
+        stored: Mapping[str, Any] | None = self._stored.get((row["rule"], row["scope"]))
         if stored is None or abs(self._now - stored["updated_at"]) >= STORED_EVERY_S:
             return True
         return any(row[name] != stored[name] for name in row if name != "updated_at")

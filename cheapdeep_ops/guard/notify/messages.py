@@ -3,7 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from cheapdeep_ops.guard.formatting import LONGEST_LABEL, LabelStyle, duration, moment, money, percent, plain
+from cheapdeep_ops.guard.formatting import (
+    LONGEST_LABEL,
+    LabelStyle,
+    duration,
+    moment,
+    money,
+    percent,
+    plain,
+    scope_text,
+)
 from cheapdeep_ops.guard.notify.receipt_text import receipt_headline, receipt_lines
 from cheapdeep_ops.guard.rules.cause_text import cause_lines, cause_text
 from cheapdeep_ops.guard.rules.escalation.cost_text import affected, cost_lines, hourly
@@ -11,7 +20,6 @@ from cheapdeep_ops.guard.rules.escalation.detection import WindowReading, decide
 from cheapdeep_ops.guard.rules.model import AnyRule, StormRule
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.policy import EffectivePolicy
-from cheapdeep_ops.values import ALL_ROUTES
 
 __all__ = [
     "LONGEST_LABEL",
@@ -122,11 +130,6 @@ def threshold_text(before: EffectivePolicy, after: EffectivePolicy, *, mode: str
     if before.threshold == after.threshold:
         return f"threshold unchanged at {after.threshold:g}"
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
-
-
-def scope_text(scope: str, label: LabelStyle = plain) -> str:
-    """A scope in words."""
-    return "all routes" if scope == ALL_ROUTES else f"route {label(scope)}"
 
 
 def headline(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> str:

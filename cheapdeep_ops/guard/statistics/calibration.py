@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final
 
+from cheapdeep_ops.guard.report_types.figures import Bin, Confidence
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 
 EDGES: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
@@ -106,8 +107,8 @@ def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) ->
     return area, max(area - half, 0.0), min(area + half, 1.0)
 
 
-def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dict[str, Any]:
-    """All of that as one plain object; what is unknown is None."""
+def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> Confidence:
+    """What confidence is worth, by all of these measures; unknown ones are None."""
     bins = reliability(grades)
     error = expected_error(bins, random)
     area = separation([(confidence, is_wrong) for confidence, is_wrong, _ in grades])
@@ -115,22 +116,22 @@ def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dic
         "graded": len(grades),
         "wrong": sum(is_wrong for _, is_wrong, _ in grades),
         "auroc": area[0] if area else None,
-        "auroc_interval": list(area[1:]) if area else None,
+        "auroc_interval": area[1:] if area else None,
         "expected_calibration_error": error[0] if error else None,
-        "expected_calibration_error_interval": list(error[1:]) if error else None,
+        "expected_calibration_error_interval": error[1:] if error else None,
         "claims": math.fsum(each.share * each.confidence for each in bins) if bins else None,
         "is_right": math.fsum(each.share * each.right.rate for each in bins) if bins else None,
-        "bins": [_facts(each) for each in bins],
+        "bins": [_row(each) for each in bins],
     }
 
 
-def _facts(found: ConfidenceBin) -> dict[str, object]:
+def _row(measured: ConfidenceBin) -> Bin:
     return {
-        "low": found.low,
-        "high": found.high,
-        "share": found.share,
-        "claims": found.confidence,
-        "is_right": found.right.rate,
-        "is_right_interval": list(found.right.interval()),
-        "graded": found.right.count,
+        "low": measured.low,
+        "high": measured.high,
+        "share": measured.share,
+        "claims": measured.confidence,
+        "is_right": measured.right.rate,
+        "is_right_interval": measured.right.interval(),
+        "graded": measured.right.count,
     }
