@@ -11,7 +11,7 @@ from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStream
 from cheapdeep_ops.claude.conversion import read_usage
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.values import Outcome, TierReply, Usage, Verdict
-from cheapdeep_ops.verdict import judge, read_verdict
+from cheapdeep_ops.verdict import decide, read_verdict
 
 Event = RawMessageStreamEvent
 Events = Sequence[Event]
@@ -148,7 +148,7 @@ class TriageProgress:
         text_end = self._so_far.stop_reason
         is_text = self._index is not None and self._is_one_text
         self._verdict = self._partial.finish(text_end) if is_text else read_verdict(None, stop_reason=text_end)
-        ships = judge(self._verdict, threshold=self._threshold)[0] is Outcome.SHIP
+        ships = decide(self._verdict, threshold=self._threshold)[0] is Outcome.SHIP
         if self._is_out or not ships or self._verdict.answer is None:
             return ()
         # Behind the beginnings of the message and of its text.
@@ -157,7 +157,7 @@ class TriageProgress:
 
     def reply(self) -> TierReply:
         """The reply, with a verdict on the whole of it after the end, and on what was read before."""
-        verdict = self._verdict or self._partial.broken_off()
+        verdict = self._verdict or self._partial.abandoned()
         if self._is_out:  # it was acted upon, whatever came later
             verdict = replace(verdict, confidence=self._partial.confidence or verdict.confidence)
         return TierReply(verdict=verdict, usage=self._so_far.usage(), message=self.message)

@@ -4,26 +4,33 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from cheapdeep_ops.guard.report_types.units import ShareFacts
+from cheapdeep_ops.units import DAY_S, HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 LONGEST_LABEL: Final = 80
+_LONGEST_FOREIGN: Final = 240
 _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
-_DAY_S: Final = 86_400
 _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 
 
 class LabelStyle(Protocol):
-    """How a sender shows what a person or a caller chose: a route, an input class, a reason."""
+    """How a sender shows a name that a person or a caller chose: a route, an input class, a reason."""
 
     def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:
-        """`label` on one line, cut to `longest` characters, and without any other meaning."""
+        """`label` on one line, cut to `longest` characters, without any other meaning."""
 
 
 def plain(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
+    """`label` on one line, cut to `longest` characters; it cannot start a line or turn the direction of text."""
     visible = "".join(each if each.isprintable() else " " for each in label)
     return " ".join(visible.split())[:longest] or "?"
+
+
+def without_markup(text: str) -> str:
+    """A text of the API's on one line, without what Slack or Markdown reads as markup; at most 240 characters."""
+    return plain(text.replace("*", "").replace("_", " ").replace("`", "'").replace("~", ""), _LONGEST_FOREIGN)
 
 
 def scope_text(scope: str, label: LabelStyle = plain) -> str:
@@ -39,6 +46,11 @@ def percent(value: float | None) -> str:
 def short_percent(value: float) -> str:
     """A share for the ticks of an axis: at most three digits."""
     return f"{value * 100:.3g}%"
+
+
+def signal_interval(signal: Mapping[str, Any], prefix: str = "") -> str:
+    """The interval that a signal holds under `prefix`, in words."""
+    return bounds((signal[f"{prefix}low"], signal[f"{prefix}high"]))
 
 
 def bounds(interval: Sequence[float]) -> str:
@@ -102,15 +114,15 @@ def time_of_day(at: float) -> str:
 
 def period(since: float, until: float) -> str:
     """A period in words: its first and its last day where it is whole days (UTC), else its two moments."""
-    if since % _DAY_S or until % _DAY_S:
+    if since % DAY_S or until % DAY_S:
         return f"{moment(since)} to {moment(until)}"
-    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - _DAY_S))
+    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - DAY_S))
     return f"{first}" if first == last else f"{first} to {last}"
 
 
 def duration(seconds: float) -> str:
     """Seconds in words: 90 -> `1.5 min`."""
-    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+    for unit, name in ((DAY_S, "d"), (HOUR_S, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.3g} s"
@@ -122,6 +134,6 @@ def counts(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
 
 
-def share(side: Mapping[str, Any]) -> str:
+def share(side: ShareFacts) -> str:
     """A share with its interval and n."""
     return f"{percent(side['rate'])} ({bounds((side['low'], side['high']))}, n {side['n']})"

@@ -8,22 +8,23 @@ from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.guard.grading.grader import Grader, judge_of
+from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
-from cheapdeep_ops.guard.incidents.evaluation import Evaluation, in_words
+from cheapdeep_ops.guard.incidents.evaluation import Evaluation
 from cheapdeep_ops.guard.notify.notifier import Notifier, Sender
 from cheapdeep_ops.guard.reports.weekly import tell_week
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
-from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.units import DAY_S
 
 _log: Final = logging.getLogger(__name__)
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
-_GONE_S: Final = 30 * 86_400.0
+_GONE_S: Final = 30.0 * DAY_S
 _RETIRE_EVERY_S: Final = 3_600.0
 
 
@@ -58,11 +59,11 @@ class Guard:
         self._rulebook = rulebook
         self._notifier = Notifier(store, sender, shows_examples=settings.shows_examples)
         self._grader = grader
-        self._shelf = GradeCache(judge_of(settings))
+        self._cache = GradeCache(judge_of(settings))
         self._started_at = started_at
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
-        self._judged = {rule.alert for rule in rulebook.rules if isinstance(rule, QualityRule) and rule.raises}
+        self._judged = {rule.alert for rule in rulebook.rules if rule.rests_on_grades and rule.raises}
         self._lease: int | None = None
         """The fencing number of the lease, while this guard holds it."""
         self._retire_at = started_at + _RETIRE_EVERY_S
@@ -88,10 +89,10 @@ class Guard:
         try:
             is_done = self._decide_and_commit(lease, now)
         except BaseException:
-            self._shelf = GradeCache(self._shelf.judge)  # it holds what was not committed
+            self._cache = GradeCache(self._cache.grader)  # it has state that was not committed
             raise
         if not is_done:
-            self._shelf = GradeCache(self._shelf.judge)
+            self._cache = GradeCache(self._cache.grader)
             return False
         self.last_evaluation = now
         if now >= self._retire_at:
@@ -102,7 +103,7 @@ class Guard:
     def _decide_and_commit(self, lease: int, now: float) -> bool:
         with self._store.snapshot() as connection:
             evaluation = Evaluation(
-                connection, settings=self._settings, rulebook=self._rulebook, shelf=self._shelf, now=now
+                connection, settings=self._settings, rulebook=self._rulebook, cache=self._cache, now=now
             )
         units = evaluation.run()
         with self._store.reading() as connection:
@@ -115,7 +116,7 @@ class Guard:
                 return self._note_refusal(outcome)
             revision += bool(group)
             for step in (step for unit in group for step in unit.steps if step.applied):
-                _log.info("%s", in_words(step))
+                _log.info("%s", step_text(step))
         return True
 
     def _commit(
@@ -130,7 +131,7 @@ class Guard:
             return Commit.DONE
         if not revisions.advance_from(connection, revision):
             return Commit.OUTDATED
-        store_group(connection, group, self._settings, self._shelf.judge, now)
+        store_group(connection, group, self._settings, self._cache.grader, now)
         return Commit.DONE
 
     def _note_refusal(self, outcome: Commit) -> bool:
@@ -170,8 +171,8 @@ class Guard:
             self._grader.close()
 
         def work(connection: Connection) -> None:
-            processes.sign_off(connection, self.process)
-            processes.drop_lease(connection, name=_LEASE, holder=self.process)
+            processes.mark_stopped(connection, self.process)
+            processes.release_lease(connection, name=_LEASE, holder=self.process)
 
         self._store.transact(work)
 

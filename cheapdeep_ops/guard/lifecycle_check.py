@@ -41,6 +41,6 @@ def check_models(store: Store, settings: Settings, now: float, ask: Ask = ask_ap
         for found in ask(models_of(settings))
     ]
     if rows:
-        store.transact(lambda connection: model_lifecycles.save_lives(connection, rows))
+        store.transact(lambda connection: model_lifecycles.save_lifecycles(connection, rows))
     _log.debug("the API told of %d models", len(rows))
     return len(rows)

@@ -18,7 +18,7 @@ from cheapdeep_ops.claude.sdk import Anthropic, AsyncAnthropic, Message
 from cheapdeep_ops.errors import BreakerOpenError
 from cheapdeep_ops.flow import Ask, Asking, CascadeResult, Step, revised
 from cheapdeep_ops.recorder import NullRecorder, Recorder
-from cheapdeep_ops.recorder.candidate_rows import lies_within
+from cheapdeep_ops.recorder.candidate_rows import is_kept
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.error_decision import attach
@@ -280,7 +280,7 @@ class CallRunner:
         if not (call.is_shadowed and asked.decision):  # what is tried beside a call is nothing of the caller's
             asked.decision = decision
         self.plan.remember(call, decision)
-        sampled = lies_within(decision, self._graded_share)
+        sampled = is_kept(decision, self._graded_share)
         waited_s = sum(call.model_s)
         self._telemetry.record_decision(span, decision, hop_s=settled.hop_s, waited_s=waited_s, sampled=sampled)
         asked_of, course = settled.call, settled.course

@@ -1,6 +1,6 @@
-"""What the store tells of incidents and policies: plain objects, as they go out as JSON, with their keys declared.
+"""The incidents, alerts and changes of policy that the store returns: plain objects whose keys are declared here.
 
-They stay dicts: JSON needs no conversion, and a key that a newer guard adds passes through an older reader.
+They are dicts, because they leave as JSON, and because an older reader must accept a key that a newer guard adds.
 """
 
 from typing import Annotated, Any, Literal, Protocol, TypeVar, cast

@@ -1,4 +1,4 @@
-"""One incident from start to end, with every message about it."""
+"""One incident from start to end, with its messages and policy changes."""
 
 from typing import Final
 
@@ -16,9 +16,9 @@ MOST_INCIDENTS: Final = 2**31 - 1
 
 
 def story(connection: Connection, incident_id: int) -> IncidentStory:
-    """An incident as `incidents` gives it, with its `messages` and the `policy_changes` that it caused, oldest first.
+    """An incident with its `messages` and the `policy_changes` that it caused, oldest first.
 
-    The newest two hundred of each. Raises MissingError where there is no such incident.
+    Has the newest two hundred of each. Raises MissingError if there is no such incident.
     """
     incident = incidents.shown(connection, incident_id)
     return {
@@ -35,7 +35,8 @@ def _messages(connection: Connection, incident_id: int) -> list[IncidentMessage]
 
 
 def _changes(connection: Connection, incident: Incident) -> list[PolicyChange]:
-    """The changes by the incident's rule in its scope, while it was open; a rule acts in the step that it fires in."""
+    """The changes by the incident's rule in its scope, from its start to its end."""
+    # A change has no incident id. Rules act in the evaluation that they fire in, so the times are equal.
     columns = _CHANGE.c
     of_it = (columns.scope == incident["scope"], columns.cause == incident["rule"])
     statement = select(_CHANGE).where(*of_it, columns.at >= incident["started_at"])

@@ -8,6 +8,7 @@ import typer
 from cheapdeep_ops.cli import guard_client, output
 from cheapdeep_ops.cli.common import Json, alert_app, seconds_in, text_given
 from cheapdeep_ops.guard.formatting import plain, timestamp
+from cheapdeep_ops.units import DAY_S
 
 if TYPE_CHECKING:
     from cheapdeep_ops.guard.report_types.state import Silence
@@ -46,7 +47,7 @@ def alert_silence(
 
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:
-        raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / 86_400:g}d", param_hint="--for")
+        raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / DAY_S:g}d", param_hint="--for")
     show_silences(guard_client.act(silence, rule=rule, route=route, for_s=lasts_s, why=why), as_json=json)
 
 

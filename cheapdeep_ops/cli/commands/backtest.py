@@ -115,7 +115,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         with store.reading() as connection:
             sums = counters.summed(connection, **asked, scope=route)
             first = counters.first_second(connection, **asked, scope=route)
-            graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
+            graded = grades.confidences(connection, judge_of(settings), **asked, scope=route)
         since = until if first is None else max(float(first), asked["since"])
         period = ReplayPeriod(since=asked["since"], counted=since, until=until, route=route)
         history = History(store=store, settings=settings, period=period, follow=output.show_progress)

@@ -75,7 +75,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     period: dict[str, Any] = {"since": until - period_s, "until": until}
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **period, scope=route)
-        graded = grades.confident(connection, judge_of(settings), **period, scope=route)
+        graded = grades.confidences(connection, judge_of(settings), **period, scope=route)
     counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]

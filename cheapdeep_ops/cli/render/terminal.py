@@ -1,7 +1,7 @@
 """Reports in words, for a terminal or a pipe."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -42,12 +42,11 @@ from cheapdeep_ops.guard.report_types.state import (
     Watchers,
 )
 from cheapdeep_ops.store.records import Alert, Signal
+from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:  # the demonstration brings the simulators, which a report does not need
     from cheapdeep_ops.demo.report import DemoReport, MonthReport, PhaseReport, RunReport
-
-_WEEK_S: Final = 7 * 86_400.0
 
 
 def show_decision(out: Console, text: str, decision: Decision) -> None:
@@ -343,7 +342,7 @@ def _reach_words(reach: Reach) -> str:
 def _climb_words(reach: Reach) -> Sequence[str]:
     """The smallest of the shown climbs that is detected within a week, or else the largest."""
     known = [(climb["rate"], climb["seconds"]) for climb in reach["climbs"] if climb["seconds"] is not None]
-    shown = [climb for climb in known if climb[1] <= _WEEK_S][:1] or known[-1:]
+    shown = [climb for climb in known if climb[1] <= WEEK_S][:1] or known[-1:]
     normal = f"a climb from {percent(reach['normal'])} (n {reach['n']:,})"
     return [f"{normal} to {percent(share)} is seen after about {duration(seconds)}" for share, seconds in shown]
 

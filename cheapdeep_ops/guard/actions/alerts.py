@@ -22,9 +22,10 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, silences
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.records import Incident
+from cheapdeep_ops.units import DAY_S
 
 # A rule that should be silent for longer belongs out of the rules file.
-LONGEST_SILENCE_S: Final = 30 * 86_400.0
+LONGEST_SILENCE_S: Final = 30.0 * DAY_S
 
 
 class AcknowledgeRequest(ActionRequest):

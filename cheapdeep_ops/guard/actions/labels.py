@@ -67,7 +67,7 @@ def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
                 "call_id": each.call_id,
                 "verdict": each.verdict.value,
                 "author": order.author,
-                "judge": labels.said(connection, judge, each.call_id),
+                "judge": labels.grade_of(connection, judge, each.call_id),
             }
             for each in order.labels
         ]

@@ -13,9 +13,9 @@ from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.report_types.steps import Series
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.store import counters
+from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
-_HOUR_S: Final = 3_600
 _COARSER: Final = 6
 """How much longer a step is where answers are graded: grades are few."""
 
@@ -28,11 +28,11 @@ class ChartPeriod(NamedTuple):
 
 
 PERIODS: Final[Mapping[str, ChartPeriod]] = {
-    "1 hour": ChartPeriod(_HOUR_S, 60),
-    "6 hours": ChartPeriod(6 * _HOUR_S, 300),
-    "1 day": ChartPeriod(24 * _HOUR_S, 900),
-    "7 days": ChartPeriod(7 * 24 * _HOUR_S, 2 * _HOUR_S),
-    "30 days": ChartPeriod(30 * 24 * _HOUR_S, 8 * _HOUR_S),
+    "1 hour": ChartPeriod(HOUR_S, 60),
+    "6 hours": ChartPeriod(6 * HOUR_S, 300),
+    "1 day": ChartPeriod(24 * HOUR_S, 900),
+    "7 days": ChartPeriod(7 * 24 * HOUR_S, 2 * HOUR_S),
+    "30 days": ChartPeriod(30 * 24 * HOUR_S, 8 * HOUR_S),
 }
 
 

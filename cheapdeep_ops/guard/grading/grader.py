@@ -15,7 +15,7 @@ from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.grading.second_grader import SecondGrader
 from cheapdeep_ops.guard.grading.workers import Workers
-from cheapdeep_ops.guard.rules.self_monitoring.grader_health import GraderFacts
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import PAUSE_S
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state, grades
@@ -24,16 +24,12 @@ from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grader_state import GraderStatus
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
+from cheapdeep_ops.units import DAY_S, NUSD_PER_USD
 from cheapdeep_ops.values import CandidateState, GradeFailure, GradeResult, Usage
 
 _log: Final = logging.getLogger(__name__)
 _TYPICAL: Final = Usage(input_tokens=2_000, output_tokens=200)
 """Of a grading, before any is known."""
-
-_DAY_S: Final = 86_400.0
-_NANO: Final = 1_000_000_000
-_PAUSE_S: Final = 600.0
-"""How long a paused grader waits before it tries a single sample again."""
 
 _ERRORS: Final = 3
 """After so many failed requests in a row the API counts as down, and the rest of the run waits."""
@@ -49,9 +45,6 @@ MOST_AT_ONCE: Final = 500
 _CHUNK: Final = 10
 _CHUNK_S: Final = 1.0
 """Grades are stored by chunks: of so many, or those of so many seconds."""
-
-_BATCH_PATIENCE_S: Final = 25 * 3_600.0
-"""A batch may take the API 24 hours."""
 
 
 class GradingApi(Protocol):
@@ -135,7 +128,9 @@ class Grader:
         found = unless_copied(found, sample.turns, sample.answer)
         row = {**self._row(GradeAttempt(sample=sample, found=found), judge, found, now), "second": True}
         self._store.transact(
-            lambda connection: _append(connection, sample, row, candidates.held(connection, [sample.call_id]))
+            lambda connection: _append(
+                connection, sample, row, candidates.ids_with_content(connection, [sample.call_id])
+            )
         )
 
     @property
@@ -168,8 +163,8 @@ class Grader:
         if settings.graded_share:
             self._follow(partial(self._sampler.plan, judged=judged), now)
             candidates.choose(self._store, otherwise=settings.graded_share, now=now)
-        candidates.forget(self._store, before=now - settings.retain_content_days * _DAY_S)
-        candidates.crowd_out(self._store, most=settings.max_candidates)
+        candidates.forget(self._store, before=now - settings.retain_content_days * DAY_S)
+        candidates.trim(self._store, most=settings.max_candidates)
 
     def _state(self) -> GraderStatus:
         with self._store.reading() as connection:
@@ -225,7 +220,7 @@ class Grader:
 
     def _spending(self, now: float) -> float:
         with self._store.reading() as connection:
-            return grades.spent_usd(connection, since=now - _DAY_S)
+            return grades.spent_usd(connection, since=now - DAY_S)
 
     def _ask(self, now: float, sample: GradingSample) -> GradeResult | GraderError:
         try:
@@ -265,7 +260,7 @@ class Grader:
 
     def _affordable_count(self, connection: Connection, now: float) -> int:
         """For how many more requests of batches there is money, those that are out counted at what one costs."""
-        spent, graded = grades.spent_usd(connection, since=now - _DAY_S), grades.graded_since(connection, now - _DAY_S)
+        spent, graded = grades.spent_usd(connection, since=now - DAY_S), grades.graded_since(connection, now - DAY_S)
         each = spent / graded if spent and graded else self._cost(self.judge, _TYPICAL, now, batch=True) or 0.0
         if not each:
             return MOST_AT_ONCE
@@ -312,7 +307,7 @@ class Grader:
 
         def work(connection: Connection) -> tuple[GraderStatus, list[bool]]:
             before = state = grader_state.state(connection)
-            held = candidates.held(connection, [asked.sample.call_id for asked in chunk])
+            held = candidates.ids_with_content(connection, [asked.sample.call_id for asked in chunk])
             is_new = []
             for (asked, found), row in zip(outcomes, rows, strict=True):
                 if found is None or row is None:
@@ -338,7 +333,7 @@ class Grader:
     def _row(self, asked: GradeAttempt, judge: GraderVersion, found: GradeResult, now: float) -> dict[str, Any]:
         cost = self._cost(judge, found.usage, now, batch=asked.batch)
         return {**_call_columns(asked.sample), **_judge_columns(judge, found), "at": now, "batch": asked.batch,
-                "cost_nusd": None if cost is None else round(cost * _NANO)}  # fmt: skip
+                "cost_nusd": None if cost is None else round(cost * NUSD_PER_USD)}  # fmt: skip
 
     def _cost(self, judge: GraderVersion, usage: Usage | None, now: float, *, batch: bool) -> float | None:
         return None if usage is None else self._prices.cost(judge.model, usage, at=now, batch=batch)
@@ -371,22 +366,6 @@ def judge_of(settings: Settings) -> GraderVersion:
     return GraderVersion(model=settings.grader_model, prompt=PROMPT_VERSION)
 
 
-def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
-    """How the grader fares, from the store."""
-    state, backlog = grader_state.state(connection), candidates.backlog(connection)
-    patience_s = 10 * settings.grade_every_s + _PAUSE_S
-    return GraderFacts(
-        is_off=not settings.graded_share,
-        paused_why=state.paused_why,
-        failures_in_row=state.failures_in_row,
-        last_failure=state.last_failure,
-        last_grade_at=state.last_grade_at,
-        waiting=backlog["waiting"],
-        oldest=backlog["oldest"],
-        patience_s=patience_s + (_BATCH_PATIENCE_S if settings.grade_by == "batch" else 0),
-    )
-
-
 def _judgement(asked: GradeAttempt) -> GradeResult | None:
     """What a sample ends with, be it the failure that follows on too many errors; None where it is asked for again."""
     sample, error = asked.sample, asked.found
@@ -413,7 +392,7 @@ def _state_in_trouble(state: GraderStatus, error: GraderError, now: float) -> Gr
     """The grader's state after a request that failed; it is paused where the error asks for time or for a person."""
     if error.asks_for_time:
         why = str(error) if error.pauses else state.paused_why
-        state = replace(state, paused_why=why, paused_until=now + _wait_s(error, _PAUSE_S))
+        state = replace(state, paused_why=why, paused_until=now + _wait_s(error, PAUSE_S))
     return replace(state, failures_in_row=state.failures_in_row + 1, last_failure=str(error), last_failure_at=now)
 
 

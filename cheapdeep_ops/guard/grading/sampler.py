@@ -17,12 +17,12 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, detectors, grades, policies, sampling_rates
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _NAME: Final = "sampling"
 """Under which suspicions are kept; no rule can be called so."""
 
-_DAY_S: Final = 86_400.0
 _READ_AT_ONCE: Final = 5_000
 
 
@@ -83,7 +83,7 @@ class Sampler:
         if waiting := candidates.steered_waiting(connection):
             return SamplingPlan(waiting=waiting)
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
-        normals = grades.normals(connection, self._judge)
+        normals = grades.baselines(connection, self._judge)
         alarms = {route: alarm for route, normal in normals.items() if (alarm := alarm_of(normal)) is not None}
         suspicions = self._suspicions(connection)
         wanted = {
@@ -117,8 +117,10 @@ class Sampler:
     ) -> dict[str, float]:
         if not self.steers:
             return dict.fromkeys(before, self._budget)
-        answers = sampling_rates.answers_by_route(connection, since=now - _DAY_S)
-        known = {route for route, normal in grades.normals(connection, self._judge).items() if normal.rate is not None}
+        answers = sampling_rates.answers_by_route(connection, since=now - DAY_S)
+        known = {
+            route for route, normal in grades.baselines(connection, self._judge).items() if normal.rate is not None
+        }
         fresh = self._fresh(connection, now)
         return shares(
             answers,
@@ -146,19 +148,19 @@ class Sampler:
         settings = self._settings
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         raised = {route for route in routes if book.for_route(route).causes & set(judged)}
-        spent = grades.graded_by_route(connection, since=now - _DAY_S)
+        spent = grades.graded_by_route(connection, since=now - DAY_S)
         chosen = {route: spent.get(route, 0) + ungraded.get(route, 0) for route in suspected | raised}
         return frozenset(route for route, count in chosen.items() if count < MOST_A_DAY)
 
     def _fresh(self, connection: Connection, now: float) -> set[str]:
         """The scopes whose threshold was changed within a day."""
-        return {each["scope"] for each in policies.history(connection) if each["at"] > now - _DAY_S and each["applied"]}
+        return {each["scope"] for each in policies.history(connection) if each["at"] > now - DAY_S and each["applied"]}
 
     def _suspicions(self, connection: Connection) -> Suspicions:
         """How suspicious each route is, after all grades that have become known since they were last looked at."""
         kept = detectors.read(connection, self._judge, rule=_NAME).get(ALL_ROUTES, detectors.DetectorState())
         found = {route: Suspicion.from_row(row) for route, row in kept.state.items()}
-        normals = grades.normals(connection, self._judge)
+        normals = grades.baselines(connection, self._judge)
         grade_id = kept.grade_id
         while known := grades.known_after(connection, self._judge, grade_id=grade_id, route=None, limit=_READ_AT_ONCE):
             for each in known:
@@ -178,4 +180,4 @@ class Sampler:
 
 def _since(normal: Baseline, now: float) -> float:
     """From when on answers are of use in hindsight: those before are what is normal, or long past."""
-    return max(normal.until or normal.since, now - _DAY_S)
+    return max(normal.until or normal.since, now - DAY_S)

@@ -15,11 +15,12 @@ from cheapdeep_ops.store import candidates, labels
 from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import GraderVersion
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import GradeResult
 
 _log: Final = logging.getLogger(__name__)
 _SALT: Final = "second judge"
-_LATELY_S: Final = 86_400.0
+_LATELY_S: Final = float(DAY_S)
 _AT_ONCE: Final = 10
 """Gradings of one run: they are no hurry, and the first judge's come first."""
 

@@ -37,6 +37,7 @@ from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.records import Incident, IncidentStory, PolicyChange
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> 
     router = APIRouter()
 
     @router.get("/api/v1/report", **_answering(Receipt, "The receipt over a period"))
-    def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 86_400.0) -> Receipt:
+    def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = float(DAY_S)) -> Receipt:
         """The receipt over the last so many seconds."""
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
@@ -235,7 +236,7 @@ def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> 
     def get_trends(since: float | None = None, until: float | None = None) -> Trends:
         """A period's figures in steps, false confidence by route, and changes of policy; the last day by default."""
         until = clock() if until is None else until
-        since = until - 86_400.0 if since is None else since
+        since = until - DAY_S if since is None else since
         if not 0 < until - since <= LONGEST_S:
             raise HTTPException(422, f"until must lie behind since, by {LONGEST_S:.0f} s at most")
         return trends(store, settings, since=since, until=until)

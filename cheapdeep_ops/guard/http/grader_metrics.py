@@ -8,18 +8,19 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from cheapdeep_ops.guard.report_types.figures import Bin, Confidence
 from cheapdeep_ops.guard.report_types.labels import Agreement
-from cheapdeep_ops.guard.reports.quality import DAY_S, confidence_in
+from cheapdeep_ops.guard.reports.quality import confidence_in
 from cheapdeep_ops.guard.reports.review import agreement_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 KEPT_S: Final = 300.0
 """How long a figure is cached, in seconds."""
 
-PERIOD_S: Final = 7 * DAY_S
+PERIOD_S: Final = float(WEEK_S)
 """Grades of so long a period are used: a single day has too few wrong answers."""
 
 _JUDGE: Final = ""

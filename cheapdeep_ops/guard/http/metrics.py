@@ -12,7 +12,7 @@ from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics
 from cheapdeep_ops.guard.report_types.figures import FalseConfidence
 from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy
-from cheapdeep_ops.guard.reports.quality import DAY_S, is_up, rates_by_route
+from cheapdeep_ops.guard.reports.quality import is_up, rates_by_route
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.settings import Settings
@@ -21,6 +21,7 @@ from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.records import Alert
 from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Reason
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -183,7 +184,8 @@ def _alerts(rows: Sequence[Alert], rulebook: Rulebook, settings: Settings) -> It
     for name, text, key in _SIGNALS:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
-            if row["signal"].get("n"):
+            # A kind of rule that watches no rate has no such figures.
+            if row["signal"].get("n") and key in row["signal"]:
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
     yield from _evidence(rows)

@@ -37,8 +37,7 @@ from cheapdeep_ops.guard.grading.adaptive import MOST_A_DAY, MOST_IN_HINDSIGHT, 
 from cheapdeep_ops.guard.report_types.state import Climb, Reach, SmallestClimbs
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel
 from cheapdeep_ops.guard.statistics.sequential import Bets
-
-DAY_S: Final = 86_400.0
+from cheapdeep_ops.units import DAY_S
 
 FACTORS: Final = (1.5, 2.0, 3.0, 5.0)
 """The climbs that are shown, as multiples of the normal rate."""

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from cheapdeep_ops.guard.grading.grader import facts_of, judge_of
+from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import GraderState, Normal
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.guard.statistics import calibration
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
@@ -17,16 +18,16 @@ from cheapdeep_ops.store import candidates, grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
 from cheapdeep_ops.store.records import record_of
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
-DAY_S: Final = 86_400.0
 _MOST_WEIGHED: Final = 10_000
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 
 
 def quality_of(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Quality:
     """False confidence of what calls of the period shipped, and of what a raise withheld; rates with n."""
-    tallies = grades.tallied(connection, since=since, until=until, scope=scope)
+    tallies = grades.tallies(connection, since=since, until=until, scope=scope)
     withheld = false_confidence(_wrong_among([each for each in tallies if not each.shipped]))
     return {
         **false_confidence(_wrong_among([each for each in tallies if each.shipped])),
@@ -41,7 +42,7 @@ def quality_of(connection: Connection, *, since: float, until: float, scope: str
 def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, FalseConfidence]:
     """False confidence of what was shipped, by route; without the routes that have no decided grade."""
     by_route: dict[str, list[GradeTally]] = defaultdict(list)
-    for each in grades.tallied(connection, since=since, until=until):
+    for each in grades.tallies(connection, since=since, until=until):
         if each.shipped and each.verdict in _DECIDED:
             by_route[each.route].append(each)
     return {route: false_confidence(_wrong_among(tallies)) for route, tallies in sorted(by_route.items())}
@@ -61,7 +62,7 @@ def spending_of(connection: Connection, *, since: float, until: float) -> Gradin
     return {
         "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
         "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
-        "grader_unpriced": sum(each.unpriced for each in grades.tallied(connection, since=since, until=until)),
+        "grader_unpriced": sum(each.unpriced for each in grades.tallies(connection, since=since, until=until)),
     }
 
 
@@ -98,7 +99,7 @@ def is_up(grader: GraderState) -> bool:
 def normals_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
     """What is normal for each route, with its interval and n; rates are None while it is being learned."""
     judge = judge_of(settings)
-    known = grades.normals(connection, judge)
+    known = grades.baselines(connection, judge)
     routes = sorted(known.keys() | grades.counts(connection).keys())
     baselines = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
     return {each.scope: _learned(each) or _learning(connection, judge, each) for each in baselines}
@@ -163,5 +164,5 @@ def confidence_in(
 ) -> Confidence | None:
     """What confidence was worth in one scope; None where nothing was graded."""
     judge = judge_of(settings)
-    graded = grades.confident(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
+    graded = grades.confidences(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

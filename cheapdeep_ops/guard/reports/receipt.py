@@ -20,8 +20,9 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.units import DAY_S
 
-LONGEST_S: Final = 100 * 365 * 86_400.0
+LONGEST_S: Final = 100.0 * 365 * DAY_S
 """The longest period of a receipt; a longer one is a typing error, and its dates are out of range."""
 
 BASELINE_NOTE = (

@@ -26,11 +26,11 @@ from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.labels import LabelledGrade
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _ENOUGH: Final = {Grade.CORRECT.value: ENOUGH_CORRECT, Grade.INCORRECT.value: ENOUGH_INCORRECT}
 _SALT: Final = "label"
-_DAY_S: Final = 86_400.0
 Ballot = Sequence[LabelledGrade]
 """All votes on one answer."""
 
@@ -72,7 +72,7 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
     votes = labels.votes(connection, judge, scope)
     agreed = _agreement(connection, judge, votes, scope)
     waiting = Counter(labels.unlabelled(connection, judge, scope).values())
-    known = labels.judges(connection)
+    known = labels.graders(connection)
     return {
         "judge": _named(judge),
         "route": scope,
@@ -144,8 +144,8 @@ def _days(
     occur.
     """
     right = [each for each in votes if each.judged == Grade.CORRECT.value]
-    for day, count in Counter(int(each.called_at // _DAY_S) for each in right or votes).items():
-        wrong = _judged_wrong(connection, judge, since=day * _DAY_S, until=(day + 1) * _DAY_S, scope=scope)
+    for day, count in Counter(int(each.called_at // DAY_S) for each in right or votes).items():
+        wrong = _judged_wrong(connection, judge, since=day * DAY_S, until=(day + 1) * DAY_S, scope=scope)
         if wrong is not None:
             yield wrong, count
 
@@ -174,7 +174,7 @@ def _judged_wrong(
     shipped: bool | None = None,
 ) -> Estimate | None:
     """The share that `judge` calls wrong, of the evenly chosen answers to calls of `[since, until)`."""
-    tallies = grades.tallied(connection, since=since, until=until, scope=scope, judge=judge)
+    tallies = grades.tallies(connection, since=since, until=until, scope=scope, grader=judge)
     return weighted(
         (each.verdict == Grade.INCORRECT.value, each.inclusion, each.count)
         for each in tallies
@@ -217,7 +217,7 @@ def _judge_facts(connection: Connection, judge: GraderVersion, scope: str) -> Ju
 
 def _pair(connection: Connection, one: GraderVersion, other: GraderVersion, scope: str) -> Pair:
     """How far two graders agree on the answers that both have graded."""
-    verdicts = labels.both(connection, one, other, scope)
+    verdicts = labels.paired_verdicts(connection, one, other, scope)
     kappa = kappa_of(verdicts, Random(0))  # noqa: S311 - a simulation, no secret
     return {
         "judges": (_named(one), _named(other)),

@@ -8,17 +8,17 @@ from cheapdeep_ops.guard.grading.adaptive import is_steered, shares
 from cheapdeep_ops.guard.grading.grader import judge_of
 from cheapdeep_ops.guard.report_types.figures import Sampling, Spent
 from cheapdeep_ops.guard.report_types.state import Reach
-from cheapdeep_ops.guard.reports.detection_delay import DAY_S, SamplingShares, reach_of, unknown
+from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of, unknown
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
-from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import climb_alpha
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GradeTally
+from cheapdeep_ops.units import DAY_S, USD_PER_NUSD
 
-_NANO: Final = 1e-9
 _NO_ROUTES: Final = frozenset[str]()
 
 
@@ -29,7 +29,7 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
-    normals = grades.normals(connection, judge_of(settings))
+    normals = grades.baselines(connection, judge_of(settings))
     alarms = {route: alarm_of(normal) for route, normal in normals.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     reach: dict[str, Reach] = {}
@@ -48,7 +48,7 @@ def sampling_of(connection: Connection, settings: Settings, *, answers: int, sin
     `evenly` are samples by a fixed share; `suspected` are those of a route that was suspected or raised, when all that
     is kept is graded; `hindsight` are older answers that a suspicion chose.
     """
-    tallies = grades.tallied(connection, since=since, until=until)
+    tallies = grades.tallies(connection, since=since, until=until)
     chosen_evenly = [each for each in tallies if not each.steered]
     samples = sum(each.count for each in tallies)
     return {
@@ -71,18 +71,18 @@ def _is_suspected(each: GradeTally, settings: Settings) -> bool:
 def _spent(tallies: Sequence[GradeTally]) -> Spent:
     return {
         "samples": sum(each.count for each in tallies),
-        "cost_usd": int(sum(each.cost_nusd for each in tallies)) * _NANO,  # PostgreSQL adds up to a decimal
+        "cost_usd": int(sum(each.cost_nusd for each in tallies)) * USD_PER_NUSD,  # PostgreSQL adds up to a decimal
         "unpriced": sum(each.unpriced for each in tallies),
     }
 
 
 def _alpha(settings: Settings) -> float | None:
-    """The alpha of the rule that fires first among those that look for climbs; None if there is no such rule."""
+    """The alpha of the rule that detects a climb first; None if there is none, or if the rules cannot be read."""
     try:
         rules = read_rulebook(settings.rules_file).rules
     except RulesError:
         return None
-    return max((rule.alpha for rule in rules if isinstance(rule, QualityRule) and rule.limit == "normal"), default=None)
+    return climb_alpha(rules)
 
 
 def _samplings(settings: Settings, answers: dict[str, int]) -> dict[str, SamplingShares]:

@@ -11,6 +11,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, policies
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import TrendChange, record_of
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 MOST_CHANGES: Final = 30
@@ -25,8 +26,7 @@ _STEPS: Final = 80
 _GRADED_STEPS: Final = 14
 """Steps of false confidence are longer, because grades are few."""
 
-_DAY_S: Final = 86_400
-_NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, _DAY_S)
+_NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, DAY_S)
 
 
 def trends(store: Store, settings: Settings, *, since: float, until: float) -> Trends:
@@ -55,7 +55,7 @@ def trends(store: Store, settings: Settings, *, since: float, until: float) -> T
 def step_of(period_s: float, most: int) -> int:
     """The shortest handy step, in seconds, of which `most` cover `period_s`; whole days beyond one."""
     least = period_s / most
-    return next((step for step in _NICE_S if step >= least), ceil(least / _DAY_S) * _DAY_S)
+    return next((step for step in _NICE_S if step >= least), ceil(least / DAY_S) * DAY_S)
 
 
 def _starts(since: float, until: float, most: int) -> range:

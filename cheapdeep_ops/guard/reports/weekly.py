@@ -11,13 +11,11 @@ from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import policy_state
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, incidents
-from cheapdeep_ops.store.engine import Connection, Store, alone
+from cheapdeep_ops.store.engine import Connection, Store, take_lock
 from cheapdeep_ops.store.records import IncidentBase
+from cheapdeep_ops.units import DAY_S, HOUR_S, WEEK_S
 
-_HOUR_S: Final = 3_600
-_DAY_S: Final = 86_400
-_WEEK_S: Final = 7 * _DAY_S
-_MONDAY_S: Final = 4 * _DAY_S
+_MONDAY_S: Final = 4 * DAY_S
 """The first Monday of Unix time began then."""
 
 
@@ -30,10 +28,10 @@ class ReportedWeek(NamedTuple):
 
 def week_due(settings: Settings, now: float) -> ReportedWeek | None:
     """The last full week, once its receipt is due; None before the hour on Monday, or if none is asked for."""
-    until = (now - _MONDAY_S) // _WEEK_S * _WEEK_S + _MONDAY_S
-    if settings.report_every != "weekly" or now < until + settings.report_hour * _HOUR_S:
+    until = (now - _MONDAY_S) // WEEK_S * WEEK_S + _MONDAY_S
+    if settings.report_every != "weekly" or now < until + settings.report_hour * HOUR_S:
         return None
-    return ReportedWeek(until - _WEEK_S, until)
+    return ReportedWeek(until - WEEK_S, until)
 
 
 def tell_week(store: Store, settings: Settings, now: float) -> bool:
@@ -48,7 +46,7 @@ def tell_week(store: Store, settings: Settings, now: float) -> bool:
     payload = message_of(store, settings, since=week.since, until=week.until)
 
     def work(connection: Connection) -> bool:
-        alone(connection, "report")
+        take_lock(connection, "report")
         if incidents.was_told(connection, kind="report", since=week.until):
             return False
         incidents.enqueue(connection, incident_id=None, kind="report", payload=payload, at=now)

@@ -19,7 +19,7 @@ ENOUGH_CORRECT: Final = 30
 """Labels of answers that the judge called correct, below which nothing is corrected."""
 
 ENOUGH_INCORRECT: Final = 20
-"""The same of those that it called incorrect."""
+"""Labels of answers that the judge called incorrect, below which nothing is corrected."""
 
 _DRAWS: Final = 4_000
 _CERTAINTY: Final = 0.95

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from cheapdeep_ops.guard.report_types.units import ShareFacts
 from cheapdeep_ops.guard.statistics.intervals import Estimate, Proportion, difference
 
 MIN_CALLS: Final = 30
@@ -364,7 +365,7 @@ def by_name(counted: Iterable[tuple[str, int, int]]) -> Counts:
     return {name: Proportion(hits=hits, n=n) for name, (hits, n) in sums.items()}
 
 
-def as_facts(cause: Cause) -> dict[str, Any]:
+def as_facts(cause: Cause) -> dict[str, object]:
     """A cause as it is stored with an incident; numbers and names only, intervals are 95%."""
     first = cause.culprits[0] if cause.culprits else None
     return {
@@ -385,7 +386,7 @@ def as_facts(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _part_facts(part: Contribution) -> dict[str, Any]:
+def _part_facts(part: Contribution) -> dict[str, object]:
     return {
         "dimension": part.dimension.value,
         "element": part.element,
@@ -402,6 +403,6 @@ def _part_facts(part: Contribution) -> dict[str, Any]:
     }
 
 
-def _facts_of(share: Share) -> dict[str, Any]:
+def _facts_of(share: Share) -> ShareFacts:
     low, high = share.interval()
     return {"rate": share.rate, "low": low, "high": high, "n": share.count}

@@ -24,7 +24,7 @@ CLIMBS: Final = (1.5, 2.0, 3.0, 4.5, 7.0)
 """How many times the target a rate may have become: one bet for each. The first is the smallest climb looked for."""
 
 FALLS: Final = (0.25, 0.4, 0.6, 0.75)
-"""The same for a rate that is to have fallen below."""
+"""The factors of the target to which a rate may have fallen: one bet for each."""
 
 _HIGHEST: Final = 0.95
 """No bet is on a rate above, so that one correct answer never ends it."""
