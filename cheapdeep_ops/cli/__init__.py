@@ -6,7 +6,8 @@ import sys
 
 from cheapdeep_ops.extras import require
 
-# At its exit Python searches all objects for garbage, which takes 0.2 s; nothing here needs that.
+# Python searches for garbage while it loads modules, and once more at its exit: 0.3 s in which it finds none.
+gc.disable()
 atexit.register(gc.freeze)
 try:
     require("guard")
@@ -16,5 +17,7 @@ except KeyboardInterrupt:
 except ImportError as error:
     sys.stderr.write(f"error: {error}\n")
     sys.exit(2)
+finally:
+    gc.enable()
 
 __all__ = ["main"]

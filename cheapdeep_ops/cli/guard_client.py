@@ -135,17 +135,18 @@ def connected(settings: Settings) -> Iterator[GuardClient]:
         with _over_http(settings.guard_url, settings) as client:
             yield client
         return
-    # Loaded here, because a command that asks a guard elsewhere needs no FastAPI. What it loads lives on, and to search
-    # it for garbage meanwhile takes a tenth of the command's time.
+    # What a command loads lives on: to search it for garbage meanwhile takes a tenth of the command's time.
     gc.disable()
     try:
+        # Loaded here, because a command that asks a guard elsewhere needs no FastAPI.
         from cheapdeep_ops.guard.http.api import make_local_api
+
+        with opened(settings) as store:
+            transport = InProcessTransport(make_local_api(store, settings))
+            with httpx2.Client(transport=transport, base_url=_HERE) as client:
+                yield GuardClient(client)
     finally:
         gc.enable()
-    with opened(settings) as store:
-        transport = InProcessTransport(make_local_api(store, settings))
-        with httpx2.Client(transport=transport, base_url=_HERE) as client:
-            yield GuardClient(client)
 
 
 @contextmanager
