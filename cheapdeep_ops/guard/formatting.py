@@ -16,14 +16,15 @@ _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 
 
 class LabelStyle(Protocol):
-    """How a sender shows a name that a person or a caller chose: a route, an input class, a reason."""
+    """How a sender formats text that a user chose: a route, an input class, a reason."""
 
     def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:
-        """`label` on one line, cut to `longest` characters, without any other meaning."""
+        """`label` on one line, cut to `longest` characters, with the receiver's markup escaped."""
 
 
 def plain(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` on one line, cut to `longest` characters; it cannot start a line or turn the direction of text."""
+    """`label` on one line, cut to `longest` characters, without control characters; `?` if nothing is left."""
+    # Control characters could add a forged line, or reverse the direction of the text.
     visible = "".join(each if each.isprintable() else " " for each in label)
     return " ".join(visible.split())[:longest] or "?"
 
@@ -39,7 +40,7 @@ def scope_text(scope: str, label: LabelStyle = plain) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in words, or `unknown`."""
+    """A share as a percentage; `unknown` for None."""
     return "unknown" if value is None else f"{value * 100:.1f}%"
 
 
@@ -54,7 +55,7 @@ def signal_interval(signal: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def bounds(interval: Sequence[float]) -> str:
-    """An interval of shares in words."""
+    """An interval of shares as percentages."""
     return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
@@ -121,7 +122,7 @@ def period(since: float, until: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 90 -> `1.5 min`."""
+    """Seconds in a suitable unit: 90 -> `1.5 min`."""
     for unit, name in ((DAY_S, "d"), (HOUR_S, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"

@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
-    connections_of,
-    for_originals,
-    for_triage,
-    for_triage_streams,
     make_async_client,
+    max_connections_of,
+    original_client,
     traces_itself,
+    triage_client,
+    triage_stream_client,
 )
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams
 from cheapdeep_ops.claude.sdk import (
@@ -39,7 +39,7 @@ from cheapdeep_ops.claude.sdk import (
     SdkAsyncMessages,
     omit,
 )
-from cheapdeep_ops.claude.stream_events import araw_stream
+from cheapdeep_ops.claude.stream_events import raw_async_stream
 from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.background import BackgroundTask
@@ -213,9 +213,9 @@ class AsyncRouter:
 
     def _use(self, client: AsyncAnthropic, triage_timeout_s: float) -> None:
         self._client = client
-        self._originals, self._connections = for_originals(client), connections_of(client)
-        self._triage = for_triage(client, timeout_s=triage_timeout_s)
-        self._triage_streams = for_triage_streams(client)
+        self._originals, self._connections = original_client(client), max_connections_of(client)
+        self._triage = triage_client(client, timeout_s=triage_timeout_s)
+        self._triage_streams = triage_stream_client(client)
 
     def _renew_client(self) -> AsyncAnthropic:
         """Connections of this process's own, after a fork; gives the parent's."""
@@ -313,7 +313,7 @@ class AsyncRouter:
         return cast("Events", await self._originals.messages.create(**request))
 
     async def _helped_stream(self, request: Mapping[str, Any]) -> Events:
-        return araw_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
+        return raw_async_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
 
 
 class AsyncMessages:

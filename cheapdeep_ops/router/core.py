@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.breaker import Breaker
-from cheapdeep_ops.claude.clients import is_tiers_fault, is_timeout
-from cheapdeep_ops.claude.retry_wait import patience_s, patient_for
+from cheapdeep_ops.claude.clients import is_tier_failure, is_timeout
+from cheapdeep_ops.claude.retry_wait import attempt_limit_s, retry_wait_limit
 from cheapdeep_ops.claude.sdk import Anthropic, AsyncAnthropic, Message
 from cheapdeep_ops.errors import BreakerOpenError
 from cheapdeep_ops.flow import Ask, Asking, CascadeResult, Step, revised
@@ -334,7 +334,7 @@ class CallRunner:
         def told(error: BaseException | None) -> None:
             if error is None:
                 breaker.succeeded(begun_at)
-            elif is_tiers_fault(error) and not (has_own_timeout and is_timeout(error)):
+            elif is_tier_failure(error) and not (has_own_timeout and is_timeout(error)):
                 breaker.failed(begun_at, time.monotonic())
 
         return told
@@ -409,7 +409,7 @@ def _recorder(settings: "Settings", telemetry: Telemetry, redact: Redact) -> Sin
 
 def patient(call: Call, client: Anthropic | AsyncAnthropic) -> AbstractContextManager[None]:
     """Inside, no wait of the SDK before a retry is longer than the caller gives an attempt."""
-    return patient_for(patience_s(call.params.get("timeout", client.timeout)))
+    return retry_wait_limit(attempt_limit_s(call.params.get("timeout", client.timeout)))
 
 
 def only_one(client: object, options: Iterable[str]) -> None:

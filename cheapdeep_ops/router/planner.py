@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
 
-from cheapdeep_ops.claude.arguments import given
+from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
-from cheapdeep_ops.claude.clients import is_outage, is_refused
+from cheapdeep_ops.claude.clients import is_bad_request, is_outage
 from cheapdeep_ops.claude.conversion import read_reply, unwrapped
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import TriagePrompt, triage_prompt
@@ -166,7 +166,7 @@ class CallPlanner:
         """A new call: its tiers, its policy, and whether it is triaged."""
         named = self._routes.bounded(route or self._route)
         named = _NAMED_STAR if named == ALL_ROUTES else named
-        params, started_at = given(params), self._clock()
+        params, started_at = normalize_params(params), self._clock()
         own = params.pop("conversation", None)
         tiers, bypass = self._choose(params)
         call_id, is_shadowed = self._new_id(), False
@@ -334,7 +334,7 @@ class CallPlanner:
             prompt_version="" if call.bypass else self.prompt.version,
             cold_cache_usd=cold,
             is_fallback=course.is_fallback,
-            is_replay_rejected=len(hops) > 1 and last.error is not None and is_refused(last.error),
+            is_replay_rejected=len(hops) > 1 and last.error is not None and is_bad_request(last.error),
         )
 
     def exchange(self, call: Call, course: CascadeResult, place: Trace | None) -> Exchange | None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar
 
-from cheapdeep_ops.claude.clients import break_off
+from cheapdeep_ops.claude.clients import abort_response
 from cheapdeep_ops.claude.sdk import AsyncStream, NotGiven, RawMessageStreamEvent, Stream
 from cheapdeep_ops.claude.stream_events import Events, OriginalProgress, TriageProgress
 from cheapdeep_ops.flow import CascadeResult, completed
@@ -222,7 +222,7 @@ def read_until_decided(opened: OpenStream[Stream[RawMessageStreamEvent]]) -> Non
 def read_the_rest(opened: OpenStream[Stream[RawMessageStreamEvent]], beside: BackgroundTask, seconds: float) -> None:
     """Read a withheld answer to its end, for the grades that let go of a raise. Never raises."""
     failure = None
-    watch = threading.Timer(seconds, break_off, [opened.stream.response])
+    watch = threading.Timer(seconds, abort_response, [opened.stream.response])
     watch.daemon = True
     watch.start()
     try:
@@ -319,7 +319,7 @@ class TimedOpen:
             self._is_left = True
             opened = self._opened
         if opened is not None:
-            break_off(opened.stream.response)
+            abort_response(opened.stream.response)
         return True
 
 

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from cheapdeep_ops.claude.clients import (
-    connections_of,
-    for_originals,
-    for_triage,
-    for_triage_streams,
     make_client,
+    max_connections_of,
+    original_client,
     traces_itself,
+    triage_client,
+    triage_stream_client,
 )
 from cheapdeep_ops.claude.params import CallParams, ClientOptions
 from cheapdeep_ops.claude.sdk import (
@@ -239,9 +239,9 @@ class Router:
 
     def _use(self, client: Anthropic, triage_timeout_s: float) -> None:
         self._client = client
-        self._originals, self._connections = for_originals(client), connections_of(client)
-        self._triage = for_triage(client, timeout_s=triage_timeout_s)
-        self._triage_streams = for_triage_streams(client)
+        self._originals, self._connections = original_client(client), max_connections_of(client)
+        self._triage = triage_client(client, timeout_s=triage_timeout_s)
+        self._triage_streams = triage_stream_client(client)
 
     def _renew_client(self) -> Anthropic:
         """Connections of this process's own, after a fork; gives the parent's."""

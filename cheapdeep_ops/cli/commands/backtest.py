@@ -16,6 +16,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.guard.backtest.counterfactual import OutcomeAt
     from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost
     from cheapdeep_ops.guard.report_types.figures import Confidence
 
@@ -70,7 +71,7 @@ def _period(last: str) -> float:
     return period_s
 
 
-def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Sequence[float]) -> dict[str, Any]:
+def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Sequence[float]) -> dict[str, object]:
     """Thresholds from the rows as they are; alerts from the whole product, played once at the base threshold."""
     from cheapdeep_ops.demo.recording import read_recording
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
@@ -79,7 +80,7 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     from cheapdeep_ops.testing import SimulatedGrader
 
     rows = read_recording(file, where)
-    with Replay(rows, settings=settings, options=ReplayOptions(judge=SimulatedGrader())) as played:
+    with Replay(rows, settings=settings, options=ReplayOptions(grader=SimulatedGrader())) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         report = played.report()
         spent = spent_on([each.decision for each in played.outcomes], prices=_prices(settings, _PLAYED))
@@ -99,12 +100,12 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     }
 
 
-def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, Any]:
+def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, object]:
     """Thresholds from counters and grades; alerts from rules that are run again over them."""
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.history import History, ReplayPeriod
     from cheapdeep_ops.guard.backtest.threshold_cost import spent_in
-    from cheapdeep_ops.guard.grading.grader import judge_of
+    from cheapdeep_ops.guard.grading.grader import grader_version
     from cheapdeep_ops.guard.rules.book import read_rulebook
     from cheapdeep_ops.store import counters, grades
 
@@ -115,7 +116,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         with store.reading() as connection:
             sums = counters.summed(connection, **asked, scope=route)
             first = counters.first_second(connection, **asked, scope=route)
-            graded = grades.confidences(connection, judge_of(settings), **asked, scope=route)
+            graded = grades.confidences(connection, grader_version(settings), **asked, scope=route)
         since = until if first is None else max(float(first), asked["since"])
         period = ReplayPeriod(since=asked["since"], counted=since, until=until, route=route)
         history = History(store=store, settings=settings, period=period, follow=output.show_progress)
@@ -149,8 +150,8 @@ def _prices(settings: Settings, said: str) -> str:
 
 
 def _priced(
-    row_of: Callable[[float], dict[str, Any]], spent: "PeriodCost", tried: Sequence[float], *, base: float
-) -> dict[str, Any]:
+    row_of: Callable[[float], "OutcomeAt"], spent: "PeriodCost", tried: Sequence[float], *, base: float
+) -> dict[str, object]:
     """A row for each threshold with what it would have cost, and what was paid."""
     from cheapdeep_ops.guard.backtest.threshold_cost import costed, paid
 

@@ -2,7 +2,7 @@
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, operation
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import normals_of
 from cheapdeep_ops.store import grades
@@ -30,7 +30,7 @@ def relearn(context: ActionContext, order: RelearnRequest) -> dict[str, Normal]:
         if order.route not in known:
             graded = ", ".join(sorted(known)) or "none"
             raise PolicyError(f"nothing of {order.route} was ever graded; graded are: {graded}")
-        grades.relearn(connection, judge_of(settings), order.route, now=now, author=order.author, why=order.why)
+        grades.relearn(connection, grader_version(settings), order.route, now=now, author=order.author, why=order.why)
 
     context.change(work)
     return context.read(lambda connection: normals_of(connection, settings))

@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, operation
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.labels import Label
 from cheapdeep_ops.store import labels
 from cheapdeep_ops.store.engine import Connection
@@ -53,7 +53,7 @@ def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
 
     Raises PolicyError where no grader has decided on one of the calls.
     """
-    now, judge = context.clock(), judge_of(context.settings)
+    now, judge = context.clock(), grader_version(context.settings)
 
     def work(connection: Connection) -> None:
         for each in order.labels:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, TypedDict
 
 from cheapdeep_ops.guard.statistics.intervals import Proportion, weighted
 from cheapdeep_ops.values import Reason
@@ -36,7 +36,34 @@ class TriageCounts:
     base_reasons: Mapping[str, int]
 
 
-def of_recorded(rows: Sequence[KnownOutcomes], threshold: float) -> dict[str, Any]:
+class EscalationAt(TypedDict):
+    """The escalation rate that a threshold would have had; None without data."""
+
+    threshold: float
+    calls: int
+    escalation_rate: float | None
+    escalation_interval: tuple[float, float] | None
+
+
+class OutcomeAt(EscalationAt):
+    """The outcomes that a threshold would have had, and why some of them are unknown."""
+
+    false_confident_rate: float | None
+    false_confident_interval: tuple[float, float] | None
+    graded: int
+    data: bool
+    why: str
+
+
+class RecordedOutcomeAt(OutcomeAt):
+    """The outcomes of recorded calls, with the share of right answers of the whole cascade."""
+
+    cascade_accuracy: float | None
+    cascade_interval: tuple[float, float] | None
+    compared: int
+
+
+def of_recorded(rows: Sequence[KnownOutcomes], threshold: float) -> RecordedOutcomeAt:
     """The outcomes of recorded calls at `threshold`; every call at or above it ships."""
     ships = [row for row in rows if _ships(row, threshold)]
     known = [row.cheap_correct for row in ships if row.cheap_correct is not None]
@@ -58,7 +85,7 @@ def of_recorded(rows: Sequence[KnownOutcomes], threshold: float) -> dict[str, An
 
 def of_stored(
     counted: TriageCounts, grades: Sequence[tuple[float, bool, float]], threshold: float, *, base: float
-) -> dict[str, Any]:
+) -> OutcomeAt:
     """The outcomes of stored calls at `threshold`.
 
     A grade is (confidence, whether it is wrong, inclusion probability). No grade is below `base`, so a lower threshold
@@ -90,7 +117,7 @@ def _cascade(rows: Sequence[KnownOutcomes], threshold: float) -> Proportion:
     return Proportion(hits=sum(known), n=len(known))
 
 
-def _escalation(threshold: float, escalated: Proportion) -> dict[str, Any]:
+def _escalation(threshold: float, escalated: Proportion) -> EscalationAt:
     return {
         "threshold": threshold,
         "calls": escalated.n,
@@ -99,12 +126,14 @@ def _escalation(threshold: float, escalated: Proportion) -> dict[str, Any]:
     }
 
 
-def _without_data(calls: int, threshold: float, why: str) -> dict[str, Any]:
-    rates = ("escalation_rate", "escalation_interval", "false_confident_rate", "false_confident_interval")
+def _without_data(calls: int, threshold: float, why: str) -> OutcomeAt:
     return {
         "threshold": threshold,
         "calls": calls,
-        **dict.fromkeys(rates),
+        "escalation_rate": None,
+        "escalation_interval": None,
+        "false_confident_rate": None,
+        "false_confident_interval": None,
         "graded": 0,
         "data": False,
         "why": why,

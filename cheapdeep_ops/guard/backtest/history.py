@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_count, moments_in
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.kinds import kind_of
 from cheapdeep_ops.guard.rules.model import Rule
@@ -56,7 +56,7 @@ class History:
         }
 
     def _past(self) -> RecordedPast:
-        period, grader = self.period, judge_of(self.settings)
+        period, grader = self.period, grader_version(self.settings)
         return RecordedPast(
             store=self.store, settings=self.settings, grader=grader, since=period.since, counted=period.counted,
             until=period.until, route=period.route,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.values import Decision, Outcome
@@ -55,7 +55,30 @@ def spent_on(decisions: Sequence[Decision], *, prices: str) -> PeriodCost:
     )
 
 
-def costed(spent: PeriodCost, escalation_rate: float | None) -> dict[str, Any]:
+class RoutingCost(TypedDict):
+    """What calls cost, in US dollars; None where it is unknown."""
+
+    cost_usd: float | None
+    cost_per_call_usd: float | None
+    saving: float | None
+
+
+class EstimatedCost(RoutingCost):
+    """An estimated cost, and what it rests on."""
+
+    cost_basis: str
+
+
+class PaidCost(RoutingCost):
+    """The actual cost, beside the estimate at the base threshold."""
+
+    calls: int
+    unpriced_calls: int
+    estimate_at_base_usd: float | None
+    why: str
+
+
+def costed(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
     """The estimated cost of the calls if this share of the triaged ones had escalated.
 
     It is the triage as paid, plus the mean baseline for each call that goes to the deep tier. An unknown cost is None,
@@ -71,7 +94,7 @@ def costed(spent: PeriodCost, escalation_rate: float | None) -> dict[str, Any]:
     }
 
 
-def paid(spent: PeriodCost, *, at_base: float | None) -> dict[str, Any]:
+def paid(spent: PeriodCost, *, at_base: float | None) -> PaidCost:
     """The actual cost of the calls, and the estimate at the base threshold if all were decided there."""
     why = _unknown(spent, 0.0)
     compared = not why and not spent.moved and at_base is not None
@@ -98,7 +121,7 @@ def _untriaged(spent: PeriodCost) -> str:
     return f" and for {rest:,} that nobody triaged" if rest else ""
 
 
-def _money(cost_usd: float | None, spent: PeriodCost) -> dict[str, float | None]:
+def _money(cost_usd: float | None, spent: PeriodCost) -> RoutingCost:
     return {
         "cost_usd": cost_usd,
         "cost_per_call_usd": None if cost_usd is None else cost_usd / spent.calls,

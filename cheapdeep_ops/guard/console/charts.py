@@ -13,7 +13,7 @@ _GREY: Final = "#808a94"
 _ORANGE: Final = "#d97706"
 _RED: Final = "#dc4c4c"
 _BROAD: Final = 5
-"""Pixels of a line that another one may hide, and that must be seen beside it."""
+"""Pixels: another line may cover this one, so it is wide enough to be seen beside it."""
 
 _LINES: Final = "rgba(128, 138, 148, 0.25)"
 
@@ -60,7 +60,7 @@ def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point
     """A line; what is unknown is a gap in it. ECharts counts time in milliseconds."""
     data = [[point["at"] * 1000, value(point)] for point in points]
     style = {"itemStyle": {"color": color}, "lineStyle": {"color": color}}
-    # A point between two gaps has no line to it, so it needs a symbol.
+    # A point between two gaps has no line, so only a symbol shows it.
     symbol = {"symbol": "circle", "symbolSize": 4}
     return {"name": name, "type": "line", "data": data, "connectNulls": False, **symbol, **style}
 
@@ -80,7 +80,7 @@ def _chart(series: Series, lines: list[Options], *, most: float | None = None) -
         "aria": {"enabled": True},
         "grid": {"left": 60, "right": 50, "top": 40, "bottom": 30},
         "legend": {"textStyle": label, "top": 0},
-        # Drawn as text, never read as HTML.
+        # Rich text, because ECharts' default would interpret labels as HTML.
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
         "xAxis": {"type": "time", "min": first, "max": last, "axisLabel": {**label, "hideOverlap": True}},
         "yAxis": {"type": "value", "min": 0, "max": most, "axisLabel": label, **grid},

@@ -1,4 +1,4 @@
-"""The charts' page: a route and a period in, four charts out, renewed while the page is open."""
+"""The page with the charts of one route and one period, refreshed while it is open."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _COARSER: Final = 6
-"""How much longer a step is where answers are graded: grades are few."""
+"""Charts of grades have steps this many times as long, because there are few grades."""
 
 
 class ChartPeriod(NamedTuple):
-    """How far back charts go, and the step that they go in; in seconds."""
+    """The length of a chart and of its steps, in seconds."""
 
     last_s: int
     step_s: int
@@ -37,7 +37,7 @@ PERIODS: Final[Mapping[str, ChartPeriod]] = {
 
 
 class ChartSpec(NamedTuple):
-    """A chart's title, what it draws, and how much coarser its steps are."""
+    """A chart's title, its drawing function, and the factor by which its steps are longer."""
 
     title: str
     draw: Callable[[Series], charts.Options]
@@ -53,7 +53,7 @@ _PLOTS: Final = (
 
 
 async def show_charts(desk: ConsoleContext) -> None:
-    """The charts, of all routes and the last hour at first."""
+    """Show the charts, at first of all routes and the last hour."""
     with ui.row().classes("items-end"):
         route = ui.select(await _routes_of(desk), value=ALL_ROUTES, label="Route").classes("min-w-[10rem]")
         period = ui.select(list(PERIODS), value=next(iter(PERIODS)), label="Period").classes("min-w-[10rem]")
@@ -79,7 +79,7 @@ async def show_charts(desk: ConsoleContext) -> None:
 
 
 def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[ChartSpec, charts.Options]:
-    """What each chart draws. Raises StoreError."""
+    """The options of each chart. Raises StoreError."""
     now = desk.clock()
     by_step = {
         coarser: series(
@@ -91,7 +91,7 @@ def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[Char
 
 
 async def _routes_of(desk: ConsoleContext) -> dict[str, str]:
-    """Every route that was ever counted, by what it is called on the page."""
+    """The page's name of every route that has counters."""
 
     def read() -> set[str]:
         with desk.store.reading() as connection:
@@ -100,7 +100,7 @@ async def _routes_of(desk: ConsoleContext) -> dict[str, str]:
     try:
         known = await asyncio.to_thread(read)
     except StoreError:
-        known = set()  # the charts will say so
+        known = set()  # the charts show this error
     return {ALL_ROUTES: "all routes", **{route: plain(route) for route in sorted(known)}}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import GraderState, Normal
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
@@ -98,7 +98,7 @@ def is_up(grader: GraderState) -> bool:
 
 def normals_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
     """What is normal for each route, with its interval and n; rates are None while it is being learned."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     known = grades.baselines(connection, judge)
     routes = sorted(known.keys() | grades.counts(connection).keys())
     baselines = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
@@ -163,6 +163,6 @@ def confidence_in(
     connection: Connection, settings: Settings, *, since: float, until: float, scope: str
 ) -> Confidence | None:
     """What confidence was worth in one scope; None where nothing was graded."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     graded = grades.confidences(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

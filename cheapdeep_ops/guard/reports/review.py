@@ -7,7 +7,7 @@ from operator import attrgetter
 from random import Random
 from typing import Final
 
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Correction
 from cheapdeep_ops.guard.report_types.labels import Agreement, Judge, JudgeFacts, Pair, Review, Sample
 from cheapdeep_ops.guard.statistics.agreement import (
@@ -42,7 +42,7 @@ def next_sample(
 
     The verdict that lacks more labels comes first. Within it a hash chooses, so everybody gets the same answer.
     """
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     unlabelled = labels.unlabelled(connection, judge, scope)
     waiting = {call: verdict for call, verdict in unlabelled.items() if call not in skipped}
     if not waiting:
@@ -68,7 +68,7 @@ def shown(sample: GradingSample) -> Sample:
 
 def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTES) -> Review:
     """How far the grader agrees with people, what is still to be labelled, and how all graders compare."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     votes = labels.votes(connection, judge, scope)
     agreed = _agreement(connection, judge, votes, scope)
     waiting = Counter(labels.unlabelled(connection, judge, scope).values())
@@ -91,7 +91,7 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
 
 def agreement_of(connection: Connection, settings: Settings) -> Agreement:
     """How far the grader agrees with people, over all routes."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     return _facts(_agreement(connection, judge, labels.votes(connection, judge)))
 
 
@@ -100,7 +100,7 @@ def correction_of(connection: Connection, settings: Settings, *, since: float, u
 
     The rate is None, with the reason, while there are too few labels. Labels of all times count.
     """
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     agreed = _agreement(connection, judge, labels.votes(connection, judge))
     judged_wrong = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
     why = _why_not(agreed, judged_wrong)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.grading.adaptive import is_steered, shares
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.adaptive import is_adaptive, shares
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Sampling, Spent
 from cheapdeep_ops.guard.report_types.state import Reach
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of, unknown
@@ -29,7 +29,7 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
-    normals = grades.baselines(connection, judge_of(settings))
+    normals = grades.baselines(connection, grader_version(settings))
     alarms = {route: alarm_of(normal) for route, normal in normals.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     reach: dict[str, Reach] = {}
@@ -65,7 +65,7 @@ def sampling_of(connection: Connection, settings: Settings, *, answers: int, sin
 def _is_suspected(each: GradeTally, settings: Settings) -> bool:
     """Whether the share in force was that of a suspected route; otherwise only a tiny route has so large a one."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
-    return is_steered(budget, kept) and each.inclusion >= kept
+    return is_adaptive(budget, kept) and each.inclusion >= kept
 
 
 def _spent(tallies: Sequence[GradeTally]) -> Spent:
@@ -88,7 +88,7 @@ def _alpha(settings: Settings) -> float | None:
 def _samplings(settings: Settings, answers: dict[str, int]) -> dict[str, SamplingShares]:
     """The shares that the sampler would choose if no route was suspected or still learning."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
-    if settings.sampling != "adaptive" or not is_steered(budget, kept):
+    if settings.sampling != "adaptive" or not is_adaptive(budget, kept):
         return dict.fromkeys(answers, SamplingShares(calm=budget))
     calm = shares(answers, budget=budget, kept=kept, learning=_NO_ROUTES, hot=_NO_ROUTES)
     return {route: SamplingShares(calm=share, hot=kept) for route, share in calm.items()}

@@ -7,17 +7,8 @@ from math import inf, nextafter
 from statistics import median
 from typing import Final
 
-from cheapdeep_ops.guard.statistics.attribution import (
-    MIN_CALLS,
-    BeforeAfter,
-    Cause,
-    Counts,
-    Dimension,
-    Kind,
-    as_facts,
-    cause_of,
-    is_named,
-)
+from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, Kind, as_facts, cause_of
+from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, is_named
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.store import candidates, grades
 from cheapdeep_ops.store.engine import Connection
@@ -130,7 +121,7 @@ def climb_cause(
     is_by_chance = min(len(_by_chance(before)), len(_by_chance(now))) >= MIN_CALLS
     if cause.kind is not Kind.MIX or (is_by_chance and is_of_one_time):
         return cause
-    return replace(cause, kind=Kind.UNCLEAR, why=_NO_MIX, culprits=(), alike=(), also=())
+    return replace(cause, kind=Kind.UNCLEAR, why=_NO_MIX, contributors=(), equivalent=(), also=())
 
 
 def _by_chance(graded: Sequence[AttributedGrade]) -> Sequence[AttributedGrade]:
@@ -179,7 +170,7 @@ def examples_of(
 
     Without a contributor they are of all answers.
     """
-    contributors = {(part.dimension, part.element) for part in cause.culprits}
+    contributors = {(part.dimension, part.element) for part in cause.contributors}
     wrong = [each for each in climb.now if each.incorrect and (not contributors or _is_of(each, contributors, names))]
     # Content may be purged, so more calls are searched than shown.
     stored = candidates.examples(connection, [each.call_id for each in wrong[:_SEARCHED]])
