@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.cli.commands import backtest
-from cheapdeep_ops.guard.actions import thresholds
+from cheapdeep_ops.guard.actions.thresholds import pin
 from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
 from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost, costed, paid, spent_in
 from cheapdeep_ops.guard.grading.grader import grader_version
@@ -185,8 +185,7 @@ def test_the_store_prices_a_threshold_from_what_was_paid(capsys, town):
 
 
 def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):
-    pinned = {"scope": "support", "author": "ann", "why": "a try", "now": town.clock()}
-    thresholds.set_threshold(store, town.settings, 0.9, **pinned)
+    town.do(pin, threshold=0.9, route="support", author="ann", why="a try")
     town.run(10, [0.95, 0.85])
     found = run_json(capsys, "--threshold", 0.8, "--threshold", 0.9)
     assert [each["cost_usd"] for each in found["thresholds"]] == pytest.approx([0.008, 0.048])

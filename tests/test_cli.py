@@ -395,6 +395,32 @@ def test_a_silence_lasts_thirty_days_at_most(capsys, store, lasts):
     assert "--for" in err
 
 
+def test_on_the_store_itself_every_command_is_allowed_and_is_the_users(capsys, monkeypatch, store):
+    monkeypatch.setenv("CHEAPDEEP_HOST", "0.0.0.0")
+    monkeypatch.setenv("CHEAPDEEP_API_TOKENS", "s3same")
+    monkeypatch.setattr(common, "getuser", lambda: "ann")
+    assert run_json(capsys, "review")["labels"] == 0
+    assert run(capsys, "threshold", "set", "0.85", "--why", "trial")[0] == 0
+    with store.reading() as connection:
+        assert policies.history(connection)[0]["author"] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("review", "--label", f"{'x' * 501}=correct"), 1, "error: labels.0.call_id: "),
+        (("alert", "ack", "0", "--why", "x"), 1, "error: incident_id: Input should be greater than or equal to 1"),
+        (("alert", "silence", "--rule", "X", "--for", "1h", "--why", "x"), 2, "gone.yaml"),
+    ],
+)
+@pytest.mark.usefixtures("store")
+def test_what_the_application_refuses_is_one_line(capsys, monkeypatch, arguments, status, says):
+    monkeypatch.setenv("CHEAPDEEP_RULES_FILE", "gone.yaml")
+    found, _, err = run(capsys, *arguments)
+    assert (found, err.count("\n")) == (status, 1)
+    assert says in err
+
+
 def test_an_incident_is_acknowledged_and_one_that_is_not_there_is_not(capsys, store):
     opened = {"rule": "EscalationStorm", "scope": "support", "at": 1.0}
     incident = store.transact(lambda connection: incidents.open_incident(connection, **opened))

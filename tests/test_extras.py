@@ -87,5 +87,5 @@ def test_a_command_that_reads_the_store_loads_no_sdk_and_no_server(command, tmp_
     assert done.returncode == 0, done.stderr
     loaded = done.stderr.split()
     assert "cheapdeep_ops.store.engine" in loaded
-    heavy = {"anthropic", "apscheduler", "fastapi", "httpx2", "opentelemetry.sdk", "slack_sdk", "starlette", "uvicorn"}
+    heavy = {"anthropic", "apscheduler", "nicegui", "opentelemetry.sdk", "prometheus_client", "slack_sdk", "uvicorn"}
     assert heavy.intersection(loaded) == set()

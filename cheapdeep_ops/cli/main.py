@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(error, USAGE)
     except CheapdeepError as error:
         return fail(error, FAILED)
-    except BrokenPipeError:  # whoever read has left, and knows
+    except BrokenPipeError:  # the reader has closed the pipe, and needs no message
         return _give_up_output(FAILED)
     except (OSError, ValueError) as error:  # a full disk, or what the SDK refuses to send
         return _give_up_output(fail(error, FAILED))
@@ -48,14 +48,14 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _escape_the_unprintable() -> None:
-    """A terminal or pipe that lacks a character gets its escape: an answer must not fail for an accent."""
+    """Write an escape where the terminal or pipe lacks a character: an accent must not make a command fail."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _give_up_output(status: int) -> int:
-    """Returns `status`; what cannot be written is dropped, or Python would fail over it again on its way out."""
+    """Drop output that cannot be written, because Python would fail again at exit; returns `status`."""
     try:
         sys.stdout.flush()
     except OSError:

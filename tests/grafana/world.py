@@ -18,11 +18,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY
 
 from cheapdeep_ops.errors import DeliveryError, GraderError
+from cheapdeep_ops.guard.actions.labels import label
+from cheapdeep_ops.guard.actions.operation import ActionContext
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.notify.sender import Sender
-from cheapdeep_ops.guard.reports.review import label, next_sample
+from cheapdeep_ops.guard.reports.review import next_sample
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
@@ -201,7 +203,8 @@ class Fleet:
             sample = next_sample(connection, self.settings)
         if sample is not None:
             own = Grade.INCORRECT if self.random.random() < 0.04 else Grade(sample.answer)
-            label(self.store, sample.call_id, own, author="ann", now=self.clock())
+            context = ActionContext(store=self.store, settings=self.settings, clock=self.clock)
+            label.perform(context, call_id=sample.call_id, verdict=own, author="ann")
 
     def tell(self) -> Iterator[str]:
         """The samples of the guard's page and of the routers' in OpenMetrics' words, with the time."""

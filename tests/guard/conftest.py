@@ -2,10 +2,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from random import Random
+from typing import Any
 
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError
+from cheapdeep_ops.guard.actions.operation import ActionContext, Operation
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify.sender import MessageRef
@@ -118,6 +120,11 @@ class Town:
         decision = decided(confidence, self.recorder.book.for_route(route), route=route, cls=cls, at=self.clock())
         self.decisions.append(decision)
         self.recorder.put(decision)
+
+    def do(self, operation: Operation[Any], **given: object) -> Any:
+        """What a person does, in the API, the console or on the command line."""
+        context = ActionContext(store=self.store, settings=self.settings, clock=self.clock)
+        return operation.perform(context, **given)
 
     def threshold(self, route: str = "support") -> float:
         self.recorder.refresh(self.clock())

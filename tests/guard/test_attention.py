@@ -3,8 +3,9 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import MissingError
+from cheapdeep_ops.guard.actions.alerts import acknowledge, silence, unsilence
 from cheapdeep_ops.guard.http.api import make_api
-from cheapdeep_ops.guard.incidents.attention import acknowledge, active_silences, is_silenced, silence, unsilence
+from cheapdeep_ops.guard.incidents.attention import active_silences, is_silenced
 from cheapdeep_ops.guard.notify.messages import details, headline, history
 from cheapdeep_ops.guard.notify.slack import WebhookSender, rendered
 from cheapdeep_ops.guard.reports.status import status
@@ -21,12 +22,11 @@ ANN = {"author": "ann", "why": "on it"}
 
 def quiet(town, lasts_s=600.0, *, rule="EscalationStorm", route=None, **by):
     """Silence; returns the newest silence."""
-    asked = {"rule": rule, "route": route, "lasts_s": lasts_s, "now": town.clock(), **ANN, **by}
-    return silence(town.store, town.settings, **asked)[-1]
+    return town.do(silence, rule=rule, route=route, for_s=lasts_s, **{**ANN, **by})[-1]
 
 
 def ack(town, incident_id=1, **by):
-    return acknowledge(town.store, town.settings, incident_id, now=town.clock(), **{**ANN, **by})
+    return town.do(acknowledge, incident_id=incident_id, **{**ANN, **by})
 
 
 def outbox(town):
@@ -39,7 +39,7 @@ def outbox(town):
 
 def test_a_silence_keeps_the_message_back_but_not_the_raise_and_then_lets_it_go(town):
     town.run(200, CALM)
-    quiet(town, 300)
+    quiet(town, 300.0)
     town.run(200, STORM)
     assert town.threshold() == 0.9
     assert town.inbox.payloads == []
@@ -52,7 +52,7 @@ def test_a_silence_keeps_the_message_back_but_not_the_raise_and_then_lets_it_go(
 @pytest.mark.thorough
 def test_what_began_and_ended_under_a_silence_is_never_told(town):
     town.run(200, CALM)
-    quiet(town, 3_600)
+    quiet(town, 3_600.0)
     town.run(100, STORM)
     assert town.threshold() == 0.9
     town.run(500, CALM)
@@ -67,11 +67,11 @@ def test_the_end_of_what_was_told_is_told_once_the_silence_is_over(town):
     town.run(100, STORM)
     told = list(town.inbox.kinds)
     assert told[0] == "started"
-    asked = quiet(town, 3_600)
+    asked = quiet(town, 3_600.0)
     town.run(500, CALM)
     assert town.threshold() == 0.8
     assert town.inbox.kinds == told
-    unsilence(town.store, asked["id"], author="bob", why="", now=town.clock())
+    town.do(unsilence, silence_id=asked["id"], author="bob", why="")
     town.look()
     town.look()
     assert town.inbox.kinds == [*told, "resolved"]
@@ -81,7 +81,7 @@ def test_the_end_of_what_was_told_is_told_once_the_silence_is_over(town):
 def test_a_rule_that_is_taken_out_under_a_silence_is_told_of_afterwards(town):
     town.run(200, STORM)
     told = list(town.inbox.kinds)
-    quiet(town, 300)
+    quiet(town, 300.0)
     town.guard.close()
     town.guard = town.another_guard(Rulebook(rules=()))
     town.look()
@@ -101,7 +101,7 @@ def test_a_rule_that_is_taken_out_under_a_silence_is_told_of_afterwards(town):
     ],
 )
 def test_a_silence_is_of_its_rule_and_its_route_only(town, asked, is_quiet):
-    quiet(town, 3_600, **asked)
+    quiet(town, 3_600.0, **asked)
     town.run(200, STORM)
     assert (town.inbox.kinds == []) is is_quiet
 
@@ -111,7 +111,7 @@ def test_a_silence_ends_by_itself_or_by_a_persons_word_and_only_once(town):
         with town.store.reading() as connection:
             return active_silences(connection, town.clock())
 
-    first, second = quiet(town, 60), quiet(town, 600, route="support", author="bob", why="deploying")
+    first, second = quiet(town, 60.0), quiet(town, 600.0, route="support", author="bob", why="deploying")
     assert [each["id"] for each in lasting()] == [first["id"], second["id"]]
     assert lasting()[1] == {
         "id": second["id"], "rule": "EscalationStorm", "route": "support", "since": town.clock(),
@@ -119,12 +119,12 @@ def test_a_silence_ends_by_itself_or_by_a_persons_word_and_only_once(town):
     }  # fmt: skip
     town.clock.advance(60)
     assert [each["id"] for each in lasting()] == [second["id"]]
-    by = {"author": "ann", "why": "done", "now": town.clock()}
+    by = {"author": "ann", "why": "done"}
     with pytest.raises(MissingError, match="no silence 1 that lasts"):
-        unsilence(town.store, first["id"], **by)
-    assert unsilence(town.store, second["id"], **by) == lasting() == []
+        town.do(unsilence, silence_id=first["id"], **by)
+    assert town.do(unsilence, silence_id=second["id"], **by) == lasting() == []
     with pytest.raises(MissingError):
-        unsilence(town.store, second["id"], **by)
+        town.do(unsilence, silence_id=second["id"], **by)
 
 
 def test_a_rule_that_is_not_there_cannot_be_silenced(town):
@@ -176,7 +176,7 @@ def test_what_is_not_open_cannot_be_acknowledged(town):
 
 
 def test_an_acknowledgement_under_a_silence_is_kept_and_told_with_the_rest(town):
-    quiet(town, 300)
+    quiet(town, 300.0)
     town.run(200, STORM)
     ack(town)
     town.run(150, STORM)

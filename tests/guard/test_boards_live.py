@@ -13,13 +13,13 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 
+from cheapdeep_ops.guard.actions.labels import label
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.grader_metrics import KEPT_S
 from cheapdeep_ops.guard.http.metrics import FleetCollector
-from cheapdeep_ops.guard.reports.review import label, next_sample
+from cheapdeep_ops.guard.reports.review import next_sample
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.telemetry import names
-from cheapdeep_ops.values import Grade
 from tests.prometheus import BOARDS, ROUTERS, Prometheus, filled, free_port, running, targets, wait_until
 
 pytestmark = pytest.mark.thorough
@@ -122,7 +122,7 @@ def label_some(school) -> None:
     for _ in range(20):
         with school.store.reading() as connection:
             sample = next_sample(connection, school.settings)
-        label(school.store, sample.call_id, Grade(sample.answer), author="ann", now=school.clock())
+        school.do(label, call_id=sample.call_id, verdict=sample.answer, author="ann")
 
 
 def asks_routers(query: str) -> bool:

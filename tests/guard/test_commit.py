@@ -4,8 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cheapdeep_ops.guard.actions import thresholds
-from cheapdeep_ops.guard.incidents import attention
+from cheapdeep_ops.guard.actions import alerts, baselines, thresholds
 from cheapdeep_ops.guard.incidents.changes import MOST_ROWS, OpenIncident, Unit, groups
 from cheapdeep_ops.guard.reports import quality
 from cheapdeep_ops.guard.rules.model import AlertState
@@ -59,11 +58,11 @@ def brew(town):
 
 
 def pin(town):
-    thresholds.set_threshold(town.store, town.settings, 0.7, scope="support", now=town.clock(), **BY_ANN)
+    town.do(thresholds.pin, threshold=0.7, route="support", **BY_ANN)
 
 
 def silence(town):
-    attention.silence(town.store, town.settings, rule=STORM, route=None, lasts_s=600, now=town.clock(), **BY_ANN)
+    town.do(alerts.silence, rule=STORM, for_s=600.0, **BY_ANN)
 
 
 def test_a_pin_between_snapshot_and_commit_is_obeyed(town):
@@ -93,7 +92,7 @@ def test_the_end_of_a_silence_between_snapshot_and_commit_lets_the_message_out(t
     brew(town)
 
     def end():
-        attention.unsilence(town.store, 1, now=town.clock(), **BY_ANN)
+        town.do(alerts.unsilence, silence_id=1, **BY_ANN)
 
     town.store.meanwhile = end
     assert not town.guard.step(town.clock())
@@ -107,7 +106,7 @@ def test_an_acknowledgement_between_snapshot_and_commit_is_not_overwritten(town)
     town.run(70, [SURE] * 3 + [UNSURE] * 4)  # the rate has moved, so that the message is to be brought up to date
 
     def acknowledge():
-        attention.acknowledge(town.store, town.settings, 1, now=town.clock(), **BY_ANN)
+        town.do(alerts.acknowledge, incident_id=1, **BY_ANN)
 
     town.store.meanwhile = acknowledge
     town.clock.advance(61)
@@ -123,7 +122,7 @@ def test_a_baseline_that_is_to_be_learned_anew_meanwhile_is_not_overwritten(make
     school.teach(250, 0.03)
 
     def relearn():
-        quality.relearn(school.store, school.settings, "support", now=school.clock(), **BY_ANN)
+        school.do(baselines.relearn, route="support", **BY_ANN)
 
     school.store.meanwhile = relearn
     school.teach(50, 0.6)

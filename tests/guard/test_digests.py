@@ -1,6 +1,6 @@
 import pytest
 
-from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
+from cheapdeep_ops.guard.actions.alerts import acknowledge, silence
 from cheapdeep_ops.guard.notify.messages import details, digest_message, headline
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
@@ -92,9 +92,8 @@ def test_what_is_over_before_its_digest_is_told_there_as_over_and_nowhere_else(m
 def test_a_silence_keeps_what_was_collected_back(make_patient):
     town = make_patient()
     storms(town, "a", "b")
-    silenced = {"rule": "EscalationStorm", "route": "b", "lasts_s": 300.0, "now": town.clock()}
-    silence(town.store, town.settings, **silenced, **ANN)
-    acknowledge(town.store, town.settings, 2, now=town.clock(), **ANN)
+    town.do(silence, rule="EscalationStorm", route="b", for_s=300.0, **ANN)
+    town.do(acknowledge, incident_id=2, **ANN)
     town.clock.advance(200)
     town.look()
     assert kinds(town) == ["started"]

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import event, update
 
 from cheapdeep_ops.errors import DeliveryError, StoreError
-from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.notify.messages import details
 from cheapdeep_ops.guard.notify.slack import rendered
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
@@ -61,7 +61,7 @@ def test_a_policy_change_carries_its_cause_with_its_numbers(town):
 def test_raising_does_not_feed_the_storm(town):
     town.run(900, BAND30)
     assert changes(town) == []
-    set_threshold(town.store, town.settings, 0.9, scope="support", author="me", why="test", now=town.clock())
+    town.do(pin, threshold=0.9, route="support", author="me", why="test")
     town.run(900, BAND30)
     alert = alerts(town)[("EscalationStorm", "support")]
     assert alert["state"] == "inactive"
@@ -81,7 +81,7 @@ def test_a_raised_route_is_released_although_it_escalates_more_than_the_limit_wh
 def test_confidences_of_exactly_the_thresholds_count_as_shipped_in_the_rule_as_in_the_flow(town):
     town.run(60, [0.8] * 10)
     assert alerts(town)[("EscalationStorm", "support")]["signal"]["rate"] == 0
-    set_threshold(town.store, town.settings, 0.9, scope="support", author="me", why="test", now=town.clock())
+    town.do(pin, threshold=0.9, route="support", author="me", why="test")
     town.run(60, [0.9] * 10)
     alert = alerts(town)[("EscalationStorm", "support")]
     assert (alert["signal"]["rate"], alert["signal"]["actual_rate"]) == (0, 0)
@@ -89,7 +89,7 @@ def test_confidences_of_exactly_the_thresholds_count_as_shipped_in_the_rule_as_i
 
 
 def test_a_withheld_answer_is_not_a_base_escalation(town):
-    set_threshold(town.store, town.settings, 0.9, scope="support", author="me", why="test", now=town.clock())
+    town.do(pin, threshold=0.9, route="support", author="me", why="test")
     town.run(1, [0.85])
     (decision,) = town.decisions
     assert (decision.base_outcome, decision.reason) == (Outcome.SHIP, Reason.RAISED_THRESHOLD)
@@ -147,23 +147,23 @@ def test_one_route_alone_is_one_incident_not_two(town):
 
 
 def test_a_pin_wins_over_a_raise_and_the_raise_comes_when_the_pin_goes(town):
-    set_threshold(town.store, town.settings, 0.7, scope="support", author="ann", why="trial", now=town.clock())
+    town.do(pin, threshold=0.7, route="support", author="ann", why="trial")
     town.run(200, STORM)
     assert town.threshold() == 0.7
     assert town.inbox.kinds[0] == "started"
     assert "pinned" in town.inbox.payloads[0]["threshold"]
     assert acts(town)[-1] == ("raise", "support", False)
-    release_threshold(town.store, town.settings, scope="support", author="ann", why="", now=town.clock())
+    town.do(release, route="support", author="ann", why="")
     town.run(10, STORM)
     assert town.threshold() == 0.9
 
 
 def test_a_pin_during_a_raise_holds_until_released(town):
     town.run(200, STORM)
-    set_threshold(town.store, town.settings, 0.95, scope=ALL_ROUTES, author="ann", why="audit", now=town.clock())
+    town.do(pin, threshold=0.95, route=ALL_ROUTES, author="ann", why="audit")
     town.run(600, CALM)
     assert town.threshold() == 0.95
-    release_threshold(town.store, town.settings, scope=ALL_ROUTES, author="ann", why="", now=town.clock())
+    town.do(release, route=ALL_ROUTES, author="ann", why="")
     town.run(10, CALM)
     assert town.threshold() == 0.8
 

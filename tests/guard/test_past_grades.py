@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
+from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_in
 from cheapdeep_ops.guard.grading.grader import grader_version
-from cheapdeep_ops.guard.reports.quality import relearn
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.history import GradeHistory, LearnedBaselines, as_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
@@ -91,7 +91,7 @@ def test_several_routes_and_all_together_turn_as_they_did(school):
 def test_what_a_person_had_learned_anew_is_learned_anew_again(school):
     school.teach(300, 0.02)
     school.teach(300, 0.3, seed=1)
-    relearn(school.store, school.settings, "support", author="ann", why="another kind", now=school.clock())
+    school.do(relearn, route="support", author="ann", why="another kind")
     school.teach(300, 0.3, seed=2)
     school.teach(300, 0.3, seed=3)
     told = real(school)

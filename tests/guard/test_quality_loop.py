@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.errors import DeliveryError, GraderError
-from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
+from cheapdeep_ops.guard.actions.baselines import relearn
+from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.grading.adaptive import MAX_RETROSPECTIVE, MAX_WAITING, Suspicion
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
@@ -16,7 +17,7 @@ from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import rendered
-from cheapdeep_ops.guard.reports.quality import grader_of, normals_of, quality_of, relearn
+from cheapdeep_ops.guard.reports.quality import grader_of, normals_of, quality_of
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -132,7 +133,7 @@ def test_what_was_normal_is_learned_anew_only_when_a_person_says_so(school):
     school.learn(300, 0.02)
     school.teach(300, 0.3, seed=1)
     assert firing(school) == [CLIMBING]
-    relearn(school.store, school.settings, "support", author="ann", why="a new kind of question", now=school.clock())
+    school.do(relearn, route="support", author="ann", why="a new kind of question")
     school.teach(300, 0.3, seed=2)
     with school.store.reading() as connection:
         assert normals_of(connection, school.settings)["support"]["rate"] == pytest.approx(0.3, abs=0.1)
@@ -244,12 +245,12 @@ def test_a_storm_that_ends_does_not_let_go_what_false_confidence_holds(school):
 @on_sqlite
 def test_a_pin_overrides_all_and_is_obeyed(school):
     school.learn(300, 0.02)
-    set_threshold(school.store, school.settings, 0.8, scope="support", author="ann", why="trial", now=school.clock())
+    school.do(pin, threshold=0.8, route="support", author="ann", why="trial")
     school.teach(300, 0.6, seed=1)
     assert school.threshold() == 0.8
     assert acts(school)[-1] == ("raise", "support", CLIMBING, False)
     assert "pinned" in school.inbox.payloads[0]["threshold"]
-    release_threshold(school.store, school.settings, scope="support", author="ann", why="", now=school.clock())
+    school.do(release, route="support", author="ann", why="")
     school.look()
     assert school.threshold() == 0.9
 
@@ -257,7 +258,7 @@ def test_a_pin_overrides_all_and_is_obeyed(school):
 @on_sqlite
 def test_a_raise_that_a_person_kept_off_has_no_effect_to_tell_of(school):
     school.learn(300, 0.02)
-    set_threshold(school.store, school.settings, 0.85, scope="support", author="ann", why="trial", now=school.clock())
+    school.do(pin, threshold=0.85, route="support", author="ann", why="trial")
     school.teach(300, 0.6, seed=1)
     assert {payload["effect"] for payload in school.inbox.payloads} == {""}
 
@@ -275,7 +276,7 @@ def test_wrong_answers_are_told_by_class_for_the_grades_of_the_headline(school):
 def test_relearning_during_an_incident_tells_no_numbers_that_nobody_knows(school):
     school.learn(300, 0.02)
     school.drift()
-    relearn(school.store, school.settings, "support", author="ann", why="new product", now=school.clock())
+    school.do(relearn, route="support", author="ann", why="new product")
     told = len(school.inbox.payloads)
     school.teach(150, 0.3, seed=2)
     assert school.inbox.payloads[told:] == []
@@ -512,7 +513,7 @@ def test_where_no_rule_looks_for_a_climb_none_is_said_to_be_found(make_school, t
 
 @on_sqlite
 def test_an_answer_of_a_pinned_route_counts_by_what_it_would_be_at_base(school):
-    set_threshold(school.store, school.settings, 0.9, scope="support", author="ann", why="trial", now=school.clock())
+    school.do(pin, threshold=0.9, route="support", author="ann", why="trial")
     school.look()
     school.teach(100, 0.1, confidences=(0.95, 0.85, 0.5))
     rows = grade_rows(school)

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.guard.incidents.attention import acknowledge, silence
+from cheapdeep_ops.guard.actions.alerts import acknowledge, silence
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import headline, history
 from cheapdeep_ops.guard.notify.sender import MessageRef
@@ -58,14 +58,13 @@ def test_nobody_is_reminded_before_the_time_nor_where_that_is_off(make_town, cha
 
 def test_nobody_is_reminded_of_what_somebody_looks_after(hasty):
     hasty.run(50, STORM)
-    acknowledge(hasty.store, hasty.settings, 1, now=hasty.clock(), **ANN)
+    hasty.do(acknowledge, incident_id=1, **ANN)
     hasty.run(150, STORM)
     assert reminders(hasty) == []
 
 
 def test_a_silence_keeps_reminders_back_and_the_late_start_is_none(hasty):
-    silenced = {"rule": "EscalationStorm", "route": None, "lasts_s": 120.0, "now": hasty.clock()}
-    silence(hasty.store, hasty.settings, **silenced, **ANN)
+    hasty.do(silence, rule="EscalationStorm", for_s=120.0, **ANN)
     hasty.run(175, STORM)
     assert hasty.inbox.kinds.count("started") == 1
     assert reminders(hasty) == []

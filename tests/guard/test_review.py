@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.errors import GraderError, PolicyError
+from cheapdeep_ops.guard.actions.labels import label, label_all
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.reports.receipt import receipt
-from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of
+from cheapdeep_ops.guard.reports.review import next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
@@ -92,7 +93,7 @@ def truthful(school, most, author="ann"):
     """Label what comes next, by the truth, until enough was labelled."""
     for _ in range(most):
         sample = following(school)
-        label(school.store, sample.call_id, Grade(sample.answer), author=author, now=school.clock())
+        school.do(label, call_id=sample.call_id, verdict=Grade(sample.answer), author=author)
 
 
 def report(school):
@@ -149,15 +150,15 @@ def test_agreement_is_what_people_find(school):
 
 def test_a_person_may_change_their_mind_and_people_may_differ(school):
     call_id = following(school).call_id
-    label(school.store, call_id, Grade.UNSURE, author="ann", now=1)
+    school.do(label, call_id=call_id, verdict=Grade.UNSURE, author="ann")
     assert (looked_at(school)["labels"], looked_at(school)["undecided"]) == (0, 1)
-    label(school.store, call_id, Grade.CORRECT, author="ann", now=2)
+    school.do(label, call_id=call_id, verdict=Grade.CORRECT, author="ann")
     assert looked_at(school)["labels"] == 1
-    label(school.store, call_id, Grade.INCORRECT, author="bob", now=3)
+    school.do(label, call_id=call_id, verdict=Grade.INCORRECT, author="bob")
     assert (looked_at(school)["labels"], looked_at(school)["undecided"]) == (0, 1)
-    label(school.store, call_id, Grade.UNSURE, author="eve", now=4)
+    school.do(label, call_id=call_id, verdict=Grade.UNSURE, author="eve")
     assert looked_at(school)["undecided"] == 1, "no more say one thing than another"
-    label(school.store, call_id, Grade.INCORRECT, author="eve", now=4)
+    school.do(label, call_id=call_id, verdict=Grade.INCORRECT, author="eve")
     found = looked_at(school)
     assert (found["labels"], found["authors"]) == (1, {"ann": 1, "bob": 1, "eve": 1})
     assert following(school).call_id != call_id
@@ -166,17 +167,16 @@ def test_a_person_may_change_their_mind_and_people_may_differ(school):
 @ON_SQLITE
 def test_only_what_was_graded_can_be_labelled(school):
     with pytest.raises(PolicyError, match="no verdict of a judge on the call nobody"):
-        label(school.store, "nobody", Grade.CORRECT, author="ann", now=1)
+        school.do(label, call_id="nobody", verdict=Grade.CORRECT, author="ann")
     assert looked_at(school)["labels"] == 0
 
 
 @ON_SQLITE
 def test_labels_given_together_are_stored_together_or_not_at_all(school):
     call_id = following(school).call_id
+    given = [{"call_id": each, "verdict": "correct"} for each in (call_id, "nobody")]
     with pytest.raises(PolicyError, match="nobody"):
-        label_all(
-            school.store, school.settings, [(call_id, Grade.CORRECT), ("nobody", Grade.CORRECT)], author="ann", now=1
-        )
+        school.do(label_all, labels=given, author="ann")
     assert looked_at(school)["labels"] == 0
 
 
@@ -192,7 +192,7 @@ def test_one_label_of_another_day_changes_little(school):
             for call_id, said in labels.unlabelled(connection, grader_version(school.settings)).items()
             if said == "correct" and int(call_id.removeprefix("call-")) >= 400
         ]
-    label(school.store, late, Grade.CORRECT, author="ann", now=school.clock())
+    school.do(label, call_id=late, verdict=Grade.CORRECT, author="ann")
     after = looked_at(school)
     assert after["labels"] == before["labels"] + 1
     assert after["fpr"] == pytest.approx(before["fpr"], rel=0.15)
@@ -205,7 +205,7 @@ def test_what_is_forgotten_is_not_shown_and_its_label_still_counts(school):
     candidates.forget(school.store, before=school.clock() + 1)
     assert following(school) is None
     assert looked_at(school)["labels"] == 1
-    label(school.store, waiting.call_id, Grade.CORRECT, author="ann", now=1)
+    school.do(label, call_id=waiting.call_id, verdict=Grade.CORRECT, author="ann")
     assert looked_at(school)["labels"] == 2
 
 
@@ -214,7 +214,7 @@ def test_routes_are_looked_at_apart(school):
     school.teach(50, 0.0, route="billing")
     sample = following(school, scope="billing")
     assert sample.route == "billing"
-    label(school.store, sample.call_id, Grade.CORRECT, author="ann", now=1)
+    school.do(label, call_id=sample.call_id, verdict=Grade.CORRECT, author="ann")
     assert looked_at(school, scope="billing")["labels"] == 1
     assert looked_at(school, scope="support")["labels"] == 0
     assert looked_at(school)["labels"] == 1

@@ -16,19 +16,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import SettingsError, StoreError
+from cheapdeep_ops.guard.actions.labels import label
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.grader_metrics import KEPT_S
 from cheapdeep_ops.guard.jobs import Job
 from cheapdeep_ops.guard.reports.receipt import receipt
-from cheapdeep_ops.guard.reports.review import label
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.service import Every, Service
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import labels, policies
 from cheapdeep_ops.telemetry import names
-from cheapdeep_ops.values import Grade
 
 STORM = [0.95] * 2 + [0.5] * 8
 HEADERS = {"Authorization": "Bearer s3same"}
@@ -150,7 +149,7 @@ def test_metrics_tell_what_confidence_and_judge_are_worth_one_at_a_time(make_sch
         with school.store.reading() as connection:
             said = dict(labels.unlabelled(connection, grader_version(settings)))
         chosen = min(each for each, verdict in said.items() if verdict == truth)
-        label(school.store, chosen, Grade(truth), author="ann", now=school.clock())
+        school.do(label, call_id=chosen, verdict=truth, author="ann")
     found = [scraped(client) for _ in range(3)][-1]
     assert found[(names.FLEET_AUROC_LOW, "*")] < found[(names.FLEET_AUROC, "*")] < found[(names.FLEET_AUROC_HIGH, "*")]
     assert found[(names.FLEET_AUROC, "support")] > 0.55

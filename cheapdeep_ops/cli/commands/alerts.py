@@ -1,16 +1,17 @@
-"""Commands of people who look after alerts: acknowledge an incident, silence a rule for a while."""
+"""Commands for people who look after alerts: acknowledge an incident, silence a rule for a while."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cheapdeep_ops.cli import output
-from cheapdeep_ops.cli.common import Json, alert_app, author, seconds_in, text_given
-from cheapdeep_ops.cli.guards.protocol import connected
+from cheapdeep_ops.cli import guard_client, output
+from cheapdeep_ops.cli.common import Json, alert_app, seconds_in, text_given
 from cheapdeep_ops.guard.formatting import plain, timestamp
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.units import DAY_S
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.guard.report_types.state import Silence
 
 Why = Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")]
 
@@ -21,13 +22,14 @@ def alert_ack(
     why: Why,
     json: Json = False,
 ) -> None:
-    """Say that somebody looks after an incident: nobody is reminded of it any more."""
-    with connected(Settings()) as guard:
-        found = guard.acknowledge(incident_id, author=author(), why=why)
+    """Say that a person looks after an incident: reminders of it stop."""
+    from cheapdeep_ops.guard.actions.alerts import acknowledge
+
+    incident = guard_client.act(acknowledge, incident_id=incident_id, why=why)
     if json:
-        output.print_json(found)
+        output.print_json(incident)
     else:
-        output.console().print(f"incident {incident_id} ({found['rule']}) is acknowledged", markup=False)
+        output.console().print(f"incident {incident_id} ({incident['rule']}) is acknowledged", markup=False)
 
 
 @alert_app.command("silence")
@@ -40,23 +42,19 @@ def alert_silence(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Keep messages of a rule back for a while; the rule itself goes on, and raises where it must."""
-    from cheapdeep_ops.guard.incidents.attention import LONGEST_SILENCE_S
+    """Suppress the messages of a rule for a while; the rule still raises thresholds."""
+    from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, silence
 
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:
         raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / DAY_S:g}d", param_hint="--for")
-    with connected(Settings()) as guard:
-        found = guard.silence(rule, route=route, lasts_s=lasts_s, author=author(), why=why)
-    show_silences(found, as_json=json)
+    show_silences(guard_client.act(silence, rule=rule, route=route, for_s=lasts_s, why=why), as_json=json)
 
 
 @alert_app.command("silences")
 def alert_silences(json: Json = False) -> None:
-    """Print the silences that last."""
-    with connected(Settings()) as guard:
-        found = guard.silences()
-    show_silences(found, as_json=json)
+    """Print the active silences."""
+    show_silences(guard_client.read("silences"), as_json=json)
 
 
 @alert_app.command("unsilence")
@@ -66,21 +64,21 @@ def alert_unsilence(
     json: Json = False,
 ) -> None:
     """End a silence before its time."""
-    with connected(Settings()) as guard:
-        found = guard.unsilence(silence_id, author=author(), why=why or "")
-    show_silences(found, as_json=json)
+    from cheapdeep_ops.guard.actions.alerts import unsilence
+
+    show_silences(guard_client.act(unsilence, silence_id=silence_id, why=why or ""), as_json=json)
 
 
-def show_silences(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def show_silences(silences: Sequence["Silence"], *, as_json: bool) -> None:
     """Print silences."""
     if as_json:
-        output.print_json(found)
+        output.print_json(silences)
         return
     out = output.console()
-    for each in found:
+    for each in silences:
         where = "every route" if each["route"] is None else plain(each["route"])
         until = timestamp(each["until"])
         by = f"{plain(each['author'])}: {plain(each['why'], len(each['why']))}"
         out.print(f"silence {each['id']}: {each['rule']} of {where} until {until}, by {by}", markup=False)
-    if not found:
+    if not silences:
         out.print("nothing is silenced")

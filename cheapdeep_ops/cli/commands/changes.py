@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli import guard_client, output
 from cheapdeep_ops.cli.commands.reports import show_normal, show_policy
+from cheapdeep_ops.cli.commands.sending import arrival_words, attempts_json, deliver_to, fail_unless_delivered
 from cheapdeep_ops.cli.common import (
     Json,
     RouteOption,
     alert_app,
     app,
-    author,
     dashboards_app,
     normal_app,
     opened,
@@ -21,8 +21,6 @@ from cheapdeep_ops.cli.common import (
     text_given,
     threshold_app,
 )
-from cheapdeep_ops.cli.guards.protocol import connected
-from cheapdeep_ops.cli.sending import arrival_words, attempts_json, deliver_to, fail_unless_delivered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -35,9 +33,9 @@ def threshold_set(
     json: Json = False,
 ) -> None:
     """Pin a threshold: the rules only report until it is released."""
-    with connected(Settings()) as guard:
-        policy = guard.pin(value, route=route, author=author(), why=why)
-    show_policy(policy, as_json=json)
+    from cheapdeep_ops.guard.actions.thresholds import pin
+
+    show_policy(guard_client.act(pin, threshold=value, route=route, why=why), as_json=json)
 
 
 @threshold_app.command("release")
@@ -46,10 +44,10 @@ def threshold_release(
     why: Annotated[str | None, typer.Option("--why", callback=text_given, help="For the log.")] = None,
     json: Json = False,
 ) -> None:
-    """Take a pin off, that of a route or the one of all routes: the rules decide again."""
-    with connected(Settings()) as guard:
-        policy = guard.release(route=route, author=author(), why=why or "")
-    show_policy(policy, as_json=json)
+    """Remove the pin of a route, or the one of all routes: the rules decide again."""
+    from cheapdeep_ops.guard.actions.thresholds import release
+
+    show_policy(guard_client.act(release, route=route, why=why or ""), as_json=json)
 
 
 @normal_app.command("relearn")
@@ -58,10 +56,10 @@ def normal_relearn(
     why: Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")],
     json: Json = False,
 ) -> None:
-    """Have what is normal for a route learned anew, from calls that begin now."""
-    with connected(Settings()) as guard:
-        found = guard.relearn(route=route, author=author(), why=why)
-    show_normal(found, as_json=json)
+    """Learn again what is normal for a route, from calls that begin now."""
+    from cheapdeep_ops.guard.actions.baselines import relearn
+
+    show_normal(guard_client.act(relearn, route=route, why=why), as_json=json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
-from cheapdeep_ops.cli.guards.protocol import connected
+from cheapdeep_ops.cli.guard_client import connected
 from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
 from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured
@@ -26,7 +26,6 @@ from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import revision, schema_trouble
 from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
-from cheapdeep_ops.values import ALL_ROUTES
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
@@ -139,10 +138,10 @@ def _elsewhere(settings: Settings) -> str:
     if settings.guard_url is None:
         return "commands use the store; CHEAPDEEP_GUARD_URL would name a guard to ask over HTTP"
     with connected(settings) as guard:
-        guard.policy()
+        guard.read("policy")
         if settings.guard_token is None:
             return "answers; CHEAPDEEP_GUARD_TOKEN is not set, so commands can change nothing there"
-        guard.next_sample(ALL_ROUTES, skipped=())  # needs a token, and changes nothing
+        guard.read("review/next")  # needs a token, and changes nothing
     return "answers, and knows the token"
 
 

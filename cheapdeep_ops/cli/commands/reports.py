@@ -1,4 +1,4 @@
-"""Commands that only look: the receipt, the status, policies, what is normal, and what to mend."""
+"""Commands that only read: the receipt, the status, policies, what is normal, and what to repair."""
 
 import time
 from collections.abc import Mapping
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli import guard_client, output
+from cheapdeep_ops.cli.commands.sending import arrival_words, deliver_to, fail_unless_delivered
 from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
-from cheapdeep_ops.cli.guards.protocol import connected
 from cheapdeep_ops.cli.render import terminal
-from cheapdeep_ops.cli.sending import arrival_words, deliver_to, fail_unless_delivered
 from cheapdeep_ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ def report(
         raise typer.BadParameter("needs a period of some length", param_hint="--last")
     if slack:
         return _send(settings, period_s)
-    with connected(settings) as guard:
-        receipt = guard.report(period_s)
+    with guard_client.connected(settings) as guard:
+        receipt = guard.read("report", last_s=period_s)
         if markdown or html:
-            return _write(receipt, guard.trends(since=receipt["since"], until=receipt["until"]), html)
+            return _write(receipt, guard.read("report/trends", since=receipt["since"], until=receipt["until"]), html)
     if json:
         return output.print_json(receipt)
     return terminal.show_receipt(output.console(), receipt)
@@ -72,8 +71,7 @@ def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
 @app.command()
 def status(json: Json = False) -> None:
     """Print policy, alerts, signals, what is normal, grader, queue and watchers."""
-    with connected(Settings()) as guard:
-        state = guard.status()
+    state = guard_client.read("status")
     if json:
         output.print_json(state)
     else:
@@ -98,17 +96,13 @@ def doctor(json: Json = False) -> None:
 @threshold_app.command("show")
 def threshold_show(json: Json = False) -> None:
     """Print the thresholds in force, and why."""
-    with connected(Settings()) as guard:
-        policy = guard.policy()
-    show_policy(policy, as_json=json)
+    show_policy(guard_client.read("policy"), as_json=json)
 
 
 @normal_app.command("show")
 def normal_show(json: Json = False) -> None:
     """Print what false confidence is normal for each route."""
-    with connected(Settings()) as guard:
-        normals = guard.normal()
-    show_normal(normals, as_json=json)
+    show_normal(guard_client.read("normal"), as_json=json)
 
 
 def show_policy(policy: "Policy", *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command by which people check the judge."""
+"""The command by which people check the grader: they label answers, and see how far it agrees with them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
@@ -9,7 +9,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, text_given
 from cheapdeep_ops.cli.common import author as user
-from cheapdeep_ops.cli.guards.protocol import GuardClient, connected
+from cheapdeep_ops.cli.guard_client import GuardClient, connected
 from cheapdeep_ops.guard.formatting import bounded, bounds, percent, plain, two_digits
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES, Grade
@@ -17,14 +17,14 @@ from cheapdeep_ops.values import ALL_ROUTES, Grade
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cheapdeep_ops.guard.report_types.labels import Judge, JudgeFacts, Review, Sample
+    from cheapdeep_ops.guard.report_types.labels import Judge, JudgeFacts, Label, Review, Sample
     from cheapdeep_ops.store.records import Judged
 
 _KEYS: Final = {"c": Grade.CORRECT, "i": Grade.INCORRECT, "u": Grade.UNSURE}
 _MOST: Final = 10
 _LONGEST_REASON: Final = 500
+# Letters of some scripts, and many emoji, contain these two.
 _JOINERS: Final = "\u200c\u200d"
-"""Letters of some scripts, and many emoji, are made with these."""
 
 _PROMPT: Final = "[c]orrect, [i]ncorrect, [u]nsure, [s]kip or [q]uit"
 
@@ -33,45 +33,56 @@ _PROMPT: Final = "[c]orrect, [i]ncorrect, [u]nsure, [s]kip or [q]uit"
 def review(
     json: Json = False,
     route: Annotated[str, typer.Option(callback=text_given, help="One route; without it, all routes.")] = ALL_ROUTES,
-    limit: Annotated[int, typer.Option(min=1, help="How many answers to be asked about.")] = _MOST,
-    author: Annotated[str | None, typer.Option(callback=text_given, help="Whose word it is.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many answers to ask about.")] = _MOST,
+    author: Annotated[
+        str | None, typer.Option(callback=text_given, help="Who labels; without it, the user of this process.")
+    ] = None,
     label: Annotated[
         list[str] | None, typer.Option(help="CALL_ID=VERDICT labels one call without asking; may be given again.")
     ] = None,
 ) -> None:
-    """Label graded answers by hand, and print how far the judge agrees with people; --json and --label never ask."""
-    settings, given, by = Settings(), _given(label or ()), (author or user()).strip()
+    """Label graded answers by hand, and print how far the grader agrees with people; --json and --label never ask."""
+    settings, given, by = Settings(), _given(label or ()), author or user()
     with connected(settings) as guard:
         if given:
-            guard.label(given, author=by)
+            _label(guard, given, author=by)
         elif not json:
             _ask(guard, route=route, limit=limit, author=by)
-        found = guard.review(route)
+        agreement = guard.read("review", route=route)
     if json:
-        output.print_json(found)
+        output.print_json(agreement)
     else:
-        show_review(output.console(), found)
+        show_review(output.console(), agreement)
 
 
 def _given(labels: Sequence[str]) -> list[tuple[str, Grade]]:
-    """Call ids, which may hold `=` themselves, and verdicts. Raises BadParameter."""
-    found = [text.rpartition("=") for text in labels]
+    """Call ids, which may contain `=`, and verdicts. Raises BadParameter."""
+    parts = [text.rpartition("=") for text in labels]
     if wrong := [
         text
-        for text, (call_id, _, verdict) in zip(labels, found, strict=True)
+        for text, (call_id, _, verdict) in zip(labels, parts, strict=True)
         if not call_id or verdict not in set(Grade)
     ]:
         raise typer.BadParameter(
             f"{wrong[0]!r} is not of the form CALL_ID=VERDICT, with correct, incorrect or unsure", param_hint="--label"
         )
-    return [(call_id, Grade(verdict)) for call_id, _, verdict in found]
+    return [(call_id, Grade(verdict)) for call_id, _, verdict in parts]
+
+
+def _label(guard: GuardClient, given: Sequence[tuple[str, Grade]], *, author: str) -> Sequence["Label"]:
+    """Store labels, all or none; returns them, each with the grader's verdict."""
+    from cheapdeep_ops.guard.actions.labels import label_all
+
+    labels = [{"call_id": call_id, "verdict": verdict} for call_id, verdict in given]
+    labelled: Sequence[Label] = guard.act(label_all, labels=labels, author=author)
+    return labelled
 
 
 def _ask(guard: GuardClient, *, route: str, limit: int, author: str) -> None:
-    """Show answers and take labels, until enough were shown, none is left, or the person has had enough."""
+    """Show answers and store labels, until `limit` were shown, none is left, or the person quits."""
     out, skipped = output.console(), set[str]()
     for _ in range(limit):
-        sample = guard.next_sample(route, skipped=skipped)
+        sample = guard.read("review/next", route=route, skip=list(skipped))
         if sample is None:
             out.print("no answer is left to label: what was graded is labelled, or its content is gone")
             return
@@ -80,14 +91,14 @@ def _ask(guard: GuardClient, *, route: str, limit: int, author: str) -> None:
         if key == "q":
             return
         if key in _KEYS:
-            (labelled,) = guard.label([(sample["call_id"], _KEYS[key])], author=author)
+            (labelled,) = _label(guard, [(sample["call_id"], _KEYS[key])], author=author)
             _show_judged(out, labelled["judge"])
         else:
             skipped.add(sample["call_id"])
 
 
 def _key() -> str:
-    """The first letter of what a person types; whoever has gone is done."""
+    """The first letter of what a person types; `q` at the end of the input."""
     known = {*_KEYS, "s", "q"}
     while True:
         try:
@@ -112,12 +123,12 @@ def _show_judged(out: "Console", judged: "Judged") -> None:
 
 
 def _quoted(text: str) -> str:
-    """`text` with a bar before each line, so that it cannot pass for a line of ours."""
+    """`text` with a bar before each line, so that people can tell it from our own lines."""
     return "\n".join(f"  | {_harmless(line)}" for line in text.split("\n"))
 
 
 def _harmless(line: str) -> str:
-    """`line` without what would move a terminal's cursor or turn its letters around."""
+    """`line` with escapes for characters that move a terminal's cursor or reverse its letters."""
     return "".join(each if _is_harmless(each) else f"\\x{ord(each):02x}" for each in line.expandtabs(4))
 
 

@@ -1,49 +1,62 @@
-"""A person's hand on a threshold: pin and release."""
+"""People pin a threshold, and release it."""
 
-from collections.abc import Mapping
+from pydantic import Field
 
 from cheapdeep_ops.errors import PolicyError
+from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, Text, operation
 from cheapdeep_ops.guard.report_types.state import Policy
 from cheapdeep_ops.guard.reports.status import policy_state
-from cheapdeep_ops.policy import PolicyAct, ScopeState
-from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import policies, revisions
-from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.policy import PolicyAct
+from cheapdeep_ops.store import policies
+from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import PolicyEdit
+from cheapdeep_ops.values import ALL_ROUTES
 
 
-def set_threshold(
-    store: Store, settings: Settings, threshold: float, *, scope: str, author: str, why: str, now: float
-) -> Policy:
-    """Pin `scope` at `threshold` until it is released; returns the policy that follows.
+class PinRequest(ActionRequest):
+    """Pin the threshold of a route, or of all routes."""
 
-    Raises PolicyError where the threshold lies outside [0, 1], StoreError where the store is out of reach.
+    threshold: float = Field(ge=0, le=1, strict=True, allow_inf_nan=False)
+    route: Route = ALL_ROUTES
+    author: FilledText
+    why: FilledText
+
+
+class ReleaseRequest(ActionRequest):
+    """Release the pin of a route, or of all routes."""
+
+    route: Route = ALL_ROUTES
+    author: FilledText
+    why: Text = ""
+
+
+@operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold")
+def pin(context: ActionContext, order: PinRequest) -> Policy:
+    """Hold the threshold until a person releases it; the rules only report. Returns the policy that follows."""
+    edit = PolicyEdit(
+        scope=order.route, act=PolicyAct.PIN, threshold=order.threshold, author=order.author, why=order.why
+    )
+    return _apply(context, edit)
+
+
+@operation("DELETE", "/api/v1/policy/pin", name="delete_pin", summary="Release a threshold")
+def release(context: ActionContext, order: ReleaseRequest) -> Policy:
+    """Remove a pin; the rules decide again from their next evaluation on. Returns the policy that follows.
+
+    Raises PolicyError where the scope is not pinned.
     """
-    change = PolicyEdit(scope=scope, act=PolicyAct.PIN, threshold=threshold, author=author, why=why)
-    return _apply(store, settings, change, now)
+    return _apply(context, PolicyEdit(scope=order.route, act=PolicyAct.UNPIN, author=order.author, why=order.why))
 
 
-def release_threshold(store: Store, settings: Settings, *, scope: str, author: str, why: str, now: float) -> Policy:
-    """Take a pin off; the rules decide again from their next evaluation on.
+def _apply(context: ActionContext, edit: PolicyEdit) -> Policy:
+    settings, now = context.settings, context.clock()
 
-    Raises PolicyError where the scope is not pinned, StoreError where the store is out of reach.
-    """
-    return _apply(store, settings, PolicyEdit(scope=scope, act=PolicyAct.UNPIN, author=author, why=why), now)
-
-
-def _apply(store: Store, settings: Settings, change: PolicyEdit, now: float) -> Policy:
     def work(connection: Connection) -> None:
-        revisions.advance(connection)
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-        pinned = change.scope in book.scopes and book.scopes[change.scope].pin is not None
-        if change.act is PolicyAct.UNPIN and not pinned:
-            raise PolicyError(f"{change.scope} is not pinned; pinned are: {', '.join(_pinned(book.scopes)) or 'none'}")
-        policies.apply(connection, book, change, at=now)
+        pinned = sorted(name for name, scope in book.scopes.items() if scope.pin is not None)
+        if edit.act is PolicyAct.UNPIN and edit.scope not in pinned:
+            raise PolicyError(f"{edit.scope} is not pinned; pinned are: {', '.join(pinned) or 'none'}")
+        policies.apply(connection, book, edit, at=now)
 
-    store.transact(work)
-    with store.reading() as connection:
-        return policy_state(connection, settings)
-
-
-def _pinned(scopes: Mapping[str, ScopeState]) -> list[str]:
-    return sorted(name for name, scope in scopes.items() if scope.pin is not None)
+    context.change(work)
+    return context.read(lambda connection: policy_state(connection, settings))

@@ -9,9 +9,8 @@ from typing import Any, Final, TypeVar
 from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.guard.actions.operation import ActionContext
 from cheapdeep_ops.guard.http.api import Access
-from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store.engine import Store
 
 T = TypeVar("T")
 REFRESH_S: Final = 5.0
@@ -44,12 +43,9 @@ _STYLE: Final = """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleContext:
+class ConsoleContext(ActionContext):
     """What the pages need of the guard."""
 
-    store: Store
-    settings: Settings
-    clock: Callable[[], float]
     access: Access
     refresh_s: float = REFRESH_S
     """The interval in seconds at which an open page refreshes."""

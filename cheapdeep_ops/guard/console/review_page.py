@@ -1,4 +1,4 @@
-"""Graded answers, one after the other, for a person to judge."""
+"""Graded answers, one after the other, for a person to label."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,27 +7,27 @@ from typing import Final
 from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.guard.actions.labels import label
 from cheapdeep_ops.guard.console import text
 from cheapdeep_ops.guard.console.layout import ConsoleContext, facts, heading
 from cheapdeep_ops.guard.console.session import ordered, show_session
 from cheapdeep_ops.guard.formatting import plain, timestamp
-from cheapdeep_ops.guard.http.requests import LabelRequest
 from cheapdeep_ops.guard.report_types.labels import Sample
-from cheapdeep_ops.guard.reports.review import label, next_sample, review_of, shown
+from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
 from cheapdeep_ops.values import Grade
 
 _KEYS: Final = {Grade.CORRECT: "c", Grade.INCORRECT: "i", Grade.UNSURE: "u"}
 
 
 class ReviewPanel:
-    """One person's way through the answers: the one in view, and those that they have passed over."""
+    """The answer that one person sees, and those that they have skipped."""
 
     def __init__(self, desk: ConsoleContext) -> None:
         self._desk = desk
         self._skipped: set[str] = set()
         self._sample: Sample | None = None
         self._content = ui.column().classes("w-full gap-2").props('aria-live="polite"')
-        # Outside of what is renewed, so that the keyboard stays where it is.
+        # The page does not refresh the buttons, so that they keep the keyboard focus.
         with ui.row():
             for verdict, key in _KEYS.items():
                 ui.button(verdict.value.capitalize(), on_click=self._sayer(verdict)).props(f"accesskey={key}")
@@ -35,7 +35,7 @@ class ReviewPanel:
         self._figures = ui.column().classes("w-full gap-2")
 
     async def show(self) -> None:
-        """Show the next answer, and what the labels say so far."""
+        """Show the next answer, and how far grader and labels agree."""
         try:
             self._sample, figures = await asyncio.to_thread(self._read)
         except StoreError as error:
@@ -62,8 +62,7 @@ class ReviewPanel:
             call_id = self._sample["call_id"]
 
             def put(who: str) -> None:
-                order = LabelRequest(call_id=call_id, verdict=verdict, author=who)
-                label(self._desk.store, order.call_id, order.verdict, author=order.author, now=self._desk.clock())
+                label.perform(self._desk, call_id=call_id, verdict=verdict, author=who)
 
             if await ordered(put, done=f"Labelled {verdict.value}"):
                 await self.show()
@@ -77,7 +76,7 @@ class ReviewPanel:
 
 
 async def show_review(desk: ConsoleContext) -> None:
-    """The answers to label, for somebody who is signed in; the judge's verdict is not shown, for it would sway them."""
+    """Show answers to label to a person who is signed in, without the grader's verdict, which would sway them."""
     show_session()
     await ReviewPanel(desk).show()
 

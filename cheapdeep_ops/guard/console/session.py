@@ -1,15 +1,15 @@
-"""Who may read and who may change, in the words of a page: a token is asked for once, and kept for the tab."""
+"""Who may read and who may change, on a page: people give a token once, and the browser's tab keeps it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from nicegui import app, ui
 from pydantic import TypeAdapter, ValidationError
 
 from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.guard.actions.operation import FilledText
 from cheapdeep_ops.guard.console.layout import ConsoleContext
-from cheapdeep_ops.guard.http.requests import FilledText
 
 LONGEST_S: Final = 8 * 3_600.0
 """How long a tab that is not used stays signed in."""
@@ -20,13 +20,13 @@ _NAME: Final = TypeAdapter[str](FilledText)
 
 
 async def may_read(desk: ConsoleContext) -> bool:
-    """Whether the page may show what is read: everyone on loopback, else who is signed in. Asks for the token."""
+    """Whether the page may show reports: on loopback always, else to people who are signed in. Asks for the token."""
     return desk.access.is_local or await may_change(desk)
 
 
 async def may_change(desk: ConsoleContext) -> bool:
-    """Whether the page may show content and forms: who is signed in. Asks for the token otherwise."""
-    # What a tab has kept is known once its browser has called back.
+    """Whether the page may show content and forms: to people who are signed in. Asks for the token otherwise."""
+    # The storage of a tab is there once its browser has connected.
     await ui.context.client.connected(timeout=_PATIENCE_S)
     if author():
         return True
@@ -35,33 +35,25 @@ async def may_change(desk: ConsoleContext) -> bool:
 
 
 def author() -> str:
-    """Who is signed in on this tab, by their own account; nothing where nobody is."""
+    """The name that a person gave when they signed in on this tab; empty where nobody is signed in."""
     return str(app.storage.tab.get(_AUTHOR, ""))
 
 
-async def ordered(carry_out: Callable[[str], object], *, done: str) -> bool:
-    """Carry out what the signed-in person wants, given their name, in a thread; says how it went, returns whether well.
-
-    Every order is checked here, because a form may outlive its session.
-    """
+async def ordered(perform: Callable[[str], object], *, done: str) -> bool:
+    """Call `perform` in a thread, with the name of the person who is signed in; notifies them, returns the success."""
+    # Asked here each time, because a form may outlive its session.
     who = author()
     if not who:
         ui.notify("Please sign in again: load this page anew", type="negative")
         return False
     try:
-        await asyncio.to_thread(carry_out, who)
-    except ValidationError as error:
-        ui.notify("; ".join(map(_fault, error.errors())), type="negative")
+        await asyncio.to_thread(perform, who)
     except CheapdeepError as error:
         ui.notify(str(error), type="negative")
     else:
         ui.notify(done, type="positive")
         return True
     return False
-
-
-def _fault(fault: Mapping[str, Any]) -> str:
-    return f"{'.'.join(map(str, fault['loc'])) or 'name'}: {fault['msg']}"
 
 
 def _ask(desk: ConsoleContext) -> None:
@@ -87,13 +79,13 @@ def _sign_in(desk: ConsoleContext, name: str, token: str) -> None:
     try:
         app.storage.tab[_AUTHOR] = _NAME.validate_python(name)
     except ValidationError as error:
-        ui.notify("; ".join(map(_fault, error.errors())), type="negative")
+        ui.notify(f"name: {error.errors()[0]['msg']}", type="negative")
         return
     ui.navigate.reload()
 
 
 def show_session() -> None:
-    """Who is signed in, and the way out."""
+    """Show who is signed in, and the button to sign out."""
 
     def sign_out() -> None:
         app.storage.tab.pop(_AUTHOR, None)

@@ -5,7 +5,8 @@ import ipaddress
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,28 +18,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
-from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.guard.http import metrics
-from cheapdeep_ops.guard.http.requests import (
-    AcknowledgeRequest,
-    LabelRequest,
-    LabelsRequest,
-    PinRequest,
-    RelearnRequest,
-    ReleaseRequest,
-    Route,
-    SilenceRequest,
-    UnsilenceRequest,
-)
+from cheapdeep_ops.guard.actions.operation import ActionContext, Role, Route
+from cheapdeep_ops.guard.actions.operations import OPERATIONS
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
-from cheapdeep_ops.guard.incidents.attention import acknowledge, active_silences, silence, unsilence
+from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import Receipt
-from cheapdeep_ops.guard.report_types.labels import Label, Review, Sample
+from cheapdeep_ops.guard.report_types.labels import Review, Sample
 from cheapdeep_ops.guard.report_types.state import Health, Normal, Policy, Silence, Status
 from cheapdeep_ops.guard.report_types.steps import Series, Trends
-from cheapdeep_ops.guard.reports.quality import normals_of, relearn
+from cheapdeep_ops.guard.reports.quality import normals_of
 from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
-from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of, shown
+from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.guard.reports.status import policy_state, status
 from cheapdeep_ops.guard.reports.trends import trends
@@ -50,8 +40,10 @@ from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
+if TYPE_CHECKING:
+    from cheapdeep_ops.guard.http.metrics import FleetCollector
+
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
-Id = Annotated[int, Path(ge=1, lt=2**31)]
 
 _MOST_SKIPPED: Final = 200
 _DESCRIPTION: Final = f"""
@@ -115,7 +107,7 @@ def make_api(
     store: Store,
     *,
     settings: Settings,
-    collector: metrics.FleetCollector,
+    collector: "FleetCollector",
     is_ready: Callable[[], str],
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
@@ -135,6 +127,25 @@ def make_api(
         # Reading needs no token here, so a web page must not get in under a name of its own that leads to loopback.
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
 
+    needs: dict[Role, list[Any]] = {"read": [], "act": [Depends(access.may_change)]}
+    if not access.is_local:
+        needs["read"] = [Depends(access.may_read)]
+    api.include_router(_health(is_ready), tags=["health"])
+    api.include_router(_metrics(collector), tags=["reports"], dependencies=needs["read"], responses=_UNREACHABLE)
+    _add_paths(api, ActionContext(store=store, settings=settings, clock=clock), needs)
+    return api
+
+
+def make_local_api(store: Store, settings: Settings) -> FastAPI:
+    """The paths below `/api` for a caller in this process, who needs no token: they can open the store themselves."""
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    _add_paths(api, ActionContext(store=store, settings=settings, clock=time.time), {"read": [], "act": []})
+    return api
+
+
+def _add_paths(api: FastAPI, context: ActionContext, needs: Mapping[Role, list[Any]]) -> None:
+    """Add all paths below `/api`; `needs` are the dependencies of a role."""
+    store, settings, clock = context.store, context.settings, context.clock
     api.add_middleware(_Versioned)
 
     @api.exception_handler(RequestValidationError)
@@ -154,16 +165,12 @@ def make_api(
     def nothing_there(_request: object, error: Exception) -> Response:
         return Response(str(error), status_code=404, media_type="text/plain")
 
-    guarded = [] if access.is_local else [Depends(access.may_read)]
-    token: dict[str, Any] = {"dependencies": [Depends(access.may_change)], "responses": _UNREACHABLE | _REFUSALS}
-    api.include_router(_health(is_ready), tags=["health"])
-    parts = (_reading(store, settings, collector, clock), _over_time(store, settings, clock), _happened(store, clock))
-    for reading in parts:
-        api.include_router(reading, tags=["reports"], dependencies=guarded, responses=_UNREACHABLE)
-    api.include_router(_labelling(store, settings, clock), tags=["labels"], **token)
-    for changing in (_changing, _attending):
-        api.include_router(changing(store, settings, clock), tags=["changes"], **token)
-    return api
+    for reading in (_reading(store, settings, clock), _over_time(store, settings, clock), _happened(store, clock)):
+        api.include_router(reading, tags=["reports"], dependencies=needs["read"], responses=_UNREACHABLE)
+    # Content needs a token on loopback too.
+    token: dict[str, Any] = {"dependencies": needs["act"], "responses": _UNREACHABLE | _REFUSALS}
+    api.include_router(_labelling(store, settings), tags=["labels"], **token)
+    api.include_router(_actions(context, needs), responses=_UNREACHABLE | _REFUSALS)
 
 
 def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
@@ -249,15 +256,22 @@ def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> 
     return router
 
 
-def _reading(
-    store: Store, settings: Settings, collector: metrics.FleetCollector, clock: Callable[[], float]
-) -> APIRouter:
+def _metrics(collector: "FleetCollector") -> APIRouter:
+    # Loaded here, because it loads the whole guard, which a command that asks for one report does not need.
+    from cheapdeep_ops.guard.http import metrics  # noqa: PLC0415
+
     router = APIRouter()
 
     @router.get("/metrics", response_class=PlainTextResponse, summary="Fleet-wide figures for Prometheus")
     def get_metrics() -> Response:
         """Fleet-wide figures in Prometheus' text format."""
         return Response(metrics.page(collector), media_type=metrics.CONTENT_TYPE)
+
+    return router
+
+
+def _reading(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+    router = APIRouter()
 
     @router.get("/api/v1/status", **_answering(Status, "The state of the guard"))
     def get_status() -> Status:
@@ -315,32 +329,7 @@ def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
     return router
 
 
-def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
-    router = APIRouter()
-
-    @router.put("/api/v1/policy/pin", **_answering(Policy, "Pin a threshold"))
-    def put_pin(order: PinRequest) -> Policy:
-        """Hold a threshold until it is released."""
-        by = {"author": order.author, "why": order.why}
-        return set_threshold(store, settings, order.threshold, scope=order.route, now=clock(), **by)
-
-    @router.post("/api/v1/normal/relearn", **_answering(dict[str, Normal], "Learn anew what is normal"))
-    def post_relearn(order: RelearnRequest) -> dict[str, Normal]:
-        """Learn anew, from calls that begin now, what false confidence is normal for a route."""
-        relearn(store, settings, order.route, author=order.author, why=order.why, now=clock())
-        with store.reading() as connection:
-            return normals_of(connection, settings)
-
-    @router.delete("/api/v1/policy/pin", **_answering(Policy, "Release a threshold"))
-    def delete_pin(order: ReleaseRequest) -> Policy:
-        """Let the rules decide again."""
-        by = {"author": order.author, "why": order.why}
-        return release_threshold(store, settings, scope=order.route, now=clock(), **by)
-
-    return router
-
-
-def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+def _labelling(store: Store, settings: Settings) -> APIRouter:
     router = APIRouter()
 
     @router.get("/api/v1/review/next", **_answering(Sample | None, "The answer to label next"))
@@ -355,40 +344,23 @@ def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> 
             sample = next_sample(connection, settings, scope=route, skipped=skip)
         return None if sample is None else shown(sample)
 
-    @router.post("/api/v1/labels", **_answering(LabelRequest, "Label an answer"))
-    def post_label(order: LabelRequest) -> LabelRequest:
-        """Say whether a graded answer is right, in place of what this person said before; returns what was stored."""
-        label(store, order.call_id, order.verdict, author=order.author, now=clock())
-        return order
-
-    @router.post("/api/v1/labels/batch", **_answering(list[Label], "Label several answers"))
-    def post_labels(order: LabelsRequest) -> list[Label]:
-        """Say it of several answers: all are stored or none. Returns them, each with what the judge had said."""
-        given = [(each.call_id, each.verdict) for each in order.labels]
-        return label_all(store, settings, given, author=order.author, now=clock())
-
     return router
 
 
-def _attending(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+def _actions(context: ActionContext, needs: Mapping[Role, list[Any]]) -> APIRouter:
+    """An endpoint for each operation; FastAPI takes the body and the row ids from the signature of `act`."""
     router = APIRouter()
-
-    @router.post("/api/v1/incidents/{incident_id}/ack", **_answering(Incident, "Acknowledge an incident"))
-    def post_ack(incident_id: Id, order: AcknowledgeRequest) -> Incident:
-        """Say that somebody looks after an open incident: nobody is reminded of it any more."""
-        return acknowledge(store, settings, incident_id, author=order.author, why=order.why, now=clock())
-
-    @router.post("/api/v1/silences", **_answering(list[Silence], "Silence a rule"))
-    def post_silence(order: SilenceRequest) -> list[Silence]:
-        """Keep messages of a rule back for a while; the rule itself goes on. Returns all silences that last."""
-        by = {"author": order.author, "why": order.why}
-        return silence(store, settings, rule=order.rule, route=order.route, lasts_s=order.for_s, now=clock(), **by)
-
-    @router.delete("/api/v1/silences/{silence_id}", **_answering(list[Silence], "End a silence"))
-    def delete_silence(silence_id: Id, order: UnsilenceRequest) -> list[Silence]:
-        """End a silence before its time; returns those that still last."""
-        return unsilence(store, silence_id, author=order.author, why=order.why, now=clock())
-
+    for each in OPERATIONS:
+        router.add_api_route(
+            each.path,
+            partial(each.act, context),
+            methods=[each.method],
+            name=each.name,
+            description=each.description,
+            tags=[each.tag],
+            dependencies=needs[each.role],
+            **_answering(each.answer, each.summary),
+        )
     return router
 
 

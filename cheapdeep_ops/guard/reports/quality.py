@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import GraderState, Normal
@@ -15,8 +14,8 @@ from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, tr
 from cheapdeep_ops.guard.statistics import calibration
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grades, revisions
-from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store import candidates, grades
+from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
 from cheapdeep_ops.store.records import record_of
 from cheapdeep_ops.units import DAY_S
@@ -104,22 +103,6 @@ def normals_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
     routes = sorted(known.keys() | grades.counts(connection).keys())
     baselines = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
     return {each.scope: _learned(each) or _learning(connection, judge, each) for each in baselines}
-
-
-def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: str, now: float) -> None:
-    """Have what is normal for a route learned anew, from calls that begin after `now`.
-
-    Raises PolicyError where nothing of the route was ever graded, StoreError where the store is out of reach.
-    """
-
-    def work(connection: Connection) -> None:
-        revisions.advance(connection)
-        known = grades.counts(connection)
-        if scope not in known:
-            raise PolicyError(f"nothing of {scope} was ever graded; graded are: {', '.join(sorted(known)) or 'none'}")
-        grades.relearn(connection, grader_version(settings), scope, now=now, author=author, why=why)
-
-    store.transact(work)
 
 
 def _learned(normal: Baseline) -> Normal | None:

@@ -7,10 +7,9 @@ from operator import attrgetter
 from random import Random
 from typing import Final
 
-from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Correction
-from cheapdeep_ops.guard.report_types.labels import Agreement, Judge, JudgeFacts, Label, Pair, Review, Sample
+from cheapdeep_ops.guard.report_types.labels import Agreement, Judge, JudgeFacts, Pair, Review, Sample
 from cheapdeep_ops.guard.statistics.agreement import (
     ENOUGH_CORRECT,
     ENOUGH_INCORRECT,
@@ -24,7 +23,7 @@ from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.candidates import GradingSample
-from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.labels import LabelledGrade
 from cheapdeep_ops.units import DAY_S
@@ -34,45 +33,6 @@ _ENOUGH: Final = {Grade.CORRECT.value: ENOUGH_CORRECT, Grade.INCORRECT.value: EN
 _SALT: Final = "label"
 Ballot = Sequence[LabelledGrade]
 """All votes on one answer."""
-
-
-def label(store: Store, call_id: str, verdict: Grade, *, author: str, now: float) -> None:
-    """Store what a person says of a graded answer, in place of what they said before.
-
-    Raises PolicyError where no judge has decided on the call, StoreError where the store is out of reach.
-    """
-    store.transact(lambda connection: _put(connection, call_id, verdict, author=author, now=now))
-
-
-def label_all(
-    store: Store, settings: Settings, given: Sequence[tuple[str, Grade]], *, author: str, now: float
-) -> list[Label]:
-    """Store a person's labels of several calls in one transaction: all of them, or none if one is refused.
-
-    Returns the labels, each with the grader's verdict. The verdict is shown only now, so that it cannot influence a
-    label. Raises PolicyError if a call has no decided grade, StoreError if the store cannot be reached.
-    """
-
-    def work(connection: Connection) -> None:
-        for call_id, verdict in given:
-            _put(connection, call_id, verdict, author=author, now=now)
-
-    store.transact(work)
-    with store.reading() as connection:
-        return [
-            {
-                "call_id": call_id,
-                "verdict": verdict.value,
-                "author": author,
-                "judge": labels.grade_of(connection, grader_version(settings), call_id),
-            }
-            for call_id, verdict in given
-        ]
-
-
-def _put(connection: Connection, call_id: str, verdict: Grade, *, author: str, now: float) -> None:
-    if not labels.put(connection, call_id, verdict, author=author, at=now):
-        raise PolicyError(f"no verdict of a judge on the call {call_id}: no label is stored")
 
 
 def next_sample(

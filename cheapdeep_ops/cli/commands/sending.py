@@ -1,4 +1,4 @@
-"""Sends one message at once, the way the guard sends: for commands that need an answer."""
+"""Sends one message the way the guard sends, for commands that show whether it arrived."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,1 +1,0 @@
-"""How commands reach a guard: by its store, or over HTTP."""

@@ -1,0 +1,120 @@
+"""People acknowledge an incident, silence a rule for a while, and end a silence."""
+
+from typing import Final
+
+from pydantic import Field
+
+from cheapdeep_ops.errors import MissingError
+from cheapdeep_ops.guard.actions.operation import (
+    ActionContext,
+    ActionRequest,
+    FilledText,
+    Route,
+    RowId,
+    Text,
+    operation,
+)
+from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_silences, is_silenced
+from cheapdeep_ops.guard.notify.outbox import tell
+from cheapdeep_ops.guard.report_types.state import Silence
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import incidents, silences
+from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.store.records import Incident
+from cheapdeep_ops.units import DAY_S
+
+# A rule that should be silent for longer belongs out of the rules file.
+LONGEST_SILENCE_S: Final = 30.0 * DAY_S
+
+
+class AcknowledgeRequest(ActionRequest):
+    """Say that a person looks after an incident."""
+
+    author: FilledText
+    why: FilledText
+
+
+class SilenceRequest(ActionRequest):
+    """Suppress the messages of a rule for so many seconds, in one route or, without a route, in all."""
+
+    rule: FilledText
+    route: Route | None = None
+    for_s: float = Field(gt=0, le=LONGEST_SILENCE_S, strict=True, allow_inf_nan=False)
+    author: FilledText
+    why: FilledText
+
+
+class UnsilenceRequest(ActionRequest):
+    """End a silence."""
+
+    author: FilledText
+    why: Text = ""
+
+
+@operation("POST", "/api/v1/incidents/{incident_id}/ack", name="post_ack", summary="Acknowledge an incident")
+def acknowledge(context: ActionContext, order: AcknowledgeRequest, incident_id: RowId) -> Incident:
+    """Say that a person looks after an open incident: its message says so, and reminders stop. Returns the incident.
+
+    Raises MissingError where no such incident is open.
+    """
+    now = context.clock()
+
+    def work(connection: Connection) -> None:
+        if not incidents.is_open(connection, incident_id):
+            raise MissingError(f"there is no open incident {incident_id}")
+        silences.acknowledge(connection, incident_id, author=order.author, why=order.why, at=now)
+        _announce(connection, context.settings, incident_id, now)
+
+    context.change(work)
+    return context.read(lambda connection: incidents.shown(connection, incident_id))
+
+
+def _announce(connection: Connection, settings: Settings, incident_id: int, now: float) -> None:
+    """Send the acknowledgement, unless the incident is silenced or no message about it was sent so far."""
+    incident = incidents.incident(connection, incident_id)
+    lasting = silences.active(connection, at=now)
+    if (
+        incident["announced"]
+        and incident["collected_at"] is None
+        and not is_silenced(lasting, incident["rule"], incident["scope"])
+    ):
+        payload = {**incident["announced"], **acknowledged_fact(connection, incident_id)}
+        tell(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
+
+
+@operation("POST", "/api/v1/silences", name="post_silence", summary="Silence a rule")
+def silence(context: ActionContext, order: SilenceRequest) -> list[Silence]:
+    """Suppress the messages of a rule for a while; the rule still raises thresholds. Returns all active silences.
+
+    Raises MissingError where there is no such rule.
+    """
+    known = [each.alert for each in read_rulebook(context.settings.rules_file).rules]
+    if order.rule not in known:
+        raise MissingError(f"there is no rule {order.rule}; rules are: {', '.join(known)}")
+    now = context.clock()
+
+    def work(connection: Connection) -> None:
+        period = {"since": now, "until": now + order.for_s}
+        silences.add_silence(
+            connection, rule=order.rule, scope=order.route, author=order.author, why=order.why, **period
+        )
+
+    context.change(work)
+    return context.read(lambda connection: active_silences(connection, now))
+
+
+@operation("DELETE", "/api/v1/silences/{silence_id}", name="delete_silence", summary="End a silence")
+def unsilence(context: ActionContext, order: UnsilenceRequest, silence_id: RowId) -> list[Silence]:
+    """End a silence before its time. Returns the silences that are still active.
+
+    Raises MissingError where the silence is not active.
+    """
+    now = context.clock()
+
+    def work(connection: Connection) -> None:
+        if not silences.end_silence(connection, silence_id, author=order.author, why=order.why, at=now):
+            raise MissingError(f"there is no silence {silence_id} that lasts")
+
+    context.change(work)
+    return context.read(lambda connection: active_silences(connection, now))

@@ -1,0 +1,79 @@
+"""People label answers that were graded: correct, incorrect or unsure."""
+
+from typing import Annotated, Final
+
+from pydantic import Field, StringConstraints
+
+from cheapdeep_ops.errors import PolicyError
+from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, operation
+from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.report_types.labels import Label
+from cheapdeep_ops.store import labels
+from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.values import Grade
+
+Name = Annotated[FilledText, StringConstraints(max_length=500)]
+_MOST_LABELS: Final = 1_000
+
+
+class LabelOf(ActionRequest):
+    """A call, and the label of its answer."""
+
+    call_id: Name
+    verdict: Grade
+
+
+class LabelRequest(LabelOf):
+    """Label an answer that was graded."""
+
+    author: Name
+
+
+class LabelsRequest(ActionRequest):
+    """Label several answers that were graded."""
+
+    labels: Annotated[list[LabelOf], Field(min_length=1, max_length=_MOST_LABELS)]
+    author: Name
+
+
+@operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", tag="labels")
+def label(context: ActionContext, order: LabelRequest) -> LabelRequest:
+    """Say whether a graded answer is right; this replaces an earlier label of the same person. Returns the label.
+
+    Raises PolicyError where no grader has decided on the call.
+    """
+    now = context.clock()
+    context.store.transact(lambda connection: _put(connection, order, author=order.author, now=now))
+    return order
+
+
+@operation("POST", "/api/v1/labels/batch", name="post_labels", summary="Label several answers", tag="labels")
+def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
+    """Label several answers: all labels are stored, or none. Returns them, each with the grader's verdict.
+
+    Raises PolicyError where no grader has decided on one of the calls.
+    """
+    now, judge = context.clock(), grader_version(context.settings)
+
+    def work(connection: Connection) -> None:
+        for each in order.labels:
+            _put(connection, each, author=order.author, now=now)
+
+    context.store.transact(work)
+    # The verdict comes after the label, because it would sway the person who labels.
+    return context.read(
+        lambda connection: [
+            {
+                "call_id": each.call_id,
+                "verdict": each.verdict.value,
+                "author": order.author,
+                "judge": labels.grade_of(connection, judge, each.call_id),
+            }
+            for each in order.labels
+        ]
+    )
+
+
+def _put(connection: Connection, order: LabelOf, *, author: str, now: float) -> None:
+    if not labels.put(connection, order.call_id, order.verdict, author=author, at=now):
+        raise PolicyError(f"no verdict of a judge on the call {order.call_id}: no label is stored")

@@ -1,0 +1,20 @@
+"""All operations, in the order of the OpenAPI document."""
+
+from typing import Any, Final
+
+from cheapdeep_ops.guard.actions.alerts import acknowledge, silence, unsilence
+from cheapdeep_ops.guard.actions.baselines import relearn
+from cheapdeep_ops.guard.actions.labels import label, label_all
+from cheapdeep_ops.guard.actions.operation import Operation
+from cheapdeep_ops.guard.actions.thresholds import pin, release
+
+OPERATIONS: Final[tuple[Operation[Any], ...]] = (
+    pin,
+    release,
+    relearn,
+    label,
+    label_all,
+    acknowledge,
+    silence,
+    unsilence,
+)
