@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from anthropic import AsyncMessageStream, AsyncStream, MessageStream, Stream
 from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStreamEvent, TextDelta
@@ -20,23 +20,6 @@ _log: Final = logging.getLogger(__name__)
 _CHARACTERS_PER_TOKEN: Final = 4
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 _WRITTEN: Final = ("text", "thinking", "partial_json")
-
-
-class StreamProgress(Protocol):
-    """What is known of a stream while it is read."""
-
-    @property
-    def message(self) -> Message | None:
-        """What the stream says of its message, without the content."""
-
-    def take(self, event: Event) -> Events:
-        """Take the next event; gives those that the caller gets for it."""
-
-    def end(self) -> Events:
-        """The stream has no more events; gives what the caller gets before its own stream ends."""
-
-    def reply(self) -> TierReply:
-        """What has come so far, the whole of it after the end."""
 
 
 class PartialMessage:
@@ -79,6 +62,9 @@ class PartialMessage:
 
 class OriginalProgress:
     """A stream that answers the caller's own request: every event goes through unchanged."""
+
+    decision: Final = Early.SHIP
+    is_withheld: Final = False
 
     def __init__(self) -> None:
         self._so_far = PartialMessage()

@@ -1,0 +1,63 @@
+"""Claude as a provider: this module has the functions of the protocol `cheapdeep_ops.router.provider.Provider`."""
+
+from contextlib import AbstractContextManager
+
+from cheapdeep_ops.claude.arguments import given as normalize_params
+from cheapdeep_ops.claude.cache_breakpoints import contract_place
+from cheapdeep_ops.claude.clients import break_off as abort_response
+from cheapdeep_ops.claude.clients import is_outage, is_timeout
+from cheapdeep_ops.claude.clients import is_refused as is_bad_request
+from cheapdeep_ops.claude.clients import is_tiers_fault as is_tier_failure
+from cheapdeep_ops.claude.conversion import read_reply, unwrapped
+from cheapdeep_ops.claude.features import bypass_cause
+from cheapdeep_ops.claude.prompt import triage_prompt
+from cheapdeep_ops.claude.retry_wait import patience_s as attempt_limit_s
+from cheapdeep_ops.claude.retry_wait import patient_for
+from cheapdeep_ops.claude.stream_events import OriginalProgress, TriageProgress
+from cheapdeep_ops.claude.tier_requests import (
+    conversation_key,
+    is_too_long,
+    original_request,
+    texts,
+    triage_request,
+    turns,
+)
+from cheapdeep_ops.partial import PartialReply
+
+__all__ = [
+    "abort_response",
+    "bypass_cause",
+    "contract_place",
+    "conversation_key",
+    "is_bad_request",
+    "is_outage",
+    "is_tier_failure",
+    "is_timeout",
+    "is_too_long",
+    "normalize_params",
+    "original_progress",
+    "original_request",
+    "read_reply",
+    "retry_wait_limit",
+    "texts",
+    "triage_progress",
+    "triage_prompt",
+    "triage_request",
+    "turns",
+    "unwrapped",
+]
+
+
+def original_progress() -> OriginalProgress:
+    """The progress of a stream that answers the caller's own request."""
+    return OriginalProgress()
+
+
+def triage_progress(partial: PartialReply, *, threshold: float) -> TriageProgress:
+    """The progress of a stream that answers the triage question."""
+    return TriageProgress(partial, threshold=threshold)
+
+
+def retry_wait_limit(timeout: object) -> AbstractContextManager[None]:
+    """Inside, the SDK waits no longer before a retry than an attempt with this timeout may take."""
+    return patient_for(attempt_limit_s(timeout))
