@@ -84,13 +84,6 @@ class TestACallThatIsNotRouted:
             given.messages.count_tokens(model=OPUS, messages=HELLO["messages"])
         assert keys == ["first", "second", "second"]
 
-    def test_uses_what_is_set_on_the_router(self, client, keys):
-        with over(client) as given:
-            given.api_key = "third"
-            given.models.retrieve(OPUS)
-        client.models.retrieve(OPUS)
-        assert keys == ["third", "first"]
-
     def test_is_sent_as_a_subclass_sends_it(self, api):
         class Signed(anthropic.Anthropic):
             def _prepare_request(self, request):
@@ -192,13 +185,46 @@ class TestAParsedAnswer:
         assert ledger.decisions == []
 
 
-def test_it_may_be_copied_shallowly(client, keys):
+def test_what_is_set_on_it_is_set_on_the_client_and_holds_for_all_calls(api, client, keys):
+    api.always(lambda request: Reply.triage(0.2, None) if request.is_triage else Reply.text("Deep."))
+    with over(client) as given:
+        view = given.with_options(max_retries=1)
+        given.api_key = "second"
+        given.ask("hello")
+        given.models.retrieve(OPUS)
+        view.models.retrieve(OPUS)
+        view.api_key = "third"
+        view.ask("hello")
+        given.timeout = 3.0
+        assert (client.timeout, client.api_key, view.max_retries) == (3.0, "second", 1)
+        given.base_url = f"{api.url}/elsewhere"
+        with pytest.raises(anthropic.NotFoundError):
+            given.ask("hello")
+    assert keys[:6] == ["second", "second", "second", "first", "third", "third"]
+
+
+def test_a_schema_is_no_type_to_parse_into(client):
+    with over(client) as given, pytest.raises(TypeError, match="must be a type"):
+        given.messages.stream(model=OPUS, output_format={"type": "object"}, **HELLO)
+
+
+async def test_a_tool_runner_of_the_sdk_runs_with_it(api):
+    @anthropic.beta_async_tool
+    async def now() -> str:
+        """The time."""
+        return "noon"
+
+    api.enqueue(Reply.text("It is noon."))
+    async with router(api, AsyncRouter) as made:
+        runner = made.beta.messages.tool_runner(model=OPUS, tools=[now], **HELLO)
+        assert (await runner.until_done()).content[0].text == "It is noon."
+
+
+def test_it_may_be_copied_shallowly(api, client):
     with over(client) as given:
         twin = copy.copy(given)
-        twin.api_key = "second"
-        twin.models.retrieve(OPUS)
-        given.models.retrieve(OPUS)
-    assert keys == ["second", "first"]
+        api.enqueue(Reply.triage(0.9, "Yes."))
+        assert twin.ask("hello").text == "Yes."
 
 
 def test_it_can_be_collected(client):

@@ -62,7 +62,7 @@ def models(api):
 )
 def test_what_runs_beside_a_call_may_take_its_timeouts_and_a_second(open_shell, tiers, most_s):
     shell = open_shell(tiers=tiers, triage_timeout_s=4.0)
-    assert shell.router._core.planner.most_beside_s == most_s
+    assert shell.router._core.planner.background_limit_s == most_s
 
 
 class TestACall:

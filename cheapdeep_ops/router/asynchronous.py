@@ -118,7 +118,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """Store everything that was counted, and close what this router made."""
         if self._is_view:
             return
-        await self._readers.join(self._core.planner.most_beside_s)
+        await self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
             await asyncio.to_thread(self._core.recorder.close)
@@ -158,6 +158,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
                 send = send or self._originals.messages.create
                 with self._wait_limit(call):
                     return model_call.read(await send(**model_call.request))
+            # The client's timeouts hold for each read only; this one holds for the whole triage.
             async with asyncio.timeout(self._core.planner.settings.triage_timeout_s):
                 return model_call.read(await self._triage.messages.create(**model_call.request))
 

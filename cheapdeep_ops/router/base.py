@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from cheapdeep_ops.recorder import NullRecorder, Recorder
 from cheapdeep_ops.redaction import Redact
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
 
 
+_OF_THE_CLIENT: Final = frozenset({"api_key", "auth_token", "base_url", "max_retries", "timeout", "webhook_key"})
+"""Attributes of the SDK's clients that callers set."""
+
+
 class RouterBase(Generic[AnyClient]):
     """A router without the waiting. It is a client of the SDK that has no connection or key of its own.
 
-    `_sdk` is the client that was given or made. The router reads the attributes of a client from it.
+    `_sdk` is the client that was given or made. The router reads and sets the attributes of a client there.
     """
 
     _sdk: AnyClient
@@ -93,12 +97,21 @@ class RouterBase(Generic[AnyClient]):
                 raise AttributeError(name)
             return getattr(client, name)
 
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute of a client on the SDK's client, so that it holds for routed calls as well."""
+            if name not in _OF_THE_CLIENT:
+                object.__setattr__(self, name, value)
+                return
+            setattr(self._sdk, name, value)
+            self._use(self._sdk, self._core.planner.settings.triage_timeout_s)
+
     def with_options(self, **options: Any) -> Self:
         """A view of this router whose client has other options, as the SDK's `with_options`; closing it closes nothing.
 
         It is not renewed after a fork: make it where it is used.
         """
         client = self._sdk.with_options(**options)
+        # Not by the constructor, which would make a client and a recorder.
         view = object.__new__(type(self))
         vars(view).update(without_resources(self))
         view._is_view = True

@@ -67,7 +67,7 @@ class ShadowTriage:
         self.call = planner.shadow(open_call.call)
         self.flow = planner.shadow_flow(self.call)
         self.task = BackgroundTask(self._record)
-        self.most_s = planner.most_beside_s
+        self.most_s = planner.background_limit_s
 
     def finished(self, steps: Sequence[Step]) -> None:
         """Triage has come to its end."""
@@ -201,7 +201,7 @@ class CallRunner:
         try:
             return ShadowTriage(self.planner, self.decisions, open_call)
         except Exception:  # noqa: BLE001 - an argument may raise anything when it is copied
-            _log.debug("triage cannot be tried on a call", exc_info=True)
+            _log.debug("the arguments of a call cannot be copied for shadow triage", exc_info=True)
             return None
 
     def most_shadows(self, connections: int | None) -> int:
@@ -209,9 +209,7 @@ class CallRunner:
         most = MOST_SHADOWS if connections is None else min(MOST_SHADOWS, connections // _CONNECTIONS_PER_SHADOW)
         if not most and not self._has_warned.is_set():
             self._has_warned.set()
-            _log.warning(
-                "shadow mode: a client with %s connections is too small to try triage beside calls", connections
-            )
+            _log.warning("shadow mode: a client with %s connections is too small for shadow triage", connections)
         return most
 
     def is_kept(self, call: Call) -> bool:

@@ -78,6 +78,8 @@ class DecisionBuilder:
             result, deep=call.tiers[-1].model, contract=contract, price=partial(self._price, at=call.started_at)
         )
         last, answered = result.steps[-1], result.answered
+        # `ended` is set if a background task delays the record, which must not count as the caller's time.
+        ended = call.ended or time.perf_counter()
         return Decision(
             call_id=call.id,
             route=call.route,
@@ -97,7 +99,7 @@ class DecisionBuilder:
             baseline_cost_usd=deep.usd,
             baseline_basis=deep.basis,
             started_at=call.started_at,
-            duration_s=(call.ended or time.perf_counter()) - call.started,
+            duration_s=ended - call.started,
             triage_duration_s=sum(call.model_s[: len(triage_hops)]),
             hops=hops,
             error=type(result.error).__name__ if result.error else "",

@@ -1,6 +1,6 @@
 """`router.messages`: the SDK's resource with its calling methods routed, for threads and for asyncio."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Unpack, cast, overload
 
 from typing_extensions import TypeVar  # `default` comes with Python 3.13
@@ -93,7 +93,7 @@ class Messages(SdkMessages):
         tier begins to arrive when its confidence is known to suffice; what has arrived is not taken back.
         """
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
-        if wants_raw_response(request):
+        if wants_raw_response(request):  # the response belongs to one request, so there is nothing to route
             unrouted: Any = super().create
             return cast("Message", unrouted(**request))
         return cast("Message", self._answer(request, route, input_class))
@@ -112,6 +112,7 @@ class Messages(SdkMessages):
         request = {
             "max_tokens": max_tokens, "messages": messages, "output_format": output_format, "stream": True, **params,
         }  # fmt: skip
+        _reject_schema(output_format)
         return cast("MessageStreamManager[_Parsed]", self._manage(request, route, input_class))
 
     def parse(
@@ -193,7 +194,7 @@ class AsyncMessages(SdkAsyncMessages):
     ) -> Message | AsyncStream[RawMessageStreamEvent]:
         """Answer one request with the SDK's `Message`, whose content is the answer. See `Messages.create`."""
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
-        if wants_raw_response(request):
+        if wants_raw_response(request):  # the response belongs to one request, so there is nothing to route
             unrouted: Any = super().create
             return cast("Message", await unrouted(**request))
         return cast("Message", await self._answer(request, route, input_class))
@@ -212,6 +213,7 @@ class AsyncMessages(SdkAsyncMessages):
         request = {
             "max_tokens": max_tokens, "messages": messages, "output_format": output_format, "stream": True, **params,
         }  # fmt: skip
+        _reject_schema(output_format)
         return cast("AsyncMessageStreamManager[_Parsed]", self._manage(request, route, input_class))
 
     async def parse(
@@ -232,3 +234,9 @@ class AsyncMessages(SdkAsyncMessages):
         if not output_format:
             return cast("ParsedMessage[_Parsed]", await super().parse(**request))
         return cast("ParsedMessage[_Parsed]", await self._parse(request, route, input_class))
+
+
+def _reject_schema(output_format: object) -> None:
+    """Raises the SDK's TypeError for a schema, as the SDK does: before the call, and not when the stream is entered."""
+    if isinstance(output_format, Mapping):
+        raise TypeError("`output_format` must be a type; pass a schema dict as `output_config={'format': ...}` instead")

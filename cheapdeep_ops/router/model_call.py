@@ -154,7 +154,7 @@ class ModelCaller:
         has_own_timeout = self._is_impatient or "timeout" in call.params
         breaker, begun_at = self._breakers[ask.tier.index], time.monotonic()
         if not breaker.may_ask(begun_at):
-            raise BreakerOpenError(f"{ask.tier.model} keeps failing and is left alone for a while")
+            raise BreakerOpenError(f"{ask.tier.model} keeps failing and gets no requests for a while")
 
         def report(error: BaseException | None) -> None:
             if error is None:

@@ -58,8 +58,8 @@ class CallPlanner:
         self._routes, self._classes = LabelLimiter(_MAX_ROUTES), LabelLimiter(_MAX_INPUT_CLASSES)
 
     @property
-    def most_beside_s(self) -> float:
-        """How many seconds a background task of a call may take."""
+    def background_limit_s(self) -> float:
+        """How many seconds the background task of a call may take."""
         return self.settings.triage_timeout_s * max(len(self.tiers) - 1, 1) + _GRACE_S
 
     def begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str, book: PolicyBook) -> Call:
@@ -76,6 +76,7 @@ class CallPlanner:
         conversation = "" if bypass else self._conversation_key(params, own_key)
         if conversation and self._stays_deep(conversation, params, own_key, started_at):
             bypass = Bypass(tier=tiers[-1], reason=Reason.STICKY)
+        # The policy is read once, so that a change of it cannot decide half of a call.
         return Call(
             id=call_id,
             route=label,

@@ -118,6 +118,7 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
         self.response = opened.stream.response
         self._opened, self._finalizer = opened, finalizer
         opened.model_call.pause()
+        # At exit the runner ends the open streams itself, before the recorder closes.
         weakref.finalize(self, finalizer.later).atexit = False
 
     @property

@@ -131,7 +131,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         """Store everything that was counted, and close what this router made."""
         if self._is_view:
             return
-        self._readers.join(self._core.planner.most_beside_s)
+        self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
             self._core.recorder.close()
@@ -162,6 +162,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         return open_call
 
     def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
+        # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
         with self._core.models.asking(call, ask) as model_call, self._wait_limit(call):
             if ask.kind == "triage":
                 return model_call.read(self._triage.messages.create(**model_call.request))

@@ -22,7 +22,7 @@ class BackgroundThreads:
 
     def run(self, work: Callable[[], None], *, most: int | None = None) -> None:
         """Run `work` in a thread. Raises RuntimeError if `most` are running, or if no more can be started."""
-        thread = threading.Thread(target=self._work, args=(work,), name="cheapdeep-beside", daemon=True)
+        thread = threading.Thread(target=self._work, args=(work,), name="cheapdeep-background", daemon=True)
         self._forget_parents()
         self._running.add(thread)
         # Without a lock, two threads that start together may both be refused: a missed trial costs nothing.
