@@ -30,7 +30,6 @@ from cheapdeep_ops.router.streams import (
     OpenStream,
     StreamFinalizer,
     begun,
-    output_format,
     without_stream,
 )
 from cheapdeep_ops.router.tasks import LoopStream, LoopTasks, closing_on_failure, read_the_rest, read_until_decided
@@ -167,7 +166,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         opening = self._stream(self._helped_stream, request, route, input_class)
-        return AsyncMessageStreamManager(opening, output_format=output_format(request))
+        return AsyncMessageStreamManager(opening, output_format=request["output_format"])
 
     async def _stream(
         self, begin: Open, request: Mapping[str, Any], route: str | None, input_class: str

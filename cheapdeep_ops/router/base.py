@@ -84,8 +84,11 @@ class RouterBase(Generic[AnyClient]):
 
     def _renew_client(self) -> AnyClient:
         """Connect anew after a fork; returns the parent's client."""
-        inherited = self._sdk
-        self._use(self._make_client(), self._core.planner.settings.triage_timeout_s)
+        inherited, client = self._sdk, self._make_client()
+        for name in _OF_THE_CLIENT:  # a caller may have set them since the options were given
+            if getattr(client, name) != getattr(inherited, name):
+                setattr(client, name, getattr(inherited, name))
+        self._use(client, self._core.planner.settings.triage_timeout_s)
         return inherited
 
     if not TYPE_CHECKING:  # a type checker knows the attributes of a client, and finds misspelt ones

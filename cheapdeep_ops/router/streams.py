@@ -14,7 +14,6 @@ from cheapdeep_ops.router.provider import (
     AsyncStream,
     Event,
     Events,
-    NotGiven,
     RawMessageStreamEvent,
     Stream,
     StreamProgress,
@@ -201,11 +200,6 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
         """Record the call as far as it went, and close the connection."""
         self._finalizer()
         await self._opened.stream.close()
-
-
-def output_format(request: Mapping[str, Any]) -> Any:
-    """The type into which the SDK's stream helper parses the text, if any."""
-    return request.get("output_format", NotGiven())
 
 
 def without_stream(request: Mapping[str, Any]) -> dict[str, Any]:

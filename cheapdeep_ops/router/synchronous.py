@@ -32,7 +32,6 @@ from cheapdeep_ops.router.streams import (
     RoutedStream,
     StreamFinalizer,
     begun,
-    output_format,
     without_stream,
 )
 from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_the_rest
@@ -174,7 +173,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         open_stream = partial(self._stream, self._helped_stream, request, route, input_class)
-        return MessageStreamManager(open_stream, output_format=output_format(request))
+        return MessageStreamManager(open_stream, output_format=request["output_format"])
 
     def _stream(self, begin: Open, request: Mapping[str, Any], route: str | None, input_class: str) -> RoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
