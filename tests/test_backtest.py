@@ -12,7 +12,7 @@ from cheapdeep_ops.cli.commands import backtest
 from cheapdeep_ops.guard.actions import thresholds
 from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
 from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost, costed, paid, spent_in
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.statistics.intervals import wilson
 from cheapdeep_ops.settings import Settings
@@ -72,7 +72,7 @@ def run_json(capsys, *arguments):
 
 
 def grade_row(number, *, confidence, verdict, at, **changes):
-    judge = judge_of(Settings())
+    judge = grader_version(Settings())
     return {
         "call_id": f"g{number}", "grader_model": judge.model, "grader_prompt": judge.prompt, "verdict": verdict,
         "failure": "", "reason": "", "at": at, "called_at": at, "route": "support", "input_class": "",

@@ -11,7 +11,7 @@ from anthropic.types import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.claude.grade_request import GraderApi, read_judgement
+from cheapdeep_ops.claude.grade_request import GraderApi, read_grade
 from cheapdeep_ops.claude.rubric import MAX_TOKENS, PROMPT_VERSION, RUBRIC, SCHEMA, grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
@@ -50,7 +50,7 @@ def message(text: str | None, *, stop_reason: str = "end_turn", **usage: int) ->
 
 
 def verdict_in(text: str) -> GradeResult:
-    return read_judgement(message(text))
+    return read_grade(message(text))
 
 
 def document_of(request: dict) -> dict:
@@ -200,7 +200,7 @@ def test_what_is_not_exactly_the_object_is_malformed_and_was_paid_for(text):
 )
 @pytest.mark.parametrize("text", [CORRECT, None])
 def test_a_reply_that_did_not_end_by_itself_is_no_verdict_whatever_it_says(text, stop_reason, failure):
-    judged = read_judgement(message(text, stop_reason=stop_reason))
+    judged = read_grade(message(text, stop_reason=stop_reason))
     assert judged == GradeResult(failure=failure, usage=Usage(**TOKENS))
 
 
@@ -208,7 +208,7 @@ def test_thinking_before_the_object_is_set_aside_and_a_second_text_is_malformed(
     text = {"type": "text", "text": CORRECT}
     thinking = {"type": "thinking", "thinking": "Let me see.", "signature": "s"}
     replies = ([thinking, text], [text, text], [text, thinking], [])
-    found = [read_judgement(Message.model_validate(body(content))).grade for content in replies]
+    found = [read_grade(Message.model_validate(body(content))).grade for content in replies]
     assert found == [Grade.CORRECT, None, Grade.CORRECT, None]
 
 
@@ -228,7 +228,7 @@ def test_cache_tokens_are_read_by_their_lifetime():
         **TOKENS, "cache_read_input_tokens": 11, "cache_creation_input_tokens": 9,
         "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 7},
     }  # fmt: skip
-    found = read_judgement(Message.model_validate(body([], usage=usage)))
+    found = read_grade(Message.model_validate(body([], usage=usage)))
     assert found.usage == Usage(
         input_tokens=700, output_tokens=30, cache_read_tokens=11, cache_write_5m_tokens=2, cache_write_1h_tokens=7
     )

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from cheapdeep_ops import Reason, decision_of
-from cheapdeep_ops.claude.retry_wait import BoundedRetryWait, patience_s, patient_for
+from cheapdeep_ops.claude.retry_wait import BoundedRetryWait, attempt_limit_s, retry_wait_limit
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.testing import Reply
 
@@ -307,10 +307,10 @@ class TestPatience:
         ],
     )
     def test_is_the_time_for_an_answer(self, timeout, seconds):
-        assert patience_s(timeout) == seconds
+        assert attempt_limit_s(timeout) == seconds
 
     def test_without_an_end_bounds_nothing(self, api, bare):
         api.enqueue(Reply.error(429, retry_after=0.01), Reply.text("Deep."))
         client = bare.with_options(max_retries=1).with_middleware(BoundedRetryWait())
-        with patient_for(None):
+        with retry_wait_limit(None):
             assert client.messages.create(model=OPUS, **QUESTION).content[0].text == "Deep."

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from cheapdeep_ops.cli.render import terminal
 from cheapdeep_ops.cli.render.live import LiveView, PlainView, panel, view_for
-from cheapdeep_ops.demo import show, world
-from cheapdeep_ops.demo.report import Answered, month_of
+from cheapdeep_ops.demo import environment, show
+from cheapdeep_ops.demo.report import FinishedCall, month_of
 from cheapdeep_ops.demo.show import CLIMBING, PHASES, STORM, Snapshot, Timeline, checks_of, run_demo
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.policy import EffectivePolicy
@@ -29,7 +29,7 @@ from tests.guard.conftest import decided
 from tests.tracing import traced
 
 NAMES = ["calm", "storm", "recovery", "drift", "recovery from drift"]
-GLANCE = Snapshot(
+SNAPSHOT = Snapshot(
     phase="storm", at=1_790_000_300.0, lasted_s=300.0, real_s=10.0, calls=600, base_rate=0.5, actual_rate=0.2,
     wrong_rate=0.01, graded=300, threshold=0.9, firing=(STORM,), slack=f"{STORM} firing: 52.1% [of] the calls",
 )  # fmt: skip
@@ -83,7 +83,7 @@ class Unseen:
     def begin(self, phase: Any) -> None:
         pass
 
-    def look(self, glance: Any) -> None:
+    def update(self, snapshot: Any) -> None:
         pass
 
 
@@ -123,7 +123,7 @@ def assert_the_range_of_usual_traffic(found: dict[str, Any]) -> None:
 
 def assert_no_word_breaks(found: dict[str, Any], width: int) -> None:
     def show_all(out: Console) -> None:
-        out.print(panel(GLANCE, PHASES[1].what))
+        out.print(panel(SNAPSHOT, PHASES[1].what))
         terminal.show_demo(out, found)
 
     shown = shown_by(show_all, width=width, is_terminal=True)
@@ -139,7 +139,7 @@ class Silent:
     def begin(self, phase: show.Phase) -> None:
         pass
 
-    def look(self, glance: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         pass
 
 
@@ -147,7 +147,7 @@ class Silent:
 def shorter(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Two phases, of which the storm ends after 160 calls at the latest."""
     calm, storm = PHASES[:2]
-    monkeypatch.setattr(show, "PHASES", (replace(calm, least=60, most=60), replace(storm, most=160)))
+    monkeypatch.setattr(show, "PHASES", (replace(calm, min_calls=60, max_calls=60), replace(storm, max_calls=160)))
     return monkeypatch
 
 
@@ -163,8 +163,8 @@ def test_what_happens_depends_on_the_seed_alone_and_not_on_how_fast_the_machine_
     assert [change["cause"] for change in first["policy_changes"]] == [STORM]
 
 
-def slow(**options: Any) -> world.Simulators:
-    made = world.Simulators(**options)
+def slow(**options: Any) -> environment.Simulators:
+    made = environment.Simulators(**options)
     made.api.latency_s = 0.02
     return made
 
@@ -191,12 +191,12 @@ def test_a_month_without_a_grade_does_not_know_what_grading_costs():
 
 def answered(
     number: int, threshold: float = 0.8, version: int = 0, *, cost: float = 0.002, baseline: float = 0.01
-) -> Answered:
+) -> FinishedCall:
     decision = replace(
         decided(0.95, EffectivePolicy(threshold=threshold, version=version)), cost_usd=cost, baseline_cost_usd=baseline
     )
     routed = Routed(message=cast("Any", None), decision=decision)
-    return Answered(routed=routed, begun_at=float(number), finished_at=float(number), correct=True)
+    return FinishedCall(routed=routed, begun_at=float(number), finished_at=float(number), correct=True)
 
 
 def change(at: float, act: str, cause: str, version: int) -> dict[str, Any]:
@@ -295,14 +295,14 @@ def test_rules_that_raise_nothing_fail(shorter: pytest.MonkeyPatch):
         rules = read_rulebook().rules
         return Rulebook(rules=tuple(rule.model_copy(update={"actions": ("notify",)}) for rule in rules))
 
-    shorter.setattr(world, "read_rulebook", toothless)
+    shorter.setattr(environment, "read_rulebook", toothless)
     assert failed(run_demo(Silent())) == LATER | {RAISED, HELD, EDITED, TOLD, "calls were decided at 0.9 meanwhile"}
 
 
-class Spoiled(world.Simulators):
+class Spoiled(environment.Simulators):
     """Simulators that something happens to once they have begun anew."""
 
-    def __init__(self, spoil: Callable[[world.Simulators], None], **options: Any) -> None:
+    def __init__(self, spoil: Callable[[environment.Simulators], None], **options: Any) -> None:
         super().__init__(**options)
         self._spoil = spoil
 
@@ -314,7 +314,7 @@ class Spoiled(world.Simulators):
 
 @pytest.mark.thorough
 def test_a_slack_that_is_down_fails(shorter: pytest.MonkeyPatch):
-    def close(made: world.Simulators) -> None:
+    def close(made: environment.Simulators) -> None:
         made.slack.down = True
 
     shorter.setattr(show, "Simulators", partial(Spoiled, close))
@@ -328,11 +328,11 @@ def test_a_router_that_does_not_read_the_policy_fails(shorter: pytest.MonkeyPatc
 
 
 def test_a_call_that_is_not_answered_fails(shorter: pytest.MonkeyPatch):
-    def refuse(made: world.Simulators) -> None:
+    def refuse(made: environment.Simulators) -> None:
         for model in ("claude-haiku-4-5", "claude-opus-4-7"):
             made.api.enqueue(Reply.error(400), model=model)
 
-    shorter.setattr(show, "PHASES", (replace(PHASES[0], least=10, most=10),))
+    shorter.setattr(show, "PHASES", (replace(PHASES[0], min_calls=10, max_calls=10),))
     shorter.setattr(show, "Simulators", partial(Spoiled, refuse))
     assert not run_demo(Silent())["checks"]["every call was answered"]
 
@@ -341,7 +341,7 @@ def test_a_call_that_is_not_answered_fails(shorter: pytest.MonkeyPatch):
 
 
 def test_the_panel_fits_on_one_screen_whatever_slack_says():
-    drawn = panel(replace(GLANCE, slack="word " * 60), "word " * 20)
+    drawn = panel(replace(SNAPSHOT, slack="word " * 60), "word " * 20)
     shown = shown_by(lambda out: out.print(drawn), width=80, is_terminal=True)
     assert len(shown.splitlines()) <= 20  # below the three lines that say what this is
 
@@ -351,7 +351,7 @@ def test_what_is_logged_while_the_panel_is_shown_goes_through_it(capsys: pytest.
     before = logging.getLogger().handlers
     with LiveView(out) as view:
         view.begin(PHASES[1])
-        view.look(GLANCE)
+        view.update(SNAPSHOT)
         logging.getLogger("cheapdeep_ops.guard").warning("message 1 did not arrive [attempt 1]")
     assert logging.getLogger().handlers == before
     assert isinstance(out.file, io.StringIO)

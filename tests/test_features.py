@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from cheapdeep_ops import BypassCause
-from cheapdeep_ops.claude.arguments import given as repeatable
+from cheapdeep_ops.claude.arguments import normalize_params as repeatable
 from cheapdeep_ops.claude.features import CARRIED, bypass_cause, features, is_longer_than
 from cheapdeep_ops.treatment import BY_NAME, FEATURES, Treatment, treatments
 

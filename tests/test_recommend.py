@@ -8,7 +8,7 @@ import pytest
 
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.guard.backtest.recommend import evened, separates, why_none
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
@@ -75,7 +75,7 @@ def test_confidence_that_tells_nothing_is_said_to(capsys, tmp_path):
 def test_from_the_store_nothing_below_base_is_tried_and_hindsight_is_left_out(capsys, url):
     store = Store(url)
     migrate(store)
-    judge = judge_of(Settings())
+    judge = grader_version(Settings())
     now = time.time()
 
     def row(number, verdict, **changes):

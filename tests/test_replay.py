@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from cheapdeep_ops import Settings
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.demo.recording import Recorded, read_recording
+from cheapdeep_ops.demo.recording import RecordedCall, read_recording
 from cheapdeep_ops.demo.replay import Replay, ReplayOptions, Simulators
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.resources import packaged
@@ -74,11 +74,11 @@ def csv_rows(path: Path, where: Mapping[str, str]) -> list[dict[str, str]]:
     return [row for row in rows if all(row[name] == value for name, value in where.items())]
 
 
-def sure(*, wrong: Iterable[int], n: int, confidence: float = 0.9, deep: bool | None = True) -> list[Recorded]:
+def sure(*, wrong: Iterable[int], n: int, confidence: float = 0.9, deep: bool | None = True) -> list[RecordedCall]:
     """Rows that ship, of which those numbered `wrong` are wrong."""
     missed = set(wrong)
     return [
-        Recorded(
+        RecordedCall(
             number=number,
             confidence=confidence,
             cheap_correct=number not in missed,
@@ -90,20 +90,20 @@ def sure(*, wrong: Iterable[int], n: int, confidence: float = 0.9, deep: bool | 
     ]
 
 
-def renumbered(rows: Iterable[Recorded]) -> list[Recorded]:
+def renumbered(rows: Iterable[RecordedCall]) -> list[RecordedCall]:
     return [replace(row, number=number) for number, row in enumerate(rows)]
 
 
 def played(
     stage: Simulators,
-    rows: Sequence[Recorded],
+    rows: Sequence[RecordedCall],
     *,
     seed: int = 0,
     rate: float = 10.0,
     judge: SimulatedGrader | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    options = ReplayOptions(rate=rate, seed=seed, judge=judge or SimulatedGrader())
+    options = ReplayOptions(rate=rate, seed=seed, grader=judge or SimulatedGrader())
     with Replay(rows, settings=Settings(**settings), options=options, simulators=stage) as replay:
         for _ in replay.run():
             pass
@@ -300,11 +300,11 @@ def test_how_long_calls_really_take_changes_nothing(stage):
     stage.api.latency_s = 0.02  # real time that would carry each call over into the next second
     try:
         with Replay(
-            rows, settings=Settings(), options=ReplayOptions(rate=rate, judge=SimulatedGrader()), simulators=stage
+            rows, settings=Settings(), options=ReplayOptions(rate=rate, grader=SimulatedGrader()), simulators=stage
         ) as replay:
             for _ in replay.run():
                 pass
-            with replay._world.store.reading() as connection:
+            with replay._environment.store.reading() as connection:
                 counted = connection.execute(text("SELECT at, calls FROM bucket ORDER BY at")).all()
     finally:
         stage.api.latency_s = 0.0
@@ -322,7 +322,7 @@ def test_another_seed_draws_another_sample_of_the_same_calls(stage):
 # The shown rate and the true one
 
 
-def assert_mostly_covered(stage: Simulators, rows: Sequence[Recorded], seeds: Iterable[int]) -> None:
+def assert_mostly_covered(stage: Simulators, rows: Sequence[RecordedCall], seeds: Iterable[int]) -> None:
     """Each chunk of 25 seeds may miss once, which makes four in a hundred at most."""
     missed = []
     for seed in seeds:
@@ -386,7 +386,7 @@ def test_a_judge_that_errs_sometimes_shifts_the_rate_as_arithmetic_says(stage):
 # Order
 
 
-def in_order(path: Path) -> list[Recorded]:
+def in_order(path: Path) -> list[RecordedCall]:
     """sciq, then as many of boolq, then lsat-ar: 5%, 24% and 74% of what ships at 0.8 is wrong."""
     parts = [read_recording(path, {"domain": domain})[:1_000] for domain in ("sciq", "boolq", "lsat-ar")]
     return renumbered(row for part in parts for row in part)
@@ -446,8 +446,10 @@ def test_recorded_rows_of_one_domain_do_not_raise_in_any_order(stage, seed):
 
 
 def test_unreadable_replies_escalate_and_blanks_are_not_wrong(stage):
-    def row(confidence: float | None, cheap: bool | None, deep: bool | None) -> Recorded:  # noqa: FBT001
-        return Recorded(number=0, confidence=confidence, cheap_correct=cheap, deep_correct=deep, domain="", question="")
+    def row(confidence: float | None, cheap: bool | None, deep: bool | None) -> RecordedCall:  # noqa: FBT001
+        return RecordedCall(
+            number=0, confidence=confidence, cheap_correct=cheap, deep_correct=deep, domain="", question=""
+        )
 
     rows = [
         row(0.9, True, True), row(0.9, None, True), row(0.9, False, None), row(None, None, True), row(0.1, True, None),

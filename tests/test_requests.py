@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from cheapdeep_ops import BypassCause
-from cheapdeep_ops.claude.arguments import given as without_marks
+from cheapdeep_ops.claude.arguments import normalize_params as without_marks
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.profiles import PROFILES, UNKNOWN, profile_of
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA, triage_prompt

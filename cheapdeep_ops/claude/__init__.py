@@ -1,1 +1,1 @@
-"""The border to the Anthropic SDK: requests, replies, clients and what each model accepts."""
+"""The adapter to the Anthropic SDK: requests, replies, clients, and which parameters each model accepts."""

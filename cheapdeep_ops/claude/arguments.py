@@ -1,4 +1,4 @@
-"""The caller's arguments made fit to be read and sent more than once, as the SDK would send them once."""
+"""Normalize the caller's arguments, so that they can be read and sent more than once."""
 
 import io
 from base64 import b64encode
@@ -10,19 +10,20 @@ from pydantic import BaseModel
 
 Params = Mapping[str, Any]
 
-_ATTACHED: Final = frozenset({"image", "document", "search_result"})
-"""Types of blocks that may have iterators or open files in them."""
+_ATTACHMENTS: Final = frozenset({"image", "document", "search_result"})
+"""The types of blocks that may contain iterators or open files."""
 
 
-def given(params: Params) -> dict[str, Any]:
-    """`params` without the SDK's marks for "not given", with iterators and open files made repeatable."""
-    kept = {name: value for name, value in params.items() if not isinstance(value, Omit | NotGiven)}
+def normalize_params(params: Params) -> dict[str, Any]:
+    """`params` without the SDK's `omit` and `NOT_GIVEN`; iterators become lists and open files become Base64."""
+    # A call may be sent twice, to triage and to the deep tier, and an iterator can be read only once.
+    normalized = {name: value for name, value in params.items() if not isinstance(value, Omit | NotGiven)}
     for name in ("messages", "system"):
-        if name in kept:
-            kept[name] = _repeatable(kept[name])
-    if isinstance(kept.get("messages"), list):
-        kept["messages"] = [_repeatable_turn(message) for message in kept["messages"]]
-    return kept
+        if name in normalized:
+            normalized[name] = _repeatable(normalized[name])
+    if isinstance(normalized.get("messages"), list):
+        normalized["messages"] = [_repeatable_turn(message) for message in normalized["messages"]]
+    return normalized
 
 
 def _repeatable(value: object) -> object:
@@ -36,27 +37,31 @@ def _repeatable_turn(message: object) -> object:
     if not isinstance(message, Mapping) or isinstance(content, str | bytes):
         return message
     blocks = content if isinstance(content, list | tuple) else _repeatable(content)
-    if isinstance(blocks, list | tuple) and any(map(_is_attached, blocks)):
-        blocks = [_held(block) if _is_attached(block) else block for block in blocks]
+    # Text blocks hold no iterators, so most turns need no copy.
+    if isinstance(blocks, list | tuple) and any(map(_is_attachment, blocks)):
+        blocks = [_repeatable_copy(block) if _is_attachment(block) else block for block in blocks]
     return message if blocks is content else {**message, "content": blocks}
 
 
-def _is_attached(block: object) -> bool:
-    return isinstance(block, Mapping) and str(block.get("type")) in _ATTACHED
+def _is_attachment(block: object) -> bool:
+    return isinstance(block, Mapping) and str(block.get("type")) in _ATTACHMENTS
 
 
-def _held(value: object) -> object:
-    """A copy without anything that can be read only once."""
+def _repeatable_copy(value: object) -> object:
+    """A copy that holds only values that can be read again."""
     if isinstance(value, Mapping):
         is_base64 = value.get("type") == "base64"
-        return {name: _read(each) if is_base64 and name == "data" else _held(each) for name, each in value.items()}
+        return {
+            name: _as_base64(field) if is_base64 and name == "data" else _repeatable_copy(field)
+            for name, field in value.items()
+        }
     if isinstance(value, str | bytes | io.IOBase | BaseModel) or not isinstance(value, Iterable):
         return value
-    return [_held(each) for each in value]
+    return [_repeatable_copy(item) for item in value]
 
 
-def _read(data: Any) -> object:
-    """An open file's content in Base64, as the SDK sends it; all else as it is."""
+def _as_base64(data: Any) -> object:
+    """An open file's content in Base64, as the SDK sends it; any other value unchanged."""
     if not isinstance(data, io.IOBase):
         return data
     content = data.read()

@@ -1,4 +1,4 @@
-"""Where a caller's prompt cache breakpoints stand, seen from the triage contract."""
+"""Where a caller's prompt cache breakpoints are, relative to the triage contract."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,17 +11,17 @@ _MARK: Final = "cache_control"
 
 
 def contract_place(params: Mapping[str, Any], prompt: TriagePrompt) -> ContractPlace:
-    """Where the API counts the contract's tokens in the triage request made from `params`.
+    """Which token count of the API holds the contract's tokens, in the triage request made from `params`.
 
-    The contract stands behind the system prompt, or in the last turn; a mark on the whole request counts as one on its
-    last block.
+    The contract follows the system prompt, or is in the last turn.
     """
     system, *turns = (params.get("system"), *(turn.get("content") for turn in params["messages"]))
-    first_behind = len(turns) - 1 if prompt.replaces_user_turn else 0
-    if not params.get(_MARK) and not any(map(_is_marked, turns[first_behind:])):
+    first_after_contract = len(turns) - 1 if prompt.replaces_user_turn else 0
+    # A breakpoint on the whole request counts as one on its last block, which follows the contract.
+    if not params.get(_MARK) and not any(map(_is_marked, turns[first_after_contract:])):
         return ContractPlace.UNCACHED
-    is_read_without = any(map(_is_marked, (system, *turns[:first_behind])))
-    return ContractPlace.WRITTEN if is_read_without else ContractPlace.READ
+    has_earlier_breakpoint = any(map(_is_marked, (system, *turns[:first_after_contract])))
+    return ContractPlace.WRITTEN if has_earlier_breakpoint else ContractPlace.READ
 
 
 def _is_marked(content: object) -> bool:

@@ -1,4 +1,4 @@
-"""Clients of the SDK as the router wants them: no tracing of their own, connections that outlive pauses."""
+"""SDK clients for the router: without the SDK's tracing, with connections that stay open between calls."""
 
 import socket
 import sys
@@ -23,51 +23,54 @@ from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
-"""The SDK's own limits, but idle connections live 60 s instead of httpx2's 5: sparse traffic keeps its TLS session."""
+"""The SDK's own limits, but idle connections stay open 60 s, not httpx2's 5: sparse traffic keeps its TLS session."""
 
-_OF_THE_REQUEST: Final = frozenset({400, 409, 413, 422})
-"""Source: https://platform.claude.com/docs/en/api/errors"""
+_REQUEST_ERRORS: Final = frozenset({400, 409, 413, 422})
+"""Statuses that the request caused. Source: https://platform.claude.com/docs/en/api/errors"""
 
 _RAW_RESPONSE: Final = "X-Stainless-Raw-Response"
 """The header by which the SDK's `with_raw_response` and `with_streaming_response` mark a call."""
 
-_FOR_NOW: Final = frozenset({408, 429})
-_SERVERS: Final = 500
+_TEMPORARY_ERRORS: Final = frozenset({408, 429})
+_FIRST_SERVER_ERROR: Final = 500
 
 AnyClient = TypeVar("AnyClient", Anthropic, AsyncAnthropic)
 
 
 def make_client(**options: Unpack[ClientOptions]) -> Anthropic:
-    """A client with the SDK's own `options`, for the API that the environment names where they do not.
+    """A client with the SDK's own `options`; the SDK reads the others from the environment.
 
-    It makes no spans of its own, where `open_telemetry` does not say otherwise.
+    The SDK's tracing is off, unless `open_telemetry` switches it on.
     """
-    chosen: ClientOptions = {"open_telemetry": False, **options}
-    if not chosen.get("http_client"):
-        chosen["http_client"] = DefaultHttpxClient(limits=_LIMITS)
-    return Anthropic(**chosen)
+    # The router makes one span for each model call; the SDK's span would count the call twice.
+    all_options: ClientOptions = {"open_telemetry": False, **options}
+    if not all_options.get("http_client"):
+        all_options["http_client"] = DefaultHttpxClient(limits=_LIMITS)
+    return Anthropic(**all_options)
 
 
 def make_async_client(**options: Unpack[AsyncClientOptions]) -> AsyncAnthropic:
-    """The same for asyncio."""
-    chosen: AsyncClientOptions = {"open_telemetry": False, **options}
-    if not chosen.get("http_client"):
-        chosen["http_client"] = DefaultAsyncHttpxClient(limits=_LIMITS)
-    return AsyncAnthropic(**chosen)
+    """An asyncio client with the SDK's own `options`, as `make_client` makes a synchronous one."""
+    all_options: AsyncClientOptions = {"open_telemetry": False, **options}
+    if not all_options.get("http_client"):
+        all_options["http_client"] = DefaultAsyncHttpxClient(limits=_LIMITS)
+    return AsyncAnthropic(**all_options)
 
 
-def for_triage(client: AnyClient, *, timeout_s: float) -> AnyClient:
+def triage_client(client: AnyClient, *, timeout_s: float) -> AnyClient:
     """A view of `client` that never retries and waits at most `timeout_s` seconds.
 
-    Escalating is the retry; the SDK's own would wait as long as a Retry-After header says, which has no upper bound.
+    A failed triage call escalates instead.
     """
-    own = client.timeout
-    limit = min(own, timeout_s) if isinstance(own, int | float) else timeout_s
+    own_timeout = client.timeout
+    limit = min(own_timeout, timeout_s) if isinstance(own_timeout, int | float) else timeout_s
+    # The SDK would wait as long as a Retry-After header says, which has no upper bound.
     return client.with_options(max_retries=0, timeout=limit)
 
 
-def for_originals(client: AnyClient) -> AnyClient:
-    """A view of `client` that retries as it does, but begins no wait longer than the caller gives an attempt."""
+def original_client(client: AnyClient) -> AnyClient:
+    """A view of `client` with its retries, but no wait before a retry is longer than one attempt's timeout."""
+    # First in the list is outermost: it must see the response before the SDK decides on a retry.
     return client.with_options(middleware=[BoundedRetryWait(), *client.middleware])
 
 
@@ -92,52 +95,52 @@ def _class_attribute(client: object, name: str) -> object:
     return getattr(type(client), name, None)
 
 
-def connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
-    """How many connections `client` has at most; None where that is not known, or where there is no bound.
-
-    Read from where httpx2 2.x keeps it, as it is told nowhere.
-    """
+def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
+    """The size of the client's connection pool; None if it is unknown or unbounded."""
+    # httpx2 2.x has no public attribute for it.
     pool = getattr(getattr(client._client, "_transport", None), "_pool", None)  # noqa: SLF001
     most = getattr(pool, "_max_connections", None)
     return most if isinstance(most, int) and most < sys.maxsize else None
 
 
-def is_refused(error: BaseException) -> bool:
+def is_bad_request(error: BaseException) -> bool:
     """Whether the API calls the request invalid."""
     return isinstance(error, BadRequestError)
 
 
-def is_tiers_fault(error: BaseException) -> bool:
-    """Whether a failed call says something of the model's service, and not of the request or of a caller who left."""
+def is_tier_failure(error: BaseException) -> bool:
+    """Whether the model's service caused the failure; False for a wrong request or a cancelled call."""
     if isinstance(error, APIStatusError):
-        return error.status_code not in _OF_THE_REQUEST
+        return error.status_code not in _REQUEST_ERRORS
     return isinstance(error, (APIConnectionError, httpx2.TransportError, TimeoutError))
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a model's service cannot answer for now, whoever asks: nothing that a caller could mend."""
+    """Whether a model's service is unavailable for now; False for errors that the caller can fix."""
     if isinstance(error, APIStatusError):
-        return error.status_code in _FOR_NOW or error.status_code >= _SERVERS
+        return error.status_code in _TEMPORARY_ERRORS or error.status_code >= _FIRST_SERVER_ERROR
     return isinstance(error, (APIConnectionError, httpx2.TransportError))
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether a call took longer than it was given."""
+    """Whether a call exceeded its timeout."""
     return isinstance(error, (APITimeoutError, httpx2.TimeoutException, TimeoutError))
 
 
-def for_triage_streams(client: AnyClient) -> AnyClient:
-    """The same for streams, whose beginning is timed by whoever waits for it: what follows may take its time."""
+def triage_stream_client(client: AnyClient) -> AnyClient:
+    """A view of `client` for triage streams: it never retries and keeps the client's timeout."""
+    # The router itself limits the time to the first event; the rest of a stream may take longer.
     return client.with_options(max_retries=0)
 
 
-def break_off(response: httpx2.Response) -> None:
-    """End a response in whose body another thread is waiting: closing it would not wake that thread."""
+def abort_response(response: httpx2.Response) -> None:
+    """End a response while another thread waits for its body."""
+    # Closing the response would not wake that thread; shutting the socket down does.
     network = response.extensions.get("network_stream")
-    connected = network.get_extra_info("socket") if network is not None else None
-    if connected is not None:
+    sock = network.get_extra_info("socket") if network is not None else None
+    if sock is not None:
         with suppress(OSError):
-            connected.shutdown(socket.SHUT_RDWR)
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def wants_raw_response(params: Mapping[str, Any]) -> bool:
@@ -147,11 +150,11 @@ def wants_raw_response(params: Mapping[str, Any]) -> bool:
 
 
 def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:
-    """Whether the SDK makes a span of its own for every call of this client."""
+    """Whether the SDK makes its own span for every call of this client."""
     return bool(client.open_telemetry["traces"]["enabled"])
 
 
 def make_client_for(base_url: str, *, api_key: str) -> Anthropic:
-    """A client for a given server, such as a simulated one, whatever proxies the environment names."""
+    """A client for the server at `base_url`, such as a simulated one; it ignores the environment's proxies."""
     http_client = DefaultHttpxClient(limits=_LIMITS, trust_env=False)
     return Anthropic(base_url=base_url, api_key=api_key, http_client=http_client, open_telemetry=False)

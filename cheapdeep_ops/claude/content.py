@@ -1,36 +1,36 @@
-"""Reading what turns are made of: plain strings, or blocks that are mappings or the SDK's own objects."""
+"""Read the content of turns: plain strings, or blocks that are mappings or objects of the SDK."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-_READ_BY_NOBODY: Final = frozenset({"thinking", "redacted_thinking"})
-"""Types of blocks that are the model's own notes, and no part of what is said."""
+_THINKING: Final = frozenset({"thinking", "redacted_thinking"})
+"""The types of blocks that hold the model's reasoning; they are not part of the text."""
 
 
 def is_content(value: object) -> bool:
-    """Whether a turn can have `value` as its content: a string, or blocks."""
+    """Whether `value` can be a turn's content: a string, or an iterable of blocks."""
     return isinstance(value, str | list) or (isinstance(value, Iterable) and not isinstance(value, bytes | Mapping))
 
 
 def blocks_of(content: Any) -> Iterable[Any]:
-    """The blocks of a turn; none where its content is a plain string, or nothing."""
+    """The blocks of a turn; empty if its content is a plain string or missing."""
     return content if isinstance(content, list) or (is_content(content) and not isinstance(content, str)) else ()
 
 
 def field(block: object, name: str) -> Any:
-    """A field of a block or of what is in one, which may be a mapping or one of the SDK's own objects."""
-    if isinstance(block, dict):  # first, because nearly all are, and asking for a Mapping takes long
+    """A field of a block, or of a part of one; each may be a mapping or an object of the SDK. None if missing."""
+    if isinstance(block, dict):  # first, because nearly all are dicts, and a check for Mapping is slow
         return block.get(name)
     return block.get(name) if isinstance(block, Mapping) else getattr(block, name, None)
 
 
 def kind_of(block: object) -> str:
-    """The type that a block says it has."""
+    """The block's `type` field as text."""
     return str(field(block, "type"))
 
 
 def pieces(content: object) -> Iterator[str]:
-    """All text in a turn's content: its own, and that of documents and search results; empty pieces are left out."""
+    """The texts in a turn's content, with those of its documents and search results; empty ones are left out."""
     if isinstance(content, str):
         yield from (content,) if content else ()
         return
@@ -38,11 +38,11 @@ def pieces(content: object) -> Iterator[str]:
         if isinstance(text := field(block, "text"), str):
             yield from (text,) if text else ()
         elif (kind := kind_of(block)) in ("document", "search_result"):
-            yield from _attached(block, kind)
+            yield from _attachment_pieces(block, kind)
 
 
-def _attached(block: object, kind: str) -> Iterator[str]:
-    """A document's title, context and plain text; a search result's title, address and text."""
+def _attachment_pieces(block: object, kind: str) -> Iterator[str]:
+    """A document's title, context and plain text, or a search result's title, source and text."""
     labels = ("title", "context") if kind == "document" else ("title", "source")
     yield from (label for name in labels if isinstance(label := field(block, name), str) and label)
     source = field(block, "source") if kind == "document" else block
@@ -52,12 +52,12 @@ def _attached(block: object, kind: str) -> Iterator[str]:
 
 
 def text_of(content: object) -> str:
-    """All text in a turn's content, a line for each piece."""
+    """All text in a turn's content, its pieces joined by line breaks."""
     return "\n".join(pieces(content))
 
 
 def is_text(content: object) -> bool:
-    """Whether text is all that a turn's content holds, so that whoever reads only that has read it all."""
+    """Whether a turn's content is text only, so that `text_of` loses nothing."""
     return all(map(_is_text, blocks_of(content)))
 
 
@@ -68,4 +68,4 @@ def _is_text(block: object) -> bool:
         return field(source, "type") == "text" or (
             field(source, "type") == "content" and is_text(field(source, "content"))
         )
-    return kind in _READ_BY_NOBODY or kind == "text" or (kind == "search_result" and is_text(field(block, "content")))
+    return kind in _THINKING or kind == "text" or (kind == "search_result" and is_text(field(block, "content")))

@@ -1,4 +1,4 @@
-"""From the SDK's `Message` to a `Reply`, and from a shipped verdict back to a `Message`."""
+"""Convert the SDK's `Message` to a `TierReply`, and a shipped answer back to a `Message`."""
 
 from typing import Final
 
@@ -9,11 +9,11 @@ from cheapdeep_ops.values import TierReply, Usage
 from cheapdeep_ops.verdict import read_verdict
 
 _TOO_MANY: Final = 2**31
-"""No call has so many tokens, and no table a place for them."""
+"""A count from here on is invalid: no call has as many tokens, and the store has no column for it."""
 
 
 def read_reply(message: Message, *, user_text: str | None) -> TierReply:
-    """What a model call gave; with `user_text`, the reply to a triage question, its verdict read."""
+    """The reply of a model call; with `user_text` it is a triage reply, and its verdict is parsed."""
     verdict = None
     if user_text is not None:
         verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
@@ -21,37 +21,36 @@ def read_reply(message: Message, *, user_text: str | None) -> TierReply:
 
 
 def only_text(message: Message) -> str | None:
-    """The text of a message that is one text (thinking before it aside), or None."""
+    """The text of a message that has exactly one text block, thinking blocks not counted; else None."""
     blocks = [block for block in message.content if block.type not in ("thinking", "redacted_thinking")]
     return blocks[0].text if len(blocks) == 1 and blocks[0].type == "text" else None
 
 
 def read_usage(usage: ApiUsage | None) -> Usage | None:
-    """Tokens as the API bills them, or None where it says nothing of them.
-
-    Older replies lack the cache fields or their split by lifetime.
-    """
+    """The tokens that the API bills; None if the reply has no valid counts."""
     input_tokens, output_tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
     if input_tokens is None or output_tokens is None:
         return None
+    # Older replies lack the cache fields, or their split by lifetime.
     written = _count(usage, "cache_creation_input_tokens") or 0
-    for_1h = _count(getattr(usage, "cache_creation", None), "ephemeral_1h_input_tokens") or 0
+    written_1h = _count(getattr(usage, "cache_creation", None), "ephemeral_1h_input_tokens") or 0
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cache_read_tokens=_count(usage, "cache_read_input_tokens") or 0,
-        cache_write_5m_tokens=max(written - for_1h, 0),
-        cache_write_1h_tokens=for_1h,
+        cache_write_5m_tokens=max(written - written_1h, 0),
+        cache_write_1h_tokens=written_1h,
     )
 
 
 def _count(counts: object, name: str) -> int | None:
-    """A number of tokens; the SDK does not check replies, so that any field may be missing, None or absurd."""
+    """The number of tokens in the field `name`; None if the field is missing or invalid."""
+    # The SDK does not validate replies, so a field may hold anything.
     value = getattr(counts, name, None)
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_MANY
     return value if is_count else None
 
 
 def unwrapped(message: Message, answer: str) -> Message:
-    """A copy of the triage reply whose content is the answer; model, usage, ids and all else stay."""
+    """A copy of the triage reply with `answer` as its content; all other fields stay."""
     return message.model_copy(update={"content": [TextBlock(type="text", text=answer, citations=None)]})

@@ -1,4 +1,4 @@
-"""Which features of the table a request has, as far as they can keep it from triage."""
+"""Find the features of a request that can make it bypass triage."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ Params = Mapping[str, Any]
 SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
 
 _MAPPINGS: Final = ("thinking", "output_config", "extra_body")
-"""Parameters that are looked into; one that is no mapping (an object of the SDK's, say) is passed on unopened."""
+"""Parameters whose fields are examined; a value that is no mapping counts as an unknown parameter."""
 
 CARRIED: Final = frozenset(
     {
@@ -20,9 +20,9 @@ CARRIED: Final = frozenset(
         "user_profile_id", "workspace_id",
     }
 )  # fmt: skip
-"""Parameters that mean the same to every tier."""
+"""Parameters that every tier understands alike, so they are passed on unchanged."""
 
-_LOOKED_INTO: Final = frozenset({"cache_control", "max_tokens", "messages", "system", *_MAPPINGS})
+_EXAMINED: Final = frozenset({"cache_control", "max_tokens", "messages", "system", *_MAPPINGS})
 
 _BY_PARAMETER: Final = {
     "tools": "tools",
@@ -31,7 +31,7 @@ _BY_PARAMETER: Final = {
     "stop_sequences": "stop_sequences",
     "output_format": "structured_output",
 }
-_KNOWN: Final = CARRIED | _LOOKED_INTO | _BY_PARAMETER.keys()
+_KNOWN: Final = CARRIED | _EXAMINED | _BY_PARAMETER.keys()
 
 _BY_BLOCK: Final = {
     "image": "images",
@@ -53,23 +53,23 @@ _BY_BLOCK: Final = {
 
 
 def bypass_cause(params: Params, treatments: Mapping[str, Treatment] = DEFAULTS) -> BypassCause | None:
-    """Why a request is not to be triaged, or None where it is; its length is another question."""
+    """Why a request bypasses triage, its length not considered; None if it is triaged."""
     bypassing = (name for name in features(params) if treatments[name] is Treatment.BYPASS)
     return next((BY_NAME[name].cause for name in bypassing), None)
 
 
 def features(params: Params) -> Iterator[str]:
-    """The names of what a request has, some of them more than once; what is never bypassed is not looked for."""
+    """The names of the request's features, some of them more than once."""
     for parameter, name in _BY_PARAMETER.items():
         if params.get(parameter):
             yield name
     if not params.keys() <= _KNOWN:
         yield "unknown_parameters"
-    yield from _of_turns(params)
-    yield from _of_options(params)
+    yield from _features_of_turns(params)
+    yield from _features_of_options(params)
 
 
-def _of_turns(params: Params) -> Iterator[str]:
+def _features_of_turns(params: Params) -> Iterator[str]:
     messages = params.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(each, Mapping) for each in messages):
         yield "malformed_request"
@@ -83,18 +83,20 @@ def _of_turns(params: Params) -> Iterator[str]:
         if not is_content(content):
             yield "malformed_request"
         for block in blocks_of(content):
-            yield from _of_block(block)
+            yield from _features_of_block(block)
 
 
-def _of_block(block: object) -> Iterator[str]:
+def _features_of_block(block: object) -> Iterator[str]:
     kind = kind_of(block)
-    if (cited := field(block, "citations")) and (kind == "text" or field(cited, "enabled")):
+    # A text block holds citations of its own; any other block has a switch that asks for them.
+    if (citations := field(block, "citations")) and (kind == "text" or field(citations, "enabled")):
         yield "citations"
     if kind != "text":
         yield _BY_BLOCK.get(kind, "unknown_blocks")
 
 
-def _of_options(params: Params) -> Iterator[str]:
+def _features_of_options(params: Params) -> Iterator[str]:
+    # A call with max_tokens of 0 only warms the deep model's cache: there is no answer to triage.
     max_tokens = params.get("max_tokens")
     if not isinstance(max_tokens, int) or max_tokens < 0:
         yield "malformed_request"
@@ -118,13 +120,11 @@ def _of_options(params: Params) -> Iterator[str]:
 
 
 def is_longer_than(tokens: int, params: Params) -> bool:
-    """Whether the text of a request is more than so many tokens of four bytes of UTF-8.
-
-    Counts bytes only where the number of characters, each of one to four bytes, does not tell.
-    """
+    """Whether the text of a request is longer than `tokens`, at four bytes of UTF-8 a token."""
     contents = [params.get("system"), *(message.get("content") for message in params["messages"])]
     texts = [piece for content in contents for piece in pieces(content)]
     characters = sum(map(len, texts))
+    # A character has one to four bytes, so counting characters settles most cases without encoding.
     if characters <= tokens or characters > 4 * tokens:
         return characters > tokens
     return sum(len(text.encode(errors="surrogatepass")) for text in texts) > 4 * tokens

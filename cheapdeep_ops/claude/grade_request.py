@@ -1,4 +1,4 @@
-"""Asking a deep model whether an answer is right, and reading what it says strictly."""
+"""Request grades from a deep model, and parse its replies strictly."""
 
 import json
 from collections.abc import Mapping
@@ -21,20 +21,22 @@ from cheapdeep_ops.claude.forged_grades import LONGEST_REASON
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, StopReason
 
-_SHOWN: Final = 200
+_LONGEST_ERROR: Final = 200
 _TIMEOUT_S: Final = 120.0
 _PAUSING: Final = frozenset({401, 402, 403, 404})
-"""Statuses that the next request would meet as well: key, credit, permission, model."""
+"""Statuses that the next request would get too: wrong key, no credit, no permission, unknown model."""
 
 _REJECTING: Final = frozenset({400, 413, 422})
-"""Statuses that mean this one request."""
+"""Statuses that concern this one request."""
 
 _PAUSING_TYPES: Final = frozenset({"authentication_error", "billing_error", "permission_error", "not_found_error"})
-"""The same as the pausing statuses, as the lines of a batch name them."""
+"""The error types of the pausing statuses, as a batch's results name them."""
 
-_TROUBLE: Final = (AnthropicError, HTTPError, TypeError, ValueError)
-"""What the SDK raises: the API's errors, those of the network (bare where a batch's results break off), and TypeError
-or ValueError where it finds no key, or two."""
+_SDK_ERRORS: Final = (AnthropicError, HTTPError, TypeError, ValueError)
+"""What the SDK raises: errors of the API and of the network, and TypeError or ValueError for no key or for two.
+
+Network errors come without the SDK's wrapper when a batch's results break off.
+"""
 
 _STOP_FAILURES: Final = {
     StopReason.REFUSAL: GradeFailure.REFUSAL,
@@ -43,11 +45,9 @@ _STOP_FAILURES: Final = {
 }
 
 
-def read_judgement(message: object) -> GradeResult:
-    """The verdict that a grader's reply states, or the failure that it is; never a default.
-
-    The SDK does not check replies: any field may be missing, and a proxy's page comes as a bare string.
-    """
+def read_grade(message: object) -> GradeResult:
+    """The grade that a grader's reply states, or the kind of its failure."""
+    # The SDK does not validate replies: any field may be missing, and a proxy's page arrives as a bare string.
     usage, stop_reason = read_usage(getattr(message, "usage", None)), str(getattr(message, "stop_reason", None))
     if stop_reason in _STOP_FAILURES:
         return GradeResult(failure=_STOP_FAILURES[StopReason(stop_reason)], usage=usage)
@@ -65,9 +65,10 @@ def _text_of(message: object) -> str:
 
 
 def _fields(text: str) -> dict[str, str] | None:
-    """The two fields of a text that is one JSON object with them and no others, or None."""
+    """The fields of a text that is one JSON object with exactly `reason` and `verdict`; else None."""
     try:
-        pairs = json.loads(text, object_pairs_hook=tuple)  # which no list of pairs becomes
+        # The tuple tells an object from an array of pairs, and shows a field that occurs twice.
+        pairs = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         return None
     if not isinstance(pairs, tuple):
@@ -80,41 +81,42 @@ def _fields(text: str) -> dict[str, str] | None:
 
 
 def _encodable(fields: dict[str, str]) -> dict[str, str]:
+    # A database stores neither NUL characters nor lone surrogates.
     return {name: value.replace("\0", "").encode("utf-8", "replace").decode() for name, value in fields.items()}
 
 
 class GraderApi:
-    """The API as a grader uses it: no retries of the SDK's own, and errors told apart by what to do about them."""
+    """The API for a grader: the SDK does not retry, and a GraderError says whether the grader pauses."""
 
     def __init__(self, client: Anthropic | None = None) -> None:
         self._client = client
         self._owned: Anthropic | None = None
 
     def grade(self, request: Mapping[str, Any]) -> GradeResult:
-        """Have one answer judged. Raises GraderError."""
+        """Request the grade of one answer. Raises GraderError."""
         try:
             message = self._api.messages.create(**request)
-        except _TROUBLE as error:
+        except _SDK_ERRORS as error:
             if isinstance(error, APIStatusError) and error.status_code in _REJECTING:
                 return _rejected(f"{error.status_code}: {error.api_message or type(error).__name__}")
             raise _grader_error(error) from error
-        return read_judgement(message)
+        return read_grade(message)
 
     def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
-        """Hand in a batch, by ids of our own; returns the API's id for it. Raises GraderError.
+        """Submit a batch of requests by custom id; returns the batch's id. Raises GraderError.
 
         Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
         """
         parts = [{"custom_id": name, "params": params} for name, params in requests.items()]
         try:
             return self._api.messages.batches.create(requests=cast("Any", parts)).id
-        except _TROUBLE as error:
+        except _SDK_ERRORS as error:
             raise _grader_error(error) from error
 
     def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
-        """What came of a batch by our ids, errors of what may be asked again included; None while it has not ended.
+        """The results of a batch by custom id, None until it has ended.
 
-        Raises GraderError.
+        A GraderError stands for a request that may be sent again. Raises GraderError.
         """
         try:
             if self._api.messages.batches.retrieve(batch_id).processing_status != "ended":
@@ -122,21 +124,22 @@ class GraderApi:
             lines = list(self._api.messages.batches.results(batch_id))
         except NotFoundError:  # the API keeps results for 29 days
             return {}
-        except _TROUBLE as error:
+        except _SDK_ERRORS as error:
             raise _grader_error(error) from error
         return dict(map(_result, lines))
 
     def close(self) -> None:
-        """Close the connections that were made here."""
+        """Close the connections, unless the client was passed in."""
         if self._owned is not None:
             self._owned.close()
             self._owned = None
 
     @property
     def _api(self) -> Anthropic:
-        """The client, made at its first use: a guard that grades nothing needs no key."""
+        """The client that was passed in, else one of its own."""
         if self._client is not None:
             return self._client
+        # Made at its first use, because a guard that grades nothing needs no key.
         if self._owned is None:
             http_client = DefaultHttpxClient(timeout=_TIMEOUT_S)
             self._owned = Anthropic(http_client=http_client, max_retries=0, timeout=_TIMEOUT_S, open_telemetry=False)
@@ -144,16 +147,17 @@ class GraderApi:
 
 
 def _grader_error(error: Exception) -> GraderError:
-    """The error in words; those of the API are shown where they say what to mend, and content cannot be among them."""
+    """The error as a GraderError; an API error's own text is added only if it pauses the grader."""
+    # The texts of pausing errors say what to fix, and never quote the content of a request.
     if not isinstance(error, APIStatusError):
         pauses = isinstance(error, TypeError | ValueError) and not isinstance(error, json.JSONDecodeError)
         return GraderError(
-            f"{type(error).__name__}: {error}"[:_SHOWN] if pauses else type(error).__name__, pauses=pauses
+            f"{type(error).__name__}: {error}"[:_LONGEST_ERROR] if pauses else type(error).__name__, pauses=pauses
         )
     pauses = error.status_code in _PAUSING
-    said = f": {error.api_message}" if pauses and error.api_message else ""
-    name = f"{error.status_code} {type(error).__name__}{said}"
-    return GraderError(name[:_SHOWN], pauses=pauses, retry_after_s=_retry_after(error))
+    detail = f": {error.api_message}" if pauses and error.api_message else ""
+    text = f"{error.status_code} {type(error).__name__}{detail}"
+    return GraderError(text[:_LONGEST_ERROR], pauses=pauses, retry_after_s=_retry_after(error))
 
 
 def _retry_after(error: APIStatusError) -> float | None:
@@ -169,14 +173,15 @@ def _rejected(reason: str) -> GradeResult:
 
 
 def _result(line: MessageBatchIndividualResponse) -> tuple[str, GradeResult | GraderError]:
-    """One line of a batch's results; what was canceled or has expired is asked again, and so are errors of the API."""
+    """The custom id and the result of one line; a GraderError stands for a request that may be sent again."""
+    # Cancelled and expired requests have no error object: their type names them.
     result = line.result
     kind = getattr(result, "type", None)
     if kind == "succeeded":
-        return line.custom_id, read_judgement(getattr(result, "message", None))
+        return line.custom_id, read_grade(getattr(result, "message", None))
     error = getattr(getattr(result, "error", None), "error", None)
-    name, said = str(getattr(error, "type", kind)), str(getattr(error, "message", ""))
+    name, text = str(getattr(error, "type", kind)), str(getattr(error, "message", ""))
     if name == "invalid_request_error":
-        return line.custom_id, _rejected(said)
+        return line.custom_id, _rejected(text)
     pauses = name in _PAUSING_TYPES
-    return line.custom_id, GraderError(f"{name}: {said}"[:_SHOWN] if pauses else name, pauses=pauses)
+    return line.custom_id, GraderError(f"{name}: {text}"[:_LONGEST_ERROR] if pauses else name, pauses=pauses)

@@ -1,4 +1,4 @@
-"""What a client and a call take, so that a type checker says of a slip what it says for the SDK."""
+"""The arguments of clients and calls as types, so that a type checker reports mistakes as it does for the SDK."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
@@ -21,9 +21,9 @@ from anthropic.types import (
 
 
 class CallParams(TypedDict, total=False):
-    """The arguments of the SDK's `messages.create` in anthropic 2.12, none of them needed, and `conversation`.
+    """The arguments of the SDK's `messages.create` in anthropic 2.12, all optional, and `conversation`.
 
-    What a later SDK takes as well passes at run time, and goes by a type checker as `extra_body` or with an ignore.
+    Arguments that a later SDK adds work at run time; a type checker needs `extra_body` or an ignore for them.
     """
 
     model: ModelParam
@@ -65,14 +65,14 @@ class _AnyClientOptions(TypedDict, total=False):
 
 
 class ClientOptions(_AnyClientOptions, total=False):
-    """The arguments of `anthropic.Anthropic` in anthropic 2.12, none of them needed."""
+    """The arguments of `anthropic.Anthropic` in anthropic 2.12, all optional."""
 
     credentials: AccessTokenProvider | None
     http_client: httpx2.Client | None
 
 
 class AsyncClientOptions(_AnyClientOptions, total=False):
-    """The same of `anthropic.AsyncAnthropic`."""
+    """The arguments of `anthropic.AsyncAnthropic` in anthropic 2.12, all optional."""
 
     credentials: AccessTokenProvider | AsyncAccessTokenProvider | None
     http_client: httpx2.AsyncClient | None

@@ -1,7 +1,7 @@
 """What each model accepts and refuses, as data: a new model is a row.
 
-Sources: the Messages API reference and migration guides (https://platform.claude.com/docs); refusals that are only
-seen in public reports name them.
+Sources: the Messages API reference and migration guides (https://platform.claude.com/docs). A comment names the public
+report where it is the only source of a refusal.
 """
 
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
-    """What a model does with the parameters that differ between models.
-
-    `thinking` are the accepted types of the `thinking` parameter, and `thinks_unasked` says whether the model thinks
-    where there is none; `sampling` says whether temperature, top_p and
-    top_k are accepted (through `extra_body`, on API versions that still know them); `context_tokens` is how much it
-    holds, reply included, and `output_tokens` the largest `max_tokens`. None: not known.
-    """
+    """Which parameters a model accepts, where models differ."""
 
     prefix: str
+    """The start of the model's name; the longest prefix wins."""
     context_tokens: int | None = 1_000_000
+    """The size of the context window, reply included; None if unknown."""
     output_tokens: int | None = 128_000
+    """The largest `max_tokens`; None if unknown."""
     structured_outputs: bool = True
     effort: bool = True
     sampling: bool = False
+    """Whether temperature, top_p and top_k are accepted, through `extra_body` and on older API versions."""
     thinking: frozenset[str] = frozenset({"adaptive", "disabled"})
+    """The accepted types of the `thinking` parameter."""
     thinks_unasked: bool = False
+    """Whether the model thinks if the request has no `thinking` parameter."""
 
 
 THINKING_TYPES: Final = frozenset({"enabled", "adaptive", "disabled"})
-"""The types of thinking that rows speak of; of any other one nobody here knows who refuses it."""
+"""The types of thinking that profiles cover; any other type is passed on unchanged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +66,12 @@ UNKNOWN: Final = ModelProfile(
     sampling=True,
     thinking=THINKING_TYPES,
 )
-"""A model without a row: nothing is translated, and triage relies on the prompt and the strict reader alone."""
+"""A model without a row: nothing is translated, and triage has only the prompt and the strict parser."""
 
 
 @lru_cache(maxsize=100)
 def profile_of(model: str) -> ModelProfile:
-    """The profile with the longest prefix of `model`, or the one for unknown models."""
-    fitting = [profile for profile in PROFILES if model.startswith(profile.prefix)]
-    return max(fitting, key=lambda profile: len(profile.prefix), default=UNKNOWN)
+    """The profile with the longest prefix of `model`, or UNKNOWN if there is none."""
+    matching = [profile for profile in PROFILES if model.startswith(profile.prefix)]
+    # The longest prefix, so that `claude-opus-5-5` does not get the row of `claude-opus-5`.
+    return max(matching, key=lambda profile: len(profile.prefix), default=UNKNOWN)

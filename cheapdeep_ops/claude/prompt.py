@@ -34,27 +34,28 @@ SCHEMA: Final[dict[str, Any]] = {
     "required": [CONFIDENCE, ANSWER],
     "additionalProperties": False,
 }
-"""The reply's schema for structured outputs; the API enforces no numeric bounds, so the reader checks them.
+"""The reply's schema for structured outputs. The API enforces no numeric bounds, so the parser checks them.
 
-Confidence comes first, so that a stream tells it early.
+Confidence is the first field, so that a stream has it early.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriagePrompt:
-    """What a triage tier is told. `version` changes with the text."""
+    """The instructions for a triage tier."""
 
     text: str
     replaces_user_turn: bool
     version: str
+    """A hash of the text, so that it changes with the text."""
     tokens: int
-    """About how many tokens it adds to a request (four characters a token)."""
+    """About how many tokens it adds to a request, at four characters a token."""
 
 
 def triage_prompt(template: str | None = None) -> TriagePrompt:
     """The team's own template, or the default contract.
 
-    A template with `{{user_input}}` takes the place of the last user turn; one without is added to the system prompt.
+    A template with `{{user_input}}` replaces the last user turn; a template without it is added to the system prompt.
     """
     text = CONTRACT if template is None else template
     return TriagePrompt(

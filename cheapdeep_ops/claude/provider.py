@@ -2,17 +2,14 @@
 
 from contextlib import AbstractContextManager
 
-from cheapdeep_ops.claude.arguments import given as normalize_params
+from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
-from cheapdeep_ops.claude.clients import break_off as abort_response
-from cheapdeep_ops.claude.clients import is_outage, is_timeout
-from cheapdeep_ops.claude.clients import is_refused as is_bad_request
-from cheapdeep_ops.claude.clients import is_tiers_fault as is_tier_failure
+from cheapdeep_ops.claude.clients import abort_response, is_bad_request, is_outage, is_tier_failure, is_timeout
 from cheapdeep_ops.claude.conversion import read_reply, unwrapped
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import triage_prompt
-from cheapdeep_ops.claude.retry_wait import patience_s as attempt_limit_s
-from cheapdeep_ops.claude.retry_wait import patient_for
+from cheapdeep_ops.claude.retry_wait import attempt_limit_s
+from cheapdeep_ops.claude.retry_wait import retry_wait_limit as limit_retry_waits
 from cheapdeep_ops.claude.stream_events import OriginalProgress, TriageProgress
 from cheapdeep_ops.claude.tier_requests import (
     conversation_key,
@@ -60,4 +57,4 @@ def triage_progress(partial: PartialReply, *, threshold: float) -> TriageProgres
 
 def retry_wait_limit(timeout: object) -> AbstractContextManager[None]:
     """Inside, the SDK waits no longer before a retry than an attempt with this timeout may take."""
-    return patient_for(attempt_limit_s(timeout))
+    return limit_retry_waits(attempt_limit_s(timeout))

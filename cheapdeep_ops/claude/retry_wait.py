@@ -1,7 +1,7 @@
-"""A bound on how long the SDK waits before it asks again, because a server may tell it to wait for days.
+"""Limit how long the SDK waits before a retry, because a server may ask it to wait for days.
 
-The SDK obeys `Retry-After` whatever it says (since anthropic 1.6). A wait that is longer than the caller has given a
-whole attempt is not begun: the error is raised at once.
+Since anthropic 1.6 the SDK obeys any `Retry-After`. If the wait is longer than one attempt's timeout, the call fails at
+once.
 """
 
 import email.utils
@@ -14,67 +14,69 @@ from typing import Any, Final
 import httpx2
 from anthropic import APIRequest, APIResponse, AsyncAPIResponse, AsyncCallNext, CallNext, Middleware
 
-_VERDICT: Final = "x-should-retry"
-"""The header by which a server says whether the SDK may ask again; it obeys `false`."""
+_SHOULD_RETRY: Final = "x-should-retry"
+"""The header in which a server says whether the SDK may retry; the SDK obeys `false`."""
 
 
-class _Patience:
-    """How long one call's waits may be, and the headers that were changed to say so."""
+class _WaitLimit:
+    """The longest wait of one call, and the headers that were changed to enforce it."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._changed: list[tuple[httpx2.Headers, str | None]] = []
 
-    def bound(self, response: httpx2.Response) -> None:
-        """Forbid the wait that `response` asks for, where it is too long."""
+    def apply(self, response: httpx2.Response) -> None:
+        """Forbid the retry if `response` asks for a longer wait."""
         wait_s = None if response.is_success else _retry_after_s(response.headers)
         if wait_s is not None and wait_s > self._seconds:
-            self._changed.append((response.headers, response.headers.get(_VERDICT)))
-            response.headers[_VERDICT] = "false"
+            self._changed.append((response.headers, response.headers.get(_SHOULD_RETRY)))
+            response.headers[_SHOULD_RETRY] = "false"
 
     def restore(self) -> None:
-        """Leave the responses as the server sent them: the caller's error has one of them."""
-        for headers, sent in self._changed:
-            if sent is None:
-                headers.pop(_VERDICT, None)
+        """Undo the changes of headers."""
+        # The caller's error shows the response, which must be as the server sent it.
+        for headers, original in self._changed:
+            if original is None:
+                headers.pop(_SHOULD_RETRY, None)
             else:
-                headers[_VERDICT] = sent
+                headers[_SHOULD_RETRY] = original
 
 
-_patience: ContextVar[_Patience | None] = ContextVar("cheapdeep_patience", default=None)
+_wait_limit: ContextVar[_WaitLimit | None] = ContextVar("cheapdeep_wait_limit", default=None)
 
 
 class BoundedRetryWait(Middleware):
-    """Keeps the SDK from waiting longer than `patient_for` has set for the call; to be a client's outermost."""
+    """Enforces `retry_wait_limit` on the SDK's retries; it must be a client's outermost middleware."""
 
     def handle(self, request: APIRequest, call_next: CallNext) -> APIResponse[Any]:
-        """Bound the wait that follows an attempt."""
+        """Send the request and limit the wait after it."""
         response = call_next(request)
-        _bound(response)
+        _limit_wait(response)
         return response
 
     async def handle_async(self, request: APIRequest, call_next: AsyncCallNext) -> AsyncAPIResponse[Any]:
-        """The same for asyncio."""
+        """Send the request and limit the wait after it, with asyncio."""
         response = await call_next(request)
-        _bound(response)
+        _limit_wait(response)
         return response
 
 
 @contextmanager
-def patient_for(seconds: float | None) -> Iterator[None]:
-    """Inside, no wait of the SDK that a server asks for is longer than `seconds`; None: any may be."""
-    patience = None if seconds is None else _Patience(seconds)
-    token = _patience.set(patience)
+def retry_wait_limit(seconds: float | None) -> Iterator[None]:
+    """Inside the block, the SDK does not retry if a server asks for a wait over `seconds`; None sets no limit."""
+    # Calls share a client and its middleware, so each call's limit is in a context variable.
+    limit = None if seconds is None else _WaitLimit(seconds)
+    token = _wait_limit.set(limit)
     try:
         yield
     finally:
-        _patience.reset(token)
-        if patience is not None:
-            patience.restore()
+        _wait_limit.reset(token)
+        if limit is not None:
+            limit.restore()
 
 
-def patience_s(timeout: object) -> float | None:
-    """How many seconds an attempt with this timeout, the SDK's or httpx2's, may take; None where there is no bound."""
+def attempt_limit_s(timeout: object) -> float | None:
+    """How many seconds one attempt may take with this timeout of the SDK or of httpx2; None if unbounded."""
     if isinstance(timeout, httpx2.Timeout):
         parts = timeout.as_dict().values()
         timeout = max((part for part in parts if part is not None), default=None) if None not in parts else None
@@ -83,16 +85,17 @@ def patience_s(timeout: object) -> float | None:
     return None
 
 
-def _bound(response: object) -> None:
-    """Bound a wait; never raises, whatever a server or another middleware gives."""
-    patience = _patience.get()
-    if patience is not None:
+def _limit_wait(response: object) -> None:
+    limit = _wait_limit.get()
+    if limit is not None:
+        # A server's malformed header or another middleware's response must not fail the call.
         with suppress(Exception):
-            patience.bound(response.http_response)  # type: ignore[attr-defined]
+            limit.apply(response.http_response)  # type: ignore[attr-defined]
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a server asks for, as the SDK reads them: milliseconds first, then seconds, then a date."""
+    """The wait in seconds that a server asks for; None if it asks for none."""
+    # The SDK reads them in this order: milliseconds, seconds, a date.
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:
             return float(headers[name]) * unit

@@ -1,7 +1,7 @@
-"""What a grader is told: the rubric, and the request that has an answer judged by it.
+"""The rubric for graders, and the request that has an answer graded by it.
 
-The rubric stands in the system prompt, what is judged in one JSON document in the user turn: JSON's own escapes keep
-the content from ending its string, so that whatever it says, it says as data.
+The system prompt holds the rubric; the user turn holds one JSON document with the conversation and the answer. JSON's
+escapes keep the content inside its string, so that it stays data.
 """
 
 import json
@@ -36,14 +36,14 @@ SCHEMA: Final[dict[str, Any]] = {
     "required": ["reason", "verdict"],
     "additionalProperties": False,
 }
-"""The reason comes first, so that the verdict follows from it and not the other way round."""
+"""The reason is the first field, so that the verdict follows from it."""
 
 PROMPT_VERSION: Final = blake2b((RUBRIC + json.dumps(SCHEMA)).encode(), digest_size=4).hexdigest()
 MAX_TOKENS: Final = 1024
 
 
 def grading_request(turns: Sequence[TextTurn], answer: str, *, model: str) -> dict[str, Any]:
-    """The keyword arguments of `messages.create` that have `model` judge `answer`."""
+    """The keyword arguments of `messages.create` that ask `model` to grade `answer`."""
     conversation = [{"role": turn.role, "text": turn.text} for turn in turns]
     document = json.dumps({"conversation": conversation, "answer": answer}, ensure_ascii=False)
     request: dict[str, Any] = {

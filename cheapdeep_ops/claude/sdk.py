@@ -1,4 +1,4 @@
-"""The SDK's own types that callers of the router meet; all other modules take them from here."""
+"""The SDK's types that callers of the router see; modules outside this package import them from here."""
 
 from anthropic import (
     Anthropic,

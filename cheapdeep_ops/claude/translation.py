@@ -1,4 +1,4 @@
-"""What a model refuses of a caller's parameters, translated or dropped, and what that has changed in words."""
+"""Translate or drop the parameters that a model refuses, and describe the changes."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,14 +8,17 @@ from cheapdeep_ops.claude.profiles import THINKING_TYPES, ModelProfile
 
 Params = Mapping[str, Any]
 
-_OPENED: Final = ("thinking", "output_config", "extra_body")
+_TRANSLATED: Final = ("thinking", "output_config", "extra_body")
 _LARGEST_SHOWN: Final = 10**12
-_WORDS: Final = THINKING_TYPES | {"between_tools", "summarized", "omitted", "low", "medium", "high", "xhigh", "max"}
-"""The only strings that a change shows: any other one may be content."""
+_KNOWN_VALUES: Final = THINKING_TYPES | {
+    "between_tools", "summarized", "omitted", "low", "medium", "high", "xhigh", "max",
+}  # fmt: skip
+"""The only strings that a change shows: any other string may be content."""
 
 
 def translate(request: dict[str, Any], profile: ModelProfile) -> None:
-    """Change in `request` what the model answers with an error, and nothing else; values are replaced, not changed."""
+    """Change in `request` only the parameters for which the model returns an error."""
+    # Values are replaced by new ones, because they belong to the caller.
     body, thinking, config = (mapping(request, name) for name in ("extra_body", "thinking", "output_config"))
     if not profile.sampling and body.keys() & SAMPLING:
         request["extra_body"] = {name: value for name, value in body.items() if name not in SAMPLING} or None
@@ -28,34 +31,34 @@ def translate(request: dict[str, Any], profile: ModelProfile) -> None:
 
 
 def _translate_thinking(request: dict[str, Any], profile: ModelProfile) -> None:
-    """A fixed budget becomes adaptive thinking where that is the only mode; what cannot be asked for is dropped."""
+    """Turn a fixed budget into adaptive thinking if the model accepts that; else drop the parameter."""
     if "adaptive" in profile.thinking and request["thinking"]["type"] == "enabled":
-        kept = {name: value for name, value in request["thinking"].items() if name != "budget_tokens"}
-        request["thinking"] = {**kept, "type": "adaptive"}
+        other_fields = {name: value for name, value in request["thinking"].items() if name != "budget_tokens"}
+        request["thinking"] = {**other_fields, "type": "adaptive"}
     else:
         del request["thinking"]
 
 
 def mapping(params: Params, name: str) -> Mapping[str, Any]:
-    """A parameter that is looked into; empty where it is not given, or is no mapping."""
+    """The parameter `name` if it is a mapping; else an empty one."""
     value = params.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
 def changes(params: Params, request: Params) -> tuple[str, ...]:
-    """What a request says otherwise than the caller did, such as `effort: high -> dropped`; never content."""
-    if not any(params.get(name) for name in _OPENED):
+    """How `request` differs from the caller's parameters, such as `effort: high -> dropped`; never content."""
+    if not any(params.get(name) for name in _TRANSLATED):
         return ()
-    before, after = _named(params), _named(request)
+    before, after = _flattened(params), _flattened(request)
     return tuple(
-        f"{name}: {in_a_word(value)} -> {in_a_word(after[name]) if name in after else 'dropped'}"
+        f"{name}: {shown_value(value)} -> {shown_value(after[name]) if name in after else 'dropped'}"
         for name, value in before.items()
         if name not in after or after[name] is not value
     )
 
 
-def _named(params: Params) -> dict[str, Any]:
-    """The parameters that are translated, by the names that people know."""
+def _flattened(params: Params) -> dict[str, Any]:
+    """The translated parameters by the names of the API's documentation, nested ones included."""
     thinking, body = mapping(params, "thinking"), mapping(params, "extra_body")
     named = {"thinking": thinking["type"]} if "type" in thinking else {}
     named |= {name: thinking[name] for name in ("budget_tokens", "display") if name in thinking}
@@ -63,8 +66,9 @@ def _named(params: Params) -> dict[str, Any]:
     return named | {name: body[name] for name in sorted(body.keys() & SAMPLING)}
 
 
-def in_a_word(value: object) -> str:
-    """A number or a known word as it is, all else by its type: content is never told."""
+def shown_value(value: object) -> str:
+    """A parameter value for telemetry: numbers and known strings literally, all else as its type name."""
+    # A huge number would make a huge attribute, so it too is shown as its type.
     if isinstance(value, float) or (isinstance(value, int) and abs(value) < _LARGEST_SHOWN):
         return str(value)
-    return value if isinstance(value, str) and value in _WORDS else type(value).__name__[:40]
+    return value if isinstance(value, str) and value in _KNOWN_VALUES else type(value).__name__[:40]

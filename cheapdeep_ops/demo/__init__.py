@@ -1,1 +1,1 @@
-"""The whole product against its simulators: the demonstration, and the replay of recordings."""
+"""Router and guard against the simulators: the demonstration, and the replay of recordings."""

@@ -1,4 +1,4 @@
-"""Recorded outcomes: what a cheap model said of its own answers, and what was true of them."""
+"""Read recorded outcomes: a cheap model's confidence in its answers, and whether they were correct."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ _TRUTH: Final = {"1": True, "0": False, "": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """One row: `number` counts the rows that were chosen, from 0; None is what the file leaves blank.
+class RecordedCall:
+    """One row of a recording; None where the file is blank.
 
-    A confidence that is None stands for a reply that nobody could read.
+    `number` counts the selected rows from 0. A confidence of None stands for an unusable triage reply.
     """
 
     number: int
@@ -30,24 +30,24 @@ class Recorded:
     question: str
 
 
-def read_recording(path: Path, where: Mapping[str, str]) -> list[Recorded]:
-    """The rows of a CSV file in which each column of `where` has its value, in the file's order.
+def read_recording(path: Path, where: Mapping[str, str]) -> list[RecordedCall]:
+    """The rows of a CSV file whose columns have the values of `where`, in the file's order.
 
-    Raises RecordingError, naming file, line and column, for what is no such file.
+    Raises RecordingError, with file, line and column, for an invalid file or one without such rows.
     """
     rows = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     try:
-        chosen = list(_chosen(path, rows, where))
+        selected = list(_selected(path, rows, where))
     except csv.Error as error:
         raise RecordingError(f"{path}, line {rows.reader.line_num}: {error}") from None
-    if not chosen:
+    if not selected:
         raise RecordingError(f"{path} has no row{' with ' + _conditions(where) if where else ''}")
-    return chosen
+    return selected
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte order mark
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -55,20 +55,21 @@ def _text(path: Path) -> str:
         raise RecordingError(f"{path}, line {line}: not UTF-8 ({error.reason})") from None
 
 
-def _chosen(path: Path, rows: "csv.DictReader[str]", where: Mapping[str, str]) -> Iterator[Recorded]:
+def _selected(path: Path, rows: "csv.DictReader[str]", where: Mapping[str, str]) -> Iterator[RecordedCall]:
     columns = rows.fieldnames or ()
     missing = [name for name in (*_NEEDED, *where) if name not in columns]
     if missing:
         raise RecordingError(f"{path} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}")
-    if twice := [name for name in dict.fromkeys((*_KNOWN, *where)) if columns.count(name) > 1]:
-        raise RecordingError(f"{path} has more than one column {', '.join(twice)}")
-    picked = (place_and_row for place_and_row in _whole(path, rows) if _fits(place_and_row[1], where))
-    for number, (place, row) in enumerate(picked):
+    # csv.DictReader would silently use the last of two columns with one name.
+    if duplicates := [name for name in dict.fromkeys((*_KNOWN, *where)) if columns.count(name) > 1]:
+        raise RecordingError(f"{path} has more than one column {', '.join(duplicates)}")
+    matching = ((place, row) for place, row in _checked(path, rows) if _matches(row, where))
+    for number, (place, row) in enumerate(matching):
         yield _recorded(place, number, row)
 
 
-def _whole(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Each row with the place where it ends; one with more or fewer fields than the header is none."""
+def _checked(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Each row with the place where it ends. Raises RecordingError for too many or too few fields."""
     for row in rows:
         place = f"{path}, line {rows.line_num}"
         if None in row or None in row.values():
@@ -76,12 +77,12 @@ def _whole(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[str, Mappi
         yield place, row
 
 
-def _fits(row: Mapping[str, str], where: Mapping[str, str]) -> bool:
+def _matches(row: Mapping[str, str], where: Mapping[str, str]) -> bool:
     return all(row[name] == value for name, value in where.items())
 
 
-def _recorded(place: str, number: int, row: Mapping[str, str]) -> Recorded:
-    return Recorded(
+def _recorded(place: str, number: int, row: Mapping[str, str]) -> RecordedCall:
+    return RecordedCall(
         number=number,
         confidence=_confidence(place, row["cheap_confidence"]),
         cheap_correct=_truth(place, "cheap_correct", row["cheap_correct"]),
@@ -98,6 +99,7 @@ def _confidence(place: str, text: str) -> float | None:
         value = float(text)
     except ValueError:
         value = math.nan
+    # NaN fails this comparison too.
     if not 0 <= value <= 1:
         raise RecordingError(f"{place}: cheap_confidence is {text!r}; it must be from 0 to 1, or blank")
     return value

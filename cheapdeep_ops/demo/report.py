@@ -1,4 +1,4 @@
-"""The report of a demonstration or a replay: one plain object, the same keys for both."""
+"""The report of a demonstration or a replay: one JSON object; both have equal keys."""
 
 import math
 from bisect import bisect_right
@@ -18,38 +18,36 @@ from cheapdeep_ops.values import Decision, Outcome
 _ALL: Final = 1_000_000
 _Z95: Final = 1.96
 MONTH: Final = 1_000_000
-"""Calls of the month that a receipt ends with."""
+"""The number of calls in the month that a receipt ends with."""
 
 DEFAULT_SAMPLE_RATE: Final[float] = Settings.model_fields["sample_rate"].default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """One finished call, in the order of finishing.
-
-    `correct` is whether the answer that went out is right, as far as that is known; `is_comparable` says that the deep
-    tier's answer is known to be right or wrong too.
-    """
+class FinishedCall:
+    """One finished call."""
 
     routed: Routed
     begun_at: float
     finished_at: float
     correct: bool | None
+    """Whether the answer that went out is correct; None if unknown."""
     is_comparable: bool = True
+    """Whether it is also known if the deep tier's answer is correct."""
 
     @property
     def decision(self) -> Decision:
-        """How it was decided."""
+        """The router's decision on the call."""
         return self.routed.decision
 
 
 def report_of(
-    outcomes: Sequence[Answered], store: Store, settings: Settings, *, since: float, until: float
+    outcomes: Sequence[FinishedCall], store: Store, settings: Settings, *, since: float, until: float
 ) -> dict[str, Any]:
-    """What became of the calls, what they cost, and what the guard did; rates without data are None."""
+    """The calls' outcomes and costs, and the guard's actions; rates without data are None."""
     with store.reading() as connection:
         changes = policies.history(connection, limit=_ALL)[::-1]
-        found = incidents.incidents(connection, limit=_ALL)[::-1]
+        all_incidents = incidents.incidents(connection, limit=_ALL)[::-1]
         answers = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes)
         quality = {
             **quality_of(connection, since=since, until=until),
@@ -64,11 +62,11 @@ def report_of(
         **_truth(outcomes),
         **money_of([each.decision for each in outcomes]),
         "policy_changes": [_change(change, finished) for change in changes],
-        "alerts": _alerts(found, finished),
+        "alerts": _alerts(all_incidents, finished),
     }
 
 
-def _counts(outcomes: Sequence[Answered]) -> dict[str, Any]:
+def _counts(outcomes: Sequence[FinishedCall]) -> dict[str, Any]:
     decisions = [each.decision for each in outcomes]
     escalated = sum(each.escalated for each in decisions)
     return {
@@ -81,8 +79,8 @@ def _counts(outcomes: Sequence[Answered]) -> dict[str, Any]:
     }
 
 
-def _truth(outcomes: Sequence[Answered]) -> dict[str, Any]:
-    """What is known to be true, whatever the grader found."""
+def _truth(outcomes: Sequence[FinishedCall]) -> dict[str, Any]:
+    """The true rates, which do not depend on the grader."""
     shipped = [each for each in outcomes if each.decision.shipped and each.correct is not None]
     compared = [each for each in outcomes if each.is_comparable and each.correct is not None]
     return {
@@ -92,7 +90,7 @@ def _truth(outcomes: Sequence[Answered]) -> dict[str, Any]:
 
 
 def money_of(decisions: Sequence[Decision]) -> dict[str, Any]:
-    """What calls have cost, and what the deep tier alone would have; None where a call is unpriced."""
+    """The cost of calls, and the cost with the deep tier alone; None if a call has no price."""
     cost = known_sum(each.cost_usd for each in decisions)
     baseline = known_sum(each.baseline_cost_usd for each in decisions)
     return {
@@ -103,11 +101,11 @@ def money_of(decisions: Sequence[Decision]) -> dict[str, Any]:
     }
 
 
-def month_of(outcomes: Sequence[Answered], grader_usd: float, *, graded: int) -> dict[str, Any]:
-    """What a million calls like these cost and save, with 95% intervals, and what grading 1% of them would cost.
+def month_of(outcomes: Sequence[FinishedCall], grader_usd: float, *, graded: int) -> dict[str, Any]:
+    """The cost and the saving of a million such calls, with 95% intervals, and the cost of grading 1% of them.
 
-    `grader_usd` was paid for `graded` gradings. The saving is a ratio of two sums; its interval is the ratio
-    estimator's (Cochran 1977, Sampling Techniques, 6.4).
+    `grader_usd` is the cost of `graded` grades. The saving is a ratio of two sums; its interval is that of the ratio
+    estimator. Source: Cochran (1977), Sampling Techniques, 6.4.
     """
     priced = [
         (each.cost_usd, each.baseline_cost_usd)
@@ -120,6 +118,7 @@ def month_of(outcomes: Sequence[Answered], grader_usd: float, *, graded: int) ->
     ratio = cost / baseline
     spread = math.sqrt(sum((cost - ratio * baseline) ** 2 for cost, baseline in priced) / (n - 1) / n)
     half = _Z95 * spread / (baseline / n)
+    # Only answers that ship at the base threshold are graded.
     confident = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes) / len(outcomes)
     all_deep = MONTH * baseline / n
     grading = MONTH * confident * DEFAULT_SAMPLE_RATE * grader_usd / graded if graded else None
@@ -150,12 +149,14 @@ def _change(change: Mapping[str, Any], finished: Sequence[float]) -> dict[str, A
     }
 
 
-def _alerts(found: Sequence[Mapping[str, Any]], finished: Sequence[float]) -> list[dict[str, Any]]:
-    turns = [(each["started_at"], each["id"], each, "firing") for each in found]
-    turns += [(each["resolved_at"], each["id"], each, "resolved") for each in found if each["resolved_at"]]
+def _alerts(all_incidents: Sequence[Mapping[str, Any]], finished: Sequence[float]) -> list[dict[str, Any]]:
+    transitions = [(each["started_at"], each["id"], each, "firing") for each in all_incidents]
+    transitions += [
+        (each["resolved_at"], each["id"], each, "resolved") for each in all_incidents if each["resolved_at"]
+    ]
     return [
         {"rule": each["rule"], "scope": each["scope"], "state": state, "at_call": bisect_right(finished, at)}
-        for at, _, each, state in sorted(turns, key=lambda turn: turn[:2])
+        for at, _, each, state in sorted(transitions, key=lambda transition: transition[:2])
     ]
 
 

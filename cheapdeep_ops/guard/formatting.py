@@ -1,4 +1,4 @@
-"""Numbers and names in words, for messages and terminals."""
+"""Format numbers, times and labels as text for messages and terminals."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,30 +10,31 @@ _SMALLEST: Final = 0.0001
 
 
 class LabelStyle(Protocol):
-    """How a sender shows what a person or a caller chose: a route, an input class, a reason."""
+    """How a sender formats text that a user chose: a route, an input class, a reason."""
 
     def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:
-        """`label` on one line, cut to `longest` characters, and without any other meaning."""
+        """`label` on one line, cut to `longest` characters, with the receiver's markup escaped."""
 
 
 def plain(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` on one line and no longer than a name needs: it can forge neither a line nor its direction."""
+    """`label` on one line, cut to `longest` characters, without control characters; `?` if nothing is left."""
+    # Control characters could add a forged line, or reverse the direction of the text.
     visible = "".join(each if each.isprintable() else " " for each in label)
     return " ".join(visible.split())[:longest] or "?"
 
 
 def percent(value: float | None) -> str:
-    """A share in words; an unknown one is said to be unknown."""
+    """A share as a percentage; `unknown` for None."""
     return "unknown" if value is None else f"{value * 100:.1f}%"
 
 
 def bounds(interval: Sequence[float]) -> str:
-    """An interval of shares in words."""
+    """An interval of shares as percentages."""
     return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
 def money(usd: float) -> str:
-    """US dollars for people: cents above a dime, else two digits."""
+    """US dollars: with cents from a dime on, smaller amounts with two significant digits."""
     sign, amount = "-" if usd < 0 else "", abs(usd)
     if amount >= _DIME or not amount:
         return f"{sign}${amount:,.2f}"
@@ -41,12 +42,12 @@ def money(usd: float) -> str:
 
 
 def moment(at: float) -> str:
-    """A Unix time in words (UTC)."""
+    """A Unix time as text (UTC)."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 90 -> `1.5 min`."""
+    """Seconds in a suitable unit: 90 -> `1.5 min`."""
     for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"

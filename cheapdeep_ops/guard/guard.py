@@ -1,4 +1,4 @@
-"""The guard's work as plain functions of time; a scheduler, a replay or a test calls them."""
+"""The guard's work as functions of time, which a scheduler, a replay or a test calls."""
 
 import logging
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from cheapdeep_ops.guard.grading.grader import Grader, judge_of
+from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation, in_words
@@ -23,12 +23,14 @@ from cheapdeep_ops.store.engine import Connection, Store
 _log: Final = logging.getLogger(__name__)
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
-_GONE_S: Final = 30 * 86_400.0
+"""A lease lasts this many evaluations, so that a slow one does not lose it."""
+
+_RETIRE_AFTER_S: Final = 30 * 86_400.0
 _RETIRE_EVERY_S: Final = 3_600.0
 
 
 class Commit(Enum):
-    """What became of an attempt to store changes."""
+    """The outcome of an attempt to store changes."""
 
     DONE = auto()
     OUTDATED = auto()
@@ -36,11 +38,10 @@ class Commit(Enum):
 
 
 class Guard:
-    """Evaluates rules, delivers messages, and has samples graded where it has a grader.
+    """Evaluates rules, delivers messages, and grades samples if it has a grader.
 
-    Of several guards on one store, one acts at a time.
-    Times are Unix seconds. Every method raises StoreError where the store is out of reach; an evaluation is committed
-    whole or not at all.
+    If several guards share a store, the one that holds the lease acts. Times are Unix seconds. Every method raises
+    StoreError if the store is unreachable.
     """
 
     def __init__(
@@ -58,56 +59,60 @@ class Guard:
         self._rulebook = rulebook
         self._notifier = Notifier(store, sender, shows_examples=settings.shows_examples)
         self._grader = grader
-        self._shelf = GradeCache(judge_of(settings))
+        self._cache = GradeCache(grader_version(settings))
         self._started_at = started_at
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
-        self._judged = {rule.alert for rule in rulebook.rules if isinstance(rule, QualityRule) and rule.raises}
+        # The sampler grades more while one of these holds a raise, because the raise waits for grades.
+        self._raising_rules = {rule.alert for rule in rulebook.rules if isinstance(rule, QualityRule) and rule.raises}
         self._lease: int | None = None
-        """The fencing number of the lease, while this guard holds it."""
+        """The fencing token of the lease; None if another guard holds it."""
         self._retire_at = started_at + _RETIRE_EVERY_S
 
     def step(self, now: float) -> bool:
         """Evaluate all rules; an alert's transition, its policy changes and its messages are committed together.
 
-        Returns False where another guard holds the lease, or where something that was decided on has changed meanwhile;
-        then nothing is changed, and the next evaluation decides anew.
+        Returns False if another guard holds the lease, or if policies, incidents or silences changed during the
+        evaluation. Then the rest of the changes is dropped, and the next evaluation decides again.
         """
         if self._lease is None:
             self._lease = self._store.transact(lambda connection: self._take_lease(connection, now))
         is_done = self._lease is not None and self._evaluate(self._lease, now)
-        if not self._leads and self._grader is not None:
-            self._grader.leave()
+        if not self._holds_lease and self._grader is not None:
+            self._grader.finish()
         return is_done
 
     def _take_lease(self, connection: Connection, now: float) -> int | None:
-        processes.beat(connection, self._beat(now))
+        # A guard without the lease beats too, so that `status` shows how many guards there are.
+        processes.beat(connection, self._heartbeat(now))
         return processes.take_lease(connection, name=_LEASE, holder=self.process, now=now, lasts_s=self._lease_s)
 
     def _evaluate(self, lease: int, now: float) -> bool:
         try:
             is_done = self._decide_and_commit(lease, now)
         except BaseException:
-            self._shelf = GradeCache(self._shelf.judge)  # it holds what was not committed
+            # The cache holds changes that were not committed.
+            self._cache = GradeCache(self._cache.judge)
             raise
         if not is_done:
-            self._shelf = GradeCache(self._shelf.judge)
+            self._cache = GradeCache(self._cache.judge)
             return False
         self.last_evaluation = now
         if now >= self._retire_at:
-            counters.retire(self._store, unseen_since=now - _GONE_S)
+            counters.retire(self._store, unseen_since=now - _RETIRE_AFTER_S)
             self._retire_at = now + _RETIRE_EVERY_S
         return True
 
     def _decide_and_commit(self, lease: int, now: float) -> bool:
         with self._store.snapshot() as connection:
             evaluation = Evaluation(
-                connection, settings=self._settings, rulebook=self._rulebook, shelf=self._shelf, now=now
+                connection, settings=self._settings, rulebook=self._rulebook, shelf=self._cache, now=now
             )
         units = evaluation.run()
         with self._store.reading() as connection:
             units += Announcer(connection, evaluation, settings=self._settings, now=now).run()
         revision = evaluation.revision
+        # Groups keep transactions short, so that routers can write between them.
         for group in groups(units):
             work = partial(self._commit, group=group, lease=lease, revision=revision, now=now)
             outcome = self._store.transact(work)
@@ -121,50 +126,51 @@ class Guard:
     def _commit(
         self, connection: Connection, *, group: Collection[Unit], lease: int, revision: int, now: float
     ) -> Commit:
-        """Store a group of changes, if the lease is still held and nothing that they rest on has changed."""
+        """Store a group of changes, if this guard still holds the lease and the revision is unchanged."""
         until = now + self._lease_s
         if not processes.renew_lease(connection, name=_LEASE, holder=self.process, number=lease, until=until):
             return Commit.LEASE_LOST
-        processes.beat(connection, self._beat(now))
+        processes.beat(connection, self._heartbeat(now))
         if not group:
             return Commit.DONE
+        # Optimistic concurrency: the evaluation read this revision.
         if not revisions.advance_from(connection, revision):
             return Commit.OUTDATED
-        store_group(connection, group, self._settings, self._shelf.judge, now)
+        store_group(connection, group, self._settings, self._cache.judge, now)
         return Commit.DONE
 
     def _note_refusal(self, outcome: Commit) -> bool:
         if outcome is Commit.LEASE_LOST:
             self._lease = None
-            _log.info("another guard has taken over: this evaluation is dropped")
+            _log.info("another guard has taken the lease: this evaluation is dropped")
         else:
-            _log.info("policies, incidents or silences have changed during an evaluation: the next one decides anew")
+            _log.info("policies, incidents or silences changed during an evaluation: the next one decides again")
         return False
 
     def deliver(self, now: float) -> int:
-        """Send the messages that are due; returns how many arrived. Only the guard that acted last step does."""
-        return self._notifier.deliver(now) if self._leads else 0
+        """Deliver the messages that are due; returns how many were delivered, 0 without the lease."""
+        return self._notifier.deliver(now) if self._holds_lease else 0
 
     def grade(self, now: float) -> int:
-        """Choose samples and have them graded; returns how many were settled. Only the guard that acted last does."""
-        if not self._leads or self._grader is None:
+        """Choose and grade samples; returns how many were settled, 0 without the lease."""
+        if not self._holds_lease or self._grader is None:
             return 0
-        return self._grader.run(now, judged=self._judged)
+        return self._grader.run(now, raising_rules=self._raising_rules)
 
     def report(self, now: float) -> bool:
-        """Tell the receipt of the last full week, once, where the settings ask for it; returns whether it was told now.
+        """Enqueue the receipt of the last full week, if settings ask for it; returns whether it did so now.
 
-        Only the guard that acted last does.
+        Each week's receipt is enqueued once. Without the lease it does nothing.
         """
-        return self._leads and tell_week(self._store, self._settings, now)
+        return self._holds_lease and tell_week(self._store, self._settings, now)
 
     def stop_grading(self) -> None:
-        """Ask for no further grade; a run under way ends at once."""
+        """Stop grading; a run under way ends at once."""
         if self._grader is not None:
             self._grader.stop()
 
     def close(self) -> None:
-        """Sign off, and give the lease back, so that another guard need not wait for its end."""
+        """Sign off and release the lease, so that another guard can act at once."""
         self._lease = None
         if self._grader is not None:
             self._grader.close()
@@ -176,14 +182,14 @@ class Guard:
         self._store.transact(work)
 
     @property
-    def _leads(self) -> bool:
+    def _holds_lease(self) -> bool:
         return self._lease is not None
 
     @property
     def _lease_s(self) -> float:
         return max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)
 
-    def _beat(self, now: float) -> processes.Heartbeat:
+    def _heartbeat(self, now: float) -> processes.Heartbeat:
         return processes.Heartbeat(
             process=self.process,
             kind="guard",

@@ -1,4 +1,4 @@
-"""One job of the guard: it runs in one thread at a time, and each run is counted by how it ended."""
+"""Jobs of the guard: a job runs in one thread at a time, and its runs are counted by outcome."""
 
 import logging
 import threading
@@ -18,10 +18,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Job:
-    """Calls `work` once for each call, unless an earlier call still runs; then the call is counted as skipped.
+    """Runs `work` at each call; skips the run if an earlier call still runs. A call never raises.
 
-    A call never raises. `runs` counts outcomes by (name, outcome). A busy machine skips runs, and that is normal: it is
-    logged once at INFO when it begins and once when a run ends in time again.
+    `runs` counts the runs by (name, outcome). Skipped runs are normal on a busy machine. A series of them is logged at
+    INFO: once when it begins, and once when it ends.
     """
 
     def __init__(
@@ -34,10 +34,11 @@ class Job:
         self._running = threading.Lock()
         self._skipped = 0
         self._is_late = False
+        # All outcomes begin at 0, so that a counter's first increase shows in Prometheus.
         runs.update({(name, outcome): 0 for outcome in OUTCOMES})
 
     def __call__(self) -> None:
-        """Run once, or skip the run."""
+        """Run once, or skip the run if an earlier one still runs."""
         if not self._running.acquire(blocking=False):
             self._skip()
             return
@@ -49,7 +50,7 @@ class Job:
             self._running.release()
 
     def count(self, outcome: str) -> None:
-        """Count one run by how it ended."""
+        """Count one run by its outcome."""
         self._runs[(self.name, outcome)] += 1
 
     def _run(self) -> str:
@@ -57,8 +58,9 @@ class Job:
             self._work()
         except CheapdeepError as error:
             _log.error("the job %s failed: %s", self.name, error)
-        except Exception:  # noqa: BLE001 - the next run must come, whatever this one met
-            _log.exception("the job %s failed", self.name)  # with the traceback: such an error has no words of its own
+        except Exception:  # noqa: BLE001 - any error of this run must leave the scheduler running
+            # With the traceback, because an unexpected error is a bug.
+            _log.exception("the job %s failed", self.name)
         else:
             return DONE
         return FAILED
@@ -71,7 +73,7 @@ class Job:
         self._skipped += 1
 
     def _end_episode(self) -> None:
-        """Say that the job keeps up again, after a run during which none was skipped."""
+        """Log that the job keeps up again, after a run during which no other run was skipped."""
         if self._skipped and not self._is_late:
             _log.info("the job %s keeps up again; %s runs were skipped", self.name, self._skipped)
             self._skipped = 0

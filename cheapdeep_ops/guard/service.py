@@ -1,4 +1,4 @@
-"""Wiring: store, guard, scheduler, HTTP server; the only place that knows APScheduler."""
+"""Wiring of store, guard, scheduler and HTTP server; the only module that imports APScheduler."""
 
 import logging
 import signal
@@ -20,7 +20,8 @@ from starlette.responses import PlainTextResponse
 
 from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.guard.grading.grader import Grader, GradingApi
+from cheapdeep_ops.guard.grading.api import GradingApi
+from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
@@ -35,34 +36,30 @@ from cheapdeep_ops.store.schema import migrate
 
 _log: Final = logging.getLogger(__name__)
 _DELIVER_EVERY_S: Final = 1.0
-_LONGEST_GOODBYE_S: Final = 1
+_GRACEFUL_SHUTDOWN_S: Final = 1
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
 _LONGEST_SHUTDOWN_S: Final = 6.0
-"""A little more than one request to Slack may take."""
+"""A little longer than the timeout of a request to Slack."""
 
 _PROMPT_SHUTDOWN_S: Final = 2.0
 _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
-"""How often it is looked whether a receipt is due."""
+"""The interval of the check whether a receipt is due."""
 
 _MODELS_EVERY_S: Final = 86_400.0
 _MODELS_AFTER_S: Final = 30.0
 _CLOCK_CHECK_S: Final = 0.3
-"""The shortest time between two looks at whether the clock was set back."""
+"""The shortest interval between two checks whether the clock was set back."""
 
 _ADJUSTED: Final = timedelta(seconds=1)
-"""By how much a clock may be adjusted without a job being woken."""
+"""A clock that is set back by less does not reschedule jobs."""
 
-_MOST_AT_ONCE: Final = 1_000
-"""Runs of one job that APScheduler may begin. A `Job` skips those that come too early, and says it in better words."""
+_MAX_INSTANCES: Final = 1_000
+"""APScheduler's limit of simultaneous runs is out of the way, because a `Job` skips them and logs it better."""
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """A time every `interval`, the first one after `first`: always after now, and at most one interval after it.
-
-    APScheduler lists all times between the last run and now. With its own interval trigger, a clock that jumps forward
-    by 60 days makes a list of 5 million; here one run makes up for all of them.
-    """
+    """Fires every `interval`, first after `first`; the next time is never more than one interval ahead."""
 
     def __init__(self, interval: timedelta, *, first: timedelta) -> None:
         self.interval = interval
@@ -72,12 +69,14 @@ class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         """The next time after `previous_fire_time`, by a clock that shows `now`."""
         if previous_fire_time is None:
             return now + self._first
+        # One run makes up for all missed ones. APScheduler's interval trigger would list every missed time:
+        # after a clock's jump of 60 days, 5 million of them.
         due, latest = previous_fire_time + self.interval, now + self.interval
         return due if now < due < latest else latest
 
 
 class Service:
-    """A guard with its scheduler and its HTTP server, from start to stop."""
+    """A guard with its scheduler and its HTTP server."""
 
     def __init__(
         self,
@@ -116,17 +115,18 @@ class Service:
         )
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the scheduled jobs."""
         self._scheduler.start()
         self._watchdog.start()
 
     def stop(self) -> None:
-        """Finish what runs, deliver what is due, and let go of the lease and the store.
+        """End the jobs, deliver the messages that are due, release the lease and close the store.
 
-        Takes about as long as one request to Slack may take where Slack hangs; what was not sent stays in the outbox.
+        If Slack hangs, this takes about one request's timeout; messages that were not sent stay in the outbox.
         """
         is_prompt = self._end_jobs()
         try:
+            # After a slow end of the jobs, a receiver hangs, and would hang here too.
             if is_prompt:
                 self.guard.deliver(self._clock())
         finally:
@@ -134,24 +134,21 @@ class Service:
             self.store.close()
 
     def _end_jobs(self) -> bool:
-        """End the jobs; returns whether that was prompt, otherwise a receiver hangs, and would once more."""
+        """End the jobs; returns whether that was quick."""
         begun = time.monotonic()
         self._stopping.set()
         self.guard.stop_grading()
         if self._watchdog.is_alive():
             self._watchdog.join()
         if self._scheduler.running:
-            # The scheduler itself would wait without end for a job that hangs.
+            # In a thread with a time limit, because the scheduler waits forever for a job that hangs.
             ending = threading.Thread(target=self._scheduler.shutdown, name="shutdown", daemon=True)
             ending.start()
             ending.join(_LONGEST_SHUTDOWN_S)
         return time.monotonic() - begun < _PROMPT_SHUTDOWN_S
 
     def serve(self) -> None:
-        """Watch and answer HTTP until SIGTERM or SIGINT.
-
-        Raises SettingsError where the port is taken.
-        """
+        """Run the jobs and the HTTP server until SIGTERM or SIGINT. Raises SettingsError if the port is taken."""
         listener = _listen(self._settings.host, self._settings.port)
         api = make_api(
             self.store, settings=self._settings, collector=self._collector, is_ready=self._missing, clock=self._clock
@@ -162,8 +159,8 @@ class Service:
                 api,
                 log_level="warning",
                 access_log=False,
-                # A page that is open keeps its connection, and would keep the guard from ending.
-                timeout_graceful_shutdown=_LONGEST_GOODBYE_S,
+                # An open page keeps its connection, which would otherwise delay the end of the guard.
+                timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_S,
             )
         )
         self.start()
@@ -176,7 +173,7 @@ class Service:
             self.stop()
 
     def _add_console(self, api: FastAPI) -> None:
-        """Put the console under `/`, or what it takes to have one."""
+        """Serve the console under `/`; without its extra, the command to install it."""
         if find_spec("nicegui") is None:
 
             @api.get("/", response_class=PlainTextResponse, include_in_schema=False)
@@ -184,14 +181,14 @@ class Service:
                 return NO_CONSOLE
 
             return
-        # Loaded here, because it takes half a second that nothing else of the package needs.
+        # Imported here, because it takes half a second, and commands other than `serve` do without it.
         from cheapdeep_ops.guard.console import add_console  # noqa: PLC0415
 
         add_console(api, store=self.store, settings=self._settings, clock=self._clock)
 
     def _make_scheduler(self) -> BackgroundScheduler:
-        """Late runs are made up for, once: a guard that was busy or suspended must not skip its next look."""
-        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": _MOST_AT_ONCE}
+        # No grace time and coalescing: after a suspended process, each missed job runs once, and at once.
+        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": _MAX_INSTANCES}
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
@@ -213,29 +210,30 @@ class Service:
         *,
         after_s: float | None = None,
     ) -> None:
-        """Have `work` done every `every_s` seconds, the first time after `after_s`, or after `every_s` by default."""
+        """Schedule `work` every `every_s` seconds, first after `after_s` (default: `every_s`)."""
         job = Job(name, lambda: work(self._clock()), every_s=every_s, runs=self._jobs)
         first_s = every_s if after_s is None else after_s
         trigger = Every(timedelta(seconds=every_s), first=timedelta(seconds=first_s))
         scheduler.add_job(job, trigger, id=name, name=name)
 
     def _watch(self) -> None:
-        """Wake jobs that sleep on because the clock was set back: the scheduler goes by wall time, this does not."""
+        """Reschedule jobs that are late because the clock was set back."""
+        # The scheduler waits by wall time, this thread by monotonic time.
         while not self._stopping.wait(max(self._settings.evaluate_every_s, _CLOCK_CHECK_S)):
             self._wake_sleepers(datetime.now(UTC))
 
     def _wake_sleepers(self, now: datetime) -> None:
-        """Run the jobs now whose next run is more than one interval ahead: only a clock that was set back does that."""
+        """Run those jobs now whose next run is more than one interval ahead."""
         late = [job for job in self._scheduler.get_jobs() if job.next_run_time > now + job.trigger.interval + _ADJUSTED]
         for job in late:
             job.func.count(RESCHEDULED)
             job.modify(next_run_time=now)
         if late:
             names = ", ".join(job.id for job in late)
-            _log.warning("the clock was set back: these jobs run now, and would have waited too long: %s", names)
+            _log.warning("the clock was set back: these jobs run now instead of much later: %s", names)
 
     def _missing(self) -> str:
-        """What keeps the guard from being ready, or nothing."""
+        """Why the guard is not ready; empty if it is ready."""
         last, limit_s = self.guard.last_evaluation, 3 * self._settings.evaluate_every_s + 5
         if last is None:
             return "no evaluation yet, or another guard holds the lease"
@@ -247,11 +245,8 @@ class Service:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the server and nothing else.
-
-    uvicorn raises the signal that ended it once more on the way out; by default that would end the process before the
-    guard has delivered what is due.
-    """
+    """Inside the block, SIGTERM and SIGINT end the server but not the process."""
+    # When its server has ended, uvicorn raises the signal again, before the guard has delivered its messages.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
@@ -262,14 +257,16 @@ def _own_signals() -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: TCP_NODELAY for TCP only
+    # With an explicit protocol, because asyncio sets TCP_NODELAY only then.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen()  # from here on callers wait, where they would be refused: `serve` may say where it is
+        # From now on connections wait instead of being refused, so `serve` may log its address.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise SettingsError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another with CHEAPDEEP_PORT"
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another port with CHEAPDEEP_PORT"
         ) from None
     return listener

@@ -22,8 +22,8 @@ from cheapdeep_ops.router.provider import (
     Message,
     MessageParam,
     RawMessageStreamEvent,
-    araw_stream,
     make_async_client,
+    raw_async_stream,
 )
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
@@ -213,7 +213,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         return cast("Events", await self._originals.messages.create(**request))
 
     async def _helped_stream(self, request: Mapping[str, Any]) -> Events:
-        return araw_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
+        return raw_async_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
 
     # In the background
 

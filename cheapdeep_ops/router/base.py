@@ -15,12 +15,12 @@ from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import (
     AnyClient,
     claude,
-    connections_of,
-    for_originals,
-    for_triage,
-    for_triage_streams,
+    max_connections_of,
+    original_client,
     share_defaults,
     traces_itself,
+    triage_client,
+    triage_stream_client,
     without_resources,
 )
 from cheapdeep_ops.telemetry.handler import Telemetry
@@ -77,9 +77,9 @@ class RouterBase(Generic[AnyClient]):
 
     def _use(self, client: AnyClient, triage_timeout_s: float) -> None:
         self._sdk = client
-        self._originals, self._connections = for_originals(client), connections_of(client)
-        self._triage = for_triage(client, timeout_s=triage_timeout_s)
-        self._triage_streams = for_triage_streams(client)
+        self._originals, self._connections = original_client(client), max_connections_of(client)
+        self._triage = triage_client(client, timeout_s=triage_timeout_s)
+        self._triage_streams = triage_stream_client(client)
         share_defaults(self, client)
 
     def _renew_client(self) -> AnyClient:

@@ -12,14 +12,14 @@ import httpx2
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.clients import (
     AnyClient,
-    connections_of,
-    for_originals,
-    for_triage,
-    for_triage_streams,
     make_async_client,
     make_client,
+    max_connections_of,
+    original_client,
     share_defaults,
     traces_itself,
+    triage_client,
+    triage_stream_client,
     wants_raw_response,
     without_resources,
 )
@@ -42,7 +42,7 @@ from cheapdeep_ops.claude.sdk import (
     Stream,
     omit,
 )
-from cheapdeep_ops.claude.stream_events import araw_stream, raw_stream
+from cheapdeep_ops.claude.stream_events import raw_async_stream, raw_stream
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
@@ -178,18 +178,18 @@ __all__ = [
     "Stream",
     "StreamProgress",
     "TriagePrompt",
-    "araw_stream",
     "claude",
-    "connections_of",
-    "for_originals",
-    "for_triage",
-    "for_triage_streams",
     "make_async_client",
     "make_client",
+    "max_connections_of",
     "omit",
+    "original_client",
+    "raw_async_stream",
     "raw_stream",
     "share_defaults",
     "traces_itself",
+    "triage_client",
+    "triage_stream_client",
     "wants_raw_response",
     "without_resources",
 ]

@@ -1,4 +1,4 @@
-"""Real HTTP servers on loopback that stand in for the Claude API and for Slack, and a clock that obeys.
+"""Simulated servers on loopback for the Claude API and Slack, and a clock that a test moves.
 
 They need the extra `testing`.
 """

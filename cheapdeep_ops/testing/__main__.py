@@ -1,4 +1,4 @@
-"""`python -m cheapdeep_ops.testing`: both simulators in a process of their own."""
+"""`python -m cheapdeep_ops.testing`: run both simulators in their own process."""
 
 import argparse
 
@@ -11,8 +11,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--anthropic-port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--slack-port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other confidences and truths")
-    parser.add_argument("--json", action="store_true", help="print the line of JSON and nothing else")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other confidences and answers")
+    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
     options = parser.parse_args(argv)
     serve(
         anthropic_port=options.anthropic_port,

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Log(Sequence[T], Generic[T]):
-    """Keep the newest `limit` entries; every reading sees one moment of it, whoever appends meanwhile."""
+    """Keep the newest `limit` entries; each read sees a consistent copy while other threads append."""
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()

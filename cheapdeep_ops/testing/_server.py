@@ -1,4 +1,4 @@
-"""An ASGI app served on loopback from a thread, and replies that may be slow or broken off."""
+"""Serve an ASGI app on loopback from a thread, with responses that can be slow or cut off."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ STOP_TIMEOUT_S = 10.0
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it listens and stops at once when asked from another thread."""
+    """Uvicorn with an event for its start, and a stop from another thread that takes effect at once."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def main_loop(self) -> None:
-        # Uvicorn looks every 0.1 s whether to stop; an event spares each test that wait.
+        # Uvicorn checks every 0.1 s whether to stop; an event saves each test that wait.
         while not await self.on_tick(0):
             await self.stops_within(1.0)
 
@@ -48,7 +48,7 @@ class _Server(uvicorn.Server):
 
 
 class ServedApp:
-    """Serve `app` over HTTP while started; it can be started again, on the same port."""
+    """Serve `app` over HTTP from `start` to `stop`; a later `start` uses the old port again."""
 
     def __init__(self, app: ASGIApp, *, host: str, port: int, name: str) -> None:
         self._app = app
@@ -82,7 +82,7 @@ class ServedApp:
         return self
 
     def stop(self) -> None:
-        """End open replies, close every connection and wait for the thread; no harm where it is not running."""
+        """End open responses, close every connection and wait for the thread; does nothing if not running."""
         if self._thread is None or self._server is None:
             return
         self._server.ask_to_stop()
@@ -90,20 +90,20 @@ class ServedApp:
         self._thread = self._server = None
 
     async def paused(self, seconds: float) -> bool:
-        """Wait `seconds`; false, and at once, where the server stops meanwhile."""
+        """Wait `seconds` and return True; return False at once if the server stops."""
         return seconds <= 0 or self._server is None or not await self._server.stops_within(seconds)
 
     async def drop(self, scope: Scope, receive: Receive) -> None:
-        """Close the connection of `scope` as it stands and wait until it is gone."""
+        """Close the connection of `scope` without finishing its response, and wait until it is closed."""
         for connection in list(self._server.server_state.connections if self._server else ()):
             if isinstance(connection, H11Protocol) and connection.client == scope["client"]:
                 connection.transport.close()
-        # Uvicorn complains of an unfinished response unless it has seen the connection go first.
+        # Uvicorn logs an error for an unfinished response unless it has seen the disconnect first.
         while (await receive())["type"] != "http.disconnect":
             pass
 
     def _bind(self) -> socket.socket:
-        # The protocol is named because asyncio sets TCP_NODELAY only then: without it each reply waits 40 ms.
+        # asyncio sets TCP_NODELAY only for an explicit protocol; without it each response takes 40 ms more.
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,8 +117,8 @@ class ServedApp:
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self._app,
-            http="h11",  # the one that `drop` knows how to close
-            log_config=None,  # the process's own logging setup stays as it is
+            http="h11",  # `drop` can close only this implementation's connections
+            log_config=None,  # uvicorn must not change the process's logging
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -134,7 +134,7 @@ def _serve(server: _Server, sock: socket.socket) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class PacedStream:
-    """A stream that takes its time: `sent` of its events have gone out, and more will while it is open."""
+    """A stream with a pause of `pace_s` seconds between events; `sent` counts the events sent so far."""
 
     model: str
     pace_s: float
@@ -143,25 +143,25 @@ class PacedStream:
     is_open: bool = True
 
 
-async def _left(receive: Receive) -> None:
-    """Wait until the client is gone."""
+async def _disconnected(receive: Receive) -> None:
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A response as bytes, sent piece by piece, late or only in part where a fault asks for it."""
+    """A response as bytes, which can be sent in pieces, late, or only in part."""
 
     served: ServedApp
     pieces: tuple[bytes, ...]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     streamed: bool = False
-    """Whether the length is left unsaid, as with server-sent events."""
+    """Whether to omit the content-length header, as for server-sent events."""
     delay_s: float = 0.0
     stream: "PacedStream | None" = None
-    """Where the pieces go out one by one: how, and how far they have come."""
+    """Pace and progress, if the pieces are sent one by one; else None."""
     cut_after: int | None = None
     """Bytes of the body after which the connection closes; None sends all."""
 
@@ -181,17 +181,18 @@ class Delivery:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_paced(self, stream: "PacedStream", receive: Receive, send: Send) -> None:
-        leaving = asyncio.create_task(_left(receive))
+        disconnect = asyncio.create_task(_disconnected(receive))
         try:
             for piece in self.pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 stream.sent += 1
-                await asyncio.wait({leaving}, timeout=stream.pace_s if stream.sent > stream.at_once else 0)
-                if leaving.done():
+                # The wait is the pause between events, and ends early when the client disconnects.
+                await asyncio.wait({disconnect}, timeout=stream.pace_s if stream.sent > stream.at_once else 0)
+                if disconnect.done():
                     return
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            leaving.cancel()
+            disconnect.cancel()
             stream.is_open = False
 
     def _raw_headers(self) -> list[tuple[bytes, bytes]]:

@@ -1,12 +1,12 @@
-"""A clock that moves only when it is told to."""
+"""A clock that only a test moves."""
 
 import threading
 
 
 class FrozenClock:
-    """Stand still until a test moves it, and never run backwards.
+    """A clock that stands still until a test moves it forward.
 
-    Called without arguments it returns seconds since the epoch, as `time.time` does; safe to share among threads.
+    A call returns seconds since the epoch, as `time.time()` does. Threads may share it.
     """
 
     def __init__(self, now_s: float = 1_767_225_600.0) -> None:
@@ -20,17 +20,17 @@ class FrozenClock:
             return self._now_s
 
     def advance(self, seconds: float) -> float:
-        """Move forward by `seconds` and return the new time; ValueError where `seconds` is negative."""
+        """Move forward by `seconds` and return the new time. Raises ValueError if `seconds` is negative."""
         with self._lock:
             return self._move(self._now_s + seconds)
 
     def set(self, now_s: float) -> float:
-        """Move to `now_s` and return it; ValueError where that lies in the past."""
+        """Move to `now_s` and return it. Raises ValueError if that is in the past."""
         with self._lock:
             return self._move(float(now_s))
 
     def _move(self, now_s: float) -> float:
-        # Written as "not >=" so that NaN is refused as well.
+        # "not >=" rather than "<", so that NaN is refused too.
         if not now_s >= self._now_s:
             raise ValueError(f"time does not go backwards: {now_s!r} is before {self._now_s!r}")
         self._now_s = now_s

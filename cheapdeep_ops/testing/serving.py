@@ -1,4 +1,4 @@
-"""Both simulators together, for a terminal or another process."""
+"""Run both simulators for a terminal or for another process."""
 
 import contextlib
 import json
@@ -25,15 +25,16 @@ def serve(
 ) -> None:
     """Run both simulators until `until` is set or, without it, until SIGTERM or SIGINT.
 
-    The first line on `out` (standard output) is one JSON object with the URLs. Standard error gets what Slack is told
-    and, unless `as_json`, what to do with the URLs. Without `until` it must run in the main thread. OSError where a
-    port is taken.
+    The first line on `out` (standard output) is one JSON object with the URLs. Standard error shows the messages to
+    Slack and, unless `as_json`, the environment variables to export. Without `until` it must run in the main thread.
+    Raises OSError if a port is taken.
     """
     with (
         SimulatedAnthropic(port=anthropic_port, host=host, seed=seed) as api,
         SimulatedSlack(port=slack_port, host=host, on_message=_show) as slack,
         _ended_by_signal() if until is None else contextlib.nullcontext(until) as end,
     ):
+        # Flushed, because the process that started this one waits for the line.
         print(json.dumps(addresses(api, slack)), file=out or sys.stdout, flush=True)
         if not as_json:
             sys.stderr.write(_hint(api, slack))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from cheapdeep_ops.guard.rules.false_confidence.detection import SequentialTest, estimate, learned
 from cheapdeep_ops.guard.rules.false_confidence.explanation import Name, climb_cause, names_of
-from cheapdeep_ops.guard.statistics.attribution import Cause, Dimension
+from cheapdeep_ops.guard.statistics.attribution import Cause
+from cheapdeep_ops.guard.statistics.contributions import Dimension
 from cheapdeep_ops.store.grades import AttributedGrade
 
 ALPHA = 0.000008
@@ -188,7 +189,7 @@ class Answer:
 
 def named(cause: Cause) -> tuple[str, str]:
     """What is named first; nothing where nobody is."""
-    first = cause.culprits[0] if cause.culprits else None
+    first = cause.contributors[0] if cause.contributors else None
     return (first.dimension.value, first.element) if first else ("", "")
 
 

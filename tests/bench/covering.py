@@ -73,7 +73,7 @@ def graded(week: Week, target: float, random: Random, judge: Judge = PERFECT) ->
         return int(math.log(1 - random.random()) / math.log(1 - share)) + 1
 
     while True:
-        share = KEPT if suspicion.wants_future(0) else BUDGET * CALM
+        share = KEPT if suspicion.raises_sampling_rate(0) else BUDGET * CALM
         answer += gap(share)
         if answer >= ANSWERS:
             return
@@ -81,7 +81,7 @@ def graded(week: Week, target: float, random: Random, judge: Judge = PERFECT) ->
         suspicion = suspicion.after(incorrect=found.incorrect, target=target, steered=False)
         yield found
         newest = answer
-        while wanted := suspicion.wants_past(0, target):
+        while wanted := suspicion.retrospective_quota(0, target):
             for _ in range(wanted):
                 newest -= gap(KEPT - BUDGET * CALM)
                 if newest <= past:

@@ -111,7 +111,7 @@ def steered(stream: Stream, target: float, *, most: float, late: int = 0) -> Ite
     waiting: deque[tuple[int, bool, bool]] = deque()
     in_hindsight = 0
     while answer < most:
-        before, is_hot = answer, suspicion.wants_future(len(waiting))
+        before, is_hot = answer, suspicion.raises_sampling_rate(len(waiting))
         answer += stream.gap(KEPT if is_hot else BUDGET * CALM)
         if is_hot:  # all that is kept is chosen
             past.use(before, answer)
@@ -122,7 +122,7 @@ def steered(stream: Stream, target: float, *, most: float, late: int = 0) -> Ite
             suspicion = suspicion.after(incorrect=wrong, target=target, steered=hindsight)
             yield answer, wrong
             if not in_hindsight:
-                taken = past.take(known, suspicion.wants_past(len(waiting), target))
+                taken = past.take(known, suspicion.retrospective_quota(len(waiting), target))
                 waiting.extend((known + late, stream.is_wrong(each), True) for each in taken)
                 in_hindsight = len(taken)
 

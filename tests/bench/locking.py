@@ -63,7 +63,7 @@ def demonstration() -> None:
         def begin(self, phase: object) -> None:
             pass
 
-        def look(self, glance: object) -> None:
+        def update(self, snapshot: object) -> None:
             pass
 
     with traced() as tracer:

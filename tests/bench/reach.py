@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from statistics import mean
 
-from cheapdeep_ops.guard.grading.adaptive import CALM, MOST_A_DAY, Suspicion
+from cheapdeep_ops.guard.grading.adaptive import CALM, MAX_GRADES_PER_DAY, Suspicion
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, answers_needed
 from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
@@ -78,7 +78,7 @@ def steered(traffic: Traffic, sampling: SamplingShares, target: float, per_day: 
     while True:
         while graded and graded[0] <= answer - per_day:
             graded.popleft()
-        is_hot = suspicion.wants_future(0) and len(graded) < MOST_A_DAY
+        is_hot = suspicion.raises_sampling_rate(0) and len(graded) < MAX_GRADES_PER_DAY
         before, answer = answer, answer + traffic.gap(sampling.hot if is_hot else sampling.calm)
         if not is_hot:
             kept.add(before, answer)
@@ -86,7 +86,7 @@ def steered(traffic: Traffic, sampling: SamplingShares, target: float, per_day: 
         suspicion = suspicion.after(incorrect=wrong, target=target, steered=False)
         graded.append(answer)
         yield answer, wrong
-        while wanted := suspicion.wants_past(0, target):
+        while wanted := suspicion.retrospective_quota(0, target):
             past = [each for each in (kept.newest(answer - per_day) for _ in range(wanted)) if each is not None]
             for each in past:
                 wrong = traffic.is_wrong(each)

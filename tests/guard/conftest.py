@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.grading.grader import Grader, judge_of
+from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify.notifier import MessageRef
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
@@ -236,7 +236,7 @@ class School(Town):
 
         Nothing is sampled, asked or counted, so receipts know nothing of it.
         """
-        random, judge, policy = Random(seed), judge_of(self.settings), self.recorder.book.for_route(route)
+        random, judge, policy = Random(seed), grader_version(self.settings), self.recorder.book.for_route(route)
         rows = [
             {"call_id": f"call-{next(self._numbers)}", "grader_model": judge.model, "grader_prompt": judge.prompt,
              "verdict": "incorrect" if random.random() < wrong_rate else "correct", "failure": "", "reason": "",

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.notify.messages import cause_text
 from cheapdeep_ops.guard.rules.false_confidence.explanation import band_of, climb_cause, names_of, read_climb
-from cheapdeep_ops.guard.statistics.attribution import Dimension, Kind, as_facts
+from cheapdeep_ops.guard.statistics.attribution import Kind, as_facts
+from cheapdeep_ops.guard.statistics.contributions import Dimension
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import AttributedGrade, Baseline, GraderVersion
@@ -30,7 +31,7 @@ def some(right, wrong, **changes):
 
 
 def first(cause):
-    return (cause.culprits[0].dimension.value, cause.culprits[0].element) if cause.culprits else None
+    return (cause.contributors[0].dimension.value, cause.contributors[0].element) if cause.contributors else None
 
 
 BEFORE = [*some(190, 10), *some(190, 10, input_class="tariffs")]
@@ -48,7 +49,7 @@ BEFORE = [*some(190, 10), *some(190, 10, input_class="tariffs")]
 def test_what_makes_the_climb_is_named(now, named):
     cause = climb_cause(BEFORE, now, NAMES)
     assert (cause.kind, first(cause)) == (Kind.WORSE, named)
-    (part, *_) = cause.culprits
+    (part, *_) = cause.contributors
     assert part.low < part.share < part.high
 
 
@@ -60,9 +61,9 @@ def test_a_confidence_band_is_named():
 
 def test_where_all_got_worse_alike_or_too_little_tells_them_apart_nobody_is_named():
     alike = climb_cause(BEFORE, [*some(30, 10), *some(30, 10, input_class="tariffs")], NAMES)
-    assert (alike.kind, alike.culprits) == (Kind.ALL, ())
+    assert (alike.kind, alike.contributors) == (Kind.ALL, ())
     few = climb_cause(BEFORE, [*some(8, 2), *some(7, 6, input_class="tariffs")], NAMES)
-    assert (few.kind, few.culprits) == (Kind.UNCLEAR, ())
+    assert (few.kind, few.contributors) == (Kind.UNCLEAR, ())
     said = cause_text({**as_facts(few), "compared_with": "the grades before the climb"})
     assert said.startswith("no part stands out: what seems to may be chance (5.0%")
 
@@ -74,10 +75,10 @@ def test_a_mix_is_told_from_answers_that_were_chosen_by_chance_and_from_no_other
     assert (by_chance.kind, first(by_chance)) == (Kind.MIX, ("input class", "hard"))
     hard = some(20, 20, input_class="hard", steered=True)
     hindsight = climb_cause(before, [*some(38, 1, steered=True), *hard], NAMES)
-    assert (hindsight.kind, hindsight.culprits) == (Kind.UNCLEAR, ())
+    assert (hindsight.kind, hindsight.contributors) == (Kind.UNCLEAR, ())
     assert "chosen by chance" in hindsight.why
     another_time = climb_cause(before, now, NAMES, is_of_one_time=False)
-    assert (another_time.kind, another_time.culprits) == (Kind.UNCLEAR, ())
+    assert (another_time.kind, another_time.contributors) == (Kind.UNCLEAR, ())
     not_more_of_it = climb_cause(before, [*some(38, 1), *some(1, 1, input_class="hard"), *hard], NAMES)
     assert not_more_of_it.kind is not Kind.MIX
 
@@ -86,8 +87,8 @@ def test_answers_in_hindsight_count_for_the_rate_of_their_class():
     worse = some(4, 36, input_class="tariffs", steered=True)
     cause = climb_cause(BEFORE, [*some(30, 2), *some(6, 26, input_class="tariffs"), *worse], NAMES)
     assert first(cause) == ("input class", "tariffs")
-    assert cause.culprits[0].now.count == 72
-    assert cause.culprits[0].traffic_now == pytest.approx(0.5)
+    assert cause.contributors[0].now.count == 72
+    assert cause.contributors[0].traffic_now == pytest.approx(0.5)
 
 
 def test_a_few_grades_from_times_of_little_sampling_do_not_say_it_all():

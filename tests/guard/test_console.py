@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.http.api import Access, make_api
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.notify.messages import plain
@@ -270,7 +270,7 @@ async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(
     await user.should_see("Labelled incorrect")
     await user.should_see("1, by ann", retries=20)
     with school.store.reading() as connection:
-        (vote,) = labels.votes(connection, judge_of(school.settings))
+        (vote,) = labels.votes(connection, grader_version(school.settings))
     assert vote.verdict == "incorrect"
 
 

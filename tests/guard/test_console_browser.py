@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.store import incidents, labels, policies
@@ -121,7 +121,7 @@ def test_in_a_browser_a_storm_is_seen_live_and_a_person_acknowledges_pins_labels
     with school.store.reading() as connection:
         acts = [(each["act"], each["author"]) for each in policies.history(connection) if each["author"]]
         (incident,) = incidents.incidents(connection)
-        votes = labels.votes(connection, judge_of(school.settings))
+        votes = labels.votes(connection, grader_version(school.settings))
     assert acts == [("unpin", "ann"), ("pin", "ann")]
     assert (incident["acknowledged"]["author"], incident["acknowledged"]["why"]) == ("ann", "looking <b>into</b> it")
     assert sorted((each.author, each.verdict) for each in votes) == [

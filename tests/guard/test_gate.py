@@ -156,7 +156,7 @@ def test_confidence_that_separates_nothing_is_told_with_its_figures(town):
     rows = [
         {"call_id": f"c{number}", "route": "support", "called_at": START - 100 + number / 100, "at": START,
          "verdict": "incorrect" if is_wrong else "correct", "confidence": confidence, "failure": "", "reason": "",
-         "grader_model": town.settings.grader_model, "grader_prompt": town.guard._shelf.judge.prompt, "input_class": "",
+         "grader_model": town.settings.grader_model, "grader_prompt": town.guard._cache.judge.prompt, "input_class": "",
          "shipped": True, "policy_version": 0, "inclusion": 0.01, "cost_nusd": 0}
         for number, (confidence, is_wrong) in enumerate(graded(900, 100))
     ]  # fmt: skip

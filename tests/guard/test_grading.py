@@ -810,8 +810,8 @@ class Refusing(SimulatedAnthropic):
         super().__init__()
         self._refusal = Reply.error(status)
 
-    def _delivery(self, _reply, received):
-        return super()._delivery(self._refusal, received)
+    def _deliver(self, _reply, received):
+        return super()._deliver(self._refusal, received)
 
 
 def test_after_a_batch_that_cannot_be_read_nothing_more_is_asked_in_that_run(batching, make, store, clock):
@@ -944,7 +944,7 @@ class Leaving(GraderApi):
     def grade(self, request):
         if '"answer": "late"' in request["messages"][0]["content"]:
             self._begun.set()
-            assert self.grader._workers._is_finishing.wait(30)
+            assert self.grader._direct._workers._is_finishing.wait(30)
         else:
             assert self._begun.wait(30)
         return super().grade(request)

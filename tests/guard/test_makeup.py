@@ -21,12 +21,12 @@ def makeup(escalated, *, origins):
 
 def test_a_version_that_was_only_not_counted_before_is_not_taken_for_a_new_one():
     found = compared(makeup(50, origins=[]), makeup(500, origins=["haiku|p1|7"]))
-    assert (found.kind, found.culprits) == (Kind.ALL, ())
+    assert (found.kind, found.contributors) == (Kind.ALL, ())
 
 
 def test_a_policy_version_is_left_out_on_request():
     before, now = makeup(50, origins=["haiku|p1|7"]), makeup(500, origins=["haiku|p1|8"])
-    assert compared(before, now).culprits[0].element == "8"
+    assert compared(before, now).contributors[0].element == "8"
     assert compared(before, now, with_policy=False).kind is Kind.ALL
 
 

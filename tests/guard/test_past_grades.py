@@ -6,7 +6,7 @@ import pytest
 
 from cheapdeep_ops.guard.backtest.grade_history import GradeHistory, LearnedBaselines, as_of
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_in
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.reports.quality import relearn
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.model import QualityRule
@@ -24,12 +24,12 @@ CLIMBING, TOO_HIGH = RULES["FalseConfidenceClimbing"], RULES["FalseConfidenceToo
 
 def known(school):
     with school.store.reading() as connection:
-        return grades.known_after(connection, judge_of(school.settings), grade_id=0, route=None, limit=1_000_000)
+        return grades.known_after(connection, grader_version(school.settings), grade_id=0, route=None, limit=1_000_000)
 
 
 def stored(school):
     with school.store.reading() as connection:
-        return grades.normals(connection, judge_of(school.settings))
+        return grades.normals(connection, grader_version(school.settings))
 
 
 def again(school, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None):

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from cheapdeep_ops.errors import DeliveryError, GraderError
 from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.guard.grading.adaptive import MOST_IN_HINDSIGHT, MOST_WAITING, Suspicion
-from cheapdeep_ops.guard.grading.grader import Grader, judge_of
+from cheapdeep_ops.guard.grading.adaptive import MAX_RETROSPECTIVE, MAX_WAITING, Suspicion
+from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
@@ -707,7 +707,7 @@ def ungraded(school):
 
 def suspect(school, suspicion):
     """Leave `suspicion` of the route behind, as grades that are known would."""
-    judge = judge_of(school.settings)
+    judge = grader_version(school.settings)
 
     def leave(connection):
         kept = detectors.read(connection, judge, rule="sampling")[ALL_ROUTES]
@@ -723,7 +723,7 @@ def suspect(school, suspicion):
 def test_while_grades_are_late_no_more_waits_than_may_and_a_suspicion_that_stays_asks_again(make_school):
     school = make_school(sample_rate=0.2)
     school.teach(1_300, 0.02)
-    suspect(school, Suspicion(value=1e6, hindsight=MOST_IN_HINDSIGHT))
+    suspect(school, Suspicion(value=1e6, hindsight=MAX_RETROSPECTIVE))
     school.bench.error = GraderError("out of order")
     seen = []
     for turn in range(12):
@@ -732,7 +732,7 @@ def test_while_grades_are_late_no_more_waits_than_may_and_a_suspicion_that_stays
     heat = [waiting for rate, waiting in seen if rate == 1.0]
     calm = [waiting for rate, waiting in seen if rate != 1.0]
     assert heat == sorted(heat)
-    assert max(heat) < MOST_WAITING <= calm[0] <= MOST_WAITING + 100, "a run's worth is chosen before the next look"
+    assert max(heat) < MAX_WAITING <= calm[0] <= MAX_WAITING + 100, "a run's worth is chosen before the next look"
     assert seen[len(heat) :] == [(pytest.approx(0.1), waiting) for waiting in calm]
     assert calm[-1] - calm[0] < 0.2 * 100 * len(calm), "as few as in calm"
     school.bench.error = None

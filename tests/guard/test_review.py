@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.errors import GraderError, PolicyError
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels
@@ -189,7 +189,7 @@ def test_one_label_of_another_day_changes_little(school):
     with school.store.reading() as connection:
         (late, *_) = [
             call_id
-            for call_id, said in labels.unlabelled(connection, judge_of(school.settings)).items()
+            for call_id, said in labels.unlabelled(connection, grader_version(school.settings)).items()
             if said == "correct" and int(call_id.removeprefix("call-")) >= 400
         ]
     label(school.store, late, Grade.CORRECT, author="ann", now=school.clock())
@@ -223,7 +223,10 @@ def test_routes_are_looked_at_apart(school):
 def test_a_second_judge_grades_a_part_and_the_two_are_compared(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=0.2)
     school.teach(300, 0.2)
-    first, second = GraderVersion(model=school.settings.grader_model, prompt=judge_of(school.settings).prompt), SECOND
+    first, second = (
+        GraderVersion(model=school.settings.grader_model, prompt=grader_version(school.settings).prompt),
+        SECOND,
+    )
     rows = [row for row in grade_rows(school) if row["second"]]
     assert {row["grader_model"] for row in rows} == {second}
     assert 20 <= len(rows) <= 85
@@ -314,4 +317,4 @@ def test_another_prompt_is_another_judge_with_labels_of_its_own(school, monkeypa
     assert looked_at(school)["labels"] == 0
     assert [each["labels"] for each in looked_at(school)["judges"]] == [20]
     with school.store.reading() as connection:
-        assert labels.unlabelled(connection, judge_of(school.settings)) == {}
+        assert labels.unlabelled(connection, grader_version(school.settings)) == {}

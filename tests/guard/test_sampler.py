@@ -1,6 +1,6 @@
 import pytest
 
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates
@@ -37,7 +37,7 @@ def test_shares_follow_the_traffic_of_the_last_day(store):
     keep(store, "small", 2, at=NOW - 23 * HOUR_S)
     keep(store, "gone", 2, at=NOW - 25 * HOUR_S)
     settings = Settings(sampling="adaptive")
-    sampler = Sampler(settings, judge_of(settings))
-    plan = store.transact(lambda connection: sampler.plan(connection, NOW, judged=()))
+    sampler = Sampler(settings, grader_version(settings))
+    plan = store.transact(lambda connection: sampler.plan(connection, NOW, raising_rules=()))
     assert plan.shares.keys() == {"small"}
     assert plan.shares["small"] > settings.graded_share

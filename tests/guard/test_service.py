@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import SettingsError, StoreError
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.grader_metrics import KEPT_S
 from cheapdeep_ops.guard.jobs import Job
@@ -148,7 +148,7 @@ def test_metrics_tell_what_confidence_and_judge_are_worth_one_at_a_time(make_sch
     assert {key[1] for key in scraped(client) if key[0] == names.FLEET_JUDGE_LABELS} == {"correct", "incorrect"}
     for truth in ("correct", "incorrect") * 30:
         with school.store.reading() as connection:
-            said = dict(labels.unlabelled(connection, judge_of(settings)))
+            said = dict(labels.unlabelled(connection, grader_version(settings)))
         chosen = min(each for each, verdict in said.items() if verdict == truth)
         label(school.store, chosen, Grade(truth), author="ann", now=school.clock())
     found = [scraped(client) for _ in range(3)][-1]

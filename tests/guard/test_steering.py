@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.grading.adaptive import (
     CALM,
-    MOST_IN_HINDSIGHT,
-    MOST_WAITING,
+    MAX_RETROSPECTIVE,
+    MAX_WAITING,
     Suspicion,
     has_moved,
-    is_steered,
-    room,
+    is_adaptive,
     shares,
+    waiting_capacity,
 )
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
@@ -39,13 +39,13 @@ def test_correct_answers_alone_leave_it_at_rest():
 
 def test_it_asks_for_the_past_first_and_for_the_future_once_that_has_not_ended_it():
     raised = after([True, True])
-    assert raised.wants_past(0, 0.03) == 10
-    assert not raised.wants_future(0)
+    assert raised.retrospective_quota(0, 0.03) == 10
+    assert not raised.raises_sampling_rate(0)
     convinced = after([True] * 10, steered=True, suspicion=raised)
-    assert convinced.wants_future(0)
-    assert convinced.wants_past(0, 0.03) == 10
-    for many in (MOST_IN_HINDSIGHT, MOST_IN_HINDSIGHT + 9):
-        assert after([True] * many, steered=True, suspicion=raised).wants_past(0, 0.03) == 0
+    assert convinced.raises_sampling_rate(0)
+    assert convinced.retrospective_quota(0, 0.03) == 10
+    for many in (MAX_RETROSPECTIVE, MAX_RETROSPECTIVE + 9):
+        assert after([True] * many, steered=True, suspicion=raised).retrospective_quota(0, 0.03) == 0
 
 
 def test_one_that_has_gone_begins_anew():
@@ -61,36 +61,43 @@ def test_it_is_a_number_whatever_comes_and_is_kept(wrongs, target):
     assert Suspicion.from_row(json.loads(json.dumps(found.row()))) == found
 
 
-suspicions = st.builds(Suspicion, value=st.floats(0.1, 1e9), hindsight=st.integers(0, 2 * MOST_IN_HINDSIGHT))
-waits = st.integers(0, 3 * MOST_WAITING)
+suspicions = st.builds(Suspicion, value=st.floats(0.1, 1e9), hindsight=st.integers(0, 2 * MAX_RETROSPECTIVE))
+waits = st.integers(0, 3 * MAX_WAITING)
 targets = st.floats(1e-6, 0.999)
 
 
 def test_where_more_is_wrong_anyway_fewer_are_graded_at_a_time():
     raised = Suspicion(value=9.0)
-    assert [raised.wants_past(0, target) for target in (0.001, 0.03, 0.05, 0.1, 0.2, 0.9)] == [10, 10, 6, 3, 1, 1]
+    assert [raised.retrospective_quota(0, target) for target in (0.001, 0.03, 0.05, 0.1, 0.2, 0.9)] == [
+        10,
+        10,
+        6,
+        3,
+        1,
+        1,
+    ]
 
 
 @steady
 @given(suspicions, waits, targets)
 def test_what_is_asked_for_in_hindsight_fills_up_what_may_wait_and_no_more(suspicion, waiting, target):
-    wanted = suspicion.wants_past(waiting, target)
-    assert 0 <= wanted <= min(room(waiting), suspicion.wants_past(0, target))
-    assert waiting + wanted <= max(waiting, MOST_WAITING)
+    wanted = suspicion.retrospective_quota(waiting, target)
+    assert 0 <= wanted <= min(waiting_capacity(waiting), suspicion.retrospective_quota(0, target))
+    assert waiting + wanted <= max(waiting, MAX_WAITING)
 
 
 @steady
 @given(suspicions, waits, waits, targets)
 def test_the_more_wait_the_less_is_asked_for(suspicion, few, more, target):
     few, more = sorted([few, more])
-    assert suspicion.wants_past(few, target) >= suspicion.wants_past(more, target)
-    assert suspicion.wants_future(few) >= suspicion.wants_future(more)
+    assert suspicion.retrospective_quota(few, target) >= suspicion.retrospective_quota(more, target)
+    assert suspicion.raises_sampling_rate(few) >= suspicion.raises_sampling_rate(more)
 
 
 @steady
 @given(suspicions, waits)
 def test_more_of_the_calls_to_come_while_there_is_room_for_one(suspicion, waiting):
-    assert suspicion.wants_future(waiting) is (suspicion.wants_future(0) and waiting < MOST_WAITING)
+    assert suspicion.raises_sampling_rate(waiting) is (suspicion.raises_sampling_rate(0) and waiting < MAX_WAITING)
 
 
 def share(answers, *, learning=NOBODY, hot=NOBODY):
@@ -127,4 +134,4 @@ def test_a_share_that_has_moved_a_little_stays():
     ("budget", "kept", "is_so"), [(0.01, 0.2, True), (0.25, 1.0, True), (0.3, 1.0, False), (1, 1, False)]
 )
 def test_there_is_something_to_steer_where_more_is_kept_than_graded(budget, kept, is_so):
-    assert is_steered(budget, kept) is is_so
+    assert is_adaptive(budget, kept) is is_so

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from cheapdeep_ops.claude.clients import make_client_for
-from cheapdeep_ops.claude.model_info import RetirementInfo, life_of
+from cheapdeep_ops.claude.model_info import RetirementInfo, retirement_info
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard import lifecycle_check
-from cheapdeep_ops.guard.lifecycle_check import ask_api, check_models
+from cheapdeep_ops.guard.lifecycle_check import check_models, request_lifecycles
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -341,17 +341,17 @@ def client(api):
 
 
 def test_the_api_is_asked_for_lifecycle_and_date(client):
-    assert life_of(client, "claude-opus-4-7") == RetirementInfo(model="claude-opus-4-7", lifecycle="active")
-    old = life_of(client, "claude-sonnet-4-5")
+    assert retirement_info(client, "claude-opus-4-7") == RetirementInfo(model="claude-opus-4-7", lifecycle="active")
+    old = retirement_info(client, "claude-sonnet-4-5")
     assert (old.lifecycle, old.retires_at) == ("deprecated", 1_796_000_000 - 3_200)
-    assert life_of(client, "claude-0").problem == "the API does not know it"
+    assert retirement_info(client, "claude-0").problem == "the API does not know it"
 
 
 def test_a_gateway_without_the_endpoint_or_a_wrong_key_says_nothing(api):
     with make_client_for(api.url + "/gateway", api_key="simulated") as client:
-        assert life_of(client, "claude-opus-4-7") is None
+        assert retirement_info(client, "claude-opus-4-7") is None
     with make_client_for("http://127.0.0.1:9", api_key="simulated") as client:
-        assert life_of(client, "claude-opus-4-7") is None
+        assert retirement_info(client, "claude-opus-4-7") is None
 
 
 def test_a_retiring_model_is_told_until_the_api_says_otherwise(town, settings):
@@ -378,7 +378,10 @@ def test_without_a_key_the_api_is_not_asked(town, settings, monkeypatch, api):
     monkeypatch.undo()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-    assert [found.model for found in ask_api(("claude-opus-4-7", MODELS[0].id))] == ["claude-opus-4-7", MODELS[0].id]
+    assert [found.model for found in request_lifecycles(("claude-opus-4-7", MODELS[0].id))] == [
+        "claude-opus-4-7",
+        MODELS[0].id,
+    ]
     with town.store.reading() as connection:
         assert model_lifecycles.lives(connection) == []
 

@@ -53,27 +53,27 @@ class InTheStorm:
     """Watches the demonstration, and keeps what there was to see when the storm had been answered."""
 
     def __init__(self) -> None:
-        self.glance: Snapshot | None = None
+        self.snapshot: Snapshot | None = None
         self.what = self._what = ""
 
     def begin(self, phase: Phase) -> None:
         """A phase begins."""
         self._what = phase.what
 
-    def look(self, glance: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Something may have changed."""
-        if STORM in glance.firing and glance.threshold > 0.8 and "firing" in glance.slack:
-            self.glance, self.what = glance, self._what
+        if STORM in snapshot.firing and snapshot.threshold > 0.8 and "firing" in snapshot.slack:
+            self.snapshot, self.what = snapshot, self._what
 
 
 def terminal(file: Path) -> None:
     """The demonstration's panel in its storm, and its receipt."""
     watcher = InTheStorm()
     found = run_demo(watcher)
-    assert watcher.glance is not None, "the demonstration had no storm"
+    assert watcher.snapshot is not None, "the demonstration had no storm"
     out = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, highlight=False)
     out.print("$ cheapdeep-ops demo", style="bold")
-    out.print(panel(watcher.glance, watcher.what))
+    out.print(panel(watcher.snapshot, watcher.what))
     terminal_text.show_demo(out, found)
     drawn = out.export_svg(title="cheapdeep-ops demo")
     # A picture asks nobody for a font.

@@ -3,7 +3,7 @@ import collections
 import pytest
 
 from cheapdeep_ops.testing import CLASSES, FrozenClock, TrafficClass
-from cheapdeep_ops.testing.traffic.kinds import outcome
+from cheapdeep_ops.testing.traffic.kinds import draw_answer
 
 DRAWS = 4_000
 BY_NAME = {known.name: known for known in CLASSES}
@@ -20,7 +20,7 @@ ESCALATES = {
 
 
 def outcomes(known):
-    return [outcome(known.prompt(n), model=MODEL, seed=0, classes=CLASSES) for n in range(DRAWS)]
+    return [draw_answer(known.prompt(n), model=MODEL, seed=0, classes=CLASSES) for n in range(DRAWS)]
 
 
 def rate(flags):
@@ -75,17 +75,19 @@ def test_prompts_and_answers_differ_by_question():
 
 def test_model_and_seed_are_part_of_the_draw():
     text = CLASSES[0].prompt(1)
-    seen = {outcome(text, model=model, seed=seed, classes=CLASSES).answer for model in ("a", "b") for seed in (0, 1)}
+    seen = {
+        draw_answer(text, model=model, seed=seed, classes=CLASSES).answer for model in ("a", "b") for seed in (0, 1)
+    }
     assert len(seen) == 4
 
 
 def test_prompt_without_a_marker_falls_to_the_first_class():
-    assert outcome("good morning", model=MODEL, seed=0, classes=CLASSES).traffic_class == CLASSES[0].name
+    assert draw_answer("good morning", model=MODEL, seed=0, classes=CLASSES).traffic_class == CLASSES[0].name
 
 
 def test_answers_below_one_half_may_be_kept():
     keeping = TrafficClass(name="k", marker="k", confidences={0.2: 1}, escalating_answer=False)
-    one = outcome("k", model=MODEL, seed=0, classes=[keeping])
+    one = draw_answer("k", model=MODEL, seed=0, classes=[keeping])
     assert not one.withheld
     assert one.answer in one.triage_text
 

@@ -78,7 +78,7 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     from cheapdeep_ops.testing import SimulatedGrader
 
     rows = read_recording(file, where)
-    with Replay(rows, settings=settings, options=ReplayOptions(judge=SimulatedGrader())) as played:
+    with Replay(rows, settings=settings, options=ReplayOptions(grader=SimulatedGrader())) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         report = played.report()
         spent = spent_on([each.decision for each in played.outcomes], prices=_prices(settings, _PLAYED))
@@ -103,7 +103,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.history import History, ReplayPeriod
     from cheapdeep_ops.guard.backtest.threshold_cost import spent_in
-    from cheapdeep_ops.guard.grading.grader import judge_of
+    from cheapdeep_ops.guard.grading.grader import grader_version
     from cheapdeep_ops.guard.rules.book import read_rulebook
     from cheapdeep_ops.store import counters, grades
 
@@ -114,7 +114,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         with store.reading() as connection:
             sums = counters.summed(connection, **asked, scope=route)
             first = counters.first_second(connection, **asked, scope=route)
-            graded = grades.confident(connection, judge_of(settings), **asked, scope=route)
+            graded = grades.confident(connection, grader_version(settings), **asked, scope=route)
         since = until if first is None else max(float(first), asked["since"])
         period = ReplayPeriod(since=asked["since"], counted=since, until=until, route=route)
         history = History(store=store, settings=settings, period=period, follow=output.show_progress)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.cli.guards.protocol import connected
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard.lifecycle_check import ask_api
+from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
 from cheapdeep_ops.guard.notify.notifier import LogSender
 from cheapdeep_ops.guard.notify.slack import BotSender, sender_for
 from cheapdeep_ops.guard.reports.status import present
@@ -86,7 +86,7 @@ def _models(settings: Settings) -> str:
 def _lives(settings: Settings) -> str:
     """What the API says now of the models in use, each asked for once."""
     now, names = time.time(), models_of(settings)
-    lives = [fleet.ModelLifecycle(**asdict(found), checked_at=now) for found in ask_api(names)]
+    lives = [fleet.ModelLifecycle(**asdict(found), checked_at=now) for found in request_lifecycles(names)]
     if ending := fleet.retiring(names, lives, now).signal["why"]:
         raise _Problem(f"{ending}: name another in CHEAPDEEP_TIERS or CHEAPDEEP_GRADER_MODEL")
     unknown = [name for name in names if name not in {life.model for life in lives}]

@@ -68,14 +68,14 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     """Grades of answers that ship at base; nothing below was ever graded, so nothing below is tried."""
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.recommend import evened
-    from cheapdeep_ops.guard.grading.grader import judge_of
+    from cheapdeep_ops.guard.grading.grader import grader_version
     from cheapdeep_ops.store import counters, grades
 
     until = time()
     period: dict[str, Any] = {"since": until - period_s, "until": until}
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **period, scope=route)
-        graded = grades.confident(connection, judge_of(settings), **period, scope=route)
+        graded = grades.confident(connection, grader_version(settings), **period, scope=route)
     counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]

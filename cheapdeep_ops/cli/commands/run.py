@@ -123,7 +123,7 @@ def replay(  # noqa: PLR0917 - typer passes options by name
         raise typer.BadParameter(f"needs {SLOWEST_REPLAY:g} to {FASTEST_REPLAY:g}", param_hint="--rate")
     settings = Settings() if sample_rate is None else Settings(sample_rate=sample_rate)
     rows = read_recording(file, conditions_in(where or ()))
-    options = ReplayOptions(rate=rate, seed=seed, judge=SimulatedGrader(tpr=judge_tpr, tnr=judge_tnr))
+    options = ReplayOptions(rate=rate, seed=seed, grader=SimulatedGrader(tpr=judge_tpr, tnr=judge_tnr))
     with Replay(rows, settings=settings, options=options) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         found = played.report()

@@ -40,20 +40,20 @@ class PlainView:
         """Name the phase."""
         self._out.print(f"== {phase.name}: {phase.what}", markup=False)
 
-    def look(self, glance: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Say what has changed."""
-        last, self._last = self._last, glance
-        for rule in sorted(set(glance.firing) - set(last.firing if last else ())):
-            self._say(glance, f"{rule} fires; {_measured(glance)}")
-        for rule in sorted(set(last.firing if last else ()) - set(glance.firing)):
-            self._say(glance, f"{rule} is over; {_measured(glance)}")
-        if last is not None and glance.threshold != last.threshold:
-            self._say(glance, f"calls are now decided at {glance.threshold:g}")
-        if glance.slack and (last is None or glance.slack != last.slack):
-            self._say(glance, f"Slack: {glance.slack}")
+        last, self._last = self._last, snapshot
+        for rule in sorted(set(snapshot.firing) - set(last.firing if last else ())):
+            self._say(snapshot, f"{rule} fires; {_measured(snapshot)}")
+        for rule in sorted(set(last.firing if last else ()) - set(snapshot.firing)):
+            self._say(snapshot, f"{rule} is over; {_measured(snapshot)}")
+        if last is not None and snapshot.threshold != last.threshold:
+            self._say(snapshot, f"calls are now decided at {snapshot.threshold:g}")
+        if snapshot.slack and (last is None or snapshot.slack != last.slack):
+            self._say(snapshot, f"Slack: {snapshot.slack}")
 
-    def _say(self, glance: Snapshot, text: str) -> None:
-        self._out.print(f"{clock(glance.at)}  {glance.calls:5d} calls  {text}", markup=False)
+    def _say(self, snapshot: Snapshot, text: str) -> None:
+        self._out.print(f"{clock(snapshot.at)}  {snapshot.calls:5d} calls  {text}", markup=False)
 
 
 class LiveView:
@@ -81,9 +81,9 @@ class LiveView:
         """Name the phase."""
         self._what = phase.what
 
-    def look(self, glance: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Redraw."""
-        self._live.update(panel(glance, self._what))
+        self._live.update(panel(snapshot, self._what))
 
 
 class _Above(logging.Handler):
@@ -99,25 +99,26 @@ class _Above(logging.Handler):
         self._out.print(Text(self.format(record)), soft_wrap=False)
 
 
-def panel(glance: Snapshot, what: str) -> Panel:
+def panel(snapshot: Snapshot, what: str) -> Panel:
     """What there is to see at one moment, while `what` goes on."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
-    a_second = glance.calls / glance.real_s if glance.real_s else 0.0
-    threshold = Text(f"{glance.threshold:g}", style="bold yellow" if glance.threshold > _BASE else "bold green")
+    a_second = snapshot.calls / snapshot.real_s if snapshot.real_s else 0.0
+    threshold = Text(f"{snapshot.threshold:g}", style="bold yellow" if snapshot.threshold > _BASE else "bold green")
     rows.add_row("now", Text(what))
     rows.add_row(
-        "clock", f"{clock(glance.at)}, {duration(glance.lasted_s)} since the start ({glance.real_s:.0f} s of yours)"
+        "clock",
+        f"{clock(snapshot.at)}, {duration(snapshot.lasted_s)} since the start ({snapshot.real_s:.0f} s of yours)",
     )
-    rows.add_row("calls", f"{glance.calls:,} ({a_second:.0f} a second of yours)")
-    rows.add_row("escalation at base", _bar(glance.base_rate))
-    rows.add_row("escalation, actual", _bar(glance.actual_rate))
-    rows.add_row("wrong, though sure", f"{percent(glance.wrong_rate)} (n {glance.graded})")
+    rows.add_row("calls", f"{snapshot.calls:,} ({a_second:.0f} a second of yours)")
+    rows.add_row("escalation at base", _bar(snapshot.base_rate))
+    rows.add_row("escalation, actual", _bar(snapshot.actual_rate))
+    rows.add_row("wrong, though sure", f"{percent(snapshot.wrong_rate)} (n {snapshot.graded})")
     rows.add_row("threshold", threshold)
-    rows.add_row("alerts", Text(", ".join(glance.firing), style="bold red") if glance.firing else "none")
-    rows.add_row("Slack", Text(glance.slack or "nothing yet"))
-    return Panel(rows, title=Text(glance.phase), title_align="left")
+    rows.add_row("alerts", Text(", ".join(snapshot.firing), style="bold red") if snapshot.firing else "none")
+    rows.add_row("Slack", Text(snapshot.slack or "nothing yet"))
+    return Panel(rows, title=Text(snapshot.phase), title_align="left")
 
 
 def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContextManager[LiveView]:
@@ -125,10 +126,10 @@ def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContex
     return LiveView(out) if out.is_terminal and not out.is_dumb_terminal else PlainView(out)
 
 
-def _measured(glance: Snapshot) -> str:
+def _measured(snapshot: Snapshot) -> str:
     return (
-        f"base escalation {percent(glance.base_rate)}, wrong answers among confident ones {percent(glance.wrong_rate)} "
-        f"(n {glance.graded})"
+        f"base escalation {percent(snapshot.base_rate)}, "
+        f"wrong answers among confident ones {percent(snapshot.wrong_rate)} (n {snapshot.graded})"
     )
 
 

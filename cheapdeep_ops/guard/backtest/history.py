@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from cheapdeep_ops.guard.backtest.escalation_history import EscalationHistory, ReadAhead
 from cheapdeep_ops.guard.backtest.grade_history import GradeHistory, LearnedBaselines, as_of
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, SignalHistory, moments_count, moments_in
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.rules.model import AnyRule, QualityRule, Rule, StormRule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
@@ -86,7 +86,7 @@ class History:
 
     def _quality(self, rule: QualityRule) -> tuple[list[dict[str, Any]], GradeHistory]:
         """A quality rule over the grades, from before the period on: as far back as grades count."""
-        judge, begin = judge_of(self.settings), self.period.since - rule.max_age
+        judge, begin = grader_version(self.settings), self.period.since - rule.max_age
         learned = self._learned(judge, rule, begin=begin)
         known = self._known(judge, begin)
         first = next(known, None)

@@ -1,4 +1,4 @@
-"""The web console of `serve`: what is so, what was, and the few things that people may change. Needs the extra."""
+"""The web console of `serve`: current state, history, and the changes that people may make. Needs the extra."""
 
 from collections.abc import Callable
 
@@ -16,13 +16,13 @@ from cheapdeep_ops.store.engine import Store
 def add_console(
     api: FastAPI, *, store: Store, settings: Settings, clock: Callable[[], float], refresh_s: float = REFRESH_S
 ) -> None:
-    """Put the console under `/`, beside the API; all that it shows and loads comes from this process.
+    """Serve the console under `/`, beside the API; it loads nothing from other servers.
 
-    Pages that are open look again every `refresh_s` seconds. NiceGUI keeps its pages in one application for the
-    process, so this is for one `api` at a time.
+    Open pages refresh every `refresh_s` seconds. NiceGUI has one application for each process, so only one `api` at a
+    time can have a console.
     """
     access = Access(settings)
     add_pages(ConsoleContext(store=store, settings=settings, clock=clock, access=access, refresh_s=refresh_s))
     app.storage.max_tab_storage_age = LONGEST_S
-    # A colour scheme of None follows the browser; no welcome, because `serve` says itself where it listens.
+    # A colour scheme of None follows the browser. No welcome message, because `serve` logs its address itself.
     ui.run_with(api, title="cheapdeep_ops", dark=None, language="en-US", show_welcome_message=False)

@@ -11,13 +11,13 @@ _GREY: Final = "#808a94"
 _ORANGE: Final = "#d97706"
 _RED: Final = "#dc4c4c"
 _BROAD: Final = 5
-"""Pixels of a line that another one may hide, and that must be seen beside it."""
+"""Pixels: another line may cover this one, so it is wide enough to be seen beside it."""
 
 _LINES: Final = "rgba(128, 138, 148, 0.25)"
 
 
 def escalation(found: Mapping[str, Any]) -> Options:
-    """The escalation rate at base and the actual one, with the limit; in percent."""
+    """The base and the actual escalation rate, with the limit; in percent."""
     points = found["points"]
     base = _line("at base", _ORANGE, points, lambda point: point["base_escalation_rate"])
     base["lineStyle"] = {**base["lineStyle"], "width": _BROAD}
@@ -28,14 +28,14 @@ def escalation(found: Mapping[str, Any]) -> Options:
 
 
 def calls(found: Mapping[str, Any]) -> Options:
-    """How many calls shipped and how many escalated in each step."""
+    """The numbers of shipped and of escalated calls in each step."""
     shipped = _line("shipped", _BLUE, found["points"], lambda point: point["shipped"])
     escalated = _line("escalated", _ORANGE, found["points"], lambda point: point["escalated"])
     return _chart(found, [{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)])
 
 
 def false_confidence(found: Mapping[str, Any]) -> Options:
-    """The share of wrong answers among those shipped, with its 95% interval; in percent, where there are grades."""
+    """The share of wrong answers among shipped ones, with its 95% interval, in percent; only steps with grades."""
     points = [point for point in found["points"] if point["graded"]]
     rate = _as_percent(_line("wrong", _RED, points, lambda point: point["false_confident_rate"]))
     low, high = (_as_percent(_bound(name, points, side)) for name, side in (("95% from", 0), ("95% to", 1)))
@@ -43,7 +43,7 @@ def false_confidence(found: Mapping[str, Any]) -> Options:
 
 
 def cost(found: Mapping[str, Any]) -> Options:
-    """What a call costs, and what it would at the deep tier alone, in US dollars."""
+    """The cost of a call, and its cost at the deep tier alone, in US dollars."""
     paid = _line("paid", _BLUE, found["points"], lambda point: point["cost_per_call_usd"])
     deep = _line("all-deep, estimated", _GREY, found["points"], lambda point: point["baseline_per_call_usd"])
     return _chart(found, [paid, deep])
@@ -55,10 +55,11 @@ def _bound(name: str, points: Sequence[Point], side: int) -> dict[str, Any]:
 
 
 def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point], float | None]) -> dict[str, Any]:
-    """A line; what is unknown is a gap in it. ECharts counts time in milliseconds."""
+    """A line with gaps for unknown values."""
+    # ECharts takes times in milliseconds.
     data = [[point["at"] * 1000, value(point)] for point in points]
     style = {"itemStyle": {"color": color}, "lineStyle": {"color": color}}
-    # A point between two gaps has no line to it, so it needs a symbol.
+    # A point between two gaps has no line, so only a symbol shows it.
     symbol = {"symbol": "circle", "symbolSize": 4}
     return {"name": name, "type": "line", "data": data, "connectNulls": False, **symbol, **style}
 
@@ -78,7 +79,7 @@ def _chart(found: Mapping[str, Any], lines: list[dict[str, Any]], *, most: float
         "aria": {"enabled": True},
         "grid": {"left": 60, "right": 50, "top": 40, "bottom": 30},
         "legend": {"textStyle": label, "top": 0},
-        # Drawn as text, never read as HTML.
+        # Rich text, because ECharts' default would interpret labels as HTML.
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
         "xAxis": {"type": "time", "min": first, "max": last, "axisLabel": {**label, "hideOverlap": True}},
         "yAxis": {"type": "value", "min": 0, "max": most, "axisLabel": label, **grid},

@@ -1,4 +1,4 @@
-"""The charts' page: a route and a period in, four charts out, renewed while the page is open."""
+"""The page with the charts of one route and one period, refreshed while it is open."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 _HOUR_S: Final = 3_600
 _COARSER: Final = 6
-"""How much longer a step is where answers are graded: grades are few."""
+"""Charts of grades have steps this many times as long, because there are few grades."""
 
 
 class ChartPeriod(NamedTuple):
-    """How far back charts go, and the step that they go in; in seconds."""
+    """The length of a chart and of its steps, in seconds."""
 
     last_s: int
     step_s: int
@@ -36,7 +36,7 @@ PERIODS: Final[Mapping[str, ChartPeriod]] = {
 
 
 class ChartSpec(NamedTuple):
-    """A chart's title, what it draws, and how much coarser its steps are."""
+    """A chart's title, its drawing function, and the factor by which its steps are longer."""
 
     title: str
     draw: Callable[[Mapping[str, Any]], charts.Options]
@@ -52,7 +52,7 @@ _PLOTS: Final = (
 
 
 async def show_charts(desk: ConsoleContext) -> None:
-    """The charts, of all routes and the last hour at first."""
+    """Show the charts, at first of all routes and the last hour."""
     with ui.row().classes("items-end"):
         route = ui.select(await _routes_of(desk), value=ALL_ROUTES, label="Route").classes("min-w-[10rem]")
         period = ui.select(list(PERIODS), value=next(iter(PERIODS)), label="Period").classes("min-w-[10rem]")
@@ -78,7 +78,7 @@ async def show_charts(desk: ConsoleContext) -> None:
 
 
 def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[ChartSpec, charts.Options]:
-    """What each chart draws. Raises StoreError."""
+    """The options of each chart. Raises StoreError."""
     now = desk.clock()
     found = {
         coarser: series(
@@ -90,7 +90,7 @@ def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[Char
 
 
 async def _routes_of(desk: ConsoleContext) -> dict[str, str]:
-    """Every route that was ever counted, by what it is called on the page."""
+    """The page's name of every route that has counters."""
 
     def read() -> set[str]:
         with desk.store.reading() as connection:
@@ -99,7 +99,7 @@ async def _routes_of(desk: ConsoleContext) -> dict[str, str]:
     try:
         known = await asyncio.to_thread(read)
     except StoreError:
-        known = set()  # the charts will say so
+        known = set()  # the charts show this error
     return {ALL_ROUTES: "all routes", **{route: plain(route) for route in sorted(known)}}
 
 

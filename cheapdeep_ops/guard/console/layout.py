@@ -1,4 +1,4 @@
-"""What the pages work with, and the pieces that several of them are made of."""
+"""The context of the pages, and the elements that they share."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +16,10 @@ from cheapdeep_ops.store.engine import Store
 T = TypeVar("T")
 REFRESH_S: Final = 5.0
 _COLORS: Final = {"primary": "#1d5c96", "positive": "#1b6b2f", "negative": "#b3261e"}
-"""Dark enough for white words on them (6:1 or more)."""
+"""Dark enough for white text (a contrast of 6:1 or more)."""
 
 _SHORT: Final = 24
-"""Characters of a cell that is not broken into lines."""
+"""A cell with at most so many characters is not wrapped."""
 
 _LINKS: Final = {
     "Now": "/",
@@ -45,19 +45,19 @@ _STYLE: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleContext:
-    """A guard as its pages see it."""
+    """What the pages need of the guard."""
 
     store: Store
     settings: Settings
     clock: Callable[[], float]
     access: Access
     refresh_s: float = REFRESH_S
-    """How often a page that is open looks again, in seconds."""
+    """The interval in seconds at which an open page refreshes."""
 
 
 @contextmanager
 def framed(title: str) -> Iterator[None]:
-    """A page with its links above it."""
+    """Inside the block: a page's content, below the links to all pages."""
     ui.colors(**_COLORS)
     ui.add_css(_STYLE)
     ui.page_title(f"{title} - cheapdeep_ops")
@@ -73,13 +73,13 @@ def framed(title: str) -> Iterator[None]:
 
 
 def heading(text: str, *, level: int = 2) -> None:
-    """A heading; `level` 1 is the page's own."""
+    """Show a heading; `level` 1 is the page's title."""
     with ui.element(f"h{level}").classes("text-h5" if level == 1 else "text-h6"):
         ui.label(text)
 
 
 def facts(rows: Mapping[str, str]) -> None:
-    """Names and values, one under the other on a narrow page."""
+    """Show names and values; on a narrow page each value is below its name."""
     with ui.element("dl").classes("w-full grid grid-cols-1 sm:grid-cols-[12rem_1fr] gap-x-4 gap-y-1"):
         for name, value in rows.items():
             with ui.element("dt").classes("faint max-sm:mt-2"):
@@ -89,7 +89,8 @@ def facts(rows: Mapping[str, str]) -> None:
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, links: Sequence[str] = ()) -> None:
-    """A table; `links` are where the first cells of the rows lead, if anywhere. Scrolls by itself where narrow."""
+    """Show a table; `links` are the targets of the rows' first cells, empty for none."""
+    # On a narrow page the table scrolls, and not the whole page; a tabindex makes that work by keyboard.
     with (
         ui.element("div").classes("w-full overflow-x-auto").props(f'tabindex="0" role="region" aria-label="{name}"'),
         ui.element("table").classes("w-full text-left text-sm"),

@@ -1,4 +1,4 @@
-"""The pages."""
+"""The pages of the console."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _GLANCE_S: Final = 3_600.0
 _MOST_ROUTES: Final = 50
 _LISTED: Final = 100
 _PATIENCE_S: Final = 30.0
-"""How long a page may take where the store is slow."""
+"""The timeout of a page: a slow store may take this long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Overview:
 
 
 def add_pages(desk: ConsoleContext) -> None:
-    """Make the pages known to NiceGUI."""
+    """Register the pages with NiceGUI."""
     _page(desk, "/", "Now", lambda: _show_now(desk))
     _page(desk, "/charts", "Charts", lambda: show_charts(desk))
     _page(desk, "/incidents", "Incidents", lambda: live(desk, lambda: _incidents_of(desk), _show_incidents))

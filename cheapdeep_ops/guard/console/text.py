@@ -199,7 +199,7 @@ def _author(incident: Facts) -> str:
 
 
 def incident_rows(incidents: Sequence[Facts]) -> Rows:
-    """Incidents, one a line."""
+    """Incidents, one in each row."""
     return [
         (
             f"{each['id']} {plain(each['rule'])}",
@@ -241,7 +241,7 @@ def _arrival(message: Facts) -> str:
 
 
 def change_rows(changes: Sequence[Facts]) -> Rows:
-    """Changes of policy: who, when, why."""
+    """Changes of policy, with author or cause, time and reason."""
     return [
         (
             str(each["version"]),

@@ -1,1 +1,1 @@
-"""Choosing samples, having them graded, and storing the grades."""
+"""Choose samples, request their grades, and store the results."""

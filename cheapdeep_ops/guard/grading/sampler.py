@@ -1,14 +1,14 @@
-"""Steering on the store: which share of each route's answers is graded, and which of the past."""
+"""Plan sampling from the store: the share of each route's answers to grade, and the past answers to grade."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cheapdeep_ops.guard.grading.adaptive import (
-    MOST_A_DAY,
+    MAX_GRADES_PER_DAY,
     Suspicion,
     has_moved,
-    is_steered,
+    is_adaptive,
     shares,
 )
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
@@ -20,90 +20,91 @@ from cheapdeep_ops.store.grades import Baseline, GraderVersion
 from cheapdeep_ops.values import ALL_ROUTES
 
 _NAME: Final = "sampling"
-"""Under which suspicions are kept; no rule can be called so."""
+"""The name in the store for suspicions; no rule can have this name."""
 
 _DAY_S: Final = 86_400.0
-_READ_AT_ONCE: Final = 5_000
+_PAGE: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspicions:
-    """How suspicious each route is; `folded` is to be stored, None where no grade was new."""
+class RouteSuspicions:
+    """The suspicion of each route, and the state to store; None if no grade was new."""
 
-    of: Mapping[str, Suspicion]
-    folded: detectors.DetectorState | None
+    by_route: Mapping[str, Suspicion]
+    new_state: detectors.DetectorState | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingPlan:
-    """What is to be graded: shares of calls to come by route, and of the past, by route, since when and how many."""
+    """Which answers to grade."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
-    past: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """The new share by route, for calls to come."""
+    retrospective: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """Past answers by route: the time of the oldest one, and their largest number."""
     waiting: int = 0
-    """Answers of the past that were chosen before and have no grade yet."""
-    folded: detectors.DetectorState | None = None
+    """Past answers that were chosen before and have no grade yet."""
+    new_state: detectors.DetectorState | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
-        return not (self.shares or self.past or self.folded)
+        return not (self.shares or self.retrospective or self.new_state)
 
 
 class Sampler:
-    """Decides what one judge is given to grade: reads and decides, and stores what it decided apart from that."""
+    """Plans the samples of one grader; a plan is stored by a separate call, in a transaction of the caller."""
 
-    def __init__(self, settings: Settings, judge: GraderVersion) -> None:
+    def __init__(self, settings: Settings, grader: GraderVersion) -> None:
         self._settings = settings
-        self._judge = judge
+        self._grader = grader
         self._budget = settings.graded_share
         self._kept = kept_share(settings.graded_share)
 
     @property
-    def steers(self) -> bool:
-        """Whether shares differ at all."""
-        return self._settings.sampling == "adaptive" and is_steered(self._budget, self._kept)
+    def is_adaptive(self) -> bool:
+        """Whether shares can differ."""
+        return self._settings.sampling == "adaptive" and is_adaptive(self._budget, self._kept)
 
-    def plan(self, connection: Connection, now: float, *, judged: Collection[str]) -> SamplingPlan:
-        """The share of each route for calls from now on; `judged` are the rules whose raises wait for grades."""
+    def plan(self, connection: Connection, now: float, *, raising_rules: Collection[str]) -> SamplingPlan:
+        """The share of each route for calls from now on; the raises of `raising_rules` wait for grades."""
         before = sampling_rates.latest(connection)
         suspicions = self._suspicions(connection)
-        wanted = self._shares(connection, before, suspicions.of, now, judged=judged)
+        wanted = self._shares(connection, before, suspicions.by_route, now, raising_rules=raising_rules)
         moved = {route: share for route, share in wanted.items() if has_moved(before.get(route, self._budget), share)}
-        return SamplingPlan(shares=moved, folded=suspicions.folded)
+        return SamplingPlan(shares=moved, new_state=suspicions.new_state)
 
-    def look_back(self, connection: Connection, now: float) -> SamplingPlan:
-        """Which answers of the past are to be graded now: some of each route that is suspected.
-
-        While some wait, no more are chosen: where nobody grades, a suspicion must not pile up work. Samples of a batch
-        do not count, since those of the past are graded sooner.
-        """
-        if not self.steers:
+    def plan_retrospective(self, connection: Connection, now: float) -> SamplingPlan:
+        """The past answers of suspected routes to grade now; none while earlier ones still wait."""
+        if not self.is_adaptive:
             return SamplingPlan()
+        # Without this limit, suspicions would pile up samples while the grader is down.
         if waiting := candidates.steered_waiting(connection):
             return SamplingPlan(waiting=waiting)
+        # Samples in batches do not count: retrospective ones are graded directly, and sooner.
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
-        normals = grades.normals(connection, self._judge)
-        alarms = {route: alarm for route, normal in normals.items() if (alarm := alarm_of(normal)) is not None}
+        baselines = grades.normals(connection, self._grader)
+        alarms = {route: alarm for route, baseline in baselines.items() if (alarm := alarm_of(baseline)) is not None}
         suspicions = self._suspicions(connection)
-        wanted = {
-            route: suspicion.wants_past(ungraded.get(route, 0), alarms[route].target)
-            for route, suspicion in suspicions.of.items()
+        quotas = {
+            route: suspicion.retrospective_quota(ungraded.get(route, 0), alarms[route].target)
+            for route, suspicion in suspicions.by_route.items()
             if route in alarms
         }
-        past = {route: (_since(normals[route], now), most) for route, most in wanted.items() if most}
-        return SamplingPlan(past=past, folded=suspicions.folded)
+        retrospective = {route: (_since(baselines[route], now), quota) for route, quota in quotas.items() if quota}
+        return SamplingPlan(retrospective=retrospective, new_state=suspicions.new_state)
 
     def write(self, connection: Connection, plan: SamplingPlan, now: float) -> int:
-        """Store a plan; returns how many answers of the past wait for their grade now."""
+        """Store a plan; returns how many past answers now wait for their grade."""
+        why = "adaptive" if self.is_adaptive else "uniform"
         for route, share in plan.shares.items():
-            sampling_rates.begin(connection, route, share, since=now, why="adaptive" if self.steers else "uniform")
-        if plan.folded is not None:
-            place = detectors.StoredDetector(rule=_NAME, scope=ALL_ROUTES, kept=plan.folded)
-            detectors.write(connection, self._judge, [place], now=now)
+            sampling_rates.begin(connection, route, share, since=now, why=why)
+        if plan.new_state is not None:
+            detector = detectors.StoredDetector(rule=_NAME, scope=ALL_ROUTES, kept=plan.new_state)
+            detectors.write(connection, self._grader, [detector], now=now)
         return plan.waiting + sum(
-            candidates.steer(connection, route, since=since, most=most, now=now)
-            for route, (since, most) in plan.past.items()
+            candidates.steer(connection, route, since=since, most=quota, now=now)
+            for route, (since, quota) in plan.retrospective.items()
         )
 
     def _shares(
@@ -113,19 +114,20 @@ class Sampler:
         suspicions: Mapping[str, Suspicion],
         now: float,
         *,
-        judged: Collection[str],
+        raising_rules: Collection[str],
     ) -> dict[str, float]:
-        if not self.steers:
+        if not self.is_adaptive:
             return dict.fromkeys(before, self._budget)
         answers = sampling_rates.answers_by_route(connection, since=now - _DAY_S)
-        known = {route for route, normal in grades.normals(connection, self._judge).items() if normal.rate is not None}
-        fresh = self._fresh(connection, now)
+        baselines = grades.normals(connection, self._grader)
+        learned = {route for route, baseline in baselines.items() if baseline.rate is not None}
+        changed = self._changed_scopes(connection, now)
         return shares(
             answers,
             budget=self._budget,
             kept=self._kept,
-            learning=frozenset(route for route in answers if route not in known or {route, ALL_ROUTES} & fresh),
-            hot=self._hot(connection, answers, suspicions, now, judged=judged),
+            learning=frozenset(route for route in answers if route not in learned or {route, ALL_ROUTES} & changed),
+            hot=self._hot(connection, answers, suspicions, now, raising_rules=raising_rules),
         )
 
     def _hot(
@@ -135,47 +137,46 @@ class Sampler:
         suspicions: Mapping[str, Suspicion],
         now: float,
         *,
-        judged: Collection[str],
+        raising_rules: Collection[str],
     ) -> frozenset[str]:
-        """The routes that are suspected or raised because of grades, and have not had too many of those today.
-
-        A suspicion asks for more only while few samples wait: others are under way to decide it.
-        """
+        """The routes under suspicion or raised by `raising_rules`, without those that have reached the daily limit."""
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=True)
-        suspected = {route for route, each in suspicions.items() if each.wants_future(ungraded.get(route, 0))}
+        suspected = {route for route, each in suspicions.items() if each.raises_sampling_rate(ungraded.get(route, 0))}
         settings = self._settings
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-        raised = {route for route in routes if book.for_route(route).causes & set(judged)}
-        spent = grades.graded_by_route(connection, since=now - _DAY_S)
-        chosen = {route: spent.get(route, 0) + ungraded.get(route, 0) for route in suspected | raised}
-        return frozenset(route for route, count in chosen.items() if count < MOST_A_DAY)
+        raised = {route for route in routes if book.for_route(route).causes & set(raising_rules)}
+        graded = grades.graded_by_route(connection, since=now - _DAY_S)
+        # Samples that wait for their grade count too, because they soon are grades.
+        chosen = {route: graded.get(route, 0) + ungraded.get(route, 0) for route in suspected | raised}
+        return frozenset(route for route, count in chosen.items() if count < MAX_GRADES_PER_DAY)
 
-    def _fresh(self, connection: Connection, now: float) -> set[str]:
-        """The scopes whose threshold was changed within a day."""
+    def _changed_scopes(self, connection: Connection, now: float) -> set[str]:
+        """The scopes whose threshold has changed within a day."""
         return {each["scope"] for each in policies.history(connection) if each["at"] > now - _DAY_S and each["applied"]}
 
-    def _suspicions(self, connection: Connection) -> Suspicions:
-        """How suspicious each route is, after all grades that have become known since they were last looked at."""
-        kept = detectors.read(connection, self._judge, rule=_NAME).get(ALL_ROUTES, detectors.DetectorState())
-        found = {route: Suspicion.from_row(row) for route, row in kept.state.items()}
-        normals = grades.normals(connection, self._judge)
-        grade_id = kept.grade_id
-        while known := grades.known_after(connection, self._judge, grade_id=grade_id, route=None, limit=_READ_AT_ONCE):
-            for each in known:
-                alarm = alarm_of(normals[each.route]) if each.route in normals else None
-                if alarm is not None and each.called_at > (normals[each.route].until or 0.0):
-                    before = found.get(each.route) or Suspicion()
-                    found[each.route] = before.after(
-                        incorrect=each.incorrect, target=alarm.target, steered=each.steered
+    def _suspicions(self, connection: Connection) -> RouteSuspicions:
+        """The suspicion of each route, updated by all grades since the stored state."""
+        stored = detectors.read(connection, self._grader, rule=_NAME).get(ALL_ROUTES, detectors.DetectorState())
+        suspicions = {route: Suspicion.from_row(row) for route, row in stored.state.items()}
+        baselines = grades.normals(connection, self._grader)
+        grade_id = stored.grade_id
+        while page := grades.known_after(connection, self._grader, grade_id=grade_id, route=None, limit=_PAGE):
+            for grade in page:
+                alarm = alarm_of(baselines[grade.route]) if grade.route in baselines else None
+                # Grades from which the baseline was learned are normal, and not evidence of a climb.
+                if alarm is not None and grade.called_at > (baselines[grade.route].until or 0.0):
+                    before = suspicions.get(grade.route) or Suspicion()
+                    suspicions[grade.route] = before.after(
+                        incorrect=grade.incorrect, target=alarm.target, steered=grade.steered
                     )
-            grade_id = known[-1].id
-        state: dict[str, Any] = {route: each.row() for route, each in found.items()}
-        return Suspicions(
-            of={route: each for route, each in found.items() if route in normals},
-            folded=None if grade_id == kept.grade_id else detectors.DetectorState(grade_id=grade_id, state=state),
+            grade_id = page[-1].id
+        state: dict[str, Any] = {route: each.row() for route, each in suspicions.items()}
+        return RouteSuspicions(
+            by_route={route: each for route, each in suspicions.items() if route in baselines},
+            new_state=None if grade_id == stored.grade_id else detectors.DetectorState(grade_id=grade_id, state=state),
         )
 
 
-def _since(normal: Baseline, now: float) -> float:
-    """From when on answers are of use in hindsight: those before are what is normal, or long past."""
-    return max(normal.until or normal.since, now - _DAY_S)
+def _since(baseline: Baseline, now: float) -> float:
+    """The earliest call for retrospective grades: after those of the baseline, and within a day."""
+    return max(baseline.until or baseline.since, now - _DAY_S)

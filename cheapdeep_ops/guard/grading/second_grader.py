@@ -1,4 +1,4 @@
-"""A second judge: another model grades a part of the graded answers once more, so that the two can be compared."""
+"""A second grader: another model grades a share of the graded answers again, to compare the two graders."""
 
 import logging
 from collections import Counter
@@ -18,20 +18,19 @@ from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.values import GradeResult
 
 _log: Final = logging.getLogger(__name__)
-_SALT: Final = "second judge"
-_LATELY_S: Final = 86_400.0
-_AT_ONCE: Final = 10
-"""Gradings of one run: they are no hurry, and the first judge's come first."""
+_SALT: Final = "second judge"  # never changed, because another salt would choose other calls
+_PERIOD_S: Final = 86_400.0
+_MAX_PER_RUN: Final = 10
+"""The most grades of one run: they are not urgent, and the first grader's come first."""
 
-_TRIES: Final = 3
-"""Failed requests after which a run ends, and after which a sample is left out."""
+_MAX_FAILURES: Final = 3
+"""A run ends after so many failed requests, and a sample is left out after so many."""
 
 
 class SecondGrader:
-    """Chooses by a hash of the call, so that the part is a plain sample, and asks one at a time.
+    """Grades a random share of the calls, chosen by a hash, with one request at a time.
 
-    What it finds is compared and nothing else: no rule and no rate rests on it. Samples that failed wait behind those
-    that did not.
+    Its grades serve for comparison only; no rule and no rate depends on them.
     """
 
     def __init__(self, store: Store, *, settings: Settings, first: GraderVersion) -> None:
@@ -39,39 +38,42 @@ class SecondGrader:
         self._first = first
         self._share = settings.second_grader_share
         model = settings.second_grader_model
-        self.judge = None if model is None else GraderVersion(model=model, prompt=PROMPT_VERSION)
-        self._failed: Counter[str] = Counter()
+        self._grader = None if model is None else GraderVersion(model=model, prompt=PROMPT_VERSION)
+        self._failures: Counter[str] = Counter()
+        """Failed requests by call id."""
 
     def run(
         self,
         now: float,
         *,
-        ask: Callable[[Mapping[str, Any]], GradeResult],
+        grade: Callable[[Mapping[str, Any]], GradeResult],
         write: Callable[[GradingSample, GraderVersion, GradeResult], object],
-        goes_on: Callable[[], bool],
+        may_continue: Callable[[], bool],
     ) -> None:
-        """Have answers graded that the first judge graded within a day, and hand what came of it to `write`.
+        """Grade answers that the first grader graded within a day, and pass each result to `write`.
 
-        `goes_on` is asked before each request.
+        `may_continue` is called before each request.
         """
-        if self.judge is None:
+        if self._grader is None:
             return
         errors = 0
-        for sample in takewhile(lambda _: goes_on(), self._chosen(self.judge, now)):
-            request = grading_request(sample.turns, sample.answer, model=self.judge.model)
+        for sample in takewhile(lambda _: may_continue(), self._chosen(self._grader, now)):
+            request = grading_request(sample.turns, sample.answer, model=self._grader.model)
             try:
-                write(sample, self.judge, ask(request))
+                write(sample, self._grader, grade(request))
             except GraderError as error:
-                _log.warning("the second judge %s cannot be asked: %s", self.judge.model, error)
-                self._failed[sample.call_id] += not error.asks_for_time
+                _log.warning("the request to the second grader %s failed: %s", self._grader.model, error)
+                self._failures[sample.call_id] += not error.asks_for_time
                 errors += 1
-                if errors >= _TRIES or error.asks_for_time:
+                if errors >= _MAX_FAILURES or error.asks_for_time:
                     return
 
-    def _chosen(self, judge: GraderVersion, now: float) -> Iterator[GradingSample]:
+    def _chosen(self, grader: GraderVersion, now: float) -> Iterator[GradingSample]:
         with self._store.reading() as connection:
-            graded = labels.graded_once(connection, self._first, judge, since=now - _LATELY_S)
-            chosen = [each for each in graded if position(each, _SALT) < self._share and self._failed[each] < _TRIES]
-            chosen.sort(key=self._failed.__getitem__)
-            samples = candidates.with_content(connection, chosen[:_AT_ONCE])
+            graded = labels.graded_once(connection, self._first, grader, since=now - _PERIOD_S)
+            sampled = (call_id for call_id in graded if position(call_id, _SALT) < self._share)
+            chosen = [call_id for call_id in sampled if self._failures[call_id] < _MAX_FAILURES]
+            # Samples that failed before come last, so that they do not hold up the others.
+            chosen.sort(key=self._failures.__getitem__)
+            samples = candidates.with_content(connection, chosen[:_MAX_PER_RUN])
         return (replace(each, inclusion=each.inclusion * self._share) for each in samples)

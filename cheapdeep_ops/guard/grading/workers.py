@@ -1,4 +1,4 @@
-"""Waiting for several slow answers at once, without waiting for them at the end."""
+"""Threads that make several slow requests at once, and that can be abandoned."""
 
 import threading
 import time
@@ -14,8 +14,7 @@ _R = TypeVar("_R")
 class Workers(Generic[_T, _R]):
     """Runs `work` on items in daemon threads, `size` at a time.
 
-    `finish` begins nothing more and waits for what is under way. `stop` does not wait for it either: it is left to end
-    unheard, so that a process need not wait.
+    After `finish`, results of items under way are still returned; after `stop` they are dropped.
     """
 
     def __init__(self, work: Callable[[_T], _R], *, size: int) -> None:
@@ -26,35 +25,37 @@ class Workers(Generic[_T, _R]):
         self._done: SimpleQueue[tuple[_T, Future[_R]] | None] = SimpleQueue()
 
     def finish(self) -> None:
-        """Begin nothing more."""
+        """Begin no further item."""
         self._is_finishing.set()
 
     def stop(self) -> None:
-        """Begin nothing more, and have `results` and `chunks` end at once."""
+        """Begin no further item, and end `results` and `chunks` at once."""
         self._is_stopped = True
         self.finish()
+        # Wakes the thread that waits in `_take`.
         self._done.put(None)
 
     def results(self, items: Iterator[_T]) -> Iterator[tuple[_T, _R]]:
-        """Each item with its result, as it is done; the next item is begun when a thread is free."""
+        """Yield (item, result) as they complete; the next item starts when a thread is free."""
         for chunk in self.chunks(items, most=1, within_s=0.0):
             yield from chunk
 
     def chunks(
         self, items: Iterator[_T], *, most: int, within_s: float, ends: Callable[[_R], bool] = lambda _result: False
     ) -> Iterator[list[tuple[_T, _R]]]:
-        """The results in chunks: of `most`, or those of `within_s` seconds.
+        """Yield the results in chunks: up to `most`, or those of `within_s` seconds.
 
-        A result for which `ends` is true closes its chunk.
+        A result for which `ends` is true is the last of its chunk.
         """
         under_way, is_over = 0, False
         while not is_over:
             chunk: list[tuple[_T, _R]] = []
             until = 0.0
             while len(chunk) < most:
-                while under_way < self._size and self._begin(items):
+                while under_way < self._size and self._start_next(items):
                     under_way += 1
                 is_over = not under_way
+                # The time of a chunk runs from its first result on, which may take any time.
                 done = None if is_over else self._take(until if chunk else None)
                 if done is None:
                     break
@@ -69,17 +70,18 @@ class Workers(Generic[_T, _R]):
                 yield chunk
 
     def _take(self, until: float | None) -> tuple[_T, Future[_R]] | None:
-        """The next result; None where none comes by `until` (monotonic), or after `stop`."""
+        """The next result; None if there is none by `until` (monotonic seconds), or after `stop`."""
         try:
             return self._done.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))
         except Empty:
             return None
 
-    def _begin(self, items: Iterator[_T]) -> bool:
-        """Start on the next item, if there is one."""
+    def _start_next(self, items: Iterator[_T]) -> bool:
+        """Start the next item; returns False if there is none, or after `finish`."""
         if self._is_finishing.is_set():
             return False
         for item in items:
+            # A thread of its own, because an executor would make the process wait for it at exit.
             threading.Thread(target=self._run, args=(item,), name="grader", daemon=True).start()
             return True
         return False

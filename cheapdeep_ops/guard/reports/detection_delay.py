@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from cheapdeep_ops.guard.grading.adaptive import MOST_A_DAY, MOST_IN_HINDSIGHT, SUSPICIOUS, Suspicion
+from cheapdeep_ops.guard.grading.adaptive import MAX_GRADES_PER_DAY, MAX_RETROSPECTIVE, SUSPICIOUS, Suspicion
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel
 from cheapdeep_ops.guard.statistics.sequential import Bets
 
@@ -146,8 +146,8 @@ def answers_needed(
     fresh = (sampling.hot - calm) / (calm * rate)
     suspicions = 1 + fates.ended(grades) * grades / (1 / rate + fates.lasts(grades))
     in_calm = min(suspicions / rate, grades)
-    in_hindsight = suspicions * fates.lasts(min(fresh, reachable, MOST_IN_HINDSIGHT, grades))
-    in_vain = _reaching_too_far(fresh, min(reachable, MOST_IN_HINDSIGHT, grades)) / rate
+    in_hindsight = suspicions * fates.lasts(min(fresh, reachable, MAX_RETROSPECTIVE, grades))
+    in_vain = _reaching_too_far(fresh, min(reachable, MAX_RETROSPECTIVE, grades)) / rate
     return (in_calm + in_vain) / calm + _hot(max(grades - in_calm - in_hindsight, 0.0), sampling, per_day)
 
 
@@ -162,8 +162,8 @@ def _reaching_too_far(fresh: float, wanted: float) -> float:
 
 def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
     """Answers for so many grades under suspicion, of which there are not more than so many a day."""
-    later = min(max(MOST_A_DAY / per_day, sampling.calm), sampling.hot)
-    return min(grades, MOST_A_DAY) / sampling.hot + max(grades - MOST_A_DAY, 0.0) / later
+    later = min(max(MAX_GRADES_PER_DAY / per_day, sampling.calm), sampling.hot)
+    return min(grades, MAX_GRADES_PER_DAY) / sampling.hot + max(grades - MAX_GRADES_PER_DAY, 0.0) / later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +216,7 @@ def _normal(value: float) -> float:
 @lru_cache(maxsize=4096)
 def _fates(target: float, rate: float) -> _Fates:
     first = _raised(target, rate)
-    batch = first.wants_past(0, target) or MOST_IN_HINDSIGHT
+    batch = first.retrospective_quota(0, target) or MAX_RETROSPECTIVE
     up, down = _steps(target)
     heights = []
     for wrong in range(batch + 1):

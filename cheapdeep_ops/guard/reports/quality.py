@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, Final
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.grading.grader import facts_of, judge_of
+from cheapdeep_ops.guard.grading.grader import facts_of, grader_version
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.guard.statistics import calibration
@@ -87,7 +87,7 @@ def is_up(found: Mapping[str, Any]) -> bool:
 
 def normals_of(connection: Connection, settings: Settings) -> dict[str, Any]:
     """What is normal for each route, with its interval and n; rates are None while it is being learned."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     known = grades.normals(connection, judge)
     routes = sorted(known.keys() | grades.counts(connection).keys())
     found = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
@@ -105,7 +105,7 @@ def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: s
         known = grades.counts(connection)
         if scope not in known:
             raise PolicyError(f"nothing of {scope} was ever graded; graded are: {', '.join(sorted(known)) or 'none'}")
-        grades.relearn(connection, judge_of(settings), scope, now=now, author=author, why=why)
+        grades.relearn(connection, grader_version(settings), scope, now=now, author=author, why=why)
 
     store.transact(work)
 
@@ -165,6 +165,6 @@ def confidence_in(
     connection: Connection, settings: Settings, *, since: float, until: float, scope: str
 ) -> dict[str, Any] | None:
     """The same of one scope; None where nothing was graded."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     graded = grades.confident(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.statistics.agreement import (
     ENOUGH_CORRECT,
     ENOUGH_INCORRECT,
@@ -62,7 +62,7 @@ def label_all(
                 "call_id": call_id,
                 "verdict": verdict.value,
                 "author": author,
-                "judge": dict(labels.said(connection, judge_of(settings), call_id)),
+                "judge": dict(labels.said(connection, grader_version(settings), call_id)),
             }
             for call_id, verdict in given
         ]
@@ -81,7 +81,7 @@ def next_sample(
     Of the two verdicts, the one of which fewer labels are there than needed comes first; which answer of it, chance
     decides, the same for everyone.
     """
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     waiting = {call: said for call, said in labels.unlabelled(connection, judge, scope).items() if call not in skipped}
     if not waiting:
         return None
@@ -105,7 +105,7 @@ def shown(sample: GradingSample) -> dict[str, Any]:
 
 def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTES) -> dict[str, Any]:
     """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     votes = labels.votes(connection, judge, scope)
     agreed = _agreement(connection, judge, votes, scope)
     waiting = Counter(labels.unlabelled(connection, judge, scope).values())
@@ -128,7 +128,7 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
 
 def agreement_of(connection: Connection, settings: Settings) -> dict[str, Any]:
     """How far the judge agrees with people, over all routes: that part of `review_of` alone."""
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     return _facts(_agreement(connection, judge, labels.votes(connection, judge)))
 
 
@@ -137,7 +137,7 @@ def correction_of(connection: Connection, settings: Settings, *, since: float, u
 
     Says "uncorrected", and why, while there are too few labels; labels of all times count.
     """
-    judge = judge_of(settings)
+    judge = grader_version(settings)
     agreed = _agreement(connection, judge, labels.votes(connection, judge))
     found = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
     why = _why_not(agreed, found)

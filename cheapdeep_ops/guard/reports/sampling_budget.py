@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.grading.adaptive import is_steered, shares
-from cheapdeep_ops.guard.grading.grader import judge_of
+from cheapdeep_ops.guard.grading.adaptive import is_adaptive, shares
+from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.reports.detection_delay import DAY_S, SamplingShares, reach_of, unknown
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
@@ -27,7 +27,7 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
-    normals = grades.normals(connection, judge_of(settings))
+    normals = grades.normals(connection, grader_version(settings))
     alarms = {route: alarm_of(normal) for route, normal in normals.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     found = {}
@@ -64,7 +64,7 @@ def sampling_of(
 def _is_suspected(each: GradeTally, settings: Settings) -> bool:
     """Whether the share in force was that of a suspected route; in calm, only a tiny route has as much as is kept."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
-    return is_steered(budget, kept) and each.inclusion >= kept
+    return is_adaptive(budget, kept) and each.inclusion >= kept
 
 
 def _spent(found: Iterable[GradeTally]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _alpha(settings: Settings) -> float | None:
 def _samplings(settings: Settings, answers: dict[str, int]) -> dict[str, SamplingShares]:
     """What the sampler would choose of each route if none was suspected, nor still learning."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
-    if settings.sampling != "adaptive" or not is_steered(budget, kept):
+    if settings.sampling != "adaptive" or not is_adaptive(budget, kept):
         return dict.fromkeys(answers, SamplingShares(calm=budget))
     calm = shares(answers, budget=budget, kept=kept, learning=_NOBODY, hot=_NOBODY)
     return {route: SamplingShares(calm=share, hot=kept) for route, share in calm.items()}

@@ -1,1 +1,1 @@
-"""Intervals, sequential tests, calibration, agreement, attribution. Pure."""
+"""Intervals, sequential tests, calibration, agreement and attribution. All modules are pure."""

@@ -1,8 +1,8 @@
-"""How far a judge agrees with people, and a rate corrected for its errors: pure, randomness is an argument.
+"""Agreement of a grader with people, and the correction of a rate for the grader's errors. Pure.
 
-People label some of the answers that the judge called right and some that it called wrong, each kind for itself: wrong
-answers are rare, and a plain sample would hold next to none. What is counted is therefore how often people say "wrong"
-within each kind; the judge's true and false positive rates follow with the share of each kind among all grades.
+People label samples of two kinds of answers separately: those graded as correct and those graded as incorrect. One
+sample of all grades would hold few incorrect ones, because they are rare. Labels give the rate of "wrong" within each
+kind. With the share of each kind among all grades, the grader's true and false positive rates follow.
 """
 
 import math
@@ -16,10 +16,10 @@ from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.values import Grade
 
 ENOUGH_CORRECT: Final = 30
-"""Labels of answers that the judge called correct, below which nothing is corrected."""
+"""A rate is corrected only with so many labels of answers that were graded as correct."""
 
 ENOUGH_INCORRECT: Final = 20
-"""The same of those that it called incorrect."""
+"""A rate is corrected only with so many labels of answers that were graded as incorrect."""
 
 _DRAWS: Final = 4_000
 _CERTAINTY: Final = 0.95
@@ -27,16 +27,18 @@ _CERTAINTY: Final = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledGrades:
-    """A grade that people have looked at: what the judge and they say, and how likely its call was to be graded."""
+    """A grade with the people's label, and the inclusion probability of its call."""
 
     judged_wrong: bool
+    """Whether the grader graded the answer as incorrect."""
     is_wrong: bool
+    """Whether people label the answer as wrong."""
     inclusion: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundedRate:
-    """A figure with its 95% interval; `rate` is None where nothing tells, and the interval is then all there is."""
+    """A rate with its 95% interval; if `rate` is None, only the interval is known."""
 
     rate: float | None
     low: float
@@ -48,7 +50,7 @@ _UNKNOWN: Final = BoundedRate(rate=None, low=0.0, high=1.0)
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """Values that the labels leave possible: P(people say wrong) of each kind of answer, and P(judged wrong)."""
+    """One draw from the posterior: P(people say wrong) for each kind of answer, and P(graded wrong)."""
 
     wrong_if_judged_wrong: float
     wrong_if_judged_right: float
@@ -56,17 +58,17 @@ class _Draw:
 
     @property
     def wrong(self) -> float:
-        """P(wrong) by people's word."""
+        """P(people say wrong)."""
         return self.judged_wrong * self.wrong_if_judged_wrong + (1 - self.judged_wrong) * self.wrong_if_judged_right
 
     @property
     def tpr(self) -> float:
-        """P(judged wrong | wrong)."""
+        """P(graded wrong | wrong)."""
         return _share(self.judged_wrong * self.wrong_if_judged_wrong, self.wrong)
 
     @property
     def fpr(self) -> float:
-        """P(judged wrong | right)."""
+        """P(graded wrong | right)."""
         return _share(self.judged_wrong * (1 - self.wrong_if_judged_wrong), 1 - self.wrong)
 
     @property
@@ -79,12 +81,13 @@ class _Draw:
         return _share(agree - by_chance, 1 - by_chance)
 
     def corrected(self, rate: float, *, otherwise: float) -> float:
-        """The true rate where a judge like this finds `rate`; `otherwise` where it would tell nothing.
+        """The true rate if such a grader measures `rate`; `otherwise` if its TPR is not above its FPR.
 
         Source: Rogan, Gladen (1978), American Journal of Epidemiology 107, 71.
         """
-        told = self.tpr - self.fpr
-        return min(max((rate - self.fpr) / told, 0.0), 1.0) if told > 0 else otherwise
+        # Youden's J: at 0 the grader's grades do not depend on the truth.
+        informedness = self.tpr - self.fpr
+        return min(max((rate - self.fpr) / informedness, 0.0), 1.0) if informedness > 0 else otherwise
 
 
 def _share(part: float, whole: float) -> float:
@@ -92,12 +95,12 @@ def _share(part: float, whole: float) -> float:
 
 
 class GraderAgreement:
-    """What labels say of one judge.
+    """The agreement of one grader with people's labels.
 
-    `wrong` and `right` are the shares that people call wrong, of the labelled answers that it calls wrong and right;
-    `judged_wrong` is the share that it calls wrong, of the grades that these were drawn from. Intervals are
-    those of the posterior under Jeffreys priors, by simulation, which keeps its coverage where counts are zero (Flor et
-    al. 2020, BMC Public Health 20, 1135).
+    `wrong` and `right` are the shares that people label as wrong, of the answers graded as wrong and as right.
+    `judged_wrong` is the share graded as wrong, of all grades from which these were sampled. Intervals are simulated
+    from the posterior under Jeffreys priors, which has the right coverage also for counts of zero. Source: Flor et al.
+    (2020), BMC Public Health 20, 1135.
     """
 
     def __init__(
@@ -110,57 +113,55 @@ class GraderAgreement:
 
     @classmethod
     def of(cls, labels: Iterable[LabelledGrades], judged_wrong: Estimate | None, random: Random) -> Self:
-        """What single labels say together."""
+        """The agreement from single labels."""
         labels = list(labels)
         wrong, right = ([each for each in labels if each.judged_wrong is kind] for kind in (True, False))
         return cls(_wrong_of(wrong), _wrong_of(right), judged_wrong, random)
 
     @property
     def labels(self) -> int:
-        """How many grades people have decided on."""
+        """The number of labelled grades."""
         return self.judged_correct + self.judged_incorrect
 
     @property
     def judged_correct(self) -> int:
-        """Of how many of them the judge had said correct."""
+        """The number of labels of answers that were graded as correct."""
         return self._right.count if self._right else 0
 
     @property
     def judged_incorrect(self) -> int:
-        """Of how many it had said incorrect."""
+        """The number of labels of answers that were graded as incorrect."""
         return self._wrong.count if self._wrong else 0
 
     @property
     def suffices(self) -> bool:
-        """Whether there are labels enough to correct a rate, and the judge tells wrong from right at all."""
+        """Whether a rate can be corrected: there are enough labels, and the grader's TPR is above its FPR."""
         enough = self.judged_correct >= ENOUGH_CORRECT and self.judged_incorrect >= ENOUGH_INCORRECT
         return enough and self._point is not None and self._point.tpr > self._point.fpr
 
     @property
     def kappa(self) -> BoundedRate:
-        """Cohen's kappa, in [-1, 1]; 1 is perfect agreement, 0 is what chance alone would give."""
+        """Cohen's kappa, in [-1, 1]; 1 is perfect agreement, 0 is agreement by chance."""
         return self._of("kappa", lowest=-1.0)
 
     @property
     def tpr(self) -> BoundedRate:
-        """How often the judge sees a wrong answer."""
+        """The share of wrong answers that are graded as incorrect."""
         return self._of("tpr")
 
     @property
     def fpr(self) -> BoundedRate:
-        """How often it calls a right answer wrong."""
+        """The share of right answers that are graded as incorrect."""
         return self._of("fpr")
 
-    def corrected(self, found: Estimate) -> BoundedRate:
-        """The rate that `found` stands for, the judge's errors taken out, with the uncertainty of both.
-
-        Unknown where no judge that the labels leave possible would find such a rate: it errs otherwise now than then.
-        """
+    def corrected(self, measured: Estimate) -> BoundedRate:
+        """The `measured` rate corrected for the grader's errors, with the uncertainty of both; may be unknown."""
         if self._point is None:
             return _UNKNOWN
         random = self._random
-        rates = [draw.corrected(_drawn(found, random), otherwise=random.random()) for draw in self._draws]
-        rate = _bounded(self._point.corrected(found.rate, otherwise=math.nan), rates)
+        rates = [draw.corrected(_drawn(measured, random), otherwise=random.random()) for draw in self._draws]
+        rate = _bounded(self._point.corrected(measured.rate, otherwise=math.nan), rates)
+        # All draws at one bound: the grader errs otherwise now than when people labelled its grades.
         return rate if rate.low < rate.high else _UNKNOWN
 
     def _of(self, name: str, *, lowest: float = 0.0) -> BoundedRate:
@@ -176,24 +177,24 @@ class GraderAgreement:
 
     @cached_property
     def _draws(self) -> list[_Draw]:
-        return list(self._drawn_all(self._wrong, self._right, self._judged_wrong))
+        return list(self._posterior(self._wrong, self._right, self._judged_wrong))
 
-    def _drawn_all(self, *parts: Estimate | None) -> Iterator[_Draw]:
+    def _posterior(self, *parts: Estimate | None) -> Iterator[_Draw]:
         known = [part for part in parts if part is not None]
         for _ in range(_DRAWS):
             yield _Draw(*(_drawn(part, self._random) for part in known))
 
 
-def kappa_of(said: Mapping[tuple[str, str], int], random: Random) -> BoundedRate:
-    """Cohen's kappa of two judges who have graded the same answers, with its 95% interval.
+def kappa_of(pairs: Mapping[tuple[str, str], int], random: Random) -> BoundedRate:
+    """Cohen's kappa of two graders with grades of common answers, with its 95% interval.
 
-    `said` counts answers by (what the one says, what the other says), each `correct` or `incorrect`.
+    `pairs` counts answers by (first grade, second grade), each `correct` or `incorrect`.
     """
 
     def wrong_of(first: Grade) -> Estimate | None:
-        return weighted((other == Grade.INCORRECT, 1.0, count) for (one, other), count in said.items() if one == first)
+        return weighted((other == Grade.INCORRECT, 1.0, count) for (one, other), count in pairs.items() if one == first)
 
-    judged_wrong = weighted((one == Grade.INCORRECT, 1.0, count) for (one, _), count in said.items())
+    judged_wrong = weighted((one == Grade.INCORRECT, 1.0, count) for (one, _), count in pairs.items())
     return GraderAgreement(wrong_of(Grade.INCORRECT), wrong_of(Grade.CORRECT), judged_wrong, random).kappa
 
 
@@ -201,13 +202,14 @@ def _wrong_of(labels: Sequence[LabelledGrades]) -> Estimate | None:
     return weighted((each.is_wrong, each.inclusion, 1) for each in labels)
 
 
-def _drawn(found: Estimate, random: Random) -> float:
-    hits = found.rate * found.n
-    return random.betavariate(hits + 0.5, found.n - hits + 0.5)
+def _drawn(estimate: Estimate, random: Random) -> float:
+    # The posterior under the Jeffreys prior Beta(0.5, 0.5).
+    hits = estimate.rate * estimate.n
+    return random.betavariate(hits + 0.5, estimate.n - hits + 0.5)
 
 
 def _bounded(rate: float, drawn: Iterable[float]) -> BoundedRate:
-    """`rate` (NaN: unknown) with the interval that leaves as many draws out below as above, and that holds it."""
+    """`rate` (NaN: unknown) with the equal-tailed interval of the draws, widened to include `rate`."""
     ordered = sorted(drawn)
     out = round(len(ordered) * (1 - _CERTAINTY) / 2)
     low, high = ordered[out], ordered[-1 - out]

@@ -1,7 +1,7 @@
-"""Whether confidence is worth anything, from graded answers: pure, randomness is an argument.
+"""The calibration of confidence, from graded answers. Pure.
 
-Grades are of answers that ship at base, so nothing is said of confidence below that; within a part of the range, any
-confidence tells less than over the whole of it. What is known of every answer (a recording) covers the whole.
+Only answers that ship at base are graded, so lower confidence is not covered. Over a part of the range, confidence
+always separates less well than over the whole range. A recording with known outcomes covers the whole range.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 
 EDGES: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
-"""Where the bins of the reliability table begin; the last one ends with 1. Narrow where answers ship."""
+"""The lower bounds of the reliability table's bins, narrower where answers ship; the last bin ends with 1."""
 
 _DRAWS: Final = 1_000
 _CERTAINTY: Final = 0.95
@@ -24,25 +24,25 @@ _CERTAINTY: Final = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceBin:
-    """Answers whose confidence lies in `[low, high)`, or up to 1: what they claim on average, and how many are right.
-
-    `share` is their part of all answers.
-    """
+    """The answers with a confidence in `[low, high)`, or in `[low, 1]` for the last bin."""
 
     low: float
     high: float
     share: float
+    """Their share of all answers."""
     confidence: float
+    """Their mean confidence."""
     right: Estimate
+    """The share of them that is right."""
 
     @property
     def gap(self) -> float:
-        """How much more is claimed than is so; negative where it is less."""
+        """Overconfidence: mean stated confidence minus accuracy."""
         return self.confidence - self.right.rate
 
 
 def reliability(grades: Iterable[tuple[float, bool, float]]) -> list[ConfidenceBin]:
-    """The reliability table; bins without a grade are left out.
+    """The reliability table, without empty bins.
 
     A grade is (confidence in [0, 1], whether it is wrong, inclusion probability). Source: Murphy, Winkler (1977),
     Applied Statistics 26, 41.
@@ -50,28 +50,28 @@ def reliability(grades: Iterable[tuple[float, bool, float]]) -> list[ConfidenceB
     by_bin: dict[int, list[tuple[float, bool, float]]] = defaultdict(list)
     for grade in grades:
         by_bin[bisect_right(EDGES, grade[0]) - 1].append(grade)
-    total = sum(1 / inclusion for found in by_bin.values() for _, _, inclusion in found)
-    return [_bin(number, found, total) for number, found in sorted(by_bin.items())]
+    total = sum(1 / inclusion for in_bin in by_bin.values() for _, _, inclusion in in_bin)
+    return [_bin(number, in_bin, total) for number, in_bin in sorted(by_bin.items())]
 
 
-def _bin(number: int, found: Sequence[tuple[float, bool, float]], total: float) -> ConfidenceBin:
-    right = weighted((not is_wrong, inclusion, 1) for _, is_wrong, inclusion in found)
-    assert right is not None, "a bin has a grade"  # noqa: S101 - it is made of its grades
-    weight = sum(1 / inclusion for _, _, inclusion in found)
-    claimed = sum(confidence / inclusion for confidence, _, inclusion in found)
+def _bin(number: int, grades: Sequence[tuple[float, bool, float]], total: float) -> ConfidenceBin:
+    right = weighted((not is_wrong, inclusion, 1) for _, is_wrong, inclusion in grades)
+    assert right is not None, "a bin has a grade"  # noqa: S101 - only bins with grades are made
+    weight = sum(1 / inclusion for _, _, inclusion in grades)
+    stated = sum(confidence / inclusion for confidence, _, inclusion in grades)
     high = EDGES[number + 1] if number + 1 < len(EDGES) else 1.0
-    return ConfidenceBin(low=EDGES[number], high=high, share=weight / total, confidence=claimed / weight, right=right)
+    return ConfidenceBin(low=EDGES[number], high=high, share=weight / total, confidence=stated / weight, right=right)
 
 
 def expected_error(bins: Sequence[ConfidenceBin], random: Random) -> tuple[float, float, float] | None:
-    """The expected calibration error and its 95% interval; None without a grade.
+    """The expected calibration error with its 95% interval (error, low, high); None without grades.
 
-    The mean distance between what is claimed and what is so, over bins weighed by their share (Naeini, Cooper,
-    Hauskrecht 2015, AAAI 29, 2901). Chance makes it larger than it is, the more so the fewer grades there are; the
-    interval is of the posterior of each bin's share of right answers under Jeffreys priors, by simulation.
+    It is the mean absolute gap of the bins, weighted by their share. The interval is simulated from each bin's
+    posterior under Jeffreys priors. Source: Naeini, Cooper, Hauskrecht (2015), AAAI 29, 2901.
     """
     if not bins:
         return None
+    # Biased upwards, the more so the fewer grades there are: chance makes gaps of its own.
     error = math.fsum(each.share * abs(each.gap) for each in bins)
     drawn = sorted(
         math.fsum(each.share * abs(each.confidence - _drawn(each.right, random)) for each in bins)
@@ -87,10 +87,10 @@ def _drawn(right: Estimate, random: Random) -> float:
 
 
 def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) -> tuple[float, float, float] | None:
-    """The AUROC of confidence, unweighted, and its interval (low, high); None where a class is empty.
+    """The unweighted AUROC of confidence with its interval (area, low, high); None without right or wrong answers.
 
-    A grade is (confidence, whether it is wrong); ties count half. The interval is that of Hanley and McNeil (1982),
-    Radiology 143, 29; it has no width where the area is 0 or 1, so ask for enough of both classes first.
+    A grade is (confidence, whether it is wrong); ties count half. At an area of 0 or 1 the interval has no width, so
+    callers require enough answers of both kinds. Source: Hanley, McNeil (1982), Radiology 143, 29.
     """
     right = [confidence for confidence, is_wrong in grades if not is_wrong]
     wrong = [confidence for confidence, is_wrong in grades if is_wrong]
@@ -107,7 +107,7 @@ def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) ->
 
 
 def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dict[str, Any]:
-    """All of that as one plain object; what is unknown is None."""
+    """The calibration as JSON, with None for unknown figures."""
     bins = reliability(grades)
     error = expected_error(bins, random)
     area = separation([(confidence, is_wrong) for confidence, is_wrong, _ in grades])
@@ -124,13 +124,13 @@ def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dic
     }
 
 
-def _facts(found: ConfidenceBin) -> dict[str, object]:
+def _facts(confidence_bin: ConfidenceBin) -> dict[str, object]:
     return {
-        "low": found.low,
-        "high": found.high,
-        "share": found.share,
-        "claims": found.confidence,
-        "is_right": found.right.rate,
-        "is_right_interval": list(found.right.interval()),
-        "graded": found.right.count,
+        "low": confidence_bin.low,
+        "high": confidence_bin.high,
+        "share": confidence_bin.share,
+        "claims": confidence_bin.confidence,
+        "is_right": confidence_bin.right.rate,
+        "is_right_interval": list(confidence_bin.right.interval()),
+        "graded": confidence_bin.right.count,
     }

@@ -1,4 +1,4 @@
-"""Proportions with their uncertainty."""
+"""Proportions and weighted estimates, with their confidence intervals."""
 
 import math
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ class Proportion:
 
     @property
     def rate(self) -> float | None:
-        """The share, or None where there is nothing to share."""
+        """Hits by n; None if n is 0."""
         return self.hits / self.n if self.n else None
 
     @property
     def count(self) -> int:
-        """How many were counted."""
+        """The number of observations."""
         return self.n
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
@@ -42,7 +42,7 @@ class Estimate:
 
     @property
     def hits(self) -> float:
-        """Of `n`."""
+        """The effective number of hits."""
         return self.rate * self.n
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
@@ -51,11 +51,11 @@ class Estimate:
 
 
 def weighted(groups: Iterable[tuple[bool, float, int]]) -> Estimate | None:
-    """The share of hits in a sample whose members were drawn with unequal probability; None where it is empty.
+    """The share of hits in a sample with unequal inclusion probabilities; None for an empty sample.
 
-    A group is (whether it is hits, the inclusion probability of its members, how many they are). The rate is the ratio
-    estimator of Hajek (1971), each member weighing 1 / inclusion; the effective n is Kish's, (sum w)^2 / sum w^2
-    (Kish 1965, Survey Sampling, 11.7), which is the actual one where all probabilities are equal.
+    A group is (whether its members are hits, their inclusion probability, their number). The rate is the ratio
+    estimator of Hajek (1971) with weights 1 / inclusion. The effective n is Kish's, (sum w)^2 / sum w^2 (Kish 1965,
+    Survey Sampling, 11.7); with equal probabilities it is the actual n.
     """
     hits = total = squares = 0.0
     count = 0
@@ -69,17 +69,16 @@ def weighted(groups: Iterable[tuple[bool, float, int]]) -> Estimate | None:
 
 
 def pooled(parts: Iterable[tuple[Estimate, float]]) -> Estimate | None:
-    """Several independent estimates as one, each with its share in the whole; None where there is none.
+    """Independent estimates combined, each with its share in the whole; None if there are none.
 
-    The effective n is that of a plain sample with the same variance: what is known of a mixture is known no better
-    than its parts are.
+    The effective n is that of a simple random sample with an equal variance.
     """
     known = [(part, share) for part, share in parts if share > 0]
     total = sum(share for _, share in known)
     if not known:
         return None
     rate = sum(part.rate * share for part, share in known) / total
-    # (hits + 1) / (n + 2) keeps a part without a hit from passing for one that is certain.
+    # (hits + 1) / (n + 2), because a part without hits would otherwise have no variance.
     spread = sum((share / total) ** 2 * _shrunk(part) * (1 - _shrunk(part)) / part.n for part, share in known)
     centre = sum(_shrunk(part) * share for part, share in known) / total
     return Estimate(rate=rate, n=centre * (1 - centre) / spread, count=sum(part.count for part, _ in known))
@@ -90,9 +89,9 @@ def _shrunk(part: Estimate) -> float:
 
 
 def difference(later: Estimate, earlier: Estimate, confidence: float) -> tuple[float, float]:
-    """The interval for `later` minus `earlier`, each with its own uncertainty.
+    """The interval for `later` minus `earlier`, from the Wilson intervals of both.
 
-    Source: Newcombe (1998), Statistics in Medicine 17, 873, method 10: the hybrid of two Wilson intervals.
+    Source: Newcombe (1998), Statistics in Medicine 17, 873, method 10.
     """
     (low, high), (before_low, before_high) = later.interval(confidence), earlier.interval(confidence)
     change = later.rate - earlier.rate
@@ -106,7 +105,8 @@ def wilson(hits: float, n: float, confidence: float) -> tuple[float, float]:
     """The two-sided Wilson score interval for `hits` of `n`, within [0, 1]."""
     if n == 0:
         return 0.0, 1.0
-    z = -NormalDist().inv_cdf((1 - confidence) / 2)  # the lower tail keeps its digits where 0.5 + confidence / 2 is 1
+    # The lower tail keeps its precision near a confidence of 1, where 0.5 + confidence / 2 rounds to 1.
+    z = -NormalDist().inv_cdf((1 - confidence) / 2)
     rate, shrink = hits / n, 1 + z * z / n
     centre = (rate + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))

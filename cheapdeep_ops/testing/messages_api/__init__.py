@@ -1,1 +1,1 @@
-"""The simulated Messages API."""
+"""The simulated Messages API: its server, its models, its prompt cache and its batches."""

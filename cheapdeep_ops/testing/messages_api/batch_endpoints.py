@@ -21,11 +21,11 @@ _PATH: Final = "/v1/messages/batches"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchApi:
-    """Serve batches; how a request in one is answered, and how replies go out, is the server's business."""
+    """The endpoints for batches; the server passes in how requests are answered and responses sent."""
 
     batches: Batches
     delay_s: float
-    """Seconds of `clock` that a batch takes."""
+    """Seconds of `clock` until a batch ends."""
     clock: Callable[[], float]
     new_id: Callable[[], str]
     record: Callable[[Request, dict[str, Any] | None], ReceivedRequest]
@@ -50,22 +50,23 @@ class BatchApi:
         return self.deliver(fault or _shown(self._created(received), request), received)
 
     async def _list(self, request: Request) -> Delivery:
-        return self._looked_at(request, lambda: self._page(request))
+        return self._respond(request, lambda: self._page(request))
 
     async def _retrieve(self, request: Request) -> Delivery:
-        return self._looked_at(request, lambda: self._of_batch(request, lambda batch: _shown(batch, request)))
+        return self._respond(request, lambda: self._with_batch(request, lambda batch: _shown(batch, request)))
 
     async def _results(self, request: Request) -> Delivery:
-        return self._looked_at(request, lambda: self._of_batch(request, _results_of))
+        return self._respond(request, lambda: self._with_batch(request, _results_of))
 
     async def _cancel(self, request: Request) -> Delivery:
-        return self._looked_at(request, lambda: self._of_batch(request, lambda batch: self._canceled(batch, request)))
+        return self._respond(request, lambda: self._with_batch(request, lambda batch: self._canceled(batch, request)))
 
-    def _looked_at(self, request: Request, reply: Callable[[], Reply]) -> Delivery:
+    def _respond(self, request: Request, reply: Callable[[], Reply]) -> Delivery:
         received = self.record(request, None)
         fault = key_fault(request.headers)
         if fault is not None:
             return self.deliver(fault, received)
+        # Batches end only when a request asks for them, so that a test's clock decides when.
         self.batches.settle(self.clock(), self.answer)
         return self.deliver(reply(), received)
 
@@ -80,7 +81,7 @@ class BatchApi:
         self.batches.add(batch)
         return batch
 
-    def _of_batch(self, request: Request, reply: Callable[[Batch], Reply]) -> Reply:
+    def _with_batch(self, request: Request, reply: Callable[[Batch], Reply]) -> Reply:
         batch_id = request.path_params["batch_id"]
         batch = self.batches.get(batch_id)
         return Reply.error(404, message=f"Message Batch {batch_id} not found.") if batch is None else reply(batch)
@@ -95,10 +96,10 @@ class BatchApi:
         limit = _limit(query.get("limit", str(DEFAULT_PAGE)))
         if limit is None:
             return Reply.error(400, message=f"limit: Input should be a number from 1 to {MAX_PAGE}")
-        found, has_more = page(
+        batches, has_more = page(
             self.batches.newest_first(), limit=limit, after_id=query.get("after_id"), before_id=query.get("before_id")
         )
-        data = [batch.as_json(str(request.base_url)) for batch in found]
+        data = [batch.as_json(str(request.base_url)) for batch in batches]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return Reply.body({"data": data, "has_more": has_more, **ends})
 
@@ -115,6 +116,6 @@ def _results_of(batch: Batch) -> Reply:
 
 
 def _limit(text: str) -> int | None:
-    # As many digits as the largest limit has: Python refuses to read numbers of thousands of digits.
+    # At most four digits, because Python refuses to parse numbers of thousands of digits.
     limit = int(text) if re.fullmatch("[0-9]{1,4}", text) else 0
     return limit if 1 <= limit <= MAX_PAGE else None

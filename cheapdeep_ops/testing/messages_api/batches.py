@@ -1,4 +1,4 @@
-"""Message batches: when they end, what becomes of their requests, and how the API shows them."""
+"""Message batches: when they end, the results of their requests, and their JSON."""
 
 import threading
 from collections import Counter, OrderedDict
@@ -15,55 +15,55 @@ EXPIRES_AFTER_S: Final = 86_400.0
 RESULT_TYPES: Final = ("succeeded", "errored", "canceled", "expired")
 
 Answer = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, Any]]
-"""A function from the params of a request and the headers of its batch to the result of its line."""
+"""A function that takes a request's params and its batch's headers, and returns the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A batch as it stands: with its requests until it has ended, with its results from then on."""
+    """A batch at one moment: it holds its requests until it has ended, and then its results."""
 
     id: str
     created_at: float
     delay_s: float
-    """Seconds that its requests take; those that take 24 hours expire."""
+    """Seconds until its requests are done; from 24 hours on they expire."""
     headers: Mapping[str, str]
-    """Headers of the request that created it."""
+    """The headers of the request that created the batch."""
     requests: tuple[Mapping[str, Any], ...] = ()
     cancel_initiated_at: float | None = None
     ended_at: float | None = None
     results: tuple[Mapping[str, Any], ...] = ()
-    """The lines of its results, in no order that a client should count on."""
+    """The lines of its results; a client must not rely on their order."""
 
     @property
     def status(self) -> Literal["in_progress", "canceling", "ended"]:
-        """The API's word for where it stands."""
+        """The API's `processing_status`."""
         if self.ended_at is not None:
             return "ended"
         return "in_progress" if self.cancel_initiated_at is None else "canceling"
 
     @property
     def ends_at(self) -> float:
-        """When it ends: once its requests are done, expired or canceled."""
+        """When the batch ends, because its requests are done, have expired or were cancelled."""
         if self.cancel_initiated_at is not None:
             return self.cancel_initiated_at
         return self.created_at + min(self.delay_s, EXPIRES_AFTER_S)
 
     def settled(self, now: float, answer: Answer) -> "Batch":
-        """Return it as it stands at `now`, its requests answered where it has ended by then."""
+        """Return the batch at time `now`; if it has ended by then, its requests are answered."""
         if self.ended_at is not None or now < self.ends_at:
             return self
         lines = [
             {"custom_id": request["custom_id"], "result": self._result(request, answer)} for request in self.requests
         ]
-        # The real API keeps no order; here it is never the order of the requests, so that nobody can rely on that.
+        # The real API guarantees no order, so the order here is never that of the requests.
         return replace(self, ended_at=self.ends_at, requests=(), results=tuple(reversed(lines)))
 
     def canceled(self, now: float) -> "Batch":
-        """Return it with its cancellation begun at `now`; itself where it has ended or is being canceled."""
+        """Return the batch with its cancellation begun at `now`; unchanged if it has ended or is being cancelled."""
         return replace(self, cancel_initiated_at=now) if self.status == "in_progress" else self
 
     def as_json(self, base_url: str) -> dict[str, Any]:
-        """Return the API's batch object; `base_url` is the server's, with a slash at its end."""
+        """Return the API's batch object; `base_url` is the server's URL with a slash at its end."""
         results_url = f"{base_url}v1/messages/batches/{self.id}/results"
         return {
             "id": self.id,
@@ -91,7 +91,7 @@ class Batch:
 
 
 class Batches:
-    """The newest `limit` batches."""
+    """The newest `limit` batches; threads may share them."""
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()
@@ -99,36 +99,36 @@ class Batches:
         self._batches: OrderedDict[str, Batch] = OrderedDict()
 
     def add(self, batch: Batch) -> None:
-        """Keep a new batch, and let go of the oldest one where there are too many."""
+        """Add a batch; drops the oldest one if there are more than `limit`."""
         with self._lock:
             self._batches[batch.id] = batch
             if len(self._batches) > self._limit:
                 self._batches.popitem(last=False)
 
     def settle(self, now: float, answer: Answer) -> None:
-        """Answer the requests of all batches that have ended by `now`, in the order of their creation."""
-        # Answers may come from a test's own code: given without the lock, so it may clear the batches.
+        """Answer the requests of all batches that have ended by `now`, oldest batch first."""
+        # Answers may come from a test's own code, which may clear the batches: so the lock is not held.
         for batch in reversed(self.newest_first()):
             self.put(batch.settled(now, answer))
 
     def put(self, batch: Batch) -> None:
-        """Keep a batch as it stands now, unless it has been let go of meanwhile."""
+        """Replace a batch by its newer state, unless it was dropped in the meantime."""
         with self._lock:
             if batch.id in self._batches:
                 self._batches[batch.id] = batch
 
     def get(self, batch_id: str) -> Batch | None:
-        """Return a batch, or None where it is not known."""
+        """Return a batch; None if it is unknown."""
         with self._lock:
             return self._batches.get(batch_id)
 
     def newest_first(self) -> list[Batch]:
-        """Return all batches, the newest first; a copy."""
+        """Return a list of all batches, newest first."""
         with self._lock:
             return list(reversed(self._batches.values()))
 
     def clear(self) -> None:
-        """Forget all batches."""
+        """Remove all batches."""
         with self._lock:
             self._batches.clear()
 
@@ -136,7 +136,7 @@ class Batches:
 def page(
     batches: Sequence[Batch], *, limit: int, after_id: str | None = None, before_id: str | None = None
 ) -> tuple[Sequence[Batch], bool]:
-    """Return `limit` batches next to a cursor and whether more lie beyond; none where the cursor is not known."""
+    """Return up to `limit` batches next to a cursor, and whether there are more; none for an unknown cursor."""
     places = {batch.id: index for index, batch in enumerate(batches)}
     if before_id is not None:
         end = places.get(before_id, 0)
@@ -151,9 +151,9 @@ def result_lines(batch: Batch) -> bytes:
 
 
 def other_result(reply: Reply, *, request_id: str | None) -> dict[str, Any]:
-    """Return the result of a line whose reply is no message: an error, or a recorded body word for word.
+    """Return a line's result for a reply that is an error or a recorded body.
 
-    Bytes that are no JSON object, such as an event stream, become an internal error.
+    A body that is no JSON object, such as an event stream, becomes an internal error.
     """
     if reply.kind == "error":
         return {"type": "errored", "error": wire.error_object(reply, request_id=request_id)}

@@ -1,4 +1,4 @@
-"""A request as the prompt cache sees it: blocks in their order, and the breakpoints on them."""
+"""A request as a sequence of blocks with cache breakpoints, in the order of the prompt cache."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from cheapdeep_ops.testing.messages_api.received import chars_in, turns_of
 
 MOST_BREAKPOINTS: Final = 4
 LIFETIMES_S: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3_600.0}
-"""Lifetimes by the API's names for them; a breakpoint that names none has the first."""
+"""Lifetimes in seconds by the API's names; a breakpoint without a `ttl` has the first."""
 
 _MARK: Final = "cache_control"
 _ORDER: Final = (
@@ -19,27 +19,27 @@ _ORDER: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One block of a prompt; what it says decides, with all before it, whether it is in the cache."""
+    """One block of a prompt."""
 
     place: str
-    """Where it stands, in the API's words: `messages.0.content.1`."""
+    """Its position as the API's errors write it: `messages.0.content.1`."""
     part: str
     """`tools`, `system`, or the role of a turn with its number."""
     content: Mapping[str, Any]
-    """Without its breakpoint: moving one changes nothing that is cached."""
+    """The block without its breakpoint, because moving a breakpoint leaves the cache valid."""
     chars: int
     mark: Mapping[str, Any] | None = None
 
     @property
     def lifetime(self) -> str:
-        """The lifetime that its breakpoint names."""
+        """The lifetime of its breakpoint, by the API's name."""
         return str((self.mark or {}).get("ttl") or "5m")
 
 
 def blocks_of(body: Mapping[str, Any]) -> list[Block]:
-    """Return all blocks in the order of the cache.
+    """Return all blocks in the order of the cache: tools, system prompt, turns.
 
-    A mark on the request itself is one on the last block, where that has none of its own.
+    A breakpoint on the request itself applies to the last block, unless that block has its own.
     """
     blocks = [
         *_blocks("tools", "tools", body.get("tools")),
@@ -53,7 +53,7 @@ def blocks_of(body: Mapping[str, Any]) -> list[Block]:
 
 
 def breakpoint_fault(body: Mapping[str, Any]) -> str | None:
-    """Return what the API finds wrong with the breakpoints, or None."""
+    """Return the API's error message for wrong breakpoints; None if they are right."""
     marked = [block for block in blocks_of(body) if block.mark is not None]
     if len(marked) > MOST_BREAKPOINTS:
         return f"A maximum of {MOST_BREAKPOINTS} blocks with cache_control may be provided. Found {len(marked)}."
@@ -72,7 +72,7 @@ def _wrong_mark(block: Block) -> str | None:
 
 
 def _wrong_order(marked: Sequence[Block]) -> str | None:
-    """Return the fault of the first block that is to live longer than one before it."""
+    """Return the error for the first block with a longer lifetime than an earlier one."""
     is_short = False
     for block in marked:
         if is_short and block.lifetime == "1h":
@@ -87,9 +87,9 @@ def _turns(body: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _blocks(place: str, part: str, content: object) -> Iterator[Block]:
-    """Yield the blocks of one content; a string is a block of text."""
-    given = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    for index, block in enumerate(given if isinstance(given, list) else []):
+    """Yield the blocks of one content; a string counts as one block of text."""
+    raw_blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    for index, block in enumerate(raw_blocks if isinstance(raw_blocks, list) else []):
         if isinstance(block, dict):
             mark = block.get(_MARK)
             bare = {name: value for name, value in block.items() if name != _MARK}

@@ -1,6 +1,6 @@
-"""The models that the simulated API knows, what each of them refuses, and their catalogue entries."""
+"""The models of the simulated API, the parameters that they refuse, and their catalogue entries."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -9,18 +9,18 @@ Line = Literal["haiku", "sonnet", "opus"]
 Lifecycle = Literal["active", "deprecated", "retired"]
 
 UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
-"""The API's own way to say that a release date is not known."""
+"""The API's value for an unknown release date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedModel:
-    """A model id with its limits, its lifecycle and the parameters that it answers with HTTP 400."""
+    """A model with its limits, its lifecycle and the parameters that it refuses with HTTP 400."""
 
     id: str
     display_name: str
     line: Line
     answers_as: str = ""
-    """The id in its replies; the API answers an alias with the dated id. Empty: its own id."""
+    """The id in its replies: the API replies to an alias with the dated id. Empty for the model's own id."""
     created_at: str = UNKNOWN_DATE
     lifecycle: Lifecycle = "active"
     deprecated_at: str | None = None
@@ -28,14 +28,14 @@ class SimulatedModel:
     max_input_tokens: int = 1_000_000
     max_tokens: int = 128_000
     smallest_cached: int = 1_024
-    """The fewest tokens that its prompt cache keeps."""
+    """The smallest prompt, in tokens, that its prompt cache stores."""
     tokens_ratio: float = 1.0
-    """Tokens that it reports for each token of four characters: newer tokenizers make more of the same text."""
+    """Tokens that it reports for each token of four characters; newer tokenizers report more."""
     refuses: frozenset[Refused] = frozenset({"sampling", "thinking_enabled", "prefill"})
 
     @property
     def reply_id(self) -> str:
-        """The id that its replies carry."""
+        """The id in its replies."""
         return self.answers_as or self.id
 
 
@@ -47,10 +47,10 @@ class _Rules45(SimulatedModel):
     refuses: frozenset[Refused] = frozenset({"thinking_adaptive", "effort"})
 
 
-# Haiku 4.5, Opus 4.7, Haiku 5.5 and Sonnet 4.5's retirement are as documented in November 2026, prefill for all. What
-# the other models refuse beyond that, and their limits, follows their generation. Every model also refuses sampling
-# parameters from a certain API version on. Smallest cached prompts are as documented for 4.x, the larger figure where
-# sources differ (Opus 4.7: 2,048 or 4,096).
+# Haiku 4.5, Opus 4.7, Haiku 5.5, Sonnet 4.5's retirement and prefill of all models: as documented in November 2026.
+# The other models' refusals and limits follow their generation. From a certain API version on, every model refuses
+# sampling parameters too. The smallest cached prompts are as documented for 4.x; the larger figure where sources
+# differ (Opus 4.7: 2,048 or 4,096).
 MODELS: Final[tuple[SimulatedModel, ...]] = (
     SimulatedModel(
         id="claude-haiku-5-5",
@@ -126,6 +126,29 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         retires_at="2026-11-30T00:00:00Z",
     ),
 )
+
+
+class Catalogue:
+    """The models that the API knows; a test may change them while the server runs."""
+
+    def __init__(self, models: Iterable[SimulatedModel]) -> None:
+        self._models: Mapping[str, SimulatedModel] = {model.id: model for model in models}
+
+    @property
+    def by_id(self) -> Mapping[str, SimulatedModel]:
+        """The models by id."""
+        return self._models
+
+    def put(self, model: SimulatedModel) -> None:
+        """Add a model, or replace one."""
+        # A new mapping, because the server's thread may be iterating over the old one.
+        self._models = {**self._models, model.id: model}
+
+    def page(self, lifecycles: Collection[str]) -> dict[str, Any]:
+        """Return the API's list of the models in these stages of their lifecycle."""
+        data = [model_info(model) for model in self._models.values() if model.lifecycle in lifecycles]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return {"data": data, "has_more": False, **ends}
 
 
 def model_info(model: SimulatedModel) -> dict[str, Any]:

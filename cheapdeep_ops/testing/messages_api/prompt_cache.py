@@ -1,4 +1,4 @@
-"""The simulated prompt cache: which beginning of a request is known, what is written, and how long it stays."""
+"""The simulated prompt cache: which prefix of a request it reads, which it writes, and for how long."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from cheapdeep_ops.testing.messages_api.received import input_tokens
 from cheapdeep_ops.testing.messages_api.wire import CHARS_PER_TOKEN, PromptTokens
 
 LOOKS_BACK: Final = 20
-"""Blocks, that of the breakpoint included, among which the API looks for a beginning that it knows."""
+"""The number of blocks, up to the breakpoint's own, at which the API looks for a cached prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class _CachedPrefix:
     key: bytes
     tokens: int
     lifetime: str | None
-    """That of the breakpoint at its end; None where there is none, or none that counts."""
+    """The lifetime of the breakpoint at its end; None without a breakpoint, or for too small a prompt."""
 
 
 @dataclass(slots=True)
@@ -34,10 +34,10 @@ class _Entry:
 
 
 class PromptCache:
-    """Prefixes that were written at a breakpoint, by model; the `limit` used last.
+    """Prefixes of prompts that were written at breakpoints, by model; it holds the `limit` last used.
 
-    A prefix is read where it is known byte for byte, from its tools over the system prompt to the turns, and lives on
-    from each use. Prefixes below a model's smallest are neither written nor read, and nothing says so: the usage does.
+    A prefix is read only if tools, system prompt and turns match byte for byte; each use renews its lifetime. As with
+    the API, a prefix below the model's smallest is silently ignored: only the usage shows it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -46,61 +46,59 @@ class PromptCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all prefixes."""
         with self._lock:
             self._entries.clear()
 
     def use(self, body: Mapping[str, Any], model: SimulatedModel, *, now: float) -> PromptTokens:
-        """Read what is known of the request, write what its breakpoints ask for, and return its tokens by kind.
-
-        `now` is in seconds. A request without breakpoints costs nothing but its count.
-        """
+        """Read and write the prefixes of a request, and return its tokens by kind; `now` is in seconds."""
         total = input_tokens(body)
         blocks = blocks_of(body)
+        # Most requests have no breakpoint, so they skip the hashing.
         if all(block.mark is None for block in blocks):
             return PromptTokens(uncached=total)
         prefixes = _prefixes(body, blocks, model)
         with self._lock:
-            read = self._found(prefixes, now)
-            self._keep(prefixes, read, now)
-        known = prefixes[read].tokens if read is not None else 0
-        for_1h, for_5m = _reach(prefixes, "1h", known), _reach(prefixes, None, known)
-        for_5m = max(for_5m, for_1h)
-        return PromptTokens(uncached=total - for_5m, read=known, written_1h=for_1h - known, written_5m=for_5m - for_1h)
+            read = self._read(prefixes, now)
+            self._write(prefixes, read, now)
+        cached = prefixes[read].tokens if read is not None else 0
+        until_1h, until_5m = _tokens_until(prefixes, "1h", cached), _tokens_until(prefixes, None, cached)
+        until_5m = max(until_5m, until_1h)
+        return PromptTokens(
+            uncached=total - until_5m, read=cached, written_1h=until_1h - cached, written_5m=until_5m - until_1h
+        )
 
-    def _found(self, prefixes: Sequence[_CachedPrefix], now: float) -> int | None:
-        """The longest known prefix within reach of a breakpoint, as its place; its life begins anew."""
-        asked = [place for place, prefix in enumerate(prefixes) if prefix.lifetime is not None]
-        for place in reversed(asked):
-            for back in range(place, max(place - LOOKS_BACK, -1), -1):
-                if (entry := self._alive(prefixes[back].key, now)) is not None:
+    def _read(self, prefixes: Sequence[_CachedPrefix], now: float) -> int | None:
+        """Renew the longest cached prefix near a breakpoint and return its index; None if there is none."""
+        breakpoints = [index for index, prefix in enumerate(prefixes) if prefix.lifetime is not None]
+        for index in reversed(breakpoints):
+            for back in range(index, max(index - LOOKS_BACK, -1), -1):
+                if (entry := self._unexpired(prefixes[back].key, now)) is not None:
                     entry.expires_at = now + entry.lifetime_s
                     return back
         return None
 
-    def _keep(self, prefixes: Sequence[_CachedPrefix], read: int | None, now: float) -> None:
-        """Write the prefixes at breakpoints; those within what was read are used, and live on."""
-        for place, prefix in enumerate(prefixes):
+    def _write(self, prefixes: Sequence[_CachedPrefix], read: int | None, now: float) -> None:
+        """Write the prefixes at breakpoints; those inside the prefix that was read are renewed."""
+        for index, prefix in enumerate(prefixes):
             if prefix.lifetime is None:
                 continue
-            known = self._alive(prefix.key, now) if read is not None and place <= read else None
-            lifetime_s = max(LIFETIMES_S[prefix.lifetime], known.lifetime_s if known else 0.0)
+            entry = self._unexpired(prefix.key, now) if read is not None and index <= read else None
+            # A breakpoint of 5 minutes must not shorten an entry of 1 hour.
+            lifetime_s = max(LIFETIMES_S[prefix.lifetime], entry.lifetime_s if entry else 0.0)
             self._entries[prefix.key] = _Entry(lifetime_s, now + lifetime_s)
             self._entries.move_to_end(prefix.key)
         while len(self._entries) > self._limit:
             self._entries.popitem(last=False)
 
-    def _alive(self, key: bytes, now: float) -> _Entry | None:
+    def _unexpired(self, key: bytes, now: float) -> _Entry | None:
         entry = self._entries.get(key)
         return entry if entry is not None and now < entry.expires_at else None
 
 
 def _prefixes(body: Mapping[str, Any], blocks: Sequence[Block], model: SimulatedModel) -> list[_CachedPrefix]:
-    """The prompt up to each of its blocks.
-
-    Another output schema changes what stands before the prompt; other thinking or another choice of tools what stands
-    before its turns.
-    """
+    """The prefixes of the prompt, one up to each of its blocks."""
+    # The API puts the output schema before the prompt, and thinking and tool choice before the turns.
     key = _digest(b"", [model.reply_id, (body.get("output_config") or {}).get("format")])
     chars, is_in_turns, prefixes = 0, False, []
     for block in blocks:
@@ -117,7 +115,7 @@ def _digest(before: bytes, value: object) -> bytes:
     return blake2b(before + json.dumps(value).encode(), digest_size=16).digest()
 
 
-def _reach(prefixes: Sequence[_CachedPrefix], lifetime: str | None, least: int) -> int:
-    """How many tokens lie before the last breakpoint of that lifetime, or of any; `least` where it lies before that."""
-    reached = [each.tokens for each in prefixes if each.lifetime is not None and lifetime in (None, each.lifetime)]
-    return max(reached[-1] if reached else 0, least)
+def _tokens_until(prefixes: Sequence[_CachedPrefix], lifetime: str | None, at_least: int) -> int:
+    """The tokens up to the last breakpoint of `lifetime` (None: of any), but `at_least` as many as that."""
+    tokens = [each.tokens for each in prefixes if each.lifetime is not None and lifetime in (None, each.lifetime)]
+    return max(tokens[-1] if tokens else 0, at_least)

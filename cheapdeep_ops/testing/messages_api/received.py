@@ -1,4 +1,4 @@
-"""Requests as the simulated API saw them, and what can be read from their bodies."""
+"""The requests that the simulated API received, and how to read their bodies."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,25 +11,25 @@ SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "cookie", "prox
 TRIAGE_FIELDS: Final = frozenset({"confidence", "answer"})
 GRADING_FIELDS: Final = frozenset({"reason", "verdict"})
 IMAGE_CHARS: Final = 1_600 * CHARS_PER_TOKEN
-"""What an image counts as; the API's vision guide scales larger ones down to about 1,600 tokens."""
+"""The characters that an image counts as: the API scales large images down to about 1,600 tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedRequest:
-    """One request that reached the simulated API, without its secrets."""
+    """One request to the simulated API, without its credentials."""
 
     method: str
     path: str
     headers: Mapping[str, str]
-    """Lower-case names; headers that carry credentials are left out."""
+    """Headers by lower-case name, without those that hold credentials."""
     body: Mapping[str, Any]
-    """The parsed JSON object; empty where there was none."""
+    """The parsed JSON object; empty if there was none."""
     at: float
     """The simulator's clock, in seconds."""
 
     @property
     def model(self) -> str:
-        """The model asked for, or an empty string."""
+        """The model that it names, or an empty string."""
         model = self.body.get("model")
         return model if isinstance(model, str) else ""
 
@@ -40,12 +40,12 @@ class ReceivedRequest:
 
     @property
     def is_grading(self) -> bool:
-        """Whether it asks for a reason and a verdict on an answer; never a triage as well."""
+        """Whether it asks for a reason and a verdict on an answer; False for a triage request."""
         return asks_for_grading(self.body)
 
     @property
     def graded_answer(self) -> str | None:
-        """The answer that it wants graded; None where it holds none, or asks for something else."""
+        """The answer to grade; None if it is no grading request, or holds no answer."""
         return graded_answer(self.body)
 
     @property
@@ -55,7 +55,7 @@ class ReceivedRequest:
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
-    """Read a JSON object; None where `text` is anything else."""
+    """Parse a JSON object; None if `text` is anything else."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -77,7 +77,7 @@ def last_user_text(body: Mapping[str, Any]) -> str:
 
 
 def text_of(content: object) -> str:
-    """Return the text of a string or of a list of blocks, one line per block."""
+    """Return the text of a string or of a list of blocks, with one line for each block."""
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list) else []
@@ -85,7 +85,7 @@ def text_of(content: object) -> str:
 
 
 def asks_for_triage(body: Mapping[str, Any]) -> bool:
-    """Tell a triage request by its output schema or, where it has none, by a prompt that names both fields."""
+    """Whether this is a triage request, by its output schema; without one, by a prompt that names both fields."""
     fields = _schema_fields(body)
     if fields is not None:
         return fields >= TRIAGE_FIELDS
@@ -94,19 +94,19 @@ def asks_for_triage(body: Mapping[str, Any]) -> bool:
 
 
 def asks_for_grading(body: Mapping[str, Any]) -> bool:
-    """Tell a grading request by its output schema or, where it has none, by a system prompt that names both fields."""
+    """Whether this is a grading request, by its output schema; without one, by a system prompt with both fields."""
     fields = _schema_fields(body)
     if fields is not None:
         return fields >= GRADING_FIELDS and not fields >= TRIAGE_FIELDS
     system, question = text_of(body.get("system")), last_user_text(body)
     if not _names(system, GRADING_FIELDS) or _names(system, TRIAGE_FIELDS):
         return False
-    # A caller's system prompt may name the fields too, and the triage contract then stand in the user's turn.
+    # A caller's own system prompt may name these fields; the triage contract may be in the user's turn.
     return not _names(question, TRIAGE_FIELDS) or _is_document(json_object(question))
 
 
 def graded_answer(body: Mapping[str, Any]) -> str | None:
-    """Return the answer in a grading request's document, or None."""
+    """Return the answer in a grading request's document; None if there is none."""
     document = json_object(last_user_text(body)) if asks_for_grading(body) else None
     answer = document.get("answer") if document is not None else None
     return answer if isinstance(answer, str) else None
@@ -145,13 +145,13 @@ def _output_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def turns_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the turns of a request, whatever else stands in their place left out."""
+    """Return the turns of a request; malformed ones are left out."""
     messages = body.get("messages")
     return [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
 
 
 def chars_in(content: object) -> int:
-    """Count the characters of a string, of blocks or of one block; images and tools count as what they cost."""
+    """Count the characters of a string, of blocks or of one block; an image counts as IMAGE_CHARS."""
     if content is None:
         return 0
     if isinstance(content, str):

@@ -1,4 +1,4 @@
-"""What a test may have the simulated API say."""
+"""The replies that a test can script for the simulated API."""
 
 import json
 from collections.abc import Mapping
@@ -32,16 +32,16 @@ ERROR_DEFAULTS: Final[Mapping[int, tuple[str, str]]] = {
     504: ("timeout_error", "Request timed out"),
     529: ("overloaded_error", "Overloaded"),
 }
-"""Error type and message by HTTP status, in the API's words where a recorded body was at hand."""
+"""Error type and message by HTTP status; messages are the API's own if a recording was available."""
 
 FIRST_ERROR_STATUS: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One answer of the simulated API: a message, an error, or recorded bytes; perhaps late or broken off.
+    """One response of the simulated API: a message, an error, or recorded bytes; it can be late or cut off.
 
-    Make one with `triage`, `text`, `refusal`, `error` or `body`; then `slow`, `paced` and `cut` where wanted.
+    Make one with `triage`, `text`, `refusal`, `error` or `body`. Then `slow`, `paced` and `cut` add faults.
     """
 
     kind: Literal["message", "error", "verbatim"]
@@ -70,7 +70,7 @@ class Reply:
         stop_reason: StopReason = "end_turn",
         usage: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Return a message whose text is the triage JSON; the values go out as given, also out of range."""
+        """Return a message whose text is the triage JSON; values are not checked, so they may be out of range."""
         content = json.dumps({"confidence": confidence, "answer": answer}, ensure_ascii=False)
         return cls.text(content, stop_reason=stop_reason, usage=usage)
 
@@ -82,12 +82,12 @@ class Reply:
         stop_reason: StopReason = "end_turn",
         usage: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Return a message with this very text, malformed triage replies included."""
+        """Return a message with exactly this text, such as a malformed triage reply."""
         return cls(kind="message", content=text, stop_reason=stop_reason, usage=usage)
 
     @classmethod
     def refusal(cls, category: RefusalCategory | None = "cyber") -> Self:
-        """Return a message without content that the model refused to write: HTTP 200, stop reason `refusal`."""
+        """Return a refusal: HTTP 200, stop reason `refusal`, no content."""
         details = {"type": "refusal", "category": category, "explanation": None}
         return cls(kind="message", stop_reason="refusal", stop_details=details)
 
@@ -101,9 +101,9 @@ class Reply:
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return an error in the API's form, with the usual type and message of `status`.
+        """Return an error in the API's format, with the usual type and message of `status`.
 
-        `retry_after` is in seconds and becomes the header; ValueError where `status` is not an error's.
+        `retry_after` is the header's value in seconds. Raises ValueError if `status` is below 400.
         """
         if status < FIRST_ERROR_STATUS:
             raise ValueError(f"status must be {FIRST_ERROR_STATUS} or above, not {status}")
@@ -125,28 +125,27 @@ class Reply:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a recorded body word for word; bytes that begin with `event:` go out as an event stream."""
+        """Return a recorded body unchanged; bytes that begin with `event:` are sent as an event stream."""
         payload = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
         return cls(kind="verbatim", status=status, payload=payload, headers=dict(headers or {}))
 
     def slow(self, seconds: float) -> Self:
-        """Return a copy that starts `seconds` of real time later, or never where the server stops first."""
+        """Return a copy that is sent `seconds` of real time later; it is not sent if the server stops first."""
         if not seconds >= 0:
             raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
         return replace(self, delay_s=seconds)
 
     def paced(self, seconds: float, *, at_once: int = 0) -> Self:
-        """Return a copy whose stream waits `seconds` of real time between two events, and stops where its reader goes.
+        """Return a copy whose stream waits `seconds` of real time between events, except after the first `at_once`.
 
-        The first `at_once` of them do not wait.
-        How many events have gone out is counted in `SimulatedAnthropic.streams`.
+        The stream ends when the client disconnects. `SimulatedAnthropic.streams` counts the events that were sent.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
         return replace(self, pace_s=seconds, at_once=at_once)
 
     def cut(self, after_bytes: int) -> Self:
-        """Return a copy whose connection closes after `after_bytes` bytes of the body, headers sent in full."""
+        """Return a copy that sends all headers and `after_bytes` bytes of the body, and then closes the connection."""
         if after_bytes < 0:
             raise ValueError(f"after_bytes must be 0 or more, not {after_bytes}")
         return replace(self, cut_after=after_bytes)

@@ -1,4 +1,4 @@
-"""What a test told the simulated API to say, and the API's own book of what was true."""
+"""The replies that a test has scripted, and the record of which simulated answers are correct."""
 
 import threading
 from collections import OrderedDict, deque
@@ -8,11 +8,11 @@ from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
 from cheapdeep_ops.testing.messages_api.replies import Reply
 
 Answerer = Callable[[ReceivedRequest], Reply | None]
-"""A function that answers a request, or returns None to leave it to the simulation."""
+"""A function that replies to a request; if it returns None, the simulation replies."""
 
 
 class Script:
-    """Replies to come: queued ones first, then standing ones; those for a model before those for all."""
+    """Scripted replies: queued ones first, then standing ones; those for one model before those for all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,12 +20,12 @@ class Script:
         self._standing: dict[str | None, Reply | Answerer] = {}
 
     def enqueue(self, replies: tuple[Reply, ...], model: str | None) -> None:
-        """Add replies that are each taken once, by any model where `model` is None."""
+        """Add replies that are used once each, by `model` or, if that is None, by any model."""
         with self._lock:
             self._queue.extend((model, reply) for reply in replies)
 
-    def stand(self, reply: Reply | Answerer | None, model: str | None) -> None:
-        """Set the standing reply of a model, or of all; None takes away."""
+    def set_standing(self, reply: Reply | Answerer | None, model: str | None) -> None:
+        """Set the standing reply of `model`, or of all models; a reply of None removes it."""
         with self._lock:
             if reply is not None:
                 self._standing[model] = reply
@@ -35,24 +35,24 @@ class Script:
                 self._standing.clear()
 
     def clear(self) -> None:
-        """Forget all replies."""
+        """Remove all replies."""
         with self._lock:
             self._queue.clear()
             self._standing.clear()
 
-    def waiting(self) -> int:
-        """Return how many queued replies are left."""
+    def queued(self) -> int:
+        """Return the number of queued replies."""
         with self._lock:
             return len(self._queue)
 
     def reply_to(self, request: ReceivedRequest) -> Reply | None:
-        """Take the reply for this request; None leaves it to the simulation."""
+        """Return the reply to this request and remove it from the queue; None if none is scripted."""
         with self._lock:
             queued = self._take(request.model)
             standing = (self._standing.get(request.model), self._standing.get(None))
         if queued is not None:
             return queued
-        # Answerers are the test's own code: called without the lock, so they may enqueue.
+        # Answerers are a test's own code, which may enqueue replies: so the lock is not held.
         answers = (one(request) if callable(one) else one for one in standing if one is not None)
         return next((reply for reply in answers if reply is not None), None)
 
@@ -64,23 +64,23 @@ class Script:
         return None
 
 
-class TruthBook:
-    """Which answers were right; keeps the newest `limit`."""
+class GroundTruth:
+    """Which simulated answers are correct; it holds the newest `limit`."""
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()
         self._limit = limit
         self._correct: OrderedDict[str, bool] = OrderedDict()
 
-    def enter(self, answer: str, *, correct: bool) -> None:
-        """Note an answer that was given."""
+    def record(self, answer: str, *, correct: bool) -> None:
+        """Record whether an answer is correct."""
         with self._lock:
             self._correct[answer] = correct
             self._correct.move_to_end(answer)
             if len(self._correct) > self._limit:
                 self._correct.popitem(last=False)
 
-    def read(self, answer: str) -> bool | None:
-        """Tell whether an answer was right; None where it is not in the book."""
+    def is_correct(self, answer: str) -> bool | None:
+        """Whether an answer is correct; None if it is unknown."""
         with self._lock:
             return self._correct.get(answer)

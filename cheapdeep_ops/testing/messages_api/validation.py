@@ -1,4 +1,4 @@
-"""What the API answers with an error before any model sees the request."""
+"""The API's validation of requests: errors that it returns before a model gets the request."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from cheapdeep_ops.testing.messages_api.received import input_tokens
 from cheapdeep_ops.testing.messages_api.replies import Reply
 
 NO_SAMPLING_SINCE: Final = "2026-10-21"
-"""The API version from which no model takes sampling parameters."""
+"""The API version from which on every model refuses sampling parameters."""
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _CUSTOM_ID: Final = re.compile("[a-zA-Z0-9_-]{1,64}")
@@ -54,11 +54,11 @@ PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[Mapping[str, Any]], bool
         "This model does not support assistant message prefill. The conversation must end with a user message.",
     ),
 }
-"""How to see that a request uses what a model may refuse, and what the API says then."""
+"""For each parameter that a model may refuse: whether a request uses it, and the API's error message."""
 
 
 def key_fault(headers: Mapping[str, str]) -> Reply | None:
-    """Return a 401 where no credential is sent; any credential will do."""
+    """Return a 401 if the request has no credential; any credential is accepted."""
     if headers.get("authorization") or headers.get("x-api-key"):
         return None
     return Reply.error(401, message="x-api-key header is required")
@@ -71,9 +71,9 @@ def message_fault(
     version: str,
     counting: bool = False,
 ) -> Reply | None:
-    """Return the error that the API gives for this request, or None where a model would answer it.
+    """Return the API's error for this request; None if it is valid.
 
-    `counting` asks for the rules of count_tokens, which wants no `max_tokens`.
+    With `counting`, the rules are those of count_tokens, which needs no `max_tokens`.
     """
     if body is None:
         return _bad_request(_NOT_JSON)
@@ -91,7 +91,7 @@ def message_fault(
 
 
 def batch_fault(body: Mapping[str, Any] | None, *, version: str) -> Reply | None:
-    """Return the error that the API gives at once for a batch; the `params` of its requests are checked later."""
+    """Return the API's immediate error for a batch, or None; the `params` of its requests are checked later."""
     if body is None:
         return _bad_request(_NOT_JSON)
     if not version:
@@ -101,7 +101,8 @@ def batch_fault(body: Mapping[str, Any] | None, *, version: str) -> Reply | None
 
 
 def batched_fault(params: Mapping[str, Any], *, models: Mapping[str, SimulatedModel], version: str) -> Reply | None:
-    """Return the error that a request in a batch ends with, or None; a batch refuses more than a message request."""
+    """Return the error of a request in a batch, or None."""
+    # A batch refuses some requests that the Messages API accepts.
     fault = message_fault(params, models=models, version=version)
     if fault is not None:
         return fault
@@ -122,7 +123,7 @@ def _missing_field(body: Mapping[str, Any], *, counting: bool) -> str | None:
     max_tokens = body.get("max_tokens")
     if not counting and max_tokens is None:
         return "max_tokens: Field required"
-    # Zero is allowed: it warms the prompt cache.
+    # Zero is valid: it warms the prompt cache.
     if not counting and (type(max_tokens) is not int or max_tokens < 0):
         return "max_tokens: Input should be a valid non-negative integer"
     messages = body.get("messages")

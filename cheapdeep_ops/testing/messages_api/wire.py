@@ -1,4 +1,4 @@
-"""The API's bytes: messages, event streams and errors, shaped like recorded ones."""
+"""The API's response bodies: messages, event streams and errors, in the format of recorded ones."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ ServiceTier = Literal["standard", "batch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptTokens:
-    """The tokens of one prompt, each of them counted once: as it came, read from the cache, or written into it."""
+    """The tokens of one prompt; each counts once: as uncached, read from the cache, or written to it."""
 
     uncached: int
     read: int = 0
@@ -24,11 +24,11 @@ class PromptTokens:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all tokens."""
         return self.uncached + self.read + self.written_5m + self.written_1h
 
     def times(self, ratio: float) -> "PromptTokens":
-        """As many tokens as a model counts that makes `ratio` tokens of each."""
+        """The tokens of a model whose tokenizer makes `ratio` tokens of each."""
         return PromptTokens(
             uncached=round(self.uncached * ratio),
             read=round(self.read * ratio),
@@ -67,9 +67,9 @@ def message(
     tokens_ratio: float = 1.0,
     service_tier: ServiceTier = "standard",
 ) -> dict[str, Any]:
-    """Return the message object for `reply`, with estimated usage where the reply names none.
+    """Return the message object for `reply`; usage that the reply does not name is estimated.
 
-    The estimate has `tokens_ratio` tokens for each four characters of the answer; `prompt` is taken as it is.
+    The estimate has `tokens_ratio` tokens for each four characters of the answer, and the tokens of `prompt`.
     """
     return {
         "model": model,
@@ -84,12 +84,13 @@ def message(
     }
 
 
-_OF_PROMPTS = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
-"""Usage fields that tell of a prompt."""
+_PROMPT_FIELDS = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
+"""The usage fields that count a prompt's tokens."""
 
 
 def _usage(reply: Reply, prompt: PromptTokens, tokens_ratio: float, service_tier: ServiceTier) -> dict[str, Any]:
-    if _OF_PROMPTS & (reply.usage or {}).keys():  # what a test scripts of the prompt is all that is said of it
+    # If a test scripts any count of the prompt, the simulated cache must not contradict it.
+    if _PROMPT_FIELDS & (reply.usage or {}).keys():
         prompt = PromptTokens(uncached=prompt.total)
     return {
         "input_tokens": prompt.uncached,
@@ -107,9 +108,9 @@ def _usage(reply: Reply, prompt: PromptTokens, tokens_ratio: float, service_tier
 
 
 def event_stream(whole: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield the server-sent events that add up to the message `whole`."""
-    begun: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None}
-    yield _event({"type": "message_start", "message": {**whole, **begun, "usage": _first_usage(whole["usage"])}})
+    """Yield the server-sent events of the message `whole`."""
+    initial: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None}
+    yield _event({"type": "message_start", "message": {**whole, **initial, "usage": _first_usage(whole["usage"])}})
     for index, block in enumerate(whole["content"]):
         yield from _block_events(index, block["text"])
     ending = {name: whole[name] for name in ("stop_reason", "stop_sequence", "stop_details")}

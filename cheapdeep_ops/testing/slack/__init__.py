@@ -1,1 +1,1 @@
-"""The simulated Slack."""
+"""The simulated Slack: its server, its messages and its faults."""

@@ -1,4 +1,4 @@
-"""Slack's bytes: message objects, request bodies and the limits that Slack sets on blocks."""
+"""Slack's formats: message objects, request bodies, and the limits on blocks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl
 
 MAX_BLOCKS: Final = 50
 MAX_BLOCK_TEXT: Final[Mapping[str, int]] = {"header": 150, "section": 3_000}
-"""Characters in a block's text by block type (docs.slack.dev, Block Kit reference)."""
+"""The longest text of a block in characters, by its type. Source: docs.slack.dev, Block Kit reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """What a message said at one time."""
+    """The content of a message after its post or after one update."""
 
     text: str
     blocks: tuple[Mapping[str, Any], ...] = ()
@@ -23,31 +23,31 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlackMessage:
-    """A message in a channel with all that it ever said."""
+    """A message in a channel, with all its versions."""
 
     channel: str
-    """The channel as the sender named it; empty for a webhook, whose channel Slack knows."""
+    """The channel as the sender named it; empty for a webhook, which is bound to a channel."""
     channel_id: str
-    """The channel as Slack names it in its answer; `chat.update` takes only this one."""
+    """The channel's id in Slack's response; `chat.update` accepts only this."""
     ts: str
     thread_ts: str | None
     via: Literal["api", "webhook"]
     versions: tuple[Version, ...]
-    """As posted, then once for each update."""
+    """The content as posted, then after each update."""
 
     @property
     def text(self) -> str:
-        """The text that it has now."""
+        """Its current text."""
         return self.versions[-1].text
 
     @property
     def blocks(self) -> tuple[Mapping[str, Any], ...]:
-        """The blocks that it has now."""
+        """Its current blocks."""
         return self.versions[-1].blocks
 
     @property
     def attachments(self) -> tuple[Mapping[str, Any], ...]:
-        """The attachments that it has now."""
+        """Its current attachments."""
         return self.versions[-1].attachments
 
     @property
@@ -61,7 +61,7 @@ class SlackMessage:
         return self.versions[1:]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the message object of Slack's answers."""
+        """Return the message object of Slack's responses."""
         body = {
             "type": "message",
             "subtype": "bot_message",
@@ -75,19 +75,19 @@ class SlackMessage:
 
 
 def channel_id(channel: str) -> str:
-    """Return an id for a channel's name, the same each time; an id stays as it is."""
+    """Return a constant id for a channel's name; an id is returned unchanged."""
     if channel[:1] in {"C", "D", "G"} and channel.isalnum() and channel.isupper():
         return channel
     return "C" + blake2b(channel.removeprefix("#").encode(), digest_size=5).hexdigest().upper()
 
 
 def parsed_body(raw: bytes, content_type: str) -> dict[str, Any] | None:
-    """Read a JSON or form body, with JSON inside form fields opened; None where it is neither."""
+    """Parse a JSON or form body, and the JSON inside form fields; None if it is invalid."""
     if not raw:
-        return {}  # slack_sdk announces JSON also where it sends nothing, as for auth.test
+        return {}  # slack_sdk also announces JSON for an empty body, as for auth.test
     if "json" not in content_type:
         fields = dict(parse_qsl(raw.decode(), keep_blank_values=True))
-        return {name: _opened(name, value) for name, value in fields.items()}
+        return {name: _parsed_field(name, value) for name, value in fields.items()}
     try:
         body = json.loads(raw)
     except ValueError:
@@ -96,7 +96,7 @@ def parsed_body(raw: bytes, content_type: str) -> dict[str, Any] | None:
 
 
 def version_of(body: Mapping[str, Any]) -> Version:
-    """Return what a request body would make a message say."""
+    """Return the content that a request body gives a message."""
     return Version(
         text=str(body.get("text") or ""),
         blocks=tuple(body.get("blocks") or ()),
@@ -105,7 +105,7 @@ def version_of(body: Mapping[str, Any]) -> Version:
 
 
 def content_error(version: Version) -> str | None:
-    """Return Slack's error code for content that it would refuse."""
+    """Return Slack's error code for invalid content; None if it is valid."""
     if not (version.text or version.blocks or version.attachments):
         return "no_text"
     return "invalid_blocks" if _breaks_limits(version.blocks) else None
@@ -121,7 +121,8 @@ def _is_too_long(block: Mapping[str, Any]) -> bool:
     return length > MAX_BLOCK_TEXT.get(str(block.get("type")), length)
 
 
-def _opened(name: str, value: str) -> Any:
+def _parsed_field(name: str, value: str) -> Any:
+    # Only these fields hold JSON: a text that looks like JSON stays text.
     if name not in {"blocks", "attachments", "metadata", "payload"}:
         return value
     try:

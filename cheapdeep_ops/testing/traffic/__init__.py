@@ -1,1 +1,1 @@
-"""Simulated traffic whose confidence and truth are known."""
+"""Simulated traffic with known confidence and known correctness."""

@@ -1,4 +1,4 @@
-"""Kinds of traffic with known confidence and known truth, drawn by hash so that every run repeats."""
+"""Kinds of traffic with known confidence and correctness, drawn by a hash so that every run repeats."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from hashlib import blake2b
 from typing import Final
 
 NULL_BELOW: Final = 0.5
-"""Confidence below which a class with `escalating_answer` gives no answer."""
+"""The confidence below which a class with `escalating_answer` replies with an answer of null."""
 DEEP_CONFIDENCE: Final = 0.97
-"""What a model that is not a triage model says of itself when asked."""
+"""The confidence of a model that is not a triage model."""
 
 _ANSWERS: Final = (
     "you can do this yourself under Settings, in the section Account; the change takes effect at once.",
@@ -19,6 +19,7 @@ _ANSWERS: Final = (
     "please allow up to three working days; we send a message as soon as it is done.",
     "yes, that works for the order you named, provided that it has not been shipped yet.",
 )
+# Each breaks the contract in its own way: prose, text as a number, a missing field, a cut object, an array.
 _MALFORMED: Final = (
     "I am fairly sure about this one: {answer}",
     '{{"confidence": "high", "answer": {quoted}}}',
@@ -31,23 +32,23 @@ _PROBABILITY_STEPS: Final = 2**64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficClass:
-    """A kind of question: how it is recognised, how sure the cheap model is of it, and how often rightly so."""
+    """A kind of question: its marker, the cheap model's confidences, and its accuracy."""
 
     name: str
     marker: str
-    """Text that occurs in each of its prompts and in no other class's."""
+    """Text that occurs in each of its prompts, and in no prompt of another class."""
     confidences: Mapping[float | None, float]
-    """Weight of each confidence (0 to 1); None stands for a reply that breaks the contract."""
+    """The weight of each confidence (0 to 1); None stands for a malformed reply."""
     accuracy: float | Mapping[float, float] = 0.95
-    """Probability that the cheap answer is right: one figure, or one for each confidence."""
+    """The probability that the cheap answer is correct: one figure, or one for each confidence."""
     escalating_answer: bool = True
-    """Whether the answer is null where the confidence is below 0.5."""
+    """Whether the answer is null if the confidence is below 0.5."""
     prompt_templates: tuple[str, ...] = ("Hello, {marker} {n}: could you help me with this, please?",)
     """Prompts with `{marker}` and `{n}`."""
     answer_templates: tuple[str, ...] = _ANSWERS
 
     def __post_init__(self) -> None:
-        """Refuse a class that could not be drawn from, with a ValueError that says why."""
+        """Raise a ValueError with the reason if the class is invalid."""
         if not self.name or not self.marker:
             raise ValueError(f"a traffic class needs a name and a marker, not {self.name!r} and {self.marker!r}")
         _check_weights(self.name, self.confidences)
@@ -55,21 +56,22 @@ class TrafficClass:
         _check_templates(self.name, self.prompt_templates, self.answer_templates)
 
     def prompt(self, n: int) -> str:
-        """Return the `n`-th question of this class; different for every `n`."""
+        """Return question number `n` of this class; every number gives another question."""
         template = self.prompt_templates[n % len(self.prompt_templates)]
         return template.format(marker=self.marker, n=n)
 
     def confidence_at(self, position: float) -> float | None:
-        """Return the confidence found at `position` (0 to 1, exclusive) of the cumulated weights."""
+        """Return the confidence at `position` (0 to 1, exclusive) of the cumulative weights."""
         left = position * math.fsum(self.confidences.values())
         for confidence, weight in self.confidences.items():
             if left < weight:
                 return confidence
             left -= weight
+        # Rounding errors can leave a rest after the last weight.
         return next(c for c, weight in reversed(list(self.confidences.items())) if weight > 0)
 
     def accuracy_at(self, confidence: float | None) -> float:
-        """Return the probability that an answer is right; a malformed reply counts as the least sure one."""
+        """Return the probability that an answer is correct; a malformed reply has the lowest of all."""
         if isinstance(self.accuracy, Mapping):
             return min(self.accuracy.values()) if confidence is None else self.accuracy[confidence]
         return self.accuracy
@@ -77,36 +79,39 @@ class TrafficClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnAnswer:
-    """What a model makes of one question: the same for the same seed, model and text, in any order."""
+    """A model's answer to one question; seed, model and text determine it."""
 
     traffic_class: str
     confidence: float | None
-    """None where the triage reply breaks the contract."""
+    """None for a malformed triage reply."""
     answer: str
     """The answer in plain text."""
     withheld: bool
-    """Whether triage gives null in place of the answer."""
+    """Whether the triage reply has an answer of null."""
     correct: bool
-    """Whether `answer` is right."""
+    """Whether `answer` is correct."""
     triage_text: str
     """The whole text of the triage reply."""
 
 
 def class_of(text: str, classes: Sequence[TrafficClass]) -> TrafficClass:
-    """Return the first class whose marker occurs in `text`, else the first of all."""
-    return next((known for known in classes if known.marker in text), classes[0])
+    """Return the first class whose marker occurs in `text`; without a marker, the first class."""
+    return next((each for each in classes if each.marker in text), classes[0])
 
 
-def outcome(text: str, *, model: str, seed: int, classes: Sequence[TrafficClass], is_cheap: bool = True) -> DrawnAnswer:
-    """Return what `model` makes of `text`; one that is not cheap is sure of itself and right."""
-    known = class_of(text, classes)
+def draw_answer(
+    text: str, *, model: str, seed: int, classes: Sequence[TrafficClass], is_cheap: bool = True
+) -> DrawnAnswer:
+    """Return the answer of `model` to `text`; a model that is not cheap is confident and correct."""
+    traffic = class_of(text, classes)
+    # Separate parts of one hash decide on confidence, correctness and wording, so that these are independent.
     digest = blake2b(f"{seed}\0{model}\0{text}".encode(), digest_size=32).digest()
-    confidence = known.confidence_at(draw(digest)) if is_cheap else DEEP_CONFIDENCE
-    correct = not is_cheap or draw(digest, 8) < known.accuracy_at(confidence)
-    answer = f"Answer {digest[16:20].hex()}: {_pick(known.answer_templates, digest[20])}"
-    withheld = known.escalating_answer and confidence is not None and confidence < NULL_BELOW
+    confidence = traffic.confidence_at(draw(digest)) if is_cheap else DEEP_CONFIDENCE
+    correct = not is_cheap or draw(digest, 8) < traffic.accuracy_at(confidence)
+    answer = f"Answer {digest[16:20].hex()}: {_pick(traffic.answer_templates, digest[20])}"
+    withheld = traffic.escalating_answer and confidence is not None and confidence < NULL_BELOW
     return DrawnAnswer(
-        traffic_class=known.name,
+        traffic_class=traffic.name,
         confidence=confidence,
         answer=answer,
         withheld=withheld,
@@ -116,24 +121,24 @@ def outcome(text: str, *, model: str, seed: int, classes: Sequence[TrafficClass]
 
 
 def draw(digest: bytes, offset: int = 0) -> float:
-    """Return the number from 0 to 1 that eight bytes of `digest` stand for."""
+    """Return eight bytes of `digest`, from `offset` on, as a number from 0 to 1."""
     return int.from_bytes(digest[offset : offset + 8]) / _PROBABILITY_STEPS
 
 
 def is_probability(value: object) -> bool:
-    """Tell whether `value` is a number from 0 to 1."""
+    """Whether `value` is a number from 0 to 1."""
     return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def checked_classes(classes: Iterable[TrafficClass]) -> tuple[TrafficClass, ...]:
-    """Return the classes as a tuple; ValueError where there is none, or two share a name or a marker."""
-    known = tuple(classes)
-    if not known:
+    """Return the classes as a tuple. Raises ValueError if there is none, or if two share a name or a marker."""
+    checked = tuple(classes)
+    if not checked:
         raise ValueError("at least one traffic class is needed; the first one is the default")
-    for shared, values in (("name", [c.name for c in known]), ("marker", [c.marker for c in known])):
+    for shared, values in (("name", [c.name for c in checked]), ("marker", [c.marker for c in checked])):
         if len(set(values)) < len(values):
             raise ValueError(f"two traffic classes share a {shared}: {sorted(values)}")
-    return known
+    return checked
 
 
 def _pick(templates: Sequence[str], byte: int) -> str:

@@ -1,4 +1,4 @@
-"""Ready-made traffic: calm, storms, and classes with a known weakness."""
+"""Ready-made classes of traffic: calm, storm, and classes with a known weakness."""
 
 from typing import Final
 
@@ -52,7 +52,7 @@ BAND30: Final = TrafficClass(
         "Hello, {marker} {n}, do I keep the warranty when I replace the battery myself?",
     ),
 )
-"""Below a storm limit of 35% at a threshold of 0.8 (30%), above it at 0.9 (60%): it shows feedback, if there is any."""
+"""Escalates 30% at a threshold of 0.8 and 60% at 0.9; the limit is 35%, so it shows if a raise feeds the storm rule."""
 
 OVERCONFIDENT: Final = TrafficClass(
     name="overconfident",
@@ -64,7 +64,7 @@ OVERCONFIDENT: Final = TrafficClass(
         "For {marker} {n}: which firmware do I need before I connect the second sensor?",
     ),
 )
-"""Very sure (96% at 0.9 or above) and wrong in 40% of its answers: raising the threshold does not help."""
+"""Confident (96% at 0.9 or above) and wrong in 40% of its answers: raising the threshold does not help."""
 
 OUTDATED: Final = TrafficClass(
     name="outdated",
@@ -76,10 +76,10 @@ OUTDATED: Final = TrafficClass(
         "Hi, {marker} {n}: do I keep the old tariff when I move to another city?",
     ),
 )
-"""Drift: a third of what ships at 0.8 is wrong, and 3% of what ships at 0.9, while escalation at 0.8 stays at 10%."""
+"""Drift: of shipped answers, a third is wrong at 0.8 and 3% at 0.9; escalation at 0.8 stays at 10%."""
 
 # Rates at the two thresholds and accuracy: Claude 3 Haiku on the BoolQ validation set, LifeEval,
-# NoamMichael/Comparing-Confidence-in-LLMs at 560aae7 (MIT). How the mass lies within the bands is ours.
+# NoamMichael/Comparing-Confidence-in-LLMs at 560aae7 (MIT). The distribution within the bands is an assumption.
 BOOLQ_CLAUDE3HAIKU: Final = TrafficClass(
     name="boolq_claude3haiku",
     marker="passage question",
@@ -90,7 +90,7 @@ BOOLQ_CLAUDE3HAIKU: Final = TrafficClass(
         "{marker} {n}: is the statement above true, going by the passage alone?",
     ),
 )
-"""Published: escalates 1.9% at 0.8 and 12.5% at 0.9, and 24.2% of what ships is wrong."""
+"""Published rates: escalates 1.9% at 0.8 and 12.5% at 0.9; 24.2% of shipped answers are wrong."""
 
 CLASSES: Final = (FAQ, BILLING, LEGAL, BAND30, OVERCONFIDENT, OUTDATED, BOOLQ_CLAUDE3HAIKU)
-"""All ready-made classes; the first one also serves prompts that carry no marker."""
+"""All ready-made classes; the first one also answers prompts without a marker."""

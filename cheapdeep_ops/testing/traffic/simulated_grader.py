@@ -1,4 +1,4 @@
-"""A judge of answers whose errors are known: how often it sees a wrong answer, and how often it trusts a right one."""
+"""A grader with known error rates."""
 
 import json
 from collections.abc import Mapping
@@ -19,32 +19,33 @@ _REASONS: Final[Mapping[Verdict, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedGrader:
-    """How well the simulated API grades its own answers; it is unsure of text that it never gave (lately)."""
+    """How well the simulated API grades its own recent answers; it grades all other texts as unsure."""
 
     tpr: float = 1.0
-    """Share of wrong answers that it calls incorrect."""
+    """The share of wrong answers that it grades as incorrect."""
     tnr: float = 1.0
-    """Share of right answers that it calls correct."""
+    """The share of correct answers that it grades as correct."""
 
     def __post_init__(self) -> None:
-        """Refuse shares outside 0 to 1 with a ValueError."""
+        """Raise a ValueError if a share is outside 0 to 1."""
         for name, value in (("tpr", self.tpr), ("tnr", self.tnr)):
             if not is_probability(value):
                 raise ValueError(f"{name} must be from 0 to 1, not {value!r}")
 
     def verdict(self, answer: str, *, correct: bool | None, seed: int) -> Verdict:
-        """Return what it says of an answer, given the truth (None: unknown); the same for the same seed and text."""
+        """Return the grade of an answer that is `correct` or wrong (None: unknown); seed and text determine it."""
         if correct is None:
             return "unsure"
+        # A hash with its own prefix, so that the grader's errors do not depend on how the answer was drawn.
         position = draw(blake2b(f"{seed}\0judge\0{answer}".encode(), digest_size=8).digest())
         sees_the_truth = position < (self.tnr if correct else self.tpr)
         return "correct" if correct is sees_the_truth else "incorrect"
 
 
 PERFECT: Final = SimulatedGrader()
-"""A judge that is never wrong."""
+"""A grader without errors."""
 
 
-def judgement(verdict: Verdict) -> str:
-    """Return the text of a reply that says `verdict`."""
+def grade_text(verdict: Verdict) -> str:
+    """Return the text of a grader's reply with `verdict`."""
     return json.dumps({"reason": _REASONS[verdict], "verdict": verdict})

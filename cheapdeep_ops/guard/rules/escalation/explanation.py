@@ -3,18 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from cheapdeep_ops.guard.statistics.attribution import (
-    MIN_CALLS,
-    BeforeAfter,
-    Cause,
-    Counts,
-    Dimension,
-    as_facts,
-    by_name,
-    by_reason,
-    cause_of,
-    is_named,
-)
+from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, as_facts, cause_of
+from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, by_name, by_reason, is_named
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counters import TrafficMix

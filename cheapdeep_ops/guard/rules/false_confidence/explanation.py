@@ -7,17 +7,8 @@ from math import inf, nextafter
 from statistics import median
 from typing import Any, Final
 
-from cheapdeep_ops.guard.statistics.attribution import (
-    MIN_CALLS,
-    BeforeAfter,
-    Cause,
-    Counts,
-    Dimension,
-    Kind,
-    as_facts,
-    cause_of,
-    is_named,
-)
+from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, Kind, as_facts, cause_of
+from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, is_named
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.store import candidates, grades
 from cheapdeep_ops.store.engine import Connection
@@ -127,7 +118,7 @@ def climb_cause(
     is_by_chance = min(len(_by_chance(before)), len(_by_chance(now))) >= MIN_CALLS
     if cause.kind is not Kind.MIX or (is_by_chance and is_of_one_time):
         return cause
-    return replace(cause, kind=Kind.UNCLEAR, why=_NO_MIX, culprits=(), alike=(), also=())
+    return replace(cause, kind=Kind.UNCLEAR, why=_NO_MIX, contributors=(), equivalent=(), also=())
 
 
 def _by_chance(found: Sequence[AttributedGrade]) -> Sequence[AttributedGrade]:
@@ -176,7 +167,7 @@ def examples_of(
 
     Where no part is to blame, they are of all.
     """
-    blamed = {(part.dimension, part.element) for part in cause.culprits}
+    blamed = {(part.dimension, part.element) for part in cause.contributors}
     wrong = [each for each in climb.now if each.incorrect and (not blamed or _is_of(each, blamed, names))]
     held = candidates.examples(connection, [each.call_id for each in wrong[:_LOOKED_AT]])
     return [{"call_id": each.call_id, "confidence": each.confidence} for each in held[:_EXAMPLES]]

@@ -1,7 +1,6 @@
-"""A router and a guard in virtual time, between a simulated Claude API and a simulated Slack: real HTTP, no waiting.
+"""A router and a guard in virtual time, with a simulated Claude API and a simulated Slack over real HTTP.
 
-Time passes only as calls are made and as the guard's work falls due, so a slow machine changes nothing but how long it
-takes.
+Virtual time passes only with calls and with the guard's scheduled work: results do not depend on the machine's speed.
 """
 
 import heapq
@@ -16,8 +15,8 @@ from typing import Any, Final, Self
 
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.grade_request import GraderApi
-from cheapdeep_ops.demo.report import Answered, report_of
-from cheapdeep_ops.guard.grading.grader import MOST_AT_ONCE, Grader
+from cheapdeep_ops.demo.report import FinishedCall, report_of
+from cheapdeep_ops.guard.grading.grader import MAX_PER_RUN, Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify.slack import sender_for
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -30,21 +29,21 @@ from cheapdeep_ops.testing import CLASSES, FrozenClock, SimulatedAnthropic, Simu
 from cheapdeep_ops.testing.messages_api.models import MODELS, SimulatedModel
 
 START: Final = 1_790_000_000.0
-"""When virtual time begins: prices are dated, and the same calls must give the same report."""
+"""When virtual time begins. It is constant because prices have dates, and equal calls must give equal reports."""
 
-_PATIENCE_S: Final = 3_600.0
-"""How long the router waits for the simulated cheap model, in real time: a busy machine is no failed triage."""
+_TRIAGE_TIMEOUT_S: Final = 3_600.0
+"""In real time, and long: on a busy machine, a slow reply must not become a triage error."""
 
 
 def no_proxy_on_loopback() -> None:
-    """Keep the proxies that the environment names away from this machine's loopback."""
+    """Exclude the loopback address from the proxies that the environment variables name."""
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 
 class Simulators:
-    """The simulated Claude API and Slack, and a client for the former; use it as a context manager.
+    """The simulated Claude API and Slack, and a client for the API; use it as a context manager.
 
-    Worlds may share them, one after another: starting and stopping them takes longer than a short replay does.
+    Several environments may use them one after another.
     """
 
     def __init__(
@@ -61,7 +60,8 @@ class Simulators:
             self._open = opening.pop_all()
 
     def reset(self) -> FrozenClock:
-        """Forget what has happened; returns a clock at the beginning."""
+        """Clear all records; returns a clock at START."""
+        # Restarting the servers instead would take longer than a short replay.
         self.api.clear()
         self.slack.clear()
         self._clock = FrozenClock(START)
@@ -80,19 +80,19 @@ class Simulators:
 
 
 class Environment:
-    """A router and a guard on a store of their own; use it as a context manager.
+    """A router and a guard with a temporary store; use it as a context manager.
 
-    `outcomes` has the calls that were answered. The guard does its work when `clock` reaches the times that `settings`
-    ask for: all that is due before a call is done before it.
+    `outcomes` holds the answered calls. The guard works at the intervals of `settings`, measured by `clock`; work that
+    is due before a call is done before the call.
     """
 
     def __init__(self, simulators: Simulators, *, settings: Settings, route: str, ids: str) -> None:
         self.slack = simulators.slack
-        self.outcomes: list[Answered] = []
+        self.outcomes: list[FinishedCall] = []
         self.clock = simulators.reset()
         with ExitStack() as opening:
             folder = opening.enter_context(TemporaryDirectory(prefix="cheapdeep-"))
-            self.settings = _own(settings, Path(folder), simulators.slack)
+            self.settings = _isolated(settings, Path(folder), simulators.slack)
             self.store = self._make_store(opening)
             self._guard = self._make_guard(simulators)
             self._recorder = Recorder(self.settings, clock=self.clock, background=False)
@@ -136,16 +136,20 @@ class Environment:
         correct: Callable[[Routed], bool | None],
         is_comparable: bool = True,
     ) -> None:
-        """Make one call at the time `at`; `correct` tells whether its answer is right, as far as that is known."""
-        self.go_to(at)
+        """Make one call at the virtual time `at`; `correct` returns whether the answer is right, None if unknown."""
+        self.advance_to(at)
         routed = ask(self.router)
-        self._recorder.fold(at)  # at once, so that the real time it took moves it into no other second
+        # Fold now, so that the call counts in its second of virtual time.
+        self._recorder.fold(at)
         self.outcomes.append(
-            Answered(routed=routed, begun_at=at, finished_at=at, correct=correct(routed), is_comparable=is_comparable)
+            FinishedCall(
+                routed=routed, begun_at=at, finished_at=at, correct=correct(routed), is_comparable=is_comparable
+            )
         )
 
-    def go_to(self, moment: float) -> None:
-        """Let time pass, with all that the guard does before `moment`; a call comes before what is due with it."""
+    def advance_to(self, moment: float) -> None:
+        """Advance the clock to `moment`, and do the guard's work that is due before it."""
+        # Work due exactly at `moment` waits: a call at that time comes first.
         while self._due[0][0] < moment:
             at, order, every_s, work = self._due[0]
             self.clock.set(at)
@@ -154,20 +158,21 @@ class Environment:
         self.clock.set(moment)
 
     def settle(self) -> None:
-        """Have all calls counted, graded and judged."""
-        for work in (self.evaluate, self._grade, self.evaluate):  # only a guard that has acted may grade
+        """Count and grade all calls, and evaluate the rules on them."""
+        # The first evaluation takes the lease, without which the guard does not grade.
+        for work in (self.evaluate, self._grade, self.evaluate):
             work(self.clock.advance(self.settings.evaluate_every_s))
 
     def drain(self) -> None:
-        """Store what was counted."""
+        """Store the counters."""
         self._recorder.drain(self.clock())
 
     def report(self) -> dict[str, Any]:
-        """What became of the calls so far."""
+        """The report of the calls so far."""
         return report_of(self.outcomes, self.store, self.settings, since=START, until=self.clock())
 
     def evaluate(self, now: float) -> None:
-        """Run the rules, deliver messages, and have the router read the policy."""
+        """Evaluate the rules, deliver messages, and refresh the router's policy."""
         self._recorder.drain(now)
         self._guard.step(now)
         self._guard.deliver(now)
@@ -175,11 +180,12 @@ class Environment:
 
     def _grade(self, now: float) -> None:
         self._recorder.drain(now)
-        while self._guard.grade(now) >= MOST_AT_ONCE:
+        while self._guard.grade(now) >= MAX_PER_RUN:
             pass
 
     def _timetable(self) -> list[tuple[float, int, float, Callable[[float], None]]]:
-        """What is due when: a grade counts in the evaluation of the same moment."""
+        """A heap of (time, order, interval, work)."""
+        # Grading comes before an evaluation that is due with it, so that its grades count there.
         evaluate_s, grade_s = self.settings.evaluate_every_s, self.settings.grade_every_s
         due: list[tuple[float, int, float, Callable[[float], None]]] = [
             (START + evaluate_s, 2, evaluate_s, self.evaluate),
@@ -197,20 +203,21 @@ class Environment:
         self._open.close()
 
 
-def _own(settings: Settings, folder: Path, slack: SimulatedSlack) -> Settings:
-    """The given settings, with a store, a Slack and a purse of the world's own."""
-    own: Mapping[str, Any] = {
-        "store_url": f"sqlite:///{folder}/world.db",
+def _isolated(settings: Settings, folder: Path, slack: SimulatedSlack) -> Settings:
+    """`settings` with a temporary store, the simulated Slack, and no limit on spending or stored content."""
+    overrides: Mapping[str, Any] = {
+        "store_url": f"sqlite:///{folder}/environment.db",
         "record": True,
         "slack_bot_token": slack.token,
         "slack_channel": "C0ALERTS",
         "slack_base_url": slack.url,
         "slack_webhook_url": None,
         "grade_by": "direct",
+        # One request at a time, so that grades are stored in a repeatable order.
         "grade_concurrency": 1,
         "max_grader_usd_per_day": 1e9,
         "max_candidates": 10_000_000,
         "retain_content_days": 3650,
-        "triage_timeout_s": _PATIENCE_S,
+        "triage_timeout_s": _TRIAGE_TIMEOUT_S,
     }
-    return Settings(**{**settings.model_dump(), **own})
+    return Settings(**{**settings.model_dump(), **overrides})

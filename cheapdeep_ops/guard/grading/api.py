@@ -1,0 +1,23 @@
+"""What a grader needs of the API."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.values import GradeResult
+
+
+class GradingApi(Protocol):
+    """The API as a grader uses it."""
+
+    def grade(self, request: Mapping[str, Any]) -> GradeResult:
+        """Request the grade of one answer. Raises GraderError."""
+
+    def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
+        """Submit a batch of requests by custom id; returns the batch's id. Raises GraderError."""
+
+    def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
+        """The results of a batch by custom id; None until it has ended. Raises GraderError."""
+
+    def close(self) -> None:
+        """Close the connections."""
