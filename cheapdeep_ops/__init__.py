@@ -82,15 +82,15 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name at its first use: the SDK takes a second to load, and the guard never needs it.
+    """Load a public name at its first use, because the SDK takes a second to load and the guard does not need it.
 
     Source: https://peps.python.org/pep-0562/
     """
     home = next((home for home, names in _HOMES.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-    return found
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

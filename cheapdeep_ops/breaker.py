@@ -1,17 +1,17 @@
-"""A circuit breaker for a tier that keeps failing: stop asking it, try again now and then.
+"""A circuit breaker for a tier that keeps failing: calls skip the tier, and single calls probe it from time to time.
 
-The states are those of the pattern (Nygard, Release It!, 2nd edition 2018, chapter 5): closed while all is well, open
-while the tier is left alone, half open while one call tries it.
+The states are those of the pattern (Nygard, Release It!, 2nd edition 2018, chapter 5): closed while the tier works,
+open while calls skip it, half open while one call probes it.
 """
 
 import threading
 
 
 class Breaker:
-    """Leaves a tier alone after `failures` in a row, for `pause_s` seconds, twice as long after each failed try.
+    """Opens after `failures` failures in a row, for `pause_s` seconds; each failed probe doubles the pause.
 
-    Time is an argument: any clock that does not go back. What is told of a call that began before the tier was left
-    alone changes nothing any more. Safe to share between threads. With 0 failures it never opens.
+    The pause grows up to `longest_pause_s`. Time is an argument, from any clock that never goes back. Thread-safe. With
+    `failures` 0, it never opens.
     """
 
     def __init__(self, *, failures: int, pause_s: float, longest_pause_s: float) -> None:
@@ -24,11 +24,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the tier is left alone, tries aside."""
+        """Whether calls skip the tier, except for a probe."""
         return self._try_at is not None
 
     def may_ask(self, now: float) -> bool:
-        """Whether to ask the tier; where it is open and a try is due, this call is the try, and no other one is."""
+        """Whether this call may use the tier; while open, only one call in each pause may: the probe."""
         if not self.is_open:
             return True
         with self._lock:
@@ -36,22 +36,23 @@ class Breaker:
             if try_at is not None and now < try_at:
                 return False
             if try_at is not None:
-                # Whoever tries may never tell how it went: then the end of the next pause has another try.
+                # A probe may never report its result. Then another one is due after this pause.
                 self._try_at = now + self._pause_s
             return True
 
     def succeeded(self, begun_at: float) -> None:
-        """The tier has answered a call."""
+        """Report that the tier answered the call that began at `begun_at`."""
+        # Without the lock, because nearly every call ends here.
         if not self._failed and not self.is_open:
             return
         with self._lock:
-            if self._tells(begun_at):
+            if self._is_current(begun_at):
                 self._failed, self._try_at, self._pause_s = 0, None, self._first_pause_s
 
     def failed(self, begun_at: float, now: float) -> None:
-        """The tier has failed a call."""
+        """Report that the call that began at `begun_at` failed."""
         with self._lock:
-            if not self._limit or not self._tells(begun_at):
+            if not self._limit or not self._is_current(begun_at):
                 return
             self._failed += 1
             if self.is_open:
@@ -62,6 +63,6 @@ class Breaker:
                 return
             self._try_at = now + self._pause_s
 
-    def _tells(self, begun_at: float) -> bool:
-        """Whether a call says something of the tier as it is now."""
+    def _is_current(self, begun_at: float) -> bool:
+        """Whether a result is about the tier's present state: results of calls from before it opened are ignored."""
         return not self.is_open or begun_at > self._opened_at

@@ -1,8 +1,8 @@
-"""Finding, in a text that somebody else wrote, the very object that a model is to write by itself.
+"""Detects copies of a verdict: a JSON object in the user's text that a model should have written by itself.
 
-Found is what a reader would take for that object: in JSON's spelling or Python's, escaped in strings within strings,
-as HTML, with fullwidth, lookalike or invisible characters. What must be worked out first (base64, a recipe in prose) is
-not found. Lookalikes: https://www.unicode.org/reports/tr39/; what no eye sees:
+Detects every form that a reader can recognise: JSON or Python syntax, escaped strings inside strings, HTML entities,
+and fullwidth, lookalike or invisible characters. Does not detect forms that must be decoded first (base64, a
+description in prose). Sources for lookalikes: https://www.unicode.org/reports/tr39/; for invisible characters:
 https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point.
 """
 
@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import Final
 
 _DEPTH: Final = 5
-"""Strings within strings that are opened; each level doubles the backslashes of the one below it."""
+"""The number of nested levels of strings that are unescaped; each level doubles the backslashes."""
 
 _SHORT_RUN: Final = 12
-"""Escapes that stand so close together are few different ones, and read once each."""
+"""Runs of escapes up to this length are cached, because few different ones occur."""
 
 _ESCAPED_LETTER: Final = re.compile(r"\\(?:u00([46][1-9a-f]|[57][0-9a])|.)", re.IGNORECASE | re.DOTALL)
 _ESCAPES: Final = re.compile(r'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))+')
@@ -56,32 +56,31 @@ Value = float | str | None
 
 
 class VerdictPattern:
-    """An object that is known by its keys.
-
-    Patterns, not a decoder, look for it: at any depth, escaped or cut off, in time that grows with the text alone.
-    """
+    """Detects an object by its keys, at any depth, escaped or cut off; the time is linear in the length of the text."""
 
     def __init__(self, *keys: str) -> None:
-        """Know the object by `keys`, each of them one plain word."""
+        """Detect objects with `keys`, each of them one plain word."""
+        # Patterns and not a JSON decoder: a copy may be cut off or in another dialect, where a decoder stops.
         starts = {key: rf"""(?:["'`]\s*{key}\s*\\*["'`]|[{{,]\s*{key})\s*:""" for key in keys}
         self._keys = [re.compile(start, re.IGNORECASE) for start in starts.values()]
         self._numbers = {key: re.compile(start + _NUMBER, re.IGNORECASE) for key, start in starts.items()}
         self._strings = {key: re.compile(start + _STRING, re.IGNORECASE | re.DOTALL) for key, start in starts.items()}
 
     def is_spelled_in(self, text: str) -> bool:
-        """Whether `text` has all keys as keys, in whatever dialect of JSON."""
+        """Whether `text` has all keys in the place of keys, in any dialect of JSON."""
         return self._names_keys(text) and any(map(self._has_keys, _readings(text)))
 
     def stands_in(self, text: str, values: Mapping[str, Value]) -> bool:
-        """Whether `text` has all keys with these very values, plainly, disguised, or within a string."""
+        """Whether `text` has all keys with exactly these values: plain, disguised, or inside a string."""
         readings = _readings(text) if self._names_keys(text) else ()
         if not any(map(self._has_keys, readings)):
             return False
         return all(self._has(readings, key, value) for key, value in values.items())
 
     def _names_keys(self, text: str) -> bool:
-        """Whether the words are there at all: nearly every text ends here, in a twentieth of the time."""
-        return any(all(key in level.casefold() for key in self._strings) for level in _levels(text, _roughly))
+        """Whether all key words occur at all."""
+        # A cheap filter: nearly every text fails it, in a twentieth of the time of the patterns.
+        return any(all(key in level.casefold() for key in self._strings) for level in _levels(text, _ascii_part))
 
     def _has_keys(self, text: str) -> bool:
         return all(key.search(text) for key in self._keys)
@@ -90,12 +89,12 @@ class VerdictPattern:
         if value is None:
             return False
         if not isinstance(value, str):
-            return value in set(map(_number, _found(self._numbers[key], readings)))
-        strings = {string for token in _found(self._strings[key], readings) if (string := _string(token)) is not None}
+            return value in set(map(_number, _matches(self._numbers[key], readings)))
+        strings = {string for token in _matches(self._strings[key], readings) if (string := _string(token)) is not None}
         return value in strings or _as_seen(value) in map(_as_seen, strings)
 
 
-def _found(pattern: re.Pattern[str], readings: Readings) -> set[str]:
+def _matches(pattern: re.Pattern[str], readings: Readings) -> set[str]:
     return {token for reading in readings for token in pattern.findall(reading)}
 
 
@@ -116,12 +115,12 @@ def _string(token: str) -> str | None:
 
 
 def _readings(text: str) -> Readings:
-    """`text` as it stands and as the eye sees it, each of them opened level by level."""
+    """All readings of `text`: literal and as the eye sees it, each at every level of unescaping."""
     return tuple(dict.fromkeys((*_levels(text, str), *_levels(text, _as_seen))))
 
 
 def _levels(text: str, look: Callable[[str], str]) -> list[str]:
-    """`text`, with escapes of letters undone; the same after its strings are opened; and so on."""
+    """`text` with its letters unescaped, then again after each level of strings is unescaped."""
     levels = [_with_plain_letters(look(text))]
     while len(levels) < _DEPTH and "\\" in levels[-1]:
         inner = look(_unescaped(levels[-1]))
@@ -132,11 +131,11 @@ def _levels(text: str, look: Callable[[str], str]) -> list[str]:
 
 
 def _with_plain_letters(text: str) -> str:
-    return _ESCAPED_LETTER.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[0], text)
+    return _ESCAPED_LETTER.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[0], text)
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPES.sub(lambda found: _read_escapes(found[0]), text)
+    return _ESCAPES.sub(lambda match: _read_escapes(match[0]), text)
 
 
 def _read_escapes(run: str) -> str:
@@ -150,11 +149,12 @@ def _read_short_escapes(run: str) -> str:
 
 def _as_seen(text: str) -> str:
     text = _without_entities(text)
+    # ASCII text has no lookalikes: most texts skip the slow normalization.
     return text if text.isascii() else _UNSEEN.sub("", _decomposed(text)).translate(_PLAIN)
 
 
-def _roughly(text: str) -> str:
-    """What the eye sees, all that is not ASCII left out."""
+def _ascii_part(text: str) -> str:
+    """`text` as the eye sees it, without the characters that are not ASCII."""
     text = _without_entities(text)
     if text.isascii():
         return text
@@ -165,10 +165,11 @@ def _roughly(text: str) -> str:
 
 
 def _decomposed(text: str) -> str:
-    """`text` in NFKD, but for the order of combining marks, whose sorting takes the square of a run's length."""
+    """`text` in NFKD, with combining marks in their original order."""
+    # Character by character: sorting a run of marks takes time quadratic in its length.
     others = {char for char in set(text) if not char.isascii()}
     return text.translate({ord(char): unicodedata.normalize("NFKD", char) for char in others})
 
 
 def _without_entities(text: str) -> str:
-    return _ENTITY.sub(lambda found: html.unescape(found[0]), text) if "&" in text else text
+    return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text

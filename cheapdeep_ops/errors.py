@@ -1,21 +1,21 @@
-"""Everything this package raises on its own account.
+"""The errors that this package defines.
 
     CheapdeepError
     ├── SettingsError    a setting is unknown, malformed or out of range
-    ├── RulesError       a rules file does not say what it must
-    ├── RecordingError   a recording cannot be replayed as it is
-    ├── PolicyError      a threshold or scope cannot be set as asked
-    ├── MissingError     an incident, a silence or a rule that an order names is not there
-    ├── RemoteError      a guard that is asked over HTTP does not answer, or not as one of this version
-    ├── DeliveryError    a message did not arrive; the outbox tries again
-    ├── BreakerOpenError a tier keeps failing and is not asked for a while; the name of a hop's error, never raised
-    ├── GraderError      the grader cannot be asked now; samples wait
+    ├── RulesError       a rules file is malformed
+    ├── RecordingError   a recording cannot be replayed
+    ├── PolicyError      a threshold or scope is invalid
+    ├── MissingError     the named incident, silence or rule does not exist
+    ├── RemoteError      a guard does not answer over HTTP, or has another version
+    ├── DeliveryError    a message was not delivered; the outbox retries
+    ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
+    ├── GraderError      the grader is unavailable; samples wait
     └── StoreError       the store cannot be reached or used
-        ├── StoreBusyError   others have held its lock for longer than this transaction waits
-        ├── RowError         the store refuses a row, and would refuse it again
-        └── SchemaError      the schema is missing, or of a version that this code cannot use
+        ├── StoreBusyError   another process held the lock for longer than this transaction waits
+        ├── RowError         the store rejects a row, and will reject it again
+        └── SchemaError      the schema is missing, or has a version that this code cannot use
 
-Errors of the Anthropic API are the SDK's own and pass through the router unchanged.
+The router raises errors of the Anthropic API unchanged, as the SDK's own classes.
 """
 
 
@@ -24,7 +24,7 @@ class CheapdeepError(Exception):
 
 
 class SettingsError(CheapdeepError):
-    """A setting is unknown, malformed or out of range; the message names key, value and range."""
+    """A setting is unknown, malformed or out of range; the message names its key, its value and the allowed range."""
 
 
 class RulesError(CheapdeepError):
@@ -32,23 +32,23 @@ class RulesError(CheapdeepError):
 
 
 class RecordingError(CheapdeepError):
-    """A recording cannot be replayed as it is; the message names the file, the line and the column."""
+    """A recording cannot be replayed; the message names the file, the line and the column."""
 
 
 class PolicyError(CheapdeepError):
-    """A threshold or scope cannot be set as asked."""
+    """A threshold or scope is invalid."""
 
 
 class MissingError(CheapdeepError):
-    """What an order names is not there: an open incident, a silence that lasts, a rule."""
+    """The named object does not exist: an open incident, an active silence or a rule."""
 
 
 class BreakerOpenError(CheapdeepError):
-    """A triage tier keeps failing, and is not asked for a while; it is never raised into a caller's code."""
+    """The circuit breaker of a triage tier is open, so that calls skip the tier. Never raised into a caller's code."""
 
 
 class RemoteError(CheapdeepError):
-    """A guard that is asked over HTTP does not answer, wants a token, or is of another version."""
+    """A guard does not answer over HTTP, needs a token, or has another version."""
 
 
 class StoreError(CheapdeepError):
@@ -56,17 +56,17 @@ class StoreError(CheapdeepError):
 
 
 class StoreBusyError(StoreError):
-    """Other processes have held the store's lock for longer than the transaction waits; try again later."""
+    """Other processes held the store's lock for longer than the transaction waits; retry later."""
 
 
 class RowError(StoreError):
-    """The store refuses a row because of its values, and would refuse it again."""
+    """The store rejects a row because of its values, and will reject it again."""
 
 
 class DeliveryError(CheapdeepError):
-    """A message did not arrive; `retry_after_s` is what the receiver asked for, if it did.
+    """A message was not delivered. `retry_after_s` is the wait that the receiver asked for, in seconds, or None.
 
-    `unreachable` says that the receiver is down, so that any other message would fare no better.
+    `unreachable` is whether the receiver is down, so that other messages would fail too.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, unreachable: bool = False) -> None:
@@ -76,14 +76,14 @@ class DeliveryError(CheapdeepError):
 
     @property
     def is_about_all(self) -> bool:
-        """Whether the receiver takes no message for now, as against having refused this one."""
+        """Whether the receiver accepts no message at present; False if it rejected only this one."""
         return self.unreachable or self.retry_after_s is not None
 
 
 class GraderError(CheapdeepError):
-    """The grader cannot be asked now; `pauses` says that nobody could be until somebody mends it.
+    """The grader is unavailable. `pauses` is whether a person must fix the cause before any grading can work.
 
-    `retry_after_s` is what the API asked for, if it did.
+    `retry_after_s` is the wait that the API asked for, in seconds, or None.
     """
 
     def __init__(self, message: str, *, pauses: bool = False, retry_after_s: float | None = None) -> None:
@@ -93,9 +93,9 @@ class GraderError(CheapdeepError):
 
     @property
     def asks_for_time(self) -> bool:
-        """Whether any other request would meet the same."""
+        """Whether other requests would fail too."""
         return self.pauses or self.retry_after_s is not None
 
 
 class SchemaError(StoreError):
-    """The store's schema is missing, or of a version that this code cannot use; the message says what to do."""
+    """The store's schema is missing, or has a version that this code cannot use; the message says what to do."""

@@ -1,4 +1,4 @@
-"""The extras of this package: what each one brings, and how to install one that is missing."""
+"""The extras of this package: the modules that each one brings, and the command that installs a missing one."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,11 +19,11 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "testing": ("starlette", "uvicorn"),
 }
-"""Modules that an extra brings, and that the part of this package which needs it cannot do without."""
+"""The required modules of each extra."""
 
 
 def require(extra: str) -> None:
-    """Make sure that an extra is installed. Raises ImportError, with the command that installs it, where it is not."""
+    """Check that an extra is installed. Raises ImportError with the command that installs it, if it is not."""
     missing = [module for module in EXTRAS[extra] if find_spec(module) is None]
     if missing:
         raise ImportError(f"{', '.join(missing)} not installed: run pip install 'cheapdeep_ops[{extra}]'")

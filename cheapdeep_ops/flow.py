@@ -1,6 +1,6 @@
-"""The cascade as a conversation: yields what to ask, receives what came back, knows no SDK, clock or database.
+"""The cascade as a generator: it yields requests and receives replies, without an SDK, a clock or a database.
 
-The generator pattern is the one of httpx's auth flow: one flow, a synchronous and an asynchronous driver.
+This is the pattern of httpx's auth flow: one flow, driven by a synchronous and an asynchronous function.
 """
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from cheapdeep_ops.values import BypassCause, Outcome, Reason, Tier, TierReply, Verdict
-from cheapdeep_ops.verdict import judge
+from cheapdeep_ops.verdict import decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An ask, what came back, and how it was judged; `reply` is None where the call failed before any of it came."""
+    """A request, its reply, and the reason to escalate, if any; `reply` is None if the call failed without one."""
 
     ask: Ask
     reply: TierReply | None
@@ -31,11 +31,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CascadeResult:
-    """The whole course of one call.
+    """The steps of one call and their result.
 
-    `answer` is the reply that goes back to the caller; where it is None, `error` is what the caller is to see.
-    `escalated` says whether the call left the first tier; a streamed answer that went wrong when it could not be taken
-    back has a `reason`, and has not. `is_fallback` marks a triage tier's answer in the place of the deep tier's error.
+    `answer` is the reply for the caller; if it is None, `error` is the exception for the caller. `escalated` is whether
+    the call left the first tier. `is_fallback` marks a triage tier's answer that replaces the deep tier's error. A
+    streamed answer that fails after its text went out has a `reason`, but is not escalated.
     """
 
     steps: tuple[Step, ...]
@@ -50,7 +50,7 @@ class CascadeResult:
 
     @property
     def answered(self) -> Step:
-        """The step whose reply goes back to the caller; the last one where none does."""
+        """The step whose reply goes to the caller; the last step if none does."""
         if not self.is_fallback:
             return self.steps[-1]
         return next(step for step in reversed(self.steps) if step.reply is self.answer)
@@ -58,15 +58,17 @@ class CascadeResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bypass:
-    """The order to send the original request to `tier` at once; `cause` says why it cannot be triaged, if so."""
+    """Sends the original request to `tier` without triage; `cause` is set if the request cannot be triaged."""
 
     tier: Tier
     cause: BypassCause | None = None
     reason: Reason = Reason.BYPASS
 
 
-_Found = TypeVar("_Found")
-Asking = Generator[Ask, TierReply, _Found]
+_T = TypeVar("_T")
+Asking = Generator[Ask, TierReply, _T]
+"""A generator that yields requests, receives replies, and returns a result."""
+
 Flow = Asking[CascadeResult]
 
 
@@ -78,24 +80,24 @@ def cascade(
     bypass: Bypass | None = None,
     falls_back: Callable[[BaseException], bool] | None = None,
 ) -> Flow:
-    """The course of one call through `tiers`: triage each but the last, ship the first answer that may, else go deep.
+    """Triage all `tiers` but the last, ship the first answer that passes, and else send the request to the last tier.
 
-    A failed triage call escalates; a failed deep call ends the course with its error, and so does, at any tier, what
-    is no `Exception` (a cancellation, an interrupt). `falls_back` says of which errors of the deep tier the answer that
-    a triage tier was surest of takes the place, whatever its confidence; of none, where it is not given.
+    A failed triage call escalates. A failed deep call ends the flow with its error. An exception that is not an
+    `Exception` (a cancellation, an interrupt) ends the flow at any tier. `falls_back` selects the errors of the deep
+    tier that the most confident triage answer replaces, whatever its confidence.
     """
     steps = [] if bypass else (yield from triaged(tiers[:-1], threshold=threshold))
     if steps and steps[-1].reason is None:
-        return _course(steps, base_threshold)
+        return _result_of(steps, base_threshold)
     last = yield from (_original(bypass.tier, bypass.reason) if bypass else _original(tiers[-1]))
-    course = _course([*steps, last], base_threshold)
+    result = _result_of([*steps, last], base_threshold)
     if falls_back and last.error is not None and falls_back(last.error):
-        return _fallen_back(course)
-    return course
+        return _with_fallback(result)
+    return result
 
 
 def triaged(tiers: Sequence[Tier], *, threshold: float) -> Asking[list[Step]]:
-    """Triage `tiers` in order, until one's answer may ship or the call is interrupted: that step has no reason."""
+    """Triage `tiers` in order until an answer ships or the call is interrupted; that step has no `reason`."""
     steps: list[Step] = []
     for tier in tiers:
         step = yield from _triage(tier, threshold)
@@ -105,11 +107,12 @@ def triaged(tiers: Sequence[Tier], *, threshold: float) -> Asking[list[Step]]:
     return steps
 
 
-def _fallen_back(course: CascadeResult) -> CascadeResult:
-    """The course with the answer that a triage tier was surest of; as it is where none gave one."""
-    usable = [each.reply for each in reversed(course.steps[:-1]) if each.reply and _is_usable(each.reply)]
+def _with_fallback(result: CascadeResult) -> CascadeResult:
+    """The result with the most confident triage answer as its answer; unchanged if there is none."""
+    # In reverse order, so that the higher tier wins at equal confidence: `max` returns the first.
+    usable = [each.reply for each in reversed(result.steps[:-1]) if each.reply and _is_usable(each.reply)]
     answer = max(usable, key=_confidence, default=None)
-    return course if answer is None else replace(course, answer=answer, error=None, is_fallback=True)
+    return result if answer is None else replace(result, answer=answer, error=None, is_fallback=True)
 
 
 def _is_usable(reply: TierReply) -> bool:
@@ -124,9 +127,9 @@ def _triage(tier: Tier, threshold: float) -> Generator[Ask, TierReply, Step]:
     ask = Ask(tier=tier, kind="triage")
     try:
         reply = yield ask
-    except BaseException as error:  # noqa: BLE001 - whatever broke the cheap call, the deep one can still answer
+    except BaseException as error:  # noqa: BLE001 - whatever failed in the cheap call, the deep one can still answer
         return Step(ask=ask, reply=None, reason=_error_reason(error), error=error)
-    _, reason = judge(_verdict(reply), threshold=threshold)
+    _, reason = decide(_verdict(reply), threshold=threshold)
     return Step(ask=ask, reply=reply, reason=reason)
 
 
@@ -138,27 +141,31 @@ def _original(tier: Tier, reason: Reason | None = None) -> Generator[Ask, TierRe
     ask = Ask(tier=tier, kind="original")
     try:
         reply = yield ask
-    except BaseException as error:  # noqa: BLE001 - kept as a value; the router raises it unchanged
+    except BaseException as error:  # noqa: BLE001 - returned as a value; the router raises it unchanged
         return Step(ask=ask, reply=None, reason=reason, error=error)
     return Step(ask=ask, reply=reply, reason=reason)
 
 
-def shadowed(steps: Sequence[Step], course: CascadeResult, *, base_threshold: float) -> CascadeResult:
-    """The course that a call would have had, routed: `steps` are of triage beside it, `course` is of the deep tier."""
+def shadowed(steps: Sequence[Step], result: CascadeResult, *, base_threshold: float) -> CascadeResult:
+    """The result that a shadow call would have had if it had been routed.
+
+    `steps` are those of the triage beside it, and `result` is the deep tier's.
+    """
     is_answered = steps[-1].reason is None
-    return _course(steps if is_answered else [*steps, *course.steps], base_threshold)
+    return _result_of(steps if is_answered else [*steps, *result.steps], base_threshold)
 
 
-def revised(course: CascadeResult, reply: TierReply, *, base_threshold: float) -> CascadeResult:
-    """The course of a streamed call whose first reply, given up early, was read to its end all the same."""
-    first, *others = course.steps
-    return _course([replace(first, reply=reply), *others], base_threshold)
+def revised(result: CascadeResult, reply: TierReply, *, base_threshold: float) -> CascadeResult:
+    """The result of a streamed call whose first reply, which escalated early, has now been read to its end."""
+    first, *others = result.steps
+    return _result_of([replace(first, reply=reply), *others], base_threshold)
 
 
-def _course(steps: Sequence[Step], base_threshold: float) -> CascadeResult:
+def _result_of(steps: Sequence[Step], base_threshold: float) -> CascadeResult:
     first, last = steps[0], steps[-1]
     bypassed = first.ask.kind == "original"
     base_outcome, base_reason = (None, None) if bypassed else _base(first, base_threshold)
+    # The answer would have shipped at base, so only the raised threshold made the call escalate.
     raised = base_outcome is Outcome.SHIP and first.reason is not None
     return CascadeResult(
         steps=tuple(steps),
@@ -167,41 +174,41 @@ def _course(steps: Sequence[Step], base_threshold: float) -> CascadeResult:
         reason=Reason.RAISED_THRESHOLD if raised else first.reason,
         base_outcome=base_outcome,
         base_reason=base_reason,
+        # The first tier's, so that confidence and base outcome describe one reply.
         confidence=first.reply.verdict.confidence if first.reply and first.reply.verdict else None,
         escalated=bypassed or (len(steps) > 1 and first.reason is not None),
     )
 
 
 def completed(
-    course: CascadeResult, reply: TierReply, *, base_threshold: float, error: BaseException | None = None
+    result: CascadeResult, reply: TierReply, *, base_threshold: float, error: BaseException | None = None
 ) -> CascadeResult:
-    """The course of a streamed call whose answer has come to its end: `reply` is all that came of it.
+    """The result of a streamed call whose answer has ended; `reply` is the whole answer, as far as it came.
 
-    An answer that a triage tier began to give is no longer judged by the threshold; what went wrong with it later is
-    kept as its reason.
+    The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`.
     """
-    *before, last = course.steps
+    *before, last = result.steps
     reason = last.reason
     if last.ask.kind == "triage":
         reason = _error_reason(error) if error else _verdict(reply).problem
     step = replace(last, reply=reply, error=error, reason=reason)
-    return _course([*before, step], base_threshold)
+    return _result_of([*before, step], base_threshold)
 
 
 def _base(first: Step, base_threshold: float) -> tuple[Outcome | None, Reason | None]:
     if first.error is not None and first.reason is not None:
         return Outcome.ESCALATE, first.reason
-    if first.reply is None:  # an interrupted call says nothing about the traffic
+    if first.reply is None:  # an interrupted call is no evidence about the traffic
         return None, None
-    return judge(_verdict(first.reply), threshold=base_threshold)
+    return decide(_verdict(first.reply), threshold=base_threshold)
 
 
 def _verdict(reply: TierReply) -> Verdict:
     return reply.verdict or Verdict(problem=Reason.MALFORMED, detail="no verdict was read")
 
 
-def drive(flow: Asking[_Found], perform: Callable[[Ask], TierReply]) -> _Found:
-    """Run `flow` to its end, answering each ask with `perform`; its exceptions go into the flow."""
+def drive(flow: Asking[_T], perform: Callable[[Ask], TierReply]) -> _T:
+    """Run `flow` to its end with `perform`, which does each request; its exceptions are thrown into the flow."""
     try:
         ask = next(flow)
         while True:
@@ -212,14 +219,14 @@ def drive(flow: Asking[_Found], perform: Callable[[Ask], TierReply]) -> _Found:
             else:
                 ask = flow.send(reply)
     except StopIteration as stop:
-        found: _Found = stop.value
-        return found
+        result: _T = stop.value  # typeshed types `value` as Any
+        return result
     finally:
         flow.close()
 
 
-async def adrive(flow: Asking[_Found], perform: Callable[[Ask], Awaitable[TierReply]]) -> _Found:
-    """`drive` for a `perform` that is awaited."""
+async def adrive(flow: Asking[_T], perform: Callable[[Ask], Awaitable[TierReply]]) -> _T:
+    """Run `flow` to its end with an asynchronous `perform`; its exceptions are thrown into the flow."""
     try:
         ask = next(flow)
         while True:
@@ -230,7 +237,7 @@ async def adrive(flow: Asking[_Found], perform: Callable[[Ask], Awaitable[TierRe
             else:
                 ask = flow.send(reply)
     except StopIteration as stop:
-        found: _Found = stop.value
-        return found
+        result: _T = stop.value
+        return result
     finally:
         flow.close()

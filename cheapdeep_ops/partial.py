@@ -1,8 +1,8 @@
-"""Reading a triage reply while it arrives: what may be shown, or given up, before its end.
+"""Reads a triage reply while it arrives, and decides before its end whether the answer ships or the call escalates.
 
-Only a reply in the contract's own order (`{"confidence": 0.93, "answer": "...`) is decided early; any other is left
-to `verdict`, which judges it whole. Whatever is decided here, the whole reply's verdict would not contradict it,
-unless the reply goes wrong after its answer has begun.
+Only a reply in the contract's order (`{"confidence": 0.93, "answer": "...`) is decided early. Any other reply is read
+whole by `verdict`. An early decision agrees with the verdict on the whole reply, unless the reply becomes malformed
+after its answer has begun.
 """
 
 import json
@@ -21,13 +21,15 @@ from cheapdeep_ops.verdict import (
     states_verdict,
 )
 
-_NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"  # \d would take digits of other scripts too
+# [0-9] and not \d, which matches digits of other scripts too.
+_NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _SPACE: Final = r"[ \t\r\n]*"
 _STATED: Final = re.compile(rf'\{{{_SPACE}"{CONFIDENCE}"{_SPACE}:{_SPACE}({_NUMBER})(?=[ \t\r\n,}}])')
 _OPENED: Final = re.compile(rf'{_SPACE},{_SPACE}"{ANSWER}"{_SPACE}:{_SPACE}("|null(?=[ \t\r\n,}}]))')
 _FARTHEST: Final = 400
-"""Characters within which an answer must begin; a reply that takes longer is judged whole."""
+"""The number of characters within which an answer must begin; otherwise the reply is read whole."""
 
+# A surrogate pair is decoded as one piece: half of it is not a character.
 _HIGH: Final = r"u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW: Final = r"u[dD][c-fC-F][0-9a-fA-F]{2}"
 _PLAIN: Final = r"u(?![dD][89a-fA-F])[0-9a-fA-F]{4}"
@@ -36,23 +38,22 @@ _LONGEST_ESCAPE: Final = len(r"\ud83d\ude00")
 
 
 class Early(StrEnum):
-    """What is known of a reply that has not ended."""
+    """The state of a reply that has not ended."""
 
     UNDECIDED = "undecided"
     SHIP = "ship"
     """The answer goes out as it arrives."""
     ESCALATE = "escalate"
-    """The reply will not ship, whatever follows: there is no need to wait for its end."""
+    """The reply cannot ship, whatever follows; there is no need to wait for its end."""
     WHOLE = "whole"
-    """Nothing can be said before the end."""
+    """The decision needs the whole reply."""
 
 
 class PartialReply:
-    """A triage reply while it arrives; `feed` it with each piece of text, `finish` it at its end.
+    """A triage reply while it arrives: call `feed` with each piece of text, and `finish` at its end.
 
-    `threshold` is the one in force; a confidence from `base_threshold` to below it is known to be withheld only when
-    the answer has begun. `user_text` is all that the caller sent: where a verdict is spelled out in it, the whole reply
-    must be seen to tell whether the model has copied it. `is_patient` leaves every answer to the end.
+    `threshold` is the one in force. `user_text` is everything that the caller sent: if a verdict is spelled out in it,
+    only the whole reply shows whether the model copied it. With `is_patient`, every reply is decided at its end.
     """
 
     def __init__(
@@ -60,9 +61,9 @@ class PartialReply:
     ) -> None:
         self.state = Early.UNDECIDED
         self.confidence: float | None = None
-        """What the reply states, once its number is complete."""
+        """The stated confidence, once its number is complete."""
         self.problem: Reason | None = None
-        """What is wrong with a reply that escalates early; nothing where it is withheld."""
+        """Why a reply escalates early; None if its answer is only withheld."""
         self._threshold, self._base_threshold = threshold, base_threshold
         self._user_text = user_text
         self._is_patient = is_patient or states_verdict(user_text)
@@ -73,11 +74,11 @@ class PartialReply:
 
     @property
     def has_shown(self) -> bool:
-        """Whether any of the answer has been given out."""
+        """Whether a part of the answer has gone out."""
         return self.state is Early.SHIP
 
     def feed(self, text: str) -> str:
-        """Take the next piece of the reply; gives the part of the answer that can be shown now."""
+        """Read the next piece of the reply; returns the part of the answer that can go out now."""
         self._pieces.append(text)
         if self._string is not None:
             return self._show(self._string.feed(text))
@@ -87,15 +88,15 @@ class PartialReply:
         return ""
 
     def finish(self, stop_reason: str | None) -> Verdict:
-        """The verdict on the whole reply, which has ended with `stop_reason`."""
+        """The verdict on the whole reply, which ended with `stop_reason`."""
         return read_verdict("".join(self._pieces), stop_reason=stop_reason, user_text=self._user_text)
 
-    def broken_off(self) -> Verdict:
-        """The verdict on a reply that nobody waits for any longer, as far as it was read."""
+    def abandoned(self) -> Verdict:
+        """The verdict on a reply that was abandoned, from the part that was read."""
         return Verdict(confidence=self.confidence, problem=self.problem, detail="not read to its end")
 
     def _look(self) -> str:
-        """Decide as soon as the beginning allows it."""
+        """Decide as soon as the beginning of the reply allows it."""
         start = self._head.find("{")
         stated = _STATED.match(self._head, start) if start >= 0 else None
         if stated is None:
@@ -106,6 +107,7 @@ class PartialReply:
         if not 0 <= confidence <= 1:
             return self._escalate(Reason.MALFORMED)
         self.confidence = confidence
+        # From the lower of the two on, the answer counts: if it is null, the call escalates even at base.
         if confidence < min(self._threshold, self._base_threshold):
             return self._escalate(Reason.LOW_CONFIDENCE)
         return self._open(_OPENED.match(self._head, stated.end()), confidence)
@@ -115,7 +117,7 @@ class PartialReply:
             return self._wait()
         if opened[1] == "null":
             return self._escalate(Reason.NO_ANSWER)
-        if confidence < self._threshold:  # withheld: nothing is wrong with it
+        if confidence < self._threshold:  # withheld, without a fault of its own
             return self._escalate(None)
         if self._is_patient or opened.end() > _FARTHEST:
             return self._leave_whole()
@@ -123,9 +125,10 @@ class PartialReply:
         return self._show(self._string.feed(self._head[opened.end() :]))
 
     def _show(self, text: str) -> str:
-        """Give out `text`, once it is sure that the answer says something."""
+        """Return `text` for the caller, once it is certain that the answer is not blank or another word for null."""
         if self.state is Early.SHIP:
             return text
+        # An answer such as "null" escalates, so its first letters may not go out.
         self._held += text
         if len(self._held) > _FARTHEST and not says_something(self._held):
             self._string = None
@@ -148,26 +151,26 @@ class PartialReply:
 
 
 class _StringDecoder:
-    """A JSON string (RFC 8259, section 7) while it arrives, from behind its opening quote; stops where it is broken."""
+    """Decodes a JSON string (RFC 8259, section 7) piece by piece, after its opening quote; stops at the first fault."""
 
     def __init__(self) -> None:
         self._rest = ""
         self._has_ended = False
 
     def feed(self, raw: str) -> str:
-        """What the next piece stands for, as far as it is certain."""
+        """The decoded text of the next piece, up to an incomplete escape."""
         if self._has_ended:
             return ""
         raw = self._rest + raw
-        found = _PIECE.match(raw)
-        end = found.end() if found else 0
+        match = _PIECE.match(raw)
+        end = match.end() if match else 0
         self._rest = raw[end:]
         self._has_ended = bool(self._rest) and not _may_be_completed(self._rest)
         return str(json.loads(f'"{raw[:end]}"')) if end else ""
 
 
 def _may_be_completed(rest: str) -> bool:
-    """Whether `rest`, at which decoding has stopped, is the beginning of an escape."""
+    """Whether `rest`, where decoding stopped, is the beginning of an escape."""
     return rest.startswith("\\") and len(rest) < _LONGEST_ESCAPE and _BEGUN.fullmatch(rest) is not None
 
 

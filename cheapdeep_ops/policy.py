@@ -1,4 +1,4 @@
-"""The threshold in force, and why: pins by people, raises held by causes, the base otherwise."""
+"""The threshold in force: a person's pin, else the raised threshold while a cause holds a raise, else the base."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ RAISED_THRESHOLD: Final = 0.9
 
 
 class PolicyAct(StrEnum):
-    """What was done to a scope's policy."""
+    """A kind of change to a scope's policy."""
 
     RAISE = "raise"
     RELEASE = "release"
@@ -23,10 +23,10 @@ class PolicyAct(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeState:
-    """What people and rules have decided for one scope.
+    """The pin and the raises of one scope.
 
-    `causes` are the names of the rules that hold a raise. `version` is the number of the last change that touched
-    the scope, 0 where there was none.
+    `causes` are the names of the rules that hold a raise: a set, so that each rule releases only its own raise.
+    `version` is the number of the scope's last change, 0 if there was none.
     """
 
     scope: str
@@ -37,7 +37,7 @@ class ScopeState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectivePolicy:
-    """The threshold in force for one route, with the version that put it there."""
+    """The threshold in force for one route, and the version of the change that set it."""
 
     threshold: float
     version: int
@@ -47,31 +47,31 @@ class EffectivePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyBook:
-    """All scopes' policies at one moment; looking a route up is pure and takes well under a microsecond."""
+    """The policies of all scopes at one moment; a look-up is pure and takes well under a microsecond."""
 
     base: float = BASE_THRESHOLD
     raised: float = RAISED_THRESHOLD
     scopes: Mapping[str, ScopeState]
 
     def for_route(self, route: str) -> EffectivePolicy:
-        """The policy in force for `route`: its pin, else the global pin, else raised while any cause holds."""
+        """The policy in force for `route`: its pin, else the global pin, else raised while a cause holds, else base."""
         own, everywhere = self.scopes.get(route), self.scopes.get(ALL_ROUTES)
         return _effective([scope for scope in (own, everywhere) if scope], base=self.base, raised=self.raised)
 
     def with_scope(self, scope: ScopeState) -> "PolicyBook":
-        """A copy in which `scope` replaces the one of its name."""
+        """A copy of this book with `scope`, which replaces an earlier state of that scope."""
         return replace(self, scopes={**self.scopes, scope.scope: scope})
 
 
 def blank_book(*, base: float = BASE_THRESHOLD, raised: float = RAISED_THRESHOLD) -> PolicyBook:
-    """The book before anything has happened: every route at `base`."""
+    """A book without pins and raises: every route is at `base`."""
     return PolicyBook(base=base, raised=raised, scopes={})
 
 
 def act_on(scope: ScopeState, act: PolicyAct, *, cause: str = "", threshold: float | None = None) -> ScopeState:
-    """The scope's policy after `act`; its version is left for the store to number.
+    """The scope's policy after `act`, with its old version: the store sets the new one.
 
-    Raises PolicyError where a pin lies outside [0, 1].
+    Raises PolicyError if a pin is outside [0, 1].
     """
     match act:
         case PolicyAct.RAISE:
@@ -85,17 +85,18 @@ def act_on(scope: ScopeState, act: PolicyAct, *, cause: str = "", threshold: flo
 
 
 def _effective(scopes: Iterable[ScopeState], *, base: float, raised: float) -> EffectivePolicy:
-    """The policy that `scopes`, nearest first, add up to."""
+    """The policy that follows from `scopes`, which are ordered from the route's own to the global one."""
     scopes = list(scopes)
     version = max((scope.version for scope in scopes), default=0)
     causes = frozenset[str]().union(*(scope.causes for scope in scopes))
     pin = next((scope.pin for scope in scopes if scope.pin is not None), None)
     if pin is not None:
         return EffectivePolicy(threshold=pin, version=version, pinned=True, causes=causes)
+    # A raise never lowers: the base may be set above the guard's raised threshold.
     return EffectivePolicy(threshold=max(base, raised) if causes else base, version=version, causes=causes)
 
 
 def _checked(threshold: float | None) -> float:
     if threshold is None or not 0 <= threshold <= 1:
-        raise PolicyError(f"a threshold lies between 0 and 1, not {threshold}")
+        raise PolicyError(f"a threshold must lie between 0 and 1, not {threshold}")
     return float(threshold)

@@ -1,7 +1,7 @@
-"""What a call costs, in US dollars: rates looked up once per model and day, then multiplied.
+"""The cost of a call in US dollars: tokens times rates, which are looked up once for each model and day.
 
-Rates come from the `genai-prices` package; dated overrides of the user's own win over it. A model that neither knows
-is *unpriced*: its cost is None, never zero and never a default.
+Rates come from the `genai-prices` package; the user's own dated overrides take precedence. A model without a rate is
+*unpriced*: its cost is None, never zero and never a default.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,24 +13,24 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import Usage
 
 _PER_MILLION: Final = 1e-6
-_DAY_S: Final = 86_400
 
 _NEWER_TOKENIZER: Final = (
     "claude-haiku-5", "claude-sonnet-5", "claude-opus-4-7", "claude-opus-4-8", "claude-opus-5", "claude-fable",
     "claude-mythos",
 )  # fmt: skip
 TOKENIZER_RATIO: Final = 1.3
-"""Tokens of the newer tokenizer per token of the older one for the same text: about 30% more.
+"""Tokens of the newer tokenizer for each token of the older one: about 30% more for one text.
 
 Source: Anthropic's migration notes for Opus 4.7 ("up to about 1.35 times, depending on content").
 """
 
 
 class PriceOverride(BaseModel):
-    """A price of the user's own, in US dollars per million tokens, in force from a day on (UTC)."""
+    """The user's own price of a model, in US dollars per million tokens, in force from the day `since` on (UTC)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -46,7 +46,7 @@ class PriceOverride(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """US dollars per million tokens of one model."""
+    """The rates of one model, in US dollars per million tokens."""
 
     input: float
     output: float
@@ -67,9 +67,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceList:
-    """One model's rates by prompt length: `steps` are (prompt tokens above which they hold, rates), ascending.
+    """One model's rates by prompt length: ascending `steps` of (prompt tokens above which the rates hold, rates).
 
-    The step that a prompt reaches applies to all of its tokens.
+    The highest step that a prompt reaches applies to all of its tokens.
     """
 
     steps: tuple[tuple[int, Rates], ...]
@@ -83,20 +83,21 @@ class PriceList:
 
 
 class PriceBook:
-    """Costs of calls; safe to share between threads, and cheap after the first call of a model on a day."""
+    """The costs of calls. Thread-safe, and fast after the first look-up of a model on a day."""
 
     def __init__(self, overrides: Iterable[PriceOverride] = ()) -> None:
         self._overrides = sorted(overrides, key=lambda override: override.since, reverse=True)
         self._known: dict[tuple[str, int, bool], PriceList | None] = {}
 
     def cost(self, model: str, usage: Usage, *, at: float, batch: bool = False) -> float | None:
-        """The cost of `usage` in US dollars at Unix time `at`, or None where the model is unpriced."""
+        """The cost of `usage` at Unix time `at`, in US dollars; None if the model is unpriced."""
         prices = self.prices(model, at=at, batch=batch)
         return None if prices is None else prices.cost_of(usage)
 
     def prices(self, model: str, *, at: float, batch: bool = False) -> PriceList | None:
-        """The rates of `model` on the day of Unix time `at` (UTC), or None where it is unpriced."""
-        key = (model, int(at // _DAY_S), batch)
+        """The rates of `model` on the day of Unix time `at` (UTC); None if it is unpriced."""
+        # By the day, because prices have dates. Two threads may look up at once, with equal results.
+        key = (model, int(at // DAY_S), batch)
         if key not in self._known:
             self._known[key] = self._look_up(model, datetime.fromtimestamp(at, UTC), batch=batch)
         return self._known[key]
@@ -109,14 +110,14 @@ class PriceBook:
 
 
 class ContractPlace(StrEnum):
-    """Where the triage contract's tokens are counted; of those that are cached, where they are looked for first."""
+    """The figure of the usage in which the tokens of the triage contract are counted."""
 
     UNCACHED = "uncached"
-    """No cache breakpoint lies behind it."""
+    """No cache breakpoint comes after the contract."""
     READ = "read"
-    """What is read from the cache has it in it, if anything is read at all."""
+    """The contract is in the part that is read from the cache, if any part is."""
     WRITTEN = "written"
-    """It may be either: taken to be written, which is dearer. An estimate should rather be too low than too high."""
+    """Unknown; assumed to be written into the cache, which costs more, so that the baseline is not too high."""
 
 
 _WRITES: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens")
@@ -128,7 +129,7 @@ _POOLS: Final[Mapping[ContractPlace, tuple[str, ...]]] = {
 
 
 def without_contract(usage: Usage, *, tokens: int, place: ContractPlace) -> Usage:
-    """What a triage call used for the caller's own prompt, without the `tokens` of the triage contract."""
+    """The usage of a triage call without the `tokens` of the triage contract."""
     pool = next((name for name in _POOLS[place] if getattr(usage, name) >= tokens), "input_tokens")
     less: dict[str, Any] = {pool: max(getattr(usage, pool) - tokens, 0)}
     return replace(usage, **less)
@@ -137,36 +138,36 @@ def without_contract(usage: Usage, *, tokens: int, place: ContractPlace) -> Usag
 def baseline_usage(
     usage: Usage, *, ratio: float, contract_tokens: int, contract_place: ContractPlace = ContractPlace.UNCACHED
 ) -> Usage:
-    """What a call that a cheap tier answered would have used at the deep tier: an estimate.
+    """Estimate the deep tier's usage for a call that a cheap tier answered.
 
-    The triage contract's own tokens come off the input and the JSON envelope off the output (none where the call was
-    not triaged: `contract_tokens` 0); the rest is scaled by `ratio` for the deep model's tokenizer. A call that used
-    the prompt cache is taken to have used the deep model's cache alike.
+    Subtracts the triage contract from the input and the JSON envelope from the output. Scales the rest by `ratio`, the
+    ratio of the tokenizers. Assumes that the deep model's cache works like the cheap one's. `contract_tokens` is 0 for
+    a call that was not triaged; its output has no envelope.
     """
     envelope = ENVELOPE_TOKENS if contract_tokens else 0
-    asked = without_contract(usage, tokens=contract_tokens, place=contract_place)
+    original = without_contract(usage, tokens=contract_tokens, place=contract_place)
     return Usage(
-        input_tokens=round(asked.input_tokens * ratio),
-        output_tokens=round(max(asked.output_tokens - envelope, 0) * ratio),
-        cache_read_tokens=round(asked.cache_read_tokens * ratio),
-        cache_write_5m_tokens=round(asked.cache_write_5m_tokens * ratio),
-        cache_write_1h_tokens=round(asked.cache_write_1h_tokens * ratio),
+        input_tokens=round(original.input_tokens * ratio),
+        output_tokens=round(max(original.output_tokens - envelope, 0) * ratio),
+        cache_read_tokens=round(original.cache_read_tokens * ratio),
+        cache_write_5m_tokens=round(original.cache_write_5m_tokens * ratio),
+        cache_write_1h_tokens=round(original.cache_write_1h_tokens * ratio),
     )
 
 
 def share_read(usage: Usage) -> float:
-    """The share of a prompt, 0 to 1, that was read from the cache; it is the beginning of the prompt."""
+    """The share of a prompt that was read from the cache (0 to 1); that is always the beginning of the prompt."""
     return usage.cache_read_tokens / max(usage.total_input_tokens, 1)
 
 
 def warmed(usage: Usage, *, share: float) -> Usage:
-    """What a call would have used, had the first `share` of its prompt (0 to 1) been in the cache.
+    """The usage that a call would have had with the first `share` of its prompt (0 to 1) in the cache.
 
-    Of that beginning, what it wrote into the cache it would have read. What is kept for an hour stands before what is
-    kept for five minutes: the API takes breakpoints in no other order.
+    The tokens of that part that the call wrote into the cache count as read.
     """
     missed = round(share * usage.total_input_tokens) - usage.cache_read_tokens
     missed = max(min(missed, usage.cache_write_tokens), 0)
+    # One-hour entries come first in a prompt: the API accepts breakpoints only in that order.
     for_1h = min(missed, usage.cache_write_1h_tokens)
     return replace(
         usage,
@@ -177,11 +178,11 @@ def warmed(usage: Usage, *, share: float) -> Usage:
 
 
 ENVELOPE_TOKENS: Final = 15
-"""Tokens of `{"confidence": 0.95, "answer": ""}` around an answer, about."""
+"""The approximate number of tokens of `{"confidence": 0.95, "answer": ""}` around an answer."""
 
 
 def tokenizer_ratio(from_model: str, to_model: str) -> float:
-    """Tokens of `to_model` for each token of `from_model` on the same text, about."""
+    """The approximate number of tokens of `to_model` for each token of `from_model`, for one text."""
     return TOKENIZER_RATIO ** (_is_newer(to_model) - _is_newer(from_model))
 
 
@@ -206,21 +207,21 @@ _CATALOGUE_NAMES: Final = {
 
 
 def _from_catalogue(model: str, at: datetime, *, batch: bool) -> PriceList | None:
-    # Imported late: the catalogue is data for many vendors, and a test may never price a call.
+    # Imported late: the catalogue has data of many vendors, and many processes never price a call.
     from genai_prices import data_snapshot  # noqa: PLC0415
 
     try:
-        _, found = data_snapshot.get_snapshot().find_provider_model(model, None, "anthropic", None)
+        _, entry = data_snapshot.get_snapshot().find_provider_model(model, None, "anthropic", None)
     except LookupError:
         return None
-    prices = vars(found.get_prices(at, {"processing": "batch"} if batch else None))
+    prices = vars(entry.get_prices(at, {"processing": "batch"} if batch else None))
     if prices.get("input_mtok") is None or prices.get("output_mtok") is None:
         return None
     return _price_list({ours: _ladder(prices.get(theirs)) for ours, theirs in _CATALOGUE_NAMES.items()})
 
 
 def _ladder(price: Any) -> dict[int, float] | None:
-    """A catalogue price as {prompt tokens above which it holds: dollars per million}."""
+    """A catalogue price as {prompt tokens above which it holds: US dollars per million tokens}."""
     if price is None:
         return None
     if isinstance(price, Decimal):
@@ -233,19 +234,19 @@ def _price_list(ladders: Mapping[str, dict[int, float] | None]) -> PriceList:
     return PriceList(steps=tuple((start, _rates_from(ladders, start)) for start in starts))
 
 
-# Where the catalogue has no cache rates: Anthropic's usual multiples of the input rate
+# For models whose cache rates the catalogue lacks: Anthropic's usual multiples of the input rate
 # (https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing).
 _USUAL_MULTIPLES: Final = {"cache_read": 0.1, "cache_write_5m": 1.25, "cache_write_1h": 2.0}
 
 
 def _rates_from(ladders: Mapping[str, dict[int, float] | None], start: int) -> Rates:
-    found = {name: ladder[max(step for step in ladder if step <= start)] for name, ladder in ladders.items() if ladder}
-    usual = {name: multiple * found["input"] for name, multiple in _USUAL_MULTIPLES.items()}
-    return Rates(**{**usual, **found})
+    known = {name: ladder[max(step for step in ladder if step <= start)] for name, ladder in ladders.items() if ladder}
+    usual = {name: multiple * known["input"] for name, multiple in _USUAL_MULTIPLES.items()}
+    return Rates(**{**usual, **known})
 
 
 def known_sum(costs: Iterable[float | None]) -> float | None:
-    """The sum of `costs`, or None where one of them is unknown."""
+    """The sum of `costs`; None if one of them is None."""
     total = 0.0
     for cost in costs:
         if cost is None:

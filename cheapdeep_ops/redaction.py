@@ -1,10 +1,9 @@
-"""Taking out of a text what names a person or opens a door, before the text is kept.
+"""Removes personal data and secrets from a text before the text is stored.
 
-Patterns find candidates, checks decide: Luhn's sum for cards (ISO/IEC 7812-1), mod 97 for IBANs (ISO 13616), the
-`ipaddress` module for addresses. What has no telling shape (names, streets, dates of birth) stays.
+Patterns find candidates, and checks decide: Luhn's sum for cards (ISO/IEC 7812-1), mod 97 for IBANs (ISO 13616), the
+`ipaddress` module for addresses. Data without a recognisable form (names, streets, dates of birth) stays.
 
-Every quantifier is possessive, bounded, or stops where the next candidate may begin, so that the time grows with the
-text alone, whoever wrote it.
+Every quantifier is possessive, bounded, or stops where the next candidate may begin: so the time is linear.
 """
 
 import re
@@ -15,19 +14,19 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
 
 Redact: TypeAlias = Callable[[str], str]
-"""A hook of the team's own: takes a text and gives it back fit to be kept, for any `str` and from any thread.
+"""A redaction hook: takes any `str`, from any thread, and returns it in a form that may be stored.
 
-`redact` is the default. A hook may call it and take out more, account numbers of the house for example. It runs on
-text that is about to be stored, so it must not store or log what it is given; where it raises, nothing may be kept.
+`redact` is the default. A team's own hook may call it and remove more, for example account numbers. A hook must not
+store or log its argument. If it raises, nothing is stored.
 """
 
 _Measure: TypeAlias = Callable[[str], int]
-"""How many characters of a candidate, from its start, are what the rule looks for; 0 where it is something else."""
+"""Returns how many characters at the start of a candidate are to be replaced; 0 if it is something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One shape: its group `it` is the candidate. A match without `it` is text that must stay as it is."""
+    """One kind of data: the group `it` of its pattern is the candidate. A match without `it` is text that must stay."""
 
     kind: str
     pattern: re.Pattern[str]
@@ -39,11 +38,11 @@ _WITHHELD: Final = "[secret]"
 
 
 def redact(text: str) -> str:
-    """`text` with what is recognisably personal or secret replaced by its kind in brackets, like `[email]`.
+    """`text` with recognisable personal data and secrets replaced by their kind in brackets, like `[email]`.
 
-    Redacting twice is redacting once: a replacement may lay bare what was glued to it, so passes go on until one
-    changes nothing. A text that does not settle, which no honest one does, is withheld whole.
+    Idempotent. A text that still changes after several passes, which must be built for that, becomes `[secret]`.
     """
+    # A replacement may uncover a candidate that was attached to it, so one pass is not enough.
     for _ in range(_PASSES):
         redacted = _one_pass(text)
         if redacted == text:
@@ -62,9 +61,9 @@ def _replace(text: str, rule: _Rule) -> str:
     """`text` with the rule's candidates replaced from left to right; candidates may overlap."""
     pieces: list[str] = []
     done = 0
-    for found in rule.pattern.finditer(text):
-        start = found.start("it")
-        length = rule.measure(found["it"]) if start >= done else 0
+    for match in rule.pattern.finditer(text):
+        start = match.start("it")
+        length = rule.measure(match["it"]) if start >= done else 0
         if length:
             pieces += (text[done:start], f"[{rule.kind}]")
             done = start + length
@@ -72,7 +71,7 @@ def _replace(text: str, rule: _Rule) -> str:
 
 
 _NOT_PLACEHOLDER: Final = r"(?!\[+[\w\ ]{1,40}\])"
-_SPACES: Final = r"\ \u00a0\u2009\u202f"  # French sets numbers with the narrow ones
+_SPACES: Final = r"\ \u00a0\u2009\u202f"  # French uses the narrow ones in numbers
 _HYPHENS: Final = r"\-\u2010\u2011\u2013"
 _GAPS: Final = _SPACES + _HYPHENS
 _MONEY: Final = r"$\u20ac\u00a3"
@@ -97,7 +96,7 @@ _PEM: Final = partial(
 
 _USERINFO: Final = partial(re.compile, r"""(?<=://)(?P<it>[^\s:/?\#@"<>\[\]]*+:[^\s/?\#"<>]+)@""", _FLAGS)
 
-# Shapes as published by their makers; lengths are lower bounds, for they have grown before. Slack's and GitHub's:
+# As vendors publish them; lengths are lower bounds, because tokens have become longer before. Slack's and GitHub's:
 # https://docs.slack.dev/authentication/tokens and
 # https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github
 _TOKEN: Final = partial(
@@ -161,7 +160,7 @@ wie was warum wo wann wer ich du sie er es wir der die das ein eine kein nicht i
 vergessen verloren
 comment pourquoi où quand qui je j tu il elle nous vous le la les un une mon votre doit est pas oublié perdu
 """
-"""What follows `password:` where somebody asks about one, or declares a field."""
+"""Words that follow `password:` in a question about passwords or in a declaration of a field."""
 
 _NO_SECRET_WORDS: Final = frozenset(_NO_SECRETS.split())
 
@@ -172,22 +171,24 @@ _LONG_BEARER: Final = 20
 
 
 def _assigned_secret(value: str) -> int:
-    """The length of a value under a secret's name, without the punctuation of the sentence around it."""
+    """The length of a secret's value, without the punctuation of the sentence around it; 0 if it is a placeholder."""
     value = value.rstrip(_CLOSING)
     is_none = value.casefold().rstrip("?!") in _NO_SECRET_WORDS or _FILLED_IN_LATER.match(value)
     return 0 if is_none else len(value)
 
 
 def _spoken_secret(value: str) -> int:
-    """Stricter, for "my password is wrong" states none: there must be digits, among letters or enough of them."""
+    """The length of a password in a sentence; it must have digits: some among letters, or at least _SPOKEN_DIGITS."""
+    # Stricter than an assignment, because "my password is wrong" states no password.
     value = value.rstrip(_CLOSING)
     digits = _digits(value)
-    told = digits and (digits != value or len(digits) >= _SPOKEN_DIGITS) and value[0] != "["
-    return len(value) if told else 0
+    is_password = digits and (digits != value or len(digits) >= _SPOKEN_DIGITS) and value[0] != "["
+    return len(value) if is_password else 0
 
 
 def _bearer(value: str) -> int:
-    """Tokens have digits or great length; "bearer authentication" has neither."""
+    """The length of a bearer token, which has digits or at least _LONG_BEARER characters."""
+    # "bearer authentication" has neither.
     value = value.rstrip(".")
     return len(value) if _has_digit(value) or len(value) >= _LONG_BEARER else 0
 
@@ -200,7 +201,7 @@ def _mixed(value: str) -> int:
     return len(value) if _has_digit(value) and any(map(str.isalpha, value)) else 0
 
 
-# Narrower than RFC 5322's atoms, so that `to=a@b.example` and quotes around an address stay outside.
+# Narrower than RFC 5322's atoms, so that a match leaves out the `to=` of `to=a@b.example`, and quotes.
 _EMAIL: Final = partial(
     re.compile,
     r"""(?<![\w.%+&-])(?<![\w.%+&-]')
@@ -211,7 +212,7 @@ _TOP_LEVEL: Final = re.compile(r"[^\W\d_]{2,}+$|xn--")
 
 
 def _email(address: str) -> int:
-    """An address ends in a top-level domain; `react@18.2.0` is none."""
+    """The length of an address, which must end in a top-level domain; `react@18.2.0` is not an address."""
     return len(address) if _TOP_LEVEL.match(address[address.rindex(".") + 1 :]) else 0
 
 
@@ -221,7 +222,7 @@ FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 
 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24
 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
 """
-"""Countries with their lengths, from https://www.swift.com/standards/data-standards/iban (ISO 13616-2)."""
+"""Country codes with the lengths of IBANs, from https://www.swift.com/standards/data-standards/iban (ISO 13616-2)."""
 
 _IBAN_LENGTHS: Final = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
 _IBAN: Final = partial(
@@ -231,7 +232,7 @@ _IBAN_MODULUS: Final = 97
 
 
 def _iban(candidate: str) -> int:
-    """The length of the IBAN that `candidate` begins with; what follows it may be the next word."""
+    """The length of the IBAN at the start of `candidate`, which may go on with the next word; 0 if there is none."""
     end = _end_of(candidate, _IBAN_LENGTHS.get(candidate[:2].upper(), 0))
     plain = "".join(filter(str.isalnum, candidate[:end])).upper()
     number = "".join(str(int(char, 36)) for char in plain[4:] + plain[:4])
@@ -239,7 +240,7 @@ def _iban(candidate: str) -> int:
 
 
 def _end_of(candidate: str, wanted: int) -> int:
-    """Where the first `wanted` letters and digits end, 0 where they do not end a word."""
+    """The position after the first `wanted` letters and digits; 0 if a word does not end there."""
     places = [place for place, char in enumerate(candidate) if char.isalnum()]
     if not 0 < wanted <= len(places):
         return 0
@@ -248,7 +249,7 @@ def _end_of(candidate: str, wanted: int) -> int:
 
 
 # First digits and lengths by scheme: Visa, Mastercard and Mir, American Express, Diners, JCB, UnionPay, Discover,
-# Maestro. They keep out what passes Luhn's sum too: IMEIs (15 digits, often 35), timestamps, most article numbers.
+# Maestro. They exclude other numbers that pass Luhn's sum: IMEIs (15 digits, often 35), timestamps, article numbers.
 _SCHEME: Final = re.compile(
     r"""4(?:[0-9]{12}|[0-9]{15}|[0-9]{18}) | (?:5[1-5]|2[2-7])[0-9]{14} | 3[47][0-9]{13} | 3[0689][0-9]{12,17}
     |35[0-9]{14,17} | (?:6[0-9]|5[0678])[0-9]{14,17}""",
@@ -260,11 +261,11 @@ _CARD: Final = partial(
     (?=(?P<it>[0-9](?:[{_GAPS}]?[0-9]){{12,19}}\w?))""",
     _FLAGS,
 )
-_CARD_LENGTHS: Final = range(19, 12, -1)  # the longest first: it may be the shorter one with its check code
+_CARD_LENGTHS: Final = range(19, 12, -1)  # the longest first: a longer one may be a shorter one with its check code
 
 
 def _card(candidate: str) -> int:
-    """The length of the card number that `candidate` begins with; what follows it may be a date."""
+    """The length of the card number at the start of `candidate`, which may go on with a date; 0 if there is none."""
     number = _digits(candidate)
     fits = (
         wanted for wanted in _CARD_LENGTHS if _SCHEME.fullmatch(number, 0, wanted) and _passes_luhn(number[:wanted])
@@ -277,7 +278,7 @@ def _passes_luhn(number: str) -> bool:
     return (sum(map(int, odd)) + sum(sum(divmod(2 * int(digit), 10)) for digit in even)) % 10 == 0
 
 
-# https://www.ssa.gov/employer/randomization.html says which numbers are never given out.
+# Excludes the numbers that are never issued: https://www.ssa.gov/employer/randomization.html.
 _SSN: Final = partial(
     re.compile,
     rf"""(?<![\w-])(?P<it>(?!000|666|9)[0-9]{{3}}([{_HYPHENS}])(?!00)[0-9]{{2}}\2(?!0000)[0-9]{{4}})(?!\w|-\w)""",
@@ -300,7 +301,8 @@ _IPV6: Final = partial(
 
 
 def _ip(candidate: str) -> int:
-    """Only addresses that are assigned to some use: `a::b` can be read as one too, but is code."""
+    """The length of an IP address; 0 if it is not valid, or is reserved."""
+    # Reserved ones are mostly code: `a::b` is a valid IPv6 address too.
     if candidate.endswith(":") and not candidate.endswith("::"):
         candidate = candidate[:-1]
     try:
@@ -330,8 +332,8 @@ _BEFORE: Final = rf"(?<![\w+./\#{_HYPHENS}{_MONEY}])"
 _AFTER: Final = rf"(?!\w|[.{_HYPHENS}][0-9]|[ ]?[%{_MONEY}])"
 _PHONE_FLAGS: Final = _FLAGS | re.IGNORECASE
 
-# Forms of E.164 and E.123, of the North American plan (3-3-4), and with a trunk 0 as in Germany, Britain, Switzerland
-# and France. Digits without any sign of a telephone stay: they may number anything.
+# Formats of E.164 and E.123, of the North American plan (3-3-4), and with a trunk 0 as in Germany, Britain, Switzerland
+# and France. Digits without a sign of a telephone stay, because they may be any number.
 _INTERNATIONAL: Final = partial(
     re.compile,
     rf"(?<![\w+])(?P<it>\+[1-9](?:{_DIALLED}{{0,3}}[0-9]){{7,15}}){_AFTER}",
@@ -362,7 +364,7 @@ _NO_PHONE: Final = re.compile(
     |.*[0-9]{4}-[0-9]{2}-[0-9]{2} | .*\b[0-9]{1,2}([./-])[0-9]{1,2}\1(?:19|20)[0-9]{2}\b  # a date""",
     _FLAGS,
 )
-_MOST_DIGITS: Final = 16  # E.164 allows 15; people write the trunk 0 as well
+_MOST_DIGITS: Final = 16  # E.164 allows 15, and people write the trunk 0 too
 
 
 def _phone(candidate: str) -> int:
@@ -371,8 +373,9 @@ def _phone(candidate: str) -> int:
 
 @cache
 def _rules() -> tuple[_Rule, ...]:
-    """The rules in order, their patterns compiled: that takes 10 ms, which a process that keeps no text can save."""
-    # Secrets first, for they may hold anything; what is checked before what is only shaped; telephones last.
+    """The rules in their order, with compiled patterns."""
+    # Cached and not a constant: compiling takes 10 ms, which a process that stores no text saves.
+    # Secrets first, because they may contain anything; rules with a check before those without; telephones last.
     return (
         _Rule("secret", _PEM()),
         _Rule("secret", _USERINFO()),

@@ -7,10 +7,8 @@ _PACKAGE: Final = Path(__file__).resolve().parent
 
 
 def packaged(name: str) -> Path:
-    """The path of a packaged file or folder such as `alerts/rules.yaml`.
-
-    In a wheel they lie inside the package, in a checkout beside it. Raises FileNotFoundError where neither has it.
-    """
+    """The path of a packaged file or folder such as `alerts/rules.yaml`. Raises FileNotFoundError if it is missing."""
+    # A wheel has these files inside the package, and a checkout has them beside it.
     for root in (_PACKAGE, _PACKAGE.parent):
         if (root / name).exists():
             return root / name

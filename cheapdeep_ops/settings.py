@@ -1,4 +1,4 @@
-"""All settings in one place: `CHEAPDEEP_*` variables, an optional TOML file, or arguments; checked at start."""
+"""All settings: from `CHEAPDEEP_*` variables, an optional TOML file, or arguments; validated at start."""
 
 import json
 import os
@@ -20,47 +20,48 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
+from cheapdeep_ops.units import DAY_S, WEEK_S
 from cheapdeep_ops.values import Tier
 
 PREFIX: Final = "CHEAPDEEP_"
 CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
-"""Names a TOML file whose keys are the settings' names in lower case; the environment wins over it."""
+"""The variable with the path of a TOML file, whose keys are setting names in lower case; the environment wins."""
 
 _SECRET_WORDS: Final = ("token", "webhook", "key", "secret", "password")
-"""A fault whose key or value has one of these shows no value: an unknown key may be a secret in the wrong place."""
+"""If a key or value has one of these words, its error shows no value: it may be a secret under a wrong key."""
 
 _PLAIN: Final = frozenset({"triage_max_input_tokens"})
-"""Settings whose names have such a word, and whose values are no secrets."""
+"""Settings with such a word in their name whose values are not secret."""
 
 _LONGEST_SHOWN: Final = 200
-"""A fault shows no more of a value: one line must stay readable."""
+"""The largest number of characters of a value in an error, so that it stays readable."""
 
 _NOT_SETTINGS: Final = frozenset({CONFIG_FILE, "CHEAPDEEP_LIVE"})
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
 def valid_text(text: str) -> str:
-    """`text` as it is. Raises ValueError where it has what no database or page can hold: a NUL, half a character."""
+    """`text` unchanged. Raises ValueError if it has a NUL character or a lone surrogate, which cannot be stored."""
     if "\0" in text or text != text.encode(errors="replace").decode():
         raise ValueError("needs text in UTF-8 without NUL characters")
     return text
 
 
 def filled_text(text: str) -> str:
-    """`text` as it is. Raises ValueError where it is blank, or not valid as text."""
+    """`text` unchanged. Raises ValueError if it is blank or not valid text."""
     if not text.strip():
         raise ValueError("needs at least one character that is not a space")
     return valid_text(text)
 
 
 def is_web_address(text: str) -> bool:
-    """Whether `text` is an http or https URL with a host, and with nothing in it that a URL cannot have."""
+    """Whether `text` is an http or https URL with a host, and without characters that a URL cannot have."""
     try:
         parts = urlsplit(text)
-        _ = parts.port  # looking at it is what checks it
+        _ = parts.port  # raises ValueError if it is not a valid port
         _ = (parts.hostname or "").encode("idna")
     except ValueError:
         return False
@@ -69,10 +70,10 @@ def is_web_address(text: str) -> bool:
 
 
 class Settings(BaseSettings):
-    """What the router and the guard are told; every field is also the variable `CHEAPDEEP_<NAME>`.
+    """The settings of the router and the guard; each field is also the variable `CHEAPDEEP_<NAME>`.
 
-    Rates and thresholds lie in [0, 1]; names ending in `_s` are seconds. Raises SettingsError, naming key, value and
-    allowed range, for values out of range and for unknown keys.
+    Rates and thresholds lie in [0, 1]; names that end in `_s` are seconds. Raises SettingsError for unknown keys and
+    for values out of range; it names key, value and allowed range.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -84,14 +85,14 @@ class Settings(BaseSettings):
     raised_threshold: Rate = RAISED_THRESHOLD
     sample_rate: Rate = 0.01
     sampling: Literal["adaptive", "uniform"] = "adaptive"
-    """Whether grades go where they tell most, with the sample rate as the budget, or all have the same chance."""
+    """`adaptive`: more grades under suspicion and fewer in calm, with the sample rate as budget. `uniform`: one."""
     max_escalation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.35
     max_false_confident_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     mode: Literal["enforce", "observe", "shadow"] = "enforce"
-    """Whether rules change thresholds, or only say what they would do, or, in shadow mode, nothing is routed either:
-    the deep tier answers all calls, and triage is tried beside it on a share of them."""
+    """`enforce`: rules change thresholds. `observe`: rules only report what they would do. `shadow`: the deep tier
+    answers all calls, and triage runs beside it on a share of them; rules only report."""
     shadow_share: Rate = 0.1
-    """Of the calls that could be triaged, the share on which triage is tried in shadow mode."""
+    """The share of triageable calls on which shadow mode runs triage."""
     flush_every_s: Seconds = 1.0
     evaluate_every_s: Seconds = 5.0
     grade_every_s: Seconds = 60.0
@@ -100,72 +101,73 @@ class Settings(BaseSettings):
     slack_channel: str | None = None
     slack_webhook_url: SecretStr | None = None
     slack_base_url: str = "https://slack.com/api/"
-    renotify_every_s: Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)] = 14_400.0
-    """How often people are reminded of an incident to page for that nobody has acknowledged; 0: never."""
-    digest_every_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0.0
-    """For how long tickets that begin after one that was told are collected into one message; 0: none are."""
+    renotify_every_s: Annotated[float, Field(ge=0, le=WEEK_S, allow_inf_nan=False)] = 14_400.0
+    """How often a message reminds of an unacknowledged page-severity incident; 0: never."""
+    digest_every_s: Annotated[float, Field(ge=0, le=DAY_S, allow_inf_nan=False)] = 0.0
+    """After a ticket-severity message, further tickets of this period go into one digest; 0: no digests."""
     report_every: Literal["never", "weekly"] = "never"
-    """Whether people get the receipt of each full week, Monday to Sunday in UTC, as a message."""
+    """Whether the receipt of each full week (Monday to Sunday, UTC) is sent as a message."""
     report_hour: Annotated[int, Field(ge=0, le=23)] = 8
-    """At which hour of Monday, in UTC, that is sent; later where no guard runs then."""
+    """The hour of Monday (UTC) at which the receipt is sent; later if no guard runs at that time."""
     grafana_url: str | None = None
-    """Where Grafana is; messages then lead to the incident's window on the board."""
+    """The URL of Grafana; messages then link to the incident's time window on the dashboard."""
     console_url: str | None = None
-    """Where people reach the guard's console; messages then lead to the incident there."""
+    """The URL of the guard's console; messages then link to the incident there."""
     runbook_url: str | None = None
-    """Where this package's README can be read; messages then lead to the section on the alert."""
+    """The URL of the runbook; messages then link to the section on the alert."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8642
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     guard_url: str | None = None
-    """Where a guard answers HTTP; commands then ask that one, in place of the store."""
+    """The URL of a guard; commands then use its HTTP API instead of the store."""
     guard_token: SecretStr | None = None
-    """One of that guard's API tokens."""
+    """An API token of that guard."""
     capture_content: bool = False
     retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
     show_examples: bool = False
     """Whether alerts on Slack about wrong answers quote some of them, redacted."""
 
     triage_template: str | None = None
-    """A triage prompt of the team's own; with `{{user_input}}` it replaces the last user turn, else the contract."""
+    """The team's own triage prompt; with `{{user_input}}` it replaces the last user turn, else the contract."""
     triage_timeout_s: Seconds = 30.0
-    """How long a triage call may take before the call escalates; of a streamed one, until it is decided."""
+    """The time limit of a triage call, after which the call escalates; for a stream, the limit until it is decided."""
     triage_max_input_tokens: Annotated[int, Field(ge=1)] | None = None
-    """How long a request may be to be triaged, in tokens of four bytes; unset: what the first tier can hold."""
+    """The longest request that is triaged, in tokens of four bytes; unset: the first tier's context window."""
     treatments: Annotated[dict[str, Treatment], NoDecode] = {}
-    """What is done otherwise than by default about features of requests, as far as `cheapdeep_ops.treatment` allows.
+    """Treatments of request features that differ from the defaults in `cheapdeep_ops.treatment`.
 
-    As an argument, a mapping adds to the file's; a variable stands in the place of the file's.
+    An argument is merged with the TOML file's mapping; a variable replaces it.
     """
     sticky_turns: Annotated[int, Field(ge=0, le=1000)] = 0
-    """For how many more turns a conversation goes to the deep tier at once after a turn of it went there; 0: none."""
+    """After an escalated turn, this many further turns of the conversation skip triage; 0: none."""
     sticky_s: Seconds = 3_600.0
-    """For how long at most."""
+    """The longest time that this lasts."""
     breaker_failures: Annotated[int, Field(ge=0, le=1000)] = 10
-    """After how many failures in a row a triage tier is left alone for a while; 0: never."""
+    """After this many failures in a row, calls skip a triage tier for a while; 0: never."""
     breaker_pause_s: Seconds = 10.0
-    """For how long, at first; twice as long after each try that fails, up to twelve times."""
+    """The first such pause; each failed probe doubles it, up to twelve times its length."""
     ship_cheap_when_deep_fails: bool = False
-    """Whether the answer of a triage tier, of whatever confidence, goes out where the deep tier cannot be reached."""
+    """Whether a triage answer of any confidence goes out if the deep tier cannot be reached."""
     stream_whole: bool = False
-    """Whether a streamed answer is judged whole before its first character goes out, as an answer that is not."""
+    """Whether a streamed answer is read whole before its first character goes out."""
     price_overrides: Annotated[tuple[PriceOverride, ...], NoDecode] = ()
-    """Dated prices of the team's own, in US dollars per million tokens."""
+    """The team's own dated prices, in US dollars per million tokens."""
     grade_by: Literal["direct", "batch"] = "direct"
-    """How gradings are asked for: one by one, or in Message Batches, at half the price and within a day."""
+    """`direct`: one call for each grading. `batch`: Message Batches, at half the price and within a day."""
     grade_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     max_grader_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
-    """What grading may cost in any 24 hours, as far as it is priced; samples wait beyond that."""
+    """The limit on the cost of priced gradings in any 24 hours; further samples wait."""
     second_grader_model: Annotated[str, AfterValidator(filled_text)] | None = None
-    """A model that grades a part of the graded answers once more, to compare the two judges."""
+    """A model that grades a share of the graded answers again, to compare the two graders."""
     second_grader_share: Rate = 0.1
-    """How large that part is."""
+    """That share."""
     max_candidates: Annotated[int, Field(ge=1)] = 20_000
-    """Of how many answers the store keeps the content for grading; older ones are forgotten first."""
+    """The largest number of answers whose content the store keeps for grading; the oldest content is removed first."""
     record: bool = True
-    """Whether the router counts into the store; off, it follows no policy either."""
+    """Whether the router counts into the store; if not, it reads no policy either."""
 
     def __init__(self, **values: Any) -> None:
+        # pydantic-settings ignores unknown variables, so that a misspelt one would have no effect.
         unknown = _unknown_variables(os.environ, type(self).model_fields)
         if unknown:
             raise SettingsError(unknown)
@@ -183,7 +185,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment, then the TOML file that `CHEAPDEEP_CONFIG_FILE` names."""
+        """Sources in their order of precedence: arguments, the environment, the file in `CHEAPDEEP_CONFIG_FILE`."""
         path = os.environ.get(CONFIG_FILE)
         if path is None:
             return (init_settings, env_settings)
@@ -192,6 +194,7 @@ class Settings(BaseSettings):
     @field_validator("tiers", "api_tokens", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
+        # A variable is text, and a TOML file has a list.
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -201,6 +204,7 @@ class Settings(BaseSettings):
     def _read_json(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
+        # Deeply nested JSON raises RecursionError, which pydantic would not turn into a fault.
         try:
             return json.loads(value)
         except (ValueError, RecursionError) as error:
@@ -232,7 +236,7 @@ class Settings(BaseSettings):
             return None
         token = filled_text(value.get_secret_value().strip())
         if not (token.isascii() and token.isprintable()):
-            raise ValueError("needs printable characters of ASCII, because it goes into a header")
+            raise ValueError("needs printable ASCII characters, because it is sent in a header")
         return SecretStr(token)
 
     @field_validator("host")
@@ -261,27 +265,27 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _two_judges(self) -> Self:
+    def _two_graders(self) -> Self:
         if self.second_grader_model == self.grader_model:
             raise ValueError(
-                f"CHEAPDEEP_SECOND_GRADER_MODEL = {self.grader_model!r} is CHEAPDEEP_GRADER_MODEL too: a judge cannot "
+                f"CHEAPDEEP_SECOND_GRADER_MODEL = {self.grader_model!r} is CHEAPDEEP_GRADER_MODEL too: a grader cannot "
                 "check itself"
             )
         return self
 
     @property
     def graded_share(self) -> float:
-        """The share of confident answers that is graded; 0 where no content may be kept for that."""
+        """The share of confident answers that is graded; 0 if no content may be stored."""
         return self.sample_rate if self.retain_content_days else 0.0
 
     @property
     def shows_examples(self) -> bool:
-        """Whether wrong answers may be quoted: that is wanted, and content is kept at all."""
+        """Whether alerts may quote wrong answers: the setting is on, and content is stored."""
         return self.show_examples and self.retain_content_days > 0
 
     @property
     def has_threads(self) -> bool:
-        """Whether messages have threads: a webhook cannot reply to what it has posted."""
+        """Whether Slack messages can have threads: only a bot can reply to a message, a webhook cannot."""
         return self.slack_bot_token is not None
 
     @property
@@ -307,7 +311,7 @@ def _unknown_variables(environ: Mapping[str, str], fields: Iterable[str]) -> str
 
 
 def _faults(error: ValidationError) -> str:
-    """All faults in one message; the values of secrets stay out of it."""
+    """All faults in one message, without the values of secrets."""
     return "; ".join(_fault(dict(fault)) for fault in error.errors(include_url=False))
 
 
@@ -316,8 +320,9 @@ def _fault(fault: dict[str, Any]) -> str:
         return str(fault["msg"])
     key = ".".join(map(str, fault["loc"]))
     shown = f" = {fault['input']!r}"
-    told = shown if key in _PLAIN else f"{key}{shown}"
-    if key == "store_url" or any(word in told.casefold() for word in _SECRET_WORDS):
+    searched = shown if key in _PLAIN else f"{key}{shown}"
+    # The store's URL may have a password in it.
+    if key == "store_url" or any(word in searched.casefold() for word in _SECRET_WORDS):
         shown = ""
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."

@@ -1,7 +1,7 @@
-"""What becomes of each thing that a request may have: triaged, triaged with a translation, or left to the deep tier.
+"""How each feature of a request is treated: triaged as it is, triaged with a translation, or sent to the deep tier.
 
-The table is data; `CHEAPDEEP_TREATMENTS` changes it within what is possible. By default nothing changes what a caller
-gets: what a triage reply (one JSON object, from a model that may lack the feature) cannot give, is not triaged.
+The table is data; `CHEAPDEEP_TREATMENTS` changes it within its limits. By default, routing never changes what a caller
+can get. So a call is not triaged if it needs a feature that a triage reply (one JSON object) cannot give.
 """
 
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from cheapdeep_ops.values import BypassCause
 
 
 class Treatment(StrEnum):
-    """What is done about one feature of a request."""
+    """How one feature of a request is treated."""
 
     TRIAGE = "triage"
-    """The triage question has it as the caller sent it."""
+    """The triage request has the feature as the caller sent it."""
     TRANSLATE = "translate"
-    """The triage question goes without it, or with what the model takes; the change is on the call's span."""
+    """The triage request leaves the feature out, or adapts it to the model; the call's span shows the change."""
     BYPASS = "bypass"
-    """The whole call goes to the deep tier at once, with a cause."""
+    """The whole call goes to the deep tier without triage, with a cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """A row of the table: a feature, what is done about it, and what else a setting may have done.
+    """A row of the table: a feature, its default treatment, and the other treatments that a setting may choose.
 
-    `cause` is what a call bypassed for it counts with; None where it is never bypassed. `means` is one sentence for
-    the reader of a table; where nothing else is possible, it says why.
+    `cause` is the bypass cause that is counted; None if the feature never bypasses. `means` explains the row in one
+    sentence. If there is no other treatment, it says why.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Feature:
         return (self.default, *self.others)
 
 
+# Short names, so that the table below is readable.
 _TRIAGE, _TRANSLATE, _BYPASS = Treatment.TRIAGE, Treatment.TRANSLATE, Treatment.BYPASS
 
 
@@ -90,13 +91,13 @@ FEATURES: Final = (
     _bypassed(
         "images",
         BypassCause.IMAGES,
-        "Triaged, they go along; nobody grades such answers, as a grader reads text alone.",
+        "Triaged, they go along; such answers are not graded, because a grader reads only text.",
         _TRIAGE,
     ),
     _bypassed(
         "documents",
         BypassCause.DOCUMENTS,
-        "Triaged, they go along; nobody grades such answers, except where they are plain text.",
+        "Triaged, they go along; such answers are graded only if all documents are plain text.",
         _TRIAGE,
     ),
     _bypassed("search_results", BypassCause.DOCUMENTS, "Triaged, they go along; graders read their text.", _TRIAGE),
@@ -107,7 +108,7 @@ FEATURES: Final = (
     _bypassed(
         "unknown_blocks",
         BypassCause.TOOLS,
-        "Blocks of a type that is not in this table: nobody knows what triage makes of them.",
+        "Blocks of a type that is not in this table: their effect on triage is unknown.",
     ),
     _bypassed(
         "structured_output", BypassCause.STRUCTURED_OUTPUT, "The triage reply has a schema of its own in that place."
@@ -127,7 +128,7 @@ FEATURES: Final = (
     _bypassed(
         "cache_warming",
         BypassCause.PARAMETERS,
-        "`max_tokens` of 0 warms a cache of the deep tier's and wants no answer.",
+        "`max_tokens` of 0 warms the deep tier's cache and asks for no answer.",
     ),
     _bypassed(
         "unknown_parameters",
@@ -136,7 +137,7 @@ FEATURES: Final = (
     ),
     _bypassed("malformed_request", BypassCause.MALFORMED_REQUEST, "What is wrong with a request, the API says best."),
 )
-"""All features, in the order of a reader: what goes along first, what cannot last."""
+"""All features, in the order for a reader: the triaged ones first, the bypassed ones last."""
 
 _LONGEST_NAMED: Final = 40
 
@@ -145,7 +146,7 @@ _CHANGEABLE: Final = [feature.name for feature in FEATURES if feature.others]
 
 
 def treatments(changes: Mapping[str, Treatment]) -> dict[str, Treatment]:
-    """Every feature's treatment: its default, or what `changes` says."""
+    """The treatment of every feature: from `changes`, else its default."""
     return {feature.name: changes.get(feature.name, feature.default) for feature in FEATURES}
 
 
@@ -153,7 +154,10 @@ DEFAULTS: Final[Mapping[str, Treatment]] = treatments({})
 
 
 def read_changes(text: str) -> dict[str, str]:
-    """The pairs of `images=triage,effort=bypass`. Raises ValueError where it has another form, or a feature twice."""
+    """The pairs of a text such as `images=triage,effort=bypass`.
+
+    Raises ValueError if the text has another form or names a feature twice.
+    """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     changes = {name.strip(): treatment.strip() for name, _, treatment in pairs}
     if not all(equals for _, equals, _ in pairs) or len(changes) < len(pairs):
@@ -162,9 +166,10 @@ def read_changes(text: str) -> dict[str, str]:
 
 
 def checked(changes: Mapping[str, object]) -> dict[str, Treatment]:
-    """`changes` as treatments. Raises ValueError that names an unknown feature, or one that cannot be treated so."""
+    """`changes` as treatments. Raises ValueError that names an unknown feature, or one without this treatment."""
     for name, treatment in changes.items():
         if name not in BY_NAME:
+            # Shortened, because the name comes from the environment and may be long.
             raise ValueError(f"{str(name)[:_LONGEST_NAMED]} is no feature; {', '.join(_CHANGEABLE)} can be changed")
         possible = BY_NAME[name].possible
         if treatment not in possible:

@@ -1,4 +1,4 @@
-"""The words of the domain as values: what a call, a reply, a verdict and a decision are made of."""
+"""The values that travel through the package: replies, verdicts, decisions, grades and their closed sets of names."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +12,7 @@ DEFAULT_ROUTE: Final = "default"
 
 
 class Reason(StrEnum):
-    """Why a call left the first tier: a closed set, the same in spans, metrics, tables and alerts."""
+    """Why a call escalated: a closed set, which spans, metrics, tables and alerts use."""
 
     LOW_CONFIDENCE = "low_confidence"
     NO_ANSWER = "no_answer"
@@ -27,7 +27,7 @@ class Reason(StrEnum):
 
 
 class BypassCause(StrEnum):
-    """Why a call was not triaged at all."""
+    """Why a call was not triaged."""
 
     TOOLS = "tools"
     IMAGES = "images"
@@ -49,14 +49,14 @@ class BypassCause(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a triage reply: its answer went out, or the call went on to the next tier."""
+    """The outcome of a triage reply: its answer shipped, or the call went to the next tier."""
 
     SHIP = "ship"
     ESCALATE = "escalate"
 
 
 class Grade(StrEnum):
-    """What a grader finds of an answer; a grading that failed is none of these."""
+    """A grader's verdict on an answer; a failed grading has a `GradeFailure` instead."""
 
     CORRECT = "correct"
     INCORRECT = "incorrect"
@@ -64,7 +64,7 @@ class Grade(StrEnum):
 
 
 class GradeFailure(StrEnum):
-    """Why a grading gave no grade."""
+    """Why a grading failed."""
 
     MALFORMED = "malformed"
     REFUSAL = "refusal"
@@ -74,23 +74,23 @@ class GradeFailure(StrEnum):
 
 
 class CandidateState(StrEnum):
-    """What has become of an answer that was kept for grading."""
+    """The state of an answer that was kept for grading."""
 
     KEPT = "kept"
-    """Not chosen so far."""
+    """Not chosen yet."""
     SKIPPED = "skipped"
-    """Not fit for grading: redaction altered it, say."""
+    """Cannot be graded, for example because redaction altered the answer."""
     WAITING = "waiting"
     SUBMITTED = "submitted"
-    """Part of a batch that the API works on."""
+    """Part of a batch that the API is processing."""
     GRADED = "graded"
     FAILED = "failed"
     EXPIRED = "expired"
-    """Chosen, and not graded within its time."""
+    """Chosen, but not graded before its content was removed."""
 
 
 class StopReason(StrEnum):
-    """The stop reasons that the verdict tells apart; any other one makes a reply malformed.
+    """The stop reasons that the verdict distinguishes; any other one makes a reply malformed.
 
     Source: the Messages API reference, `stop_reason`.
     """
@@ -103,7 +103,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """A model with its place in the cascade; the last tier is the deep one."""
+    """A model and its position in the cascade; the last tier is the deep tier."""
 
     model: str
     index: int
@@ -112,9 +112,9 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one model call as the API bills them: `input_tokens` excludes both cache figures.
+    """The tokens of one model call as the API bills them; `input_tokens` excludes cache reads and writes.
 
-    `is_estimate` marks those of a stream that was left before its end: the API tells the output tokens last.
+    `is_estimate` marks the usage of a stream that was closed early: the API sends the output tokens last.
     """
 
     input_tokens: int = 0
@@ -126,7 +126,7 @@ class Usage:
 
     @property
     def cache_write_tokens(self) -> int:
-        """Tokens written into the prompt cache, for whatever time."""
+        """Tokens written into the prompt cache, for five minutes or an hour."""
         return self.cache_write_5m_tokens + self.cache_write_1h_tokens
 
     @property
@@ -137,10 +137,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A triage reply, read strictly.
+    """The content of a triage reply, after a strict reading.
 
-    `problem` is set where the reply can never ship, whatever the threshold; `confidence` may still be
-    known then (a confident reply without an answer, for example).
+    `problem` is set if the reply can never ship at any threshold. `confidence` may still be known then, for example in
+    a confident reply without an answer.
     """
 
     confidence: float | None = None
@@ -151,9 +151,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierReply:
-    """What came back from one model call, freed from the SDK: `message` is handed through unopened.
+    """The reply to one model call, without types of the SDK; `message` is passed through unread.
 
-    `usage` is None where the API said nothing of it.
+    `usage` is None if the API sent none.
     """
 
     verdict: Verdict | None = None
@@ -165,7 +165,7 @@ class TierReply:
 class TextTurn:
     """One turn of a conversation as text; `role` is `system`, `user` or `assistant`.
 
-    `is_whole` says that there was nothing else in it, such as an image.
+    `is_whole` is whether the turn had only text, and no image for example.
     """
 
     role: str
@@ -175,7 +175,7 @@ class TextTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """A span's place in its trace, in W3C's hexadecimal; `sampled` is the flag that the span really has."""
+    """The ids of a span in W3C hexadecimal form; `sampled` is the span's real flag."""
 
     trace_id: str
     span_id: str
@@ -184,7 +184,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What the first tier was asked and what it answered: the material of a grade."""
+    """The first tier's conversation and its answer, which a grader reads."""
 
     turns: tuple[TextTurn, ...]
     answer: str = field(repr=False)
@@ -195,7 +195,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeResult:
-    """What came of one grading: a grade, or the failure to give one; `usage` is None where the API named none."""
+    """The result of one grading: a grade or a failure; `usage` is None if the API sent none."""
 
     grade: Grade | None = None
     failure: GradeFailure | None = None
@@ -205,7 +205,7 @@ class GradeResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hop:
-    """One model call within a decision, and what became of it."""
+    """One model call of a decision, with its verdict or error."""
 
     tier: Tier
     usage: Usage | None
@@ -217,19 +217,21 @@ class Hop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """How one call was answered, at which threshold, why, and what it cost.
+    """How one call was answered, at which threshold, why, and at which cost.
 
-    `tier` is the index of the tier that answered and `model` its model. `confidence` and `base_outcome` are
-    those of the first tier's reply; `base_outcome` is what the flow would have done with that reply at the
-    base threshold, and is None where the call was not triaged. Costs are US dollars; None means *unpriced*,
-    never zero. `baseline_cost_usd` is an estimate of the same call sent straight to the deep tier;
-    `baseline_basis` says how it was made. `error` names the exception type of a call that ended in one.
-    `prompt_version` is that of the triage prompt, empty where the call was not triaged or nobody knows it.
-    `is_shadow` marks a call that the deep tier answered while triage was tried beside it, for the figures alone: the
-    triage hops come first and their cost is in `cost_usd`; `routed_cost_usd` is what the call would have cost, routed.
-    `is_fallback` marks a triage tier's answer that went out because the deep tier failed; `is_replay_rejected` a
-    request that the deep tier refused as invalid after triage had passed it on. `cold_cache_usd` is the part of the
-    cost that the deep tier's cache would have spared, had all calls gone there.
+    `tier` is the index of the tier that answered, and `model` is its model. `confidence` and `base_outcome` belong to
+    the first tier's reply. `base_outcome` is the flow's outcome for that reply at the base threshold; it is None if the
+    call was not triaged. `prompt_version` is the triage prompt's; it is empty if the call was not triaged or the
+    version is unknown. `error` is the exception type of a failed call.
+
+    Costs are US dollars; None means *unpriced*, never zero. `baseline_cost_usd` is the estimated cost of the call at
+    the deep tier alone. `baseline_basis` is how it was estimated. `cold_cache_usd` is the part of the cost that a warm
+    deep-tier cache would have saved.
+
+    `is_shadow` marks a call that the deep tier answered while triage ran beside it for the figures. Its triage hops
+    come first, and `cost_usd` includes their cost; `routed_cost_usd` is the cost that routing would have had.
+    `is_fallback` marks a triage answer that went out because the deep tier failed. `is_replay_rejected` marks a request
+    that the deep tier refused as invalid after triage had escalated it.
     """
 
     call_id: str
@@ -263,20 +265,21 @@ class Decision:
 
     @property
     def triaged(self) -> bool:
-        """Whether a triage tier was asked, and not interrupted."""
+        """Whether the call was triaged, and triage was not interrupted."""
+        # Also in shadow mode, where the deep tier answers every call.
         return self.base_outcome is not None
 
     @property
     def shipped(self) -> bool:
-        """Whether a triage tier's answer went out."""
+        """Whether a triage tier's answer shipped."""
         return self.triaged and not self.error and not self.hops[-1].tier.is_deep
 
     @property
     def triage_error(self) -> str:
-        """The exception type of the first triage call that failed, if any did."""
+        """The exception type of the first failed triage call; empty if none failed."""
         return next((hop.error for hop in self.hops if hop.error and self.triaged and not hop.tier.is_deep), "")
 
     @property
     def withheld(self) -> bool:
-        """Whether the first tier's answer would have shipped at base and was held back by a raise."""
+        """Whether the first tier's answer would have shipped at base, but a raised threshold made it escalate."""
         return self.reason is Reason.RAISED_THRESHOLD

@@ -1,8 +1,8 @@
-"""Reading a triage reply strictly: what is ambiguous escalates.
+"""Reads a triage reply strictly: an ambiguous reply escalates.
 
-The text may be wrapped in a code fence or in prose, but it must hold exactly one JSON object, and that object must
-state `confidence` and `answer` once. See https://www.rfc-editor.org/rfc/rfc8259#section-4 on duplicate names, and
-arXiv:2601.21380 on user text that carries a routing verdict of its own.
+A code fence or short prose may surround the reply. It must have exactly one JSON object, with `confidence` and
+`answer` once. Sources: https://www.rfc-editor.org/rfc/rfc8259#section-4 on duplicate names, and arXiv:2601.21380 on
+user text with a routing verdict of its own.
 """
 
 import json
@@ -20,7 +20,7 @@ _KEYS: Final = frozenset({CONFIDENCE, ANSWER})
 _VERDICT: Final = VerdictPattern(CONFIDENCE, ANSWER)
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cn", "Mn", "Me", "Zs", "Zl", "Zp"})
 _BLANK_LETTERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols without ink: the Hangul fillers and the empty Braille cell."""
+"""Letters and symbols that show nothing: the Hangul fillers and the empty Braille cell."""
 
 _STOP_PROBLEMS: Final = {
     StopReason.REFUSAL: Reason.REFUSAL,
@@ -36,8 +36,8 @@ class _AmbiguousError(ValueError):
 def read_verdict(text: str | None, *, stop_reason: str | None, user_text: str = "") -> Verdict:
     """The verdict that a triage reply states, or the reason why it can never ship.
 
-    `text` is the reply's only text, None where the reply has any other shape. `user_text` is all that the caller
-    sent: an object that stands in it, plainly or disguised (see `copies`), is the user's, not the model's.
+    `text` is the reply's only text; None if the reply has another form. `user_text` is everything that the caller sent:
+    an object that occurs in it, plain or disguised (see `copies`), is the user's and not the model's.
     """
     if stop_reason in _STOP_PROBLEMS:
         return Verdict(problem=_STOP_PROBLEMS[StopReason(stop_reason)], detail=f"stop_reason {stop_reason}")
@@ -59,11 +59,9 @@ def read_verdict(text: str | None, *, stop_reason: str | None, user_text: str = 
     return Verdict(confidence=confidence, answer=answer)
 
 
-def judge(verdict: Verdict, *, threshold: float) -> tuple[Outcome, Reason | None]:
-    """What the flow does with `verdict` at `threshold`: a confidence equal to the threshold ships.
-
-    A stated confidence below the threshold is `low_confidence` whatever else is wrong with the reply.
-    """
+def decide(verdict: Verdict, *, threshold: float) -> tuple[Outcome, Reason | None]:
+    """Whether `verdict` ships or escalates at `threshold`, and why; a confidence equal to the threshold ships."""
+    # Low confidence comes first: it is the reason, whatever other fault the reply has.
     if verdict.confidence is not None and verdict.confidence < threshold:
         return Outcome.ESCALATE, Reason.LOW_CONFIDENCE
     if verdict.problem is not None:
@@ -76,7 +74,7 @@ def _malformed(detail: str) -> Verdict:
 
 
 def _only_object(text: str) -> dict[str, Any]:
-    """The one JSON object in `text`, with nothing around it but a code fence and small talk."""
+    """The only JSON object in `text`; only a code fence and small talk may surround it."""
     start = text.find("{")
     if start < 0:
         raise _AmbiguousError("no JSON object")
@@ -103,11 +101,11 @@ _MAY_MEAN_SOMETHING: Final = re.compile(
 
 
 def is_small_talk(text: str) -> bool:
-    """Whether `text` can be passed over: short and plain, like "Here is the JSON you asked for:".
+    """Whether `text` is short and plain enough to be ignored, like "Here is the JSON you asked for:".
 
-    Errs on the side of saying no. Structured outputs give no text around the object at all, so this is for models
-    without them; a reply that takes its verdict back in prose must not ship.
+    In doubt, it is not. Only models without structured outputs write text around the object.
     """
+    # A reply that withdraws its verdict in prose must not ship.
     plain = _FENCE.sub(" ", text).strip().strip("\ufeff")
     return len(plain) <= _SMALL_TALK_LENGTH and not _MAY_MEAN_SOMETHING.search(plain)
 
@@ -117,7 +115,7 @@ def _decode(text: str, start: int) -> tuple[Any, int]:
         return _DECODER.raw_decode(text, start)
     except _AmbiguousError:
         raise
-    except ValueError as error:  # also integers of absurd length
+    except ValueError as error:  # Python raises it for integers with too many digits too
         raise _AmbiguousError(f"not JSON: {error}") from None
 
 
@@ -154,16 +152,16 @@ def _answer(fields: dict[str, Any]) -> str | None:
 
 
 _SAY_NOTHING: Final = frozenset({"null", "none", "...", "<string or null>"})
-"""What models write where they mean null; the last one stands in the contract itself."""
+"""Words that models write instead of null; the last one is from the contract itself."""
 
 
 def says_something(text: str) -> bool:
-    """Whether `text` is an answer, and not blank or what models write where they mean null."""
+    """Whether `text` is an answer: not blank, and not a word that models write instead of null."""
     return text.strip().casefold() not in _SAY_NOTHING and any(map(_is_visible, text))
 
 
 def may_grow_to_nothing(text: str) -> bool:
-    """Whether more text may yet make an answer that begins with `text` one that says nothing."""
+    """Whether an answer that begins with `text` may still become a word for null."""
     begun = text.strip().casefold()
     return any(word.startswith(begun) for word in _SAY_NOTHING)
 
@@ -175,12 +173,13 @@ def _is_visible(char: str) -> bool:
 def _is_encodable(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
+    except UnicodeEncodeError:  # from a lone surrogate
         return False
     return True
 
 
 def _refuse_copies(fields: dict[str, Any], user_text: str) -> None:
+    # Other keys are allowed as long as they cannot be taken for one of the two.
     others = {key: value for key, value in fields.items() if key not in _KEYS}
     if not all(map(_is_harmless, others)):
         raise _AmbiguousError("a key that may be another confidence or answer")
@@ -194,12 +193,12 @@ _RIVAL: Final = re.compile(r"confiden|answer|escalat|[^\x20-\x7e]", re.IGNORECAS
 
 
 def _is_harmless(key: str) -> bool:
-    """Whether a key beside the two can be passed over: neither a rival of theirs nor a lookalike from other scripts."""
+    """Whether an extra key can be ignored: it is neither like the two keys nor a lookalike from another script."""
     return not _RIVAL.search(key)
 
 
 def _holds_verdict(value: Any) -> bool:
-    """Whether a verdict hides in `value`, as an object or written out in a string."""
+    """Whether `value` has a verdict in it, as an object or inside a string."""
     if isinstance(value, str):
         return states_verdict(value)
     if isinstance(value, dict):
@@ -208,5 +207,5 @@ def _holds_verdict(value: Any) -> bool:
 
 
 def states_verdict(text: str) -> bool:
-    """Whether `text`, which the caller sent, spells out a verdict of its own, with both keys."""
+    """Whether the caller's `text` spells out a verdict of its own, with both keys."""
     return _VERDICT.is_spelled_in(text)

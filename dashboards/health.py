@@ -82,7 +82,7 @@ GUARDRAIL = (
         "Every alert that fired in the shown period, of all routes whatever is chosen above: red while it did; a gap "
         "means that no guard was there to say. `RouterSilent`, "
         "`RouterOutdated`, `RecorderDropping`, `NotificationsFailing`, `SchedulerStalled`, `ClockSkewed`, "
-        "`GraderFailing` and `SchemaChanged` are about the watching itself; each has its paragraph in the README.",
+        "`GraderFailing` and `SchemaChanged` are about the watching itself; each has its heading in alerts/README.md.",
         {"any alert": any_alert(), "{{rule}} {{scope}}": fired("rule, scope")},
         empty="No alert state: the guard is not scraped, or has not evaluated yet.",
         width=24,

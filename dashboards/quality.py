@@ -181,7 +181,7 @@ CONFIDENCE = (
         "AUROC of confidence of $one, with its 95% interval",
         "How surely a right answer of this route claims more than a wrong one, over the grades of a week at every "
         "point; renewed every few minutes. While the interval holds 0.5, the threshold may be deciding nothing: see "
-        "`InertGate` in the README.",
+        "`InertGate` in alerts/README.md.",
         {
             **_with_interval(names.FLEET_AUROC, names.FLEET_AUROC_LOW, names.FLEET_AUROC_HIGH),
             "chance": _line(0.5, names.FLEET_AUROC, ONE),

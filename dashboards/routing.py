@@ -228,7 +228,7 @@ TRAFFIC_PANELS = (
     ),
 )
 
-NO_ROUTER = "No router's own metrics: have routers export OTLP, or scrape them (README, Dashboards)."
+NO_ROUTER = "No router's own metrics: have routers export OTLP, or scrape them (dashboards/README.md)."
 
 LATENCY = (
     lines(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.flow import Ask, Bypass, CascadeResult, Flow, adrive, cascade, drive
 from cheapdeep_ops.values import BypassCause, Outcome, Reason, Tier, TierReply, Verdict
-from cheapdeep_ops.verdict import judge
+from cheapdeep_ops.verdict import decide
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
@@ -311,7 +311,7 @@ def scripts(draw: st.DrawFn) -> tuple[tuple[Tier, ...], list[Scripted]]:
 
 def ships(result: Scripted, threshold: float) -> bool:
     verdict = None if isinstance(result, BaseException) else result.verdict
-    return verdict is not None and judge(verdict, threshold=threshold)[0] is Outcome.SHIP
+    return verdict is not None and decide(verdict, threshold=threshold)[0] is Outcome.SHIP
 
 
 class TestAnyCourse:

@@ -19,7 +19,7 @@ from cheapdeep_ops.claude.tier_requests import triage_request
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, TextTurn, Verdict
-from cheapdeep_ops.verdict import is_small_talk, judge, read_verdict, states_verdict
+from cheapdeep_ops.verdict import decide, is_small_talk, read_verdict, states_verdict
 from tests.corpus import END_TURN
 from tests.injections import ATTACKS, GRADE, LIVE, NO_NUMBERS, OBJECT, WANTED, Attack
 
@@ -60,7 +60,7 @@ def whole(reply: str, attack: Attack) -> Verdict:
 
 
 def ships(verdict: Verdict, threshold: float) -> bool:
-    return judge(verdict, threshold=threshold)[0] is Outcome.SHIP
+    return decide(verdict, threshold=threshold)[0] is Outcome.SHIP
 
 
 def streamed(pieces: Iterable[str], attack: Attack, threshold: float) -> tuple[PartialReply, str]:

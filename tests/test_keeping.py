@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.candidate_rows import LONGEST_CHARACTERS, KeptCall, candidate_row, lies_within
+from cheapdeep_ops.recorder.candidate_rows import LONGEST_CHARACTERS, KeptCall, candidate_row, is_kept
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -83,17 +83,15 @@ class TestACandidate:
          (BYPASSED, False)],
     )  # fmt: skip
     def test_is_an_answer_that_ships_at_base(self, decision, kept):
-        assert lies_within(decision, 1.0) is kept
-        assert lies_within(decision, 0.0) is False
+        assert is_kept(decision, 1.0) is kept
+        assert is_kept(decision, 0.0) is False
 
     def test_is_chosen_by_the_hash_of_its_call_alone(self):
         calls = [named(f"call-{number}") for number in range(2_000)]
         for share in (0.01, 0.05, 0.5):
-            kept = [call.call_id for call in calls if lies_within(call, share)]
+            kept = [call.call_id for call in calls if is_kept(call, share)]
             assert kept == [call.call_id for call in calls if position(call.call_id) < share]
-            assert kept == [
-                call.call_id for call in calls if lies_within(replace(WITHHELD, call_id=call.call_id), share)
-            ]
+            assert kept == [call.call_id for call in calls if is_kept(replace(WITHHELD, call_id=call.call_id), share)]
             assert kept
 
     def test_holds_what_a_grade_needs_to_know_of_its_call(self):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.values import Outcome, Reason
-from cheapdeep_ops.verdict import judge, read_verdict
+from cheapdeep_ops.verdict import decide, read_verdict
 from tests.corpus import ANSWERS, END_TURN, malformed_cases
 
 WELL = '{"confidence": 0.93, "answer": "Open Settings."}'
@@ -74,7 +74,7 @@ class TestReplies:
     def test_show_the_answer_of_their_verdict_and_nothing_else(self, pieces, threshold):
         reply, shown = fed(pieces, threshold=threshold)
         verdict = read_verdict("".join(pieces), stop_reason=END_TURN)
-        ships = judge(verdict, threshold=threshold)[0] is Outcome.SHIP
+        ships = decide(verdict, threshold=threshold)[0] is Outcome.SHIP
         assert reply.state is (Early.SHIP if ships else reply.state)
         assert shown == (verdict.answer if ships else "")
 
@@ -82,7 +82,7 @@ class TestReplies:
     def test_that_escalate_early_would_not_have_shipped_and_what_is_shown_is_what_is_judged(self, pieces, threshold):
         reply, shown = fed(pieces, threshold=threshold)
         verdict = reply.finish(END_TURN)
-        ships = judge(verdict, threshold=threshold)[0] is Outcome.SHIP
+        ships = decide(verdict, threshold=threshold)[0] is Outcome.SHIP
         if reply.state is Early.ESCALATE:
             assert not ships
         if ships and shown:
@@ -123,7 +123,7 @@ class TestReplies:
     def test_that_cannot_ship_are_given_up_at_once(self, text, threshold, problem):
         reply, shown = fed([text], threshold=threshold)
         assert (reply.state, reply.problem, shown) == (Early.ESCALATE, problem, "")
-        assert reply.broken_off().confidence == (None if problem is Reason.MALFORMED else reply.confidence)
+        assert reply.abandoned().confidence == (None if problem is Reason.MALFORMED else reply.confidence)
 
     @pytest.mark.parametrize("number", ["0.9\uff13", "0.\u0669\u0663", "1e-\u0967", "9\uff10e-2", "\uff11"])
     def test_with_digits_of_another_script_show_nothing(self, number):
@@ -170,7 +170,7 @@ class TestReplies:
             threshold = rng.choice((0.0, 0.8, 0.9))
             reply, shown = fed([f'{head}"Paris."}}'], threshold=threshold)
             verdict = reply.finish(END_TURN)
-            ships = judge(verdict, threshold=threshold)[0] is Outcome.SHIP
+            ships = decide(verdict, threshold=threshold)[0] is Outcome.SHIP
             assert shown in ("", verdict.answer if ships else "")
             assert not (ships and reply.state is Early.ESCALATE)
             shipped += bool(shown)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cheapdeep_ops.values import Outcome, Reason, Verdict
-from cheapdeep_ops.verdict import judge, read_verdict
+from cheapdeep_ops.verdict import decide, read_verdict
 from tests.corpus import END_TURN, pair_rows, recorded_rows, write_csv, write_jsonl
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "recorded"
@@ -106,7 +106,7 @@ def test_rows_that_state_a_verdict_are_read_as_it_stands(rows):
         if row["confidence"] is not None:
             assert verdict.confidence == row["confidence"]
         for threshold in (0.8, 0.9):
-            ships = judge(verdict, threshold=threshold)[0] is Outcome.SHIP
+            ships = decide(verdict, threshold=threshold)[0] is Outcome.SHIP
             assert ships == (fields["confidence"] >= threshold)
 
 
@@ -115,7 +115,7 @@ def test_all_other_rows_have_a_named_reason_at_every_threshold(rows):
     assert others
     for row in others:
         for threshold in (0.0, 0.5, 0.8, 0.9, 1.0):
-            outcome, reason = judge(verdict_of(row), threshold=threshold)
+            outcome, reason = decide(verdict_of(row), threshold=threshold)
             assert outcome is Outcome.ESCALATE
             assert isinstance(reason, Reason)
 
@@ -164,5 +164,5 @@ def test_the_confusion_table_adds_up(rows):
 
 
 def _told(row: Row, threshold: float) -> str:
-    outcome, reason = judge(verdict_of(row), threshold=threshold)
+    outcome, reason = decide(verdict_of(row), threshold=threshold)
     return reason or outcome

@@ -382,7 +382,7 @@ def test_a_row_that_the_driver_refuses_keeps_no_other_out(recorder, settings, cl
         recorder.put(decision(route=route))
     recorder.drain(clock())
     assert (calls(settings), recorder.dropped) == (3, 2)
-    assert "refused" in caplog.text
+    assert "rejected" in caplog.text
     recorder.put(decision(route="b"))
     recorder.drain(clock())
     assert (calls(settings), recorder.dropped) == (4, 2)

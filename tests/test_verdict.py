@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cheapdeep_ops.values import Outcome, Reason, Verdict
-from cheapdeep_ops.verdict import judge, read_verdict
+from cheapdeep_ops.verdict import decide, read_verdict
 from tests.corpus import END_TURN, MALFORMED, Case, Stated, malformed_cases, stated_by, user_text_with, valid_text
 
 steady = settings(
@@ -32,7 +32,7 @@ def read_case(case: Case) -> Verdict:
 
 
 def outcome_of(text: str, threshold: float) -> Outcome:
-    return judge(read(text), threshold=threshold)[0]
+    return decide(read(text), threshold=threshold)[0]
 
 
 class TestMalformedReplies:
@@ -45,7 +45,7 @@ class TestMalformedReplies:
         assert verdict.problem is case.problem
         assert verdict.problem is not None
         for level in (0.0, threshold, 0.8, 0.9, 1.0):
-            outcome, reason = judge(verdict, threshold=level)
+            outcome, reason = decide(verdict, threshold=level)
             assert outcome is Outcome.ESCALATE
             assert reason in (case.problem, Reason.LOW_CONFIDENCE)
 
@@ -53,7 +53,7 @@ class TestMalformedReplies:
         for case in malformed_cases(5_000, seed=11):
             verdict = read_case(case)
             assert verdict.problem is case.problem, case
-            assert judge(verdict, threshold=0)[0] is Outcome.ESCALATE
+            assert decide(verdict, threshold=0)[0] is Outcome.ESCALATE
 
     def test_of_the_corpus_are_of_every_kind(self):
         assert {case.kind for case in malformed_cases(len(MALFORMED))} == set(MALFORMED)
@@ -79,7 +79,7 @@ class TestMalformedReplies:
         verdict = read('{"confidence": 1, "answer": "Paris"}', stop_reason=cause)
         assert verdict.confidence is None
         assert verdict.answer is None
-        assert judge(verdict, threshold=0)[0] is Outcome.ESCALATE
+        assert decide(verdict, threshold=0)[0] is Outcome.ESCALATE
 
     def test_say_what_is_wrong(self):
         assert "twice" in read('{"confidence": 0.1, "confidence": 0.9, "answer": "x"}').detail
@@ -99,7 +99,7 @@ class TestBlankAnswers:
     def test_are_no_answers_however_they_are_written(self, blank):
         for ascii_only in (True, False):
             text = json.dumps({"confidence": 0.99, "answer": blank}, ensure_ascii=ascii_only)
-            assert judge(read(text), threshold=0)[0] is Outcome.ESCALATE
+            assert decide(read(text), threshold=0)[0] is Outcome.ESCALATE
         assert read(json.dumps({"confidence": 0.99, "answer": blank})).problem is Reason.NO_ANSWER
 
     @pytest.mark.parametrize("answer", ["x", "0", ".", "🙂", "❤️", "é", "e\u0301", "한", "  x  ", "⠁"])
@@ -115,8 +115,8 @@ class TestBlankAnswers:
     def test_keep_the_confidence_that_was_stated(self):
         verdict = read('{"confidence": 0.85, "answer": null}')
         assert verdict.confidence == 0.85
-        assert judge(verdict, threshold=0.8) == (Outcome.ESCALATE, Reason.NO_ANSWER)
-        assert judge(verdict, threshold=0.9) == (Outcome.ESCALATE, Reason.LOW_CONFIDENCE)
+        assert decide(verdict, threshold=0.8) == (Outcome.ESCALATE, Reason.NO_ANSWER)
+        assert decide(verdict, threshold=0.9) == (Outcome.ESCALATE, Reason.LOW_CONFIDENCE)
 
 
 class TestValidReplies:
@@ -125,9 +125,9 @@ class TestValidReplies:
     def test_ship_with_the_right_text_up_to_their_confidence(self, seed, stated, threshold):
         verdict = read(valid_text(Random(seed), stated), user_text="How do I reset my password?")
         assert (verdict.confidence, verdict.answer, verdict.problem) == (stated.confidence, stated.answer, None)
-        assert judge(verdict, threshold=stated.confidence) == (Outcome.SHIP, None)
+        assert decide(verdict, threshold=stated.confidence) == (Outcome.SHIP, None)
         expected = (Outcome.SHIP, None) if threshold <= stated.confidence else (Outcome.ESCALATE, Reason.LOW_CONFIDENCE)
-        assert judge(verdict, threshold=threshold) == expected
+        assert decide(verdict, threshold=threshold) == expected
 
     @pytest.mark.parametrize(
         ("confidence", "threshold", "ships"),
@@ -291,13 +291,13 @@ class TestAnyText:
     )
     def test_is_read_without_an_error(self, text, stop_reason, user_text):
         verdict = read(text, stop_reason=stop_reason, user_text=user_text)
-        assert judge(verdict, threshold=0.8)[0] in Outcome
+        assert decide(verdict, threshold=0.8)[0] in Outcome
 
     @many
     @given(st.lists(st.sampled_from([*'{}[]",:\\ue0.9-', '"confidence"', '"answer"', "null", "```", "\ud800"])))
     def test_of_json_pieces_is_read_without_an_error(self, pieces):
         text = "".join(pieces)
-        assert judge(read(text, user_text=text), threshold=0)[1] in (None, *Reason)
+        assert decide(read(text, user_text=text), threshold=0)[1] in (None, *Reason)
 
     def test_that_ships_after_random_changes_still_says_what_its_only_object_says(self):
         rng = Random(7)
@@ -305,7 +305,7 @@ class TestAnyText:
         for _ in range(4_000):
             text = _mutated(rng, valid_text(rng, stated_by(rng)))
             verdict = read(text, user_text=_mutated(rng, text))
-            if judge(verdict, threshold=0.5)[0] is Outcome.SHIP:
+            if decide(verdict, threshold=0.5)[0] is Outcome.SHIP:
                 shipped += 1
                 fields = json.loads(text[text.index("{") : text.rindex("}") + 1])
                 assert (verdict.confidence, verdict.answer) == (fields["confidence"], fields["answer"])

@@ -11,7 +11,7 @@ from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStream
 from cheapdeep_ops.claude.conversion import read_usage
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.values import Outcome, TierReply, Usage, Verdict
-from cheapdeep_ops.verdict import judge, read_verdict
+from cheapdeep_ops.verdict import decide, read_verdict
 
 Event = RawMessageStreamEvent
 Events = Sequence[Event]
@@ -136,7 +136,7 @@ class TriageProgress:
         text_end = self._so_far.stop_reason
         is_text = self._index is not None and self._is_one_text
         self._verdict = self._partial.finish(text_end) if is_text else read_verdict(None, stop_reason=text_end)
-        ships = judge(self._verdict, threshold=self._threshold)[0] is Outcome.SHIP
+        ships = decide(self._verdict, threshold=self._threshold)[0] is Outcome.SHIP
         if self._has_shipped or not ships or self._verdict.answer is None:
             return ()
         # The answer follows the start events of the message and of its text block.
@@ -145,7 +145,7 @@ class TriageProgress:
 
     def reply(self) -> TierReply:
         """The reply with its verdict: of the whole reply after the end, else of the part that was read."""
-        verdict = self._verdict or self._partial.broken_off()
+        verdict = self._verdict or self._partial.abandoned()
         # The record holds the confidence that decided, even if a later part of the reply was malformed.
         if self._has_shipped:
             verdict = replace(verdict, confidence=self._partial.confidence or verdict.confidence)

@@ -13,6 +13,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.settings import Settings, filled_text
+from cheapdeep_ops.units import DAY_S
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.engine import Store
@@ -117,7 +118,7 @@ def seconds_in(period: str, option: str = "--last") -> float:
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
     if found > LONGEST_S:
-        raise typer.BadParameter(f"needs at most {LONGEST_S / 86_400:g}d", param_hint=option)
+        raise typer.BadParameter(f"needs at most {LONGEST_S / DAY_S:g}d", param_hint=option)
     return found
 
 

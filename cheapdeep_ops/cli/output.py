@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.progress import Progress
@@ -14,7 +13,7 @@ from rich.text import Text
 _PIPE_WIDTH: Final = 200
 
 
-def print_json(document: Any) -> None:
+def print_json(document: object) -> None:
     """Print one JSON document."""
     # Where standard output is not Unicode, JSON's own escapes keep the document JSON.
     is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
@@ -22,8 +21,8 @@ def print_json(document: Any) -> None:
 
 
 def console() -> Console:
-    """Where text for people goes: lines break between words in a terminal, and nowhere elsewhere."""
-    # A pipe has no width: what reads it wants whole names.
+    """Where text for people goes: a terminal breaks long lines between words, a pipe keeps them."""
+    # A pipe has no width, and a program that reads it needs whole names.
     is_terminal = sys.stdout.isatty()
     return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else _PIPE_WIDTH)
 
@@ -42,39 +41,16 @@ def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
             for count in done:
                 bar.update(task, completed=count)
         return
-    told = 0
+    tenths = 0
     for count in done:
-        if count * 10 // total > told:
-            told = count * 10 // total
+        if count * 10 // total > tenths:
+            tenths = count * 10 // total
             out.print(f"{count:,} of {total:,} {what}", markup=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table with a title; what its cells say is text, whatever brackets a caller's label has."""
+    """A table with a title; cells are plain text, so brackets in a caller's label are no markup."""
     made = Table(*columns, title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
     for row in rows:
         made.add_row(*map(Text, row))
     return made
-
-
-def usd(value: float | None) -> str:
-    """US dollars with as many digits as small amounts need, or `unpriced`."""
-    if value is None:
-        return "unpriced"
-    return f"${value:,.2f}" if abs(value) >= 1 else f"${value:.6f}"
-
-
-def moment(at: float | None) -> str:
-    """A time (UTC), or `never`."""
-    return "never" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def clock(at: float) -> str:
-    """The time of day (UTC)."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
-
-
-def counts(values: Mapping[str, int]) -> str:
-    """Counts by name, largest first."""
-    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{name} {count}" for name, count in ordered) or "none"

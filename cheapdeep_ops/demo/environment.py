@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.grade_request import GraderApi
-from cheapdeep_ops.demo.report import FinishedCall, report_of
+from cheapdeep_ops.demo.report import FinishedCall, RunReport, report_of
 from cheapdeep_ops.guard.grading.grader import MAX_PER_RUN, Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify.slack import sender_for
@@ -167,7 +167,7 @@ class Environment:
         """Store the counters."""
         self._recorder.drain(self.clock())
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> RunReport:
         """The report of the calls so far."""
         return report_of(self.outcomes, self.store, self.settings, since=START, until=self.clock())
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from cheapdeep_ops.demo.environment import START, Environment, Simulators
 from cheapdeep_ops.demo.recording import RecordedCall
-from cheapdeep_ops.demo.report import FinishedCall
+from cheapdeep_ops.demo.report import FinishedCall, PlayedReport
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import Reply, SimulatedGrader
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
@@ -98,7 +98,7 @@ class Replay:
         self._environment.settle()
         yield len(self._rows)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> PlayedReport:
         """The report of the rows that were replayed so far."""
         options, settings = self._options, self._environment.settings
         return {

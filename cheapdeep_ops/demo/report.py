@@ -3,16 +3,21 @@
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NotRequired
 
+from typing_extensions import TypedDict
+
+from cheapdeep_ops.guard.report_types.figures import Funnel, GradingCosts, Quality
+from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import funnel_of, normals_of, quality_of, spending_of
 from cheapdeep_ops.pricing import known_sum
 from cheapdeep_ops.router import Routed
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.records import Incident, PolicyChange
 from cheapdeep_ops.values import Decision, Outcome
 
 _ALL: Final = 1_000_000
@@ -21,6 +26,102 @@ MONTH: Final = 1_000_000
 """The number of calls in the month that a receipt ends with."""
 
 DEFAULT_SAMPLE_RATE: Final[float] = Settings.model_fields["sample_rate"].default
+
+
+class CallCounts(TypedDict):
+    """Finished calls, and how many of them shipped and escalated."""
+
+    calls: int
+    shipped: int
+    escalated: int
+    withheld: int
+    escalation_rate: float | None
+    reasons: dict[str, int]
+
+
+class TrueRates(TypedDict):
+    """Rates by what is known to be right; None where nothing is known."""
+
+    true_false_confident_rate: float | None
+    cascade_accuracy: float | None
+
+
+class RunCost(TypedDict):
+    """What calls cost, in US dollars; None where a call has no price."""
+
+    cost_usd: float | None
+    baseline_cost_usd: float | None
+    cost_per_call_usd: float | None
+    saving: float | None
+
+
+ChangeAtCall = TypedDict(
+    "ChangeAtCall",
+    {"at_call": int, "from": float, "to": float, "cause": str, "act": str, "scope": str, "applied": bool},
+)
+
+
+class AlertAtCall(TypedDict):
+    """An alert that began to fire, or was resolved, and how many calls had finished by then."""
+
+    rule: str
+    scope: str
+    state: str
+    at_call: int
+
+
+class RunReport(CallCounts, Quality, GradingCosts, TrueRates, RunCost):
+    """The report of calls that the guard watched in virtual time."""
+
+    funnel: Funnel
+    normal: dict[str, Normal]
+    policy_changes: list[ChangeAtCall]
+    alerts: list[AlertAtCall]
+
+
+class PlayedReport(RunReport):
+    """The report of a run whose calls a second, seed and share of graded answers were chosen."""
+
+    rate: float
+    seed: int
+    sample_rate: float
+
+
+class PhaseReport(RunCost):
+    """One phase of a demonstration."""
+
+    name: str
+    what: str
+    seconds: float
+    virtual_seconds: float
+    calls: int
+    escalation_rate: float | None
+    is_done: bool
+
+
+class MonthReport(TypedDict):
+    """A million calls, of which `n` had a price; without the rest where those were too few."""
+
+    calls: int
+    n: int
+    cost_usd: NotRequired[float]
+    baseline_cost_usd: NotRequired[float]
+    cost_per_call_usd: NotRequired[float]
+    saving: NotRequired[float]
+    saving_interval: NotRequired[tuple[float, float]]
+    saving_usd: NotRequired[float]
+    saving_usd_interval: NotRequired[tuple[float, float]]
+    sample_rate: NotRequired[float]
+    grading_usd: NotRequired[float | None]
+
+
+class DemoReport(PlayedReport):
+    """The report of a demonstration."""
+
+    phases: list[PhaseReport]
+    month: MonthReport
+    windows_shortened_by: float
+    checks: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +144,23 @@ class FinishedCall:
 
 def report_of(
     outcomes: Sequence[FinishedCall], store: Store, settings: Settings, *, since: float, until: float
-) -> dict[str, Any]:
+) -> RunReport:
     """The calls' outcomes and costs, and the guard's actions; rates without data are None."""
     with store.reading() as connection:
         changes = policies.history(connection, limit=_ALL)[::-1]
         all_incidents = incidents.incidents(connection, limit=_ALL)[::-1]
+        quality = quality_of(connection, since=since, until=until)
+        spending = spending_of(connection, since=since, until=until)
         answers = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes)
-        quality = {
-            **quality_of(connection, since=since, until=until),
-            **spending_of(connection, since=since, until=until),
-            "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
-            "normal": normals_of(connection, settings),
-        }
+        funnel = funnel_of(connection, settings, answers=answers, since=since, until=until)
+        normal = normals_of(connection, settings)
     finished = sorted(each.finished_at for each in outcomes)
     return {
         **_counts(outcomes),
         **quality,
+        **spending,
+        "funnel": funnel,
+        "normal": normal,
         **_truth(outcomes),
         **money_of([each.decision for each in outcomes]),
         "policy_changes": [_change(change, finished) for change in changes],
@@ -66,7 +168,7 @@ def report_of(
     }
 
 
-def _counts(outcomes: Sequence[FinishedCall]) -> dict[str, Any]:
+def _counts(outcomes: Sequence[FinishedCall]) -> CallCounts:
     decisions = [each.decision for each in outcomes]
     escalated = sum(each.escalated for each in decisions)
     return {
@@ -79,7 +181,7 @@ def _counts(outcomes: Sequence[FinishedCall]) -> dict[str, Any]:
     }
 
 
-def _truth(outcomes: Sequence[FinishedCall]) -> dict[str, Any]:
+def _truth(outcomes: Sequence[FinishedCall]) -> TrueRates:
     """The true rates, which do not depend on the grader."""
     shipped = [each for each in outcomes if each.decision.shipped and each.correct is not None]
     compared = [each for each in outcomes if each.is_comparable and each.correct is not None]
@@ -89,7 +191,7 @@ def _truth(outcomes: Sequence[FinishedCall]) -> dict[str, Any]:
     }
 
 
-def money_of(decisions: Sequence[Decision]) -> dict[str, Any]:
+def money_of(decisions: Sequence[Decision]) -> RunCost:
     """The cost of calls, and the cost with the deep tier alone; None if a call has no price."""
     cost = known_sum(each.cost_usd for each in decisions)
     baseline = known_sum(each.baseline_cost_usd for each in decisions)
@@ -101,7 +203,7 @@ def money_of(decisions: Sequence[Decision]) -> dict[str, Any]:
     }
 
 
-def month_of(outcomes: Sequence[FinishedCall], grader_usd: float, *, graded: int) -> dict[str, Any]:
+def month_of(outcomes: Sequence[FinishedCall], grader_usd: float, *, graded: int) -> MonthReport:
     """The cost and the saving of a million such calls, with 95% intervals, and the cost of grading 1% of them.
 
     `grader_usd` is the cost of `graded` grades. The saving is a ratio of two sums; its interval is that of the ratio
@@ -129,15 +231,15 @@ def month_of(outcomes: Sequence[FinishedCall], grader_usd: float, *, graded: int
         "baseline_cost_usd": all_deep,
         "cost_per_call_usd": cost / n,
         "saving": 1 - ratio,
-        "saving_interval": [1 - ratio - half, 1 - ratio + half],
+        "saving_interval": (1 - ratio - half, 1 - ratio + half),
         "saving_usd": all_deep * (1 - ratio),
-        "saving_usd_interval": [all_deep * (1 - ratio - half), all_deep * (1 - ratio + half)],
+        "saving_usd_interval": (all_deep * (1 - ratio - half), all_deep * (1 - ratio + half)),
         "sample_rate": DEFAULT_SAMPLE_RATE,
         "grading_usd": grading,
     }
 
 
-def _change(change: Mapping[str, Any], finished: Sequence[float]) -> dict[str, Any]:
+def _change(change: PolicyChange, finished: Sequence[float]) -> ChangeAtCall:
     return {
         "at_call": bisect_right(finished, change["at"]),
         "from": change["from_threshold"],
@@ -149,7 +251,7 @@ def _change(change: Mapping[str, Any], finished: Sequence[float]) -> dict[str, A
     }
 
 
-def _alerts(all_incidents: Sequence[Mapping[str, Any]], finished: Sequence[float]) -> list[dict[str, Any]]:
+def _alerts(all_incidents: Sequence[Incident], finished: Sequence[float]) -> list[AlertAtCall]:
     transitions = [(each["started_at"], each["id"], each, "firing") for each in all_incidents]
     transitions += [
         (each["resolved_at"], each["id"], each, "resolved") for each in all_incidents if each["resolved_at"]

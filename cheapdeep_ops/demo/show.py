@@ -5,18 +5,19 @@ the machine's speed.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cheapdeep_ops.claude.sdk import AnthropicError
 from cheapdeep_ops.demo.environment import START, Environment, Simulators
 from cheapdeep_ops.demo.mail import CHANGED, CLASSES, EASY, HARD, MIXED, SYSTEM
-from cheapdeep_ops.demo.report import FinishedCall, money_of, month_of
+from cheapdeep_ops.demo.report import DemoReport, FinishedCall, PhaseReport, money_of, month_of
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.pricing import tokenizer_ratio
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies
+from cheapdeep_ops.store.records import PolicyChange
 from cheapdeep_ops.testing import TrafficClass
 from cheapdeep_ops.testing.messages_api.models import MODELS
 
@@ -184,7 +185,7 @@ PHASES: Final = (
 )
 
 
-def run_demo(view: View, *, seed: int = 0) -> dict[str, Any]:
+def run_demo(view: View, *, seed: int = 0) -> DemoReport:
     """Run all phases; returns the report with `phases`, `month` and `checks`: whether the guard reacted as it must.
 
     If a phase reaches its limit of calls before it is done, the phases after it are left out.
@@ -225,7 +226,7 @@ def _models(settings: Settings) -> Sequence[Any]:
     return [replace(model, tokens_ratio=tokenizer_ratio(settings.tiers[0], model.id)) for model in MODELS]
 
 
-def _run_all(driver: Driver, view: View) -> Iterable[dict[str, Any]]:
+def _run_all(driver: Driver, view: View) -> Iterable[PhaseReport]:
     for phase in PHASES:
         result = _run(phase, driver, view)
         yield result
@@ -233,7 +234,7 @@ def _run_all(driver: Driver, view: View) -> Iterable[dict[str, Any]]:
             return
 
 
-def _run(phase: Phase, driver: Driver, view: View) -> dict[str, Any]:
+def _run(phase: Phase, driver: Driver, view: View) -> PhaseReport:
     view.begin(phase)
     began, first = time.monotonic(), len(driver.environment.outcomes)
     call_count, is_done = 0, False
@@ -256,7 +257,7 @@ def _run(phase: Phase, driver: Driver, view: View) -> dict[str, Any]:
     }
 
 
-def _calm_calls(outcomes: Sequence[FinishedCall], phases: Sequence[Mapping[str, Any]]) -> Sequence[FinishedCall]:
+def _calm_calls(outcomes: Sequence[FinishedCall], phases: Sequence[PhaseReport]) -> Sequence[FinishedCall]:
     """The calls of the first phase."""
     # A team's usual month has no storm, so the estimate for a month leaves the other phases out.
     return outcomes[: phases[0]["calls"]]
@@ -268,7 +269,7 @@ class Timeline:
 
     failures: int
     outcomes: Sequence[FinishedCall]
-    changes: Sequence[Mapping[str, Any]]
+    changes: Sequence[PolicyChange]
     """Changes of policy."""
     messages: Sequence[Sequence[str]]
     """The texts of each Slack message: as it was posted, and after each edit."""

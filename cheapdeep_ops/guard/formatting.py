@@ -1,12 +1,18 @@
-"""Format numbers, times and labels as text for messages and terminals."""
+"""Numbers and names in words: the only place that formats figures for messages, pages and terminals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from cheapdeep_ops.guard.report_types.units import ShareFacts
+from cheapdeep_ops.units import DAY_S, HOUR_S
+from cheapdeep_ops.values import ALL_ROUTES
+
 LONGEST_LABEL: Final = 80
+_LONGEST_FOREIGN: Final = 240
 _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
+_MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 
 
 class LabelStyle(Protocol):
@@ -23,9 +29,29 @@ def plain(label: str, longest: int = LONGEST_LABEL) -> str:
     return " ".join(visible.split())[:longest] or "?"
 
 
+def without_markup(text: str) -> str:
+    """A text of the API's on one line, without what Slack or Markdown reads as markup; at most 240 characters."""
+    return plain(text.replace("*", "").replace("_", " ").replace("`", "'").replace("~", ""), _LONGEST_FOREIGN)
+
+
+def scope_text(scope: str, label: LabelStyle = plain) -> str:
+    """A scope in words: all routes, or one."""
+    return "all routes" if scope == ALL_ROUTES else f"route {label(scope)}"
+
+
 def percent(value: float | None) -> str:
     """A share as a percentage; `unknown` for None."""
     return "unknown" if value is None else f"{value * 100:.1f}%"
+
+
+def short_percent(value: float) -> str:
+    """A share for the ticks of an axis: at most three digits."""
+    return f"{value * 100:.3g}%"
+
+
+def signal_interval(signal: Mapping[str, Any], prefix: str = "") -> str:
+    """The interval that a signal holds under `prefix`, in words."""
+    return bounds((signal[f"{prefix}low"], signal[f"{prefix}high"]))
 
 
 def bounds(interval: Sequence[float]) -> str:
@@ -33,27 +59,82 @@ def bounds(interval: Sequence[float]) -> str:
     return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
-def money(usd: float) -> str:
-    """US dollars: with cents from a dime on, smaller amounts with two significant digits."""
-    sign, amount = "-" if usd < 0 else "", abs(usd)
-    if amount >= _DIME or not amount:
-        return f"{sign}${amount:,.2f}"
-    return f"{sign}${amount:.2g}" if amount >= _SMALLEST else f"less than ${_SMALLEST:g}"
+def bounded(value: float | None, interval: Sequence[float] | None, say: Callable[[float], str] = percent) -> str:
+    """A figure with its interval, `2.1% (1.2% to 3.4%)`; `say` puts one number into words."""
+    if value is None or interval is None:
+        return "unknown"
+    return f"{say(value)} ({say(interval[0])} to {say(interval[1])})"
+
+
+def rate(value: float | None, interval: Sequence[float], n: int) -> str:
+    """A share with its 95% interval and n, `2.1% (1.2% to 3.4%, n 1,412)`."""
+    return f"unknown: n {n:,}" if value is None else f"{percent(value)} ({bounds(interval)}, n {n:,})"
+
+
+def two_digits(value: float) -> str:
+    """A figure that is no share, such as kappa or an area."""
+    return f"{value:.2f}"
+
+
+def money(amount: float | None) -> str:
+    """US dollars for people: cents above a dime, else two digits; or `unknown`."""
+    if amount is None:
+        return "unknown"
+    sign, size = "-" if amount < 0 else "", abs(amount)
+    if size >= _DIME or not size:
+        return f"{sign}${size:,.2f}"
+    return f"{sign}${size:.2g}" if size >= _SMALLEST else f"less than ${_SMALLEST:g}"
+
+
+def exact_money(amount: float | None, unknown: str = "unknown") -> str:
+    """US dollars for tables: below a dollar, as many digits as the price of one call needs."""
+    if amount is None:
+        return unknown
+    return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.6f}"
+
+
+def whole_dollars(amount: float) -> str:
+    """US dollars without cents, for what a month costs."""
+    return f"${amount:,.0f}"
 
 
 def moment(at: float) -> str:
-    """A Unix time as text (UTC)."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """A Unix time in words (UTC)."""
+    return f"{datetime.fromtimestamp(at, UTC):{_MOMENT}} UTC"
+
+
+def timestamp(at: float | None) -> str:
+    """A Unix time for tables (UTC), or `never`."""
+    return "never" if at is None else f"{datetime.fromtimestamp(at, UTC):{_MOMENT}}Z"
+
+
+def time_of_day(at: float) -> str:
+    """The time of day of a Unix time (UTC)."""
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+
+
+def period(since: float, until: float) -> str:
+    """A period in words: its first and its last day where it is whole days (UTC), else its two moments."""
+    if since % DAY_S or until % DAY_S:
+        return f"{moment(since)} to {moment(until)}"
+    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - DAY_S))
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def duration(seconds: float) -> str:
     """Seconds in a suitable unit: 90 -> `1.5 min`."""
-    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+    for unit, name in ((DAY_S, "d"), (HOUR_S, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.3g} s"
 
 
-def share(side: Mapping[str, Any]) -> str:
+def counts(values: Mapping[str, int]) -> str:
+    """Counts by name, largest first."""
+    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
+
+
+def share(side: ShareFacts) -> str:
     """A share with its interval and n."""
-    return f"{percent(side['rate'])} ({percent(side['low'])} to {percent(side['high'])}, n {side['n']})"
+    return f"{percent(side['rate'])} ({bounds((side['low'], side['high']))}, n {side['n']})"

@@ -8,24 +8,25 @@ from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
+from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
-from cheapdeep_ops.guard.incidents.evaluation import Evaluation, in_words
+from cheapdeep_ops.guard.incidents.evaluation import Evaluation
 from cheapdeep_ops.guard.notify.notifier import Notifier, Sender
 from cheapdeep_ops.guard.reports.weekly import tell_week
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
-from cheapdeep_ops.guard.rules.model import QualityRule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.units import DAY_S
 
 _log: Final = logging.getLogger(__name__)
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
 """A lease lasts this many evaluations, so that a slow one does not lose it."""
 
-_RETIRE_AFTER_S: Final = 30 * 86_400.0
+_RETIRE_AFTER_S: Final = 30.0 * DAY_S
 _RETIRE_EVERY_S: Final = 3_600.0
 
 
@@ -64,7 +65,7 @@ class Guard:
         self.process = uuid4().hex
         self.last_evaluation: float | None = None
         # The sampler grades more while one of these holds a raise, because the raise waits for grades.
-        self._raising_rules = {rule.alert for rule in rulebook.rules if isinstance(rule, QualityRule) and rule.raises}
+        self._raising_rules = {rule.alert for rule in rulebook.rules if rule.rests_on_grades and rule.raises}
         self._lease: int | None = None
         """The fencing token of the lease; None if another guard holds it."""
         self._retire_at = started_at + _RETIRE_EVERY_S
@@ -92,10 +93,10 @@ class Guard:
             is_done = self._decide_and_commit(lease, now)
         except BaseException:
             # The cache holds changes that were not committed.
-            self._cache = GradeCache(self._cache.judge)
+            self._cache = GradeCache(self._cache.grader)
             raise
         if not is_done:
-            self._cache = GradeCache(self._cache.judge)
+            self._cache = GradeCache(self._cache.grader)
             return False
         self.last_evaluation = now
         if now >= self._retire_at:
@@ -106,7 +107,7 @@ class Guard:
     def _decide_and_commit(self, lease: int, now: float) -> bool:
         with self._store.snapshot() as connection:
             evaluation = Evaluation(
-                connection, settings=self._settings, rulebook=self._rulebook, shelf=self._cache, now=now
+                connection, settings=self._settings, rulebook=self._rulebook, cache=self._cache, now=now
             )
         units = evaluation.run()
         with self._store.reading() as connection:
@@ -120,7 +121,7 @@ class Guard:
                 return self._note_refusal(outcome)
             revision += bool(group)
             for step in (step for unit in group for step in unit.steps if step.applied):
-                _log.info("%s", in_words(step))
+                _log.info("%s", step_text(step))
         return True
 
     def _commit(
@@ -136,7 +137,7 @@ class Guard:
         # Optimistic concurrency: the evaluation read this revision.
         if not revisions.advance_from(connection, revision):
             return Commit.OUTDATED
-        store_group(connection, group, self._settings, self._cache.judge, now)
+        store_group(connection, group, self._settings, self._cache.grader, now)
         return Commit.DONE
 
     def _note_refusal(self, outcome: Commit) -> bool:
@@ -176,8 +177,8 @@ class Guard:
             self._grader.close()
 
         def work(connection: Connection) -> None:
-            processes.sign_off(connection, self.process)
-            processes.drop_lease(connection, name=_LEASE, holder=self.process)
+            processes.mark_stopped(connection, self.process)
+            processes.release_lease(connection, name=_LEASE, holder=self.process)
 
         self._store.transact(work)
 

@@ -42,6 +42,6 @@ def check_models(store: Store, settings: Settings, now: float, request: RequestL
         for info in request(models_of(settings))
     ]
     if rows:
-        store.transact(lambda connection: model_lifecycles.save_lives(connection, rows))
+        store.transact(lambda connection: model_lifecycles.save_lifecycles(connection, rows))
     _log.debug("the API has given the lifecycles of %d models", len(rows))
     return len(rows)

@@ -33,6 +33,7 @@ from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.units import DAY_S
 
 _log: Final = logging.getLogger(__name__)
 _DELIVER_EVERY_S: Final = 1.0
@@ -46,7 +47,7 @@ _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
 """The interval of the check whether a receipt is due."""
 
-_MODELS_EVERY_S: Final = 86_400.0
+_MODELS_EVERY_S: Final = float(DAY_S)
 _MODELS_AFTER_S: Final = 30.0
 _CLOCK_CHECK_S: Final = 0.3
 """The shortest interval between two checks whether the clock was set back."""

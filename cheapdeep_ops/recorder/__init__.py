@@ -1,5 +1,6 @@
-"""From finished decisions to counters in the store, and from the store's policies back to the router."""
+"""Writes finished decisions to the store as counters, and reads the policies from it for the router."""
 
-from cheapdeep_ops.recorder.recorder import NullRecorder, Recorder
+from cheapdeep_ops.recorder.null_recorder import NullRecorder
+from cheapdeep_ops.recorder.recorder import Recorder
 
 __all__ = ["NullRecorder", "Recorder"]

@@ -1,4 +1,4 @@
-"""Answers on their way to the store: chosen by hash, told, redacted, and waiting; bounded in number."""
+"""A bounded queue of answers for grading: chosen by hash, redacted, then ready for the store."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, lies_within
+from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_kept
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.values import Decision, Exchange
 
@@ -14,75 +14,75 @@ _LEAVE_S: Final = 2.0
 """How long `close` waits for texts that are being redacted."""
 
 _REST: Final = 9.0
-"""How much longer the redactor rests than it works: texts are long, and the interpreter is the caller's."""
+"""Seconds of rest for each second of redaction: long texts must not take the interpreter from the caller's threads."""
 
-_MOST: Final = 500
-"""How many answers wait at most; one that finds no room is left out of the sample."""
+_CAPACITY: Final = 500
+"""The largest number of waiting answers; further ones are left out of the sample."""
 
-Tell = Callable[[], Exchange | None]
-"""Says what a call was about; asked for the few calls only whose answer is kept."""
+ReadExchange = Callable[[], Exchange | None]
+"""Returns a call's questions and answer; it is used only for calls whose answer is kept."""
 
-Complain = Callable[..., None]
-"""Takes a topic, a message and its values; says each topic once."""
+Warn = Callable[..., None]
+"""Takes a topic, a message and its values; logs each topic once."""
 
 
 class CandidateQueue:
-    """What one process keeps for grading. Its owner takes `rows`, stores them, and says how many by `taken`.
+    """One process's answers for grading. The owner stores `rows` and removes them with `discard`.
 
-    With `background`, a thread of its own redacts, so that a hook that is slow or hangs holds up nothing but samples;
-    without, `redact_all` does.
+    With `background`, a thread redacts, so that a slow hook delays only samples. Without it, `redact_all` does.
     """
 
-    def __init__(self, *, share: float, redact: Redact, background: bool, complain: Complain) -> None:
+    def __init__(self, *, share: float, redact: Redact, background: bool, warn: Warn) -> None:
         self._share = share
         self._redact = redact
         self._background = background
-        self._complain = complain
+        self._warn = warn
+        # Deques, because two threads append and remove without a lock.
         self._kept: deque[KeptCall] = deque()
         self._rows: deque[dict[str, Any]] = deque()
         self._has_kept = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.is_watched = True
-        """Whether a guard wrote a heartbeat lately: only a guard grades answers, and removes their content later."""
+        """Whether a guard wrote a heartbeat lately: only a guard grades answers and removes their content."""
 
-    def offer(self, decision: Decision, tell: Tell) -> None:
-        """Keep the answer, if it is one of those that are kept and there is room for it; never raises."""
-        if not self.is_watched or not lies_within(decision, self._share):
+    def offer(self, decision: Decision, read_exchange: ReadExchange) -> None:
+        """Keep the answer for grading if its hash chooses it and the queue has room; never raises."""
+        if not self.is_watched or not is_kept(decision, self._share):
             return
-        if len(self._kept) + len(self._rows) >= _MOST:
-            self._complain("candidates", "too many answers wait for the store: some are left out of the sample")
+        if len(self._kept) + len(self._rows) >= _CAPACITY:
+            self._warn("candidates", "too many answers wait for the store: some are left out of the sample")
             return
         try:
-            exchange = tell()
+            exchange = read_exchange()
         except Exception as error:  # noqa: BLE001 - a sample must never cost an answer
-            self._complain("exchange", "an answer could not be kept for grading: %r", error)
+            self._warn("exchange", "an answer could not be kept for grading: %r", error)
             return
         if exchange is not None:
             self._keep(KeptCall(decision=decision, exchange=exchange))
 
     def redact_all(self) -> None:
-        """Redact what was kept, where no thread does."""
+        """Redact all kept answers; does nothing if a background thread redacts."""
         while self._kept and not self._background:
             self._redact_one()
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """What is ready for the store, oldest first."""
+    def rows(self) -> list[dict[str, object]]:
+        """The rows that are ready for the store, oldest first."""
         return list(self._rows)
 
     @property
-    def waits(self) -> bool:
-        """Whether anything is ready for the store."""
+    def has_rows(self) -> bool:
+        """Whether any row is ready for the store."""
         return bool(self._rows)
 
-    def taken(self, count: int) -> None:
-        """The oldest `count` rows are stored, or given up."""
+    def discard(self, count: int) -> None:
+        """Remove the oldest `count` rows, which were stored or rejected."""
         for _ in range(count):
             self._rows.popleft()
 
     def close(self, *, within_s: float = _LEAVE_S) -> None:
-        """Redact what is left, without rest and within this time."""
+        """Redact the remaining answers without rest; waits at most `within_s` seconds for the thread."""
         self._closing.set()
         self._has_kept.set()
         if self._thread is not None:
@@ -91,6 +91,7 @@ class CandidateQueue:
     def _keep(self, kept: KeptCall) -> None:
         self._kept.append(kept)
         self._has_kept.set()
+        # Started at the first kept answer: a process that keeps none needs no thread.
         if self._background and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="cheapdeep-redactor", daemon=True)
             self._thread.start()
@@ -102,6 +103,7 @@ class CandidateQueue:
             while self._kept:
                 begun = time.monotonic()
                 self._redact_one()
+                # The wait ends early when the recorder closes.
                 self._closing.wait(min((time.monotonic() - begun) * _REST, _LEAVE_S))
 
     def _redact_one(self) -> None:

@@ -1,31 +1,31 @@
-"""From a finished call to the row of a candidate: redacted first, and left out where that would falsify a grade."""
+"""Converts a finished call into a candidate row; its content is redacted, and left out if it cannot be graded."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.values import CandidateState, Decision, Exchange, Outcome
 
 LONGEST_CHARACTERS: Final = 50_000
-"""Of a whole exchange; a grader could be given more, but the store is no archive."""
+"""The longest exchange whose content is stored; a grader could read more, but the store is not an archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptCall:
-    """A call that was chosen by its hash, with its content as it was said."""
+    """A call that was chosen by its hash, with its content before redaction."""
 
     decision: Decision
     exchange: Exchange
 
 
-def lies_within(decision: Decision, share: float) -> bool:
-    """Whether the answer ships at base, and its call lies in the first `share` by hash."""
+def is_kept(decision: Decision, share: float) -> bool:
+    """Whether the answer has base outcome ship, and the hash of its call chooses it for the share `share`."""
     return decision.base_outcome is Outcome.SHIP and share > 0 and position(decision.call_id) < share
 
 
-def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, Any]:
-    """The row to be stored; of an answer that cannot be graded as it was given, only the reason for that."""
+def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, object]:
+    """The row for the store; an answer that cannot be graded has no content, and `why` is the cause."""
     turns, answer, why = _redacted(kept.exchange, redact)
     return {
         **_call(kept.decision, share),
@@ -37,7 +37,7 @@ def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, 
     }
 
 
-def _call(decision: Decision, share: float) -> dict[str, Any]:
+def _call(decision: Decision, share: float) -> dict[str, object]:
     return {
         "call_id": _storable(decision.call_id),
         "position": position(decision.call_id),
@@ -53,7 +53,7 @@ def _call(decision: Decision, share: float) -> dict[str, Any]:
     }
 
 
-def _origin(kept: KeptCall) -> dict[str, Any]:
+def _origin(kept: KeptCall) -> dict[str, object]:
     trace = kept.exchange.trace
     return {
         "prompt_version": kept.exchange.prompt_version,
@@ -65,7 +65,7 @@ def _origin(kept: KeptCall) -> dict[str, Any]:
 
 
 def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]], str, str]:
-    """Turns and answer as they may be stored, and why they may not be graded, or nothing."""
+    """The redacted turns and answer, and the cause if they cannot be graded, else ''."""
     if not all(turn.is_whole for turn in exchange.turns):
         return [], "", "not_text"
     if len(exchange.answer) + sum(len(turn.text) for turn in exchange.turns) > LONGEST_CHARACTERS:
@@ -74,21 +74,23 @@ def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]],
     try:
         turns = [{"role": turn.role, "text": _by_hook(redact, _storable(turn.text))} for turn in exchange.turns]
         answer = _by_hook(redact, storable)
-    except BaseException:  # noqa: BLE001 - whatever a hook raises, its text must not be stored as it was
+    except BaseException:  # noqa: BLE001 - whatever a hook raises, the unredacted text must not be stored
         return [], "", "redaction_failed"
+    # A grade is a verdict on the answer that went out, so an altered answer is not graded.
     if storable != exchange.answer:
         return [], "", "unstorable"
     return turns, answer, "" if answer == exchange.answer else "redacted"
 
 
 def _by_hook(redact: Redact, text: str) -> str:
-    """What a hook makes of `text`. Raises TypeError where that is no text: it is somebody else's code."""
-    found: object = redact(text)
-    if not isinstance(found, str):
-        raise TypeError(f"a redact hook gave {type(found).__name__}, not str")
-    return _storable(found)
+    """`text` as the hook redacts it. Raises TypeError if the hook does not return a string."""
+    redacted: object = redact(text)
+    # The hook is the application's own code: its annotation proves nothing.
+    if not isinstance(redacted, str):
+        raise TypeError(f"a redact hook gave {type(redacted).__name__}, not str")
+    return _storable(redacted)
 
 
 def _storable(text: str) -> str:
-    """`text` without what no database can hold: NUL characters and halves of characters."""
+    """`text` with the characters replaced that no database can store: NUL and lone surrogates."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,29 +1,30 @@
-"""Folding decisions into counters, second by second."""
+"""Adds decisions to counters, one set of counters for each second."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.histogram import duration_bin
+from cheapdeep_ops.units import NUSD_PER_USD
 from cheapdeep_ops.values import Decision, Outcome
 
-_NANO: Final = 1_000_000_000
 _MAX_MODELS: Final = 50
-"""Callers name models as they like; a row must stay bounded."""
+"""The largest number of models in one row: callers choose the names, and a row must stay bounded."""
+
 _MAX_ORIGINS: Final = 50
 _MAX_ERRORS: Final = 20
 _LONGEST_MODEL: Final = 100
 _OTHER: Final = "other"
 
 Second = tuple[str, str, int]
-"""Route, input class, and the second (Unix time): what a bucket counts."""
+"""The key of a bucket: route, input class, and the second (Unix time)."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counters of some decisions; `add` takes one more in."""
+    """Counters of some decisions; `add` counts one more."""
 
     calls: int = 0
     triaged: int = 0
@@ -81,28 +82,26 @@ class Tally:
             self._add_origin(decision)
 
     def _add_costs(self, decision: Decision) -> None:
-        """Add what the call cost and what it would have; where either is unknown, both stay out and it is counted.
-
-        Cost and baseline are compared, so they must be sums over the same calls.
-        """
+        """Add the cost and the baseline cost of the call; if either is unknown, count the call as unpriced."""
+        # Cost and baseline are compared, so they must be sums over one set of calls.
         if decision.cost_usd is None or decision.baseline_cost_usd is None:
             self.unpriced += 1
             return
-        self.cost_nusd += round(decision.cost_usd * _NANO)
-        self.triage_cost_nusd += round((decision.triage_cost_usd or 0.0) * _NANO)
-        self.baseline_nusd += round(decision.baseline_cost_usd * _NANO)
-        self.cold_cache_nusd += round(decision.cold_cache_usd * _NANO)
+        self.cost_nusd += round(decision.cost_usd * NUSD_PER_USD)
+        self.triage_cost_nusd += round((decision.triage_cost_usd or 0.0) * NUSD_PER_USD)
+        self.baseline_nusd += round(decision.baseline_cost_usd * NUSD_PER_USD)
+        self.cold_cache_nusd += round(decision.cold_cache_usd * NUSD_PER_USD)
 
     def _add_shadow(self, decision: Decision) -> None:
-        """Add what a call would have cost, routed, and what it did cost at the deep tier, where both are known."""
+        """Add the estimated cost of a shadow call if it had been routed, and its baseline, if both are known."""
         self.shadowed += decision.is_shadow
-        routed, alone = decision.routed_cost_usd, decision.baseline_cost_usd
-        if decision.is_shadow and routed is not None and alone is not None:
-            self.shadow_cost_nusd += round(routed * _NANO)
-            self.shadow_baseline_nusd += round(alone * _NANO)
+        routed, baseline = decision.routed_cost_usd, decision.baseline_cost_usd
+        if decision.is_shadow and routed is not None and baseline is not None:
+            self.shadow_cost_nusd += round(routed * NUSD_PER_USD)
+            self.shadow_baseline_nusd += round(baseline * NUSD_PER_USD)
 
     def _add_triage(self, decision: Decision) -> None:
-        """Add the tokens of the triage replies, and what asking first has cost an escalated call in time."""
+        """Add the tokens of the triage replies, and the latency that triage added to an escalated call."""
         for hop in decision.hops if decision.triaged else ():
             if hop.verdict is not None and hop.usage is not None:
                 self.triage_replies += 1
@@ -111,6 +110,7 @@ class Tally:
                 self.triage_cache_read_tokens += hop.usage.cache_read_tokens
             if hop.error and not hop.tier.is_deep:
                 self._count(self.triage_errors, hop.error, _MAX_ERRORS)
+        # In shadow mode triage runs beside the deep call, so it adds no latency.
         if decision.triaged and decision.escalated and not decision.is_shadow:
             self.added_latency[duration_bin(decision.triage_duration_s)] += 1
 
@@ -134,55 +134,54 @@ class Tally:
         self._count(self.models, decision.model, _MAX_MODELS)
 
     def _add_origin(self, decision: Decision) -> None:
-        """Count what the first tier answered with; a base escalation goes where its call went, or rates would lie."""
+        """Count the origin of a triaged call, and of a base escalation."""
         origin = self._count(self.origins, origin_of(decision), _MAX_ORIGINS)
+        # Under the name that its call has, which may be `other`: a rate needs one name in both counts.
         if decision.base_outcome is Outcome.ESCALATE:
             self.base_origins[origin] += 1
 
     @staticmethod
     def _count(counts: Counter[str], name: str, most: int) -> str:
-        """Count `name`, as other where `most` different ones are counted already; the name it was counted under."""
+        """Count `name`, or `other` if `most` different names are counted already; returns the counted name."""
         counted = name if name in counts or len(counts) < most else _OTHER
         counts[counted] += 1
         return counted
 
-    def row(self) -> dict[str, Any]:
-        """The counters as a table row; its mappings go on counting."""
+    def row(self) -> dict[str, object]:
+        """The counters as a table row; it shares its mappings with this tally."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def _is_bypassed(decision: Decision) -> bool:
-    """Whether no triage tier was asked; in shadow mode one may have been, beside the deep tier."""
+    """Whether the call was bypassed and not triaged; in shadow mode, a bypassed call may be triaged too."""
     return decision.bypass_cause is not None and not decision.triaged
 
 
 def origin_of(decision: Decision) -> str:
-    """What the first tier answered with: `model|prompt version|policy version`, to be read from the right.
+    """The origin of a triaged call: `model|prompt version|policy version` of the first tier; split it from the right.
 
-    The model is the configured one: a reply would name its dated snapshot, but a call that failed has no reply, and all
-    failures would seem to be of another model than all answers. It is shortened, and holds nothing unprintable.
+    The model's name is shortened and printable.
     """
+    # The configured name, because a failed call has no reply with a snapshot's name: one model would appear as two.
     model = decision.hops[0].tier.model if decision.hops else decision.model
     return f"{_printable(model)}|{decision.prompt_version.replace('|', '?')}|{decision.policy_version}"
 
 
-@lru_cache(maxsize=128)  # a service names few models, and a bounded number of odd ones costs no memory
+@lru_cache(maxsize=128)  # a service uses few models, and the bound limits the memory for odd names
 def _printable(model: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in model[:_LONGEST_MODEL])
 
 
 def confidence_bin(confidence: float) -> str:
-    """The hundredth that a confidence lies in, rounded down: 0.8 and 0.7999 never share a bin.
-
-    Floating point would put 0.29 a hair below its own hundredth, so a value within 1e-9 of the next one belongs there.
-    """
+    """A confidence in hundredths, rounded down, as the name of its bin: "80" for 0.8, "79" for 0.7999."""
+    # Floating point puts 0.29 slightly below 29 hundredths, so values within 1e-9 of a hundredth belong to it.
     return str(int(confidence * 100 + 1e-7))
 
 
 class CounterBuffer:
-    """One process's counters: seconds that are still open or unsaved, and the totals since the process began.
+    """One process's counters: the seconds that are open or unsaved, and the totals since the process began.
 
-    Not safe between threads; its owner locks.
+    Not thread-safe: the owner holds a lock.
     """
 
     def __init__(self, *, capacity: int) -> None:
@@ -193,10 +192,8 @@ class CounterBuffer:
         self._unsaved: set[Second] = set()
 
     def add(self, decision: Decision, *, at: int) -> bool:
-        """Count a decision in the second `at`, or in the first one still open; False where the ledger is full.
-
-        A clock that was set back must not reopen a second that is stored and forgotten: the row would be replaced.
-        """
+        """Count a decision in the second `at`, or in the first open one; False if the buffer is full."""
+        # A clock that was set back must not reopen a second that is stored and deleted: its row would be replaced.
         key = (decision.route, decision.input_class, max(at, self._closed_before))
         if key not in self._buckets and len(self._buckets) >= self._capacity:
             return False
@@ -207,16 +204,16 @@ class CounterBuffer:
 
     @property
     def is_dirty(self) -> bool:
-        """Whether anything was counted that is not stored."""
+        """Whether any counters are not stored yet."""
         return bool(self._unsaved)
 
     @property
     def unsaved(self) -> list[Second]:
-        """The seconds that changed since they were stored, sorted."""
+        """The seconds that changed since they were last stored, sorted."""
         return sorted(self._unsaved)
 
-    def rows(self, seconds: Sequence[Second], process: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """These buckets and their totals, as rows of `process`."""
+    def rows(self, seconds: Sequence[Second], process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        """The buckets of these seconds and their totals, as rows of `process`."""
         buckets = [
             {"route": key[0], "input_class": key[1], "at": key[2], "process": process, **self._buckets[key].row()}
             for key in seconds
@@ -228,22 +225,22 @@ class CounterBuffer:
         return buckets, totals
 
     def is_ahead_of(self, now: int) -> bool:
-        """Whether seconds were closed that `now` says are yet to come: the clock was set back."""
+        """Whether seconds after `now` are closed already, which means that the clock was set back."""
         return self._closed_before > now
 
     def saved(self, seconds: Sequence[Second]) -> None:
-        """Note that these are stored."""
+        """Mark these seconds as stored."""
         self._unsaved.difference_update(seconds)
 
-    def refused(self, seconds: Sequence[Second]) -> int:
-        """Give up what the store refuses, with its totals; returns how many calls that were."""
+    def discard(self, seconds: Sequence[Second]) -> int:
+        """Remove the seconds that the store rejected, and their totals; returns the number of lost calls."""
         self._unsaved.difference_update(seconds)
         for key in seconds:
             self._totals.pop(key[:2], None)
         return sum(self._buckets.pop(key).calls for key in seconds)
 
     def close(self, *, before: int) -> None:
-        """Count into no second before then again, and forget those that are stored."""
+        """Close all seconds before `before`, and delete the stored ones among them."""
         self._closed_before = max(self._closed_before, before)
         for key in [key for key in self._buckets if key[2] < self._closed_before and key not in self._unsaved]:
             del self._buckets[key]

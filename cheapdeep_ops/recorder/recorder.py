@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
-from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, Tell
+from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Second
-from cheapdeep_ops.recorder.trouble_log import TroubleLog, shown
+from cheapdeep_ops.recorder.trouble_log import TroubleLog, loggable
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.values import Decision
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.25
-"""How often the thread asks for a new policy: well below the two seconds that are promised."""
+"""How often the thread reads the policies: well below the two seconds within which a router must follow."""
 
 GUARD_SILENT_S: Final = 60.0
 _FIRST_POLICY_S: Final = 2.0
@@ -38,55 +38,45 @@ _BUCKET_OPEN_S: Final = 10
 _CLOSE_S: Final = 5.0
 _RETRY_S: Final = 0.1
 _PATIENCE_S: Final = 0.25
-"""How long one write waits for the store's lock. It is tried again at once, after a look at the policies."""
+"""How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
 
 _BREATH_S: Final = 0.01
-"""The pause before that, in which a fork or a closing thread can have the store."""
+"""The pause before that retry, in which a fork or a closing thread can use the store."""
 
 _SECONDS_AT_ONCE: Final = 400
-"""Buckets that one transaction writes at most, each with its total: other processes wait meanwhile."""
+"""The largest number of buckets in one transaction, each with its total: other processes wait until it ends."""
 
 _REST_S: Final = 2.0
+"""How long a fork waits for a write in progress to end."""
 
 _PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "_sign_off": "closing"}
-"""What the parts of the thread's work are called in the log."""
+"""The names of the thread's methods in the log."""
 
 
 class DropCounter(Protocol):
-    """What is told of decisions that could not be taken, and of the guard."""
+    """Receives the recorder's own measurements: telemetry implements it."""
 
     def record_dropped(self, count: int) -> None:
-        """Count them."""
+        """Count dropped decisions."""
 
     def record_guard_age(self, seconds: float) -> None:
-        """Note how long ago a guard last showed itself, or, where none has, how long one was waited for."""
-
-
-class NullRecorder:
-    """Records nothing and follows no policy: every call is decided at the base threshold."""
-
-    def __init__(self, settings: "Settings") -> None:
-        self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
-
-    def put(self, decision: Decision, tell: Tell | None = None) -> None:
-        """Forget the decision."""
-
-    def close(self) -> None:
-        """Nothing to close."""
+        """Record the age of the guard's last heartbeat; without one, the time since this recorder started."""
 
 
 class Recorder:
-    """Counts decisions into the store and knows the policies in force.
+    """Counts decisions into the store, and reads the policies in force from it.
 
-    `put` takes about a microsecond, never blocks and never raises; what does not fit is dropped and counted. A
-    background thread writes every `flush_every_s` seconds, in short transactions, and reads the policies four times a
-    second. While the store is busy or out of reach, counters and content wait (bounded), and the last policies stay in
+    `put` takes about a microsecond, never blocks and never raises; a decision that does not fit is dropped and counted.
+    A background thread writes every `flush_every_s` seconds, in short transactions, and reads the policies four times a
+    second. While the store is busy or unreachable, counters and content wait (bounded), and the last policies stay in
     force.
-    Of a hash-chosen share of the answers that ship at base, it keeps the content for grading: `redact` first, in a
-    thread of its own that works a tenth of the time at most, then the store. Nothing is kept where no guard has written
-    a heartbeat lately, or where CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
-    After a fork the child has a thread, a queue and a name of its own; what the parent had queued stays the parent's.
-    `background=False` leaves `refresh` and `drain` to the caller, as replay and tests do.
+
+    It keeps the content of a hash-chosen share of the answers with base outcome ship, for grading. A second thread
+    redacts it with `redact`, and works at most a tenth of the time. No content is kept if no guard has written a
+    heartbeat lately, or if CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
+
+    After a fork, the child has its own threads, queue and process name; the parent keeps what it had queued.
+    With `background=False`, the caller runs `refresh` and `drain`, as replay and tests do.
     """
 
     def __init__(
@@ -98,7 +88,7 @@ class Recorder:
         background: bool = True,
         redact: Redact = redact,
         queue_size: int = 10_000,
-        ledger_size: int = 20_000,
+        buffer_size: int = 20_000,
     ) -> None:
         self._settings = settings
         self._folder = Path.cwd()
@@ -108,22 +98,22 @@ class Recorder:
         self._redact = redact
         self._share = kept_share(settings.graded_share)
         self._queue_size = queue_size
-        self._ledger_size = ledger_size
+        self._buffer_size = buffer_size
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
-        _living.add(self)
+        _recorders.add(self)
         if background:
             self._start()
             self._informed.wait(_FIRST_POLICY_S)
 
     def _begin(self) -> None:
-        """Everything that belongs to this process alone."""
-        self._begin_ledger()
+        """Create everything that belongs to this process alone."""
+        self._begin_counters()
         self.dropped = 0
         self._queue: deque[Decision] = deque()
         self._troubles = TroubleLog()
         self._samples = CandidateQueue(
-            share=self._share, redact=self._redact, background=self._background, complain=self._troubles.warn
+            share=self._share, redact=self._redact, background=self._background, warn=self._troubles.warn
         )
         self._storing = threading.Lock()
         self._wake = threading.Event()
@@ -136,10 +126,11 @@ class Recorder:
         self._closed = False
         self._rests = False
 
-    def put(self, decision: Decision, tell: Tell | None = None) -> None:
-        """Take a finished decision in, or drop and count it where the queue is full.
+    def put(self, decision: Decision, tell: ReadExchange | None = None) -> None:
+        """Queue a finished decision; if the queue is full, drop and count it.
 
-        `tell` says what the call was about, and is asked at once where the answer is one of those that are kept.
+        `tell` returns the call's questions and answer. It is called at once, and only if the answer is kept for
+        grading.
         """
         if self._closed:
             self._drop(1, "the recorder is closed")
@@ -151,30 +142,30 @@ class Recorder:
                 self._samples.offer(decision, tell)
 
     def refresh(self, now: float) -> None:
-        """Learn of new policies and of the guard's last sign of life. Raises StoreError."""
+        """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
         from cheapdeep_ops.store import policies, processes  # noqa: PLC0415 - see _opened
 
         settings = self._settings
-        self._leave_moved_store()
+        self._close_replaced_store()
         with self._storing, self._opened().reading() as connection:
             self.book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
             seen = processes.last_seen(connection, "guard")
         self._watch_guard(seen, now)
 
     def fold(self, now: float) -> None:
-        """Take what is queued into the counters, without storing them."""
+        """Add the queued decisions to the counters, without storing them."""
         with self._storing:
             self._fold(now)
 
     def drain(self, now: float) -> None:
-        """Fold the queue into counters and store them. Raises StoreError; nothing is lost by that."""
+        """Add the queued decisions to the counters, and store them. Raises StoreError; the counters then wait."""
         with self._storing:
             self._fold(now)
             if self._has_unsaved or abs(now - self._last_beat) >= _IDLE_BEAT_S:
                 self._save(now)
 
     def close(self) -> None:
-        """Store everything that was put, and stop; what the store does not take within some seconds is logged."""
+        """Store everything that was queued, and stop; if that takes too many seconds, log an error."""
         if self._closed:
             return
         self._closed = True
@@ -193,13 +184,13 @@ class Recorder:
             self._attempt(self._sign_off)
         if self._store is not None:
             self._store.close()
-        _living.discard(self)
+        _recorders.discard(self)
 
     def _sign_off(self, _now: float) -> None:
         from cheapdeep_ops.store import processes  # noqa: PLC0415 - see _opened
 
         if self._store is not None:
-            self._store.transact(lambda connection: processes.sign_off(connection, self.process))
+            self._store.transact(lambda connection: processes.mark_stopped(connection, self.process))
 
     @property
     def _is_behind(self) -> bool:
@@ -207,66 +198,68 @@ class Recorder:
 
     @property
     def _has_unsaved(self) -> bool:
-        return self._ledger.is_dirty or self._samples.waits
+        return self._counters.is_dirty or self._samples.has_rows
 
-    def _renew(self, now: float) -> None:
-        """Go on under a new name: the clock was set back, and seconds that are stored must not be counted again."""
-        if self._ledger.is_dirty:
+    def _change_process_name(self, now: float) -> None:
+        """Store the counters, and continue under a new process name."""
+        if self._counters.is_dirty:
             self._save(now)
         self._attempt(self._sign_off)
-        self._begin_ledger()
+        self._begin_counters()
 
-    def _begin_ledger(self) -> None:
-        """What was stored under the old name stays as it is; the new one starts from nothing."""
-        self.process, self._ledger = uuid4().hex, CounterBuffer(capacity=self._ledger_size)
+    def _begin_counters(self) -> None:
+        """Start with a new process name and empty counters; rows under the old name stay as they are."""
+        self.process, self._counters = uuid4().hex, CounterBuffer(capacity=self._buffer_size)
 
     def _save(self, now: float) -> None:
-        seconds, beat = self._ledger.unsaved, self._beat(now)
+        seconds, beat = self._counters.unsaved, self._beat(now)
         for start in range(0, max(len(seconds), 1), _SECONDS_AT_ONCE):
             self._save_seconds(seconds[start : start + _SECONDS_AT_ONCE], beat)
-        self._ledger.close(before=int(now) - _BUCKET_OPEN_S)
+        self._counters.close(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
         self._save_candidates()
 
     def _save_seconds(self, seconds: Sequence[Second], beat: "Heartbeat") -> None:
-        """Store these counters and the heartbeat; what the store refuses is given up, and nothing beside it."""
+        """Store the counters of these seconds and the heartbeat; counters that the store rejects are dropped."""
         from cheapdeep_ops.store import counters, processes, upsert  # noqa: PLC0415 - see _opened
 
         def prepare(some: Sequence[Second]) -> "Write":
-            buckets, totals = self._ledger.rows(some, self.process)
-            return upsert.together(counters.prepare(buckets=buckets, totals=totals), processes.prepare_beat(beat))
+            buckets, totals = self._counters.rows(some, self.process)
+            return upsert.combined(counters.prepare(buckets=buckets, totals=totals), processes.prepare_beat(beat))
 
-        refused = upsert.write_accepted(self._opened(), seconds, prepare)
-        if refused:
-            lost = self._ledger.refused([second for second, _ in refused])
-            self._drop(lost, f"the store refused counters ({shown(refused[0][1])})")
-        self._ledger.saved(seconds)
+        rejected = upsert.write_accepted(self._opened(), seconds, prepare)
+        if rejected:
+            lost = self._counters.discard([second for second, _ in rejected])
+            self._drop(lost, f"the store rejected counters ({loggable(rejected[0][1])})")
+        self._counters.saved(seconds)
 
     def _save_candidates(self) -> None:
-        """Store what was redacted; a row that the store refuses is left out."""
+        """Store the redacted answers; a row that the store rejects is left out."""
         from cheapdeep_ops.store import candidates, upsert  # noqa: PLC0415 - see _opened
 
         rows = self._samples.rows
         if not rows:
             return
-        refused = upsert.write_accepted(self._opened(), rows, candidates.prepare)
-        self._samples.taken(len(rows))
-        if refused:
+        rejected = upsert.write_accepted(self._opened(), rows, candidates.prepare)
+        self._samples.discard(len(rows))
+        if rejected:
             self._troubles.warn(
                 "samples",
-                "%s answers were left out of the sample: the store refused them (%s)",
-                len(refused),
-                shown(refused[0][1]),
+                "%s answers were left out of the sample: the store rejected them (%s)",
+                len(rejected),
+                loggable(rejected[0][1]),
             )
 
     def _fold(self, now: float) -> None:
-        if self._ledger.is_ahead_of(int(now)):
-            self._renew(now)
+        # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
+        if self._counters.is_ahead_of(int(now)):
+            self._change_process_name(now)
+        # A late decision counts in the oldest open second: closed seconds never change again.
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
         while self._queue:
             decision = self._queue.popleft()
             finished = int(decision.started_at + decision.duration_s)
-            lost += not self._ledger.add(decision, at=min(max(finished, floor), ceiling))
+            lost += not self._counters.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
         self._samples.redact_all()
@@ -285,11 +278,8 @@ class Recorder:
         )
 
     def _opened(self) -> "Store":
-        """The store, opened and checked at first use.
-
-        Imported here because the store's libraries take a quarter of a second to load, which is the background
-        thread's time and not the importer's.
-        """
+        """The store, opened and checked at its first use."""
+        # The store's libraries take a quarter of a second to load. Here the background thread waits, not the importer.
         if self._store is None:
             from cheapdeep_ops.store.engine import Store  # noqa: PLC0415 - see above
             from cheapdeep_ops.store.schema import require_schema  # noqa: PLC0415 - see above
@@ -299,8 +289,9 @@ class Recorder:
             self._store, self._opened_file = store, store.file_identity()
         return self._store
 
-    def _leave_moved_store(self) -> None:
-        """Open the store anew where its file was replaced: writing on into a deleted file would be seen by nobody."""
+    def _close_replaced_store(self) -> None:
+        """Close the store if its file was replaced; the next use opens the new file."""
+        # An open handle would go on writing into the deleted file, which no reader sees.
         if self._store is not None and self._store.file_identity() != self._opened_file:
             with self._storing:
                 self._store.close()
@@ -311,10 +302,11 @@ class Recorder:
         self._thread.start()
 
     def _run(self) -> None:
-        flush_at = float("-inf")  # on the monotonic clock: the other one may be set
+        flush_at = float("-inf")  # on the monotonic clock, because the wall clock may be set
         while not self._closed:
             self._attempt(self.refresh)
             self._informed.set()
+            # Folded at each turn, so that a full queue never waits for the next flush.
             self._attempt(self.fold)
             if time.monotonic() >= flush_at:
                 if isinstance(self._attempt(self.drain), StoreBusyError):
@@ -324,26 +316,27 @@ class Recorder:
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
 
     def _attempt(self, work: Callable[[float], None]) -> Exception | None:
-        """Run one part of the thread's work; returns its failure, which is logged once, or None."""
+        """Run one part of the thread's work; returns its error, which is logged once, or None."""
         part = _PARTS[work.__name__]
         try:
             work(self._clock())
         except StoreError as error:
             self._troubles.failed(part, error, "%s; counters wait and the last policies stay in force", error)
             return error
-        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever a driver throws
+        except Exception as error:  # noqa: BLE001 - the thread must survive every error of a driver
             self._troubles.failed(part, error, "the recorder failed at %s: %r", part, error)
             return error
         self._troubles.ended(part)
         return None
 
     def _watch_guard(self, seen: float | None, now: float) -> None:
+        # A guard gets the full time from the recorder's own start, so that a start together does not warn.
         quiet_since = max(seen or 0, self._started_at)
         if self._drops is not None:
             self._drops.record_guard_age(max(now - (seen or self._started_at), 0.0))
         self._samples.is_watched = now - quiet_since < GUARD_SILENT_S
         if self._samples.is_watched:
-            self._troubles.forget("guard")
+            self._troubles.reset("guard")
             return
         self._troubles.warn(
             "guard",
@@ -360,21 +353,22 @@ class Recorder:
         self._troubles.warn(why, "%s: decisions are made and not counted", why)
 
     def before_fork(self) -> None:
-        """Bring the store to rest: a child that inherits a connection of SQLite's inherits locks that nobody frees.
+        """Wait for a write to end, and close the store's connections before the process forks.
 
         Source: https://www.sqlite.org/howtocorrupt.html, "Carrying an open database connection across a fork()"
         """
+        # A child that inherits an SQLite connection inherits its locks too, which are then never released.
         self._rests = self._storing.acquire(timeout=_REST_S)
         if self._rests and self._store is not None:
-            self._store.close()  # opens again at its next use
+            self._store.close()  # its next use opens it again
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Allow writes again."""
         if self._rests:
             self._storing.release()
 
     def after_fork_in_child(self) -> None:
-        """Become the child's own recorder."""
+        """Start over with a queue, a thread and a process name of the child's own."""
         was_closed = self._closed
         _orphans.append(self._store)
         self._begin()
@@ -384,14 +378,14 @@ class Recorder:
 
 
 _orphans: Final[list[object]] = []
-"""Stores that a fork caught at work: kept, because collecting them would close connections that the parent uses."""
+"""The parent's stores in a forked child: kept alive, because closing their connections would harm the parent."""
 
-_living: Final["weakref.WeakSet[Recorder]"] = weakref.WeakSet()
+_recorders: Final["weakref.WeakSet[Recorder]"] = weakref.WeakSet()
 
 
 def _for_all(act: Callable[[Recorder], None]) -> Callable[[], None]:
     def run() -> None:
-        for recorder in list(_living):
+        for recorder in list(_recorders):
             act(recorder)
 
     return run

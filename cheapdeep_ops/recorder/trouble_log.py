@@ -1,4 +1,4 @@
-"""What the recorder says in the log of its troubles: each once when it begins, and once when it is over."""
+"""Logs the recorder's failures: each one once when it begins, and once when it is over."""
 
 import logging
 import time
@@ -11,63 +11,64 @@ from cheapdeep_ops.errors import StoreBusyError, StoreError
 
 _log: Final = logging.getLogger(__name__)
 PATIENCE_S: Final = 5.0
-"""How long a lock of the store may last before it is said; on a busy machine a second or two are normal."""
+"""How long the store may be locked before that is logged; on a busy machine, a second or two are normal."""
 
 
 @dataclass(slots=True)
 class _Trouble:
-    """A trouble that goes on; `began` is on the monotonic clock, `level` is where it was said, 0 before that."""
+    """A failure that lasts; `began` is on the monotonic clock; `level` is the logged level, 0 if not logged yet."""
 
     began: float
     level: int = logging.NOTSET
 
 
 class TroubleLog:
-    """The troubles that go on now, by topic; none of its methods raises.
+    """The failures that last, by topic; its methods never raise.
 
-    A locked store is said at INFO, once that has lasted PATIENCE_S seconds: what waits is written later, and nothing is
-    lost. All else is said at WARNING at once.
+    A locked store is logged at INFO after PATIENCE_S seconds. Every other failure is logged at WARNING at once.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._going_on: dict[str, _Trouble] = {}
+        self._ongoing: dict[str, _Trouble] = {}
 
     def failed(self, topic: str, error: Exception, message: str, *values: object) -> None:
-        """Note that `topic` failed with `error`; the message says what that means."""
-        trouble = self._going_on.setdefault(topic, _Trouble(self._clock()))
+        """Report that `topic` failed with `error`; `message` and `values` are the log line."""
+        trouble = self._ongoing.setdefault(topic, _Trouble(self._clock()))
         is_busy = isinstance(error, StoreBusyError)
+        # A lock costs nothing but time: the counters are written later.
         level = logging.INFO if is_busy else logging.WARNING
         if trouble.level >= level or (is_busy and self._lasted(trouble) < PATIENCE_S):
             return
         trouble.level = level
-        _say(level, message, *values)
+        _write(level, message, *values)
 
     def warn(self, topic: str, message: str, *values: object) -> None:
-        """Say at WARNING what is lost or amiss, once until `forget`."""
-        if topic not in self._going_on:
-            self._going_on[topic] = _Trouble(self._clock(), logging.WARNING)
-            _say(logging.WARNING, message, *values)
+        """Log at WARNING, once for each topic until `reset`."""
+        if topic not in self._ongoing:
+            self._ongoing[topic] = _Trouble(self._clock(), logging.WARNING)
+            _write(logging.WARNING, message, *values)
 
     def ended(self, topic: str) -> None:
-        """Note that `topic` succeeds; where its trouble was said, say that it is over and how long it lasted."""
-        trouble = self._going_on.pop(topic, None)
+        """Report that `topic` succeeds; if its failure was logged, log that it is over and how long it lasted."""
+        trouble = self._ongoing.pop(topic, None)
         if trouble is not None and trouble.level:
-            _say(trouble.level, "%s works again after %.1f s", topic, self._lasted(trouble))
+            _write(trouble.level, "%s works again after %.1f s", topic, self._lasted(trouble))
 
-    def forget(self, topic: str) -> None:
-        """Have a warning said again when it comes again."""
-        self._going_on.pop(topic, None)
+    def reset(self, topic: str) -> None:
+        """Allow the next warning of this topic to be logged."""
+        self._ongoing.pop(topic, None)
 
     def _lasted(self, trouble: _Trouble) -> float:
         return self._clock() - trouble.began
 
 
-def shown(error: Exception) -> object:
-    """An error of the store, for the log; of any other, the type alone: its text may show the value."""
+def loggable(error: Exception) -> object:
+    """An error of the store as it is; of any other error only the type."""
+    # A driver's message may quote the value that it rejects.
     return error if isinstance(error, StoreError) else type(error).__name__
 
 
-def _say(level: int, message: str, *values: object) -> None:
-    with suppress(Exception):  # a handler or filter of the application's that fails must not end the thread
+def _write(level: int, message: str, *values: object) -> None:
+    with suppress(Exception):  # a failing handler or filter of the application must not end the thread
         _log.log(level, message, *values)

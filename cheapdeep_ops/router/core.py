@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.flow import CascadeResult, Step, completed, revised
-from cheapdeep_ops.recorder.candidate_rows import lies_within
+from cheapdeep_ops.recorder.candidate_rows import is_kept
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.calls import Call, CallRecord, Routed, Sink
 from cheapdeep_ops.router.decisions import DecisionBuilder, answer_of
@@ -182,7 +182,7 @@ class CallRunner:
         if not (call.is_shadowed and open_call.decision):  # the caller's decision is the one without shadow triage
             open_call.decision = decision
         self.planner.remember(call, decision)
-        sampled = lies_within(decision, self._graded_share)
+        sampled = is_kept(decision, self._graded_share)
         waited_s = sum(call.model_s)
         self._telemetry.record_decision(span, decision, hop_s=record.hop_s, waited_s=waited_s, sampled=sampled)
         try:

@@ -1,1 +1,1 @@
-"""Where routers and guard meet: counters, policies, alerts and messages in SQLite or PostgreSQL."""
+"""The database that routers and guard share: counters, policies, alerts and messages in SQLite or PostgreSQL."""

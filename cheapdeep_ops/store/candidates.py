@@ -1,4 +1,4 @@
-"""Answers that may be graded: which are chosen, what became of each, and how their content is forgotten."""
+"""Answers that may be graded: how they are chosen, in which state each is, and how their content is removed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ _CANDIDATE: Final = table_of(Candidate)
 _GRADE: Final = table_of(GradeRow)
 _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
 _IS_OPEN: Final = and_(_CANDIDATE.c.state.in_(_OPEN), _CANDIDATE.c.answer.is_not(None))
-"""Of a sample that may still be graded: neither settled nor forgotten meanwhile."""
+"""Selects the samples that may still be graded: not settled yet, and their content is stored."""
 
 _HAS_CONTENT: Final = _CANDIDATE.c.answer.is_not(None)
 _IS_MERE_SKIP: Final = and_(_CANDIDATE.c.state == CandidateState.SKIPPED.value, _CANDIDATE.c.inclusion.is_(None))
-"""Of a row without content that was not chosen: nothing refers to it."""
+"""Selects rows without content that were not chosen. Nothing refers to them."""
 
 _AT_ONCE: Final = 1_000
-"""Rows that one transaction changes at most: other processes wait for the write lock meanwhile."""
+"""The largest number of rows in one transaction: other processes wait for the write lock until it ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradingSample:
-    """A candidate that was chosen, with what its grader is to read and what a grade repeats of its call."""
+    """A chosen candidate: the content that the grader reads, and the facts of the call that a grade repeats."""
 
     call_id: str
     route: str
@@ -50,7 +50,7 @@ class GradingSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A wrong answer whose content is still stored, redacted as it was kept; `reason` is its grader's."""
+    """An answer that was graded wrong, redacted as it was stored; `reason` is the grader's."""
 
     call_id: str
     confidence: float
@@ -59,21 +59,23 @@ class Example:
     reason: str = field(repr=False)
 
 
-def prepare(rows: Sequence[Mapping[str, Any]]) -> Write:
-    """Make candidates ready to be stored; those that are stored already stay as they are."""
+def prepare(rows: Sequence[Mapping[str, object]]) -> Write:
+    """Prepare candidates for storing; a candidate that is stored already stays as it is."""
     return prepare_insert_absent(Candidate, rows)
 
 
 def choose(store: Store, *, otherwise: float, now: float, limit: int = _AT_ONCE) -> int:
-    """Choose the calls that lie below the rate in force when they began, with the probability of that.
+    """Choose the calls whose position is below the sampling rate at their start; returns how many are new.
 
-    `otherwise` is the rate where none was set. A call that cannot be graded keeps its state and is marked as chosen, so
-    that the funnel adds up. Works in transactions of `limit` rows. Returns how many are new.
+    Stores the rate as their inclusion probability. `otherwise` is the rate of a route for which none was set. Works in
+    transactions of `limit` rows.
     """
     columns = _CANDIDATE.c
     rate = sampling_rates.in_force(otherwise)
     fresh = and_(columns.inclusion.is_(None), columns.position < rate)
+    # A call that cannot be graded is chosen too, and keeps its state: the states must add up to the chosen calls.
     state = case((columns.state == CandidateState.KEPT.value, CandidateState.WAITING.value), else_=columns.state)
+    # No call can be chosen more often than its router kept it.
     inclusion = case((columns.kept_share < rate, columns.kept_share), else_=rate)
     which = and_(fresh, columns.state.in_([CandidateState.KEPT.value, CandidateState.SKIPPED.value]))
     chosen = update(_CANDIDATE).values(state=state, inclusion=inclusion, chosen_at=now, due_at=now)
@@ -81,46 +83,47 @@ def choose(store: Store, *, otherwise: float, now: float, limit: int = _AT_ONCE)
     def mark(connection: Connection, ids: Sequence[Any]) -> int:
         return connection.execute(chosen.where(which, columns.call_id.in_(ids))).rowcount
 
-    return _in_parts(store, select(columns.call_id).where(which).limit(limit), mark)
+    return _in_chunks(store, select(columns.call_id).where(which).limit(limit), mark)
 
 
 def steer(connection: Connection, route: str, *, since: float, most: int, now: float) -> int:
-    """Choose a route's newest answers of calls since then that were kept and not chosen; returns how many there are.
+    """Choose a route's newest kept answers of calls since `since`, at most `most`; returns how many were chosen.
 
-    Their inclusion is that of being kept: which of those it would be was decided by what other grades had found.
+    Marks them as `steered`: earlier grades led to the choice, so that they may not enter an estimate.
     """
     columns = _CANDIDATE.c
     kept = and_(columns.state == CandidateState.KEPT.value, columns.inclusion.is_(None))
     newest = select(columns.call_id).where(columns.route == route, columns.at >= since, kept)
     ids = list(connection.execute(newest.order_by(columns.at.desc(), columns.call_id).limit(most)).scalars())
+    # The share that was kept is the only probability that did not depend on earlier grades.
     chosen = {"state": CandidateState.WAITING.value, "inclusion": columns.kept_share, "chosen_at": now, "due_at": now}
     connection.execute(update(_CANDIDATE).where(columns.call_id.in_(ids)).values(**chosen, steered=True))
     return len(ids)
 
 
 def steered_waiting(connection: Connection) -> int:
-    """How many answers that were chosen in hindsight have no grade yet."""
+    """The number of steered samples that wait for a grade."""
     waits = and_(_CANDIDATE.c.steered.is_(True), _CANDIDATE.c.state == CandidateState.WAITING.value)
     return int(connection.execute(select(func.count()).select_from(_CANDIDATE).where(waits)).scalar() or 0)
 
 
 def ungraded(connection: Connection, *, otherwise: float, in_batches: bool) -> dict[str, int]:
-    """How many samples of each route have no grade yet, those that `choose` is still to find among them.
+    """The number of samples of each route without a grade; those that `choose` will choose count too.
 
-    `otherwise` is the rate where none was set; `in_batches` says whether those of a batch that is out count.
+    `otherwise` is the rate of a route for which none was set. `in_batches` adds the samples of open batches.
     """
     columns = _CANDIDATE.c
-    to_find = and_(columns.inclusion.is_(None), columns.position < sampling_rates.in_force(otherwise))
+    to_choose = and_(columns.inclusion.is_(None), columns.position < sampling_rates.in_force(otherwise))
     chosen = or_(
-        columns.state == CandidateState.WAITING.value, and_(columns.state == CandidateState.KEPT.value, to_find)
+        columns.state == CandidateState.WAITING.value, and_(columns.state == CandidateState.KEPT.value, to_choose)
     )
     waits = or_(chosen, columns.state == CandidateState.SUBMITTED.value) if in_batches else chosen
-    found = select(columns.route, func.count().label("samples")).where(waits).group_by(columns.route)
-    return {row.route: row.samples for row in connection.execute(found)}
+    counted = select(columns.route, func.count().label("samples")).where(waits).group_by(columns.route)
+    return {row.route: row.samples for row in connection.execute(counted)}
 
 
 def due(connection: Connection, *, now: float, limit: int, steered: bool | None = None) -> list[GradingSample]:
-    """The samples that may be graded now, those that wait longest first; `steered` picks those of one kind."""
+    """The samples that may be graded now, the longest waiting first; `steered` filters by that flag, unless None."""
     columns = _CANDIDATE.c
     waits = and_(columns.state == CandidateState.WAITING.value, columns.due_at <= now, columns.answer.is_not(None))
     if steered is not None:
@@ -130,30 +133,30 @@ def due(connection: Connection, *, now: float, limit: int, steered: bool | None 
 
 
 def submitted(connection: Connection, batch_id: str) -> list[GradingSample]:
-    """The samples of a batch that have no grade yet."""
+    """The samples of a batch that wait for its results."""
     columns = _CANDIDATE.c
     of_batch = and_(columns.state == CandidateState.SUBMITTED.value, columns.batch_id == batch_id)
     return [_sample(row._mapping) for row in connection.execute(select(_CANDIDATE).where(of_batch))]  # noqa: SLF001
 
 
-def held(connection: Connection, call_ids: Sequence[str]) -> set[str]:
-    """Those of these calls whose content is still stored."""
+def ids_with_content(connection: Connection, call_ids: Sequence[str]) -> set[str]:
+    """The ids among `call_ids` whose content is still stored."""
     columns = _CANDIDATE.c
-    found = select(columns.call_id).where(columns.call_id.in_(call_ids), columns.answer.is_not(None))
-    return set(connection.execute(found).scalars())
+    stored = select(columns.call_id).where(columns.call_id.in_(call_ids), columns.answer.is_not(None))
+    return set(connection.execute(stored).scalars())
 
 
 def with_content(connection: Connection, call_ids: Sequence[str]) -> list[GradingSample]:
-    """Those of these calls whose content is still stored, oldest first."""
-    held = and_(_CANDIDATE.c.call_id.in_(call_ids), _CANDIDATE.c.answer.is_not(None))
-    statement = select(_CANDIDATE).where(held).order_by(_CANDIDATE.c.at, _CANDIDATE.c.call_id)
+    """The samples among `call_ids` whose content is still stored, oldest first."""
+    stored = and_(_CANDIDATE.c.call_id.in_(call_ids), _CANDIDATE.c.answer.is_not(None))
+    statement = select(_CANDIDATE).where(stored).order_by(_CANDIDATE.c.at, _CANDIDATE.c.call_id)
     return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
 def examples(connection: Connection, call_ids: Sequence[str]) -> list[Example]:
-    """Those of these calls that are graded wrong and whose content is stored, in this order; what is not is left out.
+    """The wrong answers among `call_ids`, in that order; calls whose content is not stored are left out.
 
-    `question` is the last turn of the user's.
+    `question` is the user's last turn.
     """
     columns = _CANDIDATE.c
     wrong = and_(
@@ -165,53 +168,53 @@ def examples(connection: Connection, call_ids: Sequence[str]) -> list[Example]:
         .where(columns.call_id.in_(call_ids), columns.answer.is_not(None))
         .order_by(_GRADE.c.id)
     )
-    found = {row.call_id: _example(row) for row in connection.execute(statement)}
-    return [found[each] for each in call_ids if each in found]
+    by_id = {row.call_id: _example(row) for row in connection.execute(statement)}
+    return [by_id[each] for each in call_ids if each in by_id]
 
 
 def _example(row: Any) -> Example:
-    asked = [turn["text"] for turn in row.turns or () if turn["role"] == "user"]
+    questions = [turn["text"] for turn in row.turns or () if turn["role"] == "user"]
     return Example(
         call_id=row.call_id,
         confidence=row.confidence,
-        question=asked[-1] if asked else "",
+        question=questions[-1] if questions else "",
         answer=row.answer,
         reason=row.reason,
     )
 
 
 def settle(connection: Connection, call_id: str, state: CandidateState, *, why: str = "") -> None:
-    """Note what became of a sample."""
+    """Store the final state of a sample; `why` is the cause of a failure."""
     connection.execute(_of(call_id).values(state=state.value, why=why))
 
 
 def postpone(connection: Connection, call_id: str, *, until: float, attempts: int) -> None:
-    """Have a sample wait again, until then."""
+    """Return an open sample to the waiting ones, due at `until`; a settled or removed sample stays as it is."""
     again = {"state": CandidateState.WAITING.value, "due_at": until, "attempts": attempts, "batch_id": ""}
     connection.execute(_of(call_id).where(_IS_OPEN).values(**again))
 
 
 def submit(connection: Connection, call_ids: Sequence[str], batch_id: str) -> None:
-    """Note that samples are part of a batch."""
+    """Mark open samples as submitted in a batch."""
     part = update(_CANDIDATE).where(_CANDIDATE.c.call_id.in_(call_ids), _IS_OPEN)
     connection.execute(part.values(state=CandidateState.SUBMITTED.value, batch_id=batch_id))
 
 
 def forget(store: Store, *, before: float, limit: int = _AT_ONCE) -> int:
-    """Remove the content of calls that began before then, in transactions of `limit` rows; returns of how many.
+    """Remove the content of calls that began before `before`; returns the number of calls.
 
-    Samples that were not graded by then have expired. What was counted and graded stays, without reasons in words.
+    Works in transactions of `limit` rows. Ungraded samples expire. Counts and grades stay, without their reasons.
     """
     return _forget(store, _CANDIDATE.c.at < before, _GRADE.c.called_at < before, limit)
 
 
-def crowd_out(store: Store, *, most: int, limit: int = _AT_ONCE) -> int:
-    """Remove the content that is one too many, oldest first, in transactions of `limit` rows; returns of how many.
+def trim(store: Store, *, most: int, limit: int = _AT_ONCE) -> int:
+    """Remove the oldest content beyond `most` answers, in transactions of `limit` rows; returns the number of calls.
 
-    What still waits for its grade stays.
+    Samples that wait for a grade keep their content.
     """
     with store.reading() as connection:
-        before = newest_but(connection, most)
+        before = newest_beyond(connection, most)
     if before is None:
         return 0
     settled = and_(_CANDIDATE.c.at <= before, _CANDIDATE.c.state.not_in(_OPEN))
@@ -219,7 +222,7 @@ def crowd_out(store: Store, *, most: int, limit: int = _AT_ONCE) -> int:
 
 
 def forget_call(connection: Connection, call_id: str) -> int:
-    """Remove the content of one call; returns 1, or 0 where nothing of it is stored."""
+    """Remove the content of one call; returns 1, or 0 if none was stored."""
     _empty_reasons(connection, _GRADE.c.call_id == call_id)
     return _empty(connection, _CANDIDATE.c.call_id == call_id)
 
@@ -227,17 +230,18 @@ def forget_call(connection: Connection, call_id: str) -> int:
 def _forget(store: Store, which: ColumnElement[bool], graded: ColumnElement[bool], limit: int) -> int:
     columns = _CANDIDATE.c
     some = select(columns.call_id).where(which, or_(_HAS_CONTENT, _IS_MERE_SKIP)).limit(limit)
-    told = and_(graded, _GRADE.c.reason != "")
-    _in_parts(
+    has_reason = and_(graded, _GRADE.c.reason != "")
+    # Reasons go first: `trim` computes its limit from the stored content, so that an interrupted run can be repeated.
+    _in_chunks(
         store,
-        select(_GRADE.c.id).where(told).limit(limit),
-        lambda connection, ids: _empty_reasons(connection, and_(told, _GRADE.c.id.in_(ids))),
+        select(_GRADE.c.id).where(has_reason).limit(limit),
+        lambda connection, ids: _empty_reasons(connection, and_(has_reason, _GRADE.c.id.in_(ids))),
     )
-    return _in_parts(store, some, lambda connection, ids: _empty(connection, and_(which, columns.call_id.in_(ids))))
+    return _in_chunks(store, some, lambda connection, ids: _empty(connection, and_(which, columns.call_id.in_(ids))))
 
 
 def _empty(connection: Connection, which: ColumnElement[bool]) -> int:
-    """Remove content; a row that was not chosen goes with it. Returns how many had content."""
+    """Remove content, and delete the rows that were not chosen; returns how many had content."""
     state = case((_CANDIDATE.c.state.in_(_OPEN), CandidateState.EXPIRED.value), else_=_CANDIDATE.c.state)
     unchosen = delete(_CANDIDATE).where(which, _HAS_CONTENT, _CANDIDATE.c.inclusion.is_(None))
     emptied = update(_CANDIDATE).where(which, _HAS_CONTENT).values(turns=None, answer=None, state=state)
@@ -247,34 +251,35 @@ def _empty(connection: Connection, which: ColumnElement[bool]) -> int:
 
 
 def _empty_reasons(connection: Connection, which: ColumnElement[bool]) -> int:
-    """Remove what graders gave as reasons: it may quote the answer."""
+    """Remove the graders' reasons, which may quote the answer; returns how many were removed."""
     return connection.execute(update(_GRADE).where(which, _GRADE.c.reason != "").values(reason="")).rowcount
 
 
-def _in_parts(store: Store, some: Select[*tuple[Any, ...]], change: Callable[[Connection, Sequence[Any]], int]) -> int:
-    """Change what `some` finds, part by part until it finds nothing; returns the sum of what `change` returned.
+def _in_chunks(store: Store, some: Select[*tuple[Any, ...]], change: Callable[[Connection, Sequence[Any]], int]) -> int:
+    """Apply `change` to the rows that `some` selects, part by part until none is left; returns the sum of its results.
 
-    Rows are looked for outside of the write transactions, so `change` must look at each again.
+    `change` must repeat the conditions of `some`: another process may alter a row between reading and writing.
     """
     changed = 0
     while True:
+        # The search stays outside of the write transaction, so that the lock is held for the change alone.
         with store.reading() as connection:
-            found = connection.execute(some).scalars().all()
-        if not found:
+            ids = connection.execute(some).scalars().all()
+        if not ids:
             return changed
-        changed += store.transact(lambda connection, found=found: change(connection, found))  # type: ignore[misc]
+        changed += store.transact(lambda connection, ids=ids: change(connection, ids))  # type: ignore[misc]
 
 
-def newest_but(connection: Connection, most: int) -> float | None:
-    """When the call began whose content is the newest that `most` others leave no room for; None where all fit."""
-    held = _CANDIDATE.c.answer.is_not(None)
-    statement = select(_CANDIDATE.c.at).where(held).order_by(_CANDIDATE.c.at.desc()).offset(most).limit(1)
-    found: float | None = connection.execute(statement).scalar()
-    return found
+def newest_beyond(connection: Connection, most: int) -> float | None:
+    """When the newest call began that is beyond the `most` newest with content (Unix time); None if all fit."""
+    has_content = _CANDIDATE.c.answer.is_not(None)
+    statement = select(_CANDIDATE.c.at).where(has_content).order_by(_CANDIDATE.c.at.desc()).offset(most).limit(1)
+    began_at: float | None = connection.execute(statement).scalar()
+    return began_at
 
 
 def backlog(connection: Connection) -> dict[str, Any]:
-    """How many samples have no grade yet, how many of them are part of a batch, and since when the oldest waits."""
+    """Counts of the open samples: `waiting`, of these `submitted` in a batch, and when the `oldest` was chosen."""
     is_open = _CANDIDATE.c.state.in_(_OPEN)
     submitted = func.count().filter(_CANDIDATE.c.state == CandidateState.SUBMITTED.value).label("submitted")
     oldest = func.min(_CANDIDATE.c.chosen_at).label("oldest")
@@ -283,10 +288,9 @@ def backlog(connection: Connection) -> dict[str, Any]:
 
 
 def funnel(connection: Connection, *, otherwise: float, since: float, until: float) -> dict[str, Any]:
-    """What became of the chosen calls that began in `[since, until)`: counts by state, and of skipped ones by cause.
+    """Counts by state of the chosen calls that began in `[since, until)`, and of the skipped ones by cause.
 
-    Calls below the rate in force (`otherwise` where none was set) that nobody has looked at yet will be chosen, and
-    wait.
+    `otherwise` is the rate of a route for which none was set. Calls that `choose` will choose count as waiting.
     """
     columns = _CANDIDATE.c
     rate = sampling_rates.in_force(otherwise)
@@ -298,6 +302,7 @@ def funnel(connection: Connection, *, otherwise: float, since: float, until: flo
         by_state[state] = by_state.get(state, 0) + count
         if state == CandidateState.SKIPPED.value:
             causes[why] = count
+    # To a reader, a submitted sample and one that is about to be chosen both wait for a grade.
     by_state["waiting"] += by_state.pop(CandidateState.SUBMITTED.value) + by_state.pop(CandidateState.KEPT.value)
     return {**by_state, "skipped_causes": causes}
 
@@ -307,12 +312,12 @@ def _of(call_id: str) -> Any:
 
 
 def _sample(row: Mapping[Any, Any]) -> GradingSample:
-    place = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
+    trace = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
     repeated = ("call_id", "route", "input_class", "at", "shipped", "confidence", "policy_version", "inclusion",
                 "attempts", "model", "prompt_version", "steered", "response_id")  # fmt: skip
     return GradingSample(
         **{name: row[name] for name in repeated},
-        trace=place if place.trace_id else None,
+        trace=trace if trace.trace_id else None,
         turns=tuple(TextTurn(role=turn["role"], text=turn["text"]) for turn in row["turns"] or ()),
         answer=row["answer"] or "",
     )

@@ -8,21 +8,21 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, delete, func, select, tuple_
 
-from cheapdeep_ops.store.engine import Store, alone
+from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.tables import Bucket, Process, Total, table_of
-from cheapdeep_ops.store.upsert import Write, prepare_upsert, together, upsert
+from cheapdeep_ops.store.upsert import Write, combined, prepare_upsert, upsert
+from cheapdeep_ops.units import USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES
 
 _K = TypeVar("_K")
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
 _PROCESS: Final = table_of(Process)
-_NANO: Final = 1e-9
 RETIRED: Final = ""
-"""The process under whose name the totals of all that are gone are kept."""
+"""The process name under which the totals of all retired processes are stored."""
 
 _FOLDED_AT_ONCE: Final = 400
-"""Totals that one transaction folds: each one is deleted, and adds to a row of `RETIRED`."""
+"""The largest number of totals that one transaction folds into rows of `RETIRED`."""
 
 _RETIRED_PROCESS: Final = {
     "process": RETIRED, "kind": "retired", "host": "", "pid": 0, "started_at": 0.0, "seen_at": 0.0,
@@ -43,7 +43,9 @@ class RouteCounts:
 
 
 class SecondCounts(NamedTuple):
-    """A route's counts in the second that began at `at` (Unix time); a tuple, because a window has so many of them."""
+    """A route's counts in the second that began at `at` (Unix time)."""
+
+    # A tuple, because a window has thousands of these and a dataclass takes longer to make.
 
     at: int
     triaged: int
@@ -53,7 +55,7 @@ class SecondCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """Counters added up over a period; the mappings count by reason, confidence bucket and model."""
+    """Sums of counters over a period; each mapping counts by name, such as a reason, a confidence bin or a model."""
 
     calls: int = 0
     triaged: int = 0
@@ -93,40 +95,40 @@ class Sums:
     @property
     def cost_usd(self) -> float:
         """Cost of all priced model calls, in US dollars."""
-        return self.cost_nusd * _NANO
+        return self.cost_nusd * USD_PER_NUSD
 
     @property
     def triage_cost_usd(self) -> float:
         """Cost of the triage calls alone, in US dollars."""
-        return self.triage_cost_nusd * _NANO
+        return self.triage_cost_nusd * USD_PER_NUSD
 
     @property
     def shadow_cost_usd(self) -> float:
-        """What the calls of shadow mode would have cost, routed, in US dollars."""
-        return self.shadow_cost_nusd * _NANO
+        """Estimated cost of the shadow calls if they had been routed, in US dollars."""
+        return self.shadow_cost_nusd * USD_PER_NUSD
 
     @property
     def shadow_baseline_usd(self) -> float:
-        """What the same calls did cost at the deep tier, in US dollars."""
-        return self.shadow_baseline_nusd * _NANO
+        """Real cost of the shadow calls at the deep tier, in US dollars."""
+        return self.shadow_baseline_nusd * USD_PER_NUSD
 
     @property
     def baseline_usd(self) -> float:
-        """Estimated cost of the same calls at the deep tier alone, in US dollars."""
-        return self.baseline_nusd * _NANO
+        """Estimated cost of all priced calls if each had gone to the deep tier alone, in US dollars."""
+        return self.baseline_nusd * USD_PER_NUSD
 
     @property
     def cold_cache_usd(self) -> float:
-        """What the deep tier's cache would have spared, had all calls gone there, in US dollars; part of the cost."""
-        return self.cold_cache_nusd * _NANO
+        """The part of the cost that a warm deep-tier cache would have saved, in US dollars."""
+        return self.cold_cache_nusd * USD_PER_NUSD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficMix:
-    """What the triaged calls of a period were, and what those were that escalated at base.
+    """The composition of a period's triaged calls, and of those that escalated at the base threshold.
 
-    `calls` and `base_escalated` count by (route, input class); `origins` and `base_origins` by
-    `model|prompt version|policy version` of the first tier. Calls recorded before origins were counted have none.
+    `calls` and `base_escalated` count by (route, input class). `origins` and `base_origins` count by
+    `model|prompt version|policy version` of the first tier; older calls may have no origin.
     """
 
     calls: Mapping[tuple[str, str], int]
@@ -140,18 +142,20 @@ SUMS: Final = tuple(field.name for field in fields(Sums) if field.type is int)
 COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not int)
 
 
-def prepare(*, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> Write:
-    """Make the present state of `buckets` and `totals` ready to be stored; each row belongs to one process."""
-    return together(prepare_upsert(Bucket, buckets), prepare_upsert(Total, totals))
+def prepare(*, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]) -> Write:
+    """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
+    return combined(prepare_upsert(Bucket, buckets), prepare_upsert(Total, totals))
 
 
-def write(connection: Connection, *, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> None:
-    """Store the present state of `buckets` and `totals`."""
+def write(
+    connection: Connection, *, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]
+) -> None:
+    """Store the current rows of `buckets` and `totals`."""
     prepare(buckets=buckets, totals=totals)(connection)
 
 
 def by_route(connection: Connection, *, since: float, until: float) -> dict[str, RouteCounts]:
-    """Counts of the buckets that began in `[since, until)`, by route; costs what the window holds, not the history."""
+    """Counts of the buckets that began in `[since, until)`, by route; reads the rows of that window only."""
     columns = _BUCKET.c
     names = ("calls", "triaged", "escalated", "base_escalated", "withheld")
     statement = (
@@ -168,7 +172,7 @@ def by_route(connection: Connection, *, since: float, until: float) -> dict[str,
 def by_second(
     connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES
 ) -> dict[str, list[SecondCounts]]:
-    """Counts of the seconds that began in `[since, until)`, oldest first, by route; none for seconds without calls."""
+    """Counts of the seconds that began in `[since, until)`, by route, oldest first; empty seconds are absent."""
     columns = _BUCKET.c
     names = ("triaged", "escalated", "base_escalated")
     counted = select(columns.route, columns.at, *(func.sum(columns[name]) for name in names))
@@ -176,22 +180,22 @@ def by_second(
     statement = _within(grouped, since, until, scope)
     seconds: dict[str, list[SecondCounts]] = defaultdict(list)
     for route, at, triaged, escalated, base in connection.execute(statement):
-        # PostgreSQL adds up to a decimal.
+        # The sums are converted, because PostgreSQL returns them as Decimal.
         seconds[route].append(SecondCounts(at, int(triaged), int(escalated), int(base)))
     return dict(seconds)
 
 
 def first_second(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> int | None:
-    """When the first second with calls in `[since, until)` began (Unix time); None where there is none."""
+    """When the first second with calls in `[since, until)` began (Unix time); None if there were no calls."""
     ordered = select(_BUCKET.c.at).order_by(_BUCKET.c.at).limit(1)
-    found: int | None = connection.execute(_within(ordered, since, until, scope)).scalar()
-    return found
+    first: int | None = connection.execute(_within(ordered, since, until, scope)).scalar()
+    return first
 
 
 def sums_of(
     connection: Connection, names: Sequence[str], *, since: float, until: float, scope: str = ALL_ROUTES
 ) -> dict[str, int]:
-    """Some of the numbers, added up over `[since, until)` by the database."""
+    """The sums of the counters `names` over `[since, until)`, added up by the database."""
     statement = select(*(func.coalesce(func.sum(_BUCKET.c[name]), 0).label(name) for name in names))
     row = connection.execute(_within(statement, since, until, scope)).one()
     return {name: int(row._mapping[name]) for name in names}  # noqa: SLF001 - rows by name
@@ -200,9 +204,9 @@ def sums_of(
 def by_step(
     connection: Connection, *, since: float, until: float, step_s: int, scope: str = ALL_ROUTES
 ) -> dict[int, Sums]:
-    """The numbers of `[since, until)`, added up over steps of `step_s` seconds, by when a step began (Unix time).
+    """The sums of `[since, until)` for each step of `step_s` seconds, by the start of the step (Unix time).
 
-    Steps begin at multiples of `step_s`; those without calls are left out, and so is what is counted by name.
+    Steps start at multiples of `step_s`. The mappings are empty, and steps without calls are absent.
     """
     began = (_BUCKET.c.at - _BUCKET.c.at % step_s).label("began")
     statement = select(began, *(func.sum(_BUCKET.c[name]).label(name) for name in SUMS)).group_by(began)
@@ -211,26 +215,26 @@ def by_step(
 
 
 def summed(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Sums:
-    """Everything counted in `[since, until)` for one route or for all."""
+    """The sums of all counters and mappings over `[since, until)`, for one route or for all."""
     numbers = sums_of(connection, SUMS, since=since, until=until, scope=scope)
     counted = {name: _counted(connection, name, since, until, scope) for name in COUNTS}
     return Sums(**numbers, **counted)  # type: ignore[arg-type]
 
 
 def base_reasons(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
-    """Base escalations by reason."""
+    """Base escalations of `[since, until)` by reason."""
     return _counted(connection, "base_reasons", since, until, scope)
 
 
 def base_escalations_by_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
-    """Base escalations by input class."""
+    """Base escalations of `[since, until)` by input class."""
     columns = _BUCKET.c
     statement = select(columns.input_class, func.sum(columns.base_escalated)).group_by(columns.input_class)
     return {name: int(count) for name, count in connection.execute(_within(statement, since, until, scope))}
 
 
-def makeup(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> TrafficMix:
-    """What the triaged calls of `[since, until)` were made of, in one route or in all."""
+def traffic_mix(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> TrafficMix:
+    """The composition of the triaged calls of `[since, until)`, in one route or in all."""
     columns = _BUCKET.c
     statement = select(
         columns.route, columns.input_class, func.sum(columns.triaged), func.sum(columns.base_escalated)
@@ -246,7 +250,8 @@ def makeup(connection: Connection, *, since: float, until: float, scope: str = A
 
 
 def _counted(connection: Connection, name: str, since: float, until: float, scope: str) -> dict[str, int]:
-    """One mapping, added up. Few different ones occur, so the database groups equal texts and few are parsed."""
+    """The sum of one mapping over `[since, until)`."""
+    # Few different texts occur. The database groups equal ones, so that few have to be parsed here.
     text = cast(_BUCKET.c[name], Text).label("text")
     statement = _within(select(text, func.count().label("rows")).group_by(text), since, until, scope)
     counts: Counter[str] = Counter()
@@ -258,24 +263,24 @@ def _counted(connection: Connection, name: str, since: float, until: float, scop
 
 def _within(statement: Select[*tuple[Any, ...]], since: float, until: float, scope: str) -> Select[*tuple[Any, ...]]:
     statement = statement.where(_BUCKET.c.at >= since, _BUCKET.c.at < until)
-    # An expression, so that the index on time is used: the primary key begins with the route and would lead the
-    # database through all of the route's history.
+    # The expression makes the database use the index on time. The primary key starts with the route, and would make it
+    # read the route's whole history.
     return statement if scope == ALL_ROUTES else statement.where(_BUCKET.c.route.concat("") == scope)
 
 
 def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
-    """Everything ever counted, by (route, input class)."""
+    """The sums of all counters since the store was made, by (route, input class)."""
     columns = _TOTAL.c
     statement = select(columns.route, columns.input_class, *(columns[name] for name in (*SUMS, *COUNTS)))
     return _grouped(connection.execute(statement), lambda row: (str(row.route), str(row.input_class)))
 
 
 def retire(store: Store, *, unseen_since: float) -> int:
-    """Fold the totals of processes that have not shown themselves since into one row for each route and class.
+    """Fold the totals of processes without a heartbeat since `unseen_since` into one row for each route and class.
 
-    The sums stay as they are, in every step; what they cost to read does not grow with the number of processes that
-    ever were. A process that shows itself again after that is counted anew, so `unseen_since` should lie weeks back.
-    Returns how many processes were folded.
+    The sums stay equal after each transaction. The time to read them no longer grows with the number of past processes.
+    A folded process that returns would count twice, so `unseen_since` should lie weeks back. Returns the number of
+    folded processes.
     """
     gone = and_(_PROCESS.c.seen_at < unseen_since, _PROCESS.c.process != RETIRED)
     with store.reading() as connection:
@@ -287,8 +292,9 @@ def retire(store: Store, *, unseen_since: float) -> int:
 
 
 def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> bool:
-    """Fold some totals of a process, or its own row where it has none left; returns whether there is more to do."""
-    alone(connection, "retirement")
+    """Fold some totals of a process, or its own row after the last of them; returns whether more is left."""
+    # Two guards at once must not add one total to the retired row twice.
+    take_lock(connection, "retirement")
     is_gone = select(_PROCESS.c.process).where(_PROCESS.c.process == name, gone)
     if connection.execute(is_gone).first() is None:
         return False
@@ -307,14 +313,14 @@ def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> 
 
 
 def _retire_process(connection: Connection, name: str) -> None:
-    """Delete the process's row; what it dropped is carried on in one row."""
+    """Delete the row of a process, and add its dropped calls to the retired row."""
     both = _PROCESS.c.process.in_([name, RETIRED])
     dropped = connection.execute(select(func.sum(_PROCESS.c.dropped)).where(both)).scalar() or 0
     connection.execute(delete(_PROCESS).where(_PROCESS.c.process == name))
     upsert(connection, Process, [{**_RETIRED_PROCESS, "dropped": dropped}])
 
 
-def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, Any]:
+def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:
     return {"route": key[0], "input_class": key[1], "process": RETIRED, **asdict(sums)}
 
 

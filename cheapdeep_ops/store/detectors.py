@@ -1,4 +1,4 @@
-"""How far sequential tests have come: kept here, so that a restart or another guard goes on where one ended."""
+"""The states of the sequential tests: a restarted guard, or another one, continues from them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _DETECTOR: Final = table_of(DetectorRow)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorState:
-    """What a test holds, and the last grade that it has taken in."""
+    """The state of one test, and the id of the last grade that it has used."""
 
     grade_id: int = 0
     state: Mapping[str, Any] = field(default_factory=dict)
@@ -23,31 +23,32 @@ class DetectorState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDetector:
-    """Whose state it is: the test of a rule in a scope."""
+    """The state of one rule's test in one scope."""
 
     rule: str
     scope: str
     kept: DetectorState
 
 
-def read(connection: Connection, judge: GraderVersion, *, rule: str) -> dict[str, DetectorState]:
-    """What the tests of a rule hold, by scope; a scope is missing before its test has begun."""
-    found = select(_DETECTOR.c.scope, _DETECTOR.c.grade_id, _DETECTOR.c.state).where(
+def read(connection: Connection, grader: GraderVersion, *, rule: str) -> dict[str, DetectorState]:
+    """The states of a rule's tests, by scope; a scope whose test has not begun is absent."""
+    # Graders err at different rates, so each grader version has tests of its own.
+    statement = select(_DETECTOR.c.scope, _DETECTOR.c.grade_id, _DETECTOR.c.state).where(
         _DETECTOR.c.rule == rule,
-        _DETECTOR.c.grader_model == judge.model,
-        _DETECTOR.c.grader_prompt == judge.prompt,
+        _DETECTOR.c.grader_model == grader.model,
+        _DETECTOR.c.grader_prompt == grader.prompt,
     )
-    return {row.scope: DetectorState(grade_id=row.grade_id, state=row.state) for row in connection.execute(found)}
+    return {row.scope: DetectorState(grade_id=row.grade_id, state=row.state) for row in connection.execute(statement)}
 
 
-def write(connection: Connection, judge: GraderVersion, places: Sequence[StoredDetector], *, now: float) -> None:
-    """Store the states of tests, all with one statement."""
+def write(connection: Connection, grader: GraderVersion, places: Sequence[StoredDetector], *, now: float) -> None:
+    """Store the states of tests in one statement."""
     rows = [
         {
             "rule": place.rule,
             "scope": place.scope,
-            "grader_model": judge.model,
-            "grader_prompt": judge.prompt,
+            "grader_model": grader.model,
+            "grader_prompt": grader.prompt,
             "grade_id": place.kept.grade_id,
             "state": dict(place.kept.state),
             "updated_at": now,

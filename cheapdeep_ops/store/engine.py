@@ -1,4 +1,4 @@
-"""Opening the store, and running short transactions that other processes may get in the way of."""
+"""Opening the store, and running short transactions that are repeated while another process holds the lock."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 
-__all__ = ["Connection", "Store", "absolute_url", "alone"]
+__all__ = ["Connection", "Store", "absolute_url", "take_lock"]
 
 _log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -28,16 +28,16 @@ SCHEMA: Final = "cheapdeep"
 _CONNECT_S: Final = 5
 _PATIENCE_S: Final = 30.0
 _LOCK_TIMEOUT_S: Final = 5.0
-"""How long one statement waits for a lock within the database: on PostgreSQL any, on SQLite a read."""
+"""How long one statement waits for a lock inside the database: any statement on PostgreSQL, a read on SQLite."""
 
 _PAUSES_S: Final = (0.002, 0.03)
-"""The shortest and the longest pause before a transaction is tried again; chosen at random for each attempt."""
+"""The shortest and the longest pause before a retry of a transaction; each pause is drawn at random."""
 
 _ABANDONED_S: Final = 60.0
-"""How long PostgreSQL keeps a transaction open whose process does not go on; its locks would hold up all others."""
+"""How long PostgreSQL keeps the transaction of a process that hangs: its locks block all other processes."""
 
 _CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})
-"""PostgreSQL's codes for what is worth trying again: serialization failure, deadlock, lock not available.
+"""PostgreSQL's error codes that a retry can cure: serialization failure, deadlock, lock not available.
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -48,15 +48,14 @@ _SNAPSHOT: Final = "cheapdeep_snapshot"
 """The execution option that makes SQLite begin a transaction without the write lock."""
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "key")
-"""What the name of a secret in a URL's query has in it; drivers take passwords there too."""
+"""Words in the names of secret parameters: drivers accept passwords in a URL's query too."""
 
 
 class Store:
-    """A database that several processes share; open one per process, and never carry it over a fork.
+    """A database that several processes share; open one in each process, and do not use it after a fork.
 
-    `patience_s` is how long a transaction waits, in all, for others to let go of the lock. A relative SQLite path is
-    taken from `folder`, the working directory unless given, and that is logged. Raises StoreError where the URL is not
-    understood or its driver is not installed.
+    `patience_s` is how long a transaction waits for the lock in total. A relative SQLite path starts at `folder`, or at
+    the working directory, and is logged. Raises StoreError if the URL is malformed or its driver is not installed.
     """
 
     def __init__(
@@ -70,6 +69,7 @@ class Store:
         self.url = absolute_url(url, folder or Path.cwd())
         self._patience_s = patience_s
         self._sleep = sleep
+        # A lock inside the database may not take more than the caller's whole patience.
         self.engine = _engine(self.url, lock_timeout_s=min(_LOCK_TIMEOUT_S, patience_s))
         self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._snapshots = self.engine.execution_options(
@@ -78,20 +78,20 @@ class Store:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the store is a SQLite file, which routers may create and migrate themselves."""
+        """Whether the store is a SQLite file, which routers may create and migrate."""
         return self.url.get_backend_name() == "sqlite"
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password and without what its query keeps secret."""
+        """The URL without its password and without the secrets in its query."""
         return _shown(self.url)
 
     def transact(self, work: Callable[[Connection], _T]) -> _T:
-        """Run `work` in one write transaction and commit it.
+        """Run `work` in one write transaction, commit it, and return its result.
 
-        `work` is run again, after a random pause, where another process holds the lock, so it must have no other effect
-        than its statements. Raises StoreBusyError where the lock is not free within `patience_s`, RowError where the
-        store refuses a row, and StoreError where the store is out of reach.
+        Repeats `work` after a random pause while another process holds the lock, so `work` may have no effect beside
+        its statements. Raises StoreBusyError if the lock is not free within `patience_s`. Raises RowError if the store
+        rejects a row, and StoreError if it cannot be reached.
         """
         deadline = time.monotonic() + self._patience_s
         while True:
@@ -102,7 +102,7 @@ class Store:
                 failure = self._failure(error)
                 if not isinstance(failure, StoreBusyError) or time.monotonic() >= deadline:
                     raise failure from error
-            # Every waiting process has the same chance at each attempt: longer pauses would starve who waits longest.
+            # All waiting processes draw from one range. Growing pauses would starve the one that waits longest.
             self._sleep(random.uniform(*_PAUSES_S))  # noqa: S311 - jitter
 
     def _failure(self, error: SQLAlchemyError) -> StoreError:
@@ -113,7 +113,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for single reads, without a transaction. Raises StoreError where the store is out of reach."""
+        """A connection for single reads, without a transaction. Raises StoreError if the store cannot be reached."""
         try:
             with self._reading.connect() as connection:
                 yield connection
@@ -122,10 +122,10 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection whose reads all see the store at one moment; it takes no lock that a writer waits for.
+        """A connection whose reads all see the store at one moment; it blocks no writer.
 
-        Read what is needed and leave: while it is open, SQLite cannot reset its write-ahead log.
-        Raises StoreError where the store is out of reach.
+        Keep it short: while it is open, SQLite cannot reset its write-ahead log. Raises StoreError if the store cannot
+        be reached.
         """
         try:
             with self._snapshots.begin() as connection:
@@ -135,38 +135,38 @@ class Store:
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to read: a SQLite file may not have been made yet."""
+        """Whether the store can be read: False if the SQLite file has not been created."""
         return not self.is_sqlite or self.file_identity() is not None
 
     def file_identity(self) -> tuple[int, int] | None:
-        """Which file a SQLite store's path leads to at present; None where there is no file."""
+        """Device and inode of the file at a SQLite store's path; None if there is no file."""
         if not self.is_sqlite or not self.url.database:
             return None
         try:
-            found = os.stat(self.url.database)  # noqa: PTH116 - the path is a string from the URL
+            status = os.stat(self.url.database)  # noqa: PTH116 - the path is a string from the URL
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
 
-def alone(connection: Connection, what: str) -> None:
-    """Until the transaction ends, no other does `what`: for what is read first and written then.
+def take_lock(connection: Connection, what: str) -> None:
+    """Hold the lock named `what` until the transaction ends, for work that reads before it writes.
 
-    SQLite's write transactions are alone anyway; PostgreSQL takes an advisory lock.
+    Takes an advisory lock on PostgreSQL; on SQLite, a write transaction already excludes all others.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"cheapdeep {what}"})
 
 
 def absolute_url(url: str, folder: Path) -> URL:
-    """`url` with a relative SQLite path taken from `folder`. Raises StoreError for what is no database URL."""
+    """`url` with a relative SQLite path made absolute from `folder`. Raises StoreError for a malformed URL."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the latter for a port that is no number
+    except (ArgumentError, ValueError):  # SQLAlchemy raises ValueError for a port that is not a number
         raise StoreError(
             "the store's URL (CHEAPDEEP_STORE_URL) is not of the form sqlite:///path or postgresql://user@host/name"
         ) from None
@@ -174,7 +174,7 @@ def absolute_url(url: str, folder: Path) -> URL:
     if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or Path(path).is_absolute():
         return parsed
     absolute = (folder / path).resolve()
-    _say_once(path, absolute)
+    _warn_once(path, absolute)
     return parsed.set(database=str(absolute))
 
 
@@ -184,10 +184,9 @@ def _shown(url: URL) -> str:
 
 
 @cache
-def _say_once(path: str, absolute: Path) -> None:
+def _warn_once(path: str, absolute: Path) -> None:
     _log.warning(
-        "the store's path %s is relative; using %s: set CHEAPDEEP_STORE_URL to an absolute path, the "
-        "same for routers and guard",
+        "the store's path %s is relative; using %s: set CHEAPDEEP_STORE_URL to one absolute path for routers and guard",
         path,
         absolute,
     )
@@ -195,14 +194,15 @@ def _say_once(path: str, absolute: Path) -> None:
 
 def _engine(url: URL, *, lock_timeout_s: float) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
-    if url.drivername == "postgresql":  # SQLAlchemy 2.0 would take psycopg2
+    if url.drivername == "postgresql":  # SQLAlchemy 2.0 would choose psycopg2
         url = url.set(drivername="postgresql+psycopg")
     options: dict[str, Any] = {}
     if not is_sqlite:
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
-        # Names in statements, because a search path that is set for a session does not survive a connection pooler.
+        # Statements name the schema, because a connection pooler may lose a session's search path.
         options["execution_options"] = {"schema_translate_map": {None: SCHEMA}}
     try:
+        # Parameters may be content, and an error's text reaches the log.
         engine = create_engine(url, hide_parameters=True, **options)
     except ModuleNotFoundError as error:
         raise StoreError(f"{error}; for PostgreSQL run pip install 'cheapdeep_ops[postgres]'") from None
@@ -217,7 +217,8 @@ def _engine(url: URL, *, lock_timeout_s: float) -> Engine:
 
 
 def _prepare_sqlite(lock_timeout_s: float, connection: sqlite3.Connection, _record: object) -> None:
-    """Write-ahead logging, and no transaction control by the driver (its legacy mode never begins before a SELECT)."""
+    """Switch to write-ahead logging, and turn the driver's transaction control off."""
+    # The driver's legacy mode never begins a transaction before a SELECT.
     connection.isolation_level = None
     _use_wal(connection, time.monotonic() + lock_timeout_s)
     for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
@@ -225,7 +226,8 @@ def _prepare_sqlite(lock_timeout_s: float, connection: sqlite3.Connection, _reco
 
 
 def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
-    """Switch the file's journal, which is done once for each file; SQLite itself does not wait for its lock then."""
+    """Switch the file to write-ahead logging; retries until `deadline` (monotonic clock) while the file is locked."""
+    # SQLite does not apply its busy timeout to this switch, which happens once in the life of a file.
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()
@@ -238,11 +240,8 @@ def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
 
 
 def _prepare_postgresql(lock_timeout_s: float, connection: DBAPIConnection, _record: object) -> None:
-    """No wait for a lock without end; and none that others could have for a process that was frozen or cut off.
-
-    Outside a transaction, because a rollback would take the settings back. Not by the connection's `options`, which
-    poolers refuse.
-    """
+    """Bound the wait for locks, and end the transactions of processes that hang."""
+    # Not with the connection's `options`, which poolers refuse; outside a transaction, because a rollback undoes SET.
     connection.autocommit = True
     cursor = connection.cursor()
     cursor.execute(f"SET lock_timeout = {max(lock_timeout_s * 1000, 1):.0f}")
@@ -252,28 +251,28 @@ def _prepare_postgresql(lock_timeout_s: float, connection: DBAPIConnection, _rec
 
 
 def _begin_sqlite(lock_timeout_s: float, connection: Connection) -> None:
-    """Take the write lock at once: a transaction that reads first and writes later could not be retried by SQLite.
-
-    SQLite does not wait for it: its own pauses grow to 0.1 s without jitter, and processes that write often would
-    starve the others. `Store.transact` waits instead.
-    """
+    """Begin a transaction; one that writes takes the write lock at once, or fails at once."""
+    # SQLite cannot retry a transaction that reads first and finds the lock taken when it writes.
     options = connection.get_execution_options()
     is_snapshot = bool(options.get(_SNAPSHOT))
     writes = not is_snapshot and options.get("isolation_level") != "AUTOCOMMIT"
     driver: Any = connection.connection.driver_connection
+    # A writer waits in `Store.transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
     driver.execute(f"PRAGMA busy_timeout={0 if writes else lock_timeout_s * 1000:.0f}").close()
     if writes or is_snapshot:
         connection.exec_driver_sql("BEGIN" if is_snapshot else "BEGIN IMMEDIATE")
 
 
 def _is_contention(error: DBAPIError) -> bool:
-    """Whether another process holds a lock; told by codes, because messages may be translated."""
+    """Whether another process holds a lock."""
+    # By the codes, because messages may be translated.
     state = getattr(error.orig, "sqlstate", None)
     code = getattr(error.orig, "sqlite_errorcode", None)
     return state in _CONTENTION or (code is not None and code & 0xFF in _SQLITE_CONTENTION)
 
 
 def _cause(error: SQLAlchemyError) -> Any:
-    """What went wrong, in the driver's words; of PostgreSQL's, the first line only: the others show whole rows."""
+    """The driver's message."""
+    # Only the first line of PostgreSQL's: the other lines may show whole rows.
     orig = getattr(error, "orig", None)
     return getattr(getattr(orig, "diag", None), "message_primary", None) or orig or error

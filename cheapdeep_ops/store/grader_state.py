@@ -1,4 +1,4 @@
-"""How the grader fares, and the batches that it has out."""
+"""The grader's state, and its open batches."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ _NAME: Final = "grader"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraderStatus:
-    """What was last seen of the grader; times are Unix seconds."""
+    """The grader's last stored state; times are Unix seconds."""
 
     paused_until: float | None = None
     paused_why: str = ""
@@ -28,32 +28,33 @@ class GraderStatus:
 
 
 def state(connection: Connection) -> GraderStatus:
-    """The grader's state; a blank one before it has ever run."""
+    """The grader's stored state; a blank one if it has never run."""
     row = connection.execute(select(_GRADER).where(_GRADER.c.name == _NAME)).one_or_none()
     return GraderStatus() if row is None else GraderStatus(**_without_name(row._mapping))  # noqa: SLF001 - rows by name
 
 
-def save_state(connection: Connection, found: GraderStatus) -> None:
+def save_state(connection: Connection, status: GraderStatus) -> None:
     """Store the grader's state."""
-    upsert(connection, GraderRow, [{"name": _NAME, **asdict(found)}])
+    upsert(connection, GraderRow, [{"name": _NAME, **asdict(status)}])
 
 
-def begin_batch(connection: Connection, batch_id: str, judge: GraderVersion, *, at: float, requests: int) -> None:
-    """Note a batch that the API has taken."""
-    row = {"id": batch_id, "grader_model": judge.model, "grader_prompt": judge.prompt, "submitted_at": at,
+def begin_batch(connection: Connection, batch_id: str, grader: GraderVersion, *, at: float, requests: int) -> None:
+    """Store a batch that the API has accepted."""
+    row = {"id": batch_id, "grader_model": grader.model, "grader_prompt": grader.prompt, "submitted_at": at,
            "requests": requests}  # fmt: skip
     insert_if_absent(connection, GradingBatch, row)
 
 
 def open_batches(connection: Connection) -> list[tuple[str, GraderVersion]]:
-    """The batches whose results were not read yet, oldest first."""
+    """The batches whose results have not been read, oldest first, with the version of their grader."""
+    # The version is stored, because the settings may name another grader by the time a batch ends.
     statement = select(_BATCH).where(_BATCH.c.ended_at.is_(None)).order_by(_BATCH.c.submitted_at)
-    found = connection.execute(statement)
-    return [(row.id, GraderVersion(model=row.grader_model, prompt=row.grader_prompt)) for row in found]
+    rows = connection.execute(statement)
+    return [(row.id, GraderVersion(model=row.grader_model, prompt=row.grader_prompt)) for row in rows]
 
 
 def end_batch(connection: Connection, batch_id: str, *, at: float) -> None:
-    """Note that a batch's results were read."""
+    """Mark a batch as read."""
     connection.execute(update(_BATCH).where(_BATCH.c.id == batch_id).values(ended_at=at))
 
 

@@ -1,4 +1,4 @@
-"""Grades, and what false confidence was normal before."""
+"""Grades, and the baselines of the false-confident rate that were learned from them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,20 +9,20 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, cast
 
 from cheapdeep_ops.store.tables import GradeRow, GradeTotal, NormalRow, table_of
 from cheapdeep_ops.store.upsert import insert_if_absent, upsert
+from cheapdeep_ops.units import USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _GRADE: Final = table_of(GradeRow)
 _NORMAL: Final = table_of(NormalRow)
 _TOTAL: Final = table_of(GradeTotal)
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
-_NANO: Final = 1e-9
 SECOND: Final = "second_judge"
-"""What came of a grading by a second judge, as far as it is counted: what it has found is no verdict of the first."""
+"""The outcome under which gradings of the second grader are counted, whatever their verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraderVersion:
-    """Who grades: another model or another prompt is another judge, and measures in units of its own."""
+    """The model and prompt of a grader; rates of two versions are not comparable."""
 
     model: str
     prompt: str
@@ -33,7 +33,7 @@ class GraderVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecidedGrade:
-    """A decided grade, as the rules read it; ids grow in the order in which grades became known, which was `at`."""
+    """A grade of correct or incorrect, as the rules read it; ids grow in the order of grading, and `at` is its time."""
 
     id: int = field(default=0, compare=False)
     at: float = field(default=0.0, compare=False)
@@ -48,7 +48,7 @@ class DecidedGrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributedGrade(DecidedGrade):
-    """The same with what its call can be told by; `model` and `prompt_version` are empty where they are not known."""
+    """A decided grade with the attributes of its call; `model` and `prompt_version` are empty if they are unknown."""
 
     call_id: str
     model: str
@@ -59,7 +59,10 @@ class AttributedGrade(DecidedGrade):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What was learned of a scope: rate, effective and actual number of grades, and when; None before that."""
+    """The false-confident rate that is normal for a scope, learned from calls after `since`.
+
+    `n` is the effective number of grades, `grades` their count. The rate and its facts are None until it is learned.
+    """
 
     scope: str
     since: float
@@ -74,7 +77,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeTally:
-    """Grades of one kind: `count` of them have this route, verdict (None: a failure), inclusion and fate."""
+    """The number of grades with one combination of route, verdict (None: a failure), outcome and inclusion."""
 
     route: str
     verdict: str | None
@@ -87,14 +90,15 @@ class GradeTally:
     unpriced: int
 
 
-def add(connection: Connection, row: Mapping[str, Any]) -> bool:
-    """Append a grade; False where this judge has graded the call before."""
+def add(connection: Connection, row: Mapping[str, object]) -> bool:
+    """Append a grade and add it to the totals; False if this grader has graded the call before."""
     if not insert_if_absent(connection, GradeRow, row):
         return False
     outcome = SECOND if row.get("second") else row["verdict"] or row["failure"]
     key = {"route": row["route"], "outcome": outcome}
     cost_nusd = row["cost_nusd"] or 0
     total = update(_TOTAL).where(*(_TOTAL.c[name] == value for name, value in key.items()))
+    # The database adds, because two processes may add to one total at once.
     more = {"count": _TOTAL.c["count"] + 1, "cost_nusd": _TOTAL.c.cost_nusd + cost_nusd}
     if not connection.execute(total.values(**more)).rowcount:
         insert_if_absent(connection, GradeTotal, {**key, "count": 1, "cost_nusd": cost_nusd})
@@ -102,7 +106,7 @@ def add(connection: Connection, row: Mapping[str, Any]) -> bool:
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """How many gradings of each route there ever were, by whatever judge."""
+    """The number of all gradings so far, by route; every grader's count, and failures too."""
     statement = select(_TOTAL.c.route, func.sum(_TOTAL.c["count"])).group_by(_TOTAL.c.route)
     return {route: int(count) for route, count in connection.execute(statement)}
 
@@ -110,18 +114,18 @@ def counts(connection: Connection) -> dict[str, int]:
 def newest(
     connection: Connection,
     route: str,
-    judge: GraderVersion,
+    grader: GraderVersion,
     *,
     since: float,
     until: float | None = None,
     shipped: bool | None = None,
     limit: int,
 ) -> list[DecidedGrade]:
-    """The decided grades of a route's latest calls that began after `since` and before `until`, newest first.
+    """The decided grades of a route's latest calls that began after `since` and before `until`, newest call first.
 
-    `shipped` picks those of answers that went out, or that were withheld.
+    `shipped` filters: True for answers that shipped, False for withheld ones, None for both.
     """
-    statement = _decided(route, judge, since).order_by(_GRADE.c.called_at.desc(), _GRADE.c.id.desc()).limit(limit)
+    statement = _decided(route, grader, since).order_by(_GRADE.c.called_at.desc(), _GRADE.c.id.desc()).limit(limit)
     if until is not None:
         statement = statement.where(_GRADE.c.called_at < until)
     if shipped is not None:
@@ -131,43 +135,53 @@ def newest(
 
 def known_after(
     connection: Connection,
-    judge: GraderVersion,
+    grader: GraderVersion,
     *,
     grade_id: int,
     route: str | None,
     since: float | None = None,
     limit: int | None = None,
 ) -> list[DecidedGrade]:
-    """The decided grades that became known after the one with this id, in that order; of one route or of all.
+    """The decided grades with an id above `grade_id`, in the order of grading; of one route, or of all if None.
 
-    `since` (Unix time) leaves out those that became known until then.
+    `since` (Unix time) leaves out those that were graded at that time or before.
     """
-    statement = _decided(route, judge, float("-inf")).where(_GRADE.c.id > grade_id).order_by(_GRADE.c.id).limit(limit)
+    statement = _decided(route, grader, float("-inf")).where(_GRADE.c.id > grade_id).order_by(_GRADE.c.id).limit(limit)
     return _read(connection, statement if since is None else statement.where(_GRADE.c.at > since))
 
 
-def decided_since(connection: Connection, route: str, judge: GraderVersion, *, since: float) -> int:
-    """How many decided grades there are of a route's calls that began after `since`."""
-    counted = select(func.count()).select_from(_decided(route, judge, since).subquery())
+def decided_since(connection: Connection, route: str, grader: GraderVersion, *, since: float) -> int:
+    """The number of decided grades of a route's calls that began after `since`."""
+    # Counted by the database, because a route may have more grades than should be loaded.
+    counted = select(func.count()).select_from(_decided(route, grader, since).subquery())
     return int(connection.execute(counted).scalar() or 0)
 
 
 def oldest(
-    connection: Connection, route: str, judge: GraderVersion, *, since: float, known_by: float | None = None, limit: int
+    connection: Connection,
+    route: str,
+    grader: GraderVersion,
+    *,
+    since: float,
+    known_by: float | None = None,
+    limit: int,
 ) -> list[DecidedGrade]:
-    """The same of its first calls, oldest first; `known_by` (Unix time) leaves out what was graded later."""
-    statement = _decided(route, judge, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
+    """The decided grades of a route's first calls after `since`, oldest call first.
+
+    `known_by` (Unix time) leaves out those that were graded later.
+    """
+    statement = _decided(route, grader, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
     return _read(connection, statement if known_by is None else statement.where(_GRADE.c.at <= known_by))
 
 
-def described(
-    connection: Connection, route: str, judge: GraderVersion, *, since: float, until: float, limit: int
+def attributed(
+    connection: Connection, route: str, grader: GraderVersion, *, since: float, until: float, limit: int
 ) -> list[AttributedGrade]:
-    """The decided grades of a route's latest calls that began in `[since, until)`, newest first."""
+    """The decided grades of a route's latest calls in `[since, until)`, with their attributes, newest call first."""
     columns = _GRADE.c
     statement = (
         select(_GRADE)
-        .where(columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, judge), columns.route == route)
+        .where(columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, grader), columns.route == route)
         .where(columns.called_at >= since, columns.called_at < until)
         .order_by(columns.called_at.desc(), columns.id.desc())
         .limit(limit)
@@ -179,27 +193,28 @@ def described(
     ]
 
 
-def confident(
+def confidences(
     connection: Connection,
-    judge: GraderVersion,
+    grader: GraderVersion,
     *,
     since: float,
     until: float,
     scope: str = ALL_ROUTES,
     limit: int | None = None,
 ) -> list[tuple[float, bool, float]]:
-    """(confidence, whether it is wrong, inclusion) of the decided grades of calls that began in `[since, until)`.
+    """(confidence, is incorrect, inclusion) of the decided grades of calls that began in `[since, until)`.
 
-    `limit` takes the latest ones. What was graded in hindsight is left out: it was chosen for what else was known.
+    `limit` keeps the latest calls. Steered grades are left out.
     """
     columns = _GRADE.c
     statement = select(columns.confidence, columns.verdict, columns.inclusion).where(
         columns.verdict.in_(_DECIDED),
+        # Earlier grades led to the choice of steered ones, which would bias an estimate.
         columns.steered.is_(False),
         columns.second.is_(False),
         columns.called_at >= since,
         columns.called_at < until,
-        _by(_GRADE, judge),
+        _by(_GRADE, grader),
     )
     if scope != ALL_ROUTES:
         statement = statement.where(columns.route == scope)
@@ -210,15 +225,16 @@ def confident(
     ]
 
 
-def _decided(route: str | None, judge: GraderVersion, since: float) -> Select[Any]:
+def _decided(route: str | None, grader: GraderVersion, since: float) -> Select[Any]:
     columns = _GRADE.c
     names = ("id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
-    found = select(columns.verdict, *(columns[name] for name in names)).where(
-        columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, judge)
+    decided = select(columns.verdict, *(columns[name] for name in names)).where(
+        columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, grader)
     )
+    # -inf stands for all calls, which need no condition.
     if since > float("-inf"):
-        found = found.where(columns.called_at > since)
-    return found if route is None else found.where(columns.route == route)
+        decided = decided.where(columns.called_at > since)
+    return decided if route is None else decided.where(columns.route == route)
 
 
 def _read(connection: Connection, statement: Select[Any]) -> list[DecidedGrade]:
@@ -239,10 +255,13 @@ def _read(connection: Connection, statement: Select[Any]) -> list[DecidedGrade]:
     ]
 
 
-def tallied(
-    connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES, judge: GraderVersion | None = None
+def tallies(
+    connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES, grader: GraderVersion | None = None
 ) -> list[GradeTally]:
-    """The grades of calls that began in `[since, until)`, counted by the database; without `judge`, of all first."""
+    """The grades of calls that began in `[since, until)`, counted by the database.
+
+    `grader` selects one grader version. If None, the first grades of all versions count.
+    """
     columns = _GRADE.c
     kinds = (columns.route, columns.verdict, columns.failure, columns.shipped, columns.inclusion, columns.steered)
     amounts = (
@@ -250,9 +269,10 @@ def tallied(
         func.coalesce(func.sum(columns.cost_nusd), 0).label("cost_nusd"),
         func.count().filter(columns.cost_nusd.is_(None), columns.output_tokens > 0).label("unpriced"),
     )
-    whose = columns.second.is_(False) if judge is None else _by(_GRADE, judge)
+    # One call may have a grade by each of two graders, and must count once.
+    graded_by = columns.second.is_(False) if grader is None else _by(_GRADE, grader)
     within = and_(columns.called_at >= since, columns.called_at < until)
-    statement = select(*kinds, *amounts).where(within, whose).group_by(*kinds)
+    statement = select(*kinds, *amounts).where(within, graded_by).group_by(*kinds)
     if scope != ALL_ROUTES:
         statement = statement.where(columns.route == scope)
     return [GradeTally(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
@@ -261,13 +281,13 @@ def tallied(
 def by_step(
     connection: Connection, *, since: float, until: float, step_s: int, scope: str = ALL_ROUTES
 ) -> dict[int, list[tuple[bool, float, int]]]:
-    """What was found of shipped answers to calls that began in `[since, until)`, by when their step of `step_s` began.
+    """Groups of (is incorrect, inclusion, count) of the shipped calls of `[since, until)`, for each step of `step_s`.
 
-    Groups of (whether wrong, inclusion, how many), of decided grades of evenly chosen answers; steps begin at multiples
-    of `step_s` (Unix time, seconds), and a call belongs to one by the millisecond.
+    The keys are the starts of the steps: multiples of `step_s` (Unix time, seconds). Counts decided grades of the first
+    grader, without steered ones. The millisecond of a call decides its step.
     """
     columns, step_ms = _GRADE.c, step_s * 1000
-    # Whole numbers, because the engines do not agree on how to round others.
+    # Whole numbers, because SQLite and PostgreSQL round fractions differently.
     called_ms = cast(columns.called_at * 1000, BigInteger)
     began = ((called_ms - called_ms % step_ms) // 1000).label("began")
     kinds = (began, columns.verdict, columns.inclusion)
@@ -283,50 +303,53 @@ def by_step(
 
 
 def totals(connection: Connection) -> dict[tuple[str, str], tuple[int, float]]:
-    """How many gradings there ever were, by route and outcome, and what they cost in US dollars."""
+    """(number, cost in US dollars) of all gradings so far, by (route, outcome)."""
     return {
-        (row.route, row.outcome): (row._mapping["count"], row.cost_nusd * _NANO)  # noqa: SLF001 - `count` is a method
+        (row.route, row.outcome): (row._mapping["count"], row.cost_nusd * USD_PER_NUSD)  # noqa: SLF001 - `count` is a method
         for row in connection.execute(select(_TOTAL))
     }
 
 
 def spent_usd(connection: Connection, *, since: float, until: float | None = None, second: bool | None = None) -> float:
-    """What was spent on grading since then, in US dollars, as far as it is priced; `second` picks a judge's part."""
+    """The cost of priced gradings in `[since, until)`, in US dollars.
+
+    `second` selects the gradings of the second grader (True) or of the first (False); None counts both.
+    """
     when = _GRADE.c.at >= since if until is None else and_(_GRADE.c.at >= since, _GRADE.c.at < until)
     if second is not None:
         when = and_(when, _GRADE.c.second.is_(second))
     total = connection.execute(select(func.coalesce(func.sum(_GRADE.c.cost_nusd), 0)).where(when)).scalar() or 0
-    return int(total) * _NANO
+    return int(total) * USD_PER_NUSD
 
 
 def graded_since(connection: Connection, since: float) -> int:
-    """How many gradings there were since then."""
+    """The number of gradings since `since`."""
     return int(connection.execute(select(func.count()).select_from(_GRADE).where(_GRADE.c.at >= since)).scalar() or 0)
 
 
 def graded_by_route(connection: Connection, *, since: float) -> dict[str, int]:
-    """How many gradings of each route there were since then."""
+    """The number of gradings since `since`, by route."""
     counted = select(_GRADE.c.route, func.count()).where(_GRADE.c.at >= since).group_by(_GRADE.c.route)
     return {route: int(count) for route, count in connection.execute(counted)}
 
 
-def normals(connection: Connection, judge: GraderVersion) -> dict[str, Baseline]:
-    """What this judge has found normal, by scope, and what it is to learn anew."""
-    found = connection.execute(select(_NORMAL).where(_by(_NORMAL, judge)))
+def baselines(connection: Connection, grader: GraderVersion) -> dict[str, Baseline]:
+    """This grader's baselines by scope, learned or still to be learned."""
+    rows = connection.execute(select(_NORMAL).where(_by(_NORMAL, grader)))
     names = ("scope", "since", "rate", "n", "grades", "until", "learned_at", "author", "why")
-    return {row.scope: Baseline(**{name: row._mapping[name] for name in names}) for row in found}  # noqa: SLF001
+    return {row.scope: Baseline(**{name: row._mapping[name] for name in names}) for row in rows}  # noqa: SLF001
 
 
-def learn(connection: Connection, judge: GraderVersion, baselines: Sequence[Baseline]) -> None:
-    """Hold these baselines from now on, all with one statement."""
-    key = {"grader_model": judge.model, "grader_prompt": judge.prompt}
-    upsert(connection, NormalRow, [{**asdict(each), **key} for each in baselines])
+def save_baselines(connection: Connection, grader: GraderVersion, learned: Sequence[Baseline]) -> None:
+    """Store baselines in one statement; each replaces the former one of its scope."""
+    key = {"grader_model": grader.model, "grader_prompt": grader.prompt}
+    upsert(connection, NormalRow, [{**asdict(each), **key} for each in learned])
 
 
-def relearn(connection: Connection, judge: GraderVersion, scope: str, *, now: float, author: str, why: str) -> None:
-    """Forget what was normal, and learn it anew from calls that begin after `now`."""
-    learn(connection, judge, [Baseline(scope=scope, since=now, author=author, why=why)])
+def relearn(connection: Connection, grader: GraderVersion, scope: str, *, now: float, author: str, why: str) -> None:
+    """Reset a scope's baseline; it will be learned from calls that begin after `now`."""
+    save_baselines(connection, grader, [Baseline(scope=scope, since=now, author=author, why=why)])
 
 
-def _by(table: Any, judge: GraderVersion) -> ColumnElement[bool]:
-    return and_(table.c.grader_model == judge.model, table.c.grader_prompt == judge.prompt)
+def _by(table: Any, grader: GraderVersion) -> ColumnElement[bool]:
+    return and_(table.c.grader_model == grader.model, table.c.grader_prompt == grader.prompt)

@@ -1,4 +1,4 @@
-"""What the API says of the models' lives."""
+"""The lifecycles of models, as the API last reported them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -8,15 +8,15 @@ from sqlalchemy import Connection, select
 from cheapdeep_ops.store.tables import ModelLife, table_of
 from cheapdeep_ops.store.upsert import upsert
 
-_LIFE: Final = table_of(ModelLife)
+_LIFECYCLE: Final = table_of(ModelLife)
 
 
-def save_lives(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store what was learned of models: `model`, `lifecycle`, `retires_at`, `checked_at`, `error`."""
+def save_lifecycles(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Store lifecycles, one row for each model: `model`, `lifecycle`, `retires_at`, `checked_at`, `error`."""
     upsert(connection, ModelLife, rows)
 
 
-def lives(connection: Connection) -> list[dict[str, Any]]:
-    """Every model that was ever asked for, by name."""
-    statement = select(_LIFE).order_by(_LIFE.c.model)
+def lifecycles(connection: Connection) -> list[dict[str, Any]]:
+    """The rows of all models that were ever checked, ordered by name."""
+    statement = select(_LIFECYCLE).order_by(_LIFECYCLE.c.model)
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name

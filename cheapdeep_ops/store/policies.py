@@ -1,4 +1,4 @@
-"""Policies and the log of their changes."""
+"""Policies, and the log of their changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, insert, select
 
 from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopeState, act_on
+from cheapdeep_ops.store.records import PolicyChange, record_of
 from cheapdeep_ops.store.tables import PolicyChangeRow, PolicyRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -16,7 +17,7 @@ _CHANGE: Final = table_of(PolicyChangeRow)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEdit:
-    """A change of policy, as asked for: by a rule (`cause` and `signal`) or by a person (`author` and `why`)."""
+    """A requested change of policy: by a rule (`cause` and `signal`) or by a person (`author` and `why`)."""
 
     scope: str
     act: PolicyAct
@@ -28,8 +29,9 @@ class PolicyEdit:
 
 
 def read_book(connection: Connection, *, base: float, raised: float) -> PolicyBook:
-    """All policies in force; the raised threshold is the one that the guard last announced, else `raised`."""
+    """All policies in force; the raised threshold is the guard's last stored one, else `raised`."""
     rows = list(connection.execute(select(_POLICY)))
+    # A router's settings may differ from the guard's, and the guard decides what a raise means.
     newest = max(rows, key=lambda row: row.version, default=None)
     return PolicyBook(
         base=base,
@@ -43,7 +45,7 @@ def read_book(connection: Connection, *, base: float, raised: float) -> PolicyBo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStep:
-    """A change with what follows from it; `applied` is False for what observe mode or a pin kept from being done."""
+    """A change and its result; `applied` is False if observe mode or a pin prevented it."""
 
     change: PolicyEdit
     after: ScopeState
@@ -54,7 +56,7 @@ class PolicyStep:
 
 
 def step_of(book: PolicyBook, change: PolicyEdit, *, applied: bool = True) -> PolicyStep:
-    """What `change` makes of a book: pure. The scope's version is numbered once it is stored."""
+    """The result of `change` on a book; pure. The scope gets its version number when the step is stored."""
     before = book.scopes.get(change.scope) or ScopeState(scope=change.scope)
     after = act_on(before, change.act, cause=change.cause, threshold=change.threshold)
     return PolicyStep(
@@ -68,7 +70,7 @@ def step_of(book: PolicyBook, change: PolicyEdit, *, applied: bool = True) -> Po
 
 
 def write(connection: Connection, step: PolicyStep, *, at: float) -> int:
-    """Append a step to the log and, where it is applied, make it the scope's policy; returns its version."""
+    """Append a step to the log, and store it as the scope's policy if it is applied; returns its version."""
     change = step.change
     entry = insert(_CHANGE).values(
         at=at,
@@ -83,6 +85,7 @@ def write(connection: Connection, step: PolicyStep, *, at: float) -> int:
         applied=step.applied,
     )
     key = connection.execute(entry).inserted_primary_key
+    # The number of the log entry is the version, so that each version leads to its cause.
     version = int(key[0]) if key else 0
     if step.applied:
         after = step.after
@@ -92,41 +95,42 @@ def write(connection: Connection, step: PolicyStep, *, at: float) -> int:
 
 
 def apply(connection: Connection, book: PolicyBook, change: PolicyEdit, *, at: float) -> PolicyBook:
-    """Append `change` to the log, make it the scope's policy, and return the book that follows."""
+    """Append `change` to the log, store it as the scope's policy, and return the new book."""
     step = step_of(book, change)
     return book.with_scope(replace(step.after, version=write(connection, step, at=at)))
 
 
-def history(connection: Connection, *, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest changes first."""
+def history(connection: Connection, *, limit: int = 50) -> list[PolicyChange]:
+    """The log of changes, newest first; it has the changes that were not applied too."""
     statement = select(_CHANGE).order_by(_CHANGE.c.version.desc()).limit(limit)
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [record_of(PolicyChange, row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
 def raised_at(connection: Connection, *, scope: str, cause: str, since: float) -> float | None:
-    """When `cause` first raised `scope` after `since`, if it did."""
+    """When `cause` first raised `scope` at or after `since` (Unix time); None if it did not."""
     of_cause = (_CHANGE.c.scope == scope, _CHANGE.c.cause == cause, _CHANGE.c.act == PolicyAct.RAISE.value)
     statement = select(func.min(_CHANGE.c.at)).where(_CHANGE.c.applied, _CHANGE.c.at >= since, *of_cause)
-    found: float | None = connection.execute(statement).scalar()
-    return found
+    first: float | None = connection.execute(statement).scalar()
+    return first
 
 
 def newest(connection: Connection) -> tuple[int, float]:
-    """The number of the newest change in force, and when it was made; zeros where there is none."""
+    """(version, Unix time) of the newest change in force; zeros if there is none."""
     last = select(func.max(_POLICY.c.version)).scalar_subquery()
     row = connection.execute(select(_CHANGE.c.version, _CHANGE.c.at).where(_CHANGE.c.version == last)).one_or_none()
     return (row.version, row.at) if row else (0, 0.0)
 
 
-def applied(connection: Connection, *, since: float, until: float, limit: int) -> list[dict[str, Any]]:
-    """The newest changes that came into force in `[since, until)`, oldest first."""
+def applied(connection: Connection, *, since: float, until: float, limit: int) -> list[PolicyChange]:
+    """The newest changes that were applied in `[since, until)`, at most `limit`, oldest first."""
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)
     statement = select(_CHANGE).where(_CHANGE.c.applied, *in_period).order_by(_CHANGE.c.version.desc()).limit(limit)
-    return [dict(row._mapping) for row in connection.execute(statement)][::-1]  # noqa: SLF001 - rows by name
+    rows = connection.execute(statement)
+    return [record_of(PolicyChange, row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name
 
 
 def count_applied(connection: Connection, *, since: float, until: float) -> int:
-    """How many changes came into force in `[since, until)`."""
+    """The number of changes that were applied in `[since, until)`."""
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)
     statement = select(func.count()).select_from(_CHANGE).where(_CHANGE.c.applied, *in_period)
     return int(connection.scalar(statement) or 0)

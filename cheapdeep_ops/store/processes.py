@@ -1,4 +1,4 @@
-"""Heartbeats of routers and guards, and which guard may act."""
+"""Heartbeats of routers and guards, and the lease of the guard that may act."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ _LEASE: Final = table_of(Lease)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A process's heartbeat; times are Unix seconds."""
+    """The heartbeat of one process; times are Unix seconds."""
 
     process: str
     kind: Kind
@@ -30,14 +30,14 @@ class Heartbeat:
     dropped: int = 0
 
 
-def beat(connection: Connection, sign: Heartbeat) -> None:
-    """Write the heartbeat of this process."""
-    prepare_beat(sign)(connection)
+def beat(connection: Connection, heartbeat: Heartbeat) -> None:
+    """Store the heartbeat of this process."""
+    prepare_beat(heartbeat)(connection)
 
 
-def prepare_beat(sign: Heartbeat) -> Write:
-    """Make a heartbeat of this process ready to be stored."""
-    row = {**asdict(sign), "host": _host(), "pid": os.getpid(), "package_version": _version()}
+def prepare_beat(heartbeat: Heartbeat) -> Write:
+    """Prepare the heartbeat of this process for storing."""
+    row = {**asdict(heartbeat), "host": _host(), "pid": os.getpid(), "package_version": _version()}
     return prepare_upsert(Process, [row])
 
 
@@ -48,20 +48,21 @@ def _host() -> str:
 
 @cache
 def _version() -> str:
-    """The installed version; finding it reads files, so once per process."""
+    """The installed version of this package."""
+    # Cached, because the look-up reads files and a heartbeat comes with every flush.
     try:
         return version("cheapdeep_ops")
     except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
         return "0"
 
 
-def sign_off(connection: Connection, process: str) -> None:
-    """Show that a process has ended by itself; what it counted stays."""
+def mark_stopped(connection: Connection, process: str) -> None:
+    """Mark a process as stopped; its counters stay."""
     connection.execute(update(_PROCESS).where(_PROCESS.c.process == process).values(kind="stopped"))
 
 
 def last_seen(connection: Connection, kind: Kind) -> float | None:
-    """When a process of this kind last wrote a heartbeat (Unix time), or None."""
+    """When a running process of this kind last wrote a heartbeat (Unix time); None if none did."""
     seen: float | None = connection.execute(
         select(func.max(_PROCESS.c.seen_at)).where(_PROCESS.c.kind == kind)
     ).scalar()
@@ -70,28 +71,29 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
 
 def any_router(connection: Connection) -> bool:
     """Whether a router has ever written a heartbeat."""
+    # By any kind but the guard's: a router's row becomes `stopped` or `retired` later.
     other_than_guard = select(_PROCESS.c.process).where(_PROCESS.c.kind != "guard").limit(1)
     return connection.execute(other_than_guard).first() is not None
 
 
 def dropped(connection: Connection) -> int:
-    """How many decisions all processes that ever were could not count."""
+    """The number of decisions that could not be counted, over all processes so far."""
     total: int | None = connection.execute(select(func.sum(_PROCESS.c.dropped))).scalar()
     return total or 0
 
 
 def processes(connection: Connection, *, since: float) -> list[dict[str, Any]]:
-    """Processes seen since."""
+    """The processes with a heartbeat since `since`, the latest first."""
     statement = select(_PROCESS).where(_PROCESS.c.seen_at >= since).order_by(_PROCESS.c.seen_at.desc())
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
 def take_lease(connection: Connection, *, name: str, holder: str, now: float, lasts_s: float) -> int | None:
-    """Take or renew a lease; returns its fencing number, or None while another process holds it.
+    """Take or renew a lease until `now + lasts_s`; returns its fencing number, or None if another process holds it.
 
-    The number grows with each change of holder. A lease that ends later than any can was taken by a wrong clock, and
-    counts as free. Run it in a write transaction.
+    The number grows with each change of holder. Run it in a write transaction.
     """
+    # A lease that ends much later than any valid one was taken with a wrong clock: it counts as free.
     free = or_(_LEASE.c.holder == holder, _LEASE.c.until < now, _LEASE.c.until > now + 2 * lasts_s)
     number = _LEASE.c.number + case((_LEASE.c.holder == holder, 0), else_=1)
     until = now + lasts_s
@@ -104,12 +106,13 @@ def take_lease(connection: Connection, *, name: str, holder: str, now: float, la
 
 
 def renew_lease(connection: Connection, *, name: str, holder: str, number: int, until: float) -> bool:
-    """Renew a lease, also after its end; False where another process has taken it since."""
+    """Renew a lease, even after its end; False if another process has taken it since."""
     own = (_LEASE.c.name == name, _LEASE.c.holder == holder, _LEASE.c.number == number)
     return bool(connection.execute(update(_LEASE).where(*own).values(until=until)).rowcount)
 
 
-def drop_lease(connection: Connection, *, name: str, holder: str) -> None:
-    """Give a lease back, so that another guard need not wait for its end; its number goes on growing."""
+def release_lease(connection: Connection, *, name: str, holder: str) -> None:
+    """Release a lease, so that another guard can take it at once."""
+    # The row stays: its number must grow with the next holder.
     own = (_LEASE.c.name == name, _LEASE.c.holder == holder)
     connection.execute(update(_LEASE).where(*own).values(holder="", until=0.0))

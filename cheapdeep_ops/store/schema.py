@@ -1,13 +1,13 @@
-"""The version of the store's schema, and bringing an older store up to it.
+"""The version of the store's schema, and how an older store is migrated to it.
 
-A version is two numbers, such as `1.0`: the baseline, and how often something was added to it.
+A version is two numbers, such as `1.0`: the baseline, and the number of additions to it.
 
-- A baseline is all of `tables.py`. Until 0.2.0 each change of the tables is a new baseline: `_BASELINE` grows by one.
-  A store of another baseline is refused, because nothing leads from one baseline to another.
-- From 0.2.0 on the baseline stays, and changes only add: tables, indexes, and columns that may be null or have a server
-  default. `_ADDED` grows by one with each. `migrate` adds to a store what `tables.py` has and the store lacks.
-- So a store that is newer than the code has all that the code uses, and old code goes on with it: a router beside a
-  guard that was upgraded first, and a guard that was rolled back. What is added must be right for both.
+- A baseline is all of `tables.py`. Until 0.2.0, each change of the tables makes a new baseline: `_BASELINE` grows by
+  one. A store of another baseline is refused, because there is no migration between baselines.
+- From 0.2.0 on, the baseline stays. A change may add tables, indexes, and columns that are nullable or have a server
+  default. `_ADDED` grows by one with each change. `migrate` adds what `tables.py` has and the store lacks.
+- A store that is newer than the code therefore has everything that the code uses. So an old router can run beside a
+  guard that was upgraded first, and a guard can be rolled back. An addition must be right for old and new code.
 """
 
 from typing import Any, Final
@@ -16,7 +16,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, delete, insert, insp
 from sqlalchemy.schema import CreateSchema, CreateTable
 
 from cheapdeep_ops.errors import SchemaError
-from cheapdeep_ops.store.engine import SCHEMA, Store, alone
+from cheapdeep_ops.store.engine import SCHEMA, Store, take_lock
 from cheapdeep_ops.store.tables import METADATA, VERSION
 
 _BASELINE: Final = 1
@@ -26,18 +26,18 @@ HEAD: Final = f"{_BASELINE}.{_ADDED}"
 
 
 def revision(connection: Connection) -> str | None:
-    """The version that the store is at; None where it has no version."""
+    """The store's version; None if it has none."""
     if not inspect(connection).has_table(VERSION.name, schema=_schema(connection)):
         return None
-    found: str | None = connection.execute(select(VERSION.c.version)).scalar()
-    return found
+    version: str | None = connection.execute(select(VERSION.c.version)).scalar()
+    return version
 
 
 def require_schema(store: Store) -> None:
-    """Make sure that this code can use the store's schema; a SQLite store is made or migrated where it must be.
+    """Make sure that this code can use the store's schema; a SQLite store is created or migrated if necessary.
 
-    Raises SchemaError where the schema does not fit, and closes the store: on PostgreSQL a person runs
-    `cheapdeep-ops migrate`, never a router.
+    Raises SchemaError, and closes the store, if the schema does not fit. A router never migrates PostgreSQL: a person
+    runs `cheapdeep-ops migrate`.
     """
     if store.is_sqlite:
         migrate(store)
@@ -45,39 +45,43 @@ def require_schema(store: Store) -> None:
     with store.reading() as connection:
         trouble = schema_trouble(connection)
     if trouble:
-        store.close()  # routers ask four times a second until somebody migrates, each time with a store of their own
+        store.close()  # a router tries four times a second until somebody migrates, each time with a new store
         raise SchemaError(f"{store.shown_url} {trouble}")
 
 
 def schema_trouble(connection: Connection) -> str:
-    """Why this code cannot use the store's schema and what to do, to be read after the store's name; or ''."""
-    found = revision(connection)
-    if _is_other(connection, found, METADATA, HEAD):
-        return _refusal(found)
-    if _is_behind(found, HEAD):
-        state = f"is at version {found}" if found else "has no tables yet"
+    """Why this code cannot use the store's schema, and what to do; '' if it can.
+
+    The text continues a sentence that begins with the store's name.
+    """
+    stored = revision(connection)
+    if _is_other(connection, stored, METADATA, HEAD):
+        return _refusal(stored)
+    if _is_behind(stored, HEAD):
+        state = f"is at version {stored}" if stored else "has no tables yet"
         return f"{state}, this code needs {HEAD}: run cheapdeep-ops migrate"
     return ""
 
 
 def migrate(store: Store, *, tables: MetaData = METADATA, version: str = HEAD) -> str:
-    """Make the tables, or add to an older store what it lacks; returns the version that the store is at then.
+    """Create the tables, or add to an older store what it lacks; returns the store's version afterwards.
 
-    Safe to run from several processes at once. A newer store is left as it is. Raises SchemaError where the store is of
-    another baseline, or where tables of these names are there without a version.
+    Safe to run from several processes at once. A newer store stays as it is. Raises SchemaError if the store has
+    another baseline, or has tables of these names without a version.
     """
+    # Most stores are up to date: a look without a transaction spares them the write lock.
     with store.reading() as connection:
-        found = revision(connection)
-    if found and not _is_behind(found, version) and not _is_of_other_baseline(found, version):
-        return found
+        stored = revision(connection)
+    if stored and not _is_behind(stored, version) and not _is_of_other_baseline(stored, version):
+        return stored
 
     def upgrade(connection: Connection) -> str:
-        alone(connection, "schema")
-        found = revision(connection)
-        if _is_other(connection, found, tables, version):
-            raise SchemaError(f"{store.shown_url} {_refusal(found)}")
-        if found and not _is_behind(found, version):
-            return found
+        take_lock(connection, "schema")
+        stored = revision(connection)
+        if _is_other(connection, stored, tables, version):
+            raise SchemaError(f"{store.shown_url} {_refusal(stored)}")
+        if stored and not _is_behind(stored, version):
+            return stored
         _add_missing(connection, tables)
         connection.execute(delete(VERSION))
         connection.execute(insert(VERSION), {"version": version})
@@ -86,28 +90,28 @@ def migrate(store: Store, *, tables: MetaData = METADATA, version: str = HEAD) -
     return store.transact(upgrade)
 
 
-def _refusal(found: str | None) -> str:
+def _refusal(stored: str | None) -> str:
     return (
-        f"was made by another development version of cheapdeep_ops (schema {found or 'of 0.1 or unknown'}, this "
+        f"was made by another development version of cheapdeep_ops (schema {stored or 'of 0.1 or unknown'}, this "
         f"code's is {HEAD}), and there is no way from one to the other: move it away, or name another store in "
         "CHEAPDEEP_STORE_URL"
     )
 
 
-def _is_other(connection: Connection, found: str | None, tables: MetaData, version: str) -> bool:
-    """Whether the store was made from another baseline; one without a version has tables of our names."""
-    if found:
-        return _is_of_other_baseline(found, version)
+def _is_other(connection: Connection, stored: str | None, tables: MetaData, version: str) -> bool:
+    """Whether the store was made from another baseline, or has tables of our names and no version."""
+    if stored:
+        return _is_of_other_baseline(stored, version)
     present = inspect(connection).get_table_names(schema=_schema(connection))
     return not tables.tables.keys().isdisjoint(present)
 
 
-def _is_of_other_baseline(found: str, version: str) -> bool:
-    return _numbers(found)[0] != _numbers(version)[0]
+def _is_of_other_baseline(stored: str, version: str) -> bool:
+    return _numbers(stored)[0] != _numbers(version)[0]
 
 
-def _is_behind(found: str | None, version: str) -> bool:
-    return found is None or _numbers(found) < _numbers(version)
+def _is_behind(stored: str | None, version: str) -> bool:
+    return stored is None or _numbers(stored) < _numbers(version)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -115,9 +119,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _add_missing(connection: Connection, tables: MetaData) -> None:
-    """Make the tables, columns and indexes that are not there yet."""
+    """Create the tables, columns and indexes that the store lacks."""
     schema, inspector = _schema(connection), inspect(connection)
-    if schema and not inspector.has_schema(schema):  # a role may lack the right to make one, and not need it
+    # Only if the schema is absent: a role without the right to create one can still use it.
+    if schema and not inspector.has_schema(schema):
         connection.execute(CreateSchema(schema))
     present = set(inspector.get_table_names(schema=schema))
     for table in tables.sorted_tables:
@@ -138,8 +143,9 @@ def _add_column(connection: Connection, table: Table, column: Column[Any]) -> No
     dialect, schema = connection.dialect, _schema(connection)
     quote = dialect.identifier_preparer.quote
     name = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
-    column_words = dialect.ddl_compiler(dialect, CreateTable(table)).get_column_specification(column)
-    connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {column_words}"))
+    # SQLAlchemy itself has no ALTER TABLE: this asks it for the column's part of CREATE TABLE.
+    specification = dialect.ddl_compiler(dialect, CreateTable(table)).get_column_specification(column)
+    connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {specification}"))
 
 
 def _schema(connection: Connection) -> str | None:

@@ -1,10 +1,11 @@
-"""What people have said of alerts: acknowledgements of incidents, and silences of rules."""
+"""People's reactions to alerts: acknowledgements of incidents, and silences of rules."""
 
 from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy import Connection, insert, or_, select, update
 
+from cheapdeep_ops.store.records import Acknowledged
 from cheapdeep_ops.store.tables import Acknowledgement, SilenceRow, table_of
 
 _ACKNOWLEDGEMENT: Final = table_of(Acknowledgement)
@@ -12,13 +13,13 @@ _SILENCE: Final = table_of(SilenceRow)
 
 
 def acknowledge(connection: Connection, incident_id: int, *, author: str, why: str, at: float) -> None:
-    """Note that somebody looks after an incident."""
+    """Append an acknowledgement of an incident."""
     row = {"incident_id": incident_id, "author": author, "why": why, "at": at}
     connection.execute(insert(_ACKNOWLEDGEMENT).values(**row))
 
 
-def acknowledgements(connection: Connection, incident_ids: Collection[int]) -> dict[int, dict[str, Any]]:
-    """The newest acknowledgement of each of these incidents that has one: who, why and when."""
+def acknowledgements(connection: Connection, incident_ids: Collection[int]) -> dict[int, Acknowledged]:
+    """The newest acknowledgement of each incident that has one: `author`, `why` and `at`."""
     columns = _ACKNOWLEDGEMENT.c
     statement = select(columns.incident_id, columns.author, columns.why, columns.at)
     rows = connection.execute(statement.where(columns.incident_id.in_(incident_ids)).order_by(columns.id))
@@ -28,24 +29,24 @@ def acknowledgements(connection: Connection, incident_ids: Collection[int]) -> d
 def add_silence(
     connection: Connection, *, rule: str, scope: str | None, since: float, until: float, author: str, why: str
 ) -> int:
-    """Begin a silence of a rule in one scope, or in every one; returns its id."""
+    """Add a silence of a rule in one scope, or in all scopes if `scope` is None; returns its id."""
     row = {"rule": rule, "scope": scope, "since": since, "until": until, "author": author, "why": why}
     key = connection.execute(insert(_SILENCE).values(**row, ended_by="", ended_why="")).inserted_primary_key
     return int(key[0]) if key else 0
 
 
 def active(connection: Connection, *, at: float) -> list[dict[str, Any]]:
-    """The silences that last at that time, oldest first."""
+    """The silences that are active at `at` (Unix time), oldest first."""
     columns = _SILENCE.c
-    lasts = (columns.since <= at, columns.until > at, or_(columns.ended_at.is_(None), columns.ended_at > at))
-    kept = (columns.id, columns.rule, columns.scope, columns.since, columns.until, columns.author, columns.why)
-    rows = connection.execute(select(*kept).where(*lasts).order_by(columns.id))
+    is_active = (columns.since <= at, columns.until > at, or_(columns.ended_at.is_(None), columns.ended_at > at))
+    shown = (columns.id, columns.rule, columns.scope, columns.since, columns.until, columns.author, columns.why)
+    rows = connection.execute(select(*shown).where(*is_active).order_by(columns.id))
     return [dict(row._mapping) for row in rows]  # noqa: SLF001 - rows by name
 
 
 def end_silence(connection: Connection, silence_id: int, *, author: str, why: str, at: float) -> bool:
-    """End a silence before its time; tells whether it still lasted."""
+    """End a silence early; returns whether it was active."""
     columns = _SILENCE.c
-    lasting = update(_SILENCE).where(columns.id == silence_id, columns.until > at, columns.ended_at.is_(None))
-    ended = lasting.values(ended_at=at, ended_by=author, ended_why=why).returning(columns.id)
+    active_one = update(_SILENCE).where(columns.id == silence_id, columns.until > at, columns.ended_at.is_(None))
+    ended = active_one.values(ended_at=at, ended_by=author, ended_why=why).returning(columns.id)
     return connection.execute(ended).first() is not None

@@ -1,6 +1,6 @@
 """The tables. Money is in billionths of a US dollar, so that sums are exact; times are Unix seconds.
 
-A change here is a new version of the schema: see `schema.py`, which makes the tables from these classes.
+A change here needs a new version of the schema: see `schema.py`, which creates the tables from these classes.
 """
 
 from typing import Any, Final
@@ -18,7 +18,7 @@ class Row(SQLModel, registry=registry()):
 
 
 class _Counters(Row):
-    """What is counted of calls; every number is a sum, so rows add up over time, routes and processes."""
+    """The counters of calls; every number is a sum, so rows add up over time, routes and processes."""
 
     calls: int = 0
     triaged: int = 0
@@ -69,7 +69,7 @@ class Bucket(_Counters, table=True):
 
 
 class Total(_Counters, table=True):
-    """The same since the process began: what counters on a metrics page need, however long the history."""
+    """Counters of one route and input class since the process began: a metrics page reads them at constant cost."""
 
     __tablename__ = "total"
 
@@ -96,7 +96,7 @@ class Process(Row, table=True):
 
 
 class PolicyRow(Row, table=True):
-    """The state of one scope; the log of how it came about is `policy_change`."""
+    """The policy of one scope; `policy_change` is the log of its changes."""
 
     __tablename__ = "policy"
 
@@ -108,7 +108,7 @@ class PolicyRow(Row, table=True):
 
 
 class PolicyChangeRow(Row, table=True):
-    """One change of policy, appended and never altered; `applied` is false for what observe mode would have done."""
+    """One change of policy, appended and never altered; `applied` is false for a change that observe mode prevented."""
 
     __tablename__ = "policy_change"
 
@@ -142,10 +142,10 @@ class AlertRow(Row, table=True):
 
 
 class IncidentRow(Row, table=True):
-    """One firing from start to resolved, what was last said of it, and where its Slack message is.
+    """One firing from start to resolved, its last announcement, and the place of its Slack message.
 
-    `held` is what is to be said of its end once a silence is over, `called_for_at` when people were last told that it
-    goes on: by the news of its start, or by a reminder; `collected_at` is when it began to wait for the next digest.
+    `held` is a resolved message that a silence suppresses. `called_for_at` is when people were last notified, by the
+    first message or a reminder. `collected_at` is when it began to wait for the next digest.
     """
 
     __tablename__ = "incident"
@@ -165,7 +165,7 @@ class IncidentRow(Row, table=True):
 
 
 class Acknowledgement(Row, table=True):
-    """A person's word that somebody looks after an incident; appended, the newest counts."""
+    """A person's acknowledgement of an incident; appended, and the newest one counts."""
 
     __tablename__ = "acknowledgement"
     __table_args__ = (Index("ix_acknowledgement_incident", "incident_id"),)
@@ -178,7 +178,7 @@ class Acknowledgement(Row, table=True):
 
 
 class SilenceRow(Row, table=True):
-    """A person's order to keep messages of a rule back until a time; `scope` is None where every one is meant."""
+    """A silence: it suppresses a rule's messages until a time; `scope` is None for all scopes."""
 
     __tablename__ = "silence"
 
@@ -195,7 +195,7 @@ class SilenceRow(Row, table=True):
 
 
 class OutboxRow(Row, table=True):
-    """A message that is to be delivered at least once, in the order of `id` within its incident."""
+    """A message that is delivered at least once, and in the order of `id` within its incident."""
 
     __tablename__ = "outbox"
     __table_args__ = (Index("ix_outbox_open", "delivered_at", "due_at"),)
@@ -212,11 +212,10 @@ class OutboxRow(Row, table=True):
 
 
 class Candidate(Row, table=True):
-    """An answer with base outcome ship that may be graded; its content goes when its time is up, the row stays.
+    """An answer with base outcome ship that may be graded; its content is removed after a time, and the row stays.
 
-    `inclusion` is the probability with which a call like this one was chosen, None where it was not; `steered` ones
-    were chosen in hindsight, because of what other grades had found: they are evidence for a detector, not for an
-    estimate.
+    `inclusion` is the probability with which the call was chosen; None if it was not. A `steered` candidate was chosen
+    later, because of other grades: it is evidence for a detector, and is left out of estimates.
     """
 
     __tablename__ = "candidate"
@@ -255,12 +254,12 @@ class Candidate(Row, table=True):
 
 
 class GradeRow(Row, table=True):
-    """What one grader made of one answer: a verdict or a failure, appended and never altered but for its `reason`.
+    """One grader's result for one answer: a verdict or a failure. Only its `reason` is ever changed: it is removed.
 
-    What the rules need of the call is repeated here, so that it outlives the candidate. `called_at` is when the call
-    began, `at` when it was graded; `cost_nusd` is None where the grader's model is unpriced or sent no usage. `model`
-    is the one that answered, under the triage prompt `prompt_version`; `steered` is the candidate's. A `second` grade
-    is another judge's of a call that has one: it compares judges, and counts for nothing else.
+    The columns that the rules need of the call are repeated, because the candidate may be deleted. The call began at
+    `called_at` and was graded at `at`. `model` answered, with the triage prompt `prompt_version`. `cost_nusd` is None
+    if the grader's model has no price or sent no usage. A `second` grade is by the second grader: it is used only to
+    compare graders.
     """
 
     __tablename__ = "grade"
@@ -301,7 +300,7 @@ class GradeRow(Row, table=True):
 
 
 class GradeTotal(Row, table=True):
-    """How many gradings of a route ever came out so, and what they cost: what counters on a metrics page need."""
+    """The number and cost of all gradings of a route with one outcome: a metrics page reads them at constant cost."""
 
     __tablename__ = "grade_total"
 
@@ -312,9 +311,9 @@ class GradeTotal(Row, table=True):
 
 
 class NormalRow(Row, table=True):
-    """What false confidence was normal for a scope, in one judge's eyes, from calls after `since` on.
+    """A scope's baseline of the false-confident rate by one grader version, learned from calls after `since`.
 
-    `rate` and what follows are None until enough is graded; `author` and `why` are of who had it learned anew.
+    The columns from `rate` on are None until enough calls are graded. `author` and `why` belong to the last reset.
     """
 
     __tablename__ = "normal"
@@ -333,7 +332,7 @@ class NormalRow(Row, table=True):
 
 
 class GraderRow(Row, table=True):
-    """How the grader fares: one row."""
+    """The state of the grader, in one row."""
 
     __tablename__ = "grader"
 
@@ -347,7 +346,7 @@ class GraderRow(Row, table=True):
 
 
 class GradingBatch(Row, table=True):
-    """A batch of gradings that the API was given."""
+    """A batch of gradings that was sent to the API; `ended_at` is when its results were read."""
 
     __tablename__ = "grading_batch"
 
@@ -360,7 +359,7 @@ class GradingBatch(Row, table=True):
 
 
 class DetectorRow(Row, table=True):
-    """How far a sequential test has come in one scope; `grade_id` is the last grade that it has taken in."""
+    """The state of a sequential test in one scope; `grade_id` is the last grade that it has used."""
 
     __tablename__ = "detector"
 
@@ -374,7 +373,7 @@ class DetectorRow(Row, table=True):
 
 
 class SamplingRow(Row, table=True):
-    """The share of a route's confident answers that is graded, of calls that begin from `since` on; appended."""
+    """The share of a route's confident answers that is graded, for calls that begin from `since` on; appended."""
 
     __tablename__ = "sampling"
     __table_args__ = (Index("ix_sampling_route", "route", "since"),)
@@ -387,7 +386,7 @@ class SamplingRow(Row, table=True):
 
 
 class LabelRow(Row, table=True):
-    """What a person says of an answer that was graded: correct, incorrect or unsure; one label of each person."""
+    """A person's label of a graded answer: correct, incorrect or unsure; one for each person and answer."""
 
     __tablename__ = "label"
 
@@ -398,7 +397,7 @@ class LabelRow(Row, table=True):
 
 
 class ModelLife(Row, table=True):
-    """What the API last said of a model's life; `retires_at` is None where it names no date."""
+    """A model's lifecycle, as the API last reported it; `retires_at` is None if the API gives no date."""
 
     __tablename__ = "model_life"
 
@@ -410,7 +409,7 @@ class ModelLife(Row, table=True):
 
 
 class Lease(Row, table=True):
-    """The guard that may act, and until when; `number` grows with each change of holder."""
+    """The guard that may act, and until when; `number` is the fencing number, which grows with each new holder."""
 
     __tablename__ = "lease"
 
@@ -421,7 +420,7 @@ class Lease(Row, table=True):
 
 
 class Revision(Row, table=True):
-    """How often something was changed, by its name."""
+    """The number of changes, by the name of what changes."""
 
     __tablename__ = "revision"
 

@@ -1,1 +1,1 @@
-"""Spans, metrics and their names; the only part that knows OpenTelemetry."""
+"""Spans, metrics and their names; the only package that imports OpenTelemetry."""

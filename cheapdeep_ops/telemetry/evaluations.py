@@ -1,7 +1,7 @@
-"""Writing grades onto the traces of the calls they are of, and as metrics; nothing here raises.
+"""Emits grades as events and spans on the traces of the graded calls, and as metrics; nothing here raises.
 
-A grade is an event, as the conventions have it, and a span beside it: an event travels as a log record, and what keeps
-traces (Tempo, Phoenix) takes no logs.
+The GenAI conventions define a grade as an event, which travels as a log record. Backends for traces (Tempo, Phoenix)
+accept no logs, so each grade is a span too.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from cheapdeep_ops.values import Grade, Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeRecord:
-    """What is told of one grade; `explanation` is content, and empty unless content was asked for."""
+    """The facts of one grade; `explanation` is content, and stays empty unless content capture is on."""
 
     route: str
     call_id: str
@@ -35,7 +35,7 @@ class GradeRecord:
 
 
 class GradeTelemetry:
-    """The events, spans and metrics of one grader; the global providers serve where none are given."""
+    """The events, spans and metrics of one grader; providers that are not given are the global ones."""
 
     def __init__(
         self,
@@ -49,76 +49,82 @@ class GradeTelemetry:
         made = shielded(lambda: _instruments((meter_provider or metrics.get_meter_provider()).get_meter(names.SCOPE)))
         self._grades, self._cost, self._lag = made or _instruments(metrics.NoOpMeter(names.SCOPE))
 
-    def record(self, told: GradeRecord) -> None:
-        """Tell of one grade, in the trace of its call where that is known."""
-        shielded(lambda: self._measure(told))
-        if told.grade is not None:
-            shielded(lambda: self._emit(told))
-            shielded(lambda: self._mark(told))
+    def record(self, record: GradeRecord) -> None:
+        """Emit one grade; its event and span belong to the trace of the call, if that is known."""
+        shielded(lambda: self._measure(record))
+        if record.grade is not None:
+            shielded(lambda: self._emit(record))
+            shielded(lambda: self._mark(record))
 
-    def _measure(self, told: GradeRecord) -> None:
-        labels = {names.LABEL_ROUTE: told.route}
-        self._grades.add(1, {**labels, names.LABEL_VERDICT: told.grade.value if told.grade else told.failure})
-        if told.cost_usd is not None:
-            self._cost.add(told.cost_usd, labels)
-        if told.grade is not None:
-            self._lag.record(told.lag_s, labels)
+    def _measure(self, record: GradeRecord) -> None:
+        labels = {names.LABEL_ROUTE: record.route}
+        self._grades.add(1, {**labels, names.LABEL_VERDICT: record.grade.value if record.grade else record.failure})
+        if record.cost_usd is not None:
+            self._cost.add(record.cost_usd, labels)
+        if record.grade is not None:
+            self._lag.record(record.lag_s, labels)
 
-    def _emit(self, told: GradeRecord) -> None:
+    def _emit(self, record: GradeRecord) -> None:
         if self._logger is not None:
             self._logger.emit(
                 event_name=names.EVALUATION,
-                attributes=_attributes(told) | _answer(told),
-                context=_context_of(told.trace),
+                attributes=_attributes(record) | _answer(record),
+                context=_context_of(record.trace),
             )
 
-    def _mark(self, told: GradeRecord) -> None:
-        """A span without length, at the moment of the grade; none below a call of which no span was exported."""
-        if self._tracer is not None and told.trace is not None and told.trace.sampled:
-            context = _context_of(told.trace)
-            self._tracer.start_span(names.GRADE_SPAN, context, attributes=_attributes(told)).end()
+    def _mark(self, record: GradeRecord) -> None:
+        """Emit a span of zero length at the time of the grade, below the span of the call."""
+        # Only if the call's span was sampled: without a parent, the span would be an orphan in the trace.
+        if self._tracer is not None and record.trace is not None and record.trace.sampled:
+            context = _context_of(record.trace)
+            self._tracer.start_span(names.GRADE_SPAN, context, attributes=_attributes(record)).end()
 
 
 def _instruments(meter: Meter) -> tuple[Counter, Counter, Histogram]:
     """Counters of grades and of their cost, and the histogram of their lag."""
     return (
-        meter.create_counter(names.GRADES, unit="{grade}", description="Gradings by what came of them"),
+        meter.create_counter(names.GRADES, unit="{grade}", description="Gradings by verdict or failure"),
         meter.create_counter(names.GRADE_COSTS, unit="USD", description="Cost of gradings"),
         meter.create_histogram(
             names.GRADE_LAG,
             unit="s",
-            description="From a call to its grade",
+            description="Time from a call to its grade",
             explicit_bucket_boundaries_advisory=names.LAG_EDGES,
         ),
     )
 
 
-def _attributes(told: GradeRecord) -> Attributes:
-    """Of the event and of the span. Source: the GenAI conventions' event `gen_ai.evaluation.result` (Development)."""
+def _attributes(record: GradeRecord) -> Attributes:
+    """The attributes of the event and of the span.
+
+    Source: the event `gen_ai.evaluation.result` of the GenAI conventions (status Development).
+    """
     attributes: Attributes = {
         names.EVALUATION_NAME: names.EVALUATED,
-        names.EVALUATION_LABEL: told.grade.value if told.grade else "",
-        names.CALL_ID: told.call_id,
-        names.ROUTE: told.route,
-        names.GRADER_MODEL: told.grader_model,
-        names.GRADER_PROMPT: told.grader_prompt,
+        names.EVALUATION_LABEL: record.grade.value if record.grade else "",
+        names.CALL_ID: record.call_id,
+        names.ROUTE: record.route,
+        names.GRADER_MODEL: record.grader_model,
+        names.GRADER_PROMPT: record.grader_prompt,
     }
-    if told.grade in (Grade.CORRECT, Grade.INCORRECT):
-        attributes[names.EVALUATION_SCORE] = float(told.grade is Grade.CORRECT)
-    if told.explanation:
-        attributes[names.EVALUATION_EXPLANATION] = told.explanation
+    # An unsure grade has no score, so that an average of scores is over decided grades.
+    if record.grade in (Grade.CORRECT, Grade.INCORRECT):
+        attributes[names.EVALUATION_SCORE] = float(record.grade is Grade.CORRECT)
+    if record.explanation:
+        attributes[names.EVALUATION_EXPLANATION] = record.explanation
     return attributes
 
 
-def _answer(told: GradeRecord) -> Attributes:
-    """Which answer was graded, for an event that may be read without its trace; a span's place says it already."""
-    return {names.GEN_AI_RESPONSE_ID: told.response_id} if told.response_id else {}
+def _answer(record: GradeRecord) -> Attributes:
+    """The id of the graded answer, for an event that is read without its trace; a span has its parent for that."""
+    return {names.GEN_AI_RESPONSE_ID: record.response_id} if record.response_id else {}
 
 
-def _context_of(place: Trace | None) -> Context:
-    """The graded call's own context, with the sampled flag that its trace really has; a blank one without a trace."""
-    if place is None:
-        return trace.set_span_in_context(trace.INVALID_SPAN, Context())  # an empty one would stand for the current one
-    flags = TraceFlags(TraceFlags.SAMPLED if place.sampled else TraceFlags.DEFAULT)
-    there = SpanContext(int(place.trace_id, 16), int(place.span_id, 16), is_remote=True, trace_flags=flags)
-    return trace.set_span_in_context(NonRecordingSpan(there), Context())
+def _context_of(parent: Trace | None) -> Context:
+    """The context of the graded call, with the real sampled flag of its trace; a blank one if there is no trace."""
+    if parent is None:
+        # An empty context would mean the current one.
+        return trace.set_span_in_context(trace.INVALID_SPAN, Context())
+    flags = TraceFlags(TraceFlags.SAMPLED if parent.sampled else TraceFlags.DEFAULT)
+    span_context = SpanContext(int(parent.trace_id, 16), int(parent.span_id, 16), is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(NonRecordingSpan(span_context), Context())

@@ -1,7 +1,7 @@
-"""Writing a finished decision as spans and metrics; nothing here raises into a caller's call.
+"""Emits finished decisions as spans and metrics; nothing here raises into a caller's call.
 
-Uses the OpenTelemetry API only: without providers, set up by the service or the command line, all of it is a no-op.
-Spans get the ids and details; metrics get bounded labels only.
+Uses the OpenTelemetry API only, which does nothing until the service or the command line sets providers up. Ids and
+details go to spans; metrics have bounded labels only.
 """
 
 import logging
@@ -24,14 +24,14 @@ _log: Final = logging.getLogger(__name__)
 _MAX_MODELS: Final = 100
 _T = TypeVar("_T")
 OpenSpan = Span
-"""A span as whoever has begun it holds it, for modules that know no OpenTelemetry."""
+"""The type of an open span, for modules that do not import OpenTelemetry."""
 
 Attributes = dict[str, AttributeValue]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRecord:
-    """What is known of one finished model call: `response_model` and the like are empty where it failed."""
+    """The facts of one finished model call; the fields of the response are empty if the call failed."""
 
     usage: Usage | None = None
     cost_usd: float | None = None
@@ -41,17 +41,17 @@ class ChatRecord:
 
 
 class ChatSpan:
-    """The CLIENT span of one model call, to be told how the call ended."""
+    """The open CLIENT span of one model call."""
 
     def __init__(self, span: Span) -> None:
         self.span = span
 
     def finish(self, record: ChatRecord) -> None:
-        """Note how the call ended."""
+        """Set the attributes of the finished call."""
         shielded(lambda: self.span.set_attributes(_chat_attributes(record)))
 
     def fail(self, error: BaseException) -> None:
-        """Note the error that it ended with."""
+        """Mark the span as failed with `error`."""
         shielded(lambda: _mark_failed(self.span, type(error).__name__))
 
     def end(self) -> None:
@@ -60,27 +60,29 @@ class ChatSpan:
 
 
 class Telemetry:
-    """The spans and metrics of one router; the global providers serve where none are given."""
+    """The spans and metrics of one router; providers that are not given are the global ones."""
 
     def __init__(
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         tracer = shielded(lambda: trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider))
+        # Getting a tracer can fail too: a provider is the application's code.
         self._tracer = tracer or trace.NoOpTracer()
         instruments = shielded(lambda: _instruments(meter_provider or metrics.get_meter_provider()))
         self._instruments = instruments or _instruments(metrics.NoOpMeterProvider())
 
     def begin_route(self) -> Span:
-        """The INTERNAL span around one call, begun; whoever begins it ends it."""
+        """Start the INTERNAL span around one call; the caller must end it."""
         return self._begin(names.ROUTE_SPAN, SpanKind.INTERNAL, {})
 
     def end_route(self, span: Span, *, at_ns: int | None = None) -> None:
-        """End the span of a call, now or at a moment that has passed (nanoseconds of Unix time)."""
+        """End the span of a call, now or at a past time (`at_ns`, Unix time in nanoseconds)."""
         shielded(lambda: span.end(at_ns))
 
     @contextmanager
     def inside(self, span: Span) -> Iterator[None]:
-        """Make `span` the current one; it does not end with that. One that was never begun changes nothing."""
+        """Make `span` the current span inside the block, without ending it; an invalid span changes nothing."""
+        # The application's own span must stay the current one if ours could not be started.
         if span is trace.INVALID_SPAN:
             yield
             return
@@ -91,7 +93,7 @@ class Telemetry:
             otel_context.detach(token)
 
     def trace_of(self, span: Span) -> Trace | None:
-        """Where `span` is, for what is known of its call only later; None where no trace is kept."""
+        """The ids of `span`, so that a later grade can be attached to it; None if the span is not valid."""
         return shielded(lambda: _trace_of(span))
 
     def begin_chat(
@@ -104,10 +106,11 @@ class Telemetry:
         prompt_version: str = "",
         silent: bool = False,
     ) -> ChatSpan:
-        """The CLIENT span around one model call, begun; whoever begins it ends it.
+        """Start the CLIENT span around one model call; the caller must end it.
 
-        `silent` makes none, for a client of the SDK that traces itself: no call is to be counted twice.
+        With `silent`, no span is started: use it for an SDK client that traces itself.
         """
+        # Two CLIENT spans of one call would count its tokens and cost twice.
         if silent:
             return ChatSpan(trace.INVALID_SPAN)
         attributes: Attributes = {
@@ -127,10 +130,10 @@ class Telemetry:
     def record_decision(
         self, span: Span, decision: Decision, *, hop_s: Sequence[float], waited_s: float, sampled: bool = False
     ) -> None:
-        """Write a finished decision onto its route span and into the metrics.
+        """Record a finished decision on its route span and in the metrics.
 
-        `hop_s` are the seconds that each of its hops took, `waited_s` those that the caller waited for models in all;
-        `sampled` says that its answer lies in the share that is to be graded.
+        `hop_s` is the duration of each hop, and `waited_s` the caller's total wait for models, in seconds. `sampled` is
+        whether the answer is in the share that will be graded.
         """
         shielded(lambda: span.set_attributes({**_decision_attributes(decision), names.SAMPLED: sampled}))
         if decision.error:
@@ -141,25 +144,25 @@ class Telemetry:
             shielded(partial(self._instruments.record_hop, hop, seconds))
 
     def record_dropped(self, count: int) -> None:
-        """Count decisions that the recorder could not take."""
+        """Count decisions that the recorder dropped."""
         shielded(lambda: self._instruments.dropped.add(count))
 
     def record_guard_age(self, seconds: float) -> None:
-        """How long ago a guard last showed itself, as this process sees it."""
+        """Record the age of the guard's last heartbeat, in seconds, as this process sees it."""
         shielded(lambda: self._instruments.guard_age.set(seconds))
 
     def record_threshold(self, route: str, threshold: float) -> None:
-        """The threshold that this process uses for a route, from now on."""
+        """Record the threshold that this process uses for a route."""
         shielded(lambda: self._instruments.threshold.set(threshold, {names.LABEL_ROUTE: route}))
 
     def _begin(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
-        """A span whose own failures stay out of the code that begins it."""
+        """Start a span; an invalid span if the tracer fails."""
         span = shielded(lambda: self._tracer.start_span(name, kind=kind, attributes=attributes))
         return span or trace.INVALID_SPAN
 
 
 class _Instruments:
-    """The instruments, made once per meter provider."""
+    """The metric instruments, created once for each meter provider."""
 
     def __init__(self, meter: Meter) -> None:
         self._models: set[str] = set()
@@ -178,11 +181,9 @@ class _Instruments:
         self.rejected = counter(
             names.REPLAYS_REJECTED, unit="{call}", description="Requests that the deep tier refused after triage"
         )
-        self.dropped = counter(
-            names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder could not take"
-        )
+        self.dropped = counter(names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder dropped")
         self.guard_age = meter.create_gauge(
-            names.GUARD_AGE, unit="s", description="Time since a guard showed itself in the store"
+            names.GUARD_AGE, unit="s", description="Time since a guard's last heartbeat in the store"
         )
         self.threshold = meter.create_gauge(names.THRESHOLDS, description="Threshold in force")
         self.confidence = histogram(
@@ -223,7 +224,8 @@ class _Instruments:
         self.overhead.record(overhead_s)
 
     def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
-        """Cost and baseline are compared, so both are sums over the calls of which both are known."""
+        """Add the cost and the baseline cost of a call, or count it as unpriced if either is unknown."""
+        # The two are compared, so they must be sums over one set of calls.
         if decision.cost_usd is None or decision.baseline_cost_usd is None:
             self.unpriced.add(1, labels)
             return
@@ -242,7 +244,8 @@ class _Instruments:
             self.tokens.record(hop.usage.output_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "output"})
 
     def _label(self, model: str) -> str:
-        """`model` as a label: callers name models too, and only so many of them are told apart."""
+        """`model` as a label value; `other` after the first _MAX_MODELS models."""
+        # Callers choose model names, so the number of label values needs a bound.
         if model not in self._models:
             if len(self._models) >= _MAX_MODELS:
                 return names.OTHER
@@ -250,6 +253,7 @@ class _Instruments:
         return model
 
 
+# Cached, because two routers on one provider would otherwise create every instrument twice.
 @cache
 def _instruments(provider: MeterProvider) -> _Instruments:
     return _Instruments(provider.get_meter(names.SCOPE))
@@ -291,7 +295,7 @@ def _decision_attributes(decision: Decision) -> Attributes:
 
 
 def _plain(value: AttributeValue) -> AttributeValue:
-    """Enum members as the plain strings they stand for, which every exporter takes."""
+    """`value`, with an enum member as a plain string, which every exporter accepts."""
     return str(value) if isinstance(value, str) else value
 
 
@@ -309,23 +313,23 @@ def _chat_attributes(record: ChatRecord) -> Attributes:
 
 
 def _usage_attributes(usage: Usage) -> Attributes:
-    told: Attributes = {
+    attributes: Attributes = {
         names.GEN_AI_INPUT_TOKENS: usage.total_input_tokens,
         names.GEN_AI_OUTPUT_TOKENS: usage.output_tokens,
         names.GEN_AI_CACHE_READ_TOKENS: usage.cache_read_tokens,
         names.GEN_AI_CACHE_WRITE_TOKENS: usage.cache_write_tokens,
     }
-    return {**told, names.USAGE_ESTIMATED: True} if usage.is_estimate else told
+    return {**attributes, names.USAGE_ESTIMATED: True} if usage.is_estimate else attributes
 
 
 def _trace_of(span: Span) -> Trace | None:
-    found = span.get_span_context()
-    if not found.is_valid:
+    context = span.get_span_context()
+    if not context.is_valid:
         return None
     return Trace(
-        trace_id=trace.format_trace_id(found.trace_id),
-        span_id=trace.format_span_id(found.span_id),
-        sampled=found.trace_flags.sampled,
+        trace_id=trace.format_trace_id(context.trace_id),
+        span_id=trace.format_span_id(context.span_id),
+        sampled=context.trace_flags.sampled,
     )
 
 
@@ -335,9 +339,9 @@ def _mark_failed(span: Span, error: str) -> None:
 
 
 def shielded(write: Callable[[], _T]) -> _T | None:
-    """Run `write`; a telemetry library, exporter or processor that fails costs a log line and nothing else."""
+    """The result of `write`; if a telemetry library, exporter or processor raises, it is logged, and None returned."""
     try:
         return write()
-    except Exception:  # noqa: BLE001 - whatever a provider of the application does, the call goes on
+    except Exception:  # noqa: BLE001 - a failing provider of the application must not fail a call
         _log.debug("telemetry failed", exc_info=True)
         return None

@@ -1,10 +1,12 @@
-"""Every name that leaves this package as telemetry, once.
+"""Every name of a span, attribute and metric, in one place.
 
 The `gen_ai.*` names follow the OpenTelemetry GenAI semantic conventions (status Development, as in semantic-conventions
-1.37 and the published instrumentations); the conventions are moving and renaming, so the strings are kept here.
+1.37 and the published instrumentations). The conventions are still being renamed, so the strings are kept here.
 """
 
 from typing import Final
+
+from cheapdeep_ops.units import DAY_S
 
 SCOPE: Final = "cheapdeep_ops"
 
@@ -40,7 +42,7 @@ STOP_REASON: Final = "cheapdeep.stop_reason"
 CALL_KIND: Final = "cheapdeep.call.kind"
 PROMPT_VERSION: Final = "cheapdeep.prompt.version"
 TRANSLATED: Final = "cheapdeep.request.translated"
-"""What the request says otherwise than the caller did, in numbers and known words: `effort: high -> dropped`."""
+"""How the request differs from the caller's, in numbers and known words, such as `effort: high -> dropped`."""
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"
 GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
 GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -53,7 +55,7 @@ GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_ESTIMATED: Final = "cheapdeep.usage.estimated"
 GEN_AI_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 GEN_AI_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
-GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a label, no secret
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a label, not a secret
 ERROR_TYPE: Final = "error.type"
 
 # The event of a grade, and attributes of its span
@@ -65,7 +67,7 @@ EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
 GRADER_MODEL: Final = "cheapdeep.grader.model"
 GRADER_PROMPT: Final = "cheapdeep.grader.prompt.version"
 EVALUATED: Final = "cheapdeep.correctness"
-"""The name of the evaluation: 1 where an answer that the cheap tier was sure of is right, 0 where it is wrong."""
+"""The name of the evaluation; its score is 1 for a confident answer that is correct, and 0 for an incorrect one."""
 
 # Metrics of the guard's grader, by OTLP
 GRADES: Final = "cheapdeep.grades"
@@ -87,7 +89,7 @@ OVERHEAD_DURATION: Final = "cheapdeep.overhead.duration"
 THRESHOLDS: Final = "cheapdeep.threshold"
 RECORDER_DROPPED: Final = "cheapdeep.recorder.dropped"
 GUARD_AGE: Final = "cheapdeep.guard.age"
-TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - a metric's name, no secret
+TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - a metric's name, not a secret
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 
 # Labels of the routers' metrics
@@ -164,7 +166,7 @@ FLEET_JUDGE_LABELS: Final = "cheapdeep_judge_labels"
 CONFIDENCE_EDGES: Final = (
     0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.7999, 0.8, 0.85, 0.8999, 0.9, 0.9499, 0.95, 0.98, 0.99, 1.0,
 )  # fmt: skip
-"""Bucket edges (upper, inclusive) that keep 0.8, 0.9 and 0.95 in buckets of their own: model confidences are lumpy."""
+"""Bucket edges (upper, inclusive); 0.8, 0.9 and 0.95 have buckets of their own, because models prefer round values."""
 
 DURATION_EDGES: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
@@ -172,7 +174,7 @@ DURATION_EDGES: Final = (
 """Seconds; the GenAI conventions' edges."""
 
 OVERHEAD_EDGES: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-LAG_EDGES: Final = (1.0, 5.0, 15.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0)
+LAG_EDGES: Final = (1.0, 5.0, 15.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 14_400.0, float(DAY_S))
 """Seconds between a call and its grade."""
 
 TOKEN_EDGES: Final = tuple(float(4**power) for power in range(14))

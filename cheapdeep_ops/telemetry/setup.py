@@ -1,4 +1,4 @@
-"""OpenTelemetry providers for the service and the command line; an embedding application brings its own."""
+"""Sets OpenTelemetry providers up for the guard and the command line; an embedding application has its own."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ _ENDPOINTS: Final = {
     "logs": ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 }
 SIGNALS: Final = tuple(_ENDPOINTS)
-"""What OpenTelemetry exports, each by itself."""
+"""The kinds of telemetry, each of which has its own exporter."""
 
 
 def is_asked_for(signal: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the standard `OTEL_*` variables ask for `signal` ("traces", "metrics" or "logs") to be exported.
+    """Whether the standard `OTEL_*` variables turn the export of `signal` on ("traces", "metrics" or "logs").
 
     Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
     """
@@ -30,12 +30,15 @@ def is_asked_for(signal: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def endpoint_of(signal: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The endpoint that the environment names for `signal`, its own before the common one."""
+    """The endpoint of `signal`: its own variable's, else the common one's; None if neither is set."""
     return next((environ[name] for name in _ENDPOINTS[signal] if environ.get(name)), None)
 
 
 def configure(service_name: str) -> Callable[[], None]:
-    """Set the global providers up for OTLP over HTTP where asked for; returns what flushes and stops them."""
+    """Set up the global providers for OTLP over HTTP that the environment asks for.
+
+    Returns a function that flushes and stops them.
+    """
     stops = [set_up(service_name) for signal, set_up in _SET_UPS.items() if is_asked_for(signal)]
 
     def stop() -> None:
@@ -46,7 +49,7 @@ def configure(service_name: str) -> Callable[[], None]:
 
 
 def _traces(service_name: str) -> Callable[[], None]:
-    # Imported late: a process that exports nothing loads neither the SDK nor an exporter.
+    # Imported late, so that a process without an export loads neither the SDK nor an exporter.
     from opentelemetry import trace  # noqa: PLC0415
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -85,6 +88,7 @@ def _logs(service_name: str) -> Callable[[], None]:
 def _resource(service_name: str) -> "Resource":
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415 - see _traces
 
+    # An attribute given here would win over the variable, so it is given only without one.
     named = os.environ.get("OTEL_SERVICE_NAME")
     return Resource.create({} if named else {SERVICE_NAME: service_name})
 

@@ -19,7 +19,7 @@ from statistics import mean, median
 from cheapdeep_ops.guard.grading.adaptive import CALM, Suspicion
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import learned
-from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.sampling import kept_share

@@ -17,7 +17,8 @@ from statistics import median
 
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import SequentialTest, estimate, finding_of, learned
-from cheapdeep_ops.guard.rules.model import Level, QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.model import Level
 
 (RULE,) = [each for each in read_rulebook().rules if isinstance(each, QualityRule) and each.limit == "normal"]
 CALM, WORSE, AGAIN = 600, 800, 1_200

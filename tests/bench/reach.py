@@ -13,7 +13,7 @@ from statistics import mean
 
 from cheapdeep_ops.guard.grading.adaptive import CALM, MAX_GRADES_PER_DAY, Suspicion
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, answers_needed
-from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.sampling import kept_share
 

@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 
 from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.candidate_rows import lies_within
+from cheapdeep_ops.recorder.candidate_rows import is_kept
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables import Bucket, Candidate, table_of
@@ -68,7 +68,7 @@ def call_for(seconds: float) -> dict[str, Any]:
         def ask(number: int) -> None:
             begun = time.monotonic()
             decision = router.ask(f"How do I change plan {number}?", route=f"route-{number % ROUTES}").decision
-            made.append((time.monotonic() - begun, lies_within(decision, share)))
+            made.append((time.monotonic() - begun, is_kept(decision, share)))
 
         begun, number = time.monotonic(), 0
         while (due := begun + number / RATE) < begun + seconds:

@@ -163,7 +163,7 @@ def test_alertmanager_tells_slack_of_the_storm_and_of_its_end(environment, slack
         text = told(slack, "EscalationStorm firing, support")
         assert "Too many calls leave the cheap tier." in text
         assert SAID.search(text)
-        assert "README: When a storm comes" in text
+        assert "alerts/README.md#cheapdeepescalationstorm" in text
         service.traffic("faq")
         assert told(slack, "EscalationStorm resolved, support")
 

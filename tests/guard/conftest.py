@@ -29,7 +29,7 @@ from cheapdeep_ops.values import (
     Usage,
     Verdict,
 )
-from cheapdeep_ops.verdict import judge
+from cheapdeep_ops.verdict import decide
 
 START = 1_800_000_000.0
 CHEAP = Tier(model="claude-haiku-4-5", index=0, is_deep=False)
@@ -123,8 +123,8 @@ def decided(confidence, policy, *, route="support", cls="", at=START, base=0.8) 
     verdict = (
         Verdict(problem=Reason.MALFORMED) if confidence is None else Verdict(confidence=confidence, answer="an answer")
     )
-    base_outcome, base_reason = judge(verdict, threshold=base)
-    outcome, reason = judge(verdict, threshold=policy.threshold)
+    base_outcome, base_reason = decide(verdict, threshold=base)
+    outcome, reason = decide(verdict, threshold=policy.threshold)
     if base_outcome is Outcome.SHIP and outcome is Outcome.ESCALATE:
         reason = Reason.RAISED_THRESHOLD
     escalated = outcome is Outcome.ESCALATE

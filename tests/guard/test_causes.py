@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.notify.messages import cause_text
+from cheapdeep_ops.guard.rules.cause_text import cause_text
 from cheapdeep_ops.guard.statistics.attribution import Kind, as_facts, cause_of
 from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Dimension, by_reason, contributions, surprise
 from cheapdeep_ops.guard.statistics.intervals import Proportion

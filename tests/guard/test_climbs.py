@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.notify.messages import cause_text
+from cheapdeep_ops.guard.rules.cause_text import cause_text
 from cheapdeep_ops.guard.rules.false_confidence.explanation import band_of, climb_cause, names_of, read_climb
 from cheapdeep_ops.guard.statistics.attribution import Kind, as_facts
 from cheapdeep_ops.guard.statistics.contributions import Dimension
@@ -158,7 +158,7 @@ def test_what_was_before_is_after_the_last_incident_else_what_was_learned(store,
     normals = {"support": Baseline(scope="support", since=NOW, until=NOW + 20)}
     with store.reading() as connection:
         climb = read_climb(connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=40)
-    assert climb.said == said
+    assert climb.compared_with == said
     assert [each.call_id for each in climb.before] == [f"c{number}" for number in before]
     assert [each.call_id for each in climb.now] == [f"c{number}" for number in range(94, 69, -1)]
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.notify.messages import details, headline, money
+from cheapdeep_ops.guard.formatting import money
+from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.rules.escalation.cost import PeriodCounts, consequence_of
 
 CALM = [0.95] * 8 + [0.5] * 2

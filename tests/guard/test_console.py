@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.http.api import Access, make_api
 from cheapdeep_ops.guard.incidents.attention import active_silences
-from cheapdeep_ops.guard.notify.messages import plain
 from cheapdeep_ops.guard.service import NO_CONSOLE, Service
 from cheapdeep_ops.store import incidents, labels, policies
 

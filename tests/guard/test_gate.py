@@ -7,7 +7,8 @@ import pytest
 from cheapdeep_ops.guard.notify.messages import headline
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.guard.rules.confidence_separation.detection import SeparationReading, finding_of, kinds_in
-from cheapdeep_ops.guard.rules.model import GateRule, Level
+from cheapdeep_ops.guard.rules.confidence_separation.rule import GateRule
+from cheapdeep_ops.guard.rules.model import Level
 from cheapdeep_ops.store import grades, incidents
 
 from .conftest import START
@@ -156,8 +157,8 @@ def test_confidence_that_separates_nothing_is_told_with_its_figures(town):
     rows = [
         {"call_id": f"c{number}", "route": "support", "called_at": START - 100 + number / 100, "at": START,
          "verdict": "incorrect" if is_wrong else "correct", "confidence": confidence, "failure": "", "reason": "",
-         "grader_model": town.settings.grader_model, "grader_prompt": town.guard._cache.judge.prompt, "input_class": "",
-         "shipped": True, "policy_version": 0, "inclusion": 0.01, "cost_nusd": 0}
+         "grader_model": town.settings.grader_model, "grader_prompt": town.guard._cache.grader.prompt,
+         "input_class": "", "shipped": True, "policy_version": 0, "inclusion": 0.01, "cost_nusd": 0}
         for number, (confidence, is_wrong) in enumerate(graded(900, 100))
     ]  # fmt: skip
     town.store.transact(lambda connection: [grades.add(connection, row) for row in rows])

@@ -17,9 +17,10 @@ from sqlalchemy import select, update
 
 from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION
-from cheapdeep_ops.guard.grading.grader import Grader, facts_of
+from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.grading.workers import Workers
 from cheapdeep_ops.guard.reports.quality import funnel_of, spending_of
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.settings import Settings

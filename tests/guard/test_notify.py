@@ -3,15 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.notify.messages import details, duration, headline
+from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, escaped, rendered, sender_for
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
 
 PAYLOAD = {
-    "kind": "started", "rule": "EscalationStorm", "scope": "support", "summary": "Too many", "runbook": "README",
-    "severity": "page", "window_s": 300.0, "keep_firing_for_s": 120.0,
+    "kind": "started", "about": "base_escalation_rate", "rule": "EscalationStorm", "scope": "support",
+    "summary": "Too many", "runbook": "README", "severity": "page", "window_s": 300.0, "keep_firing_for_s": 120.0,
     "signal": {
         "rate": 0.42, "low": 0.38, "high": 0.46, "n": 512, "limit": 0.35, "recent_rate": 0.5, "recent_n": 100,
         "recent_low": 0.4, "recent_high": 0.6, "recent_window_s": 60.0,

@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 
-from cheapdeep_ops.guard.backtest.grade_history import GradeHistory, LearnedBaselines, as_of
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_in
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.reports.quality import relearn
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.history import GradeHistory, LearnedBaselines, as_of
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.store import grades, incidents
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
@@ -29,7 +29,7 @@ def known(school):
 
 def stored(school):
     with school.store.reading() as connection:
-        return grades.normals(connection, grader_version(school.settings))
+        return grades.baselines(connection, grader_version(school.settings))
 
 
 def again(school, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None):
@@ -41,7 +41,7 @@ def turns(found, until, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=N
     run = RuleReplay(rule, GradeHistory(rule, found, limit=limit, learned=learned or LearnedBaselines()))
     for _ in run.run(moments_in(since, until, every_s)):
         pass
-    return [(turn["scope"], turn["state"], turn["at"]) for turn in run.turns]
+    return [(turn["scope"], turn["state"], turn["at"]) for turn in run.transitions]
 
 
 def real(school, rule=CLIMBING):
@@ -138,7 +138,7 @@ def test_before_normal_is_known_nothing_is_and_that_is_said():
     past = GradeHistory(CLIMBING, series((150, 0.9)), limit=None, learned=LearnedBaselines())
     for _ in RuleReplay(CLIMBING, past).run(moments_in(START, START + 5_000, EVERY_S)):
         pass
-    assert (past.n, past.is_known) == (150, False)
+    assert (past.grades_read, past.is_known) == (150, False)
 
 
 def test_normal_that_was_learned_before_is_held_and_else_learned_from_the_first_grades():

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.backtest.escalation_history import EscalationHistory, ReadAhead
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_count, moments_in
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, climb_of, level_of
+from cheapdeep_ops.guard.rules.escalation.history import EscalationHistory, ReadAhead
 from cheapdeep_ops.guard.rules.escalation.reader import windows_of
-from cheapdeep_ops.guard.rules.model import StormRule
+from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.store.counters import SecondCounts
 
 LIMIT = 0.35
@@ -65,7 +65,7 @@ def turns(past, until, every_s=5.0):
     run = RuleReplay(RULE, past)
     for _ in run.run(moments_in(1_000_000, until, every_s)):
         pass
-    return run.turns
+    return run.transitions
 
 
 rates = st.sampled_from([0.05, 0.2, 0.34, 0.4, 0.5, 0.9])
@@ -93,7 +93,7 @@ def test_there_are_storms_to_find_and_they_end(rates):
 def test_most_calm_moments_are_spared(monkeypatch):
     weighed = []
     monkeypatch.setattr(
-        "cheapdeep_ops.guard.backtest.escalation_history.level_of", lambda *given: weighed.append(1) or level_of(*given)
+        "cheapdeep_ops.guard.rules.escalation.history.level_of", lambda *given: weighed.append(1) or level_of(*given)
     )
     seconds, until = traffic(3, [(1_500, 2, 0.2, 0.2)])
     assert turns(EscalationHistory(RULE, ReadAhead(counting(seconds)), limit=LIMIT), until) == []

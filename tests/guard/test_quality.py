@@ -18,7 +18,8 @@ from cheapdeep_ops.guard.rules.false_confidence.detection import (
     finding_of,
     learned,
 )
-from cheapdeep_ops.guard.rules.model import Level, QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.model import Level
 from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)

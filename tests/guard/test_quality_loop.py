@@ -399,7 +399,7 @@ def test_before_anything_was_graded_the_rate_is_unknown_and_nothing_fires(school
     assert firing(school) == []
     with school.store.reading() as connection:
         found = quality_of(connection, since=0, until=school.clock())
-    assert (found["false_confident_rate"], found["false_confident_interval"]) == (None, [0.0, 1.0])
+    assert (found["false_confident_rate"], found["false_confident_interval"]) == (None, (0.0, 1.0))
 
 
 @on_sqlite

@@ -134,7 +134,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 def test_the_published_schema_is_the_one_of_the_code_and_takes_the_packaged_rules():
     published = json.loads(packaged("alerts/rules.schema.json").read_text())
-    assert published == Rulebook.model_json_schema()
+    assert published == Rulebook.model_json_schema(), "write Rulebook.model_json_schema() to alerts/rules.schema.json"
     jsonschema.validate(yaml.safe_load(packaged("alerts/rules.yaml").read_text()), published)
 
 

@@ -17,7 +17,8 @@ from cheapdeep_ops.guard.rules.escalation.detection import (
     level_of,
 )
 from cheapdeep_ops.guard.rules.escalation.reader import EscalationWindows
-from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, StormRule, Transition, seconds, step
+from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, Transition, seconds, step
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.store.counters import SecondCounts

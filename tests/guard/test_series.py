@@ -44,7 +44,7 @@ def test_steps_without_data_are_there_and_say_that_nothing_is_known(town):
     points = series(town.store, town.settings, now=town.clock(), last_s=180, step_s=60)["points"]
     assert [point["calls"] for point in points] == [600, 0, 0, 0]
     assert points[1]["escalation_rate"] is points[1]["cost_per_call_usd"] is points[1]["false_confident_rate"] is None
-    assert points[1]["false_confident_interval"] == [0.0, 1.0]
+    assert points[1]["false_confident_interval"] == (0.0, 1.0)
 
 
 def test_a_series_of_one_route_leaves_the_others_out(town):

@@ -12,10 +12,11 @@ from cheapdeep_ops.guard.lifecycle_check import check_models, request_lifecycles
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.kinds import UndecidedReader
-from cheapdeep_ops.guard.rules.model import Action, AlertState, Level, ScopedAlert, WatchRule
+from cheapdeep_ops.guard.rules.model import Action, AlertState, Level, ScopedAlert
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
 from cheapdeep_ops.guard.rules.self_monitoring.fleet import Fleet, ModelLifecycle, Outbox, RouterHeartbeat
+from cheapdeep_ops.guard.rules.self_monitoring.rule import WatchRule
+from cheapdeep_ops.guard.rules.self_monitoring.undecided import UndecidedReader
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
 from cheapdeep_ops.store.policies import PolicyEdit
@@ -152,7 +153,7 @@ def test_every_watcher_tells_and_none_raises():
     rules = [rule for rule in read_rulebook().rules if isinstance(rule, WatchRule)]
     assert len(rules) == 10
     assert all(rule.actions == {Action.NOTIFY} for rule in rules)
-    assert all(rule.annotations["runbook"].startswith("README: When ") for rule in rules)
+    assert all(rule.annotations["runbook"] == f"alerts/README.md#{rule.alert.lower()}" for rule in rules)
 
 
 # Through a guard and a real store
@@ -195,7 +196,7 @@ def test_a_router_that_dies_is_told_and_forgotten_when_it_signs_off(town):
     pass_by(town, 40)
     assert state(town, "RouterSilent") == "firing"
     assert "1 router stopped without signing off" in told(town, "RouterSilent")[0][1]
-    town.store.transact(lambda connection: processes.sign_off(connection, "other"))
+    town.store.transact(lambda connection: processes.mark_stopped(connection, "other"))
     pass_by(town, 5)
     assert [kind for kind, _ in told(town, "RouterSilent")] == ["started", "resolved"]
 
@@ -383,7 +384,7 @@ def test_without_a_key_the_api_is_not_asked(town, settings, monkeypatch, api):
         MODELS[0].id,
     ]
     with town.store.reading() as connection:
-        assert model_lifecycles.lives(connection) == []
+        assert model_lifecycles.lifecycles(connection) == []
 
 
 # What an evaluation writes

@@ -8,9 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from cheapdeep_ops.cli import main
+from cheapdeep_ops.guard.formatting import period
 from cheapdeep_ops.guard.incidents.links import receipt_links
 from cheapdeep_ops.guard.notify.messages import details, headline
-from cheapdeep_ops.guard.notify.receipt_text import period_words
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.weekly import message_of, tell_week, week_due
@@ -231,9 +231,9 @@ def test_a_week_is_from_monday_to_monday_and_due_from_the_hour_on(hour):
 
 
 def test_periods_are_days_where_they_are_whole_ones():
-    assert period_words(0.0, DAY_S) == "1970-01-01"
-    assert period_words(0.0, 2 * DAY_S) == "1970-01-01 to 1970-01-02"
-    assert period_words(0.0, 60.0) == "1970-01-01 00:00:00 UTC to 1970-01-01 00:01:00 UTC"
+    assert period(0.0, DAY_S) == "1970-01-01"
+    assert period(0.0, 2 * DAY_S) == "1970-01-01 to 1970-01-02"
+    assert period(0.0, 60.0) == "1970-01-01 00:00:00 UTC to 1970-01-01 00:01:00 UTC"
 
 
 def test_the_service_looks_for_it_only_where_it_is_asked_for(settings):

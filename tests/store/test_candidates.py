@@ -338,12 +338,12 @@ def test_what_was_not_graded_by_then_has_expired_and_what_was_not_chosen_is_gone
 
 def test_forgetting_keeps_the_counts(do, history):
     before = do(candidates.funnel, otherwise=0.0, since=0, until=NOW + 1)
-    tallied = do(grades.tallied, since=0, until=NOW + 1)
+    tallied = do(grades.tallies, since=0, until=NOW + 1)
     candidates.forget(do.store, before=NOW)
     after = do(candidates.funnel, otherwise=0.0, since=0, until=NOW + 1)
     assert after == {**before, "waiting": 2, "expired": 2}
     assert sum(count for count in after.values() if isinstance(count, int)) == 10
-    assert do(grades.tallied, since=0, until=NOW + 1) == tallied
+    assert do(grades.tallies, since=0, until=NOW + 1) == tallied
     assert len(column(history, "reason", GRADE)) == 4
 
 
@@ -373,23 +373,23 @@ def test_of_a_call_without_content_nothing_is_forgotten(do, history, call_id):
 
 def test_the_number_of_calls_with_content_is_bounded_and_the_oldest_go_first(do, store):
     waiting(do, *(row(f"{number:02}", at=NOW + number) for number in range(10)), skipped("x", at=NOW + 99))
-    assert do(candidates.newest_but, 10) is None
-    overflow = do(candidates.newest_but, 7)
+    assert do(candidates.newest_beyond, 10) is None
+    overflow = do(candidates.newest_beyond, 7)
     assert overflow == NOW + 2
     candidates.forget(do.store, before=overflow + 1e-6)
     assert sorted(call for call, answer in column(store, "answer").items() if answer) == [
         f"{number:02}" for number in range(3, 10)
     ]
-    assert do(candidates.newest_but, 7) is None
+    assert do(candidates.newest_beyond, 7) is None
 
 
 def test_content_that_is_one_too_many_goes_oldest_first_but_not_what_waits(do, store):
     waiting(do, *(row(f"waits {number}", at=NOW + number) for number in range(3)))
     kept(do, *(row(f"kept {number}", at=NOW + number) for number in range(3, 10)))
-    assert candidates.crowd_out(store, most=5) == 2
+    assert candidates.trim(store, most=5) == 2
     held = {call for call, answer in column(store, "answer").items() if answer}
     assert held == {*(f"waits {number}" for number in range(3)), *(f"kept {number}" for number in range(5, 10))}
-    assert candidates.crowd_out(store, most=5) == candidates.crowd_out(store, most=50) == 0
+    assert candidates.trim(store, most=5) == candidates.trim(store, most=50) == 0
 
 
 def test_choosing_and_forgetting_change_few_rows_at_once(do, store):
@@ -402,7 +402,7 @@ def test_choosing_and_forgetting_change_few_rows_at_once(do, store):
         do(grades.add, grade_row(f"{number:02}", called_at=NOW + number))
         do(candidates.settle, f"{number:02}", CandidateState.GRADED)
     with most_rows(store) as rows:
-        assert candidates.crowd_out(store, most=40, limit=4) == 10
+        assert candidates.trim(store, most=40, limit=4) == 10
         assert candidates.forget(store, before=NOW + 99, limit=4) == 40
     assert max(rows) == 4
     assert content(store, "") == set()
@@ -410,7 +410,7 @@ def test_choosing_and_forgetting_change_few_rows_at_once(do, store):
 
 
 def test_an_empty_store_has_no_overflow(do):
-    assert do(candidates.newest_but, 1) is None
+    assert do(candidates.newest_beyond, 1) is None
 
 
 def test_examples_are_wrong_answers_whose_content_is_stored_in_the_order_asked_for(do):

@@ -69,7 +69,7 @@ def test_a_grade_is_added_once(do):
     assert add_all(do, row("a"), row("a"), row("a", verdict="incorrect", cost_nusd=99)) == [True, False, False]
     assert in_nano(do(grades.totals)) == {("support", "correct"): (1, 5)}
     assert nano(do(grades.spent_usd, since=0)) == 5
-    (tallied,) = do(grades.tallied, since=0, until=NOW + 1)
+    (tallied,) = do(grades.tallies, since=0, until=NOW + 1)
     assert (tallied.verdict, tallied.count) == ("correct", 1)
 
 
@@ -180,7 +180,7 @@ def test_grades_are_tallied_by_kind(do):
         row("g", route="legal"),
         row("h", judge=OTHERS[0], cost_nusd=None),
     )
-    found = do(grades.tallied, since=NOW, until=NOW + 1)
+    found = do(grades.tallies, since=NOW, until=NOW + 1)
     base = {"route": "support", "verdict": "correct", "failure": "", "shipped": True, "inclusion": 0.01, "unpriced": 0}
     assert {each.route for each in found} == {"support", "legal"}
     assert sorted(filter(lambda each: each.route == "support", found), key=str) == sorted(
@@ -202,7 +202,7 @@ def test_grades_are_tallied_by_kind(do):
 def test_a_tally_keeps_to_its_period_and_scope(do, since, until, scope, count):
     called(do, [10.0, 20.0, 30.0])
     called(do, [20.0], route="legal")
-    found = do(grades.tallied, since=since, until=until, scope=scope)
+    found = do(grades.tallies, since=since, until=until, scope=scope)
     assert sum(each.count for each in found) == count
 
 
@@ -254,56 +254,56 @@ def test_large_sums_are_exact(do):
 
 def test_nothing_is_normal_before_it_was_learned(do):
     add_all(do, row("a"))
-    assert do(grades.normals, JUDGE) == {}
+    assert do(grades.baselines, JUDGE) == {}
 
 
 def test_what_was_learned_is_held_and_comes_out_as_it_went_in(do):
     learned = Baseline(scope="support", since=0.0, rate=0.031, n=187.25, grades=200, until=NOW, learned_at=NOW + 1)
-    do(grades.learn, JUDGE, [learned])
+    do(grades.save_baselines, JUDGE, [learned])
     add_all(do, row("a"))
-    assert do(grades.normals, JUDGE) == {"support": learned}
+    assert do(grades.baselines, JUDGE) == {"support": learned}
     more = Baseline(scope="support", since=0.0, rate=0.04, n=290.0, grades=300, until=NOW + 2, learned_at=NOW + 3)
-    do(grades.learn, JUDGE, [more])
-    assert do(grades.normals, JUDGE) == {"support": more}
+    do(grades.save_baselines, JUDGE, [more])
+    assert do(grades.baselines, JUDGE) == {"support": more}
 
 
 def test_a_scope_that_was_never_graded_can_be_learned(do):
     learned = Baseline(scope="*", since=3.0, rate=0.05, n=10.0, grades=10, until=NOW, learned_at=NOW)
-    do(grades.learn, JUDGE, [learned])
-    assert do(grades.normals, JUDGE) == {"*": learned}
+    do(grades.save_baselines, JUDGE, [learned])
+    assert do(grades.baselines, JUDGE) == {"*": learned}
 
 
 def test_learning_anew_forgets_and_begins_then(do):
     add_all(do, row("a"))
     do(
-        grades.learn,
+        grades.save_baselines,
         JUDGE,
         [Baseline(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)],
     )
     do(grades.relearn, JUDGE, "support", now=NOW + 5, author="ann", why="new prompt")
     asked_for = {"scope": "support", "since": NOW + 5, "author": "ann", "why": "new prompt"}
-    assert do(grades.normals, JUDGE) == {"support": Baseline(**asked_for)}
+    assert do(grades.baselines, JUDGE) == {"support": Baseline(**asked_for)}
     again = Baseline(**asked_for, rate=0.1, n=8.0, grades=8, until=NOW + 9, learned_at=NOW + 9)
-    do(grades.learn, JUDGE, [again])
-    assert do(grades.normals, JUDGE) == {"support": again}
+    do(grades.save_baselines, JUDGE, [again])
+    assert do(grades.baselines, JUDGE) == {"support": again}
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_what_is_normal_is_one_judges_and_not_anothers(do, other):
     learned = Baseline(scope="support", since=0.0, rate=0.03, n=9.0, grades=9, until=NOW, learned_at=NOW)
-    do(grades.learn, JUDGE, [learned])
-    assert do(grades.normals, other) == {}
+    do(grades.save_baselines, JUDGE, [learned])
+    assert do(grades.baselines, other) == {}
     do(grades.relearn, other, "support", now=NOW, author="ann", why="another model")
-    assert do(grades.normals, other) == {
+    assert do(grades.baselines, other) == {
         "support": Baseline(scope="support", since=NOW, author="ann", why="another model")
     }
-    assert do(grades.normals, JUDGE) == {"support": learned}
+    assert do(grades.baselines, JUDGE) == {"support": learned}
 
 
 def test_who_had_it_learned_anew_and_why_is_kept(do, store):
     do(grades.relearn, JUDGE, "support", now=NOW, author="ann", why="new prompt")
-    asked_for = do(grades.normals, JUDGE)["support"]
-    do(grades.learn, JUDGE, [replace(asked_for, rate=0.1, n=8.0, grades=8, until=NOW, learned_at=NOW)])
+    asked_for = do(grades.baselines, JUDGE)["support"]
+    do(grades.save_baselines, JUDGE, [replace(asked_for, rate=0.1, n=8.0, grades=8, until=NOW, learned_at=NOW)])
     normal = table_of(NormalRow).c
     with store.reading() as connection:
         assert connection.execute(select(normal.author, normal.why)).one() == ("ann", "new prompt")
@@ -320,8 +320,8 @@ def test_described_grades_are_decided_ones_of_the_period_with_what_their_call_ca
     do(grades.add, row("failed", called_at=NOW + 1, verdict=None, failure="malformed"))
     do(grades.add, row("of-another", called_at=NOW + 1, judge=OTHERS[0]))
     do(grades.add, row("elsewhere", called_at=NOW + 1, route="shop"))
-    found = do(grades.described, "support", JUDGE, since=NOW + 1, until=NOW + 3, limit=10)
+    found = do(grades.attributed, "support", JUDGE, since=NOW + 1, until=NOW + 3, limit=10)
     assert [each.call_id for each in found] == ["c2", "c1"]
     assert {name: getattr(found[0], name) for name in told} == told
     assert found[0].incorrect
-    assert len(do(grades.described, "support", JUDGE, since=NOW, until=NOW + 9, limit=3)) == 3
+    assert len(do(grades.attributed, "support", JUDGE, since=NOW, until=NOW + 9, limit=3)) == 3

@@ -12,7 +12,7 @@ from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.errors import SchemaError, StoreError
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.store import counters, processes
-from cheapdeep_ops.store.engine import Store, alone
+from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.schema import migrate, require_schema
 from cheapdeep_ops.testing import FrozenClock
 
@@ -89,7 +89,7 @@ def soon(condition):
 
 
 def wait_for(what):
-    return lambda connection: alone(connection, what)
+    return lambda connection: take_lock(connection, what)
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def test_leave_to_read_and_write_is_all_that_a_recorder_needs(postgresql_url, wa
 def test_the_same_is_done_by_one_alone_and_different_things_by_several(open_store):
     one, other = open_store(), open_store(patience_s=0.1)
     with one.engine.begin() as connection:
-        alone(connection, "policy")
+        take_lock(connection, "policy")
         with pytest.raises(StoreError, match="lock timeout"):
             other.transact(wait_for("policy"))
         other.transact(wait_for("schema"))
@@ -156,7 +156,7 @@ def test_what_is_read_and_then_written_alone_loses_nothing(open_store):
         store = open_store()
 
         def work(connection):
-            alone(connection, "policy")
+            take_lock(connection, "policy")
             found = processes.dropped(connection)
             beat = {"kind": "guard", "started_at": 1.0, "seen_at": 1.0, "base_threshold": 0.8}
             processes.beat(connection, processes.Heartbeat(process="p", dropped=found + 1, **beat))
@@ -177,11 +177,11 @@ def test_two_that_wait_for_each_other_both_get_it_done(open_store):
         attempts = []
 
         def work(connection):
-            alone(connection, first)
+            take_lock(connection, first)
             attempts.append(1)
             if len(attempts) == 1:
                 met.wait(10)
-            alone(connection, second)
+            take_lock(connection, second)
 
         open_store().transact(work)
         done.append(len(attempts))
@@ -200,7 +200,7 @@ def test_a_locked_store_is_tried_again(open_store, monkeypatch):
             tries.append(1)
             blocker.rollback()
 
-        open_store(sleep=unblock).transact(lambda connection: processes.sign_off(connection, "p"))
+        open_store(sleep=unblock).transact(lambda connection: processes.mark_stopped(connection, "p"))
     assert tries == [1]
 
 
@@ -230,7 +230,7 @@ def test_a_process_that_stops_in_the_middle_holds_the_others_up_for_a_while_only
     frozen, other = open_store(), open_store()
 
     def stop_in_the_middle(connection):
-        alone(connection, "policy")
+        take_lock(connection, "policy")
         other.transact(wait_for("policy"))
 
     with pytest.raises(StoreError, match="idle"):

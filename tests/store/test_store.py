@@ -172,7 +172,7 @@ def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(store):
     assert take("a", 9) == 1
     assert take("b", 18) is None
     assert take("b", 20) == 2
-    store.transact(lambda connection: processes.drop_lease(connection, name="g", holder="b"))
+    store.transact(lambda connection: processes.release_lease(connection, name="g", holder="b"))
     assert take("a", 21) == 3
 
 

@@ -8,8 +8,9 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, alert_app, author, seconds_in, text_given
 from cheapdeep_ops.cli.guards.protocol import connected
-from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.units import DAY_S
 
 Why = Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")]
 
@@ -44,7 +45,7 @@ def alert_silence(
 
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:
-        raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / 86_400:g}d", param_hint="--for")
+        raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / DAY_S:g}d", param_hint="--for")
     with connected(Settings()) as guard:
         found = guard.silence(rule, route=route, lasts_s=lasts_s, author=author(), why=why)
     show_silences(found, as_json=json)
@@ -78,7 +79,7 @@ def show_silences(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     out = output.console()
     for each in found:
         where = "every route" if each["route"] is None else plain(each["route"])
-        until = output.moment(each["until"])
+        until = timestamp(each["until"])
         by = f"{plain(each['author'])}: {plain(each['why'], len(each['why']))}"
         out.print(f"silence {each['id']}: {each['rule']} of {where} until {until}, by {by}", markup=False)
     if not found:

@@ -11,12 +11,14 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
 from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
-from cheapdeep_ops.guard.formatting import bounds, percent
+from cheapdeep_ops.guard.formatting import bounds, exact_money, percent, timestamp
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.guard.backtest.counterfactual import OutcomeAt
     from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost
+    from cheapdeep_ops.guard.report_types.figures import Confidence
 
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
@@ -69,7 +71,7 @@ def _period(last: str) -> float:
     return period_s
 
 
-def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Sequence[float]) -> dict[str, Any]:
+def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Sequence[float]) -> dict[str, object]:
     """Thresholds from the rows as they are; alerts from the whole product, played once at the base threshold."""
     from cheapdeep_ops.demo.recording import read_recording
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
@@ -98,7 +100,7 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     }
 
 
-def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, Any]:
+def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, object]:
     """Thresholds from counters and grades; alerts from rules that are run again over them."""
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.history import History, ReplayPeriod
@@ -114,7 +116,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         with store.reading() as connection:
             sums = counters.summed(connection, **asked, scope=route)
             first = counters.first_second(connection, **asked, scope=route)
-            graded = grades.confident(connection, grader_version(settings), **asked, scope=route)
+            graded = grades.confidences(connection, grader_version(settings), **asked, scope=route)
         since = until if first is None else max(float(first), asked["since"])
         period = ReplayPeriod(since=asked["since"], counted=since, until=until, route=route)
         history = History(store=store, settings=settings, period=period, follow=output.show_progress)
@@ -136,7 +138,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     }
 
 
-def _worth(grades: Iterable[tuple[float, bool, float]]) -> dict[str, object]:
+def _worth(grades: Iterable[tuple[float, bool, float]]) -> "Confidence":
     """What confidence is worth, from (confidence, whether it is wrong, inclusion); of a recording, over all of it."""
     from cheapdeep_ops.guard.statistics.calibration import as_facts
 
@@ -148,8 +150,8 @@ def _prices(settings: Settings, said: str) -> str:
 
 
 def _priced(
-    row_of: Callable[[float], dict[str, Any]], spent: "PeriodCost", tried: Sequence[float], *, base: float
-) -> dict[str, Any]:
+    row_of: Callable[[float], "OutcomeAt"], spent: "PeriodCost", tried: Sequence[float], *, base: float
+) -> dict[str, object]:
     """A row for each threshold with what it would have cost, and what was paid."""
     from cheapdeep_ops.guard.backtest.threshold_cost import costed, paid
 
@@ -168,14 +170,14 @@ def _show(found: Mapping[str, Any]) -> None:
     _show_paid(found)
     period = found["period"]
     if period and not period["is_whole"]:
-        out.print(f"Stored since {output.moment(period['since'])} only: the period begins there.")
+        out.print(f"Stored since {timestamp(period['since'])} only: the period begins there.")
     out.print(f"Alerts: {len(found['alerts']) or 'none'}")
     if idle := found.get("rules_not_run"):
         out.print(f"Not run again: {', '.join(idle)}", markup=False)
     if unknown := found.get("rules_without_data"):
         out.print(f"Too few grades ({found['grades_read']:,}) to judge: {', '.join(unknown)}", markup=False)
     for turn in found["alerts"]:
-        when = output.moment(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
+        when = timestamp(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
         out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
     for change in found.get("policy_changes", ()):
         out.print(f"  call {change['at_call']}  threshold {change['from']} to {change['to']}", markup=False)
@@ -185,10 +187,12 @@ def _show(found: Mapping[str, Any]) -> None:
 def _show_paid(found: Mapping[str, Any]) -> None:
     """What was paid beside what the estimate makes of it, and what the costs rest on."""
     out, paid = output.console(), found["paid"]
-    said = output.usd(paid["cost_usd"]) if paid["cost_usd"] is not None else "unknown"
     at_base = paid["estimate_at_base_usd"]
-    beside = paid["why"] if at_base is None else f"{output.usd(at_base)} by the estimate at {paid['base_threshold']:g}"
-    out.print(f"Paid: {said} for {paid['calls']:,} calls; {beside or 'no estimate at base'}", markup=False)
+    beside = paid["why"] if at_base is None else f"{exact_money(at_base)} by the estimate at {paid['base_threshold']:g}"
+    out.print(
+        f"Paid: {exact_money(paid['cost_usd'])} for {paid['calls']:,} calls; {beside or 'no estimate at base'}",
+        markup=False,
+    )
     rows = found["thresholds"]
     for basis in dict.fromkeys(each["cost_basis"] for each in rows):
         at = ", ".join(f"{each['threshold']:g}" for each in rows if each["cost_basis"] == basis)
@@ -199,13 +203,13 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
     escalation, wrong = each["escalation_rate"], each["false_confident_rate"]
     return (
         f"{each['threshold']:g}",
-        "unknown" if escalation is None else percent(escalation),
+        percent(escalation),
         "" if escalation is None else bounds(each["escalation_interval"]),
         f"{each['calls']:,}",
-        "unknown" if wrong is None else percent(wrong),
+        percent(wrong),
         "" if wrong is None else bounds(each["false_confident_interval"]),
         f"{each['graded']:,}",
-        "unknown" if each["cost_usd"] is None else output.usd(each["cost_usd"]),
-        "unknown" if each["saving"] is None else percent(each["saving"]),
+        exact_money(each["cost_usd"]),
+        percent(each["saving"]),
         each["why"],
     )

@@ -15,6 +15,7 @@ from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
 from cheapdeep_ops.guard.notify.notifier import LogSender
 from cheapdeep_ops.guard.notify.slack import BotSender, sender_for
+from cheapdeep_ops.guard.report_types.state import Watchers
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
@@ -111,14 +112,13 @@ def _store(settings: Settings) -> str:
         store.close()
 
 
-def _watchers(settings: Settings) -> dict[str, Any] | None:
-    """Who has shown itself lately; None where there is no store yet."""
+def _watchers(settings: Settings) -> Watchers | None:
+    """The processes that wrote a heartbeat within a minute; None if there is no store yet."""
     store = Store(settings.store_url)
     try:
-        found: dict[str, Any] | None = present(store, settings, time.time())["watchers"] if store.exists else None
+        return present(store, settings, time.time())["watchers"] if store.exists else None
     finally:
         store.close()
-    return found
 
 
 def _guard(settings: Settings) -> str:
@@ -197,7 +197,8 @@ def _answering(endpoint: str) -> str:
 
 def _clock(settings: Settings) -> str:
     """Whether the guard's clock runs ahead of this one; a guard that lags cannot be told from one that was stopped."""
-    seen = (_watchers(settings) or {}).get("guard_last_seen")
+    watchers = _watchers(settings)
+    seen = watchers and watchers["guard_last_seen"]
     if seen is None:
         return "not checked: no guard has written a heartbeat"
     ahead_s = seen - time.time()

@@ -10,7 +10,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
-from cheapdeep_ops.guard.formatting import bounds, percent
+from cheapdeep_ops.guard.formatting import bounds, percent, two_digits
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -75,7 +75,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     period: dict[str, Any] = {"since": until - period_s, "until": until}
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **period, scope=route)
-        graded = grades.confident(connection, grader_version(settings), **period, scope=route)
+        graded = grades.confidences(connection, grader_version(settings), **period, scope=route)
     counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]
@@ -86,7 +86,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
 
 def _advice(
     grades: Sequence[tuple[float, bool]], tried: Thresholds, *, limit: float, certainty: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from cheapdeep_ops.guard.backtest.recommend import recommended, separates, why_none
     from cheapdeep_ops.guard.statistics.calibration import separation
 
@@ -139,8 +139,6 @@ def _show(found: Mapping[str, Any]) -> None:
     columns = ("threshold", "escalates", "wrong of shipped", "95% interval", "n")
     out.print(output.table("What is known", columns, rows))
     if found["auroc"] is not None:
-        out.print(
-            f"confidence tells right from wrong with an AUROC of {found['auroc']:.2f} "
-            f"({found['auroc_interval'][0]:.2f} to {found['auroc_interval'][1]:.2f}; 0.5 is chance)",
-            markup=False,
-        )
+        low, high = map(two_digits, found["auroc_interval"])
+        auroc = f"{two_digits(found['auroc'])} ({low} to {high}; 0.5 is chance)"
+        out.print(f"confidence tells right from wrong with an AUROC of {auroc}", markup=False)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,11 @@ from cheapdeep_ops.cli.guards.protocol import connected
 from cheapdeep_ops.cli.render import terminal
 from cheapdeep_ops.cli.sending import arrival_words, delivered
 from cheapdeep_ops.settings import Settings
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.guard.report_types.figures import Receipt
+    from cheapdeep_ops.guard.report_types.state import Normal, Policy
+    from cheapdeep_ops.guard.report_types.steps import Trends
 
 
 @app.command()
@@ -32,13 +37,12 @@ def report(
     if slack:
         return _send(settings, period_s)
     with connected(settings) as guard:
-        found = guard.report(period_s)
-        course = guard.trends(since=found["since"], until=found["until"]) if markdown or html else {}
+        receipt = guard.report(period_s)
+        if markdown or html:
+            return _write(receipt, guard.trends(since=receipt["since"], until=receipt["until"]), html)
     if json:
-        return output.print_json(found)
-    if markdown or html:
-        return _write(found, course, html)
-    return terminal.show_receipt(output.console(), found)
+        return output.print_json(receipt)
+    return terminal.show_receipt(output.console(), receipt)
 
 
 def _send(settings: Settings, period_s: float) -> None:
@@ -51,14 +55,14 @@ def _send(settings: Settings, period_s: float) -> None:
     output.console().print(arrival_words(delivered(settings, payload)), markup=False)
 
 
-def _write(found: Mapping[str, Any], course: Mapping[str, Any], html: Path | None) -> None:
+def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
     """The receipt as a page in a file, or as Markdown on standard output."""
     from cheapdeep_ops.cli.render.receipt_page import html_receipt, markdown_receipt
 
     if html is None:
-        output.console().print(markdown_receipt(found, course), markup=False, end="")
+        output.console().print(markdown_receipt(receipt, trends), markup=False, end="")
     else:
-        html.write_text(html_receipt(found, course), encoding="utf-8")
+        html.write_text(html_receipt(receipt, trends), encoding="utf-8")
         output.console().print(f"written to {html}", markup=False)
 
 
@@ -100,11 +104,11 @@ def threshold_show(json: Json = False) -> None:
 def normal_show(json: Json = False) -> None:
     """Print what false confidence is normal for each route."""
     with connected(Settings()) as guard:
-        found = guard.normal()
-    show_normal(found, as_json=json)
+        normals = guard.normal()
+    show_normal(normals, as_json=json)
 
 
-def show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
+def show_policy(policy: "Policy", *, as_json: bool) -> None:
     """Print policies."""
     if as_json:
         output.print_json(policy)
@@ -114,9 +118,9 @@ def show_policy(policy: Mapping[str, Any], *, as_json: bool) -> None:
     terminal.show_policy(out, policy)
 
 
-def show_normal(found: Mapping[str, Any], *, as_json: bool) -> None:
+def show_normal(normals: Mapping[str, "Normal"], *, as_json: bool) -> None:
     """Print what is normal."""
     if as_json:
-        output.print_json(found)
+        output.print_json(normals)
     else:
-        terminal.show_normal(output.console(), found)
+        terminal.show_normal(output.console(), normals)

@@ -1,7 +1,7 @@
 """The command by which people check the judge."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 from unicodedata import category
 
 import typer
@@ -10,12 +10,15 @@ from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, text_given
 from cheapdeep_ops.cli.common import author as user
 from cheapdeep_ops.cli.guards.protocol import GuardClient, connected
-from cheapdeep_ops.guard.formatting import bounds, percent, plain
+from cheapdeep_ops.guard.formatting import bounded, bounds, percent, plain, two_digits
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from cheapdeep_ops.guard.report_types.labels import Judge, JudgeFacts, Review, Sample
+    from cheapdeep_ops.store.records import Judged
 
 _KEYS: Final = {"c": Grade.CORRECT, "i": Grade.INCORRECT, "u": Grade.UNSURE}
 _MOST: Final = 10
@@ -95,16 +98,17 @@ def _key() -> str:
             return typed
 
 
-def _show_sample(out: "Console", sample: Mapping[str, Any]) -> None:
+def _show_sample(out: "Console", sample: "Sample") -> None:
     out.print(f"--- call {plain(sample['call_id'])}, route {plain(sample['route'])}", markup=False, style="dim")
     for turn in sample["turns"]:
         out.print(f"{turn['role']}:\n{_quoted(turn['text'])}", markup=False)
     out.print(f"ANSWER:\n{_quoted(sample['answer'])}", markup=False, style="bold")
 
 
-def _show_judged(out: "Console", said: Mapping[str, Any]) -> None:
-    """What the judge had said: only now, so that it sways nobody."""
-    out.print(f"the judge said {said.get('verdict')}: {plain(said.get('reason', ''), _LONGEST_REASON)}", markup=False)
+def _show_judged(out: "Console", judged: "Judged") -> None:
+    """The grader's verdict: after the label, because it would bias the person."""
+    reason = plain(judged.get("reason") or "", _LONGEST_REASON)
+    out.print(f"the judge said {judged.get('verdict')}: {reason}", markup=False)
 
 
 def _quoted(text: str) -> str:
@@ -121,9 +125,9 @@ def _is_harmless(character: str) -> bool:
     return character.isprintable() or category(character) == "Zs" or character in _JOINERS
 
 
-def show_review(out: "Console", found: Mapping[str, Any]) -> None:
-    """How far the judge agrees with people, and how all judges compare."""
-    rows = [_row(each) for each in found["judges"]]
+def show_review(out: "Console", review: "Review") -> None:
+    """How far the grader agrees with people, and how all graders compare."""
+    rows = [_row(each) for each in review["judges"]]
     columns = (
         "judge",
         "graded",
@@ -134,23 +138,21 @@ def show_review(out: "Console", found: Mapping[str, Any]) -> None:
         "kappa",
     )
     out.print(output.table("Judges", columns, rows) if rows else "nothing was graded yet")
-    for pair in found["pairs"]:
+    for pair in review["pairs"]:
         if pair["n"]:
             names = " and ".join(_judge(each) for each in pair["judges"])
-            out.print(
-                f"{names}: agree on {pair['agree']} of {pair['n']} answers, kappa {_bounded(pair, 'kappa')}",
-                markup=False,
-            )
-    out.print(_next_step(found), markup=False)
+            kappa = bounded(pair["kappa"], pair["kappa_interval"], two_digits)
+            out.print(f"{names}: agree on {pair['agree']} of {pair['n']} answers, kappa {kappa}", markup=False)
+    out.print(_next_step(review), markup=False)
 
 
-def _next_step(found: Mapping[str, Any]) -> str:
-    if found["route"] != ALL_ROUTES:
-        return f"{found['labels']} labels of this route; the report's rate is corrected by the labels of all routes"
-    if found["suffices"]:
-        return f"{found['labels']} labels: the report's rate is corrected for the judge's errors"
-    needed, waiting = found["needed"], found["waiting"]
-    if not any(needed.values()):
+def _next_step(review: "Review") -> str:
+    if review["route"] != ALL_ROUTES:
+        return f"{review['labels']} labels of this route; the report's rate is corrected by the labels of all routes"
+    if review["suffices"]:
+        return f"{review['labels']} labels: the report's rate is corrected for the judge's errors"
+    needed, waiting = review["needed"], review["waiting"]
+    if not needed["judged_correct"] and not needed["judged_incorrect"]:
         return "by the labels, the judge does not tell wrong from right: nothing can be corrected"
     return (
         f"rates stay uncorrected until {needed['judged_correct']} more answers judged correct and "
@@ -159,30 +161,17 @@ def _next_step(found: Mapping[str, Any]) -> str:
     )
 
 
-def _row(judge: Mapping[str, Any]) -> Sequence[str]:
+def _row(judge: "JudgeFacts") -> Sequence[str]:
     return (
         _judge(judge),
         f"{judge['graded']:,}",
         f"{percent(judge['judged_wrong'])} ({bounds(judge['judged_wrong_interval'])})",
         f"{judge['judged_correct']} + {judge['judged_incorrect']}",
-        _share(judge, "tpr"),
-        _share(judge, "fpr"),
-        _bounded(judge, "kappa"),
+        bounded(judge["tpr"], judge["tpr_interval"]),
+        bounded(judge["fpr"], judge["fpr_interval"]),
+        bounded(judge["kappa"], judge["kappa_interval"], two_digits),
     )
 
 
-def _judge(judge: Mapping[str, Any]) -> str:
+def _judge(judge: "Judge") -> str:
     return f"{judge['model']}, prompt {judge['prompt']}"
-
-
-def _share(found: Mapping[str, Any], name: str) -> str:
-    if found[name] is None:
-        return "unknown"
-    return f"{percent(found[name])} ({bounds(found[f'{name}_interval'])})"
-
-
-def _bounded(found: Mapping[str, Any], name: str) -> str:
-    if found[name] is None:
-        return "unknown"
-    low, high = found[f"{name}_interval"]
-    return f"{found[name]:.2f} ({low:.2f} to {high:.2f})"

@@ -8,7 +8,7 @@ from cheapdeep_ops.cli.common import opened
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import Grade
 
-Found = dict[str, Any]
+Found = Any
 
 
 class GuardClient(Protocol):

@@ -1,4 +1,4 @@
-"""Watching a demonstration: a panel that changes in a terminal, a line for each event elsewhere."""
+"""A demonstration while it runs: a panel in a terminal, a line for each event in a pipe."""
 
 import logging
 from contextlib import AbstractContextManager
@@ -11,9 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cheapdeep_ops.cli.output import clock
 from cheapdeep_ops.demo.show import Phase, Snapshot
-from cheapdeep_ops.guard.formatting import duration, percent
+from cheapdeep_ops.guard.formatting import duration, percent, time_of_day
 
 _LIMIT: Final = 0.35
 _BASE: Final = 0.8
@@ -53,11 +52,11 @@ class PlainView:
             self._say(snapshot, f"Slack: {snapshot.slack}")
 
     def _say(self, snapshot: Snapshot, text: str) -> None:
-        self._out.print(f"{clock(snapshot.at)}  {snapshot.calls:5d} calls  {text}", markup=False)
+        self._out.print(f"{time_of_day(snapshot.at)}  {snapshot.calls:5d} calls  {text}", markup=False)
 
 
 class LiveView:
-    """A panel that is redrawn in place; what is logged meanwhile is printed above it, so that nothing tears it."""
+    """A panel that is redrawn in place; log records are printed above it, so that they do not break it."""
 
     def __init__(self, out: Console) -> None:
         self._live = Live(console=out, refresh_per_second=8, transient=True)
@@ -87,7 +86,7 @@ class LiveView:
 
 
 class _Above(logging.Handler):
-    """Prints records to the console of a live view, which keeps its panel below them."""
+    """Prints log records to the console of a live view, above its panel."""
 
     def __init__(self, out: Console) -> None:
         super().__init__()
@@ -100,7 +99,7 @@ class _Above(logging.Handler):
 
 
 def panel(snapshot: Snapshot, what: str) -> Panel:
-    """What there is to see at one moment, while `what` goes on."""
+    """The panel of one moment, in the phase `what`."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
@@ -109,7 +108,7 @@ def panel(snapshot: Snapshot, what: str) -> Panel:
     rows.add_row("now", Text(what))
     rows.add_row(
         "clock",
-        f"{clock(snapshot.at)}, {duration(snapshot.lasted_s)} since the start ({snapshot.real_s:.0f} s of yours)",
+        f"{time_of_day(snapshot.at)}, {duration(snapshot.lasted_s)} since the start ({snapshot.real_s:.0f} s of yours)",
     )
     rows.add_row("calls", f"{snapshot.calls:,} ({a_second:.0f} a second of yours)")
     rows.add_row("escalation at base", _bar(snapshot.base_rate))
@@ -122,7 +121,7 @@ def panel(snapshot: Snapshot, what: str) -> Panel:
 
 
 def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContextManager[LiveView]:
-    """The view that suits where it is shown."""
+    """The panel for a terminal that can redraw, else the lines."""
     return LiveView(out) if out.is_terminal and not out.is_dumb_terminal else PlainView(out)
 
 

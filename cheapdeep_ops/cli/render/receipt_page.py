@@ -1,71 +1,73 @@
-"""The receipt as Markdown, and as a page of HTML that needs nothing but itself."""
+"""The receipt as Markdown, and as one self-contained page of HTML."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any, Final
+from typing import Final
 
 from markdown_it import MarkdownIt
 
-from cheapdeep_ops.cli.output import moment
 from cheapdeep_ops.cli.render.figures import change_words, figures
 from cheapdeep_ops.cli.render.reliability import COLUMNS, confidence_rows, worth_lines
 from cheapdeep_ops.cli.render.terminal import reach_lines, receipt_facts
+from cheapdeep_ops.guard.formatting import timestamp
+from cheapdeep_ops.guard.report_types.figures import Receipt
+from cheapdeep_ops.guard.report_types.steps import Trends
 
 _PAGE: Final = Path(__file__).with_name("receipt.html")
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|&~#]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
-"""What Markdown reads as markup; GitHub's also links addresses that stand alone.
+"""Characters that Markdown reads as markup; GitHub's Markdown also links bare addresses.
 
 Source: https://github.github.com/gfm/#autolinks-extension-
 """
 
 
-def markdown_receipt(found: Mapping[str, Any], trends: Mapping[str, Any]) -> str:
-    """The receipt as Markdown with tables; names that callers chose stay names."""
-    return f"# {_title(found)}\n\n{_figures(found)}{_tables(found, trends)}"
+def markdown_receipt(receipt: Receipt, trends: Trends) -> str:
+    """The receipt as Markdown with tables; names that callers chose are escaped."""
+    return f"# {_title(receipt)}\n\n{_figures(receipt)}{_tables(receipt, trends)}"
 
 
-def html_receipt(found: Mapping[str, Any], trends: Mapping[str, Any]) -> str:
-    """The same as one page with plots, readable in light, dark and print; it loads nothing."""
+def html_receipt(receipt: Receipt, trends: Trends) -> str:
+    """The receipt as one page with plots, readable in light, dark and print; it loads nothing."""
     rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render
     parts = (
-        rendered(f"# {_title(found)}\n\n{_figures(found)}"),
-        figures(found, trends),
-        rendered(_tables(found, trends)),
+        rendered(f"# {_title(receipt)}\n\n{_figures(receipt)}"),
+        figures(receipt, trends),
+        rendered(_tables(receipt, trends)),
     )
-    return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=_title(found), body="\n".join(parts))
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=_title(receipt), body="\n".join(parts))
 
 
-def _title(found: Mapping[str, Any]) -> str:
-    return f"Receipt, {moment(found['since'])} to {moment(found['until'])}"
+def _title(receipt: Receipt) -> str:
+    return f"Receipt, {timestamp(receipt['since'])} to {timestamp(receipt['until'])}"
 
 
-def _figures(found: Mapping[str, Any]) -> str:
-    return _table(("", ""), receipt_facts(found).items())
+def _figures(receipt: Receipt) -> str:
+    return _table(("", ""), receipt_facts(receipt).items())
 
 
-def _tables(found: Mapping[str, Any], trends: Mapping[str, Any]) -> str:
-    return f"{_changes(found, trends)}{_worth(found)}{_reach(found)}"
+def _tables(receipt: Receipt, trends: Trends) -> str:
+    return f"{_changes(receipt, trends)}{_worth(receipt)}{_reach(receipt)}"
 
 
-def _changes(found: Mapping[str, Any], trends: Mapping[str, Any]) -> str:
+def _changes(receipt: Receipt, trends: Trends) -> str:
     lines = [change_words(each) for each in trends["changes"]]
     if not lines:
         return ""
-    if older := found["policy_changes"] - len(lines):
+    if older := receipt["policy_changes"] - len(lines):
         lines.insert(0, f"{older:,} older ones are not listed")
     return f"\n## Changes of policy\n\n{_list(lines)}"
 
 
-def _worth(found: Mapping[str, Any]) -> str:
-    rows = confidence_rows(found["confidence"])
-    lines = _list(worth_lines(found["confidence"]))
+def _worth(receipt: Receipt) -> str:
+    rows = confidence_rows(receipt["confidence"])
+    lines = _list(worth_lines(receipt["confidence"]))
     return f"\n## What confidence is worth\n\n{_table(COLUMNS, rows)}\n{lines}" if rows else ""
 
 
-def _reach(found: Mapping[str, Any]) -> str:
-    lines = reach_lines(found["reach"])
+def _reach(receipt: Receipt) -> str:
+    lines = reach_lines(receipt["reach"])
     return f"\n## How soon a climb of false confidence is seen, on average\n\n{_list(lines)}" if lines else ""
 
 
@@ -79,5 +81,5 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _literal(text: str) -> str:
-    """`text` on one line, with what Markdown would take for markup escaped."""
+    """`text` on one line, with the markup of Markdown escaped."""
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))

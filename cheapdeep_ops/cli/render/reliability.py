@@ -1,42 +1,47 @@
-"""A reliability diagram in characters: what confidence claims, and how many answers are right."""
+"""A reliability diagram in characters: the confidence that answers claim, and the share that is right."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 
 from cheapdeep_ops.cli.output import table
-from cheapdeep_ops.guard.formatting import bounds, percent, plain
+from cheapdeep_ops.guard.formatting import bounded, bounds, percent, scope_text, two_digits
+from cheapdeep_ops.guard.report_types.figures import Bin, Confidence
 from cheapdeep_ops.values import ALL_ROUTES
 
 _WIDTH: Final = 40
 _FROM: Final = 0.5
-"""Where the axis begins; what lies below is drawn at its edge."""
+"""Where the axis begins; a lower value is drawn at its edge."""
 
 
 COLUMNS: Final = ("confidence", "graded", "claims", "is right", "95% interval")
 SHIPPED: Final = "answers that ship at base"
 
 
-def show_confidence(out: Console, found: Mapping[str, Mapping[str, Any]], *, covers: str = SHIPPED) -> None:
+def show_confidence(out: Console, by_scope: Mapping[str, Confidence], *, covers: str = SHIPPED) -> None:
     """The reliability table and diagram of all routes, and in a line each what confidence is worth in them.
 
-    `covers` says which answers the grades are of, where these are not all.
+    `covers` names the answers that were graded; it is empty if these are all.
     """
-    if not confidence_rows(found):
+    if not confidence_rows(by_scope):
         return
-    drawn = [bar(each["claims"], each["is_right"], each["is_right_interval"]) for each in found[ALL_ROUTES]["bins"]]
-    rows = [(*row, line) for row, line in zip(confidence_rows(found), drawn, strict=True)]
+    drawn = [bar(each["claims"], each["is_right"], each["is_right_interval"]) for each in bins_of(by_scope)]
+    rows = [(*row, line) for row, line in zip(confidence_rows(by_scope), drawn, strict=True)]
     axis = f"{percent(_FROM)} {'.' * (_WIDTH - 11)} 100%"
     out.print()
     out.print(table("Is confidence worth anything? (o claimed, # right)", (*COLUMNS, axis), rows))
-    for line in worth_lines(found, covers=covers):
+    for line in worth_lines(by_scope, covers=covers):
         out.print(line, markup=False)
 
 
-def confidence_rows(found: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]]:
+def bins_of(by_scope: Mapping[str, Confidence]) -> Sequence[Bin]:
+    """The bins of all routes together; empty where nothing was graded."""
+    return by_scope[ALL_ROUTES]["bins"] if ALL_ROUTES in by_scope else ()
+
+
+def confidence_rows(by_scope: Mapping[str, Confidence]) -> list[Sequence[str]]:
     """The reliability table of all routes, with COLUMNS; empty where nothing was graded."""
-    bins = found.get(ALL_ROUTES, {}).get("bins", ())
     return [
         (
             f"{each['low']:g} to {each['high']:g}",
@@ -45,25 +50,22 @@ def confidence_rows(found: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str
             percent(each["is_right"]),
             bounds(each["is_right_interval"]),
         )
-        for each in bins
+        for each in bins_of(by_scope)
     ]
 
 
-def worth_lines(found: Mapping[str, Mapping[str, Any]], *, covers: str = SHIPPED) -> list[str]:
+def worth_lines(by_scope: Mapping[str, Confidence], *, covers: str = SHIPPED) -> list[str]:
     """What confidence is worth in all routes and in each, a line for each."""
-    return [
-        f"{'all routes' if scope == ALL_ROUTES else f'route {plain(scope)}'}: {_worth(facts, covers)}"
-        for scope, facts in found.items()
-    ]
+    return [f"{scope_text(scope)}: {_worth(confidence, covers)}" for scope, confidence in by_scope.items()]
 
 
-def bar(claims: float, is_right: float, bounds: Sequence[float]) -> str:
-    """One line of the diagram: the interval as dashes, `#` where it is, `o` where it was said to be, `@` for both."""
+def bar(claims: float, is_right: float, interval: Sequence[float]) -> str:
+    """One line of the diagram: dashes for the interval, `o` at the claim, `#` at the rate, `@` where they coincide."""
     line = [" "] * _WIDTH
-    low, high, said, so = (_place(each) for each in (*bounds, claims, is_right))
+    low, high, claimed, actual = (_place(each) for each in (*interval, claims, is_right))
     line[low : high + 1] = "-" * (high + 1 - low)
-    line[said] = "o"
-    line[so] = "@" if so == said else "#"
+    line[claimed] = "o"
+    line[actual] = "@" if actual == claimed else "#"
     return "".join(line)
 
 
@@ -72,16 +74,9 @@ def _place(rate: float) -> int:
     return round(min(max(share, 0.0), 1.0) * (_WIDTH - 1))
 
 
-def _worth(facts: Mapping[str, Any], covers: str) -> str:
-    known = f"n {facts['graded']:,}, {facts['wrong']:,} wrong{f'; {covers}' if covers else ''}"
-    error = _figure(facts, "expected_calibration_error", percent)
-    apart = _figure(facts, "auroc", "{:.2f}".format)
-    claims = f"claims {percent(facts['claims'])}, {percent(facts['is_right'])} are right"
-    return f"{claims}; calibration error {error}; AUROC {apart}, 0.5 is chance ({known})"
-
-
-def _figure(facts: Mapping[str, Any], name: str, said: Any) -> str:
-    if facts[name] is None:
-        return "unknown"
-    low, high = facts[f"{name}_interval"]
-    return f"{said(facts[name])} ({said(low)} to {said(high)})"
+def _worth(confidence: Confidence, covers: str) -> str:
+    known = f"n {confidence['graded']:,}, {confidence['wrong']:,} wrong{f'; {covers}' if covers else ''}"
+    error = bounded(confidence["expected_calibration_error"], confidence["expected_calibration_error_interval"])
+    auroc = bounded(confidence["auroc"], confidence["auroc_interval"], two_digits)
+    claims = f"claims {percent(confidence['claims'])}, {percent(confidence['is_right'])} are right"
+    return f"{claims}; calibration error {error}; AUROC {auroc}, 0.5 is chance ({known})"

@@ -10,6 +10,8 @@ from math import ceil, floor, log10
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from cheapdeep_ops.units import DAY_S
+
 Pair = tuple[float, float]
 Spot = tuple[float, float | None]
 """Where a value lies to the right, and the value."""
@@ -21,8 +23,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 10, 8, 26
 _HALF_LABEL: Final = 24
 """What half a label may need to the right."""
 
-_DAY_S: Final = 86_400
-_TICKS_S: Final = (1, 5, 15, 30, 60, 300, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, _DAY_S)
+_TICKS_S: Final = (1, 5, 15, 30, 60, 300, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, DAY_S)
 _MOST_TICKS: Final = 5
 _HANDY: Final = (1, 2, 3, 4, 5, 6, 8)
 
@@ -99,10 +100,10 @@ class SvgPlot:
         """A level: a line from side to side."""
         self._path(kind, [(self._x[0], value), (self._x[1], value)])
 
-    def upright(self, kind: str, at: float, said: str) -> None:
+    def upright(self, kind: str, at: float, text: str) -> None:
         """A moment: a line from top to bottom, which says something to those who point at it."""
         line = self._path(kind, [(at, self._y[0]), (at, self._y[1])])
-        SubElement(line, "title").text = said
+        SubElement(line, "title").text = text
 
     def diagonal(self, kind: str) -> None:
         """From the lower left to the upper right."""
@@ -112,9 +113,9 @@ class SvgPlot:
         way = "L".join(f"{self._across(x):.1f} {self._down(y):.1f}" for x, y in points)
         return SubElement(self._root, "path", {"class": kind, "d": f"M{way}{'Z' if closed else ''}"})
 
-    def _text(self, said: str, x: float, y: float, anchor: str) -> None:
+    def _text(self, text: str, x: float, y: float, anchor: str) -> None:
         place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
-        SubElement(self._root, "text", place).text = said
+        SubElement(self._root, "text", place).text = text
 
     def _across(self, value: float) -> float:
         return _LEFT + _share(value, self._x) * (WIDTH - _LEFT - _RIGHT)
@@ -132,15 +133,15 @@ def nice_top(most: float) -> float:
 def time_ticks(since: float, until: float) -> list[tuple[float, str]]:
     """Round moments of a period with what they are called (UTC), five at most."""
     least = (until - since) / _MOST_TICKS
-    step = next((each for each in _TICKS_S if each >= least), ceil(least / _DAY_S) * _DAY_S)
+    step = next((each for each in _TICKS_S if each >= least), ceil(least / DAY_S) * DAY_S)
     first = -(-ceil(since) // step) * step  # in whole numbers: a quotient of floats may round down
     return [(at, _time_label(at, step)) for at in range(first, floor(until) + 1, step)]
 
 
 def _time_label(at: int, step: int) -> str:
     moment = datetime.fromtimestamp(at, UTC)
-    if at % _DAY_S == 0:
-        return f"{moment:%d %b}" if step < 100 * _DAY_S else f"{moment:%b %Y}"
+    if at % DAY_S == 0:
+        return f"{moment:%d %b}" if step < 100 * DAY_S else f"{moment:%b %Y}"
     return f"{moment:%H:%M}" if step >= 60 else f"{moment:%H:%M:%S}"  # noqa: PLR2004 - a minute
 
 

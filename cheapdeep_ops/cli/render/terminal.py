@@ -1,21 +1,56 @@
-"""The reports in words."""
+"""Reports in words, for a terminal or a pipe."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cheapdeep_ops.cli.output import counts, moment, table, usd
+from cheapdeep_ops.cli.output import table
 from cheapdeep_ops.cli.render.reliability import show_confidence
-from cheapdeep_ops.guard.formatting import bounds, duration, money, percent, plain
+from cheapdeep_ops.guard.formatting import (
+    bounded,
+    bounds,
+    counts,
+    duration,
+    exact_money,
+    money,
+    percent,
+    plain,
+    rate,
+    timestamp,
+    whole_dollars,
+)
 from cheapdeep_ops.guard.notify.receipt_text import cold_cache_words, false_confidence_words
+from cheapdeep_ops.guard.report_types.figures import (
+    CacheShares,
+    Funnel,
+    Receipt,
+    Sampling,
+    Shadow,
+    Spent,
+    TriageFigures,
+)
+from cheapdeep_ops.guard.report_types.state import (
+    GraderState,
+    Normal,
+    Policy,
+    Reach,
+    ScopePolicy,
+    Status,
+    Watchers,
+)
+from cheapdeep_ops.store.records import Alert, Signal
+from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
+
+if TYPE_CHECKING:  # the demonstration brings the simulators, which a report does not need
+    from cheapdeep_ops.demo.report import DemoReport, MonthReport, PhaseReport, RunReport
 
 
 def show_decision(out: Console, text: str, decision: Decision) -> None:
-    """An answer and how it came about."""
+    """An answer and its decision."""
     out.print(text, markup=False)
     out.print()
     facts = {
@@ -23,14 +58,15 @@ def show_decision(out: Console, text: str, decision: Decision) -> None:
         "escalated": f"yes: {decision.reason}" if decision.escalated else "no",
         "confidence": "none" if decision.confidence is None else f"{decision.confidence:g}",
         "threshold": f"{decision.threshold:g} (policy version {decision.policy_version})",
-        "cost": f"{usd(decision.cost_usd)} (all-deep {usd(decision.baseline_cost_usd)}, {decision.baseline_basis})",
+        "cost": f"{_price(decision.cost_usd)} "
+        f"(all-deep {_price(decision.baseline_cost_usd)}, {decision.baseline_basis})",
         "call": decision.call_id,
     }
     show_facts(out, facts)
 
 
 def show_facts(out: Console, facts: Mapping[str, str]) -> None:
-    """Names and values, aligned; a value that is too long for a terminal goes on below itself."""
+    """Names and values, aligned; a terminal breaks a long value inside its own column."""
     if out.is_terminal:
         rows = Table.grid(padding=(0, 2))
         rows.add_column(no_wrap=True)
@@ -44,204 +80,197 @@ def show_facts(out: Console, facts: Mapping[str, str]) -> None:
         out.print(f"{name.ljust(width)}  {value}", markup=False)
 
 
-def show_receipt(out: Console, found: Mapping[str, Any]) -> None:
+def _price(amount: float | None) -> str:
+    return exact_money(amount, "unpriced")
+
+
+def show_receipt(out: Console, receipt: Receipt) -> None:
     """The receipt over a period."""
-    out.print(f"Receipt, {moment(found['since'])} to {moment(found['until'])}", style="bold")
-    show_facts(out, receipt_facts(found))
-    show_confidence(out, found["confidence"])
-    show_reach(out, found["reach"])
+    out.print(f"Receipt, {timestamp(receipt['since'])} to {timestamp(receipt['until'])}", style="bold")
+    show_facts(out, receipt_facts(receipt))
+    show_confidence(out, receipt["confidence"])
+    show_reach(out, receipt["reach"])
 
 
-def receipt_facts(found: Mapping[str, Any]) -> dict[str, str]:
-    """The receipt's figures in words, in the order of what it is read for."""
-    triage, deep = found["tiers"][:-1], found["tiers"][-1]
-    shadow = {"in shadow": _shadow(found["shadow"])} if found["shadow"] else {}
+def receipt_facts(receipt: Receipt) -> dict[str, str]:
+    """The receipt's figures in words, the most important first."""
+    triage, deep = receipt["tiers"][:-1], receipt["tiers"][-1]
+    unpriced = " (neither in cost nor in all-deep)" if receipt["unpriced_calls"] else ""
     return {
         "triage model": " -> ".join(triage) or "none",
         "escalation model": deep,
-        "triage": _triage(found),
-        "blended": f"{usd(found['cost_per_call_usd'])} a call, {usd(found['cost_usd'])} in all",
-        "all-deep": f"{usd(found['baseline_per_call_usd'])} a call, {usd(found['baseline_cost_usd'])} in all "
-        f"({found['baseline_basis']})",
-        "cold caches": cold_cache_words(found),
-        "saving": f"{percent(found['saving'])}; {percent(found['saving_after_grading'])} with grading paid for",
-        "prompt caches": _caches(found),
-        **shadow,
-        "calls": f"{found['calls']:,} ({counts(found['models'])}); {found['shipped']:,} shipped, "
-        f"{found['bypassed']:,} bypassed triage",
-        "escalation": f"{percent(found['escalation_rate'])} actual ({bounds(found['escalation_interval'])}, "
-        f"n {found['triaged']:,}), {percent(found['base_escalation_rate'])} at the base threshold "
-        f"({bounds(found['base_escalation_interval'])})",
-        "reasons": counts(found["reasons"]),
-        "false confidence": false_confidence_words(found),
-        "samples": _funnel(found["funnel"]),
-        "sampling": _sampling(found["sampling"]),
-        "added latency": _latency(found),
-        "grading": _grading(found),
-        "errors": _errors(found),
-        "failed triage": counts(found["triage_errors"]),
-        "unpriced": f"{found['unpriced_calls']:,} calls"
-        + (" (neither in cost nor in all-deep)" if found["unpriced_calls"] else ""),
-        "policy changes": str(found["policy_changes"]),
+        "triage": _triage(receipt),
+        "blended": f"{_price(receipt['cost_per_call_usd'])} a call, {_price(receipt['cost_usd'])} in all",
+        "all-deep": f"{_price(receipt['baseline_per_call_usd'])} a call, {_price(receipt['baseline_cost_usd'])} in all "
+        f"({receipt['baseline_basis']})",
+        "cold caches": cold_cache_words(receipt),
+        "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for",
+        "prompt caches": _caches(receipt),
+        **({"in shadow": _shadow(receipt["shadow"])} if receipt["shadow"] else {}),
+        "calls": f"{receipt['calls']:,} ({counts(receipt['models'])}); {receipt['shipped']:,} shipped, "
+        f"{receipt['bypassed']:,} bypassed triage",
+        "escalation": f"{percent(receipt['escalation_rate'])} actual ({bounds(receipt['escalation_interval'])}, "
+        f"n {receipt['triaged']:,}), {percent(receipt['base_escalation_rate'])} at the base threshold "
+        f"({bounds(receipt['base_escalation_interval'])})",
+        "reasons": counts(receipt["reasons"]),
+        "false confidence": false_confidence_words(receipt, receipt),
+        "samples": _funnel(receipt["funnel"]),
+        "sampling": _sampling(receipt["sampling"]),
+        "added latency": _latency(receipt),
+        "grading": _grading(receipt),
+        "errors": _errors(receipt),
+        "failed triage": counts(receipt["triage_errors"]),
+        "unpriced": f"{receipt['unpriced_calls']:,} calls{unpriced}",
+        "policy changes": str(receipt["policy_changes"]),
     }
 
 
-def _triage(found: Mapping[str, Any]) -> str:
-    if found["triage_input_tokens_per_call"] is None:
+def _triage(triage: TriageFigures) -> str:
+    tokens_in, tokens_out = triage["triage_input_tokens_per_call"], triage["triage_output_tokens_per_call"]
+    if tokens_in is None or tokens_out is None:
         return "unknown: nothing was triaged"
-    tokens = f"{found['triage_input_tokens_per_call']:.0f} in + {found['triage_output_tokens_per_call']:.0f} out tokens"
-    return f"{tokens}, {_known(found['triage_cost_per_call_usd'])} a call"
+    return f"{tokens_in:.0f} in + {tokens_out:.0f} out tokens, {exact_money(triage['triage_cost_per_call_usd'])} a call"
 
 
-def _caches(found: Mapping[str, Any]) -> str:
-    """What was read from the cache at either end of the cascade."""
-    tiers = {"triage": "triage", "the deep tier": "deep"}
-    parts = [
-        f"{name} read {percent(found[f'{key}_cache_read_share'])} of its input tokens (n {found[f'{key}_replies']:,})"
-        for name, key in tiers.items()
-    ]
-    return ", ".join(parts)
+def _caches(caches: CacheShares) -> str:
+    """What each tier read from its cache."""
+    parts = (
+        ("triage", caches["triage_cache_read_share"], caches["triage_replies"]),
+        ("the deep tier", caches["deep_cache_read_share"], caches["deep_replies"]),
+    )
+    return ", ".join(f"{name} read {percent(share)} of its input tokens (n {n:,})" for name, share, n in parts)
 
 
-def _shadow(shadow: Mapping[str, Any]) -> str:
+def _shadow(shadow: Shadow) -> str:
     """What routing would have cost where it was only tried."""
-    routed, alone = _known(shadow["cost_per_call_usd"]), _known(shadow["baseline_per_call_usd"])
+    routed, alone = exact_money(shadow["cost_per_call_usd"]), exact_money(shadow["baseline_per_call_usd"])
     return (
         f"routing would have saved {percent(shadow['saving'])} of what the deep tier did cost on {shadow['calls']:,} "
         f"calls: {routed} a call instead of {alone}, grading aside"
     )
 
 
-def _errors(found: Mapping[str, Any]) -> str:
-    beside = {
-        "were refused as invalid by the deep tier after triage": found["replays_rejected"],
-        "were answered by a triage tier because the deep tier failed": found["fallbacks"],
+def _errors(receipt: Receipt) -> str:
+    causes = {
+        "were refused as invalid by the deep tier after triage": receipt["replays_rejected"],
+        "were answered by a triage tier because the deep tier failed": receipt["fallbacks"],
     }
-    told = [f"; {count:,} {what}" for what, count in beside.items() if count]
-    return f"{found['errors']:,} calls ended in an error{''.join(told)}"
+    parts = [f"; {count:,} {cause}" for cause, count in causes.items() if count]
+    return f"{receipt['errors']:,} calls ended in an error{''.join(parts)}"
 
 
-def _funnel(funnel: Mapping[str, Any]) -> str:
-    """What became of the confident answers."""
-    states = ("graded", "waiting", "failed", "expired", "skipped", "not_sampled")
-    parts = ", ".join(f"{funnel[state]:,} {state.replace('_', ' ')}" for state in states)
+def _funnel(funnel: Funnel) -> str:
+    """What happened to the confident answers."""
     causes = f" (skipped: {counts(funnel['skipped_causes'])})" if funnel["skipped_causes"] else ""
-    return f"of {funnel['answers']:,} confident answers {parts}{causes}"
-
-
-def _sampling(found: Mapping[str, Any]) -> str:
-    """What was graded, and why it was chosen."""
-    if found["spent_share"] is None:
-        return f"unknown: there was no confident answer; the budget is {percent(found['budget'])}"
-    kinds = {"chosen evenly": "evenly", "under suspicion": "suspected", "in hindsight": "hindsight"}
-    parts = ", ".join(f"{_spent(found[key])} {name}" for name, key in kinds.items())
-    share = f"{percent(found['spent_share'])} of {found['answers']:,} confident answers"
-    return f"{share} (budget {percent(found['budget'])}): {parts}"
-
-
-def _spent(found: Mapping[str, Any]) -> str:
-    unpriced = f", {found['unpriced']:,} unpriced" if found["unpriced"] else ""
-    return f"{found['samples']:,} ({usd(found['cost_usd'])}{unpriced})"
-
-
-def _latency(found: Mapping[str, Any]) -> str:
-    if not found["added_latency_calls"]:
-        return "unknown: nothing escalated"
-    p50, p95 = (duration(found[f"added_latency_{name}_s"]) for name in ("p50", "p95"))
-    within = f"right within {percent(found['added_latency_precision'])}"
-    return f"p50 {p50}, p95 {p95} on {found['added_latency_calls']:,} escalated calls ({within})"
-
-
-def _grading(found: Mapping[str, Any]) -> str:
-    grader = found["grader"]
-    trouble = f"; {grader['state']}: {grader['why']}" if grader["why"] else ""
-    unpriced = f" ({found['grader_unpriced']:,} unpriced)" if found["grader_unpriced"] else ""
-    second = (
-        f" ({usd(found['second_grader_cost_usd'])} of it the second judge's)" if found["second_grader_cost_usd"] else ""
-    )
     return (
-        f"{usd(found['grader_cost_usd'])} by {grader['model']}{second}{unpriced}, not part of the cost above{trouble}"
+        f"of {funnel['answers']:,} confident answers {funnel['graded']:,} graded, {funnel['waiting']:,} waiting, "
+        f"{funnel['failed']:,} failed, {funnel['expired']:,} expired, {funnel['skipped']:,} skipped, "
+        f"{funnel['not_sampled']:,} not sampled{causes}"
     )
 
 
-def _known(value: float | None) -> str:
-    return "unknown" if value is None else usd(value)
+def _sampling(sampling: Sampling) -> str:
+    """What was graded, and why it was chosen."""
+    if sampling["spent_share"] is None:
+        return f"unknown: there was no confident answer; the budget is {percent(sampling['budget'])}"
+    share = f"{percent(sampling['spent_share'])} of {sampling['answers']:,} confident answers"
+    return (
+        f"{share} (budget {percent(sampling['budget'])}): {_spent(sampling['evenly'])} chosen evenly, "
+        f"{_spent(sampling['suspected'])} under suspicion, {_spent(sampling['hindsight'])} in hindsight"
+    )
 
 
-def show_run(out: Console, found: Mapping[str, Any]) -> None:
+def _spent(spent: Spent) -> str:
+    unpriced = f", {spent['unpriced']:,} unpriced" if spent["unpriced"] else ""
+    return f"{spent['samples']:,} ({_price(spent['cost_usd'])}{unpriced})"
+
+
+def _latency(triage: TriageFigures) -> str:
+    p50, p95 = triage["added_latency_p50_s"], triage["added_latency_p95_s"]
+    if p50 is None or p95 is None:
+        return "unknown: nothing escalated"
+    within = f"right within {percent(triage['added_latency_precision'])}"
+    return f"p50 {duration(p50)}, p95 {duration(p95)} on {triage['added_latency_calls']:,} escalated calls ({within})"
+
+
+def _grading(receipt: Receipt) -> str:
+    grader, by_second = receipt["grader"], receipt["second_grader_cost_usd"]
+    trouble = f"; {grader['state']}: {grader['why']}" if grader["why"] else ""
+    unpriced = f" ({receipt['grader_unpriced']:,} unpriced)" if receipt["grader_unpriced"] else ""
+    second = f" ({_price(by_second)} of it the second judge's)" if by_second else ""
+    cost = f"{_price(receipt['grader_cost_usd'])} by {grader['model']}{second}{unpriced}"
+    return f"{cost}, not part of the cost above{trouble}"
+
+
+def show_run(out: Console, run: "RunReport") -> None:
     """The receipt of a demonstration or a replay."""
     facts = {
-        "calls": f"{found['calls']:,}, shipped {found['shipped']:,}",
-        "escalation": f"{percent(found['escalation_rate'])} (n {found['calls']:,}; {counts(found['reasons'])})",
-        "false confidence": false_confidence_words(found),
-        "in truth": f"{percent(found['true_false_confident_rate'])} of shipped answers are wrong",
-        "samples": _funnel(found["funnel"]),
-        "normal": "; ".join(f"{route}: {_normal_words(normal)}" for route, normal in found["normal"].items())
+        "calls": f"{run['calls']:,}, shipped {run['shipped']:,}",
+        **_run_facts(run),
+        "samples": _funnel(run["funnel"]),
+        "normal": "; ".join(f"{route}: {_normal_words(normal)}" for route, normal in run["normal"].items())
         or "unknown: nothing was graded, so that nothing could be seen to climb",
-        "answers right": percent(found["cascade_accuracy"]),
-        "cost": f"{usd(found['cost_usd'])}, {_known(found['cost_per_call_usd'])} a call; all-deep "
-        f"{usd(found['baseline_cost_usd'])} (estimate); grading {usd(found['grader_cost_usd'])} apart",
-        "saving": f"{percent(found['saving'])} (what it is depends on how long questions and answers are)",
+        "answers right": percent(run["cascade_accuracy"]),
+        "cost": f"{_price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call; all-deep "
+        f"{_price(run['baseline_cost_usd'])} (estimate); grading {_price(run['grader_cost_usd'])} apart",
+        "saving": f"{percent(run['saving'])} (what it is depends on how long questions and answers are)",
     }
     show_facts(out, facts)
-    _show_acts(out, found)
+    _show_acts(out, run)
 
 
-def _show_acts(out: Console, found: Mapping[str, Any]) -> None:
+def _run_facts(run: "RunReport") -> dict[str, str]:
+    return {
+        "escalation": f"{percent(run['escalation_rate'])} (n {run['calls']:,}; {counts(run['reasons'])})",
+        "false confidence": false_confidence_words(run),
+        "in truth": f"{percent(run['true_false_confident_rate'])} of shipped answers are wrong",
+    }
+
+
+def _show_acts(out: Console, run: "RunReport") -> None:
     """What the guard did, and when."""
-    for change in found["policy_changes"]:
+    for change in run["policy_changes"]:
         would = "" if change["applied"] else "would have been: "
-        out.print(
-            f"call {change['at_call']}: {would}{change['act']} {change['from']:g} -> {change['to']:g} "
-            f"({change['cause']})",
-            markup=False,
-        )
-    for alert in found["alerts"]:
+        moved = f"{change['from']:g} -> {change['to']:g}"
+        out.print(f"call {change['at_call']}: {would}{change['act']} {moved} ({change['cause']})", markup=False)
+    for alert in run["alerts"]:
         out.print(f"call {alert['at_call']}: {alert['rule']} {alert['state']}", markup=False)
 
 
-def show_demo(out: Console, found: Mapping[str, Any]) -> None:
-    """The receipt of a demonstration: what happened, what was checked, and at the end what a month would save."""
+def show_demo(out: Console, demo: "DemoReport") -> None:
+    """The receipt of a demonstration: its phases, its checks, and at the end what a month would save."""
     columns = ("phase", "lasted", "calls", "escalated", "a call", "saved")
-    out.print(table("Phases", columns, [_phase_row(phase) for phase in found["phases"]]))
+    out.print(table("Phases", columns, [_phase_row(phase) for phase in demo["phases"]]))
     out.print()
-    show_facts(
-        out,
-        {
-            "escalation": f"{percent(found['escalation_rate'])} (n {found['calls']:,}; {counts(found['reasons'])})",
-            "false confidence": false_confidence_words(found),
-            "in truth": f"{percent(found['true_false_confident_rate'])} of shipped answers are wrong",
-            "answers right": percent(found["cascade_accuracy"]),
-            "grading": _sampled_words(found),
-        },
-    )
-    _show_acts(out, found)
-    show_checks(out, found["checks"])
+    facts = {"answers right": percent(demo["cascade_accuracy"]), "grading": _sampled_words(demo)}
+    show_facts(out, {**_run_facts(demo), **facts})
+    _show_acts(out, demo)
+    show_checks(out, demo["checks"])
     out.print()
-    _show_month(out, found["month"])
+    _show_month(out, demo["month"])
 
 
-def _phase_row(phase: Mapping[str, Any]) -> Sequence[str]:
+def _phase_row(phase: "PhaseReport") -> Sequence[str]:
     return (
         phase["name"],
         duration(phase["virtual_seconds"]),
         f"{phase['calls']:,}",
         percent(phase["escalation_rate"]),
-        "unknown" if phase["cost_per_call_usd"] is None else money(phase["cost_per_call_usd"]),
+        money(phase["cost_per_call_usd"]),
         percent(phase["saving"]),
     )
 
 
-def _sampled_words(found: Mapping[str, Any]) -> str:
+def _sampled_words(demo: "DemoReport") -> str:
     """What was graded here, and what a team's usual share would have cost."""
-    spent, rate, usual = found["grader_cost_usd"], found["sample_rate"], found["month"].get("sample_rate", 0.0)
+    spent, share, usual = demo["grader_cost_usd"], demo["sample_rate"], demo["month"].get("sample_rate", 0.0)
     return (
-        f"{found['funnel']['graded']:,} answers, {rate:.0%} of the confident ones, for {money(spent)}; {usual:.0%}, "
-        f"the default, would cost {money(spent * usual / rate)}"
+        f"{demo['funnel']['graded']:,} answers, {share:.0%} of the confident ones, for {money(spent)}; {usual:.0%}, "
+        f"the default, would cost {money(spent * usual / share)}"
     )
 
 
-def _show_month(out: Console, month: Mapping[str, Any]) -> None:
+def _show_month(out: Console, month: "MonthReport") -> None:
     """What a million calls a month would cost and save."""
     if "saving" not in month:
         return
@@ -250,127 +279,116 @@ def _show_month(out: Console, month: Mapping[str, Any]) -> None:
         style="bold",
         markup=False,
     )
-    low, high = month["saving_usd_interval"]
+    low, high = map(whole_dollars, month["saving_usd_interval"])
     grading = month["grading_usd"]
     facts = {
-        "all-deep": f"{_dollars(month['baseline_cost_usd'])} (estimate)",
-        "routed": f"{_dollars(month['cost_usd'])}, {money(month['cost_per_call_usd'])} a call",
+        "all-deep": f"{whole_dollars(month['baseline_cost_usd'])} (estimate)",
+        "routed": f"{whole_dollars(month['cost_usd'])}, {money(month['cost_per_call_usd'])} a call",
         "grading": "unknown: nothing was graded"
         if grading is None
-        else f"{_dollars(grading)} for {month['sample_rate']:.0%} of the confident answers, not part of the cost",
-        "saving": f"{_dollars(month['saving_usd'])} a month ({_dollars(low)} to {_dollars(high)}), "
-        f"{percent(month['saving'])} ({bounds(month['saving_interval'])})",
+        else f"{whole_dollars(grading)} for {month['sample_rate']:.0%} of the confident answers, not part of the cost",
+        "saving": f"{whole_dollars(month['saving_usd'])} a month ({low} to {high}), "
+        f"{bounded(month['saving'], month['saving_interval'])}",
     }
     show_facts(out, facts)
 
 
-def _dollars(value: float) -> str:
-    return f"${value:,.0f}"
-
-
-def show_normal(out: Console, found: Mapping[str, Any]) -> None:
+def show_normal(out: Console, normals: Mapping[str, Normal]) -> None:
     """What is normal for each route."""
-    rows = [(scope, *_normal_row(normal)) for scope, normal in found.items()]
+    rows = [(scope, *_normal_row(normal)) for scope, normal in normals.items()]
     columns = ("route", "wrong among confident answers", "grades", "alarm level", "learned", "anew, because")
     out.print(table("Normal false confidence", columns, rows) if rows else "nothing was graded yet")
 
 
-def _normal_words(normal: Mapping[str, Any]) -> str:
+def _normal_words(normal: Normal) -> str:
     if normal["rate"] is None:
         return f"not learned from {normal['grades']} grades, so that nothing could be seen to climb"
-    return f"{percent(normal['rate'])} ({bounds((normal['low'], normal['high']))}, n {normal['grades']})"
+    return rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
 
 
-def _normal_row(normal: Mapping[str, Any]) -> Sequence[str]:
+def _normal_row(normal: Normal) -> Sequence[str]:
     order = f"{normal['why']} ({normal['author']})" if normal["author"] else ""
     if normal["rate"] is None:
         return ("being learned", str(normal["grades"]), "", "", order)
-    rate = f"{percent(normal['rate'])} ({bounds((normal['low'], normal['high']))})"
-    return (rate, str(normal["grades"]), percent(normal["alarm_level"]), moment(normal["learned_at"]), order)
+    share = bounded(normal["rate"], (normal["low"], normal["high"]))
+    return (share, str(normal["grades"]), percent(normal["alarm_level"]), timestamp(normal["learned_at"]), order)
 
 
-def show_reach(out: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """How soon a climb of each route would be found, a line each."""
-    if found:
+def show_reach(out: Console, reach: Mapping[str, Reach]) -> None:
+    """How soon a climb of each route would be detected, a line each."""
+    if reach:
         out.print()
         out.print("How soon a climb of false confidence is seen, on average", style="bold")
-    for line in reach_lines(found):
+    for line in reach_lines(reach):
         out.print(line, markup=False)
 
 
-def reach_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The same as lines."""
+def reach_lines(by_route: Mapping[str, Reach]) -> list[str]:
+    """How soon a climb of each route would be detected, as lines."""
     return [
         f"route {plain(route)}: at {reach['answers_per_day']:,.0f} confident answers a day, {_reach_words(reach)}"
-        for route, reach in found.items()
+        for route, reach in by_route.items()
     ]
 
 
-def _reach_words(found: Mapping[str, Any]) -> str:
-    if found["why"]:
-        return f"unknown: {found['why']}"
-    smallest = [
-        f"within a {name} one to {percent(found[f'smallest_in_{name}'])}"
-        for name in ("day", "week")
-        if found[f"smallest_in_{name}"] is not None
-    ]
-    return "; ".join([*_climb_words(found), f"the smallest seen: {', '.join(smallest)}"])
+def _reach_words(reach: Reach) -> str:
+    if reach["why"]:
+        return f"unknown: {reach['why']}"
+    smallest = {"day": reach["smallest_in_day"], "week": reach["smallest_in_week"]}
+    parts = [f"within a {name} one to {percent(least)}" for name, least in smallest.items() if least is not None]
+    return "; ".join([*_climb_words(reach), f"the smallest seen: {', '.join(parts)}"])
 
 
-def _climb_words(found: Mapping[str, Any]) -> Sequence[str]:
-    """The smallest of the shown climbs that is seen within a week, or else the largest."""
-    known = [climb for climb in found["climbs"] if climb["seconds"] is not None]
-    normal = f"a climb from {percent(found['normal'])} (n {found['n']:,})"
-    shown = [climb for climb in known if climb["seconds"] <= _WEEK_S][:1] or known[-1:]
-    return [f"{normal} to {percent(climb['rate'])} is seen after about {duration(climb['seconds'])}" for climb in shown]
-
-
-_WEEK_S: Final = 7 * 86_400.0
+def _climb_words(reach: Reach) -> Sequence[str]:
+    """The smallest of the shown climbs that is detected within a week, or else the largest."""
+    known = [(climb["rate"], climb["seconds"]) for climb in reach["climbs"] if climb["seconds"] is not None]
+    shown = [climb for climb in known if climb[1] <= WEEK_S][:1] or known[-1:]
+    normal = f"a climb from {percent(reach['normal'])} (n {reach['n']:,})"
+    return [f"{normal} to {percent(share)} is seen after about {duration(seconds)}" for share, seconds in shown]
 
 
 def show_checks(out: Console, checks: Mapping[str, bool]) -> None:
-    """What was checked, and how it came out."""
+    """Each check, and whether it passed."""
     for name, passed in checks.items():
         out.print(f"{'ok  ' if passed else 'FAIL'}  {name}", style="green" if passed else "bold red", markup=False)
 
 
-def show_status(out: Console, state: Mapping[str, Any]) -> None:
-    """What is so right now."""
-    watchers, queue, policy = state["watchers"], state["queue"], state["policy"]
+def show_status(out: Console, status: Status) -> None:
+    """The state of the guard and of its routers."""
+    watchers, queue, policy = status["watchers"], status["queue"], status["policy"]
     facts = {
-        "store": state["store"],
-        "mode": state["mode"],
+        "store": status["store"],
+        "mode": status["mode"],
         "threshold": in_force(policy),
-        "guard": _guard(watchers, state["at"]),
+        "guard": _guard(watchers, status["at"]),
         "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions not counted",
-        "grader": _grader(state["grader"]),
+        "grader": _grader(status["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
         + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),
     }
     show_facts(out, facts)
-    if state["alerts"]:
+    if status["alerts"]:
         out.print()
-        out.print(
-            table("Alerts", ("rule", "scope", "state", "signal", "since"), [_alert_row(a) for a in state["alerts"]])
-        )
-    for each in state["silences"]:
+        rows = [_alert_row(alert) for alert in status["alerts"]]
+        out.print(table("Alerts", ("rule", "scope", "state", "signal", "since"), rows))
+    for each in status["silences"]:
         where = "every route" if each["route"] is None else plain(each["route"])
-        out.print(f"silenced until {moment(each['until'])}: {each['rule']} of {where}", markup=False)
-    if state["normal"]:
+        out.print(f"silenced until {timestamp(each['until'])}: {each['rule']} of {where}", markup=False)
+    if status["normal"]:
         out.print()
-        show_normal(out, state["normal"])
-    show_reach(out, state["reach"])
+        show_normal(out, status["normal"])
+    show_reach(out, status["reach"])
     show_policy(out, policy)
 
 
-def _grader(grader: Mapping[str, Any]) -> str:
+def _grader(grader: GraderState) -> str:
     why = f": {grader['why']}" if grader["why"] else ""
-    spent = f"{usd(grader['spent_24h_usd'])} of {usd(grader['limit_24h_usd'])} spent in 24 h"
-    last = f"last grade {moment(grader['last_grade_at'])}"
+    spent = f"{_price(grader['spent_24h_usd'])} of {_price(grader['limit_24h_usd'])} spent in 24 h"
+    last = f"last grade {timestamp(grader['last_grade_at'])}"
     return f"{grader['state']}{why}; {grader['waiting']:,} samples wait, {last}, {spent}"
 
 
-def in_force(policy: Mapping[str, Any]) -> str:
+def in_force(policy: Policy) -> str:
     """The threshold of all routes, and of those that have another one."""
     others = [
         f"{name} {scope['threshold']:g}"
@@ -381,7 +399,7 @@ def in_force(policy: Mapping[str, Any]) -> str:
     return "; ".join([everywhere, *others])
 
 
-def show_policy(out: Console, policy: Mapping[str, Any]) -> None:
+def show_policy(out: Console, policy: Policy) -> None:
     """The policy of every scope that was ever touched."""
     rows = [
         (name, f"{scope['threshold']:g}", _why(scope), str(scope["version"]))
@@ -392,26 +410,27 @@ def show_policy(out: Console, policy: Mapping[str, Any]) -> None:
         out.print(table("Policy", ("scope", "threshold", "why", "version"), rows))
 
 
-def _guard(watchers: Mapping[str, Any], now: float) -> str:
+def _guard(watchers: Watchers, now: float) -> str:
     seen = watchers["guard_last_seen"]
     if seen is None:
         return "none runs on this store: run cheapdeep-ops serve"
     return f"{watchers['guards']} running, last seen {duration(max(now - seen, 0))} ago"
 
 
-def _alert_row(alert: Mapping[str, Any]) -> Sequence[str]:
-    return (alert["rule"], alert["scope"], alert["state"], _signal(alert["signal"]), moment(alert["since"] or None))
+def _alert_row(alert: Alert) -> Sequence[str]:
+    since = timestamp(alert["since"] or None)
+    return (alert["rule"], alert["scope"], alert["state"], _signal(alert["signal"]), since)
 
 
-def _signal(signal: Mapping[str, Any]) -> str:
+def _signal(signal: Signal) -> str:
     if signal.get("why"):
         return str(signal["why"])
     if not signal.get("n") or "rate" not in signal:
         return "no data"
-    return f"{percent(signal['rate'])} ({bounds((signal['low'], signal['high']))}, n {signal['n']})"
+    return rate(signal["rate"], (signal["low"], signal["high"]), signal["n"])
 
 
-def _why(scope: Mapping[str, Any]) -> str:
+def _why(scope: ScopePolicy) -> str:
     if scope["pin"] is not None:
         return "pinned by a person"
     return f"raised by {', '.join(scope['causes'])}" if scope["causes"] else "base"

@@ -2,29 +2,29 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, TypedDict
 
 from cheapdeep_ops.guard.statistics.intervals import Proportion, weighted
 from cheapdeep_ops.values import Reason
 
 _ROUNDING: Final = 1e-7
-"""Of a hundredth: 0.29 * 100 is a hair less than 29 in binary."""
+"""Tolerance in hundredths: 0.29 * 100 is slightly less than 29 in binary."""
 
 
 class KnownOutcomes(Protocol):
-    """A recorded call, as far as it is known: a confidence that is None stands for a reply that cannot ship."""
+    """The known outcomes of a recorded call; a confidence of None means a reply that cannot ship."""
 
     @property
     def confidence(self) -> float | None:
-        """What the cheap model said of its answer."""
+        """The confidence that the cheap model stated."""
 
     @property
     def cheap_correct(self) -> bool | None:
-        """Whether its answer was right."""
+        """Whether the cheap answer is right; None if unknown."""
 
     @property
     def deep_correct(self) -> bool | None:
-        """Whether the deep model's was."""
+        """Whether the deep answer is right; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,45 +36,73 @@ class TriageCounts:
     base_reasons: Mapping[str, int]
 
 
-def of_recorded(rows: Sequence[KnownOutcomes], threshold: float) -> dict[str, Any]:
-    """What `threshold` would have done to recorded calls; every call at or above it ships."""
+class EscalationAt(TypedDict):
+    """The escalation rate that a threshold would have had; None without data."""
+
+    threshold: float
+    calls: int
+    escalation_rate: float | None
+    escalation_interval: tuple[float, float] | None
+
+
+class OutcomeAt(EscalationAt):
+    """The outcomes that a threshold would have had, and why some of them are unknown."""
+
+    false_confident_rate: float | None
+    false_confident_interval: tuple[float, float] | None
+    graded: int
+    data: bool
+    why: str
+
+
+class RecordedOutcomeAt(OutcomeAt):
+    """The outcomes of recorded calls, with the share of right answers of the whole cascade."""
+
+    cascade_accuracy: float | None
+    cascade_interval: tuple[float, float] | None
+    compared: int
+
+
+def of_recorded(rows: Sequence[KnownOutcomes], threshold: float) -> RecordedOutcomeAt:
+    """The outcomes of recorded calls at `threshold`; every call at or above it ships."""
     ships = [row for row in rows if _ships(row, threshold)]
-    judged = [row.cheap_correct for row in ships if row.cheap_correct is not None]
+    known = [row.cheap_correct for row in ships if row.cheap_correct is not None]
     escalated = Proportion(hits=len(rows) - len(ships), n=len(rows))
-    wrong = Proportion(hits=sum(not correct for correct in judged), n=len(judged))
+    wrong = Proportion(hits=sum(not correct for correct in known), n=len(known))
     right = _cascade(rows, threshold)
     return {
         **_escalation(threshold, escalated),
         "false_confident_rate": wrong.rate,
-        "false_confident_interval": wrong.interval() if judged else None,
+        "false_confident_interval": wrong.interval() if known else None,
         "graded": wrong.n,
         "cascade_accuracy": right.rate,
         "cascade_interval": right.interval() if right.n else None,
         "compared": right.n,
         "data": True,
-        "why": "" if judged else "nothing that would ship is known to be right or wrong",
+        "why": "" if known else "nothing that would ship is known to be right or wrong",
     }
 
 
 def of_stored(
     counted: TriageCounts, grades: Sequence[tuple[float, bool, float]], threshold: float, *, base: float
-) -> dict[str, Any]:
-    """What `threshold` would have done to stored calls.
+) -> OutcomeAt:
+    """The outcomes of stored calls at `threshold`.
 
-    A grade is (confidence, whether it is wrong, inclusion probability); none is below `base`, so nothing can be said
-    of a threshold there.
+    A grade is (confidence, whether it is wrong, inclusion probability). No grade is below `base`, so a lower threshold
+    has no data.
     """
+    # Answers below base never ship, so they are never graded.
     if threshold < base or not counted.triaged:
         why = "no call was triaged" if threshold >= base else f"below the base threshold {base:g} nothing is graded"
         return _without_data(counted.triaged, threshold, why)
-    found = weighted((wrong, inclusion, 1) for confidence, wrong, inclusion in grades if confidence >= threshold)
+    rate = weighted((wrong, inclusion, 1) for confidence, wrong, inclusion in grades if confidence >= threshold)
     return {
         **_escalation(threshold, Proportion(hits=_escalated(counted, threshold), n=counted.triaged)),
-        "false_confident_rate": found.rate if found else None,
-        "false_confident_interval": found.interval() if found else None,
-        "graded": found.count if found else 0,
+        "false_confident_rate": rate.rate if rate else None,
+        "false_confident_interval": rate.interval() if rate else None,
+        "graded": rate.count if rate else 0,
         "data": True,
-        "why": "; ".join(_reservations(counted, threshold, base, is_graded=found is not None)),
+        "why": "; ".join(_reservations(counted, threshold, base, is_graded=rate is not None)),
     }
 
 
@@ -89,7 +117,7 @@ def _cascade(rows: Sequence[KnownOutcomes], threshold: float) -> Proportion:
     return Proportion(hits=sum(known), n=len(known))
 
 
-def _escalation(threshold: float, escalated: Proportion) -> dict[str, Any]:
+def _escalation(threshold: float, escalated: Proportion) -> EscalationAt:
     return {
         "threshold": threshold,
         "calls": escalated.n,
@@ -98,12 +126,14 @@ def _escalation(threshold: float, escalated: Proportion) -> dict[str, Any]:
     }
 
 
-def _without_data(calls: int, threshold: float, why: str) -> dict[str, Any]:
-    rates = ("escalation_rate", "escalation_interval", "false_confident_rate", "false_confident_interval")
+def _without_data(calls: int, threshold: float, why: str) -> OutcomeAt:
     return {
         "threshold": threshold,
         "calls": calls,
-        **dict.fromkeys(rates),
+        "escalation_rate": None,
+        "escalation_interval": None,
+        "false_confident_rate": None,
+        "false_confident_interval": None,
         "graded": 0,
         "data": False,
         "why": why,
@@ -111,7 +141,7 @@ def _without_data(calls: int, threshold: float, why: str) -> dict[str, Any]:
 
 
 def _escalated(counted: TriageCounts, threshold: float) -> int:
-    """Calls below the threshold, and those whose answer could never ship."""
+    """How many calls are below the threshold, or have an answer that can never ship."""
     below = sum(count for name, count in counted.confidence.items() if int(name) < threshold * 100 - _ROUNDING)
     return min(below + _unusable(counted), counted.triaged)
 

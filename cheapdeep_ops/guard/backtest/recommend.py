@@ -11,12 +11,12 @@ from cheapdeep_ops.guard.statistics.calibration import separation
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 
 _SEPARATES: Final = 0.6
-"""An AUROC whose interval ends below is of no use: at 0.5 confidence is noise."""
+"""Confidence with an AUROC interval below this is of no use; at 0.5 it is noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """The cheapest threshold that holds the limit, None where none is shown to; `shipped` is wrong answers of n."""
+    """The cheapest threshold that is shown to hold the limit, or None; `shipped` is the wrong answers among n."""
 
     threshold: float | None
     shipped: Proportion | None
@@ -33,15 +33,16 @@ def recommended(
     """
     for threshold in sorted(thresholds):
         wrong = [is_wrong for confidence, is_wrong in grades if confidence >= threshold]
-        found = Proportion(hits=sum(wrong), n=len(wrong))
-        if p_value(found, limit) <= (1 - certainty) / len(thresholds):
-            return Recommendation(threshold=threshold, shipped=found)
+        shipped = Proportion(hits=sum(wrong), n=len(wrong))
+        # Bonferroni: the order in which the thresholds are tried does not matter.
+        if p_value(shipped, limit) <= (1 - certainty) / len(thresholds):
+            return Recommendation(threshold=threshold, shipped=shipped)
     return Recommendation(threshold=None, shipped=None)
 
 
-def p_value(found: Proportion, limit: float) -> float:
-    """P(at most so many wrong) were the rate just `limit`, in (0, 1); 1 where n is 0."""
-    terms = (_probability(hits, found.n, limit) for hits in range(found.hits + 1))
+def p_value(wrong: Proportion, limit: float) -> float:
+    """P(at most so many wrong answers) at a rate of `limit`, which is in (0, 1); 1 if n is 0."""
+    terms = (_probability(hits, wrong.n, limit) for hits in range(wrong.hits + 1))
     return min(math.fsum(terms), 1.0)
 
 
@@ -51,27 +52,27 @@ def _probability(hits: int, n: int, rate: float) -> float:
 
 
 def evened(grades: Sequence[tuple[float, bool, float]], random: Random) -> list[tuple[float, bool]]:
-    """A part of `grades` in which all had the same chance, from (confidence, wrong, inclusion in (0, 1]).
+    """A sample of `grades` with equal inclusion, from (confidence, wrong, inclusion in (0, 1]).
 
-    Each is kept with the smallest inclusion there is, over its own: what the binomial test needs, for fewer grades.
+    Each is kept with the smallest inclusion divided by its own. The binomial test needs that; it costs some grades.
     """
     least = min((inclusion for _, _, inclusion in grades), default=1.0)
     return [(confidence, wrong) for confidence, wrong, inclusion in grades if random.random() < least / inclusion]
 
 
 def separates(grades: Sequence[tuple[float, bool]]) -> bool | None:
-    """Whether confidence tells right from wrong; None while its interval leaves that open, or nothing is known."""
-    found = separation(grades)
-    if found is None:
+    """Whether confidence tells right from wrong; None if its interval leaves that open, or without grades."""
+    auroc = separation(grades)
+    if auroc is None:
         return None
-    _, low, high = found
+    _, low, high = auroc
     return True if low > 0.5 else False if high < _SEPARATES else None  # noqa: PLR2004 - of a coin
 
 
 def why_none(
     grades: Sequence[tuple[float, bool]], *, thresholds: Sequence[float], limit: float, certainty: float
 ) -> str:
-    """Why no threshold is recommended, and what would help."""
+    """Why no threshold is recommended, and what would help, in words."""
     if not grades:
         return "no grades"
     if separates(grades) is False:
@@ -87,12 +88,12 @@ def why_none(
 
 
 def _more(grades: Sequence[tuple[float, bool]], threshold: float, limit: float, alpha: float) -> int | None:
-    """How many more grades it would take at the rate seen so far; None where that is no better than the limit."""
+    """How many more grades it would take at the present rate; None if that rate does not hold the limit."""
     wrong = [is_wrong for confidence, is_wrong in grades if confidence >= threshold]
     if not wrong or sum(wrong) >= limit * len(wrong):
         return None
     rate = sum(wrong) / len(wrong)
-    # Of the normal approximation to the binomial test; where nothing is wrong, of the test itself.
+    # From the normal approximation to the binomial test or, if no answer is wrong, from the test itself.
     z = NormalDist().inv_cdf(1 - alpha)
     needed = z * z * limit * (1 - limit) / (limit - rate) ** 2 if rate else math.log(alpha) / math.log1p(-limit)
     return max(math.ceil((needed - len(wrong)) * len(grades) / len(wrong)), 1)

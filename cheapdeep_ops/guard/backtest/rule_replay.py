@@ -1,86 +1,77 @@
-"""One rule's past run again: when its alert would have fired and been let go. Pure, time is an argument."""
+"""One rule evaluated again over its past: when its alert would have fired and resolved. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
-from cheapdeep_ops.guard.rules.model import AlertState, AnyRule, Level, ScopedAlert, Transition, step
+from cheapdeep_ops.guard.rules.model import AlertState, Rule, ScopedAlert, SignalHistory, Transition, step
 from cheapdeep_ops.values import ALL_ROUTES
 
-_TOLD_EVERY: Final = 1_000
-
-
-class SignalHistory(Protocol):
-    """What a rule would have seen, moment by moment."""
-
-    def look(self, now: float, over: Mapping[str, float]) -> Collection[str] | None:
-        """Go on to `now` (Unix time, never back); returns the routes there are, None where nothing is new.
-
-        `over` says when each scope's last alert was over, and is kept up to date by its owner.
-        """
-
-    def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
-        """What these routes together say, for an alert that stands so."""
+_SHOWN_EVERY: Final = 1_000
+"""How many evaluations lie between two updates of the progress."""
 
 
 class RuleReplay:
-    """Where the alerts of one rule stand while its past goes by; `turns` is what has become of them."""
+    """The alerts of one rule while its past goes by, and their `transitions` so far."""
 
-    def __init__(self, rule: AnyRule, past: SignalHistory) -> None:
-        self.turns: list[dict[str, Any]] = []
+    def __init__(self, rule: Rule, past: SignalHistory) -> None:
+        self.transitions: list[dict[str, Any]] = []
         self._rule = rule
         self._past = past
         self._alerts: dict[str, ScopedAlert] = {}
-        self._over: dict[str, float] = {}
+        self._resolved_at: dict[str, float] = {}
         self._routes: set[str] = set()
         self._is_settled = False
 
     def run(self, moments: Iterable[float]) -> Iterator[int]:
-        """Evaluate at each of `moments` (Unix time, ascending); yields how many are done, now and then."""
+        """Evaluate at each of `moments` (Unix time, ascending); sometimes yields how many are done."""
         done = 0
         for done, now in enumerate(moments, start=1):
             self.evaluate(now)
-            if done % _TOLD_EVERY == 0:
+            if done % _SHOWN_EVERY == 0:
                 yield done
-        if done % _TOLD_EVERY:
+        if done % _SHOWN_EVERY:
             yield done
 
     def evaluate(self, now: float) -> None:
-        """Each route by itself; then, together, those that do not fire by themselves: as the guard does."""
-        seen = self._past.look(now, self._over)
-        if seen is None and self._is_settled:
+        """Evaluate each route by itself, then together those that do not fire by themselves: as the guard does."""
+        routes = self._past.look(now, self._resolved_at)
+        # Without new data, and without a hold time that runs, every alert stays as it is.
+        if routes is None and self._is_settled:
             return
-        self._routes = self._routes if seen is None else set(seen)
-        turns = len(self.turns)
+        self._routes = self._routes if routes is None else set(routes)
+        transitions = len(self.transitions)
+        # Also scopes without data: their alerts may still fire, or have a hold time.
         for scope in sorted(self._routes | (set(self._alerts) - {ALL_ROUTES})):
-            self._judge(scope, {scope}, now)
+            self._evaluate(scope, {scope}, now)
+        # One route alone would fire twice for the same calls.
         if len(self._routes) > 1 or self._fires(ALL_ROUTES):
-            self._judge(ALL_ROUTES, {route for route in self._routes if not self._fires(route)}, now)
-        self._is_settled = len(self.turns) == turns and not any(map(_waits, self._alerts.values()))
+            self._evaluate(ALL_ROUTES, {route for route in self._routes if not self._fires(route)}, now)
+        self._is_settled = len(self.transitions) == transitions and not any(map(_waits, self._alerts.values()))
 
-    def _judge(self, scope: str, routes: set[str], now: float) -> None:
+    def _evaluate(self, scope: str, routes: set[str], now: float) -> None:
         before = self._alerts.get(scope) or ScopedAlert(rule=self._rule.alert, scope=scope)
-        self._alerts[scope], turn = step(self._rule, before, self._past.level(before, routes), now)
-        if turn is Transition.RESOLVED:
-            self._over[scope] = now
-        if turn is not None:
-            state = "firing" if turn is Transition.STARTED else "resolved"
-            self.turns.append({"rule": self._rule.alert, "scope": scope, "state": state, "at": now})
+        self._alerts[scope], transition = step(self._rule, before, self._past.level(before, routes), now)
+        if transition is Transition.RESOLVED:
+            self._resolved_at[scope] = now
+        if transition is not None:
+            state = "firing" if transition is Transition.STARTED else "resolved"
+            self.transitions.append({"rule": self._rule.alert, "scope": scope, "state": state, "at": now})
 
     def _fires(self, scope: str) -> bool:
         return scope in self._alerts and self._alerts[scope].state is AlertState.FIRING
 
 
 def _waits(alert: ScopedAlert) -> bool:
-    """Whether a hold time runs, so that time alone may turn the alert."""
+    """Whether a hold time runs, so that time alone may change the alert."""
     return alert.state is AlertState.PENDING or alert.below_since is not None
 
 
 def moments_in(since: float, until: float, every_s: float) -> Iterator[float]:
-    """When a guard that began at `since` would have looked, in `(since, until]`."""
+    """The times in `(since, until]` at which a guard that began at `since` would have evaluated."""
     steps = (since + every_s * number for number in range(1, moments_count(since, until, every_s) + 1))
     return (now for now in steps if now <= until)
 
 
 def moments_count(since: float, until: float, every_s: float) -> int:
-    """How many these are, give or take the last."""
+    """How many these are; the last one may be missing."""
     return max(int((until - since) / every_s), 0)

@@ -1,8 +1,8 @@
-"""What another threshold would have cost, from what the calls of a period did cost: pure, in US dollars."""
+"""What another threshold would have cost, estimated from the cost of a period's calls; pure, in US dollars."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.values import Decision, Outcome
@@ -10,10 +10,10 @@ from cheapdeep_ops.values import Decision, Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodCost:
-    """What the calls of a period have cost, in US dollars, as far as they are priced.
+    """The cost of a period's priced calls, in US dollars.
 
-    `baseline_usd` is what they would have cost at the deep tier alone. `moved` counts the calls that were decided
-    otherwise than at the base threshold; `prices` says where the figures come from.
+    `baseline_usd` is their cost at the deep tier alone. `moved` counts the calls with another outcome than at the base
+    threshold. `prices` says where the figures come from.
     """
 
     calls: int
@@ -27,7 +27,7 @@ class PeriodCost:
 
 
 def spent_in(sums: Sums, *, prices: str) -> PeriodCost:
-    """What was counted of the money."""
+    """The cost in the counters of a period."""
     return PeriodCost(
         calls=sums.calls,
         triaged=sums.triaged,
@@ -41,7 +41,7 @@ def spent_in(sums: Sums, *, prices: str) -> PeriodCost:
 
 
 def spent_on(decisions: Sequence[Decision], *, prices: str) -> PeriodCost:
-    """The same of single calls."""
+    """The costs of single calls: those without a known cost or baseline cost count as unpriced."""
     priced = [each for each in decisions if each.cost_usd is not None and each.baseline_cost_usd is not None]
     return PeriodCost(
         calls=len(decisions),
@@ -55,10 +55,34 @@ def spent_on(decisions: Sequence[Decision], *, prices: str) -> PeriodCost:
     )
 
 
-def costed(spent: PeriodCost, escalation_rate: float | None) -> dict[str, Any]:
-    """What the calls would have cost had this share of the triaged ones escalated: None, with the reason, if unknown.
+class RoutingCost(TypedDict):
+    """What calls cost, in US dollars; None where it is unknown."""
 
-    An estimate: triage as it was paid, and the mean baseline for each call that goes to the deep tier.
+    cost_usd: float | None
+    cost_per_call_usd: float | None
+    saving: float | None
+
+
+class EstimatedCost(RoutingCost):
+    """An estimated cost, and what it rests on."""
+
+    cost_basis: str
+
+
+class PaidCost(RoutingCost):
+    """The actual cost, beside the estimate at the base threshold."""
+
+    calls: int
+    unpriced_calls: int
+    estimate_at_base_usd: float | None
+    why: str
+
+
+def costed(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
+    """The estimated cost of the calls if this share of the triaged ones had escalated.
+
+    It is the triage as paid, plus the mean baseline for each call that goes to the deep tier. An unknown cost is None,
+    with the reason.
     """
     if why := _unknown(spent, escalation_rate):
         return {**_money(None, spent), "cost_basis": f"unknown: {why}"}
@@ -70,8 +94,8 @@ def costed(spent: PeriodCost, escalation_rate: float | None) -> dict[str, Any]:
     }
 
 
-def paid(spent: PeriodCost, *, at_base: float | None) -> dict[str, Any]:
-    """What the calls did cost, beside what `costed` makes of the base threshold, where all were decided there."""
+def paid(spent: PeriodCost, *, at_base: float | None) -> PaidCost:
+    """The actual cost of the calls, and the estimate at the base threshold if all were decided there."""
     why = _unknown(spent, 0.0)
     compared = not why and not spent.moved and at_base is not None
     return {
@@ -86,6 +110,7 @@ def paid(spent: PeriodCost, *, at_base: float | None) -> dict[str, Any]:
 def _unknown(spent: PeriodCost, escalation_rate: float | None) -> str:
     if not spent.calls:
         return "no call"
+    # A sum that leaves calls out would look like a saving.
     if spent.unpriced:
         return f"{spent.unpriced:,} of {spent.calls:,} calls are unpriced"
     return "" if escalation_rate is not None else "what would have escalated is not known"
@@ -96,7 +121,7 @@ def _untriaged(spent: PeriodCost) -> str:
     return f" and for {rest:,} that nobody triaged" if rest else ""
 
 
-def _money(cost_usd: float | None, spent: PeriodCost) -> dict[str, float | None]:
+def _money(cost_usd: float | None, spent: PeriodCost) -> RoutingCost:
     return {
         "cost_usd": cost_usd,
         "cost_per_call_usd": None if cost_usd is None else cost_usd / spent.calls,

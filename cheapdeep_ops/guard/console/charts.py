@@ -1,10 +1,12 @@
-"""What the charts show: a series in, options of ECharts out; no option holds text that a user wrote."""
+"""The charts: a series in, options of ECharts out; no option holds text that a user wrote."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from cheapdeep_ops.guard.report_types.steps import Point, Series
+
 Options = dict[str, Any]
-Point = Mapping[str, Any]
+"""Of ECharts, which has thousands of them."""
 
 _BLUE: Final = "#3b82c4"
 _GREY: Final = "#808a94"
@@ -16,47 +18,46 @@ _BROAD: Final = 5
 _LINES: Final = "rgba(128, 138, 148, 0.25)"
 
 
-def escalation(found: Mapping[str, Any]) -> Options:
-    """The base and the actual escalation rate, with the limit; in percent."""
-    points = found["points"]
+def escalation(series: Series) -> Options:
+    """The escalation rate at base and the actual one, with the limit; in percent."""
+    points = series["points"]
     base = _line("at base", _ORANGE, points, lambda point: point["base_escalation_rate"])
     base["lineStyle"] = {**base["lineStyle"], "width": _BROAD}
-    limit = {"silent": True, "symbol": "none", "data": [{"yAxis": found["limit"] * 100}]}
+    limit = {"silent": True, "symbol": "none", "data": [{"yAxis": series["limit"] * 100}]}
     base["markLine"] = {**limit, "lineStyle": {"color": _RED}, "label": {"formatter": "limit", "color": _RED}}
     actual = _line("actual", _BLUE, points, lambda point: point["escalation_rate"])
-    return _chart(found, [_as_percent(base), _as_percent(actual)], most=100)
+    return _chart(series, [_as_percent(base), _as_percent(actual)], most=100)
 
 
-def calls(found: Mapping[str, Any]) -> Options:
-    """The numbers of shipped and of escalated calls in each step."""
-    shipped = _line("shipped", _BLUE, found["points"], lambda point: point["shipped"])
-    escalated = _line("escalated", _ORANGE, found["points"], lambda point: point["escalated"])
-    return _chart(found, [{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)])
+def calls(series: Series) -> Options:
+    """How many calls shipped and how many escalated in each step."""
+    shipped = _line("shipped", _BLUE, series["points"], lambda point: point["shipped"])
+    escalated = _line("escalated", _ORANGE, series["points"], lambda point: point["escalated"])
+    return _chart(series, [{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)])
 
 
-def false_confidence(found: Mapping[str, Any]) -> Options:
-    """The share of wrong answers among shipped ones, with its 95% interval, in percent; only steps with grades."""
-    points = [point for point in found["points"] if point["graded"]]
+def false_confidence(series: Series) -> Options:
+    """The share of wrong answers among those shipped, with its 95% interval; in percent, where there are grades."""
+    points = [point for point in series["points"] if point["graded"]]
     rate = _as_percent(_line("wrong", _RED, points, lambda point: point["false_confident_rate"]))
     low, high = (_as_percent(_bound(name, points, side)) for name, side in (("95% from", 0), ("95% to", 1)))
-    return _chart(found, [rate, low, high])
+    return _chart(series, [rate, low, high])
 
 
-def cost(found: Mapping[str, Any]) -> Options:
-    """The cost of a call, and its cost at the deep tier alone, in US dollars."""
-    paid = _line("paid", _BLUE, found["points"], lambda point: point["cost_per_call_usd"])
-    deep = _line("all-deep, estimated", _GREY, found["points"], lambda point: point["baseline_per_call_usd"])
-    return _chart(found, [paid, deep])
+def cost(series: Series) -> Options:
+    """What a call costs, and what it would at the deep tier alone, in US dollars."""
+    paid = _line("paid", _BLUE, series["points"], lambda point: point["cost_per_call_usd"])
+    deep = _line("all-deep, estimated", _GREY, series["points"], lambda point: point["baseline_per_call_usd"])
+    return _chart(series, [paid, deep])
 
 
-def _bound(name: str, points: Sequence[Point], side: int) -> dict[str, Any]:
+def _bound(name: str, points: Sequence[Point], side: int) -> Options:
     bound = _line(name, _GREY, points, lambda point: point["false_confident_interval"][side])
     return {**bound, "lineStyle": {"type": "dashed", "color": _GREY}}
 
 
-def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point], float | None]) -> dict[str, Any]:
-    """A line with gaps for unknown values."""
-    # ECharts takes times in milliseconds.
+def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point], float | None]) -> Options:
+    """A line; what is unknown is a gap in it. ECharts counts time in milliseconds."""
     data = [[point["at"] * 1000, value(point)] for point in points]
     style = {"itemStyle": {"color": color}, "lineStyle": {"color": color}}
     # A point between two gaps has no line, so only a symbol shows it.
@@ -64,13 +65,13 @@ def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point
     return {"name": name, "type": "line", "data": data, "connectNulls": False, **symbol, **style}
 
 
-def _as_percent(line: dict[str, Any]) -> dict[str, Any]:
+def _as_percent(line: Options) -> Options:
     data = [[at, None if share is None else round(share * 100, 2)] for at, share in line["data"]]
     return {**line, "data": data}
 
 
-def _chart(found: Mapping[str, Any], lines: list[dict[str, Any]], *, most: float | None = None) -> Options:
-    first, last = (found["points"][index]["at"] * 1000 for index in (0, -1))
+def _chart(series: Series, lines: list[Options], *, most: float | None = None) -> Options:
+    first, last = (series["points"][index]["at"] * 1000 for index in (0, -1))
     label = {"color": _GREY}
     grid = {"splitLine": {"lineStyle": {"color": _LINES}}}
     return {

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import charts
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
-from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.formatting import plain
+from cheapdeep_ops.guard.report_types.steps import Series
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.store import counters
+from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
-_HOUR_S: Final = 3_600
 _COARSER: Final = 6
 """Charts of grades have steps this many times as long, because there are few grades."""
 
@@ -27,11 +28,11 @@ class ChartPeriod(NamedTuple):
 
 
 PERIODS: Final[Mapping[str, ChartPeriod]] = {
-    "1 hour": ChartPeriod(_HOUR_S, 60),
-    "6 hours": ChartPeriod(6 * _HOUR_S, 300),
-    "1 day": ChartPeriod(24 * _HOUR_S, 900),
-    "7 days": ChartPeriod(7 * 24 * _HOUR_S, 2 * _HOUR_S),
-    "30 days": ChartPeriod(30 * 24 * _HOUR_S, 8 * _HOUR_S),
+    "1 hour": ChartPeriod(HOUR_S, 60),
+    "6 hours": ChartPeriod(6 * HOUR_S, 300),
+    "1 day": ChartPeriod(24 * HOUR_S, 900),
+    "7 days": ChartPeriod(7 * 24 * HOUR_S, 2 * HOUR_S),
+    "30 days": ChartPeriod(30 * 24 * HOUR_S, 8 * HOUR_S),
 }
 
 
@@ -39,7 +40,7 @@ class ChartSpec(NamedTuple):
     """A chart's title, its drawing function, and the factor by which its steps are longer."""
 
     title: str
-    draw: Callable[[Mapping[str, Any]], charts.Options]
+    draw: Callable[[Series], charts.Options]
     coarser: int = 1
 
 
@@ -80,13 +81,13 @@ async def show_charts(desk: ConsoleContext) -> None:
 def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[ChartSpec, charts.Options]:
     """The options of each chart. Raises StoreError."""
     now = desk.clock()
-    found = {
+    by_step = {
         coarser: series(
             desk.store, desk.settings, scope=route, now=now, last_s=period.last_s, step_s=period.step_s * coarser
         )
         for coarser in {plot.coarser for plot in _PLOTS}
     }
-    return {plot: plot.draw(found[plot.coarser]) for plot in _PLOTS}
+    return {plot: plot.draw(by_step[plot.coarser]) for plot in _PLOTS}
 
 
 async def _routes_of(desk: ConsoleContext) -> dict[str, str]:

@@ -116,9 +116,9 @@ def _row(cells: Sequence[str], link: str) -> None:
 
 
 class PagePart:
-    """A part of a page that is shown anew when what it is about has changed, so that the rest keeps its focus.
+    """A part of a page that is drawn again when its own values change, so that the other parts keep the focus.
 
-    `announces` is for what is worth interrupting somebody who listens to the page.
+    `announces` makes a screen reader read out the change.
     """
 
     def __init__(self, show: Callable[[Any], None], *, of: Callable[[Any], Any], announces: bool = False) -> None:
@@ -126,40 +126,40 @@ class PagePart:
         self._box = ui.column().classes("w-full gap-4").props('aria-live="polite"' if announces else "")
         self._shown: list[Any] = []
 
-    def renew(self, found: Any) -> None:
-        """Show what is found now."""
-        self._put(self._of(found), self._show)
+    def renew(self, reading: Any) -> None:
+        """Show the part's values of a reading."""
+        self._put(self._of(reading), self._show)
 
     def fail(self, error: StoreError, *, is_first: bool) -> None:
-        """Show why nothing is found, once for all parts."""
+        """Show why the reading failed, once for all parts."""
         self._put(str(error) if is_first else "", _fault)
 
-    def _put(self, found: Any, show: Callable[[Any], None]) -> None:
-        if self._shown != [show, found]:
-            self._shown = [show, found]
+    def _put(self, values: Any, show: Callable[[Any], None]) -> None:
+        if self._shown != [show, values]:
+            self._shown = [show, values]
             self._box.clear()
             with self._box:
-                show(found)
+                show(values)
 
 
 async def live(desk: ConsoleContext, read: Callable[[], T], show: Callable[[T], None]) -> None:
-    """Show what `read` finds, and show it anew whenever it has changed.
+    """Show what `read` returns, and again whenever it has changed.
 
-    `read` runs in a thread. Where the store is out of reach, that is what is shown.
+    `read` runs in a thread. Shows the error while the store is out of reach.
     """
-    await live_parts(desk, read, [PagePart(show, of=lambda found: found, announces=True)])
+    await live_parts(desk, read, [PagePart(show, of=lambda reading: reading, announces=True)])
 
 
 async def live_parts(desk: ConsoleContext, read: Callable[[], object], parts: Sequence[PagePart]) -> None:
-    """The same for a page of several parts, all from one reading."""
+    """A page of several parts that show one reading, renewed while the page is open."""
 
     async def look() -> None:
-        found = await asyncio.to_thread(_tried, read)
+        reading = await asyncio.to_thread(_tried, read)
         for part in parts:
-            if isinstance(found, StoreError):
-                part.fail(found, is_first=part is parts[0])
+            if isinstance(reading, StoreError):
+                part.fail(reading, is_first=part is parts[0])
             else:
-                part.renew(found)
+                part.renew(reading)
 
     await look()
     ui.timer(desk.refresh_s, look, immediate=False)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -16,12 +16,13 @@ from cheapdeep_ops.guard.console.layout import ConsoleContext, PagePart, facts, 
 from cheapdeep_ops.guard.console.review_page import show_review
 from cheapdeep_ops.guard.console.session import may_change, may_read
 from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
+from cheapdeep_ops.guard.formatting import scope_text
 from cheapdeep_ops.guard.incidents.attention import active_silences
-from cheapdeep_ops.guard.notify.messages import scope_text
 from cheapdeep_ops.guard.reports.quality import normals_of
 from cheapdeep_ops.guard.reports.series import latest
 from cheapdeep_ops.guard.reports.status import policy_state, present
 from cheapdeep_ops.store import counters, incidents, policies
+from cheapdeep_ops.store.records import IncidentStory
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -34,7 +35,7 @@ _PATIENCE_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """What the first page says; equal ones look the same."""
+    """The text of the first page; the page is renewed when it changes."""
 
     firing: tuple[IncidentCard, ...]
     alerts: text.Rows
@@ -57,7 +58,7 @@ def add_pages(desk: ConsoleContext) -> None:
         with framed("Incidents"):
             if await may_read(desk):
                 attending = AlertsPanel(desk)
-                await live(desk, lambda: _story_of(desk, incident_id), lambda found: _show_story(found, attending))
+                await live(desk, lambda: _story_of(desk, incident_id), lambda story: _show_story(story, attending))
 
 
 def _page(
@@ -83,11 +84,11 @@ async def _show_policy_and_forms(desk: ConsoleContext) -> None:
 
 
 def glance_of(desk: ConsoleContext) -> Overview:
-    """What is so now. Raises StoreError."""
+    """The state at this moment. Raises StoreError."""
     now = desk.clock()
     since = now - _GLANCE_S
-    found = present(desk.store, desk.settings, now)
-    firing = {each["incident_id"] for each in found["alerts"] if each["state"] == "firing"}
+    status = present(desk.store, desk.settings, now)
+    firing = {each["incident_id"] for each in status["alerts"] if each["state"] == "firing"}
     with desk.store.reading() as connection:
         stories = [story(connection, incident_id) for incident_id in sorted(filter(None, firing), reverse=True)]
         lasting = active_silences(connection, now)
@@ -95,20 +96,20 @@ def glance_of(desk: ConsoleContext) -> Overview:
         by_route = {route: latest(connection, scope=route, since=since, until=now) for route in routes}
         overall = latest(connection, since=since, until=now)
     return Overview(
-        firing=tuple(text.told(each, lasting) for each in stories),
-        alerts=text.alert_rows(found["alerts"], stories, lasting),
-        silences=text.quiet(lasting),
+        firing=tuple(text.incident_card(each, lasting) for each in stories),
+        alerts=text.alert_rows(status["alerts"], stories, lasting),
+        silences=text.silence_cards(lasting),
         figures=text.figures(overall),
-        routes=text.route_rows(found["policy"], by_route),
-        state=text.state(found),
+        routes=text.route_rows(status["policy"], by_route),
+        state=text.state(status),
     )
 
 
 async def _show_now(desk: ConsoleContext) -> None:
-    """The parts one below the other; the button between them is not renewed, so that the keyboard stays on it."""
+    """The parts, one below the other; the button between them is not renewed, so that it keeps the focus."""
     attending = AlertsPanel(desk)
     heading("Alerts")
-    alerts = PagePart(lambda found: _show_alerts(found, attending), of=attrgetter("firing", "alerts"), announces=True)
+    alerts = PagePart(lambda shown: _show_alerts(shown, attending), of=attrgetter("firing", "alerts"), announces=True)
     heading("Silences")
     quiet = PagePart(attending.show_silences, of=attrgetter("silences"))
     attending.show_silence_button()
@@ -121,10 +122,10 @@ async def _show_now(desk: ConsoleContext) -> None:
     await live_parts(desk, lambda: glance_of(desk), [alerts, quiet, figures, routes, state])
 
 
-def _show_alerts(found: tuple[tuple[IncidentCard, ...], text.Rows], attending: AlertsPanel) -> None:
-    firing, alerts = found
-    for told in firing:
-        _show_told(told, attending)
+def _show_alerts(shown: tuple[tuple[IncidentCard, ...], text.Rows], attending: AlertsPanel) -> None:
+    firing, alerts = shown
+    for card in firing:
+        _show_card(card, attending)
     table("Alerts", text.ALERTS, alerts) if alerts else ui.label("No alert fires.")
 
 
@@ -132,53 +133,53 @@ def _show_routes(routes: text.Rows) -> None:
     table("Routes", text.ROUTES, routes) if routes else ui.label("No calls.")
 
 
-def _show_told(told: IncidentCard, attending: AlertsPanel) -> None:
-    with ui.card().classes(f"{'over' if told.is_over else 'alarm'} w-full gap-1"):
-        ui.link(told.title, f"/incidents/{told.incident}").classes("words text-bold")
-        for line in told.lines:
+def _show_card(card: IncidentCard, attending: AlertsPanel) -> None:
+    with ui.card().classes(f"{'over' if card.is_over else 'alarm'} w-full gap-1"):
+        ui.link(card.title, f"/incidents/{card.incident}").classes("words text-bold")
+        for line in card.lines:
             ui.label(line).classes("words")
-        attending.show_attention(told)
+        attending.show_attention(card)
 
 
 def _incidents_of(desk: ConsoleContext) -> list[tuple[int, tuple[str, ...]]]:
     with desk.store.reading() as connection:
-        found = incidents.incidents(connection, limit=_LISTED)
-    return [(each["id"], tuple(row)) for each, row in zip(found, text.incident_rows(found), strict=True)]
+        newest = incidents.incidents(connection, limit=_LISTED)
+    return [(each["id"], tuple(row)) for each, row in zip(newest, text.incident_rows(newest), strict=True)]
 
 
-def _show_incidents(found: list[tuple[int, tuple[str, ...]]]) -> None:
-    if not found:
+def _show_incidents(rows: list[tuple[int, tuple[str, ...]]]) -> None:
+    if not rows:
         ui.label("There was none.")
         return
-    links = [f"/incidents/{incident_id}" for incident_id, _ in found]
-    table("Incidents", text.INCIDENTS, [row for _, row in found], links=links)
+    links = [f"/incidents/{incident_id}" for incident_id, _ in rows]
+    table("Incidents", text.INCIDENTS, [row for _, row in rows], links=links)
 
 
-def _story_of(desk: ConsoleContext, incident_id: int) -> tuple[dict[str, Any], IncidentCard] | None:
+def _story_of(desk: ConsoleContext, incident_id: int) -> tuple[IncidentStory, IncidentCard] | None:
     if not 0 < incident_id <= MOST_INCIDENTS:
         return None
     with desk.store.reading() as connection:
         try:
-            found = story(connection, incident_id)
+            incident = story(connection, incident_id)
         except MissingError:
             return None
-        return found, text.told(found, active_silences(connection, desk.clock()))
+        return incident, text.incident_card(incident, active_silences(connection, desk.clock()))
 
 
-def _show_story(story_and_told: tuple[dict[str, Any], IncidentCard] | None, attending: AlertsPanel) -> None:
-    if story_and_told is None:
+def _show_story(story_and_card: tuple[IncidentStory, IncidentCard] | None, attending: AlertsPanel) -> None:
+    if story_and_card is None:
         ui.label("There is no such incident.")
         return
-    found, told = story_and_told
-    _show_told(told, attending)
-    facts(text.incident_facts(found))
+    incident, card = story_and_card
+    _show_card(card, attending)
+    facts(text.incident_facts(incident))
     heading("Silences")
-    attending.show_silences(told.silences)
+    attending.show_silences(card.silences)
     heading("What was said")
-    messages = text.message_rows(found["messages"])
+    messages = text.message_rows(incident["messages"])
     table("Messages", ("at", "message", "delivered"), messages) if messages else ui.label("Nothing.")
     heading("What it changed")
-    _show_changes(text.change_rows(found["policy_changes"]))
+    _show_changes(text.change_rows(incident["policy_changes"]))
 
 
 def _show_changes(rows: text.Rows) -> None:
@@ -194,8 +195,8 @@ def _policy_of(desk: ConsoleContext) -> tuple[dict[str, str], text.Rows, text.Ro
     return scopes, text.change_rows(history), text.normal_rows(normals)
 
 
-def _show_policy(found: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
-    scopes, changes, normals = found
+def _show_policy(shown: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
+    scopes, changes, normals = shown
     heading("Thresholds in force")
     facts(scopes)
     heading("Who changed what, and why")

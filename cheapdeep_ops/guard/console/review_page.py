@@ -1,7 +1,8 @@
 """Graded answers, one after the other, for a person to judge."""
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from nicegui import ui
 
@@ -9,8 +10,9 @@ from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import text
 from cheapdeep_ops.guard.console.layout import ConsoleContext, facts, heading
 from cheapdeep_ops.guard.console.session import ordered, show_session
+from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.guard.http.requests import LabelRequest
-from cheapdeep_ops.guard.notify.messages import plain
+from cheapdeep_ops.guard.report_types.labels import Sample
 from cheapdeep_ops.guard.reports.review import label, next_sample, review_of, shown
 from cheapdeep_ops.values import Grade
 
@@ -23,7 +25,7 @@ class ReviewPanel:
     def __init__(self, desk: ConsoleContext) -> None:
         self._desk = desk
         self._skipped: set[str] = set()
-        self._sample: dict[str, Any] | None = None
+        self._sample: Sample | None = None
         self._content = ui.column().classes("w-full gap-2").props('aria-live="polite"')
         # Outside of what is renewed, so that the keyboard stays where it is.
         with ui.row():
@@ -47,13 +49,13 @@ class ReviewPanel:
             heading("What the labels say")
             facts(figures)
 
-    def _read(self) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    def _read(self) -> tuple[Sample | None, dict[str, str]]:
         with self._desk.store.reading() as connection:
-            found = next_sample(connection, self._desk.settings, skipped=self._skipped)
+            sample = next_sample(connection, self._desk.settings, skipped=self._skipped)
             figures = text.review_facts(review_of(connection, self._desk.settings))
-        return (None if found is None else shown(found)), figures
+        return (None if sample is None else shown(sample)), figures
 
-    def _sayer(self, verdict: Grade) -> Any:
+    def _sayer(self, verdict: Grade) -> Callable[[], Awaitable[None]]:
         async def say() -> None:
             if self._sample is None:
                 return
@@ -80,13 +82,13 @@ async def show_review(desk: ConsoleContext) -> None:
     await ReviewPanel(desk).show()
 
 
-def _show_sample(sample: dict[str, Any]) -> None:
+def _show_sample(sample: Sample) -> None:
     facts(
         {
             "call": plain(sample["call_id"]),
             "route": plain(sample["route"]),
             "input class": plain(sample["input_class"]) if sample["input_class"] else "none",
-            "at": text.moment(sample["at"]),
+            "at": timestamp(sample["at"]),
         }
     )
     for turn in sample["turns"]:

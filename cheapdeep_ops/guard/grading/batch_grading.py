@@ -13,12 +13,12 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state, grades
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import GraderVersion
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import Usage
 
 MAX_REQUESTS: Final = 500
 """The largest batch; the next run submits more."""
 
-_DAY_S: Final = 86_400.0
 _CHUNK: Final = 10
 _TYPICAL: Final = Usage(input_tokens=2_000, output_tokens=200)
 """The assumed usage of one grade until some are known."""
@@ -96,7 +96,7 @@ class BatchGrading:
 
     def _affordable_count(self, connection: Connection, now: float) -> int:
         """How many more requests the limit on spending allows."""
-        spent, graded = grades.spent_usd(connection, since=now - _DAY_S), grades.graded_since(connection, now - _DAY_S)
+        spent, graded = grades.spent_usd(connection, since=now - DAY_S), grades.graded_since(connection, now - DAY_S)
         typical = self._writer.cost(self._grader, _TYPICAL, now, batch=True)
         usd_each = spent / graded if spent and graded else typical or 0.0
         if not usd_each:

@@ -16,11 +16,10 @@ from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grader_state import GraderStatus
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
+from cheapdeep_ops.units import DAY_S, NUSD_PER_USD
 from cheapdeep_ops.values import CandidateState, GradeFailure, GradeResult, Usage
 
 _log: Final = logging.getLogger(__name__)
-_DAY_S: Final = 86_400.0
-_NANO: Final = 1_000_000_000
 _MAX_ATTEMPTS: Final = 5
 _FIRST_WAIT_S: Final = 30.0
 
@@ -46,7 +45,7 @@ class GradeWriter:
     def spent_usd(self, now: float) -> float:
         """What grading has cost in the last 24 hours."""
         with self._store.reading() as connection:
-            return grades.spent_usd(connection, since=now - _DAY_S)
+            return grades.spent_usd(connection, since=now - DAY_S)
 
     def cost(self, grader: GraderVersion, usage: Usage | None, now: float, *, batch: bool) -> float | None:
         """The cost of one grade in US dollars; None if its usage or the model's price is unknown."""
@@ -59,7 +58,7 @@ class GradeWriter:
 
         def work(connection: Connection) -> tuple[GraderStatus, list[bool]]:
             before = status = grader_state.state(connection)
-            held = candidates.held(connection, [attempt.sample.call_id for attempt in attempts])
+            held = candidates.ids_with_content(connection, [attempt.sample.call_id for attempt in attempts])
             is_new = []
             for (attempt, result), row in zip(finals, rows, strict=True):
                 if result is None or row is None:
@@ -88,9 +87,11 @@ class GradeWriter:
         result = reject_copied(result, sample.turns, sample.answer)
         attempt = GradeAttempt(sample=sample, outcome=result)
         row = {**self._row(attempt, grader, result, now), "second": True}
-        self._store.transact(
-            lambda connection: _append(connection, sample, row, candidates.held(connection, [sample.call_id]))
-        )
+
+        def write(connection: Connection) -> None:
+            _append(connection, sample, row, candidates.ids_with_content(connection, [sample.call_id]))
+
+        self._store.transact(write)
 
     def note_error(self, error: GraderError, now: float) -> None:
         """Store an error that concerns no single sample."""
@@ -105,7 +106,7 @@ class GradeWriter:
     def _row(self, attempt: GradeAttempt, grader: GraderVersion, result: GradeResult, now: float) -> dict[str, Any]:
         cost = self.cost(grader, result.usage, now, batch=attempt.batch)
         return {**_call_columns(attempt.sample), **_grade_columns(grader, result), "at": now, "batch": attempt.batch,
-                "cost_nusd": None if cost is None else round(cost * _NANO)}  # fmt: skip
+                "cost_nusd": None if cost is None else round(cost * NUSD_PER_USD)}  # fmt: skip
 
     def _grade_record(
         self, sample: GradingSample, grader: GraderVersion, result: GradeResult, now: float, cost: float | None

@@ -20,9 +20,9 @@ from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grader_state import GraderStatus
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.telemetry.evaluations import GradeTelemetry
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import GradeResult
 
-_DAY_S: Final = 86_400.0
 MAX_PER_RUN: Final = MAX_REQUESTS
 """The most samples of one run; the next run continues."""
 
@@ -92,8 +92,8 @@ class Grader:
         if settings.graded_share:
             self._apply(partial(self._sampler.plan, raising_rules=raising_rules), now)
             candidates.choose(self._store, otherwise=settings.graded_share, now=now)
-        candidates.forget(self._store, before=now - settings.retain_content_days * _DAY_S)
-        candidates.crowd_out(self._store, most=settings.max_candidates)
+        candidates.forget(self._store, before=now - settings.retain_content_days * DAY_S)
+        candidates.trim(self._store, most=settings.max_candidates)
 
     def _grade(self, now: float, *, limit: int) -> int:
         if self._settings.grade_by == "direct":

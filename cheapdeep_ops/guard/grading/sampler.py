@@ -17,12 +17,12 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, detectors, grades, policies, sampling_rates
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _NAME: Final = "sampling"
 """The name in the store for suspicions; no rule can have this name."""
 
-_DAY_S: Final = 86_400.0
 _PAGE: Final = 5_000
 
 
@@ -83,7 +83,7 @@ class Sampler:
             return SamplingPlan(waiting=waiting)
         # Samples in batches do not count: retrospective ones are graded directly, and sooner.
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
-        baselines = grades.normals(connection, self._grader)
+        baselines = grades.baselines(connection, self._grader)
         alarms = {route: alarm for route, baseline in baselines.items() if (alarm := alarm_of(baseline)) is not None}
         suspicions = self._suspicions(connection)
         quotas = {
@@ -118,8 +118,8 @@ class Sampler:
     ) -> dict[str, float]:
         if not self.is_adaptive:
             return dict.fromkeys(before, self._budget)
-        answers = sampling_rates.answers_by_route(connection, since=now - _DAY_S)
-        baselines = grades.normals(connection, self._grader)
+        answers = sampling_rates.answers_by_route(connection, since=now - DAY_S)
+        baselines = grades.baselines(connection, self._grader)
         learned = {route for route, baseline in baselines.items() if baseline.rate is not None}
         changed = self._changed_scopes(connection, now)
         return shares(
@@ -145,20 +145,20 @@ class Sampler:
         settings = self._settings
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         raised = {route for route in routes if book.for_route(route).causes & set(raising_rules)}
-        graded = grades.graded_by_route(connection, since=now - _DAY_S)
+        graded = grades.graded_by_route(connection, since=now - DAY_S)
         # Samples that wait for their grade count too, because they soon are grades.
         chosen = {route: graded.get(route, 0) + ungraded.get(route, 0) for route in suspected | raised}
         return frozenset(route for route, count in chosen.items() if count < MAX_GRADES_PER_DAY)
 
     def _changed_scopes(self, connection: Connection, now: float) -> set[str]:
         """The scopes whose threshold has changed within a day."""
-        return {each["scope"] for each in policies.history(connection) if each["at"] > now - _DAY_S and each["applied"]}
+        return {each["scope"] for each in policies.history(connection) if each["at"] > now - DAY_S and each["applied"]}
 
     def _suspicions(self, connection: Connection) -> RouteSuspicions:
         """The suspicion of each route, updated by all grades since the stored state."""
         stored = detectors.read(connection, self._grader, rule=_NAME).get(ALL_ROUTES, detectors.DetectorState())
         suspicions = {route: Suspicion.from_row(row) for route, row in stored.state.items()}
-        baselines = grades.normals(connection, self._grader)
+        baselines = grades.baselines(connection, self._grader)
         grade_id = stored.grade_id
         while page := grades.known_after(connection, self._grader, grade_id=grade_id, route=None, limit=_PAGE):
             for grade in page:
@@ -179,4 +179,4 @@ class Sampler:
 
 def _since(baseline: Baseline, now: float) -> float:
     """The earliest call for retrospective grades: after those of the baseline, and within a day."""
-    return max(baseline.until or baseline.since, now - _DAY_S)
+    return max(baseline.until or baseline.since, now - DAY_S)

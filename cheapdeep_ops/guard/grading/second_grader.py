@@ -15,11 +15,12 @@ from cheapdeep_ops.store import candidates, labels
 from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import GraderVersion
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import GradeResult
 
 _log: Final = logging.getLogger(__name__)
 _SALT: Final = "second judge"  # never changed, because another salt would choose other calls
-_PERIOD_S: Final = 86_400.0
+_PERIOD_S: Final = float(DAY_S)
 _MAX_PER_RUN: Final = 10
 """The most grades of one run: they are not urgent, and the first grader's come first."""
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
 from cheapdeep_ops.guard.actions.thresholds import release_threshold, set_threshold
-from cheapdeep_ops.guard.http import metrics, schemas
+from cheapdeep_ops.guard.http import metrics
 from cheapdeep_ops.guard.http.requests import (
     AcknowledgeRequest,
     LabelRequest,
@@ -32,6 +32,10 @@ from cheapdeep_ops.guard.http.requests import (
 )
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
 from cheapdeep_ops.guard.incidents.attention import acknowledge, active_silences, silence, unsilence
+from cheapdeep_ops.guard.report_types.figures import Receipt
+from cheapdeep_ops.guard.report_types.labels import Label, Review, Sample
+from cheapdeep_ops.guard.report_types.state import Health, Normal, Policy, Silence, Status
+from cheapdeep_ops.guard.report_types.steps import Series, Trends
 from cheapdeep_ops.guard.reports.quality import normals_of, relearn
 from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.reports.review import label, label_all, next_sample, review_of, shown
@@ -41,7 +45,9 @@ from cheapdeep_ops.guard.reports.trends import trends
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.records import Incident, IncidentStory, PolicyChange
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
@@ -161,7 +167,7 @@ def make_api(
 
 
 def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
-    """What the OpenAPI document says of a path, with refusals that others do not know; the answer is given as it is."""
+    """The documentation of a path: its answer, and the refusals that only it has. FastAPI does not check answers."""
     refusals = {code: _REFUSALS[code] for code in also}
     return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
 
@@ -190,15 +196,15 @@ class _Versioned:
 def _health(is_ready: Callable[[], str]) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/healthz", **_answering(schemas.Health, "Whether the process answers"))
-    def healthz() -> dict[str, str]:
+    @router.get("/healthz", **_answering(Health, "Whether the process answers"))
+    def healthz() -> Health:
         """The process answers."""
         return {"status": "ok"}
 
     @router.get(
         "/readyz",
         summary="Whether the guard does its work",
-        responses={200: {"model": schemas.Health}, 503: {"model": schemas.Health, "description": "It does not"}},
+        responses={200: {"model": Health}, 503: {"model": Health, "description": "It does not"}},
     )
     def readyz(response: Response) -> dict[str, str]:
         """The guard does its work: 503 with what is missing, else 200."""
@@ -210,31 +216,31 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
 
 
 def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
-    """Figures over a period."""
+    """Reports over a period."""
     router = APIRouter()
 
-    @router.get("/api/v1/report", **_answering(schemas.Receipt, "The receipt over a period"))
-    def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 86_400.0) -> dict[str, Any]:
+    @router.get("/api/v1/report", **_answering(Receipt, "The receipt over a period"))
+    def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = float(DAY_S)) -> Receipt:
         """The receipt over the last so many seconds."""
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
 
-    @router.get("/api/v1/report/trends", **_answering(schemas.Trends, "What the receipt's plots show"))
-    def get_trends(since: float | None = None, until: float | None = None) -> dict[str, Any]:
+    @router.get("/api/v1/report/trends", **_answering(Trends, "The figures of the receipt's plots"))
+    def get_trends(since: float | None = None, until: float | None = None) -> Trends:
         """A period's figures in steps, false confidence by route, and changes of policy; the last day by default."""
         until = clock() if until is None else until
-        since = until - 86_400.0 if since is None else since
+        since = until - DAY_S if since is None else since
         if not 0 < until - since <= LONGEST_S:
             raise HTTPException(422, f"until must lie behind since, by {LONGEST_S:.0f} s at most")
         return trends(store, settings, since=since, until=until)
 
-    @router.get("/api/v1/series", **_answering(schemas.Series, "Figures in steps, for charts"))
+    @router.get("/api/v1/series", **_answering(Series, "Figures in steps, for charts"))
     def get_series(
         route: Route = ALL_ROUTES,
         last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 3_600.0,
         step_s: Annotated[int, Query(ge=1, le=LONGEST_S)] = 60,
-    ) -> dict[str, Any]:
-        """What was counted and graded, in steps: for charts. At most a thousand steps at a time."""
+    ) -> Series:
+        """Calls, costs and false confidence in steps, for charts; at most a thousand steps at a time."""
         try:
             return series(store, settings, scope=route, now=clock(), last_s=last_s, step_s=step_s)
         except ValueError as error:
@@ -253,26 +259,26 @@ def _reading(
         """Fleet-wide figures in Prometheus' text format."""
         return Response(metrics.page(collector), media_type=metrics.CONTENT_TYPE)
 
-    @router.get("/api/v1/status", **_answering(schemas.Status, "What is so now"))
-    def get_status() -> dict[str, Any]:
-        """Policy, alerts, signals, what is normal, grader, queue, watchers."""
+    @router.get("/api/v1/status", **_answering(Status, "The state of the guard"))
+    def get_status() -> Status:
+        """Policy, alerts and their signals, normal false confidence, grader, messages, processes."""
         return status(store, settings, clock())
 
-    @router.get("/api/v1/policy", **_answering(schemas.Policy, "The thresholds in force"))
-    def get_policy() -> dict[str, Any]:
-        """The thresholds in force, and why."""
+    @router.get("/api/v1/policy", **_answering(Policy, "The thresholds in force"))
+    def get_policy() -> Policy:
+        """The thresholds in force, and their causes."""
         with store.reading() as connection:
             return policy_state(connection, settings)
 
-    @router.get("/api/v1/normal", **_answering(dict[str, schemas.Normal], "What is normal for each route"))
-    def get_normal() -> dict[str, Any]:
+    @router.get("/api/v1/normal", **_answering(dict[str, Normal], "What is normal for each route"))
+    def get_normal() -> dict[str, Normal]:
         """What false confidence is normal for each route."""
         with store.reading() as connection:
             return normals_of(connection, settings)
 
-    @router.get("/api/v1/review", **_answering(schemas.Review, "How far judge and people agree"))
-    def get_review(route: Route = ALL_ROUTES) -> dict[str, Any]:
-        """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
+    @router.get("/api/v1/review", **_answering(Review, "Agreement of grader and people"))
+    def get_review(route: Route = ALL_ROUTES) -> Review:
+        """How far the grader agrees with people, what is still to be labelled, and how all graders compare."""
         with store.reading() as connection:
             return review_of(connection, settings, route)
 
@@ -282,29 +288,27 @@ def _reading(
 def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/api/v1/policy/changes", **_answering(list[schemas.PolicyChange], "Who changed what, and why"))
-    def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
+    @router.get("/api/v1/policy/changes", **_answering(list[PolicyChange], "Who changed what, and why"))
+    def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[PolicyChange]:
         """The newest changes of policy first."""
         with store.reading() as connection:
             return policies.history(connection, limit=limit)
 
-    @router.get("/api/v1/incidents", **_answering(list[schemas.Incident], "The newest incidents"))
-    def get_incidents(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
+    @router.get("/api/v1/incidents", **_answering(list[Incident], "The newest incidents"))
+    def get_incidents(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[Incident]:
         """The newest incidents first."""
         with store.reading() as connection:
             return incidents.incidents(connection, limit=limit)
 
-    @router.get("/api/v1/silences", **_answering(list[schemas.Silence], "What is silenced"))
-    def get_silences() -> list[dict[str, Any]]:
-        """The silences that last, oldest first."""
+    @router.get("/api/v1/silences", **_answering(list[Silence], "The silences"))
+    def get_silences() -> list[Silence]:
+        """The silences that have not ended, oldest first."""
         with store.reading() as connection:
             return active_silences(connection, clock())
 
-    @router.get(
-        "/api/v1/incidents/{incident_id}", **_answering(schemas.IncidentStory, "One incident from start to end")
-    )
-    def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> dict[str, Any]:
-        """One incident with every message about it and what it changed; 404 where there is none."""
+    @router.get("/api/v1/incidents/{incident_id}", **_answering(IncidentStory, "One incident from start to end"))
+    def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> IncidentStory:
+        """One incident with its messages and its changes of policy; 404 if it does not exist."""
         with store.reading() as connection:
             return story(connection, incident_id)
 
@@ -314,21 +318,21 @@ def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
 def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.put("/api/v1/policy/pin", **_answering(schemas.Policy, "Pin a threshold"))
-    def put_pin(order: PinRequest) -> dict[str, Any]:
+    @router.put("/api/v1/policy/pin", **_answering(Policy, "Pin a threshold"))
+    def put_pin(order: PinRequest) -> Policy:
         """Hold a threshold until it is released."""
         by = {"author": order.author, "why": order.why}
         return set_threshold(store, settings, order.threshold, scope=order.route, now=clock(), **by)
 
-    @router.post("/api/v1/normal/relearn", **_answering(dict[str, schemas.Normal], "Learn anew what is normal"))
-    def post_relearn(order: RelearnRequest) -> dict[str, Any]:
+    @router.post("/api/v1/normal/relearn", **_answering(dict[str, Normal], "Learn anew what is normal"))
+    def post_relearn(order: RelearnRequest) -> dict[str, Normal]:
         """Learn anew, from calls that begin now, what false confidence is normal for a route."""
         relearn(store, settings, order.route, author=order.author, why=order.why, now=clock())
         with store.reading() as connection:
             return normals_of(connection, settings)
 
-    @router.delete("/api/v1/policy/pin", **_answering(schemas.Policy, "Release a threshold"))
-    def delete_pin(order: ReleaseRequest) -> dict[str, Any]:
+    @router.delete("/api/v1/policy/pin", **_answering(Policy, "Release a threshold"))
+    def delete_pin(order: ReleaseRequest) -> Policy:
         """Let the rules decide again."""
         by = {"author": order.author, "why": order.why}
         return release_threshold(store, settings, scope=order.route, now=clock(), **by)
@@ -339,17 +343,17 @@ def _changing(store: Store, settings: Settings, clock: Callable[[], float]) -> A
 def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/api/v1/review/next", **_answering(schemas.Sample | None, "The answer to label next"))
+    @router.get("/api/v1/review/next", **_answering(Sample | None, "The answer to label next"))
     def get_next(
         route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
-    ) -> dict[str, Any] | None:
-        """The answer to label next, with its content, so that a token is needed; null where none is left.
+    ) -> Sample | None:
+        """The answer to label next; null if none is left. It has content, so it needs a token.
 
         Calls that are named by `skip` are passed over.
         """
         with store.reading() as connection:
-            found = next_sample(connection, settings, scope=route, skipped=skip)
-        return None if found is None else shown(found)
+            sample = next_sample(connection, settings, scope=route, skipped=skip)
+        return None if sample is None else shown(sample)
 
     @router.post("/api/v1/labels", **_answering(LabelRequest, "Label an answer"))
     def post_label(order: LabelRequest) -> LabelRequest:
@@ -357,8 +361,8 @@ def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> 
         label(store, order.call_id, order.verdict, author=order.author, now=clock())
         return order
 
-    @router.post("/api/v1/labels/batch", **_answering(list[schemas.Label], "Label several answers"))
-    def post_labels(order: LabelsRequest) -> list[dict[str, Any]]:
+    @router.post("/api/v1/labels/batch", **_answering(list[Label], "Label several answers"))
+    def post_labels(order: LabelsRequest) -> list[Label]:
         """Say it of several answers: all are stored or none. Returns them, each with what the judge had said."""
         given = [(each.call_id, each.verdict) for each in order.labels]
         return label_all(store, settings, given, author=order.author, now=clock())
@@ -369,19 +373,19 @@ def _labelling(store: Store, settings: Settings, clock: Callable[[], float]) -> 
 def _attending(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/api/v1/incidents/{incident_id}/ack", **_answering(schemas.Incident, "Acknowledge an incident"))
-    def post_ack(incident_id: Id, order: AcknowledgeRequest) -> dict[str, Any]:
+    @router.post("/api/v1/incidents/{incident_id}/ack", **_answering(Incident, "Acknowledge an incident"))
+    def post_ack(incident_id: Id, order: AcknowledgeRequest) -> Incident:
         """Say that somebody looks after an open incident: nobody is reminded of it any more."""
         return acknowledge(store, settings, incident_id, author=order.author, why=order.why, now=clock())
 
-    @router.post("/api/v1/silences", **_answering(list[schemas.Silence], "Silence a rule"))
-    def post_silence(order: SilenceRequest) -> list[dict[str, Any]]:
+    @router.post("/api/v1/silences", **_answering(list[Silence], "Silence a rule"))
+    def post_silence(order: SilenceRequest) -> list[Silence]:
         """Keep messages of a rule back for a while; the rule itself goes on. Returns all silences that last."""
         by = {"author": order.author, "why": order.why}
         return silence(store, settings, rule=order.rule, route=order.route, lasts_s=order.for_s, now=clock(), **by)
 
-    @router.delete("/api/v1/silences/{silence_id}", **_answering(list[schemas.Silence], "End a silence"))
-    def delete_silence(silence_id: Id, order: UnsilenceRequest) -> list[dict[str, Any]]:
+    @router.delete("/api/v1/silences/{silence_id}", **_answering(list[Silence], "End a silence"))
+    def delete_silence(silence_id: Id, order: UnsilenceRequest) -> list[Silence]:
         """End a silence before its time; returns those that still last."""
         return unsilence(store, silence_id, author=order.author, why=order.why, now=clock())
 

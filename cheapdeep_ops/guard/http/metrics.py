@@ -1,8 +1,8 @@
 """The guard's metrics page: fleet-wide figures from the store, in Prometheus' text format."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -10,14 +10,18 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics
-from cheapdeep_ops.guard.reports.quality import DAY_S, is_up, rates_by_route
+from cheapdeep_ops.guard.report_types.figures import FalseConfidence
+from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy
+from cheapdeep_ops.guard.reports.quality import is_up, rates_by_route
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, processes
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.records import Alert
 from cheapdeep_ops.telemetry import names
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Reason
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -115,7 +119,7 @@ class FleetCollector(Collector):
         """Nothing: registering must not need a store."""
         return ()
 
-    def _health(self, state: Mapping[str, Any]) -> Iterator[Metric]:
+    def _health(self, state: Present) -> Iterator[Metric]:
         queue, watchers = state["queue"], state["watchers"]
         yield _gauge(names.FLEET_GUARDS, "Guards seen in the last minute", watchers["guards"])
         yield _gauge(names.FLEET_ROUTERS, "Routers seen in the last minute", watchers["routers"])
@@ -148,9 +152,9 @@ def _counted(sums: Mapping[tuple[str, str], Sums]) -> Iterator[Metric]:
     for name, text, counts in _BY_REASON:
         family = CounterMetricFamily(name, text, labels=["route", "input_class", "reason"])
         for key, counted in sorted(sums.items()):
-            found = counts(counted)
+            by_reason = counts(counted)
             for reason in Reason:  # zeros too: a rate never sees the first step of a series that begins with it
-                family.add_metric([*_labels(key), reason.value], found.get(reason.value, 0))
+                family.add_metric([*_labels(key), reason.value], by_reason.get(reason.value, 0))
         yield family
 
 
@@ -160,10 +164,10 @@ def _confidences(sums: Mapping[tuple[str, str], Sums]) -> Metric:
     for (route, _), counted in sums.items():
         by_route[route].update({int(bin_): count for bin_, count in counted.confidence.items()})
     family = HistogramMetricFamily(names.FLEET_CONFIDENCE, "Confidence of readable first answers", labels=["route"])
-    for route, found in sorted(by_route.items()):
-        up_to = [(edge, sum(count for bin_, count in found.items() if bin_ <= edge)) for edge in _CONFIDENCE_EDGES]
+    for route, bins in sorted(by_route.items()):
+        up_to = [(edge, sum(count for bin_, count in bins.items() if bin_ <= edge)) for edge in _CONFIDENCE_EDGES]
         buckets = [(str(edge / 100), float(count)) for edge, count in up_to]
-        family.add_metric([route], [*buckets, ("+Inf", float(found.total()))], sum_value=None)
+        family.add_metric([route], [*buckets, ("+Inf", float(bins.total()))], sum_value=None)
     return family
 
 
@@ -172,8 +176,7 @@ def _labels(key: tuple[str, str]) -> list[str]:
     return [key[0], key[1] or NO_CLASS]
 
 
-def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Settings) -> Iterator[Metric]:
-    rows = list(rows)
+def _alerts(rows: Sequence[Alert], rulebook: Rulebook, settings: Settings) -> Iterator[Metric]:
     firing = GaugeMetricFamily(names.FLEET_ALERT, "Whether an alert fires (1) or not (0)", labels=["rule", "scope"])
     for row in rows:
         firing.add_metric([row["rule"], row["scope"]], float(row["state"] == "firing"))
@@ -181,7 +184,8 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
     for name, text, key in _SIGNALS:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
-            if row["signal"].get("n"):
+            # A kind of rule that watches no rate has no such figures.
+            if row["signal"].get("n") and key in row["signal"]:
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
     yield from _evidence(rows)
@@ -193,9 +197,8 @@ def _alerts(rows: Iterable[Mapping[str, Any]], rulebook: Rulebook, settings: Set
     yield limits
 
 
-def _evidence(rows: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
-    """Of the rules that have a sequential test; unknown is left out."""
-    rows = list(rows)
+def _evidence(rows: Sequence[Alert]) -> Iterator[Metric]:
+    """The evidence of the rules that have a sequential test; unknown evidence is left out."""
     for name, text, key in _EVIDENCE:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
@@ -218,12 +221,12 @@ def _graded(totals: Mapping[tuple[str, str], tuple[int, float]]) -> Iterator[Met
     yield cost
 
 
-def _quality(state: Mapping[str, Any]) -> Iterator[Metric]:
+def _quality(state: Present) -> Iterator[Metric]:
     """What is normal, and whether the grader does its work; a rate that is unknown is left out, never zero."""
     normal = GaugeMetricFamily(names.FLEET_NORMAL, "False-confident rate that is normal", labels=["route"])
-    for route, found in state["normal"].items():
-        if found["rate"] is not None:
-            normal.add_metric([route], found["rate"])
+    for route, learned in state["normal"].items():
+        if learned["rate"] is not None:
+            normal.add_metric([route], learned["rate"])
     yield normal
     grader = state["grader"]
     does_its_work = "Whether the grader does its work (1), or fails or is off (0)"
@@ -232,25 +235,26 @@ def _quality(state: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge(names.FLEET_OLDEST_WAIT, "How long the oldest of them waits, seconds", grader["oldest_wait_s"] or 0.0)
 
 
-def _false_confidence(rates: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+def _false_confidence(rates: Mapping[str, FalseConfidence]) -> Iterator[Metric]:
     """The rates of the last 24 hours."""
     families = [GaugeMetricFamily(name, text, labels=["route"]) for name, text in _FALSE_CONFIDENCE]
-    for route, found in rates.items():
-        low, high = found["false_confident_interval"]
-        values = (found["false_confident_rate"], low, high, found["graded"])
+    for route, wrong in rates.items():
+        values = (wrong["false_confident_rate"], *wrong["false_confident_interval"], wrong["graded"])
         for family, value in zip(families, values, strict=True):
-            family.add_metric([route], value)
+            if value is not None:
+                family.add_metric([route], value)
     yield from families
 
 
-def _policies(policy: Mapping[str, Any], routes: Iterable[str]) -> Iterator[Metric]:
+def _policies(policy: Policy, routes: Iterable[str]) -> Iterator[Metric]:
     threshold = GaugeMetricFamily(names.FLEET_THRESHOLD, "Threshold in force", labels=["route"])
     version = GaugeMetricFamily(names.FLEET_POLICY_VERSION, "Number of the last change of policy", labels=["scope"])
     scopes = policy["scopes"]
+    untouched: ScopePolicy = {"threshold": policy["threshold"], "version": 0, "pin": None, "causes": []}
     for name in sorted({ALL_ROUTES, *routes, *scopes}):
-        known = scopes.get(name, {"threshold": policy["threshold"], "version": 0})
-        threshold.add_metric([name], known["threshold"])
-        version.add_metric([name], known["version"])
+        scope = scopes.get(name, untouched)
+        threshold.add_metric([name], scope["threshold"])
+        version.add_metric([name], scope["version"])
     yield threshold
     yield version
 

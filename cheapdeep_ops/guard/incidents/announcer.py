@@ -1,26 +1,26 @@
-"""From changes of alerts to messages: which are due, and what they say.
+"""From the updates of alerts to messages: which are due, what they say, and how they are sent.
 
-It reads what explains an incident by single statements, outside of any transaction, and writes nothing.
+It reads what explains an incident with single statements, outside of any transaction, and writes nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final, Literal
 
 from cheapdeep_ops.guard.incidents.attention import is_silenced
 from cheapdeep_ops.guard.incidents.changes import Digest, Message, OpenIncident, Unit
-from cheapdeep_ops.guard.incidents.evaluation import TICKET, AlertUpdate, Evaluation
+from cheapdeep_ops.guard.incidents.evaluation import AlertUpdate, Evaluation
+from cheapdeep_ops.guard.incidents.stored import TICKET
 from cheapdeep_ops.guard.notify.messages import Kind, digest_message, incident_message, threshold_text
-from cheapdeep_ops.guard.rules.escalation.cost import storm_consequence
-from cheapdeep_ops.guard.rules.model import Action, AlertState, Rule, ScopedAlert, StormRule, Transition
+from cheapdeep_ops.guard.rules.model import Action, AlertState, ScopedAlert, Transition
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
 
 CHANGED_EVERY_S: Final = 60.0
-"""How often, at most, a message about an open incident is brought up to date."""
+"""How often a message about an open incident is updated, at most."""
 
 PAGE: Final = "page"
-"""The severity of alerts that page a person on call."""
+"""The severity of alerts that page the person on call."""
 
 
 class Announcer:
@@ -35,43 +35,43 @@ class Announcer:
         self._now = now
 
     def run(self) -> list[Unit]:
-        """Complete the units of the evaluation; returns those to be made after them."""
+        """Add the messages to the units of the evaluation; returns the units that follow them."""
         for update, unit in self._evaluation.updates:
             self._announce(update, unit)
         for alert, incident, unit in self._evaluation.orphans:
             self._announce_end_without_rule(alert, incident, unit)
-        held = list(self._held(self._evaluation.incidents.values()))
+        unsuppressed = list(self._unsuppressed(self._evaluation.incidents.values()))
         digest = self._digest(self._evaluation.incidents.values())
-        return [*held, *([digest] if digest else [])]
+        return [*unsuppressed, *([digest] if digest else [])]
 
     def _announce(self, update: AlertUpdate, unit: Unit) -> None:
-        """Add the message about one alert, where there is news or a reminder is due."""
+        """Add the message about one alert, if news or a reminder is due."""
         incident = update.incident
         if incident is None or Action.NOTIFY not in update.rule.actions:
             return
-        kind = self._news(update, incident)
+        kind = self._due(update, incident)
         if kind is not None:
             unit.messages.append(self._message(kind, update, incident))
-        elif incident.announced and self._is_overdue(update.rule, update.alert, incident):
+        elif incident.announced and self._is_reminder_due(update, incident):
             unit.messages.append(self._reminder(update, incident))
 
     def _announce_end_without_rule(self, alert: ScopedAlert, incident: OpenIncident, unit: Unit) -> None:
-        """Say that an incident is over whose rule was taken out, with what was last said; only if it was announced."""
+        """Add the resolved message of an incident whose rule was removed; only if the incident was announced."""
         if not incident.announced:
             return
         during = self._outcome(alert.scope, incident.started_at)
         payload = {**incident.announced, "threshold": "its rule was taken out of the rules file", **during}
         unit.messages.append(self._end(alert, incident, payload))
 
-    def _held(self, incidents: Iterable[OpenIncident]) -> Iterable[Unit]:
-        """Send the ends of incidents that silences have kept back, once those are over."""
+    def _unsuppressed(self, incidents: Iterable[OpenIncident]) -> Iterable[Unit]:
+        """The suppressed resolved messages whose silence has ended."""
         for incident in incidents:
             if incident.held is not None and not self._is_silenced(incident.rule, incident.scope):
-                message = Message(way="tell", incident=incident, kind="resolved", payload=incident.held)
+                message = Message(way="send", incident=incident, kind="resolved", payload=incident.held)
                 yield Unit(messages=[message], releases=incident)
 
     def _digest(self, incidents: Iterable[OpenIncident]) -> Unit | None:
-        """One message about all tickets that wait, once the period since the last ticket or digest is over."""
+        """One message about all deferred tickets, `digest_every_s` after the last ticket or digest; None before."""
         waiting = [each for each in incidents if each.collected_at is not None]
         due = [each for each in waiting if not self._is_silenced(each.rule, each.scope)]
         if not due or self._last_ticket_at is not None:
@@ -80,9 +80,10 @@ class Announcer:
         payload = digest_message([dict(each.announced) for each in due], since=since, at=self._now)
         return Unit(digest=Digest(incidents=tuple(due), payload=payload))
 
-    def _news(self, update: AlertUpdate, incident: OpenIncident) -> Kind | None:
-        """The kind of message that is due, or None. An end is said only of what was announced."""
-        if update.turn is Transition.RESOLVED:
+    def _due(self, update: AlertUpdate, incident: OpenIncident) -> Kind | None:
+        """The kind of message that is due, or None. An incident that was not announced gets no resolved message."""
+        if update.transition is Transition.RESOLVED:
+            # `_end` suppresses it during a silence, so that it is sent once the silence is over.
             return "resolved" if incident.announced else None
         if incident.collected_at is not None:
             return None
@@ -93,30 +94,31 @@ class Announcer:
         return "changed" if self._has_moved(update, incident) else None
 
     def _has_moved(self, update: AlertUpdate, incident: OpenIncident) -> bool:
-        """Whether the last message is out of date, or a person has changed the threshold."""
+        """Whether the last message is out of date, for example because a person has changed the threshold."""
+        # Receivers limit how often a message may be edited.
         if self._now - incident.announced_at < CHANGED_EVERY_S:
             return False
-        said = incident.announced
-        has_moved = update.sense.has_moved(
-            self._connection, said, update.finding, update.alert.scope, incident.started_at
-        )
-        return has_moved or said.get("effective_threshold") != update.policy.threshold
+        announced, scope = incident.announced, update.alert.scope
+        if update.reader.has_moved(self._connection, announced, update.finding, scope, incident.started_at):
+            return True
+        return announced.get("effective_threshold") != update.policy.threshold
 
-    def _is_overdue(self, rule: Rule, alert: ScopedAlert, incident: OpenIncident) -> bool:
+    def _is_reminder_due(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""
-        every_s, is_paged = self._settings.renotify_every_s, rule.labels.get("severity") == PAGE
-        if not every_s or not is_paged or alert.state is not AlertState.FIRING:
+        every_s, is_page = self._settings.renotify_every_s, update.rule.labels.get("severity") == PAGE
+        # A ticket needs no answer at once, so it is not repeated.
+        if not every_s or not is_page or update.alert.state is not AlertState.FIRING:
             return False
         if self._now - (incident.called_for_at or incident.started_at) < every_s:
             return False
-        return incident.acknowledged is None and not self._is_silenced(alert.rule, alert.scope)
+        return incident.acknowledged is None and not self._is_silenced(incident.rule, incident.scope)
 
     def _reminder(self, update: AlertUpdate, incident: OpenIncident) -> Message:
         now = {
             "signal": dict(update.finding.signal),
             "started_at": incident.started_at,
             "threshold": "",
-            **self._consequence("reminder", update, incident),
+            **self._consequence(update, incident),
         }
         return Message(way="remind", incident=incident, kind="reminder", payload={**incident.announced, **now})
 
@@ -125,8 +127,8 @@ class Announcer:
         facts = {
             "effective_threshold": update.policy.threshold,
             "threshold": self._threshold(kind, update) if rule.raises else "",
-            **update.sense.facts(self._connection, scope, incident.started_at),
-            **self._consequence(kind, update, incident),
+            **update.reader.facts(self._connection, scope, incident.started_at),
+            **self._consequence(update, incident),
             **(self._outcome(scope, incident.started_at) if kind == "resolved" else {}),
             **({"acknowledged": incident.acknowledged} if incident.acknowledged else {}),
         }
@@ -135,51 +137,41 @@ class Announcer:
             return self._end(update.alert, incident, payload)
         if kind == "started" and payload["severity"] == TICKET:
             return self._ticket(incident, payload)
-        return Message(way="tell", incident=incident, kind=kind, payload=payload)
+        return Message(way="send", incident=incident, kind=kind, payload=payload)
 
-    def _ticket(self, incident: OpenIncident, payload: Mapping[str, Any]) -> Message:
-        """The start of a ticket: in the next digest, where a ticket or a digest was sent within its period."""
+    def _ticket(self, incident: OpenIncident, payload: Mapping[str, object]) -> Message:
+        """The first message of a ticket: now, or in the next digest if one was sent within `digest_every_s`."""
         if self._last_ticket_at is not None:
-            return self._collect(incident, payload, kind="started")
+            return self._defer(incident, payload, kind="started")
         if self._settings.digest_every_s:
             self._last_ticket_at = self._now
-        return Message(way="tell", incident=incident, kind="started", payload=payload)
+        return Message(way="send", incident=incident, kind="started", payload=payload)
 
-    def _end(self, alert: ScopedAlert, incident: OpenIncident, payload: Mapping[str, Any]) -> Message:
-        """The end of an incident: in the digest that it waits for, after a silence, or now."""
+    def _end(self, alert: ScopedAlert, incident: OpenIncident, payload: Mapping[str, object]) -> Message:
+        """The resolved message: in the digest if its first message is there, after a silence, or now."""
         if incident.collected_at is not None:
-            return self._collect(incident, {**payload, "kind": "resolved"}, kind="resolved")
-        way: Any = "hold" if self._is_silenced(alert.rule, alert.scope) else "tell"
+            return self._defer(incident, {**payload, "kind": "resolved"}, kind="resolved")
+        way: Literal["suppress", "send"] = "suppress" if self._is_silenced(alert.rule, alert.scope) else "send"
         return Message(way=way, incident=incident, kind="resolved", payload=payload)
 
-    def _collect(self, incident: OpenIncident, payload: Mapping[str, Any], *, kind: Kind) -> Message:
-        # Noted at once, because a digest of this evaluation says it too.
+    def _defer(self, incident: OpenIncident, payload: Mapping[str, object], *, kind: Kind) -> Message:
+        # Set at once, because a digest of this evaluation includes it.
         incident.announced, incident.collected_at = payload, self._now
-        return Message(way="collect", incident=incident, kind=kind, payload=payload)
+        return Message(way="defer", incident=incident, kind=kind, payload=payload)
 
-    def _consequence(self, kind: Kind, update: AlertUpdate, incident: OpenIncident) -> dict[str, Any]:
-        """What a storm costs; nothing for other rules: what wrong answers cost is unknown."""
-        if not isinstance(update.rule, StormRule):
-            return {}
-        consequence = storm_consequence(
-            self._connection,
-            update.rule,
-            update.finding.signal,
-            scope=incident.scope,
-            started_at=incident.started_at,
-            is_over=kind == "resolved",
-            now=self._now,
+    def _consequence(self, update: AlertUpdate, incident: OpenIncident) -> dict[str, object]:
+        return update.reader.consequence(
+            self._connection, update.finding, incident.scope, incident.started_at, update.transition
         )
-        return {"consequence": consequence}
 
     def _threshold(self, kind: Kind, update: AlertUpdate) -> str:
-        """What was done to the threshold, or what a mode that changes nothing kept from being done."""
-        is_kept = self._settings.mode != "enforce" and kind != "resolved"
-        would_be = self._settings.raised_threshold if is_kept else None
-        return threshold_text(update.was, update.policy, mode=self._settings.mode, would_be=would_be)
+        """What was done to the threshold, or what the mode prevented."""
+        is_prevented = self._settings.mode != "enforce" and kind != "resolved"
+        would_be = self._settings.raised_threshold if is_prevented else None
+        return threshold_text(update.policy_before, update.policy, mode=self._settings.mode, would_be=would_be)
 
-    def _outcome(self, scope: str, started_at: float) -> dict[str, Any]:
-        """How long an incident lasted (seconds), and the calls meanwhile."""
+    def _outcome(self, scope: str, started_at: float) -> dict[str, object]:
+        """How long an incident has lasted, in seconds, and its calls."""
         names = ("calls", "escalated", "withheld")
         during = counters.sums_of(self._connection, names, since=started_at, until=self._now, scope=scope)
         return {"lasted_s": self._now - started_at, **during}

@@ -1,22 +1,23 @@
 """A person's hand on alerts: acknowledge an incident, silence a rule for a while."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.notify.outbox import tell
+from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, revisions, silences
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.records import Incident, record_of
+from cheapdeep_ops.units import DAY_S
 
-LONGEST_SILENCE_S: Final = 30 * 86_400.0
+LONGEST_SILENCE_S: Final = 30.0 * DAY_S
 """A silence that should last longer is a rule to be taken out."""
 
 
-def acknowledge(
-    store: Store, settings: Settings, incident_id: int, *, author: str, why: str, now: float
-) -> dict[str, Any]:
+def acknowledge(store: Store, settings: Settings, incident_id: int, *, author: str, why: str, now: float) -> Incident:
     """Note that somebody looks after an open incident, and have its message say so; returns the incident.
 
     Raises MissingError where no such incident is open, StoreError where the store is out of reach.
@@ -47,7 +48,7 @@ def _show_acknowledged(connection: Connection, settings: Settings, incident_id: 
         tell(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
 
 
-def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, Any]:
+def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, object]:
     """Who looks after an incident, as a message says it; nothing where nobody has said so."""
     found = silences.acknowledgements(connection, [incident_id])
     return {"acknowledged": found[incident_id]} if incident_id in found else {}
@@ -55,7 +56,7 @@ def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, Any
 
 def silence(
     store: Store, settings: Settings, *, rule: str, route: str | None, lasts_s: float, author: str, why: str, now: float
-) -> list[dict[str, Any]]:
+) -> list[Silence]:
     """Keep messages of a rule back for so many seconds, in one route or everywhere; returns all silences that last.
 
     The rule itself goes on, and does what it does to thresholds. Raises MissingError where there is no such rule,
@@ -75,7 +76,7 @@ def silence(
         return active_silences(connection, now)
 
 
-def unsilence(store: Store, silence_id: int, *, author: str, why: str, now: float) -> list[dict[str, Any]]:
+def unsilence(store: Store, silence_id: int, *, author: str, why: str, now: float) -> list[Silence]:
     """End a silence; returns those that still last.
 
     Raises MissingError where it does not last, StoreError where the store is out of reach.
@@ -91,14 +92,11 @@ def unsilence(store: Store, silence_id: int, *, author: str, why: str, now: floa
         return active_silences(connection, now)
 
 
-def active_silences(connection: Connection, now: float) -> list[dict[str, Any]]:
-    """The silences that last, as people are shown them: `route` is None where every one is meant."""
-    return [
-        {("route" if name == "scope" else name): value for name, value in row.items()}
-        for row in silences.active(connection, at=now)
-    ]
+def active_silences(connection: Connection, now: float) -> list[Silence]:
+    """The silences that have not ended, as the API shows them: `route` is None where it holds in every route."""
+    return [record_of(Silence, {**row, "route": row["scope"]}) for row in silences.active(connection, at=now)]
 
 
-def is_silenced(lasting: Iterable[Mapping[str, Any]], rule: str, scope: str) -> bool:
+def is_silenced(lasting: Iterable[Mapping[str, object]], rule: str, scope: str) -> bool:
     """Whether one of these silences is of that rule in that scope."""
     return any(each["rule"] == rule and each["scope"] in (None, scope) for each in lasting)

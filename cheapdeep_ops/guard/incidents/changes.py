@@ -1,4 +1,4 @@
-"""What an evaluation wants to change in the store, as values; each unit is committed whole or not at all."""
+"""The changes that an evaluation makes in the store, as values; a unit is committed whole or not at all."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,15 @@ from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion
 from cheapdeep_ops.store.policies import PolicyStep
+from cheapdeep_ops.store.records import StoredAlert
 
 MOST_ROWS: Final = 200
-"""Rows that one write transaction touches, as far as units allow: routers wait for its end, some 20 ms."""
+"""About how many rows one write transaction may touch: routers wait for its end, some 20 ms."""
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenIncident:
-    """An incident as an evaluation knows it; `id` is None until it is stored. Times are Unix seconds."""
+    """An incident during an evaluation; `id` is None until it is stored. Times are Unix seconds."""
 
     id: int | None = None
     rule: str
@@ -28,31 +29,34 @@ class OpenIncident:
     """The payload of the last message about it; empty before the first."""
     announced_at: float
     called_for_at: float | None = None
+    """When people were last notified of it; None before the first message."""
     collected_at: float | None = None
+    """Since when a message about it waits for the next digest; None if none waits."""
     held: Mapping[str, Any] | None = None
+    """The payload of its resolved message while a silence suppresses that; None if nothing is suppressed."""
     acknowledged: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Something to say about an incident, and when.
+    """A message about an incident, and how it is sent.
 
-    `tell` is now, `remind` repeats it, `collect` leaves it to the next digest, `hold` to the end of a silence.
+    `send` and `remind` send it now, `defer` leaves it to the next digest, `suppress` to the end of a silence.
     """
 
-    way: Literal["tell", "remind", "collect", "hold"]
+    way: Literal["send", "remind", "defer", "suppress"]
     incident: OpenIncident
     kind: Any
     payload: Mapping[str, Any]
 
     def store(self, connection: Connection, settings: Settings, now: float) -> None:
-        """Put the message where it belongs; the incident has its number by now."""
+        """Store the message; its incident is stored before it. Raises StoreError."""
         number, payload = _numbered(self.incident, self.payload, settings, kind=self.kind, now=now)
-        if self.way == "tell":
+        if self.way == "send":
             tell(connection, settings, number, kind=self.kind, payload=payload, at=now)
         elif self.way == "remind":
             remind(connection, number, payload, at=now)
-        elif self.way == "collect":
+        elif self.way == "defer":
             incidents.collect(connection, number, payload=payload, at=now)
         else:
             incidents.hold(connection, number, payload)
@@ -68,30 +72,30 @@ class Digest:
 
 @dataclass(slots=True, kw_only=True)
 class Unit:
-    """Changes that belong together: those of one alert, or some that stand alone."""
+    """Changes that belong together, for example those of one alert."""
 
     opens: OpenIncident | None = None
     resolves: OpenIncident | None = None
     steps: list[PolicyStep] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     releases: OpenIncident | None = None
-    """The incident whose held message goes out."""
+    """The incident whose suppressed message is sent now."""
     digest: Digest | None = None
-    alert: dict[str, Any] | None = None
-    """The alert's row, but for the number of the incident that `opens`."""
+    alert: StoredAlert | None = None
+    """The alert's row; the id of an incident in `opens` is not in it yet."""
     baseline: Baseline | None = None
     detector: detectors.StoredDetector | None = None
-    """The state of a test, with its rule and scope."""
+    """The state of a sequential test, with its rule and scope."""
 
     @property
     def rows(self) -> int:
-        """About how many rows it touches; 0 where there is nothing to store."""
+        """About how many rows it touches; 0 if it changes nothing."""
         single = (self.opens, self.resolves, self.releases, self.alert, self.baseline, self.detector)
         digest = len(self.digest.incidents) + 1 if self.digest else 0
         return sum(each is not None for each in single) + 2 * len(self.steps) + 4 * len(self.messages) + digest
 
     def store(self, connection: Connection, settings: Settings, now: float) -> None:
-        """Store what has an order of its own; numbers that the store gives are filled in."""
+        """Store the changes whose order matters, and set the id of a new incident."""
         if self.opens is not None:
             opened = self.opens
             opened.id = incidents.open_incident(connection, rule=opened.rule, scope=opened.scope, at=opened.started_at)
@@ -108,18 +112,22 @@ class Unit:
             incidents.digest(connection, numbers, payload=self.digest.payload, at=now)
 
     @property
-    def alert_row(self) -> dict[str, Any] | None:
-        """The alert's row, with the number of its incident once that is stored."""
+    def alert_row(self) -> StoredAlert | None:
+        """The alert's row, with the id of its new incident once that is stored."""
         if self.alert is None or self.opens is None:
             return self.alert
         return {**self.alert, "incident_id": self.opens.id}
 
 
 def groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
-    """The units in their order, in groups for one transaction each; the first group may be empty, and always comes."""
+    """The units in their order, in one group for each transaction.
+
+    There is always a group, if need be an empty one: its commit renews the lease.
+    """
     group: list[Unit] = []
     rows = 0
     for unit in units:
+        # A unit is never split: its alert and its message belong together.
         if group and rows + unit.rows > MOST_ROWS:
             yield group
             group, rows = [], 0
@@ -130,23 +138,24 @@ def groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
 
 
 def store_group(
-    connection: Connection, group: Iterable[Unit], settings: Settings, judge: GraderVersion, now: float
+    connection: Connection, group: Iterable[Unit], settings: Settings, grader: GraderVersion, now: float
 ) -> None:
-    """Store a group of units; alerts, baselines and tests go by one statement each."""
+    """Store a group of units, with one statement each for all alerts, baselines and tests."""
     group = list(group)
     for unit in group:
         unit.store(connection, settings, now)
     incidents.save_alerts(connection, [row for unit in group if (row := unit.alert_row) is not None])
-    grades.learn(connection, judge, [unit.baseline for unit in group if unit.baseline is not None])
-    detectors.write(connection, judge, [unit.detector for unit in group if unit.detector is not None], now=now)
+    grades.save_baselines(connection, grader, [unit.baseline for unit in group if unit.baseline is not None])
+    detectors.write(connection, grader, [unit.detector for unit in group if unit.detector is not None], now=now)
 
 
 def _numbered(
     incident: OpenIncident, payload: Mapping[str, Any], settings: Settings, *, kind: str, now: float
 ) -> tuple[int, Mapping[str, Any]]:
-    """The incident's number, and the payload with it and the links that name it."""
+    """The incident's id, and the payload with the id and the links."""
     if incident.id is None:
         raise AssertionError("an incident is stored before the messages about it")
+    # A payload that was sent or suppressed before has its id and links already.
     if "incident_id" in payload:
         return incident.id, payload
     links = links_of(

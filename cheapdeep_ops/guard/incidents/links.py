@@ -1,6 +1,5 @@
 """Where to look further: the addresses that a message about an incident leads to."""
 
-import re
 from typing import Final
 from urllib.parse import urlencode
 
@@ -19,7 +18,8 @@ _EVERY: Final = "$__all"
 Source: https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/create-dashboard-url-variables/
 """
 
-_README: Final = "README: "
+_RUNBOOK: Final = "alerts/README.md#"
+"""How the packaged rules name a heading of the packaged runbook."""
 
 
 def links_of(
@@ -38,7 +38,7 @@ def links_of(
 
 
 def receipt_links(settings: Settings, *, since: float, until: float) -> list[list[str]]:
-    """The same of a receipt: the board over its period, and the console."""
+    """Names and URLs for a receipt: the Grafana board over its period, and the console, if the settings have them."""
     found = {
         "Grafana": settings.grafana_url and _board(settings.grafana_url, ALL_ROUTES, since, until),
         "Console": settings.console_url,
@@ -46,18 +46,17 @@ def receipt_links(settings: Settings, *, since: float, until: float) -> list[lis
     return [[name, address] for name, address in found.items() if address]
 
 
-def runbook_link(prefix: str | None, runbook: str) -> str:
-    """The address of a rule's runbook: its own, or of the README's section under `prefix`; empty without either."""
+def runbook_link(address: str | None, runbook: str) -> str:
+    """The web address of a rule's runbook, or "".
+
+    `runbook` is the rule's annotation: a web address, or a heading of alerts/README.md, which `address` is the web
+    address of. Any other text has no address.
+    """
     if is_web_address(runbook):
         return runbook
-    if prefix is None or not runbook.startswith(_README):
+    if address is None or not runbook.startswith(_RUNBOOK):
         return ""
-    return f"{prefix.rstrip('#')}#{anchor(runbook.removeprefix(_README))}"
-
-
-def anchor(heading: str) -> str:
-    """The anchor that GitHub and most renderers of Markdown give to a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+    return f"{address.rstrip('#')}#{runbook.removeprefix(_RUNBOOK)}"
 
 
 def _window(grafana: str, scope: str, started_at: float, over_at: float | None) -> str:

@@ -12,17 +12,8 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.notify.messages import (
-    LONGEST_LABEL,
-    details,
-    headline,
-    history,
-    is_history,
-    is_reply,
-    links,
-    plain,
-    quotes,
-)
+from cheapdeep_ops.guard.formatting import LONGEST_LABEL, plain
+from cheapdeep_ops.guard.notify.messages import details, headline, history, is_history, is_reply, links, quotes
 from cheapdeep_ops.guard.notify.notifier import LogSender, MessageRef, Sender
 from cheapdeep_ops.settings import Settings
 

@@ -1,56 +1,58 @@
-"""How soon a climb of false confidence would be found at the traffic of today, and the smallest that would be: pure.
+"""How soon a climb of false confidence is detected at the traffic of today, and the smallest that is: pure.
 
-An alarm takes so many grades, whatever was chosen to be graded, since each grade of an answer given after the climb is
-wrong with the same probability. What sampling decides is how many answers are given for each of them. Both are
-expectations of the real detector and of the real steering, in closed form:
+An alarm needs a number of grades that does not depend on how samples are chosen: each grade of an answer given after
+the climb is wrong with the same probability. Sampling decides how many answers are given for each grade. Both numbers
+are expectations of the real detector and of the real adaptive sampling, in closed form:
 
-*Grades.* The detector's value grows by the factor exp(g) a grade, g being the growth rate of a bet at the rate that it
-has become (Kelly 1956, Bell System Technical J. 35, 917), until it has reached bets / alpha. A sum over all moments at
-which the climb may have begun is worth some 1 / g bets more than one of them (Pollak 1987, Annals of Statistics 15,
-749). So it takes (log(bets / alpha) + log(g) - 2) / g grades, with the bet for which that is least.
+*Grades.* The detector's value grows by the factor exp(g) a grade until it has reached bets / alpha. g is the growth
+rate of a bet at the new rate (Kelly 1956, Bell System Technical J. 35, 917). A sum over all moments at which the climb
+may have begun is worth about 1 / g bets more than one of them (Pollak 1987, Annals of Statistics 15, 749). So an alarm
+takes (log(bets / alpha) + log(g) - 2) / g grades, with the bet for which that is least.
 
-*Answers.* A uniform sample of a share s takes grades / s. A steered one waits in calm for a wrong grade: 1 / rate of
-them at the calm share. Then come up to 200 in hindsight, for which no more need be given, as long as the suspicion
-lasts, and the rest at the share that is kept. How long it lasts after its first batch is that of a Brownian motion with
-the drift and the variance of its steps; each that ends before the alarm is followed by another calm.
+*Answers.* A uniform sample of a share s takes grades / s. Adaptive sampling waits in calm for a wrong grade: 1 / rate
+of them at the calm share. Then it grades up to 200 older answers, for which no new ones are needed, while the suspicion
+lasts, and the rest at the share that is kept. The time that a suspicion lasts after its first batch is that of a
+Brownian motion with the drift and the variance of its steps. A suspicion that ends before the alarm is followed by
+another calm.
 
-Where few were kept since the climb, what comes in hindsight was given before it and ends the suspicion: then one that
-does not reach back so far must be waited for.
+If few answers were kept since the climb, the older ones were given before it and end the suspicion. Then the alarm
+waits for a suspicion that does not reach back so far.
 
 By simulation with the package's own detector and suspicions (`tests/bench/reach.py`), for targets of 1% to 20% and
-climbs to 1.5 to 5 times that: what is said of a uniform sample is 0.93 to 1.05 times the mean, of a steered one 0.73 to
-1.12 times, of its climbs to 1.5 times 0.57 to 0.77; of a small route, of which ten times as large a share is graded in
-calm, 0.8 to 1.5 times. Half of all climbs are found in three quarters of the mean, nine of ten in two and a half times.
+climbs to 1.5 to 5 times that, the result is 0.93 to 1.05 times the mean for a uniform sample. For an adaptive one it is
+0.73 to 1.12 times the mean, and 0.57 to 0.77 for climbs to 1.5 times. For a small route, of which a ten times larger
+share is graded in calm, it is 0.8 to 1.5 times. Half of all climbs are detected in three quarters of the mean, nine of
+ten in two and a half times.
 
-Left out: the minutes in which a grade is awaited, and what a raised threshold changes.
+Left out: the minutes until a grade arrives, and the effect of a raised threshold.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.guard.grading.adaptive import MAX_GRADES_PER_DAY, MAX_RETROSPECTIVE, SUSPICIOUS, Suspicion
+from cheapdeep_ops.guard.report_types.state import Climb, Reach, SmallestClimbs
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel
 from cheapdeep_ops.guard.statistics.sequential import Bets
-
-DAY_S: Final = 86_400.0
+from cheapdeep_ops.units import DAY_S
 
 FACTORS: Final = (1.5, 2.0, 3.0, 5.0)
-"""Climbs that are shown, as multiples of what is normal."""
+"""The climbs that are shown, as multiples of the normal rate."""
 
 SMALLEST: Final = 1.3
-"""Of a target: below, no bet grows to speak of, and how long it takes cannot be told."""
+"""A multiple of the target. No bet grows much on a smaller climb, so its delay is unknown."""
 
 _HIGHEST: Final = 0.99
 _HEAD_START: Final = 2.0
-"""What a sum of bets is worth more than one: a natural logarithm, as simulated for targets of 0.5% to 40%."""
+"""The advantage of a sum of bets over one bet: a natural logarithm, simulated for targets of 0.5% to 40%."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingShares:
-    """Which shares of a route's answers are graded, in [0, 1]: `calm`, and under suspicion `hot`, if that is more."""
+    """The shares of a route's answers that are graded, in [0, 1]: `calm`, and under suspicion `hot` if it is larger."""
 
     calm: float
     hot: float = 0.0
@@ -61,8 +63,8 @@ class SamplingShares:
         return self.hot > self.calm
 
 
-def reach_of(alarm: AlarmLevel | None, alpha: float, sampling: SamplingShares, *, per_day: float) -> dict[str, Any]:
-    """How soon climbs of a route with so many confident answers a day would be found; unknown is None, with `why`.
+def reach_of(alarm: AlarmLevel | None, alpha: float, sampling: SamplingShares, *, per_day: float) -> Reach:
+    """How soon climbs of a route with so many confident answers a day would be detected; unknown is None, with `why`.
 
     `climbs` are to FACTORS times what is normal, with the expected number of answers and of seconds; `smallest_in_day`
     and `smallest_in_week` are rates.
@@ -75,21 +77,27 @@ def reach_of(alarm: AlarmLevel | None, alpha: float, sampling: SamplingShares, *
         return answers_needed(alarm.target, rate, alpha, sampling, per_day=per_day)
 
     rates = [(factor, factor * normal.rate) for factor in FACTORS if normal.rate and factor * normal.rate <= _HIGHEST]
-    climbs = [{"factor": factor, "rate": rate, **_told(answers(rate), per_day)} for factor, rate in rates]
-    smallest = {name: _smallest(answers, alarm.target, days * per_day) for name, days in _SMALLEST.items()}
+    smallest: SmallestClimbs = {
+        "smallest_in_day": _smallest(answers, alarm.target, per_day),
+        "smallest_in_week": _smallest(answers, alarm.target, 7 * per_day),
+    }
     why = "" if any(smallest.values()) else "no climb is found within a week"
+    climbs = [_climb(factor, rate, answers(rate), per_day) for factor, rate in rates]
     return {**unknown(alarm, per_day, why), "climbs": climbs, **smallest}
 
 
-def unknown(alarm: AlarmLevel | None, per_day: float, why: str) -> dict[str, Any]:
-    """The same where nothing can be said, because of `why`."""
+def unknown(alarm: AlarmLevel | None, per_day: float, why: str) -> Reach:
+    """The reach of a route about which nothing can be computed, because of `why`."""
     normal = alarm.normal if alarm else None
-    known = {"answers_per_day": per_day, "normal": normal.rate if normal else None, "n": normal.count if normal else 0}
-    return {**known, "climbs": [], **dict.fromkeys(_SMALLEST), "why": why}
-
-
-_SMALLEST: Final = {"smallest_in_day": 1, "smallest_in_week": 7}
-"""In how many days."""
+    return {
+        "answers_per_day": per_day,
+        "normal": normal.rate if normal else None,
+        "n": normal.count if normal else 0,
+        "climbs": [],
+        "smallest_in_day": None,
+        "smallest_in_week": None,
+        "why": why,
+    }
 
 
 def _why_unknown(alarm: AlarmLevel | None, per_day: float) -> str:
@@ -98,32 +106,33 @@ def _why_unknown(alarm: AlarmLevel | None, per_day: float) -> str:
     return "nothing is graded" if per_day else "no confident answer was given in the last 24 hours"
 
 
-def _told(answers: float | None, per_day: float) -> dict[str, float | None]:
-    return {"answers": answers, "seconds": None if answers is None else answers / per_day * DAY_S}
+def _climb(factor: float, rate: float, answers: float | None, per_day: float) -> Climb:
+    seconds = None if answers is None else answers / per_day * DAY_S
+    return {"factor": factor, "rate": rate, "answers": answers, "seconds": seconds}
 
 
 def _smallest(answers: Callable[[float], float | None], target: float, most: float) -> float | None:
-    """The lowest rate that is found within `most` answers, within a part in a thousand; None where none is."""
+    """The lowest rate that is detected within `most` answers, to a part in a thousand; None if no rate is."""
     low, high = min(SMALLEST * target, _HIGHEST), _HIGHEST
-    if not _is_found(answers(high), most):
+    if not _is_detected(answers(high), most):
         return None
     while high > low * _CLOSE:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if _is_found(answers(middle), most) else (middle, high)
+        low, high = (low, middle) if _is_detected(answers(middle), most) else (middle, high)
     return high
 
 
 _CLOSE: Final = 1.001
 
 
-def _is_found(answers: float | None, most: float) -> bool:
+def _is_detected(answers: float | None, most: float) -> bool:
     return answers is not None and answers <= most
 
 
 def grades_needed(target: float, rate: float, alpha: float) -> float | None:
     """How many grades at `rate` it takes until the detector fires, on average; None for less than SMALLEST targets.
 
-    None too where no bet grows: bets are capped, so that one on much more than half has little left to win.
+    Also None if no bet grows: bets are capped, so a target of much more than half leaves little to win.
     """
     if rate < SMALLEST * target:
         return None
@@ -137,7 +146,7 @@ def grades_needed(target: float, rate: float, alpha: float) -> float | None:
 def answers_needed(
     target: float, rate: float, alpha: float, sampling: SamplingShares, *, per_day: float
 ) -> float | None:
-    """How many confident answers are given at `rate` until the detector fires, on average, where so many are a day."""
+    """How many confident answers are given at `rate` until the detector fires, on average, at so many a day."""
     grades = grades_needed(target, rate, alpha)
     if grades is None or not sampling.steers:
         return grades and grades / sampling.calm
@@ -152,25 +161,25 @@ def answers_needed(
 
 
 def _reaching_too_far(fresh: float, wanted: float) -> float:
-    """How many suspicions reach back beyond the climb before one does not, and are ended by what they find there.
+    """How many suspicions reach back beyond the climb, and end by the right answers there, before one does not.
 
-    `fresh` answers were kept since the climb when the first arises, on average; their number is exponential.
+    `fresh` is the mean number of answers kept since the climb at the first suspicion; the number is exponential.
     """
     share = fresh / wanted * -math.expm1(-wanted / fresh)
     return 1 / share - 1
 
 
 def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
-    """Answers for so many grades under suspicion, of which there are not more than so many a day."""
+    """Answers for so many grades under suspicion, of which there are at most MAX_GRADES_PER_DAY a day."""
     later = min(max(MAX_GRADES_PER_DAY / per_day, sampling.calm), sampling.hot)
     return min(grades, MAX_GRADES_PER_DAY) / sampling.hot + max(grades - MAX_GRADES_PER_DAY, 0.0) / later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fates:
-    """What may become of a suspicion once its first batch in hindsight is graded: (chance, height) of each outcome.
+    """The outcomes of a suspicion after its first batch of older answers: the (chance, height) of each.
 
-    Its height above the end falls by `fall` a grade on average, with the variance `spread`; both in logarithms.
+    The height above its end falls by `fall` a grade on average, with the variance `spread`; both in logarithms.
     """
 
     batch: int
@@ -179,24 +188,24 @@ class _Fates:
     spread: float
 
     def lasts(self, most: float) -> float:
-        """How many grades a suspicion lasts on average, where it is left after `most`."""
+        """How many grades a suspicion lasts on average, if it is cut off after `most`."""
         if most <= self.batch:
             return most
-        # Most suspicions end early: points lie the closer, the earlier.
+        # Most suspicions end early, so the points are closer there.
         times = [(most - self.batch) * (number / _POINTS) ** 3 for number in range(_POINTS + 1)]
         alive = [self._alive(time) for time in times]
         parts = zip(times, times[1:], alive, alive[1:], strict=False)
         return self.batch + sum((end - begin) * (first + last) / 2 for begin, end, first, last in parts)
 
     def ended(self, most: float) -> float:
-        """How likely it has ended after so many grades."""
+        """The probability that it has ended after so many grades."""
         return 1 - self._alive(max(most - self.batch, 0.0))
 
     def _alive(self, time: float) -> float:
         return sum(chance * self._is_up(height, time) for chance, height in self.heights)
 
     def _is_up(self, height: float, time: float) -> float:
-        """How likely a Brownian motion has not come down from a height by then (Bachelier 1901)."""
+        """The probability that a Brownian motion has not come down from a height by then (Bachelier 1901)."""
         if not time:
             return float(height > 0)
         deviation = math.sqrt(self.spread * time)
@@ -229,7 +238,7 @@ def _fates(target: float, rate: float) -> _Fates:
 
 
 def _raised(target: float, rate: float) -> Suspicion:
-    """The suspicion that a wrong answer raises, so long after the last one as they are apart."""
+    """The suspicion after a wrong answer that comes one mean distance after the last one."""
     suspicion = Suspicion().after(incorrect=True, target=target, steered=False)
     for _ in range(min(round(1 / rate), 2000)):
         suspicion = suspicion.after(incorrect=False, target=target, steered=False)
@@ -237,18 +246,18 @@ def _raised(target: float, rate: float) -> Suspicion:
 
 
 def _steps(target: float) -> tuple[float, float]:
-    """How far a suspicion goes up with a wrong answer, and down with a correct one, in logarithms."""
+    """The steps of a suspicion: up with a wrong answer, down with a correct one, in logarithms."""
     high = Suspicion(value=_COMMON)
     wrong, correct = (high.after(incorrect=each, target=target, steered=False).value for each in (True, False))
     return math.log(wrong / _COMMON), -math.log(correct / _COMMON)
 
 
 _COMMON: Final = 3 * SUSPICIOUS
-"""Where a suspicion that goes on lies for most of its time: closer to its end, it falls more slowly."""
+"""The usual value of a suspicion that lasts; closer to its end, it falls more slowly."""
 
 
 def _after(first: Suspicion, wrong: int, batch: int, target: float) -> float:
-    """What a suspicion is worth after a batch in which so many are wrong, evenly spread."""
+    """The value of a suspicion after a batch with so many wrong answers, evenly spread."""
     suspicion = first
     for number in range(batch):
         incorrect = (number + 1) * wrong // batch > number * wrong // batch

@@ -1,69 +1,81 @@
-"""What grading has found over a period, and what it has cost: for the receipt, the status and the metrics page."""
+"""The results of grading over a period, and their cost: for the receipt, the status and the metrics page."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.grading.grader import facts_of, grader_version
+from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
+from cheapdeep_ops.guard.report_types.state import GraderState, Normal
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.guard.statistics import calibration
-from cheapdeep_ops.guard.statistics.intervals import weighted
+from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grades, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
+from cheapdeep_ops.store.records import record_of
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
-DAY_S: Final = 86_400.0
 _MOST_WEIGHED: Final = 10_000
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 
 
-def quality_of(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> dict[str, Any]:
-    """False confidence of what was shipped by calls of the period, and of what a raise held back; rates with n."""
-    found = grades.tallied(connection, since=since, until=until, scope=scope)
+def quality_of(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Quality:
+    """False confidence of what calls of the period shipped, and of what a raise withheld; rates with n."""
+    tallies = grades.tallies(connection, since=since, until=until, scope=scope)
+    withheld = false_confidence(_wrong_among([each for each in tallies if not each.shipped]))
     return {
-        **_rate("", [each for each in found if each.shipped]),
-        **_rate("withheld_", [each for each in found if not each.shipped]),
-        "grades": dict(_counted(found)),
+        **false_confidence(_wrong_among([each for each in tallies if each.shipped])),
+        "withheld_false_confident_rate": withheld["false_confident_rate"],
+        "withheld_false_confident_interval": withheld["false_confident_interval"],
+        "withheld_graded": withheld["graded"],
+        "grades": dict(_counted(tallies)),
         "judge_correction": "uncorrected",
     }
 
 
-def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, dict[str, Any]]:
-    """False confidence of what was shipped, by route; routes without a decided grade are left out."""
+def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, FalseConfidence]:
+    """False confidence of what was shipped, by route; without the routes that have no decided grade."""
     by_route: dict[str, list[GradeTally]] = defaultdict(list)
-    for each in grades.tallied(connection, since=since, until=until):
+    for each in grades.tallies(connection, since=since, until=until):
         if each.shipped and each.verdict in _DECIDED:
             by_route[each.route].append(each)
-    return {route: _rate("", found) for route, found in sorted(by_route.items())}
+    return {route: false_confidence(_wrong_among(tallies)) for route, tallies in sorted(by_route.items())}
 
 
-def spending_of(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
-    """What was spent on grading in the period, and of that by the second judge; unpriced grades are counted."""
-    found = grades.tallied(connection, since=since, until=until)
+def false_confidence(wrong: Estimate | None) -> FalseConfidence:
+    """A rate with its interval and n; None, 0 to 1 and 0 where nothing was graded."""
     return {
-        "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
-        "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
-        "grader_unpriced": sum(each.unpriced for each in found),
+        "false_confident_rate": wrong.rate if wrong else None,
+        "false_confident_interval": wrong.interval() if wrong else (0.0, 1.0),
+        "graded": wrong.count if wrong else 0,
     }
 
 
-def funnel_of(
-    connection: Connection, settings: Settings, *, answers: int, since: float, until: float
-) -> dict[str, Any]:
-    """What became of the `answers` with base outcome ship of the period: the numbers add up to all of them."""
-    found = candidates.funnel(connection, otherwise=settings.graded_share, since=since, until=until)
-    causes = found.pop("skipped_causes")
-    chosen = sum(found.values())
-    return {"answers": answers, "not_sampled": max(answers - chosen, 0), **found, "skipped_causes": causes}
+def spending_of(connection: Connection, *, since: float, until: float) -> GradingCosts:
+    """What grading cost in the period, and the second grader's part of it; unpriced grades are counted."""
+    return {
+        "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
+        "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
+        "grader_unpriced": sum(each.unpriced for each in grades.tallies(connection, since=since, until=until)),
+    }
 
 
-def grader_of(connection: Connection, settings: Settings, now: float) -> dict[str, Any]:
-    """How the grader fares at this moment."""
+def funnel_of(connection: Connection, settings: Settings, *, answers: int, since: float, until: float) -> Funnel:
+    """What happened to the `answers` with base outcome ship of the period: the numbers add up to all of them."""
+    states = candidates.funnel(connection, otherwise=settings.graded_share, since=since, until=until)
+    chosen = sum(count for state, count in states.items() if state != "skipped_causes")
+    return record_of(Funnel, {"answers": answers, "not_sampled": max(answers - chosen, 0), **states})
+
+
+def grader_of(connection: Connection, settings: Settings, now: float) -> GraderState:
+    """The state of the grader at this moment."""
     facts = facts_of(connection, settings)
     trouble = trouble_of(facts, now)
     return {
@@ -80,18 +92,18 @@ def grader_of(connection: Connection, settings: Settings, now: float) -> dict[st
     }
 
 
-def is_up(found: Mapping[str, Any]) -> bool:
-    """Whether a grader that fares so does its work."""
-    return found["state"] in ("running", "idle")
+def is_up(grader: GraderState) -> bool:
+    """Whether a grader in this state grades, or would if there were samples."""
+    return grader["state"] in ("running", "idle")
 
 
-def normals_of(connection: Connection, settings: Settings) -> dict[str, Any]:
+def normals_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
     """What is normal for each route, with its interval and n; rates are None while it is being learned."""
     judge = grader_version(settings)
-    known = grades.normals(connection, judge)
+    known = grades.baselines(connection, judge)
     routes = sorted(known.keys() | grades.counts(connection).keys())
-    found = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
-    return {each.scope: _learned(each) or _learning(connection, judge, each) for each in found}
+    baselines = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
+    return {each.scope: _learned(each) or _learning(connection, judge, each) for each in baselines}
 
 
 def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: str, now: float) -> None:
@@ -110,7 +122,7 @@ def relearn(store: Store, settings: Settings, scope: str, *, author: str, why: s
     store.transact(work)
 
 
-def _learned(normal: Baseline) -> dict[str, Any] | None:
+def _learned(normal: Baseline) -> Normal | None:
     alarm = alarm_of(normal)
     if alarm is None or alarm.normal is None:
         return None
@@ -127,44 +139,47 @@ def _learned(normal: Baseline) -> dict[str, Any] | None:
     }
 
 
-def _learning(connection: Connection, judge: GraderVersion, normal: Baseline) -> dict[str, Any]:
-    """The same while it is being learned: `grades` are those that there are to learn from."""
-    so_far = grades.decided_since(connection, normal.scope, judge, since=normal.since)
-    unknown = {"rate": None, "low": 0.0, "high": 1.0, "alarm_level": None, "learned_at": None}
-    return {**unknown, "grades": so_far, "author": normal.author, "why": normal.why}
-
-
-def _rate(prefix: str, found: list[GradeTally]) -> dict[str, Any]:
-    decided = [each for each in found if each.verdict in _DECIDED and not each.steered]
-    rate = weighted((each.verdict == Grade.INCORRECT.value, each.inclusion, each.count) for each in decided)
+def _learning(connection: Connection, judge: GraderVersion, normal: Baseline) -> Normal:
+    """A route whose normal is being learned: `grades` are those that there are to learn from."""
     return {
-        f"{prefix}false_confident_rate": rate.rate if rate else None,
-        f"{prefix}false_confident_interval": list(rate.interval()) if rate else [0.0, 1.0],
-        f"{prefix}graded": rate.count if rate else 0,
+        "rate": None,
+        "low": 0.0,
+        "high": 1.0,
+        "grades": grades.decided_since(connection, normal.scope, judge, since=normal.since),
+        "alarm_level": None,
+        "learned_at": None,
+        "author": normal.author,
+        "why": normal.why,
     }
 
 
-def _counted(found: list[GradeTally]) -> Counter[str]:
+def _wrong_among(tallies: Sequence[GradeTally]) -> Estimate | None:
+    # Samples that a suspicion reached back for are no fair draw, so they are not in any rate.
+    decided = [each for each in tallies if each.verdict in _DECIDED and not each.steered]
+    return weighted((each.verdict == Grade.INCORRECT.value, each.inclusion, each.count) for each in decided)
+
+
+def _counted(tallies: Sequence[GradeTally]) -> Counter[str]:
     counts: Counter[str] = Counter({grade.value: 0 for grade in Grade})
-    for each in found:
+    for each in tallies:
         counts[each.verdict or each.failure] += each.count
     return counts
 
 
-def confidence_of(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
-    """What confidence was worth in the period, of all routes (`*`) and of each; as in `calibration.as_facts`.
+def confidence_of(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Confidence]:
+    """What confidence was worth in the period, of all routes (`*`) and of each.
 
-    Of answers that ship at base, in the judge's eyes; the latest ten thousand grades of each.
+    Of answers that ship at base, by the grader; the latest ten thousand grades of each.
     """
     scopes = [ALL_ROUTES, *sorted(grades.counts(connection))]
-    found = {scope: confidence_in(connection, settings, since=since, until=until, scope=scope) for scope in scopes}
-    return {scope: facts for scope, facts in found.items() if facts is not None}
+    worth = {scope: confidence_in(connection, settings, since=since, until=until, scope=scope) for scope in scopes}
+    return {scope: confidence for scope, confidence in worth.items() if confidence is not None}
 
 
 def confidence_in(
     connection: Connection, settings: Settings, *, since: float, until: float, scope: str
-) -> dict[str, Any] | None:
-    """The same of one scope; None where nothing was graded."""
+) -> Confidence | None:
+    """What confidence was worth in one scope; None where nothing was graded."""
     judge = grader_version(settings)
-    graded = grades.confident(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
+    graded = grades.confidences(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

@@ -1,7 +1,16 @@
 """The receipt over a period: models, cost per call, saving against all-deep, escalation, false confidence, grading."""
 
-from typing import Any, Final
+from typing import Final
 
+from cheapdeep_ops.guard.report_types.figures import (
+    CacheFigures,
+    CallFigures,
+    Causes,
+    CostFigures,
+    Receipt,
+    Shadow,
+    TriageFigures,
+)
 from cheapdeep_ops.guard.reports.quality import confidence_of, funnel_of, grader_of, quality_of, spending_of
 from cheapdeep_ops.guard.reports.review import correction_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route, sampling_of
@@ -11,9 +20,10 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.units import DAY_S
 
-LONGEST_S: Final = 100 * 365 * 86_400.0
-"""The longest period of a receipt; what lies beyond is a slip of the hand, and no calendar has it."""
+LONGEST_S: Final = 100.0 * 365 * DAY_S
+"""The longest period of a receipt; a longer one is a typing error, and its dates are out of range."""
 
 BASELINE_NOTE = (
     "estimate: escalated calls at what the deep tier really used, less what its cold cache cost; shipped calls from "
@@ -21,43 +31,43 @@ BASELINE_NOTE = (
 )
 
 
-def receipt(store: Store, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
-    """What was counted in `[since, until)`, as one plain object; rates without data are None. Raises StoreError."""
+def receipt(store: Store, settings: Settings, *, since: float, until: float) -> Receipt:
+    """The figures of `[since, until)`; rates without data are None. Raises StoreError."""
     with store.reading() as connection:
         sums = counters.summed(connection, since=since, until=until)
-        by_route = counters.by_route(connection, since=since, until=until)
-        changes = policies.count_applied(connection, since=since, until=until)
         answers = sums.triaged - sums.base_escalated
-        quality = {
+        correction = correction_of(connection, settings, since=since, until=until)
+        spending = spending_of(connection, since=since, until=until)
+        by_route = counters.by_route(connection, since=since, until=until)
+        return {
+            "since": since,
+            "until": until,
+            "models": dict(sums.models),
+            "tiers": list(settings.tiers),
+            **call_figures(sums),
+            **cost_figures(sums),
+            "baseline_basis": BASELINE_NOTE,
+            **triage_of(sums),
+            **caches_of(sums),
+            **causes_of(sums),
+            "shadow": shadow_of(sums),
             **quality_of(connection, since=since, until=until),
-            **correction_of(connection, settings, since=since, until=until),
-            **spending_of(connection, since=since, until=until),
+            **correction,
+            "judge_correction": "uncorrected" if correction["judge_correction_why"] else "corrected",
+            **spending,
             "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
             "grader": grader_of(connection, settings, until),
             "confidence": confidence_of(connection, settings, since=since, until=until),
             "sampling": sampling_of(connection, settings, answers=answers, since=since, until=until),
             "reach": reach_by_route(connection, settings, until),
+            "saving_after_grading": _saving(sums, spending["grader_cost_usd"]),
+            "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
+            "policy_changes": policies.count_applied(connection, since=since, until=until),
         }
-    return {
-        "since": since,
-        "until": until,
-        "models": dict(sums.models),
-        "tiers": list(settings.tiers),
-        **counts_of(sums),
-        **money_of(sums),
-        **triage_of(sums),
-        **caches_of(sums),
-        **failures_of(sums),
-        "shadow": shadow_of(sums),
-        **quality,
-        "saving_after_grading": _saving(sums, quality["grader_cost_usd"]),
-        "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
-        "policy_changes": changes,
-    }
 
 
-def counts_of(sums: Sums) -> dict[str, Any]:
-    """Calls, and what became of them."""
+def call_figures(sums: Sums) -> CallFigures:
+    """Calls, and how many of them shipped, escalated, bypassed triage and failed."""
     actual = Proportion(hits=sums.escalated, n=sums.triaged)
     base = Proportion(hits=sums.base_escalated, n=sums.triaged)
     return {
@@ -66,28 +76,21 @@ def counts_of(sums: Sums) -> dict[str, Any]:
         "shipped": sums.shipped,
         "escalated": sums.escalated,
         "escalation_rate": actual.rate,
-        "escalation_interval": list(actual.interval()),
+        "escalation_interval": actual.interval(),
         "base_escalation_rate": base.rate,
-        "base_escalation_interval": list(base.interval()),
+        "base_escalation_interval": base.interval(),
         "withheld": sums.withheld,
         "bypassed": sums.bypassed,
         "errors": sums.errors,
-        "reasons": dict(sums.reasons),
-        "base_reasons": dict(sums.base_reasons),
-        "bypass_causes": dict(sums.bypass_causes),
     }
 
 
-def money_of(sums: Sums) -> dict[str, Any]:
-    """Cost and saving in US dollars, over the calls of which cost and baseline are both known."""
+def cost_figures(sums: Sums) -> CostFigures:
+    """Cost and saving in US dollars, over the calls whose cost and baseline are both known."""
     priced = sums.calls - sums.unpriced
     return {
         "cost_usd": sums.cost_usd,
-        "triage_cost_usd": sums.triage_cost_usd,
-        # Which of the unpriced calls were triaged is not counted, so with any of them this is not known.
-        "triage_cost_per_call_usd": sums.triage_cost_usd / sums.triaged if sums.triaged and not sums.unpriced else None,
         "baseline_cost_usd": sums.baseline_usd,
-        "baseline_basis": BASELINE_NOTE,
         "cost_per_call_usd": sums.cost_usd / priced if priced else None,
         "baseline_per_call_usd": sums.baseline_usd / priced if priced else None,
         "saving": _saving(sums, 0.0),
@@ -95,12 +98,15 @@ def money_of(sums: Sums) -> dict[str, Any]:
     }
 
 
-def triage_of(sums: Sums) -> dict[str, Any]:
-    """What triage takes: tokens of a reply, and the seconds that asking first adds to a call that escalates."""
+def triage_of(sums: Sums) -> TriageFigures:
+    """What triage costs: money, tokens of a reply, and the seconds that it adds to a call that escalates."""
     replies = sums.triage_replies
     return {
-        "triage_input_tokens_per_call": sums.triage_input_tokens / replies if replies else None,
-        "triage_output_tokens_per_call": sums.triage_output_tokens / replies if replies else None,
+        "triage_cost_usd": sums.triage_cost_usd,
+        # Which of the unpriced calls were triaged is not counted, so with any of them this is not known.
+        "triage_cost_per_call_usd": sums.triage_cost_usd / sums.triaged if sums.triaged and not sums.unpriced else None,
+        "triage_input_tokens_per_call": _share(sums.triage_input_tokens, replies),
+        "triage_output_tokens_per_call": _share(sums.triage_output_tokens, replies),
         "added_latency_p50_s": quantile(sums.added_latency, 0.5),
         "added_latency_p95_s": quantile(sums.added_latency, 0.95),
         "added_latency_calls": sum(sums.added_latency.values()),
@@ -108,7 +114,7 @@ def triage_of(sums: Sums) -> dict[str, Any]:
     }
 
 
-def caches_of(sums: Sums) -> dict[str, Any]:
+def caches_of(sums: Sums) -> CacheFigures:
     """What each tier read from its prompt cache, as a share of its input tokens, and what cold caches cost."""
     cold = _cold_cache_usd(sums)
     return {
@@ -122,25 +128,28 @@ def caches_of(sums: Sums) -> dict[str, Any]:
 
 
 def _cold_cache_usd(sums: Sums) -> float | None:
-    """US dollars; None where no call has a price, or none of those that escalated told what it used."""
-    is_told = sums.calls > sums.unpriced and (sums.deep_replies or not sums.escalated)
-    return sums.cold_cache_usd if is_told else None
+    """US dollars; None if no call has a price, or if calls escalated and the deep tier reported no usage."""
+    is_known = sums.calls > sums.unpriced and (sums.deep_replies or not sums.escalated)
+    return sums.cold_cache_usd if is_known else None
 
 
 def _share(tokens: int, of: int) -> float | None:
     return tokens / of if of else None
 
 
-def failures_of(sums: Sums) -> dict[str, Any]:
-    """What failed without costing an answer, and what the deep tier would not take."""
+def causes_of(sums: Sums) -> Causes:
+    """Why calls escalated or bypassed triage, and what failed although the call was answered."""
     return {
+        "reasons": dict(sums.reasons),
+        "base_reasons": dict(sums.base_reasons),
+        "bypass_causes": dict(sums.bypass_causes),
         "triage_errors": dict(sums.triage_errors),
         "fallbacks": sums.fallbacks,
         "replays_rejected": sums.replays_rejected,
     }
 
 
-def shadow_of(sums: Sums) -> dict[str, Any] | None:
+def shadow_of(sums: Sums) -> Shadow | None:
     """What routing would have cost the calls of shadow mode on which triage was tried; None where there are none."""
     if not sums.shadowed:
         return None

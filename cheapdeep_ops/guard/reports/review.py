@@ -1,15 +1,16 @@
-"""The judge checked by people: what to label next, what the labels say, and the rate that follows."""
+"""Labels by people check the grader: what to label next, how far both agree, and the corrected rate."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
 from itertools import combinations, groupby
 from operator import attrgetter
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.report_types.figures import Correction
+from cheapdeep_ops.guard.report_types.labels import Agreement, Judge, JudgeFacts, Label, Pair, Review, Sample
 from cheapdeep_ops.guard.statistics.agreement import (
     ENOUGH_CORRECT,
     ENOUGH_INCORRECT,
@@ -26,11 +27,11 @@ from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.labels import LabelledGrade
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _ENOUGH: Final = {Grade.CORRECT.value: ENOUGH_CORRECT, Grade.INCORRECT.value: ENOUGH_INCORRECT}
 _SALT: Final = "label"
-_DAY_S: Final = 86_400.0
 Ballot = Sequence[LabelledGrade]
 """All votes on one answer."""
 
@@ -45,10 +46,11 @@ def label(store: Store, call_id: str, verdict: Grade, *, author: str, now: float
 
 def label_all(
     store: Store, settings: Settings, given: Sequence[tuple[str, Grade]], *, author: str, now: float
-) -> list[dict[str, Any]]:
-    """The same of several calls: all of them, or none where one is refused.
+) -> list[Label]:
+    """Store a person's labels of several calls in one transaction: all of them, or none if one is refused.
 
-    Returns them, each with what the judge had said: only now, so that it sways nobody.
+    Returns the labels, each with the grader's verdict. The verdict is shown only now, so that it cannot influence a
+    label. Raises PolicyError if a call has no decided grade, StoreError if the store cannot be reached.
     """
 
     def work(connection: Connection) -> None:
@@ -62,7 +64,7 @@ def label_all(
                 "call_id": call_id,
                 "verdict": verdict.value,
                 "author": author,
-                "judge": dict(labels.said(connection, grader_version(settings), call_id)),
+                "judge": labels.grade_of(connection, grader_version(settings), call_id),
             }
             for call_id, verdict in given
         ]
@@ -76,23 +78,24 @@ def _put(connection: Connection, call_id: str, verdict: Grade, *, author: str, n
 def next_sample(
     connection: Connection, settings: Settings, *, scope: str = ALL_ROUTES, skipped: Collection[str] = ()
 ) -> GradingSample | None:
-    """The answer whose label tells most now, with its content; None where none is left.
+    """The answer whose label adds most information now, with its content; None if none is left.
 
-    Of the two verdicts, the one of which fewer labels are there than needed comes first; which answer of it, chance
-    decides, the same for everyone.
+    The verdict that lacks more labels comes first. Within it a hash chooses, so everybody gets the same answer.
     """
     judge = grader_version(settings)
-    waiting = {call: said for call, said in labels.unlabelled(connection, judge, scope).items() if call not in skipped}
+    unlabelled = labels.unlabelled(connection, judge, scope)
+    waiting = {call: verdict for call, verdict in unlabelled.items() if call not in skipped}
     if not waiting:
         return None
     done = Counter(ballot[0].judged for ballot in _ballots(labels.votes(connection, judge, scope)))
     wanted = min(set(waiting.values()), key=lambda verdict: done[verdict] / _ENOUGH[verdict])
-    chosen = min((call for call, said in waiting.items() if said == wanted), key=lambda call: position(call, _SALT))
+    of_verdict = (call for call, verdict in waiting.items() if verdict == wanted)
+    chosen = min(of_verdict, key=lambda call: position(call, _SALT))
     return next(iter(candidates.with_content(connection, [chosen])), None)
 
 
-def shown(sample: GradingSample) -> dict[str, Any]:
-    """What a person is to read of an answer, without what the judge says of it: that would sway them."""
+def shown(sample: GradingSample) -> Sample:
+    """What a person reads of an answer, without the grader's verdict: it would bias them."""
     return {
         "call_id": sample.call_id,
         "route": sample.route,
@@ -103,15 +106,15 @@ def shown(sample: GradingSample) -> dict[str, Any]:
     }
 
 
-def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTES) -> dict[str, Any]:
-    """How far the judge agrees with people, what is still to be labelled, and how all judges compare."""
+def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTES) -> Review:
+    """How far the grader agrees with people, what is still to be labelled, and how all graders compare."""
     judge = grader_version(settings)
     votes = labels.votes(connection, judge, scope)
     agreed = _agreement(connection, judge, votes, scope)
     waiting = Counter(labels.unlabelled(connection, judge, scope).values())
-    known = labels.judges(connection)
+    known = labels.graders(connection)
     return {
-        "judge": asdict(judge),
+        "judge": _named(judge),
         "route": scope,
         **_facts(agreed),
         "needed": {
@@ -126,35 +129,34 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
     }
 
 
-def agreement_of(connection: Connection, settings: Settings) -> dict[str, Any]:
-    """How far the judge agrees with people, over all routes: that part of `review_of` alone."""
+def agreement_of(connection: Connection, settings: Settings) -> Agreement:
+    """How far the grader agrees with people, over all routes."""
     judge = grader_version(settings)
     return _facts(_agreement(connection, judge, labels.votes(connection, judge)))
 
 
-def correction_of(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
-    """The false-confident rate of what was shipped by calls of the period, the judge's errors taken out.
+def correction_of(connection: Connection, settings: Settings, *, since: float, until: float) -> Correction:
+    """The false-confident rate of what calls of the period shipped, without the grader's errors.
 
-    Says "uncorrected", and why, while there are too few labels; labels of all times count.
+    The rate is None, with the reason, while there are too few labels. Labels of all times count.
     """
     judge = grader_version(settings)
     agreed = _agreement(connection, judge, labels.votes(connection, judge))
-    found = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
-    why = _why_not(agreed, found)
-    rate = BoundedRate(rate=None, low=0.0, high=1.0) if why or found is None else agreed.corrected(found)
+    judged_wrong = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
+    why = _why_not(agreed, judged_wrong)
+    rate = BoundedRate(rate=None, low=0.0, high=1.0) if why or judged_wrong is None else agreed.corrected(judged_wrong)
     if not why and rate.rate is None:
         why = "the judge errs otherwise in this period than the labels say: it cannot have found such a rate"
     return {
-        "judge_correction": "uncorrected" if why else "corrected",
         "judge_correction_why": why,
         "judge_labels": agreed.labels,
         "corrected_false_confident_rate": rate.rate,
-        "corrected_false_confident_interval": [rate.low, rate.high],
+        "corrected_false_confident_interval": (rate.low, rate.high),
     }
 
 
-def _why_not(agreed: GraderAgreement, found: Estimate | None) -> str:
-    if found is None:
+def _why_not(agreed: GraderAgreement, judged_wrong: Estimate | None) -> str:
+    if judged_wrong is None:
         return "this judge has graded no shipped answer of the period"
     if agreed.judged_correct < ENOUGH_CORRECT or agreed.judged_incorrect < ENOUGH_INCORRECT:
         return (
@@ -167,8 +169,8 @@ def _why_not(agreed: GraderAgreement, found: Estimate | None) -> str:
 def _agreement(
     connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str = ALL_ROUTES
 ) -> GraderAgreement:
-    """What `votes` say, against the grades of the days that they are of."""
-    labelled = [found for ballot in _ballots(votes) if (found := _labelled(ballot)) is not None]
+    """How far `votes` agree with the grades of their days."""
+    labelled = [label for ballot in _ballots(votes) if (label := _labelled(ballot)) is not None]
     drawn_from = pooled(_days(connection, judge, votes, scope))
     return GraderAgreement.of(labelled, drawn_from, Random(0))  # noqa: S311 - a simulation, no secret
 
@@ -176,21 +178,22 @@ def _agreement(
 def _days(
     connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str
 ) -> Iterator[tuple[Estimate, float]]:
-    """What the judge calls wrong on each day of which answers are labelled, and the day's share in the labels.
+    """The share that the grader calls wrong on each day with labelled answers, and the day's share in the labels.
 
-    Of answers judged right, where there are any: those judged wrong are labelled more often than they occur.
+    Days are weighed by answers judged right, if there are any: those judged wrong are labelled more often than they
+    occur.
     """
     right = [each for each in votes if each.judged == Grade.CORRECT.value]
-    for day, count in Counter(int(each.called_at // _DAY_S) for each in right or votes).items():
-        found = _judged_wrong(connection, judge, since=day * _DAY_S, until=(day + 1) * _DAY_S, scope=scope)
-        if found is not None:
-            yield found, count
+    for day, count in Counter(int(each.called_at // DAY_S) for each in right or votes).items():
+        wrong = _judged_wrong(connection, judge, since=day * DAY_S, until=(day + 1) * DAY_S, scope=scope)
+        if wrong is not None:
+            yield wrong, count
 
 
 def _labelled(ballot: Ballot) -> LabelledGrades | None:
-    """What more people say than anything else; None where that is nothing, or that they are unsure."""
-    said, first = Counter(each.verdict for each in ballot), ballot[0]
-    (most, count), *others = said.most_common()
+    """The verdict of most people; None if there is a tie, or if most are unsure."""
+    verdicts, first = Counter(each.verdict for each in ballot), ballot[0]
+    (most, count), *others = verdicts.most_common()
     if most == Grade.UNSURE or any(other == count for _, other in others):
         return None
     judged_wrong = first.judged == Grade.INCORRECT.value
@@ -211,50 +214,55 @@ def _judged_wrong(
     shipped: bool | None = None,
 ) -> Estimate | None:
     """The share that `judge` calls wrong, of the evenly chosen answers to calls of `[since, until)`."""
-    found = grades.tallied(connection, since=since, until=until, scope=scope, judge=judge)
+    tallies = grades.tallies(connection, since=since, until=until, scope=scope, grader=judge)
     return weighted(
         (each.verdict == Grade.INCORRECT.value, each.inclusion, each.count)
-        for each in found
+        for each in tallies
         if each.verdict in _ENOUGH and not each.steered and shipped in {None, each.shipped}
     )
 
 
-def _facts(agreed: GraderAgreement) -> dict[str, Any]:
-    """Labels and agreement of one judge; what is unknown is None."""
+def _facts(agreed: GraderAgreement) -> Agreement:
+    """Labels and agreement of one grader; unknown rates are None."""
+    kappa, tpr, fpr = agreed.kappa, agreed.tpr, agreed.fpr
     return {
         "labels": agreed.labels,
         "judged_correct": agreed.judged_correct,
         "judged_incorrect": agreed.judged_incorrect,
         "suffices": agreed.suffices,
-        **_bounded("kappa", agreed.kappa),
-        **_bounded("tpr", agreed.tpr),
-        **_bounded("fpr", agreed.fpr),
+        "kappa": kappa.rate,
+        "kappa_interval": (kappa.low, kappa.high),
+        "tpr": tpr.rate,
+        "tpr_interval": (tpr.low, tpr.high),
+        "fpr": fpr.rate,
+        "fpr_interval": (fpr.low, fpr.high),
     }
 
 
-def _bounded(name: str, found: BoundedRate) -> dict[str, Any]:
-    return {name: found.rate, f"{name}_interval": [found.low, found.high]}
+def _named(judge: GraderVersion) -> Judge:
+    return {"model": judge.model, "prompt": judge.prompt}
 
 
-def _judge_facts(connection: Connection, judge: GraderVersion, scope: str) -> dict[str, Any]:
-    """What one judge finds wrong, and how far people agree: a new prompt beside the old one."""
-    found = _judged_wrong(connection, judge, scope=scope)
+def _judge_facts(connection: Connection, judge: GraderVersion, scope: str) -> JudgeFacts:
+    """The share that one grader calls wrong, and its agreement with people: a new prompt beside the old one."""
+    wrong = _judged_wrong(connection, judge, scope=scope)
     return {
-        **asdict(judge),
-        "graded": found.count if found else 0,
-        "judged_wrong": found.rate if found else None,
-        "judged_wrong_interval": list(found.interval()) if found else [0.0, 1.0],
+        **_named(judge),
+        "graded": wrong.count if wrong else 0,
+        "judged_wrong": wrong.rate if wrong else None,
+        "judged_wrong_interval": wrong.interval() if wrong else (0.0, 1.0),
         **_facts(_agreement(connection, judge, labels.votes(connection, judge, scope), scope)),
     }
 
 
-def _pair(connection: Connection, one: GraderVersion, other: GraderVersion, scope: str) -> dict[str, Any]:
-    """How two judges agree on the answers that both have graded."""
-    said = labels.both(connection, one, other, scope)
-    kappa = kappa_of(said, Random(0))  # noqa: S311 - a simulation, no secret
+def _pair(connection: Connection, one: GraderVersion, other: GraderVersion, scope: str) -> Pair:
+    """How far two graders agree on the answers that both have graded."""
+    verdicts = labels.paired_verdicts(connection, one, other, scope)
+    kappa = kappa_of(verdicts, Random(0))  # noqa: S311 - a simulation, no secret
     return {
-        "judges": [asdict(one), asdict(other)],
-        "n": sum(said.values()),
-        "agree": sum(count for (first, then), count in said.items() if first == then),
-        **_bounded("kappa", kappa),
+        "judges": (_named(one), _named(other)),
+        "n": sum(verdicts.values()),
+        "agree": sum(count for (first, then), count in verdicts.items() if first == then),
+        "kappa": kappa.rate,
+        "kappa_interval": (kappa.low, kappa.high),
     }

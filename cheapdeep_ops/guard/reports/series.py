@@ -1,9 +1,11 @@
-"""What was counted and graded, step by step: for charts; and the figures of the latest stretch, for a glance."""
+"""Figures step by step, for charts; and the figures of the latest stretch, for a page."""
 
-from typing import Any, Final
+from typing import Final
 
-from cheapdeep_ops.guard.reports.quality import quality_of
-from cheapdeep_ops.guard.reports.receipt import counts_of, money_of
+from cheapdeep_ops.guard.report_types.figures import Latest
+from cheapdeep_ops.guard.report_types.steps import Point, Series
+from cheapdeep_ops.guard.reports.quality import false_confidence, quality_of
+from cheapdeep_ops.guard.reports.receipt import call_figures, cost_figures
 from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
@@ -14,27 +16,14 @@ from cheapdeep_ops.values import ALL_ROUTES
 MOST_STEPS: Final = 1_000
 """How many steps one series may have."""
 
-_COUNTED: Final = (
-    "calls", "triaged", "shipped", "escalated", "escalation_rate", "escalation_interval", "base_escalation_rate",
-    "base_escalation_interval", "withheld", "bypassed", "errors",
-)  # fmt: skip
-_PAID: Final = (
-    "cost_usd",
-    "baseline_cost_usd",
-    "cost_per_call_usd",
-    "baseline_per_call_usd",
-    "saving",
-    "unpriced_calls",
-)
-
 
 def series(
     store: Store, settings: Settings, *, scope: str = ALL_ROUTES, now: float, last_s: float, step_s: int
-) -> dict[str, Any]:
+) -> Series:
     """The last `last_s` seconds in steps of `step_s`, oldest first, at most a thousand of them.
 
     Steps begin at multiples of `step_s` (Unix time), so the last one is still being counted. Rates without data are
-    None; intervals are 95%. Raises ValueError where there are too many steps, StoreError.
+    None; intervals are 95%. Raises ValueError if there are too many steps, and StoreError.
     """
     first = int((now - last_s) // step_s) * step_s
     starts = range(first, int(now) + 1, step_s)
@@ -54,34 +43,19 @@ def series(
 
 def points_of(
     connection: Connection, starts: range, *, scope: str = ALL_ROUTES, since: float, until: float
-) -> list[dict[str, Any]]:
+) -> list[Point]:
     """The figures of `[since, until)` in the steps that begin at `starts`, which are multiples of their step."""
-    period: dict[str, Any] = {"since": since, "until": until, "step_s": starts.step, "scope": scope}
-    counted = counters.by_step(connection, **period)
-    graded = grades.by_step(connection, **period)
+    counted = counters.by_step(connection, since=since, until=until, step_s=starts.step, scope=scope)
+    graded = grades.by_step(connection, since=since, until=until, step_s=starts.step, scope=scope)
     return [_point(at, counted.get(at, Sums()), graded.get(at, [])) for at in starts]
 
 
-def latest(connection: Connection, *, scope: str = ALL_ROUTES, since: float, until: float) -> dict[str, Any]:
-    """The figures of the receipt that change by the minute, of the calls of `[since, until)`."""
+def latest(connection: Connection, *, scope: str = ALL_ROUTES, since: float, until: float) -> Latest:
+    """The figures of the receipt that change by the minute, for the calls of `[since, until)`."""
     sums = Sums(**counters.sums_of(connection, SUMS, since=since, until=until, scope=scope))  # type: ignore[arg-type]
-    return {**_figures(sums), **quality_of(connection, since=since, until=until, scope=scope)}
+    quality = quality_of(connection, since=since, until=until, scope=scope)
+    return {**call_figures(sums), **cost_figures(sums), **quality}
 
 
-def _point(at: int, sums: Sums, graded: list[tuple[bool, float, int]]) -> dict[str, Any]:
-    return {"at": at, **_figures(sums), **false_confidence(graded)}
-
-
-def false_confidence(graded: list[tuple[bool, float, int]]) -> dict[str, Any]:
-    """The rate that groups of `grades.by_step` say, with its interval and n; None and 0 to 1 where there are none."""
-    rate = weighted(graded)
-    return {
-        "false_confident_rate": rate.rate if rate else None,
-        "false_confident_interval": list(rate.interval()) if rate else [0.0, 1.0],
-        "graded": rate.count if rate else 0,
-    }
-
-
-def _figures(sums: Sums) -> dict[str, Any]:
-    counted, paid = counts_of(sums), money_of(sums)
-    return {**{name: counted[name] for name in _COUNTED}, **{name: paid[name] for name in _PAID}}
+def _point(at: int, sums: Sums, graded: list[tuple[bool, float, int]]) -> Point:
+    return {"at": at, **call_figures(sums), **cost_figures(sums), **false_confidence(weighted(graded))}

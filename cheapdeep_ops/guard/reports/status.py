@@ -1,38 +1,40 @@
-"""What is so right now, as one plain object: for the command line, the API and the metrics page."""
+"""The state of the guard and of its routers: for the command line, the API and the metrics page."""
 
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.guard.incidents.attention import active_silences
+from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy, Status, Watchers
 from cheapdeep_ops.guard.reports.quality import grader_of, normals_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies, processes
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.records import Alert, record_of
 from cheapdeep_ops.values import ALL_ROUTES
 
 SEEN_S: Final = 60.0
-"""How long after its last sign of life a process still counts as there."""
+"""How long after its last heartbeat a process still counts as running."""
 
 
-def status(store: Store, settings: Settings, now: float) -> dict[str, Any]:
+def status(store: Store, settings: Settings, now: float) -> Status:
     """Policy, alerts, silences, what is normal, reach, grader, queue and watchers. Raises StoreError."""
     with store.reading() as connection:
         return {**_present(connection, store, settings, now), "reach": reach_by_route(connection, settings, now)}
 
 
-def present(store: Store, settings: Settings, now: float) -> dict[str, Any]:
-    """The same without `reach`, which takes some milliseconds a route: for who asks every few seconds."""
+def present(store: Store, settings: Settings, now: float) -> Present:
+    """The status without `reach`, which takes some milliseconds a route: for readers that ask every few seconds."""
     with store.reading() as connection:
         return _present(connection, store, settings, now)
 
 
-def _present(connection: Connection, store: Store, settings: Settings, now: float) -> dict[str, Any]:
+def _present(connection: Connection, store: Store, settings: Settings, now: float) -> Present:
     return {
         "at": now,
         "mode": settings.mode,
         "store": store.shown_url,
         "policy": policy_state(connection, settings),
-        "alerts": [_alert(row) for row in incidents.alerts(connection)],
+        "alerts": [record_of(Alert, alert) for alert in incidents.alerts(connection)],
         "grader": grader_of(connection, settings, now),
         "normal": normals_of(connection, settings),
         "silences": active_silences(connection, now),
@@ -41,10 +43,10 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
     }
 
 
-def policy_state(connection: Connection, settings: Settings) -> dict[str, Any]:
-    """The base, the raised threshold, and what is in force in every scope that was ever touched."""
+def policy_state(connection: Connection, settings: Settings) -> Policy:
+    """The base and the raised threshold, and the one in force in every scope that was ever touched."""
     book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-    scopes = {
+    scopes: dict[str, ScopePolicy] = {
         name: {
             "threshold": book.for_route(name).threshold,
             "version": scope.version,
@@ -61,12 +63,7 @@ def policy_state(connection: Connection, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _alert(row: dict[str, Any]) -> dict[str, Any]:
-    kept = ("rule", "scope", "state", "level", "since", "incident_id", "signal", "updated_at")
-    return {name: row[name] for name in kept}
-
-
-def _watchers(connection: Connection, now: float) -> dict[str, Any]:
+def _watchers(connection: Connection, now: float) -> Watchers:
     seen = processes.processes(connection, since=now - SEEN_S)
     routers = [row for row in seen if row["kind"] == "router"]
     return {

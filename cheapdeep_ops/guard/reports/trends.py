@@ -1,33 +1,35 @@
-"""The receipt's period in steps: what its plots show, and which changes of policy fell into it."""
+"""The receipt's period in steps: the figures of its plots, and the changes of policy in it."""
 
-from collections.abc import Mapping
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
-from cheapdeep_ops.guard.reports.quality import normals_of
-from cheapdeep_ops.guard.reports.series import false_confidence, points_of
+from cheapdeep_ops.guard.report_types.steps import QualityPoint, RouteQuality, TrendPoint, Trends, TrendSteps
+from cheapdeep_ops.guard.reports.quality import false_confidence, normals_of
+from cheapdeep_ops.guard.reports.series import points_of
+from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, policies
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.records import TrendChange, record_of
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 MOST_CHANGES: Final = 30
 """How many changes of policy are listed and marked; the newest ones."""
 
 MOST_ROUTES: Final = 6
-"""Of how many routes false confidence is shown by itself; those with most calls."""
+"""Routes whose false confidence has a plot of its own: those with most calls."""
 
 _STEPS: Final = 80
-"""How many steps are aimed at: a plot is some 400 pixels wide."""
+"""At most so many steps: a plot is some 400 pixels wide."""
 
 _GRADED_STEPS: Final = 14
-"""The same of false confidence: grades are few."""
+"""Steps of false confidence are longer, because grades are few."""
 
-_DAY_S: Final = 86_400
-_NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, _DAY_S)
+_NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, DAY_S)
 
 
-def trends(store: Store, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
+def trends(store: Store, settings: Settings, *, since: float, until: float) -> Trends:
     """The figures of `[since, until)` in steps, from the first call on; `points` are empty where there was none.
 
     `step_s` is the length of a step in seconds, `middle` the middle of its part of the period (Unix time).
@@ -36,23 +38,24 @@ def trends(store: Store, settings: Settings, *, since: float, until: float) -> d
     with store.reading() as connection:
         first = counters.first_second(connection, since=since, until=until)
         changes = policies.applied(connection, since=since, until=until, limit=MOST_CHANGES)
-        period = {"since": since if first is None else max(since, float(first)), "until": until}
-        known: dict[str, Any] = {"step_s": None, "points": [], "quality": {}}
+        steps: TrendSteps = {"step_s": None, "points": [], "quality": {}}
         if first is not None:
-            known = {**_counted(connection, **period), "quality": _quality(connection, settings, **period)}
+            since = max(since, float(first))
+            steps = _steps(connection, settings, since=since, until=until)
     return {
-        **period,
-        **known,
+        "since": since,
+        "until": until,
+        **steps,
         "limit": settings.max_escalation_rate,
         "objective": settings.max_false_confident_rate,
-        "changes": [_change(row) for row in changes],
+        "changes": [record_of(TrendChange, change) for change in changes],
     }
 
 
 def step_of(period_s: float, most: int) -> int:
     """The shortest handy step, in seconds, of which `most` cover `period_s`; whole days beyond one."""
     least = period_s / most
-    return next((step for step in _NICE_S if step >= least), ceil(least / _DAY_S) * _DAY_S)
+    return next((step for step in _NICE_S if step >= least), ceil(least / DAY_S) * DAY_S)
 
 
 def _starts(since: float, until: float, most: int) -> range:
@@ -65,14 +68,17 @@ def _middle(at: int, step_s: int, since: float, until: float) -> float:
     return (max(at, since) + min(at + step_s, until)) / 2
 
 
-def _counted(connection: Connection, *, since: float, until: float) -> dict[str, Any]:
+def _steps(connection: Connection, settings: Settings, *, since: float, until: float) -> TrendSteps:
     starts = _starts(since, until, _STEPS)
-    found = points_of(connection, starts, since=since, until=until)
-    points = [{**each, "middle": _middle(each["at"], starts.step, since, until)} for each in found]
-    return {"step_s": starts.step, "points": points}
+    points: list[TrendPoint] = [
+        {**each, "middle": _middle(each["at"], starts.step, since, until)}
+        for each in points_of(connection, starts, since=since, until=until)
+    ]
+    quality = _quality(connection, settings, since=since, until=until)
+    return {"step_s": starts.step, "points": points, "quality": quality}
 
 
-def _quality(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
+def _quality(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, RouteQuality]:
     """False confidence by route, busiest first; of all routes too where there are several."""
     counted = counters.by_route(connection, since=since, until=until)
     busiest = sorted(counted, key=lambda route: (-counted[route].calls, route))[:MOST_ROUTES]
@@ -84,15 +90,10 @@ def _quality(connection: Connection, settings: Settings, *, since: float, until:
     }
 
 
-def _graded(connection: Connection, scope: str, *, since: float, until: float) -> list[dict[str, Any]]:
+def _graded(connection: Connection, scope: str, *, since: float, until: float) -> list[QualityPoint]:
     starts = _starts(since, until, _GRADED_STEPS)
-    found = grades.by_step(connection, since=since, until=until, step_s=starts.step, scope=scope)
+    graded = grades.by_step(connection, since=since, until=until, step_s=starts.step, scope=scope)
     return [
-        {"at": at, "middle": _middle(at, starts.step, since, until), **false_confidence(found.get(at, []))}
+        {"at": at, "middle": _middle(at, starts.step, since, until), **false_confidence(weighted(graded.get(at, [])))}
         for at in starts
     ]
-
-
-def _change(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("at", "scope", "act", "from_threshold", "to_threshold", "cause", "author", "why")
-    return {name: row[name] for name in kept}

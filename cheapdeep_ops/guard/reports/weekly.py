@@ -1,20 +1,21 @@
-"""The receipt of each week, told once where people ask for it."""
+"""The receipt of each week, sent once where the settings ask for it."""
 
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from cheapdeep_ops.guard.incidents.links import receipt_links
 from cheapdeep_ops.guard.notify.receipt_text import receipt_message
+from cheapdeep_ops.guard.report_types.figures import IncidentCounts, ReceiptMessage
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import policy_state
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, incidents
-from cheapdeep_ops.store.engine import Connection, Store, alone
+from cheapdeep_ops.store.engine import Connection, Store, take_lock
+from cheapdeep_ops.store.records import IncidentBase
+from cheapdeep_ops.units import DAY_S, HOUR_S, WEEK_S
 
-_HOUR_S: Final = 3_600
-_DAY_S: Final = 86_400
-_WEEK_S: Final = 7 * _DAY_S
-_MONDAY_S: Final = 4 * _DAY_S
+_MONDAY_S: Final = 4 * DAY_S
 """The first Monday of Unix time began then."""
 
 
@@ -26,26 +27,26 @@ class ReportedWeek(NamedTuple):
 
 
 def week_due(settings: Settings, now: float) -> ReportedWeek | None:
-    """The last full week, once its receipt may be told; None before the hour on Monday, or where nobody asks for it."""
-    until = (now - _MONDAY_S) // _WEEK_S * _WEEK_S + _MONDAY_S
-    if settings.report_every != "weekly" or now < until + settings.report_hour * _HOUR_S:
+    """The last full week, once its receipt is due; None before the hour on Monday, or if none is asked for."""
+    until = (now - _MONDAY_S) // WEEK_S * WEEK_S + _MONDAY_S
+    if settings.report_every != "weekly" or now < until + settings.report_hour * HOUR_S:
         return None
-    return ReportedWeek(until - _WEEK_S, until)
+    return ReportedWeek(until - WEEK_S, until)
 
 
 def tell_week(store: Store, settings: Settings, now: float) -> bool:
-    """Put the receipt of the last full week into the outbox, unless it has been; tells whether it did.
+    """Put the receipt of the last full week into the outbox, once; returns whether it did.
 
-    What was never counted has no receipt: a store without a call before that Monday waits. Raises StoreError.
+    A store without a call before that Monday sends none. Raises StoreError.
     """
     week = week_due(settings, now)
     if week is None or not _is_wanted(store, week):
         return False
-    # Read before the transaction: a busy week takes seconds to add up, and nobody should wait for that.
+    # Read before the transaction: a busy week takes seconds to add up, and other writers would wait for that.
     payload = message_of(store, settings, since=week.since, until=week.until)
 
     def work(connection: Connection) -> bool:
-        alone(connection, "report")
+        take_lock(connection, "report")
         if incidents.was_told(connection, kind="report", since=week.until):
             return False
         incidents.enqueue(connection, incident_id=None, kind="report", payload=payload, at=now)
@@ -54,14 +55,14 @@ def tell_week(store: Store, settings: Settings, now: float) -> bool:
     return store.transact(work)
 
 
-def message_of(store: Store, settings: Settings, *, since: float, until: float) -> dict[str, Any]:
+def message_of(store: Store, settings: Settings, *, since: float, until: float) -> ReceiptMessage:
     """The message with the receipt of `[since, until)`, the policy of this moment, and links. Raises StoreError."""
-    found = receipt(store, settings, since=since, until=until)
+    figures = receipt(store, settings, since=since, until=until)
     with store.reading() as connection:
         begun = incidents.within(connection, since=since, until=until)
         policy = policy_state(connection, settings)
     links = receipt_links(settings, since=since, until=until)
-    return receipt_message(found, incidents=_by_rule(begun), policy=policy, links=links)
+    return receipt_message(figures, incidents=_by_rule(begun), policy=policy, links=links)
 
 
 def _is_wanted(store: Store, week: ReportedWeek) -> bool:
@@ -71,7 +72,7 @@ def _is_wanted(store: Store, week: ReportedWeek) -> bool:
         return counters.first_second(connection, since=0.0, until=week.until) is not None
 
 
-def _by_rule(begun: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    began = Counter(row["rule"] for row in begun)
-    still = Counter(row["rule"] for row in begun if row["resolved_at"] is None)
-    return {rule: {"began": count, "open": still[rule]} for rule, count in began.items()}
+def _by_rule(begun: Sequence[IncidentBase]) -> dict[str, IncidentCounts]:
+    began = Counter(each["rule"] for each in begun)
+    still_open = Counter(each["rule"] for each in begun if each["resolved_at"] is None)
+    return {rule: {"began": count, "open": still_open[rule]} for rule, count in began.items()}

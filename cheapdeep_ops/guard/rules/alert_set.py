@@ -1,49 +1,49 @@
 """All alerts during one evaluation."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 
 
 class AlertSet:
-    """Where every alert stands, and at which level this evaluation has found it."""
+    """The state of every alert, and the level that this evaluation has found for it."""
 
     def __init__(
-        self, known: Mapping[tuple[str, str], ScopedAlert], *, signals: Mapping[tuple[str, str], Mapping[str, Any]]
+        self, known: Mapping[tuple[str, str], ScopedAlert], *, signals: Mapping[tuple[str, str], Mapping[str, object]]
     ) -> None:
         self._known = dict(known)
         self._signals = signals
         self._levels: dict[tuple[str, str], Level] = {}
 
     def __iter__(self) -> Iterator[ScopedAlert]:
+        # A copy, because an evaluation adds alerts while readers iterate.
         return iter(list(self._known.values()))
 
     def get(self, rule: str, scope: str) -> ScopedAlert:
-        """One alert; inactive where nothing is known of it."""
+        """One alert; an inactive one if it is new."""
         return self._known.get((rule, scope)) or ScopedAlert(rule=rule, scope=scope)
 
     def knows(self, alert: ScopedAlert) -> bool:
-        """Whether anything was ever found of it."""
+        """Whether it has ever had a finding."""
         return (alert.rule, alert.scope) in self._known
 
     def put(self, alert: ScopedAlert, level: Level) -> None:
-        """Note where an alert stands now."""
+        """Set the state and the level of an alert."""
         self._known[(alert.rule, alert.scope)] = alert
         self._levels[(alert.rule, alert.scope)] = level
 
     def fires(self, rule: str, scope: str) -> bool:
-        """Whether it fires."""
+        """Whether a rule fires in a scope."""
         return self.get(rule, scope).state is AlertState.FIRING
 
-    def signal(self, rule: str, scope: str) -> Mapping[str, Any]:
-        """What was found of it the last time; empty where nothing was."""
+    def signal(self, rule: str, scope: str) -> Mapping[str, object]:
+        """The signal of the last finding before this evaluation; empty if there was none."""
         return self._signals.get((rule, scope), {})
 
     def level(self, rule: str, scope: str) -> Level:
-        """What this evaluation has found of it."""
+        """The level that this evaluation has found; no data before it has evaluated the rule in that scope."""
         return self._levels.get((rule, scope), Level.NO_DATA)
 
     def scopes_of(self, rule: str) -> set[str]:
-        """The scopes in which anything was ever found of a rule."""
+        """The scopes in which a rule has ever had a finding."""
         return {scope for name, scope in self._known if name == rule}

@@ -1,25 +1,25 @@
-"""Reading rules from YAML, strictly."""
+"""Reads the rules file, strictly."""
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Union
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.rules.model import GateRule, QualityRule, Rule, StormRule, WatchRule, seconds
+from cheapdeep_ops.guard.rules.kinds import KINDS
+from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.resources import packaged
 
-__all__ = ["PACKAGED", "Rulebook", "read_rulebook", "seconds"]
-
 PACKAGED: Final = "alerts/rules.yaml"
-_SIGNALS: Final = frozenset(
-    name
-    for kind in (StormRule, QualityRule, GateRule, WatchRule)
-    for name in get_args(kind.model_fields["signal"].annotation)
-)
-"""Kinds of rules; where one is named as the place of a fault, the reader has not written it there."""
+_SIGNALS: Final = tuple(signal for kind in KINDS for signal in kind.signals)
+
+if TYPE_CHECKING:
+    _AnyRule = Rule
+else:
+    # Built from the table, so that pydantic reads each rule as its own kind and refuses an unknown one.
+    _AnyRule = Annotated[Union[tuple(kind.rule for kind in KINDS)], Field(discriminator="signal")]  # noqa: UP007
 
 
 class Rulebook(BaseModel):
@@ -27,7 +27,7 @@ class Rulebook(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rules: tuple[Rule, ...]
+    rules: tuple[_AnyRule, ...]
 
     @field_validator("rules")
     @classmethod
@@ -41,7 +41,7 @@ class Rulebook(BaseModel):
 def read_rulebook(path: Path | None = None) -> Rulebook:
     """The rules in `path`, or those that come with the package.
 
-    Raises RulesError, naming file, rule and key, where the file is missing or does not say what it must.
+    Raises RulesError, which names file, rule and key: for a missing file, an unknown kind, and any other fault.
     """
     path = path or packaged(PACKAGED)
     try:
@@ -67,5 +67,14 @@ def _fault(fault: dict[str, Any], content: Any) -> str:
     if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
         rule = content["rules"][place[1]]
         name = rule.get("alert", f"number {place[1] + 1}") if isinstance(rule, dict) else f"number {place[1] + 1}"
+        # pydantic also names the kind as a place, though the file has no such key.
         place = [f"rule {name}", *(each for each in place[2:] if each not in _SIGNALS)]
-    return f"{', '.join(map(str, place))}: {fault['msg'].removeprefix('Value error, ')}"
+    return f"{', '.join(map(str, place))}: {_reason(fault)}"
+
+
+def _reason(fault: dict[str, Any]) -> str:
+    if fault["type"] == "union_tag_invalid":
+        return f"signal {fault['ctx']['tag']!r} is no kind of rule; the kinds are {', '.join(_SIGNALS)}"
+    if fault["type"] == "union_tag_not_found":
+        return f"signal is missing; the kinds of rules are {', '.join(_SIGNALS)}"
+    return str(fault["msg"]).removeprefix("Value error, ")

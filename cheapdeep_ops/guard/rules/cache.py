@@ -1,4 +1,4 @@
-"""What was read of grades before, kept as long as nothing has changed: most evaluations see no new grade."""
+"""Grades that were read before, kept until there are new ones: most evaluations see no new grade."""
 
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -11,61 +11,64 @@ from cheapdeep_ops.store.grades import DecidedGrade, GraderVersion
 
 _T = TypeVar("_T")
 _FRESH_S: Final = 60.0
-"""How long a finding may stand without a new grade: old grades leave the window by age."""
+"""How long a finding is kept without a new grade: old grades leave its window by age."""
 
 
 class GradeCache:
-    """One judge's latest grades, route by route, and what was found in them; belongs to one guard."""
+    """The latest grades of one grader, by route, and the findings that rest on them; one guard owns it."""
 
-    def __init__(self, judge: GraderVersion) -> None:
-        self.judge = judge
+    def __init__(self, grader: GraderVersion) -> None:
+        self.grader = grader
         self.versions: dict[str, int] = {}
-        """How many grades of each route there ever were."""
-        self._read: dict[Hashable, tuple[int, list[DecidedGrade]]] = {}
-        self._lately: dict[Hashable, tuple[float, object]] = {}
-        self._found: dict[Hashable, tuple[Hashable, float, Finding]] = {}
+        """How many grades each route has ever had."""
+        self._grades: dict[Hashable, tuple[int, list[DecidedGrade]]] = {}
+        self._results: dict[Hashable, tuple[float, object]] = {}
+        self._findings: dict[Hashable, tuple[Hashable, float, Finding]] = {}
 
-    def look(self, connection: Connection) -> None:
-        """Learn which routes have new grades."""
+    def refresh(self, connection: Connection) -> None:
+        """Read which routes have new grades."""
         self.versions = grades.counts(connection)
 
     def newest(self, connection: Connection, route: str, limit: int) -> list[DecidedGrade]:
-        """The decided grades of a route's latest calls, newest first; read again only where there are new ones."""
-        read = partial(grades.newest, connection, route, self.judge, since=float("-inf"), limit=limit)
-        return self._while_same(("newest", route, limit), self.versions.get(route, 0), read)
+        """The decided grades of a route's latest calls, newest first; read only when the route has new ones."""
+        read = partial(grades.newest, connection, route, self.grader, since=float("-inf"), limit=limit)
+        return self._cached(("newest", route, limit), self.versions.get(route, 0), read)
 
     def oldest(self, connection: Connection, route: str, since: float, limit: int) -> list[DecidedGrade]:
-        """The decided grades of a route's first calls after `since`, oldest first; likewise."""
-        read = partial(grades.oldest, connection, route, self.judge, since=since, limit=limit)
-        return self._while_same(("oldest", route, since, limit), self.versions.get(route, 0), read)
+        """The decided grades of a route's first calls after `since`, oldest first; read only when it has new ones."""
+        read = partial(grades.oldest, connection, route, self.grader, since=since, limit=limit)
+        return self._cached(("oldest", route, since, limit), self.versions.get(route, 0), read)
 
     def unread(self, connection: Connection, test: Hashable, *, grade_id: int, route: str | None) -> list[DecidedGrade]:
-        """The grades that became known after `grade_id`, for a test; none where it was given all that there are."""
+        """The grades after `grade_id` that a test has not seen; empty if there are no new ones since the last call."""
+        # A test over all routes has new grades when any route has.
         version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
-        if self._read.get(("unread", test), (0, []))[0] == version:
+        if self._grades.get(("unread", test), (0, []))[0] == version:
             return []
-        self._read[("unread", test)] = (version, [])
-        return grades.known_after(connection, self.judge, grade_id=grade_id, route=route)
+        # A guard whose commit fails starts with a new cache, so no grade gets lost here.
+        self._grades[("unread", test)] = (version, [])
+        return grades.known_after(connection, self.grader, grade_id=grade_id, route=route)
 
-    def _while_same(self, key: Hashable, version: int, read: Callable[[], list[DecidedGrade]]) -> list[DecidedGrade]:
-        held = self._read.get(key)
-        if held is None or held[0] != version:
-            held = self._read[key] = (version, read())
-        return held[1]
+    def _cached(self, key: Hashable, version: int, read: Callable[[], list[DecidedGrade]]) -> list[DecidedGrade]:
+        cached = self._grades.get(key)
+        if cached is None or cached[0] != version:
+            cached = self._grades[key] = (version, read())
+        return cached[1]
 
-    def lately(self, key: Hashable, now: float, for_s: float, look: Callable[[], _T]) -> _T:
-        """What `look` gives, or gave within the last `for_s` seconds: for what is slow to change and dear to read."""
-        known = self._lately.get(key)
-        if known is not None and 0 <= now - known[0] < for_s:
-            return cast("_T", known[1])
-        self._lately[key] = (now, look())
-        return cast("_T", self._lately[key][1])
+    def cached_for(self, seconds: float, key: Hashable, now: float, read: Callable[[], _T]) -> _T:
+        """The cached value if it is younger than `seconds`, else the result of `read`; for expensive queries."""
+        cached = self._results.get(key)
+        # A clock that was set back must not keep a value for longer.
+        if cached is not None and 0 <= now - cached[0] < seconds:
+            return cast("_T", cached[1])
+        self._results[key] = (now, read())
+        return cast("_T", self._results[key][1])
 
-    def found(self, key: Hashable, rests_on: Hashable, now: float, look: Callable[[], Finding]) -> Finding:
-        """What `look` finds, or found lately where all that it `rests_on` is the same."""
-        known = self._found.get(key)
-        if known is not None and known[0] == rests_on and 0 <= now - known[1] < _FRESH_S:
-            return known[2]
-        finding = look()
-        self._found[key] = (rests_on, now, finding)
+    def cached_while(self, rests_on: Hashable, key: Hashable, now: float, compute: Callable[[], Finding]) -> Finding:
+        """The cached finding if what it `rests_on` is unchanged and it is fresh, else the result of `compute`."""
+        cached = self._findings.get(key)
+        if cached is not None and cached[0] == rests_on and 0 <= now - cached[1] < _FRESH_S:
+            return cached[2]
+        finding = compute()
+        self._findings[key] = (rests_on, now, finding)
         return finding

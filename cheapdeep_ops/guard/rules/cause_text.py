@@ -1,40 +1,41 @@
-"""What an incident is made of, in words."""
+"""The cause of an incident, in words."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from cheapdeep_ops.guard.formatting import LabelStyle, percent, plain, share
+from cheapdeep_ops.guard.formatting import LabelStyle, percent, plain, share, signal_interval
 
 _TOP: Final = 5
 
 
 def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
-    """What a rise is made of, in one line; a cause as in `causes.as_facts`, with what it is `compared_with`."""
+    """The cause of a rise on one line; facts as in `attribution.as_facts`, and what it is `compared_with`."""
     if cause["kind"] == "unknown":
         return f"unknown: {cause['why']}"
     rise = f"{share(cause['before'])} in {cause['compared_with']}, {share(cause['now'])} now"
-    culprits = [part for part in cause["parts"] if part["role"] == "culprit"]
-    if not culprits:
-        return f"{cause['kind']}: {cause['why'] or _NOBODY[cause['kind']]} ({rise})"
+    contributors = [part for part in cause["parts"] if part["role"] == "culprit"]
+    if not contributors:
+        return f"{cause['kind']}: {cause['why'] or _NO_CONTRIBUTOR[cause['kind']]} ({rise})"
     counted = cause.get("counted", "calls")
-    said = "; ".join(_culprit(part, cause["kind"], counted, label) for part in culprits)
+    text = "; ".join(_contributor(part, cause["kind"], counted, label) for part in contributors)
+    # Parts that consist of the same calls are one cause under several names.
     same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
-    return f"{said} (the same calls: {', '.join(same)})" if same else said
+    return f"{text} (the same calls: {', '.join(same)})" if same else text
 
 
-_NOBODY: Final = {
+_NO_CONTRIBUTOR: Final = {
     "everything got worse": "no single part of the calls stands out",
     "no part stands out": "what seems to may be chance",
 }
 
 
-def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: LabelStyle) -> str:
+def _contributor(part: Mapping[str, Any], kind: str, counted: str, label: LabelStyle) -> str:
     name = f"{part['dimension']} {label(part['element'])}: {part['share']:.0%} of the rise"
     if "share_low" in part:
         name = f"{name} (95%: {part['share_low']:.0%} to {part['share_high']:.0%})"
     before, now = part["before"], part["now"]
     was = "new" if before["rate"] is None else percent(before["rate"])
-    interval = f"95%: {percent(now['low'])} to {percent(now['high'])}, n {now['n']}"
+    interval = f"95%: {signal_interval(now)}, n {now['n']}"
     of, fail = _FAIL[counted]
     rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
     if kind != "mix changed":
@@ -43,13 +44,14 @@ def _culprit(part: Mapping[str, Any], kind: str, counted: str, label: LabelStyle
     return f"{name}, the mix changed: {moved}; {rates}"
 
 
+# A reason is counted among all calls, any other part among its own.
 _CALLS_OF: Final = {"reason": "all"}
 _FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
-"""What is counted, and what it does, by what a cause was counted in."""
+"""By what a cause counts: the name of what is counted, and what a failure is called."""
 
 
 def cause_lines(cause: Any, label: LabelStyle) -> Iterable[str]:
-    """The lines of a message that say what an incident is made of; none where nothing was found of it."""
+    """The lines of a message about the cause; none where the payload has none."""
     if not cause:
         return
     yield f"Cause: {cause_text(cause, label)}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from cheapdeep_ops.guard.report_types.units import ShareFacts
 from cheapdeep_ops.guard.statistics.contributions import (
     BeforeAfter,
     Contribution,
@@ -172,7 +173,7 @@ def _is_equivalent(best: Sequence[Contribution], other: Sequence[Contribution]) 
     return (best[0].before, best[0].now) == (other[0].before, other[0].now)
 
 
-def as_facts(cause: Cause) -> dict[str, Any]:
+def as_facts(cause: Cause) -> dict[str, object]:
     """A cause as JSON for an incident; intervals are 95%."""
     first = cause.contributors[0] if cause.contributors else None
     return {
@@ -193,7 +194,7 @@ def as_facts(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _part_facts(part: Contribution) -> dict[str, Any]:
+def _part_facts(part: Contribution) -> dict[str, object]:
     return {
         "dimension": part.dimension.value,
         "element": part.element,
@@ -210,6 +211,6 @@ def _part_facts(part: Contribution) -> dict[str, Any]:
     }
 
 
-def _share_facts(share: Share) -> dict[str, Any]:
+def _share_facts(share: Share) -> ShareFacts:
     low, high = share.interval()
     return {"rate": share.rate, "low": low, "high": high, "n": share.count}

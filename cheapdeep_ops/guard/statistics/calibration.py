@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final
 
+from cheapdeep_ops.guard.report_types.figures import Bin, Confidence
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 
 EDGES: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
@@ -106,8 +107,8 @@ def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) ->
     return area, max(area - half, 0.0), min(area + half, 1.0)
 
 
-def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dict[str, Any]:
-    """The calibration as JSON, with None for unknown figures."""
+def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> Confidence:
+    """What confidence is worth, by all of these measures; unknown ones are None."""
     bins = reliability(grades)
     error = expected_error(bins, random)
     area = separation([(confidence, is_wrong) for confidence, is_wrong, _ in grades])
@@ -115,22 +116,22 @@ def as_facts(grades: Sequence[tuple[float, bool, float]], random: Random) -> dic
         "graded": len(grades),
         "wrong": sum(is_wrong for _, is_wrong, _ in grades),
         "auroc": area[0] if area else None,
-        "auroc_interval": list(area[1:]) if area else None,
+        "auroc_interval": area[1:] if area else None,
         "expected_calibration_error": error[0] if error else None,
-        "expected_calibration_error_interval": list(error[1:]) if error else None,
+        "expected_calibration_error_interval": error[1:] if error else None,
         "claims": math.fsum(each.share * each.confidence for each in bins) if bins else None,
         "is_right": math.fsum(each.share * each.right.rate for each in bins) if bins else None,
-        "bins": [_facts(each) for each in bins],
+        "bins": [_row(each) for each in bins],
     }
 
 
-def _facts(confidence_bin: ConfidenceBin) -> dict[str, object]:
+def _row(measured: ConfidenceBin) -> Bin:
     return {
-        "low": confidence_bin.low,
-        "high": confidence_bin.high,
-        "share": confidence_bin.share,
-        "claims": confidence_bin.confidence,
-        "is_right": confidence_bin.right.rate,
-        "is_right_interval": list(confidence_bin.right.interval()),
-        "graded": confidence_bin.right.count,
+        "low": measured.low,
+        "high": measured.high,
+        "share": measured.share,
+        "claims": measured.confidence,
+        "is_right": measured.right.rate,
+        "is_right_interval": measured.right.interval(),
+        "graded": measured.right.count,
     }

@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 from cheapdeep_ops.testing.messages_api import wire
 from cheapdeep_ops.testing.messages_api.received import json_object
 from cheapdeep_ops.testing.messages_api.replies import FIRST_ERROR_STATUS, Reply
+from cheapdeep_ops.units import DAY_S
 
-EXPIRES_AFTER_S: Final = 86_400.0
+EXPIRES_AFTER_S: Final = float(DAY_S)
 RESULT_TYPES: Final = ("succeeded", "errored", "canceled", "expired")
 
 Answer = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, Any]]

@@ -1,26 +1,25 @@
-"""What a storm costs: the escalations beyond what was usual, at what an escalation costs today."""
+"""What a storm costs: the escalations beyond the usual share, at the present cost of an escalation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from cheapdeep_ops.guard.notify.messages import shown_window_s
-from cheapdeep_ops.guard.rules.model import StormRule
+from cheapdeep_ops.guard.report_types.units import ShareFacts
+from cheapdeep_ops.guard.rules.escalation.detection import shown_window_s
+from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS
 from cheapdeep_ops.guard.statistics.intervals import Estimate, Proportion, difference
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.units import DAY_S, HOUR_S, USD_PER_NUSD
 
-_HOUR_S: Final = 3_600.0
-_DAY_S: Final = 86_400.0
 _CONFIDENCE: Final = 0.95
-_NANO: Final = 1e-9
 _NAMES: Final = ("triaged", "escalated", "bypassed", "unpriced", "cost_nusd", "triage_cost_nusd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodCounts:
-    """What was counted of the calls of a period; costs are in billionths of a US dollar."""
+    """The counters of a period; costs are in billionths of a US dollar."""
 
     triaged: int
     escalated: int
@@ -31,23 +30,23 @@ class PeriodCounts:
 
     @classmethod
     def read(cls, connection: Connection, *, since: float, until: float, scope: str) -> Self:
-        """The spell `[since, until)` of one route or of all."""
+        """The counters of one route or of all routes in `[since, until)` (Unix time)."""
         return cls(**counters.sums_of(connection, _NAMES, since=since, until=until, scope=scope))
 
     @property
     def rate(self) -> Proportion:
-        """The share of triaged calls that escalated, whatever the threshold was."""
+        """The share of triaged calls that escalated, at the threshold in force."""
         return Proportion(hits=self.escalated, n=self.triaged)
 
     @property
     def escalation_usd(self) -> float | None:
-        """What an escalated call cost more than a shipped one, on average; None where that is not known.
+        """How much more an escalated call cost than a shipped one, on average; None where that is unknown.
 
-        Both have paid for their triage, so it is what the deep calls cost. Which of the unpriced calls escalated is not
-        counted, so with any of them it is not known.
+        Both pay for their triage, so the difference is the cost of the deep calls.
         """
+        # Nothing counts how many of the unpriced calls escalated, so one of them makes the mean unknown.
         deep = self.escalated + self.bypassed
-        return None if self.unpriced or not deep else (self.cost_nusd - self.triage_cost_nusd) * _NANO / deep
+        return None if self.unpriced or not deep else (self.cost_nusd - self.triage_cost_nusd) * USD_PER_NUSD / deep
 
 
 def storm_consequence(
@@ -59,30 +58,32 @@ def storm_consequence(
     started_at: float,
     is_over: bool,
     now: float,
-) -> dict[str, Any]:
-    """What a storm costs at present or, when it is over, has cost since it was seen at `started_at`: as facts.
+) -> dict[str, object]:
+    """What a storm costs at present or, when it is over, has cost since it began to fire at `started_at`: as facts.
 
-    At present is the stretch of calls that its headline is about. Usual is the hour before it was seen, or the day
-    where that hour has too few calls, as for its cause.
+    At present means the calls that its headline is about. Usual means the hour before it began, or the day before if
+    that hour has too few calls; so does its cause.
     """
+    # While it lasts, the cost is of the calls in the headline, so that both figures agree.
     since = started_at if is_over else now - shown_window_s(signal, rule.windows.long)
-    usual, said = _usual(connection, started_at - rule.windows.long, scope)
-    spell = PeriodCounts.read(connection, since=since, until=now, scope=scope)
-    return {**consequence_of(spell, usual, seconds=max(now - since, 1.0)), "compared_with": said}
+    usual, compared_with = _usual(connection, started_at - rule.windows.long, scope)
+    counts = PeriodCounts.read(connection, since=since, until=now, scope=scope)
+    return {**consequence_of(counts, usual, seconds=max(now - since, 1.0)), "compared_with": compared_with}
 
 
 def _usual(connection: Connection, onset: float, scope: str) -> tuple[PeriodCounts, str]:
-    hour = PeriodCounts.read(connection, since=onset - _HOUR_S, until=onset, scope=scope)
+    hour = PeriodCounts.read(connection, since=onset - HOUR_S, until=onset, scope=scope)
+    # The hour before is the better comparison, because traffic differs over a day.
     if hour.triaged >= MIN_CALLS:
         return hour, "the hour before"
-    return PeriodCounts.read(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
+    return PeriodCounts.read(connection, since=onset - DAY_S, until=onset, scope=scope), "the day before"
 
 
-def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, Any]:
-    """The escalations of `now` beyond the usual share, what they cost, and what they cost an hour.
+def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, object]:
+    """The escalations of `now` beyond the usual share, what they cost, and what they cost an hour, in US dollars.
 
-    US dollars; the bounds are 95%, of the rates alone: what an escalation costs is taken as it is. All of it is None,
-    with the reason in `why`, where prices, calls before or calls now are missing.
+    The bounds are 95% of the rates; the cost of an escalation is taken as exact. All figures are None, with the reason
+    in `why`, where prices, calls before or calls now are missing.
     """
     if why := _unknown(now, usual):
         return {**dict.fromkeys(_FIGURES), "why": why, **_rates(now, usual)}
@@ -94,7 +95,7 @@ def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) ->
     figures = {
         **{f"extra_calls{end}": calls for end, calls in extra.items()},
         **{f"usd{end}": calls * each for end, calls in extra.items()},
-        **{f"usd_per_hour{end}": calls * each * _HOUR_S / seconds for end, calls in extra.items()},
+        **{f"usd_per_hour{end}": calls * each * HOUR_S / seconds for end, calls in extra.items()},
         "escalation_usd": each,
     }
     return {**figures, "why": "", **_rates(now, usual)}
@@ -111,6 +112,7 @@ def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
         return "too few calls before to know what is usual"
     if not now.triaged:
         return "no calls"
+    # A mean over the priced calls alone would be wrong: an unpriced model has no priced call.
     if now.unpriced:
         return f"{now.unpriced} calls are unpriced"
     return "" if now.escalation_usd is not None else "no call has gone to the deep tier"
@@ -120,12 +122,12 @@ def _estimate(rate: Proportion) -> Estimate:
     return Estimate(rate=rate.rate or 0.0, n=rate.n, count=rate.n)
 
 
-def _rates(now: PeriodCounts, usual: PeriodCounts) -> Mapping[str, Any]:
-    """Both shares of calls that escalated, with interval and n."""
+def _rates(now: PeriodCounts, usual: PeriodCounts) -> dict[str, ShareFacts]:
+    """The shares of calls that escalated, now and usually, with interval and n."""
     sides = {"now": now.rate, "usual": usual.rate}
     return {name: _share(rate) for name, rate in sides.items()}
 
 
-def _share(rate: Proportion) -> dict[str, Any]:
+def _share(rate: Proportion) -> ShareFacts:
     low, high = rate.interval(_CONFIDENCE)
     return {"rate": rate.rate, "low": low, "high": high, "n": rate.n}

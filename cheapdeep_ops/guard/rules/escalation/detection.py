@@ -1,20 +1,21 @@
-"""What an escalation storm is, from counts: pure, like the rules."""
+"""What an escalation storm is, from counts; pure."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from cheapdeep_ops.guard.rules.model import Level, StormRule
+from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.model import Level
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.guard.statistics.sequential import Bets
 
 CLIMBS: Final = (1.2, 1.45, 1.75, 2.2, 2.6)
-"""How many times the limit a storm's rate may be: one bet for each (tests/bench/storm.py shows what they achieve)."""
+"""How many times the limit a storm's rate may be, one bet for each; tests/bench/storm.py measures them."""
 
 
 class SecondOfCalls(NamedTuple):
-    """What came of the second that began at `at`: `hits` base escalations among `n` triaged calls."""
+    """The second that began at `at` (Unix time): `hits` base escalations among `n` triaged calls."""
 
     at: int
     hits: int
@@ -23,11 +24,10 @@ class SecondOfCalls(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorRun:
-    """What a sequential test has to say of a rate that may have climbed over the limit.
+    """The result of a sequential test for a rate above the limit.
 
-    `evidence` is a natural logarithm, None where nothing was seen. `lasted` says for how many seconds the rate has most
-    likely been above, `calls` what came of the calls since, and `seconds` how many distinct seconds of those had a base
-    escalation.
+    `evidence` is a natural logarithm, None without calls. The rate has most likely been above for `lasted` seconds.
+    `calls` are the calls since then, and `seconds` is how many of their distinct seconds had a base escalation.
     """
 
     evidence: float | None = None
@@ -37,13 +37,13 @@ class DetectorRun:
 
     @property
     def stretch(self) -> tuple[Proportion, float]:
-        """The calls of the climb, and the seconds they are from."""
+        """The calls of the climb, and how many seconds they cover."""
         return self.calls, self.lasted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowReading:
-    """What a rule sees of one scope at one moment; `seconds` are the distinct seconds that the evidence is from."""
+    """What a rule reads of one scope at one moment; `seconds` is how many distinct seconds had a base escalation."""
 
     long: Proportion
     short: Proportion
@@ -52,17 +52,17 @@ class WindowReading:
     climb: DetectorRun = DetectorRun()
 
     def recent(self, rule: StormRule) -> tuple[Proportion, float]:
-        """What stands for the traffic now, and the seconds it is from: the short window where it has calls enough."""
+        """The calls that stand for the traffic now, and their seconds: the long window's if the short one has few."""
+        # Half of min_calls: with fewer, single calls would decide whether the storm is over.
         if self.short.n >= rule.min_calls / 2:
             return self.short, rule.windows.short
         return self.long, rule.windows.long
 
 
 def level_of(rule: StormRule, reading: WindowReading) -> Level:
-    """Which side of the limit a reading is on, and how sure that is.
+    """On which side of the limit a reading is.
 
-    Firing needs an interval, or the sequential test; clearing needs only the recent point, because the hold time guards
-    it.
+    Above takes an interval or the sequential test. Below takes only the recent rate, because a hold time follows.
     """
     recent, _ = reading.recent(rule)
     if not _is_known(rule, reading) or reading.limit is None or recent.rate is None:
@@ -73,7 +73,7 @@ def level_of(rule: StormRule, reading: WindowReading) -> Level:
 
 
 def decided_by(rule: StormRule, reading: WindowReading) -> Literal["window", "sequence"] | None:
-    """What says that a reading is above the limit; None where nothing does."""
+    """Whether the windows or the sequential test put a reading above the limit; None where neither does."""
     if reading.limit is None or not _is_known(rule, reading):
         return None
     if _is_above(rule, reading, reading.limit):
@@ -82,16 +82,16 @@ def decided_by(rule: StormRule, reading: WindowReading) -> Literal["window", "se
 
 
 def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCalls], *, until: float) -> DetectorRun:
-    """What the sequential test finds in `seconds`, oldest first, that end at `until` (Unix time).
+    """The sequential test over `seconds`, oldest first, that end at `until` (Unix time).
 
-    An e-detector (see `detector`) in which each second begins one bet on each of the climbs, and wins each running bet
-    no more than a share of the evidence needed: so that one burst never is enough. Both only make the value smaller,
-    and so does beginning with the long window's first second instead of with the first ever: what is left out are bets
-    that began before, and none is worth less than nothing. The bound on false alarms is therefore that of the full
-    detector, and nothing has to be remembered: a restart, another leader or a bucket that comes late need no care.
+    An e-detector (see `statistics.sequential`). Each second starts one bet on each of the climbs. It wins a running bet
+    at most a share of the evidence that is needed, so that one burst is never enough. The test starts with the first
+    second of the long window and not with the first second ever. Both only make the evidence smaller, so the bound on
+    false alarms is that of the full detector. No state is stored: restarts, a new leader and late buckets do no harm.
     """
     if limit is None or not 0 < limit < 1 or not seconds:
         return DetectorRun()
+    # With this share for each second, evidence comes from min_seconds seconds at least.
     most = rule.evidence_limit / rule.min_seconds
     bets = [_run(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
     _, since = max(bets)
@@ -105,26 +105,63 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
 
 
 def _run(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float) -> tuple[float, int]:
-    """The logarithm of all bets on `rate` together, and when the one that stands best began."""
+    """The logarithm of all bets on `rate` together, and when the best of them began."""
     miss = math.log((1 - rate) / (1 - limit))
     hit = math.log(rate / limit) - miss
     log, best, since = -math.inf, 0.0, 0
     exp, log1p = math.exp, math.log1p
     for at, hits, n in seconds:
         grown = min(hits * hit + n * miss, most)
+        # As in CUSUM, a bet that has lost everything starts again; that dates the onset.
         if best <= 0:
             best, since = 0.0, at
         best += grown
-        # log(exp(log) + 1), written out: this is what an evaluation's time goes into.
+        # log(exp(log) + 1), written out: an evaluation spends most of its time here.
         log = (log + log1p(exp(-log)) if log > 0 else log1p(exp(log))) + grown
     return log, since
 
 
-class BurstCap:
-    """A bound on the evidence that `climb_of` finds in seconds that end with the last one taken in, oldest first.
+def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) -> dict[str, Any]:
+    """A reading as alerts, policy changes and messages store it; intervals are 95%, `evidence` is a natural logarithm.
 
-    The same test, but begun with the first second ever: no window's bets are worth more than all bets there were. It
-    takes in each second once, where a window is weighed anew each time.
+    Where the sequential test decides, `recent` is the climb that it found.
+    """
+    by = decided_by(rule, reading)
+    # Both windows may still be full of the calm before a climb, so they would hide what the test has found.
+    recent, recent_window_s = reading.climb.stretch if by == "sequence" else reading.recent(rule)
+    (low, high), (recent_low, recent_high) = reading.long.interval(), recent.interval()
+    return {
+        "rate": reading.long.rate,
+        "low": low,
+        "high": high,
+        "n": reading.long.n,
+        "limit": reading.limit,
+        "recent_rate": recent.rate,
+        "recent_low": recent_low,
+        "recent_high": recent_high,
+        "recent_n": recent.n,
+        "recent_window_s": recent_window_s,
+        "actual_rate": actual.rate,
+        "evidence": reading.climb.evidence,
+        "evidence_limit": rule.evidence_limit,
+        "decided_by": by,
+    }
+
+
+def shown_window_s(signal: Mapping[str, Any], window_s: float) -> float:
+    """How many seconds of calls a storm's headline is about, for a rule with a long window of `window_s` seconds."""
+    return float(signal["recent_window_s"]) if is_sudden(signal) else window_s
+
+
+def is_sudden(signal: Mapping[str, Any]) -> bool:
+    """Whether the sequential test decided, so that only the calls of the climb are shown."""
+    return signal.get("decided_by") == "sequence"
+
+
+class BurstCap:
+    """An upper bound on the evidence of `climb_of`, for a backtest: it reads each second once, oldest first.
+
+    It is that test, started with the first second ever: the bets of a window are worth no more than all bets together.
     """
 
     def __init__(self, rule: StormRule, limit: float) -> None:
@@ -135,7 +172,7 @@ class BurstCap:
         self._logs = [-math.inf] * len(bets.rates)
 
     def take_in(self, second: SecondOfCalls) -> None:
-        """Count one more second; one without calls counts for nothing."""
+        """Count one more second; a second without calls changes nothing."""
         if not second.n:
             return
         misses = second.n - second.hits
@@ -146,36 +183,38 @@ class BurstCap:
 
     @property
     def is_reached(self) -> bool:
-        """Whether a window may hold evidence enough to fire."""
+        """Whether a window may have enough evidence to fire."""
         return any(log >= self._enough for log in self._logs)
 
 
 _SLIP: Final = 1e-6
-"""By how much two ways of adding up the same logarithms may differ, and much more."""
+"""Far more than two ways to add up the same logarithms can differ."""
 
 
 def _log_mean(logs: Sequence[float]) -> float:
+    # The mean of e-values is an e-value, so several bets need no correction; the top avoids an overflow.
     top = max(logs)
     return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs))
 
 
 def _is_known(rule: StormRule, reading: WindowReading) -> bool:
+    # Without calls in the short window, nothing shows whether the storm still lasts.
     return reading.long.n >= rule.min_calls and reading.short.n > 0
 
 
 def _is_above(rule: StormRule, reading: WindowReading, limit: float) -> bool:
     return (
         reading.seconds >= rule.min_seconds
+        # The long window decides at a high confidence; the short one only confirms, at 95%.
         and reading.long.interval(rule.confidence)[0] > limit
         and reading.short.interval()[0] > limit
     )
 
 
 def _has_climbed(rule: StormRule, reading: WindowReading, limit: float) -> bool:
-    """Whether the test has found a climb that is still going on.
+    """Whether the test has found a climb that still lasts.
 
-    One that is younger than the recent window has to outlast no older calls in there; an older one is over as soon as
-    the recent rate is back, though its evidence takes longer to wear off.
+    A climb that is older than the recent window ends as soon as the recent rate is back; its evidence fades later.
     """
     climb, (recent, window_s) = reading.climb, reading.recent(rule)
     return (

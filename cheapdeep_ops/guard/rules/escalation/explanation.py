@@ -1,7 +1,7 @@
-"""From stored counters to what a storm is made of, against what was before it."""
+"""What a storm is made of: its calls against those before it, from stored counters."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, as_facts, cause_of
 from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, by_name, by_reason, is_named
@@ -9,73 +9,73 @@ from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counters import TrafficMix
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.units import DAY_S, HOUR_S
 
-_HOUR_S: Final = 3_600.0
-_DAY_S: Final = 86_400.0
 _LATEST_S: Final = 3_600.0
-"""What is said of a storm that goes on is said of its last hour: reading it must not cost more the longer it lasts."""
+"""A storm that lasts is explained by its last hour, so that reading it costs no more the longer it lasts."""
 
 
 def storm_cause(
     connection: Connection, *, scope: str, started_at: float, long_s: float, rise_s: float | None = None, now: float
-) -> dict[str, Any]:
-    """What a storm that was seen at `started_at` in windows of `long_s` seconds is made of, as facts.
+) -> dict[str, object]:
+    """What a storm that began to fire at `started_at`, in windows of `long_s` seconds, is made of: as facts.
 
-    Now is from `rise_s` seconds before it was seen (one long window, where that is not known), at most the last hour;
-    before is the hour before that long window, or the day where the hour has too few calls. Where the day has too few
-    as well, the cause is unknown.
+    Now means from `rise_s` seconds before it fired (one long window if that is None), at most the last hour. Before
+    means the hour before that long window, or the day before if the hour has too few calls. If the day has too few
+    calls as well, the cause is unknown.
     """
     onset = started_at - long_s
     begun = started_at - (long_s if rise_s is None else min(rise_s, long_s))
-    latest = counters.makeup(connection, since=max(begun, now - _LATEST_S), until=now, scope=scope)
-    earlier, said = _before(connection, onset, scope)
-    # A raise gives all later calls a new policy version, so once a storm has been seen, the version proves nothing.
+    latest = counters.traffic_mix(connection, since=max(begun, now - _LATEST_S), until=now, scope=scope)
+    earlier, compared_with = _before(connection, onset, scope)
+    # A raise gives all later calls a new policy version, so after the first message the version proves nothing.
     cause = compared(earlier, latest, with_policy=now <= started_at)
-    return {**as_facts(cause), "compared_with": said}
+    return {**as_facts(cause), "compared_with": compared_with}
 
 
 def _before(connection: Connection, onset: float, scope: str) -> tuple[TrafficMix, str]:
-    """What the hour before was made of, or the day where the hour has too few calls; and which of them it is."""
-    hour = counters.makeup(connection, since=onset - _HOUR_S, until=onset, scope=scope)
+    """The mix of the hour before, or of the day before if the hour has too few calls; and which of them it is."""
+    hour = counters.traffic_mix(connection, since=onset - HOUR_S, until=onset, scope=scope)
+    # The hour before is the better comparison, because traffic differs over a day.
     if sum(hour.calls.values()) >= MIN_CALLS:
         return hour, "the hour before"
-    return counters.makeup(connection, since=onset - _DAY_S, until=onset, scope=scope), "the day before"
+    return counters.traffic_mix(connection, since=onset - DAY_S, until=onset, scope=scope), "the day before"
 
 
 def compared(before: TrafficMix, now: TrafficMix, *, with_policy: bool = True) -> Cause:
-    """What the change between two make-ups is made of."""
+    """What the change from one traffic mix to another is made of."""
     sides = {
         Dimension.INPUT_CLASS: BeforeAfter(before=_by_key(before, 1), now=_by_key(now, 1)),
         Dimension.ROUTE: BeforeAfter(before=_by_key(before, 0), now=_by_key(now, 0)),
         Dimension.REASON: BeforeAfter(before=_reasons(before), now=_reasons(now)),
     }
     for place, dimension in enumerate((Dimension.MODEL, Dimension.PROMPT_VERSION, Dimension.POLICY_VERSION)):
-        found = BeforeAfter(before=_by_origin(before, place), now=_by_origin(now, place))
-        if is_named(found.before) and (with_policy or dimension is not Dimension.POLICY_VERSION):
-            sides[dimension] = found
+        side = BeforeAfter(before=_by_origin(before, place), now=_by_origin(now, place))
+        if is_named(side.before) and (with_policy or dimension is not Dimension.POLICY_VERSION):
+            sides[dimension] = side
     return cause_of(_whole(before), _whole(now), sides)
 
 
-def _by_key(makeup: TrafficMix, place: int) -> Counts:
-    return by_name((key[place], makeup.base_escalated.get(key, 0), calls) for key, calls in makeup.calls.items())
+def _by_key(mix: TrafficMix, place: int) -> Counts:
+    return by_name((key[place], mix.base_escalated.get(key, 0), calls) for key, calls in mix.calls.items())
 
 
-def _by_origin(makeup: TrafficMix, place: int) -> Counts:
-    """By model, prompt or policy version; calls of which none was counted have no name, so they are never blamed."""
-    return by_name(_origins(makeup, place))
+def _by_origin(mix: TrafficMix, place: int) -> Counts:
+    """By model, prompt or policy version; calls without a counted one have no name, so they are never blamed."""
+    return by_name(_origins(mix, place))
 
 
-def _origins(makeup: TrafficMix, place: int) -> Iterator[tuple[str, int, int]]:
-    for origin, calls in makeup.origins.items():
+def _origins(mix: TrafficMix, place: int) -> Iterator[tuple[str, int, int]]:
+    for origin, calls in mix.origins.items():
         names = origin.rsplit("|", 2)
-        yield names[place] if len(names) > place else "", makeup.base_origins.get(origin, 0), calls
-    whole = _whole(makeup)
-    yield "", whole.hits - sum(makeup.base_origins.values()), whole.n - sum(makeup.origins.values())
+        yield names[place] if len(names) > place else "", mix.base_origins.get(origin, 0), calls
+    whole = _whole(mix)
+    yield "", whole.hits - sum(mix.base_origins.values()), whole.n - sum(mix.origins.values())
 
 
-def _reasons(makeup: TrafficMix) -> Counts:
-    return by_reason(makeup.base_reasons, _whole(makeup).n)
+def _reasons(mix: TrafficMix) -> Counts:
+    return by_reason(mix.base_reasons, _whole(mix).n)
 
 
-def _whole(makeup: TrafficMix) -> Proportion:
-    return Proportion(hits=sum(makeup.base_escalated.values()), n=sum(makeup.calls.values()))
+def _whole(mix: TrafficMix) -> Proportion:
+    return Proportion(hits=sum(mix.base_escalated.values()), n=sum(mix.calls.values()))

@@ -1,47 +1,65 @@
-"""From counters to what a rule sees of each route, and of all of them."""
+"""Reads base escalations from the counters: in each route, and in all of them together."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from cheapdeep_ops.guard.rules.escalation.detection import SecondOfCalls, WindowReading, climb_of
-from cheapdeep_ops.guard.rules.model import StormRule
+from cheapdeep_ops.guard.rules.breakdown import breakdown_of
+from cheapdeep_ops.guard.rules.cause_text import cause_text
+from cheapdeep_ops.guard.rules.escalation.cost import storm_consequence
+from cheapdeep_ops.guard.rules.escalation.detection import (
+    SecondOfCalls,
+    WindowReading,
+    climb_of,
+    level_of,
+    storm_signal,
+)
+from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
+from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader, has_left_interval
+from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert, Transition
+from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.guard.statistics.intervals import Proportion
+from cheapdeep_ops.store import counters, incidents
 from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.store.engine import Connection
 
 Count = Callable[[float, float], Mapping[str, Sequence[SecondCounts]]]
-"""Counts of the seconds in `[since, until)`, oldest first, by route: how signals are asked for, whatever the store."""
+"""Takes since and until (Unix times); gives the counts of the seconds in between, oldest first, by route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationWindows:
-    """What a rule's long window holds, second by second; it ends at `until` (Unix time)."""
+    """The seconds of a rule's long window, which ends at `until` (Unix time)."""
 
     rule: StormRule
     until: float
     seconds: Mapping[str, Sequence[SecondCounts]]
     """The long window's seconds, oldest first, by route."""
     over: Mapping[str, float]
-    """When the rule's last incident was over, by scope (Unix time): what lies before does not speak for a new one."""
+    """The end of the rule's last incident, by scope (Unix time): older calls are no evidence for a new one."""
 
     def reading(self, routes: Collection[str], *, limit: float | None, scope: str) -> WindowReading:
-        """The base escalation rate of `routes` together, which are judged as `scope`."""
-        found = [second for route in routes for second in self.seconds.get(route, ())]
+        """The base escalation rate of `routes` together, as the reading of `scope`."""
+        seconds = [second for route in routes for second in self.seconds.get(route, ())]
         since = self.until - self.rule.windows.short
         return WindowReading(
-            long=_base_rate(found),
-            short=_base_rate(second for second in found if second.at >= since),
-            seconds=len({second.at for second in found if second.base_escalated}),
+            long=_base_rate(seconds),
+            short=_base_rate(second for second in seconds if second.at >= since),
+            seconds=len({second.at for second in seconds if second.base_escalated}),
             limit=limit,
             climb=climb_of(self.rule, limit, self._fresh(routes, scope), until=self.until),
         )
 
     def actual(self, routes: Collection[str]) -> Proportion:
         """The actual escalation rate of `routes` together, over the long window."""
-        found = [second for route in routes for second in self.seconds.get(route, ())]
-        return Proportion(hits=sum(each.escalated for each in found), n=sum(each.triaged for each in found))
+        seconds = [second for route in routes for second in self.seconds.get(route, ())]
+        return Proportion(hits=sum(each.escalated for each in seconds), n=sum(each.triaged for each in seconds))
 
     def _fresh(self, routes: Collection[str], scope: str) -> list[SecondOfCalls]:
-        """Seconds of `routes` together that began after the scope's and each route's last incident was over."""
+        """The seconds of `routes` together, since the end of the last incident of the scope and of each route."""
         hits: dict[int, int] = {}
         calls: dict[int, int] = {}
         for route in routes:
@@ -54,9 +72,79 @@ class EscalationWindows:
 
 
 def windows_of(rule: StormRule, count: Count, now: float, *, over: Mapping[str, float]) -> EscalationWindows:
-    """The rule's windows that end at `now`; the second that has just begun is left for the next time."""
+    """The rule's windows that end at `now`, without the second that has just begun."""
+    # The second that has just begun would be read twice, with different counts.
     until = float(int(now))
     return EscalationWindows(rule=rule, until=until, seconds=count(until - rule.windows.long, until), over=over)
+
+
+class EscalationReader(SignalReader):
+    """Reads base escalations in two windows of the counters."""
+
+    is_joint = True
+
+    def __init__(self, rule: StormRule, context: ReaderContext) -> None:
+        self._rule = rule
+        self._limit = rule.limit_in(context.settings)
+        self._now = context.now
+        over = incidents.last_resolved(context.connection, rule=rule.alert)
+        count = partial(_by_second, context.connection)
+        self._windows = windows_of(rule, count, context.now, over=over)
+        self._rise_s: dict[str, float] = {}
+        """How long ago the climb began that the sequential test found, by scope, in seconds."""
+
+    @property
+    def scopes(self) -> AbstractSet[str]:
+        """The routes that had calls in the long window."""
+        return self._windows.seconds.keys()
+
+    def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
+        """The base escalation rate of these routes together."""
+        reading = self._windows.reading(routes, limit=self._limit, scope=alert.scope)
+        signal = storm_signal(self._rule, reading, self._windows.actual(routes))
+        # Only the test dates the onset; facts compare the calls since then.
+        if signal["decided_by"] == "sequence":
+            self._rise_s[alert.scope] = signal["recent_window_s"]
+        return Finding(level=level_of(self._rule, reading), signal=signal)
+
+    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
+        """What the storm is made of, and what caused the rise."""
+        long_s, rise_s = self._rule.windows.long, self._rise_of(scope, started_at)
+        # The breakdown is of the long window, as are the counts in the signal.
+        since, until = self._now - long_s, self._now
+        breakdown = breakdown_of(
+            reasons=counters.base_reasons(connection, since=since, until=until, scope=scope),
+            by_class=counters.base_escalations_by_class(connection, since=since, until=until, scope=scope),
+        )
+        cause = storm_cause(connection, scope=scope, started_at=started_at, long_s=long_s, rise_s=rise_s, now=self._now)
+        return {"window_s": long_s, **breakdown, "cause": {**cause, "text": cause_text(cause)}}
+
+    def _rise_of(self, scope: str, started_at: float) -> float | None:
+        # The test knows the onset only when it fires; later the short window is all of the storm.
+        return self._rise_s.get(scope) if self._now <= started_at else self._rule.windows.short
+
+    def consequence(
+        self,
+        connection: Connection,
+        finding: Finding,
+        scope: str,
+        started_at: float,
+        transition: Transition | None,
+    ) -> dict[str, Any]:
+        """What the storm costs an hour or, once it has resolved, has cost."""
+        is_over = transition is Transition.RESOLVED
+        times: dict[str, Any] = {"started_at": started_at, "is_over": is_over, "now": self._now}
+        return {"consequence": storm_consequence(connection, self._rule, finding.signal, scope=scope, **times)}
+
+    def has_moved(
+        self, _connection: Connection, announced: Payload, finding: Finding, _scope: str, _started_at: float
+    ) -> bool:
+        """Whether the rate lies outside of the interval in the last message."""
+        return has_left_interval(announced, finding)
+
+
+def _by_second(connection: Connection, since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
+    return counters.by_second(connection, since=since, until=until)
 
 
 def _base_rate(seconds: Iterable[SecondCounts]) -> Proportion:

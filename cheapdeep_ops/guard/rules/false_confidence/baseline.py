@@ -1,4 +1,4 @@
-"""What of the grades a quality rule takes in, and what it holds them against: pure, for the guard and for its past."""
+"""Which grades a quality rule counts, and the baseline they are compared with; pure, for guard and backtest."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,59 +6,61 @@ from dataclasses import replace
 from typing import Final
 
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, estimate, learned
-from cheapdeep_ops.guard.rules.model import QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 
 AHEAD_S: Final = 60.0
-"""How far a router's clock may be ahead of the guard's; calls from beyond that are no evidence."""
+"""How far a router's clock may be ahead of the guard's; later calls are no evidence."""
 
 
-def alarm_of(normal: Baseline) -> AlarmLevel | None:
-    """The alarm that follows from what is normal; None while that is being learned."""
-    return None if normal.rate is None else learned(_estimate_of(normal))
+def alarm_of(baseline: Baseline) -> AlarmLevel | None:
+    """The alarm level of a baseline; None while the baseline is still being learned."""
+    return None if baseline.rate is None else learned(_estimate_of(baseline))
 
 
 def alarm_together(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> AlarmLevel | None:
-    """What would be too much for grades of these routes: that of each one's own route, by its share among them."""
+    """The alarm level for grades of these routes together: those of the routes, weighted by their shares of grades."""
     distinct = set(alarms.values())
     if len(distinct) < 2:  # noqa: PLR2004 - one, or none
         return next(iter(distinct), None)
+    # Before the first grade that counts, all routes weigh the same.
     shares = Counter(routes) or Counter(alarms.keys())
     parts = ((alarms[route].normal, count) for route, count in shares.items())
-    together = pooled((normal, count) for normal, count in parts if normal is not None)
-    return learned(together) if together else None
+    pool = pooled((normal, count) for normal, count in parts if normal is not None)
+    return learned(pool) if pool else None
 
 
-def learned_from(first: Sequence[DecidedGrade], normal: Baseline, *, enough: int, now: float) -> Baseline | None:
-    """What the `first` grades of a scope say is normal; None where they are not `enough`."""
-    found = estimate(first)
-    if found is None or len(first) < enough:
+def learned_from(first: Sequence[DecidedGrade], baseline: Baseline, *, enough: int, now: float) -> Baseline | None:
+    """The baseline that the `first` grades of a scope give; None where there are fewer than `enough`."""
+    rate = estimate(first)
+    if rate is None or len(first) < enough:
         return None
     until = max(each.called_at for each in first)
-    return replace(normal, rate=found.rate, n=found.n, grades=found.count, until=until, learned_at=now)
+    return replace(baseline, rate=rate.rate, n=rate.n, grades=rate.count, until=until, learned_at=now)
 
 
-def counts_after(rule: QualityRule, normal: Baseline | None, *, over: float, now: float) -> float:
-    """Calls made until then count for nothing; those that normal was learned from are no evidence against it."""
+def counts_after(rule: QualityRule, baseline: Baseline | None, *, over: float, now: float) -> float:
+    """The Unix time after which calls count; `over` is the end of the last incident."""
     oldest = max(now - rule.max_age, over)
-    return max(oldest, normal.until or normal.since) if normal and rule.limit == "normal" else oldest
+    # The calls that a baseline was learned from are no evidence against it.
+    return max(oldest, baseline.until or baseline.since) if baseline and rule.limit == "normal" else oldest
 
 
-def folded(
-    watch: SequentialTest,
-    known: Iterable[DecidedGrade],
+def after_grades(
+    test: SequentialTest,
+    grades: Iterable[DecidedGrade],
     alarms: Mapping[str, AlarmLevel],
     *,
     oldest: Mapping[str, float],
     now: float,
 ) -> SequentialTest:
-    """`watch` after those of `known` that count; each is taken in once, whatever is known later."""
-    for each in known:
+    """`test` after those of `grades` that count; a grade is counted once, when it becomes known."""
+    for each in grades:
         if each.route in alarms and oldest[each.route] < each.called_at <= now + AHEAD_S:
-            watch = watch.after(each, alarms[each.route])
-    return watch
+            test = test.after(each, alarms[each.route])
+    return test
 
 
-def _estimate_of(normal: Baseline) -> Estimate:
-    return Estimate(rate=normal.rate or 0.0, n=normal.n or 0.0, count=normal.grades)
+def _estimate_of(baseline: Baseline) -> Estimate:
+    return Estimate(rate=baseline.rate or 0.0, n=baseline.n or 0.0, count=baseline.grades)

@@ -1,16 +1,15 @@
-"""When false confidence climbs, and when it is over: from grades, pure like the rules.
+"""When false confidence climbs, and when it is back; from grades, pure.
 
-This is the one place where that is decided. Two sequential tests run side by side over grades in the order in which
-they become known (see `detector`). One bets that the rate lies above `target`: the upper end of what is normal, or a
-limit that somebody has set. It alone raises, with one false alarm in 1 / alpha grades at most. The other bets that the
-rate lies below `level`, one and a half times that target; together with a plain interval below the same level it alone
-lets go.
+Two sequential tests (see `statistics.sequential`) read the grades in the order in which they become known. One bets
+that the rate lies above `target`: the upper bound of the baseline, or a limit from the settings. It alone fires the
+rule, with at most one false alarm in 1 / alpha grades. The other bets that the rate lies below `level`, one and a half
+times that target. It alone resolves the rule, together with a plain interval below that level.
 
-Of learned normals the target is the upper 90% bound (one-sided), so that the promise holds for nine routes of ten. By
-simulation over what 200 grades may have shown, all of them together have one false alarm in 245,000 to 311,000 grades
-over 20,000 grades each, at rates of 2% to 10%, where alpha promises one in 125,000; the unlucky ones come early, so
-over the first 3,000 grades it is one in 106,000 to 144,000. 3% -> 10% is found after 305 grades (median; nine of ten
-within 1,122), 5% -> 24% after 67, 10% -> 30% after 89.
+The target of a learned baseline is its one-sided upper 90% bound, so the promise holds for nine routes of ten. In a
+simulation of baselines from 200 grades, at rates of 2% to 10%, there is one false alarm in 245,000 to 311,000 grades
+over 20,000 grades each; alpha promises one in 125,000. Over the first 3,000 grades it is one in 106,000 to 144,000. A
+climb from 3% to 10% is found after 305 grades (median; nine of ten within 1,122), 5% to 24% after 67, 10% to 30% after
+89.
 """
 
 import math
@@ -19,12 +18,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol, Self, TypeVar
 
-from cheapdeep_ops.guard.rules.model import Finding, Level, QualityRule
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.model import Finding, Level
 from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 
 _TARGET_CONFIDENCE: Final = 0.8
-"""Two-sided, of the interval of what is normal, whose upper end is the target: one-sided it is 90%."""
+"""Two-sided, of the baseline's interval, whose upper bound is the target: one-sided it is 90%."""
 
 
 class Observation(Protocol):
@@ -44,7 +44,7 @@ class Observation(Protocol):
 
     @property
     def shipped(self) -> bool:
-        """Whether the answer went out; else it was withheld by a raise."""
+        """Whether the answer shipped; else a raise withheld it."""
 
 
 T = TypeVar("T", bound=Observation)
@@ -52,7 +52,10 @@ T = TypeVar("T", bound=Observation)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmLevel:
-    """What is too much: more than `target` raises, and less than `level` lets go; and what that rests on."""
+    """The limits of a scope: a rate above `target` fires the rule, one below `level` resolves it.
+
+    `normal` is the baseline that they follow from; None for a limit from the settings.
+    """
 
     target: float
     level: float
@@ -60,7 +63,8 @@ class AlarmLevel:
 
 
 def learned(normal: Estimate) -> AlarmLevel:
-    """The alarm of a scope whose normal is known."""
+    """The alarm level of a scope with a learned baseline."""
+    # A target near 1 leaves no higher rate to bet on.
     target = min(normal.interval(_TARGET_CONFIDENCE)[1], _HIGHEST_TARGET)
     return AlarmLevel(target=target, level=Bets.on_climb(target).rates[0], normal=normal)
 
@@ -69,7 +73,7 @@ _HIGHEST_TARGET: Final = 0.99
 
 
 def at_rate(rate: float) -> AlarmLevel:
-    """The alarm of a rate that somebody has set: what is above raises, what is below lets go."""
+    """The alarm level of a rate from the rules file or the settings."""
     return AlarmLevel(target=rate, level=rate)
 
 
@@ -80,7 +84,7 @@ def estimate(grades: Sequence[Observation]) -> Estimate | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequentialTest:
-    """Both tests of one rule in one scope, since the scope's state last changed; `phase` says what state that is."""
+    """Both tests of one rule in one scope; `phase` identifies the state of the scope since which they run."""
 
     phase: tuple[Any, ...] = ()
     climb: Detector = field(default_factory=Detector)
@@ -88,15 +92,15 @@ class SequentialTest:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """The watch that `row` gave."""
+        """The tests from what `row` has returned."""
         return cls(phase=tuple(row["phase"]), **{name: Detector.from_row(row[name]) for name in ("climb", "fall")})
 
     def row(self) -> dict[str, Any]:
-        """The watch as JSON."""
+        """The tests as JSON."""
         return {"phase": list(self.phase), "climb": self.climb.row(), "fall": self.fall.row()}
 
     def after(self, grade: Observation, alarm: AlarmLevel) -> "SequentialTest":
-        """The watch after one more grade, held against what is too much for its own route."""
+        """The tests after one more grade, against the alarm level of its route."""
         at = grade.called_at
         climb = self.climb.after(Bets.on_climb(alarm.target), int(grade.incorrect), 1, at=at)
         fall = self.fall.after(Bets.on_fall(alarm.level), int(grade.incorrect), 1, at=at)
@@ -104,37 +108,40 @@ class SequentialTest:
 
 
 def finding_of(
-    rule: QualityRule, watch: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
+    rule: QualityRule, test: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
 ) -> Finding:
-    """What a watch and the latest `grades` of its scope (newest first) say, held against `alarm`."""
-    level = level_of(rule, watch, grades, alarm, fires=fires)
+    """The finding from a test and the latest `grades` of its scope (newest first), against `alarm`."""
+    level = level_of(rule, test, grades, alarm, fires=fires)
+    # While the rule fires, its evidence is that of the test that would resolve it.
     looks_for_a_fall = level is Level.BELOW or (fires and level is not Level.ABOVE)
-    run, alpha = (watch.fall, rule.release_alpha) if looks_for_a_fall else (watch.climb, rule.alpha)
+    run, alpha = (test.fall, rule.release_alpha) if looks_for_a_fall else (test.climb, rule.alpha)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
     evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": -math.log(alpha)}
     return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence})
 
 
 def level_of(
-    rule: QualityRule, watch: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
+    rule: QualityRule, test: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
 ) -> Level:
-    """Which side of the alarm a watch is on; `grades` are needed only while the rule fires."""
-    if alarm is None or watch.climb.total < rule.min_grades:
+    """On which side of the alarm level a test is; `grades` are needed only while the rule fires."""
+    if alarm is None or test.climb.total < rule.min_grades:
         return Level.NO_DATA
-    if fires and _is_back(rule, watch.fall, grades, alarm):
+    # Resolving comes first: the evidence of the climb may still be high when the rate is back.
+    if fires and _is_back(rule, test.fall, grades, alarm):
         return Level.BELOW
-    return Level.ABOVE if watch.climb.alarms(rule.alpha) else Level.UNCLEAR
+    return Level.ABOVE if test.climb.alarms(rule.alpha) else Level.UNCLEAR
 
 
 def _is_back(rule: QualityRule, fall: Detector, grades: Sequence[Observation], alarm: AlarmLevel) -> bool:
-    found = estimate(_run_of(fall, grades))
-    if found is None or not fall.alarms(rule.release_alpha):
+    # The interval keeps an incident open while the shown rate may still be above the level.
+    rate = estimate(_run_of(fall, grades))
+    if rate is None or not fall.alarms(rule.release_alpha):
         return False
-    return found.interval(rule.release_confidence)[1] < alarm.level
+    return rate.interval(rule.release_confidence)[1] < alarm.level
 
 
 def _run_of(run: Detector, grades: Sequence[T]) -> Sequence[T]:
-    """The grades of calls since the evidence began to grow."""
+    """The grades of calls since the evidence of a test began to grow."""
     return [each for each in grades if run.since is not None and each.called_at >= run.since]
 
 
@@ -148,14 +155,14 @@ def _signal(shown: Estimate | None, alarm: AlarmLevel | None, grades: Sequence[O
     }
 
 
-def _estimated(prefix: str, found: Estimate | None) -> dict[str, Any]:
-    """Rate, 95% interval and number of grades; unknown where there are none."""
-    low, high = found.interval() if found else (0.0, 1.0)
+def _estimated(prefix: str, rate: Estimate | None) -> dict[str, Any]:
+    """Rate, 95% interval and number of grades; a rate of None without grades."""
+    low, high = rate.interval() if rate else (0.0, 1.0)
     return {
-        f"{prefix}rate": found.rate if found else None,
+        f"{prefix}rate": rate.rate if rate else None,
         f"{prefix}low": low,
         f"{prefix}high": high,
-        f"{prefix}n": found.count if found else 0,
+        f"{prefix}n": rate.count if rate else 0,
     }
 
 
@@ -170,17 +177,18 @@ class EffectKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """Whether a raise has helped, as a word and in words."""
+    """Whether a raise has helped, and the rates that show it, in words."""
 
     kind: EffectKind
     why: str
 
 
 def effect_of(before: Estimate | None, after: Estimate | None, *, enough: int) -> Effect:
-    """The false-confident rate of what shipped before a raise, held against that of what ships since."""
+    """The false-confident rate of what shipped before a raise, compared with that of what has shipped since."""
     if before is None or after is None or after.count < enough:
-        known = f"{after.count if after else 0} of {enough} grades of what ships since"
-        return Effect(kind=EffectKind.UNKNOWN, why=f"not known yet whether the raise helps: {known}")
+        graded = f"{after.count if after else 0} of {enough} grades of what ships since"
+        return Effect(kind=EffectKind.UNKNOWN, why=f"not known yet whether the raise helps: {graded}")
+    # Two rates can differ although their intervals overlap, so the difference has an interval of its own.
     low, high = difference(after, before, 0.95)
     kind = EffectKind.HELPS if high < 0 else EffectKind.WORSE if low > 0 else EffectKind.NO_SIGN
     change = f"{before.rate:.1%} before it (n {before.count}), {after.rate:.1%} of what ships since (n {after.count})"

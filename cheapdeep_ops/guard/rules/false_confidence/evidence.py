@@ -1,4 +1,4 @@
-"""From stored grades to what a quality rule sees of each route, and of all of them."""
+"""From stored grades to the findings of quality rules, for each route and for all of them together."""
 
 import heapq
 from collections import Counter
@@ -8,14 +8,12 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from cheapdeep_ops.guard.rules.alert_set import AlertSet
-from cheapdeep_ops.guard.rules.cache import GradeCache
 from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     AHEAD_S,
+    after_grades,
     alarm_of,
     alarm_together,
     counts_after,
-    folded,
     learned_from,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
@@ -26,7 +24,9 @@ from cheapdeep_ops.guard.rules.false_confidence.detection import (
     finding_of,
 )
 from cheapdeep_ops.guard.rules.false_confidence.explanation import ClimbEvidence, read_climb
-from cheapdeep_ops.guard.rules.model import AlertState, Finding, QualityRule, ScopedAlert
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.interface import ReaderContext
+from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.store import detectors, grades, incidents
 from cheapdeep_ops.store.engine import Connection
@@ -36,86 +36,88 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeTests:
-    """What is read for one rule: the state of its tests, and the grades that each has not taken in yet, by scope."""
+    """What is read for one rule, by scope: the stored state of its tests, and the grades that each has not seen yet."""
 
-    kept: Mapping[str, detectors.DetectorState]
+    stored: Mapping[str, detectors.DetectorState]
     unread: Mapping[str, Sequence[DecidedGrade]]
     over: Mapping[str, float]
-    """When the rule's last incident was over, by scope (Unix time)."""
+    """The end of the rule's last incident, by scope (Unix time)."""
 
 
 class GradeEvidence:
-    """One judge's grades at one moment, read once for all rules; findings are computed later, without the store.
+    """The grades of one grader at one moment, read once for all rules; findings are computed without the store.
 
-    What they change is collected: `learned` baselines, and `folded` states of tests.
+    What findings change goes to the context: `learned` baselines, and states of tests.
     """
 
-    def __init__(
-        self, connection: Connection, rules: Sequence[QualityRule], alerts: AlertSet, *, shelf: GradeCache, now: float
-    ) -> None:
-        self._shelf = shelf
-        self._judge = shelf.judge
-        self._now = now
-        self.learned: list[Baseline] = []
-        self.folded: list[detectors.StoredDetector] = []
-        shelf.look(connection)
-        blank = {route: Baseline(scope=route, since=0.0) for route in shelf.versions}
-        self._normals = {**blank, **grades.normals(connection, self._judge)}
+    def __init__(self, context: ReaderContext, rules: Sequence[QualityRule]) -> None:
+        connection, cache = context.connection, context.cache
+        self._cache = cache
+        self._alerts = context.alerts
+        self._now = context.now
+        self._learned = context.learned
+        self._changed = context.detectors
+        cache.refresh(connection)
+        # A route with grades and no baseline is learned from its first grade on.
+        blank = {route: Baseline(scope=route, since=0.0) for route in cache.versions}
+        self._baselines = {**blank, **grades.baselines(connection, cache.grader)}
         self._newest = {
-            (route, rule.max_grades): shelf.newest(connection, route, rule.max_grades)
+            (route, rule.max_grades): cache.newest(connection, route, rule.max_grades)
             for rule in rules
-            for route in self._normals
+            for route in self._baselines
         }
         self._first = {
-            (route, rule.normal_grades): self._read_first(connection, rule, normal)
+            (route, rule.normal_grades): self._read_first(connection, rule, baseline)
             for rule in rules
-            for route, normal in self._normals.items()
-            if rule.limit == "normal" and normal.rate is None
+            for route, baseline in self._baselines.items()
+            if rule.limit == "normal" and baseline.rate is None
         }
-        self._tests = {rule.alert: self._read_tests(connection, rule, alerts) for rule in rules}
+        self._tests = {rule.alert: self._read_tests(connection, rule) for rule in rules}
 
-    def _read_first(self, connection: Connection, rule: QualityRule, normal: Baseline) -> list[DecidedGrade]:
-        """The grades that a baseline is learned from; none while there cannot be enough."""
-        if self._shelf.versions.get(normal.scope, 0) < rule.normal_grades:
+    def _read_first(self, connection: Connection, rule: QualityRule, baseline: Baseline) -> list[DecidedGrade]:
+        """The grades that a baseline is learned from; empty while there are too few."""
+        if self._cache.versions.get(baseline.scope, 0) < rule.normal_grades:
             return []
-        return self._shelf.oldest(connection, normal.scope, normal.since, rule.normal_grades)
+        return self._cache.oldest(connection, baseline.scope, baseline.since, rule.normal_grades)
 
-    def _read_tests(self, connection: Connection, rule: QualityRule, alerts: AlertSet) -> ScopeTests:
-        kept = detectors.read(connection, self._judge, rule=rule.alert)
-        is_joint = len(self._normals) > 1 or alerts.fires(rule.alert, ALL_ROUTES)
+    def _read_tests(self, connection: Connection, rule: QualityRule) -> ScopeTests:
+        stored = detectors.read(connection, self._cache.grader, rule=rule.alert)
+        # A single route is not evaluated a second time as all routes.
+        is_joint = len(self._baselines) > 1 or self._alerts.fires(rule.alert, ALL_ROUTES)
         unread = {
-            scope: self._shelf.unread(
+            scope: self._cache.unread(
                 connection,
                 (rule.alert, scope),
-                grade_id=kept.get(scope, _BLANK).grade_id,
+                grade_id=stored.get(scope, _BLANK).grade_id,
                 route=None if scope == ALL_ROUTES else scope,
             )
-            for scope in (*self._normals, *([ALL_ROUTES] if is_joint else ()))
+            for scope in (*self._baselines, *([ALL_ROUTES] if is_joint else ()))
         }
-        return ScopeTests(kept=kept, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
+        return ScopeTests(stored=stored, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
 
     @property
     def routes(self) -> set[str]:
-        """The routes of which anything was graded."""
-        return set(self._normals)
+        """The routes with grades, or with a baseline."""
+        return set(self._baselines)
 
     def finding(self, rule: QualityRule, alert: ScopedAlert, routes: Collection[str], limit: float | None) -> Finding:
-        """What the grades of `routes` together say; a route whose baseline is not known yet has no say against it.
+        """The finding for the grades of `routes` together, without those of routes that have no baseline yet.
 
-        While the alert fires, only calls made since it began to count; else, only those made since it was last over.
+        While the alert fires, only calls since its start count; else only calls since its last incident ended.
         """
         fires = alert.state is AlertState.FIRING
         over = self._tests[rule.alert].over
         since = alert.since if fires else over.get(alert.scope)
+        # All that a finding depends on; if none of it changes, the cached one stands.
         state = [
-            (route, self._shelf.versions.get(route), self._normals.get(route), over.get(route))
+            (route, self._cache.versions.get(route), self._baselines.get(route), over.get(route))
             for route in sorted(routes)
         ]
         rests_on = (rule, limit, fires, since, tuple(state))
-        look = partial(self._look, rule, alert.scope, routes, limit, since=since, fires=fires)
-        return self._shelf.found((rule.alert, alert.scope), rests_on, self._now, look)
+        compute = partial(self._computed, rule, alert.scope, routes, limit, since=since, fires=fires)
+        return self._cache.cached_while(rests_on, (rule.alert, alert.scope), self._now, compute)
 
-    def _look(
+    def _computed(
         self,
         rule: QualityRule,
         scope: str,
@@ -127,38 +129,39 @@ class GradeEvidence:
     ) -> Finding:
         alarms = self._alarms(rule, routes, limit, fires=fires)
         grades = [each for each in self._merged(rule, alarms) if since is None or each.called_at >= since]
-        watch = self._watched(rule, scope, alarms, (fires, since or 0.0))
+        test = self._tested(rule, scope, alarms, (fires, since or 0.0))
         alarm = alarm_together(alarms, (each.route for each in grades))
-        return finding_of(rule, watch, grades, alarm, fires=fires)
+        return finding_of(rule, test, grades, alarm, fires=fires)
 
     def _alarms(
         self, rule: QualityRule, routes: Collection[str], limit: float | None, *, fires: bool
     ) -> dict[str, AlarmLevel]:
-        """What is too much, for each route of which that is known."""
+        """The alarm level of each route that has one."""
         if rule.limit != "normal":
             return {} if limit is None else dict.fromkeys(routes, at_rate(limit))
-        found = {route: self._normal(rule, route, fires=fires) for route in routes}
-        known = {route: alarm_of(normal) for route, normal in found.items() if normal is not None}
-        return {route: alarm for route, alarm in known.items() if alarm is not None}
+        baselines = {route: self._baseline(rule, route, fires=fires) for route in routes}
+        alarms = {route: alarm_of(baseline) for route, baseline in baselines.items() if baseline is not None}
+        return {route: alarm for route, alarm in alarms.items() if alarm is not None}
 
-    def _watched(
+    def _tested(
         self, rule: QualityRule, scope: str, alarms: Mapping[str, AlarmLevel], phase: tuple[bool, float]
     ) -> SequentialTest:
-        """The scope's tests after all grades that have become known since they were last looked at."""
+        """The scope's test after all grades that have become known since its last evaluation."""
         tests = self._tests[rule.alert]
-        kept = tests.kept.get(scope, _BLANK)
-        before = SequentialTest.from_row(kept.state) if kept.state else SequentialTest()
-        own = self._normals.get(scope)
+        stored = tests.stored.get(scope, _BLANK)
+        before = SequentialTest.from_row(stored.state) if stored.state else SequentialTest()
+        own = self._baselines.get(scope)
         full = (*phase, own.since if own is not None and rule.limit == "normal" else 0.0)
-        watch = before if before.phase == full else SequentialTest(phase=full)
+        # Evidence from before a change of state, or from before a new baseline, must not count afterwards.
+        test = before if before.phase == full else SequentialTest(phase=full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
-        watch = folded(watch, unread, alarms, oldest=oldest, now=self._now)
-        if unread or watch != before:
-            grade_id = unread[-1].id if unread else kept.grade_id
-            after = detectors.DetectorState(grade_id=grade_id, state=watch.row())
-            self.folded.append(detectors.StoredDetector(rule=rule.alert, scope=scope, kept=after))
-        return watch
+        test = after_grades(test, unread, alarms, oldest=oldest, now=self._now)
+        if unread or test != before:
+            grade_id = unread[-1].id if unread else stored.grade_id
+            after = detectors.DetectorState(grade_id=grade_id, state=test.row())
+            self._changed.append(detectors.StoredDetector(rule=rule.alert, scope=scope, kept=after))
+        return test
 
     def shipped(
         self,
@@ -170,69 +173,65 @@ class GradeEvidence:
         until: float | None,
         limit: int,
     ) -> Estimate | None:
-        """The rate among the latest `limit` shipped answers of calls that began after or before a moment."""
+        """The rate among the latest `limit` shipped answers of calls after `after` and before `until` (Unix times)."""
         since = self._now - rule.max_age if after is None else after
-        read = partial(grades.newest, connection, judge=self._judge, since=since, until=until, shipped=True)
+        read = partial(grades.newest, connection, grader=self._cache.grader, since=since, until=until, shipped=True)
         of_routes = [read(route=route, limit=limit) for route in sorted(routes)]
         return estimate(_newest_first(of_routes)[:limit])
 
     def wrong_by_class(self, rule: QualityRule, routes: Collection[str], latest: int) -> Counter[str]:
-        """The wrong ones among the latest grades, by input class."""
+        """How many of the latest grades are of wrong answers, by input class."""
         return Counter(each.input_class for each in self._merged(rule, routes)[:latest] if each.incorrect)
 
     def climb(
         self, connection: Connection, rule: QualityRule, scope: str, routes: Collection[str], *, started_at: float
     ) -> ClimbEvidence:
-        """The grades since the climb began that the incident which began at `started_at` is about, and those before."""
+        """The grades since the climb began, and those before, for the incident that began at `started_at`."""
         ended = self._tests[rule.alert].over
         over = {route: max(ended.get(each, 0.0) for each in (route, scope)) for route in routes}
         return read_climb(
-            connection, self._judge,
-            {route: self._normals[route] for route in sorted(routes) if route in self._normals}, over=over,
+            connection, self._cache.grader,
+            {route: self._baselines[route] for route in sorted(routes) if route in self._baselines}, over=over,
             began=self._began(connection, rule, scope, started_at), until=self._now + AHEAD_S, limit=rule.max_grades,
         )  # fmt: skip
 
     def _began(self, connection: Connection, rule: QualityRule, scope: str, started_at: float) -> float:
-        """When the climb began: as the last message says or, before any, where the test's evidence begins to grow."""
-        told = incidents.told(connection, rule=rule.alert, scope=scope, started_at=started_at)
-        if told:
-            return float(told.get("cause", {}).get("since", started_at))
-        held = {(place.rule, place.scope): place.kept for place in self.folded}
-        kept = held.get((rule.alert, scope)) or self._tests[rule.alert].kept.get(scope, _BLANK)
-        since = SequentialTest.from_row(kept.state).climb.since if kept.state else None
+        """When the climb began: as the last message says or, before the first, since when the evidence has grown."""
+        announced = incidents.told(connection, rule=rule.alert, scope=scope, started_at=started_at)
+        # Later messages keep the first onset: evidence restarts would move it.
+        if announced:
+            return float(announced.get("cause", {}).get("since", started_at))
+        changed = {(each.rule, each.scope): each.kept for each in self._changed}
+        test = changed.get((rule.alert, scope)) or self._tests[rule.alert].stored.get(scope, _BLANK)
+        since = SequentialTest.from_row(test.state).climb.since if test.state else None
         return started_at if since is None else since
 
     def _merged(self, rule: QualityRule, routes: Collection[str]) -> list[DecidedGrade]:
         """The latest grades of all `routes`, newest first."""
-        return _newest_first([self._after_normal(rule, route) for route in sorted(routes)])[: rule.max_grades]
+        return _newest_first([self._counting(rule, route) for route in sorted(routes)])[: rule.max_grades]
 
-    def _after_normal(self, rule: QualityRule, route: str) -> list[DecidedGrade]:
-        """The latest grades that count."""
-        return self._of(rule, route, self._oldest(rule, route))
+    def _counting(self, rule: QualityRule, route: str) -> list[DecidedGrade]:
+        """The latest grades of a route that count, newest first."""
+        since, newest = self._oldest(rule, route), self._newest.get((route, rule.max_grades), [])
+        return [each for each in newest if since < each.called_at <= self._now + AHEAD_S]
 
     def _oldest(self, rule: QualityRule, route: str) -> float:
         over = self._tests[rule.alert].over.get(route, 0.0)
-        return counts_after(rule, self._normals.get(route), over=over, now=self._now)
+        return counts_after(rule, self._baselines.get(route), over=over, now=self._now)
 
-    def _of(self, rule: QualityRule, route: str, since: float) -> list[DecidedGrade]:
-        newest = self._newest.get((route, rule.max_grades), [])
-        return [each for each in newest if since < each.called_at <= self._now + AHEAD_S]
-
-    def _normal(self, rule: QualityRule, route: str, *, fires: bool) -> Baseline | None:
-        """The baseline of a route: learned before, or now, where enough is graded.
-
-        During an incident nothing is learned unless a person asks for it: a new judge must not take a drift for normal.
-        """
-        normal = self._normals.get(route)
-        if normal is None or normal.rate is not None:
-            return normal
-        if fires and not normal.author:
+    def _baseline(self, rule: QualityRule, route: str, *, fires: bool) -> Baseline | None:
+        """The baseline of a route: learned before, or now if there are enough grades; None while there are too few."""
+        baseline = self._baselines.get(route)
+        if baseline is None or baseline.rate is not None:
+            return baseline
+        # During an incident only a person may ask for a new baseline: a new grader must not learn a drift as normal.
+        if fires and not baseline.author:
             return None
         first = [each for each in self._first[(route, rule.normal_grades)] if each.called_at <= self._now + AHEAD_S]
-        learned_now = learned_from(first, normal, enough=rule.normal_grades, now=self._now)
+        learned_now = learned_from(first, baseline, enough=rule.normal_grades, now=self._now)
         if learned_now is not None:
-            self.learned.append(learned_now)
-            self._normals[route] = learned_now
+            self._learned.append(learned_now)
+            self._baselines[route] = learned_now
         return learned_now
 
 

@@ -1,6 +1,6 @@
-"""Whether those who watch and those who are watched still do their part: facts -> finding, pure.
+"""Whether routers, recorders, messages, models, schema and the guard itself are healthy; pure.
 
-No data is an answer of its own: it neither fires nor resolves. Times are Unix seconds.
+`no_data` is a level of its own: it neither fires nor resolves an alert. Times are Unix seconds.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from cheapdeep_ops.guard.rules.model import Finding, Level
+from cheapdeep_ops.units import DAY_S
 
 _SILENT_S: Final = 30.0
 _SILENT_FLUSHES: Final = 10
-FORGOTTEN_S: Final = 86_400.0
-"""How long a router that has stopped is missed."""
+FORGOTTEN_S: Final = 1.0 * DAY_S
+"""How long a router that has stopped counts as missing."""
 
 _FOLLOWS_S: Final = 30.0
-"""How long a router may take to follow a change; it asks four times a second and tells every ten seconds."""
+"""How long a router may take to follow a change; it asks four times a second and reports every ten seconds."""
 
 _DROPPED_LATELY_S: Final = 300.0
 _WAITS_S: Final = 120.0
@@ -24,16 +25,16 @@ _ATTEMPTS: Final = 3
 _GAP_EVALUATIONS: Final = 4
 _GAP_S: Final = 60.0
 _SKEW_S: Final = 60.0
-_RETIRES_S: Final = 60 * 86_400.0
-_CHECKED_S: Final = 7 * 86_400.0
-"""How long what the API said of a model counts as known: the job asks every day."""
+_RETIRES_S: Final = 60.0 * DAY_S
+_CHECKED_S: Final = 7.0 * DAY_S
+"""How long an answer of the API about a model counts: the job asks every day."""
 
 _NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterHeartbeat:
-    """The last sign of life of a router that has not signed off."""
+    """The last heartbeat of a router that has not signed off."""
 
     process: str
     name: str
@@ -45,9 +46,9 @@ class RouterHeartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The routers seen within a day, and what they should follow.
+    """The routers seen within a day, and the policy that they should follow.
 
-    `is_known` tells whether any router ever was; `newest_at` is when the newest change of policy, `newest`, was made.
+    `is_known` says whether there has ever been a router. `newest` is the newest change of policy, made at `newest_at`.
     """
 
     signs: Collection[RouterHeartbeat]
@@ -58,22 +59,22 @@ class Fleet:
     newest_at: float = 0.0
 
     def alive(self, now: float) -> list[RouterHeartbeat]:
-        """Those that show themselves."""
+        """The routers with a recent heartbeat."""
         return [sign for sign in self.signs if now - sign.seen_at <= self.patience_s]
 
     def silent(self, now: float) -> list[RouterHeartbeat]:
-        """Those that do not any more, and did within a day."""
+        """The routers whose last heartbeat is too old, and less than a day old."""
         return [sign for sign in self.signs if self.patience_s < now - sign.seen_at <= FORGOTTEN_S]
 
     @property
     def patience_s(self) -> float:
-        """How long a router may be quiet, seconds."""
+        """How long a router may go without a heartbeat, in seconds."""
         return max(_SILENT_S, _SILENT_FLUSHES * self.flush_every_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
-    """The messages that wait: since when the oldest, and how often one was tried; `is_used` if any ever was made."""
+    """The messages that wait: the time of the oldest, and the attempts; `is_used` if there has ever been a message."""
 
     is_used: bool
     waiting: int
@@ -84,7 +85,7 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLifecycle:
-    """What the API last said of a model; `problem` is not empty where it says that there is no such model."""
+    """The last answer of the API about a model; `problem` is set if it does not know the model."""
 
     model: str
     lifecycle: str
@@ -94,15 +95,16 @@ class ModelLifecycle:
 
 
 def silent_routers(fleet: Fleet, now: float) -> Finding:
-    """Above while a router that was alive has stopped without signing off, until it is a day ago."""
+    """Above while a router has stopped without signing off, for at most a day."""
     silent = fleet.silent(now)
     why = f"{_routers(silent)} stopped without signing off: {_names(silent)}"
     return _finding(silent, why, is_known=fleet.is_known)
 
 
 def outdated_routers(fleet: Fleet, now: float) -> Finding:
-    """Above while a living router does not know the newest change, or runs with another base threshold."""
+    """Above while a router does not know the newest change of policy, or has another base threshold."""
     alive = fleet.alive(now)
+    # A silent router has an alert of its own, so only running ones count here.
     behind = [sign for sign in alive if _is_behind(sign, fleet)]
     others = [sign for sign in alive if sign.base_threshold != fleet.base_threshold]
     whys = []
@@ -124,7 +126,7 @@ def _is_behind(sign: RouterHeartbeat, fleet: Fleet) -> bool:
 def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) -> Finding:
     """Above for five minutes after the `total` of uncounted decisions has risen; `before` is the last signal.
 
-    Without one, what living routers have dropped is new.
+    Without a last signal, all drops of running routers are new.
     """
     alive = fleet.alive(now)
     known = before.get("total", total - sum(sign.dropped for sign in alive))
@@ -132,6 +134,7 @@ def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) ->
     if total > known:
         rose_at, rose = now, total - known
     memory = {"total": total, "rose_at": rose_at, "rose": rose}
+    # The alert stays for a while, because drops come in bursts.
     is_recent = rose_at is not None and now - rose_at <= _DROPPED_LATELY_S
     why = f"{rose} decisions were made and not counted" if is_recent else ""
     level = Level.ABOVE if is_recent else Level.BELOW if alive else Level.NO_DATA
@@ -139,20 +142,20 @@ def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) ->
 
 
 def undelivered(outbox: Outbox, now: float) -> Finding:
-    """Above while a message waits for two minutes or was tried three times."""
+    """Above while a message has waited for two minutes, or three attempts have failed."""
     waits_s = now - outbox.oldest if outbox.oldest is not None else 0.0
     is_stuck = waits_s > _WAITS_S or outbox.attempts >= _ATTEMPTS
-    said = f": {outbox.error}" if outbox.error else ""
-    why = f"{outbox.waiting} messages wait, the oldest for {waits_s / 60:.0f} min{said}" if is_stuck else ""
+    error = f": {outbox.error}" if outbox.error else ""
+    why = f"{outbox.waiting} messages wait, the oldest for {waits_s / 60:.0f} min{error}" if is_stuck else ""
     level = Level.ABOVE if is_stuck else Level.BELOW if outbox.is_used else Level.NO_DATA
     signal = {"kind": "stuck" if is_stuck else "", "why": why, "waiting": outbox.waiting}
     return Finding(level=level, signal=signal)
 
 
 def unwatched(before: Mapping[str, Any], every_s: float, now: float) -> Finding:
-    """Above at the first evaluation after a gap of four intervals or a minute, whichever is longer.
+    """Above at the first evaluation after a gap of four intervals or of a minute, whichever is longer.
 
-    `before` is the last signal. A clock that was set back makes no gap.
+    `before` is the last signal. A clock that was set back is not a gap.
     """
     last = before.get("evaluated_at")
     gap_s = now - last if last is not None else 0.0
@@ -169,7 +172,7 @@ def _clock(at: float) -> str:
 
 
 def skewed(fleet: Fleet, now: float) -> Finding:
-    """Above while a router's sign of life lies more than a minute ahead of the guard's clock."""
+    """Above while a router's heartbeat is more than a minute ahead of the guard's clock."""
     ahead = [sign for sign in fleet.signs if sign.seen_at > now + _SKEW_S]
     most_s = max((sign.seen_at - now for sign in ahead), default=0.0)
     why = f"{_routers(ahead)} up to {most_s:.0f} s ahead of the guard's clock: {_names(ahead)}"
@@ -177,7 +180,7 @@ def skewed(fleet: Fleet, now: float) -> Finding:
 
 
 def retiring(models: Collection[str], lives: Collection[ModelLifecycle], now: float) -> Finding:
-    """Above while a model in use is retired, or will be within 60 days; known for a week after the API was asked."""
+    """Above while a model in use is retired, or will be within 60 days; an answer of the API counts for a week."""
     used = [life for life in lives if life.model in models]
     ending = {life.model: ends for life in sorted(used, key=lambda life: life.model) if (ends := ends_of(life, now))}
     is_known = any(now - life.checked_at <= _CHECKED_S for life in used)
@@ -187,27 +190,28 @@ def retiring(models: Collection[str], lives: Collection[ModelLifecycle], now: fl
 
 
 def ends_of(life: ModelLifecycle, now: float) -> str:
-    """How a model's life ends soon or has ended, in words; nothing where it does not."""
+    """How a model's life ends soon or has ended, in words; empty if it does not."""
     if life.problem:
         return f"is not there: {life.problem}"
     if life.lifecycle == "retired":
         return "is retired"
     if life.retires_at is None or life.retires_at - now > _RETIRES_S:
         return ""
-    days = (life.retires_at - now) / 86_400
+    days = (life.retires_at - now) / DAY_S
     return f"retires in {days:.0f} days" if days > 0 else f"was to retire {-days:.0f} days ago"
 
 
-def other_schema(found: str | None, needed: str) -> Finding:
-    """Above while the store is at another version of the schema than this code."""
-    differs = found != needed
-    why = f"the store is at version {found}, this guard is made for {needed}" if differs else ""
-    return Finding(level=Level.ABOVE if differs else Level.BELOW, signal={"kind": str(found), "why": why})
+def other_schema(stored: str | None, needed: str) -> Finding:
+    """Above while the store has another version of the schema than this code."""
+    differs = stored != needed
+    why = f"the store is at version {stored}, this guard is made for {needed}" if differs else ""
+    return Finding(level=Level.ABOVE if differs else Level.BELOW, signal={"kind": str(stored), "why": why})
 
 
 def _finding(concerned: Collection[RouterHeartbeat], why: str, *, is_known: bool) -> Finding:
-    """`kind` says whom it is about, so that another one is news."""
+    """A finding about these routers; `kind` names them, so that another router is news."""
     level = Level.ABOVE if concerned else Level.BELOW if is_known else Level.NO_DATA
+    # Short ids are enough to notice another router, and keep the payload small.
     kind = ",".join(sorted(sign.process[:8] for sign in concerned))
     signal = {"kind": kind, "why": why if concerned else "", "routers": len(concerned)}
     return Finding(level=level, signal=signal)

@@ -1,4 +1,4 @@
-"""Whether the grader can be relied on: pure. A dead grader must never look like good news."""
+"""Whether the grader works; pure. A dead grader must never look like good news."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,14 +7,14 @@ from typing import Final
 from cheapdeep_ops.guard.rules.model import Finding, Level
 
 _FAILURES: Final = 3
-"""Gradings in a row that must fail before the grader counts as failing: one may meet a refusal by itself."""
+"""After so many failures in a row the grader counts as failing: a single answer may be refused by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraderFacts:
-    """What is known of the grader; times are Unix seconds.
+    """What the grader's health follows from; times are Unix seconds.
 
-    `oldest` is when the sample was chosen that waits longest, `patience_s` how long one may wait.
+    `oldest` is when the oldest waiting sample was chosen. A sample may wait for `patience_s` seconds.
     """
 
     is_off: bool
@@ -28,7 +28,7 @@ class GraderFacts:
 
 
 class TroubleKind(StrEnum):
-    """What is wrong with a grader."""
+    """What may be wrong with a grader."""
 
     PAUSED = "paused"
     FAILING = "failing"
@@ -44,7 +44,7 @@ class Trouble:
 
 
 def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
-    """What is wrong with the grader, if anything is."""
+    """What is wrong with the grader; None if it works."""
     if facts.is_off:
         return None
     if facts.paused_why:
@@ -60,7 +60,7 @@ def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
 
 
 def state_of(facts: GraderFacts, now: float) -> str:
-    """One word for the grader: off, idle, running, or its trouble."""
+    """The grader's state in one word: off, idle, running, or its trouble."""
     if facts.is_off:
         return "off"
     if trouble := trouble_of(facts, now):
@@ -69,7 +69,7 @@ def state_of(facts: GraderFacts, now: float) -> str:
 
 
 def finding_of(facts: GraderFacts, now: float) -> Finding:
-    """Above while there is trouble; no data before anything was to be graded."""
+    """Above while the grader is in trouble; no data before its first grade."""
     trouble = trouble_of(facts, now)
     numbers = {"waiting": facts.waiting, "failures_in_row": facts.failures_in_row}
     if trouble:

@@ -1,51 +1,85 @@
-"""What the findings of `watching` rest on, as it stands in the store."""
+"""Reads the health of routers, messages, models, schema, guard and grader."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any, Final
 
-from cheapdeep_ops.guard.rules.model import Finding
-from cheapdeep_ops.guard.rules.self_monitoring import fleet
+from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader
+from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert
+from cheapdeep_ops.guard.rules.self_monitoring import fleet, grader_health
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import grader_facts
+from cheapdeep_ops.guard.rules.self_monitoring.rule import WatchRule
+from cheapdeep_ops.guard.rules.self_monitoring.undecided import UndecidedReader
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, model_lifecycles, policies, processes
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.schema import HEAD, revision
+from cheapdeep_ops.values import ALL_ROUTES
 
 
-class SelfMonitoring:
-    """The findings of one evaluation about routers, messages, models, schema and the guard itself."""
+def reader_of(rule: WatchRule, context: ReaderContext) -> SignalReader:
+    """The reader of one part's health, or of raises that grades cannot decide."""
+    if rule.signal == "undecided_raise":
+        return UndecidedReader(context.rules, context.alerts, context.is_pinned)
+    return SelfMonitoringReader(rule, context)
 
-    def __init__(self, connection: Connection, *, settings: Settings, now: float) -> None:
-        self._connection = connection
-        self._settings = settings
-        self._now = now
 
-    def finding(self, signal: str, before: Mapping[str, Any]) -> Finding:
-        """What is so of one signal; `before` is what was last found. Raises KeyError for a signal that is none."""
-        return _FINDINGS[signal](self, before)
+class SelfMonitoringReader(SignalReader):
+    """Reads the health of one part; not per route."""
 
-    def _silent(self, _before: Mapping[str, Any]) -> Finding:
+    def __init__(self, rule: WatchRule, context: ReaderContext) -> None:
+        # Some findings compare with the last one, for example to see a gap between evaluations.
+        last = context.alerts.signal(rule.alert, ALL_ROUTES)
+        self._finding = context.shared(SystemHealth).finding(rule.signal, last)
+
+    @property
+    def scopes(self) -> set[str]:
+        """All routes together."""
+        return {ALL_ROUTES}
+
+    def finding(self, _routes: Collection[str], _alert: ScopedAlert) -> Finding:
+        """Above while the part is in trouble."""
+        return self._finding
+
+
+class SystemHealth:
+    """The findings of one evaluation about the parts of this system, which share what they read."""
+
+    def __init__(self, context: ReaderContext) -> None:
+        self._context = context
+        self._connection = context.connection
+        self._settings = context.settings
+        self._now = context.now
+
+    def finding(self, signal: str, last: Mapping[str, object]) -> Finding:
+        """The finding for one part; `last` is the signal of its last finding. Raises KeyError for an unknown one."""
+        return _FINDINGS[signal](self, last)
+
+    def _grader(self, _last: Mapping[str, object]) -> Finding:
+        return grader_health.finding_of(self._context.shared(grader_facts), self._now)
+
+    def _silent(self, _last: Mapping[str, object]) -> Finding:
         return fleet.silent_routers(self._fleet, self._now)
 
-    def _outdated(self, _before: Mapping[str, Any]) -> Finding:
+    def _outdated(self, _last: Mapping[str, object]) -> Finding:
         return fleet.outdated_routers(self._fleet, self._now)
 
-    def _dropping(self, before: Mapping[str, Any]) -> Finding:
-        return fleet.dropping(self._fleet, processes.dropped(self._connection), before, self._now)
+    def _dropping(self, last: Mapping[str, object]) -> Finding:
+        return fleet.dropping(self._fleet, processes.dropped(self._connection), last, self._now)
 
-    def _undelivered(self, _before: Mapping[str, Any]) -> Finding:
+    def _undelivered(self, _last: Mapping[str, object]) -> Finding:
         return fleet.undelivered(fleet.Outbox(**incidents.oldest_waiting(self._connection)), self._now)
 
-    def _unwatched(self, before: Mapping[str, Any]) -> Finding:
-        return fleet.unwatched(before, self._settings.evaluate_every_s, self._now)
+    def _unwatched(self, last: Mapping[str, object]) -> Finding:
+        return fleet.unwatched(last, self._settings.evaluate_every_s, self._now)
 
-    def _skewed(self, _before: Mapping[str, Any]) -> Finding:
+    def _skewed(self, _last: Mapping[str, object]) -> Finding:
         return fleet.skewed(self._fleet, self._now)
 
-    def _retiring(self, _before: Mapping[str, Any]) -> Finding:
+    def _retiring(self, _last: Mapping[str, object]) -> Finding:
         return fleet.retiring(models_of(self._settings), lives_in(self._connection), self._now)
 
-    def _schema(self, _before: Mapping[str, Any]) -> Finding:
+    def _schema(self, _last: Mapping[str, object]) -> Finding:
         return fleet.other_schema(revision(self._connection), HEAD)
 
     @cached_property
@@ -62,26 +96,27 @@ class SelfMonitoring:
         )
 
 
-_FINDINGS: Final[Mapping[str, Callable[[SelfMonitoring, Mapping[str, Any]], Finding]]] = {
-    "router_silent": SelfMonitoring._silent,  # noqa: SLF001 - the class's own
-    "router_outdated": SelfMonitoring._outdated,  # noqa: SLF001 - the class's own
-    "recorder_dropping": SelfMonitoring._dropping,  # noqa: SLF001 - the class's own
-    "notifications_failing": SelfMonitoring._undelivered,  # noqa: SLF001 - the class's own
-    "scheduler_stalled": SelfMonitoring._unwatched,  # noqa: SLF001 - the class's own
-    "clock_skewed": SelfMonitoring._skewed,  # noqa: SLF001 - the class's own
-    "model_retiring": SelfMonitoring._retiring,  # noqa: SLF001 - the class's own
-    "schema_changed": SelfMonitoring._schema,  # noqa: SLF001 - the class's own
+_FINDINGS: Final[Mapping[str, Callable[[SystemHealth, Mapping[str, Any]], Finding]]] = {
+    "grader_failing": SystemHealth._grader,  # noqa: SLF001 - the class's own
+    "router_silent": SystemHealth._silent,  # noqa: SLF001 - the class's own
+    "router_outdated": SystemHealth._outdated,  # noqa: SLF001 - the class's own
+    "recorder_dropping": SystemHealth._dropping,  # noqa: SLF001 - the class's own
+    "notifications_failing": SystemHealth._undelivered,  # noqa: SLF001 - the class's own
+    "scheduler_stalled": SystemHealth._unwatched,  # noqa: SLF001 - the class's own
+    "clock_skewed": SystemHealth._skewed,  # noqa: SLF001 - the class's own
+    "model_retiring": SystemHealth._retiring,  # noqa: SLF001 - the class's own
+    "schema_changed": SystemHealth._schema,  # noqa: SLF001 - the class's own
 }
 
 
 def models_of(settings: Settings) -> tuple[str, ...]:
-    """The models in use, each once: tiers, and the graders' where anything is graded."""
+    """The models in use, each once: those of the tiers and, if answers are graded, those of the graders."""
     graders = [settings.grader_model, settings.second_grader_model] if settings.graded_share else []
     return tuple(dict.fromkeys([*settings.tiers, *filter(None, graders)]))
 
 
 def lives_in(connection: Connection) -> list[fleet.ModelLifecycle]:
-    """What the API last said of every model that was asked for."""
+    """The last answer of the API about each model that was looked up."""
     return [
         fleet.ModelLifecycle(
             model=row["model"],
@@ -90,7 +125,7 @@ def lives_in(connection: Connection) -> list[fleet.ModelLifecycle]:
             checked_at=row["checked_at"],
             problem=row["error"],
         )
-        for row in model_lifecycles.lives(connection)
+        for row in model_lifecycles.lifecycles(connection)
     ]
 
 

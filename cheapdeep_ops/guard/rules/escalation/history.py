@@ -1,4 +1,4 @@
-"""What a storm rule would have seen: windows that move over stored seconds, of which a stretch is held at a time."""
+"""The past of a storm rule: windows that move over stored seconds, of which one hour is in memory at a time."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -9,16 +9,19 @@ from typing import Final
 
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
 from cheapdeep_ops.guard.rules.escalation.reader import Count, EscalationWindows, windows_of
-from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, StormRule
+from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
+from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
+from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counters import SecondCounts
 from cheapdeep_ops.values import ALL_ROUTES
 
 STRETCH_S: Final = 3_600.0
-"""How much is read at once, in seconds: a busy second of each route takes some 150 bytes."""
+"""How many seconds are read at once: a busy second of a route takes some 150 bytes."""
 
 
 class ReadAhead:
-    """Counts for windows that move on: `read` is asked for `stretch_s` seconds at a time, and those alone are held."""
+    """Counts for windows that move on; it reads `stretch_s` seconds at a time and keeps only those."""
 
     def __init__(self, read: Count, *, stretch_s: float = STRETCH_S) -> None:
         self._read = read
@@ -28,37 +31,40 @@ class ReadAhead:
         self._held = (0.0, 0.0)
 
     def __call__(self, since: float, until: float) -> dict[str, Sequence[SecondCounts]]:
-        """Counts of the seconds in `[since, until)`; routes without any are left out, as the store does."""
+        """The counts of the seconds in `[since, until)`; routes without counts are left out, as in the store."""
         if since < self._held[0] or until > self._held[1]:
-            self._hold(since, max(until, since + self._stretch_s))
+            self._read_stretch(since, max(until, since + self._stretch_s))
         cut = {
-            route: found[bisect_left(self._places[route], since) : bisect_left(self._places[route], until)]
-            for route, found in self._seconds.items()
+            route: seconds[bisect_left(self._places[route], since) : bisect_left(self._places[route], until)]
+            for route, seconds in self._seconds.items()
         }
-        return {route: found for route, found in cut.items() if found}
+        return {route: seconds for route, seconds in cut.items() if seconds}
 
-    def _hold(self, since: float, until: float) -> None:
+    def _read_stretch(self, since: float, until: float) -> None:
         self._seconds = self._read(since, until)
-        self._places = {route: [second.at for second in found] for route, found in self._seconds.items()}
+        self._places = {route: [second.at for second in seconds] for route, seconds in self._seconds.items()}
         self._held = (since, until)
 
 
 class EscalationHistory:
-    """A storm rule's windows; most moments are so calm that a bound on the evidence spares weighing it."""
+    """The windows of a storm rule. At calm moments a bound on the evidence shows that it cannot fire."""
+
+    grades_read = 0
+    is_known = True
 
     def __init__(self, rule: StormRule, count: Count, *, limit: float) -> None:
         self._rule = rule
         self._count = count
         self._limit = limit
         self._windows = EscalationWindows(rule=rule, until=0.0, seconds={}, over={})
-        self._ceilings: dict[str, BurstCap] = {}
+        self._bounds: dict[str, BurstCap] = {}
         self._known_until = 0.0
-        self._turned_at = 0.0
 
-    def look(self, now: float, over: Mapping[str, float]) -> Collection[str]:
+    def look(self, now: float, resolved_at: Mapping[str, float]) -> Collection[str]:
         """Move the windows on; returns the routes that have calls in the long one."""
-        self._windows = windows_of(self._rule, self._count, now, over=dict(over))
-        fresh = {route: _since(found, self._known_until) for route, found in self._windows.seconds.items()}
+        self._windows = windows_of(self._rule, self._count, now, over=dict(resolved_at))
+        # The bound must read each second once, though windows overlap.
+        fresh = {route: _since(seconds, self._known_until) for route, seconds in self._windows.seconds.items()}
         for route, seconds in fresh.items():
             self._take_in(route, _together([seconds]))
         self._take_in(ALL_ROUTES, _together(fresh.values()))
@@ -66,12 +72,13 @@ class EscalationHistory:
         return self._windows.seconds.keys()
 
     def _take_in(self, scope: str, seconds: Iterable[SecondOfCalls]) -> None:
-        ceiling = self._ceilings.setdefault(scope, BurstCap(self._rule, self._limit))
+        bound = self._bounds.setdefault(scope, BurstCap(self._rule, self._limit))
         for second in seconds:
-            ceiling.take_in(second)
+            bound.take_in(second)
 
     def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
-        """What the windows say; `unclear` where they cannot say that it fires, and that is all that matters."""
+        """The level of the windows; for an inactive alert `unclear` stands for everything that cannot fire."""
+        # Weighing every window anew would take most of the time of a backtest.
         if alert.state is AlertState.INACTIVE and self._is_calm(alert.scope, routes):
             return Level.UNCLEAR
         return level_of(self._rule, self._windows.reading(routes, limit=self._limit, scope=alert.scope))
@@ -79,16 +86,16 @@ class EscalationHistory:
     def _is_calm(self, scope: str, routes: Collection[str]) -> bool:
         """Whether neither the sequential test nor the windows can be above the limit."""
         is_bound = scope != ALL_ROUTES or self._is_whole(routes)
-        ceiling = self._ceilings.get(scope)
-        return is_bound and ceiling is not None and not ceiling.is_reached and not self._is_high(routes)
+        bound = self._bounds.get(scope)
+        return is_bound and bound is not None and not bound.is_reached and not self._is_high(routes)
 
     def _is_whole(self, routes: Collection[str]) -> bool:
-        """Whether all of every route counts, for the bound on all routes has taken in just that."""
+        """Whether all calls of all routes count: the bound on all routes has read exactly those."""
         begin = self._windows.until - self._rule.windows.long
         return set(routes) == set(self._windows.seconds) and max(self._windows.over.values(), default=0.0) <= begin
 
     def _is_high(self, routes: Collection[str]) -> bool:
-        """Whether the rate of the short window is above the limit: a lower bound cannot be else."""
+        """Whether the rate of the short window is above the limit; else its lower bound is not either."""
         begin = self._windows.until - self._rule.windows.short
         recent = [second for route in routes for second in _since(self._windows.seconds.get(route, ()), begin)]
         calls = sum(second.triaged for second in recent)
@@ -104,10 +111,23 @@ _AT: Final = attrgetter("at")
 
 
 def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondOfCalls]:
-    """The seconds of several routes, added up and oldest first."""
+    """The seconds of several routes, added up, oldest first."""
     hits: dict[int, int] = defaultdict(int)
     calls: dict[int, int] = defaultdict(int)
     for second in chain.from_iterable(of_routes):
         hits[second.at] += second.base_escalated
         calls[second.at] += second.triaged
     return [SecondOfCalls(at, hits[at], calls[at]) for at in sorted(calls)]
+
+
+def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:
+    """A storm rule over stored counters; each stretch is a read transaction. None where its limit is not set."""
+    limit = rule.limit_in(past.settings)
+    if limit is None:
+        return None
+
+    def read(since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
+        with past.store.reading() as connection:
+            return counters.by_second(connection, since=since, until=until, scope=past.route)
+
+    return RuleBacktest(history=EscalationHistory(rule, ReadAhead(read), limit=limit), begin=past.counted)

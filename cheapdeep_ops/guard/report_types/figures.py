@@ -1,0 +1,236 @@
+"""The figures of a period, and the receipt that they make up."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cheapdeep_ops.guard.report_types.state import GraderState, Policy, Reach
+from cheapdeep_ops.guard.report_types.units import Interval, Rate, Usd
+from cheapdeep_ops.store.records import Moment, Record
+
+
+class CallFigures(Record):
+    """Calls of a period and what happened to them."""
+
+    calls: int
+    triaged: Annotated[int, Field(description="the n of the rates of escalation")]
+    shipped: int
+    escalated: int
+    escalation_rate: Rate
+    escalation_interval: Interval
+    base_escalation_rate: Annotated[float | None, Field(description="at the base threshold, not at the one in force")]
+    base_escalation_interval: Interval
+    withheld: Annotated[int, Field(description="escalated only because the threshold is raised")]
+    bypassed: Annotated[int, Field(description="not triaged")]
+    errors: int
+
+
+class CostFigures(Record):
+    """What calls cost, over those whose cost and baseline are both known."""
+
+    cost_usd: Usd
+    baseline_cost_usd: Annotated[float, Field(description="an estimate of what the deep tier alone would have cost")]
+    cost_per_call_usd: float | None
+    baseline_per_call_usd: float | None
+    saving: Annotated[float | None, Field(description="share of the all-deep cost; negative where routing cost more")]
+    unpriced_calls: Annotated[int, Field(description="not in any of the costs")]
+
+
+class FalseConfidence(Record):
+    """Wrong answers among those shipped, by the grader."""
+
+    false_confident_rate: Annotated[float | None, Field(description="wrong among shipped, by the grader")]
+    false_confident_interval: Interval
+    graded: Annotated[int, Field(description="the n of that rate")]
+
+
+class Counted(CallFigures, CostFigures, FalseConfidence):
+    """What every step of a series has, and every receipt."""
+
+
+class Quality(FalseConfidence):
+    """False confidence of what was shipped, and of what a raise withheld, with the grades of both."""
+
+    grades: Annotated[dict[str, int], Field(description="by verdict or failure")]
+    judge_correction: Literal["corrected", "uncorrected"]
+    withheld_false_confident_rate: Rate
+    withheld_false_confident_interval: Interval
+    withheld_graded: int
+
+
+class Latest(CallFigures, CostFigures, Quality):
+    """The figures of the last stretch that a page shows."""
+
+
+class Correction(Record):
+    """False confidence with the grader's errors removed; unknown while there are too few labels."""
+
+    judge_correction_why: Annotated[str, Field(description="why nothing is corrected; empty where it is")]
+    judge_labels: int
+    corrected_false_confident_rate: Rate
+    corrected_false_confident_interval: Interval
+
+
+class GradingCosts(Record):
+    """What grading cost, and the second grader's part of it."""
+
+    grader_cost_usd: Annotated[float, Field(description="US dollars; not in any cost of routing")]
+    second_grader_cost_usd: Usd
+    grader_unpriced: int
+
+
+class ColdCaches(Record):
+    """What the deep tier's cold caches cost."""
+
+    cold_cache_usd: Annotated[
+        float | None, Field(description="US dollars, part of the cost: what a warm deep cache would have saved")
+    ]
+    cold_cache_share: Annotated[float | None, Field(description="share of the cost")]
+
+
+class CacheShares(Record):
+    """What each tier read from its prompt cache."""
+
+    triage_cache_read_share: Annotated[float | None, Field(description="of the input tokens of triage replies")]
+    triage_replies: Annotated[int, Field(description="the n of that share")]
+    deep_cache_read_share: Annotated[float | None, Field(description="of the input tokens of the deep tier's replies")]
+    deep_replies: Annotated[int, Field(description="the n of that share")]
+
+
+class CacheFigures(ColdCaches, CacheShares):
+    """What the prompt caches saved, and what was not in them."""
+
+
+class TriageFigures(Record):
+    """What triage costs: money, tokens, and the seconds that it adds to a call that escalates."""
+
+    triage_cost_usd: Usd
+    triage_cost_per_call_usd: float | None
+    triage_input_tokens_per_call: float | None
+    triage_output_tokens_per_call: float | None
+    added_latency_p50_s: float | None
+    added_latency_p95_s: float | None
+    added_latency_calls: int
+    added_latency_precision: Annotated[float, Field(description="relative error of the quantiles, at most")]
+
+
+class Causes(Record):
+    """Why calls escalated, bypassed triage or failed."""
+
+    reasons: Annotated[dict[str, int], Field(description="why calls escalated")]
+    base_reasons: Annotated[dict[str, int], Field(description="why they would have at the base threshold")]
+    bypass_causes: dict[str, int]
+    triage_errors: Annotated[dict[str, int], Field(description="why triage calls failed, by exception type")]
+    fallbacks: Annotated[int, Field(description="triage answers that were shipped because the deep tier failed")]
+    replays_rejected: Annotated[int, Field(description="refused as invalid by the deep tier after triage")]
+
+
+class Bin(Record):
+    """What one level of confidence claims, and the share of its answers that is right."""
+
+    low: float
+    high: float
+    share: float
+    claims: float
+    is_right: float
+    is_right_interval: Interval
+    graded: int
+
+
+class Confidence(Record):
+    """What confidence is worth, of answers that ship at base, by the grader."""
+
+    graded: int
+    wrong: int
+    auroc: Annotated[
+        float | None, Field(description="probability that a right answer claims more confidence than a wrong one")
+    ]
+    auroc_interval: tuple[float, float] | None
+    expected_calibration_error: float | None
+    expected_calibration_error_interval: tuple[float, float] | None
+    claims: float | None
+    is_right: float | None
+    bins: list[Bin]
+
+
+class Funnel(Record):
+    """What happened to the confident answers; the states add up to `answers`."""
+
+    answers: int
+    not_sampled: int
+    skipped: int
+    waiting: int
+    graded: int
+    failed: int
+    expired: int
+    skipped_causes: dict[str, int]
+
+
+class Spent(Record):
+    """What one way to choose samples has cost."""
+
+    samples: int
+    cost_usd: Usd
+    unpriced: int
+
+
+class Sampling(Record):
+    """What was graded, and why it was chosen."""
+
+    budget: float
+    answers: int
+    samples: int
+    spent_share: Rate
+    evenly: Spent
+    suspected: Spent
+    hindsight: Spent
+
+
+class Shadow(Record):
+    """Calls of shadow mode on which triage was tried beside the deep tier."""
+
+    calls: int
+    cost_per_call_usd: Annotated[float | None, Field(description="what they would have cost, routed")]
+    baseline_per_call_usd: Annotated[float | None, Field(description="what they did cost at the deep tier")]
+    saving: Annotated[float | None, Field(description="share of that, without the cost of grading")]
+
+
+class ReceiptFacts(CallFigures, CostFigures, Quality, Correction, GradingCosts, ColdCaches):
+    """The part of a receipt that a message has."""
+
+    since: Moment
+    until: Moment
+    baseline_basis: Annotated[str, Field(description="what the all-deep estimate rests on")]
+    saving_after_grading: float | None
+    policy_changes: int
+
+
+class IncidentCounts(Record):
+    """How many incidents of a rule began in a period, and how many of them are open."""
+
+    began: int
+    open: int
+
+
+class ReceiptMessage(ReceiptFacts):
+    """The payload of a message with a receipt."""
+
+    kind: Literal["report"]
+    rule: Literal["Receipt"]
+    incidents: dict[str, IncidentCounts]
+    policy: Policy
+    links: list[list[str]]
+
+
+class Receipt(ReceiptFacts, CacheShares, TriageFigures, Causes):
+    """The receipt over a period."""
+
+    models: Annotated[dict[str, int], Field(description="answered calls by model")]
+    tiers: list[str]
+    shadow: Annotated[Shadow | None, Field(description="null where no call was tried in shadow mode")]
+    funnel: Funnel
+    grader: GraderState
+    confidence: Annotated[dict[str, Confidence], Field(description="by route")]
+    sampling: Sampling
+    reach: Annotated[dict[str, Reach], Field(description="by route")]
+    routes: Annotated[dict[str, int], Field(description="calls by route")]

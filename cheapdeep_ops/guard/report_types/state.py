@@ -1,0 +1,129 @@
+"""What is true at this moment: policies, alerts, the grader, messages and processes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cheapdeep_ops.guard.report_types.units import Rate, Usd
+from cheapdeep_ops.store.records import Alert, Moment, Queue, Record
+
+
+class Health(Record):
+    """The state of the process."""
+
+    status: Annotated[str, Field(description="`ok`, or what is missing")]
+
+
+class ScopePolicy(Record):
+    """The policy of one scope."""
+
+    threshold: float
+    version: Annotated[int, Field(description="the number of the change of policy that set it")]
+    pin: Annotated[float | None, Field(description="the threshold that a person has pinned")]
+    causes: Annotated[list[str], Field(description="the rules that hold it raised")]
+
+
+class Policy(Record):
+    """The thresholds in force."""
+
+    base: float
+    raised: float
+    threshold: Annotated[float, Field(description="of all routes that have none of their own")]
+    scopes: Annotated[dict[str, ScopePolicy], Field(description="every scope that was ever touched")]
+
+
+class Silence(Record):
+    """A silence that has not ended."""
+
+    id: int
+    rule: str
+    route: Annotated[str | None, Field(description="null: every one")]
+    since: Moment
+    until: Moment
+    author: str
+    why: str
+
+
+class GraderState(Record):
+    """The state of the grader."""
+
+    state: str
+    why: Annotated[str, Field(description="what is wrong, if anything")]
+    model: str
+    by: Literal["direct", "batch"]
+    waiting: Annotated[int, Field(description="samples that wait for their grade")]
+    oldest_wait_s: float | None
+    last_grade_at: float | None
+    last_failure: str
+    spent_24h_usd: Usd
+    limit_24h_usd: Usd
+
+
+class Normal(Record):
+    """What false confidence is normal for a route; the rate is null while it is being learned."""
+
+    rate: Rate
+    low: float
+    high: float
+    grades: Annotated[int, Field(description="that it was learned from, or that there are to learn from")]
+    alarm_level: Annotated[float | None, Field(description="the rate below which a raise is released")]
+    learned_at: float | None
+    author: Annotated[str, Field(description="the person who had it learned again, if any")]
+    why: str
+
+
+class Watchers(Record):
+    """The processes that wrote a heartbeat within a minute."""
+
+    guards: int
+    routers: int
+    router_base_thresholds: list[float]
+    dropped: Annotated[int, Field(description="decisions that routers could not count")]
+    guard_last_seen: float | None
+
+
+class Climb(Record):
+    """How soon a climb would be seen."""
+
+    factor: Annotated[float, Field(description="times what is normal")]
+    rate: float
+    answers: Annotated[float | None, Field(description="confident answers until the raise, on average; null: never")]
+    seconds: float | None
+
+
+class SmallestClimbs(Record):
+    """The smallest climbs that would be seen."""
+
+    smallest_in_day: Annotated[float | None, Field(description="the smallest rate that is seen within a day")]
+    smallest_in_week: Annotated[float | None, Field(description="the smallest rate that is seen within a week")]
+
+
+class Reach(SmallestClimbs):
+    """How soon climbs of a route's false confidence are seen, at the traffic of the last 24 hours."""
+
+    answers_per_day: float
+    normal: Rate
+    n: int
+    climbs: list[Climb]
+    why: Annotated[str, Field(description="why it is unknown; empty where it is known")]
+
+
+class Present(Record):
+    """The state of the guard and of its routers, without `reach`."""
+
+    at: Moment
+    mode: Literal["enforce", "observe", "shadow"]
+    store: Annotated[str, Field(description="its URL, without what is secret")]
+    policy: Policy
+    alerts: list[Alert]
+    grader: GraderState
+    normal: Annotated[dict[str, Normal], Field(description="by route")]
+    silences: list[Silence]
+    queue: Queue
+    watchers: Watchers
+
+
+class Status(Present):
+    """The state of the guard and of its routers."""
+
+    reach: Annotated[dict[str, Reach], Field(description="by route")]

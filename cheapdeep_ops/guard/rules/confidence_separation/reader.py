@@ -1,0 +1,53 @@
+"""Reads, route by route, whether confidence and the threshold separate anything."""
+
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import Final
+
+from cheapdeep_ops.guard.rules.confidence_separation.detection import SeparationReading, finding_of, kinds_in
+from cheapdeep_ops.guard.rules.confidence_separation.rule import GateRule
+from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader
+from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
+from cheapdeep_ops.store import counters, grades
+
+_READ_EVERY_S: Final = 600.0
+"""The figures change slowly, and reading thousands of grades of each route is expensive."""
+
+
+class SeparationReader(SignalReader):
+    """Reads the grades and the calls of each route, every ten minutes."""
+
+    def __init__(self, rule: GateRule, context: ReaderContext) -> None:
+        self._rule = rule
+        self._alerts = context.alerts
+        self._readings = context.cache.cached_for(
+            _READ_EVERY_S, rule.alert, context.now, partial(_readings, rule, context)
+        )
+
+    @property
+    def scopes(self) -> AbstractSet[str]:
+        """The routes with recent calls or with grades."""
+        return self._readings.keys()
+
+    def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
+        """The finding for one route."""
+        # Routes differ in what their confidence is worth, so they are never evaluated together.
+        (route,) = routes
+        fires = alert.state is AlertState.FIRING
+        firing = kinds_in(self._alerts.signal(alert.rule, alert.scope).get("kind")) if fires else frozenset[str]()
+        return finding_of(self._rule, self._readings.get(route, SeparationReading()), firing=firing)
+
+
+def _readings(rule: GateRule, context: ReaderContext) -> dict[str, SeparationReading]:
+    connection, grader, now = context.connection, context.cache.grader, context.now
+    counted = counters.by_route(connection, since=now - rule.window, until=now)
+    read = partial(grades.confidences, connection, grader, since=now - rule.max_age, until=now, limit=rule.max_grades)
+    return {
+        route: SeparationReading(
+            grades=[(confidence, wrong) for confidence, wrong, _ in read(scope=route)],
+            triaged=counted[route].triaged if route in counted else 0,
+            escalated=counted[route].base_escalated if route in counted else 0,
+        )
+        for route in counted.keys() | grades.counts(connection).keys()
+    }

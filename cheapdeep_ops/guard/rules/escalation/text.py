@@ -1,0 +1,71 @@
+"""The words for an escalation storm; facts as in `cost.consequence_of`."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from cheapdeep_ops.guard.formatting import duration, money, percent, share, signal_interval
+from cheapdeep_ops.guard.rules.escalation.detection import is_sudden, shown_window_s
+from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
+
+
+def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    signal = payload["signal"]
+    if is_over:
+        return (
+            f"back to {percent(signal['recent_rate'])} of the calls of {scope} escalating at base "
+            f"({signal_interval(signal, 'recent_')}, {signal['recent_n']} calls in "
+            f"{duration(signal['recent_window_s'])}; limit {percent(signal['limit'])})"
+        )
+    # What the sequential test found is shown by its own calls: those of the long window may be of the calm before.
+    prefix, window_s = "recent_" if is_sudden(signal) else "", shown_window_s(signal, payload["window_s"])
+    return (
+        f"{percent(signal[f'{prefix}rate'])} of the calls of {scope} escalate at base "
+        f"({signal_interval(signal, prefix)}, {signal[f'{prefix}n']} calls in {duration(window_s)}; "
+        f"limit {percent(signal['limit'])}){_hourly(payload.get('consequence'))}"
+    )
+
+
+def _hourly(consequence: Mapping[str, Any] | None) -> str:
+    """What a headline adds about the cost of a storm that lasts; empty where no cost was computed."""
+    if not consequence:
+        return ""
+    if consequence["usd_per_hour"] is None:
+        return "; cost unknown"
+    if consequence["usd_per_hour"] <= 0:
+        return "; no dearer than usual"
+    return f"; about {money(consequence['usd_per_hour'])} an hour more than usual"
+
+
+def _measured(payload: Payload) -> Iterable[str]:
+    yield from _cost_lines(payload)
+    yield f"Actual escalation rate: {percent(payload['signal']['actual_rate'])}"
+
+
+def _cost_lines(payload: Payload) -> Iterable[str]:
+    """What a storm costs, or has cost, and the rates behind that."""
+    consequence = payload.get("consequence")
+    if not consequence:
+        return
+    if consequence["usd"] is None:
+        yield f"Cost: unknown, {consequence['why']}"
+        return
+    is_over = payload["kind"] == "resolved"
+    name, unit, per = ("usd", "", "since") if is_over else ("usd_per_hour", " an hour", "now")
+    bounds = f"95%: {money(consequence[f'{name}_low'])} to {money(consequence[f'{name}_high'])}"
+    usual = f"{share(consequence['usual'])} of the calls escalated in {consequence['compared_with']}"
+    rates = f"{usual}, {share(consequence['now'])} {per}"
+    each = money(consequence["escalation_usd"])
+    yield f"Cost: about {money(consequence[name])}{unit} more than usual ({bounds}): {rates}, at {each} each"
+
+
+def _release(payload: Payload) -> Iterable[str]:
+    hold = duration(payload["keep_firing_for_s"])
+    yield f"Lets go: once the base rate has been at the limit or below for {hold}"
+
+
+def _affected(payload: Payload) -> str:
+    extra = (payload.get("consequence") or {}).get("extra_calls")
+    return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual went to the deep tier"
+
+
+TEXT: Final = RuleText(headline=_headline, measured=_measured, release=_release, affected=_affected)

@@ -1,0 +1,224 @@
+"""The past of a quality rule: recorded grades, read one after another as they became known.
+
+It runs the guard's tests over the guard's grades: those that were chosen at the time, under the raises and suspicions
+of that time. The store does not record when the grader was in trouble, so unlike the guard it does not wait then.
+"""
+
+from bisect import insort
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from typing import Any, Final
+
+from cheapdeep_ops.guard.rules.false_confidence.baseline import (
+    AHEAD_S,
+    after_grades,
+    alarm_of,
+    alarm_together,
+    counts_after,
+    learned_from,
+)
+from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, at_rate, level_of
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
+from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
+from cheapdeep_ops.store import grades
+from cheapdeep_ops.store.grades import Baseline, DecidedGrade
+from cheapdeep_ops.values import ALL_ROUTES
+
+_READ_TOGETHER: Final = 5_000
+"""Grades of one read transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedBaselines:
+    """The baselines when the past begins, by route.
+
+    `first` are the grades from which a missing one is learned. `anew` are those that a person has later had learned
+    again, each from its `since` on.
+    """
+
+    normals: Mapping[str, Baseline] = field(default_factory=dict)
+    first: Mapping[str, Sequence[DecidedGrade]] = field(default_factory=dict)
+    anew: Mapping[str, Baseline] = field(default_factory=dict)
+
+
+def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
+    """The `stored` baselines that were known at `begin` (Unix time); those learned later are learned again."""
+    known = {
+        scope: baseline if (baseline.learned_at or begin + 1) <= begin else _blank(baseline)
+        for scope, baseline in stored.items()
+        if baseline.since <= begin
+    }
+    anew = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
+    return LearnedBaselines(normals=known, anew=anew)
+
+
+class GradeHistory:
+    """A quality rule's grades up to a moment: the latest of each route, and the first until its baseline is learned."""
+
+    def __init__(
+        self, rule: QualityRule, known: Iterable[DecidedGrade], *, limit: float | None, learned: LearnedBaselines
+    ) -> None:
+        self.grades_read = 0
+        self.is_known = False
+        self._rule = rule
+        self._limit = limit
+        self._coming = iter(known)
+        self._next = next(self._coming, None)
+        self._now = 0.0
+        self._resolved_at: Mapping[str, float] = {}
+        self._baselines = dict(learned.normals)
+        self._anew = dict(learned.anew)
+        self._first = {route: sorted(first, key=_called) for route, first in learned.first.items()}
+        self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
+        self._waiting: dict[str, deque[DecidedGrade]] = defaultdict(deque)
+        self._tests: dict[str, SequentialTest] = {}
+
+    def look(self, now: float, resolved_at: Mapping[str, float]) -> Collection[str] | None:
+        """Read the grades that were known at `now`; returns the routes with grades, or None if nothing is new."""
+        before = self.grades_read
+        self._now, self._resolved_at = now, resolved_at
+        while self._next is not None and self._next.at <= now:
+            self._read(self._next)
+            self._next = next(self._coming, None)
+        due = [scope for scope, baseline in self._anew.items() if baseline.since <= now]
+        for scope in due:
+            self._baselines[scope] = self._anew.pop(scope)
+            self._first[scope] = []
+        return self._baselines.keys() if due or self.grades_read > before else None
+
+    def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
+        """The level of the grades of these routes together, for an alert in this state."""
+        fires = alert.state is AlertState.FIRING
+        since = (alert.since if fires else self._resolved_at.get(alert.scope)) or 0.0
+        alarms = self._alarms(routes, fires=fires)
+        test = self._tested(alert.scope, alarms, fires=fires, since=since)
+        counting = self._counting(alarms, since) if fires else []
+        alarm = alarm_together(alarms, (each.route for each in counting))
+        level = level_of(self._rule, test, counting, alarm, fires=fires)
+        self.is_known = self.is_known or level is not Level.NO_DATA
+        return level
+
+    def _read(self, grade: DecidedGrade) -> None:
+        self.grades_read += 1
+        self._baselines.setdefault(grade.route, Baseline(scope=grade.route, since=0.0))
+        latest = self._latest[grade.route]
+        # Grades become known out of order; the latest calls are kept, as in the guard.
+        insort(latest, grade, key=_called)
+        del latest[: -self._rule.max_grades]
+        for scope in (grade.route, ALL_ROUTES):
+            self._waiting[scope].append(grade)
+        self._keep_first(grade)
+        self._forget_old()
+
+    def _keep_first(self, grade: DecidedGrade) -> None:
+        """Keep the grades of the first calls, as many as a baseline is learned from."""
+        baseline = self._baselines[grade.route]
+        if baseline.rate is None and grade.called_at > baseline.since:
+            first = self._first.setdefault(grade.route, [])
+            insort(first, grade, key=_called)
+            del first[self._rule.normal_grades :]
+
+    def _forget_old(self) -> None:
+        # All routes together are evaluated only once there are two; grades that are too old by then do not count.
+        waiting = self._waiting[ALL_ROUTES]
+        while waiting and waiting[0].called_at < self._now - self._rule.max_age:
+            waiting.popleft()
+
+    def _alarms(self, routes: Collection[str], *, fires: bool) -> dict[str, AlarmLevel]:
+        if self._rule.limit != "normal":
+            return {} if self._limit is None else dict.fromkeys(routes, at_rate(self._limit))
+        baselines = {route: self._baseline(route, fires=fires) for route in routes}
+        alarms = {route: alarm_of(baseline) for route, baseline in baselines.items() if baseline is not None}
+        return {route: alarm for route, alarm in alarms.items() if alarm is not None}
+
+    def _baseline(self, route: str, *, fires: bool) -> Baseline | None:
+        """The baseline of a route; during an incident only a person may have one learned."""
+        baseline = self._baselines.get(route)
+        if baseline is None or baseline.rate is not None:
+            return baseline
+        if fires and not baseline.author:
+            return None
+        first = [each for each in self._first.get(route, ()) if each.called_at <= self._now + AHEAD_S]
+        learned_now = learned_from(first, baseline, enough=self._rule.normal_grades, now=self._now)
+        if learned_now is not None:
+            self._baselines[route] = learned_now
+        return learned_now
+
+    def _tested(self, scope: str, alarms: Mapping[str, AlarmLevel], *, fires: bool, since: float) -> SequentialTest:
+        own = self._baselines.get(scope) if self._rule.limit == "normal" else None
+        phase: tuple[Any, ...] = (fires, since, own.since if own is not None else 0.0)
+        before = self._tests.get(scope) or SequentialTest(phase=phase)
+        test = before if before.phase == phase else SequentialTest(phase=phase)
+        oldest = {route: max(self._oldest(route), since) for route in alarms}
+        self._tests[scope] = after_grades(test, self._waiting.pop(scope, ()), alarms, oldest=oldest, now=self._now)
+        return self._tests[scope]
+
+    def _counting(self, routes: Iterable[str], since: float) -> list[DecidedGrade]:
+        """The latest grades of `routes` that count, newest first."""
+        of_routes = [
+            each
+            for route in routes
+            for each in self._latest[route]
+            if self._oldest(route) < each.called_at <= self._now + AHEAD_S
+        ]
+        newest = sorted(of_routes, key=_called, reverse=True)[: self._rule.max_grades]
+        return [each for each in newest if each.called_at >= since]
+
+    def _oldest(self, route: str) -> float:
+        over = self._resolved_at.get(route, 0.0)
+        return counts_after(self._rule, self._baselines.get(route), over=over, now=self._now)
+
+
+def _blank(baseline: Baseline) -> Baseline:
+    return Baseline(scope=baseline.scope, since=baseline.since, author=baseline.author, why=baseline.why)
+
+
+def _called(grade: DecidedGrade) -> tuple[float, int]:
+    return grade.called_at, grade.id
+
+
+def replay(rule: QualityRule, past: RecordedPast) -> RuleBacktest | None:
+    """A quality rule over stored grades; it begins as far before the period as grades count.
+
+    None where its limit is not set.
+    """
+    limit = rule.limit_in(past.settings)
+    if limit is None and rule.limit != "normal":
+        return None
+    begin = past.since - rule.max_age
+    # At the start of the period, grades as old as max_age still count.
+    learned, known = _learned(rule, past, begin), _known(past, begin)
+    first = next(known, None)
+    history = GradeHistory(rule, chain(() if first is None else (first,), known), limit=limit, learned=learned)
+    # Before the first grade nothing can happen, so those evaluations are left out.
+    start = past.until if first is None else max(begin, first.at - past.settings.evaluate_every_s)
+    return RuleBacktest(history=history, begin=start)
+
+
+def _learned(rule: QualityRule, past: RecordedPast, begin: float) -> LearnedBaselines:
+    """The baselines at `begin`, and the grades from which the missing ones are learned."""
+    with past.store.reading() as connection:
+        stored = grades.baselines(connection, past.grader)
+        routes = {name for name in grades.counts(connection) if past.route in {ALL_ROUTES, name}}
+        before = as_of({name: baseline for name, baseline in stored.items() if name in routes}, begin)
+        since = {name: before.normals[name].since if name in before.normals else 0.0 for name in routes}
+        read = partial(grades.oldest, connection, grader=past.grader, known_by=begin, limit=rule.normal_grades)
+        first = {name: read(route=name, since=since[name]) for name in routes}
+    return replace(before, first=first)
+
+
+def _known(past: RecordedPast, begin: float) -> Iterator[DecidedGrade]:
+    """The grades that became known after `begin`, in that order."""
+    route, grade_id = None if past.route == ALL_ROUTES else past.route, 0
+    read = partial(grades.known_after, grader=past.grader, route=route, since=begin, limit=_READ_TOGETHER)
+    while True:
+        with past.store.reading() as connection:
+            together = read(connection, grade_id=grade_id)
+        if not together:
+            return
+        yield from together
+        grade_id = together[-1].id

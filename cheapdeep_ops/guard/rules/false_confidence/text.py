@@ -1,0 +1,42 @@
+"""The words for false confidence that climbs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from cheapdeep_ops.guard.formatting import percent, signal_interval
+from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
+
+
+def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
+    signal, now = payload["signal"], "now " if is_over else ""
+    known = f"{signal_interval(signal)}, {signal['n']} grades{' of calls made since' if is_over else ''}"
+    rate = f"{now}{percent(signal['rate'])} of the confident answers of {scope} are wrong"
+    return f"{rate} ({known}; {_limit(signal)})"
+
+
+def _limit(signal: Mapping[str, Any]) -> str:
+    if signal.get("normal_rate") is None:
+        return f"limit {percent(signal['limit'])}"
+    normal = f"{percent(signal['normal_rate'])}, {signal_interval(signal, 'normal_')}, {signal['normal_n']} grades"
+    return f"normal {normal}; alarm level {percent(signal['limit'])}"
+
+
+def _measured(payload: Payload) -> Iterable[str]:
+    signal = payload["signal"]
+    interval = signal_interval(signal, "shipped_")
+    shipped = f"{percent(signal['shipped_rate'])} ({interval}, {signal['shipped_n']} grades)"
+    yield f"Of what was shipped: {shipped}; in the judge's eyes, uncorrected for its errors"
+
+
+def _release(payload: Payload) -> Iterable[str]:
+    if not payload.get("release_alpha"):
+        return
+    level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
+    rate = f"fewer than {level} of the confident answers to calls made since are wrong, shipped or held back"
+    wrong = f"a test that is wrong at most once in {1 / payload['release_alpha']:,.0f} grades"
+    yield f"Lets go: once {rate}, with {sure} confidence and by {wrong}"
+
+
+TEXT: Final = RuleText(
+    headline=_headline, measured=_measured, release=_release, classes_title="Wrong answers by input class"
+)

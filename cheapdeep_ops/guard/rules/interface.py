@@ -1,0 +1,138 @@
+"""What a kind of rule provides: its rule, its reader, its words and its past; `kinds` lists the kinds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar, cast, get_args
+
+from cheapdeep_ops.guard.rules.alert_set import AlertSet
+from cheapdeep_ops.guard.rules.cache import GradeCache
+from cheapdeep_ops.guard.rules.model import Finding, Rule, ScopedAlert, SignalHistory, Transition
+from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store.detectors import StoredDetector
+from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.grades import Baseline, GraderVersion
+
+_R = TypeVar("_R", bound=Rule)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderContext:
+    """What all readers of one evaluation share; `now` is Unix time, `rules` are those of the rules file."""
+
+    connection: Connection
+    settings: Settings
+    rules: Sequence[Rule]
+    alerts: AlertSet
+    cache: GradeCache
+    is_pinned: Callable[[str], bool]
+    """Whether a person has pinned the threshold of a scope."""
+    now: float
+    learned: list[Baseline] = field(default_factory=list)
+    """Baselines that findings have learned; the evaluation stores them."""
+    detectors: list[StoredDetector] = field(default_factory=list)
+    """States of sequential tests that findings have changed; the evaluation stores them."""
+    _made: dict[object, object] = field(default_factory=dict)
+
+    def shared(self, make: Callable[["ReaderContext"], _T]) -> _T:
+        """The result of `make` for this context; rules of one kind read the store once."""
+        # Keyed by the function, so that kinds share without knowing each other.
+        if make not in self._made:
+            self._made[make] = make(self)
+        return cast("_T", self._made[make])
+
+
+class SignalReader(ABC):
+    """Reads what one rule looks at, and says what it finds.
+
+    The constructor reads what findings need: `finding` is called after the store's snapshot is closed. The other
+    methods are called for messages only, with a connection of their own.
+    """
+
+    is_joint: bool = False
+    """Whether the routes that do not fire by themselves are evaluated together as well."""
+
+    @property
+    @abstractmethod
+    def scopes(self) -> AbstractSet[str]:
+        """The scopes that have data; each is evaluated by itself."""
+
+    @abstractmethod
+    def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
+        """The finding for these routes together, for an alert in this state."""
+
+    # The defaults below keep a new kind small: without them each would repeat empty methods.
+    def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, object]:
+        """What a message about an incident says beyond the finding."""
+        return {}
+
+    def consequence(
+        self,
+        _connection: Connection,
+        _finding: Finding,
+        _scope: str,
+        _started_at: float,
+        _transition: Transition | None,
+    ) -> dict[str, object]:
+        """What the incident costs at present or, when it has just resolved, has cost; reminders say it too."""
+        return {}
+
+    def has_moved(
+        self, _connection: Connection, announced: Payload, finding: Finding, _scope: str, _started_at: float
+    ) -> bool:
+        """Whether the last message about an open incident is out of date: here, where `kind` in the signal changed."""
+        return bool(announced.get("signal", {}).get("kind") != finding.signal.get("kind"))
+
+
+def has_left_interval(announced: Payload, finding: Finding) -> bool:
+    """Whether the rate lies outside of the interval in the last message."""
+    signal, rate = announced.get("signal", {}), finding.signal["rate"]
+    return rate is not None and not signal.get("low", 0) <= rate <= signal.get("high", 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedPast:
+    """The stored counters and grades of one route, or of all routes, in `(since, until]` (Unix time).
+
+    Counters begin at `counted`. `grader` is the one whose grades count.
+    """
+
+    store: Store
+    settings: Settings
+    grader: GraderVersion
+    since: float
+    counted: float
+    until: float
+    route: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleBacktest:
+    """The past of one rule, and when its evaluation begins (Unix time)."""
+
+    history: SignalHistory
+    begin: float
+
+
+def _no_replay(_rule: Rule, _past: RecordedPast) -> RuleBacktest | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleKind(Generic[_R]):
+    """One kind of rule. The `signal` in the rules file and `about` in a message name it."""
+
+    rule: type[_R]
+    """The rule as the rules file states it; the literals of its `signal` are the names of the kind."""
+    reader: Callable[[_R, ReaderContext], SignalReader]
+    text: RuleText
+    replay: Callable[[_R, RecordedPast], RuleBacktest | None] = _no_replay
+    """How a backtest evaluates it over the past; None for a rule without a limit, and for a kind without a past."""
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The names of the kind."""
+        return get_args(self.rule.model_fields["signal"].annotation)

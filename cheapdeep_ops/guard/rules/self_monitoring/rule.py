@@ -1,0 +1,22 @@
+"""A rule on the health of this system's own parts, as the rules file states it."""
+
+from typing import Literal
+
+from cheapdeep_ops.guard.rules.model import Rule
+
+
+class WatchRule(Rule):
+    """A part of this system is in trouble: grader, routers, messages, guard, models or store."""
+
+    signal: Literal[
+        "grader_failing",
+        "undecided_raise",
+        "router_silent",
+        "router_outdated",
+        "recorder_dropping",
+        "notifications_failing",
+        "scheduler_stalled",
+        "clock_skewed",
+        "model_retiring",
+        "schema_changed",
+    ]

@@ -1,0 +1,32 @@
+"""Reads raises that too few grades can confirm or end."""
+
+from collections.abc import Callable, Collection, Iterable
+
+from cheapdeep_ops.guard.rules.alert_set import AlertSet
+from cheapdeep_ops.guard.rules.interface import SignalReader
+from cheapdeep_ops.guard.rules.model import Finding, Level, Rule, ScopedAlert
+
+
+class UndecidedReader(SignalReader):
+    """Reads the raises of rules that rest on grades; a scope that a person has pinned is decided."""
+
+    def __init__(self, rules: Iterable[Rule], alerts: AlertSet, is_pinned: Callable[[str], bool]) -> None:
+        self._raising = [rule.alert for rule in rules if rule.rests_on_grades and rule.raises]
+        self._alerts = alerts
+        self._is_pinned = is_pinned
+
+    @property
+    def scopes(self) -> set[str]:
+        """The scopes in which such a rule fires."""
+        return {alert.scope for alert in self._alerts for rule in self._raising if self._holds(rule, alert.scope)}
+
+    def finding(self, _routes: Collection[str], alert: ScopedAlert) -> Finding:
+        """Above while grades neither confirm nor end a raise."""
+        held = [rule for rule in self._raising if self._holds(rule, alert.scope)]
+        # Levels of this evaluation: the rules file has this rule after those that raise.
+        undecided = [rule for rule in held if self._alerts.level(rule, alert.scope) in {Level.NO_DATA, Level.UNCLEAR}]
+        why = f"raised by {', '.join(undecided)}, and too few grades since" if undecided else "decided"
+        return Finding(level=Level.ABOVE if undecided else Level.BELOW, signal={"why": why})
+
+    def _holds(self, rule: str, scope: str) -> bool:
+        return self._alerts.fires(rule, scope) and not self._is_pinned(scope)

@@ -1,0 +1,140 @@
+"""The incidents, alerts and changes of policy that the store returns: plain objects whose keys are declared here.
+
+They are dicts, because they leave as JSON, and because an older reader must accept a key that a newer guard adds.
+"""
+
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic reads those of `typing` from Python 3.12 on only
+
+Moment = Annotated[float, Field(description="Unix time, in seconds")]
+Signal = Annotated[dict[str, Any], Field(description="what the rule saw, in numbers; its keys are those of its kind")]
+Payload = Annotated[
+    dict[str, Any], Field(description="what the message says, in numbers; empty where nothing was announced")
+]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Record(TypedDict):
+    """A plain object with the declared keys and no others."""
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Columns(Protocol):
+    """Values by name: a row of a query, or a record with more keys."""
+
+    def __getitem__(self, name: str, /) -> object:
+        """The value of that name."""
+
+
+def record_of(kind: type[R], row: Columns) -> R:
+    """The values of `row` under the keys that `kind` declares."""
+    return cast("R", {name: row[name] for name in kind.__annotations__})
+
+
+class TrendChange(Record):
+    """A change of policy in the period of a plot."""
+
+    at: Moment
+    scope: str
+    act: Literal["raise", "release", "pin", "unpin"]
+    from_threshold: float
+    to_threshold: float
+    cause: Annotated[str, Field(description="the rule; empty for a person's change")]
+    author: Annotated[str, Field(description="the person; empty for a rule's change")]
+    why: str
+
+
+class PolicyChange(TrendChange):
+    """One change of policy, by a rule or a person."""
+
+    version: int
+    signal: Signal
+    applied: Annotated[bool, Field(description="false: observe mode, shadow mode or a pin prevented the change")]
+
+
+class Acknowledged(Record):
+    """Who looks after an incident."""
+
+    author: str
+    why: str
+    at: Moment
+
+
+class IncidentBase(Record):
+    """One firing of a rule, from start to end, without its acknowledgement."""
+
+    id: int
+    rule: str
+    scope: str
+    started_at: Moment
+    resolved_at: Annotated[float | None, Field(description="null while it is open")]
+    announced: Payload
+    announced_at: Moment
+    slack_channel: str
+    slack_ts: str
+    called_for_at: Annotated[float | None, Field(description="when people were last notified that it is open")]
+    collected_at: Annotated[float | None, Field(description="since when it waits for the next digest")]
+
+
+class Incident(IncidentBase):
+    """One firing of a rule, from start to end."""
+
+    acknowledged: Annotated[Acknowledged | None, Field(description="null: not acknowledged")]
+
+
+class Alert(Record):
+    """The state of a rule in one scope."""
+
+    rule: str
+    scope: str
+    state: Literal["inactive", "pending", "firing"]
+    level: Annotated[str, Field(description="the last reading: above, below, unclear or no_data")]
+    since: Moment
+    incident_id: Annotated[int | None, Field(description="while it fires")]
+    signal: Signal
+    updated_at: Moment
+
+
+class StoredAlert(Alert):
+    """The state of a rule in one scope, with what the rules keep for themselves."""
+
+    below_since: float | None
+
+
+class IncidentMessage(Record):
+    """One message about an incident."""
+
+    kind: Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest"]
+    payload: Payload
+    created_at: Moment
+    delivered_at: Annotated[float | None, Field(description="null while it waits")]
+    attempts: int
+    error: Annotated[str, Field(description="of the last attempt, while it waits")]
+
+
+class IncidentStory(Incident):
+    """One incident with its messages and what it changed; the newest two hundred of each, oldest first."""
+
+    messages: list[IncidentMessage]
+    policy_changes: list[PolicyChange]
+
+
+class Queue(Record):
+    """The messages."""
+
+    waiting: int
+    delivered: int
+    attempts: int
+    last_error: str
+
+
+class Judged(Record, total=False):
+    """The grader's verdict; empty where this grader has not graded the answer."""
+
+    verdict: str | None
+    failure: str | None
+    reason: str | None
