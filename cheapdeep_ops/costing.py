@@ -42,7 +42,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
+class DeepOnlyCost:
     """The cost of the deep tier alone in US dollars, and how it is known; None where it is unknown.
 
     `cold_cache_usd` is already subtracted: see `cold_cache_usd`.
@@ -53,13 +53,13 @@ class Baseline:
     cold_cache_usd: float
 
 
-def baseline(result: CascadeResult, *, deep: str, contract: Contract, price: Price) -> Baseline:
+def baseline(result: CascadeResult, *, deep: str, contract: Contract, price: Price) -> DeepOnlyCost:
     """The baseline of a finished call, whose deep tier is the model `deep`."""
     usd, basis = _deep_alone(result.steps[-1], deep=deep, contract=contract, price=price)
     cold = cold_cache_usd(result, contract=contract, price=price)
     if not cold or usd is None:
-        return Baseline(usd=usd, basis=basis, cold_cache_usd=cold)
-    return Baseline(usd=usd - cold, basis=basis + _LESS_COLD_CACHE, cold_cache_usd=cold)
+        return DeepOnlyCost(usd=usd, basis=basis, cold_cache_usd=cold)
+    return DeepOnlyCost(usd=usd - cold, basis=basis + _LESS_COLD_CACHE, cold_cache_usd=cold)
 
 
 def _deep_alone(last: Step, *, deep: str, contract: Contract, price: Price) -> tuple[float | None, str]:
