@@ -301,7 +301,7 @@ def open_shell(request: pytest.FixtureRequest, api: SimulatedAnthropic) -> Itera
         yield opened
         for shell in closing:
             shell.close()
-            run(shell.router._client.close())
+            run(shell.router._sdk.close())
 
 
 def _client(kind: str, url: str, options: Mapping[str, Any]) -> Any:

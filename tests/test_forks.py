@@ -90,3 +90,18 @@ def test_a_router_for_asyncio_that_was_used_before_a_fork_gets_its_own_connectio
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         counted = connection.execute("SELECT sum(calls) FROM total GROUP BY process ORDER BY 1").fetchall()
     assert counted == [(CALLS,), (CALLS,), (CALLS,), (2 * CALLS,)]
+
+
+def test_what_was_set_on_a_router_holds_in_a_child():
+    with SimulatedAnthropic() as api:
+        router = Router(base_url=api.url, api_key="first", settings=Settings(record=False))
+        router.api_key, router.timeout = "second", 5.0
+        child = os.fork()
+        if child == 0:
+            ok = False
+            try:
+                ok = (router.api_key, router.timeout) == ("second", 5.0) and answers(router, "child")
+            finally:
+                os._exit(0 if ok else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        router.close()

@@ -8,8 +8,8 @@ import pytest
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
 from cheapdeep_ops.claude.conversion import read_usage
 from cheapdeep_ops.claude.prompt import CONTRACT, triage_prompt
+from cheapdeep_ops.costing import MEASURED
 from cheapdeep_ops.pricing import ENVELOPE_TOKENS
-from cheapdeep_ops.router.planner import MEASURED
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
 from cheapdeep_ops.testing.messages_api.models import SimulatedModel
 from cheapdeep_ops.values import Usage

@@ -15,13 +15,12 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Settings
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA
+from cheapdeep_ops.costing import MEASURED
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row
-from cheapdeep_ops.router.asynchronous import AsyncMessages
 from cheapdeep_ops.router.forks import _renewals
-from cheapdeep_ops.router.planner import MEASURED
-from cheapdeep_ops.router.synchronous import Messages
+from cheapdeep_ops.router.messages import AsyncMessages, Messages
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
@@ -947,7 +946,7 @@ def test_closing_a_router_leaves_what_it_was_handed_open(api, open_shell, ledger
     shell = open_shell(router={"recorder": ledger})
     shell.close()
     assert not ledger.closed
-    assert not shell.router._client.is_closed()
+    assert not shell.router._sdk.is_closed()
     api.enqueue(Reply.triage(0.9, "Yes."))
     assert shell.ask().text == "Yes."
 
@@ -1067,8 +1066,7 @@ def test_what_is_not_routed_is_the_clients_own(api, open_shell):
     raw = shell._run(shell.router.messages.with_raw_response.create(model=OPUS, **question()))
     assert raw.headers["request-id"].startswith("req_")
     assert models(api) == [OPUS, OPUS]
-    assert shell.router.messages.batches is shell.router._client.messages.batches
-    assert shell.router.models is shell.router._client.models
+    assert shell._run(shell.router.models.retrieve(OPUS)).id == OPUS
     with pytest.raises(AttributeError, match="mesages"):
         _ = shell.router.mesages
 
@@ -1161,7 +1159,7 @@ def test_an_asynchronous_router_is_closed_by_the_sdks_word_too_and_leaves_a_give
         router = AsyncRouter(
             settings=Settings(record=False), client=anthropic.AsyncAnthropic(base_url=api.url, api_key="x")
         )
-        own = router._client
+        own = router._sdk
         await router.close()
         assert not own.is_closed()
         await own.close()
@@ -1187,14 +1185,14 @@ class TestARouterThatMakesItsClient:
     def test_takes_the_options_that_the_sdks_client_takes(self, api, kind):
         api.enqueue(Reply.triage(0.3, None), Reply.error(529, retry_after=0.01), Reply.text("Deep."))
         router = kind(base_url=api.url, settings=Settings(record=False), **self.OPTIONS)
-        assert (router._client.timeout, router._client.api_key) == (7.0, "simulated")
+        assert (router.timeout, router.api_key) == (7.0, "simulated")
         assert self.asked(router) == "Deep."
         assert [request.headers["x-team"] for request in api.requests] == ["shop"] * 3
 
     def test_uses_the_http_client_that_it_is_given(self, api, kind):
         given = (anthropic.DefaultAsyncHttpxClient if kind is AsyncRouter else anthropic.DefaultHttpxClient)()
         router = kind(base_url=api.url, http_client=given, settings=Settings(record=False), **self.OPTIONS)
-        assert router._client._client is given
+        assert router._client is given
         assert router not in _renewals
         api.enqueue(Reply.triage(0.9, "Cheap."))
         assert self.asked(router) == "Cheap."

@@ -62,7 +62,7 @@ def models(api):
 )
 def test_what_runs_beside_a_call_may_take_its_timeouts_and_a_second(open_shell, tiers, most_s):
     shell = open_shell(tiers=tiers, triage_timeout_s=4.0)
-    assert shell.router._core.plan.most_beside_s == most_s
+    assert shell.router._core.planner.background_limit_s == most_s
 
 
 class TestACall:
@@ -225,7 +225,7 @@ class TestTheClient:
         is_async = isinstance(shell.router, AsyncRouter)
         pool = anthropic.DefaultAsyncHttpxClient if is_async else anthropic.DefaultHttpxClient
         limited = pool(limits=httpx2.Limits(max_connections=connections), verify=False)
-        client = shell.router._client
+        client = shell.router._sdk
         shell.router._use(client.with_options(http_client=limited), 30.0)
         scripted(api, sure().slow(1.5))
         shell.ask_all(["hello"] * 4)
@@ -252,7 +252,7 @@ class TestARecord:
     def test_of_an_answer_that_drips_is_made_in_time(self, open_shell, ledger, dripping):
         given = {"recorder": ledger}
         shell = open_shell(router=given, mode="shadow", shadow_share=1.0, triage_timeout_s=0.2, tiers=(HAIKU, OPUS))
-        shell.router._use(shell.router._client.with_options(base_url=dripping), 0.2)
+        shell.router._use(shell.router._sdk.with_options(base_url=dripping), 0.2)
         assert shell.route(**QUESTION).text == "Deep."
         shell.close()
         (decision,) = ledger.decisions
@@ -323,7 +323,7 @@ for _ in range(3):
         scripted(api, unsure())
         api.always(sure().slow(60), model=SONNET)
         shell.route(**QUESTION)
-        shell.router._core.settle()
+        shell.router._core.record_pending()
         shell.close()
         (decision,) = ledger.decisions
         assert (decision.is_shadow, decision.base_outcome, decision.routed_cost_usd) == (False, None, None)

@@ -426,7 +426,7 @@ def test_lumpy_confidences_have_buckets_of_their_own():
 def test_ten_thousand_input_classes_and_routes_become_two_hundred_and_other(api, shell, watched, ledger):
     api.enqueue(Reply.triage(0.9, "Yes."))
     decision = shell.ask(input_class="first", route="first").decision
-    plan = shell.router._core.plan
+    plan = shell.router._core.planner
     params = {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
     for n in range(10_000):
         call = plan.begin(params, route=f"route-{n}", input_class=f"ticket-{n}", book=ledger.book)

@@ -2,8 +2,10 @@
 
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, TypeVar, Unpack
+from functools import cached_property
+from typing import Any, Final, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
@@ -25,6 +27,9 @@ _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=1
 
 _REQUEST_ERRORS: Final = frozenset({400, 409, 413, 422})
 """Statuses that the request caused. Source: https://platform.claude.com/docs/en/api/errors"""
+
+_RAW_RESPONSE: Final = "X-Stainless-Raw-Response"
+"""The header by which the SDK's `with_raw_response` and `with_streaming_response` mark a call."""
 
 _TEMPORARY_ERRORS: Final = frozenset({408, 429})
 _FIRST_SERVER_ERROR: Final = 500
@@ -67,6 +72,27 @@ def original_client(client: AnyClient) -> AnyClient:
     """A view of `client` with its retries, but no wait before a retry is longer than one attempt's timeout."""
     # First in the list is outermost: it must see the response before the SDK decides on a retry.
     return client.with_options(middleware=[BoundedRetryWait(), *client.middleware])
+
+
+def share_defaults(router: object, client: Anthropic | AsyncAnthropic) -> None:
+    """Give `router` the attributes of `client` for which the SDK's classes have defaults; it reads all others there."""
+    for name, value in vars(client).items():
+        default = _class_attribute(router, name)
+        if hasattr(type(router), name) and not (callable(default) or isinstance(default, cached_property)):
+            vars(router)[name] = value
+    if type(client) not in (Anthropic, AsyncAnthropic):
+        # A subclass may sign and prepare requests in its own way.
+        vars(router)["request"] = client.request
+
+
+def without_resources(client: object) -> dict[str, Any]:
+    """The attributes of `client` without `messages`, `models` and the like, which each belong to one client."""
+    resources = {name for name in vars(client) if isinstance(_class_attribute(client, name), cached_property)}
+    return {name: value for name, value in vars(client).items() if name not in resources}
+
+
+def _class_attribute(client: object, name: str) -> object:
+    return getattr(type(client), name, None)
 
 
 def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
@@ -115,6 +141,12 @@ def abort_response(response: httpx2.Response) -> None:
     if sock is not None:
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+
+
+def wants_raw_response(params: Mapping[str, Any]) -> bool:
+    """Whether the caller wants the response itself, which comes from one model: such a call cannot be routed."""
+    headers = params.get("extra_headers")
+    return isinstance(headers, Mapping) and _RAW_RESPONSE in headers
 
 
 def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:

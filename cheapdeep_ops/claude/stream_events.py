@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from anthropic import AsyncMessageStream, AsyncStream, MessageStream, Stream
 from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStreamEvent, TextDelta
@@ -20,23 +20,6 @@ _log: Final = logging.getLogger(__name__)
 _CHARACTERS_PER_TOKEN: Final = 4
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 _DELTA_TEXTS: Final = ("text", "thinking", "partial_json")
-
-
-class StreamProgress(Protocol):
-    """The state of a stream while it is read."""
-
-    @property
-    def message(self) -> Message | None:
-        """The stream's message so far, without its content; None before it has begun."""
-
-    def take(self, event: Event) -> Events:
-        """Process the next event; returns the events for the caller."""
-
-    def end(self) -> Events:
-        """Process the end of the stream; returns the last events for the caller."""
-
-    def reply(self) -> TierReply:
-        """The reply so far; complete after the end."""
 
 
 class PartialMessage:
@@ -81,6 +64,9 @@ class PartialMessage:
 
 class OriginalProgress:
     """A stream that answers the caller's own request: the caller gets every event unchanged."""
+
+    decision: Final = Early.SHIP
+    is_withheld: Final = False
 
     def __init__(self) -> None:
         self._so_far = PartialMessage()

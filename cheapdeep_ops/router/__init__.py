@@ -1,8 +1,8 @@
 """The router that a service embeds, for threads and for asyncio."""
 
 from cheapdeep_ops.router.asynchronous import AsyncRouter
+from cheapdeep_ops.router.calls import Routed
 from cheapdeep_ops.router.error_decision import decision_of
-from cheapdeep_ops.router.planner import Routed
 from cheapdeep_ops.router.synchronous import Router
 
 __all__ = ["AsyncRouter", "Routed", "Router", "decision_of"]

@@ -1,4 +1,4 @@
-"""What goes on beside a caller's answer: a withheld answer read to its end, or triage tried in shadow mode."""
+"""What goes on in the background of a call: shadow triage, or a withheld answer that is read to its end."""
 
 import logging
 import os
@@ -7,21 +7,21 @@ from collections.abc import Callable
 from typing import Final
 
 from cheapdeep_ops.flow import CascadeResult
-from cheapdeep_ops.router.planner import CallRecord
+from cheapdeep_ops.router.calls import CallRecord
 
 _log: Final = logging.getLogger(__name__)
 _LONGEST_WRITE_S: Final = 2.0
 
 
 class BackgroundTask:
-    """Something that goes on beside a call and has a say in its record; whoever ends last does what waits for both.
+    """A background task of a call; the call is recorded when both have ended.
 
-    A fork's other half leaves it to the process in which it goes on.
+    After a fork it belongs to the process that runs it: in the other one it does nothing.
     """
 
-    def __init__(self, settle: Callable[[CascadeResult], CallRecord]) -> None:
-        self.settle = settle
-        """From the caller's own course to what is recorded, once it is over."""
+    def __init__(self, record: Callable[[CascadeResult], CallRecord]) -> None:
+        self.record = record
+        """From the result of the caller's own call to what is recorded, when the task has ended."""
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._is_over = False
@@ -29,27 +29,27 @@ class BackgroundTask:
         self._are_done = threading.Event()
 
     def over(self) -> None:
-        """It has ended, well or not, or nobody waits for it any longer; saying so again changes nothing.
+        """The task has ended, or is given up. Only the first report counts.
 
-        Whoever says so again may rely on the record: it waits while another thread is about to write it.
+        A later report returns when the thread of the first one has written the record, or after 2 seconds.
         """
         if self._process != os.getpid():
             return
         with self._lock:
-            is_news, self._is_over = not self._is_over, True
+            is_first, self._is_over = not self._is_over, True
             waiting, self._waiting = self._waiting, []
-        if not is_news:
+        if not is_first:
             self._are_done.wait(_LONGEST_WRITE_S)
             return
         for act in waiting:
             try:
                 act()
-            except Exception:  # noqa: BLE001 - whoever says so is about something else, perhaps a call of its own
-                _log.exception("a call beside which something went on could not be recorded")
+            except Exception:  # noqa: BLE001 - this may run in the middle of another call, which must not fail
+                _log.exception("a call with a background task could not be recorded")
         self._are_done.set()
 
     def then(self, act: Callable[[], None]) -> None:
-        """Do `act` now if it is over, else when it is."""
+        """Call `act` when the task has ended: now, if it has."""
         with self._lock:
             if not self._is_over:
                 self._waiting.append(act)

@@ -1,17 +1,18 @@
-"""Conversations that stay with the deep tier for a while, because one of their turns went there."""
+"""Sticky conversations: those that stay with the deep tier for some turns, because it had to answer one of them."""
 
 import threading
 from collections import OrderedDict
 from typing import Final
 
 MOST: Final = 10_000
-"""How many conversations are remembered; then those that went deep longest ago are forgotten."""
+"""How many conversations are remembered; above that, the oldest escalations are forgotten."""
 
 
 class Conversations:
-    """Remembers by its key each conversation that went deep: for `turns` more turns, and `lasts_s` seconds at most.
+    """Remembers each conversation that escalated, by its key, for `turns` more turns and at most `lasts_s` seconds.
 
-    Time is an argument. Safe to share between threads; each process remembers its own. With 0 turns none is remembered.
+    Time is an argument. Threads may share it; each process remembers its own conversations. 0 turns: none is
+    remembered.
     """
 
     def __init__(self, *, turns: int, lasts_s: float) -> None:
@@ -21,11 +22,11 @@ class Conversations:
 
     @property
     def are_remembered(self) -> bool:
-        """Whether it is worth telling."""
+        """Whether conversations are remembered at all."""
         return self._turns > 0
 
     def went_deep(self, key: str, now: float) -> None:
-        """A turn of this conversation was escalated."""
+        """Remember a conversation, because a turn of it escalated."""
         with self._lock:
             self._deep[key] = (self._turns, now + self._lasts_s)
             self._deep.move_to_end(key)
@@ -33,7 +34,7 @@ class Conversations:
                 self._deep.popitem(last=False)
 
     def stays_deep(self, key: str, now: float) -> bool:
-        """Whether the next turn of this conversation goes deep at once; takes one of its turns."""
+        """Whether the next turn of this conversation goes to the deep tier at once; uses up one of its turns."""
         with self._lock:
             left, until = self._deep.get(key, (0, now))
             if left <= 0 or now >= until:

@@ -1,4 +1,4 @@
-"""The decision of a call that ended in an error, on the error itself: its class and all it says stay the SDK's."""
+"""The decision of a call that failed, attached to its error. The error keeps its class and all its fields."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -10,10 +10,8 @@ _ATTRIBUTE: Final = "cheapdeep_decision"
 
 
 def attach(error: BaseException, decision: Decision) -> None:
-    """Put `decision` where `decision_of` finds it, without content; an error that takes no attribute goes without.
-
-    Errors are written down by code that knows nothing of what is in them.
-    """
+    """Attach `decision` without content to `error`; an error that takes no attribute stays as it is."""
+    # Errors are logged by code that does not know which of their fields are content.
     with suppress(Exception):
         setattr(error, _ATTRIBUTE, replace(decision, hops=tuple(map(_without_content, decision.hops))))
 
@@ -23,9 +21,9 @@ def _without_content(hop: Hop) -> Hop:
 
 
 def decision_of(error: BaseException) -> Decision | None:
-    """How the call that raised `error` was routed, and what it cost; None for an error of anything else.
+    """How the call that raised `error` was routed, and what it cost; None for any other error.
 
-    It has no answers of triage tiers in it.
+    The answers of triage tiers are left out.
     """
-    found = getattr(error, _ATTRIBUTE, None)
-    return found if isinstance(found, Decision) else None
+    decision = getattr(error, _ATTRIBUTE, None)
+    return decision if isinstance(decision, Decision) else None

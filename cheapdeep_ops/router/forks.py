@@ -1,4 +1,4 @@
-"""Connections of one's own after a fork: two processes that read from one socket get each other's answers."""
+"""Own connections after a fork: two processes that read from one socket would get each other's answers."""
 
 import os
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from weakref import WeakKeyDictionary
 _T = TypeVar("_T")
 _renewals: Final[WeakKeyDictionary[Any, Callable[[Any], object]]] = WeakKeyDictionary()
 _inherited: Final[list[object]] = []
-"""What a child got from its parent, kept unused: closing it would end the parent's connections."""
+"""The parent's clients in a child. They are kept, because closing them would end the parent's connections."""
 
 
 def renew_after_fork(owner: _T, renew: Callable[[_T], object]) -> None:
-    """In every child, call `renew(owner)`, which replaces what the parent uses and returns it, to be kept aside."""
+    """Call `renew(owner)` in every child; it replaces what the parent uses, and returns that."""
     _renewals[owner] = renew
 
 

@@ -1,4 +1,4 @@
-"""Keeping the number of distinct routes and input classes bounded, and each of them fit for any table or page."""
+"""A bound on the number of distinct routes and input classes, and text that any table or page can show."""
 
 from typing import Final
 
@@ -7,17 +7,16 @@ _LENGTH: Final = 100
 
 
 class LabelLimiter:
-    """The first `limit` distinct labels as they are; later ones become `other`.
+    """Keeps the first `limit` distinct labels; later ones become `other`."""
 
-    A label that callers build from ids would otherwise grow tables and metrics without end.
-    """
+    # Labels that callers build from ids would make tables and metrics grow without end.
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._known: dict[str, str] = {"": "", OTHER: OTHER}
 
     def bounded(self, label: object) -> str:
-        """What stands for `label`: printable text of at most 100 characters; a label is not worth failing a call."""
+        """The label to record: printable text of at most 100 characters. Takes any object."""
         text = "" if label is None else str(label)
         known = self._known.get(text)
         if known is not None:
@@ -28,6 +27,6 @@ class LabelLimiter:
 
 
 def _printable(text: str) -> str:
-    """`text` without what no database, page or message could carry: control characters, lone surrogates."""
+    """`text` with control characters as spaces and lone surrogates as `?`, which databases and pages refuse."""
     encodable = text.encode("utf-8", "replace").decode()
     return "".join(char if char.isprintable() else " " for char in encodable)

@@ -80,6 +80,10 @@ def wiring() -> None:
         calls(other)
 
 
+def clients(router: Router, arouter: AsyncRouter) -> tuple[Anthropic, AsyncAnthropic]:
+    return router, arouter
+
+
 async def awaited_wiring() -> None:
     async with AsyncRouter(client=AsyncAnthropic()) as router:
         await awaited_calls(router)

@@ -1,0 +1,60 @@
+"""Claude as a provider: this module has the functions of the protocol `cheapdeep_ops.router.provider.Provider`."""
+
+from contextlib import AbstractContextManager
+
+from cheapdeep_ops.claude.arguments import normalize_params
+from cheapdeep_ops.claude.cache_breakpoints import contract_place
+from cheapdeep_ops.claude.clients import abort_response, is_bad_request, is_outage, is_tier_failure, is_timeout
+from cheapdeep_ops.claude.conversion import read_reply, unwrapped
+from cheapdeep_ops.claude.features import bypass_cause
+from cheapdeep_ops.claude.prompt import triage_prompt
+from cheapdeep_ops.claude.retry_wait import attempt_limit_s
+from cheapdeep_ops.claude.retry_wait import retry_wait_limit as limit_retry_waits
+from cheapdeep_ops.claude.stream_events import OriginalProgress, TriageProgress
+from cheapdeep_ops.claude.tier_requests import (
+    conversation_key,
+    is_too_long,
+    original_request,
+    texts,
+    triage_request,
+    turns,
+)
+from cheapdeep_ops.partial import PartialReply
+
+__all__ = [
+    "abort_response",
+    "bypass_cause",
+    "contract_place",
+    "conversation_key",
+    "is_bad_request",
+    "is_outage",
+    "is_tier_failure",
+    "is_timeout",
+    "is_too_long",
+    "normalize_params",
+    "original_progress",
+    "original_request",
+    "read_reply",
+    "retry_wait_limit",
+    "texts",
+    "triage_progress",
+    "triage_prompt",
+    "triage_request",
+    "turns",
+    "unwrapped",
+]
+
+
+def original_progress() -> OriginalProgress:
+    """The progress of a stream that answers the caller's own request."""
+    return OriginalProgress()
+
+
+def triage_progress(partial: PartialReply, *, threshold: float) -> TriageProgress:
+    """The progress of a stream that answers the triage question."""
+    return TriageProgress(partial, threshold=threshold)
+
+
+def retry_wait_limit(timeout: object) -> AbstractContextManager[None]:
+    """Inside, the SDK waits no longer before a retry than an attempt with this timeout may take."""
+    return limit_retry_waits(attempt_limit_s(timeout))

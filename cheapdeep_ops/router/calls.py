@@ -1,0 +1,72 @@
+"""The values of one call: what was asked, its record, and what goes back to the caller."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cheapdeep_ops.flow import Bypass, CascadeResult
+from cheapdeep_ops.policy import EffectivePolicy, PolicyBook
+from cheapdeep_ops.router.provider import Message
+from cheapdeep_ops.values import Decision, Exchange, Tier
+
+
+class Sink(Protocol):
+    """Where decisions go and policies come from."""
+
+    book: PolicyBook
+
+    def put(self, decision: Decision, tell: Callable[[], Exchange | None]) -> None:
+        """Take a decision. `tell` gives the text of the call, if it is to be stored. Never blocks, never raises."""
+
+    def close(self) -> None:
+        """Store all decisions that were put."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """The answer to one call, and the decision that explains it."""
+
+    message: Message
+    decision: Decision
+
+    @property
+    def text(self) -> str:
+        """All text of the answer."""
+        return "".join(block.text for block in self.message.content if block.type == "text")
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call in progress.
+
+    `started_at` is in Unix seconds; `started` and `ended` are readings of `time.perf_counter`. `model_s` are the
+    seconds that each model call has taken so far, in the order of the requests.
+    """
+
+    id: str
+    route: str
+    input_class: str
+    params: Mapping[str, Any]
+    tiers: tuple[Tier, ...]
+    policy: EffectivePolicy
+    bypass: Bypass | None
+    user_text: str
+    conversation: str
+    started_at: float
+    started: float
+    is_shadowed: bool = False
+    ended: float | None = None
+    model_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """What is recorded of a finished call: its result, its decision, and the seconds that each hop took.
+
+    `call` is the call as it was asked. In shadow mode it is a copy, because the caller may change the arguments later.
+    """
+
+    call: Call
+    result: CascadeResult
+    decision: Decision
+    hop_s: Sequence[float]

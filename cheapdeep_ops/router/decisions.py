@@ -1,0 +1,168 @@
+"""From the result of a finished call to its decision, its costs, and what is stored of it."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cheapdeep_ops.costing import Contract, baseline, total_usd
+from cheapdeep_ops.flow import Ask, CascadeResult, Step, shadowed
+from cheapdeep_ops.pricing import PriceBook, known_sum
+from cheapdeep_ops.router.calls import Call, CallRecord
+from cheapdeep_ops.router.provider import Message, TriagePrompt, claude
+from cheapdeep_ops.telemetry.handler import ChatRecord
+from cheapdeep_ops.values import Decision, Exchange, Hop, Tier, TierReply, Trace, Usage
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
+
+_log: Final = logging.getLogger(__name__)
+
+
+class DecisionBuilder:
+    """Makes the decisions of one router, with its prices and its triage prompt. `at` is in Unix seconds."""
+
+    def __init__(self, settings: "Settings", prompt: TriagePrompt, *, at: float) -> None:
+        self._base_threshold = settings.base_threshold
+        self._prompt = prompt
+        self._prices = PriceBook(settings.price_overrides)
+        self._warm_prices(settings.cascade, at)
+
+    def _warm_prices(self, tiers: Sequence[Tier], at: float) -> None:
+        """Look up the tiers' prices now: the catalogue takes 0.2 s to load, and no call should wait for that."""
+        for tier in tiers:
+            try:
+                self._prices.prices(tier.model, at=at)
+            except Exception:  # noqa: BLE001 - a missing price must not prevent a start
+                _log.exception("looking up the price of %s failed", tier.model)
+
+    def record(self, call: Call, result: CascadeResult) -> CallRecord:
+        """The record of a call without shadow triage."""
+        return CallRecord(call=call, result=result, decision=self.decide(call, result), hop_s=call.model_s)
+
+    def shadow_record(self, call: Call, result: CascadeResult, shadow: Call, steps: Sequence[Step]) -> CallRecord:
+        """The record of a call with shadow triage, whose `steps` these are.
+
+        It is the record of the deep tier's answer alone if the call failed or the triage was interrupted.
+        """
+        record = self.record(call, result)
+        was_interrupted = not steps or (steps[-1].error is not None and steps[-1].reason is None)
+        if was_interrupted or result.error is not None:
+            return record
+        routed_result = shadowed(steps, result, base_threshold=self._base_threshold)
+        routed, alone = self.decide(shadow, routed_result), record.decision
+        decision = replace(
+            alone,
+            is_shadow=True,
+            confidence=routed.confidence,
+            base_outcome=routed.base_outcome,
+            base_reason=routed.base_reason,
+            hops=(*routed.hops[: len(steps)], *alone.hops),
+            cost_usd=known_sum((alone.cost_usd, routed.triage_cost_usd)),
+            triage_cost_usd=routed.triage_cost_usd,
+            triage_duration_s=routed.triage_duration_s,
+            routed_cost_usd=routed.cost_usd,
+            prompt_version=routed.prompt_version,
+        )
+        hop_s = [*shadow.model_s, *call.model_s]
+        return CallRecord(call=shadow, result=routed_result, decision=decision, hop_s=hop_s)
+
+    def decide(self, call: Call, result: CascadeResult) -> Decision:
+        """The decision of a finished call."""
+        hops = tuple([self._hop(call, step) for step in result.steps])
+        triage_hops = [hop for hop, step in zip(hops, result.steps, strict=True) if step.ask.kind == "triage"]
+        contract = Contract(tokens=self._prompt.tokens, place=partial(claude.contract_place, call.params, self._prompt))
+        deep = baseline(
+            result, deep=call.tiers[-1].model, contract=contract, price=partial(self._price, at=call.started_at)
+        )
+        last, answered = result.steps[-1], result.answered
+        # `ended` is set if a background task delays the record, which must not count as the caller's time.
+        ended = call.ended or time.perf_counter()
+        return Decision(
+            call_id=call.id,
+            route=call.route,
+            input_class=call.input_class,
+            tier=answered.ask.tier.index,
+            model=answered.ask.tier.model,
+            confidence=result.confidence,
+            threshold=call.policy.threshold,
+            policy_version=call.policy.version,
+            escalated=result.escalated,
+            reason=result.reason,
+            bypass_cause=call.bypass.cause if call.bypass else None,
+            base_outcome=result.base_outcome,
+            base_reason=result.base_reason,
+            cost_usd=total_usd(hops),
+            triage_cost_usd=total_usd(triage_hops),
+            baseline_cost_usd=deep.usd,
+            baseline_basis=deep.basis,
+            started_at=call.started_at,
+            duration_s=ended - call.started,
+            triage_duration_s=sum(call.model_s[: len(triage_hops)]),
+            hops=hops,
+            error=type(result.error).__name__ if result.error else "",
+            prompt_version="" if call.bypass else self._prompt.version,
+            cold_cache_usd=deep.cold_cache_usd,
+            is_fallback=result.is_fallback,
+            is_replay_rejected=len(hops) > 1 and last.error is not None and claude.is_bad_request(last.error),
+        )
+
+    def _hop(self, call: Call, step: Step) -> Hop:
+        reply = step.reply
+        usage = reply.usage if reply else None
+        return Hop(
+            tier=step.ask.tier,
+            usage=usage,
+            cost_usd=self._price(step.ask.tier.model, usage, at=call.started_at),
+            verdict=reply.verdict if reply else None,
+            reason=step.reason,
+            error=type(step.error).__name__ if step.error else "",
+        )
+
+    def _price(self, model: str, usage: Usage | None, *, at: float) -> float | None:
+        """The price of one model call in US dollars; None if it is unknown."""
+        if usage is None:
+            return None
+        try:
+            return self._prices.cost(model, usage, at=at)
+        except Exception:  # noqa: BLE001 - a faulty price catalogue must not cost an answer
+            _log.exception("pricing %s failed", model)
+            return None
+
+    def chat_record(self, call: Call, ask: Ask, reply: TierReply) -> ChatRecord:
+        """What the span of a model call says of its reply."""
+        message = reply.message
+        if not isinstance(message, Message):
+            return ChatRecord()
+        return ChatRecord(
+            usage=reply.usage,
+            cost_usd=self._price(ask.tier.model, reply.usage, at=call.started_at),
+            response_id=message.id,
+            response_model=message.model,
+            stop_reason=message.stop_reason or "",
+        )
+
+    def exchange(self, call: Call, result: CascadeResult, trace: Trace | None) -> Exchange | None:
+        """The conversation and the first tier's answer as text, for grading; None if that tier gave no answer."""
+        reply = result.steps[0].reply
+        if reply is None or reply.verdict is None or reply.verdict.answer is None:
+            return None
+        return Exchange(
+            turns=claude.turns(call.params),
+            answer=reply.verdict.answer,
+            response_id=str(reply.message.id or "") if isinstance(reply.message, Message) else "",
+            prompt_version=self._prompt.version,
+            trace=trace,
+        )
+
+
+def answer_of(result: CascadeResult) -> object:
+    """What goes back to the caller. Raises the error of a call that failed, unchanged."""
+    if result.answer is None:
+        raise result.error or AssertionError("a call ends with an answer or an error")
+    message, verdict = result.answer.message, result.answer.verdict
+    if isinstance(message, Message) and verdict is not None and verdict.answer is not None:
+        return claude.unwrapped(message, verdict.answer)
+    return message

@@ -1,0 +1,175 @@
+"""One request to a model: permitted by its tier's breaker, traced by a span, timed."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from typing import TYPE_CHECKING, Any, Final
+
+from cheapdeep_ops.breaker import Breaker
+from cheapdeep_ops.errors import BreakerOpenError
+from cheapdeep_ops.flow import Ask
+from cheapdeep_ops.router.calls import Call
+from cheapdeep_ops.router.decisions import DecisionBuilder
+from cheapdeep_ops.router.planner import CallPlanner
+from cheapdeep_ops.router.provider import Message, claude
+from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
+from cheapdeep_ops.values import TierReply
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.settings import Settings
+
+_LONGEST_PAUSE: Final = 12.0
+
+_SAME_TIERS: Final = frozenset({"timeout", "max_retries", "default_headers", "set_default_headers", "default_query"})
+"""Options of a client that change neither the server nor the account."""
+
+OnDone = Callable[[BaseException | None], None]
+"""Called when the outcome of a request is known: with its error, or with None."""
+
+
+class ModelCall:
+    """One request to a model. It must be ended; `request` are the keyword arguments of `messages.create`."""
+
+    def __init__(
+        self,
+        caller: "ModelCaller",
+        call: Call,
+        ask: Ask,
+        *,
+        span: ChatSpan,
+        request: Mapping[str, Any],
+        on_done: OnDone,
+    ) -> None:
+        self._caller, self._call, self.ask, self._chat, self._on_done = caller, call, ask, span, on_done
+        self._began: float | None = time.perf_counter()
+        self._waited_s = 0.0
+        self._is_answered = False
+        self._index = len(call.model_s)
+        call.model_s.append(0.0)
+        self.request = request
+
+    @property
+    def span(self) -> OpenSpan:
+        """Its open span."""
+        return self._chat.span
+
+    def read(self, message: Message) -> TierReply:
+        """The reply of the model; the span gets its figures."""
+        reply = self._caller.planner.read(self._call, self.ask, message)
+        self.note(reply)
+        return reply
+
+    def note(self, reply: TierReply) -> None:
+        """Write the figures of a reply onto the span."""
+        self._chat.finish(self._caller.decisions.chat_record(self._call, self.ask, reply))
+
+    def answered(self) -> None:
+        """The model answers well so far; its breaker learns this now, and not at the end of the stream."""
+        if not self._is_answered:
+            self._is_answered = True
+            self._on_done(None)
+
+    def pause(self) -> None:
+        """The caller's own time begins, which does not count as the model's."""
+        if self._began is not None:
+            self._waited_s += time.perf_counter() - self._began
+            self._began = None
+
+    def resume(self) -> None:
+        """The router waits for the model again."""
+        self._began = time.perf_counter()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The model has answered, or failed with `error`."""
+        if error is None:
+            self.answered()
+        else:
+            self._on_done(error)
+            self._chat.fail(error)
+        self._chat.end()
+        self.pause()
+        self._call.model_s[self._index] = self._waited_s
+
+
+class ModelCaller:
+    """Starts the model calls of one router. `silent` makes no spans, for a client of the SDK that traces itself."""
+
+    def __init__(self, planner: CallPlanner, decisions: DecisionBuilder, telemetry: Telemetry, *, silent: bool) -> None:
+        self.planner, self.decisions = planner, decisions
+        self._telemetry = telemetry
+        self._silent = silent
+        self._breakers = _breakers(planner.settings)
+        self._is_impatient = False
+
+    def for_view(self, options: Iterable[str]) -> "ModelCaller":
+        """The caller for a client with other `options`. It has breakers of its own if it may ask another server."""
+        view = copy(self)
+        if set(options) <= _SAME_TIERS:
+            view._is_impatient = self._is_impatient or "timeout" in options  # noqa: SLF001 - a copy of this object
+        else:
+            view._breakers = _breakers(self.planner.settings)  # noqa: SLF001 - a copy of this object
+        return view
+
+    @contextmanager
+    def asking(self, call: Call, ask: Ask) -> Iterator[ModelCall]:
+        """One model call, which ends with the block."""
+        with self.opening(call, ask) as model_call:
+            yield model_call
+        model_call.end()
+
+    @contextmanager
+    def opening(self, call: Call, ask: Ask) -> Iterator[ModelCall]:
+        """One model call whose stream is opened in the block. It ends with the block only if the block fails."""
+        model_call = self._start(call, ask)
+        try:
+            with self._telemetry.inside(model_call.span):
+                yield model_call
+        except BaseException as error:
+            model_call.end(error)
+            raise
+
+    def _start(self, call: Call, ask: Ask) -> ModelCall:
+        try:
+            on_done = self._permission(call, ask)
+            request, translated = self.planner.request(call, ask)
+        except BaseException:
+            call.model_s.append(0.0)  # every hop has its place in the list
+            raise
+        span = self._telemetry.begin_chat(
+            model=ask.tier.model,
+            kind=ask.kind,
+            max_tokens=request.get("max_tokens"),
+            translated=translated,
+            prompt_version=self.planner.prompt.version if ask.kind == "triage" else "",
+            silent=self._silent,
+        )
+        return ModelCall(self, call, ask, span=span, request=request, on_done=on_done)
+
+    def _permission(self, call: Call, ask: Ask) -> OnDone:
+        """The function that reports the outcome to the tier's breaker. Raises BreakerOpenError if that is open."""
+        if ask.kind == "original":  # the deep tier has no breaker: no other tier could answer in its place
+            return _ignore_outcome
+        # A timeout of the caller's own says nothing about the tier, because it may be as short as the caller likes.
+        has_own_timeout = self._is_impatient or "timeout" in call.params
+        breaker, begun_at = self._breakers[ask.tier.index], time.monotonic()
+        if not breaker.may_ask(begun_at):
+            raise BreakerOpenError(f"{ask.tier.model} keeps failing and gets no requests for a while")
+
+        def report(error: BaseException | None) -> None:
+            if error is None:
+                breaker.succeeded(begun_at)
+            elif claude.is_tier_failure(error) and not (has_own_timeout and claude.is_timeout(error)):
+                breaker.failed(begun_at, time.monotonic())
+
+        return report
+
+
+def _breakers(settings: "Settings") -> list[Breaker]:
+    failures, pause_s = settings.breaker_failures, settings.breaker_pause_s
+    longest_s = _LONGEST_PAUSE * pause_s
+    return [Breaker(failures=failures, pause_s=pause_s, longest_pause_s=longest_s) for _ in settings.cascade]
+
+
+def _ignore_outcome(_error: BaseException | None) -> None:
+    """Ignore the outcome."""

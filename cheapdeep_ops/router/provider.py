@@ -1,0 +1,195 @@
+"""What the router needs of a provider of models; the only module of the router that imports `cheapdeep_ops.claude`.
+
+`Provider` is for type checkers alone. `claude` is a plain module, so a call goes straight to its functions.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
+
+import httpx2
+
+from cheapdeep_ops.claude import provider as claude_functions
+from cheapdeep_ops.claude.clients import (
+    AnyClient,
+    make_async_client,
+    make_client,
+    max_connections_of,
+    original_client,
+    share_defaults,
+    traces_itself,
+    triage_client,
+    triage_stream_client,
+    wants_raw_response,
+    without_resources,
+)
+from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions
+from cheapdeep_ops.claude.prompt import TriagePrompt
+from cheapdeep_ops.claude.sdk import (
+    Anthropic,
+    AsyncAnthropic,
+    AsyncMessageStreamManager,
+    AsyncStream,
+    Message,
+    MessageParam,
+    MessageStreamManager,
+    ModelParam,
+    Omit,
+    ParsedMessage,
+    RawMessageStreamEvent,
+    SdkAsyncMessages,
+    SdkMessages,
+    Stream,
+    omit,
+)
+from cheapdeep_ops.claude.stream_events import raw_async_stream, raw_stream
+from cheapdeep_ops.partial import Early, PartialReply
+from cheapdeep_ops.pricing import ContractPlace
+from cheapdeep_ops.treatment import Treatment
+from cheapdeep_ops.values import BypassCause, TextTurn, TierReply
+
+Params = Mapping[str, Any]
+"""The keyword arguments of `messages.create`."""
+
+Request = tuple[dict[str, Any], tuple[str, ...]]
+"""The keyword arguments for one tier, and in words what had to change in them, such as `effort: high -> dropped`."""
+
+Event = RawMessageStreamEvent
+Events = Sequence[Event]
+
+
+class StreamProgress(Protocol):
+    """What is known of a model's stream while it is read."""
+
+    @property
+    def decision(self) -> Early:
+        """Whether the answer ships; for an original request it always does."""
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the answer would ship at the base threshold, and its stream has not ended."""
+
+    def take(self, event: Event) -> Events:
+        """Take the next event; returns the events that the caller gets for it."""
+
+    def end(self) -> Events:
+        """The stream has ended; returns the events that the caller still gets."""
+
+    def reply(self) -> TierReply:
+        """The reply so far; after `end` the whole of it."""
+
+
+class Provider(Protocol):
+    """The requests, replies, streams and errors of one provider. Its message and client types are the SDK's."""
+
+    # From the caller's arguments
+
+    def normalize_params(self, params: Params) -> dict[str, Any]:
+        """The arguments without marks for "not given", and with iterators and files that can be read again."""
+
+    def bypass_cause(self, params: Params, treatments: Mapping[str, Treatment]) -> BypassCause | None:
+        """Why the request cannot be triaged; None if it can."""
+
+    def is_too_long(self, params: Params, *, model: str, prompt: TriagePrompt, max_input_tokens: int | None) -> bool:
+        """Whether a triage request would exceed the context of `model`, or the limit of the settings."""
+
+    def conversation_key(self, params: Params) -> str:
+        """A key that stays the same for all turns of a conversation."""
+
+    def texts(self, params: Params) -> str:
+        """All text that the caller sent."""
+
+    def turns(self, params: Params) -> tuple[TextTurn, ...]:
+        """The conversation as text, for grading."""
+
+    # To a tier
+
+    def triage_prompt(self, template: str | None) -> TriagePrompt:
+        """The triage contract; None gives the default one."""
+
+    def triage_request(self, params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float) -> Request:
+        """The request that asks `model` for a confidence and an answer."""
+
+    def original_request(self, params: Params, *, model: str) -> Request:
+        """The caller's own request, for `model`."""
+
+    def contract_place(self, params: Params, prompt: TriagePrompt) -> ContractPlace:
+        """Where the API counts the contract's tokens of a triage request."""
+
+    def retry_wait_limit(self, timeout: object) -> AbstractContextManager[None]:
+        """Inside, the SDK waits no longer before a retry than an attempt with this timeout may take."""
+
+    # From a tier
+
+    def read_reply(self, message: Message, *, user_text: str | None) -> TierReply:
+        """What a model replied. With `user_text` it is the reply to a triage request, and has a verdict."""
+
+    def unwrapped(self, message: Message, answer: str) -> Message:
+        """A copy of a triage reply whose content is the answer."""
+
+    def original_progress(self) -> StreamProgress:
+        """The progress of a stream that answers the caller's own request."""
+
+    def triage_progress(self, partial: PartialReply, *, threshold: float) -> StreamProgress:
+        """The progress of a stream that answers a triage request."""
+
+    def abort_response(self, response: httpx2.Response) -> None:
+        """End a response whose body another thread is reading."""
+
+    # From an error
+
+    def is_timeout(self, error: BaseException) -> bool:
+        """Whether the model took longer than the request allows."""
+
+    def is_bad_request(self, error: BaseException) -> bool:
+        """Whether the API calls the request invalid."""
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the model cannot answer any caller for now."""
+
+    def is_tier_failure(self, error: BaseException) -> bool:
+        """Whether the error counts against the model's service, and not against the request or its caller."""
+
+
+claude: Final[Provider] = claude_functions
+
+__all__ = [
+    "Anthropic",
+    "AnyClient",
+    "AsyncAnthropic",
+    "AsyncClientOptions",
+    "AsyncMessageStreamManager",
+    "AsyncStream",
+    "CallParams",
+    "ClientOptions",
+    "Event",
+    "Events",
+    "Message",
+    "MessageParam",
+    "MessageStreamManager",
+    "ModelParam",
+    "Omit",
+    "Params",
+    "ParsedMessage",
+    "Provider",
+    "RawMessageStreamEvent",
+    "SdkAsyncMessages",
+    "SdkMessages",
+    "Stream",
+    "StreamProgress",
+    "TriagePrompt",
+    "claude",
+    "make_async_client",
+    "make_client",
+    "max_connections_of",
+    "omit",
+    "original_client",
+    "raw_async_stream",
+    "raw_stream",
+    "share_defaults",
+    "traces_itself",
+    "triage_client",
+    "triage_stream_client",
+    "wants_raw_response",
+    "without_resources",
+]

@@ -1,0 +1,86 @@
+"""The counterpart of `cheapdeep_ops.router.threads` for asyncio: triage streams and background tasks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cheapdeep_ops.router.background import BackgroundTask
+from cheapdeep_ops.router.provider import AsyncStream, RawMessageStreamEvent
+from cheapdeep_ops.router.streams import OpenStream
+
+LoopStream = OpenStream[AsyncStream[RawMessageStreamEvent]]
+
+
+class LoopTasks:
+    """The running asyncio tasks of one router, each with its background task; they may belong to several loops."""
+
+    def __init__(self) -> None:
+        self._running: dict[asyncio.Task[None], BackgroundTask] = {}
+
+    def __iter__(self) -> Iterator[asyncio.Task[None]]:
+        return iter(list(self._running))
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def run(self, work: Coroutine[Any, Any, None], task: BackgroundTask) -> None:
+        """Run `work`; `task` is over when it has ended."""
+        self.leave_closed_loops()
+        running = asyncio.create_task(work)
+        self._running[running] = task
+        # Not a `finally` in the work: a task that is cancelled before it begins runs none of its own code.
+        running.add_done_callback(self._ended)
+
+    async def join(self, seconds: float) -> None:
+        """Wait until all of this loop have ended, or for so many seconds."""
+        self.leave_closed_loops()
+        here = [task for task in self._running if task.get_loop() is asyncio.get_running_loop()]
+        if here:
+            await asyncio.wait(here, timeout=seconds)
+
+    def leave_closed_loops(self) -> None:
+        """Give up the tasks of closed loops, which never end."""
+        for running in list(self._running):
+            if running.get_loop().is_closed():
+                self._ended(running)
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        task = self._running.pop(running, None)
+        if task is not None:
+            task.over()
+
+
+async def read_until_decided(opened: LoopStream) -> None:
+    """Read a triage stream until it is known whether its answer ships."""
+    async for event in opened.stream:
+        opened.take(opened.progress.take(event))
+        if not opened.is_undecided:
+            return
+    opened.take(opened.progress.end())
+
+
+async def read_the_rest(opened: LoopStream, task: BackgroundTask, seconds: float) -> None:
+    """Read a withheld answer to its end, for grading, for so many seconds at most. A loop that ends cancels it."""
+    failure: BaseException | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            async for event in opened.stream:
+                opened.progress.take(event)
+        opened.progress.end()
+    except Exception as error:  # noqa: BLE001 - the caller has an answer from another tier
+        failure = error
+    finally:
+        opened.end(failure)
+        task.over()
+        await opened.stream.close()
+
+
+@asynccontextmanager
+async def closing_on_failure(stream: AsyncStream[RawMessageStreamEvent]) -> AsyncIterator[None]:
+    """Close the stream if the block fails."""
+    try:
+        yield
+    except BaseException:
+        await stream.close()
+        raise
