@@ -116,6 +116,31 @@ class TestAnAnswerThatShips:
         assert request.body["system"][-1]["text"] == CONTRACT
 
 
+class TestConnections:
+    def test_a_stream_that_is_closed_early_gives_its_connection_back(self, api, shell):
+        api.enqueue(Reply.triage(0.93, LONG))
+        stream = opened(shell)
+        first_text(shell, stream)
+        closed(shell, stream)
+        assert stream.response.is_closed
+
+    def test_the_stream_of_a_triage_tier_is_closed_when_the_call_leaves_it(self, api, shell, monkeypatch):
+        kind = anthropic.AsyncStream if isinstance(shell.router, AsyncRouter) else anthropic.Stream
+        responses, close = [], kind.close
+
+        def recorded(stream):
+            responses.append(stream.response)
+            return close(stream)
+
+        monkeypatch.setattr(kind, "close", recorded)
+        api.enqueue(Reply.triage(0.5, LONG), Reply.text(LONG))
+        stream = opened(shell)
+        assert stream.decision is None  # the call is at the deep tier, whose stream is still open
+        (triage,) = responses
+        assert triage.is_closed
+        closed(shell, stream)
+
+
 class TestWhatDoesNotShip:
     @pytest.mark.parametrize(
         "case",
