@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.incidents.attention import acknowledge
+from cheapdeep_ops.guard.actions.alerts import acknowledge
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.receivers import RECEIVERS, senders_for
