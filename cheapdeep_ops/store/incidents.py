@@ -50,7 +50,7 @@ def announce(connection: Connection, incident_id: int, *, kind: str, payload: Ma
     connection.execute(said.values(announced=dict(payload), announced_at=at))
 
 
-def collect(connection: Connection, incident_id: int, *, payload: Mapping[str, Any], at: float) -> None:
+def defer_to_digest(connection: Connection, incident_id: int, *, payload: Mapping[str, Any], at: float) -> None:
     """Defer an incident to the next digest, with this payload; a later one replaces it."""
     said = {"announced": dict(payload), "announced_at": at, "collected_at": at}
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(**said))
@@ -71,20 +71,20 @@ def digest(connection: Connection, incident_ids: Sequence[int], *, payload: Mapp
     connection.execute(gone.values(collected_at=None, called_for_at=at))
 
 
-def begun_since(connection: Connection, since: float) -> list[tuple[float, dict[str, Any]]]:
+def start_messages_since(connection: Connection, since: float) -> list[tuple[float, dict[str, Any]]]:
     """(time, payload) of the messages about starts of incidents made after `since`, single ones and digests."""
     kept = (_OUTBOX.c.created_at > since, _OUTBOX.c.kind.in_(("started", "digest")))
     rows = connection.execute(select(_OUTBOX.c.created_at, _OUTBOX.c.payload).where(*kept).order_by(_OUTBOX.c.id))
     return [(row.created_at, row.payload) for row in rows]
 
 
-def was_told(connection: Connection, *, kind: str, since: float) -> bool:
+def was_enqueued(connection: Connection, *, kind: str, since: float) -> bool:
     """Whether a message of this kind was put into the outbox since `since`."""
     kept = (_OUTBOX.c.created_at >= since, _OUTBOX.c.kind == kind)
     return connection.execute(select(_OUTBOX.c.id).where(*kept).limit(1)).first() is not None
 
 
-def called(connection: Connection, incident_id: int, *, at: float) -> None:
+def mark_notified(connection: Connection, incident_id: int, *, at: float) -> None:
     """Store when people were last notified of an open incident: by its first message or by a reminder."""
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(called_for_at=at))
 
@@ -94,7 +94,7 @@ def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> 
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(resolved_at=at))
 
 
-def hold(connection: Connection, incident_id: int, payload: Mapping[str, Any] | None) -> None:
+def suppress(connection: Connection, incident_id: int, payload: Mapping[str, Any] | None) -> None:
     """Store a resolved message that a silence suppresses; None clears it."""
     held = None if payload is None else dict(payload)
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=held))
@@ -137,7 +137,7 @@ def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     return dict(row._mapping)  # noqa: SLF001 - rows by name
 
 
-def told(connection: Connection, *, rule: str, scope: str, started_at: float) -> dict[str, Any]:
+def last_announcement(connection: Connection, *, rule: str, scope: str, started_at: float) -> dict[str, Any]:
     """The last announced payload of a rule's incident that began at `started_at`; empty if there was none."""
     columns = _INCIDENT.c
     of_it = (columns.rule == rule, columns.scope == scope, columns.started_at == started_at)

@@ -28,8 +28,8 @@ SIGN = RouterHeartbeat(process="a" * 32, name="web-1:17", seen_at=NOW, base_thre
 CALM = [0.95] * 10
 
 
-def fleet_of(*signs, **changes):
-    return Fleet(**{"signs": signs, "is_known": True, "base_threshold": 0.8, "flush_every_s": 1.0, **changes})
+def fleet_of(*heartbeats, **changes):
+    return Fleet(**{"heartbeats": heartbeats, "is_known": True, "base_threshold": 0.8, "flush_every_s": 1.0, **changes})
 
 
 def at(seconds_ago, **changes):

@@ -13,7 +13,7 @@ from cheapdeep_ops.guard.incidents.links import receipt_links
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
 from cheapdeep_ops.guard.reports.receipt import receipt
-from cheapdeep_ops.guard.reports.weekly import message_of, tell_week, week_due
+from cheapdeep_ops.guard.reports.weekly import enqueue_week, message_of, week_due
 from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
@@ -105,7 +105,7 @@ def test_guards_that_all_take_themselves_for_the_leader_tell_it_once(town, slack
 
     def tell(_number):
         ready.wait(timeout=10)
-        return tell_week(town.store, town.settings, now)
+        return enqueue_week(town.store, town.settings, now)
 
     with ThreadPoolExecutor(guards) as pool:
         assert sorted(pool.map(tell, range(guards))) == [False] * (guards - 1) + [True]

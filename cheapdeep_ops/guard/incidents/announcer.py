@@ -68,7 +68,7 @@ class Announcer:
         for incident in incidents:
             if incident.held is not None and not self._is_silenced(incident.rule, incident.scope):
                 message = Message(way="send", incident=incident, kind="resolved", payload=incident.held)
-                yield Unit(messages=[message], releases=incident)
+                yield Unit(messages=[message], unsuppresses=incident)
 
     def _digest(self, incidents: Iterable[OpenIncident]) -> Unit | None:
         """One message about all deferred tickets, `digest_every_s` after the last ticket or digest; None before."""

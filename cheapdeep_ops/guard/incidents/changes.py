@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.incidents.links import links_of
-from cheapdeep_ops.guard.notify.outbox import remind, tell
+from cheapdeep_ops.guard.notify.outbox import announce, remind
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
@@ -53,13 +53,13 @@ class Message:
         """Store the message; its incident is stored before it. Raises StoreError."""
         number, payload = _numbered(self.incident, self.payload, settings, kind=self.kind, now=now)
         if self.way == "send":
-            tell(connection, settings, number, kind=self.kind, payload=payload, at=now)
+            announce(connection, settings, number, kind=self.kind, payload=payload, at=now)
         elif self.way == "remind":
             remind(connection, number, payload, at=now)
         elif self.way == "defer":
-            incidents.collect(connection, number, payload=payload, at=now)
+            incidents.defer_to_digest(connection, number, payload=payload, at=now)
         else:
-            incidents.hold(connection, number, payload)
+            incidents.suppress(connection, number, payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Unit:
     resolves: OpenIncident | None = None
     steps: list[PolicyStep] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
-    releases: OpenIncident | None = None
+    unsuppresses: OpenIncident | None = None
     """The incident whose suppressed message is sent now."""
     digest: Digest | None = None
     alert: StoredAlert | None = None
@@ -90,7 +90,7 @@ class Unit:
     @property
     def rows(self) -> int:
         """About how many rows it touches; 0 if it changes nothing."""
-        single = (self.opens, self.resolves, self.releases, self.alert, self.baseline, self.detector)
+        single = (self.opens, self.resolves, self.unsuppresses, self.alert, self.baseline, self.detector)
         digest = len(self.digest.incidents) + 1 if self.digest else 0
         return sum(each is not None for each in single) + 2 * len(self.steps) + 4 * len(self.messages) + digest
 
@@ -105,8 +105,8 @@ class Unit:
             policies.write(connection, step, at=now)
         for message in self.messages:
             message.store(connection, settings, now)
-        if self.releases is not None and self.releases.id is not None:
-            incidents.hold(connection, self.releases.id, None)
+        if self.unsuppresses is not None and self.unsuppresses.id is not None:
+            incidents.suppress(connection, self.unsuppresses.id, None)
         if self.digest is not None:
             numbers = [each.id for each in self.digest.incidents if each.id is not None]
             incidents.digest(connection, numbers, payload=self.digest.payload, at=now)

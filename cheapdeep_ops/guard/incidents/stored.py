@@ -79,6 +79,6 @@ def last_ticket_at(connection: Connection, settings: Settings, now: float) -> fl
     """When the last ticket or digest was sent within `digest_every_s`; None if none was, or if digests are off."""
     if not settings.digest_every_s:
         return None
-    sent = incidents.begun_since(connection, now - settings.digest_every_s)
+    sent = incidents.start_messages_since(connection, now - settings.digest_every_s)
     tickets = (at for at, payload in sent if payload["kind"] == "digest" or payload.get("severity") == TICKET)
     return max(tickets, default=None)

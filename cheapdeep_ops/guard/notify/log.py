@@ -17,13 +17,13 @@ class LogSender:
         """All but what only a thread repeats."""
         return not is_history(payload)
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
         """Log `payload`, where it takes that."""
         if not self.takes(payload):
-            return place
+            return ref
         lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]
         _log.warning("%s | %s", headline(payload), " | ".join(lines))
-        return place
+        return ref
 
     def check(self) -> str:
         """Say that messages go to the log."""

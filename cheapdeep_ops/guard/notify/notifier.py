@@ -96,16 +96,16 @@ class Notifier:
 
     def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
         try:
-            place = self._send(delivery, self._quoting(delivery.payload))
+            ref = self._send(delivery, self._quoting(delivery.payload))
         except DeliveryError as error:
             self._record(delivery, error, now)
             return error
-        if place is None:
+        if ref is None:
             self._store.transact(lambda connection: deliveries.skipped(connection, delivery, at=now))
             return None
         _log.info("delivered to %s: %s", delivery.receiver, headline(delivery.payload))
         self._store.transact(
-            lambda connection: deliveries.delivered(connection, delivery, at=now, channel=place.channel, ts=place.ts)
+            lambda connection: deliveries.delivered(connection, delivery, at=now, channel=ref.channel, ts=ref.ts)
         )
         return None
 
@@ -125,11 +125,11 @@ class Notifier:
 
     def _send(self, delivery: PendingDelivery, payload: Mapping[str, Any]) -> MessageRef | None:
         """Where the message is now; None where the receiver shows no such message."""
-        sender, place = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
+        sender, ref = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
         try:
             if not sender.takes(payload):
                 return None
-            return sender.send({**payload, "delivery_id": delivery.delivery_id}, place)
+            return sender.send({**payload, "delivery_id": delivery.delivery_id}, ref)
         except DeliveryError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of one sender must not hold up all other messages

@@ -9,14 +9,14 @@ from cheapdeep_ops.store import incidents
 from cheapdeep_ops.store.engine import Connection
 
 
-def tell(
+def announce(
     connection: Connection, settings: Settings, incident_id: int, *, kind: Kind, payload: Mapping[str, Any], at: float
 ) -> None:
     """Bring the incident's message up to `payload`, and reply with it in the thread."""
     message = {**payload, "kind": kind, "at": at}
     incidents.announce(connection, incident_id, kind=kind, payload=message, at=at)
     if kind == "started":
-        incidents.called(connection, incident_id, at=at)
+        incidents.mark_notified(connection, incident_id, at=at)
     if settings.has_threads:
         # A message of its own, because a reply that fails must not have its incident's message posted again.
         in_thread = {**message, "in_thread": True}
@@ -27,4 +27,4 @@ def remind(connection: Connection, incident_id: int, payload: Mapping[str, Any],
     """Remind people of an open incident: in its thread, or by a new message where there are no threads."""
     message = {**payload, "kind": "reminder", "at": at, "in_thread": True}
     incidents.enqueue(connection, incident_id=incident_id, kind="reminder", payload=message, at=at)
-    incidents.called(connection, incident_id, at=at)
+    incidents.mark_notified(connection, incident_id, at=at)

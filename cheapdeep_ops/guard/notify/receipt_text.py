@@ -107,13 +107,15 @@ def _still(is_open: int) -> str:
 
 def _policy(policy: Policy, label: LabelStyle) -> str:
     """The base threshold, and the scopes whose threshold is pinned or raised."""
-    touched = {name: scope for name, scope in policy["scopes"].items() if scope["pin"] is not None or scope["causes"]}
-    held = [f"{scope_text(name, label)} {_held(scope)}" for name, scope in list(touched.items())[:_MOST_SCOPES]]
-    if rest := len(touched) - len(held):
-        held.append(f"{rest:,} more: cheapdeep-ops threshold show")
-    return "; ".join([f"threshold {policy['threshold']:g} (base {policy['base']:g})", *held])
+    changed = {name: scope for name, scope in policy["scopes"].items() if scope["pin"] is not None or scope["causes"]}
+    thresholds = [
+        f"{scope_text(name, label)} {_threshold(scope)}" for name, scope in list(changed.items())[:_MOST_SCOPES]
+    ]
+    if rest := len(changed) - len(thresholds):
+        thresholds.append(f"{rest:,} more: cheapdeep-ops threshold show")
+    return "; ".join([f"threshold {policy['threshold']:g} (base {policy['base']:g})", *thresholds])
 
 
-def _held(scope: ScopePolicy) -> str:
+def _threshold(scope: ScopePolicy) -> str:
     by = "pinned by a person" if scope["pin"] is not None else f"held by {', '.join(scope['causes'])}"
     return f"{scope['threshold']:g}, {by}"

@@ -27,8 +27,8 @@ class Sender(Protocol):
     def takes(self, payload: Mapping[str, Any]) -> bool:
         """Whether the receiver shows a message like `payload` at all, such as a reply in a thread."""
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Deliver `payload`, by an edit of the message at `place` where there is one, or into its thread.
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+        """Deliver `payload`, by an edit of the message at `ref` where there is one, or into its thread.
 
         `payload["delivery_id"]` names the delivery, and is the same at each attempt. Returns where the message is now.
         Raises DeliveryError, which says whether another attempt makes sense.

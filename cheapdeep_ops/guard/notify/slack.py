@@ -103,42 +103,42 @@ class BotSender:
         """Every message."""
         return True
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Post `payload`, edit the message at `place`, or reply to it.
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+        """Post `payload`, edit the message at `ref`, or reply to it.
 
         Posts again where the message to edit is gone, and drops a reply to such a message. Raises DeliveryError.
         """
         text, blocks = rendered(payload)
         try:
-            if is_reply(payload) and (place.ts or is_history(payload)):
-                return self._replied(place, text, blocks)
-            if place.ts and self._edited(place, text, blocks):
-                return place
+            if is_reply(payload) and (ref.ts or is_history(payload)):
+                return self._replied(ref, text, blocks)
+            if ref.ts and self._edited(ref, text, blocks):
+                return ref
             return self._posted(text, blocks)
         except SlackApiError as error:
             raise _refusal(error) from None
         except _FAILURES as error:
             raise _failure("Slack", error) from None
 
-    def _edited(self, place: MessageRef, text: str, blocks: list[dict[str, Any]]) -> bool:
+    def _edited(self, ref: MessageRef, text: str, blocks: list[dict[str, Any]]) -> bool:
         try:
-            self._client.chat_update(channel=place.channel, ts=place.ts, text=text, blocks=blocks)
+            self._client.chat_update(channel=ref.channel, ts=ref.ts, text=text, blocks=blocks)
         except SlackApiError as error:
             if _code(error) in _GONE:
                 return False
             raise
         return True
 
-    def _replied(self, place: MessageRef, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
+    def _replied(self, ref: MessageRef, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
         """Reply in the thread; drop the reply where Slack takes none, so that later messages can go out."""
-        if not place.ts:
-            return place
+        if not ref.ts:
+            return ref
         try:
-            self._client.chat_postMessage(channel=place.channel, thread_ts=place.ts, text=text, blocks=blocks)
+            self._client.chat_postMessage(channel=ref.channel, thread_ts=ref.ts, text=text, blocks=blocks)
         except SlackApiError as error:
             if _code(error) not in _NO_REPLY:
                 raise
-        return place
+        return ref
 
     def _posted(self, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
         answer = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
@@ -170,10 +170,10 @@ class WebhookSender:
         """All but what only a thread repeats, and what is worth an edit, but not a new message."""
         return not is_history(payload) and payload["kind"] != "acknowledged"
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
         """Post `payload`, where it takes that. Raises DeliveryError."""
         if not self.takes(payload):
-            return place
+            return ref
         text, blocks = rendered(payload)
         try:
             answer = self._client.send(text=text, blocks=blocks)
@@ -181,7 +181,7 @@ class WebhookSender:
             raise _failure("the Slack webhook", error) from None
         if answer.status_code != 200:  # noqa: PLR2004 - HTTP's OK
             raise self._refusal(answer)
-        return place
+        return ref
 
     def check(self) -> str:
         """Say that a webhook is set: Slack has no way to ask about one without a message."""

@@ -123,10 +123,10 @@ class SignedWebhookSender:
         """All but what only a thread repeats."""
         return not is_history(payload)
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
         """Post `payload`, where it takes that. Raises DeliveryError."""
         if not self.takes(payload):
-            return place
+            return ref
         body = json.dumps(body_of(payload), allow_nan=False).encode()  # NaN is not JSON, and breaks strict readers
         headers = {
             "Content-Type": "application/json",
@@ -134,7 +134,7 @@ class SignedWebhookSender:
             SIGNATURE_HEADER: signature(self._secret, body, at=int(self._clock())),
         }
         self._endpoint.post(body, headers)
-        return place
+        return ref
 
     def check(self) -> str:
         """Ask for the head of the address. Raises SettingsError where it is out of reach; any answer will do."""

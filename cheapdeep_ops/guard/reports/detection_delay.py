@@ -58,7 +58,7 @@ class SamplingShares:
     hot: float = 0.0
 
     @property
-    def steers(self) -> bool:
+    def is_adaptive(self) -> bool:
         """Whether a suspicion changes anything."""
         return self.hot > self.calm
 
@@ -148,19 +148,19 @@ def answers_needed(
 ) -> float | None:
     """How many confident answers are given at `rate` until the detector fires, on average, at so many a day."""
     grades = grades_needed(target, rate, alpha)
-    if grades is None or not sampling.steers:
+    if grades is None or not sampling.is_adaptive:
         return grades and grades / sampling.calm
-    fates, calm = _fates(target, rate), sampling.calm
+    outcomes, calm = _suspicion_outcomes(target, rate), sampling.calm
     reachable = (sampling.hot - calm) * per_day
     fresh = (sampling.hot - calm) / (calm * rate)
-    suspicions = 1 + fates.ended(grades) * grades / (1 / rate + fates.lasts(grades))
+    suspicions = 1 + outcomes.ended(grades) * grades / (1 / rate + outcomes.lasts(grades))
     in_calm = min(suspicions / rate, grades)
-    in_hindsight = suspicions * fates.lasts(min(fresh, reachable, MAX_RETROSPECTIVE, grades))
-    in_vain = _reaching_too_far(fresh, min(reachable, MAX_RETROSPECTIVE, grades)) / rate
-    return (in_calm + in_vain) / calm + _hot(max(grades - in_calm - in_hindsight, 0.0), sampling, per_day)
+    retrospective = suspicions * outcomes.lasts(min(fresh, reachable, MAX_RETROSPECTIVE, grades))
+    of_failed_suspicions = _failed_suspicions(fresh, min(reachable, MAX_RETROSPECTIVE, grades)) / rate
+    return (in_calm + of_failed_suspicions) / calm + _hot(max(grades - in_calm - retrospective, 0.0), sampling, per_day)
 
 
-def _reaching_too_far(fresh: float, wanted: float) -> float:
+def _failed_suspicions(fresh: float, wanted: float) -> float:
     """How many suspicions reach back beyond the climb, and end by the right answers there, before one does not.
 
     `fresh` is the mean number of answers kept since the climb at the first suspicion; the number is exponential.
@@ -176,7 +176,7 @@ def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fates:
+class _SuspicionOutcomes:
     """The outcomes of a suspicion after its first batch of older answers: the (chance, height) of each.
 
     The height above its end falls by `fall` a grade on average, with the variance `spread`; both in logarithms.
@@ -223,7 +223,7 @@ def _normal(value: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _fates(target: float, rate: float) -> _Fates:
+def _suspicion_outcomes(target: float, rate: float) -> _SuspicionOutcomes:
     first = _raised(target, rate)
     batch = first.retrospective_quota(0, target) or MAX_RETROSPECTIVE
     up, down = _steps(target)
@@ -234,7 +234,9 @@ def _fates(target: float, rate: float) -> _Fates:
         if height > 0:
             heights.append((chance, height))
     fall = (1 - rate) * down - rate * up
-    return _Fates(batch=batch, heights=tuple(heights), fall=fall, spread=rate * (1 - rate) * (up + down) ** 2)
+    return _SuspicionOutcomes(
+        batch=batch, heights=tuple(heights), fall=fall, spread=rate * (1 - rate) * (up + down) ** 2
+    )
 
 
 def _raised(target: float, rate: float) -> Suspicion:

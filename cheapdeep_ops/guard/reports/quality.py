@@ -8,7 +8,7 @@ from typing import Final
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import GraderState, Normal
-from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.guard.statistics import calibration
@@ -96,17 +96,17 @@ def is_up(grader: GraderState) -> bool:
     return grader["state"] in ("running", "idle")
 
 
-def normals_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
+def baselines_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
     """What is normal for each route, with its interval and n; rates are None while it is being learned."""
-    judge = grader_version(settings)
-    known = grades.baselines(connection, judge)
+    grader = grader_version(settings)
+    known = grades.baselines(connection, grader)
     routes = sorted(known.keys() | grades.counts(connection).keys())
     baselines = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
-    return {each.scope: _learned(each) or _learning(connection, judge, each) for each in baselines}
+    return {each.scope: _learned(each) or _learning(connection, grader, each) for each in baselines}
 
 
-def _learned(normal: Baseline) -> Normal | None:
-    alarm = alarm_of(normal)
+def _learned(baseline: Baseline) -> Normal | None:
+    alarm = alarm_level_of(baseline)
     if alarm is None or alarm.normal is None:
         return None
     low, high = alarm.normal.interval()
@@ -114,25 +114,25 @@ def _learned(normal: Baseline) -> Normal | None:
         "rate": alarm.normal.rate,
         "low": low,
         "high": high,
-        "grades": normal.grades,
+        "grades": baseline.grades,
         "alarm_level": alarm.level,
-        "learned_at": normal.learned_at,
-        "author": normal.author,
-        "why": normal.why,
+        "learned_at": baseline.learned_at,
+        "author": baseline.author,
+        "why": baseline.why,
     }
 
 
-def _learning(connection: Connection, judge: GraderVersion, normal: Baseline) -> Normal:
+def _learning(connection: Connection, grader: GraderVersion, baseline: Baseline) -> Normal:
     """A route whose normal is being learned: `grades` are those that there are to learn from."""
     return {
         "rate": None,
         "low": 0.0,
         "high": 1.0,
-        "grades": grades.decided_since(connection, normal.scope, judge, since=normal.since),
+        "grades": grades.decided_since(connection, baseline.scope, grader, since=baseline.since),
         "alarm_level": None,
         "learned_at": None,
-        "author": normal.author,
-        "why": normal.why,
+        "author": baseline.author,
+        "why": baseline.why,
     }
 
 
@@ -163,6 +163,6 @@ def confidence_in(
     connection: Connection, settings: Settings, *, since: float, until: float, scope: str
 ) -> Confidence | None:
     """What confidence was worth in one scope; None where nothing was graded."""
-    judge = grader_version(settings)
-    graded = grades.confidences(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
+    grader = grader_version(settings)
+    graded = grades.confidences(connection, grader, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

@@ -42,12 +42,12 @@ def next_sample(
 
     The verdict that lacks more labels comes first. Within it a hash chooses, so everybody gets the same answer.
     """
-    judge = grader_version(settings)
-    unlabelled = labels.unlabelled(connection, judge, scope)
+    grader = grader_version(settings)
+    unlabelled = labels.unlabelled(connection, grader, scope)
     waiting = {call: verdict for call, verdict in unlabelled.items() if call not in skipped}
     if not waiting:
         return None
-    done = Counter(ballot[0].judged for ballot in _ballots(labels.votes(connection, judge, scope)))
+    done = Counter(ballot[0].judged for ballot in _ballots(labels.votes(connection, grader, scope)))
     wanted = min(set(waiting.values()), key=lambda verdict: done[verdict] / _ENOUGH[verdict])
     of_verdict = (call for call, verdict in waiting.items() if verdict == wanted)
     chosen = min(of_verdict, key=lambda call: position(call, _SALT))
@@ -68,13 +68,13 @@ def shown(sample: GradingSample) -> Sample:
 
 def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTES) -> Review:
     """How far the grader agrees with people, what is still to be labelled, and how all graders compare."""
-    judge = grader_version(settings)
-    votes = labels.votes(connection, judge, scope)
-    agreed = _agreement(connection, judge, votes, scope)
-    waiting = Counter(labels.unlabelled(connection, judge, scope).values())
+    grader = grader_version(settings)
+    votes = labels.votes(connection, grader, scope)
+    agreed = _agreement(connection, grader, votes, scope)
+    waiting = Counter(labels.unlabelled(connection, grader, scope).values())
     known = labels.graders(connection)
     return {
-        "judge": _named(judge),
+        "judge": _named(grader),
         "route": scope,
         **_facts(agreed),
         "needed": {
@@ -84,15 +84,15 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
         "waiting": {"judged_correct": waiting[Grade.CORRECT], "judged_incorrect": waiting[Grade.INCORRECT]},
         "undecided": len(_ballots(votes)) - agreed.labels,
         "authors": dict(Counter(each.author for each in votes)),
-        "judges": [_judge_facts(connection, each, scope) for each in known],
+        "judges": [_grader_facts(connection, each, scope) for each in known],
         "pairs": [_pair(connection, one, other, scope) for one, other in combinations(known, 2)],
     }
 
 
 def agreement_of(connection: Connection, settings: Settings) -> Agreement:
     """How far the grader agrees with people, over all routes."""
-    judge = grader_version(settings)
-    return _facts(_agreement(connection, judge, labels.votes(connection, judge)))
+    grader = grader_version(settings)
+    return _facts(_agreement(connection, grader, labels.votes(connection, grader)))
 
 
 def correction_of(connection: Connection, settings: Settings, *, since: float, until: float) -> Correction:
@@ -100,9 +100,9 @@ def correction_of(connection: Connection, settings: Settings, *, since: float, u
 
     The rate is None, with the reason, while there are too few labels. Labels of all times count.
     """
-    judge = grader_version(settings)
-    agreed = _agreement(connection, judge, labels.votes(connection, judge))
-    judged_wrong = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
+    grader = grader_version(settings)
+    agreed = _agreement(connection, grader, labels.votes(connection, grader))
+    judged_wrong = _share_graded_wrong(connection, grader, since=since, until=until, shipped=True)
     why = _why_not(agreed, judged_wrong)
     rate = BoundedRate(rate=None, low=0.0, high=1.0) if why or judged_wrong is None else agreed.corrected(judged_wrong)
     if not why and rate.rate is None:
@@ -127,16 +127,16 @@ def _why_not(agreed: GraderAgreement, judged_wrong: Estimate | None) -> str:
 
 
 def _agreement(
-    connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str = ALL_ROUTES
+    connection: Connection, grader: GraderVersion, votes: Sequence[LabelledGrade], scope: str = ALL_ROUTES
 ) -> GraderAgreement:
     """How far `votes` agree with the grades of their days."""
     labelled = [label for ballot in _ballots(votes) if (label := _labelled(ballot)) is not None]
-    drawn_from = pooled(_days(connection, judge, votes, scope))
+    drawn_from = pooled(_days(connection, grader, votes, scope))
     return GraderAgreement.of(labelled, drawn_from, Random(0))  # noqa: S311 - a simulation, no secret
 
 
 def _days(
-    connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str
+    connection: Connection, grader: GraderVersion, votes: Sequence[LabelledGrade], scope: str
 ) -> Iterator[tuple[Estimate, float]]:
     """The share that the grader calls wrong on each day with labelled answers, and the day's share in the labels.
 
@@ -145,7 +145,7 @@ def _days(
     """
     right = [each for each in votes if each.judged == Grade.CORRECT.value]
     for day, count in Counter(int(each.called_at // DAY_S) for each in right or votes).items():
-        wrong = _judged_wrong(connection, judge, since=day * DAY_S, until=(day + 1) * DAY_S, scope=scope)
+        wrong = _share_graded_wrong(connection, grader, since=day * DAY_S, until=(day + 1) * DAY_S, scope=scope)
         if wrong is not None:
             yield wrong, count
 
@@ -164,17 +164,17 @@ def _ballots(votes: Sequence[LabelledGrade]) -> list[list[LabelledGrade]]:
     return [list(of_call) for _, of_call in groupby(votes, key=attrgetter("call_id"))]
 
 
-def _judged_wrong(
+def _share_graded_wrong(
     connection: Connection,
-    judge: GraderVersion,
+    grader: GraderVersion,
     *,
     since: float = float("-inf"),
     until: float = float("inf"),
     scope: str = ALL_ROUTES,
     shipped: bool | None = None,
 ) -> Estimate | None:
-    """The share that `judge` calls wrong, of the evenly chosen answers to calls of `[since, until)`."""
-    tallies = grades.tallies(connection, since=since, until=until, scope=scope, grader=judge)
+    """The share that `grader` calls wrong, of the evenly chosen answers to calls of `[since, until)`."""
+    tallies = grades.tallies(connection, since=since, until=until, scope=scope, grader=grader)
     return weighted(
         (each.verdict == Grade.INCORRECT.value, each.inclusion, each.count)
         for each in tallies
@@ -199,19 +199,19 @@ def _facts(agreed: GraderAgreement) -> Agreement:
     }
 
 
-def _named(judge: GraderVersion) -> Judge:
-    return {"model": judge.model, "prompt": judge.prompt}
+def _named(grader: GraderVersion) -> Judge:
+    return {"model": grader.model, "prompt": grader.prompt}
 
 
-def _judge_facts(connection: Connection, judge: GraderVersion, scope: str) -> JudgeFacts:
+def _grader_facts(connection: Connection, grader: GraderVersion, scope: str) -> JudgeFacts:
     """The share that one grader calls wrong, and its agreement with people: a new prompt beside the old one."""
-    wrong = _judged_wrong(connection, judge, scope=scope)
+    wrong = _share_graded_wrong(connection, grader, scope=scope)
     return {
-        **_named(judge),
+        **_named(grader),
         "graded": wrong.count if wrong else 0,
         "judged_wrong": wrong.rate if wrong else None,
         "judged_wrong_interval": wrong.interval() if wrong else (0.0, 1.0),
-        **_facts(_agreement(connection, judge, labels.votes(connection, judge, scope), scope)),
+        **_facts(_agreement(connection, grader, labels.votes(connection, grader, scope), scope)),
     }
 
 

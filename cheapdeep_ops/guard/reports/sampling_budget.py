@@ -10,7 +10,7 @@ from cheapdeep_ops.guard.report_types.figures import Sampling, Spent
 from cheapdeep_ops.guard.report_types.state import Reach
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of, unknown
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import climb_alpha
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
@@ -29,11 +29,11 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
-    normals = grades.baselines(connection, grader_version(settings))
-    alarms = {route: alarm_of(normal) for route, normal in normals.items()}
+    baselines = grades.baselines(connection, grader_version(settings))
+    alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     reach: dict[str, Reach] = {}
-    for route in sorted(answers.keys() | normals.keys()):
+    for route in sorted(answers.keys() | baselines.keys()):
         alarm, per_day = alarms.get(route), float(answers.get(route, 0))
         if alpha is None:
             reach[route] = unknown(alarm, per_day, "no rule that can be read looks for a climb over what is normal")

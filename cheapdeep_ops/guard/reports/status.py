@@ -4,7 +4,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy, Status, Watchers
-from cheapdeep_ops.guard.reports.quality import grader_of, normals_of
+from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import deliveries, incidents, policies, processes
@@ -36,7 +36,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
         "policy": policy_state(connection, settings),
         "alerts": [record_of(Alert, alert) for alert in incidents.alerts(connection)],
         "grader": grader_of(connection, settings, now),
-        "normal": normals_of(connection, settings),
+        "normal": baselines_of(connection, settings),
         "silences": active_silences(connection, now),
         "queue": deliveries.queue_state(connection),
         "watchers": _watchers(connection, now),

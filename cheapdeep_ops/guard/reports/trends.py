@@ -4,7 +4,7 @@ from math import ceil
 from typing import Final
 
 from cheapdeep_ops.guard.report_types.steps import QualityPoint, RouteQuality, TrendPoint, Trends, TrendSteps
-from cheapdeep_ops.guard.reports.quality import false_confidence, normals_of
+from cheapdeep_ops.guard.reports.quality import baselines_of, false_confidence
 from cheapdeep_ops.guard.reports.series import points_of
 from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
@@ -82,10 +82,10 @@ def _quality(connection: Connection, settings: Settings, *, since: float, until:
     """False confidence by route, busiest first; of all routes too where there are several."""
     counted = counters.by_route(connection, since=since, until=until)
     busiest = sorted(counted, key=lambda route: (-counted[route].calls, route))[:MOST_ROUTES]
-    normals = normals_of(connection, settings)
+    baselines = baselines_of(connection, settings)
     scopes = [ALL_ROUTES, *busiest] if len(counted) > 1 else busiest
     return {
-        scope: {"points": _graded(connection, scope, since=since, until=until), "normal": normals.get(scope)}
+        scope: {"points": _graded(connection, scope, since=since, until=until), "normal": baselines.get(scope)}
         for scope in scopes
     }
 

@@ -34,7 +34,7 @@ def week_due(settings: Settings, now: float) -> ReportedWeek | None:
     return ReportedWeek(until - WEEK_S, until)
 
 
-def tell_week(store: Store, settings: Settings, now: float) -> bool:
+def enqueue_week(store: Store, settings: Settings, now: float) -> bool:
     """Put the receipt of the last full week into the outbox, once; returns whether it did.
 
     A store without a call before that Monday sends none. Raises StoreError.
@@ -47,7 +47,7 @@ def tell_week(store: Store, settings: Settings, now: float) -> bool:
 
     def work(connection: Connection) -> bool:
         take_lock(connection, "report")
-        if incidents.was_told(connection, kind="report", since=week.until):
+        if incidents.was_enqueued(connection, kind="report", since=week.until):
             return False
         incidents.enqueue(connection, incident_id=None, kind="report", payload=payload, at=now)
         return True
@@ -67,7 +67,7 @@ def message_of(store: Store, settings: Settings, *, since: float, until: float) 
 
 def _is_wanted(store: Store, week: ReportedWeek) -> bool:
     with store.reading() as connection:
-        if incidents.was_told(connection, kind="report", since=week.until):
+        if incidents.was_enqueued(connection, kind="report", since=week.until):
             return False
         return counters.first_second(connection, since=0.0, until=week.until) is not None
 

@@ -14,12 +14,12 @@ AHEAD_S: Final = 60.0
 """How far a router's clock may be ahead of the guard's; later calls are no evidence."""
 
 
-def alarm_of(baseline: Baseline) -> AlarmLevel | None:
+def alarm_level_of(baseline: Baseline) -> AlarmLevel | None:
     """The alarm level of a baseline; None while the baseline is still being learned."""
     return None if baseline.rate is None else learned(_estimate_of(baseline))
 
 
-def alarm_together(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> AlarmLevel | None:
+def joint_alarm_level(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> AlarmLevel | None:
     """The alarm level for grades of these routes together: those of the routes, weighted by their shares of grades."""
     distinct = set(alarms.values())
     if len(distinct) < 2:  # noqa: PLR2004 - one, or none

@@ -11,9 +11,9 @@ from typing import Final
 from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     AHEAD_S,
     after_grades,
-    alarm_of,
-    alarm_together,
+    alarm_level_of,
     counts_after,
+    joint_alarm_level,
     learned_from,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
@@ -130,7 +130,7 @@ class GradeEvidence:
         alarms = self._alarms(rule, routes, limit, fires=fires)
         grades = [each for each in self._merged(rule, alarms) if since is None or each.called_at >= since]
         test = self._tested(rule, scope, alarms, (fires, since or 0.0))
-        alarm = alarm_together(alarms, (each.route for each in grades))
+        alarm = joint_alarm_level(alarms, (each.route for each in grades))
         return finding_of(rule, test, grades, alarm, fires=fires)
 
     def _alarms(
@@ -140,7 +140,7 @@ class GradeEvidence:
         if rule.limit != "normal":
             return {} if limit is None else dict.fromkeys(routes, at_rate(limit))
         baselines = {route: self._baseline(rule, route, fires=fires) for route in routes}
-        alarms = {route: alarm_of(baseline) for route, baseline in baselines.items() if baseline is not None}
+        alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items() if baseline is not None}
         return {route: alarm for route, alarm in alarms.items() if alarm is not None}
 
     def _tested(
@@ -197,7 +197,7 @@ class GradeEvidence:
 
     def _began(self, connection: Connection, rule: QualityRule, scope: str, started_at: float) -> float:
         """When the climb began: as the last message says or, before the first, since when the evidence has grown."""
-        announced = incidents.told(connection, rule=rule.alert, scope=scope, started_at=started_at)
+        announced = incidents.last_announcement(connection, rule=rule.alert, scope=scope, started_at=started_at)
         # Later messages keep the first onset: evidence restarts would move it.
         if announced:
             return float(announced.get("cause", {}).get("since", started_at))

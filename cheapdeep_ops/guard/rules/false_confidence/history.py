@@ -15,9 +15,9 @@ from typing import Any, Final
 from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     AHEAD_S,
     after_grades,
-    alarm_of,
-    alarm_together,
+    alarm_level_of,
     counts_after,
+    joint_alarm_level,
     learned_from,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, at_rate, level_of
@@ -40,7 +40,7 @@ class LearnedBaselines:
     again, each from its `since` on.
     """
 
-    normals: Mapping[str, Baseline] = field(default_factory=dict)
+    known: Mapping[str, Baseline] = field(default_factory=dict)
     first: Mapping[str, Sequence[DecidedGrade]] = field(default_factory=dict)
     anew: Mapping[str, Baseline] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
         if baseline.since <= begin
     }
     anew = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
-    return LearnedBaselines(normals=known, anew=anew)
+    return LearnedBaselines(known=known, anew=anew)
 
 
 class GradeHistory:
@@ -70,7 +70,7 @@ class GradeHistory:
         self._next = next(self._coming, None)
         self._now = 0.0
         self._resolved_at: Mapping[str, float] = {}
-        self._baselines = dict(learned.normals)
+        self._baselines = dict(learned.known)
         self._anew = dict(learned.anew)
         self._first = {route: sorted(first, key=_called) for route, first in learned.first.items()}
         self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
@@ -97,7 +97,7 @@ class GradeHistory:
         alarms = self._alarms(routes, fires=fires)
         test = self._tested(alert.scope, alarms, fires=fires, since=since)
         counting = self._counting(alarms, since) if fires else []
-        alarm = alarm_together(alarms, (each.route for each in counting))
+        alarm = joint_alarm_level(alarms, (each.route for each in counting))
         level = level_of(self._rule, test, counting, alarm, fires=fires)
         self.is_known = self.is_known or level is not Level.NO_DATA
         return level
@@ -132,7 +132,7 @@ class GradeHistory:
         if self._rule.limit != "normal":
             return {} if self._limit is None else dict.fromkeys(routes, at_rate(self._limit))
         baselines = {route: self._baseline(route, fires=fires) for route in routes}
-        alarms = {route: alarm_of(baseline) for route, baseline in baselines.items() if baseline is not None}
+        alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items() if baseline is not None}
         return {route: alarm for route, alarm in alarms.items() if alarm is not None}
 
     def _baseline(self, route: str, *, fires: bool) -> Baseline | None:
@@ -205,7 +205,7 @@ def _learned(rule: QualityRule, past: RecordedPast, begin: float) -> LearnedBase
         stored = grades.baselines(connection, past.grader)
         routes = {name for name in grades.counts(connection) if past.route in {ALL_ROUTES, name}}
         before = as_of({name: baseline for name, baseline in stored.items() if name in routes}, begin)
-        since = {name: before.normals[name].since if name in before.normals else 0.0 for name in routes}
+        since = {name: before.known[name].since if name in before.known else 0.0 for name in routes}
         read = partial(grades.oldest, connection, grader=past.grader, known_by=begin, limit=rule.normal_grades)
         first = {name: read(route=name, since=since[name]) for name in routes}
     return replace(before, first=first)
