@@ -180,7 +180,7 @@ def test_the_store_prices_a_threshold_from_what_was_paid(capsys, town):
     assert below["cost_basis"].startswith("unknown")
     _, says, _ = run(capsys)
     assert "Paid: $0.120000 for 100 calls; $0.120000 by the estimate at 0.8" in says
-    assert "Cost at 0.7: unknown: what would have escalated is not known" in says
+    assert "Cost at 0.7: unknown: the escalation rate is unknown" in says
     assert "Cost at 0.8, 0.9, 0.95: estimate" in says
 
 
@@ -191,7 +191,7 @@ def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):
     assert [each["cost_usd"] for each in found["thresholds"]] == pytest.approx([0.008, 0.048])
     assert found["paid"]["cost_usd"] == pytest.approx(0.048)
     assert found["paid"]["estimate_at_base_usd"] is None
-    assert found["paid"]["why"] == "10 calls were decided otherwise than at base"
+    assert found["paid"]["why"] == "10 calls had another outcome than at the base threshold"
     assert "10 calls were decided otherwise" in run(capsys)[1]
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.incidents.attention import acknowledge
+from cheapdeep_ops.guard.actions.alerts import acknowledge
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.receivers import RECEIVERS, senders_for
@@ -79,7 +79,7 @@ def test_a_receiver_is_used_where_the_settings_configure_it_and_the_log_where_no
 def test_an_incident_goes_to_all_receivers_in_the_form_of_each(town, slack, endpoint):
     town.run(200, CALM)
     town.run(30, STORM)
-    acknowledge(town.store, town.settings, 1, author="ann", why="on it", now=town.clock())
+    town.do(acknowledge, incident_id=1, author="ann", why="on it")
     town.run(500, CALM)
     (post,) = slack.posts
     assert "resolved" in post.text
@@ -203,7 +203,7 @@ def test_a_message_that_a_receiver_refuses_for_good_is_not_sent_again(store, end
     notifier = Notifier(store, {"webhook": SignedWebhookSender(url=endpoint.url, secret="whsec")})
     assert [notifier.deliver(NOW + later_s) for later_s in (0, 1_000)] == [0, 0]
     assert kinds(endpoint) == ["started", "resolved"]
-    assert "message 1 to webhook is given up: the webhook answered 410" in caplog.text
+    assert "message 1 to webhook has failed and is not retried: the webhook answered 410" in caplog.text
     assert queue(store)["receivers"]["webhook"] == {"waiting": 0, "delivered": 0, "failed": 2, "attempts": 2}
 
 
@@ -212,7 +212,7 @@ def test_refusals_for_good_are_an_alert_until_a_message_arrives(town, slack, end
     town.run(30, CALM)
     town.run(120, STORM)
     (failing,) = [post for post in slack.posts if post.text.startswith("NotificationsFailing")]
-    assert "a message was refused for good: the webhook answered 401" in failing.versions[0].text
+    assert "a receiver refused a message for good: the webhook answered 401" in failing.versions[0].text
     endpoint.status = 200
     town.run(200, STORM)
     assert slack.posts[-1].text.startswith("NotificationsFailing resolved")

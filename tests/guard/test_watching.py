@@ -141,7 +141,7 @@ def test_a_model_that_the_api_does_not_know_is_named():
     found = ModelLifecycle(
         model="m", lifecycle="unknown", retires_at=None, checked_at=NOW, problem="the API does not know it"
     )
-    assert fleet.retiring(["m"], [found], NOW).signal["why"] == "m is not there: the API does not know it"
+    assert fleet.retiring(["m"], [found], NOW).signal["why"] == "m is unknown: the API does not know it"
 
 
 def test_another_schema_is_above():

@@ -1,4 +1,4 @@
-"""Alerts and incidents as the store has them, and as an evaluation uses them."""
+"""Converts alerts and incidents between the store and an evaluation."""
 
 import logging
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ TICKET: Final = "ticket"
 """The severity of alerts that may wait for the next digest."""
 
 STORED_EVERY_S: Final = 60.0
-"""How often an unchanged alert is stored: `updated_at` is at most so old."""
+"""How often an unchanged alert is stored, so that `updated_at` is never much older."""
 
 
 def alert_of(row: StoredAlert) -> ScopedAlert:
@@ -57,7 +57,7 @@ def row_of(alert: ScopedAlert, finding: Finding, now: float) -> StoredAlert:
 
 def is_outdated(stored: StoredAlert | None, row: StoredAlert) -> bool:
     """Whether the stored row is missing, old, or different in more than its time."""
-    # Most evaluations change little, and each write makes routers wait.
+    # Most evaluations change little, and routers wait for each write.
     if stored is None or abs(row["updated_at"] - stored["updated_at"]) >= STORED_EVERY_S:
         return True
     return {**row, "updated_at": 0.0} != {**stored, "updated_at": 0.0}

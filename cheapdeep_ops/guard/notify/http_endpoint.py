@@ -1,4 +1,4 @@
-"""An address that takes messages by HTTP: one bounded request, and what its answer means for the delivery."""
+"""An HTTP address for messages: one request with a time limit, and the delivery's result from its answer."""
 
 import asyncio
 import ssl
@@ -23,10 +23,10 @@ _UNREACHABLE: Final = (httpx2.TransportError, OSError)
 
 
 class HttpEndpoint:
-    """The address `url`, which errors call `name`; neither the address nor a body is in any log or error.
+    """The address `url`, which errors call `name`. No log and no error contains the address or a body.
 
     TLS certificates are verified, and the proxies of the environment are used. Redirects are not followed. Raises
-    httpx2.InvalidURL where `url` is none.
+    httpx2.InvalidURL if `url` is not a URL.
     """
 
     def __init__(self, url: str, *, name: str, clock: Callable[[], float] = time.time) -> None:
@@ -42,32 +42,32 @@ class HttpEndpoint:
     def post(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Post `body`.
 
-        Raises DeliveryError unless the answer is 2xx. After 408, 425, 429, 5xx and failures of the network another
-        attempt makes sense; any other answer is final.
+        Raises DeliveryError unless the answer is 2xx. It is retryable after 408, 425, 429, 5xx and failures of the
+        network; any other answer is final.
         """
         answer = self._answer("POST", body, headers)
         if not answer.is_success:
             raise self._refusal(answer)
 
     def head(self) -> int:
-        """Ask for the head of the address; returns the status. Raises DeliveryError where it is out of reach."""
+        """Send a HEAD request; returns the status. Raises DeliveryError if the address is out of reach."""
         return self._answer("HEAD", b"", {}).status_code
 
     def _answer(self, method: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
         try:
             return asyncio.run(self._request(method, body, headers))
         except _UNREACHABLE as error:
-            why = f"{self._name} is out of reach: {type(error).__name__}"  # its words may hold the address
+            why = f"{self._name} is out of reach: {type(error).__name__}"  # its text may contain the address
             raise DeliveryError(why, unreachable=True) from None
 
     async def _request(self, method: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
         """The answer's status and headers; its body is not read.
 
-        Asynchronous only for the timeout: httpx2 bounds each read, and an answer of one byte at a time has no end.
+        Asynchronous only for the timeout: httpx2 limits each read, so a slow answer of single bytes would never end.
         """
         request = httpx2.Request(method, self._url, headers={"User-Agent": "cheapdeep-ops", **headers}, content=body)
         request.extensions["timeout"] = httpx2.Timeout(_TIMEOUT_S).as_dict()
-        # The transport itself, because a client logs whole addresses, and this one may hold a secret.
+        # The transport itself, because a client logs whole addresses, and this one may contain a secret.
         transport = httpx2.AsyncHTTPTransport(verify=self._tls, proxy=self._proxy)
         async with asyncio.timeout(_TIMEOUT_S), transport:
             answer = await transport.handle_async_request(self._authorized(request))
@@ -75,14 +75,14 @@ class HttpEndpoint:
             return answer
 
     def _authorized(self, request: httpx2.Request) -> httpx2.Request:
-        """The request with the user and the password of the address, where it has them."""
+        """The request with the user and the password of the address, if it has them."""
         if not self._url.userinfo:
             return request
         return next(httpx2.BasicAuth(self._url.username, self._url.password).auth_flow(request))
 
     @cached_property
     def _tls(self) -> ssl.SSLContext | bool:
-        """What certificates are checked against; made once, because that takes longer than a request."""
+        """The trusted certificates; loaded once, because loading takes longer than a request."""
         return httpx2.create_ssl_context() if self._url.scheme == "https" else False
 
     @property
@@ -92,7 +92,7 @@ class HttpEndpoint:
         return None if proxy_bypass(self._url.host) else proxies.get(self._url.scheme, proxies.get("all"))
 
     def _refusal(self, answer: httpx2.Response) -> DeliveryError:
-        # The body of the answer stays out: it may repeat what was sent.
+        # Without the body of the answer, because it may repeat the message.
         status = answer.status_code
         if status in _RETRIED or status >= _SERVER_ERROR:
             return DeliveryError(

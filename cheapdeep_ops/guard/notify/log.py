@@ -1,4 +1,4 @@
-"""The log as a receiver: it stands in where the settings configure no other."""
+"""The log as a receiver, for settings that configure no other."""
 
 import logging
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ class LogSender:
     """Writes messages to the log."""
 
     def takes(self, payload: Mapping[str, Any]) -> bool:
-        """All but what only a thread repeats."""
+        """All but replies that repeat an earlier message."""
         return not is_history(payload)
 
     def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
-        """Log `payload`, where it takes that."""
+        """Log `payload`, unless `takes` excludes it."""
         if not self.takes(payload):
             return ref
         lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]

@@ -1,4 +1,4 @@
-"""The words of a message with a receipt: headline and lines; each receiver formats them its own way."""
+"""The text of a message with a receipt: headline and lines. Each receiver formats them in its own way."""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -62,7 +62,7 @@ def receipt_lines(payload: Mapping[str, Any], label: LabelStyle = plain) -> list
 
 
 def false_confidence_words(quality: Quality, correction: Correction | None = None) -> str:
-    """The share of shipped answers that are wrong, by the grader, and without the grader's errors where known."""
+    """The share of shipped answers that are wrong, by the grader; corrected for its errors if labels suffice."""
     grades = quality["grades"]
     failed = sum(count for name, count in grades.items() if name not in ("correct", "incorrect", "unsure"))
     beside = f"{grades['unsure']:,} unsure, {failed:,} gradings failed"
@@ -71,11 +71,11 @@ def false_confidence_words(quality: Quality, correction: Correction | None = Non
     graded = f"{bounds(quality['false_confident_interval'])}, n {quality['graded']:,}"
     rate = percent(quality["false_confident_rate"])
     if correction is None or quality["judge_correction"] != "corrected":
-        return f"{rate} of shipped answers ({graded}; uncorrected for the judge's errors; {beside})"
+        return f"{rate} of shipped answers ({graded}; uncorrected for the grader's errors; {beside})"
     return (
         f"{percent(correction['corrected_false_confident_rate'])} of shipped answers "
-        f"({bounds(correction['corrected_false_confident_interval'])}; corrected for the judge's errors by "
-        f"{correction['judge_labels']:,} labels; the judge says {rate}, {graded}; {beside})"
+        f"({bounds(correction['corrected_false_confident_interval'])}; corrected for the grader's errors with "
+        f"{correction['judge_labels']:,} labels; the grader's own rate is {rate}, {graded}; {beside})"
     )
 
 
@@ -85,12 +85,14 @@ def cold_cache_words(caches: ColdCaches) -> str:
         return "unknown"
     share = f", {percent(caches['cold_cache_share'])} of the cost" if caches["cold_cache_usd"] else ""
     cost = money(caches["cold_cache_usd"])
-    return f"{cost}{share}: written by the deep tier, which with all calls would have read it"
+    return f"{cost}{share}: the deep tier wrote to its cache what it could have read, if it had all calls"
 
 
 def _saving(receipt: ReceiptFacts) -> str:
-    """The saving, and what it leaves out."""
-    grading = f"{percent(receipt['saving_after_grading'])} with grading paid for ({money(receipt['grader_cost_usd'])})"
+    """The saving, and the number of unpriced calls that it leaves out."""
+    grading = (
+        f"{percent(receipt['saving_after_grading'])} after the cost of grading ({money(receipt['grader_cost_usd'])})"
+    )
     unpriced = {"calls": receipt["unpriced_calls"], "gradings": receipt["grader_unpriced"]}
     without = [f"; {count:,} {name} are unpriced and left out" for name, count in unpriced.items() if count]
     return f"{percent(receipt['saving'])}; {grading}{''.join(without)}"

@@ -17,7 +17,7 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> Status:
-    """Policy, alerts, silences, what is normal, reach, grader, queue and watchers. Raises StoreError."""
+    """Policy, alerts, silences, baselines, reach, grader, queue and watchers. Raises StoreError."""
     with store.reading() as connection:
         return {**_present(connection, store, settings, now), "reach": reach_by_route(connection, settings, now)}
 
@@ -44,7 +44,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
 
 
 def policy_state(connection: Connection, settings: Settings) -> Policy:
-    """The base and the raised threshold, and the one in force in every scope that was ever touched."""
+    """The base and the raised threshold, and the threshold in force in every scope that has a policy."""
     book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
     scopes: dict[str, ScopePolicy] = {
         name: {

@@ -1,4 +1,4 @@
-"""Which grades a quality rule counts, and the baseline they are compared with; pure, for guard and backtest."""
+"""The grades that a quality rule counts, and the baseline for them; pure, for guard and backtest."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +20,11 @@ def alarm_level_of(baseline: Baseline) -> AlarmLevel | None:
 
 
 def joint_alarm_level(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> AlarmLevel | None:
-    """The alarm level for grades of these routes together: those of the routes, weighted by their shares of grades."""
+    """The alarm level of these routes together: the mean of theirs, weighted by their shares of grades."""
     distinct = set(alarms.values())
     if len(distinct) < 2:  # noqa: PLR2004 - one, or none
         return next(iter(distinct), None)
-    # Before the first grade that counts, all routes weigh the same.
+    # Before the first grade that counts, all routes have equal weight.
     shares = Counter(routes) or Counter(alarms.keys())
     parts = ((alarms[route].normal, count) for route, count in shares.items())
     pool = pooled((normal, count) for normal, count in parts if normal is not None)
@@ -32,7 +32,7 @@ def joint_alarm_level(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -
 
 
 def learned_from(first: Sequence[DecidedGrade], baseline: Baseline, *, enough: int, now: float) -> Baseline | None:
-    """The baseline that the `first` grades of a scope give; None where there are fewer than `enough`."""
+    """The baseline from the `first` grades of a scope; None if there are fewer than `enough`."""
     rate = estimate(first)
     if rate is None or len(first) < enough:
         return None

@@ -1,7 +1,7 @@
-"""The past of a quality rule: recorded grades, read one after another as they became known.
+"""A quality rule over recorded data: grades are read one after another, as they became known.
 
 It runs the guard's tests over the guard's grades: those that were chosen at the time, under the raises and suspicions
-of that time. The store does not record when the grader was in trouble, so unlike the guard it does not wait then.
+of that time. The store does not record when the grader had a problem, so unlike the guard it does not wait then.
 """
 
 from bisect import insort
@@ -29,15 +29,15 @@ from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
 
 _READ_TOGETHER: Final = 5_000
-"""Grades of one read transaction."""
+"""How many grades one query reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedBaselines:
     """The baselines when the past begins, by route.
 
-    `first` are the grades from which a missing one is learned. `anew` are those that a person has later had learned
-    again, each from its `since` on.
+    `first` are the grades from which a missing one is learned. `anew` are those that are learned again at a
+    person's request, each from its `since` on.
     """
 
     known: Mapping[str, Baseline] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class GradeHistory:
         self.grades_read += 1
         self._baselines.setdefault(grade.route, Baseline(scope=grade.route, since=0.0))
         latest = self._latest[grade.route]
-        # Grades become known out of order; the latest calls are kept, as in the guard.
+        # Grades do not come in the order of calls; the latest calls are kept, as in the guard.
         insort(latest, grade, key=_called)
         del latest[: -self._rule.max_grades]
         for scope in (grade.route, ALL_ROUTES):
@@ -136,7 +136,7 @@ class GradeHistory:
         return {route: alarm for route, alarm in alarms.items() if alarm is not None}
 
     def _baseline(self, route: str, *, fires: bool) -> Baseline | None:
-        """The baseline of a route; during an incident only a person may have one learned."""
+        """The baseline of a route; during an incident only a person may request one."""
         baseline = self._baselines.get(route)
         if baseline is None or baseline.rate is not None:
             return baseline
@@ -182,9 +182,9 @@ def _called(grade: DecidedGrade) -> tuple[float, int]:
 
 
 def replay(rule: QualityRule, past: RecordedPast) -> RuleBacktest | None:
-    """A quality rule over stored grades; it begins as far before the period as grades count.
+    """The replay of a quality rule over stored grades. It begins `max_age` before the period.
 
-    None where its limit is not set.
+    None if its limit is not set.
     """
     limit = rule.limit_in(past.settings)
     if limit is None and rule.limit != "normal":

@@ -27,7 +27,7 @@ _GAP_S: Final = 60.0
 _SKEW_S: Final = 60.0
 _RETIRES_S: Final = 60.0 * DAY_S
 _CHECKED_S: Final = 7.0 * DAY_S
-"""How long an answer of the API about a model counts: the job asks every day."""
+"""How long an answer of the API about a model is valid; a job asks every day."""
 
 _NAMED: Final = 3
 
@@ -108,12 +108,12 @@ def silent_routers(fleet: Fleet, now: float) -> Finding:
 def outdated_routers(fleet: Fleet, now: float) -> Finding:
     """Above while a router does not know the newest change of policy, or has another base threshold."""
     alive = fleet.alive(now)
-    # A silent router has an alert of its own, so only running ones count here.
+    # A silent router has its own alert, so only running routers count here.
     behind = [each for each in alive if _is_behind(each, fleet)]
     others = [each for each in alive if each.base_threshold != fleet.base_threshold]
     whys = []
     if behind:
-        whys.append(f"{_routers(behind)} did not take change {fleet.newest} of the policy in: {_names(behind)}")
+        whys.append(f"{_routers(behind)} did not load change {fleet.newest} of the policy: {_names(behind)}")
     if others:
         bases = ", ".join(sorted({f"{each.base_threshold:g}" for each in others}))
         whys.append(
@@ -138,7 +138,7 @@ def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) ->
     if total > known:
         rose_at, rose = now, total - known
     memory = {"total": total, "rose_at": rose_at, "rose": rose}
-    # The alert stays for a while, because drops come in bursts.
+    # The alert stays for five minutes, because drops come in bursts.
     is_recent = rose_at is not None and now - rose_at <= _DROPPED_LATELY_S
     why = f"{rose} decisions were made and not counted" if is_recent else ""
     level = Level.ABOVE if is_recent else Level.BELOW if alive else Level.NO_DATA
@@ -152,7 +152,7 @@ def undelivered(outbox: Outbox, now: float) -> Finding:
     error = f": {outbox.error}" if outbox.error else ""
     whys = [f"{outbox.waiting} messages wait, the oldest for {waits_s / 60:.0f} min{error}"] if is_stuck else []
     if outbox.refusal:
-        whys.append(f"a message was refused for good: {outbox.refusal}")
+        whys.append(f"a receiver refused a message for good: {outbox.refusal}")
     level = Level.ABOVE if whys else Level.BELOW if outbox.is_used else Level.NO_DATA
     kind = "stuck" if is_stuck else "refused" if whys else ""
     return Finding(level=level, signal={"kind": kind, "why": "; ".join(whys), "waiting": outbox.waiting})
@@ -198,26 +198,26 @@ def retiring(models: Collection[str], lifecycles: Collection[ModelLifecycle], no
 def retirement_text(lifecycle: ModelLifecycle, now: float) -> str:
     """Whether a model is retired or retires within 60 days, in words; empty if neither."""
     if lifecycle.problem:
-        return f"is not there: {lifecycle.problem}"
+        return f"is unknown: {lifecycle.problem}"
     if lifecycle.lifecycle == "retired":
         return "is retired"
     if lifecycle.retires_at is None or lifecycle.retires_at - now > _RETIRES_S:
         return ""
     days = (lifecycle.retires_at - now) / DAY_S
-    return f"retires in {days:.0f} days" if days > 0 else f"was to retire {-days:.0f} days ago"
+    return f"retires in {days:.0f} days" if days > 0 else f"should have retired {-days:.0f} days ago"
 
 
 def other_schema(stored: str | None, needed: str) -> Finding:
     """Above while the store has another version of the schema than this code."""
     differs = stored != needed
-    why = f"the store is at version {stored}, this guard is made for {needed}" if differs else ""
+    why = f"the store has schema version {stored}, this guard needs {needed}" if differs else ""
     return Finding(level=Level.ABOVE if differs else Level.BELOW, signal={"kind": str(stored), "why": why})
 
 
 def _finding(concerned: Collection[RouterHeartbeat], why: str, *, is_known: bool) -> Finding:
-    """A finding about these routers; `kind` names them, so that another router is news."""
+    """A finding about these routers; `kind` names them, so that a change of them updates the message."""
     level = Level.ABOVE if concerned else Level.BELOW if is_known else Level.NO_DATA
-    # Short ids are enough to notice another router, and keep the payload small.
+    # Short ids are enough to notice a change, and keep the payload small.
     kind = ",".join(sorted(each.process[:8] for each in concerned))
     signal = {"kind": kind, "why": why if concerned else "", "routers": len(concerned)}
     return Finding(level=level, signal=signal)

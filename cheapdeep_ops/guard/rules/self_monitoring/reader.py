@@ -28,7 +28,7 @@ class SelfMonitoringReader(SignalReader):
     """Reads the health of one part; not per route."""
 
     def __init__(self, rule: WatchRule, context: ReaderContext) -> None:
-        # Some findings compare with the last one, for example to see a gap between evaluations.
+        # Some findings need the last one, for example to notice a gap between evaluations.
         last = context.alerts.signal(rule.alert, ALL_ROUTES)
         self._finding = context.shared(SystemHealth).finding(rule.signal, last)
 
@@ -38,7 +38,7 @@ class SelfMonitoringReader(SignalReader):
         return {ALL_ROUTES}
 
     def finding(self, _routes: Collection[str], _alert: ScopedAlert) -> Finding:
-        """Above while the part is in trouble."""
+        """Above while the part has a problem."""
         return self._finding
 
 
