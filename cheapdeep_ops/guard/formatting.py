@@ -94,7 +94,7 @@ def exact_money(amount: float | None, unknown: str = "unknown") -> str:
 
 
 def whole_dollars(amount: float) -> str:
-    """US dollars without cents, for what a month costs."""
+    """US dollars without cents, for the cost of a month."""
     return f"${amount:,.0f}"
 
 

@@ -212,7 +212,7 @@ def oldest_waiting(connection: Connection) -> dict[str, Any]:
 def refusal(connection: Connection, *, since: float) -> str:
     """Why a receiver refused a message for good at `since` or later, unless it accepted one after it; else empty."""
     later = _DELIVERY.alias("later")
-    taken = (
+    accepted = (
         select(later.c.message_id)
         .where(
             later.c.receiver == _DELIVERY.c.receiver,
@@ -222,7 +222,7 @@ def refusal(connection: Connection, *, since: float) -> str:
         .exists()
     )
     recent = (_is(_DELIVERY, "failed"), _DELIVERY.c.tried_at >= since)
-    statement = select(_DELIVERY.c.error).where(*recent, ~taken).order_by(_DELIVERY.c.message_id.desc()).limit(1)
+    statement = select(_DELIVERY.c.error).where(*recent, ~accepted).order_by(_DELIVERY.c.message_id.desc()).limit(1)
     return connection.execute(statement).scalar() or ""
 
 

@@ -291,7 +291,7 @@ class Candidate(Row, table=True):
     trace_id: str = ""
     span_id: str = ""
     trace_sampled: bool = False
-    # SQL's NULL and not JSON's null, as for the answer.
+    # SQL's NULL and not JSON's null, so that IS NULL finds it.
     turns: list[dict[str, str]] | None = Field(default=None, sa_type=JSON(none_as_null=True))
     answer: str | None = None
     state: str
@@ -472,7 +472,7 @@ class Lease(Row, table=True):
 
 
 class Revision(Row, table=True):
-    """The number of changes, by the name of what changes."""
+    """The number of changes of each named part of the store."""
 
     __tablename__ = "revision"
 

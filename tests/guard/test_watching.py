@@ -240,7 +240,7 @@ def test_a_router_that_does_not_take_a_change_in_is_told(town):
     town.store.transact(lambda connection: policies.apply(connection, book, change, at=town.clock()))
     pass_by(town, 90)
     assert state(town, "RouterOutdated") == "firing"
-    assert "did not take change 1" in told(town, "RouterOutdated")[0][1]
+    assert "did not load change 1" in told(town, "RouterOutdated")[0][1]
     town.recorder.refresh(town.clock())
     pass_by(town, 15)
     assert state(town, "RouterOutdated") == "inactive"

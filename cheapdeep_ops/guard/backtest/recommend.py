@@ -52,7 +52,7 @@ def _probability(hits: int, n: int, rate: float) -> float:
     return math.exp(ways + hits * math.log(rate) + (n - hits) * math.log1p(-rate))
 
 
-def evened(grades: Sequence[tuple[float, bool, float]], random: Random) -> list[tuple[float, bool]]:
+def evenly_sampled(grades: Sequence[tuple[float, bool, float]], random: Random) -> list[tuple[float, bool]]:
     """A sample of `grades` with equal inclusion, from (confidence, wrong, inclusion in (0, 1]).
 
     Each is kept with the probability of the smallest inclusion divided by its own. The binomial test needs equal

@@ -79,11 +79,11 @@ class PaidCost(RoutingCost):
     why: str
 
 
-def costed(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
+def estimated_cost(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
     """The estimated cost of the calls if this share of the triaged ones had escalated.
 
-    It is the triage as paid, plus the mean baseline for each call that goes to the deep tier. An unknown cost is None,
-    with the reason.
+    It is the triage as paid, plus the mean baseline for each call to the deep tier. An unknown cost is None, with the
+    reason.
     """
     if why := _unknown(spent, escalation_rate):
         return {**_money(None, spent), "cost_basis": f"unknown: {why}"}
@@ -95,7 +95,7 @@ def costed(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
     }
 
 
-def paid(spent: PeriodCost, *, at_base: float | None) -> PaidCost:
+def paid_cost(spent: PeriodCost, *, at_base: float | None) -> PaidCost:
     """The actual cost of the calls, and the estimate at the base threshold if all were decided there."""
     why = _unknown(spent, 0.0)
     compared = not why and not spent.moved and at_base is not None

@@ -13,7 +13,7 @@ _BEFORE_S: Final = 900.0
 """How many seconds before its start and after its end the window of an incident shows."""
 
 _EVERY: Final = "$__all"
-"""Grafana's word for all values of a variable.
+"""Grafana's placeholder for all values of a variable.
 
 Source: https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/create-dashboard-url-variables/
 """
@@ -27,7 +27,7 @@ def links_of(
 ) -> list[list[str]]:
     """Names and addresses of the links that the settings have; `runbook` is the rule's annotation.
 
-    Times are Unix seconds. Grafana's window goes on to the present while `over_at` is None.
+    Times are Unix seconds. Grafana's window ends at the present while `over_at` is None.
     """
     addresses = {
         "Grafana": settings.grafana_url and _window(settings.grafana_url, scope, started_at, over_at),

@@ -1,4 +1,4 @@
-"""An HTTP address for messages: one request with a time limit, and the delivery's result from its answer."""
+"""An HTTP address for messages: one request with a time limit, and the delivery's result from its response."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.notify.sender import wait_asked_for
 
 _TIMEOUT_S: Final = 5.0
-"""For a whole request: connection, TLS, body, and the head of the answer."""
+"""For a whole request: connection, TLS, body, and the head of the response."""
 
 _RETRIED: Final = frozenset({408, 425, 429})
 _TOO_MANY: Final = 429
@@ -42,18 +42,18 @@ class HttpEndpoint:
     def post(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Post `body`.
 
-        Raises DeliveryError unless the answer is 2xx. It is retryable after 408, 425, 429, 5xx and failures of the
-        network; any other answer is final.
+        Raises DeliveryError unless the response is 2xx. It is retryable after 408, 425, 429, 5xx and failures of the
+        network; any other response is final.
         """
-        answer = self._answer("POST", body, headers)
-        if not answer.is_success:
-            raise self._refusal(answer)
+        response = self._send("POST", body, headers)
+        if not response.is_success:
+            raise self._refusal(response)
 
     def head(self) -> int:
         """Send a HEAD request; returns the status. Raises DeliveryError if the address is out of reach."""
-        return self._answer("HEAD", b"", {}).status_code
+        return self._send("HEAD", b"", {}).status_code
 
-    def _answer(self, method: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
+    def _send(self, method: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
         try:
             return asyncio.run(self._request(method, body, headers))
         except _UNREACHABLE as error:
@@ -70,9 +70,9 @@ class HttpEndpoint:
         # The transport itself, because a client logs whole addresses, and this one may contain a secret.
         transport = httpx2.AsyncHTTPTransport(verify=self._tls, proxy=self._proxy)
         async with asyncio.timeout(_TIMEOUT_S), transport:
-            answer = await transport.handle_async_request(self._authorized(request))
-            await answer.aclose()
-            return answer
+            response = await transport.handle_async_request(self._authorized(request))
+            await response.aclose()
+            return response
 
     def _authorized(self, request: httpx2.Request) -> httpx2.Request:
         """The request with the user and the password of the address, if it has them."""
@@ -91,14 +91,14 @@ class HttpEndpoint:
         proxies = getproxies()
         return None if proxy_bypass(self._url.host) else proxies.get(self._url.scheme, proxies.get("all"))
 
-    def _refusal(self, answer: httpx2.Response) -> DeliveryError:
+    def _refusal(self, response: httpx2.Response) -> DeliveryError:
         # Without the body of the answer, because it may repeat the message.
-        status = answer.status_code
+        status = response.status_code
         if status in _RETRIED or status >= _SERVER_ERROR:
             return DeliveryError(
                 f"{self._name} answered {status}",
-                retry_after_s=wait_asked_for(answer.headers.get("retry-after"), self._clock()),
+                retry_after_s=wait_asked_for(response.headers.get("retry-after"), self._clock()),
                 unreachable=status >= _SERVER_ERROR or status == _TOO_MANY,
             )
-        why = "redirects are not followed" if answer.is_redirect else "the message is not sent again"
+        why = "redirects are not followed" if response.is_redirect else "the message is not sent again"
         return DeliveryError(f"{self._name} answered {status}: {why}", is_final=True)

@@ -13,13 +13,13 @@ _log: Final = logging.getLogger(__name__)
 class LogSender:
     """Writes messages to the log."""
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
         """All but replies that repeat an earlier message."""
         return not is_history(payload)
 
     def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
-        """Log `payload`, unless `takes` excludes it."""
-        if not self.takes(payload):
+        """Log `payload`, unless `accepts` excludes it."""
+        if not self.accepts(payload):
             return ref
         lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]
         _log.warning("%s | %s", headline(payload), " | ".join(lines))

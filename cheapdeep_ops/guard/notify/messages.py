@@ -95,9 +95,9 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
     if payload.get("effect"):
         lines.append(f"Effect: {payload['effect']}")
     lines += text.release(payload) if payload.get("lasted_s") is None else _outcome(payload)
-    lines += _parts("By reason", payload.get("reasons"), plain)
-    lines += _parts(text.classes_title, payload.get("input_classes"), label)
-    lines += _number(payload)
+    lines += _shares("By reason", payload.get("reasons"), plain)
+    lines += _shares(text.classes_title, payload.get("input_classes"), label)
+    lines += _how_to_acknowledge(payload)
     # A runbook with a web address is already among the links.
     if payload.get("runbook") and not any(name == "Runbook" for name, _ in links(payload)):
         lines.append(f"Runbook: {payload['runbook']}")
@@ -106,7 +106,7 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
 
 def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
     """The payload of one message about several incidents, from the payloads of their own messages."""
-    # Only what a headline or a program needs: a digest of many incidents must stay small.
+    # Only the keys that a headline or a program needs: a digest of many incidents must stay small.
     kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence", *_FOR_PROGRAMS)
     items = [{name: each[name] for name in kept if name in each} for each in payloads[:_MOST_IN_DIGEST]]
     return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(payloads), "items": items}
@@ -120,7 +120,7 @@ def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
 
 
 def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
-    """The lines for an incident's thread: the time, the headline, and what was done."""
+    """The lines for an incident's thread: the time, the headline, and the change of the threshold."""
     lines = [f"{moment(payload['at'])}: {headline(payload, label=label)}"]
     if payload["kind"] == "acknowledged":
         return [*lines, *_acknowledged(payload, label)]
@@ -162,7 +162,7 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
     ]
 
 
-def _number(payload: Payload) -> list[str]:
+def _how_to_acknowledge(payload: Payload) -> list[str]:
     """How to acknowledge the incident; empty if it is acknowledged or resolved."""
     number = payload.get("incident_id")
     if number is None or payload["kind"] == "resolved" or payload.get("acknowledged"):
@@ -187,7 +187,7 @@ def _outcome(payload: Payload) -> list[str]:
     return [f"Lasted {duration(payload['lasted_s'])}: {payload['calls']} calls, {escalated}{affected}"]
 
 
-def _parts(title: str, counts: Any, label: LabelStyle) -> list[str]:
+def _shares(title: str, counts: Any, label: LabelStyle) -> list[str]:
     if not counts:
         return []
     total = sum(count for _, count in counts)

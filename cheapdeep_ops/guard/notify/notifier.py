@@ -43,7 +43,7 @@ class Notifier:
         self._monotonic = monotonic
         self._new_id = new_id
         self._resting: dict[str, float] = {}
-        """When each receiver that asked for a pause takes messages again (Unix time)."""
+        """When each receiver that asked for a pause accepts messages again (Unix time)."""
 
     def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
         """Send all that is due at `now`; returns how many deliveries are done.
@@ -97,7 +97,7 @@ class Notifier:
 
     def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
         try:
-            ref = self._send(delivery, self._quoting(delivery.payload))
+            ref = self._send(delivery, self._with_examples(delivery.payload))
         except DeliveryError as error:
             self._record(delivery, error, now)
             return error
@@ -110,7 +110,7 @@ class Notifier:
         )
         return None
 
-    def _quoting(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _with_examples(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """`payload` with the text of its examples, if that is still stored and the settings allow people to read it.
 
         The outbox and the incident have only the ids of the calls, so no copy stays after the content is purged.
@@ -128,7 +128,7 @@ class Notifier:
         """Where the message is now; None if the receiver shows no such message."""
         sender, ref = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
         try:
-            if not sender.takes(payload):
+            if not sender.accepts(payload):
                 return None
             return sender.send({**payload, "delivery_id": delivery.delivery_id}, ref)
         except DeliveryError:
@@ -153,6 +153,6 @@ class Notifier:
 
 
 def _backoff_s(attempts: int) -> float:
-    """Seconds to wait after the given number of failed attempts: doubling, five minutes at most."""
+    """Seconds to wait after so many failed attempts: each wait is twice the last one, up to five minutes."""
     # After 16 doublings the longest wait is reached; ever larger powers would overflow.
     return min(_FIRST_WAIT_S * 2.0 ** min(attempts, 16), _LONGEST_WAIT_S)

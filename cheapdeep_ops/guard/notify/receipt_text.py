@@ -80,7 +80,7 @@ def false_confidence_words(quality: Quality, correction: Correction | None = Non
 
 
 def cold_cache_words(caches: ColdCaches) -> str:
-    """What cold caches cost, and why."""
+    """The cost of cold caches, and its reason."""
     if caches["cold_cache_usd"] is None:
         return "unknown"
     share = f", {percent(caches['cold_cache_share'])} of the cost" if caches["cold_cache_usd"] else ""

@@ -24,7 +24,7 @@ class MessageRef:
 class Sender(Protocol):
     """Delivers messages to one receiver."""
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
         """Whether the receiver shows messages like `payload`; some do not show replies in a thread."""
 
     def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:

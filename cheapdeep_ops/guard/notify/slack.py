@@ -100,7 +100,7 @@ class BotSender:
         # The outbox retries, not the client: it keeps messages over a restart, and knows how long one may wait.
         self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the bot has a form for everything
+    def accepts(self, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the bot has a form for everything
         """Every message."""
         return True
 
@@ -142,20 +142,20 @@ class BotSender:
         return ref
 
     def _posted(self, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
-        answer = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
-        channel, ts = answer.get("channel"), answer.get("ts")
+        response = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
+        channel, ts = response.get("channel"), response.get("ts")
         if not channel or not ts:
-            raise DeliveryError("Slack took a message but did not say where it is")
+            raise DeliveryError("Slack accepted a message but did not return its place")
         return MessageRef(channel=str(channel), ts=str(ts))
 
     def check(self) -> str:
         """Ask Slack for the owner of the token. Raises SettingsError if Slack refuses it or is out of reach."""
         try:
-            answer = self._client.auth_test()
+            response = self._client.auth_test()
         except _FAILURES as error:
             code = _code(error) if isinstance(error, SlackApiError) else _name(error)
             raise SettingsError(f"Slack refuses CHEAPDEEP_SLACK_BOT_TOKEN: {code}") from None
-        return f"bot {answer['user']} in {answer['team']}, channel {self._channel}"
+        return f"bot {response['user']} in {response['team']}, channel {self._channel}"
 
 
 class WebhookSender:
@@ -167,34 +167,34 @@ class WebhookSender:
     def __init__(self, *, url: str) -> None:
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
         """All but replies that repeat an earlier message, and acknowledgements, which are worth an edit only."""
         return not is_history(payload) and payload["kind"] != "acknowledged"
 
     def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
-        """Post `payload`, unless `takes` excludes it. Raises DeliveryError."""
-        if not self.takes(payload):
+        """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
+        if not self.accepts(payload):
             return ref
         text, blocks = rendered(payload)
         try:
-            answer = self._client.send(text=text, blocks=blocks)
+            response = self._client.send(text=text, blocks=blocks)
         except _FAILURES as error:
             raise _failure("the Slack webhook", error) from None
-        if answer.status_code != 200:  # noqa: PLR2004 - HTTP's OK
-            raise self._refusal(answer)
+        if response.status_code != 200:  # noqa: PLR2004 - HTTP's OK
+            raise self._refusal(response)
         return ref
 
     def check(self) -> str:
         """Say that a webhook is set: Slack offers no check of a webhook without a message."""
         return "a webhook is set; cheapdeep-ops alert test sends a message to it"
 
-    def _refusal(self, answer: WebhookResponse) -> DeliveryError:
+    def _refusal(self, response: WebhookResponse) -> DeliveryError:
         # Slack answers with a short code; a proxy's page may repeat the message, or the path, which is a secret.
-        code = f": {answer.body}" if _WEBHOOK_CODE.fullmatch(answer.body) else ""
+        code = f": {response.body}" if _WEBHOOK_CODE.fullmatch(response.body) else ""
         return DeliveryError(
-            f"the Slack webhook answered {answer.status_code}{code}",
-            retry_after_s=_retry_after(answer.headers),
-            unreachable=answer.status_code >= _SERVER_ERROR,
+            f"the Slack webhook answered {response.status_code}{code}",
+            retry_after_s=_retry_after(response.headers),
+            unreachable=response.status_code >= _SERVER_ERROR,
         )
 
 
@@ -206,7 +206,7 @@ def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     lines = [escaped(line) for line in details(payload, label=_code_span)]
     blocks = [_section(f"{_icon(payload)} *{title}*")]
     if payload["kind"] == "digest":
-        blocks += map(_section, lines)  # together they may be more than one section takes
+        blocks += map(_section, lines)  # together they may exceed the limit of one section
     elif lines:
         blocks.append(_section("\n".join(lines)))
     blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]

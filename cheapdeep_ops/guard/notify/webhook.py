@@ -119,13 +119,13 @@ class SignedWebhookSender:
         self._secret = secret.encode()
         self._clock = clock
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
         """All but replies that repeat an earlier message."""
         return not is_history(payload)
 
     def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
-        """Post `payload`, unless `takes` excludes it. Raises DeliveryError."""
-        if not self.takes(payload):
+        """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
+        if not self.accepts(payload):
             return ref
         body = json.dumps(body_of(payload), allow_nan=False).encode()  # NaN is not JSON, and breaks strict readers
         headers = {

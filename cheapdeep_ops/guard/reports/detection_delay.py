@@ -131,7 +131,7 @@ def _is_detected(answers: float | None, most: float) -> bool:
 
 
 def grades_needed(target: float, rate: float, alpha: float) -> float | None:
-    """How many grades at `rate` it takes until the detector fires, on average; None for less than SMALLEST targets.
+    """The mean number of grades at `rate` until the detector fires; None below SMALLEST times the target.
 
     Also None if no bet grows: bets are capped, so a target of much more than half leaves little to win.
     """
@@ -147,7 +147,7 @@ def grades_needed(target: float, rate: float, alpha: float) -> float | None:
 def answers_needed(
     target: float, rate: float, alpha: float, sampling: SamplingShares, *, per_day: float
 ) -> float | None:
-    """How many confident answers are given at `rate` until the detector fires, on average, at so many a day."""
+    """The mean number of confident answers at `rate` until the detector fires, at `per_day` answers a day."""
     grades = grades_needed(target, rate, alpha)
     if grades is None or not sampling.is_adaptive:
         return grades and grades / sampling.calm

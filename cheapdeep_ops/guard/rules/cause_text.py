@@ -19,8 +19,8 @@ def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
     counted = cause.get("counted", "calls")
     text = "; ".join(_contributor(part, cause["kind"], counted, label) for part in contributors)
     # Parts that consist of the same calls are one cause with several names.
-    same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
-    return f"{text} (the same calls: {', '.join(same)})" if same else text
+    aliases = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
+    return f"{text} (the same calls: {', '.join(aliases)})" if aliases else text
 
 
 _NO_CONTRIBUTOR: Final = {
@@ -51,7 +51,7 @@ _FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", 
 
 
 def cause_lines(cause: Any, label: LabelStyle) -> Iterable[str]:
-    """The lines of a message about the cause; none where the payload has none."""
+    """The lines of a message about the cause; empty without a cause."""
     if not cause:
         return
     yield f"Cause: {cause_text(cause, label)}"

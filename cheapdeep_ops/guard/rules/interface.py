@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderContext:
-    """What all readers of one evaluation share; `now` is Unix time, `rules` are those of the rules file."""
+    """The data that all readers of one evaluation share; `now` is Unix time, `rules` are those of the rules file."""
 
     connection: Connection
     settings: Settings
@@ -111,7 +111,7 @@ class RecordedPast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleBacktest:
-    """The past of one rule, and when its evaluation begins (Unix time)."""
+    """The recorded data of one rule, and when its evaluation begins (Unix time)."""
 
     history: SignalHistory
     begin: float

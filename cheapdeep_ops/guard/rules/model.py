@@ -1,4 +1,4 @@
-"""What all rules share, and how an alert moves between inactive, pending and firing.
+"""The common part of all rules, and the state machine of alerts: inactive, pending, firing.
 
 Pure: time and findings are arguments. The states and their hold times are those of Prometheus alerting rules
 (https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/).
@@ -79,7 +79,7 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 class Rule(BaseModel):
-    """What the rules of all kinds share, in Prometheus' words; durations are seconds."""
+    """The keys that rules of all kinds share, with Prometheus' names; durations are in seconds."""
 
     # By field name too: `for` is a keyword, so Python code cannot use the alias.
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -102,7 +102,7 @@ class Rule(BaseModel):
         return Action.RAISE_THRESHOLD in self.actions
 
     def limit_in(self, _settings: object) -> float | None:
-        """The limit under these settings; None for a kind without a limit, and where its setting is not set."""
+        """The limit under these settings; None for a kind without a limit, or if its setting is not set."""
         return None
 
 
@@ -166,7 +166,7 @@ def step(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tuple[Scop
     if alert.state is AlertState.FIRING:
         return _step_firing(rule, alert, level, now)
     if level is not Level.ABOVE:
-        # A pending alert goes back at once, as in Prometheus; only a firing one has a hold time.
+        # A pending alert becomes inactive at once, as in Prometheus; only a firing one has a hold time.
         return _at(alert, AlertState.INACTIVE, now), None
     pending = _at(alert, AlertState.PENDING, now)
     if now - pending.since >= rule.pending_for:

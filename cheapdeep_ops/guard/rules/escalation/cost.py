@@ -80,7 +80,7 @@ def _usual(connection: Connection, onset: float, scope: str) -> tuple[PeriodCoun
 
 
 def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, object]:
-    """The escalations of `now` beyond the usual share, what they cost, and what they cost an hour, in US dollars.
+    """The escalations of `now` beyond the usual share, their cost, and their cost per hour, in US dollars.
 
     The bounds come from the 95% intervals of the rates; the cost of an escalation has no interval. If prices, earlier
     calls or present calls are missing, all figures are None, with the reason in `why`.
@@ -115,7 +115,7 @@ def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
     # A mean over the priced calls alone would be wrong: an unpriced model has no priced call.
     if now.unpriced:
         return f"{now.unpriced} calls are unpriced"
-    return "" if now.escalation_usd is not None else "no call has gone to the deep tier"
+    return "" if now.escalation_usd is not None else "no call was sent to the deep tier"
 
 
 def _estimate(rate: Proportion) -> Estimate:

@@ -93,31 +93,31 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
         return DetectorRun()
     # With this share for each second, evidence comes from min_seconds seconds at least.
     most = rule.evidence_limit / rule.min_seconds
-    bets = [_run(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
+    bets = [_sum_of_bets(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
     _, since = max(bets)
-    made_of = [second for second in seconds if second.at >= since]
+    since_onset = [second for second in seconds if second.at >= since]
     return DetectorRun(
         evidence=_log_mean([log for log, _ in bets]),
         lasted=until - since,
-        calls=Proportion(hits=sum(second.hits for second in made_of), n=sum(second.n for second in made_of)),
-        seconds=sum(second.hits > 0 for second in made_of),
+        calls=Proportion(hits=sum(second.hits for second in since_onset), n=sum(second.n for second in since_onset)),
+        seconds=sum(second.hits > 0 for second in since_onset),
     )
 
 
-def _run(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float) -> tuple[float, int]:
+def _sum_of_bets(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float) -> tuple[float, int]:
     """The logarithm of all bets on `rate` together, and when the best of them began."""
     miss = math.log((1 - rate) / (1 - limit))
     hit = math.log(rate / limit) - miss
     log, best, since = -math.inf, 0.0, 0
     exp, log1p = math.exp, math.log1p
     for at, hits, n in seconds:
-        grown = min(hits * hit + n * miss, most)
+        growth = min(hits * hit + n * miss, most)
         # As in CUSUM, a bet that has lost everything starts again; that dates the onset.
         if best <= 0:
             best, since = 0.0, at
-        best += grown
+        best += growth
         # log(exp(log) + 1), written out: an evaluation spends most of its time here.
-        log = (log + log1p(exp(-log)) if log > 0 else log1p(exp(log))) + grown
+        log = (log + log1p(exp(-log)) if log > 0 else log1p(exp(log))) + growth
     return log, since
 
 
@@ -178,8 +178,8 @@ class BurstCap:
         misses = second.n - second.hits
         for place, (hit, miss) in enumerate(zip(*self._growth, strict=True)):
             log = self._logs[place]
-            grown = min(second.hits * hit + misses * miss, self._most)
-            self._logs[place] = (log + math.log1p(math.exp(-log)) if log > 0 else math.log1p(math.exp(log))) + grown
+            growth = min(second.hits * hit + misses * miss, self._most)
+            self._logs[place] = (log + math.log1p(math.exp(-log)) if log > 0 else math.log1p(math.exp(log))) + growth
 
     @property
     def is_reached(self) -> bool:

@@ -28,11 +28,11 @@ class ReadAhead:
         self._stretch_s = stretch_s
         self._seconds: Mapping[str, Sequence[SecondCounts]] = {}
         self._places: Mapping[str, Sequence[int]] = {}
-        self._held = (0.0, 0.0)
+        self._span = (0.0, 0.0)
 
     def __call__(self, since: float, until: float) -> dict[str, Sequence[SecondCounts]]:
         """The counts of the seconds in `[since, until)`; routes without counts are left out, as in the store."""
-        if since < self._held[0] or until > self._held[1]:
+        if since < self._span[0] or until > self._span[1]:
             self._read_stretch(since, max(until, since + self._stretch_s))
         cut = {
             route: seconds[bisect_left(self._places[route], since) : bisect_left(self._places[route], until)]
@@ -43,7 +43,7 @@ class ReadAhead:
     def _read_stretch(self, since: float, until: float) -> None:
         self._seconds = self._read(since, until)
         self._places = {route: [second.at for second in seconds] for route, seconds in self._seconds.items()}
-        self._held = (since, until)
+        self._span = (since, until)
 
 
 class EscalationHistory:

@@ -65,7 +65,7 @@ def _release(payload: Payload) -> Iterable[str]:
 
 def _affected(payload: Payload) -> str:
     extra = (payload.get("consequence") or {}).get("extra_calls")
-    return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual went to the deep tier"
+    return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual were sent to the deep tier"
 
 
 TEXT: Final = RuleText(headline=_headline, measured=_measured, release=_release, affected=_affected)

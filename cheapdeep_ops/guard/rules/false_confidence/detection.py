@@ -184,7 +184,7 @@ class Effect:
 
 
 def effect_of(before: Estimate | None, after: Estimate | None, *, enough: int) -> Effect:
-    """The false-confident rate of what shipped before a raise, compared with that of what has shipped since."""
+    """The false-confident rate of answers shipped before a raise, compared with that of later ones."""
     if before is None or after is None or after.count < enough:
         graded = f"{after.count if after else 0} of {enough} grades of answers shipped since"
         return Effect(kind=EffectKind.UNKNOWN, why=f"it is not known yet whether the raise helps: {graded}")

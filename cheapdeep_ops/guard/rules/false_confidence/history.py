@@ -34,15 +34,15 @@ _READ_TOGETHER: Final = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedBaselines:
-    """The baselines when the past begins, by route.
+    """The baselines at the start of the recorded data, by route.
 
-    `first` are the grades from which a missing one is learned. `anew` are those that are learned again at a
+    `first` are the grades from which a missing one is learned. `relearned` are those that are learned again at a
     person's request, each from its `since` on.
     """
 
     known: Mapping[str, Baseline] = field(default_factory=dict)
     first: Mapping[str, Sequence[DecidedGrade]] = field(default_factory=dict)
-    anew: Mapping[str, Baseline] = field(default_factory=dict)
+    relearned: Mapping[str, Baseline] = field(default_factory=dict)
 
 
 def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
@@ -52,8 +52,8 @@ def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
         for scope, baseline in stored.items()
         if baseline.since <= begin
     }
-    anew = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
-    return LearnedBaselines(known=known, anew=anew)
+    relearned = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
+    return LearnedBaselines(known=known, relearned=relearned)
 
 
 class GradeHistory:
@@ -66,12 +66,12 @@ class GradeHistory:
         self.is_known = False
         self._rule = rule
         self._limit = limit
-        self._coming = iter(known)
-        self._next = next(self._coming, None)
+        self._upcoming = iter(known)
+        self._next = next(self._upcoming, None)
         self._now = 0.0
         self._resolved_at: Mapping[str, float] = {}
         self._baselines = dict(learned.known)
-        self._anew = dict(learned.anew)
+        self._relearned = dict(learned.relearned)
         self._first = {route: sorted(first, key=_called) for route, first in learned.first.items()}
         self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
         self._waiting: dict[str, deque[DecidedGrade]] = defaultdict(deque)
@@ -83,10 +83,10 @@ class GradeHistory:
         self._now, self._resolved_at = now, resolved_at
         while self._next is not None and self._next.at <= now:
             self._read(self._next)
-            self._next = next(self._coming, None)
-        due = [scope for scope, baseline in self._anew.items() if baseline.since <= now]
+            self._next = next(self._upcoming, None)
+        due = [scope for scope, baseline in self._relearned.items() if baseline.since <= now]
         for scope in due:
-            self._baselines[scope] = self._anew.pop(scope)
+            self._baselines[scope] = self._relearned.pop(scope)
             self._first[scope] = []
         return self._baselines.keys() if due or self.grades_read > before else None
 

@@ -42,7 +42,7 @@ class QualityRule(Rule):
         return self
 
     def limit_in(self, settings: object) -> float | None:
-        """The highest rate that is allowed, a share; None if its setting is not set, or where it is learned."""
+        """The highest rate that is allowed, a share; None if its setting is not set, or if it is learned."""
         return None if self.limit == "normal" else limit_value(settings, self.limit)
 
 

@@ -43,7 +43,7 @@ class SelfMonitoringReader(SignalReader):
 
 
 class SystemHealth:
-    """The findings of one evaluation about the parts of this system, which share what they read."""
+    """The findings of one evaluation about the parts of this system; they share their queries."""
 
     def __init__(self, context: ReaderContext) -> None:
         self._context = context
