@@ -210,7 +210,7 @@ def oldest_waiting(connection: Connection) -> dict[str, Any]:
 
 
 def refusal(connection: Connection, *, since: float) -> str:
-    """Why a receiver refused a message for good at `since` or later, unless it accepted one after it; else empty."""
+    """Why a receiver refused a message for good, at `since` or later; empty if it has accepted a later one."""
     later = _DELIVERY.alias("later")
     accepted = (
         select(later.c.message_id)

@@ -42,12 +42,12 @@ def recommended(
 
 def p_value(wrong: Proportion, limit: float) -> float:
     """P(at most so many wrong answers) at a rate of `limit`, which is in (0, 1); 1 if n is 0."""
-    # Logarithms inside, because binomial coefficients of large n overflow a float.
     terms = (_probability(hits, wrong.n, limit) for hits in range(wrong.hits + 1))
     return min(math.fsum(terms), 1.0)
 
 
 def _probability(hits: int, n: int, rate: float) -> float:
+    # Logarithms, because binomial coefficients of a large n overflow a float.
     ways = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
     return math.exp(ways + hits * math.log(rate) + (n - hits) * math.log1p(-rate))
 

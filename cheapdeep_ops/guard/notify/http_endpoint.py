@@ -42,8 +42,8 @@ class HttpEndpoint:
     def post(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Post `body`.
 
-        Raises DeliveryError unless the response is 2xx. It is retryable after 408, 425, 429, 5xx and failures of the
-        network; any other response is final.
+        Raises DeliveryError unless the response is 2xx. The error is final, except after 408, 425, 429, 5xx and
+        failures of the network.
         """
         response = self._send("POST", body, headers)
         if not response.is_success:

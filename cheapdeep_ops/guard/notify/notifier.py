@@ -62,7 +62,7 @@ class Notifier:
             return sum(pool.map(lambda delivery: self._drain(delivery, now, until), due.values()))
 
     def _route(self, now: float) -> None:
-        """Create the deliveries of new messages, and cancel those to receivers that are no longer configured."""
+        """Create the deliveries of new messages, and move those to removed receivers to the configured ones."""
         with self._store.reading() as connection:
             messages = deliveries.unrouted(connection, self._senders.keys())
         if not messages.message_ids:

@@ -85,7 +85,7 @@ def cold_cache_words(caches: ColdCaches) -> str:
         return "unknown"
     share = f", {percent(caches['cold_cache_share'])} of the cost" if caches["cold_cache_usd"] else ""
     cost = money(caches["cold_cache_usd"])
-    return f"{cost}{share}: the deep tier wrote to its cache what it could have read, if it had all calls"
+    return f"{cost}{share}: the deep tier wrote this to its cache; with all calls, it would have read it"
 
 
 def _saving(receipt: ReceiptFacts) -> str:

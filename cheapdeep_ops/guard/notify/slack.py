@@ -65,7 +65,7 @@ def is_configured(settings: Settings) -> bool:
 def make_sender(settings: Settings) -> Sender:
     """The sender that the settings ask for: a bot, or else an incoming webhook.
 
-    Raises SettingsError if a bot token comes without a channel, or where there is neither.
+    Raises SettingsError if a bot token comes without a channel, or if there is neither.
     """
     if settings.slack_bot_token is not None:
         if not settings.slack_channel:

@@ -137,7 +137,7 @@ class SignedWebhookSender:
         return ref
 
     def check(self) -> str:
-        """Send a HEAD request to the address. Any answer is good; raises SettingsError if it is out of reach."""
+        """Send a HEAD request to the address. Any status is accepted; raises SettingsError if it is out of reach."""
         try:
             status = self._endpoint.head()
         except DeliveryError as error:

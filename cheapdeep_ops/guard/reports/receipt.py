@@ -141,7 +141,7 @@ def _share(tokens: int, of: int) -> float | None:
 
 
 def causes_of(sums: Sums) -> Causes:
-    """Why calls escalated or bypassed triage, and the failures behind calls that were answered."""
+    """Why calls escalated or bypassed triage, and the failures that did not prevent an answer."""
     return {
         "reasons": dict(sums.reasons),
         "base_reasons": dict(sums.base_reasons),

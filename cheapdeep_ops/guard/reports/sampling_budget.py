@@ -71,8 +71,8 @@ def _is_suspected(each: GradeTally, settings: Settings) -> bool:
 def _spent(tallies: Sequence[GradeTally]) -> Spent:
     return {
         "samples": sum(each.count for each in tallies),
-        "cost_usd": int(sum(each.cost_nusd for each in tallies))
-        * USD_PER_NUSD,  # PostgreSQL returns a sum as a decimal
+        # PostgreSQL returns the sums as decimals.
+        "cost_usd": int(sum(each.cost_nusd for each in tallies)) * USD_PER_NUSD,
         "unpriced": sum(each.unpriced for each in tallies),
     }
 

@@ -15,7 +15,7 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 MOST_CHANGES: Final = 30
-"""How many changes of policy are listed and marked, newest first."""
+"""How many changes of policy are listed and marked: the newest ones."""
 
 MOST_ROUTES: Final = 6
 """Routes whose false confidence has a plot of its own: those with most calls."""
