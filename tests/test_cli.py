@@ -548,7 +548,7 @@ def test_the_receipt_has_false_confidence_with_n_and_grading_apart(capsys, grade
     _, out, _ = run(capsys, "report")
     for part in (
         "triage model      claude-haiku-4-5", "escalation model  claude-opus-4-7", "in + ", "out tokens",
-        "33.3% of shipped answers", "n 3; uncorrected for the judge's errors; 1 unsure, 0 gradings failed",
+        "33.3% of shipped answers", "n 3; uncorrected for the grader's errors; 1 unsure, 0 gradings failed",
         "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: nothing escalated",
     ):  # fmt: skip
         assert part in out

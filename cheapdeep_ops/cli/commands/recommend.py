@@ -67,7 +67,7 @@ def _of_file(file: Path, where: Mapping[str, str]) -> tuple[list[tuple[float, bo
 def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[tuple[float, bool]], Thresholds]:
     """Grades of answers that ship at base; nothing below was ever graded, so nothing below is tried."""
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
-    from cheapdeep_ops.guard.backtest.recommend import evened
+    from cheapdeep_ops.guard.backtest.recommend import evenly_sampled
     from cheapdeep_ops.guard.grading.grader import grader_version
     from cheapdeep_ops.store import counters, grades
 
@@ -79,7 +79,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]
-    return evened(graded, Random(0)), [  # noqa: S311 - a sample, no secret
+    return evenly_sampled(graded, Random(0)), [  # noqa: S311 - a sample, no secret
         of_stored(counted, graded, value, base=base) for value in tried
     ]
 

@@ -1,4 +1,4 @@
-"""A rule on the escalation rate, as the rules file states it."""
+"""The rule on the escalation rate, as the rules file states it."""
 
 import math
 from typing import Literal, Self
@@ -48,5 +48,5 @@ class StormRule(Rule):
         return -math.log(self.alpha)
 
     def limit_in(self, settings: object) -> float | None:
-        """The highest rate that is allowed, a share; None where its setting is not set."""
+        """The highest rate that is allowed, a share; None if its setting is not set."""
         return limit_value(settings, self.limit)
