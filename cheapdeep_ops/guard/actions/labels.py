@@ -1,4 +1,4 @@
-"""People label answers that were graded: correct, incorrect or unsure."""
+"""Operations on labels: people label graded answers as correct, incorrect or unsure."""
 
 from typing import Annotated, Final
 
@@ -38,9 +38,9 @@ class LabelsRequest(ActionRequest):
 
 @operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", tag="labels")
 def label(context: ActionContext, order: LabelRequest) -> LabelRequest:
-    """Say whether a graded answer is right; this replaces an earlier label of the same person. Returns the label.
+    """Label a graded answer; a new label replaces this person's earlier one. Returns the label.
 
-    Raises PolicyError where no grader has decided on the call.
+    Raises PolicyError if no grader has a verdict on the call.
     """
     now = context.clock()
     context.store.transact(lambda connection: _put(connection, order, author=order.author, now=now))
@@ -49,25 +49,25 @@ def label(context: ActionContext, order: LabelRequest) -> LabelRequest:
 
 @operation("POST", "/api/v1/labels/batch", name="post_labels", summary="Label several answers", tag="labels")
 def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
-    """Label several answers: all labels are stored, or none. Returns them, each with the grader's verdict.
+    """Label several answers: all labels are stored, or none. Returns the labels with the grader's verdicts.
 
-    Raises PolicyError where no grader has decided on one of the calls.
+    Raises PolicyError if no grader has a verdict on one of the calls.
     """
-    now, judge = context.clock(), grader_version(context.settings)
+    now, grader = context.clock(), grader_version(context.settings)
 
     def work(connection: Connection) -> None:
         for each in order.labels:
             _put(connection, each, author=order.author, now=now)
 
     context.store.transact(work)
-    # The verdict comes after the label, because it would sway the person who labels.
+    # The verdict comes after the label, because it would bias the person who labels.
     return context.read(
         lambda connection: [
             {
                 "call_id": each.call_id,
                 "verdict": each.verdict.value,
                 "author": order.author,
-                "judge": labels.grade_of(connection, judge, each.call_id),
+                "judge": labels.grade_of(connection, grader, each.call_id),
             }
             for each in order.labels
         ]
@@ -76,4 +76,4 @@ def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
 
 def _put(connection: Connection, order: LabelOf, *, author: str, now: float) -> None:
     if not labels.put(connection, order.call_id, order.verdict, author=author, at=now):
-        raise PolicyError(f"no verdict of a judge on the call {order.call_id}: no label is stored")
+        raise PolicyError(f"no grader has a verdict on the call {order.call_id}: no label is stored")

@@ -1,4 +1,4 @@
-"""People pin a threshold, and release it."""
+"""Operations on thresholds: pin one, release a pin."""
 
 from pydantic import Field
 
@@ -32,7 +32,7 @@ class ReleaseRequest(ActionRequest):
 
 @operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold")
 def pin(context: ActionContext, order: PinRequest) -> Policy:
-    """Hold the threshold until a person releases it; the rules only report. Returns the policy that follows."""
+    """Pin the threshold until a person releases it; the rules only report. Returns the new policy."""
     edit = PolicyEdit(
         scope=order.route, act=PolicyAct.PIN, threshold=order.threshold, author=order.author, why=order.why
     )
@@ -41,9 +41,9 @@ def pin(context: ActionContext, order: PinRequest) -> Policy:
 
 @operation("DELETE", "/api/v1/policy/pin", name="delete_pin", summary="Release a threshold")
 def release(context: ActionContext, order: ReleaseRequest) -> Policy:
-    """Remove a pin; the rules decide again from their next evaluation on. Returns the policy that follows.
+    """Remove a pin; the rules decide again at their next evaluation. Returns the new policy.
 
-    Raises PolicyError where the scope is not pinned.
+    Raises PolicyError if the scope is not pinned.
     """
     return _apply(context, PolicyEdit(scope=order.route, act=PolicyAct.UNPIN, author=order.author, why=order.why))
 
@@ -55,7 +55,7 @@ def _apply(context: ActionContext, edit: PolicyEdit) -> Policy:
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         pinned = sorted(name for name, scope in book.scopes.items() if scope.pin is not None)
         if edit.act is PolicyAct.UNPIN and edit.scope not in pinned:
-            raise PolicyError(f"{edit.scope} is not pinned; pinned are: {', '.join(pinned) or 'none'}")
+            raise PolicyError(f"{edit.scope} is not pinned; pinned scopes: {', '.join(pinned) or 'none'}")
         policies.apply(connection, book, edit, at=now)
 
     context.change(work)
