@@ -597,7 +597,8 @@ def test_how_soon_a_climb_is_seen_is_said_in_one_line():
     often = learned(Estimate(rate=0.03, n=2_000, count=2_000))
     said = said_of_reach(alarm=often, per_day=12_300.0)
     assert re.search(
-        r"faq: at 12,300 confident answers a day, a climb from 3\.0% \(n 2,000\) to 6\.0% is detected after about \S+ d; "
+        r"faq: at 12,300 confident answers a day, a climb from 3\.0% \(n 2,000\) "
+        r"to 6\.0% is detected after about \S+ d; "
         r"smallest climb: to \d\.\d% within a day, to \d\.\d% within a week$",
         said,
     )
@@ -620,7 +621,7 @@ def test_what_is_normal_is_learned_anew_by_order_and_only_where_there_is_somethi
     assert run(capsys, "normal", "relearn", "--route", "support", "--why", "new product")[0] == 0
     status, _, err = run(capsys, "normal", "relearn", "--route", "nosuch", "--why", "x")
     assert status == 1
-    assert "graded are: support" in err
+    assert "routes with grades: support" in err
     with graded.reading() as connection:
         row = connection.exec_driver_sql("SELECT scope, why, author FROM normal").one()
     assert tuple(row)[:2] == ("support", "new product")
@@ -745,5 +746,5 @@ def test_what_an_answer_says_cannot_move_the_terminal(capsys, graded, monkeypatc
         connection.exec_driver_sql("UPDATE candidate SET answer = ?", (hostile,))
         connection.commit()
     out = run(capsys, "review")[1]
-    assert "  | \\x1b[2Jgone\\x202e[bold]x[/bold]\\x0d\n  | the grader's verdict\u3000correct: so" in out
+    assert "  | \\x1b[2Jgone\\x202e[bold]x[/bold]\\x0d\n  | the grader's verdict\u3000correct:   so" in out
     assert not {"\x1b", "\u202e", "\r"} & set(out)
