@@ -331,7 +331,7 @@ def test_a_check_of_the_doctors_that_breaks_is_a_finding(capsys, monkeypatch, st
     monkeypatch.setattr(doctor, "_CHECKS", (("odd", broken),))
     status, out, _ = run(capsys, "doctor")
     assert status == 1
-    assert "MEND  odd: the check failed: RuntimeError: beyond all expectation" in out
+    assert "FAIL  odd: the check failed: RuntimeError: beyond all expectation" in out
 
 
 def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, store):
@@ -549,7 +549,7 @@ def test_the_receipt_has_false_confidence_with_n_and_grading_apart(capsys, grade
     for part in (
         "triage model      claude-haiku-4-5", "escalation model  claude-opus-4-7", "in + ", "out tokens",
         "33.3% of shipped answers", "n 3; uncorrected for the judge's errors; 1 unsure, 0 gradings failed",
-        "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: nothing escalated",
+        "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: no call escalated",
     ):  # fmt: skip
         assert part in out
 

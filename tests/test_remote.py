@@ -202,7 +202,7 @@ def test_what_needs_the_store_itself_says_so(remote, command):
     [
         (TOKEN, "ok  ", "knows the token"),
         (None, "ok  ", "commands can only read"),
-        ("wrong", "MEND", "does not know"),
+        ("wrong", "FAIL", "does not know"),
     ],
 )
 def test_the_doctor_asks_the_guard_elsewhere(remote, token, mark, says):

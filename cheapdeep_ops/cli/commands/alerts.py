@@ -22,7 +22,7 @@ def alert_ack(
     why: Why,
     json: Json = False,
 ) -> None:
-    """Acknowledge an incident: a person takes care of it, and its reminders stop."""
+    """Acknowledge an incident. Its reminders stop."""
     from cheapdeep_ops.guard.actions.alerts import acknowledge
 
     incident = guard_client.act(acknowledge, incident_id=incident_id, why=why)
@@ -42,9 +42,10 @@ def alert_silence(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Suppress the messages of a rule for a limited time; the rule still raises thresholds."""
+    """Suppress the messages of a rule for a time. The rule still raises thresholds."""
     from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, silence
 
+    # The operation checks this too, but its error would not name the option.
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:
         raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / DAY_S:g}d", param_hint="--for")

@@ -42,7 +42,7 @@ def backtest(  # noqa: PLR0917 - typer passes options by name
     last: Annotated[str | None, typer.Option(help="The period of the store, up to now; 24h if absent.")] = None,
     route: Annotated[str | None, typer.Option(callback=filled_option, help="One route of the store.")] = None,
 ) -> None:
-    """Print the effect of other thresholds and rules: escalation, false confidence, cost, alerts."""
+    """Print the effect of other thresholds and rules. It has escalation, false confidence, cost and alerts."""
     settings = Settings(rules_file=rules) if rules else Settings()
     tried = _thresholds(threshold or [*_USUAL, settings.base_threshold])
     if file is None and where:

@@ -32,7 +32,7 @@ def threshold_set(
     route: RouteOption = ALL_ROUTES,
     json: Json = False,
 ) -> None:
-    """Pin a threshold: until its release the rules only report."""
+    """Pin a threshold. Until its release the rules only report."""
     from cheapdeep_ops.guard.actions.thresholds import pin
 
     show_policy(guard_client.act(pin, threshold=value, route=route, why=why), as_json=json)
@@ -46,7 +46,7 @@ def threshold_release(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Remove the pin of a route, or of all routes: the rules decide again."""
+    """Remove the pin of a route or of all routes. The rules decide again."""
     from cheapdeep_ops.guard.actions.thresholds import release
 
     show_policy(guard_client.act(release, route=route, why=why or ""), as_json=json)
@@ -58,7 +58,7 @@ def normal_relearn(
     why: Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")],
     json: Json = False,
 ) -> None:
-    """Learn again what is normal for a route, from calls that begin now."""
+    """Learn again what is normal for a route. Only calls that begin from now on count."""
     from cheapdeep_ops.guard.actions.baselines import relearn
 
     show_normal(guard_client.act(relearn, route=route, why=why), as_json=json)
@@ -70,7 +70,7 @@ def purge(
     older_than: Annotated[str | None, typer.Option(help="All calls older than this, such as 90m, 24h or 7d.")] = None,
     json: Json = False,
 ) -> None:
-    """Delete stored text, by call or by age; counts and grades stay."""
+    """Delete stored text by call or by age. Counts and grades stay."""
     from cheapdeep_ops.store import candidates
 
     if (call is None) == (older_than is None):

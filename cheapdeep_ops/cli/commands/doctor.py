@@ -44,7 +44,7 @@ class Check:
     @property
     def mark(self) -> str:
         """The result in four characters."""
-        return "ok  " if self.ok else "MEND"
+        return "ok  " if self.ok else "FAIL"
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON."""

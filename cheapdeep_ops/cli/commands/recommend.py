@@ -34,7 +34,7 @@ def recommend(  # noqa: PLR0917 - typer passes options by name
     route: Annotated[str | None, typer.Option(callback=filled_option, help="One route of the store.")] = None,
     last: Annotated[str, typer.Option(help="The period of the store, up to now.")] = "30d",
 ) -> None:
-    """Print the cheapest threshold that holds a limit, with its guarantee, or the reason why there is none."""
+    """Print the cheapest threshold that holds a limit, and its guarantee. If there is none, print the reason."""
     _check(limit, "--limit")
     _check(certainty, "--certainty")
     settings = Settings()

@@ -29,7 +29,7 @@ def report(
         Path | None, typer.Option(dir_okay=False, help="Write an HTML page with plots to this file.")
     ] = None,
 ) -> None:
-    """Print the receipt over a period: cost per call, saving, escalation, false confidence, grading."""
+    """Print the receipt of a period. It has cost per call, saving, escalation, false confidence and grading."""
     if sum((json, markdown, slack, html is not None)) > 1:
         raise typer.BadParameter("cannot be combined with --markdown, --slack or --html", param_hint="--json")
     settings, period_s = Settings(), seconds_in(last)
@@ -73,7 +73,7 @@ def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
 
 @app.command()
 def status(json: Json = False) -> None:
-    """Print policy, alerts, signals, what is normal, grader, queue and processes."""
+    """Print the state of the guard. It has policy, alerts, signals, what is normal, grader, queue and processes."""
     state = guard_client.read("status")
     if json:
         output.print_json(state)
@@ -83,7 +83,7 @@ def status(json: Json = False) -> None:
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Check key, store, grader, receivers, OTLP endpoint, clock and rules; print what to repair."""
+    """Check the setup and print what to repair. It covers key, store, grader, receivers, OTLP and clock."""
     from cheapdeep_ops.cli.commands.doctor import examine
 
     checks = examine(Settings())

@@ -42,7 +42,7 @@ def review(
         list[str] | None, typer.Option(help="CALL_ID=VERDICT labels one call without a prompt; repeatable.")
     ] = None,
 ) -> None:
-    """Label graded answers, and print how far the grader agrees with people. --json and --label show no prompt."""
+    """Label graded answers. Then print how far the grader agrees with people. --json and --label show no prompt."""
     settings, labels, by = Settings(), _parsed(label or ()), author or user()
     with connected(settings) as guard:
         if labels:

@@ -22,7 +22,7 @@ def demo(
     json: Json = False,
     seed: Annotated[int, typer.Option(help="Another seed gives other questions.")] = 0,
 ) -> None:
-    """Show how the guard detects a storm and a drift, with simulated Claude and Slack; needs no key and no services."""
+    """Show how the guard detects a storm and a drift. Claude and Slack are simulated, so it needs no key."""
     from cheapdeep_ops.cli.render.live import view_for
     from cheapdeep_ops.demo.show import RATE, SAMPLE_RATE, run_demo
 
@@ -73,7 +73,7 @@ def ask(
 
 @app.command()
 def serve() -> None:
-    """Run the guard until SIGTERM: rules, grading, messages, HTTP API, metrics, console."""
+    """Run the guard until SIGTERM. It has rules, grading, messages, HTTP API, metrics and console."""
     from cheapdeep_ops.guard.service import Service
     from cheapdeep_ops.telemetry.setup import configure
 
@@ -93,7 +93,7 @@ def sim(
     slack_port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port.")] = 0,
     seed: Annotated[int, typer.Option(help="Another seed gives other answers.")] = 0,
 ) -> None:
-    """Run only the simulated Claude API and Slack; the first line of the output has their addresses."""
+    """Run only the simulated Claude API and Slack. The first line of the output has their addresses."""
     from cheapdeep_ops.testing.serving import serve as serve_simulators
 
     try:
@@ -121,7 +121,7 @@ def replay(  # noqa: PLR0917 - typer passes options by name
     ] = 1.0,
     judge_tnr: Annotated[float, typer.Option(min=0, max=1, help="The share of right answers that it accepts.")] = 1.0,
 ) -> None:
-    """Send recorded outcomes through router, simulated API and guard in virtual time; print the receipt."""
+    """Replay recorded outcomes and print the receipt. Router and guard are real; API and time are simulated."""
     from cheapdeep_ops.demo.recording import read_recording
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
     from cheapdeep_ops.testing import SimulatedGrader

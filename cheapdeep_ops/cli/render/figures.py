@@ -1,7 +1,7 @@
 """The receipt's plots: trends in, HTML figures out.
 
-This code draws them without a library, so every installation can write the page, and a style sheet adapts it to light,
-dark and paper. A library for bands, levels and gaps takes 84 MB (vl-convert) to 174 MB (matplotlib).
+This code draws them without a library, so every installation can write the page. A style sheet adapts it to light, dark
+and paper. A library for bands, levels and gaps takes 84 MB (vl-convert) to 174 MB (matplotlib).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

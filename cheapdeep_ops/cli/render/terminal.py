@@ -129,7 +129,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
 def _triage(triage: TriageFigures) -> str:
     tokens_in, tokens_out = triage["triage_input_tokens_per_call"], triage["triage_output_tokens_per_call"]
     if tokens_in is None or tokens_out is None:
-        return "unknown: nothing was triaged"
+        return "unknown: no call was triaged"
     return f"{tokens_in:.0f} in + {tokens_out:.0f} out tokens, {exact_money(triage['triage_cost_per_call_usd'])} a call"
 
 
@@ -189,7 +189,7 @@ def _spent(spent: Spent) -> str:
 def _latency(triage: TriageFigures) -> str:
     p50, p95 = triage["added_latency_p50_s"], triage["added_latency_p95_s"]
     if p50 is None or p95 is None:
-        return "unknown: nothing escalated"
+        return "unknown: no call escalated"
     within = f"right within {percent(triage['added_latency_precision'])}"
     return f"p50 {duration(p50)}, p95 {duration(p95)} on {triage['added_latency_calls']:,} escalated calls ({within})"
 
@@ -221,6 +221,7 @@ def show_run(out: Console, run: "RunReport") -> None:
 
 
 def _run_facts(run: "RunReport") -> dict[str, str]:
+    # Only a demonstration or a recording knows which answers are wrong in truth.
     return {
         "escalation": f"{percent(run['escalation_rate'])} (n {run['calls']:,}; {counts(run['reasons'])})",
         "false confidence": false_confidence_words(run),

@@ -53,7 +53,7 @@ class UnsilenceRequest(ActionRequest):
 
 
 @operation("POST", "/api/v1/incidents/{incident_id}/ack", name="post_ack", summary="Acknowledge an incident")
-def acknowledge(context: ActionContext, order: AcknowledgeRequest, incident_id: RowId) -> Incident:
+def acknowledge(context: ActionContext, request: AcknowledgeRequest, incident_id: RowId) -> Incident:
     """Acknowledge an open incident: its message shows the person, and its reminders stop. Returns the incident.
 
     Raises MissingError if no such incident is open.
@@ -63,7 +63,7 @@ def acknowledge(context: ActionContext, order: AcknowledgeRequest, incident_id: 
     def work(connection: Connection) -> None:
         if not incidents.is_open(connection, incident_id):
             raise MissingError(f"there is no open incident {incident_id}")
-        silences.acknowledge(connection, incident_id, author=order.author, why=order.why, at=now)
+        silences.acknowledge(connection, incident_id, author=request.author, why=request.why, at=now)
         _announce(connection, context.settings, incident_id, now)
 
     context.change(work)
@@ -85,21 +85,21 @@ def _announce(connection: Connection, settings: Settings, incident_id: int, now:
 
 
 @operation("POST", "/api/v1/silences", name="post_silence", summary="Silence a rule")
-def silence(context: ActionContext, order: SilenceRequest) -> list[Silence]:
+def silence(context: ActionContext, request: SilenceRequest) -> list[Silence]:
     """Suppress the messages of a rule for `for_s`; the rule still raises thresholds. Returns the active silences.
 
     Raises MissingError if there is no such rule.
     """
-    # A silence with a misspelt rule would silence nothing.
+    # A silence with a misspelt rule would have no effect.
     known = [each.alert for each in read_rulebook(context.settings.rules_file).rules]
-    if order.rule not in known:
-        raise MissingError(f"there is no rule {order.rule}; rules are: {', '.join(known)}")
+    if request.rule not in known:
+        raise MissingError(f"there is no rule {request.rule}; rules are: {', '.join(known)}")
     now = context.clock()
 
     def work(connection: Connection) -> None:
-        period = {"since": now, "until": now + order.for_s}
+        period = {"since": now, "until": now + request.for_s}
         silences.add_silence(
-            connection, rule=order.rule, scope=order.route, author=order.author, why=order.why, **period
+            connection, rule=request.rule, scope=request.route, author=request.author, why=request.why, **period
         )
 
     context.change(work)
@@ -107,7 +107,7 @@ def silence(context: ActionContext, order: SilenceRequest) -> list[Silence]:
 
 
 @operation("DELETE", "/api/v1/silences/{silence_id}", name="delete_silence", summary="End a silence")
-def unsilence(context: ActionContext, order: UnsilenceRequest, silence_id: RowId) -> list[Silence]:
+def unsilence(context: ActionContext, request: UnsilenceRequest, silence_id: RowId) -> list[Silence]:
     """End a silence early. Returns the silences that are still active.
 
     Raises MissingError if the silence is not active.
@@ -115,7 +115,7 @@ def unsilence(context: ActionContext, order: UnsilenceRequest, silence_id: RowId
     now = context.clock()
 
     def work(connection: Connection) -> None:
-        if not silences.end_silence(connection, silence_id, author=order.author, why=order.why, at=now):
+        if not silences.end_silence(connection, silence_id, author=request.author, why=request.why, at=now):
             raise MissingError(f"there is no active silence {silence_id}")
 
     context.change(work)

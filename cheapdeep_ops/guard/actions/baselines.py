@@ -18,7 +18,7 @@ class RelearnRequest(ActionRequest):
 
 
 @operation("POST", "/api/v1/normal/relearn", name="post_relearn", summary="Learn again what is normal")
-def relearn(context: ActionContext, order: RelearnRequest) -> dict[str, Normal]:
+def relearn(context: ActionContext, request: RelearnRequest) -> dict[str, Normal]:
     """Learn again what is normal for a route, from calls that begin now. Returns what is normal for all routes.
 
     Raises PolicyError if no answer of the route was ever graded.
@@ -28,10 +28,12 @@ def relearn(context: ActionContext, order: RelearnRequest) -> dict[str, Normal]:
     def work(connection: Connection) -> None:
         # A misspelt route would otherwise look like a success.
         known = grades.counts(connection)
-        if order.route not in known:
+        if request.route not in known:
             graded = ", ".join(sorted(known)) or "none"
-            raise PolicyError(f"no answer of {order.route} was ever graded; routes with grades: {graded}")
-        grades.relearn(connection, grader_version(settings), order.route, now=now, author=order.author, why=order.why)
+            raise PolicyError(f"no answer of {request.route} was ever graded; routes with grades: {graded}")
+        grades.relearn(
+            connection, grader_version(settings), request.route, now=now, author=request.author, why=request.why
+        )
 
     context.change(work)
     return context.read(lambda connection: normals_of(connection, settings))

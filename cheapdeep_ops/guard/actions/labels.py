@@ -37,18 +37,18 @@ class LabelsRequest(ActionRequest):
 
 
 @operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", tag="labels")
-def label(context: ActionContext, order: LabelRequest) -> LabelRequest:
+def label(context: ActionContext, request: LabelRequest) -> LabelRequest:
     """Label a graded answer; a new label replaces this person's earlier one. Returns the label.
 
     Raises PolicyError if no grader has a verdict on the call.
     """
     now = context.clock()
-    context.store.transact(lambda connection: _put(connection, order, author=order.author, now=now))
-    return order
+    context.store.transact(lambda connection: _put(connection, request, author=request.author, now=now))
+    return request
 
 
 @operation("POST", "/api/v1/labels/batch", name="post_labels", summary="Label several answers", tag="labels")
-def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
+def label_all(context: ActionContext, request: LabelsRequest) -> list[Label]:
     """Label several answers: all labels are stored, or none. Returns the labels with the grader's verdicts.
 
     Raises PolicyError if no grader has a verdict on one of the calls.
@@ -56,8 +56,8 @@ def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
     now, grader = context.clock(), grader_version(context.settings)
 
     def work(connection: Connection) -> None:
-        for each in order.labels:
-            _put(connection, each, author=order.author, now=now)
+        for each in request.labels:
+            _put(connection, each, author=request.author, now=now)
 
     context.store.transact(work)
     # The verdict comes after the label, because it would bias the person who labels.
@@ -66,14 +66,14 @@ def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
             {
                 "call_id": each.call_id,
                 "verdict": each.verdict.value,
-                "author": order.author,
+                "author": request.author,
                 "judge": labels.grade_of(connection, grader, each.call_id),
             }
-            for each in order.labels
+            for each in request.labels
         ]
     )
 
 
-def _put(connection: Connection, order: LabelOf, *, author: str, now: float) -> None:
-    if not labels.put(connection, order.call_id, order.verdict, author=author, at=now):
-        raise PolicyError(f"no grader has a verdict on the call {order.call_id}: no label is stored")
+def _put(connection: Connection, request: LabelOf, *, author: str, now: float) -> None:
+    if not labels.put(connection, request.call_id, request.verdict, author=author, at=now):
+        raise PolicyError(f"no grader has a verdict on the call {request.call_id}: no label is stored")

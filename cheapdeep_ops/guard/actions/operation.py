@@ -113,7 +113,7 @@ def operation(
     def declare(act: Callable[Concatenate[ActionContext, RequestT, ...], Any]) -> Operation[RequestT]:
         # From the signature, so that the request type stands in one place.
         typed = signature(act)
-        _, order, *_ = typed.parameters.values()
-        return Operation(method, path, name, summary, tag, role, order.annotation, typed.return_annotation, act)
+        _, request, *_ = typed.parameters.values()
+        return Operation(method, path, name, summary, tag, role, request.annotation, typed.return_annotation, act)
 
     return declare

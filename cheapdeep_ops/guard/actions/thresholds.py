@@ -31,27 +31,28 @@ class ReleaseRequest(ActionRequest):
 
 
 @operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold")
-def pin(context: ActionContext, order: PinRequest) -> Policy:
+def pin(context: ActionContext, request: PinRequest) -> Policy:
     """Pin the threshold until a person releases it; the rules only report. Returns the new policy."""
     edit = PolicyEdit(
-        scope=order.route, act=PolicyAct.PIN, threshold=order.threshold, author=order.author, why=order.why
+        scope=request.route, act=PolicyAct.PIN, threshold=request.threshold, author=request.author, why=request.why
     )
     return _apply(context, edit)
 
 
 @operation("DELETE", "/api/v1/policy/pin", name="delete_pin", summary="Release a threshold")
-def release(context: ActionContext, order: ReleaseRequest) -> Policy:
+def release(context: ActionContext, request: ReleaseRequest) -> Policy:
     """Remove a pin; the rules decide again at their next evaluation. Returns the new policy.
 
     Raises PolicyError if the scope is not pinned.
     """
-    return _apply(context, PolicyEdit(scope=order.route, act=PolicyAct.UNPIN, author=order.author, why=order.why))
+    return _apply(context, PolicyEdit(scope=request.route, act=PolicyAct.UNPIN, author=request.author, why=request.why))
 
 
 def _apply(context: ActionContext, edit: PolicyEdit) -> Policy:
     settings, now = context.settings, context.clock()
 
     def work(connection: Connection) -> None:
+        # Read in the transaction, so that no other change comes between this check and the edit.
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         pinned = sorted(name for name, scope in book.scopes.items() if scope.pin is not None)
         if edit.act is PolicyAct.UNPIN and edit.scope not in pinned:

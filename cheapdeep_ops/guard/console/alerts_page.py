@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, SilenceRequest, acknowledge, silence, unsilence
-from cheapdeep_ops.guard.console.forms import Order, order_button
+from cheapdeep_ops.guard.console.forms import PageAction, action_button
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.console.session import may_change, show_session
 from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
@@ -113,9 +113,9 @@ class AlertsPanel:
     def _rules(self) -> list[str]:
         return [each.alert for each in read_rulebook(self._context.settings.rules_file).rules]
 
-    def _buttons(self, name: str, order: Order, *, done: str) -> None:
+    def _buttons(self, name: str, action: PageAction, *, done: str) -> None:
         with ui.row():
-            order_button(name, order, done=done, then=self._dialog.close)
+            action_button(name, action, done=done, then=self._dialog.close)
             self._show_cancel()
         show_session()
 

@@ -8,10 +8,10 @@ from nicegui import ui
 from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.console.layout import ConsoleContext
-from cheapdeep_ops.guard.console.session import ordered, show_session
+from cheapdeep_ops.guard.console.session import perform_signed_in, show_session
 from cheapdeep_ops.values import ALL_ROUTES
 
-Order = Callable[[str], object]
+PageAction = Callable[[str], object]
 """The action of a button; its argument is the name of the person."""
 
 _ROUTE_OR_ALL: Final = f"Route ({ALL_ROUTES}: all routes)"
@@ -37,7 +37,7 @@ def _pin_form(context: ConsoleContext) -> None:
             # An empty field is None, which the operation refuses with a message.
             pin.perform(context, threshold=threshold.value, route=route.value, author=who, why=why.value)
 
-        order_button("Pin", perform, done="Pinned until a person releases it", clears=[why])
+        action_button("Pin", perform, done="Pinned until a person releases it", clears=[why])
 
 
 def _release_form(context: ConsoleContext) -> None:
@@ -48,7 +48,7 @@ def _release_form(context: ConsoleContext) -> None:
         def perform(who: str) -> None:
             release.perform(context, route=route.value, author=who, why=why.value)
 
-        order_button("Release", perform, done="Released: the rules decide again", clears=[why])
+        action_button("Release", perform, done="Released: the rules decide again", clears=[why])
 
 
 def _relearn_form(context: ConsoleContext) -> None:
@@ -59,16 +59,16 @@ def _relearn_form(context: ConsoleContext) -> None:
         def perform(who: str) -> None:
             relearn.perform(context, route=route.value, author=who, why=why.value)
 
-        order_button("Relearn what is normal", perform, done="Learning again, from calls that begin now", clears=[why])
+        action_button("Relearn what is normal", perform, done="Learning again, from calls that begin now", clears=[why])
 
 
-def order_button(
-    name: str, order: Order, *, done: str, clears: Sequence[ui.input] = (), then: Callable[[], object] = bool
+def action_button(
+    name: str, action: PageAction, *, done: str, clears: Sequence[ui.input] = (), then: Callable[[], object] = bool
 ) -> None:
     """Show a button that performs an operation; on success it empties `clears` and calls `then`."""
 
     async def press() -> None:
-        if await ordered(order, done=done):
+        if await perform_signed_in(action, done=done):
             for field in clears:
                 field.set_value("")
             then()

@@ -158,7 +158,7 @@ def _show_incidents(rows: list[tuple[int, tuple[str, ...]]]) -> None:
 
 
 def _story_of(context: ConsoleContext, incident_id: int) -> tuple[IncidentStory, IncidentCard] | None:
-    # The number comes from the address, and the store refuses one outside this range.
+    # The number comes from the page's address and may be larger than a row id.
     if not 0 < incident_id <= MOST_INCIDENTS:
         return None
     with context.store.reading() as connection:

@@ -10,7 +10,7 @@ from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.actions.labels import label
 from cheapdeep_ops.guard.console import text
 from cheapdeep_ops.guard.console.layout import ConsoleContext, facts, heading
-from cheapdeep_ops.guard.console.session import ordered, show_session
+from cheapdeep_ops.guard.console.session import perform_signed_in, show_session
 from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.guard.report_types.labels import Sample
 from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
@@ -65,7 +65,7 @@ class ReviewPanel:
             def put(who: str) -> None:
                 label.perform(self._context, call_id=call_id, verdict=verdict, author=who)
 
-            if await ordered(put, done=f"Labelled {verdict.value}"):
+            if await perform_signed_in(put, done=f"Labelled {verdict.value}"):
                 await self.show()
 
         return put_label

@@ -39,7 +39,7 @@ def author() -> str:
     return str(app.storage.tab.get(_AUTHOR, ""))
 
 
-async def ordered(perform: Callable[[str], object], *, done: str) -> bool:
+async def perform_signed_in(perform: Callable[[str], object], *, done: str) -> bool:
     """Call `perform` with the person's name in a thread, show them the result, and return whether it succeeded."""
     # Read at each call, because the session may end while the form is open.
     who = author()

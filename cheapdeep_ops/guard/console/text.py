@@ -30,6 +30,9 @@ from cheapdeep_ops.store.records import (
 
 Rows = Sequence[Sequence[str]]
 _QUIET: Final = "inactive"
+_LONGEST: Final = 240
+"""The longest text of a person or an error on a page, in characters."""
+
 ROUTES: Final = ("route", "threshold", "calls", "escalated at base", "escalated", "wrong among shipped")
 INCIDENTS: Final = ("incident", "scope", "began", "lasted", "acknowledged by", "last message")
 CHANGES: Final = ("version", "at", "scope", "act", "from", "to", "who", "why", "in force")
@@ -96,8 +99,8 @@ def state(status: Present) -> dict[str, str]:
     """The state of policy, grader, queue and processes."""
     policy, grader, queue, watchers = status["policy"], status["grader"], status["queue"], status["watchers"]
     raised = f"base {policy['base']:g}, raised {policy['raised']:g}"
-    problem = f": {plain(grader['why'], 240)}" if grader["why"] else ""
-    last_error = f"; last error: {plain(queue['last_error'], 240)}" if queue["last_error"] else ""
+    problem = f": {plain(grader['why'], _LONGEST)}" if grader["why"] else ""
+    last_error = f"; last error: {plain(queue['last_error'], _LONGEST)}" if queue["last_error"] else ""
     return {
         "threshold of all routes": f"{policy['threshold']:g} ({raised}; mode {status['mode']})",
         "grader": f"{grader['state']}{problem}; {grader['model']}, last grade {timestamp(grader['last_grade_at'])}; "
@@ -176,7 +179,7 @@ def silence_cards(silences: Sequence[Silence]) -> tuple[SilenceCard, ...]:
 
 def _silence(silence: Silence) -> str:
     where = "in all routes" if silence["route"] is None else f"in {scope_text(silence['route'])}"
-    by = f"{plain(silence['author'])}: {plain(silence['why'], 240)}"
+    by = f"{plain(silence['author'])}: {plain(silence['why'], _LONGEST)}"
     return f"{plain(silence['rule'])} {where} is silenced until {timestamp(silence['until'])} by {by}"
 
 
@@ -200,7 +203,7 @@ def incident_card(incident: Incident, silences: Sequence[Silence] = ()) -> Incid
 def _acknowledged(by: Acknowledged | None) -> str:
     if by is None:
         return "Not acknowledged"
-    return f"Acknowledged by {plain(by['author'])}, {timestamp(by['at'])}: {plain(by['why'], 240)}"
+    return f"Acknowledged by {plain(by['author'])}, {timestamp(by['at'])}: {plain(by['why'], _LONGEST)}"
 
 
 def _author(incident: Incident) -> str:
@@ -246,7 +249,7 @@ def message_rows(messages: Sequence[IncidentMessage]) -> Rows:
 def _arrival(message: IncidentMessage) -> str:
     if message["delivered_at"] is not None:
         return timestamp(message["delivered_at"])
-    return f"not yet: {plain(message['error'], 240)}" if message["error"] else "not yet"
+    return f"not yet: {plain(message['error'], _LONGEST)}" if message["error"] else "not yet"
 
 
 def change_rows(changes: Sequence[PolicyChange]) -> Rows:
@@ -260,7 +263,7 @@ def change_rows(changes: Sequence[PolicyChange]) -> Rows:
             f"{each['from_threshold']:g}",
             f"{each['to_threshold']:g}",
             plain(each["author"] or each["cause"]),
-            plain(each["why"], 240) if each["why"] else "",
+            plain(each["why"], _LONGEST) if each["why"] else "",
             "yes" if each["applied"] else "no",
         )
         for each in changes
@@ -276,7 +279,7 @@ def normal_rows(normals: Mapping[str, Normal]) -> Rows:
             percent(normal["alarm_level"]),
             timestamp(normal["learned_at"]),
             plain(normal["author"]) if normal["author"] else "",
-            plain(normal["why"], 240) if normal["why"] else "",
+            plain(normal["why"], _LONGEST) if normal["why"] else "",
         )
         for route, normal in normals.items()
     ]
