@@ -597,7 +597,7 @@ def test_what_cannot_be_replayed_is_said_in_one_line_and_exits_with_2(capsys, tm
     [
         (("--where", "domain"), "'domain' is not of the form COLUMN=VALUE"),
         (("--where", "=boolq"), "is not of the form COLUMN=VALUE"),
-        (("--where", "domain=a", "--where", "domain=b"), "a column may be named once only"),
+        (("--where", "domain=a", "--where", "domain=b"), "a column may be named only once"),
         (("--rate", "0"), "--rate"),
         (("--rate", "0.009"), "--rate"),
         (("--rate", "-1"), "--rate"),
