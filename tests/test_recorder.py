@@ -497,7 +497,7 @@ def test_a_flush_holds_the_lock_for_its_rows_and_nothing_else(recorder, settings
     def note(_connection, _cursor, statement, _parameters, _context, _many):
         statements.append(statement.split("(")[0].strip())
 
-    event.listen(recorder._opened().engine, "before_cursor_execute", note)
+    event.listen(recorder._store().engine, "before_cursor_execute", note)
     for route in "abc":
         recorder.put(decision(route=route))
     recorder.drain(clock())
@@ -509,7 +509,7 @@ def test_what_has_piled_up_is_written_in_transactions_of_a_thousand_rows(recorde
     recorder.drain(clock())
     for number in range(1_300):
         recorder.put(decision(route=str(number)))
-    with most_rows(recorder._opened()) as rows:
+    with most_rows(recorder._store()) as rows:
         recorder.drain(clock())
     assert calls(settings) == 1_300
     assert max(rows) <= 1_000

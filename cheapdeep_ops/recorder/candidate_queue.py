@@ -4,11 +4,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_kept
+from cheapdeep_ops.recorder.trouble_log import loggable
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.values import Decision, Exchange
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.store.engine import Store
 
 _LEAVE_S: Final = 2.0
 """How long `close` waits for texts that are being redacted."""
@@ -27,7 +31,7 @@ Warn = Callable[..., None]
 
 
 class CandidateQueue:
-    """One process's answers for grading. The owner stores `rows` and removes them with `discard`.
+    """One process's answers for grading. The owner calls `save` to store them.
 
     With `background`, a thread redacts, so that a slow hook delays only samples. Without it, `redact_all` does.
     """
@@ -39,7 +43,7 @@ class CandidateQueue:
         self._warn = warn
         # Deques, because two threads append and remove without a lock.
         self._kept: deque[KeptCall] = deque()
-        self._rows: deque[dict[str, Any]] = deque()
+        self._rows: deque[dict[str, object]] = deque()
         self._has_kept = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -67,19 +71,27 @@ class CandidateQueue:
             self._redact_one()
 
     @property
-    def rows(self) -> list[dict[str, object]]:
-        """The rows that are ready for the store, oldest first."""
-        return list(self._rows)
-
-    @property
     def has_rows(self) -> bool:
         """Whether any row is ready for the store."""
         return bool(self._rows)
 
-    def discard(self, count: int) -> None:
-        """Remove the oldest `count` rows, which were stored or rejected."""
-        for _ in range(count):
+    def save(self, store: "Store") -> None:
+        """Store the redacted answers; a row that the store rejects is left out. Raises StoreError."""
+        from cheapdeep_ops.store import candidates, upsert  # noqa: PLC0415 - see LazyStore
+
+        rows = list(self._rows)
+        if not rows:
+            return
+        rejected = upsert.write_accepted(store, rows, candidates.prepare)
+        for _ in rows:
             self._rows.popleft()
+        if rejected:
+            self._warn(
+                "samples",
+                "%s answers were left out of the sample: the store rejected them (%s)",
+                len(rejected),
+                loggable(rejected[0][1]),
+            )
 
     def close(self, *, within_s: float = _LEAVE_S) -> None:
         """Redact the remaining answers without rest; waits at most `within_s` seconds for the thread."""

@@ -7,60 +7,42 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
-from uuid import uuid4
+from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
-from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Second
-from cheapdeep_ops.recorder.trouble_log import TroubleLog, loggable
+from cheapdeep_ops.recorder.counter_writer import CounterWriter
+from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
+from cheapdeep_ops.recorder.lazy_store import LazyStore
+from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
-    from cheapdeep_ops.store.engine import Store
     from cheapdeep_ops.store.processes import Heartbeat
-    from cheapdeep_ops.store.upsert import Write
 
 _log: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.25
 """How often the thread reads the policies: well below the two seconds within which a router must follow."""
 
-GUARD_SILENT_S: Final = 60.0
 _FIRST_POLICY_S: Final = 2.0
 _IDLE_BEAT_S: Final = 10.0
 _BUCKET_OPEN_S: Final = 10
 _CLOSE_S: Final = 5.0
 _RETRY_S: Final = 0.1
-_PATIENCE_S: Final = 0.25
-"""How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
-
 _BREATH_S: Final = 0.01
-"""The pause before that retry, in which a fork or a closing thread can use the store."""
-
-_SECONDS_AT_ONCE: Final = 400
-"""The largest number of buckets in one transaction, each with its total: other processes wait until it ends."""
+"""The pause before a retry while the store is busy, in which a fork or a closing thread can use the store."""
 
 _REST_S: Final = 2.0
 """How long a fork waits for a write in progress to end."""
 
-_PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "_sign_off": "closing"}
+_PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "sign_off": "closing"}
 """The names of the thread's methods in the log."""
-
-
-class DropCounter(Protocol):
-    """Receives the recorder's own measurements: telemetry implements it."""
-
-    def record_dropped(self, count: int) -> None:
-        """Count dropped decisions."""
-
-    def record_guard_age(self, seconds: float) -> None:
-        """Record the age of the guard's last heartbeat; without one, the time since this recorder started."""
 
 
 class Recorder:
@@ -108,7 +90,6 @@ class Recorder:
 
     def _begin(self) -> None:
         """Create everything that belongs to this process alone."""
-        self._begin_counters()
         self.dropped = 0
         self._queue: deque[Decision] = deque()
         self._troubles = TroubleLog()
@@ -119,12 +100,18 @@ class Recorder:
         self._wake = threading.Event()
         self._informed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._store: Store | None = None
+        self._store = LazyStore(self._settings.store_url, folder=self._folder)
+        self._writer = CounterWriter(self._store, capacity=self._buffer_size, drop=self._drop)
         self._started_at = self._clock()
+        self._guard = GuardWatch(self._drops, self._troubles, started_at=self._started_at)
         self._last_beat = float("-inf")
-        self._opened_file: tuple[int, int] | None = None
         self._closed = False
         self._rests = False
+
+    @property
+    def process(self) -> str:
+        """The process's name in the store."""
+        return self._writer.process
 
     def put(self, decision: Decision, tell: ReadExchange | None = None) -> None:
         """Queue a finished decision; if the queue is full, drop and count it.
@@ -143,14 +130,16 @@ class Recorder:
 
     def refresh(self, now: float) -> None:
         """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
-        from cheapdeep_ops.store import policies, processes  # noqa: PLC0415 - see _opened
+        from cheapdeep_ops.store import policies, processes  # noqa: PLC0415 - see LazyStore
 
         settings = self._settings
-        self._close_replaced_store()
-        with self._storing, self._opened().reading() as connection:
+        if self._store.is_replaced:
+            with self._storing:
+                self._store.reopen()
+        with self._storing, self._store().reading() as connection:
             self.book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
             seen = processes.last_seen(connection, "guard")
-        self._watch_guard(seen, now)
+        self._samples.is_watched = self._guard.note(seen, now, store=self._store().shown_url)
 
     def fold(self, now: float) -> None:
         """Add the queued decisions to the counters, without storing them."""
@@ -181,16 +170,9 @@ class Recorder:
         if self._is_behind:
             _log.error("the recorder was closed with counters or content that the store did not take")
         else:
-            self._attempt(self._sign_off)
-        if self._store is not None:
-            self._store.close()
+            self._attempt(self._writer.sign_off)
+        self._store.close()
         _recorders.discard(self)
-
-    def _sign_off(self, _now: float) -> None:
-        from cheapdeep_ops.store import processes  # noqa: PLC0415 - see _opened
-
-        if self._store is not None:
-            self._store.transact(lambda connection: processes.mark_stopped(connection, self.process))
 
     @property
     def _is_behind(self) -> bool:
@@ -198,74 +180,33 @@ class Recorder:
 
     @property
     def _has_unsaved(self) -> bool:
-        return self._counters.is_dirty or self._samples.has_rows
-
-    def _change_process_name(self, now: float) -> None:
-        """Store the counters, and continue under a new process name."""
-        if self._counters.is_dirty:
-            self._save(now)
-        self._attempt(self._sign_off)
-        self._begin_counters()
-
-    def _begin_counters(self) -> None:
-        """Start with a new process name and empty counters; rows under the old name stay as they are."""
-        self.process, self._counters = uuid4().hex, CounterBuffer(capacity=self._buffer_size)
+        return self._writer.buffer.is_dirty or self._samples.has_rows
 
     def _save(self, now: float) -> None:
-        seconds, beat = self._counters.unsaved, self._beat(now)
-        for start in range(0, max(len(seconds), 1), _SECONDS_AT_ONCE):
-            self._save_seconds(seconds[start : start + _SECONDS_AT_ONCE], beat)
-        self._counters.close(before=int(now) - _BUCKET_OPEN_S)
+        self._writer.save(self._beat(now))
+        self._writer.buffer.close(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
-        self._save_candidates()
-
-    def _save_seconds(self, seconds: Sequence[Second], beat: "Heartbeat") -> None:
-        """Store the counters of these seconds and the heartbeat; counters that the store rejects are dropped."""
-        from cheapdeep_ops.store import counters, processes, upsert  # noqa: PLC0415 - see _opened
-
-        def prepare(some: Sequence[Second]) -> "Write":
-            buckets, totals = self._counters.rows(some, self.process)
-            return upsert.combined(counters.prepare(buckets=buckets, totals=totals), processes.prepare_beat(beat))
-
-        rejected = upsert.write_accepted(self._opened(), seconds, prepare)
-        if rejected:
-            lost = self._counters.discard([second for second, _ in rejected])
-            self._drop(lost, f"the store rejected counters ({loggable(rejected[0][1])})")
-        self._counters.saved(seconds)
-
-    def _save_candidates(self) -> None:
-        """Store the redacted answers; a row that the store rejects is left out."""
-        from cheapdeep_ops.store import candidates, upsert  # noqa: PLC0415 - see _opened
-
-        rows = self._samples.rows
-        if not rows:
-            return
-        rejected = upsert.write_accepted(self._opened(), rows, candidates.prepare)
-        self._samples.discard(len(rows))
-        if rejected:
-            self._troubles.warn(
-                "samples",
-                "%s answers were left out of the sample: the store rejected them (%s)",
-                len(rejected),
-                loggable(rejected[0][1]),
-            )
+        self._samples.save(self._store())
 
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
-        if self._counters.is_ahead_of(int(now)):
-            self._change_process_name(now)
+        if self._writer.buffer.is_ahead_of(int(now)):
+            if self._writer.buffer.is_dirty:
+                self._save(now)
+            self._attempt(self._writer.sign_off)
+            self._writer.restart()
         # A late decision counts in the oldest open second: closed seconds never change again.
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
         while self._queue:
             decision = self._queue.popleft()
             finished = int(decision.started_at + decision.duration_s)
-            lost += not self._counters.add(decision, at=min(max(finished, floor), ceiling))
+            lost += not self._writer.buffer.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
         self._samples.redact_all()
 
     def _beat(self, now: float) -> "Heartbeat":
-        from cheapdeep_ops.store.processes import Heartbeat  # noqa: PLC0415 - see _opened
+        from cheapdeep_ops.store.processes import Heartbeat  # noqa: PLC0415 - see LazyStore
 
         return Heartbeat(
             process=self.process,
@@ -276,26 +217,6 @@ class Recorder:
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
             dropped=self.dropped,
         )
-
-    def _opened(self) -> "Store":
-        """The store, opened and checked at its first use."""
-        # The store's libraries take a quarter of a second to load. Here the background thread waits, not the importer.
-        if self._store is None:
-            from cheapdeep_ops.store.engine import Store  # noqa: PLC0415 - see above
-            from cheapdeep_ops.store.schema import require_schema  # noqa: PLC0415 - see above
-
-            store = Store(self._settings.store_url, patience_s=_PATIENCE_S, folder=self._folder)
-            require_schema(store)
-            self._store, self._opened_file = store, store.file_identity()
-        return self._store
-
-    def _close_replaced_store(self) -> None:
-        """Close the store if its file was replaced; the next use opens the new file."""
-        # An open handle would go on writing into the deleted file, which no reader sees.
-        if self._store is not None and self._store.file_identity() != self._opened_file:
-            with self._storing:
-                self._store.close()
-                self._store = None
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="cheapdeep-recorder", daemon=True)
@@ -329,23 +250,6 @@ class Recorder:
         self._troubles.ended(part)
         return None
 
-    def _watch_guard(self, seen: float | None, now: float) -> None:
-        # A guard gets the full time from the recorder's own start, so that a start together does not warn.
-        quiet_since = max(seen or 0, self._started_at)
-        if self._drops is not None:
-            self._drops.record_guard_age(max(now - (seen or self._started_at), 0.0))
-        self._samples.is_watched = now - quiet_since < GUARD_SILENT_S
-        if self._samples.is_watched:
-            self._troubles.reset("guard")
-            return
-        self._troubles.warn(
-            "guard",
-            "no guard has written a heartbeat to the store %s for %.0f s: thresholds are neither raised nor released; "
-            "run cheapdeep-ops serve with the same CHEAPDEEP_STORE_URL",
-            self._opened().shown_url,
-            now - quiet_since,
-        )
-
     def _drop(self, count: int, why: str) -> None:
         self.dropped += count
         if self._drops is not None:
@@ -359,8 +263,8 @@ class Recorder:
         """
         # A child that inherits an SQLite connection inherits its locks too, which are then never released.
         self._rests = self._storing.acquire(timeout=_REST_S)
-        if self._rests and self._store is not None:
-            self._store.close()  # its next use opens it again
+        if self._rests:
+            self._store.close()
 
     def after_fork_in_parent(self) -> None:
         """Allow writes again."""
@@ -370,7 +274,7 @@ class Recorder:
     def after_fork_in_child(self) -> None:
         """Start over with a queue, a thread and a process name of the child's own."""
         was_closed = self._closed
-        _orphans.append(self._store)
+        _orphans.append(self._store.opened)
         self._begin()
         self._closed = was_closed
         if self._background and not was_closed:

@@ -1,0 +1,60 @@
+"""Stores one process's counters and heartbeats."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Second
+from cheapdeep_ops.recorder.lazy_store import LazyStore
+from cheapdeep_ops.recorder.trouble_log import loggable
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.store.processes import Heartbeat
+    from cheapdeep_ops.store.upsert import Write
+
+_SECONDS_AT_ONCE: Final = 400
+"""The largest number of buckets in one transaction, each with its total: other processes wait until it ends."""
+
+
+class CounterWriter:
+    """The counters of one process name, and the way they are stored. Not thread-safe: the owner holds a lock.
+
+    `drop` takes the number of calls whose counters the store rejected, and the cause.
+    """
+
+    def __init__(self, store: LazyStore, *, capacity: int, drop: Callable[[int, str], None]) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._drop = drop
+        self.restart()
+
+    def restart(self) -> None:
+        """Start with a new process name and empty counters; rows under the old name stay as they are."""
+        self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=self._capacity)
+
+    def save(self, beat: "Heartbeat") -> None:
+        """Store the unsaved counters and the heartbeat. Raises StoreError."""
+        seconds = self.buffer.unsaved
+        for start in range(0, max(len(seconds), 1), _SECONDS_AT_ONCE):
+            self._save_seconds(seconds[start : start + _SECONDS_AT_ONCE], beat)
+
+    def _save_seconds(self, seconds: Sequence[Second], beat: "Heartbeat") -> None:
+        """Store the counters of these seconds and the heartbeat; counters that the store rejects are dropped."""
+        from cheapdeep_ops.store import counters, processes, upsert  # noqa: PLC0415 - see LazyStore
+
+        def prepare(some: Sequence[Second]) -> "Write":
+            buckets, totals = self.buffer.rows(some, self.process)
+            return upsert.combined(counters.prepare(buckets=buckets, totals=totals), processes.prepare_beat(beat))
+
+        rejected = upsert.write_accepted(self._store(), seconds, prepare)
+        if rejected:
+            lost = self.buffer.discard([second for second, _ in rejected])
+            self._drop(lost, f"the store rejected counters ({loggable(rejected[0][1])})")
+        self.buffer.saved(seconds)
+
+    def sign_off(self, _now: float) -> None:
+        """Mark the process as stopped. Raises StoreError."""
+        from cheapdeep_ops.store import processes  # noqa: PLC0415 - see LazyStore
+
+        if self._store.opened is not None:
+            self._store.opened.transact(lambda connection: processes.mark_stopped(connection, self.process))

@@ -1,0 +1,44 @@
+"""Watches whether a guard runs on the recorder's store."""
+
+from typing import Final, Protocol
+
+from cheapdeep_ops.recorder.trouble_log import TroubleLog
+
+GUARD_SILENT_S: Final = 60.0
+
+
+class DropCounter(Protocol):
+    """Receives the recorder's own measurements: telemetry implements it."""
+
+    def record_dropped(self, count: int) -> None:
+        """Count dropped decisions."""
+
+    def record_guard_age(self, seconds: float) -> None:
+        """Record the age of the guard's last heartbeat; without one, the time since this recorder started."""
+
+
+class GuardWatch:
+    """Reports the age of the guard's last heartbeat, and warns once while there is none."""
+
+    def __init__(self, drops: DropCounter | None, troubles: TroubleLog, *, started_at: float) -> None:
+        self._drops = drops
+        self._troubles = troubles
+        self._started_at = started_at
+
+    def note(self, seen: float | None, now: float, *, store: str) -> bool:
+        """Whether a guard wrote a heartbeat lately; `seen` is its last one in the store with the name `store`."""
+        # A guard gets the full time from the recorder's own start, so that a start together does not warn.
+        quiet_since = max(seen or 0, self._started_at)
+        if self._drops is not None:
+            self._drops.record_guard_age(max(now - (seen or self._started_at), 0.0))
+        if now - quiet_since < GUARD_SILENT_S:
+            self._troubles.reset("guard")
+            return True
+        self._troubles.warn(
+            "guard",
+            "no guard has written a heartbeat to the store %s for %.0f s: thresholds are neither raised nor released; "
+            "run cheapdeep-ops serve with the same CHEAPDEEP_STORE_URL",
+            store,
+            now - quiet_since,
+        )
+        return False

@@ -1,0 +1,48 @@
+"""The recorder's store, opened at its first use."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.store.engine import Store
+
+_PATIENCE_S: Final = 0.25
+"""How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
+
+
+class LazyStore:
+    """The store at `url`, opened and checked at its first use. `opened` is None before that use."""
+
+    def __init__(self, url: str, *, folder: Path) -> None:
+        self._url = url
+        self._folder = folder
+        self._file: tuple[int, int] | None = None
+        self.opened: Store | None = None
+
+    def __call__(self) -> "Store":
+        """The open store. Raises StoreError."""
+        # The store's libraries take a quarter of a second to load. Here the background thread waits, not the importer.
+        if self.opened is None:
+            from cheapdeep_ops.store.engine import Store  # noqa: PLC0415 - see above
+            from cheapdeep_ops.store.schema import require_schema  # noqa: PLC0415 - see above
+
+            store = Store(self._url, patience_s=_PATIENCE_S, folder=self._folder)
+            require_schema(store)
+            self.opened, self._file = store, store.file_identity()
+        return self.opened
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the store's file was replaced since it was opened."""
+        # An open handle would go on writing into the deleted file, which no reader sees.
+        return self.opened is not None and self.opened.file_identity() != self._file
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        if self.opened is not None:
+            self.opened.close()
+
+    def reopen(self) -> None:
+        """Close the store; the next use opens the file that is there then."""
+        self.close()
+        self.opened = None
