@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -331,10 +332,10 @@ def _unknown_variables(environ: Mapping[str, str], fields: Iterable[str]) -> str
 
 def _faults(error: ValidationError) -> str:
     """All faults in one message, without the values of secrets."""
-    return "; ".join(_fault(dict(fault)) for fault in error.errors(include_url=False))
+    return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
 
 
-def _fault(fault: dict[str, Any]) -> str:
+def _fault(fault: ErrorDetails) -> str:
     if not fault["loc"]:
         return str(fault["msg"])
     key = ".".join(map(str, fault["loc"]))

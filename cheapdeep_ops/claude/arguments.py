@@ -8,7 +8,7 @@ from typing import Any, Final
 from anthropic import NotGiven, Omit
 from pydantic import BaseModel
 
-Params = Mapping[str, Any]
+from cheapdeep_ops.claude.params import Params
 
 _ATTACHMENTS: Final = frozenset({"image", "document", "search_result"})
 """The types of blocks that may contain iterators or open files."""

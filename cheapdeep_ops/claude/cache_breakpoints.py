@@ -1,16 +1,16 @@
 """Where a caller's prompt cache breakpoints are, relative to the triage contract."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.claude.content import blocks_of, field
+from cheapdeep_ops.claude.params import Params
 from cheapdeep_ops.claude.prompt import TriagePrompt
 from cheapdeep_ops.pricing import ContractPlace
 
 _MARK: Final = "cache_control"
 
 
-def contract_place(params: Mapping[str, Any], prompt: TriagePrompt) -> ContractPlace:
+def contract_place(params: Params, prompt: TriagePrompt) -> ContractPlace:
     """Which token count of the API holds the contract's tokens, in the triage request made from `params`.
 
     The contract follows the system prompt, or is in the last turn.

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, Final, TypeVar, Unpack
+from typing import Final, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
@@ -85,7 +85,7 @@ def share_defaults(router: object, client: Anthropic | AsyncAnthropic) -> None:
         vars(router)["request"] = client.request
 
 
-def without_resources(client: object) -> dict[str, Any]:
+def without_resources(client: object) -> dict[str, object]:
     """The attributes of `client` without `messages`, `models` and the like, which each belong to one client."""
     resources = {name for name in vars(client) if isinstance(_class_attribute(client, name), cached_property)}
     return {name: value for name, value in vars(client).items() if name not in resources}
@@ -143,7 +143,7 @@ def abort_response(response: httpx2.Response) -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
-def wants_raw_response(params: Mapping[str, Any]) -> bool:
+def wants_raw_response(params: Mapping[str, object]) -> bool:
     """Whether the caller wants the response itself, which comes from one model: such a call cannot be routed."""
     headers = params.get("extra_headers")
     return isinstance(headers, Mapping) and _RAW_RESPONSE in headers

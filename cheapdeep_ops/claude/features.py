@@ -1,13 +1,12 @@
 """Find the features of a request that can make it bypass triage."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.claude.content import blocks_of, field, is_content, kind_of, pieces
+from cheapdeep_ops.claude.params import Params
 from cheapdeep_ops.treatment import BY_NAME, DEFAULTS, Treatment
 from cheapdeep_ops.values import BypassCause
-
-Params = Mapping[str, Any]
 
 SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
 

@@ -19,6 +19,12 @@ from anthropic.types import (
     ToolUnionParam,
 )
 
+Params = Mapping[str, Any]
+"""The keyword arguments of `messages.create`."""
+
+Request = tuple[dict[str, Any], tuple[str, ...]]
+"""The keyword arguments for one tier, and in words what had to change in them, such as `effort: high -> dropped`."""
+
 
 class CallParams(TypedDict, total=False):
     """The arguments of the SDK's `messages.create` in anthropic 2.12, all optional, and `conversation`.

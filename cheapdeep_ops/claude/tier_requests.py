@@ -11,12 +11,11 @@ import httpx2
 
 from cheapdeep_ops.claude.content import blocks_of, field, is_text, kind_of, text_of
 from cheapdeep_ops.claude.features import is_longer_than
+from cheapdeep_ops.claude.params import Params, Request
 from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
 from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
 from cheapdeep_ops.claude.translation import changes, mapping, shown_value, translate
 from cheapdeep_ops.values import TextTurn
-
-Params = Mapping[str, Any]
 
 ENVELOPE_ALLOWANCE: Final = 64
 """Tokens added to the caller's max_tokens for the JSON around the answer and its escapes."""
@@ -64,9 +63,7 @@ def is_too_long(params: Params, *, model: str, prompt: TriagePrompt, max_input_t
     return bool(limits) and is_longer_than(min(limits) - prompt.tokens, params)
 
 
-def triage_request(
-    params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float) -> Request:
     """The triage question for `model`, and the changes of parameters as text.
 
     The question is the caller's conversation with the triage contract.
@@ -170,7 +167,7 @@ def _wrapped(messages: list[Params], template: str) -> list[Params]:
     return [*earlier, {**last, "content": filled}]
 
 
-def _around(blocks: Iterable[Any], template: str) -> list[Any]:
+def _around(blocks: Iterable[object], template: str) -> list[Any]:
     """The template as blocks, with the caller's `blocks` as the user's input."""
     before, *parts = template.split(USER_INPUT)
     input_blocks = list(blocks)
@@ -194,7 +191,7 @@ def _without_breakpoint(block: Any) -> Any:
     return {name: value for name, value in fields.items() if name != "cache_control"}
 
 
-def original_request(params: Params, *, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def original_request(params: Params, *, model: str) -> Request:
     """The caller's own request for `model`, and the translations of parameters that the model refuses."""
     request = {**params, "model": model}
     translate(request, profile_of(model))

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cheapdeep_ops.claude.features import SAMPLING
+from cheapdeep_ops.claude.params import Params
 from cheapdeep_ops.claude.profiles import THINKING_TYPES, ModelProfile
-
-Params = Mapping[str, Any]
 
 _TRANSLATED: Final = ("thinking", "output_config", "extra_body")
 _LARGEST_SHOWN: Final = 10**12
@@ -57,7 +56,7 @@ def changes(params: Params, request: Params) -> tuple[str, ...]:
     )
 
 
-def _flattened(params: Params) -> dict[str, Any]:
+def _flattened(params: Params) -> dict[str, object]:
     """The translated parameters by the names of the API's documentation, nested ones included."""
     thinking, body = mapping(params, "thinking"), mapping(params, "extra_body")
     named = {"thinking": thinking["type"]} if "type" in thinking else {}

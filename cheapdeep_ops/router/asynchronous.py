@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
@@ -21,6 +21,7 @@ from cheapdeep_ops.router.provider import (
     CallParams,
     Message,
     MessageParam,
+    Params,
     RawMessageStreamEvent,
     make_async_client,
     raw_async_stream,
@@ -43,7 +44,7 @@ Events = AsyncStream[RawMessageStreamEvent]
 Send = Callable[..., Awaitable[Message]]
 """A method of the SDK's `messages` that gives a whole message."""
 
-Open = Callable[[Mapping[str, Any]], Awaitable[Events]]
+Open = Callable[[Params], Awaitable[Events]]
 """Opens the stream of an original request."""
 
 
@@ -133,17 +134,15 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     # A whole answer
 
-    async def _answer(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+    async def _answer(self, request: Params, route: str | None, input_class: str) -> object:
         if request.get("stream"):
             return await self._stream(self._create_stream, request, route, input_class)
         return (await self._run(request, route, input_class)).answer()
 
-    async def _parse(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+    async def _parse(self, request: Params, route: str | None, input_class: str) -> object:
         return (await self._run(request, route, input_class, send=self._originals.messages.parse)).answer()
 
-    async def _run(
-        self, request: Mapping[str, Any], route: str | None, input_class: str, *, send: Send | None = None
-    ) -> OpenCall:
+    async def _run(self, request: Params, route: str | None, input_class: str, *, send: Send | None = None) -> OpenCall:
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call = open_call.call
@@ -163,14 +162,12 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     # A stream
 
-    def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+    def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         opening = self._stream(self._helped_stream, request, route, input_class)
         return AsyncMessageStreamManager(opening, output_format=request["output_format"])
 
-    async def _stream(
-        self, begin: Open, request: Mapping[str, Any], route: str | None, input_class: str
-    ) -> AsyncRoutedStream:
+    async def _stream(self, begin: Open, request: Params, route: str | None, input_class: str) -> AsyncRoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
         with self._core.streaming(request, route=route, input_class=input_class) as open_call:
             flow = self._core.planner.flow(open_call.call)
@@ -188,7 +185,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
                 with self._wait_limit(call):
                     return OpenStream(await begin(model_call.request), progress, model_call).reply()
             async with asyncio.timeout(planner.settings.triage_timeout_s):
-                stream = await self._triage_streams.messages.create(**model_call.request)
+                stream = cast("Events", await self._triage_streams.messages.create(**model_call.request))
                 opened = OpenStream(stream, progress, model_call)
                 async with closing_on_failure(stream):
                     await read_until_decided(opened)
@@ -209,10 +206,10 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             await opened.stream.close()
         return reply
 
-    async def _create_stream(self, request: Mapping[str, Any]) -> Events:
+    async def _create_stream(self, request: Params) -> Events:
         return cast("Events", await self._originals.messages.create(**request))
 
-    async def _helped_stream(self, request: Mapping[str, Any]) -> Events:
+    async def _helped_stream(self, request: Params) -> Events:
         return raw_async_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
 
     # In the background

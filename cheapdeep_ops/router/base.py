@@ -14,6 +14,7 @@ from cheapdeep_ops.router.model_call import ModelCaller
 from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import (
     AnyClient,
+    Params,
     claude,
     max_connections_of,
     original_client,
@@ -47,7 +48,7 @@ class RouterBase(Generic[AnyClient]):
     def _set_up(
         self,
         client: AnyClient | None,
-        options: Mapping[str, Any],
+        options: Mapping[str, object],
         *,
         settings: "Settings | None",
         route: str,
@@ -152,7 +153,7 @@ def _recorder(settings: "Settings", telemetry: Telemetry, redact: Redact) -> Sin
     return Recorder(settings, drops=telemetry, redact=redact) if settings.record else NullRecorder(settings)
 
 
-def whole(request: Mapping[str, Any]) -> Mapping[str, Any]:
+def whole(request: Params) -> Params:
     """The request of a caller who wants one whole message. Raises TypeError if it asks for a stream."""
     if request.get("stream"):
         raise TypeError("route() answers whole; for a stream use messages.create(stream=True) or messages.stream()")

@@ -1,12 +1,12 @@
 """The values of one call: what was asked, its record, and what goes back to the caller."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from cheapdeep_ops.flow import Bypass, CascadeResult
 from cheapdeep_ops.policy import EffectivePolicy, PolicyBook
-from cheapdeep_ops.router.provider import Message
+from cheapdeep_ops.router.provider import Message, Params
 from cheapdeep_ops.values import Decision, Exchange, Tier
 
 
@@ -46,7 +46,7 @@ class Call:
     id: str
     route: str
     input_class: str
-    params: Mapping[str, Any]
+    params: Params
     tiers: tuple[Tier, ...]
     policy: EffectivePolicy
     bypass: Bypass | None

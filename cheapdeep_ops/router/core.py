@@ -3,12 +3,12 @@
 import atexit
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.flow import CascadeResult, Step, completed, revised
@@ -19,7 +19,7 @@ from cheapdeep_ops.router.decisions import DecisionBuilder, answer_of
 from cheapdeep_ops.router.error_decision import attach
 from cheapdeep_ops.router.model_call import ModelCaller
 from cheapdeep_ops.router.planner import CallPlanner
-from cheapdeep_ops.router.provider import Message
+from cheapdeep_ops.router.provider import Message, Params
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.telemetry.handler import OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, TierReply
@@ -113,7 +113,7 @@ class CallRunner:
     # A call
 
     @contextmanager
-    def calling(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Iterator[OpenCall]:
+    def calling(self, params: Params, *, route: str | None, input_class: str) -> Iterator[OpenCall]:
         """One call, which ends with the block."""
         open_call = self._begin(params, route=route, input_class=input_class)
         try:
@@ -123,7 +123,7 @@ class CallRunner:
             self.end(open_call)
 
     @contextmanager
-    def streaming(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> Iterator[OpenCall]:
+    def streaming(self, params: Params, *, route: str | None, input_class: str) -> Iterator[OpenCall]:
         """One call whose stream is opened in the block. The call ends with the block only if the block fails."""
         open_call = self._begin(params, route=route, input_class=input_class)
         try:
@@ -133,7 +133,7 @@ class CallRunner:
             self.end(open_call)
             raise
 
-    def _begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str) -> OpenCall:
+    def _begin(self, params: Params, *, route: str | None, input_class: str) -> OpenCall:
         self.record_late()
         call = self.planner.begin(params, route=route, input_class=input_class, book=self.recorder.book)
         self._show_threshold(call)

@@ -1,10 +1,10 @@
 """One request to a model: permitted by its tier's breaker, traced by a span, timed."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.breaker import Breaker
 from cheapdeep_ops.errors import BreakerOpenError
@@ -12,7 +12,7 @@ from cheapdeep_ops.flow import Ask
 from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.decisions import DecisionBuilder
 from cheapdeep_ops.router.planner import CallPlanner
-from cheapdeep_ops.router.provider import Message, claude
+from cheapdeep_ops.router.provider import Message, Params, claude
 from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
 from cheapdeep_ops.values import TierReply
 
@@ -38,7 +38,7 @@ class ModelCall:
         ask: Ask,
         *,
         span: ChatSpan,
-        request: Mapping[str, Any],
+        request: Params,
         on_done: OnDone,
     ) -> None:
         self._caller, self._call, self.ask, self._chat, self._on_done = caller, call, ask, span, on_done

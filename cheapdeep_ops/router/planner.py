@@ -1,7 +1,7 @@
 """From the caller's arguments to a call, and from a call to the requests that its tiers get. Nothing here waits."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,7 @@ from cheapdeep_ops.policy import PolicyBook
 from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.label_limits import LabelLimiter
-from cheapdeep_ops.router.provider import Message, StreamProgress, TriagePrompt, claude
+from cheapdeep_ops.router.provider import Message, Params, Request, StreamProgress, TriagePrompt, claude
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.treatment import treatments
 from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Reason, Tier, TierReply
@@ -62,7 +62,7 @@ class CallPlanner:
         """How many seconds the background task of a call may take."""
         return self.settings.triage_timeout_s * max(len(self.tiers) - 1, 1) + _GRACE_S
 
-    def begin(self, params: Mapping[str, Any], *, route: str | None, input_class: str, book: PolicyBook) -> Call:
+    def begin(self, params: Params, *, route: str | None, input_class: str, book: PolicyBook) -> Call:
         """A new call: its tiers, its policy, and whether it is triaged."""
         label = self._routes.bounded(route or self._route)
         label = _NAMED_STAR if label == ALL_ROUTES else label
@@ -105,7 +105,7 @@ class CallPlanner:
         cause = self._bypass_cause(params)
         return tiers, Bypass(cause=cause, tier=tiers[-1]) if cause else None
 
-    def _bypass_cause(self, params: Mapping[str, Any]) -> BypassCause | None:
+    def _bypass_cause(self, params: Params) -> BypassCause | None:
         """Why the call is not triaged; None if it is."""
         try:
             cause = claude.bypass_cause(params, self._treatments)
@@ -119,13 +119,13 @@ class CallPlanner:
             return BypassCause.MALFORMED_REQUEST
         return BypassCause.TOO_LONG if is_too_long else None
 
-    def _conversation_key(self, params: Mapping[str, Any], own_key: object) -> str:
+    def _conversation_key(self, params: Params, own_key: object) -> str:
         """The key of the conversation: the caller's own, or one of its first turn. Empty if none is remembered."""
         if not self._conversations.are_remembered:
             return ""
         return f"id {own_key}" if own_key else claude.conversation_key(params)
 
-    def _stays_deep(self, key: str, params: Mapping[str, Any], own_key: object, now: float) -> bool:
+    def _stays_deep(self, key: str, params: Params, own_key: object, now: float) -> bool:
         """Whether to skip triage. A first turn without a key of the caller's is always a new conversation."""
         is_going_on = bool(own_key) or len(params["messages"]) > 1
         return is_going_on and self._conversations.stays_deep(key, now)
@@ -161,7 +161,7 @@ class CallPlanner:
         """The triage requests of a shadow call, for a driver."""
         return triaged(shadow.tiers[:-1], threshold=shadow.policy.threshold)
 
-    def request(self, call: Call, ask: Ask) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def request(self, call: Call, ask: Ask) -> Request:
         """The keyword arguments of `messages.create` for one request, and in words what had to change in them."""
         if ask.kind == "original":
             return claude.original_request(call.params, model=ask.tier.model)

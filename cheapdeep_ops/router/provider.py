@@ -23,7 +23,7 @@ from cheapdeep_ops.claude.clients import (
     wants_raw_response,
     without_resources,
 )
-from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions
+from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
 from cheapdeep_ops.claude.prompt import TriagePrompt
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
@@ -47,12 +47,6 @@ from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
 from cheapdeep_ops.values import BypassCause, TextTurn, TierReply
-
-Params = Mapping[str, Any]
-"""The keyword arguments of `messages.create`."""
-
-Request = tuple[dict[str, Any], tuple[str, ...]]
-"""The keyword arguments for one tier, and in words what had to change in them, such as `effort: high -> dropped`."""
 
 Event = RawMessageStreamEvent
 Events = Sequence[Event]
@@ -173,6 +167,7 @@ __all__ = [
     "ParsedMessage",
     "Provider",
     "RawMessageStreamEvent",
+    "Request",
     "SdkAsyncMessages",
     "SdkMessages",
     "Stream",

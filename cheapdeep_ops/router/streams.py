@@ -3,7 +3,7 @@
 import logging
 import os
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, Generic, TypeVar
 
 from cheapdeep_ops.flow import CascadeResult
@@ -14,6 +14,7 @@ from cheapdeep_ops.router.provider import (
     AsyncStream,
     Event,
     Events,
+    Params,
     RawMessageStreamEvent,
     Stream,
     StreamProgress,
@@ -202,6 +203,6 @@ class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
         await self._opened.stream.close()
 
 
-def without_stream(request: Mapping[str, Any]) -> dict[str, Any]:
+def without_stream(request: Params) -> dict[str, Any]:
     """The arguments of the SDK's `messages.stream`, which takes no `stream`."""
     return {name: value for name, value in request.items() if name != "stream"}

@@ -1,12 +1,12 @@
 """The router for threads."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property, partial
 from threading import Timer
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
@@ -22,6 +22,7 @@ from cheapdeep_ops.router.provider import (
     Message,
     MessageParam,
     MessageStreamManager,
+    Params,
     RawMessageStreamEvent,
     Stream,
     make_client,
@@ -45,7 +46,7 @@ Events = Stream[RawMessageStreamEvent]
 Send = Callable[..., Message]
 """A method of the SDK's `messages` that gives a whole message."""
 
-Open = Callable[[Mapping[str, Any]], Events]
+Open = Callable[[Params], Events]
 """Opens the stream of an original request."""
 
 
@@ -142,17 +143,15 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     # A whole answer
 
-    def _answer(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+    def _answer(self, request: Params, route: str | None, input_class: str) -> object:
         if request.get("stream"):
             return self._stream(self._create_stream, request, route, input_class)
         return self._run(request, route, input_class).answer()
 
-    def _parse(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+    def _parse(self, request: Params, route: str | None, input_class: str) -> object:
         return self._run(request, route, input_class, send=self._originals.messages.parse).answer()
 
-    def _run(
-        self, request: Mapping[str, Any], route: str | None, input_class: str, *, send: Send | None = None
-    ) -> OpenCall:
+    def _run(self, request: Params, route: str | None, input_class: str, *, send: Send | None = None) -> OpenCall:
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call = open_call.call
@@ -170,12 +169,12 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     # A stream
 
-    def _manager(self, request: Mapping[str, Any], route: str | None, input_class: str) -> object:
+    def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         open_stream = partial(self._stream, self._helped_stream, request, route, input_class)
         return MessageStreamManager(open_stream, output_format=request["output_format"])
 
-    def _stream(self, begin: Open, request: Mapping[str, Any], route: str | None, input_class: str) -> RoutedStream:
+    def _stream(self, begin: Open, request: Params, route: str | None, input_class: str) -> RoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
         with self._core.streaming(request, route=route, input_class=input_class) as open_call:
             flow = self._core.planner.flow(open_call.call)
@@ -193,7 +192,9 @@ class Router(RouterBase[Anthropic], Anthropic):
                 with self._wait_limit(call):
                     return OpenStream(begin(model_call.request), progress, model_call).reply()
             attempt = TimedOpen(
-                lambda: OpenStream(self._triage_streams.messages.create(**model_call.request), progress, model_call)
+                lambda: OpenStream(
+                    cast("Events", self._triage_streams.messages.create(**model_call.request)), progress, model_call
+                )
             )
             self._readers.run(partial(copy_context().run, attempt.run))
             opened = attempt.outcome(planner.settings.triage_timeout_s)
@@ -211,10 +212,10 @@ class Router(RouterBase[Anthropic], Anthropic):
             opened.stream.close()
         return reply
 
-    def _create_stream(self, request: Mapping[str, Any]) -> Events:
+    def _create_stream(self, request: Params) -> Events:
         return cast("Events", self._originals.messages.create(**request))
 
-    def _helped_stream(self, request: Mapping[str, Any]) -> Events:
+    def _helped_stream(self, request: Params) -> Events:
         return raw_stream(self._originals.messages.stream(**without_stream(request)).__enter__())
 
     # In the background

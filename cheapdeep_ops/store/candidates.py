@@ -4,7 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Update,
+    and_,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from cheapdeep_ops.store import sampling_rates
 from cheapdeep_ops.store.engine import Store
@@ -57,6 +70,15 @@ class Example:
     question: str = field(repr=False)
     answer: str = field(repr=False)
     reason: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """The open samples: their number, how many are `submitted` in a batch, and when the `oldest` was chosen."""
+
+    waiting: int
+    submitted: int
+    oldest: float | None
 
 
 def prepare(rows: Sequence[Mapping[str, object]]) -> Write:
@@ -278,13 +300,13 @@ def newest_beyond(connection: Connection, most: int) -> float | None:
     return began_at
 
 
-def backlog(connection: Connection) -> dict[str, Any]:
-    """Counts of the open samples: `waiting`, of these `submitted` in a batch, and when the `oldest` was chosen."""
+def backlog(connection: Connection) -> Backlog:
+    """The samples that wait for a grade."""
     is_open = _CANDIDATE.c.state.in_(_OPEN)
     submitted = func.count().filter(_CANDIDATE.c.state == CandidateState.SUBMITTED.value).label("submitted")
     oldest = func.min(_CANDIDATE.c.chosen_at).label("oldest")
     statement = select(func.count().label("waiting"), submitted, oldest).where(is_open)
-    return dict(connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
+    return Backlog(**connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
 
 
 def funnel(connection: Connection, *, otherwise: float, since: float, until: float) -> dict[str, Any]:
@@ -307,11 +329,11 @@ def funnel(connection: Connection, *, otherwise: float, since: float, until: flo
     return {**by_state, "skipped_causes": causes}
 
 
-def _of(call_id: str) -> Any:
+def _of(call_id: str) -> Update:
     return update(_CANDIDATE).where(_CANDIDATE.c.call_id == call_id)
 
 
-def _sample(row: Mapping[Any, Any]) -> GradingSample:
+def _sample(row: RowMapping) -> GradingSample:
     trace = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
     repeated = ("call_id", "route", "input_class", "at", "shipped", "confidence", "policy_version", "inclusion",
                 "attempts", "model", "prompt_version", "steered", "response_id")  # fmt: skip

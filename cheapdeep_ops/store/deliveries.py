@@ -153,12 +153,12 @@ def skipped(connection: Connection, delivery: PendingDelivery, *, at: float) -> 
     _update(connection, delivery, state="skipped", delivered_at=at, error="")
 
 
-def _record(connection: Connection, delivery: PendingDelivery, **values: Any) -> None:
+def _record(connection: Connection, delivery: PendingDelivery, **values: object) -> None:
     """Record an attempt."""
     _update(connection, delivery, attempts=delivery.attempts + 1, **values)
 
 
-def _update(connection: Connection, delivery: PendingDelivery, **values: Any) -> None:
+def _update(connection: Connection, delivery: PendingDelivery, **values: object) -> None:
     columns = _DELIVERY.c
     one = (columns.message_id == delivery.message_id, columns.receiver == delivery.receiver)
     connection.execute(update(_DELIVERY).where(*one).values(**values))

@@ -1,10 +1,9 @@
 """The grader's state, and its open batches."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, RowMapping, select, update
 
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables import GraderRow, GradingBatch, table_of
@@ -58,5 +57,5 @@ def end_batch(connection: Connection, batch_id: str, *, at: float) -> None:
     connection.execute(update(_BATCH).where(_BATCH.c.id == batch_id).values(ended_at=at))
 
 
-def _without_name(row: Mapping[Any, Any]) -> dict[str, Any]:
+def _without_name(row: RowMapping) -> dict[str, Any]:
     return {str(name): value for name, value in row.items() if name != "name"}

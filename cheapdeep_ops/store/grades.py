@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, cast, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, cast, func, select, update
 
 from cheapdeep_ops.store.tables import GradeRow, GradeTotal, NormalRow, table_of
 from cheapdeep_ops.store.upsert import insert_if_absent, upsert
@@ -351,5 +351,5 @@ def relearn(connection: Connection, grader: GraderVersion, scope: str, *, now: f
     save_baselines(connection, grader, [Baseline(scope=scope, since=now, author=author, why=why)])
 
 
-def _by(table: Any, grader: GraderVersion) -> ColumnElement[bool]:
+def _by(table: Table, grader: GraderVersion) -> ColumnElement[bool]:
     return and_(table.c.grader_model == grader.model, table.c.grader_prompt == grader.prompt)

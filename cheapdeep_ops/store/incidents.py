@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
-from cheapdeep_ops.store.records import Incident, IncidentBase, StoredAlert, record_of
+from cheapdeep_ops.store.records import Incident, IncidentBase, Payload, StoredAlert, record_of
 from cheapdeep_ops.store.tables import AlertRow, IncidentRow, MessageRefRow, OutboxRow, table_of
 from cheapdeep_ops.store.upsert import upsert
 
@@ -44,14 +44,14 @@ def open_incident(connection: Connection, *, rule: str, scope: str, at: float) -
     return int(key[0]) if key else 0
 
 
-def announce(connection: Connection, incident_id: int, *, kind: str, payload: Mapping[str, Any], at: float) -> None:
+def announce(connection: Connection, incident_id: int, *, kind: str, payload: Mapping[str, object], at: float) -> None:
     """Put a message about an incident into the outbox, and store its payload as the incident's last announcement."""
     enqueue(connection, incident_id=incident_id, kind=kind, payload=payload, at=at)
     one = update(_INCIDENT).where(_INCIDENT.c.id == incident_id)
     connection.execute(one.values(announced=dict(payload), announced_at=at))
 
 
-def defer_to_digest(connection: Connection, incident_id: int, *, payload: Mapping[str, Any], at: float) -> None:
+def defer_to_digest(connection: Connection, incident_id: int, *, payload: Mapping[str, object], at: float) -> None:
     """Defer an incident to the next digest with this payload, which a later one replaces."""
     values = {"announced": dict(payload), "announced_at": at, "collected_at": at}
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(**values))
@@ -65,14 +65,14 @@ def unfinished(connection: Connection, numbers: Sequence[int]) -> list[dict[str,
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
 
 
-def digest(connection: Connection, incident_ids: Sequence[int], *, payload: Mapping[str, Any], at: float) -> None:
+def digest(connection: Connection, incident_ids: Sequence[int], *, payload: Mapping[str, object], at: float) -> None:
     """Put one digest of several incidents into the outbox; the incidents no longer wait for a digest."""
     enqueue(connection, incident_id=None, kind="digest", payload=payload, at=at)
     included = update(_INCIDENT).where(_INCIDENT.c.id.in_(incident_ids))
     connection.execute(included.values(collected_at=None, called_for_at=at))
 
 
-def start_messages_since(connection: Connection, since: float) -> list[tuple[float, dict[str, Any]]]:
+def start_messages_since(connection: Connection, since: float) -> list[tuple[float, Payload]]:
     """(time, payload) of the messages after `since` that announce incidents: single ones and digests."""
     conditions = (_OUTBOX.c.created_at > since, _OUTBOX.c.kind.in_(("started", "digest")))
     rows = connection.execute(select(_OUTBOX.c.created_at, _OUTBOX.c.payload).where(*conditions).order_by(_OUTBOX.c.id))
@@ -95,7 +95,7 @@ def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> 
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(resolved_at=at))
 
 
-def suppress(connection: Connection, incident_id: int, payload: Mapping[str, Any] | None) -> None:
+def suppress(connection: Connection, incident_id: int, payload: Mapping[str, object] | None) -> None:
     """Store a resolved message that a silence suppresses; None clears it."""
     suppressed = None if payload is None else dict(payload)
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=suppressed))
@@ -138,7 +138,7 @@ def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     return dict(row._mapping)  # noqa: SLF001 - rows by name
 
 
-def last_announcement(connection: Connection, *, rule: str, scope: str, started_at: float) -> dict[str, Any]:
+def last_announcement(connection: Connection, *, rule: str, scope: str, started_at: float) -> Payload:
     """The last announced payload of a rule's incident that began at `started_at`; empty if there was none."""
     columns = _INCIDENT.c
     of_it = (columns.rule == rule, columns.scope == scope, columns.started_at == started_at)
@@ -158,7 +158,7 @@ def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
 
 
 def enqueue(
-    connection: Connection, *, incident_id: int | None, kind: str, payload: Mapping[str, Any], at: float
+    connection: Connection, *, incident_id: int | None, kind: str, payload: Mapping[str, object], at: float
 ) -> int:
     """Put a message into the outbox; the guard routes it to the receivers. Returns its id."""
     statement = insert(_OUTBOX).values(

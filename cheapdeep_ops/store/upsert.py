@@ -98,7 +98,7 @@ def _values(model: type[Row], names: tuple[str, ...], rows: Sequence[Mapping[str
     return [(*[_text(row[name]) if is_json else row[name] for name, is_json in kinds], *defaults) for row in rows]
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     """`value` as JSON; None stays None, which the database stores as NULL."""
     if value is None:
         return None
@@ -119,7 +119,7 @@ def _left_out(model: type[Row], names: tuple[str, ...]) -> tuple[Column[Any], ..
     return tuple(each for each in table_of(model).columns if each.default is not None and each.name not in names)
 
 
-def _default(column: Column[Any]) -> Any:
+def _default(column: Column[Any]) -> object:
     value: Any = column.default.arg  # type: ignore[union-attr]  # `_left_out` selects columns that have one
     value = value(None) if callable(value) else value
     return _text(value) if isinstance(column.type, JSON) else value

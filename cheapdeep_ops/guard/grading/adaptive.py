@@ -78,7 +78,7 @@ class Suspicion:
         """The suspicion from its JSON, see `row`."""
         return cls(**row)
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """The suspicion as JSON."""
         return asdict(self)
 

@@ -103,7 +103,7 @@ class BatchGrading:
             return MAX_REQUESTS
         left = (self._settings.max_grader_usd_per_day - spent) / usd_each
         # Requests in open batches have no cost yet, so each is counted at the mean cost.
-        return max(int(left) - int(candidates.backlog(connection)["submitted"]), 0)
+        return max(int(left) - candidates.backlog(connection).submitted, 0)
 
 
 def _custom_id(call_id: str) -> str:

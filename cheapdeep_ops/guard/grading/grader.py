@@ -9,10 +9,9 @@ from cheapdeep_ops.guard.grading.api import GradingApi
 from cheapdeep_ops.guard.grading.batch_grading import MAX_REQUESTS, BatchGrading
 from cheapdeep_ops.guard.grading.direct import DirectGrading
 from cheapdeep_ops.guard.grading.grade_writer import GradeWriter
-from cheapdeep_ops.guard.grading.grader_status import PAUSE_S, is_paused
+from cheapdeep_ops.guard.grading.grader_status import is_paused
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.grading.second_grader import SecondGrader
-from cheapdeep_ops.guard.rules.self_monitoring.grader_health import GraderFacts
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state
 from cheapdeep_ops.store.candidates import GradingSample
@@ -25,9 +24,6 @@ from cheapdeep_ops.values import GradeResult
 
 MAX_PER_RUN: Final = MAX_REQUESTS
 """The most samples of one run; the next run continues."""
-
-_BATCH_PATIENCE_S: Final = 25 * 3_600.0
-"""A batch may take the API 24 hours."""
 
 
 class Grader:
@@ -146,19 +142,3 @@ class Grader:
 def grader_version(settings: Settings) -> GraderVersion:
     """The version of the grader that `settings` name: its model and the rubric."""
     return GraderVersion(model=settings.grader_model, prompt=PROMPT_VERSION)
-
-
-def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
-    """The grader's status and backlog, from the store."""
-    state, backlog = grader_state.state(connection), candidates.backlog(connection)
-    patience_s = 10 * settings.grade_every_s + PAUSE_S
-    return GraderFacts(
-        is_off=not settings.graded_share,
-        paused_why=state.paused_why,
-        failures_in_row=state.failures_in_row,
-        last_failure=state.last_failure,
-        last_grade_at=state.last_grade_at,
-        waiting=backlog["waiting"],
-        oldest=backlog["oldest"],
-        patience_s=patience_s + (_BATCH_PATIENCE_S if settings.grade_by == "batch" else 0),
-    )

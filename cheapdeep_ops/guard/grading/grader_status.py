@@ -5,11 +5,9 @@ from dataclasses import replace
 from typing import Final
 
 from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import PAUSE_S
 from cheapdeep_ops.store.grader_state import GraderStatus
 from cheapdeep_ops.values import GradeFailure, GradeResult
-
-PAUSE_S: Final = 600.0
-"""How long a paused grader waits before it tries one sample again."""
 
 LONGEST_WAIT_S: Final = 600.0
 """The longest wait, also if the API asks for more: an operator must know sooner whether the grader works."""

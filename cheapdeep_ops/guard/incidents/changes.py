@@ -1,11 +1,12 @@
 """The changes that an evaluation makes in the store, as values; a unit is committed as a whole."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.incidents.links import links_of
 from cheapdeep_ops.guard.notify.outbox import announce, remind
+from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
@@ -25,16 +26,16 @@ class OpenIncident:
     rule: str
     scope: str
     started_at: float
-    announced: Mapping[str, Any] = field(default_factory=dict)
+    announced: Payload = field(default_factory=dict)
     """The payload of the last message about it; empty before the first."""
     announced_at: float
     called_for_at: float | None = None
     """When people were last notified of it; None before the first message."""
     collected_at: float | None = None
     """When a message about it began to wait for the next digest; None if none waits."""
-    held: Mapping[str, Any] | None = None
+    held: Payload | None = None
     """The payload of its resolved message while a silence suppresses it; otherwise None."""
-    acknowledged: Mapping[str, Any] | None = None
+    acknowledged: Payload | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Message:
     way: Literal["send", "remind", "defer", "suppress"]
     incident: OpenIncident
     kind: Any
-    payload: Mapping[str, Any]
+    payload: Payload
 
     def store(self, connection: Connection, settings: Settings, now: float) -> None:
         """Store the message; its incident is stored before it. Raises StoreError."""
@@ -67,7 +68,7 @@ class Digest:
     """One message about several incidents."""
 
     incidents: tuple[OpenIncident, ...]
-    payload: Mapping[str, Any]
+    payload: Payload
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,8 +151,8 @@ def store_group(
 
 
 def _numbered(
-    incident: OpenIncident, payload: Mapping[str, Any], settings: Settings, *, kind: str, now: float
-) -> tuple[int, Mapping[str, Any]]:
+    incident: OpenIncident, payload: Payload, settings: Settings, *, kind: str, now: float
+) -> tuple[int, Payload]:
     """The incident's id, and the payload with the id and the links."""
     if incident.id is None:
         raise AssertionError("an incident is stored before the messages about it")

@@ -1,11 +1,11 @@
 """The log as a receiver, for settings that configure no other."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.guard.notify.messages import details, headline, is_history, links
 from cheapdeep_ops.guard.notify.sender import MessageRef
+from cheapdeep_ops.guard.rules.rule_text import Payload
 
 _log: Final = logging.getLogger(__name__)
 
@@ -13,11 +13,11 @@ _log: Final = logging.getLogger(__name__)
 class LogSender:
     """Writes messages to the log."""
 
-    def accepts(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Payload) -> bool:
         """All but replies that repeat an earlier message."""
         return not is_history(payload)
 
-    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+    def send(self, payload: Payload, ref: MessageRef) -> MessageRef:
         """Log `payload`, unless `accepts` excludes it."""
         if not self.accepts(payload):
             return ref

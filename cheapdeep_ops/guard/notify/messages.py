@@ -30,8 +30,8 @@ _STATES: Final = {
 
 
 def incident_message(
-    kind: Kind, rule: Rule, scope: str, *, signal: Mapping[str, Any], facts: Mapping[str, Any]
-) -> dict[str, Any]:
+    kind: Kind, rule: Rule, scope: str, *, signal: Mapping[str, object], facts: Mapping[str, object]
+) -> Payload:
     """The payload of one message, with everything that a sender may show; `about` is the kind of its rule."""
     return {
         "kind": kind,
@@ -60,7 +60,7 @@ def threshold_text(before: EffectivePolicy, after: EffectivePolicy, *, mode: str
     return f"threshold {before.threshold:g} -> {after.threshold:g}"
 
 
-def headline(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> str:
+def headline(payload: Payload, *, label: LabelStyle = plain) -> str:
     """The message on one line: figures with interval and n."""
     if payload["kind"] == "test":
         return "Test alert: cheapdeep-ops can reach this channel"
@@ -79,7 +79,7 @@ def _state(payload: Payload) -> str:
     return _STATES[payload["kind"]]
 
 
-def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[str]:
+def details(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     """The lines below the headline."""
     if payload["kind"] == "test":
         return []
@@ -104,7 +104,7 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
     return lines
 
 
-def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
+def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> Payload:
     """The payload of one message about several incidents, from the payloads of their own messages."""
     # Only the keys that a headline or a program needs: a digest of many incidents must stay small.
     kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence", *_FOR_PROGRAMS)
@@ -145,7 +145,7 @@ def links(payload: Payload) -> list[tuple[str, str]]:
     return [(name, address) for name, address in payload.get("links") or ()]
 
 
-def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list[list[str]]:
+def quotes(payload: Payload, quote: Callable[[str, int], str]) -> list[list[str]]:
     """The lines about each wrong answer whose text the payload has; `quote` cuts a text to so many characters.
 
     They are not part of `details`: only senders that the settings allow to quote answers show them.

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.notify.messages import headline
 from cheapdeep_ops.guard.notify.sender import MessageRef, Sender
+from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.store import candidates, deliveries
 from cheapdeep_ops.store.deliveries import PendingDelivery
 from cheapdeep_ops.store.engine import Connection, Store
@@ -110,7 +111,7 @@ class Notifier:
         )
         return None
 
-    def _with_examples(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _with_examples(self, payload: Payload) -> Payload:
         """`payload` with the text of its examples, if that is still stored and the settings allow people to read it.
 
         The outbox and the incident have only the ids of the calls, so no copy stays after the content is purged.
@@ -124,7 +125,7 @@ class Notifier:
             stored = candidates.examples(connection, [each["call_id"] for each in named])
         return {**payload, "examples": [asdict(each) for each in stored]}
 
-    def _send(self, delivery: PendingDelivery, payload: Mapping[str, Any]) -> MessageRef | None:
+    def _send(self, delivery: PendingDelivery, payload: Payload) -> MessageRef | None:
         """Where the message is now; None if the receiver shows no such message."""
         sender, ref = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
         try:

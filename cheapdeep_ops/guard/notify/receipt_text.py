@@ -1,7 +1,7 @@
 """The text of a message with a receipt: headline and lines. Each receiver formats them in its own way."""
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from cheapdeep_ops.guard.formatting import LabelStyle, bounds, money, percent, period, plain, scope_text
 from cheapdeep_ops.guard.report_types.figures import (
@@ -14,6 +14,7 @@ from cheapdeep_ops.guard.report_types.figures import (
     ReceiptMessage,
 )
 from cheapdeep_ops.guard.report_types.state import Policy, ScopePolicy
+from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.store.records import record_of
 
 _MOST_SCOPES: Final = 5
@@ -28,7 +29,7 @@ def receipt_message(
     return {"kind": "report", "rule": "Receipt", **facts, "incidents": incidents, "policy": policy, "links": links}
 
 
-def receipt_headline(payload: Mapping[str, Any]) -> str:
+def receipt_headline(payload: Payload) -> str:
     """A receipt in one line."""
     receipt = cast("ReceiptMessage", payload)
     title = f"Receipt, {period(receipt['since'], receipt['until'])}"
@@ -38,7 +39,7 @@ def receipt_headline(payload: Mapping[str, Any]) -> str:
     return f"{title}: {receipt['calls']:,} calls, {per_call}, saving {percent(receipt['saving'])} against all-deep"
 
 
-def receipt_lines(payload: Mapping[str, Any], label: LabelStyle = plain) -> list[str]:
+def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
     """The lines below the headline."""
     receipt = cast("ReceiptMessage", payload)
     facts = {

@@ -1,12 +1,13 @@
 """A receiver: its name, the settings that configure it, and the sender that delivers messages to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isnan, nan
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
 
 _MAX_WAIT_S: Final = 300.0
@@ -24,10 +25,10 @@ class MessageRef:
 class Sender(Protocol):
     """Delivers messages to one receiver."""
 
-    def accepts(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Payload) -> bool:
         """Whether the receiver shows messages like `payload`; some do not show replies in a thread."""
 
-    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+    def send(self, payload: Payload, ref: MessageRef) -> MessageRef:
         """Deliver `payload`: edit the message at `ref`, reply in its thread, or post a new message.
 
         `payload["delivery_id"]` names the delivery, and stays the same at each attempt. Returns where the message is.

@@ -18,6 +18,7 @@ from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.formatting import LONGEST_LABEL, plain
 from cheapdeep_ops.guard.notify.messages import details, headline, history, is_history, is_reply, links, quotes
 from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender, wait_asked_for
+from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
 
 _TIMEOUT_S: Final = 5
@@ -100,11 +101,11 @@ class BotSender:
         # The outbox retries, not the client: it keeps messages over a restart, and knows how long one may wait.
         self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def accepts(self, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the bot has a form for everything
+    def accepts(self, payload: Payload) -> bool:  # noqa: ARG002 - the bot has a form for everything
         """Every message."""
         return True
 
-    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+    def send(self, payload: Payload, ref: MessageRef) -> MessageRef:
         """Post `payload`, edit the message at `ref`, or reply to it.
 
         Posts again if the message to edit was deleted, and drops a reply to such a message. Raises DeliveryError.
@@ -167,11 +168,11 @@ class WebhookSender:
     def __init__(self, *, url: str) -> None:
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def accepts(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Payload) -> bool:
         """All but replies that repeat an earlier message, and acknowledgements, which are worth an edit only."""
         return not is_history(payload) and payload["kind"] != "acknowledged"
 
-    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+    def send(self, payload: Payload, ref: MessageRef) -> MessageRef:
         """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
         if not self.accepts(payload):
             return ref
@@ -198,7 +199,7 @@ class WebhookSender:
         )
 
 
-def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+def rendered(payload: Payload) -> tuple[str, list[dict[str, Any]]]:
     """The text for notifications, and the Block Kit blocks; labels that callers chose are shown as code."""
     if is_reply(payload):
         return _rendered_history(payload)
@@ -215,12 +216,12 @@ def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     return title, blocks
 
 
-def _rendered_history(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+def _rendered_history(payload: Payload) -> tuple[str, list[dict[str, Any]]]:
     title, *lines = map(escaped, history(payload, label=_code_span))
     return title, [_section("\n".join([f"{_icon(payload)} {title}", *lines]))]
 
 
-def _icon(payload: Mapping[str, Any]) -> str:
+def _icon(payload: Payload) -> str:
     return _ICONS.get(payload["kind"], ":bell:")
 
 

@@ -38,6 +38,7 @@ from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.notify.http_endpoint import HttpEndpoint
 from cheapdeep_ops.guard.notify.messages import details, headline, is_history, links
 from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender
+from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -119,11 +120,11 @@ class SignedWebhookSender:
         self._secret = secret.encode()
         self._clock = clock
 
-    def accepts(self, payload: Mapping[str, Any]) -> bool:
+    def accepts(self, payload: Payload) -> bool:
         """All but replies that repeat an earlier message."""
         return not is_history(payload)
 
-    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+    def send(self, payload: Payload, ref: MessageRef) -> MessageRef:
         """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
         if not self.accepts(payload):
             return ref
@@ -151,7 +152,7 @@ def signature(secret: bytes, body: bytes, *, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
-def body_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+def body_of(payload: Payload) -> dict[str, Any]:
     """The JSON of a message, as the docstring of this module describes it."""
     envelope = {
         "version": VERSION,
@@ -172,7 +173,7 @@ def body_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {**envelope, **_incident(payload)}  # flat, because nearly all messages are about one incident
 
 
-def _incident(payload: Mapping[str, Any]) -> IncidentJson:
+def _incident(payload: Payload) -> IncidentJson:
     scope, started_at, lasted_s = payload["scope"], payload.get("started_at"), payload.get("lasted_s")
     signal = payload["signal"]
     return {

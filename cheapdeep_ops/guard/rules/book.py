@@ -1,11 +1,13 @@
 """Reads the rules file, strictly."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Union
+from typing import TYPE_CHECKING, Annotated, Final, Union
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.rules.kinds import KINDS
@@ -58,11 +60,11 @@ def read_rulebook(path: Path | None = None) -> Rulebook:
         raise RulesError(f"the rules file {path}: {_faults(error, content)}") from None
 
 
-def _faults(error: ValidationError, content: Any) -> str:
-    return "; ".join(_fault(dict(fault), content) for fault in error.errors(include_url=False))
+def _faults(error: ValidationError, content: Mapping[str, list[object]]) -> str:
+    return "; ".join(_fault(fault, content) for fault in error.errors(include_url=False))
 
 
-def _fault(fault: dict[str, Any], content: Any) -> str:
+def _fault(fault: ErrorDetails, content: Mapping[str, list[object]]) -> str:
     place = list(fault["loc"])
     if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
         rule = content["rules"][place[1]]
@@ -72,7 +74,7 @@ def _fault(fault: dict[str, Any], content: Any) -> str:
     return f"{', '.join(map(str, place))}: {_reason(fault)}"
 
 
-def _reason(fault: dict[str, Any]) -> str:
+def _reason(fault: ErrorDetails) -> str:
     if fault["type"] == "union_tag_invalid":
         return f"signal {fault['ctx']['tag']!r} is no kind of rule; the kinds are {', '.join(_SIGNALS)}"
     if fault["type"] == "union_tag_not_found":

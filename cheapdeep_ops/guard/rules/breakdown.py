@@ -1,7 +1,7 @@
 """The calls of an incident by reason and by input class."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 _TOP: Final = 5
 """How many of each are named: more would make a message hard to read."""
@@ -13,7 +13,7 @@ def breakdown_of(*, reasons: Mapping[str, int], by_class: Mapping[str, int]) -> 
     return {"reasons": _largest(reasons), "input_classes": _largest(classes)}
 
 
-def _largest(counts: Mapping[str, int]) -> list[list[Any]]:
+def _largest(counts: Mapping[str, int]) -> list[list[str | int]]:
     # By name if counts are equal, so that a message does not change without a reason.
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [[name, count] for name, count in ordered[:_TOP]]

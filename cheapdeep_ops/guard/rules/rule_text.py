@@ -7,6 +7,9 @@ from typing import Any
 Payload = Mapping[str, Any]
 """A message about an incident, as `notify.messages.incident_message` builds it."""
 
+Signal = Mapping[str, Any]
+"""What a rule saw, in numbers; its keys are those of its kind."""
+
 
 def _no_lines(_payload: Payload) -> Iterable[str]:
     return ()

@@ -81,7 +81,7 @@ class Detector:
         """The detector from its JSON, see `row`."""
         return cls(**{**row, "logs": tuple(row["logs"]), "runs": tuple(row["runs"])})
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """The detector as JSON."""
         return {**asdict(self), "logs": list(self.logs), "runs": list(self.runs)}
 

@@ -5,17 +5,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from cheapdeep_ops.testing.messages_api import wire
 from cheapdeep_ops.testing.messages_api.received import json_object
-from cheapdeep_ops.testing.messages_api.replies import FIRST_ERROR_STATUS, Reply
+from cheapdeep_ops.testing.messages_api.replies import FIRST_ERROR_STATUS, JsonObject, Reply
 from cheapdeep_ops.units import DAY_S
 
 EXPIRES_AFTER_S: Final = float(DAY_S)
 RESULT_TYPES: Final = ("succeeded", "errored", "canceled", "expired")
 
-Answer = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, Any]]
+Answer = Callable[[JsonObject, Mapping[str, str]], JsonObject]
 """A function that takes a request's params and its batch's headers, and returns the result."""
 
 
@@ -29,10 +29,10 @@ class Batch:
     """Seconds until its requests are done; from 24 hours on they expire."""
     headers: Mapping[str, str]
     """The headers of the request that created the batch."""
-    requests: tuple[Mapping[str, Any], ...] = ()
+    requests: tuple[JsonObject, ...] = ()
     cancel_initiated_at: float | None = None
     ended_at: float | None = None
-    results: tuple[Mapping[str, Any], ...] = ()
+    results: tuple[JsonObject, ...] = ()
     """The lines of its results; a client must not rely on their order."""
 
     @property
@@ -63,7 +63,7 @@ class Batch:
         """Return the batch with its cancellation begun at `now`; unchanged if it has ended or is being cancelled."""
         return replace(self, cancel_initiated_at=now) if self.status == "in_progress" else self
 
-    def as_json(self, base_url: str) -> dict[str, Any]:
+    def as_json(self, base_url: str) -> JsonObject:
         """Return the API's batch object; `base_url` is the server's URL with a slash at its end."""
         results_url = f"{base_url}v1/messages/batches/{self.id}/results"
         return {
@@ -79,7 +79,7 @@ class Batch:
             "results_url": results_url if self.ended_at is not None else None,
         }
 
-    def _result(self, request: Mapping[str, Any], answer: Answer) -> Mapping[str, Any]:
+    def _result(self, request: JsonObject, answer: Answer) -> JsonObject:
         if self.cancel_initiated_at is not None:
             return {"type": "canceled"}
         if self.delay_s >= EXPIRES_AFTER_S:
@@ -151,7 +151,7 @@ def result_lines(batch: Batch) -> bytes:
     return b"".join(wire.encoded(line) + b"\n" for line in batch.results)
 
 
-def other_result(reply: Reply, *, request_id: str | None) -> dict[str, Any]:
+def other_result(reply: Reply, *, request_id: str | None) -> JsonObject:
     """Return a line's result for a reply that is an error or a recorded body.
 
     A body that is no JSON object, such as an event stream, becomes an internal error.

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.testing.messages_api.received import chars_in, turns_of
+from cheapdeep_ops.testing.messages_api.replies import JsonObject
 
 MOST_BREAKPOINTS: Final = 4
 LIFETIMES_S: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3_600.0}
@@ -25,10 +26,10 @@ class Block:
     """Its position as the API's errors write it: `messages.0.content.1`."""
     part: str
     """`tools`, `system`, or the role of a turn with its number."""
-    content: Mapping[str, Any]
+    content: JsonObject
     """The block without its breakpoint, because moving a breakpoint leaves the cache valid."""
     chars: int
-    mark: Mapping[str, Any] | None = None
+    mark: JsonObject | None = None
 
     @property
     def lifetime(self) -> str:

@@ -3,14 +3,15 @@
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.testing.messages_api.cached_blocks import LIFETIMES_S, Block, blocks_of
 from cheapdeep_ops.testing.messages_api.models import SimulatedModel
 from cheapdeep_ops.testing.messages_api.received import input_tokens
+from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.messages_api.wire import CHARS_PER_TOKEN, PromptTokens
 
 LOOKS_BACK: Final = 20
@@ -50,7 +51,7 @@ class PromptCache:
         with self._lock:
             self._entries.clear()
 
-    def use(self, body: Mapping[str, Any], model: SimulatedModel, *, now: float) -> PromptTokens:
+    def use(self, body: JsonObject, model: SimulatedModel, *, now: float) -> PromptTokens:
         """Read and write the prefixes of a request, and return its tokens by kind; `now` is in seconds."""
         total = input_tokens(body)
         blocks = blocks_of(body)
@@ -96,7 +97,7 @@ class PromptCache:
         return entry if entry is not None and now < entry.expires_at else None
 
 
-def _prefixes(body: Mapping[str, Any], blocks: Sequence[Block], model: SimulatedModel) -> list[_CachedPrefix]:
+def _prefixes(body: JsonObject, blocks: Sequence[Block], model: SimulatedModel) -> list[_CachedPrefix]:
     """The prefixes of the prompt, one up to each of its blocks."""
     # The API puts the output schema before the prompt, and thinking and tool choice before the turns.
     key = _digest(b"", [model.reply_id, (body.get("output_config") or {}).get("format")])

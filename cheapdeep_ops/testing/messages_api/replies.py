@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
 
+JsonObject = Mapping[str, Any]
+"""A JSON object as it goes over the wire."""
+
 StopReason = Literal[
     "end_turn",
     "max_tokens",
@@ -49,8 +52,8 @@ class Reply:
     content: str | None = None
     """The text of the message's one block; None for a message without blocks."""
     stop_reason: StopReason = "end_turn"
-    stop_details: Mapping[str, Any] | None = None
-    usage: Mapping[str, Any] | None = None
+    stop_details: JsonObject | None = None
+    usage: JsonObject | None = None
     """Usage fields that replace the estimated ones."""
     error_type: str = ""
     error_message: str = ""

@@ -52,7 +52,7 @@ class Responses:
             stream=self._paced(reply, received) if content_type == _EVENT_STREAM else None,
         )
 
-    def batch_result(self, reply: Reply, received: ReceivedRequest) -> dict[str, object]:
+    def batch_result(self, reply: Reply, received: ReceivedRequest) -> Mapping[str, object]:
         """Return the result of a request in a batch."""
         number = next(self._serial)
         if reply.kind == "message":

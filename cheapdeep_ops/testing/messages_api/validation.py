@@ -3,12 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.testing.messages_api.cached_blocks import breakpoint_fault
 from cheapdeep_ops.testing.messages_api.models import Refused, SimulatedModel
 from cheapdeep_ops.testing.messages_api.received import input_tokens
-from cheapdeep_ops.testing.messages_api.replies import Reply
+from cheapdeep_ops.testing.messages_api.replies import JsonObject, Reply
 
 NO_SAMPLING_SINCE: Final = "2026-10-21"
 """The API version from which on every model refuses sampling parameters."""
@@ -19,26 +19,26 @@ _NOT_JSON: Final = "The request body is not valid JSON"
 _NO_VERSION: Final = "anthropic-version: header is required"
 
 
-def _thinking(body: Mapping[str, Any]) -> object:
+def _thinking(body: JsonObject) -> object:
     thinking = body.get("thinking")
     return thinking.get("type") if isinstance(thinking, dict) else None
 
 
-def _sampling(body: Mapping[str, Any]) -> bool:
+def _sampling(body: JsonObject) -> bool:
     return any(name in body for name in _SAMPLING)
 
 
-def _effort(body: Mapping[str, Any]) -> bool:
+def _effort(body: JsonObject) -> bool:
     config = body.get("output_config")
     return isinstance(config, dict) and config.get("effort") is not None
 
 
-def _prefill(body: Mapping[str, Any]) -> bool:
+def _prefill(body: JsonObject) -> bool:
     last = body["messages"][-1]
     return isinstance(last, dict) and last.get("role") == "assistant"
 
 
-PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[Mapping[str, Any]], bool], str]]] = {
+PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[JsonObject], bool], str]]] = {
     "sampling": (_sampling, "`temperature`, `top_p` and `top_k` are not supported for this model."),
     "thinking_enabled": (
         lambda body: _thinking(body) == "enabled",
@@ -65,7 +65,7 @@ def key_fault(headers: Mapping[str, str]) -> Reply | None:
 
 
 def message_fault(
-    body: Mapping[str, Any] | None,
+    body: JsonObject | None,
     *,
     models: Mapping[str, SimulatedModel],
     version: str,
@@ -90,7 +90,7 @@ def message_fault(
     return None if refused is None else _bad_request(refused)
 
 
-def batch_fault(body: Mapping[str, Any] | None, *, version: str) -> Reply | None:
+def batch_fault(body: JsonObject | None, *, version: str) -> Reply | None:
     """Return the API's immediate error for a batch, or None; the `params` of its requests are checked later."""
     if body is None:
         return _bad_request(_NOT_JSON)
@@ -100,7 +100,7 @@ def batch_fault(body: Mapping[str, Any] | None, *, version: str) -> Reply | None
     return None if wrong is None else _bad_request(wrong)
 
 
-def batched_fault(params: Mapping[str, Any], *, models: Mapping[str, SimulatedModel], version: str) -> Reply | None:
+def batched_fault(params: JsonObject, *, models: Mapping[str, SimulatedModel], version: str) -> Reply | None:
     """Return the error of a request in a batch, or None."""
     # A batch refuses some requests that the Messages API accepts.
     fault = message_fault(params, models=models, version=version)
@@ -117,7 +117,7 @@ def _bad_request(message: str) -> Reply:
     return Reply.error(400, message=message)
 
 
-def _missing_field(body: Mapping[str, Any], *, counting: bool) -> str | None:
+def _missing_field(body: JsonObject, *, counting: bool) -> str | None:
     if not isinstance(body.get("model"), str) or not body["model"]:
         return "model: Field required"
     max_tokens = body.get("max_tokens")
@@ -162,7 +162,7 @@ def _duplicate(custom_ids: Sequence[str]) -> str | None:
     return f"requests: custom_id's must be unique within a batch. Duplicate custom_id found: {most_common}"
 
 
-def _refused(body: Mapping[str, Any], model: SimulatedModel, version: str) -> str | None:
+def _refused(body: JsonObject, model: SimulatedModel, version: str) -> str | None:
     # Versions are ISO dates, so they compare as text.
     refuses = model.refuses | ({"sampling"} if version >= NO_SAMPLING_SINCE else frozenset())
     for name, (is_used, message) in PARAMETER_RULES.items():
@@ -171,7 +171,7 @@ def _refused(body: Mapping[str, Any], model: SimulatedModel, version: str) -> st
     return None
 
 
-def _over_limits(body: Mapping[str, Any], model: SimulatedModel) -> str | None:
+def _over_limits(body: JsonObject, model: SimulatedModel) -> str | None:
     if body["max_tokens"] > model.max_tokens:
         return (
             f"max_tokens: {body['max_tokens']} > {model.max_tokens}, which is the maximum allowed number of "

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cheapdeep_ops.testing.messages_api.replies import Reply
+from cheapdeep_ops.testing.messages_api.replies import JsonObject, Reply
 
 CHARS_PER_TOKEN = 4
 DELTA_CHARS = 16
@@ -37,7 +37,7 @@ class PromptTokens:
         )
 
 
-def encoded(value: Mapping[str, Any]) -> bytes:
+def encoded(value: Mapping[str, object]) -> bytes:
     """Return compact JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -52,7 +52,7 @@ def error_body(reply: Reply, *, request_id: str) -> bytes:
     return encoded(error_object(reply, request_id=request_id))
 
 
-def error_object(reply: Reply, *, request_id: str | None) -> dict[str, Any]:
+def error_object(reply: Reply, *, request_id: str | None) -> JsonObject:
     """Return the API's error object for `reply`."""
     error = {"type": reply.error_type, "message": reply.error_message}
     return {"type": "error", "error": error, "request_id": request_id}
@@ -66,7 +66,7 @@ def message(
     prompt: PromptTokens,
     tokens_ratio: float = 1.0,
     service_tier: ServiceTier = "standard",
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the message object for `reply`; usage that the reply does not name is estimated.
 
     The estimate has `tokens_ratio` tokens for each four characters of the answer, and the tokens of `prompt`.
@@ -88,7 +88,7 @@ _PROMPT_FIELDS = frozenset({"input_tokens", "cache_creation_input_tokens", "cach
 """The usage fields that count a prompt's tokens."""
 
 
-def _usage(reply: Reply, prompt: PromptTokens, tokens_ratio: float, service_tier: ServiceTier) -> dict[str, Any]:
+def _usage(reply: Reply, prompt: PromptTokens, tokens_ratio: float, service_tier: ServiceTier) -> JsonObject:
     # If a test scripts any count of the prompt, the simulated cache must not contradict it.
     if _PROMPT_FIELDS & (reply.usage or {}).keys():
         prompt = PromptTokens(uncached=prompt.total)
@@ -107,7 +107,7 @@ def _usage(reply: Reply, prompt: PromptTokens, tokens_ratio: float, service_tier
     }
 
 
-def event_stream(whole: Mapping[str, Any]) -> Iterator[bytes]:
+def event_stream(whole: JsonObject) -> Iterator[bytes]:
     """Yield the server-sent events of the message `whole`."""
     initial: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None}
     yield _event({"type": "message_start", "message": {**whole, **initial, "usage": _first_usage(whole["usage"])}})
@@ -128,14 +128,14 @@ def _block_events(index: int, text: str) -> Iterator[bytes]:
     yield _event({"type": "content_block_stop", "index": index})
 
 
-def _first_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+def _first_usage(usage: JsonObject) -> JsonObject:
     return {**usage, "output_tokens": min(1, usage["output_tokens"])}
 
 
-def _last_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+def _last_usage(usage: JsonObject) -> JsonObject:
     cumulative = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
     return {name: usage[name] for name in cumulative}
 
 
-def _event(data: Mapping[str, Any]) -> bytes:
+def _event(data: JsonObject) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), encoded(data))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from cheapdeep_ops.testing._server import Delivery, Hangup, ServedApp
 from cheapdeep_ops.testing.messages_api import wire
+from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.slack.faults import Faults
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import channel_id, content_error, parsed_body, version_of
@@ -76,7 +77,7 @@ class SlackEndpoints:
         self.store.post("", body, via="webhook")
         return self._plain("ok")
 
-    def _result(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _result(self, method: str, body: JsonObject) -> JsonObject:
         match method:
             case "auth.test":
                 return _IDENTITY
@@ -87,7 +88,7 @@ class SlackEndpoints:
             case _:
                 return {"ok": False, "error": "unknown_method", "req_method": method}
 
-    def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _post(self, body: JsonObject) -> JsonObject:
         channel = str(body.get("channel") or "")
         error = self._channel_error(channel) or content_error(version_of(body))
         if error is not None:
@@ -95,7 +96,7 @@ class SlackEndpoints:
         message = self.store.post(channel, body, via="api")
         return {"ok": True, "channel": message.channel_id, "ts": message.ts, "message": message.as_json()}
 
-    def _update(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _update(self, body: JsonObject) -> JsonObject:
         channel, ts, version = str(body.get("channel") or ""), str(body.get("ts") or ""), version_of(body)
         error = self._channel_error(channel) or content_error(version)
         # Slack takes a channel's name for a post, but only its id for an update.
@@ -111,7 +112,7 @@ class SlackEndpoints:
             return "channel_not_found"
         return None
 
-    def _token_error(self, request: Request, body: Mapping[str, Any]) -> str | None:
+    def _token_error(self, request: Request, body: JsonObject) -> str | None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or body.get("token")
         if not token:
             return "not_authed"
@@ -134,9 +135,7 @@ class SlackEndpoints:
             return self._answer({"ok": False, "error": fault.error}, status=status, headers=waits)
         return self._plain(fault.error, status=status, headers=waits)
 
-    def _answer(
-        self, body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> Delivery:
+    def _answer(self, body: JsonObject, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Delivery:
         typed = {"content-type": "application/json; charset=utf-8", **(headers or {})}
         return Delivery(served=self.served(), pieces=(wire.encoded(body),), status=status, headers=typed)
 

@@ -1,10 +1,11 @@
 """The messages of the simulated Slack."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage, Version, channel_id, version_of
 
 MICROSECONDS: Final = 1_000_000
@@ -43,7 +44,7 @@ class MessageStore:
                 raise TimeoutError(f"no such message within {timeout_s} s; {len(self._messages)} others")
             return message
 
-    def post(self, channel: str, body: Mapping[str, Any], *, via: Literal["api", "webhook"]) -> SlackMessage:
+    def post(self, channel: str, body: JsonObject, *, via: Literal["api", "webhook"]) -> SlackMessage:
         """Store a new message and return it."""
         with self._changed:
             message = SlackMessage(

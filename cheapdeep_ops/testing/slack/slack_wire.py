@@ -7,6 +7,8 @@ from hashlib import blake2b
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
+from cheapdeep_ops.testing.messages_api.replies import JsonObject
+
 MAX_BLOCKS: Final = 50
 MAX_BLOCK_TEXT: Final[Mapping[str, int]] = {"header": 150, "section": 3_000}
 """The longest text of a block in characters, by its type. Source: docs.slack.dev, Block Kit reference."""
@@ -17,8 +19,8 @@ class Version:
     """The content of a message after its post or after one update."""
 
     text: str
-    blocks: tuple[Mapping[str, Any], ...] = ()
-    attachments: tuple[Mapping[str, Any], ...] = ()
+    blocks: tuple[JsonObject, ...] = ()
+    attachments: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +43,12 @@ class SlackMessage:
         return self.versions[-1].text
 
     @property
-    def blocks(self) -> tuple[Mapping[str, Any], ...]:
+    def blocks(self) -> tuple[JsonObject, ...]:
         """Its current blocks."""
         return self.versions[-1].blocks
 
     @property
-    def attachments(self) -> tuple[Mapping[str, Any], ...]:
+    def attachments(self) -> tuple[JsonObject, ...]:
         """Its current attachments."""
         return self.versions[-1].attachments
 
@@ -60,7 +62,7 @@ class SlackMessage:
         """The versions after the first, oldest first."""
         return self.versions[1:]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the message object of Slack's responses."""
         body = {
             "type": "message",
@@ -95,7 +97,7 @@ def parsed_body(raw: bytes, content_type: str) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def version_of(body: Mapping[str, Any]) -> Version:
+def version_of(body: JsonObject) -> Version:
     """Return the content that a request body gives a message."""
     return Version(
         text=str(body.get("text") or ""),
@@ -111,17 +113,17 @@ def content_error(version: Version) -> str | None:
     return "invalid_blocks" if _breaks_limits(version.blocks) else None
 
 
-def _breaks_limits(blocks: Sequence[Mapping[str, Any]]) -> bool:
+def _breaks_limits(blocks: Sequence[JsonObject]) -> bool:
     return len(blocks) > MAX_BLOCKS or any(map(_is_too_long, blocks))
 
 
-def _is_too_long(block: Mapping[str, Any]) -> bool:
+def _is_too_long(block: JsonObject) -> bool:
     text = block.get("text")
     length = len(str(text.get("text", ""))) if isinstance(text, dict) else 0
     return length > MAX_BLOCK_TEXT.get(str(block.get("type")), length)
 
 
-def _parsed_field(name: str, value: str) -> Any:
+def _parsed_field(name: str, value: str) -> object:
     # Only these fields hold JSON: a text that looks like JSON stays text.
     if name not in {"blocks", "attachments", "metadata", "payload"}:
         return value

@@ -1,12 +1,13 @@
 """Detects an escalation storm from counts; pure."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.model import Level
+from cheapdeep_ops.guard.rules.rule_text import Signal
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.guard.statistics.sequential import Bets
 
@@ -121,7 +122,7 @@ def _sum_of_bets(seconds: Iterable[SecondOfCalls], rate: float, limit: float, mo
     return log, since
 
 
-def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) -> dict[str, Any]:
+def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) -> Signal:
     """A reading as alerts, policy changes and messages have it. Intervals are 95%; `evidence` is a natural logarithm.
 
     If the sequential test decides, `recent` is about the calls of the climb.
@@ -148,12 +149,12 @@ def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) ->
     }
 
 
-def shown_window_s(signal: Mapping[str, Any], window_s: float) -> float:
+def shown_window_s(signal: Signal, window_s: float) -> float:
     """How many seconds of calls are in a storm's headline, for a rule with a long window of `window_s` seconds."""
     return float(signal["recent_window_s"]) if is_sudden(signal) else window_s
 
 
-def is_sudden(signal: Mapping[str, Any]) -> bool:
+def is_sudden(signal: Signal) -> bool:
     """Whether the sequential test decided, so that only the calls of the climb are shown."""
     return signal.get("decided_by") == "sequence"
 

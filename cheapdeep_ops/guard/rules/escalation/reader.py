@@ -107,7 +107,7 @@ class EscalationReader(SignalReader):
             self._rise_s[alert.scope] = signal["recent_window_s"]
         return Finding(level=level_of(self._rule, reading), signal=signal)
 
-    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
+    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, object]:
         """The calls of the storm by reason and class, and the cause of the rise."""
         long_s, rise_s = self._rule.windows.long, self._rise_of(scope, started_at)
         # The breakdown covers the long window, as do the counts in the signal.
@@ -130,7 +130,7 @@ class EscalationReader(SignalReader):
         scope: str,
         started_at: float,
         transition: Transition | None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """The cost of the storm per hour or, once it has resolved, its whole cost."""
         is_over = transition is Transition.RESOLVED
         times: dict[str, Any] = {"started_at": started_at, "is_over": is_over, "now": self._now}

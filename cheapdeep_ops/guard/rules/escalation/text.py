@@ -1,7 +1,7 @@
 """The text for an escalation storm; `cost.consequence_of` has the keys of a consequence."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from cheapdeep_ops.guard.formatting import duration, money, percent, share, signal_interval
 from cheapdeep_ops.guard.rules.escalation.detection import is_sudden, shown_window_s
@@ -25,7 +25,7 @@ def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT0
     )
 
 
-def _hourly(consequence: Mapping[str, Any] | None) -> str:
+def _hourly(consequence: Payload | None) -> str:
     """The cost of an open storm, for the headline; empty if no cost was computed."""
     if not consequence:
         return ""

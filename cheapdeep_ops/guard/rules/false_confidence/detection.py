@@ -95,7 +95,7 @@ class SequentialTest:
         """The tests from the result of `row`."""
         return cls(phase=tuple(row["phase"]), **{name: Detector.from_row(row[name]) for name in ("climb", "fall")})
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """The tests as JSON."""
         return {"phase": list(self.phase), "climb": self.climb.row(), "fall": self.fall.row()}
 
@@ -145,7 +145,7 @@ def _run_of(run: Detector, grades: Sequence[T]) -> Sequence[T]:
     return [each for each in grades if run.since is not None and each.called_at >= run.since]
 
 
-def _signal(shown: Estimate | None, alarm: AlarmLevel | None, grades: Sequence[Observation]) -> dict[str, Any]:
+def _signal(shown: Estimate | None, alarm: AlarmLevel | None, grades: Sequence[Observation]) -> dict[str, object]:
     return {
         **_estimated("", shown),
         "limit": alarm.level if alarm else None,
@@ -155,7 +155,7 @@ def _signal(shown: Estimate | None, alarm: AlarmLevel | None, grades: Sequence[O
     }
 
 
-def _estimated(prefix: str, rate: Estimate | None) -> dict[str, Any]:
+def _estimated(prefix: str, rate: Estimate | None) -> dict[str, object]:
     """Rate, 95% interval and number of grades; a rate of None without grades."""
     low, high = rate.interval() if rate else (0.0, 1.0)
     return {

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
-from typing import Any
 
 from cheapdeep_ops.guard.rules.breakdown import breakdown_of
 from cheapdeep_ops.guard.rules.cause_text import cause_text
@@ -50,7 +49,7 @@ class FalseConfidenceReader(SignalReader):
         unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": self._trouble.why}
         return Finding(level=Level.NO_DATA, signal={**finding.signal, **unknown})
 
-    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
+    def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, object]:
         """The wrong answers by input class, the cause of the climb, and whether the raise has helped."""
         effect = self._effect(connection, scope, started_at)
         by_class = self._evidence.wrong_by_class(self._rule, self._routes(scope), self._shown[scope][1])
@@ -63,14 +62,14 @@ class FalseConfidenceReader(SignalReader):
             **self._cause(connection, scope, started_at),
         }
 
-    def _cause(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
+    def _cause(self, connection: Connection, scope: str, started_at: float) -> dict[str, object]:
         """The cause of the climb and, if the settings ask for them, examples."""
         climb = self._evidence.climb(connection, self._rule, scope, self._shown[scope][0], started_at=started_at)
         base, raised = self._settings.base_threshold, self._settings.raised_threshold
         names = names_of(base=base, raised=raised, with_policy=self._now <= started_at)
         cause = climb_cause(climb.before, climb.now, names, is_of_one_time=climb.is_of_one_time)
         facts = climb_facts(climb, cause)
-        explained = {"cause": {**facts, "text": cause_text(facts)}}
+        explained: dict[str, object] = {"cause": {**facts, "text": cause_text(facts)}}
         if not self._settings.shows_examples:
             return explained
         return {**explained, "examples": examples_of(connection, climb, cause, names)}

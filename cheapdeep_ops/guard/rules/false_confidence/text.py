@@ -1,10 +1,10 @@
 """The text for false confidence that climbs."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from cheapdeep_ops.guard.formatting import percent, signal_interval
-from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
+from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText, Signal
 
 
 def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
@@ -14,7 +14,7 @@ def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT0
     return f"{rate} ({known}; {_limit(signal)})"
 
 
-def _limit(signal: Mapping[str, Any]) -> str:
+def _limit(signal: Signal) -> str:
     if signal.get("normal_rate") is None:
         return f"limit {percent(signal['limit'])}"
     normal = f"{percent(signal['normal_rate'])}, {signal_interval(signal, 'normal_')}, {signal['normal_n']} grades"

@@ -3,12 +3,13 @@
 `no_data` is a level of its own: it neither fires nor resolves an alert. Times are Unix seconds.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from cheapdeep_ops.guard.rules.model import Finding, Level
+from cheapdeep_ops.guard.rules.rule_text import Signal
 from cheapdeep_ops.units import DAY_S
 
 _SILENT_S: Final = 30.0
@@ -127,7 +128,7 @@ def _is_behind(heartbeat: RouterHeartbeat, fleet: Fleet) -> bool:
     return heartbeat.policy_version < fleet.newest and heartbeat.seen_at - fleet.newest_at > _FOLLOWS_S
 
 
-def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) -> Finding:
+def dropping(fleet: Fleet, total: int, before: Signal, now: float) -> Finding:
     """Above for five minutes after the `total` of uncounted decisions has risen; `before` is the last signal.
 
     Without a last signal, all drops of running routers are new.
@@ -158,7 +159,7 @@ def undelivered(outbox: Outbox, now: float) -> Finding:
     return Finding(level=level, signal={"kind": kind, "why": "; ".join(whys), "waiting": outbox.waiting})
 
 
-def unwatched(before: Mapping[str, Any], every_s: float, now: float) -> Finding:
+def unwatched(before: Signal, every_s: float, now: float) -> Finding:
     """Above at the first evaluation after a gap of four intervals or of a minute, whichever is longer.
 
     `before` is the last signal. A clock that was set back is not a gap.

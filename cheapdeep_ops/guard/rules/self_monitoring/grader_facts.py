@@ -26,8 +26,8 @@ def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
         failures_in_row=state.failures_in_row,
         last_failure=state.last_failure,
         last_grade_at=state.last_grade_at,
-        waiting=backlog["waiting"],
-        oldest=backlog["oldest"],
+        waiting=backlog.waiting,
+        oldest=backlog.oldest,
         patience_s=patience_s + (_BATCH_WAIT_S if settings.grade_by == "batch" else 0),
     )
 
