@@ -72,11 +72,6 @@ class PartialReply:
         self._string: _StringDecoder | None = None
         self._held = ""
 
-    @property
-    def has_shown(self) -> bool:
-        """Whether a part of the answer has gone out."""
-        return self.state is Early.SHIP
-
     def feed(self, text: str) -> str:
         """Read the next piece of the reply; returns the part of the answer that can go out now."""
         self._pieces.append(text)

@@ -1,6 +1,7 @@
 """The values that travel through the package: replies, verdicts, decisions, grades and their closed sets of names."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
@@ -283,3 +284,51 @@ class Decision:
     def withheld(self) -> bool:
         """Whether the first tier's answer would have shipped at base, but a raised threshold made it escalate."""
         return self.reason is Reason.RAISED_THRESHOLD
+
+
+@dataclass(slots=True, kw_only=True)
+class CallCounts:
+    """Counters of calls; each mapping counts by name, such as a reason, a confidence bin or a model."""
+
+    calls: int = 0
+    triaged: int = 0
+    shipped: int = 0
+    escalated: int = 0
+    base_escalated: int = 0
+    withheld: int = 0
+    bypassed: int = 0
+    errors: int = 0
+    unpriced: int = 0
+    cost_nusd: int = 0
+    triage_cost_nusd: int = 0
+    baseline_nusd: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    base_reasons: Counter[str] = field(default_factory=Counter)
+    bypass_causes: Counter[str] = field(default_factory=Counter)
+    confidence: Counter[str] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+    triage_replies: int = 0
+    triage_input_tokens: int = 0
+    triage_output_tokens: int = 0
+    added_latency: Counter[str] = field(default_factory=Counter)
+    origins: Counter[str] = field(default_factory=Counter)
+    base_origins: Counter[str] = field(default_factory=Counter)
+    shadowed: int = 0
+    shadow_cost_nusd: int = 0
+    shadow_baseline_nusd: int = 0
+    fallbacks: int = 0
+    replays_rejected: int = 0
+    triage_errors: Counter[str] = field(default_factory=Counter)
+    triage_cache_read_tokens: int = 0
+    deep_replies: int = 0
+    deep_input_tokens: int = 0
+    deep_cache_read_tokens: int = 0
+    cold_cache_nusd: int = 0
+
+    def row(self) -> dict[str, object]:
+        """The counters by name, as columns of the store; the mappings are shared."""
+        return {name: getattr(self, name) for name in COUNTERS}
+
+
+COUNTERS: Final = tuple(each.name for each in fields(CallCounts))
+"""The names of all counters."""

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any, Final, Self
 
 from cheapdeep_ops.claude.clients import make_client_for
@@ -41,7 +40,19 @@ def no_proxy_on_loopback() -> None:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 
-class Simulators:
+class ClosedAtExit:
+    """A context manager that closes what `_open` holds."""
+
+    _open: ExitStack
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self._open.close()
+
+
+class Simulators(ClosedAtExit):
     """The simulated Claude API and Slack, and a client for the API; use it as a context manager.
 
     Several environments may use them one after another.
@@ -71,16 +82,8 @@ class Simulators:
     def _now(self) -> float:
         return self._clock()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
-
-
-class Environment:
+class Environment(ClosedAtExit):
     """A router and a guard with a temporary store; use it as a context manager.
 
     `outcomes` holds the answered calls. The guard works at the intervals of `settings`, measured by `clock`; work that
@@ -194,14 +197,6 @@ class Environment:
         ]
         heapq.heapify(due)
         return due
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
 
 
 def _isolated(settings: Settings, folder: Path, slack: SimulatedSlack) -> Settings:

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from cheapdeep_ops.demo.environment import START, Environment, Simulators
+from cheapdeep_ops.demo.environment import START, ClosedAtExit, Environment, Simulators
 from cheapdeep_ops.demo.recording import RecordedCall
 from cheapdeep_ops.demo.report import FinishedCall, PlayedReport
 from cheapdeep_ops.settings import Settings
@@ -61,7 +60,7 @@ class RecordedModels:
         return grade_text(verdict)
 
 
-class Replay:
+class Replay(ClosedAtExit):
     """Replays rows in their order, with `simulators` or with its own; use it as a context manager."""
 
     def __init__(
@@ -118,11 +117,3 @@ class Replay:
             correct=lambda routed: row.cheap_correct if routed.decision.shipped else row.deep_correct,
             is_comparable=row.deep_correct is not None,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()

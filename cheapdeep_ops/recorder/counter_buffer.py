@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.units import NUSD_PER_USD
-from cheapdeep_ops.values import Decision, Outcome
+from cheapdeep_ops.values import CallCounts, Decision, Outcome
 
 _MAX_MODELS: Final = 50
 """The largest number of models in one row: callers choose the names, and a row must stay bounded."""
@@ -22,44 +22,9 @@ Second = tuple[str, str, int]
 """The key of a bucket: route, input class, and the second (Unix time)."""
 
 
-@dataclass(slots=True)
-class Tally:
+@dataclass(slots=True, kw_only=True)
+class Tally(CallCounts):
     """Counters of some decisions; `add` counts one more."""
-
-    calls: int = 0
-    triaged: int = 0
-    shipped: int = 0
-    escalated: int = 0
-    base_escalated: int = 0
-    withheld: int = 0
-    bypassed: int = 0
-    errors: int = 0
-    unpriced: int = 0
-    cost_nusd: int = 0
-    triage_cost_nusd: int = 0
-    baseline_nusd: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    base_reasons: Counter[str] = field(default_factory=Counter)
-    bypass_causes: Counter[str] = field(default_factory=Counter)
-    confidence: Counter[str] = field(default_factory=Counter)
-    models: Counter[str] = field(default_factory=Counter)
-    triage_replies: int = 0
-    triage_input_tokens: int = 0
-    triage_output_tokens: int = 0
-    added_latency: Counter[str] = field(default_factory=Counter)
-    origins: Counter[str] = field(default_factory=Counter)
-    base_origins: Counter[str] = field(default_factory=Counter)
-    shadowed: int = 0
-    shadow_cost_nusd: int = 0
-    shadow_baseline_nusd: int = 0
-    fallbacks: int = 0
-    replays_rejected: int = 0
-    triage_errors: Counter[str] = field(default_factory=Counter)
-    triage_cache_read_tokens: int = 0
-    deep_replies: int = 0
-    deep_input_tokens: int = 0
-    deep_cache_read_tokens: int = 0
-    cold_cache_nusd: int = 0
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""
@@ -146,10 +111,6 @@ class Tally:
         counted = name if name in counts or len(counts) < most else _OTHER
         counts[counted] += 1
         return counted
-
-    def row(self) -> dict[str, object]:
-        """The counters as a table row; it shares its mappings with this tally."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def _is_bypassed(decision: Decision) -> bool:

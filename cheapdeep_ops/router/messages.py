@@ -1,7 +1,7 @@
 """`router.messages`: the SDK's resource with its calling methods routed, for threads and for asyncio."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, Unpack, cast, overload
+from typing import Any, Literal, NotRequired, Required, Unpack, cast, overload
 
 from typing_extensions import TypeVar  # `default` comes with Python 3.13
 
@@ -27,11 +27,22 @@ from cheapdeep_ops.router.provider import (
 )
 
 _Parsed = TypeVar("_Parsed", default=None)
+_Events = Stream[RawMessageStreamEvent]
+_AsyncEvents = AsyncStream[RawMessageStreamEvent]
 
 Answer = Callable[[Params, str | None, str], object]
 """From a request, its route and its input class to what goes back to the caller."""
 
 AsyncAnswer = Callable[[Params, str | None, str], Awaitable[object]]
+
+
+class _CreateParams(CallParams):
+    """The arguments of `create` but `stream`, which decides the type of the answer."""
+
+    max_tokens: Required[int]
+    messages: Required[Iterable[MessageParam]]
+    route: NotRequired[str | None]
+    input_class: NotRequired[str]
 
 
 class Messages(SdkMessages):
@@ -42,40 +53,13 @@ class Messages(SdkMessages):
         self._answer, self._parse, self._manage = answer, parse, manage
 
     @overload
-    def create(
-        self,
-        *,
-        max_tokens: int,
-        messages: Iterable[MessageParam],
-        stream: Literal[False] | Omit = ...,
-        route: str | None = ...,
-        input_class: str = ...,
-        **params: Unpack[CallParams],
-    ) -> Message: ...
+    def create(self, *, stream: Literal[False] | Omit = ..., **params: Unpack[_CreateParams]) -> Message: ...
 
     @overload
-    def create(
-        self,
-        *,
-        max_tokens: int,
-        messages: Iterable[MessageParam],
-        stream: Literal[True],
-        route: str | None = ...,
-        input_class: str = ...,
-        **params: Unpack[CallParams],
-    ) -> Stream[RawMessageStreamEvent]: ...
+    def create(self, *, stream: Literal[True], **params: Unpack[_CreateParams]) -> _Events: ...
 
     @overload
-    def create(
-        self,
-        *,
-        max_tokens: int,
-        messages: Iterable[MessageParam],
-        stream: bool,
-        route: str | None = ...,
-        input_class: str = ...,
-        **params: Unpack[CallParams],
-    ) -> Message | Stream[RawMessageStreamEvent]: ...
+    def create(self, *, stream: bool, **params: Unpack[_CreateParams]) -> Message | _Events: ...
 
     def create(
         self,
@@ -86,7 +70,7 @@ class Messages(SdkMessages):
         route: str | None = None,
         input_class: str = "",
         **params: Unpack[CallParams],
-    ) -> Message | Stream[RawMessageStreamEvent]:
+    ) -> Message | _Events:
         """Answer one request with the SDK's `Message`, whose content is the answer.
 
         `model` names another deep tier. With `stream=True` the SDK's stream of events comes back. An answer of a triage
@@ -147,40 +131,13 @@ class AsyncMessages(SdkAsyncMessages):
         self._answer, self._parse, self._manage = answer, parse, manage
 
     @overload
-    async def create(
-        self,
-        *,
-        max_tokens: int,
-        messages: Iterable[MessageParam],
-        stream: Literal[False] | Omit = ...,
-        route: str | None = ...,
-        input_class: str = ...,
-        **params: Unpack[CallParams],
-    ) -> Message: ...
+    async def create(self, *, stream: Literal[False] | Omit = ..., **params: Unpack[_CreateParams]) -> Message: ...
 
     @overload
-    async def create(
-        self,
-        *,
-        max_tokens: int,
-        messages: Iterable[MessageParam],
-        stream: Literal[True],
-        route: str | None = ...,
-        input_class: str = ...,
-        **params: Unpack[CallParams],
-    ) -> AsyncStream[RawMessageStreamEvent]: ...
+    async def create(self, *, stream: Literal[True], **params: Unpack[_CreateParams]) -> _AsyncEvents: ...
 
     @overload
-    async def create(
-        self,
-        *,
-        max_tokens: int,
-        messages: Iterable[MessageParam],
-        stream: bool,
-        route: str | None = ...,
-        input_class: str = ...,
-        **params: Unpack[CallParams],
-    ) -> Message | AsyncStream[RawMessageStreamEvent]: ...
+    async def create(self, *, stream: bool, **params: Unpack[_CreateParams]) -> Message | _AsyncEvents: ...
 
     async def create(
         self,
@@ -191,7 +148,7 @@ class AsyncMessages(SdkAsyncMessages):
         route: str | None = None,
         input_class: str = "",
         **params: Unpack[CallParams],
-    ) -> Message | AsyncStream[RawMessageStreamEvent]:
+    ) -> Message | _AsyncEvents:
         """Answer one request with the SDK's `Message`, whose content is the answer. See `Messages.create`."""
         request = {"max_tokens": max_tokens, "messages": messages, "stream": stream, **params}
         if wants_raw_response(request):  # the response belongs to one request, so there is nothing to route

@@ -107,16 +107,14 @@ class StreamFinalizer:
         self._runner.late.put(self)
 
 
-class RoutedStream(Stream[RawMessageStreamEvent]):
-    """The stream of the tier that answers; `decision` is None until it has ended.
+class _RecordedStream(Generic[Upstream]):
+    """What the streams of both routers share: the stream below, and the record of the call when it ends."""
 
-    A stream that is dropped before its end is recorded at the next call, or when its router is closed.
-    """
-
-    def __init__(self, opened: OpenStream[Stream[RawMessageStreamEvent]], finalizer: StreamFinalizer) -> None:
+    def __init__(self, opened: OpenStream[Upstream], finalizer: StreamFinalizer) -> None:
         # The SDK's constructor would decode the response; the stream below has done so.
         self.response = opened.stream.response
-        self._opened, self._finalizer = opened, finalizer
+        self._opened: OpenStream[Upstream] = opened
+        self._finalizer = finalizer
         opened.model_call.pause()
         # At exit the runner ends the open streams itself, before the recorder closes.
         weakref.finalize(self, finalizer.later).atexit = False
@@ -129,6 +127,13 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
     def decision(self) -> Decision | None:
         """How the call was decided, and what it cost; None before its end."""
         return self._finalizer.open_call.decision
+
+
+class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMessageStreamEvent]):
+    """The stream of the tier that answers; `decision` is None until it has ended.
+
+    A stream that is dropped before its end is recorded at the next call, or when its router is closed.
+    """
 
     def __stream__(self) -> Iterator[RawMessageStreamEvent]:
         """The events for the caller."""
@@ -156,23 +161,8 @@ class RoutedStream(Stream[RawMessageStreamEvent]):
         self._opened.stream.close()
 
 
-class AsyncRoutedStream(AsyncStream[RawMessageStreamEvent]):
+class AsyncRoutedStream(_RecordedStream[AsyncStream[RawMessageStreamEvent]], AsyncStream[RawMessageStreamEvent]):
     """`RoutedStream` for asyncio."""
-
-    def __init__(self, opened: OpenStream[AsyncStream[RawMessageStreamEvent]], finalizer: StreamFinalizer) -> None:
-        self.response = opened.stream.response
-        self._opened, self._finalizer = opened, finalizer
-        opened.model_call.pause()
-        weakref.finalize(self, finalizer.later).atexit = False
-
-    @property
-    def _observer(self) -> None:
-        """None, because the stream below has its own."""
-
-    @property
-    def decision(self) -> Decision | None:
-        """How the call was decided, and what it cost; None before its end."""
-        return self._finalizer.open_call.decision
 
     async def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
         """The events for the caller."""

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, delete, func, select, tuple_
@@ -12,7 +12,7 @@ from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.tables import Bucket, Process, Total, table_of
 from cheapdeep_ops.store.upsert import Write, combined, prepare_upsert, upsert
 from cheapdeep_ops.units import USD_PER_NUSD
-from cheapdeep_ops.values import ALL_ROUTES
+from cheapdeep_ops.values import ALL_ROUTES, COUNTERS, CallCounts
 
 _K = TypeVar("_K")
 _BUCKET: Final = table_of(Bucket)
@@ -53,44 +53,9 @@ class SecondCounts(NamedTuple):
     base_escalated: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
-    """Sums of counters over a period; each mapping counts by name, such as a reason, a confidence bin or a model."""
-
-    calls: int = 0
-    triaged: int = 0
-    shipped: int = 0
-    escalated: int = 0
-    base_escalated: int = 0
-    withheld: int = 0
-    bypassed: int = 0
-    errors: int = 0
-    unpriced: int = 0
-    cost_nusd: int = 0
-    triage_cost_nusd: int = 0
-    baseline_nusd: int = 0
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    base_reasons: Mapping[str, int] = field(default_factory=dict)
-    bypass_causes: Mapping[str, int] = field(default_factory=dict)
-    confidence: Mapping[str, int] = field(default_factory=dict)
-    models: Mapping[str, int] = field(default_factory=dict)
-    triage_replies: int = 0
-    triage_input_tokens: int = 0
-    triage_output_tokens: int = 0
-    added_latency: Mapping[str, int] = field(default_factory=dict)
-    origins: Mapping[str, int] = field(default_factory=dict)
-    base_origins: Mapping[str, int] = field(default_factory=dict)
-    shadowed: int = 0
-    shadow_cost_nusd: int = 0
-    shadow_baseline_nusd: int = 0
-    fallbacks: int = 0
-    replays_rejected: int = 0
-    triage_errors: Mapping[str, int] = field(default_factory=dict)
-    triage_cache_read_tokens: int = 0
-    deep_replies: int = 0
-    deep_input_tokens: int = 0
-    deep_cache_read_tokens: int = 0
-    cold_cache_nusd: int = 0
+@dataclass(slots=True, kw_only=True)
+class Sums(CallCounts):
+    """Sums of counters over a period."""
 
     @property
     def cost_usd(self) -> float:
@@ -145,13 +110,6 @@ COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not 
 def prepare(*, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]) -> Write:
     """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
     return combined(prepare_upsert(Bucket, buckets), prepare_upsert(Total, totals))
-
-
-def write(
-    connection: Connection, *, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]
-) -> None:
-    """Store the current rows of `buckets` and `totals`."""
-    prepare(buckets=buckets, totals=totals)(connection)
 
 
 def by_route(connection: Connection, *, since: float, until: float) -> dict[str, RouteCounts]:
@@ -271,7 +229,7 @@ def _within(statement: Select[*tuple[Any, ...]], since: float, until: float, sco
 def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
     """The sums of all counters since the store was made, by (route, input class)."""
     columns = _TOTAL.c
-    statement = select(columns.route, columns.input_class, *(columns[name] for name in (*SUMS, *COUNTS)))
+    statement = select(columns.route, columns.input_class, *(columns[name] for name in COUNTERS))
     return _grouped(connection.execute(statement), lambda row: (str(row.route), str(row.input_class)))
 
 
@@ -321,7 +279,7 @@ def _retire_process(connection: Connection, name: str) -> None:
 
 
 def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:
-    return {"route": key[0], "input_class": key[1], "process": RETIRED, **asdict(sums)}
+    return {"route": key[0], "input_class": key[1], "process": RETIRED, **sums.row()}
 
 
 def _grouped(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], _K]) -> dict[_K, Sums]:

@@ -104,28 +104,20 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDel
         .exists()
     )
     ref = and_(_REF.c.incident_id == _OUTBOX.c.incident_id, _REF.c.receiver == receiver)
-    columns = (_DELIVERY.c.delivery_id, _DELIVERY.c.attempts, _REF.c.channel, _REF.c.ts)
+    columns = (
+        _DELIVERY.c.message_id, _DELIVERY.c.receiver, _DELIVERY.c.delivery_id, _OUTBOX.c.incident_id, _OUTBOX.c.kind,
+        _OUTBOX.c.payload, _DELIVERY.c.attempts, func.coalesce(_REF.c.channel, "").label("channel"),
+        func.coalesce(_REF.c.ts, "").label("ts"),
+    )  # fmt: skip
     statement = (
-        select(_OUTBOX.c.id, _OUTBOX.c.incident_id, _OUTBOX.c.kind, _OUTBOX.c.payload, *columns)
+        select(*columns)
         .select_from(_DELIVERY.join(_OUTBOX, _OUTBOX.c.id == _DELIVERY.c.message_id).outerjoin(_REF, ref))
         .where(_DELIVERY.c.receiver == receiver, _is(_DELIVERY, "waiting"), _DELIVERY.c.due_at <= now, ~blocked)
         .order_by(_DELIVERY.c.message_id)
         .limit(1)
     )
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        return None
-    return PendingDelivery(
-        message_id=row.id,
-        receiver=receiver,
-        delivery_id=row.delivery_id,
-        incident_id=row.incident_id,
-        kind=row.kind,
-        payload=row.payload,
-        attempts=row.attempts,
-        channel=row.channel or "",
-        ts=row.ts or "",
-    )
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else PendingDelivery(**row)
 
 
 def delivered(connection: Connection, delivery: PendingDelivery, *, at: float, channel: str, ts: str) -> None:

@@ -127,6 +127,34 @@ class ServedApp:
         )
 
 
+class SimulatedServer:
+    """A simulated service, which listens from `start` to `stop`; what it has received stays readable."""
+
+    _served: ServedApp
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; RuntimeError before the first `start`."""
+        return self._served.port
+
+    def start(self) -> Self:
+        """Listen; after a `stop`, on the old port again. Raises OSError if the port is taken."""
+        self._served.start()
+        return self
+
+    def stop(self) -> None:
+        """Close every connection, also those of delayed replies, and stop listening."""
+        self._served.stop()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_exc_info: object) -> None:
+        """Stop."""
+        self.stop()
+
+
 def _serve(server: _Server, sock: socket.socket) -> None:
     with sock:
         asyncio.run(server.serve(sockets=[sock]))

@@ -47,7 +47,7 @@ def test_the_hour_before_is_compared_with_else_the_day_else_nothing_is_said(sqli
     store = Store(sqlite_url)
     migrate(store)
     rows = [*before, bucket(NOW - 10, 100, 60)]
-    store.transact(lambda connection: counters.write(connection, buckets=rows, totals=[]))
+    store.transact(counters.prepare(buckets=rows, totals=[]))
     with store.reading() as connection:
         found = storm_cause(connection, scope="support", started_at=NOW, long_s=300, now=NOW)
     store.close()

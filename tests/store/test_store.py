@@ -41,7 +41,7 @@ def total(*, route="support", process="p", **changes):
 
 
 def write(store, buckets=(), totals=()):
-    store.transact(lambda connection: counters.write(connection, buckets=list(buckets), totals=list(totals)))
+    store.transact(counters.prepare(buckets=list(buckets), totals=list(totals)))
 
 
 def test_writing_the_same_rows_again_counts_nothing_twice(store):
@@ -325,7 +325,7 @@ def test_a_password_is_not_shown(tmp_path):
 
 def test_a_failed_transaction_leaves_nothing(store):
     def half(connection):
-        counters.write(connection, buckets=[bucket(1)], totals=[])
+        counters.prepare(buckets=[bucket(1)], totals=[])(connection)
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):
@@ -345,7 +345,7 @@ def test_a_locked_store_is_tried_again(sqlite_url):
     patient = Store(sqlite_url, sleep=unblock)
     migrate(patient)
     blocker.execute("BEGIN IMMEDIATE")
-    patient.transact(lambda connection: counters.write(connection, buckets=[bucket(1)], totals=[]))
+    patient.transact(counters.prepare(buckets=[bucket(1)], totals=[]))
     assert tries == [1]
     blocker.close()
     patient.close()

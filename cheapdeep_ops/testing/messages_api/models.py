@@ -1,7 +1,7 @@
 """The models of the simulated API, the parameters that they refuse, and their catalogue entries."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 Refused = Literal["sampling", "thinking_enabled", "thinking_adaptive", "effort", "prefill"]
@@ -47,6 +47,11 @@ class _Rules45(SimulatedModel):
     refuses: frozenset[Refused] = frozenset({"thinking_adaptive", "effort"})
 
 
+def _with_alias(model: SimulatedModel) -> tuple[SimulatedModel, SimulatedModel]:
+    """The model by its alias, which has no date, and by its dated id."""
+    return replace(model, id=model.id.rpartition("-")[0], answers_as=model.id), model
+
+
 # Haiku 4.5, Opus 4.7, Haiku 5.5, Sonnet 4.5's retirement and prefill of all models: as documented in November 2026.
 # The other models' refusals and limits follow their generation. From a certain API version on, every model refuses
 # sampling parameters too. The smallest cached prompts are as documented for 4.x; the larger figure where sources
@@ -82,48 +87,31 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         smallest_cached=4_096,
         refuses=frozenset({"prefill"}),
     ),
-    _Rules45(
-        id="claude-opus-4-5",
-        display_name="Claude Opus 4.5",
-        line="opus",
-        answers_as="claude-opus-4-5-20251101",
-        refuses=frozenset({"thinking_adaptive"}),
+    *_with_alias(
+        _Rules45(
+            id="claude-opus-4-5-20251101",
+            display_name="Claude Opus 4.5",
+            line="opus",
+            refuses=frozenset({"thinking_adaptive"}),
+        )
     ),
-    _Rules45(
-        id="claude-opus-4-5-20251101",
-        display_name="Claude Opus 4.5",
-        line="opus",
-        refuses=frozenset({"thinking_adaptive"}),
+    *_with_alias(
+        _Rules45(
+            id="claude-haiku-4-5-20251001",
+            display_name="Claude Haiku 4.5",
+            line="haiku",
+            created_at="2025-10-15T00:00:00Z",
+        )
     ),
-    _Rules45(
-        id="claude-haiku-4-5",
-        display_name="Claude Haiku 4.5",
-        line="haiku",
-        answers_as="claude-haiku-4-5-20251001",
-        created_at="2025-10-15T00:00:00Z",
-    ),
-    _Rules45(
-        id="claude-haiku-4-5-20251001",
-        display_name="Claude Haiku 4.5",
-        line="haiku",
-        created_at="2025-10-15T00:00:00Z",
-    ),
-    _Rules45(
-        id="claude-sonnet-4-5",
-        display_name="Claude Sonnet 4.5",
-        line="sonnet",
-        answers_as="claude-sonnet-4-5-20250929",
-        lifecycle="deprecated",
-        smallest_cached=1_024,
-        retires_at="2026-11-30T00:00:00Z",
-    ),
-    _Rules45(
-        id="claude-sonnet-4-5-20250929",
-        display_name="Claude Sonnet 4.5",
-        line="sonnet",
-        lifecycle="deprecated",
-        smallest_cached=1_024,
-        retires_at="2026-11-30T00:00:00Z",
+    *_with_alias(
+        _Rules45(
+            id="claude-sonnet-4-5-20250929",
+            display_name="Claude Sonnet 4.5",
+            line="sonnet",
+            lifecycle="deprecated",
+            smallest_cached=1_024,
+            retires_at="2026-11-30T00:00:00Z",
+        )
     ),
 )
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, Self
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from cheapdeep_ops.testing._log import Log
-from cheapdeep_ops.testing._server import Delivery, PacedStream, ServedApp
+from cheapdeep_ops.testing._server import Delivery, PacedStream, ServedApp, SimulatedServer
 from cheapdeep_ops.testing.messages_api.batch_endpoints import BatchApi
 from cheapdeep_ops.testing.messages_api.batches import Batches, other_result
 from cheapdeep_ops.testing.messages_api.endpoints import MessageApi, ModelApi
@@ -34,7 +34,7 @@ TRIAGE_MODELS: Final = (
 BATCH_LIMIT: Final = 1_000
 
 
-class SimulatedAnthropic:
+class SimulatedAnthropic(SimulatedServer):
     """Serve the Messages API on loopback, for the real SDK: `Anthropic(base_url=api.url, api_key="any")`.
 
     A request is validated as the API does. A valid one gets a scripted reply (`enqueue`, `always`), or a reply from
@@ -89,31 +89,9 @@ class SimulatedAnthropic:
         return self._served.url
 
     @property
-    def port(self) -> int:
-        """The port that it listens on; RuntimeError before the first `start`."""
-        return self._served.port
-
-    @property
     def enqueued(self) -> int:
         """The number of scripted replies that are still queued."""
         return self._simulation.script.queued()
-
-    def start(self) -> Self:
-        """Listen; after a `stop`, on the old port again. Raises OSError if the port is taken."""
-        self._served.start()
-        return self
-
-    def stop(self) -> None:
-        """Close every connection, also those of delayed replies."""
-        self._served.stop()
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(self, *_exc_info: object) -> None:
-        """Stop."""
-        self.stop()
 
     def enqueue(self, *replies: Reply, model: str | None = None) -> None:
         """Answer the next valid message requests (of `model`, unless None) with `replies`, in order."""

@@ -3,16 +3,15 @@
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Self
 
-from cheapdeep_ops.testing._server import ServedApp
+from cheapdeep_ops.testing._server import ServedApp, SimulatedServer
 from cheapdeep_ops.testing.slack.endpoints import SlackEndpoints
 from cheapdeep_ops.testing.slack.faults import Fault, Faults
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage, channel_id
 
 
-class SimulatedSlack:
+class SimulatedSlack(SimulatedServer):
     """Serve Slack's message methods and an incoming webhook on loopback, for the real `slack_sdk`.
 
     Use `WebClient(token=slack.token, base_url=slack.url)` or `WebhookClient(slack.webhook_url)`, and this class as a
@@ -57,11 +56,6 @@ class SimulatedSlack:
         return f"{self._served.url}/services/T0SIMULATED/B0SIMULATED/simulated"
 
     @property
-    def port(self) -> int:
-        """The port that it listens on; RuntimeError before the first `start`."""
-        return self._served.port
-
-    @property
     def messages(self) -> list[SlackMessage]:
         """A list of the current messages, also those in threads, oldest first."""
         return self._store.all()
@@ -84,23 +78,6 @@ class SimulatedSlack:
     @down.setter
     def down(self, is_down: bool) -> None:
         self._faults.state = "unavailable" if is_down else "up"
-
-    def start(self) -> Self:
-        """Listen; after a `stop`, on the old port again. Raises OSError if the port is taken."""
-        self._served.start()
-        return self
-
-    def stop(self) -> None:
-        """Close every connection and stop listening; messages stay readable."""
-        self._served.stop()
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(self, *_exc_info: object) -> None:
-        """Stop."""
-        self.stop()
 
     def wait_for(self, predicate: Callable[[SlackMessage], bool], timeout_s: float) -> SlackMessage:
         """Return the first message that satisfies `predicate`. Raises TimeoutError after `timeout_s`."""
