@@ -287,7 +287,7 @@ class Decision:
 
 
 @dataclass(slots=True, kw_only=True)
-class CallCounts:
+class Counters:
     """Counters of calls; each mapping counts by name, such as a reason, a confidence bin or a model."""
 
     calls: int = 0
@@ -330,5 +330,5 @@ class CallCounts:
         return {name: getattr(self, name) for name in COUNTERS}
 
 
-COUNTERS: Final = tuple(each.name for each in fields(CallCounts))
+COUNTERS: Final = tuple(each.name for each in fields(Counters))
 """The names of all counters."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.units import NUSD_PER_USD
-from cheapdeep_ops.values import CallCounts, Decision, Outcome
+from cheapdeep_ops.values import Counters, Decision, Outcome
 
 _MAX_MODELS: Final = 50
 """The largest number of models in one row: callers choose the names, and a row must stay bounded."""
@@ -23,7 +23,7 @@ Second = tuple[str, str, int]
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally(CallCounts):
+class Tally(Counters):
     """Counters of some decisions; `add` counts one more."""
 
     def add(self, decision: Decision) -> None:

@@ -12,7 +12,7 @@ from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.tables import Bucket, Process, Total, table_of
 from cheapdeep_ops.store.upsert import Write, combined, prepare_upsert, upsert
 from cheapdeep_ops.units import USD_PER_NUSD
-from cheapdeep_ops.values import ALL_ROUTES, COUNTERS, CallCounts
+from cheapdeep_ops.values import ALL_ROUTES, COUNTERS, Counters
 
 _K = TypeVar("_K")
 _BUCKET: Final = table_of(Bucket)
@@ -54,7 +54,7 @@ class SecondCounts(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
-class Sums(CallCounts):
+class Sums(Counters):
     """Sums of counters over a period."""
 
     @property
