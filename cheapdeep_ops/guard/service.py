@@ -20,7 +20,6 @@ from starlette.responses import PlainTextResponse
 
 from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.guard.grading.api import GradingApi
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
@@ -29,7 +28,7 @@ from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
-from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
@@ -83,9 +82,7 @@ class Service:
         self,
         settings: Settings,
         *,
-        rulebook: Rulebook | None = None,
         senders: Mapping[str, Sender] | None = None,
-        grader_api: GradingApi | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -93,7 +90,7 @@ class Service:
         self._jobs: Counter[tuple[str, str]] = Counter()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        rulebook = rulebook or read_rulebook(settings.rules_file)
+        rulebook = read_rulebook(settings.rules_file)
         senders = senders or senders_for(settings)
         self.store = Store(settings.store_url)
         migrate(self.store)
@@ -102,7 +99,7 @@ class Service:
             settings=settings,
             rulebook=rulebook,
             senders=senders,
-            grader=Grader(self.store, settings=settings, api=grader_api or GraderApi()),
+            grader=Grader(self.store, settings=settings, api=GraderApi()),
             started_at=clock(),
         )
         self._scheduler = self._make_scheduler()

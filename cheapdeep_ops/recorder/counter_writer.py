@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from cheapdeep_ops.store.processes import Heartbeat
     from cheapdeep_ops.store.upsert import Write
 
+_CAPACITY: Final = 20_000
+"""The largest number of buckets that wait for the store; further counts are dropped."""
+
 _SECONDS_AT_ONCE: Final = 400
 """The largest number of buckets in one transaction, each with its total: other processes wait until it ends."""
 
@@ -22,15 +25,14 @@ class CounterWriter:
     `drop` takes the number of calls whose counters the store rejected, and the cause.
     """
 
-    def __init__(self, store: LazyStore, *, capacity: int, drop: Callable[[int, str], None]) -> None:
+    def __init__(self, store: LazyStore, *, drop: Callable[[int, str], None]) -> None:
         self._store = store
-        self._capacity = capacity
         self._drop = drop
         self.restart()
 
     def restart(self) -> None:
         """Start with a new process name and empty counters; rows under the old name stay as they are."""
-        self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=self._capacity)
+        self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=_CAPACITY)
 
     def save(self, beat: "Heartbeat") -> None:
         """Store the unsaved counters and the heartbeat. Raises StoreError."""

@@ -70,7 +70,6 @@ class Recorder:
         background: bool = True,
         redact: Redact = redact,
         queue_size: int = 10_000,
-        buffer_size: int = 20_000,
     ) -> None:
         self._settings = settings
         self._folder = Path.cwd()
@@ -80,7 +79,6 @@ class Recorder:
         self._redact = redact
         self._share = kept_share(settings.graded_share)
         self._queue_size = queue_size
-        self._buffer_size = buffer_size
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
         _recorders.add(self)
@@ -101,7 +99,7 @@ class Recorder:
         self._informed = threading.Event()
         self._thread: threading.Thread | None = None
         self._store = LazyStore(self._settings.store_url, folder=self._folder)
-        self._writer = CounterWriter(self._store, capacity=self._buffer_size, drop=self._drop)
+        self._writer = CounterWriter(self._store, drop=self._drop)
         self._started_at = self._clock()
         self._guard = GuardWatch(self._drops, self._troubles, started_at=self._started_at)
         self._last_beat = float("-inf")

@@ -87,8 +87,8 @@ def _drawn(right: Estimate, random: Random) -> float:
     return random.betavariate(hits + 0.5, right.n - hits + 0.5)
 
 
-def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) -> tuple[float, float, float] | None:
-    """The unweighted AUROC of confidence with its interval (area, low, high); None without right or wrong answers.
+def separation(grades: Sequence[tuple[float, bool]]) -> tuple[float, float, float] | None:
+    """The unweighted AUROC of confidence with its 95% interval (area, low, high); None without right or wrong answers.
 
     A grade is (confidence, whether it is wrong); ties count half. At an area of 0 or 1 the interval has no width, so
     callers require enough answers of both kinds. Source: Hanley, McNeil (1982), Radiology 143, 29.
@@ -103,7 +103,7 @@ def separation(grades: Sequence[tuple[float, bool]], certainty: float = 0.95) ->
     )
     both, other = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
     spread = area * (1 - area) + (len(right) - 1) * both + (len(wrong) - 1) * other
-    half = NormalDist().inv_cdf((1 + certainty) / 2) * math.sqrt(max(spread, 0.0) / (len(right) * len(wrong)))
+    half = NormalDist().inv_cdf(0.975) * math.sqrt(max(spread, 0.0) / (len(right) * len(wrong)))
     return area, max(area - half, 0.0), min(area + half, 1.0)
 
 

@@ -45,9 +45,9 @@ class Bets:
         return cls(target, tuple(min(target * factor, highest) for factor in factors))
 
     @classmethod
-    def on_fall(cls, target: float, factors: Sequence[float] = FALLS) -> Self:
+    def on_fall(cls, target: float) -> Self:
         """Bets that a rate is below `target`, at multiples of it."""
-        return cls(target, tuple(target * factor for factor in factors))
+        return cls(target, tuple(target * factor for factor in FALLS))
 
     def growth(self, hits: int, n: int) -> tuple[float, ...]:
         """The log-likelihood ratio of each bet for `hits` of `n` observations."""
