@@ -56,29 +56,12 @@ __all__ = [
     "decision_of",
 ]
 
-# fmt: off
 _HOMES: Final = {
-    "errors": (
-        "BreakerOpenError",
-        "CheapdeepError",
-        "DeliveryError",
-        "GraderError",
-        "MissingError",
-        "PolicyError",
-        "RecordingError",
-        "RemoteError",
-        "RowError",
-        "RulesError",
-        "SchemaError",
-        "SettingsError",
-        "StoreBusyError",
-        "StoreError",
-    ),
     "router": ("AsyncRouter", "Routed", "Router", "decision_of"),
     "settings": ("Settings",),
     "values": ("BypassCause", "Decision", "Outcome", "Reason"),
 }
-# fmt: on
+"""The modules of the public names; all others are in `errors`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -86,9 +69,9 @@ def __getattr__(name: str) -> Any:
 
     Source: https://peps.python.org/pep-0562/
     """
-    home = next((home for home, names in _HOMES.items() if name in names), None)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "errors")
     value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
     return value
 
