@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.store import candidates, grades, sampling_rates
-from cheapdeep_ops.store.candidates import GradingSample
+from cheapdeep_ops.store.candidates import Backlog, GradingSample
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
@@ -239,14 +239,14 @@ def test_ungraded_are_those_that_wait_and_those_that_are_still_to_be_found(do):
 
 
 def test_the_backlog_is_what_waits_or_is_in_a_batch_and_since_when(do):
-    assert do(candidates.backlog) == {"waiting": 0, "submitted": 0, "oldest": None}
+    assert do(candidates.backlog) == Backlog(waiting=0, submitted=0, oldest=None)
     waiting(do, row("a"), now=NOW)
     waiting(do, row("b"), row("c"), row("d"), now=NOW + 9)
     do(candidates.submit, ["a"], "batch")
     do(candidates.settle, "d", CandidateState.FAILED, why="refusal")
-    assert do(candidates.backlog) == {"waiting": 3, "submitted": 1, "oldest": NOW}
+    assert do(candidates.backlog) == Backlog(waiting=3, submitted=1, oldest=NOW)
     do(candidates.settle, "a", CandidateState.GRADED)
-    assert do(candidates.backlog) == {"waiting": 2, "submitted": 0, "oldest": NOW + 9}
+    assert do(candidates.backlog) == Backlog(waiting=2, submitted=0, oldest=NOW + 9)
 
 
 # The funnel
@@ -353,7 +353,7 @@ def test_an_expired_sample_is_neither_due_nor_part_of_its_batch_nor_chosen_again
     assert [each.call_id for each in do(candidates.submitted, "batch")] == ["new-submitted"]
     candidates.choose(do.store, otherwise=1.0, now=NOW)
     assert due_ids(do, now=NOW) == ["new-kept", "new-waiting"]
-    assert do(candidates.backlog)["waiting"] == 3
+    assert do(candidates.backlog).waiting == 3
 
 
 @pytest.mark.parametrize("call_id", ["old-waiting", "old-graded", "old-failed", "old-submitted", "new-kept"])
