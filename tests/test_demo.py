@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from cheapdeep_ops.cli.render import terminal
+from cheapdeep_ops.cli.render import runs
 from cheapdeep_ops.cli.render.live import LiveView, PlainView, panel, view_for
 from cheapdeep_ops.demo import environment, show
 from cheapdeep_ops.demo.report import FinishedCall, month_of
@@ -59,7 +59,7 @@ def test_the_command_shows_storm_and_drift_and_their_ends_and_what_a_team_would_
     assert_the_range_of_usual_traffic(found)
     for width in (64, 80, 120):
         assert_no_word_breaks(found, width)
-    plain = shown_by(lambda out: terminal.show_demo(out, found), width=200, is_terminal=False)
+    plain = shown_by(lambda out: runs.show_demo(out, found), width=200, is_terminal=False)
     assert "FAIL" not in plain
     assert re.fullmatch(r"saving +\$[0-9,]+ a month \(\$[0-9,]+ to \$[0-9,]+\), .*%.*", plain.splitlines()[-1])
 
@@ -124,7 +124,7 @@ def assert_the_range_of_usual_traffic(found: dict[str, Any]) -> None:
 def assert_no_word_breaks(found: dict[str, Any], width: int) -> None:
     def show_all(out: Console) -> None:
         out.print(panel(SNAPSHOT, PHASES[1].what))
-        terminal.show_demo(out, found)
+        runs.show_demo(out, found)
 
     shown = shown_by(show_all, width=width, is_terminal=True)
     assert max(map(len, shown.splitlines())) <= width

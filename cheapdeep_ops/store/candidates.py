@@ -21,7 +21,8 @@ from sqlalchemy import (
 
 from cheapdeep_ops.store import sampling_rates
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import Write, prepare_insert_absent
 from cheapdeep_ops.values import CandidateState, Grade, TextTurn, Trace
 

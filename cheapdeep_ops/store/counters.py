@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, delete, func, select, tuple_
 
 from cheapdeep_ops.store.engine import Store, take_lock
-from cheapdeep_ops.store.tables import Bucket, Process, Total, table_of
+from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import Write, combined, prepare_upsert, upsert
 from cheapdeep_ops.units import USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES, COUNTERS, Counters

@@ -12,7 +12,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, literal_column, select, update
 
 from cheapdeep_ops.store.records import MessageDelivery, Queue, ReceiverQueue, record_of
-from cheapdeep_ops.store.tables import DeliveryRow, MessageRefRow, OutboxRow, table_of
+from cheapdeep_ops.store.tables.alert_tables import DeliveryRow, MessageRefRow, OutboxRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import prepare_insert_absent, upsert
 
 _OUTBOX: Final = table_of(OutboxRow)

@@ -7,7 +7,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from cheapdeep_ops.store.grades import GraderVersion
-from cheapdeep_ops.store.tables import DetectorRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import DetectorRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _DETECTOR: Final = table_of(DetectorRow)

@@ -6,7 +6,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, select, update
 
 from cheapdeep_ops.store.grades import GraderVersion
-from cheapdeep_ops.store.tables import GraderRow, GradingBatch, table_of
+from cheapdeep_ops.store.tables.grade_tables import GraderRow, GradingBatch
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import insert_if_absent, upsert
 
 _GRADER: Final = table_of(GraderRow)

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, cast, func, select, update
 
-from cheapdeep_ops.store.tables import GradeRow, GradeTotal, NormalRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import GradeRow, GradeTotal, NormalRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import insert_if_absent, upsert
 from cheapdeep_ops.units import USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES, Grade

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
 from cheapdeep_ops.store.records import Incident, IncidentBase, Payload, StoredAlert, record_of
-from cheapdeep_ops.store.tables import AlertRow, IncidentRow, MessageRefRow, OutboxRow, table_of
+from cheapdeep_ops.store.tables.alert_tables import AlertRow, IncidentRow, MessageRefRow, OutboxRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _ALERT: Final = table_of(AlertRow)

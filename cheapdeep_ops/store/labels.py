@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.records import Judged
-from cheapdeep_ops.store.tables import Candidate, GradeRow, LabelRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow, LabelRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 

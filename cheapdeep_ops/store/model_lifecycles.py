@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from cheapdeep_ops.store.tables import ModelLife, table_of
+from cheapdeep_ops.store.tables.grade_tables import ModelLife
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _LIFECYCLE: Final = table_of(ModelLife)

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, func, insert, select
 
 from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopeState, act_on
 from cheapdeep_ops.store.records import PolicyChange, record_of
-from cheapdeep_ops.store.tables import PolicyChangeRow, PolicyRow, table_of
+from cheapdeep_ops.store.tables.call_tables import PolicyChangeRow, PolicyRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _POLICY: Final = table_of(PolicyRow)

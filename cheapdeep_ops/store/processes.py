@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, case, func, or_, select, update
 
-from cheapdeep_ops.store.tables import Lease, Process, table_of
+from cheapdeep_ops.store.tables.call_tables import Lease, Process
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import Write, insert_if_absent, prepare_upsert
 
 Kind = Literal["router", "guard"]

@@ -4,7 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection, select, update
 
-from cheapdeep_ops.store.tables import Revision, table_of
+from cheapdeep_ops.store.tables.call_tables import Revision
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import insert_if_absent
 
 _REVISION: Final = table_of(Revision)

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, insert, literal, select
 
-from cheapdeep_ops.store.tables import Candidate, SamplingRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import Candidate, SamplingRow
+from cheapdeep_ops.store.tables.row import table_of
 
 _SAMPLING: Final = table_of(SamplingRow)
 _CANDIDATE: Final = table_of(Candidate)

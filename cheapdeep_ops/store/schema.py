@@ -2,10 +2,10 @@
 
 A version is two numbers, such as `1.0`: the baseline, and the number of additions to it.
 
-- A baseline is all of `tables.py`. Until 0.2.0, each change of the tables makes a new baseline: `_BASELINE` grows by
+- A baseline is all of `store/tables`. Until 0.2.0, each change of the tables makes a new baseline: `_BASELINE` grows by
   one. A store of another baseline is refused, because there is no migration between baselines.
 - From 0.2.0 on, the baseline stays. A change may add tables, indexes, and columns that are nullable or have a server
-  default. `_ADDED` grows by one with each change. `migrate` adds what `tables.py` has and the store lacks.
+  default. `_ADDED` grows by one with each change. `migrate` adds what `store/tables` has and the store lacks.
 - A store that is newer than the code therefore has everything that the code uses. So an old router can run beside a
   guard that was upgraded first, and a guard can be rolled back. An addition must be right for old and new code.
 """

@@ -6,7 +6,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, insert, or_, select, update
 
 from cheapdeep_ops.store.records import Acknowledged
-from cheapdeep_ops.store.tables import Acknowledgement, SilenceRow, table_of
+from cheapdeep_ops.store.tables.alert_tables import Acknowledgement, SilenceRow
+from cheapdeep_ops.store.tables.row import table_of
 
 _ACKNOWLEDGEMENT: Final = table_of(Acknowledgement)
 _SILENCE: Final = table_of(SilenceRow)

@@ -15,7 +15,9 @@ from cheapdeep_ops.store.records import (
     PolicyChange,
     record_of,
 )
-from cheapdeep_ops.store.tables import OutboxRow, PolicyChangeRow, table_of
+from cheapdeep_ops.store.tables.alert_tables import OutboxRow
+from cheapdeep_ops.store.tables.call_tables import PolicyChangeRow
+from cheapdeep_ops.store.tables.row import table_of
 
 _OUTBOX: Final = table_of(OutboxRow)
 _CHANGE: Final = table_of(PolicyChangeRow)

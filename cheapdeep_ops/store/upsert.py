@@ -12,7 +12,7 @@ from sqlalchemy import JSON, Column, Connection
 
 from cheapdeep_ops.errors import RowError, StoreError
 from cheapdeep_ops.store.engine import SCHEMA, Store
-from cheapdeep_ops.store.tables import Row, table_of
+from cheapdeep_ops.store.tables.row import Row, table_of
 
 Write = Callable[[Connection], None]
 """Stores rows that were prepared before the transaction began."""

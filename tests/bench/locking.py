@@ -19,7 +19,8 @@ from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
-from cheapdeep_ops.store.tables import GradeRow, GradeTotal, table_of
+from cheapdeep_ops.store.tables.grade_tables import GradeRow, GradeTotal
+from cheapdeep_ops.store.tables.row import table_of
 from tests.tracing import Transaction, traced
 
 ROUTES, GRADES, WRONG = 200, 100_000, 0.03

@@ -27,7 +27,9 @@ from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.candidate_rows import is_kept
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.tables import Bucket, Candidate, table_of
+from cheapdeep_ops.store.tables.call_tables import Bucket
+from cheapdeep_ops.store.tables.grade_tables import Candidate
+from cheapdeep_ops.store.tables.row import table_of
 
 ROUTERS, RATE, ROUTES = 5, 20.0, 50
 SAMPLE_RATE = 0.02

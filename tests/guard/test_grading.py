@@ -26,7 +26,8 @@ from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state, grades
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.tables import Candidate, GradeRow, GradingBatch, table_of
+from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow, GradingBatch
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.telemetry.evaluations import GradeTelemetry
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
 from cheapdeep_ops.testing.messages_api.models import SimulatedModel

@@ -11,7 +11,8 @@ from cheapdeep_ops.guard.notify.slack import rendered
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.guard.rules.model import Action
 from cheapdeep_ops.store import incidents, policies
-from cheapdeep_ops.store.tables import AlertRow, table_of
+from cheapdeep_ops.store.tables.alert_tables import AlertRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import ALL_ROUTES, Outcome, Reason
 
 CALM = [0.95] * 8 + [0.5] * 2

@@ -22,7 +22,9 @@ from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.store import candidates, detectors, incidents, policies, sampling_rates
-from cheapdeep_ops.store.tables import AlertRow, GradeRow, IncidentRow, OutboxRow, table_of
+from cheapdeep_ops.store.tables.alert_tables import AlertRow, IncidentRow, OutboxRow
+from cheapdeep_ops.store.tables.grade_tables import GradeRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, GradeFailure
 
 from .conftest import START, decided

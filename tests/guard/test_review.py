@@ -13,7 +13,8 @@ from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.review import next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels
 from cheapdeep_ops.store.grades import GraderVersion
-from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import Exchange, Grade, GradeFailure, GradeResult, TextTurn, Usage
 
 from .conftest import START, Bench, School, decided, town_rules

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cheapdeep_ops.cli.render import terminal as terminal_text
+from cheapdeep_ops.cli.render import runs
 from cheapdeep_ops.cli.render.live import panel
 from cheapdeep_ops.demo.show import STORM, Phase, Snapshot, run_demo
 from cheapdeep_ops.guard.notify.slack import BotSender
@@ -74,7 +74,7 @@ def terminal(file: Path) -> None:
     out = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, highlight=False)
     out.print("$ cheapdeep-ops demo", style="bold")
     out.print(panel(watcher.snapshot, watcher.what))
-    terminal_text.show_demo(out, found)
+    runs.show_demo(out, found)
     drawn = out.export_svg(title="cheapdeep-ops demo")
     # A picture asks nobody for a font.
     file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")

@@ -8,7 +8,8 @@ from cheapdeep_ops.store import candidates, grades, sampling_rates
 from cheapdeep_ops.store.candidates import Backlog, GradingSample
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
-from cheapdeep_ops.store.tables import Candidate, GradeRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import CandidateState, TextTurn, Trace
 
 from .rows import most_rows

@@ -7,7 +7,8 @@ from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade, GraderVersion, GradeTally
 from cheapdeep_ops.store.schema import migrate
-from cheapdeep_ops.store.tables import NormalRow, table_of
+from cheapdeep_ops.store.tables.grade_tables import NormalRow
+from cheapdeep_ops.store.tables.row import table_of
 
 NOW = 1_800_000_000.0
 JUDGE = GraderVersion(model="claude-opus-4-7", prompt="p1")

@@ -123,7 +123,7 @@ def test_tables_that_were_changed_have_another_version():
     ]
     words = "".join(str(each.compile(dialect=sqlite.dialect())) for each in made)
     digest = hashlib.sha256(words.encode()).hexdigest()[:12]
-    assert DIGESTS[HEAD] == digest, "tables.py was changed: see schema.py for the next version, and note its digest"
+    assert DIGESTS[HEAD] == digest, "store/tables was changed: see schema.py for the next version, and note its digest"
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

@@ -11,7 +11,8 @@ from cheapdeep_ops.store import counters, deliveries, incidents, policies, proce
 from cheapdeep_ops.store.engine import Store, absolute_url
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate, require_schema
-from cheapdeep_ops.store.tables import Bucket, Total, table_of
+from cheapdeep_ops.store.tables.call_tables import Bucket, Total
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import write_accepted
 
 from .rows import most_rows

@@ -8,7 +8,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import FAILED, Json, app, conditions_in, fail, filled_option
-from cheapdeep_ops.cli.render import terminal
+from cheapdeep_ops.cli.render import runs, terminal
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.settings import Settings
 
@@ -37,7 +37,7 @@ def demo(
     if json:
         output.print_json(demo_report)
     else:
-        terminal.show_demo(output.console(), demo_report)
+        runs.show_demo(output.console(), demo_report)
     raise typer.Exit(0 if all(demo_report["checks"].values()) else FAILED)
 
 
@@ -137,4 +137,4 @@ def replay(  # noqa: PLR0917 - typer passes options by name
     if json:
         output.print_json(run_report)
     else:
-        terminal.show_run(output.console(), run_report)
+        runs.show_run(output.console(), run_report)

@@ -15,12 +15,10 @@ from cheapdeep_ops.guard.formatting import (
     counts,
     duration,
     exact_money,
-    money,
     percent,
     plain,
     rate,
     timestamp,
-    whole_dollars,
 )
 from cheapdeep_ops.guard.notify.receipt_text import cold_cache_words, false_confidence_words
 from cheapdeep_ops.guard.report_types.figures import (
@@ -46,7 +44,7 @@ from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:  # the demonstration loads the simulators, which a report does not need
-    from cheapdeep_ops.demo.report import DemoReport, MonthReport, PhaseReport, RunReport
+    pass
 
 
 def show_decision(out: Console, text: str, decision: Decision) -> None:
@@ -58,8 +56,7 @@ def show_decision(out: Console, text: str, decision: Decision) -> None:
         "escalated": f"yes: {decision.reason}" if decision.escalated else "no",
         "confidence": "none" if decision.confidence is None else f"{decision.confidence:g}",
         "threshold": f"{decision.threshold:g} (policy version {decision.policy_version})",
-        "cost": f"{_price(decision.cost_usd)} "
-        f"(all-deep {_price(decision.baseline_cost_usd)}, {decision.baseline_basis})",
+        "cost": f"{price(decision.cost_usd)} (all-deep {price(decision.baseline_cost_usd)}, {decision.baseline_basis})",
         "call": decision.call_id,
     }
     show_facts(out, facts)
@@ -81,7 +78,8 @@ def show_facts(out: Console, facts: Mapping[str, str]) -> None:
         out.print(f"{name.ljust(width)}  {value}", markup=False)
 
 
-def _price(amount: float | None) -> str:
+def price(amount: float | None) -> str:
+    """An amount in US dollars, or that it has no price."""
     return exact_money(amount, "unpriced")
 
 
@@ -101,8 +99,8 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         "triage model": " -> ".join(triage) or "none",
         "escalation model": deep,
         "triage": _triage(receipt),
-        "blended": f"{_price(receipt['cost_per_call_usd'])} a call, {_price(receipt['cost_usd'])} in all",
-        "all-deep": f"{_price(receipt['baseline_per_call_usd'])} a call, {_price(receipt['baseline_cost_usd'])} in all "
+        "blended": f"{price(receipt['cost_per_call_usd'])} a call, {price(receipt['cost_usd'])} in all",
+        "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all "
         f"({receipt['baseline_basis']})",
         "cold caches": cold_cache_words(receipt),
         "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for",
@@ -115,7 +113,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         f"({bounds(receipt['base_escalation_interval'])})",
         "reasons": counts(receipt["reasons"]),
         "false confidence": false_confidence_words(receipt, receipt),
-        "samples": _funnel(receipt["funnel"]),
+        "samples": funnel_words(receipt["funnel"]),
         "sampling": _sampling(receipt["sampling"]),
         "added latency": _latency(receipt),
         "grading": _grading(receipt),
@@ -160,7 +158,7 @@ def _errors(receipt: Receipt) -> str:
     return f"{receipt['errors']:,} calls ended in an error{''.join(parts)}"
 
 
-def _funnel(funnel: Funnel) -> str:
+def funnel_words(funnel: Funnel) -> str:
     """The number of confident answers in each state of grading."""
     causes = f" (skipped: {counts(funnel['skipped_causes'])})" if funnel["skipped_causes"] else ""
     return (
@@ -183,7 +181,7 @@ def _sampling(sampling: Sampling) -> str:
 
 def _spent(spent: Spent) -> str:
     unpriced = f", {spent['unpriced']:,} unpriced" if spent["unpriced"] else ""
-    return f"{spent['samples']:,} ({_price(spent['cost_usd'])}{unpriced})"
+    return f"{spent['samples']:,} ({price(spent['cost_usd'])}{unpriced})"
 
 
 def _latency(triage: TriageFigures) -> str:
@@ -198,101 +196,9 @@ def _grading(receipt: Receipt) -> str:
     grader, by_second = receipt["grader"], receipt["second_grader_cost_usd"]
     trouble = f"; {grader['state']}: {grader['why']}" if grader["why"] else ""
     unpriced = f" ({receipt['grader_unpriced']:,} unpriced)" if receipt["grader_unpriced"] else ""
-    second = f" ({_price(by_second)} of it for the second grader)" if by_second else ""
-    cost = f"{_price(receipt['grader_cost_usd'])} by {grader['model']}{second}{unpriced}"
+    second = f" ({price(by_second)} of it for the second grader)" if by_second else ""
+    cost = f"{price(receipt['grader_cost_usd'])} by {grader['model']}{second}{unpriced}"
     return f"{cost}, not included in the cost above{trouble}"
-
-
-def show_run(out: Console, run: "RunReport") -> None:
-    """Print the receipt of a demonstration or a replay."""
-    facts = {
-        "calls": f"{run['calls']:,}, shipped {run['shipped']:,}",
-        **_run_facts(run),
-        "samples": _funnel(run["funnel"]),
-        "normal": "; ".join(f"{route}: {_normal_words(normal)}" for route, normal in run["normal"].items())
-        or "unknown: no answer was graded, so no climb could be detected",
-        "answers right": percent(run["cascade_accuracy"]),
-        "cost": f"{_price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call; all-deep "
-        f"{_price(run['baseline_cost_usd'])} (estimate); grading costs {_price(run['grader_cost_usd'])} more",
-        "saving": f"{percent(run['saving'])} (it depends on the length of questions and answers)",
-    }
-    show_facts(out, facts)
-    _show_acts(out, run)
-
-
-def _run_facts(run: "RunReport") -> dict[str, str]:
-    # Only a demonstration or a recording knows which answers are wrong in truth.
-    return {
-        "escalation": f"{percent(run['escalation_rate'])} (n {run['calls']:,}; {counts(run['reasons'])})",
-        "false confidence": false_confidence_words(run),
-        "in truth": f"{percent(run['true_false_confident_rate'])} of shipped answers are wrong",
-    }
-
-
-def _show_acts(out: Console, run: "RunReport") -> None:
-    """Print the policy changes and alerts, with the number of the call at which they happened."""
-    for change in run["policy_changes"]:
-        would = "" if change["applied"] else "would have been: "
-        moved = f"{change['from']:g} -> {change['to']:g}"
-        out.print(f"call {change['at_call']}: {would}{change['act']} {moved} ({change['cause']})", markup=False)
-    for alert in run["alerts"]:
-        out.print(f"call {alert['at_call']}: {alert['rule']} {alert['state']}", markup=False)
-
-
-def show_demo(out: Console, demo: "DemoReport") -> None:
-    """Print the receipt of a demonstration: its phases, its checks, and the saving of a month."""
-    columns = ("phase", "lasted", "calls", "escalated", "a call", "saved")
-    out.print(table("Phases", columns, [_phase_row(phase) for phase in demo["phases"]]))
-    out.print()
-    facts = {"answers right": percent(demo["cascade_accuracy"]), "grading": _sampled_words(demo)}
-    show_facts(out, {**_run_facts(demo), **facts})
-    _show_acts(out, demo)
-    show_checks(out, demo["checks"])
-    out.print()
-    _show_month(out, demo["month"])
-
-
-def _phase_row(phase: "PhaseReport") -> Sequence[str]:
-    return (
-        phase["name"],
-        duration(phase["virtual_seconds"]),
-        f"{phase['calls']:,}",
-        percent(phase["escalation_rate"]),
-        money(phase["cost_per_call_usd"]),
-        percent(phase["saving"]),
-    )
-
-
-def _sampled_words(demo: "DemoReport") -> str:
-    """The number of graded answers and their cost, and the cost at the default sample rate."""
-    spent, share, usual = demo["grader_cost_usd"], demo["sample_rate"], demo["month"].get("sample_rate", 0.0)
-    return (
-        f"{demo['funnel']['graded']:,} answers, {share:.0%} of the confident ones, for {money(spent)}; {usual:.0%}, "
-        f"the default, would cost {money(spent * usual / share)}"
-    )
-
-
-def _show_month(out: Console, month: "MonthReport") -> None:
-    """Print the cost and the saving of a million calls a month."""
-    if "saving" not in month:
-        return
-    out.print(
-        f"A million calls a month like those of the calm phase (n {month['n']:,}; storm and drift are left out)",
-        style="bold",
-        markup=False,
-    )
-    low, high = map(whole_dollars, month["saving_usd_interval"])
-    grading = month["grading_usd"]
-    facts = {
-        "all-deep": f"{whole_dollars(month['baseline_cost_usd'])} (estimate)",
-        "routed": f"{whole_dollars(month['cost_usd'])}, {money(month['cost_per_call_usd'])} a call",
-        "grading": "unknown: no answer was graded"
-        if grading is None
-        else f"{whole_dollars(grading)} for {month['sample_rate']:.0%} of the confident answers, not in the cost",
-        "saving": f"{whole_dollars(month['saving_usd'])} a month ({low} to {high}), "
-        f"{bounded(month['saving'], month['saving_interval'])}",
-    }
-    show_facts(out, facts)
 
 
 def show_normal(out: Console, normals: Mapping[str, Normal]) -> None:
@@ -302,7 +208,8 @@ def show_normal(out: Console, normals: Mapping[str, Normal]) -> None:
     out.print(table("Normal false confidence", columns, rows) if rows else "no answer was graded yet")
 
 
-def _normal_words(normal: Normal) -> str:
+def normal_words(normal: Normal) -> str:
+    """The false-confident rate that is normal for a route, in words."""
     if normal["rate"] is None:
         return f"not learned from {normal['grades']} grades, so no climb could be detected"
     return rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
@@ -385,7 +292,7 @@ def show_status(out: Console, status: Status) -> None:
 
 def _grader(grader: GraderState) -> str:
     why = f": {grader['why']}" if grader["why"] else ""
-    spent = f"{_price(grader['spent_24h_usd'])} of {_price(grader['limit_24h_usd'])} spent in 24 h"
+    spent = f"{price(grader['spent_24h_usd'])} of {price(grader['limit_24h_usd'])} spent in 24 h"
     last = f"last grade {timestamp(grader['last_grade_at'])}"
     return f"{grader['state']}{why}; {grader['waiting']:,} samples wait, {last}, {spent}"
 

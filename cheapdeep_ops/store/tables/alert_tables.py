@@ -1,0 +1,145 @@
+"""The tables of alerts, incidents and messages."""
+
+from typing import Any, Final
+
+from sqlalchemy import JSON, Index, text
+from sqlmodel import Field
+
+from cheapdeep_ops.store.tables.row import Row
+
+_IS_UNROUTED: Final = {"sqlite": text("routed = 0"), "postgresql": text("NOT routed")}
+"""As SQLAlchemy renders it for each engine: an engine uses the index only if the statement repeats its condition."""
+
+_IS_WAITING: Final = text("state = 'waiting'")
+_HAS_FAILED: Final = text("state = 'failed'")
+
+
+class AlertRow(Row, table=True):
+    """The state of one rule in one scope."""
+
+    __tablename__ = "alert"
+
+    rule: str = Field(primary_key=True)
+    scope: str = Field(primary_key=True)
+    state: str
+    level: str
+    since: float
+    below_since: float | None = None
+    incident_id: int | None = None
+    signal: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    updated_at: float
+
+
+class IncidentRow(Row, table=True):
+    """One firing from start to resolved, and its last announcement.
+
+    `held` is a resolved message that a silence suppresses. `called_for_at` is when people were last notified, by the
+    first message or a reminder. `collected_at` is when it began to wait for the next digest.
+    """
+
+    __tablename__ = "incident"
+
+    id: int | None = Field(default=None, primary_key=True)
+    rule: str
+    scope: str
+    started_at: float
+    resolved_at: float | None = None
+    announced: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    announced_at: float
+    called_for_at: float | None = None
+    collected_at: float | None = None
+    # SQL's NULL and not JSON's null, so that IS NULL finds it.
+    held: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+
+
+class Acknowledgement(Row, table=True):
+    """A person's acknowledgement of an incident; appended, and the newest one counts."""
+
+    __tablename__ = "acknowledgement"
+    __table_args__ = (Index("ix_acknowledgement_incident", "incident_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    incident_id: int
+    at: float
+    author: str
+    why: str
+
+
+class SilenceRow(Row, table=True):
+    """A silence: it suppresses a rule's messages until a time; `scope` is None for all scopes."""
+
+    __tablename__ = "silence"
+
+    id: int | None = Field(default=None, primary_key=True)
+    rule: str
+    scope: str | None = None
+    since: float
+    until: float
+    author: str
+    why: str
+    ended_at: float | None = None
+    ended_by: str = ""
+    ended_why: str = ""
+
+
+class OutboxRow(Row, table=True):
+    """A message for people, in the order of `id` within its incident.
+
+    `routed` is false until the guard has created its delivery to each receiver.
+    """
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index("ix_outbox_incident", "incident_id"),
+        Index(
+            "ix_outbox_unrouted",
+            "id",
+            sqlite_where=_IS_UNROUTED["sqlite"],
+            postgresql_where=_IS_UNROUTED["postgresql"],
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    incident_id: int | None = None
+    kind: str
+    payload: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    created_at: float
+    routed: bool = False
+
+
+class DeliveryRow(Row, table=True):
+    """One message to one receiver, delivered at least once.
+
+    `state` is `waiting`, `delivered`, `skipped` (the receiver shows no such message), `failed` (it refused the message
+    for good) or `cancelled` (it was removed from the settings). `due_at` is the time of the next attempt, `tried_at`
+    that of the last one. `delivered_at` is when the receiver accepted or skipped it. `delivery_id` is random, and
+    identifies the delivery to the receiver.
+    """
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        # Partial indexes, because only these states are searched, and most deliveries have others.
+        Index("ix_delivery_waiting", "message_id", sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING),
+        Index("ix_delivery_failed", "message_id", sqlite_where=_HAS_FAILED, postgresql_where=_HAS_FAILED),
+    )
+
+    message_id: int = Field(primary_key=True)
+    receiver: str = Field(primary_key=True)
+    delivery_id: str
+    state: str = "waiting"
+    due_at: float
+    attempts: int = 0
+    tried_at: float | None = None
+    delivered_at: float | None = None
+    error: str = ""
+
+
+class MessageRefRow(Row, table=True):
+    """Where a receiver keeps the message of an incident that it edits: one message for each incident and receiver."""
+
+    __tablename__ = "message_ref"
+
+    incident_id: int = Field(primary_key=True)
+    receiver: str = Field(primary_key=True)
+    channel: str
+    ts: str

@@ -1,0 +1,136 @@
+"""The tables of calls, processes and policies."""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Index
+from sqlmodel import Field
+
+from cheapdeep_ops.store.tables.row import Row
+
+
+class _Counters(Row):
+    """The counters of calls. Every number is a sum, so rows can be added over time, routes and processes."""
+
+    calls: int = 0
+    triaged: int = 0
+    shipped: int = 0
+    escalated: int = 0
+    base_escalated: int = 0
+    withheld: int = 0
+    bypassed: int = 0
+    errors: int = 0
+    unpriced: int = 0
+    cost_nusd: int = Field(default=0, sa_type=BigInteger)
+    triage_cost_nusd: int = Field(default=0, sa_type=BigInteger)
+    baseline_nusd: int = Field(default=0, sa_type=BigInteger)
+    reasons: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    base_reasons: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    bypass_causes: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    confidence: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    models: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    triage_replies: int = 0
+    triage_input_tokens: int = Field(default=0, sa_type=BigInteger)
+    triage_output_tokens: int = Field(default=0, sa_type=BigInteger)
+    added_latency: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    base_origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    shadowed: int = 0
+    shadow_cost_nusd: int = Field(default=0, sa_type=BigInteger)
+    shadow_baseline_nusd: int = Field(default=0, sa_type=BigInteger)
+    fallbacks: int = 0
+    replays_rejected: int = 0
+    triage_errors: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    triage_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
+    deep_replies: int = 0
+    deep_input_tokens: int = Field(default=0, sa_type=BigInteger)
+    deep_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
+    cold_cache_nusd: int = Field(default=0, sa_type=BigInteger)
+
+
+class Bucket(_Counters, table=True):
+    """Counters of one second of one route and input class in one process."""
+
+    __tablename__ = "bucket"
+    __table_args__ = (Index("ix_bucket_at", "at"),)
+
+    route: str = Field(primary_key=True)
+    input_class: str = Field(primary_key=True)
+    process: str = Field(primary_key=True)
+    at: int = Field(primary_key=True, sa_type=BigInteger)
+
+
+class Total(_Counters, table=True):
+    """Counters of one route and input class since the process began: a metrics page reads them at constant cost."""
+
+    __tablename__ = "total"
+
+    route: str = Field(primary_key=True)
+    input_class: str = Field(primary_key=True)
+    process: str = Field(primary_key=True)
+
+
+class Process(Row, table=True):
+    """A router or a guard; `seen_at` is its last heartbeat."""
+
+    __tablename__ = "process"
+
+    process: str = Field(primary_key=True)
+    kind: str
+    host: str
+    pid: int
+    started_at: float
+    seen_at: float
+    package_version: str
+    base_threshold: float
+    policy_version: int = 0
+    dropped: int = 0
+
+
+class PolicyRow(Row, table=True):
+    """The policy of one scope; `policy_change` is the log of its changes."""
+
+    __tablename__ = "policy"
+
+    scope: str = Field(primary_key=True)
+    version: int
+    pin: float | None = None
+    raised: float
+    causes: list[str] = Field(default_factory=list, sa_type=JSON)
+
+
+class PolicyChangeRow(Row, table=True):
+    """One change of policy, appended and never altered; `applied` is false for a change that observe mode prevented."""
+
+    __tablename__ = "policy_change"
+
+    version: int | None = Field(default=None, primary_key=True)
+    at: float
+    scope: str
+    act: str
+    from_threshold: float
+    to_threshold: float
+    cause: str = ""
+    signal: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    author: str = ""
+    why: str = ""
+    applied: bool = True
+
+
+class Lease(Row, table=True):
+    """The guard that may act, and until when; `number` is the fencing number, which grows with each new holder."""
+
+    __tablename__ = "lease"
+
+    name: str = Field(primary_key=True)
+    holder: str
+    until: float
+    number: int = Field(default=0, sa_type=BigInteger)
+
+
+class Revision(Row, table=True):
+    """The number of changes of each named part of the store."""
+
+    __tablename__ = "revision"
+
+    name: str = Field(primary_key=True)
+    number: int = Field(default=0, sa_type=BigInteger)

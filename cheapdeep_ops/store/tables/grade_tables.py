@@ -1,0 +1,210 @@
+"""The tables of answers, grades and labels."""
+
+from typing import Any, Final
+
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
+from sqlmodel import Field
+
+from cheapdeep_ops.store.tables.row import Row
+
+_HAS_CONTENT: Final = text("answer IS NOT NULL")
+_HAS_REASON: Final = text("reason != ''")
+
+
+class Candidate(Row, table=True):
+    """An answer with base outcome ship that may be graded; its content is removed after a time, and the row stays.
+
+    `inclusion` is the probability with which the call was chosen; None if it was not. A `steered` candidate was chosen
+    later, because of other grades: detectors use it, estimates do not.
+    """
+
+    __tablename__ = "candidate"
+    __table_args__ = (
+        Index("ix_candidate_at", "at"),
+        Index("ix_candidate_content", "at", sqlite_where=_HAS_CONTENT, postgresql_where=_HAS_CONTENT),
+        Index("ix_candidate_state", "state", "due_at"),
+    )
+
+    call_id: str = Field(primary_key=True)
+    position: float
+    kept_share: float
+    route: str
+    input_class: str
+    at: float
+    shipped: bool
+    confidence: float
+    threshold: float
+    policy_version: int
+    model: str
+    prompt_version: str = ""
+    response_id: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    trace_sampled: bool = False
+    # SQL's NULL and not JSON's null, so that IS NULL finds it.
+    turns: list[dict[str, str]] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    answer: str | None = None
+    state: str
+    why: str = ""
+    inclusion: float | None = None
+    chosen_at: float | None = None
+    due_at: float = 0.0
+    attempts: int = 0
+    batch_id: str = ""
+    steered: bool = False
+
+
+class GradeRow(Row, table=True):
+    """One grader's result for one answer: a verdict or a failure. It never changes, but its `reason` may be removed.
+
+    It repeats the call's columns that the rules need, because the candidate may be deleted. The call began at
+    `called_at` and was graded at `at`. `model` answered, with the triage prompt `prompt_version`. `cost_nusd` is None
+    if the grader's model has no price or sent no usage. A `second` grade is by the second grader: it is used only to
+    compare graders.
+    """
+
+    __tablename__ = "grade"
+    __table_args__ = (
+        # A retry or a second guard must not add another grade by this grader.
+        UniqueConstraint("call_id", "grader_model", "grader_prompt"),
+        Index("ix_grade_at", "at"),
+        Index("ix_grade_called_at", "called_at"),
+        Index("ix_grade_reason", "called_at", sqlite_where=_HAS_REASON, postgresql_where=_HAS_REASON),
+        Index("ix_grade_route", "route", "called_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    call_id: str
+    grader_model: str
+    grader_prompt: str
+    verdict: str | None = None
+    failure: str = ""
+    reason: str = ""
+    at: float
+    called_at: float
+    route: str
+    input_class: str
+    shipped: bool
+    confidence: float
+    policy_version: int
+    inclusion: float
+    batch: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cost_nusd: int | None = Field(default=None, sa_type=BigInteger)
+    model: str = ""
+    prompt_version: str = ""
+    steered: bool = False
+    second: bool = False
+
+
+class GradeTotal(Row, table=True):
+    """The number and cost of all gradings of a route with one outcome: a metrics page reads them at constant cost."""
+
+    __tablename__ = "grade_total"
+
+    route: str = Field(primary_key=True)
+    outcome: str = Field(primary_key=True)
+    count: int = 0
+    cost_nusd: int = Field(default=0, sa_type=BigInteger)
+
+
+class NormalRow(Row, table=True):
+    """A scope's baseline of the false-confident rate by one grader version, learned from calls after `since`.
+
+    The columns from `rate` on are None until enough calls are graded. `author` and `why` belong to the last reset.
+    """
+
+    __tablename__ = "normal"
+
+    scope: str = Field(primary_key=True)
+    grader_model: str = Field(primary_key=True)
+    grader_prompt: str = Field(primary_key=True)
+    since: float
+    rate: float | None = None
+    n: float | None = None
+    grades: int = 0
+    until: float | None = None
+    learned_at: float | None = None
+    author: str = ""
+    why: str = ""
+
+
+class GraderRow(Row, table=True):
+    """The state of the grader, in one row."""
+
+    __tablename__ = "grader"
+
+    name: str = Field(primary_key=True)
+    paused_until: float | None = None
+    paused_why: str = ""
+    failures_in_row: int = 0
+    last_failure: str = ""
+    last_failure_at: float | None = None
+    last_grade_at: float | None = None
+
+
+class GradingBatch(Row, table=True):
+    """A batch of gradings that was sent to the API; `ended_at` is when its results were read."""
+
+    __tablename__ = "grading_batch"
+
+    id: str = Field(primary_key=True)
+    grader_model: str
+    grader_prompt: str
+    submitted_at: float
+    requests: int
+    ended_at: float | None = None
+
+
+class DetectorRow(Row, table=True):
+    """The state of a sequential test in one scope; `grade_id` is the last grade that it has used."""
+
+    __tablename__ = "detector"
+
+    rule: str = Field(primary_key=True)
+    scope: str = Field(primary_key=True)
+    grader_model: str = Field(primary_key=True)
+    grader_prompt: str = Field(primary_key=True)
+    grade_id: int = Field(default=0, sa_type=BigInteger)
+    state: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    updated_at: float
+
+
+class SamplingRow(Row, table=True):
+    """The share of a route's confident answers that is graded, for calls that begin from `since` on; appended."""
+
+    __tablename__ = "sampling"
+    __table_args__ = (Index("ix_sampling_route", "route", "since"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    route: str
+    since: float
+    rate: float
+    why: str = ""
+
+
+class LabelRow(Row, table=True):
+    """A person's label of a graded answer: correct, incorrect or unsure; one for each person and answer."""
+
+    __tablename__ = "label"
+
+    call_id: str = Field(primary_key=True)
+    author: str = Field(primary_key=True)
+    verdict: str
+    at: float
+
+
+class ModelLife(Row, table=True):
+    """A model's lifecycle, as the API last reported it; `retires_at` is None if the API gives no date."""
+
+    __tablename__ = "model_life"
+
+    model: str = Field(primary_key=True)
+    lifecycle: str
+    retires_at: float | None = None
+    checked_at: float
+    error: str = ""
