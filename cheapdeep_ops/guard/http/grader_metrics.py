@@ -1,10 +1,10 @@
 """Metrics of the grader and of confidence. Their intervals come from simulation, so they are cached for minutes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Final
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from cheapdeep_ops.guard.report_types.figures import Bin, Confidence
 from cheapdeep_ops.guard.report_types.labels import Agreement
@@ -98,6 +98,22 @@ class GraderMetrics:
         yield from _agreed(agreement)
 
 
+def family_of(
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    values: Iterable[tuple[Sequence[str], float | None]],
+    *,
+    kind: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily,
+) -> Metric:
+    """A metric with a series for each of `values`, by the values of its labels; None is left out."""
+    family = kind(name, text, labels=labels)
+    for key, value in values:
+        if value is not None:
+            family.add_metric(key, value)
+    return family
+
+
 def _bounded(metrics: tuple[str, str, str], text: str, labels: list[str], values: Values) -> Iterator[Metric]:
     families = [GaugeMetricFamily(name, text + of, labels=labels) for name, of in zip(metrics, _BOUNDS, strict=True)]
     for key, (value, interval) in values.items():
@@ -109,11 +125,12 @@ def _bounded(metrics: tuple[str, str, str], text: str, labels: list[str], values
 
 def _bins(by_scope: Mapping[str, Confidence]) -> Iterator[Metric]:
     for name, text, value in _OF_BINS:
-        family = GaugeMetricFamily(name, text, labels=["route", "confidence"])
-        for scope, confidence in by_scope.items():
-            for each in confidence["bins"]:
-                family.add_metric([scope, f"{each['low']:.2f} to {each['high']:.2f}"], value(each))
-        yield family
+        values = (
+            ([scope, f"{each['low']:.2f} to {each['high']:.2f}"], value(each))
+            for scope, confidence in by_scope.items()
+            for each in confidence["bins"]
+        )
+        yield family_of(name, text, ["route", "confidence"], values)
 
 
 def _agreed(agreement: Agreement | None) -> Iterator[Metric]:

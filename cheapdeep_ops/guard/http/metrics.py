@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cheapdeep_ops.guard.guard import Guard
-from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics
+from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics, family_of
 from cheapdeep_ops.guard.report_types.figures import FalseConfidence
 from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy
 from cheapdeep_ops.guard.reports.quality import is_up, rates_by_route
@@ -122,14 +122,11 @@ class FleetCollector(Collector):
         yield _gauge(names.FLEET_GUARDS, "Guards seen in the last minute", watchers["guards"])
         yield _gauge(names.FLEET_ROUTERS, "Routers seen in the last minute", watchers["routers"])
         yield _gauge(names.FLEET_PENDING_NOTIFICATIONS, "Messages that wait for delivery", queue["waiting"])
-        sent = CounterMetricFamily(names.FLEET_NOTIFICATIONS, "Attempts to deliver a message", labels=["outcome"])
-        sent.add_metric(["delivered"], queue["delivered"])
-        sent.add_metric(["failed"], queue["attempts"] - queue["delivered"])
-        yield sent
-        jobs = CounterMetricFamily(names.FLEET_JOBS, "Runs of the guard's jobs", labels=["task", "outcome"])
-        for (job, outcome), count in sorted(self._jobs().items()):
-            jobs.add_metric([job, outcome], count)
-        yield jobs
+        sent = [(["delivered"], queue["delivered"]), (["failed"], queue["attempts"] - queue["delivered"])]
+        attempts = "Attempts to deliver a message"
+        yield family_of(names.FLEET_NOTIFICATIONS, attempts, ["outcome"], sent, kind=CounterMetricFamily)
+        jobs, runs = sorted(self._jobs().items()), "Runs of the guard's jobs"
+        yield family_of(names.FLEET_JOBS, runs, ["task", "outcome"], jobs, kind=CounterMetricFamily)
         if self._guard.last_evaluation is not None:
             yield _gauge(
                 names.FLEET_LAST_EVALUATION,
@@ -147,17 +144,15 @@ def page(collector: FleetCollector) -> bytes:
 
 def _counted(sums: Mapping[tuple[str, str], Sums]) -> Iterator[Metric]:
     for name, text, value in _COUNTERS:
-        family = CounterMetricFamily(name, text, labels=["route", "input_class"])
-        for key, counted in sorted(sums.items()):
-            family.add_metric(_labels(key), value(counted))
-        yield family
+        values = ((_labels(key), value(counted)) for key, counted in sorted(sums.items()))
+        yield family_of(name, text, ["route", "input_class"], values, kind=CounterMetricFamily)
     for name, text, counts in _BY_REASON:
-        family = CounterMetricFamily(name, text, labels=["route", "input_class", "reason"])
-        for key, counted in sorted(sums.items()):
-            by_reason = counts(counted)
-            for reason in Reason:  # zeros too, because a rate ignores the first sample of a series
-                family.add_metric([*_labels(key), reason.value], by_reason.get(reason.value, 0))
-        yield family
+        values = (
+            ([*_labels(key), reason.value], counts(counted).get(reason.value, 0))
+            for key, counted in sorted(sums.items())
+            for reason in Reason  # zeros too, because a rate ignores the first sample of a series
+        )
+        yield family_of(name, text, ["route", "input_class", "reason"], values, kind=CounterMetricFamily)
 
 
 def _confidences(sums: Mapping[tuple[str, str], Sums]) -> Metric:
@@ -179,58 +174,33 @@ def _labels(key: tuple[str, str]) -> list[str]:
 
 
 def _alerts(rows: Sequence[Alert], rulebook: Rulebook, settings: Settings) -> Iterator[Metric]:
-    firing = GaugeMetricFamily(names.FLEET_ALERT, "Whether an alert fires (1) or not (0)", labels=["rule", "scope"])
-    for row in rows:
-        firing.add_metric([row["rule"], row["scope"]], float(row["state"] == "firing"))
-    yield firing
+    signals = [([row["rule"], row["scope"]], row["signal"]) for row in rows]
+    firing = (([row["rule"], row["scope"]], float(row["state"] == "firing")) for row in rows)
+    yield family_of(names.FLEET_ALERT, "Whether an alert fires (1) or not (0)", ["rule", "scope"], firing)
     for name, text, key in _SIGNALS:
-        family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
-        for row in rows:
-            # Some kinds of rules watch no rate, and their signals lack these keys.
-            if row["signal"].get("n") and key in row["signal"]:
-                family.add_metric([row["rule"], row["scope"]], row["signal"][key])
-        yield family
-    yield from _evidence(rows)
-    limits = GaugeMetricFamily(names.FLEET_LIMIT, "Limit of a rule", labels=["rule"])
-    for rule in rulebook.rules:
-        limit = rule.limit_in(settings)
-        if limit is not None:
-            limits.add_metric([rule.alert], limit)
-    yield limits
-
-
-def _evidence(rows: Sequence[Alert]) -> Iterator[Metric]:
-    """The evidence of rules with a sequential test; unknown evidence is left out."""
+        # Some kinds of rules watch no rate, and their signals lack these keys.
+        yield family_of(name, text, ["rule", "scope"], ((at, each.get(key)) for at, each in signals if each.get("n")))
     for name, text, key in _EVIDENCE:
-        family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
-        for row in rows:
-            value = row["signal"].get(key)
-            if value is not None:
-                family.add_metric([row["rule"], row["scope"]], value)
-        yield family
+        yield family_of(name, text, ["rule", "scope"], ((at, each.get(key)) for at, each in signals))
+    limits = (([rule.alert], rule.limit_in(settings)) for rule in rulebook.rules)
+    yield family_of(names.FLEET_LIMIT, "Limit of a rule", ["rule"], limits)
 
 
 def _graded(totals: Mapping[tuple[str, str], tuple[int, float]]) -> Iterator[Metric]:
-    counted = CounterMetricFamily(names.FLEET_GRADES, "Gradings by outcome", labels=["route", "verdict"])
-    cost = CounterMetricFamily(names.FLEET_GRADER_COST, "Cost of gradings, US dollars", labels=["route"])
-    spent: Counter[str] = Counter()
-    for (route, outcome), (count, usd) in sorted(totals.items()):
-        counted.add_metric([route, outcome], count)
-        spent[route] += usd  # type: ignore[assignment]  # a counter of dollars
-    for route, usd in sorted(spent.items()):
-        cost.add_metric([route], usd)
-    yield counted
-    yield cost
+    counted = ((key, count) for key, (count, _) in sorted(totals.items()))
+    yield family_of(names.FLEET_GRADES, "Gradings by outcome", ["route", "verdict"], counted, kind=CounterMetricFamily)
+    spent: defaultdict[str, float] = defaultdict(float)
+    for (route, _), (_, usd) in sorted(totals.items()):
+        spent[route] += usd
+    costs = (([route], usd) for route, usd in spent.items())
+    yield family_of(names.FLEET_GRADER_COST, "Cost of gradings, US dollars", ["route"], costs, kind=CounterMetricFamily)
 
 
 def _quality(state: Present) -> Iterator[Metric]:
     """The normal rate of each route and the state of the grader; an unknown rate is left out."""
     # A zero would be read as a measured rate.
-    normal = GaugeMetricFamily(names.FLEET_NORMAL, "False-confident rate that is normal", labels=["route"])
-    for route, learned in state["normal"].items():
-        if learned["rate"] is not None:
-            normal.add_metric([route], learned["rate"])
-    yield normal
+    normals = (([route], learned["rate"]) for route, learned in state["normal"].items())
+    yield family_of(names.FLEET_NORMAL, "False-confident rate that is normal", ["route"], normals)
     grader = state["grader"]
     yield _gauge(names.FLEET_GRADER_UP, "Whether the grader works (1), or fails or is off (0)", float(is_up(grader)))
     yield _gauge(names.FLEET_SAMPLES_WAITING, "Samples that wait for a grade", grader["waiting"])
@@ -249,17 +219,14 @@ def _false_confidence(rates: Mapping[str, FalseConfidence]) -> Iterator[Metric]:
 
 
 def _policies(policy: Policy, routes: Iterable[str]) -> Iterator[Metric]:
-    threshold = GaugeMetricFamily(names.FLEET_THRESHOLD, "Threshold in force", labels=["route"])
-    version = GaugeMetricFamily(names.FLEET_POLICY_VERSION, "Number of the last change of policy", labels=["scope"])
     scopes = policy["scopes"]
     # Scopes without a change have a series too, so that a board can show every route.
     untouched: ScopePolicy = {"threshold": policy["threshold"], "version": 0, "pin": None, "causes": []}
-    for name in sorted({ALL_ROUTES, *routes, *scopes}):
-        scope = scopes.get(name, untouched)
-        threshold.add_metric([name], scope["threshold"])
-        version.add_metric([name], scope["version"])
-    yield threshold
-    yield version
+    shown = [(name, scopes.get(name, untouched)) for name in sorted({ALL_ROUTES, *routes, *scopes})]
+    thresholds = (([name], scope["threshold"]) for name, scope in shown)
+    yield family_of(names.FLEET_THRESHOLD, "Threshold in force", ["route"], thresholds)
+    versions = (([name], scope["version"]) for name, scope in shown)
+    yield family_of(names.FLEET_POLICY_VERSION, "Number of the last change of policy", ["scope"], versions)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
