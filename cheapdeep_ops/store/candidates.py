@@ -152,14 +152,14 @@ def due(connection: Connection, *, now: float, limit: int, steered: bool | None 
     if steered is not None:
         waits = and_(waits, columns.steered.is_(steered))
     statement = select(_CANDIDATE).where(waits).order_by(columns.due_at, columns.at, columns.call_id).limit(limit)
-    return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [_sample(row) for row in connection.execute(statement).mappings()]
 
 
 def submitted(connection: Connection, batch_id: str) -> list[GradingSample]:
     """The samples of a batch that wait for its results."""
     columns = _CANDIDATE.c
     of_batch = and_(columns.state == CandidateState.SUBMITTED.value, columns.batch_id == batch_id)
-    return [_sample(row._mapping) for row in connection.execute(select(_CANDIDATE).where(of_batch))]  # noqa: SLF001
+    return [_sample(row) for row in connection.execute(select(_CANDIDATE).where(of_batch)).mappings()]
 
 
 def ids_with_content(connection: Connection, call_ids: Sequence[str]) -> set[str]:
@@ -173,7 +173,7 @@ def with_content(connection: Connection, call_ids: Sequence[str]) -> list[Gradin
     """The samples among `call_ids` whose content is still stored, oldest first."""
     stored = and_(_CANDIDATE.c.call_id.in_(call_ids), _CANDIDATE.c.answer.is_not(None))
     statement = select(_CANDIDATE).where(stored).order_by(_CANDIDATE.c.at, _CANDIDATE.c.call_id)
-    return [_sample(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [_sample(row) for row in connection.execute(statement).mappings()]
 
 
 def examples(connection: Connection, call_ids: Sequence[str]) -> list[Example]:
@@ -307,7 +307,7 @@ def backlog(connection: Connection) -> Backlog:
     submitted = func.count().filter(_CANDIDATE.c.state == CandidateState.SUBMITTED.value).label("submitted")
     oldest = func.min(_CANDIDATE.c.chosen_at).label("oldest")
     statement = select(func.count().label("waiting"), submitted, oldest).where(is_open)
-    return Backlog(**connection.execute(statement).one()._mapping)  # noqa: SLF001 - rows by name
+    return Backlog(**connection.execute(statement).mappings().one())
 
 
 def funnel(connection: Connection, *, otherwise: float, since: float, until: float) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, and_, cast, delete, func, select, tuple_
 
 from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
@@ -15,7 +15,6 @@ from cheapdeep_ops.store.upsert import Write, combined, prepare_upsert, upsert
 from cheapdeep_ops.units import USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES, COUNTERS, Counters
 
-_K = TypeVar("_K")
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
 _PROCESS: Final = table_of(Process)
@@ -117,15 +116,9 @@ def by_route(connection: Connection, *, since: float, until: float) -> dict[str,
     """Counts of the buckets that began in `[since, until)`, by route; reads the rows of that window only."""
     columns = _BUCKET.c
     names = ("calls", "triaged", "escalated", "base_escalated", "withheld")
-    statement = (
-        select(
-            columns.route,
-            *(func.sum(columns[name]).label(name) for name in names),
-        )
-        .where(columns.at >= since, columns.at < until)
-        .group_by(columns.route)
-    )
-    return {row.route: RouteCounts(**dict(row._mapping)) for row in connection.execute(statement)}  # noqa: SLF001
+    statement = select(columns.route, *(func.sum(columns[name]).label(name) for name in names))
+    rows = connection.execute(_within(statement, since, until, ALL_ROUTES).group_by(columns.route)).mappings()
+    return {row["route"]: RouteCounts(**row) for row in rows}
 
 
 def by_second(
@@ -157,7 +150,7 @@ def sums_of(
     """The sums of the counters `names` over `[since, until)`, added up by the database."""
     statement = select(*(func.coalesce(func.sum(_BUCKET.c[name]), 0).label(name) for name in names))
     row = connection.execute(_within(statement, since, until, scope)).one()
-    return {name: int(row._mapping[name]) for name in names}  # noqa: SLF001 - rows by name
+    return {name: int(total) for name, total in zip(names, row, strict=True)}
 
 
 def by_step(
@@ -169,8 +162,8 @@ def by_step(
     """
     began = (_BUCKET.c.at - _BUCKET.c.at % step_s).label("began")
     statement = select(began, *(func.sum(_BUCKET.c[name]).label(name) for name in SUMS)).group_by(began)
-    rows = connection.execute(_within(statement, since, until, scope))
-    return {int(row.began): Sums(**{name: int(row._mapping[name]) for name in SUMS}) for row in rows}  # type: ignore[arg-type]  # noqa: SLF001
+    rows = connection.execute(_within(statement, since, until, scope)).mappings()
+    return {int(row["began"]): Sums(**{name: int(row[name]) for name in SUMS}) for row in rows}  # type: ignore[arg-type]
 
 
 def summed(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Sums:
@@ -231,7 +224,7 @@ def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
     """The sums of all counters since the store was made, by (route, input class)."""
     columns = _TOTAL.c
     statement = select(columns.route, columns.input_class, *(columns[name] for name in COUNTERS))
-    return _grouped(connection.execute(statement), lambda row: (str(row.route), str(row.input_class)))
+    return _by_class(connection.execute(statement).mappings())
 
 
 def retire(store: Store, *, unseen_since: float) -> int:
@@ -258,14 +251,14 @@ def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> 
     if connection.execute(is_gone).first() is None:
         return False
     own = select(_TOTAL).where(_TOTAL.c.process == name).order_by(_TOTAL.c.route, _TOTAL.c.input_class)
-    rows = connection.execute(own.limit(_FOLDED_AT_ONCE)).all()
+    rows = connection.execute(own.limit(_FOLDED_AT_ONCE)).mappings().all()
     if not rows:
         _retire_process(connection, name)
         return False
     key = tuple_(_TOTAL.c.route, _TOTAL.c.input_class)
-    keys = [(row.route, row.input_class) for row in rows]
-    before = connection.execute(select(_TOTAL).where(_TOTAL.c.process == RETIRED, key.in_(keys))).all()
-    folded = _grouped([*rows, *before], lambda row: (str(row.route), str(row.input_class)))
+    keys = [(row["route"], row["input_class"]) for row in rows]
+    before = connection.execute(select(_TOTAL).where(_TOTAL.c.process == RETIRED, key.in_(keys))).mappings().all()
+    folded = _by_class([*rows, *before])
     connection.execute(delete(_TOTAL).where(_TOTAL.c.process == name, key.in_(keys)))
     upsert(connection, Total, [_as_row(key, sums) for key, sums in folded.items()])
     return True
@@ -283,18 +276,18 @@ def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:
     return {"route": key[0], "input_class": key[1], "process": RETIRED, **sums.row()}
 
 
-def _grouped(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], _K]) -> dict[_K, Sums]:
-    groups: dict[_K, list[Row[Any]]] = defaultdict(list)
+def _by_class(rows: Iterable[RowMapping]) -> dict[tuple[str, str], Sums]:
+    """The sums of these totals by (route, input class)."""
+    groups: dict[tuple[str, str], list[RowMapping]] = defaultdict(list)
     for row in rows:
-        groups[key(row)].append(row)
-    return {name: _added(members) for name, members in groups.items()}
+        groups[row["route"], row["input_class"]].append(row)
+    return {key: _added(members) for key, members in groups.items()}
 
 
-def _added(rows: Iterable[Row[Any]]) -> Sums:
+def _added(rows: Iterable[RowMapping]) -> Sums:
     numbers: Counter[str] = Counter()
     mappings: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
-    for row in rows:
-        values = row._mapping  # noqa: SLF001 - SQLAlchemy's documented way to read a row by name
+    for values in rows:
         for name in SUMS:
             numbers[name] += values[name]
         for name in COUNTS:

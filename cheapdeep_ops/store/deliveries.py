@@ -7,6 +7,7 @@ a delivery for each of them. After that, every receiver has its own attempts, wa
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, literal_column, select, update
@@ -170,8 +171,8 @@ def queue_state(connection: Connection) -> Queue:
         func.count().filter(_is(_DELIVERY, "failed")).label("failed"),
         func.coalesce(func.sum(_DELIVERY.c.attempts), 0).label("attempts"),
     ).group_by(_DELIVERY.c.receiver)
-    rows = connection.execute(counts.order_by(_DELIVERY.c.receiver))
-    receivers = {row.receiver: record_of(ReceiverQueue, row._mapping) for row in rows}  # noqa: SLF001 - rows by name
+    rows = connection.execute(counts.order_by(_DELIVERY.c.receiver)).mappings()
+    receivers: dict[str, ReceiverQueue] = {row["receiver"]: record_of(ReceiverQueue, row) for row in rows}
     return {
         "waiting": sum(each["waiting"] for each in receivers.values()) + _count_unrouted(connection),
         "delivered": sum(each["delivered"] for each in receivers.values()),
@@ -222,9 +223,9 @@ def refusal(connection: Connection, *, since: float) -> str:
 def of_messages(connection: Connection, message_ids: Sequence[int]) -> dict[int, list[MessageDelivery]]:
     """The deliveries of these messages by message, as people see them; a message without one is left out."""
     statement = select(_DELIVERY).where(_DELIVERY.c.message_id.in_(message_ids))
-    rows = connection.execute(statement.order_by(_DELIVERY.c.message_id, _DELIVERY.c.receiver))
-    grouped = groupby(rows, key=lambda row: row.message_id)
-    return {key: [record_of(MessageDelivery, row._mapping) for row in each] for key, each in grouped}  # noqa: SLF001 - by name
+    rows = connection.execute(statement.order_by(_DELIVERY.c.message_id, _DELIVERY.c.receiver)).mappings()
+    grouped = groupby(rows, key=itemgetter("message_id"))
+    return {key: [record_of(MessageDelivery, row) for row in each] for key, each in grouped}
 
 
 def _count_unrouted(connection: Connection) -> int:

@@ -1,9 +1,9 @@
 """The grader's state, and its open batches."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, select, update
 
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables.grade_tables import GraderRow, GradingBatch
@@ -29,8 +29,9 @@ class GraderStatus:
 
 def state(connection: Connection) -> GraderStatus:
     """The grader's stored state; a blank one if it has never run."""
-    row = connection.execute(select(_GRADER).where(_GRADER.c.name == _NAME)).one_or_none()
-    return GraderStatus() if row is None else GraderStatus(**_without_name(row._mapping))  # noqa: SLF001 - rows by name
+    columns = (column for column in _GRADER.c if column.name != "name")
+    row = connection.execute(select(*columns).where(_GRADER.c.name == _NAME)).mappings().one_or_none()
+    return GraderStatus() if row is None else GraderStatus(**row)
 
 
 def save_state(connection: Connection, status: GraderStatus) -> None:
@@ -56,7 +57,3 @@ def open_batches(connection: Connection) -> list[tuple[str, GraderVersion]]:
 def end_batch(connection: Connection, batch_id: str, *, at: float) -> None:
     """Mark a batch as read."""
     connection.execute(update(_BATCH).where(_BATCH.c.id == batch_id).values(ended_at=at))
-
-
-def _without_name(row: RowMapping) -> dict[str, Any]:
-    return {str(name): value for name, value in row.items() if name != "name"}

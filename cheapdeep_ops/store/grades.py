@@ -276,7 +276,7 @@ def tallies(
     statement = select(*kinds, *amounts).where(within, graded_by).group_by(*kinds)
     if scope != ALL_ROUTES:
         statement = statement.where(columns.route == scope)
-    return [GradeTally(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [GradeTally(**row) for row in connection.execute(statement).mappings()]
 
 
 def by_step(
@@ -306,8 +306,8 @@ def by_step(
 def totals(connection: Connection) -> dict[tuple[str, str], tuple[int, float]]:
     """(number, cost in US dollars) of all gradings so far, by (route, outcome)."""
     return {
-        (row.route, row.outcome): (row._mapping["count"], row.cost_nusd * USD_PER_NUSD)  # noqa: SLF001 - `count` is a method
-        for row in connection.execute(select(_TOTAL))
+        (row["route"], row["outcome"]): (row["count"], row["cost_nusd"] * USD_PER_NUSD)
+        for row in connection.execute(select(_TOTAL)).mappings()
     }
 
 
@@ -336,9 +336,9 @@ def graded_by_route(connection: Connection, *, since: float) -> dict[str, int]:
 
 def baselines(connection: Connection, grader: GraderVersion) -> dict[str, Baseline]:
     """This grader's baselines by scope, learned or still to be learned."""
-    rows = connection.execute(select(_NORMAL).where(_by(_NORMAL, grader)))
     names = ("scope", "since", "rate", "n", "grades", "until", "learned_at", "author", "why")
-    return {row.scope: Baseline(**{name: row._mapping[name] for name in names}) for row in rows}  # noqa: SLF001
+    statement = select(*(_NORMAL.c[name] for name in names)).where(_by(_NORMAL, grader))
+    return {row["scope"]: Baseline(**row) for row in connection.execute(statement).mappings()}
 
 
 def save_baselines(connection: Connection, grader: GraderVersion, learned: Sequence[Baseline]) -> None:

@@ -30,7 +30,7 @@ _SHOWN: Final = select(
 
 def alerts(connection: Connection) -> list[StoredAlert]:
     """Every alert's state."""
-    return [record_of(StoredAlert, row._mapping) for row in connection.execute(select(_ALERT))]  # noqa: SLF001 - rows by name
+    return [record_of(StoredAlert, row) for row in connection.execute(select(_ALERT)).mappings()]
 
 
 def save_alerts(connection: Connection, rows: Sequence[StoredAlert]) -> None:
@@ -63,7 +63,7 @@ def unfinished(connection: Connection, numbers: Sequence[int]) -> list[dict[str,
     columns = _INCIDENT.c
     wanted = or_(columns.id.in_(numbers), columns.collected_at.is_not(None), columns.held.is_not(None))
     statement = select(_INCIDENT).where(wanted).order_by(columns.id)
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def digest(connection: Connection, incident_ids: Sequence[int], *, payload: Mapping[str, object], at: float) -> None:
@@ -105,7 +105,7 @@ def suppress(connection: Connection, incident_id: int, payload: Mapping[str, obj
 def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
     """The newest incidents, newest first, each with its acknowledgement (`acknowledged`) or None."""
     statement = _SHOWN.order_by(_INCIDENT.c.id.desc()).limit(limit)
-    rows = [record_of(IncidentBase, row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - by name
+    rows = [record_of(IncidentBase, row) for row in connection.execute(statement).mappings()]
     known = silences.acknowledgements(connection, [row["id"] for row in rows])
     return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
 
@@ -113,18 +113,17 @@ def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
 def within(connection: Connection, *, since: float, until: float) -> list[IncidentBase]:
     """The incidents that began in `[since, until)`, oldest first."""
     conditions = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
-    rows = connection.execute(_SHOWN.where(*conditions).order_by(_INCIDENT.c.id))
-    return [record_of(IncidentBase, row._mapping) for row in rows]  # noqa: SLF001 - rows by name
+    rows = connection.execute(_SHOWN.where(*conditions).order_by(_INCIDENT.c.id)).mappings()
+    return [record_of(IncidentBase, row) for row in rows]
 
 
 def shown(connection: Connection, incident_id: int) -> Incident:
     """One incident with its acknowledgement. Raises MissingError if there is no such incident."""
-    row = connection.execute(_SHOWN.where(_INCIDENT.c.id == incident_id)).one_or_none()
+    row = connection.execute(_SHOWN.where(_INCIDENT.c.id == incident_id)).mappings().one_or_none()
     if row is None:
         raise MissingError(f"there is no incident {incident_id}")
     known = silences.acknowledgements(connection, [incident_id])
-    incident = record_of(IncidentBase, row._mapping)  # noqa: SLF001 - rows by name
-    return {**incident, "acknowledged": known.get(incident_id)}
+    return {**record_of(IncidentBase, row), "acknowledged": known.get(incident_id)}
 
 
 def is_open(connection: Connection, incident_id: int) -> bool:
@@ -135,8 +134,7 @@ def is_open(connection: Connection, incident_id: int) -> bool:
 
 def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     """All columns of one incident, which must exist."""
-    row = connection.execute(select(_INCIDENT).where(_INCIDENT.c.id == incident_id)).one()
-    return dict(row._mapping)  # noqa: SLF001 - rows by name
+    return dict(connection.execute(select(_INCIDENT).where(_INCIDENT.c.id == incident_id)).mappings().one())
 
 
 def last_announcement(connection: Connection, *, rule: str, scope: str, started_at: float) -> Payload:

@@ -49,7 +49,7 @@ def votes(connection: Connection, grader: GraderVersion, scope: str = ALL_ROUTES
         .where(_decided_by(grader, scope))
         .order_by(_LABEL.c.call_id, _LABEL.c.author)
     )
-    return [LabelledGrade(**dict(row._mapping)) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [LabelledGrade(**row) for row in connection.execute(statement).mappings()]
 
 
 def unlabelled(connection: Connection, grader: GraderVersion, scope: str = ALL_ROUTES) -> dict[str, str]:

@@ -20,4 +20,4 @@ def save_lifecycles(connection: Connection, rows: Sequence[Mapping[str, object]]
 def lifecycles(connection: Connection) -> list[dict[str, Any]]:
     """The rows of all models that were ever checked, ordered by name."""
     statement = select(_LIFECYCLE).order_by(_LIFECYCLE.c.model)
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [dict(row) for row in connection.execute(statement).mappings()]

@@ -104,7 +104,7 @@ def apply(connection: Connection, book: PolicyBook, change: PolicyEdit, *, at: f
 def history(connection: Connection, *, limit: int = 50) -> list[PolicyChange]:
     """The log of changes, newest first; it has the changes that were not applied too."""
     statement = select(_CHANGE).order_by(_CHANGE.c.version.desc()).limit(limit)
-    return [record_of(PolicyChange, row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [record_of(PolicyChange, row) for row in connection.execute(statement).mappings()]
 
 
 def raised_at(connection: Connection, *, scope: str, cause: str, since: float) -> float | None:
@@ -126,8 +126,8 @@ def applied(connection: Connection, *, since: float, until: float, limit: int) -
     """The newest changes that were applied in `[since, until)`, at most `limit`, oldest first."""
     in_period = (_CHANGE.c.at >= since, _CHANGE.c.at < until)
     statement = select(_CHANGE).where(_CHANGE.c.applied, *in_period).order_by(_CHANGE.c.version.desc()).limit(limit)
-    rows = connection.execute(statement)
-    return [record_of(PolicyChange, row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name
+    rows = connection.execute(statement).mappings()
+    return [record_of(PolicyChange, row) for row in rows][::-1]
 
 
 def count_applied(connection: Connection, *, since: float, until: float) -> int:

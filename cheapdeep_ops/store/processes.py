@@ -86,7 +86,7 @@ def dropped(connection: Connection) -> int:
 def processes(connection: Connection, *, since: float) -> list[dict[str, Any]]:
     """The processes with a heartbeat since `since`, the latest first."""
     statement = select(_PROCESS).where(_PROCESS.c.seen_at >= since).order_by(_PROCESS.c.seen_at.desc())
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - rows by name
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def take_lease(connection: Connection, *, name: str, holder: str, now: float, lasts_s: float) -> int | None:

@@ -42,8 +42,8 @@ def active(connection: Connection, *, at: float) -> list[dict[str, Any]]:
     columns = _SILENCE.c
     is_active = (columns.since <= at, columns.until > at, or_(columns.ended_at.is_(None), columns.ended_at > at))
     shown = (columns.id, columns.rule, columns.scope, columns.since, columns.until, columns.author, columns.why)
-    rows = connection.execute(select(*shown).where(*is_active).order_by(columns.id))
-    return [dict(row._mapping) for row in rows]  # noqa: SLF001 - rows by name
+    rows = connection.execute(select(*shown).where(*is_active).order_by(columns.id)).mappings()
+    return [dict(row) for row in rows]
 
 
 def end_silence(connection: Connection, silence_id: int, *, author: str, why: str, at: float) -> bool:

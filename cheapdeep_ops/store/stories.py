@@ -71,5 +71,5 @@ def _changes(connection: Connection, incident: Incident) -> list[PolicyChange]:
     statement = select(_CHANGE).where(*conditions, columns.at >= incident["started_at"])
     if incident["resolved_at"] is not None:
         statement = statement.where(columns.at <= incident["resolved_at"])
-    rows = connection.execute(statement.order_by(columns.version.desc()).limit(_MOST))
-    return [record_of(PolicyChange, row._mapping) for row in rows][::-1]  # noqa: SLF001 - rows by name
+    rows = connection.execute(statement.order_by(columns.version.desc()).limit(_MOST)).mappings()
+    return [record_of(PolicyChange, row) for row in rows][::-1]
