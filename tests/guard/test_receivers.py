@@ -79,7 +79,7 @@ def test_a_receiver_is_used_where_the_settings_configure_it_and_the_log_where_no
 def test_an_incident_goes_to_all_receivers_in_the_form_of_each(town, slack, endpoint):
     town.run(200, CALM)
     town.run(30, STORM)
-    acknowledge(town.store, town.settings, 1, author="ann", why="on it", now=town.clock())
+    town.do(acknowledge, incident_id=1, author="ann", why="on it")
     town.run(500, CALM)
     (post,) = slack.posts
     assert "resolved" in post.text
