@@ -381,10 +381,12 @@ def test_the_worked_month_is_what_the_price_data_say():
     assert f"| Opus alone | ${million * alone:,.0f} |" in README
     assert f"| routed | ${million * routed(0.2):,.0f} ({saving(0.2):.0%} less) |" in README
     assert f"| grading 1% of what ships | ${million * 0.8 * 0.01 * grading:,.0f} |" in README
-    assert f"{ratio:g} times Haiku's tokens" in README
-    assert f"{contract} tokens for the triage contract" in " ".join(README.split())
+    assert f"Opus counts {ratio:g} times as many" in README
+    words = " ".join(README.split())
+    assert f"{contract} tokens for its contract and {ENVELOPE_TOKENS} for its JSON" in words
+    assert f"{len(RUBRIC) / 4:.0f} for its rubric" in words
     even = (alone - shipped) / (triage + alone - shipped)
-    assert f"At 35% escalated the saving is {saving(0.35):.0%}; beyond {even:.0%} routing" in " ".join(README.split())
+    assert f"At 35% escalated the saving is {saving(0.35):.0%}; beyond {even:.0%} routing" in words
 
 
 @pytest.mark.parametrize(("mark", "word"), [("demo", "cheapdeep-ops demo"), ("tests", "pytest")])
