@@ -41,6 +41,7 @@ from cheapdeep_ops.guard.report_types.state import (
     Status,
     Watchers,
 )
+from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
 from cheapdeep_ops.store.records import Alert, Signal
 from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
@@ -295,23 +296,14 @@ def _show_month(out: Console, month: "MonthReport") -> None:
 
 def show_normal(out: Console, normals: Mapping[str, Normal]) -> None:
     """What is normal for each route."""
-    rows = [(scope, *_normal_row(normal)) for scope, normal in normals.items()]
-    columns = ("route", "wrong among confident answers", "grades", "alarm level", "learned", "anew, because")
-    out.print(table("Normal false confidence", columns, rows) if rows else "nothing was graded yet")
+    shown = table("Normal false confidence", NORMAL_TITLES, normal_rows(normals))
+    out.print(shown if normals else "nothing was graded yet")
 
 
 def _normal_words(normal: Normal) -> str:
     if normal["rate"] is None:
         return f"not learned from {normal['grades']} grades, so that nothing could be seen to climb"
     return rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
-
-
-def _normal_row(normal: Normal) -> Sequence[str]:
-    order = f"{normal['why']} ({normal['author']})" if normal["author"] else ""
-    if normal["rate"] is None:
-        return ("being learned", str(normal["grades"]), "", "", order)
-    share = bounded(normal["rate"], (normal["low"], normal["high"]))
-    return (share, str(normal["grades"]), percent(normal["alarm_level"]), timestamp(normal["learned_at"]), order)
 
 
 def show_reach(out: Console, reach: Mapping[str, Reach]) -> None:

@@ -21,6 +21,7 @@ from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.reports.quality import normals_of
 from cheapdeep_ops.guard.reports.series import latest
 from cheapdeep_ops.guard.reports.status import policy_state, present
+from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
 from cheapdeep_ops.store import counters, incidents, policies
 from cheapdeep_ops.store.records import IncidentStory
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
@@ -192,7 +193,7 @@ def _policy_of(desk: ConsoleContext) -> tuple[dict[str, str], text.Rows, text.Ro
         history = policies.history(connection, limit=_LISTED)
         normals = normals_of(connection, desk.settings)
     scopes = {scope_text(name): text.threshold(policy, name) for name in sorted({ALL_ROUTES, *policy["scopes"]})}
-    return scopes, text.change_rows(history), text.normal_rows(normals)
+    return scopes, text.change_rows(history), normal_rows(normals)
 
 
 def _show_policy(shown: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
@@ -202,4 +203,4 @@ def _show_policy(shown: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
     heading("Who changed what, and why")
     _show_changes(changes)
     heading("What is normal")
-    table("Normal", text.NORMALS, normals) if normals else ui.label("Nothing was graded yet.")
+    table("Normal", NORMAL_TITLES, normals) if normals else ui.label("Nothing was graded yet.")
