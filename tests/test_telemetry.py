@@ -431,7 +431,7 @@ def test_ten_thousand_input_classes_and_routes_become_two_hundred_and_other(api,
     for n in range(10_000):
         call = plan.begin(params, route=f"route-{n}", input_class=f"ticket-{n}", book=ledger.book)
         seen = replace(decision, input_class=call.input_class, route=call.route)
-        watched.telemetry.record_decision(trace.INVALID_SPAN, seen, hop_s=[0.1], waited_s=0.1)
+        watched.telemetry.record_decision(trace.INVALID_SPAN, seen, provider="anthropic", hop_s=[0.1], waited_s=0.1)
     labels = [dict(labels) for labels in watched.points("cheapdeep.calls")]
     for name in ("input_class", "route"):
         values = {one[name] for one in labels}
@@ -454,7 +454,7 @@ def test_models_that_callers_name_are_bounded_on_metrics_and_exact_in_the_decisi
         model = f"model-{n}"
         hop = replace(decision.hops[0], tier=replace(decision.hops[0].tier, model=model))
         seen = replace(decision, model=model, hops=(hop,))
-        watched.telemetry.record_decision(trace.INVALID_SPAN, seen, hop_s=[0.1], waited_s=0.1)
+        watched.telemetry.record_decision(trace.INVALID_SPAN, seen, provider="anthropic", hop_s=[0.1], waited_s=0.1)
     for metric, label in (("cheapdeep.calls", "model"), ("gen_ai.client.operation.duration", "gen_ai.request.model")):
         values = {dict(labels)[label] for labels in watched.points(metric)}
         assert {HAIKU, "other"} <= values

@@ -1,6 +1,7 @@
 """Claude as a provider: this module has the functions of the protocol `cheapdeep_ops.router.provider.Provider`."""
 
 from contextlib import AbstractContextManager
+from typing import Final
 
 from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
@@ -31,6 +32,7 @@ __all__ = [
     "is_tier_failure",
     "is_timeout",
     "is_too_long",
+    "name",
     "normalize_params",
     "original_progress",
     "original_request",
@@ -43,6 +45,8 @@ __all__ = [
     "turns",
     "unwrapped",
 ]
+
+name: Final = "anthropic"
 
 
 def original_progress() -> OriginalProgress:

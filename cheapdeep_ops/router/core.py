@@ -19,7 +19,7 @@ from cheapdeep_ops.router.decisions import DecisionBuilder, answer_of
 from cheapdeep_ops.router.error_decision import attach
 from cheapdeep_ops.router.model_call import ModelCaller
 from cheapdeep_ops.router.planner import CallPlanner
-from cheapdeep_ops.router.provider import Message, Params
+from cheapdeep_ops.router.provider import Message, Params, claude
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.telemetry.handler import OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, TierReply
@@ -184,7 +184,9 @@ class CallRunner:
         self.planner.remember(call, decision)
         sampled = is_kept(decision, self._graded_share)
         waited_s = sum(call.model_s)
-        self._telemetry.record_decision(span, decision, hop_s=record.hop_s, waited_s=waited_s, sampled=sampled)
+        self._telemetry.record_decision(
+            span, decision, provider=claude.name, hop_s=record.hop_s, waited_s=waited_s, sampled=sampled
+        )
         try:
             trace_of = self._telemetry.trace_of
             self.recorder.put(decision, lambda: self.decisions.exchange(record.call, record.result, trace_of(span)))

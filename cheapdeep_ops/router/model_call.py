@@ -137,6 +137,7 @@ class ModelCaller:
             call.model_s.append(0.0)  # every hop has its place in the list
             raise
         span = self._telemetry.begin_chat(
+            provider=claude.name,
             model=ask.tier.model,
             kind=ask.kind,
             max_tokens=request.get("max_tokens"),

@@ -76,6 +76,10 @@ class StreamProgress(Protocol):
 class Provider(Protocol):
     """The requests, replies, streams and errors of one provider. Its message and client types are the SDK's."""
 
+    @property
+    def name(self) -> str:
+        """What spans and metrics call it: a value of `gen_ai.provider.name` in the GenAI conventions."""
+
     # From the caller's arguments
 
     def normalize_params(self, params: Params) -> dict[str, Any]:

@@ -99,6 +99,7 @@ class Telemetry:
     def begin_chat(
         self,
         *,
+        provider: str,
         model: str,
         kind: str,
         max_tokens: object,
@@ -115,7 +116,7 @@ class Telemetry:
             return ChatSpan(trace.INVALID_SPAN)
         attributes: Attributes = {
             names.GEN_AI_OPERATION: names.OPERATION,
-            names.GEN_AI_PROVIDER: "anthropic",
+            names.GEN_AI_PROVIDER: provider,
             names.GEN_AI_REQUEST_MODEL: model,
             names.CALL_KIND: kind,
         }
@@ -128,12 +129,19 @@ class Telemetry:
         return ChatSpan(self._begin(f"{names.OPERATION} {model}", SpanKind.CLIENT, attributes))
 
     def record_decision(
-        self, span: Span, decision: Decision, *, hop_s: Sequence[float], waited_s: float, sampled: bool = False
+        self,
+        span: Span,
+        decision: Decision,
+        *,
+        provider: str,
+        hop_s: Sequence[float],
+        waited_s: float,
+        sampled: bool = False,
     ) -> None:
         """Record a finished decision on its route span and in the metrics.
 
-        `hop_s` is the duration of each hop, and `waited_s` the caller's total wait for models, in seconds. `sampled` is
-        whether the answer is in the share that will be graded.
+        `provider` is the name of the models' provider. `hop_s` is the duration of each hop, and `waited_s` the caller's
+        total wait for models, in seconds. `sampled` is whether the answer is in the share that will be graded.
         """
         shielded(lambda: span.set_attributes({**_decision_attributes(decision), names.SAMPLED: sampled}))
         if decision.error:
@@ -141,7 +149,7 @@ class Telemetry:
         overhead_s = max(decision.duration_s - waited_s, 0.0)
         shielded(lambda: self._instruments.record_decision(decision, overhead_s))
         for hop, seconds in zip(decision.hops, hop_s, strict=False):
-            shielded(partial(self._instruments.record_hop, hop, seconds))
+            shielded(partial(self._instruments.record_hop, hop, seconds, provider))
 
     def record_dropped(self, count: int) -> None:
         """Count decisions that the recorder dropped."""
@@ -232,10 +240,10 @@ class _Instruments:
         self.cost.add(decision.cost_usd, labels)
         self.baseline.add(decision.baseline_cost_usd, labels)
 
-    def record_hop(self, hop: Hop, seconds: float) -> None:
+    def record_hop(self, hop: Hop, seconds: float, provider: str) -> None:
         labels = {
             names.GEN_AI_OPERATION: names.OPERATION,
-            names.GEN_AI_PROVIDER: "anthropic",
+            names.GEN_AI_PROVIDER: provider,
             names.GEN_AI_REQUEST_MODEL: self._label(hop.tier.model),
         }
         self.operation.record(seconds, {**labels, names.ERROR_TYPE: hop.error} if hop.error else labels)

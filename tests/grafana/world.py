@@ -150,7 +150,9 @@ class Fleet:
         model_s = [size * self._pace.lognormvariate(mean, 0.35) for mean in (-0.3, 1.2)[: len(decision.hops)]]
         overhead_s = 0.00015 * self._pace.lognormvariate(0, 0.5)
         timed = replace(decision, duration_s=sum(model_s) + overhead_s)
-        self._telemetry.record_decision(trace.INVALID_SPAN, timed, hop_s=model_s, waited_s=sum(model_s))
+        self._telemetry.record_decision(
+            trace.INVALID_SPAN, timed, provider="anthropic", hop_s=model_s, waited_s=sum(model_s)
+        )
 
     def _running(self) -> list[Recorder]:
         is_one_away = 7.2 <= _hours(self.clock()) < 7.5

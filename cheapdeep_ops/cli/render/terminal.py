@@ -10,7 +10,6 @@ from rich.text import Text
 from cheapdeep_ops.cli.output import table
 from cheapdeep_ops.cli.render.reliability import show_confidence
 from cheapdeep_ops.guard.formatting import (
-    bounded,
     bounds,
     counts,
     duration,
@@ -39,6 +38,7 @@ from cheapdeep_ops.guard.report_types.state import (
     Status,
     Watchers,
 )
+from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
 from cheapdeep_ops.store.records import Alert, Signal
 from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
@@ -203,9 +203,8 @@ def _grading(receipt: Receipt) -> str:
 
 def show_normal(out: Console, normals: Mapping[str, Normal]) -> None:
     """Print the normal false confidence of each route."""
-    rows = [(scope, *_normal_row(normal)) for scope, normal in normals.items()]
-    columns = ("route", "wrong among confident answers", "grades", "alarm level", "learned", "learned again because")
-    out.print(table("Normal false confidence", columns, rows) if rows else "no answer was graded yet")
+    shown = table("Normal false confidence", NORMAL_TITLES, normal_rows(normals))
+    out.print(shown if normals else "no answer was graded yet")
 
 
 def normal_words(normal: Normal) -> str:
@@ -213,14 +212,6 @@ def normal_words(normal: Normal) -> str:
     if normal["rate"] is None:
         return f"not learned from {normal['grades']} grades, so no climb could be detected"
     return rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
-
-
-def _normal_row(normal: Normal) -> Sequence[str]:
-    relearned = f"{normal['why']} ({normal['author']})" if normal["author"] else ""
-    if normal["rate"] is None:
-        return ("being learned", str(normal["grades"]), "", "", relearned)
-    share = bounded(normal["rate"], (normal["low"], normal["high"]))
-    return (share, str(normal["grades"]), percent(normal["alarm_level"]), timestamp(normal["learned_at"]), relearned)
 
 
 def show_reach(out: Console, reach: Mapping[str, Reach]) -> None:

@@ -21,6 +21,7 @@ from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.reports.series import latest
 from cheapdeep_ops.guard.reports.status import policy_state, present
+from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
 from cheapdeep_ops.store import counters, incidents, policies
 from cheapdeep_ops.store.records import IncidentStory
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
@@ -195,7 +196,7 @@ def _policy_of(context: ConsoleContext) -> tuple[dict[str, str], text.Rows, text
         history = policies.history(connection, limit=_LISTED)
         normals = baselines_of(connection, context.settings)
     scopes = {scope_text(name): text.threshold(policy, name) for name in sorted({ALL_ROUTES, *policy["scopes"]})}
-    return scopes, text.change_rows(history), text.normal_rows(normals)
+    return scopes, text.change_rows(history), normal_rows(normals)
 
 
 def _show_policy(shown: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
@@ -205,4 +206,4 @@ def _show_policy(shown: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
     heading("Changes")
     _show_changes(changes)
     heading("What is normal")
-    table("Normal", text.NORMALS, normals) if normals else ui.label("No answer was graded yet.")
+    table("Normal", NORMAL_TITLES, normals) if normals else ui.label("No answer was graded yet.")

@@ -18,7 +18,7 @@ from cheapdeep_ops.guard.formatting import (
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.report_types.figures import CallFigures, FalseConfidence, Latest
 from cheapdeep_ops.guard.report_types.labels import Review
-from cheapdeep_ops.guard.report_types.state import Normal, Policy, Present, Silence
+from cheapdeep_ops.guard.report_types.state import Policy, Present, Silence
 from cheapdeep_ops.store.records import (
     Acknowledged,
     Alert,
@@ -37,7 +37,6 @@ ROUTES: Final = ("route", "threshold", "calls", "escalated at base", "escalated"
 INCIDENTS: Final = ("incident", "scope", "began", "lasted", "acknowledged by", "last message")
 CHANGES: Final = ("version", "at", "scope", "act", "from", "to", "who", "why", "in force")
 ALERTS: Final = ("alert", "scope", "state", "since", "acknowledged by", "silenced until")
-NORMALS: Final = ("route", "normal", "alarm level", "learned", "who", "why")
 
 
 _OF_THE_COMMAND_LINE: Final = ("acknowledged", "incident_id")
@@ -268,27 +267,6 @@ def change_rows(changes: Sequence[PolicyChange]) -> Rows:
         )
         for each in changes
     ]
-
-
-def normal_rows(normals: Mapping[str, Normal]) -> Rows:
-    """What is normal for each route, and who started the learning."""
-    return [
-        (
-            plain(route),
-            _normal(normal),
-            percent(normal["alarm_level"]),
-            timestamp(normal["learned_at"]),
-            plain(normal["author"]) if normal["author"] else "",
-            plain(normal["why"], _LONGEST) if normal["why"] else "",
-        )
-        for route, normal in normals.items()
-    ]
-
-
-def _normal(normal: Normal) -> str:
-    if normal["rate"] is None:
-        return f"being learned: {normal['grades']:,} grades"
-    return rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
 
 
 def review_facts(review: Review) -> dict[str, str]:
