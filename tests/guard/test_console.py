@@ -265,7 +265,7 @@ async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(
     user = await sign_in(visit_school, "/review")
     await user.should_see("How much is it?")
     await user.should_see(marker="text-answer")
-    await user.should_see("0, by nobody")
+    await user.should_see("no labels yet")
     user.find("Skip").click()
     user.find("Incorrect").click()
     await user.should_see("Labelled incorrect")
@@ -329,7 +329,7 @@ async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, pa
     user.find(marker="end-silence-1").click()
     await user.should_see("End silence 1")
     user.find("End it").click()
-    await user.should_see("Silence 1 is over", retries=20)
+    await user.should_see("Silence 1 has ended", retries=20)
     assert silences_of(town) == []
 
 

@@ -274,7 +274,7 @@ def review_facts(review: Review) -> dict[str, str]:
     needed, waiting = review["needed"], review["waiting"]
     return {
         "grader": f"{plain(review['judge']['model'])}, prompt {plain(review['judge']['prompt'])}",
-        "labels": f"{review['labels']:,}, by {', '.join(map(plain, review['authors'])) or 'no person'}",
+        "labels": _labels(review),
         "agreement (kappa)": bounded(review["kappa"], review["kappa_interval"], two_digits),
         "wrong answers that it detects": bounded(review["tpr"], review["tpr_interval"]),
         "right answers that it rejects": bounded(review["fpr"], review["fpr_interval"]),
@@ -282,3 +282,9 @@ def review_facts(review: Review) -> dict[str, str]:
         f"{needed['judged_incorrect']} of answers graded incorrect",
         "answers that can be labelled": f"{waiting['judged_correct']:,} and {waiting['judged_incorrect']:,}",
     }
+
+
+def _labels(review: Review) -> str:
+    if not review["authors"]:
+        return "no labels yet"
+    return f"{review['labels']:,}, by {', '.join(map(plain, review['authors']))}"
