@@ -583,7 +583,7 @@ def test_the_receipt_says_what_sampling_was_spent_on(capsys, graded):
     assert "100.0% of 4 confident answers (budget 1.0%)" in " ".join(out.split())
     for command in ("report", "status"):
         words = " ".join(run(capsys, command)[1].split())
-        assert "support: at 4 confident answers a day, unknown: what is normal is not learned yet" in words
+        assert "support: at 4 confident answers a day, unknown: the baseline is not learned yet" in words
 
 
 def said_of_reach(**reach):
