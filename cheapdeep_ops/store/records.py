@@ -1,6 +1,6 @@
 """The incidents, alerts and changes of policy that the store returns: plain objects whose keys are declared here.
 
-They are dicts, because they are sent as JSON, and an older reader must accept a key that a newer guard adds.
+They are dicts, because they are sent as JSON. An older reader must also accept a key that a newer guard adds.
 """
 
 from typing import Annotated, Any, Literal, Protocol, TypeVar, cast

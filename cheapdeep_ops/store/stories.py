@@ -65,7 +65,7 @@ def _arrival(each: Sequence[MessageDelivery]) -> Arrival:
 
 def _changes(connection: Connection, incident: Incident) -> list[PolicyChange]:
     """The changes by the incident's rule in its scope, from its start to its end."""
-    # A change has no incident id, but a rule acts in the evaluation in which it fires, so the times are equal.
+    # A change has no incident id. A rule acts in the evaluation in which it fires, so the times are equal.
     columns = _CHANGE.c
     conditions = (columns.scope == incident["scope"], columns.cause == incident["rule"])
     statement = select(_CHANGE).where(*conditions, columns.at >= incident["started_at"])

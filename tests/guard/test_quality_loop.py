@@ -487,7 +487,7 @@ def test_status_and_receipt_say_how_soon_a_climb_of_each_route_is_found(make_sch
     school = make_school()
     now = partial(status, school.store, school.settings)
     school.teach(100, 0.05)
-    assert now(school.clock())["reach"]["support"]["why"] == "what is normal is not learned yet"
+    assert now(school.clock())["reach"]["support"]["why"] == "the baseline is not learned yet"
     school.teach(300, 0.05, seed=1)
     reach = now(school.clock())["reach"]["support"]
     assert reach["answers_per_day"] == 400
@@ -510,7 +510,7 @@ def test_where_no_rule_looks_for_a_climb_none_is_said_to_be_found(make_school, t
         blind = school.settings.model_copy(update={"rules_file": tmp_path / file})
         reach = status(school.store, blind, school.clock())["reach"]["support"]
         assert reach["climbs"] == []
-        assert "no rule" in reach["why"]
+        assert "no valid rule" in reach["why"]
 
 
 @on_sqlite

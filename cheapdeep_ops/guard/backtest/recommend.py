@@ -85,7 +85,7 @@ def why_none(
         if (more := _more(grades, threshold, limit, (1 - certainty) / len(thresholds))) is not None
     ]
     if not needed:
-        return "at every threshold, more answers are wrong than the limit allows"
+        return "at every threshold more answers are wrong than the limit allows"
     return f"not enough grades: about {min(needed)} more"
 
 

@@ -1,7 +1,7 @@
 """One evaluation of all rules: it reads one snapshot of the store, and returns the resulting changes as values.
 
-The constructor reads; `run` decides and uses no database. The caller closes the snapshot in between,
-has the announcer add the messages, and commits the units: see `Guard.step`.
+The constructor reads; `run` decides and uses no database. The caller closes the snapshot in between, has the announcer
+add the messages, and commits the units: see `Guard.step`.
 """
 
 from collections.abc import Iterator

@@ -114,7 +114,7 @@ class Notifier:
     def _with_examples(self, payload: Payload) -> Payload:
         """`payload` with the text of its examples, if that is still stored and the settings allow people to read it.
 
-        The outbox and the incident have only the ids of the calls, so no copy stays after the content is purged.
+        Outbox and incident have only the ids of the calls, so no copy stays after a purge.
         """
         named = payload.get("examples")
         if not named:

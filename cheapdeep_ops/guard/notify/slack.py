@@ -24,7 +24,7 @@ from cheapdeep_ops.settings import Settings
 _TIMEOUT_S: Final = 5
 _OUT_OF_REACH: Final = (OSError, HTTPException)
 _FAILURES: Final = (SlackClientError, *_OUT_OF_REACH, ValueError, AttributeError, LookupError)
-"""All that slack_sdk and urllib raise, also for a malformed URL and for a reply that is not a JSON object."""
+"""All that slack_sdk and urllib raise, also for malformed URLs and for replies without a JSON object."""
 
 _GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 """Source: https://docs.slack.dev/reference/methods/chat.update#errors"""

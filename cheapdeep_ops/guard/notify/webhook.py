@@ -20,9 +20,8 @@ The headers are `X-Cheapdeep-Delivery`, the id of the delivery, which stays the 
 receiver computes it over the bytes that arrived, compares in constant time, and refuses an old `t`. A message may
 arrive twice, so a receiver drops an id that it has seen.
 
-An answer of 2xx accepts the message. After 408, 425, 429, 5xx and failures of the network it is sent again, at the time
-that `Retry-After` asks for, and at most 300 s later. Any other answer refuses the message for good. Redirects are not
-followed.
+An answer of 2xx accepts the message. After 408, 425, 429, 5xx and failures of the network it is sent again: at the time
+of `Retry-After`, at most 300 s later. Any other answer refuses the message for good. Redirects are not followed.
 """
 
 import hashlib

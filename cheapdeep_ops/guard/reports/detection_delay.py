@@ -1,28 +1,27 @@
 """How soon a climb of false confidence is detected at today's traffic, and the smallest detectable one: pure.
 
-An alarm needs a number of grades that does not depend on how samples are chosen: each grade of an answer given after
-the climb is wrong with the same probability. Sampling decides how many answers are given for each grade. Both numbers
-are expectations of the real detector and of the real adaptive sampling, in closed form:
+An alarm needs a number of grades that does not depend on the sampling: after the climb, each grade is wrong with equal
+probability. Sampling decides how many answers there are for each grade. Both numbers are expectations of the real
+detector and of the real adaptive sampling, in closed form:
 
 *Grades.* The detector's value grows by the factor exp(g) a grade until it has reached bets / alpha. g is the growth
-rate of a bet at the new rate (Kelly 1956, Bell System Technical J. 35, 917). A sum over all moments at which the climb
-may have begun is worth about 1 / g bets more than one of them (Pollak 1987, Annals of Statistics 15, 749). So an alarm
-takes (log(bets / alpha) + log(g) - 2) / g grades, with the bet for which that is least.
+rate of a bet at the new rate (Kelly 1956, Bell System Technical J. 35, 917). The detector sums over all moments at
+which the climb may have begun. This sum is worth about 1 / g single bets (Pollak 1987, Annals of Statistics 15, 749).
+So an alarm takes (log(bets / alpha) + log(g) - 2) / g grades, with the bet that gives the smallest number.
 
 *Answers.* A uniform sample of a share s takes grades / s. Adaptive sampling waits in calm for a wrong grade: 1 / rate
-of them at the calm share. Then it grades up to 200 older answers, for which no new ones are needed, while the suspicion
-lasts, and the rest at the share that is kept. The time that a suspicion lasts after its first batch is that of a
-Brownian motion with the drift and the variance of its steps. A suspicion that ends before the alarm is followed by
-another calm.
+of them at the calm share. Then it grades up to 200 older answers, which need no new ones. While the suspicion lasts, it
+grades further answers at the share that is kept. After its first batch, a suspicion lasts as long as a Brownian motion
+with the drift and the variance of its steps. If it ends before the alarm, another calm follows.
 
-If few answers were kept since the climb, older ones from before it end the suspicion. Then the alarm
-waits for a suspicion that does not reach back so far.
+If few answers were kept since the climb, older ones from before it end the suspicion. Then the alarm waits for a
+suspicion that does not reach back so far.
 
-By simulation with the package's own detector and suspicions (`tests/bench/reach.py`), for targets of 1% to 20% and
-climbs to 1.5 to 5 times that, the result is 0.93 to 1.05 times the mean for a uniform sample. For an adaptive one it is
-0.73 to 1.12 times the mean, and 0.57 to 0.77 for climbs to 1.5 times. For a small route, of which a ten times larger
-share is graded in calm, it is 0.8 to 1.5 times. Half of all climbs are detected within 0.75 times the mean, 90% within
-2.5 times.
+The formula was compared with simulations of the package's own detector and suspicions (`tests/bench/reach.py`). The
+targets were 1% to 20%, the climbs 1.5 to 5 times that. For a uniform sample, the result is 0.93 to 1.05 times the
+simulated mean. For an adaptive one, it is 0.73 to 1.12 times the mean; for climbs to 1.5 times, 0.57 to 0.77. For a
+small route, which grades a ten times larger share in calm, it is 0.8 to 1.5 times. Half of all climbs are detected
+within 0.75 times the mean, 90% within 2.5 times.
 
 Left out: the minutes until a grade arrives, and the effect of a raised threshold.
 """

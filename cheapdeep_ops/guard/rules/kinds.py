@@ -1,8 +1,8 @@
 """The table of the kinds of rules.
 
 A new kind is one folder beside this file, one row here, and one entry in `alerts/rules.yaml`. The folder has a rule
-with a `signal` of its own, a reader, a text, and the `RuleKind` that names them. `alerts/rules.schema.json` is
-generated from the table: a test fails when it must be generated again.
+with its own `signal`, a reader, a text, and their `RuleKind`. `alerts/rules.schema.json` is generated from the table: a
+test fails when it must be generated again.
 """
 
 from typing import Any, Final

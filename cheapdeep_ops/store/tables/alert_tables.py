@@ -110,10 +110,10 @@ class OutboxRow(Row, table=True):
 class DeliveryRow(Row, table=True):
     """One message to one receiver, delivered at least once.
 
-    `state` is `waiting`, `delivered`, `skipped` (the receiver shows no such message), `failed` (it refused the message
-    for good) or `cancelled` (it was removed from the settings). `due_at` is the time of the next attempt, `tried_at`
-    that of the last one. `delivered_at` is when the receiver accepted or skipped it. `delivery_id` is random, and
-    identifies the delivery to the receiver.
+    `state` is `waiting`, `delivered`, `skipped`, `failed` or `cancelled`. Skipped: the receiver shows no such message.
+    Failed: it refused the message for good. Cancelled: it was removed from the settings. `due_at` is the time of the
+    next attempt, `tried_at` that of the last one. `delivered_at` is when the receiver accepted or skipped it.
+    `delivery_id` is random, and identifies the delivery to the receiver.
     """
 
     __tablename__ = "delivery"

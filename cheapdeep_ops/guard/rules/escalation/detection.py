@@ -86,9 +86,9 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
     """The sequential test over `seconds`, oldest first, that end at `until` (Unix time).
 
     An e-detector (see `statistics.sequential`). Each second starts one bet on each of the climbs. One second adds at
-    most a share of the needed evidence to a bet, so that one burst is never enough. The test starts with the first
-    second of the long window and not with the first second ever. Both only make the evidence smaller, so the bound on
-    false alarms is that of the full detector. No state is stored, so restarts and late buckets do not affect it.
+    most a share of the needed evidence, so that one burst is never enough. The test starts with the first second of the
+    long window and not with the first second ever. Both only make the evidence smaller, so the bound on false alarms is
+    that of the full detector. No state is stored, so restarts and late buckets do not affect it.
     """
     if limit is None or not 0 < limit < 1 or not seconds:
         return DetectorRun()

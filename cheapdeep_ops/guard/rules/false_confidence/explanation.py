@@ -109,7 +109,7 @@ def climb_cause(
     """The cause of the climb from the grades `before` to those `now`.
 
     Grades weigh by 1 / inclusion. Those that a suspicion chose count only for rates, because they are no random sample.
-    A changed mix is no cause if random samples are too few, or if those before are of other periods in each route.
+    A changed mix is no cause without enough random samples, or if those before are of another period in each route.
     """
     sides = {
         dimension: BeforeAfter(before=_counts(before, name), now=_counts(now, name))
