@@ -294,7 +294,7 @@ def test_too_few_grades_are_no_good_news(capsys, store, town):
     found = run_json(capsys)
     assert (found["alerts"], found["grades_read"]) == ([], 100)
     assert found["rules_without_data"] == ["FalseConfidenceClimbing"]
-    assert "Too few grades (100) to judge: FalseConfidenceClimbing" in run(capsys)[1]
+    assert "Rules with too few grades (100) to decide: FalseConfidenceClimbing" in run(capsys)[1]
 
 
 def test_a_limit_for_false_confidence_can_be_tried(capsys, monkeypatch, store, town):
@@ -317,7 +317,7 @@ def test_tiers_in_between_are_spoken_of(capsys, monkeypatch, town):
     town.run(10, [0.95])
     assert "in between" not in run_json(capsys)["thresholds"][-1]["cost_basis"]
     monkeypatch.setenv("CHEAPDEEP_TIERS", "claude-haiku-4-5,claude-sonnet-4-5,claude-opus-4-7")
-    assert "in between are taken to answer nothing" in run_json(capsys)["thresholds"][-1]["cost_basis"]
+    assert "tiers in between answer no call" in run_json(capsys)["thresholds"][-1]["cost_basis"]
 
 
 def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
@@ -339,7 +339,7 @@ def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
 
 def test_there_are_words_for_people(capsys, file, town):
     town.run(60, [0.95, 0.5])
-    for arguments, says in (((file,), str(file.name)), ((), "Stored since")):
+    for arguments, says in (((file,), str(file.name)), ((), "The store has data only since")):
         status, out, _ = run(capsys, *arguments, "--threshold", 0.7, "--threshold", 0.9)
         assert status == 0
         assert says in out
@@ -355,7 +355,7 @@ def test_there_are_words_for_people(capsys, file, town):
         (("--threshold", "nan"), "--threshold"),
         (("--where", "a=b"), "--where"),
         (("--last", "5 parsecs"), "not a duration"),
-        (("--last", "0s"), "some length"),
+        (("--last", "0s"), "longer than 0"),
         (("--route", " "), "--route"),
         (("FILE", "--last", "1h"), "--last"),
         (("FILE", "--route", "a"), "--route"),

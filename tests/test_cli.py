@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from time import time
 
 import pytest
@@ -331,7 +332,7 @@ def test_a_check_of_the_doctors_that_breaks_is_a_finding(capsys, monkeypatch, st
     monkeypatch.setattr(doctor, "_CHECKS", (("odd", broken),))
     status, out, _ = run(capsys, "doctor")
     assert status == 1
-    assert "MEND  odd: the check broke: RuntimeError: beyond all expectation" in out
+    assert "FAIL  odd: the check failed: RuntimeError: beyond all expectation" in out
 
 
 def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, store):
@@ -375,7 +376,7 @@ def test_a_test_alert_arrives(capsys, monkeypatch, way):
 
 
 def test_silences_are_made_shown_and_ended(capsys, store):
-    assert run(capsys, "alert", "silences")[1] == "nothing is silenced\n"
+    assert run(capsys, "alert", "silences")[1] == "no rule is silenced\n"
     asked = ("--rule", "EscalationStorm", "--route", "support", "--for", "2h", "--why", "deploying [b]")
     (made,) = run_json(capsys, "alert", "silence", *asked)
     assert (made["route"], made["until"] - made["since"], made["why"]) == ("support", 7_200, "deploying [b]")
@@ -385,7 +386,7 @@ def test_silences_are_made_shown_and_ended(capsys, store):
     assert "EscalationStorm of support" in run(capsys, "status")[1]
     assert run_json(capsys, "alert", "unsilence", str(made["id"])) == []
     status, _, err = run(capsys, "alert", "unsilence", str(made["id"]))
-    assert (status, err) == (1, f"error: there is no silence {made['id']} that lasts\n")
+    assert (status, err) == (1, f"error: there is no active silence {made['id']}\n")
 
 
 @pytest.mark.parametrize("lasts", ["0s", "31d", "soon"])
@@ -511,7 +512,7 @@ def test_the_packaged_rules_are_yaml_that_a_person_can_copy(tmp_path, monkeypatc
 def test_the_version_is_told(capsys):
     status, out, _ = run(capsys, "--version")
     assert status == 0
-    assert out.count(".") == 2
+    assert out.strip() == version("cheapdeep_ops")
 
 
 def test_routes_that_differ_are_named_beside_the_threshold_of_all(capsys, store):
@@ -549,7 +550,7 @@ def test_the_receipt_has_false_confidence_with_n_and_grading_apart(capsys, grade
     for part in (
         "triage model      claude-haiku-4-5", "escalation model  claude-opus-4-7", "in + ", "out tokens",
         "33.3% of shipped answers", "n 3; uncorrected for the judge's errors; 1 unsure, 0 gradings failed",
-        "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: nothing escalated",
+        "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: no call escalated",
     ):  # fmt: skip
         assert part in out
 
@@ -597,15 +598,16 @@ def test_how_soon_a_climb_is_seen_is_said_in_one_line():
     often = learned(Estimate(rate=0.03, n=2_000, count=2_000))
     said = said_of_reach(alarm=often, per_day=12_300.0)
     assert re.search(
-        r"faq: at 12,300 confident answers a day, a climb from 3\.0% \(n 2,000\) to 6\.0% is seen after about \S+ d; "
-        r"the smallest seen: within a day one to \d\.\d%, within a week one to \d\.\d%$",
+        r"faq: at 12,300 confident answers a day, a climb from 3\.0% \(n 2,000\) "
+        r"to 6\.0% is detected after about \S+ d; "
+        r"smallest climb: to \d\.\d% within a day, to \d\.\d% within a week$",
         said,
     )
     few = said_of_reach(alarm=often, per_day=60.0)
-    assert "to 15.0% is seen after" in few
+    assert "to 15.0% is detected after" in few
     assert "within a day" not in few
     never = said_of_reach(alarm=learned(Estimate(rate=0.0, n=200, count=200)), per_day=500.0)
-    assert "500 confident answers a day, the smallest seen: within a day one to" in never
+    assert "500 confident answers a day, smallest climb: to" in never
     assert "unknown: no confident answer" in said_of_reach(alarm=often, per_day=0.0)
 
 
@@ -620,7 +622,7 @@ def test_what_is_normal_is_learned_anew_by_order_and_only_where_there_is_somethi
     assert run(capsys, "normal", "relearn", "--route", "support", "--why", "new product")[0] == 0
     status, _, err = run(capsys, "normal", "relearn", "--route", "nosuch", "--why", "x")
     assert status == 1
-    assert "graded are: support" in err
+    assert "routes with grades: support" in err
     with graded.reading() as connection:
         row = connection.exec_driver_sql("SELECT scope, why, author FROM normal").one()
     assert tuple(row)[:2] == ("support", "new product")
@@ -694,7 +696,7 @@ def test_a_label_that_is_none_is_said_and_nothing_is_stored(capsys, graded, labe
 def test_a_label_of_a_call_that_nobody_has_graded_is_refused(capsys, graded):
     status, _, err = run(capsys, "review", "--label", "nosuch=correct")
     assert status == 1
-    assert "no verdict of a judge on the call nosuch" in err
+    assert "no grader has a verdict on the call nosuch" in err
 
 
 def typing(monkeypatch, *keys):
@@ -715,8 +717,8 @@ def test_review_asks_about_answers_and_tells_the_judges_word_only_afterwards(cap
     assert out.count("ANSWER:\n  | Answer") == 3  # the third is shown, and then the person has gone
     shown = out.index("ANSWER:")
     assert "Is it open?" in out[:shown]
-    assert out.index("the judge said") > shown
-    assert out.count("the judge said") == 1
+    assert out.index("the grader's verdict: ") > shown
+    assert out.count("the grader's verdict: ") == 1
     found = run_json(capsys, "review")
     assert (found["labels"], found["authors"]) == (1, {"ann": 1})
 
@@ -740,10 +742,10 @@ def test_review_ends_where_nothing_is_left_or_enough_was_shown(capsys, graded, m
 
 def test_what_an_answer_says_cannot_move_the_terminal(capsys, graded, monkeypatch):
     typing(monkeypatch, "q")
-    hostile = "\x1b[2Jgone\u202e[bold]x[/bold]\r\nthe judge said\u3000correct:\tso"
+    hostile = "\x1b[2Jgone\u202e[bold]x[/bold]\r\nthe grader's verdict\u3000correct:\tso"
     with graded.reading() as connection:
         connection.exec_driver_sql("UPDATE candidate SET answer = ?", (hostile,))
         connection.commit()
     out = run(capsys, "review")[1]
-    assert "  | \\x1b[2Jgone\\x202e[bold]x[/bold]\\x0d\n  | the judge said\u3000correct: so" in out
+    assert "  | \\x1b[2Jgone\\x202e[bold]x[/bold]\\x0d\n  | the grader's verdict\u3000correct:   so" in out
     assert not {"\x1b", "\u202e", "\r"} & set(out)

@@ -180,7 +180,7 @@ def test_false_confidence_has_its_levels_and_the_description_says_them():
     assert told.endswith("normal 5.0%; alarm level 10.0%; limit 20.0%.")
     without = trends([point(0)], quality={"a": {"points": points[:1], "normal": None}})
     told = figure(without, "Wrong among shipped, route a").findtext("svg/desc")
-    assert told == "0 grades. Rate: unknown. What is normal is not known."
+    assert told == "0 grades. Rate: unknown. What is normal is unknown."
 
 
 def test_reasons_have_share_interval_and_count_and_names_stay_names():

@@ -147,7 +147,7 @@ def test_a_threshold_is_pinned_and_released_from_afar(local, remote, store):
     assert change["author"]
     assert remote("threshold", "release", "--route", ROUTE)[0] == 0
     far, near = (run("threshold", "release", "--route", ROUTE) for run in (remote, local))
-    assert far == near == (1, "", f"error: {ROUTE} is not pinned; pinned are: none\n")
+    assert far == near == (1, "", f"error: {ROUTE} is not pinned; pinned scopes: none\n")
 
 
 def test_alerts_are_acknowledged_and_silenced_from_afar(local, remote):
@@ -156,7 +156,7 @@ def test_alerts_are_acknowledged_and_silenced_from_afar(local, remote):
     (made,) = json.loads(out)
     assert (status, made["route"], made["until"] - made["since"]) == (0, None, 7_200)
     assert remote("alert", "silences") == local("alert", "silences")
-    assert remote("alert", "unsilence", str(made["id"]))[:2] == (0, "nothing is silenced\n")
+    assert remote("alert", "unsilence", str(made["id"]))[:2] == (0, "no rule is silenced\n")
     assert remote("alert", "ack", "1", "--why", "on it")[:2] == (0, "incident 1 (EscalationStorm) is acknowledged\n")
     for missing in (
         ("alert", "ack", "99", "--why", "x"),
@@ -184,8 +184,8 @@ def test_answers_are_labelled_from_afar_and_the_judges_word_comes_afterwards(rem
     assert status == 0
     shown = re.findall(r"--- call (\S+),", out)
     assert len(set(shown)) == 3
-    assert out.count("the judge said ") == 1
-    assert out.index("the judge said ") > out.index(f"--- call {shown[1]}")
+    assert out.count("the grader's verdict: ") == 1
+    assert out.index("the grader's verdict: ") > out.index(f"--- call {shown[1]}")
     assert remote("review", "--label", "call-0=correct", "--label", "nosuch=correct")[0] == 1
     assert json.loads(remote("review", "--json")[1])["authors"]["ann"] == 1
 
@@ -201,8 +201,8 @@ def test_what_needs_the_store_itself_says_so(remote, command):
     ("token", "mark", "says"),
     [
         (TOKEN, "ok  ", "knows the token"),
-        (None, "ok  ", "can change nothing there"),
-        ("wrong", "MEND", "does not know"),
+        (None, "ok  ", "commands can only read"),
+        ("wrong", "FAIL", "does not know"),
     ],
 )
 def test_the_doctor_asks_the_guard_elsewhere(remote, token, mark, says):
@@ -219,7 +219,7 @@ def test_changes_and_content_need_the_guards_token(remote):
     assert remote("status", token=None)[0] == 0
     pin = ("threshold", "set", "0.9", "--why", "x")
     status, _, err = remote(*pin, token=None)
-    assert (status, "wants a token in CHEAPDEEP_GUARD_TOKEN" in err) == (1, True)
+    assert (status, "needs a token in CHEAPDEEP_GUARD_TOKEN" in err) == (1, True)
     status, _, err = remote(*pin, token="wrong")
     assert (status, "does not know the token in CHEAPDEEP_GUARD_TOKEN" in err) == (1, True)
     assert "wrong" not in err
@@ -276,14 +276,14 @@ def answering(status, body, **headers):
 @pytest.mark.parametrize(
     ("status", "version", "says"),
     [
-        (200, None, "is no guard, or an older one"),
-        (404, None, "(HTTP 404) is no guard, or an older one"),
+        (200, None, "is not a guard, or an older one"),
+        (404, None, "(HTTP 404) is not a guard, or an older one"),
         (502, None, "no guard answers at http"),
-        (200, "1.0", f"it speaks API 1.0, and this command needs {API_VERSION} or a later 1.x"),
-        (200, "2.0", "it speaks API 2.0"),
-        (200, "newest", "it speaks API newest"),
+        (200, "1.0", f"it serves API 1.0, and this command needs {API_VERSION} or a later 1.x"),
+        (200, "2.0", "it serves API 2.0"),
+        (200, "newest", "it serves API newest"),
         (500, API_VERSION, "answers 500: <b>oops</b>"),
-        (200, API_VERSION, "answers with what is no JSON"),
+        (200, API_VERSION, "is not JSON"),
     ],
 )
 def test_what_is_no_guard_of_this_version_is_told(remote, status, version, says):

@@ -292,7 +292,7 @@ def test_the_same_replay_gives_the_same_report_on_any_stage(stage, capsys, tmp_p
     first = played(stage, rows, sample_rate=0.5)
     assert first["policy_changes"]
     assert played(stage, rows, sample_rate=0.5) == first
-    assert run_json(capsys, path, "--sample-rate", 0.5) == first
+    assert run_json(capsys, path, "--sample-rate", 0.5) == json.loads(json.dumps(first))
 
 
 def test_how_long_calls_really_take_changes_nothing(stage):
@@ -597,7 +597,7 @@ def test_what_cannot_be_replayed_is_said_in_one_line_and_exits_with_2(capsys, tm
     [
         (("--where", "domain"), "'domain' is not of the form COLUMN=VALUE"),
         (("--where", "=boolq"), "is not of the form COLUMN=VALUE"),
-        (("--where", "domain=a", "--where", "domain=b"), "a column may be named once only"),
+        (("--where", "domain=a", "--where", "domain=b"), "a column may be named only once"),
         (("--rate", "0"), "--rate"),
         (("--rate", "0.009"), "--rate"),
         (("--rate", "-1"), "--rate"),

@@ -6,14 +6,14 @@ import sys
 
 from cheapdeep_ops.extras import require
 
-# Python searches for garbage while it loads modules, and once more at its exit: 0.3 s in which it finds none.
+# Garbage collection while modules load and at exit takes 0.3 s and finds nothing.
 gc.disable()
 atexit.register(gc.freeze)
 try:
     require("guard")
     from cheapdeep_ops.cli.main import main
 except KeyboardInterrupt:
-    sys.exit(130)  # Loading takes a moment, and a user who stops it then expects no traceback.
+    sys.exit(130)  # Loading takes a moment; a user who interrupts it expects no traceback.
 except ImportError as error:
     sys.stderr.write(f"error: {error}\n")
     sys.exit(2)

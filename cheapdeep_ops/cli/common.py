@@ -1,4 +1,4 @@
-"""What all commands share: the applications, their common options, and the store that they open."""
+"""What all commands share: the Typer applications, the common options, and access to the store."""
 
 import os
 import sys
@@ -23,26 +23,24 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 app = typer.Typer(
-    help="Cheap-then-deep routing for Claude: watch it, tell Slack, raise the threshold, let go again.",
+    help="Ask a cheap Claude model first and escalate to a deep one; a guard grades answers and sends alerts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-threshold_app = typer.Typer(help="Show the thresholds, pin one, or let the rules decide again.", no_args_is_help=True)
-normal_app = typer.Typer(
-    help="What false confidence is normal for a route: show it, or have it learned anew.", no_args_is_help=True
-)
-alert_app = typer.Typer(help="Alerts.", no_args_is_help=True)
-dashboards_app = typer.Typer(help="Grafana dashboards.", no_args_is_help=True)
+threshold_app = typer.Typer(help="Show the thresholds, pin one, or release a pin.", no_args_is_help=True)
+normal_app = typer.Typer(help="Show which false confidence is normal, or learn it again.", no_args_is_help=True)
+alert_app = typer.Typer(help="Acknowledge incidents, silence rules, send a test alert.", no_args_is_help=True)
+dashboards_app = typer.Typer(help="Export the Grafana dashboards.", no_args_is_help=True)
 app.add_typer(threshold_app, name="threshold")
 app.add_typer(normal_app, name="normal")
 app.add_typer(alert_app, name="alert")
 app.add_typer(dashboards_app, name="dashboards")
 
 
-def text_given(value: str | None) -> str | None:
-    """What was given, where it was given. Raises BadParameter where it is blank or no text."""
+def filled_option(value: str | None) -> str | None:
+    """The text of an option; None if the option is absent. Raises BadParameter if the text is blank or not valid."""
     try:
         return None if value is None else filled_text(value)
     except ValueError as error:
@@ -50,10 +48,10 @@ def text_given(value: str | None) -> str | None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-RouteOption = Annotated[str, typer.Option("--route", callback=text_given, help="One route; without it, all routes.")]
+RouteOption = Annotated[str, typer.Option("--route", callback=filled_option, help="One route; without it, all routes.")]
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer passes the value by position
     if wanted:
         output.console().print(version("cheapdeep_ops"))
         raise typer.Exit
@@ -61,13 +59,15 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 @app.callback()
 def common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Cheap-then-deep routing for Claude: watch it, tell Slack, raise the threshold, let go again."""
+    """The options of the program itself."""
 
 
 def fail(error: Exception, status: int) -> int:
-    """Tell an error in one line; returns `status`."""
+    """Print an error on one line of standard error; returns `status`."""
     sys.stderr.write(f"error: {' '.join(str(error).splitlines()) or type(error).__name__}\n")
     return status
 
@@ -76,12 +76,14 @@ def fail(error: Exception, status: int) -> int:
 def opened(settings: Settings) -> Iterator["Store"]:
     """The store that the settings name.
 
-    Raises StoreError where there is none yet, SchemaError where its schema does not fit, SettingsError where they name
-    a guard elsewhere: it has another store than the one that they would come to.
+    Raises SettingsError if CHEAPDEEP_GUARD_URL is set, StoreError if there is no store yet, SchemaError if its schema
+    does not fit.
     """
+    # Loaded here, because a command that asks a guard elsewhere needs no database driver.
     from cheapdeep_ops.store.engine import Store
     from cheapdeep_ops.store.schema import require_schema
 
+    # A guard elsewhere has a store of its own, so this command would read or change the wrong one.
     if settings.guard_url is not None:
         raise SettingsError(
             "this command works on the store itself: unset CHEAPDEEP_GUARD_URL, and name the store in "
@@ -91,7 +93,7 @@ def opened(settings: Settings) -> Iterator["Store"]:
     try:
         if not store.exists:
             raise StoreError(
-                f"there is no store at {store.shown_url} yet; a router or cheapdeep-ops serve makes it "
+                f"there is no store at {store.shown_url} yet; a router or cheapdeep-ops serve creates it "
                 "(CHEAPDEEP_STORE_URL says where)"
             )
         require_schema(store)
@@ -101,7 +103,8 @@ def opened(settings: Settings) -> Iterator["Store"]:
 
 
 def author() -> str:
-    """Who gives the order; in a container that is often a number without a name."""
+    """The name of the user of this process, or `uid:NUMBER`; changes are recorded with it."""
+    # In a container the user is often a number without a name.
     try:
         return filled_text(getuser())
     except (KeyError, OSError, ValueError):
@@ -109,24 +112,24 @@ def author() -> str:
 
 
 def seconds_in(period: str, option: str = "--last") -> float:
-    """A period such as 24h in seconds. Raises BadParameter."""
+    """A period such as `24h`, in seconds. Raises BadParameter if it is malformed or too long."""
     from cheapdeep_ops.guard.reports.receipt import LONGEST_S
     from cheapdeep_ops.guard.rules.model import seconds
 
     try:
-        found = float(str(seconds(period)))
+        period_s = float(str(seconds(period)))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
-    if found > LONGEST_S:
+    if period_s > LONGEST_S:
         raise typer.BadParameter(f"needs at most {LONGEST_S / DAY_S:g}d", param_hint=option)
-    return found
+    return period_s
 
 
 def conditions_in(where: Sequence[str]) -> dict[str, str]:
-    """Columns and their values from texts like `domain=boolq`. Raises BadParameter."""
-    found = [each.partition("=") for each in where]
-    if wrong := [name for name, sign, _ in found if not name or not sign]:
+    """Columns and their values, from texts such as `domain=boolq`. Raises BadParameter if one is malformed."""
+    conditions = [each.partition("=") for each in where]
+    if wrong := [name for name, sign, _ in conditions if not name or not sign]:
         raise typer.BadParameter(f"{wrong[0]!r} is not of the form COLUMN=VALUE", param_hint="--where")
-    if len({name for name, _, _ in found}) < len(found):
-        raise typer.BadParameter("a column may be named once only", param_hint="--where")
-    return {name: value for name, _, value in found}
+    if len({name for name, _, _ in conditions}) < len(conditions):
+        raise typer.BadParameter("a column may be named only once", param_hint="--where")
+    return {name: value for name, _, value in conditions}

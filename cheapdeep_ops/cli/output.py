@@ -21,19 +21,22 @@ def print_json(document: object) -> None:
 
 
 def console() -> Console:
-    """Where text for people goes: a terminal breaks long lines between words, a pipe keeps them."""
-    # A pipe has no width, and a program that reads it needs whole names.
+    """The console for text that people read. A terminal wraps long lines between words; a pipe does not."""
+    # A pipe has no width, and a program that reads it needs names that are not split.
     is_terminal = sys.stdout.isatty()
     return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else _PIPE_WIDTH)
 
 
 def progress_console() -> Console:
-    """Where progress goes."""
+    """The console for progress, on standard error."""
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
-    """Follow work to its end: a bar in a terminal, a line at every tenth elsewhere; on standard error."""
+    """Consume `done`, the counts of finished items, and show the progress on standard error.
+
+    A terminal gets a bar. Anything else gets a line at each tenth of `total`.
+    """
     out = progress_console()
     if out.is_terminal:
         with Progress(console=out, transient=True) as bar:
@@ -49,7 +52,8 @@ def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table with a title; cells are plain text, so brackets in a caller's label are no markup."""
+    """A table with a title; all cells are plain text."""
+    # Rich would read brackets in a caller's label as markup.
     made = Table(*columns, title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
     for row in rows:
         made.add_row(*map(Text, row))

@@ -120,7 +120,7 @@ def test_a_silence_ends_by_itself_or_by_a_persons_word_and_only_once(town):
     town.clock.advance(60)
     assert [each["id"] for each in lasting()] == [second["id"]]
     by = {"author": "ann", "why": "done"}
-    with pytest.raises(MissingError, match="no silence 1 that lasts"):
+    with pytest.raises(MissingError, match="there is no active silence 1"):
         town.do(unsilence, silence_id=first["id"], **by)
     assert town.do(unsilence, silence_id=second["id"], **by) == lasting() == []
     with pytest.raises(MissingError):

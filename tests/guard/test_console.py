@@ -92,7 +92,7 @@ async def test_the_first_page_says_what_is_so_with_interval_and_n(town, visit):
     user = await visit("/")
     await user.should_see("No alert fires.")
     await user.should_see("10.0% (7.8% to 12.7%, n 600)")
-    await user.should_see("unknown: n 0; in the judge's eyes, uncorrected")
+    await user.should_see("unknown: n 0; by the grader, uncorrected")
 
 
 async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, visit):
@@ -104,7 +104,7 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     user = await visit("/incidents")
     await user.should_see("1 EscalationStorm")
     user = await visit("/incidents/1")
-    await user.should_see("What was said")
+    await user.should_see("Policy changes")
     await user.should_see("raise")
 
 
@@ -201,7 +201,7 @@ async def test_a_person_pins_and_releases_with_name_and_reason(town, visit):
     await user.should_see("0.7, pinned by a person", retries=20)
     assert town.threshold() == 0.7
     user.find("Release").click()
-    await user.should_see("* is not pinned; pinned are: support")
+    await user.should_see("* is not pinned; pinned scopes: support")
     user.find(marker="release-route").clear().type("support")
     user.find("Release").click()
     await user.should_see("unpin", retries=20)
@@ -227,7 +227,7 @@ async def test_nothing_is_changed_without_a_token_of_the_guard(town, visit):
     await user.should_not_see("Sign in")
     for wrong in ("", "wrong", "s3same2"):
         user = await sign_in(visit, "/policy", token=wrong)
-        await user.should_see("This is none of the tokens")
+        await user.should_see("This token is wrong")
         await user.should_not_see("Pin")
     user = await sign_in(visit, "/policy", name=" ")
     await user.should_see("name: ")
@@ -241,7 +241,7 @@ async def test_a_form_that_outlives_its_session_changes_nothing(town, visit):
         app.storage.tab.clear()
     user.find(marker="pin-why").type("trial")
     user.find("Pin").click()
-    await user.should_see("Please sign in again")
+    await user.should_see("Please load this page again and sign in")
     assert changes_of(town) == []
 
 
@@ -265,7 +265,7 @@ async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(
     user = await sign_in(visit_school, "/review")
     await user.should_see("How much is it?")
     await user.should_see(marker="text-answer")
-    await user.should_see("0, by nobody")
+    await user.should_see("no labels yet")
     user.find("Skip").click()
     user.find("Incorrect").click()
     await user.should_see("Labelled incorrect")
@@ -289,7 +289,7 @@ async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, p
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
     user = await visit(path)
-    await user.should_see("Nobody has acknowledged it")
+    await user.should_see("Not acknowledged")
     user.find(marker="acknowledge-incident-1").click()
     await user.should_see("Acknowledge incident 1")
     user.find("Acknowledge it").click()
@@ -311,7 +311,7 @@ async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, pa
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
     user = await visit(path)
-    await user.should_see("Nobody has acknowledged it")
+    await user.should_see("Not acknowledged")
     user.find(marker="silence-incident-1").click()
     await user.should_see("Silence it")
     user.find(marker="silence-why").type("new prompt")
@@ -329,7 +329,7 @@ async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, pa
     user.find(marker="end-silence-1").click()
     await user.should_see("End silence 1")
     user.find("End it").click()
-    await user.should_see("Silence 1 is over", retries=20)
+    await user.should_see("Silence 1 has ended", retries=20)
     assert silences_of(town) == []
 
 
@@ -338,15 +338,15 @@ async def test_a_silence_of_every_route_is_made_ahead_and_ends_by_itself(town, v
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
     user = await visit("/")
-    await user.should_see("Nothing is silenced.")
+    await user.should_see("No rule is silenced.")
     user.find(marker="silence-a-rule").click()
     await user.should_see("Silence it")
     user.find(marker="silence-why").type("deploying")
     user.find("Silence it").click()
-    await user.should_see("EscalationStorm in every route is silenced until", retries=20)
+    await user.should_see("EscalationStorm in all routes is silenced until", retries=20)
     assert silences_of(town) == [("EscalationStorm", None, "ann", "deploying")]
     town.clock.advance(7_200)
-    await user.should_see("Nothing is silenced.", retries=20)
+    await user.should_see("No rule is silenced.", retries=20)
 
 
 @pytest.mark.thorough
@@ -354,7 +354,7 @@ async def test_what_is_over_is_told_without_buttons(town, visit):
     town.run(60, STORM)
     town.run(500, CALM)
     user = await visit("/incidents/1")
-    await user.should_see("Nobody has acknowledged it")
+    await user.should_see("Not acknowledged")
     await user.should_see("EscalationStorm resolved")
     await user.should_not_see(marker="acknowledge-incident-1")
     await user.should_not_see(marker="silence-incident-1")

@@ -62,7 +62,7 @@ def acknowledge(page):
     page.click("ACKNOWLEDGE")
     sign_in(page)
     page.wait("!document.querySelector('[role=dialog]')")
-    page.see("Nobody has acknowledged it")
+    page.see("Not acknowledged")
     page.click("ACKNOWLEDGE")
     page.fill("Why", "looking <b>into</b> it")
     page.see("Signed in as ann")
@@ -74,14 +74,14 @@ def acknowledge(page):
 
 def silence_for_a_moment(page):
     page.click("SILENCE")
-    page.fill("For how long (30m, 2h, 7d)", "90m")
+    page.fill("Duration (30m, 2h, 7d)", "90m")
     page.fill("Why", "new prompt")
     assert faults_of(page) == []
     page.click("SILENCE IT")
     page.see("EscalationStorm in route support is silenced until ")
     page.click("END")
     page.click("END IT")
-    page.see("Nothing is silenced.")
+    page.see("No rule is silenced.")
     assert faults_of(page) == []
 
 
@@ -91,7 +91,7 @@ def test_in_a_browser_a_storm_is_seen_live_and_a_person_acknowledges_pins_labels
     page.see("No alert fires.")
     school.run(120, STORM)
     page.see("0.9, held by EscalationStorm")
-    page.see("Nobody has acknowledged it")
+    page.see("Not acknowledged")
     assert faults_of(page) == []
     acknowledge(page)
     silence_for_a_moment(page)

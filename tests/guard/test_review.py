@@ -166,7 +166,7 @@ def test_a_person_may_change_their_mind_and_people_may_differ(school):
 
 @ON_SQLITE
 def test_only_what_was_graded_can_be_labelled(school):
-    with pytest.raises(PolicyError, match="no verdict of a judge on the call nobody"):
+    with pytest.raises(PolicyError, match="no grader has a verdict on the call nobody"):
         school.do(label, call_id="nobody", verdict=Grade.CORRECT, author="ann")
     assert looked_at(school)["labels"] == 0
 

@@ -1,1 +1,1 @@
-"""The commands, one module for each thing that people do."""
+"""The commands, one module for each kind of task."""

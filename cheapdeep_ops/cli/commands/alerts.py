@@ -1,4 +1,4 @@
-"""Commands for people who look after alerts: acknowledge an incident, silence a rule for a while."""
+"""Commands for alerts: acknowledge an incident, silence a rule for a limited time."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cheapdeep_ops.cli import guard_client, output
-from cheapdeep_ops.cli.common import Json, alert_app, seconds_in, text_given
+from cheapdeep_ops.cli.common import Json, alert_app, filled_option, seconds_in
 from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.units import DAY_S
 
 if TYPE_CHECKING:
     from cheapdeep_ops.guard.report_types.state import Silence
 
-Why = Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")]
+Why = Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")]
 
 
 @alert_app.command("ack")
 def alert_ack(
-    incident_id: Annotated[int, typer.Argument(help="The incident's number, as messages say it.")],
+    incident_id: Annotated[int, typer.Argument(help="The incident's number, as messages show it.")],
     why: Why,
     json: Json = False,
 ) -> None:
-    """Say that a person looks after an incident: reminders of it stop."""
+    """Acknowledge an incident. Its reminders stop."""
     from cheapdeep_ops.guard.actions.alerts import acknowledge
 
     incident = guard_client.act(acknowledge, incident_id=incident_id, why=why)
@@ -34,17 +34,18 @@ def alert_ack(
 
 @alert_app.command("silence")
 def alert_silence(
-    rule: Annotated[str, typer.Option("--rule", callback=text_given, help="The alert, such as EscalationStorm.")],
-    lasts: Annotated[str, typer.Option("--for", help="How long, such as 30m, 2h or 7d.")],
+    rule: Annotated[str, typer.Option("--rule", callback=filled_option, help="The alert, such as EscalationStorm.")],
+    lasts: Annotated[str, typer.Option("--for", help="The duration, such as 30m, 2h or 7d.")],
     why: Why,
     route: Annotated[
-        str | None, typer.Option("--route", callback=text_given, help="One route; without it, every one.")
+        str | None, typer.Option("--route", callback=filled_option, help="One route; without it, all routes.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Suppress the messages of a rule for a while; the rule still raises thresholds."""
+    """Suppress the messages of a rule for a time. The rule still raises thresholds."""
     from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, silence
 
+    # The operation checks this too, but its error would not name the option.
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:
         raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / DAY_S:g}d", param_hint="--for")
@@ -59,26 +60,28 @@ def alert_silences(json: Json = False) -> None:
 
 @alert_app.command("unsilence")
 def alert_unsilence(
-    silence_id: Annotated[int, typer.Argument(help="The silence, as `alert silences` numbers it.")],
-    why: Annotated[str | None, typer.Option("--why", callback=text_given, help="For the log.")] = None,
+    silence_id: Annotated[int, typer.Argument(help="The silence's number, as `alert silences` shows it.")],
+    why: Annotated[
+        str | None, typer.Option("--why", callback=filled_option, help="The reason, for the history.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """End a silence before its time."""
+    """End a silence early."""
     from cheapdeep_ops.guard.actions.alerts import unsilence
 
     show_silences(guard_client.act(unsilence, silence_id=silence_id, why=why or ""), as_json=json)
 
 
 def show_silences(silences: Sequence["Silence"], *, as_json: bool) -> None:
-    """Print silences."""
+    """Print silences, as JSON or as one line each."""
     if as_json:
         output.print_json(silences)
         return
     out = output.console()
     for each in silences:
-        where = "every route" if each["route"] is None else plain(each["route"])
+        where = "all routes" if each["route"] is None else plain(each["route"])
         until = timestamp(each["until"])
         by = f"{plain(each['author'])}: {plain(each['why'], len(each['why']))}"
         out.print(f"silence {each['id']}: {each['rule']} of {where} until {until}, by {by}", markup=False)
     if not silences:
-        out.print("nothing is silenced")
+        out.print("no rule is silenced")

@@ -1,4 +1,4 @@
-"""The command that asks what other thresholds and rules would have done."""
+"""The command `backtest`: the effect that other thresholds and rules would have had."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cheapdeep_ops.cli import output
-from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
+from cheapdeep_ops.cli.common import Json, app, conditions_in, filled_option, opened, seconds_in
 from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
 from cheapdeep_ops.guard.formatting import bounds, exact_money, percent, timestamp
 from cheapdeep_ops.settings import Settings
@@ -24,38 +24,39 @@ _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
 _RECORDED: Final = "from what the recorded calls used"
 _PLAYED: Final = (
-    "from the recorded questions and placeholder answers that were played, for a file has no tokens: beside answers so "
-    "short, triage looks dearer than it is"
+    "from recorded questions and placeholder answers, because a file has no tokens; beside such short answers triage "
+    "looks more expensive than it is"
 )
 
 
 @app.command()
 def backtest(  # noqa: PLR0917 - typer passes options by name
     file: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV as for replay; without it, the store.")
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="A CSV file as for replay; without it, the store."),
     ] = None,
     json: Json = False,
-    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE picks rows; may be given again.")] = None,
-    threshold: Annotated[list[float] | None, typer.Option(help="A threshold to try; may be given again.")] = None,
-    rules: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Rules to try.")] = None,
-    last: Annotated[str | None, typer.Option(help="The period up to now, of the store; 24h.")] = None,
-    route: Annotated[str | None, typer.Option(callback=text_given, help="One route of the store.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE selects rows; repeatable.")] = None,
+    threshold: Annotated[list[float] | None, typer.Option(help="A threshold to try; repeatable.")] = None,
+    rules: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A rules file to try.")] = None,
+    last: Annotated[str | None, typer.Option(help="The period of the store, up to now; 24h if absent.")] = None,
+    route: Annotated[str | None, typer.Option(callback=filled_option, help="One route of the store.")] = None,
 ) -> None:
-    """Print what other thresholds and rules would have done: escalation, false confidence, alerts."""
+    """Print the effect of other thresholds and rules. It has escalation, false confidence, cost and alerts."""
     settings = Settings(rules_file=rules) if rules else Settings()
     tried = _thresholds(threshold or [*_USUAL, settings.base_threshold])
     if file is None and where:
-        raise typer.BadParameter("picks rows of a file, and none is given", param_hint="--where")
+        raise typer.BadParameter("selects rows of a file, and FILE is missing", param_hint="--where")
     if file is not None and (last or route):
-        raise typer.BadParameter("is for the store, not for a file", param_hint="--last" if last else "--route")
+        raise typer.BadParameter("applies to the store, not to a file", param_hint="--last" if last else "--route")
     if file is None:
-        found = _of_store(settings, tried, period_s=_period(last or "24h"), route=route or ALL_ROUTES)
+        backtested = _of_store(settings, tried, period_s=_period(last or "24h"), route=route or ALL_ROUTES)
     else:
-        found = _of_file(settings, file, conditions_in(where or ()), tried)
+        backtested = _of_file(settings, file, conditions_in(where or ()), tried)
     if json:
-        output.print_json(found)
+        output.print_json(backtested)
     else:
-        _show(found)
+        _show(backtested)
 
 
 def _thresholds(values: Sequence[float]) -> list[float]:
@@ -67,12 +68,12 @@ def _thresholds(values: Sequence[float]) -> list[float]:
 def _period(last: str) -> float:
     period_s = seconds_in(last)
     if not period_s:
-        raise typer.BadParameter("needs a period of some length", param_hint="--last")
+        raise typer.BadParameter("needs a period longer than 0", param_hint="--last")
     return period_s
 
 
 def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Sequence[float]) -> dict[str, object]:
-    """Thresholds from the rows as they are; alerts from the whole product, played once at the base threshold."""
+    """Thresholds from the rows of the file; alerts from one replay of them at the base threshold."""
     from cheapdeep_ops.demo.recording import read_recording
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
     from cheapdeep_ops.guard.backtest.counterfactual import of_recorded
@@ -101,7 +102,7 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
 
 
 def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, route: str) -> dict[str, object]:
-    """Thresholds from counters and grades; alerts from rules that are run again over them."""
+    """Thresholds from stored counters and grades; alerts from a rerun of the rules over them."""
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.history import History, ReplayPeriod
     from cheapdeep_ops.guard.backtest.threshold_cost import spent_in
@@ -110,15 +111,16 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     from cheapdeep_ops.store import counters, grades
 
     until = time()
-    asked: dict[str, Any] = {"since": until - period_s, "until": until}
+    wanted: dict[str, Any] = {"since": until - period_s, "until": until}
     rulebook = read_rulebook(settings.rules_file)
     with opened(settings) as store:
         with store.reading() as connection:
-            sums = counters.summed(connection, **asked, scope=route)
-            first = counters.first_second(connection, **asked, scope=route)
-            graded = grades.confidences(connection, grader_version(settings), **asked, scope=route)
-        since = until if first is None else max(float(first), asked["since"])
-        period = ReplayPeriod(since=asked["since"], counted=since, until=until, route=route)
+            sums = counters.summed(connection, **wanted, scope=route)
+            first = counters.first_second(connection, **wanted, scope=route)
+            graded = grades.confidences(connection, grader_version(settings), **wanted, scope=route)
+        # The report shows the period that has data, which may begin later than the wanted one.
+        since = until if first is None else max(float(first), wanted["since"])
+        period = ReplayPeriod(since=wanted["since"], counted=since, until=until, route=route)
         history = History(store=store, settings=settings, period=period, follow=output.show_progress)
         past = history.rerun(rulebook.rules)
     base, spent = settings.base_threshold, spent_in(sums, prices=_prices(settings, _RECORDED))
@@ -128,8 +130,9 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         "period": {
             "since": since,
             "until": until,
-            "asked_since": asked["since"],
-            "is_whole": since <= asked["since"] + 1,
+            "asked_since": wanted["since"],
+            # A second of tolerance, because counters have whole seconds.
+            "is_whole": since <= wanted["since"] + 1,
         },
         "n": sums.triaged,
         **_priced(lambda value: of_stored(counted, graded, value, base=base), spent, tried, base=base),
@@ -139,20 +142,21 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
 
 
 def _worth(grades: Iterable[tuple[float, bool, float]]) -> "Confidence":
-    """What confidence is worth, from (confidence, whether it is wrong, inclusion); of a recording, over all of it."""
+    """The worth of confidence, from tuples of confidence, whether the answer is wrong, and inclusion probability."""
     from cheapdeep_ops.guard.statistics.calibration import as_facts
 
     return as_facts(list(grades), Random(0))  # noqa: S311 - a simulation, no secret
 
 
-def _prices(settings: Settings, said: str) -> str:
-    return f"{said}; tiers in between are taken to answer nothing" if len(settings.tiers) > _CHEAP_AND_DEEP else said
+def _prices(settings: Settings, basis: str) -> str:
+    between = "; the estimate assumes that tiers in between answer no call"
+    return f"{basis}{between}" if len(settings.tiers) > _CHEAP_AND_DEEP else basis
 
 
 def _priced(
     row_of: Callable[[float], "OutcomeAt"], spent: "PeriodCost", tried: Sequence[float], *, base: float
 ) -> dict[str, object]:
-    """A row for each threshold with what it would have cost, and what was paid."""
+    """A row for each threshold with its estimated cost, and the cost that was paid."""
     from cheapdeep_ops.guard.backtest.threshold_cost import costed, paid
 
     rows = [row_of(value) for value in tried]
@@ -163,37 +167,40 @@ def _priced(
     }
 
 
-def _show(found: Mapping[str, Any]) -> None:
+def _show(backtested: Mapping[str, Any]) -> None:
     out = output.console()
     columns = ("threshold", "escalation", "95%", "calls", "false confidence", "95%", "graded", "cost", "saving", "")
-    out.print(output.table(f"Backtest of {found['source']}", columns, [_row(each) for each in found["thresholds"]]))
-    _show_paid(found)
-    period = found["period"]
+    rows = [_row(each) for each in backtested["thresholds"]]
+    out.print(output.table(f"Backtest of {backtested['source']}", columns, rows))
+    _show_paid(backtested)
+    period = backtested["period"]
     if period and not period["is_whole"]:
-        out.print(f"Stored since {timestamp(period['since'])} only: the period begins there.")
-    out.print(f"Alerts: {len(found['alerts']) or 'none'}")
-    if idle := found.get("rules_not_run"):
-        out.print(f"Not run again: {', '.join(idle)}", markup=False)
-    if unknown := found.get("rules_without_data"):
-        out.print(f"Too few grades ({found['grades_read']:,}) to judge: {', '.join(unknown)}", markup=False)
-    for turn in found["alerts"]:
-        when = timestamp(turn["at"]) if "at" in turn else f"call {turn['at_call']}"
-        out.print(f"  {when}  {turn['rule']} [{turn['scope']}] {turn['state']}", markup=False)
-    for change in found.get("policy_changes", ()):
+        out.print(f"The store has data only since {timestamp(period['since'])}: the period begins there.")
+    out.print(f"Alerts: {len(backtested['alerts']) or 'none'}")
+    if idle := backtested.get("rules_not_run"):
+        out.print(f"Rules that were not rerun: {', '.join(idle)}", markup=False)
+    if unknown := backtested.get("rules_without_data"):
+        grades = f"{backtested['grades_read']:,}"
+        out.print(f"Rules with too few grades ({grades}) to decide: {', '.join(unknown)}", markup=False)
+    for transition in backtested["alerts"]:
+        when = timestamp(transition["at"]) if "at" in transition else f"call {transition['at_call']}"
+        out.print(f"  {when}  {transition['rule']} [{transition['scope']}] {transition['state']}", markup=False)
+    for change in backtested.get("policy_changes", ()):
         out.print(f"  call {change['at_call']}  threshold {change['from']} to {change['to']}", markup=False)
-    show_confidence(out, {ALL_ROUTES: found["confidence"]}, covers="" if period is None else SHIPPED)
+    show_confidence(out, {ALL_ROUTES: backtested["confidence"]}, covers="" if period is None else SHIPPED)
 
 
-def _show_paid(found: Mapping[str, Any]) -> None:
-    """What was paid beside what the estimate makes of it, and what the costs rest on."""
-    out, paid = output.console(), found["paid"]
+def _show_paid(backtested: Mapping[str, Any]) -> None:
+    """Print the cost that was paid, the estimate for the same threshold, and the basis of the costs."""
+    # The two costs show how far the estimate can be trusted.
+    out, paid = output.console(), backtested["paid"]
     at_base = paid["estimate_at_base_usd"]
     beside = paid["why"] if at_base is None else f"{exact_money(at_base)} by the estimate at {paid['base_threshold']:g}"
     out.print(
         f"Paid: {exact_money(paid['cost_usd'])} for {paid['calls']:,} calls; {beside or 'no estimate at base'}",
         markup=False,
     )
-    rows = found["thresholds"]
+    rows = backtested["thresholds"]
     for basis in dict.fromkeys(each["cost_basis"] for each in rows):
         at = ", ".join(f"{each['threshold']:g}" for each in rows if each["cost_basis"] == basis)
         out.print(f"Cost at {at}: {basis}", markup=False)

@@ -1,4 +1,4 @@
-"""Commands that change something: thresholds, what is normal, stored content, the schema; and those that send."""
+"""Commands that change something: thresholds, what is normal, stored content, the schema; and `alert test`."""
 
 import time
 from pathlib import Path
@@ -15,10 +15,10 @@ from cheapdeep_ops.cli.common import (
     alert_app,
     app,
     dashboards_app,
+    filled_option,
     normal_app,
     opened,
     seconds_in,
-    text_given,
     threshold_app,
 )
 from cheapdeep_ops.settings import Settings
@@ -27,12 +27,12 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 @threshold_app.command("set")
 def threshold_set(
-    value: Annotated[float, typer.Argument(min=0, max=1)],
-    why: Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")],
+    value: Annotated[float, typer.Argument(min=0, max=1, help="The confidence from which an answer ships.")],
+    why: Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")],
     route: RouteOption = ALL_ROUTES,
     json: Json = False,
 ) -> None:
-    """Pin a threshold: the rules only report until it is released."""
+    """Pin a threshold. Until its release the rules only report."""
     from cheapdeep_ops.guard.actions.thresholds import pin
 
     show_policy(guard_client.act(pin, threshold=value, route=route, why=why), as_json=json)
@@ -41,10 +41,12 @@ def threshold_set(
 @threshold_app.command("release")
 def threshold_release(
     route: RouteOption = ALL_ROUTES,
-    why: Annotated[str | None, typer.Option("--why", callback=text_given, help="For the log.")] = None,
+    why: Annotated[
+        str | None, typer.Option("--why", callback=filled_option, help="The reason, for the history.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Remove the pin of a route, or the one of all routes: the rules decide again."""
+    """Remove the pin of a route or of all routes. The rules decide again."""
     from cheapdeep_ops.guard.actions.thresholds import release
 
     show_policy(guard_client.act(release, route=route, why=why or ""), as_json=json)
@@ -52,11 +54,11 @@ def threshold_release(
 
 @normal_app.command("relearn")
 def normal_relearn(
-    route: Annotated[str, typer.Option("--route", callback=text_given, help="The route.")],
-    why: Annotated[str, typer.Option("--why", callback=text_given, help="For the log.")],
+    route: Annotated[str, typer.Option("--route", callback=filled_option, help="The route.")],
+    why: Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")],
     json: Json = False,
 ) -> None:
-    """Learn again what is normal for a route, from calls that begin now."""
+    """Learn again what is normal for a route. Only calls that begin from now on count."""
     from cheapdeep_ops.guard.actions.baselines import relearn
 
     show_normal(guard_client.act(relearn, route=route, why=why), as_json=json)
@@ -64,11 +66,11 @@ def normal_relearn(
 
 @app.command()
 def purge(
-    call: Annotated[str | None, typer.Option(callback=text_given, help="One call, by its id.")] = None,
-    older_than: Annotated[str | None, typer.Option(help="All calls older than that, such as 90m, 24h or 7d.")] = None,
+    call: Annotated[str | None, typer.Option(callback=filled_option, help="One call, by its id.")] = None,
+    older_than: Annotated[str | None, typer.Option(help="All calls older than this, such as 90m, 24h or 7d.")] = None,
     json: Json = False,
 ) -> None:
-    """Remove stored content, by call or by age; what was counted and graded stays, without words."""
+    """Delete stored text by call or by age. Counts and grades stay."""
     from cheapdeep_ops.store import candidates
 
     if (call is None) == (older_than is None):
@@ -76,13 +78,13 @@ def purge(
     before = None if older_than is None else time.time() - seconds_in(older_than, "--older-than")
     with opened(Settings()) as store:
         if before is not None:
-            gone = candidates.forget(store, before=before)
+            purged = candidates.forget(store, before=before)
         else:
-            gone = store.transact(lambda connection: candidates.forget_call(connection, call or ""))
+            purged = store.transact(lambda connection: candidates.forget_call(connection, call or ""))
     if json:
-        output.print_json({"purged": gone})
+        output.print_json({"purged": purged})
     else:
-        output.console().print(f"removed the content of {gone} call{'' if gone == 1 else 's'}", markup=False)
+        output.console().print(f"deleted the text of {purged} call{'' if purged == 1 else 's'}", markup=False)
 
 
 @app.command()
@@ -91,6 +93,7 @@ def migrate(json: Json = False) -> None:
     from cheapdeep_ops.store.engine import Store
     from cheapdeep_ops.store.schema import migrate as migrate_store
 
+    # Not `opened`, which refuses a store that is missing or has an old schema.
     store = Store(Settings().store_url)
     try:
         revision = migrate_store(store)
@@ -104,7 +107,7 @@ def migrate(json: Json = False) -> None:
 
 @alert_app.command("test")
 def alert_test(json: Json = False) -> None:
-    """Send a test alert to every receiver, the way incidents are sent."""
+    """Send a test alert to every configured receiver."""
     from cheapdeep_ops.guard.notify.receivers import RECEIVERS
 
     attempts = deliver_to(Settings(), {"kind": "test", "rule": "Test", "signal": {}}, RECEIVERS)
@@ -113,11 +116,14 @@ def alert_test(json: Json = False) -> None:
     else:
         for line in arrival_words(attempts):
             output.console().print(line, markup=False)
+    # After the output, so that it also shows which receivers got the message.
     fail_unless_delivered(attempts)
 
 
 @dashboards_app.command("export")
-def dashboards_export(directory: Annotated[Path, typer.Argument(file_okay=False)]) -> None:
+def dashboards_export(
+    directory: Annotated[Path, typer.Argument(file_okay=False, help="The folder; created if needed.")],
+) -> None:
     """Copy the Grafana dashboards into a folder."""
     from shutil import copy2
 

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: each check finds something, says whether it is well, and what to mend."""
+"""The checks of `doctor`: each one reports a state, or a problem and its repair."""
 
 import os
 import socket
@@ -34,24 +34,25 @@ _CLOCK_SLACK_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check: `ok` is False where something must be mended."""
+    """The result of one check; `ok` is False if something must be repaired."""
 
     name: str
     ok: bool
     found: str
+    """The state, or the problem and its repair."""
 
     @property
     def mark(self) -> str:
-        """How it came out."""
-        return "ok  " if self.ok else "MEND"
+        """The result in four characters."""
+        return "ok  " if self.ok else "FAIL"
 
     def as_dict(self) -> dict[str, Any]:
-        """The finding as a plain object."""
+        """The result as JSON."""
         return asdict(self)
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Run every check; one that breaks is a finding like any other."""
+    """Run all checks. An exception in a check is a problem too."""
     return [_run(name, check, settings) for name, check in _CHECKS]
 
 
@@ -60,12 +61,12 @@ def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> Che
         return Check(name=name, ok=True, found=check(settings))
     except (CheapdeepError, _Problem, OSError) as error:
         return Check(name=name, ok=False, found=str(error))
-    except Exception as error:  # noqa: BLE001 - whatever breaks a check is what the reader came to learn
-        return Check(name=name, ok=False, found=f"the check broke: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - a check that fails must not hide the others
+        return Check(name=name, ok=False, found=f"the check failed: {type(error).__name__}: {error}")
 
 
-class _Problem(Exception):  # noqa: N818 - a finding, not an error that anyone outside sees
-    """What must be mended, in words."""
+class _Problem(Exception):  # noqa: N818 - the result of a check, which leaves this module as a Check
+    """Something that must be repaired, in words."""
 
 
 def _key(_settings: Settings) -> str:
@@ -80,19 +81,19 @@ def _models(settings: Settings) -> str:
     if unpriced:
         raise _Problem(f"no price is known for {', '.join(unpriced)}: set CHEAPDEEP_PRICE_OVERRIDES")
     unknown = [model for model in settings.tiers if profile_of(model) is UNKNOWN]
-    note = f"; nothing is known of what {', '.join(unknown)} refuses" if unknown else ""
+    note = f"; unknown which parameters {', '.join(unknown)} refuses" if unknown else ""
     return " -> ".join(settings.tiers) + note
 
 
-def _lives(settings: Settings) -> str:
-    """What the API says now of the models in use, each asked for once."""
+def _lifecycles(settings: Settings) -> str:
+    """The lifecycle of each model in use, as the API reports it now."""
     now, names = time.time(), models_of(settings)
-    lives = [fleet.ModelLifecycle(**asdict(found), checked_at=now) for found in request_lifecycles(names)]
-    if ending := fleet.retiring(names, lives, now).signal["why"]:
-        raise _Problem(f"{ending}: name another in CHEAPDEEP_TIERS or CHEAPDEEP_GRADER_MODEL")
-    unknown = [name for name in names if name not in {life.model for life in lives}]
-    said = ", ".join(f"{life.model} {life.lifecycle}" for life in lives)
-    return "; ".join(part for part in (said, f"not known of {', '.join(unknown)}" if unknown else "") if part)
+    lifecycles = [fleet.ModelLifecycle(**asdict(each), checked_at=now) for each in request_lifecycles(names)]
+    if ending := fleet.retiring(names, lifecycles, now).signal["why"]:
+        raise _Problem(f"{ending}: set another model in CHEAPDEEP_TIERS or CHEAPDEEP_GRADER_MODEL")
+    unknown = [name for name in names if name not in {each.model for each in lifecycles}]
+    known = ", ".join(f"{each.model} {each.lifecycle}" for each in lifecycles)
+    return "; ".join(part for part in (known, f"unknown for {', '.join(unknown)}" if unknown else "") if part)
 
 
 def _store(settings: Settings) -> str:
@@ -102,18 +103,19 @@ def _store(settings: Settings) -> str:
             folder = Path(store.url.database or ".").parent
             if not os.access(folder, os.W_OK):
                 raise _Problem(f"{store.shown_url} does not exist, and {folder} is not writable")
-            return f"{store.shown_url} will be made at first use"
+            # A router or `serve` creates the SQLite file, so a missing one is no problem yet.
+            return f"{store.shown_url} will be created at first use"
         with store.reading() as connection:
-            found, trouble = revision(connection), schema_trouble(connection)
+            current, trouble = revision(connection), schema_trouble(connection)
         if trouble:
             raise _Problem(f"{store.shown_url} {trouble}")
-        return f"{store.shown_url} at {found}"
+        return f"{store.shown_url} at {current}"
     finally:
         store.close()
 
 
 def _watchers(settings: Settings) -> Watchers | None:
-    """The processes that wrote a heartbeat within a minute; None if there is no store yet."""
+    """The processes that wrote a heartbeat in the last minute; None if there is no store yet."""
     store = Store(settings.store_url)
     try:
         return present(store, settings, time.time())["watchers"] if store.exists else None
@@ -125,23 +127,24 @@ def _guard(settings: Settings) -> str:
     state = _watchers(settings)
     if state is None:
         return "not checked: there is no store yet"
+    # The rules read base outcomes, which each router computes with its own base threshold.
     others = [base for base in state["router_base_thresholds"] if base != settings.base_threshold]
     if others:
-        raise _Problem(f"routers run with base threshold {others}, the setting here is {settings.base_threshold}")
+        raise _Problem(f"routers run with base threshold {others}, but the setting here is {settings.base_threshold}")
     if not state["guards"]:
         raise _Problem("no guard has written a heartbeat in the last minute: run cheapdeep-ops serve on the same store")
     return f"seen in the last minute: guards {state['guards']}, routers {state['routers']}"
 
 
-def _elsewhere(settings: Settings) -> str:
-    """Whether the guard that commands ask over HTTP answers, and knows the token."""
+def _remote_guard(settings: Settings) -> str:
+    """Whether the guard at CHEAPDEEP_GUARD_URL answers and knows the token."""
     if settings.guard_url is None:
-        return "commands use the store; CHEAPDEEP_GUARD_URL would name a guard to ask over HTTP"
+        return "not set up: commands use the store (set CHEAPDEEP_GUARD_URL to use a guard over HTTP)"
     with connected(settings) as guard:
         guard.read("policy")
         if settings.guard_token is None:
-            return "answers; CHEAPDEEP_GUARD_TOKEN is not set, so commands can change nothing there"
-        guard.read("review/next")  # needs a token, and changes nothing
+            return "answers; CHEAPDEEP_GUARD_TOKEN is not set, so commands can only read"
+        guard.read("review/next")  # needs a token but changes nothing
     return "answers, and knows the token"
 
 
@@ -151,23 +154,23 @@ def _rules(settings: Settings) -> str:
 
 
 def _grader(settings: Settings) -> str:
-    """Whether grading can work, and does."""
+    """Whether grading is configured and works."""
     if not settings.graded_share:
         return "off: CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0, so false confidence stays unknown"
     if PriceBook(settings.price_overrides).prices(settings.grader_model, at=time.time()) is None:
         raise _Problem(f"no price is known for the grader {settings.grader_model}: set CHEAPDEEP_PRICE_OVERRIDES")
     store = Store(settings.store_url)
     try:
-        found = present(store, settings, time.time())["grader"] if store.exists else {"state": "idle", "why": ""}
+        grader = present(store, settings, time.time())["grader"] if store.exists else {"state": "idle", "why": ""}
     finally:
         store.close()
-    if found["why"]:
-        raise _Problem(f"{found['state']}: {found['why']}")
-    return f"{found['state']}: {settings.sample_rate:.2%} of confident answers by {settings.grader_model}"
+    if grader["why"]:
+        raise _Problem(f"{grader['state']}: {grader['why']}")
+    return f"{grader['state']}: {settings.sample_rate:.2%} of confident answers by {settings.grader_model}"
 
 
 def _receiver(receiver: Receiver, settings: Settings) -> str:
-    """What the receiver says of itself; without any receiver, the first one is what is missing."""
+    """The receiver's own check. Without any receiver, the first one is the problem."""
     if receiver.is_configured(settings):
         return receiver.make_sender(settings).check()
     if receiver is RECEIVERS[0] and not configured(settings):
@@ -176,17 +179,18 @@ def _receiver(receiver: Receiver, settings: Settings) -> str:
 
 
 def _telemetry(_settings: Settings) -> str:
-    asked = [signal for signal in SIGNALS if is_asked_for(signal)]
-    if not asked:
-        return "nothing is exported (set OTEL_EXPORTER_OTLP_ENDPOINT to change that)"
-    return ", ".join(sorted({_answering(endpoint_of(signal) or _OTLP_DEFAULT) for signal in asked}))
+    exported = [signal for signal in SIGNALS if is_asked_for(signal)]
+    if not exported:
+        return "not set up: no telemetry is exported (set OTEL_EXPORTER_OTLP_ENDPOINT to export it)"
+    return ", ".join(sorted({_answering(endpoint_of(signal) or _OTLP_DEFAULT) for signal in exported}))
 
 
 def _answering(endpoint: str) -> str:
+    """Whether a TCP connection to the endpoint opens."""
     if not is_web_address(endpoint):
         raise _Problem("OTEL_EXPORTER_OTLP_ENDPOINT needs a URL of the form http://host:port")
     parts = urlsplit(endpoint)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # a user's password stays out
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # without a user's password
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname or "localhost", port), _CONNECT_S).close()
@@ -196,7 +200,8 @@ def _answering(endpoint: str) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    """Whether the guard's clock runs ahead of this one; a guard that lags cannot be told from one that was stopped."""
+    """Whether the guard's clock is ahead of this one."""
+    # An old heartbeat is no sign of a slow clock, because a guard that has stopped leaves one too.
     watchers = _watchers(settings)
     seen = watchers and watchers["guard_last_seen"]
     if seen is None:
@@ -204,16 +209,16 @@ def _clock(settings: Settings) -> str:
     ahead_s = seen - time.time()
     if ahead_s > _CLOCK_SLACK_S:
         raise _Problem(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")
-    return "the guard's is not ahead"
+    return "the guard's clock is not ahead of this one"
 
 
 _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
     ("API key", _key),
     ("models", _models),
-    ("retiring", _lives),
+    ("retiring", _lifecycles),
     ("store", _store),
     ("guard", _guard),
-    ("guard over HTTP", _elsewhere),
+    ("guard over HTTP", _remote_guard),
     ("rules", _rules),
     ("grader", _grader),
     *((receiver.title, partial(_receiver, receiver)) for receiver in RECEIVERS),

@@ -1,4 +1,4 @@
-"""The command that says which threshold holds a limit."""
+"""The command `recommend`: the lowest threshold that holds a limit on wrong answers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from cheapdeep_ops.cli import output
-from cheapdeep_ops.cli.common import Json, app, conditions_in, opened, seconds_in, text_given
+from cheapdeep_ops.cli.common import Json, app, conditions_in, filled_option, opened, seconds_in
 from cheapdeep_ops.guard.formatting import bounds, percent, two_digits
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
+# A file has answers of every confidence; the store has grades only from the base threshold on.
 _OF_FILE: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 _ABOVE_BASE: Final = (0.85, 0.9, 0.95, 0.99)
 Thresholds = Sequence[Mapping[str, Any]]
@@ -21,29 +22,33 @@ Thresholds = Sequence[Mapping[str, Any]]
 
 @app.command()
 def recommend(  # noqa: PLR0917 - typer passes options by name
-    limit: Annotated[float, typer.Option(help="The share of shipped answers that may be wrong, in (0, 1).")],
-    certainty: Annotated[float, typer.Option(help="With which the limit must hold, in (0, 1).")] = 0.95,
+    limit: Annotated[
+        float, typer.Option(help="The largest share of wrong answers among shipped ones, between 0 and 1.")
+    ],
+    certainty: Annotated[float, typer.Option(help="The confidence level of the guarantee, between 0 and 1.")] = 0.95,
     json: Json = False,
-    file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="CSV as for replay.")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE picks rows; may be given again.")] = None,
-    route: Annotated[str | None, typer.Option(callback=text_given, help="One route of the store.")] = None,
-    last: Annotated[str, typer.Option(help="The period up to now, of the store.")] = "30d",
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A CSV file as for replay; without it, the store.")
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE selects rows; repeatable.")] = None,
+    route: Annotated[str | None, typer.Option(callback=filled_option, help="One route of the store.")] = None,
+    last: Annotated[str, typer.Option(help="The period of the store, up to now.")] = "30d",
 ) -> None:
-    """Print the cheapest threshold that holds a limit on wrong answers, with its guarantee, or why there is none."""
+    """Print the cheapest threshold that holds a limit, and its guarantee. If there is none, print the reason."""
     _check(limit, "--limit")
     _check(certainty, "--certainty")
     settings = Settings()
     if file is None and where:
-        raise typer.BadParameter("picks rows of a file, and none is given", param_hint="--where")
+        raise typer.BadParameter("selects rows of a file, and --file is missing", param_hint="--where")
     if file is None:
         grades, tried = _of_store(settings, period_s=seconds_in(last), route=route or ALL_ROUTES)
     else:
         grades, tried = _of_file(file, conditions_in(where or ()))
-    found = _advice(grades, tried, limit=limit, certainty=certainty)
+    advice = _advice(grades, tried, limit=limit, certainty=certainty)
     if json:
-        output.print_json(found)
+        output.print_json(advice)
     else:
-        _show(found)
+        _show(advice)
 
 
 def _check(value: float, option: str) -> None:
@@ -65,7 +70,8 @@ def _of_file(file: Path, where: Mapping[str, str]) -> tuple[list[tuple[float, bo
 
 
 def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[tuple[float, bool]], Thresholds]:
-    """Grades of answers that ship at base; nothing below was ever graded, so nothing below is tried."""
+    """Grades of answers that ship at base, and the thresholds from base on."""
+    # Lower thresholds are not tried, because answers below base have no grades.
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.recommend import evened
     from cheapdeep_ops.guard.grading.grader import grader_version
@@ -79,6 +85,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]
+    # The guarantee needs grades of equal weight.
     return evened(graded, Random(0)), [  # noqa: S311 - a sample, no secret
         of_stored(counted, graded, value, base=base) for value in tried
     ]
@@ -90,25 +97,25 @@ def _advice(
     from cheapdeep_ops.guard.backtest.recommend import recommended, separates, why_none
     from cheapdeep_ops.guard.statistics.calibration import separation
 
-    asked: dict[str, Any] = {"thresholds": [row["threshold"] for row in tried], "limit": limit, "certainty": certainty}
-    found = recommended(grades, **asked)
-    chosen: Mapping[str, Any] = next((row for row in tried if row["threshold"] == found.threshold), {})
-    apart = separation(grades)
+    wanted: dict[str, Any] = {"thresholds": [row["threshold"] for row in tried], "limit": limit, "certainty": certainty}
+    choice = recommended(grades, **wanted)
+    chosen_row: Mapping[str, Any] = next((row for row in tried if row["threshold"] == choice.threshold), {})
+    auroc = separation(grades)
     return {
-        "threshold": found.threshold,
+        "threshold": choice.threshold,
         "limit": limit,
         "certainty": certainty,
-        "why": "holds" if found.threshold is not None else why_none(grades, **asked),
-        "guarantee": _guarantee(found.threshold, limit=limit, certainty=certainty),
-        "false_confident_rate": found.shipped.rate if found.shipped else None,
-        "false_confident_interval": found.shipped.interval() if found.shipped else None,
-        "graded": found.shipped.n if found.shipped else 0,
-        "escalation_rate": chosen.get("escalation_rate"),
-        "escalation_interval": chosen.get("escalation_interval"),
+        "why": "holds" if choice.threshold is not None else why_none(grades, **wanted),
+        "guarantee": _guarantee(choice.threshold, limit=limit, certainty=certainty),
+        "false_confident_rate": choice.shipped.rate if choice.shipped else None,
+        "false_confident_interval": choice.shipped.interval() if choice.shipped else None,
+        "graded": choice.shipped.n if choice.shipped else 0,
+        "escalation_rate": chosen_row.get("escalation_rate"),
+        "escalation_interval": chosen_row.get("escalation_interval"),
         "n": len(grades),
         "separates": separates(grades),
-        "auroc": apart[0] if apart else None,
-        "auroc_interval": apart[1:] if apart else None,
+        "auroc": auroc[0] if auroc else None,
+        "auroc_interval": auroc[1:] if auroc else None,
         "thresholds": list(tried),
     }
 
@@ -117,15 +124,15 @@ def _guarantee(threshold: float | None, *, limit: float, certainty: float) -> st
     if threshold is None:
         return ""
     return (
-        f"of answers like those graded, at most {percent(limit)} of what ships at {threshold:g} are wrong; such advice "
-        f"is mistaken in at most {percent(1 - certainty)} of cases (Learn then Test, exact binomial, Bonferroni)"
+        f"at {threshold:g}, at most {percent(limit)} of the shipped answers are wrong, if they are like those graded; "
+        f"this fails in at most {percent(1 - certainty)} of cases (Learn then Test, exact binomial, Bonferroni)"
     )
 
 
-def _show(found: Mapping[str, Any]) -> None:
+def _show(advice: Mapping[str, Any]) -> None:
     out = output.console()
-    said = "none" if found["threshold"] is None else f"{found['threshold']:g}"
-    out.print(f"threshold {said}: {found['guarantee'] or found['why']}", markup=False)
+    threshold = "none" if advice["threshold"] is None else f"{advice['threshold']:g}"
+    out.print(f"threshold {threshold}: {advice['guarantee'] or advice['why']}", markup=False)
     rows = [
         (
             f"{row['threshold']:g}",
@@ -134,11 +141,11 @@ def _show(found: Mapping[str, Any]) -> None:
             bounds(row["false_confident_interval"] or (0.0, 1.0)),
             str(row["graded"]),
         )
-        for row in found["thresholds"]
+        for row in advice["thresholds"]
     ]
-    columns = ("threshold", "escalates", "wrong of shipped", "95% interval", "n")
-    out.print(output.table("What is known", columns, rows))
-    if found["auroc"] is not None:
-        low, high = map(two_digits, found["auroc_interval"])
-        auroc = f"{two_digits(found['auroc'])} ({low} to {high}; 0.5 is chance)"
-        out.print(f"confidence tells right from wrong with an AUROC of {auroc}", markup=False)
+    columns = ("threshold", "escalation", "wrong among shipped", "95% interval", "n")
+    out.print(output.table("Thresholds", columns, rows))
+    if advice["auroc"] is not None:
+        low, high = map(two_digits, advice["auroc_interval"])
+        auroc = f"{two_digits(advice['auroc'])} ({low} to {high}; 0.5 is chance)"
+        out.print(f"confidence separates right from wrong with an AUROC of {auroc}", markup=False)

@@ -1,4 +1,4 @@
-"""Commands that only read: the receipt, the status, policies, what is normal, and what to repair."""
+"""Commands that only read: the receipt, the status, the policy, what is normal, the checks of `doctor`."""
 
 import time
 from collections.abc import Mapping
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 def report(
     json: Json = False,
     last: Annotated[str, typer.Option(help="The period up to now, such as 90m, 24h or 30d.")] = "24h",
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a ticket or a wiki.")] = False,
-    slack: Annotated[bool, typer.Option("--slack", help="Send it to Slack, as the guard does each week.")] = False,
-    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write one page of HTML, with plots.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    slack: Annotated[bool, typer.Option("--slack", help="Send the receipt to Slack.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write an HTML page with plots to this file.")
+    ] = None,
 ) -> None:
-    """Print the receipt over a period: cost per call, saving, escalation, false confidence, grading."""
+    """Print the receipt of a period. It has cost per call, saving, escalation, false confidence and grading."""
     if sum((json, markdown, slack, html is not None)) > 1:
-        raise typer.BadParameter("is one of --json, --markdown, --slack and --html", param_hint="--json")
+        raise typer.BadParameter("cannot be combined with --markdown, --slack or --html", param_hint="--json")
     settings, period_s = Settings(), seconds_in(last)
     if not period_s:
-        raise typer.BadParameter("needs a period of some length", param_hint="--last")
+        raise typer.BadParameter("needs a period longer than 0", param_hint="--last")
     if slack:
         return _send(settings, period_s)
     with guard_client.connected(settings) as guard:
@@ -48,6 +50,7 @@ def _send(settings: Settings, period_s: float) -> None:
     from cheapdeep_ops.guard.notify import slack
     from cheapdeep_ops.guard.reports.weekly import message_of
 
+    # From the store itself, because the API has no payload of messages.
     now = time.time()
     with opened(settings) as store:
         payload = message_of(store, settings, since=now - period_s, until=now)
@@ -58,7 +61,7 @@ def _send(settings: Settings, period_s: float) -> None:
 
 
 def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
-    """The receipt as a page in a file, or as Markdown on standard output."""
+    """Write the receipt to the file `html`, or print it as Markdown if that is None."""
     from cheapdeep_ops.cli.render.receipt_page import html_receipt, markdown_receipt
 
     if html is None:
@@ -70,7 +73,7 @@ def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
 
 @app.command()
 def status(json: Json = False) -> None:
-    """Print policy, alerts, signals, what is normal, grader, queue and watchers."""
+    """Print the state of the guard. It has policy, alerts, signals, what is normal, grader, queue and processes."""
     state = guard_client.read("status")
     if json:
         output.print_json(state)
@@ -80,33 +83,33 @@ def status(json: Json = False) -> None:
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Check keys, store, grader, Slack, OTLP endpoint, clock and rules; say what to mend."""
+    """Check the setup and print what to repair. It covers key, store, grader, receivers, OTLP and clock."""
     from cheapdeep_ops.cli.commands.doctor import examine
 
-    findings = examine(Settings())
+    checks = examine(Settings())
     if json:
-        output.print_json({"ok": all(each.ok for each in findings), "checks": [each.as_dict() for each in findings]})
+        output.print_json({"ok": all(each.ok for each in checks), "checks": [each.as_dict() for each in checks]})
     else:
-        for each in findings:
+        for each in checks:
             style = "green" if each.ok else "bold red"
             output.console().print(f"{each.mark}  {each.name}: {each.found}", style=style, markup=False)
-    raise typer.Exit(0 if all(each.ok for each in findings) else FAILED)
+    raise typer.Exit(0 if all(each.ok for each in checks) else FAILED)
 
 
 @threshold_app.command("show")
 def threshold_show(json: Json = False) -> None:
-    """Print the thresholds in force, and why."""
+    """Print the thresholds in force and their causes."""
     show_policy(guard_client.read("policy"), as_json=json)
 
 
 @normal_app.command("show")
 def normal_show(json: Json = False) -> None:
-    """Print what false confidence is normal for each route."""
+    """Print the normal false confidence of each route."""
     show_normal(guard_client.read("normal"), as_json=json)
 
 
 def show_policy(policy: "Policy", *, as_json: bool) -> None:
-    """Print policies."""
+    """Print the policy."""
     if as_json:
         output.print_json(policy)
         return
@@ -116,7 +119,7 @@ def show_policy(policy: "Policy", *, as_json: bool) -> None:
 
 
 def show_normal(normals: Mapping[str, "Normal"], *, as_json: bool) -> None:
-    """Print what is normal."""
+    """Print the normal false confidence of each route."""
     if as_json:
         output.print_json(normals)
     else:

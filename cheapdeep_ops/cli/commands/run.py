@@ -7,14 +7,14 @@ from typing import Annotated, Final
 import typer
 
 from cheapdeep_ops.cli import output
-from cheapdeep_ops.cli.common import FAILED, Json, app, conditions_in, fail, text_given
+from cheapdeep_ops.cli.common import FAILED, Json, app, conditions_in, fail, filled_option
 from cheapdeep_ops.cli.render import terminal
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.settings import Settings
 
 SLOWEST_REPLAY: Final = 0.01
 FASTEST_REPLAY: Final = 10_000.0
-"""Calls a second of virtual time; the guard's work between two slow ones takes time of ours."""
+"""Calls a second of virtual time. A slow rate means more work of the guard between two calls."""
 
 
 @app.command()
@@ -22,33 +22,33 @@ def demo(
     json: Json = False,
     seed: Annotated[int, typer.Option(help="Another seed gives other questions.")] = 0,
 ) -> None:
-    """Watch a storm and a drift being caught: simulated Claude and Slack on loopback, no key and no services needed."""
+    """Show how the guard detects a storm and a drift. Claude and Slack are simulated, so it needs no key."""
     from cheapdeep_ops.cli.render.live import view_for
     from cheapdeep_ops.demo.show import RATE, SAMPLE_RATE, run_demo
 
     progress = output.progress_console() if json else output.console()
     progress.print(
-        f"Real HTTP between the real SDKs and simulated servers, {RATE:g} calls a second of a clock that runs ahead. "
-        f"Rules and settings are the defaults, but {SAMPLE_RATE:.0%} of the confident answers are graded; a team's "
-        "default is 1%."
+        f"Real HTTP between the real SDKs and simulated servers, {RATE:g} calls a second on a clock that runs fast. "
+        f"Rules and settings are the defaults, except that {SAMPLE_RATE:.0%} of the confident answers are graded "
+        "(default 1%)."
     )
     with view_for(progress) as view:
-        found = run_demo(view, seed=seed)
+        demo_report = run_demo(view, seed=seed)
     if json:
-        output.print_json(found)
+        output.print_json(demo_report)
     else:
-        terminal.show_demo(output.console(), found)
-    raise typer.Exit(0 if all(found["checks"].values()) else FAILED)
+        terminal.show_demo(output.console(), demo_report)
+    raise typer.Exit(0 if all(demo_report["checks"].values()) else FAILED)
 
 
 @app.command()
 def ask(
-    text: Annotated[str, typer.Argument(callback=text_given)],
+    text: Annotated[str, typer.Argument(callback=filled_option, help="The question.")],
     json: Json = False,
-    route: Annotated[str | None, typer.Option(callback=text_given, help="The route to ask on.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 1024,
+    route: Annotated[str | None, typer.Option(callback=filled_option, help="The route of the call.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The largest number of tokens of the answer.")] = 1024,
 ) -> None:
-    """Ask one question; prints the answer and how it was decided."""
+    """Make one call; print the answer and its decision."""
     from dataclasses import asdict
 
     from cheapdeep_ops.claude.sdk import AnthropicError
@@ -59,7 +59,7 @@ def ask(
     try:
         with Router() as router:
             routed = router.ask(text, route=route, max_tokens=max_tokens)
-    except TypeError as error:  # what the SDK raises where it finds no key
+    except TypeError as error:  # the SDK raises it if it finds no key
         raise SettingsError(f"the API cannot be called: {error}") from None
     except AnthropicError as error:
         raise typer.Exit(fail(error, FAILED)) from None
@@ -73,10 +73,11 @@ def ask(
 
 @app.command()
 def serve() -> None:
-    """Run the guard: rules, grading, Slack, HTTP API and metrics, until SIGTERM."""
+    """Run the guard until SIGTERM. It has rules, grading, messages, HTTP API, metrics and console."""
     from cheapdeep_ops.guard.service import Service
     from cheapdeep_ops.telemetry.setup import configure
 
+    # Commands log warnings only; a service also logs what it does.
     logging.getLogger("cheapdeep_ops").setLevel(logging.INFO)
     stop = configure("cheapdeep-ops serve")
     try:
@@ -92,7 +93,7 @@ def sim(
     slack_port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port.")] = 0,
     seed: Annotated[int, typer.Option(help="Another seed gives other answers.")] = 0,
 ) -> None:
-    """Run the simulated Claude API and the simulated Slack alone; the first line tells where they are."""
+    """Run only the simulated Claude API and Slack. The first line of the output has their addresses."""
     from cheapdeep_ops.testing.serving import serve as serve_simulators
 
     try:
@@ -103,18 +104,24 @@ def sim(
 
 @app.command()
 def replay(  # noqa: PLR0917 - typer passes options by name
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV: cheap_confidence, cheap_correct.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="A CSV file with columns cheap_confidence and cheap_correct."),
+    ],
     json: Json = False,
-    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE picks rows; may be given again.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE selects rows; repeatable.")] = None,
     rate: Annotated[float, typer.Option(help="Calls a second, in virtual time.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
     sample_rate: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of confident answers to grade; CHEAPDEEP_SAMPLE_RATE.")
+        float | None,
+        typer.Option(min=0, max=1, help="The share of confident answers to grade; without it, the setting."),
     ] = None,
-    judge_tpr: Annotated[float, typer.Option(min=0, max=1, help="Share of wrong answers that the judge sees.")] = 1.0,
-    judge_tnr: Annotated[float, typer.Option(min=0, max=1, help="Share of right answers that it lets pass.")] = 1.0,
+    judge_tpr: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of wrong answers that the grader detects.")
+    ] = 1.0,
+    judge_tnr: Annotated[float, typer.Option(min=0, max=1, help="The share of right answers that it accepts.")] = 1.0,
 ) -> None:
-    """Play recorded outcomes through router, simulated API and guard, in virtual time; prints what would have been."""
+    """Replay recorded outcomes and print the receipt. Router and guard are real; API and time are simulated."""
     from cheapdeep_ops.demo.recording import read_recording
     from cheapdeep_ops.demo.replay import Replay, ReplayOptions
     from cheapdeep_ops.testing import SimulatedGrader
@@ -126,8 +133,8 @@ def replay(  # noqa: PLR0917 - typer passes options by name
     options = ReplayOptions(rate=rate, seed=seed, grader=SimulatedGrader(tpr=judge_tpr, tnr=judge_tnr))
     with Replay(rows, settings=settings, options=options) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
-        found = played.report()
+        run_report = played.report()
     if json:
-        output.print_json(found)
+        output.print_json(run_report)
     else:
-        terminal.show_run(output.console(), found)
+        terminal.show_run(output.console(), run_report)

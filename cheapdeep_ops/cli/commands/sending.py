@@ -1,4 +1,4 @@
-"""Sends one message the way the guard sends, for commands that show whether it arrived."""
+"""Sends one message with the guard's senders, for commands that show whether it arrived."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from cheapdeep_ops.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryAttempt:
-    """One attempt at a receiver: by which sender, and where the message is or why it did not arrive."""
+    """One attempt to deliver: the receiver, the sender, and the place of the message or the error."""
 
     receiver: str
     by: str
@@ -26,9 +26,9 @@ class DeliveryAttempt:
 
 
 def deliver_to(settings: Settings, payload: Mapping[str, Any], receivers: Sequence[Receiver]) -> list[DeliveryAttempt]:
-    """Send `payload` once to each of the receivers that the settings configure.
+    """Send `payload` once to each receiver that the settings configure.
 
-    Raises SettingsError where the settings configure none of them, or one of them in part.
+    Raises SettingsError if the settings configure no receiver, or one of them only in part.
     """
     senders = {each.name: each.make_sender(settings) for each in receivers if each.is_configured(settings)}
     if not senders:
@@ -38,7 +38,8 @@ def deliver_to(settings: Settings, payload: Mapping[str, Any], receivers: Sequen
 
 
 def attempts_json(attempts: Sequence[DeliveryAttempt]) -> dict[str, Any]:
-    """Whether all arrived, where the first one did, and each attempt as one of `receivers`."""
+    """All attempts as JSON: whether all were delivered, the place of the first, and a list."""
+    # The first receiver has keys of its own, for programs that expect only one.
     first = attempts[0]
     place = {"by": first.by, "channel": first.channel, "ts": first.ts}
     return {
@@ -49,13 +50,13 @@ def attempts_json(attempts: Sequence[DeliveryAttempt]) -> dict[str, Any]:
 
 
 def arrival_words(attempts: Iterable[DeliveryAttempt]) -> list[str]:
-    """A line for each attempt that arrived."""
+    """A line for each delivered message."""
     arrived = (each for each in attempts if each.delivered)
     return [f"delivered to {each.receiver} {each.channel} {each.ts}".strip() for each in arrived]
 
 
 def fail_unless_delivered(attempts: Iterable[DeliveryAttempt]) -> None:
-    """Write the errors to stderr. Raises typer.Exit where a receiver did not take the message."""
+    """Print each error on standard error. Raises typer.Exit if a receiver did not get the message."""
     failed = [each for each in attempts if not each.delivered]
     for each in failed:
         fail(DeliveryError(f"{each.receiver}: {each.error}"), FAILED)
@@ -66,6 +67,7 @@ def fail_unless_delivered(attempts: Iterable[DeliveryAttempt]) -> None:
 def _attempt(receiver: str, sender: Sender, payload: Mapping[str, Any]) -> DeliveryAttempt:
     by = type(sender).__name__
     try:
+        # A new delivery id, because a receiver ignores one that it has seen before.
         place = sender.send({**payload, "delivery_id": uuid4().hex}, MessageRef())
     except DeliveryError as error:
         return DeliveryAttempt(receiver=receiver, by=by, delivered=False, error=str(error))

@@ -1,7 +1,7 @@
-"""The receipt's plots: trends in, figures of HTML out.
+"""The receipt's plots: trends in, HTML figures out.
 
-The code draws them itself: every installation has the page, it loads nothing, and its style sheet alone adapts it to
-light, dark and paper. A library that draws bands, levels and gaps takes 84 MB (vl-convert) to 174 MB (matplotlib).
+This code draws them without a library, so every installation can write the page. A style sheet adapts it to light, dark
+and paper. A library for bands, levels and gaps takes 84 MB (vl-convert) to 174 MB (matplotlib).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,11 +28,11 @@ from cheapdeep_ops.store.records import TrendChange
 from cheapdeep_ops.values import ALL_ROUTES
 
 _SMALLEST_TOP: Final = 0.01
-"""The smallest top of an axis of shares: a rate of 0 needs an axis too."""
+"""The smallest top of an axis of shares, because a rate of 0 needs an axis too."""
 
 
 def figures(receipt: Receipt, trends: Trends) -> str:
-    """All figures of a receipt and its trends; empty where no call was counted."""
+    """All figures of a receipt and its trends; empty if no call was counted."""
     if not trends["points"]:
         return ""
     drawn = [_escalation(trends), _calls(trends), _cost(trends), reasons(receipt["reasons"])]
@@ -47,6 +47,7 @@ def _escalation(trends: Trends) -> str:
     base = [each["base_escalation_rate"] for each in points]
     top = _top([limit, *_known(actual), *_known(base)])
     title = "Escalation rate"
+    # A description for people who cannot see the plot.
     course = f"{_course(base, 'At base')} {_course(actual, 'Actual')} Limit {percent(limit)}."
     plot = _over_time(title, course, trends, top, _ticks(top, short_percent))
     plot.band("base", [(each["middle"], _base_interval(each)) for each in points])
@@ -65,9 +66,9 @@ def _calls(trends: Trends) -> str:
     top = nice_top(max(counted))
     plot = _over_time(title, course, trends, top, _ticks(top, "{:,.5g}".format))
     for each in points:
-        sides, stayed = _sides(each["at"], trends), each["triaged"] - each["escalated"]
-        plot.bar("actual", sides, (0, stayed))
-        plot.bar("base", sides, (stayed, each["triaged"]))
+        sides, shipped = _sides(each["at"], trends), each["triaged"] - each["escalated"]
+        plot.bar("actual", sides, (0, shipped))
+        plot.bar("base", sides, (shipped, each["triaged"]))
         plot.bar("other", sides, (each["triaged"], each["calls"]))
     keys = {"actual": "stayed with the first tier", "base": "escalated"}
     if any(each["calls"] > each["triaged"] for each in points):
@@ -86,12 +87,12 @@ def _cost(trends: Trends) -> str:
     plot.band("saved", [(each["middle"], _paid_and_deep(each)) for each in points])
     plot.line("deep", _at_middles(points, deep))
     plot.line("actual", _at_middles(points, paid))
-    keys = {"actual": "paid", "deep": "all-deep, estimated", "saved": "between them: saved"}
+    keys = {"actual": "paid", "deep": "all-deep, estimated", "saved": "saving, the area between them"}
     return _figure(title, plot, keys, trends)
 
 
 def _paid_and_deep(point: Point) -> Pair | None:
-    """The band between the lines; None where nothing was saved."""
+    """The cost paid and the all-deep cost; None if nothing was saved."""
     paid, deep = point["cost_per_call_usd"], point["baseline_per_call_usd"]
     return None if paid is None or deep is None or paid > deep else (paid, deep)
 
@@ -102,8 +103,9 @@ def _quality(scope: str, quality: RouteQuality, trends: Trends) -> str:
     title = f"Wrong among shipped, {scope_text(scope)}"
     top = _top([*levels.values(), *(each["false_confident_interval"][1] for each in points)])
     grades = f"{sum(each['graded'] for each in points):,} grades"
-    beside = "; ".join(_level_words(kind, levels) for kind in levels) or "What is normal is not known"
+    beside = "; ".join(_level_words(kind, levels) for kind in levels) or "What is normal is unknown"
     course = f"{grades}. {_course([each['false_confident_rate'] for each in points], 'Rate')} {beside}."
+    # Changes of other routes would not explain this plot.
     trends = {**trends, "changes": [each for each in trends["changes"] if _concerns(each, scope)]}
     plot = _over_time(title, course, trends, top, _ticks(top, short_percent))
     for kind, level in levels.items():
@@ -128,7 +130,7 @@ def _level_words(kind: str, levels: Mapping[str, float]) -> str:
 
 
 def reasons(counted: Mapping[str, int]) -> str:
-    """Why calls escalated: each reason's share with its 95% interval, and its calls; empty where none escalated."""
+    """Why calls escalated: the share of each reason, its 95% interval and its calls; empty if none escalated."""
     total = sum(counted.values())
     if not total:
         return ""
@@ -150,14 +152,15 @@ def _largest(counted: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def reliability(bins: Sequence[Bin]) -> str:
-    """A reliability diagram: the claim to the right, the share that is right upwards, with 95% intervals.
+    """A reliability diagram: stated confidence on the x axis, share of right answers with 95% interval on the y axis.
 
-    Empty without bins. A larger dot stands for more answers.
+    A larger dot stands for more answers. Empty without bins.
     """
     if not bins:
         return ""
     graded = sum(each["graded"] for each in bins)
     course = "; ".join(f"claims {percent(each['claims'])}, {percent(each['is_right'])} are right" for each in bins)
+    # Both axes have one range, so that the diagonal shows where claims hold.
     low = min(0.5, *(each["claims"] for each in bins), *(each["is_right_interval"][0] for each in bins))
     low = int(low * 10) / 10
     title = "Is confidence worth anything?"
@@ -174,47 +177,48 @@ def reliability(bins: Sequence[Bin]) -> str:
 
 
 def _over_time(title: str, course: str, trends: Trends, top: float, ticks: Iterable[tuple[float, str]]) -> SvgPlot:
-    """An empty plot of the period, with its axes and the changes of policy."""
+    """An empty plot of the period, with its axes and policy changes."""
     plot = SvgPlot(title, course, x=(trends["since"], trends["until"]), y=(0, top))
     plot.y_axis(ticks)
     plot.x_axis(time_ticks(trends["since"], trends["until"]))
     for each in _marked(trends):
-        plot.upright(_turn(each), each["at"], change_words(each))
+        plot.upright(_direction(each), each["at"], change_words(each))
     return plot
 
 
 def _marked(trends: Trends) -> list[TrendChange]:
-    """The changes of policy that moved a threshold, from the first call on."""
-    return [each for each in trends["changes"] if each["at"] >= trends["since"] and _turn(each)]
+    """The policy changes that moved a threshold, from the first call on."""
+    return [each for each in trends["changes"] if each["at"] >= trends["since"] and _direction(each)]
 
 
 def _concerns(change: TrendChange, scope: str) -> bool:
     return scope == ALL_ROUTES or change["scope"] in (scope, ALL_ROUTES)
 
 
-def _turn(change: TrendChange) -> str:
+def _direction(change: TrendChange) -> str:
     moved = change["to_threshold"] - change["from_threshold"]
     return "up" if moved > 0 else "down" if moved < 0 else ""
 
 
 def change_words(change: TrendChange) -> str:
-    """One change of policy in a line; names that people and callers chose are cut and without line breaks."""
+    """One policy change on one line; names that people and callers chose are shortened."""
     by = f"by {change['cause']}" if change["cause"] else f"by {plain(change['author'])}: {plain(change['why'])}"
     moved = f"{change['from_threshold']:g} to {change['to_threshold']:g}"
     return f"{timestamp(change['at'])}: {change['act']}, {scope_text(change['scope'])}, {moved}, {by}"
 
 
 def _figure(title: str, plot: SvgPlot, keys: Mapping[str, str], trends: Trends | None = None) -> str:
-    """A plot under its title, with what its colours mean below."""
-    turns = {_turn(each) for each in _marked(trends)} if trends else set()
+    """A plot with its title above it and a legend below it."""
+    # The legend names a direction only if the plot has a line for it.
+    directions = {_direction(each) for each in _marked(trends)} if trends else set()
     moved = {"up": "threshold raised", "down": "threshold lowered"}
-    named = {**keys, **{turn: text for turn, text in moved.items() if turn in turns}}
+    named = {**keys, **{direction: text for direction, text in moved.items() if direction in directions}}
     legend = "".join(f'<span class="key"><i class="{kind}"></i>{escape(text)}</span>' for kind, text in named.items())
     return f"<figure><h3>{escape(title)}</h3>{plot}<figcaption>{legend}</figcaption></figure>"
 
 
 def _sides(at: int, trends: Trends) -> Pair:
-    """The two ends of the part of a step that lies in the period."""
+    """Start and end of a step, limited to the period."""
     return max(at, trends["since"]), min(at + (trends["step_s"] or 0), trends["until"])
 
 
@@ -223,7 +227,7 @@ def _base_interval(point: Point) -> Pair | None:
 
 
 def _pair(interval: Sequence[float]) -> Pair:
-    # An interval that came over HTTP is a list.
+    # JSON has no tuples, so an interval from the API is a list.
     return interval[0], interval[1]
 
 
@@ -236,7 +240,7 @@ def _known(values: Iterable[float | None]) -> list[float]:
 
 
 def _course(values: Sequence[float | None], title: str, say: Callable[[float | None], str] = percent) -> str:
-    """The course of a figure in words, for readers who cannot see the plot."""
+    """The course of a figure in words: first, last, smallest and largest value."""
     known = _known(values)
     if not known:
         return f"{title}: unknown."

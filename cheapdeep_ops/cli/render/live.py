@@ -1,4 +1,4 @@
-"""A demonstration while it runs: a panel in a terminal, a line for each event in a pipe."""
+"""Shows a demonstration while it runs: a panel in a terminal, a line for each event in a pipe."""
 
 import logging
 from contextlib import AbstractContextManager
@@ -17,11 +17,11 @@ from cheapdeep_ops.guard.formatting import duration, percent, time_of_day
 _LIMIT: Final = 0.35
 _BASE: Final = 0.8
 _BAR: Final = 30
-"""Characters; with its name and its figure, a bar fits into 64 columns."""
+"""Characters, so that a bar with its name and its figure fits into 64 columns."""
 
 
 class PlainView:
-    """A line for each phase, each change of threshold or alert, and each message on Slack."""
+    """Prints a line for each phase, each change of a threshold or an alert, and each message on Slack."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
@@ -36,18 +36,18 @@ class PlainView:
         return None
 
     def begin(self, phase: Phase) -> None:
-        """Name the phase."""
+        """Print the name of the phase."""
         self._out.print(f"== {phase.name}: {phase.what}", markup=False)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Say what has changed."""
+        """Print what has changed since the last snapshot."""
         last, self._last = self._last, snapshot
         for rule in sorted(set(snapshot.firing) - set(last.firing if last else ())):
             self._say(snapshot, f"{rule} fires; {_measured(snapshot)}")
         for rule in sorted(set(last.firing if last else ()) - set(snapshot.firing)):
             self._say(snapshot, f"{rule} is over; {_measured(snapshot)}")
         if last is not None and snapshot.threshold != last.threshold:
-            self._say(snapshot, f"calls are now decided at {snapshot.threshold:g}")
+            self._say(snapshot, f"the threshold is now {snapshot.threshold:g}")
         if snapshot.slack and (last is None or snapshot.slack != last.slack):
             self._say(snapshot, f"Slack: {snapshot.slack}")
 
@@ -56,7 +56,7 @@ class PlainView:
 
 
 class LiveView:
-    """A panel that is redrawn in place; log records are printed above it, so that they do not break it."""
+    """Redraws a panel in place; log records are printed above it."""
 
     def __init__(self, out: Console) -> None:
         self._live = Live(console=out, refresh_per_second=8, transient=True)
@@ -65,6 +65,7 @@ class LiveView:
         self._what = ""
 
     def __enter__(self) -> Self:
+        # A record that another handler prints would break the panel.
         root = logging.getLogger()
         self._handlers, root.handlers = root.handlers, [self._logged]
         self._live.__enter__()
@@ -77,11 +78,11 @@ class LiveView:
         logging.getLogger().handlers = self._handlers
 
     def begin(self, phase: Phase) -> None:
-        """Name the phase."""
+        """Show the phase from the next update on."""
         self._what = phase.what
 
     def update(self, snapshot: Snapshot) -> None:
-        """Redraw."""
+        """Redraw the panel."""
         self._live.update(panel(snapshot, self._what))
 
 
@@ -99,7 +100,7 @@ class _Above(logging.Handler):
 
 
 def panel(snapshot: Snapshot, what: str) -> Panel:
-    """The panel of one moment, in the phase `what`."""
+    """The panel for a snapshot, in the phase `what`."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
@@ -108,12 +109,12 @@ def panel(snapshot: Snapshot, what: str) -> Panel:
     rows.add_row("now", Text(what))
     rows.add_row(
         "clock",
-        f"{time_of_day(snapshot.at)}, {duration(snapshot.lasted_s)} since the start ({snapshot.real_s:.0f} s of yours)",
+        f"{time_of_day(snapshot.at)}, {duration(snapshot.lasted_s)} since the start ({snapshot.real_s:.0f} s real)",
     )
-    rows.add_row("calls", f"{snapshot.calls:,} ({a_second:.0f} a second of yours)")
+    rows.add_row("calls", f"{snapshot.calls:,} ({a_second:.0f} a second of real time)")
     rows.add_row("escalation at base", _bar(snapshot.base_rate))
     rows.add_row("escalation, actual", _bar(snapshot.actual_rate))
-    rows.add_row("wrong, though sure", f"{percent(snapshot.wrong_rate)} (n {snapshot.graded})")
+    rows.add_row("false confidence", f"{percent(snapshot.wrong_rate)} (n {snapshot.graded})")
     rows.add_row("threshold", threshold)
     rows.add_row("alerts", Text(", ".join(snapshot.firing), style="bold red") if snapshot.firing else "none")
     rows.add_row("Slack", Text(snapshot.slack or "nothing yet"))
@@ -121,19 +122,19 @@ def panel(snapshot: Snapshot, what: str) -> Panel:
 
 
 def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContextManager[LiveView]:
-    """The panel for a terminal that can redraw, else the lines."""
+    """A LiveView for a terminal that can redraw, else a PlainView."""
     return LiveView(out) if out.is_terminal and not out.is_dumb_terminal else PlainView(out)
 
 
 def _measured(snapshot: Snapshot) -> str:
     return (
         f"base escalation {percent(snapshot.base_rate)}, "
-        f"wrong answers among confident ones {percent(snapshot.wrong_rate)} (n {snapshot.graded})"
+        f"false confidence {percent(snapshot.wrong_rate)} (n {snapshot.graded})"
     )
 
 
 def _bar(rate: float | None) -> Text:
-    """A rate as a bar with a mark at 35%."""
+    """A rate as a bar, with a mark at the default limit of 35%."""
     if rate is None:
         return Text("unknown")
     filled, mark = round(rate * _BAR), round(_LIMIT * _BAR)

@@ -1,4 +1,4 @@
-"""The receipt as Markdown, and as one self-contained page of HTML."""
+"""The receipt as Markdown, and as an HTML page in one file."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,19 +17,20 @@ from cheapdeep_ops.guard.report_types.steps import Trends
 
 _PAGE: Final = Path(__file__).with_name("receipt.html")
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|&~#]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
-"""Characters that Markdown reads as markup; GitHub's Markdown also links bare addresses.
+"""Characters that Markdown reads as markup, and the parts of bare addresses, which GitHub turns into links.
 
 Source: https://github.github.com/gfm/#autolinks-extension-
 """
 
 
 def markdown_receipt(receipt: Receipt, trends: Trends) -> str:
-    """The receipt as Markdown with tables; names that callers chose are escaped."""
+    """The receipt as Markdown with tables; markup in names that callers chose is escaped."""
     return f"# {_title(receipt)}\n\n{_figures(receipt)}{_tables(receipt, trends)}"
 
 
 def html_receipt(receipt: Receipt, trends: Trends) -> str:
-    """The receipt as one page with plots, readable in light, dark and print; it loads nothing."""
+    """The receipt as an HTML page with plots; it loads nothing, and suits light, dark and print."""
+    # The Markdown is rendered without HTML, because names that callers chose are in it.
     rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render
     parts = (
         rendered(f"# {_title(receipt)}\n\n{_figures(receipt)}"),
@@ -56,6 +57,7 @@ def _changes(receipt: Receipt, trends: Trends) -> str:
     if not lines:
         return ""
     if older := receipt["policy_changes"] - len(lines):
+        # The trends list only the newest changes.
         lines.insert(0, f"{older:,} older ones are not listed")
     return f"\n## Changes of policy\n\n{_list(lines)}"
 
@@ -68,7 +70,7 @@ def _worth(receipt: Receipt) -> str:
 
 def _reach(receipt: Receipt) -> str:
     lines = reach_lines(receipt["reach"])
-    return f"\n## How soon a climb of false confidence is seen, on average\n\n{_list(lines)}" if lines else ""
+    return f"\n## Mean time to detect a climb of false confidence\n\n{_list(lines)}" if lines else ""
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -81,5 +83,5 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _literal(text: str) -> str:
-    """`text` on one line, with the markup of Markdown escaped."""
+    """`text` on one line, with Markdown's markup escaped."""
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""A reliability diagram in characters: the confidence that answers claim, and the share that is right."""
+"""A reliability diagram in characters: the stated confidence, and the share of right answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -12,7 +12,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 _WIDTH: Final = 40
 _FROM: Final = 0.5
-"""Where the axis begins; a lower value is drawn at its edge."""
+"""Where the axis begins; a lower value is drawn at the edge."""
 
 
 COLUMNS: Final = ("confidence", "graded", "claims", "is right", "95% interval")
@@ -20,9 +20,9 @@ SHIPPED: Final = "answers that ship at base"
 
 
 def show_confidence(out: Console, by_scope: Mapping[str, Confidence], *, covers: str = SHIPPED) -> None:
-    """The reliability table and diagram of all routes, and in a line each what confidence is worth in them.
+    """Print the reliability table and diagram of all routes, and a line for each route.
 
-    `covers` names the answers that were graded; it is empty if these are all.
+    `covers` names the answers that were graded; empty for all answers.
     """
     if not confidence_rows(by_scope):
         return
@@ -36,12 +36,12 @@ def show_confidence(out: Console, by_scope: Mapping[str, Confidence], *, covers:
 
 
 def bins_of(by_scope: Mapping[str, Confidence]) -> Sequence[Bin]:
-    """The bins of all routes together; empty where nothing was graded."""
+    """The bins of all routes together; empty if no answer was graded."""
     return by_scope[ALL_ROUTES]["bins"] if ALL_ROUTES in by_scope else ()
 
 
 def confidence_rows(by_scope: Mapping[str, Confidence]) -> list[Sequence[str]]:
-    """The reliability table of all routes, with COLUMNS; empty where nothing was graded."""
+    """The rows of the reliability table of all routes; empty if no answer was graded."""
     return [
         (
             f"{each['low']:g} to {each['high']:g}",
@@ -55,15 +55,16 @@ def confidence_rows(by_scope: Mapping[str, Confidence]) -> list[Sequence[str]]:
 
 
 def worth_lines(by_scope: Mapping[str, Confidence], *, covers: str = SHIPPED) -> list[str]:
-    """What confidence is worth in all routes and in each, a line for each."""
+    """The worth of confidence, a line for all routes and one for each route."""
     return [f"{scope_text(scope)}: {_worth(confidence, covers)}" for scope, confidence in by_scope.items()]
 
 
 def bar(claims: float, is_right: float, interval: Sequence[float]) -> str:
-    """One line of the diagram: dashes for the interval, `o` at the claim, `#` at the rate, `@` where they coincide."""
+    """One line of the diagram: dashes for the interval, `o` at the claim, `#` at the rate, `@` if both coincide."""
     line = [" "] * _WIDTH
     low, high, claimed, actual = (_place(each) for each in (*interval, claims, is_right))
     line[low : high + 1] = "-" * (high + 1 - low)
+    # The marks come after the dashes, so that a narrow interval does not cover them.
     line[claimed] = "o"
     line[actual] = "@" if actual == claimed else "#"
     return "".join(line)

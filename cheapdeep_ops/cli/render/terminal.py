@@ -1,4 +1,4 @@
-"""Reports in words, for a terminal or a pipe."""
+"""Reports as text, for a terminal or a pipe."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -46,12 +46,12 @@ from cheapdeep_ops.store.records import Alert, Signal
 from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
 
-if TYPE_CHECKING:  # the demonstration brings the simulators, which a report does not need
+if TYPE_CHECKING:  # the demonstration loads the simulators, which a report does not need
     from cheapdeep_ops.demo.report import DemoReport, MonthReport, PhaseReport, RunReport
 
 
 def show_decision(out: Console, text: str, decision: Decision) -> None:
-    """An answer and its decision."""
+    """Print an answer and its decision."""
     out.print(text, markup=False)
     out.print()
     facts = {
@@ -67,7 +67,7 @@ def show_decision(out: Console, text: str, decision: Decision) -> None:
 
 
 def show_facts(out: Console, facts: Mapping[str, str]) -> None:
-    """Names and values, aligned; a terminal breaks a long value inside its own column."""
+    """Print names and values in two columns; a terminal wraps a long value inside its column."""
     if out.is_terminal:
         rows = Table.grid(padding=(0, 2))
         rows.add_column(no_wrap=True)
@@ -76,6 +76,7 @@ def show_facts(out: Console, facts: Mapping[str, str]) -> None:
             rows.add_row(Text(name), Text(value))
         out.print(rows)
         return
+    # A pipe gets one line for each value, which a program can read.
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         out.print(f"{name.ljust(width)}  {value}", markup=False)
@@ -86,7 +87,7 @@ def _price(amount: float | None) -> str:
 
 
 def show_receipt(out: Console, receipt: Receipt) -> None:
-    """The receipt over a period."""
+    """Print the receipt of a period."""
     out.print(f"Receipt, {timestamp(receipt['since'])} to {timestamp(receipt['until'])}", style="bold")
     show_facts(out, receipt_facts(receipt))
     show_confidence(out, receipt["confidence"])
@@ -94,7 +95,7 @@ def show_receipt(out: Console, receipt: Receipt) -> None:
 
 
 def receipt_facts(receipt: Receipt) -> dict[str, str]:
-    """The receipt's figures in words, the most important first."""
+    """The receipt's figures by name, the most important first."""
     triage, deep = receipt["tiers"][:-1], receipt["tiers"][-1]
     unpriced = " (neither in cost nor in all-deep)" if receipt["unpriced_calls"] else ""
     return {
@@ -129,12 +130,12 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
 def _triage(triage: TriageFigures) -> str:
     tokens_in, tokens_out = triage["triage_input_tokens_per_call"], triage["triage_output_tokens_per_call"]
     if tokens_in is None or tokens_out is None:
-        return "unknown: nothing was triaged"
+        return "unknown: no call was triaged"
     return f"{tokens_in:.0f} in + {tokens_out:.0f} out tokens, {exact_money(triage['triage_cost_per_call_usd'])} a call"
 
 
 def _caches(caches: CacheShares) -> str:
-    """What each tier read from its cache."""
+    """The share of input tokens that each tier read from its prompt cache."""
     parts = (
         ("triage", caches["triage_cache_read_share"], caches["triage_replies"]),
         ("the deep tier", caches["deep_cache_read_share"], caches["deep_replies"]),
@@ -143,11 +144,11 @@ def _caches(caches: CacheShares) -> str:
 
 
 def _shadow(shadow: Shadow) -> str:
-    """What routing would have cost where it was only tried."""
+    """The estimated saving of routing on the calls of shadow mode."""
     routed, alone = exact_money(shadow["cost_per_call_usd"]), exact_money(shadow["baseline_per_call_usd"])
     return (
-        f"routing would have saved {percent(shadow['saving'])} of what the deep tier did cost on {shadow['calls']:,} "
-        f"calls: {routed} a call instead of {alone}, grading aside"
+        f"routing would have saved {percent(shadow['saving'])} of the deep tier's cost on {shadow['calls']:,} "
+        f"calls: {routed} a call instead of {alone}, without the cost of grading"
     )
 
 
@@ -161,7 +162,7 @@ def _errors(receipt: Receipt) -> str:
 
 
 def _funnel(funnel: Funnel) -> str:
-    """What happened to the confident answers."""
+    """The number of confident answers in each state of grading."""
     causes = f" (skipped: {counts(funnel['skipped_causes'])})" if funnel["skipped_causes"] else ""
     return (
         f"of {funnel['answers']:,} confident answers {funnel['graded']:,} graded, {funnel['waiting']:,} waiting, "
@@ -171,7 +172,7 @@ def _funnel(funnel: Funnel) -> str:
 
 
 def _sampling(sampling: Sampling) -> str:
-    """What was graded, and why it was chosen."""
+    """The share of answers that was graded, by the cause of their choice."""
     if sampling["spent_share"] is None:
         return f"unknown: there was no confident answer; the budget is {percent(sampling['budget'])}"
     share = f"{percent(sampling['spent_share'])} of {sampling['answers']:,} confident answers"
@@ -189,7 +190,7 @@ def _spent(spent: Spent) -> str:
 def _latency(triage: TriageFigures) -> str:
     p50, p95 = triage["added_latency_p50_s"], triage["added_latency_p95_s"]
     if p50 is None or p95 is None:
-        return "unknown: nothing escalated"
+        return "unknown: no call escalated"
     within = f"right within {percent(triage['added_latency_precision'])}"
     return f"p50 {duration(p50)}, p95 {duration(p95)} on {triage['added_latency_calls']:,} escalated calls ({within})"
 
@@ -198,29 +199,30 @@ def _grading(receipt: Receipt) -> str:
     grader, by_second = receipt["grader"], receipt["second_grader_cost_usd"]
     trouble = f"; {grader['state']}: {grader['why']}" if grader["why"] else ""
     unpriced = f" ({receipt['grader_unpriced']:,} unpriced)" if receipt["grader_unpriced"] else ""
-    second = f" ({_price(by_second)} of it the second judge's)" if by_second else ""
+    second = f" ({_price(by_second)} of it for the second grader)" if by_second else ""
     cost = f"{_price(receipt['grader_cost_usd'])} by {grader['model']}{second}{unpriced}"
-    return f"{cost}, not part of the cost above{trouble}"
+    return f"{cost}, not included in the cost above{trouble}"
 
 
 def show_run(out: Console, run: "RunReport") -> None:
-    """The receipt of a demonstration or a replay."""
+    """Print the receipt of a demonstration or a replay."""
     facts = {
         "calls": f"{run['calls']:,}, shipped {run['shipped']:,}",
         **_run_facts(run),
         "samples": _funnel(run["funnel"]),
         "normal": "; ".join(f"{route}: {_normal_words(normal)}" for route, normal in run["normal"].items())
-        or "unknown: nothing was graded, so that nothing could be seen to climb",
+        or "unknown: no answer was graded, so no climb could be detected",
         "answers right": percent(run["cascade_accuracy"]),
         "cost": f"{_price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call; all-deep "
-        f"{_price(run['baseline_cost_usd'])} (estimate); grading {_price(run['grader_cost_usd'])} apart",
-        "saving": f"{percent(run['saving'])} (what it is depends on how long questions and answers are)",
+        f"{_price(run['baseline_cost_usd'])} (estimate); grading costs {_price(run['grader_cost_usd'])} more",
+        "saving": f"{percent(run['saving'])} (it depends on the length of questions and answers)",
     }
     show_facts(out, facts)
     _show_acts(out, run)
 
 
 def _run_facts(run: "RunReport") -> dict[str, str]:
+    # Only a demonstration or a recording knows which answers are wrong in truth.
     return {
         "escalation": f"{percent(run['escalation_rate'])} (n {run['calls']:,}; {counts(run['reasons'])})",
         "false confidence": false_confidence_words(run),
@@ -229,7 +231,7 @@ def _run_facts(run: "RunReport") -> dict[str, str]:
 
 
 def _show_acts(out: Console, run: "RunReport") -> None:
-    """What the guard did, and when."""
+    """Print the policy changes and alerts, with the number of the call at which they happened."""
     for change in run["policy_changes"]:
         would = "" if change["applied"] else "would have been: "
         moved = f"{change['from']:g} -> {change['to']:g}"
@@ -239,7 +241,7 @@ def _show_acts(out: Console, run: "RunReport") -> None:
 
 
 def show_demo(out: Console, demo: "DemoReport") -> None:
-    """The receipt of a demonstration: its phases, its checks, and at the end what a month would save."""
+    """Print the receipt of a demonstration: its phases, its checks, and the saving of a month."""
     columns = ("phase", "lasted", "calls", "escalated", "a call", "saved")
     out.print(table("Phases", columns, [_phase_row(phase) for phase in demo["phases"]]))
     out.print()
@@ -263,7 +265,7 @@ def _phase_row(phase: "PhaseReport") -> Sequence[str]:
 
 
 def _sampled_words(demo: "DemoReport") -> str:
-    """What was graded here, and what a team's usual share would have cost."""
+    """The number of graded answers and their cost, and the cost at the default sample rate."""
     spent, share, usual = demo["grader_cost_usd"], demo["sample_rate"], demo["month"].get("sample_rate", 0.0)
     return (
         f"{demo['funnel']['graded']:,} answers, {share:.0%} of the confident ones, for {money(spent)}; {usual:.0%}, "
@@ -272,7 +274,7 @@ def _sampled_words(demo: "DemoReport") -> str:
 
 
 def _show_month(out: Console, month: "MonthReport") -> None:
-    """What a million calls a month would cost and save."""
+    """Print the cost and the saving of a million calls a month."""
     if "saving" not in month:
         return
     out.print(
@@ -285,9 +287,9 @@ def _show_month(out: Console, month: "MonthReport") -> None:
     facts = {
         "all-deep": f"{whole_dollars(month['baseline_cost_usd'])} (estimate)",
         "routed": f"{whole_dollars(month['cost_usd'])}, {money(month['cost_per_call_usd'])} a call",
-        "grading": "unknown: nothing was graded"
+        "grading": "unknown: no answer was graded"
         if grading is None
-        else f"{whole_dollars(grading)} for {month['sample_rate']:.0%} of the confident answers, not part of the cost",
+        else f"{whole_dollars(grading)} for {month['sample_rate']:.0%} of the confident answers, not in the cost",
         "saving": f"{whole_dollars(month['saving_usd'])} a month ({low} to {high}), "
         f"{bounded(month['saving'], month['saving_interval'])}",
     }
@@ -295,28 +297,28 @@ def _show_month(out: Console, month: "MonthReport") -> None:
 
 
 def show_normal(out: Console, normals: Mapping[str, Normal]) -> None:
-    """What is normal for each route."""
+    """Print the normal false confidence of each route."""
     shown = table("Normal false confidence", NORMAL_TITLES, normal_rows(normals))
-    out.print(shown if normals else "nothing was graded yet")
+    out.print(shown if normals else "no answer was graded yet")
 
 
 def _normal_words(normal: Normal) -> str:
     if normal["rate"] is None:
-        return f"not learned from {normal['grades']} grades, so that nothing could be seen to climb"
+        return f"not learned from {normal['grades']} grades, so no climb could be detected"
     return rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
 
 
 def show_reach(out: Console, reach: Mapping[str, Reach]) -> None:
-    """How soon a climb of each route would be detected, a line each."""
+    """Print the mean time to detect a climb of false confidence, a line for each route."""
     if reach:
         out.print()
-        out.print("How soon a climb of false confidence is seen, on average", style="bold")
+        out.print("Mean time to detect a climb of false confidence", style="bold")
     for line in reach_lines(reach):
         out.print(line, markup=False)
 
 
 def reach_lines(by_route: Mapping[str, Reach]) -> list[str]:
-    """How soon a climb of each route would be detected, as lines."""
+    """The mean time to detect a climb of false confidence, a line for each route."""
     return [
         f"route {plain(route)}: at {reach['answers_per_day']:,.0f} confident answers a day, {_reach_words(reach)}"
         for route, reach in by_route.items()
@@ -327,33 +329,33 @@ def _reach_words(reach: Reach) -> str:
     if reach["why"]:
         return f"unknown: {reach['why']}"
     smallest = {"day": reach["smallest_in_day"], "week": reach["smallest_in_week"]}
-    parts = [f"within a {name} one to {percent(least)}" for name, least in smallest.items() if least is not None]
-    return "; ".join([*_climb_words(reach), f"the smallest seen: {', '.join(parts)}"])
+    parts = [f"to {percent(least)} within a {name}" for name, least in smallest.items() if least is not None]
+    return "; ".join([*_climb_words(reach), f"smallest climb: {', '.join(parts)}"])
 
 
 def _climb_words(reach: Reach) -> Sequence[str]:
-    """The smallest of the shown climbs that is detected within a week, or else the largest."""
+    """The smallest of the shown climbs that is detected within a week, else the largest of them."""
     known = [(climb["rate"], climb["seconds"]) for climb in reach["climbs"] if climb["seconds"] is not None]
     shown = [climb for climb in known if climb[1] <= WEEK_S][:1] or known[-1:]
     normal = f"a climb from {percent(reach['normal'])} (n {reach['n']:,})"
-    return [f"{normal} to {percent(share)} is seen after about {duration(seconds)}" for share, seconds in shown]
+    return [f"{normal} to {percent(share)} is detected after about {duration(seconds)}" for share, seconds in shown]
 
 
 def show_checks(out: Console, checks: Mapping[str, bool]) -> None:
-    """Each check, and whether it passed."""
+    """Print each check and whether it passed."""
     for name, passed in checks.items():
         out.print(f"{'ok  ' if passed else 'FAIL'}  {name}", style="green" if passed else "bold red", markup=False)
 
 
 def show_status(out: Console, status: Status) -> None:
-    """The state of the guard and of its routers."""
+    """Print the state of the guard and of its routers."""
     watchers, queue, policy = status["watchers"], status["queue"], status["policy"]
     facts = {
         "store": status["store"],
         "mode": status["mode"],
         "threshold": in_force(policy),
         "guard": _guard(watchers, status["at"]),
-        "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions not counted",
+        "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions dropped",
         "grader": _grader(status["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
         + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),
@@ -364,7 +366,7 @@ def show_status(out: Console, status: Status) -> None:
         rows = [_alert_row(alert) for alert in status["alerts"]]
         out.print(table("Alerts", ("rule", "scope", "state", "signal", "since"), rows))
     for each in status["silences"]:
-        where = "every route" if each["route"] is None else plain(each["route"])
+        where = "all routes" if each["route"] is None else plain(each["route"])
         out.print(f"silenced until {timestamp(each['until'])}: {each['rule']} of {where}", markup=False)
     if status["normal"]:
         out.print()
@@ -381,7 +383,7 @@ def _grader(grader: GraderState) -> str:
 
 
 def in_force(policy: Policy) -> str:
-    """The threshold of all routes, and of those that have another one."""
+    """The threshold of all routes, and of each route with a different one."""
     others = [
         f"{name} {scope['threshold']:g}"
         for name, scope in policy["scopes"].items()
@@ -392,7 +394,7 @@ def in_force(policy: Policy) -> str:
 
 
 def show_policy(out: Console, policy: Policy) -> None:
-    """The policy of every scope that was ever touched."""
+    """Print the policy of each scope that ever changed."""
     rows = [
         (name, f"{scope['threshold']:g}", _why(scope), str(scope["version"]))
         for name, scope in policy["scopes"].items()
@@ -405,7 +407,7 @@ def show_policy(out: Console, policy: Policy) -> None:
 def _guard(watchers: Watchers, now: float) -> str:
     seen = watchers["guard_last_seen"]
     if seen is None:
-        return "none runs on this store: run cheapdeep-ops serve"
+        return "no guard runs on this store: run cheapdeep-ops serve"
     return f"{watchers['guards']} running, last seen {duration(max(now - seen, 0))} ago"
 
 
@@ -415,6 +417,7 @@ def _alert_row(alert: Alert) -> Sequence[str]:
 
 
 def _signal(signal: Signal) -> str:
+    # A rule that watches no rate says in `why` what is wrong.
     if signal.get("why"):
         return str(signal["why"])
     if not signal.get("n") or "rate" not in signal:

@@ -1,4 +1,4 @@
-"""People acknowledge an incident, silence a rule for a while, and end a silence."""
+"""Operations on alerts: acknowledge an incident, silence a rule, end a silence."""
 
 from typing import Final
 
@@ -24,19 +24,19 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.records import Incident
 from cheapdeep_ops.units import DAY_S
 
-# A rule that should be silent for longer belongs out of the rules file.
+# A rule that should be silent for longer should leave the rules file.
 LONGEST_SILENCE_S: Final = 30.0 * DAY_S
 
 
 class AcknowledgeRequest(ActionRequest):
-    """Say that a person looks after an incident."""
+    """Acknowledge an incident."""
 
     author: FilledText
     why: FilledText
 
 
 class SilenceRequest(ActionRequest):
-    """Suppress the messages of a rule for so many seconds, in one route or, without a route, in all."""
+    """Suppress the messages of a rule for `for_s` seconds, in one route; without a route, in all routes."""
 
     rule: FilledText
     route: Route | None = None
@@ -53,17 +53,17 @@ class UnsilenceRequest(ActionRequest):
 
 
 @operation("POST", "/api/v1/incidents/{incident_id}/ack", name="post_ack", summary="Acknowledge an incident")
-def acknowledge(context: ActionContext, order: AcknowledgeRequest, incident_id: RowId) -> Incident:
-    """Say that a person looks after an open incident: its message says so, and reminders stop. Returns the incident.
+def acknowledge(context: ActionContext, request: AcknowledgeRequest, incident_id: RowId) -> Incident:
+    """Acknowledge an open incident: its message shows the person, and its reminders stop. Returns the incident.
 
-    Raises MissingError where no such incident is open.
+    Raises MissingError if no such incident is open.
     """
     now = context.clock()
 
     def work(connection: Connection) -> None:
         if not incidents.is_open(connection, incident_id):
             raise MissingError(f"there is no open incident {incident_id}")
-        silences.acknowledge(connection, incident_id, author=order.author, why=order.why, at=now)
+        silences.acknowledge(connection, incident_id, author=request.author, why=request.why, at=now)
         _announce(connection, context.settings, incident_id, now)
 
     context.change(work)
@@ -71,33 +71,35 @@ def acknowledge(context: ActionContext, order: AcknowledgeRequest, incident_id: 
 
 
 def _announce(connection: Connection, settings: Settings, incident_id: int, now: float) -> None:
-    """Send the acknowledgement, unless the incident is silenced or no message about it was sent so far."""
+    """Send the acknowledgement, unless the incident is silenced or has no message so far."""
     incident = incidents.incident(connection, incident_id)
-    lasting = silences.active(connection, at=now)
+    active = silences.active(connection, at=now)
+    # An incident that waits for a digest has no message yet that could show the acknowledgement.
     if (
         incident["announced"]
         and incident["collected_at"] is None
-        and not is_silenced(lasting, incident["rule"], incident["scope"])
+        and not is_silenced(active, incident["rule"], incident["scope"])
     ):
         payload = {**incident["announced"], **acknowledged_fact(connection, incident_id)}
         tell(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
 
 
 @operation("POST", "/api/v1/silences", name="post_silence", summary="Silence a rule")
-def silence(context: ActionContext, order: SilenceRequest) -> list[Silence]:
-    """Suppress the messages of a rule for a while; the rule still raises thresholds. Returns all active silences.
+def silence(context: ActionContext, request: SilenceRequest) -> list[Silence]:
+    """Suppress the messages of a rule for `for_s`; the rule still raises thresholds. Returns the active silences.
 
-    Raises MissingError where there is no such rule.
+    Raises MissingError if there is no such rule.
     """
+    # A silence with a misspelt rule would have no effect.
     known = [each.alert for each in read_rulebook(context.settings.rules_file).rules]
-    if order.rule not in known:
-        raise MissingError(f"there is no rule {order.rule}; rules are: {', '.join(known)}")
+    if request.rule not in known:
+        raise MissingError(f"there is no rule {request.rule}; rules are: {', '.join(known)}")
     now = context.clock()
 
     def work(connection: Connection) -> None:
-        period = {"since": now, "until": now + order.for_s}
+        period = {"since": now, "until": now + request.for_s}
         silences.add_silence(
-            connection, rule=order.rule, scope=order.route, author=order.author, why=order.why, **period
+            connection, rule=request.rule, scope=request.route, author=request.author, why=request.why, **period
         )
 
     context.change(work)
@@ -105,16 +107,16 @@ def silence(context: ActionContext, order: SilenceRequest) -> list[Silence]:
 
 
 @operation("DELETE", "/api/v1/silences/{silence_id}", name="delete_silence", summary="End a silence")
-def unsilence(context: ActionContext, order: UnsilenceRequest, silence_id: RowId) -> list[Silence]:
-    """End a silence before its time. Returns the silences that are still active.
+def unsilence(context: ActionContext, request: UnsilenceRequest, silence_id: RowId) -> list[Silence]:
+    """End a silence early. Returns the silences that are still active.
 
-    Raises MissingError where the silence is not active.
+    Raises MissingError if the silence is not active.
     """
     now = context.clock()
 
     def work(connection: Connection) -> None:
-        if not silences.end_silence(connection, silence_id, author=order.author, why=order.why, at=now):
-            raise MissingError(f"there is no silence {silence_id} that lasts")
+        if not silences.end_silence(connection, silence_id, author=request.author, why=request.why, at=now):
+            raise MissingError(f"there is no active silence {silence_id}")
 
     context.change(work)
     return context.read(lambda connection: active_silences(connection, now))

@@ -1,4 +1,4 @@
-"""People have the baseline of a route learned again."""
+"""The operation that starts a new baseline of a route."""
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, operation
@@ -17,20 +17,23 @@ class RelearnRequest(ActionRequest):
     why: FilledText
 
 
-@operation("POST", "/api/v1/normal/relearn", name="post_relearn", summary="Learn anew what is normal")
-def relearn(context: ActionContext, order: RelearnRequest) -> dict[str, Normal]:
-    """Learn again, from calls that begin now, which false confidence is normal for a route. Returns it for all routes.
+@operation("POST", "/api/v1/normal/relearn", name="post_relearn", summary="Learn again what is normal")
+def relearn(context: ActionContext, request: RelearnRequest) -> dict[str, Normal]:
+    """Learn again what is normal for a route, from calls that begin now. Returns what is normal for all routes.
 
-    Raises PolicyError where no answer of the route was ever graded.
+    Raises PolicyError if no answer of the route was ever graded.
     """
     settings, now = context.settings, context.clock()
 
     def work(connection: Connection) -> None:
+        # A misspelt route would otherwise look like a success.
         known = grades.counts(connection)
-        if order.route not in known:
+        if request.route not in known:
             graded = ", ".join(sorted(known)) or "none"
-            raise PolicyError(f"nothing of {order.route} was ever graded; graded are: {graded}")
-        grades.relearn(connection, grader_version(settings), order.route, now=now, author=order.author, why=order.why)
+            raise PolicyError(f"no answer of {request.route} was ever graded; routes with grades: {graded}")
+        grades.relearn(
+            connection, grader_version(settings), request.route, now=now, author=request.author, why=request.why
+        )
 
     context.change(work)
     return context.read(lambda connection: normals_of(connection, settings))

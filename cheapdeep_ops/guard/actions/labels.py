@@ -1,4 +1,4 @@
-"""People label answers that were graded: correct, incorrect or unsure."""
+"""Operations on labels: people label graded answers as correct, incorrect or unsure."""
 
 from typing import Annotated, Final
 
@@ -37,43 +37,43 @@ class LabelsRequest(ActionRequest):
 
 
 @operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", tag="labels")
-def label(context: ActionContext, order: LabelRequest) -> LabelRequest:
-    """Say whether a graded answer is right; this replaces an earlier label of the same person. Returns the label.
+def label(context: ActionContext, request: LabelRequest) -> LabelRequest:
+    """Label a graded answer; a new label replaces this person's earlier one. Returns the label.
 
-    Raises PolicyError where no grader has decided on the call.
+    Raises PolicyError if no grader has a verdict on the call.
     """
     now = context.clock()
-    context.store.transact(lambda connection: _put(connection, order, author=order.author, now=now))
-    return order
+    context.store.transact(lambda connection: _put(connection, request, author=request.author, now=now))
+    return request
 
 
 @operation("POST", "/api/v1/labels/batch", name="post_labels", summary="Label several answers", tag="labels")
-def label_all(context: ActionContext, order: LabelsRequest) -> list[Label]:
-    """Label several answers: all labels are stored, or none. Returns them, each with the grader's verdict.
+def label_all(context: ActionContext, request: LabelsRequest) -> list[Label]:
+    """Label several answers: all labels are stored, or none. Returns the labels with the grader's verdicts.
 
-    Raises PolicyError where no grader has decided on one of the calls.
+    Raises PolicyError if no grader has a verdict on one of the calls.
     """
-    now, judge = context.clock(), grader_version(context.settings)
+    now, grader = context.clock(), grader_version(context.settings)
 
     def work(connection: Connection) -> None:
-        for each in order.labels:
-            _put(connection, each, author=order.author, now=now)
+        for each in request.labels:
+            _put(connection, each, author=request.author, now=now)
 
     context.store.transact(work)
-    # The verdict comes after the label, because it would sway the person who labels.
+    # The verdict comes after the label, because it would bias the person who labels.
     return context.read(
         lambda connection: [
             {
                 "call_id": each.call_id,
                 "verdict": each.verdict.value,
-                "author": order.author,
-                "judge": labels.grade_of(connection, judge, each.call_id),
+                "author": request.author,
+                "judge": labels.grade_of(connection, grader, each.call_id),
             }
-            for each in order.labels
+            for each in request.labels
         ]
     )
 
 
-def _put(connection: Connection, order: LabelOf, *, author: str, now: float) -> None:
-    if not labels.put(connection, order.call_id, order.verdict, author=author, at=now):
-        raise PolicyError(f"no verdict of a judge on the call {order.call_id}: no label is stored")
+def _put(connection: Connection, request: LabelOf, *, author: str, now: float) -> None:
+    if not labels.put(connection, request.call_id, request.verdict, author=author, at=now):
+        raise PolicyError(f"no grader has a verdict on the call {request.call_id}: no label is stored")

@@ -1,4 +1,4 @@
-"""How one operation of people on a guard is declared: once, for the HTTP API, the console and the command line."""
+"""The declaration of an operation: one for the HTTP API, the console and the command line."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,53 +17,54 @@ T = TypeVar("T")
 Method = Literal["DELETE", "POST", "PUT"]
 Tag = Literal["changes", "labels"]
 Role = Literal["read", "act"]
-"""What the token of a caller must allow."""
+"""The right that a caller needs."""
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 Route = Annotated[str, AfterValidator(filled_text)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(valid_text)]
 FilledText = Annotated[Text, AfterValidator(filled_text)]
-# Ids are integer columns of 32 bits on PostgreSQL, which refuses a larger number with an error of its own.
+# PostgreSQL has ids of 32 bits, and raises an error of its own for a larger number.
 RowId = Annotated[int, Field(ge=1, lt=2**31)]
 _PATH_NAME: Final = re.compile(r"{(\w+)}")
 
 
 class ActionRequest(BaseModel):
-    """The body of a request; a key that the model does not have is an error."""
+    """The body of a request; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionContext:
-    """What an operation works on: the store, the settings, and a clock that gives Unix seconds."""
+    """The context of an operation: the store, the settings, and a clock that returns Unix seconds."""
 
     store: Store
     settings: Settings
     clock: Callable[[], float]
 
     def change(self, work: Callable[[Connection], object]) -> None:
-        """Run `work` in one transaction. An evaluation that read the store before it decides again."""
+        """Run `work` in one transaction, and have a concurrent evaluation of the rules start again."""
 
-        def counted(connection: Connection) -> None:
+        def revised(connection: Connection) -> None:
+            # An evaluation that has read an older revision does not commit.
             revisions.advance(connection)
             work(connection)
 
-        self.store.transact(counted)
+        self.store.transact(revised)
 
     def read(self, report: Callable[[Connection], T]) -> T:
-        """Return what `report` reads from the store."""
+        """Return the result of `report` on a connection that only reads."""
         with self.store.reading() as connection:
             return report(connection)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[RequestT]):
-    """What people can do to a guard: the API makes an endpoint of it, console and command line make requests for it."""
+    """An operation of people on a guard. The API has an endpoint for it; console and command line send requests."""
 
     method: Method
     path: str
-    """Names in braces are row ids, and arguments of `act`."""
+    """Names in braces are row ids, which are arguments of `act`."""
 
     name: str
     """The operation's id in the OpenAPI document, which generated clients use as a function name."""
@@ -79,22 +80,22 @@ class Operation(Generic[RequestT]):
 
     @property
     def description(self) -> str:
-        """The first paragraph of the documentation of `act`."""
+        """The first paragraph of the docstring of `act`."""
         return (getdoc(self.act) or "").partition("\n\n")[0]
 
-    def perform(self, context: ActionContext, **given: object) -> Any:
-        """Check the fields, then act; returns what `act` returns.
+    def perform(self, context: ActionContext, **fields: object) -> Any:
+        """Check the fields, call `act` and return its result.
 
-        Raises PolicyError where a field is wrong, and what `act` raises.
+        Raises PolicyError if a field is wrong, and the errors of `act`.
         """
-        request, ids = self.checked(given)
+        request, ids = self.checked(fields)
         return self.act(context, request, **ids)
 
-    def checked(self, given: Mapping[str, object]) -> tuple[RequestT, dict[str, object]]:
-        """The request, and the row ids in the path. Raises PolicyError that names each wrong field."""
-        ids = {name: given[name] for name in _PATH_NAME.findall(self.path)}
+    def checked(self, fields: Mapping[str, object]) -> tuple[RequestT, dict[str, object]]:
+        """The request, and the row ids of the path. Raises PolicyError, which names each wrong field."""
+        ids = {name: fields[name] for name in _PATH_NAME.findall(self.path)}
         try:
-            request = self.request.model_validate({name: given[name] for name in given.keys() - ids.keys()})
+            request = self.request.model_validate({name: fields[name] for name in fields.keys() - ids.keys()})
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
             raise PolicyError("; ".join(faults)) from None
@@ -106,12 +107,13 @@ def operation(
 ) -> Callable[[Callable[Concatenate[ActionContext, RequestT, ...], Any]], Operation[RequestT]]:
     """Declare an operation by the function that performs it.
 
-    The type of its request is that of the function's second parameter, and the type of its answer what it returns.
+    The function's second parameter has the type of the request; its return type is the type of the answer.
     """
 
     def declare(act: Callable[Concatenate[ActionContext, RequestT, ...], Any]) -> Operation[RequestT]:
+        # From the signature, so that the request type stands in one place.
         typed = signature(act)
-        _, order, *_ = typed.parameters.values()
-        return Operation(method, path, name, summary, tag, role, order.annotation, typed.return_annotation, act)
+        _, request, *_ = typed.parameters.values()
+        return Operation(method, path, name, summary, tag, role, request.annotation, typed.return_annotation, act)
 
     return declare

@@ -1,4 +1,4 @@
-"""People pin a threshold, and release it."""
+"""Operations on thresholds: pin one, release a pin."""
 
 from pydantic import Field
 
@@ -31,31 +31,32 @@ class ReleaseRequest(ActionRequest):
 
 
 @operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold")
-def pin(context: ActionContext, order: PinRequest) -> Policy:
-    """Hold the threshold until a person releases it; the rules only report. Returns the policy that follows."""
+def pin(context: ActionContext, request: PinRequest) -> Policy:
+    """Pin the threshold until a person releases it; the rules only report. Returns the new policy."""
     edit = PolicyEdit(
-        scope=order.route, act=PolicyAct.PIN, threshold=order.threshold, author=order.author, why=order.why
+        scope=request.route, act=PolicyAct.PIN, threshold=request.threshold, author=request.author, why=request.why
     )
     return _apply(context, edit)
 
 
 @operation("DELETE", "/api/v1/policy/pin", name="delete_pin", summary="Release a threshold")
-def release(context: ActionContext, order: ReleaseRequest) -> Policy:
-    """Remove a pin; the rules decide again from their next evaluation on. Returns the policy that follows.
+def release(context: ActionContext, request: ReleaseRequest) -> Policy:
+    """Remove a pin; the rules decide again at their next evaluation. Returns the new policy.
 
-    Raises PolicyError where the scope is not pinned.
+    Raises PolicyError if the scope is not pinned.
     """
-    return _apply(context, PolicyEdit(scope=order.route, act=PolicyAct.UNPIN, author=order.author, why=order.why))
+    return _apply(context, PolicyEdit(scope=request.route, act=PolicyAct.UNPIN, author=request.author, why=request.why))
 
 
 def _apply(context: ActionContext, edit: PolicyEdit) -> Policy:
     settings, now = context.settings, context.clock()
 
     def work(connection: Connection) -> None:
+        # Read in the transaction, so that no other change comes between this check and the edit.
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         pinned = sorted(name for name, scope in book.scopes.items() if scope.pin is not None)
         if edit.act is PolicyAct.UNPIN and edit.scope not in pinned:
-            raise PolicyError(f"{edit.scope} is not pinned; pinned are: {', '.join(pinned) or 'none'}")
+            raise PolicyError(f"{edit.scope} is not pinned; pinned scopes: {', '.join(pinned) or 'none'}")
         policies.apply(connection, book, edit, at=now)
 
     context.change(work)

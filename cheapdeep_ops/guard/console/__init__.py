@@ -1,4 +1,4 @@
-"""The web console of `serve`: current state, history, and the changes that people may make. Needs the extra."""
+"""The web console of `serve`: present state, history, and changes by people. Needs the extra `console`."""
 
 from collections.abc import Callable
 
@@ -24,5 +24,5 @@ def add_console(
     access = Access(settings)
     add_pages(ConsoleContext(store=store, settings=settings, clock=clock, access=access, refresh_s=refresh_s))
     app.storage.max_tab_storage_age = LONGEST_S
-    # A colour scheme of None follows the browser. No welcome message, because `serve` logs its address itself.
+    # A colour scheme of None follows the browser. No welcome message, because `serve` logs its own address.
     ui.run_with(api, title="cheapdeep_ops", dark=None, language="en-US", show_welcome_message=False)

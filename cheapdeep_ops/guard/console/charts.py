@@ -1,4 +1,4 @@
-"""The charts: a series in, options of ECharts out; no option holds text that a user wrote."""
+"""The charts: a series in, options of ECharts out. No option has text from a user."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -6,20 +6,20 @@ from typing import Any, Final
 from cheapdeep_ops.guard.report_types.steps import Point, Series
 
 Options = dict[str, Any]
-"""Of ECharts, which has thousands of them."""
+"""Options of ECharts; not typed, because ECharts has thousands of them."""
 
 _BLUE: Final = "#3b82c4"
 _GREY: Final = "#808a94"
 _ORANGE: Final = "#d97706"
 _RED: Final = "#dc4c4c"
 _BROAD: Final = 5
-"""Pixels: another line may cover this one, so it is wide enough to be seen beside it."""
+"""Pixels: wide enough to be visible when another line covers this one."""
 
 _LINES: Final = "rgba(128, 138, 148, 0.25)"
 
 
 def escalation(series: Series) -> Options:
-    """The escalation rate at base and the actual one, with the limit; in percent."""
+    """The escalation rate at base, the actual rate, and the limit, in percent."""
     points = series["points"]
     base = _line("at base", _ORANGE, points, lambda point: point["base_escalation_rate"])
     base["lineStyle"] = {**base["lineStyle"], "width": _BROAD}
@@ -30,14 +30,14 @@ def escalation(series: Series) -> Options:
 
 
 def calls(series: Series) -> Options:
-    """How many calls shipped and how many escalated in each step."""
+    """The shipped and the escalated calls of each step."""
     shipped = _line("shipped", _BLUE, series["points"], lambda point: point["shipped"])
     escalated = _line("escalated", _ORANGE, series["points"], lambda point: point["escalated"])
     return _chart(series, [{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)])
 
 
 def false_confidence(series: Series) -> Options:
-    """The share of wrong answers among those shipped, with its 95% interval; in percent, where there are grades."""
+    """The share of wrong answers among shipped ones, with its 95% interval, in percent; only steps with grades."""
     points = [point for point in series["points"] if point["graded"]]
     rate = _as_percent(_line("wrong", _RED, points, lambda point: point["false_confident_rate"]))
     low, high = (_as_percent(_bound(name, points, side)) for name, side in (("95% from", 0), ("95% to", 1)))
@@ -45,7 +45,7 @@ def false_confidence(series: Series) -> Options:
 
 
 def cost(series: Series) -> Options:
-    """What a call costs, and what it would at the deep tier alone, in US dollars."""
+    """The cost of a call, and the estimate for the deep tier alone, in US dollars."""
     paid = _line("paid", _BLUE, series["points"], lambda point: point["cost_per_call_usd"])
     deep = _line("all-deep, estimated", _GREY, series["points"], lambda point: point["baseline_per_call_usd"])
     return _chart(series, [paid, deep])
@@ -57,10 +57,11 @@ def _bound(name: str, points: Sequence[Point], side: int) -> Options:
 
 
 def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point], float | None]) -> Options:
-    """A line; what is unknown is a gap in it. ECharts counts time in milliseconds."""
+    """A line with a gap at each unknown value."""
+    # ECharts counts time in milliseconds.
     data = [[point["at"] * 1000, value(point)] for point in points]
     style = {"itemStyle": {"color": color}, "lineStyle": {"color": color}}
-    # A point between two gaps has no line, so only a symbol shows it.
+    # A point between two gaps has no line, so it needs a symbol.
     symbol = {"symbol": "circle", "symbolSize": 4}
     return {"name": name, "type": "line", "data": data, "connectNulls": False, **symbol, **style}
 

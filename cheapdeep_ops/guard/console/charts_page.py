@@ -1,4 +1,4 @@
-"""The page with the charts of one route and one period, refreshed while it is open."""
+"""The page with the charts of one route and one period; it refreshes while it is open."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _COARSER: Final = 6
-"""Charts of grades have steps this many times as long, because there are few grades."""
+"""The factor by which charts of grades have longer steps, because grades are few."""
 
 
 class ChartPeriod(NamedTuple):
@@ -52,49 +52,51 @@ _PLOTS: Final = (
 )
 
 
-async def show_charts(desk: ConsoleContext) -> None:
-    """Show the charts, at first of all routes and the last hour."""
+async def show_charts(context: ConsoleContext) -> None:
+    """Show the charts, at first for all routes and the last hour."""
     with ui.row().classes("items-end"):
-        route = ui.select(await _routes_of(desk), value=ALL_ROUTES, label="Route").classes("min-w-[10rem]")
+        route = ui.select(await _routes_of(context), value=ALL_ROUTES, label="Route").classes("min-w-[10rem]")
         period = ui.select(list(PERIODS), value=next(iter(PERIODS)), label="Period").classes("min-w-[10rem]")
-    trouble = ui.label("").classes("words").props('role="status"')
+    problem = ui.label("").classes("words").props('role="status"')
     canvases = {plot: _canvas(plot) for plot in _PLOTS}
 
-    async def look() -> None:
+    async def renew() -> None:
         try:
-            drawn = await asyncio.to_thread(drawn_of, desk, route.value, PERIODS[period.value])
+            drawn = await asyncio.to_thread(drawn_of, context, route.value, PERIODS[period.value])
         except StoreError as error:
-            trouble.set_text(str(error))
+            problem.set_text(str(error))
             return
-        trouble.set_text("")
+        problem.set_text("")
         for plot, canvas in canvases.items():
+            # Only on a change, because an update sends the whole chart to the browser.
             if dict(canvas.options) != drawn[plot]:
                 canvas.options.clear()
                 canvas.options.update(drawn[plot])
 
-    await look()
-    route.on_value_change(look)
-    period.on_value_change(look)
-    ui.timer(desk.refresh_s, look, immediate=False)
+    await renew()
+    route.on_value_change(renew)
+    period.on_value_change(renew)
+    ui.timer(context.refresh_s, renew, immediate=False)
 
 
-def drawn_of(desk: ConsoleContext, route: str, period: ChartPeriod) -> dict[ChartSpec, charts.Options]:
-    """The options of each chart. Raises StoreError."""
-    now = desk.clock()
+def drawn_of(context: ConsoleContext, route: str, period: ChartPeriod) -> dict[ChartSpec, charts.Options]:
+    """The options of each chart. Raises StoreError if the store is unreachable."""
+    now = context.clock()
+    # Charts with the same steps share one read of the store.
     by_step = {
         coarser: series(
-            desk.store, desk.settings, scope=route, now=now, last_s=period.last_s, step_s=period.step_s * coarser
+            context.store, context.settings, scope=route, now=now, last_s=period.last_s, step_s=period.step_s * coarser
         )
         for coarser in {plot.coarser for plot in _PLOTS}
     }
     return {plot: plot.draw(by_step[plot.coarser]) for plot in _PLOTS}
 
 
-async def _routes_of(desk: ConsoleContext) -> dict[str, str]:
-    """The page's name of every route that has counters."""
+async def _routes_of(context: ConsoleContext) -> dict[str, str]:
+    """The name on the page of each route with counters."""
 
     def read() -> set[str]:
-        with desk.store.reading() as connection:
+        with context.store.reading() as connection:
             return {route for route, _ in counters.totals(connection)}
 
     try:

@@ -8,67 +8,67 @@ from nicegui import ui
 from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.console.layout import ConsoleContext
-from cheapdeep_ops.guard.console.session import ordered, show_session
+from cheapdeep_ops.guard.console.session import perform_signed_in, show_session
 from cheapdeep_ops.values import ALL_ROUTES
 
-Order = Callable[[str], object]
-"""What a button does, given the name of the person."""
+PageAction = Callable[[str], object]
+"""The action of a button; its argument is the name of the person."""
 
-_EVERY_ROUTE: Final = f"Route ({ALL_ROUTES} is all)"
+_ROUTE_OR_ALL: Final = f"Route ({ALL_ROUTES}: all routes)"
 
 
-def show_forms(desk: ConsoleContext) -> None:
-    """The forms, for a person who is signed in."""
+def show_forms(context: ConsoleContext) -> None:
+    """Show the forms to a person who is signed in."""
     show_session()
     with ui.element("div").classes("w-full grid grid-cols-1 md:grid-cols-3 gap-4"):
-        _pin_form(desk)
-        _release_form(desk)
-        _relearn_form(desk)
+        _pin_form(context)
+        _release_form(context)
+        _relearn_form(context)
 
 
-def _pin_form(desk: ConsoleContext) -> None:
+def _pin_form(context: ConsoleContext) -> None:
     with ui.card().classes("w-full"):
-        route = ui.input(_EVERY_ROUTE, value=ALL_ROUTES).classes("w-full").mark("pin-route")
-        threshold = ui.number("Threshold", min=0, max=1, step=0.01, value=desk.settings.base_threshold)
+        route = ui.input(_ROUTE_OR_ALL, value=ALL_ROUTES).classes("w-full").mark("pin-route")
+        threshold = ui.number("Threshold", min=0, max=1, step=0.01, value=context.settings.base_threshold)
         threshold.classes("w-full").mark("pin-threshold")
         why = ui.input("Why").classes("w-full").mark("pin-why")
 
         def perform(who: str) -> None:
-            # The threshold is None where the field is empty, and the operation refuses it.
-            pin.perform(desk, threshold=threshold.value, route=route.value, author=who, why=why.value)
+            # An empty field is None, which the operation refuses with a message.
+            pin.perform(context, threshold=threshold.value, route=route.value, author=who, why=why.value)
 
-        order_button("Pin", perform, done="Pinned until it is released", clears=[why])
+        action_button("Pin", perform, done="Pinned until a person releases it", clears=[why])
 
 
-def _release_form(desk: ConsoleContext) -> None:
+def _release_form(context: ConsoleContext) -> None:
     with ui.card().classes("w-full"):
-        route = ui.input(_EVERY_ROUTE, value=ALL_ROUTES).classes("w-full").mark("release-route")
+        route = ui.input(_ROUTE_OR_ALL, value=ALL_ROUTES).classes("w-full").mark("release-route")
         why = ui.input("Why (may be empty)").classes("w-full").mark("release-why")
 
         def perform(who: str) -> None:
-            release.perform(desk, route=route.value, author=who, why=why.value)
+            release.perform(context, route=route.value, author=who, why=why.value)
 
-        order_button("Release", perform, done="Released: the rules decide again", clears=[why])
+        action_button("Release", perform, done="Released: the rules decide again", clears=[why])
 
 
-def _relearn_form(desk: ConsoleContext) -> None:
+def _relearn_form(context: ConsoleContext) -> None:
     with ui.card().classes("w-full"):
         route = ui.input("Route").classes("w-full").mark("relearn-route")
         why = ui.input("Why").classes("w-full").mark("relearn-why")
 
         def perform(who: str) -> None:
-            relearn.perform(desk, route=route.value, author=who, why=why.value)
+            relearn.perform(context, route=route.value, author=who, why=why.value)
 
-        order_button("Relearn what is normal", perform, done="Learned anew, from calls that begin now", clears=[why])
+        action_button("Relearn what is normal", perform, done="Learning again, from calls that begin now", clears=[why])
 
 
-def order_button(
-    name: str, order: Order, *, done: str, clears: Sequence[ui.input] = (), then: Callable[[], object] = bool
+def action_button(
+    name: str, action: PageAction, *, done: str, clears: Sequence[ui.input] = (), then: Callable[[], object] = bool
 ) -> None:
-    """A button that performs an operation; on success it empties the fields and calls `then`."""
+    """Show a button that performs an operation; on success it empties `clears` and calls `then`."""
 
     async def press() -> None:
-        if await ordered(order, done=done):
+        if await perform_signed_in(action, done=done):
             for field in clears:
                 field.set_value("")
             then()

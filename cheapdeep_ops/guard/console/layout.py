@@ -15,10 +15,10 @@ from cheapdeep_ops.guard.http.api import Access
 T = TypeVar("T")
 REFRESH_S: Final = 5.0
 _COLORS: Final = {"primary": "#1d5c96", "positive": "#1b6b2f", "negative": "#b3261e"}
-"""Dark enough for white text (a contrast of 6:1 or more)."""
+"""Dark enough for white text: a contrast of at least 6:1."""
 
 _SHORT: Final = 24
-"""A cell with at most so many characters is not wrapped."""
+"""A cell with at most this many characters is not wrapped."""
 
 _LINKS: Final = {
     "Now": "/",
@@ -44,7 +44,7 @@ _STYLE: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleContext(ActionContext):
-    """What the pages need of the guard."""
+    """The context of the pages: that of the operations, the access rights, and the refresh interval."""
 
     access: Access
     refresh_s: float = REFRESH_S
@@ -53,7 +53,7 @@ class ConsoleContext(ActionContext):
 
 @contextmanager
 def framed(title: str) -> Iterator[None]:
-    """Inside the block: a page's content, below the links to all pages."""
+    """Show the links to all pages and the title; the block shows the content below them."""
     ui.colors(**_COLORS)
     ui.add_css(_STYLE)
     ui.page_title(f"{title} - cheapdeep_ops")
@@ -63,6 +63,7 @@ def framed(title: str) -> Iterator[None]:
             if name == title:
                 link.props('aria-current="page"')
     with ui.element("div").classes("w-full column gap-4 q-px-sm") as page:
+        # People who use a keyboard can skip the links.
         ui.skip_link("Skip to the page", target=page)
         heading(title, level=1)
         yield
@@ -85,8 +86,8 @@ def facts(rows: Mapping[str, str]) -> None:
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, links: Sequence[str] = ()) -> None:
-    """Show a table; `links` are the targets of the rows' first cells, empty for none."""
-    # On a narrow page the table scrolls, and not the whole page; a tabindex makes that work by keyboard.
+    """Show a table; `links` are the link targets of the first cells, empty for a cell without a link."""
+    # On a narrow page only the table scrolls; the tabindex allows this by keyboard.
     with (
         ui.element("div").classes("w-full overflow-x-auto").props(f'tabindex="0" role="region" aria-label="{name}"'),
         ui.element("table").classes("w-full text-left text-sm"),
@@ -112,9 +113,9 @@ def _row(cells: Sequence[str], link: str) -> None:
 
 
 class PagePart:
-    """A part of a page that is drawn again when its own values change, so that the other parts keep the focus.
+    """A part of a page, which is drawn again only when its values change; the other parts keep the keyboard focus.
 
-    `announces` makes a screen reader read out the change.
+    `announces` makes screen readers read out the change.
     """
 
     def __init__(self, show: Callable[[Any], None], *, of: Callable[[Any], Any], announces: bool = False) -> None:
@@ -123,11 +124,11 @@ class PagePart:
         self._shown: list[Any] = []
 
     def renew(self, reading: Any) -> None:
-        """Show the part's values of a reading."""
+        """Show this part of a reading."""
         self._put(self._of(reading), self._show)
 
     def fail(self, error: StoreError, *, is_first: bool) -> None:
-        """Show why the reading failed, once for all parts."""
+        """Show the error in the first part of the page; the other parts become empty."""
         self._put(str(error) if is_first else "", _fault)
 
     def _put(self, values: Any, show: Callable[[Any], None]) -> None:
@@ -138,18 +139,19 @@ class PagePart:
                 show(values)
 
 
-async def live(desk: ConsoleContext, read: Callable[[], T], show: Callable[[T], None]) -> None:
-    """Show what `read` returns, and again whenever it has changed.
+async def live(context: ConsoleContext, read: Callable[[], T], show: Callable[[T], None]) -> None:
+    """Show the result of `read`, and show it again after each change.
 
-    `read` runs in a thread. Shows the error while the store is out of reach.
+    `read` runs in a thread. The page shows the error while the store is unreachable.
     """
-    await live_parts(desk, read, [PagePart(show, of=lambda reading: reading, announces=True)])
+    await live_parts(context, read, [PagePart(show, of=lambda reading: reading, announces=True)])
 
 
-async def live_parts(desk: ConsoleContext, read: Callable[[], object], parts: Sequence[PagePart]) -> None:
-    """A page of several parts that show one reading, renewed while the page is open."""
+async def live_parts(context: ConsoleContext, read: Callable[[], object], parts: Sequence[PagePart]) -> None:
+    """Show parts of one reading, which is renewed while the page is open."""
 
-    async def look() -> None:
+    async def renew() -> None:
+        # In a thread, because a slow store must not block the other pages.
         reading = await asyncio.to_thread(_tried, read)
         for part in parts:
             if isinstance(reading, StoreError):
@@ -157,8 +159,8 @@ async def live_parts(desk: ConsoleContext, read: Callable[[], object], parts: Se
             else:
                 part.renew(reading)
 
-    await look()
-    ui.timer(desk.refresh_s, look, immediate=False)
+    await renew()
+    ui.timer(context.refresh_s, renew, immediate=False)
 
 
 def _tried(read: Callable[[], T]) -> T | StoreError:

@@ -25,18 +25,18 @@ from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
 from cheapdeep_ops.store import counters, incidents, policies
 from cheapdeep_ops.store.records import IncidentStory
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
+from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
-_GLANCE_S: Final = 3_600.0
 _MOST_ROUTES: Final = 50
 _LISTED: Final = 100
 _PATIENCE_S: Final = 30.0
-"""The timeout of a page: a slow store may take this long."""
+"""The timeout of a page, in seconds, for a slow store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """The text of the first page; the page is renewed when it changes."""
+    """The text of the first page; a part of the page is drawn again when its text changes."""
 
     firing: tuple[IncidentCard, ...]
     alerts: text.Rows
@@ -46,24 +46,24 @@ class Overview:
     state: Mapping[str, str]
 
 
-def add_pages(desk: ConsoleContext) -> None:
-    """Register the pages with NiceGUI."""
-    _page(desk, "/", "Now", lambda: _show_now(desk))
-    _page(desk, "/charts", "Charts", lambda: show_charts(desk))
-    _page(desk, "/incidents", "Incidents", lambda: live(desk, lambda: _incidents_of(desk), _show_incidents))
-    _page(desk, "/policy", "Policy", lambda: _show_policy_and_forms(desk))
-    _page(desk, "/review", "Review", lambda: show_review(desk), admits=may_change)
+def add_pages(context: ConsoleContext) -> None:
+    """Register all pages with NiceGUI."""
+    _page(context, "/", "Now", lambda: _show_now(context))
+    _page(context, "/charts", "Charts", lambda: show_charts(context))
+    _page(context, "/incidents", "Incidents", lambda: live(context, lambda: _incidents_of(context), _show_incidents))
+    _page(context, "/policy", "Policy", lambda: _show_policy_and_forms(context))
+    _page(context, "/review", "Review", lambda: show_review(context), admits=may_change)
 
     @ui.page("/incidents/{incident_id}", response_timeout=_PATIENCE_S)
     async def incident(incident_id: int) -> None:
         with framed("Incidents"):
-            if await may_read(desk):
-                attending = AlertsPanel(desk)
-                await live(desk, lambda: _story_of(desk, incident_id), lambda story: _show_story(story, attending))
+            if await may_read(context):
+                panel = AlertsPanel(context)
+                await live(context, lambda: _story_of(context, incident_id), lambda story: _show_story(story, panel))
 
 
 def _page(
-    desk: ConsoleContext,
+    context: ConsoleContext,
     path: str,
     title: str,
     show: Callable[[], Awaitable[None]],
@@ -73,125 +73,128 @@ def _page(
     @ui.page(path, response_timeout=_PATIENCE_S)
     async def page() -> None:
         with framed(title):
-            if await admits(desk):
+            if await admits(context):
                 await show()
 
 
-async def _show_policy_and_forms(desk: ConsoleContext) -> None:
-    await live(desk, lambda: _policy_of(desk), _show_policy)
+async def _show_policy_and_forms(context: ConsoleContext) -> None:
+    await live(context, lambda: _policy_of(context), _show_policy)
     heading("Change")
-    if await may_change(desk):
-        show_forms(desk)
+    if await may_change(context):
+        show_forms(context)
 
 
-def glance_of(desk: ConsoleContext) -> Overview:
-    """The state at this moment. Raises StoreError."""
-    now = desk.clock()
-    since = now - _GLANCE_S
-    status = present(desk.store, desk.settings, now)
+def _overview_of(context: ConsoleContext) -> Overview:
+    """The state at this moment, with the figures of the last hour. Raises StoreError if the store is unreachable."""
+    now = context.clock()
+    since = now - HOUR_S
+    status = present(context.store, context.settings, now)
     firing = {each["incident_id"] for each in status["alerts"] if each["state"] == "firing"}
-    with desk.store.reading() as connection:
+    with context.store.reading() as connection:
         stories = [story(connection, incident_id) for incident_id in sorted(filter(None, firing), reverse=True)]
-        lasting = active_silences(connection, now)
+        active = active_silences(connection, now)
+        # A limit, because each route adds a query and a row.
         routes = sorted(counters.by_route(connection, since=since, until=now))[:_MOST_ROUTES]
         by_route = {route: latest(connection, scope=route, since=since, until=now) for route in routes}
         overall = latest(connection, since=since, until=now)
     return Overview(
-        firing=tuple(text.incident_card(each, lasting) for each in stories),
-        alerts=text.alert_rows(status["alerts"], stories, lasting),
-        silences=text.silence_cards(lasting),
+        firing=tuple(text.incident_card(each, active) for each in stories),
+        alerts=text.alert_rows(status["alerts"], stories, active),
+        silences=text.silence_cards(active),
         figures=text.figures(overall),
         routes=text.route_rows(status["policy"], by_route),
         state=text.state(status),
     )
 
 
-async def _show_now(desk: ConsoleContext) -> None:
-    """The parts, one below the other; the button between them is not renewed, so that it keeps the focus."""
-    attending = AlertsPanel(desk)
+async def _show_now(context: ConsoleContext) -> None:
+    """Show the parts of the first page."""
+    # The button is not in a part, so a refresh does not take its keyboard focus.
+    panel = AlertsPanel(context)
     heading("Alerts")
-    alerts = PagePart(lambda shown: _show_alerts(shown, attending), of=attrgetter("firing", "alerts"), announces=True)
+    alerts = PagePart(lambda shown: _show_alerts(shown, panel), of=attrgetter("firing", "alerts"), announces=True)
     heading("Silences")
-    quiet = PagePart(attending.show_silences, of=attrgetter("silences"))
-    attending.show_silence_button()
+    silences = PagePart(panel.show_silences, of=attrgetter("silences"))
+    panel.show_silence_button()
     heading("The last hour")
     figures = PagePart(facts, of=attrgetter("figures"))
     heading("Routes, the last hour")
     routes = PagePart(_show_routes, of=attrgetter("routes"))
     heading("The guard")
     state = PagePart(facts, of=attrgetter("state"))
-    await live_parts(desk, lambda: glance_of(desk), [alerts, quiet, figures, routes, state])
+    await live_parts(context, lambda: _overview_of(context), [alerts, silences, figures, routes, state])
 
 
-def _show_alerts(shown: tuple[tuple[IncidentCard, ...], text.Rows], attending: AlertsPanel) -> None:
+def _show_alerts(shown: tuple[tuple[IncidentCard, ...], text.Rows], panel: AlertsPanel) -> None:
     firing, alerts = shown
     for card in firing:
-        _show_card(card, attending)
+        _show_card(card, panel)
     table("Alerts", text.ALERTS, alerts) if alerts else ui.label("No alert fires.")
 
 
 def _show_routes(routes: text.Rows) -> None:
-    table("Routes", text.ROUTES, routes) if routes else ui.label("No calls.")
+    table("Routes", text.ROUTES, routes) if routes else ui.label("There were no calls.")
 
 
-def _show_card(card: IncidentCard, attending: AlertsPanel) -> None:
+def _show_card(card: IncidentCard, panel: AlertsPanel) -> None:
     with ui.card().classes(f"{'over' if card.is_over else 'alarm'} w-full gap-1"):
         ui.link(card.title, f"/incidents/{card.incident}").classes("words text-bold")
         for line in card.lines:
             ui.label(line).classes("words")
-        attending.show_attention(card)
+        panel.show_attention(card)
 
 
-def _incidents_of(desk: ConsoleContext) -> list[tuple[int, tuple[str, ...]]]:
-    with desk.store.reading() as connection:
+def _incidents_of(context: ConsoleContext) -> list[tuple[int, tuple[str, ...]]]:
+    with context.store.reading() as connection:
         newest = incidents.incidents(connection, limit=_LISTED)
     return [(each["id"], tuple(row)) for each, row in zip(newest, text.incident_rows(newest), strict=True)]
 
 
 def _show_incidents(rows: list[tuple[int, tuple[str, ...]]]) -> None:
     if not rows:
-        ui.label("There was none.")
+        ui.label("There were no incidents.")
         return
     links = [f"/incidents/{incident_id}" for incident_id, _ in rows]
     table("Incidents", text.INCIDENTS, [row for _, row in rows], links=links)
 
 
-def _story_of(desk: ConsoleContext, incident_id: int) -> tuple[IncidentStory, IncidentCard] | None:
+def _story_of(context: ConsoleContext, incident_id: int) -> tuple[IncidentStory, IncidentCard] | None:
+    # The number comes from the page's address and may be larger than a row id.
     if not 0 < incident_id <= MOST_INCIDENTS:
         return None
-    with desk.store.reading() as connection:
+    with context.store.reading() as connection:
         try:
             incident = story(connection, incident_id)
         except MissingError:
             return None
-        return incident, text.incident_card(incident, active_silences(connection, desk.clock()))
+        return incident, text.incident_card(incident, active_silences(connection, context.clock()))
 
 
-def _show_story(story_and_card: tuple[IncidentStory, IncidentCard] | None, attending: AlertsPanel) -> None:
+def _show_story(story_and_card: tuple[IncidentStory, IncidentCard] | None, panel: AlertsPanel) -> None:
     if story_and_card is None:
         ui.label("There is no such incident.")
         return
     incident, card = story_and_card
-    _show_card(card, attending)
+    _show_card(card, panel)
     facts(text.incident_facts(incident))
     heading("Silences")
-    attending.show_silences(card.silences)
-    heading("What was said")
+    panel.show_silences(card.silences)
+    heading("Messages")
     messages = text.message_rows(incident["messages"])
-    table("Messages", ("at", "message", "delivered"), messages) if messages else ui.label("Nothing.")
-    heading("What it changed")
+    table("Messages", ("at", "message", "delivered"), messages) if messages else ui.label("There were no messages.")
+    heading("Policy changes")
     _show_changes(text.change_rows(incident["policy_changes"]))
 
 
 def _show_changes(rows: text.Rows) -> None:
-    table("Changes", text.CHANGES, rows) if rows else ui.label("Nothing.")
+    table("Changes", text.CHANGES, rows) if rows else ui.label("There were no changes.")
 
 
-def _policy_of(desk: ConsoleContext) -> tuple[dict[str, str], text.Rows, text.Rows]:
-    with desk.store.reading() as connection:
-        policy = policy_state(connection, desk.settings)
+def _policy_of(context: ConsoleContext) -> tuple[dict[str, str], text.Rows, text.Rows]:
+    with context.store.reading() as connection:
+        policy = policy_state(connection, context.settings)
         history = policies.history(connection, limit=_LISTED)
-        normals = normals_of(connection, desk.settings)
+        normals = normals_of(connection, context.settings)
     scopes = {scope_text(name): text.threshold(policy, name) for name in sorted({ALL_ROUTES, *policy["scopes"]})}
     return scopes, text.change_rows(history), normal_rows(normals)
 
@@ -200,7 +203,7 @@ def _show_policy(shown: tuple[dict[str, str], text.Rows, text.Rows]) -> None:
     scopes, changes, normals = shown
     heading("Thresholds in force")
     facts(scopes)
-    heading("Who changed what, and why")
+    heading("Changes")
     _show_changes(changes)
     heading("What is normal")
-    table("Normal", NORMAL_TITLES, normals) if normals else ui.label("Nothing was graded yet.")
+    table("Normal", NORMAL_TITLES, normals) if normals else ui.label("No answer was graded yet.")

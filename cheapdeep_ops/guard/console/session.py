@@ -1,4 +1,4 @@
-"""Who may read and who may change, on a page: people give a token once, and the browser's tab keeps it."""
+"""Access to the pages: a person enters a token once, and the browser's tab stays signed in."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,39 +12,39 @@ from cheapdeep_ops.guard.actions.operation import FilledText
 from cheapdeep_ops.guard.console.layout import ConsoleContext
 
 LONGEST_S: Final = 8 * 3_600.0
-"""How long a tab that is not used stays signed in."""
+"""The time for which an unused tab stays signed in, in seconds."""
 
 _AUTHOR: Final = "author"
 _PATIENCE_S: Final = 30.0
 _NAME: Final = TypeAdapter[str](FilledText)
 
 
-async def may_read(desk: ConsoleContext) -> bool:
-    """Whether the page may show reports: on loopback always, else to people who are signed in. Asks for the token."""
-    return desk.access.is_local or await may_change(desk)
+async def may_read(context: ConsoleContext) -> bool:
+    """Whether the page may show reports: always on loopback, else after a sign-in. Shows the sign-in if needed."""
+    return context.access.is_local or await may_change(context)
 
 
-async def may_change(desk: ConsoleContext) -> bool:
-    """Whether the page may show content and forms: to people who are signed in. Asks for the token otherwise."""
-    # The storage of a tab is there once its browser has connected.
+async def may_change(context: ConsoleContext) -> bool:
+    """Whether the page may show content and forms: after a sign-in. Shows the sign-in if needed."""
+    # The storage of a tab exists only after its browser has connected.
     await ui.context.client.connected(timeout=_PATIENCE_S)
     if author():
         return True
-    _ask(desk)
+    _ask(context)
     return False
 
 
 def author() -> str:
-    """The name that a person gave when they signed in on this tab; empty where nobody is signed in."""
+    """The name of the person who is signed in on this tab; empty if no person is."""
     return str(app.storage.tab.get(_AUTHOR, ""))
 
 
-async def ordered(perform: Callable[[str], object], *, done: str) -> bool:
-    """Call `perform` in a thread, with the name of the person who is signed in; notifies them, returns the success."""
-    # Asked here each time, because a form may outlive its session.
+async def perform_signed_in(perform: Callable[[str], object], *, done: str) -> bool:
+    """Call `perform` with the person's name in a thread, show them the result, and return whether it succeeded."""
+    # Read at each call, because the session may end while the form is open.
     who = author()
     if not who:
-        ui.notify("Please sign in again: load this page anew", type="negative")
+        ui.notify("Please load this page again and sign in", type="negative")
         return False
     try:
         await asyncio.to_thread(perform, who)
@@ -56,25 +56,25 @@ async def ordered(perform: Callable[[str], object], *, done: str) -> bool:
     return False
 
 
-def _ask(desk: ConsoleContext) -> None:
-    if not desk.access.has_tokens:
+def _ask(context: ConsoleContext) -> None:
+    if not context.access.has_tokens:
         ui.label("Set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line.")
         return
     with ui.card().classes("w-full max-w-md"):
-        ui.label("This needs one of the tokens in CHEAPDEEP_API_TOKENS, once for this tab.")
+        ui.label("Enter one of the tokens in CHEAPDEEP_API_TOKENS, once for this tab.")
         name = ui.input("Your name").classes("w-full").props("autocomplete=name")
         token = ui.input("Token", password=True).classes("w-full").props("autocomplete=off")
 
         def sign_in() -> None:
-            _sign_in(desk, name.value, token.value)
+            _sign_in(context, name.value, token.value)
 
         token.on("keydown.enter", sign_in)
         ui.button("Sign in", on_click=sign_in)
 
 
-def _sign_in(desk: ConsoleContext, name: str, token: str) -> None:
-    if not desk.access.is_known(token.strip()):
-        ui.notify("This is none of the tokens", type="negative")
+def _sign_in(context: ConsoleContext, name: str, token: str) -> None:
+    if not context.access.is_known(token.strip()):
+        ui.notify("This token is wrong", type="negative")
         return
     try:
         app.storage.tab[_AUTHOR] = _NAME.validate_python(name)

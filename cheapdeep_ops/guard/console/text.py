@@ -1,4 +1,4 @@
-"""The words of the pages: reports in, lines and rows of text out."""
+"""The text of the pages: reports in, lines and rows of text out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,19 +30,22 @@ from cheapdeep_ops.store.records import (
 
 Rows = Sequence[Sequence[str]]
 _QUIET: Final = "inactive"
+_LONGEST: Final = 240
+"""The longest text of a person or an error on a page, in characters."""
+
 ROUTES: Final = ("route", "threshold", "calls", "escalated at base", "escalated", "wrong among shipped")
-INCIDENTS: Final = ("incident", "scope", "began", "lasted", "acknowledged by", "what was last said")
+INCIDENTS: Final = ("incident", "scope", "began", "lasted", "acknowledged by", "last message")
 CHANGES: Final = ("version", "at", "scope", "act", "from", "to", "who", "why", "in force")
 ALERTS: Final = ("alert", "scope", "state", "since", "acknowledged by", "silenced until")
 
 
 _OF_THE_COMMAND_LINE: Final = ("acknowledged", "incident_id")
-"""Keys of a message that only the command line needs; pages read the acknowledgement from the store."""
+"""Keys of a message that pages leave out, because they read the acknowledgement from the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceCard:
-    """A silence that has not ended; `route` is None where it holds in every route."""
+    """A silence that has not ended; `route` is None if it applies to all routes."""
 
     id: int
     rule: str
@@ -52,7 +55,7 @@ class SilenceCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentCard:
-    """An incident on a page: `title` and the lines below it, its acknowledgement and its silences."""
+    """An incident on a page: a title, lines below it, its acknowledgement and its silences."""
 
     incident: int
     rule: str
@@ -65,15 +68,15 @@ class IncidentCard:
 
 
 def figures(latest: Latest) -> dict[str, str]:
-    """The figures of a stretch."""
+    """The figures of a period."""
     return {
         "calls": f"{latest['calls']:,}; {latest['shipped']:,} shipped, {latest['escalated']:,} escalated, "
         f"{latest['bypassed']:,} bypassed triage, {latest['errors']:,} ended in an error",
         "escalated at base": _base(latest),
         "escalated": _escalated(latest),
-        "wrong among shipped": f"{_wrong(latest)}; in the judge's eyes, {latest['judge_correction']}",
-        "held back by a raise": f"{latest['withheld']:,} calls",
-        "cost": f"{exact_money(latest['cost_per_call_usd'])} a call; all-deep, as an estimate, "
+        "wrong among shipped": f"{_wrong(latest)}; by the grader, {latest['judge_correction']}",
+        "escalated by a raised threshold": f"{latest['withheld']:,} calls",
+        "cost": f"{exact_money(latest['cost_per_call_usd'])} a call; all-deep (estimate) "
         f"{exact_money(latest['baseline_per_call_usd'])}; saving {percent(latest['saving'])}; "
         f"{latest['unpriced_calls']:,} calls unpriced",
     }
@@ -92,30 +95,30 @@ def _wrong(quality: FalseConfidence) -> str:
 
 
 def state(status: Present) -> dict[str, str]:
-    """Policy, grader, queue and watchers."""
+    """The state of policy, grader, queue and processes."""
     policy, grader, queue, watchers = status["policy"], status["grader"], status["queue"], status["watchers"]
     raised = f"base {policy['base']:g}, raised {policy['raised']:g}"
-    trouble = f": {plain(grader['why'], 240)}" if grader["why"] else ""
-    failing = f"; the last error: {plain(queue['last_error'], 240)}" if queue["last_error"] else ""
+    problem = f": {plain(grader['why'], _LONGEST)}" if grader["why"] else ""
+    last_error = f"; last error: {plain(queue['last_error'], _LONGEST)}" if queue["last_error"] else ""
     return {
         "threshold of all routes": f"{policy['threshold']:g} ({raised}; mode {status['mode']})",
-        "grader": f"{grader['state']}{trouble}; {grader['model']}, last grade {timestamp(grader['last_grade_at'])}; "
+        "grader": f"{grader['state']}{problem}; {grader['model']}, last grade {timestamp(grader['last_grade_at'])}; "
         f"{exact_money(grader['spent_24h_usd'])} of {exact_money(grader['limit_24h_usd'])} spent in 24 hours",
-        "grades that wait": f"{grader['waiting']:,}{_oldest(grader['oldest_wait_s'])}",
-        "messages": f"{queue['waiting']:,} wait, {queue['delivered']:,} went out{failing}",
-        "guards and routers": f"{watchers['guards']} and {watchers['routers']} seen within a minute; "
+        "samples that wait": f"{grader['waiting']:,}{_oldest(grader['oldest_wait_s'])}",
+        "messages": f"{queue['waiting']:,} wait, {queue['delivered']:,} delivered{last_error}",
+        "guards and routers": f"{watchers['guards']} and {watchers['routers']} seen in the last minute; "
         f"{watchers['dropped']:,} decisions dropped",
-        "last sign of a guard": timestamp(watchers["guard_last_seen"]),
+        "last heartbeat of a guard": timestamp(watchers["guard_last_seen"]),
     }
 
 
 def _oldest(wait_s: float | None) -> str:
-    # In whole minutes, so that a page does not change at each refresh.
+    # In whole minutes, so that the page does not change at each refresh.
     return "" if wait_s is None else f", the oldest for {duration(wait_s // 60 * 60)}"
 
 
 def route_rows(policy: Policy, by_route: Mapping[str, Latest]) -> Rows:
-    """Every route's threshold and figures."""
+    """The threshold and the figures of each route."""
     return [
         (
             plain(name),
@@ -141,8 +144,8 @@ def threshold(policy: Policy, route: str) -> str:
 
 
 def alert_rows(alerts: Sequence[Alert], stories: Sequence[Incident], silences: Sequence[Silence]) -> Rows:
-    """Alerts that are pending or firing; `stories` are their incidents, `silences` those that have not ended."""
-    awake = [each for each in alerts if each["state"] != _QUIET]
+    """The alerts that are pending or firing; `stories` are their incidents, `silences` the active ones."""
+    active = [each for each in alerts if each["state"] != _QUIET]
     authors: dict[int | None, str] = {each["id"]: _author(each) for each in stories}
     return [
         (
@@ -153,12 +156,12 @@ def alert_rows(alerts: Sequence[Alert], stories: Sequence[Incident], silences: S
             authors.get(each["incident_id"], ""),
             _silenced_until(silences_of(each["rule"], each["scope"], silences)),
         )
-        for each in sorted(awake, key=lambda each: -each["since"])
+        for each in sorted(active, key=lambda each: -each["since"])
     ]
 
 
 def silences_of(rule: str, scope: str, silences: Sequence[Silence]) -> list[Silence]:
-    """Those silences that suppress messages of a rule in a scope."""
+    """The silences that suppress the messages of a rule in a scope."""
     return [each for each in silences if each["rule"] == rule and each["route"] in (None, scope)]
 
 
@@ -167,21 +170,22 @@ def _silenced_until(silences: Sequence[Silence]) -> str:
 
 
 def silence_cards(silences: Sequence[Silence]) -> tuple[SilenceCard, ...]:
-    """Silences in words."""
+    """The silences as cards."""
     return tuple(
         SilenceCard(id=each["id"], rule=each["rule"], route=each["route"], line=_silence(each)) for each in silences
     )
 
 
 def _silence(silence: Silence) -> str:
-    where = "in every route" if silence["route"] is None else f"in {scope_text(silence['route'])}"
-    by = f"{plain(silence['author'])}: {plain(silence['why'], 240)}"
+    where = "in all routes" if silence["route"] is None else f"in {scope_text(silence['route'])}"
+    by = f"{plain(silence['author'])}: {plain(silence['why'], _LONGEST)}"
     return f"{plain(silence['rule'])} {where} is silenced until {timestamp(silence['until'])} by {by}"
 
 
 def incident_card(incident: Incident, silences: Sequence[Silence] = ()) -> IncidentCard:
     """The last message about an incident, its acknowledgement, and its silences."""
     message = {name: value for name, value in incident["announced"].items() if name not in _OF_THE_COMMAND_LINE}
+    # An incident that was silenced from its start has no message.
     title = headline(message) if message else f"{plain(incident['rule'])}: {scope_text(incident['scope'])}"
     return IncidentCard(
         incident=incident["id"],
@@ -197,8 +201,8 @@ def incident_card(incident: Incident, silences: Sequence[Silence] = ()) -> Incid
 
 def _acknowledged(by: Acknowledged | None) -> str:
     if by is None:
-        return "Nobody has acknowledged it"
-    return f"Acknowledged by {plain(by['author'])}, {timestamp(by['at'])}: {plain(by['why'], 240)}"
+        return "Not acknowledged"
+    return f"Acknowledged by {plain(by['author'])}, {timestamp(by['at'])}: {plain(by['why'], _LONGEST)}"
 
 
 def _author(incident: Incident) -> str:
@@ -206,7 +210,7 @@ def _author(incident: Incident) -> str:
 
 
 def incident_rows(incidents: Sequence[Incident]) -> Rows:
-    """Incidents, one a line."""
+    """The incidents, one in each row."""
     return [
         (
             f"{each['id']} {plain(each['rule'])}",
@@ -221,14 +225,14 @@ def incident_rows(incidents: Sequence[Incident]) -> Rows:
 
 
 def lasted(incident: Incident) -> str:
-    """How long an incident was open, or that it is."""
+    """The duration of an incident; `still open` if it has not ended."""
     if incident["resolved_at"] is None:
-        return "goes on"
+        return "still open"
     return duration(incident["resolved_at"] - incident["started_at"])
 
 
 def incident_facts(story: IncidentStory) -> dict[str, str]:
-    """An incident: where, when, for how long."""
+    """The scope, the start and the duration of an incident."""
     return {
         "scope": scope_text(story["scope"]),
         "began": timestamp(story["started_at"]),
@@ -237,18 +241,18 @@ def incident_facts(story: IncidentStory) -> dict[str, str]:
 
 
 def message_rows(messages: Sequence[IncidentMessage]) -> Rows:
-    """The messages about an incident, and whether each was delivered."""
+    """The messages about an incident, with the time of delivery."""
     return [(timestamp(each["created_at"]), headline(each["payload"]), _arrival(each)) for each in messages]
 
 
 def _arrival(message: IncidentMessage) -> str:
     if message["delivered_at"] is not None:
         return timestamp(message["delivered_at"])
-    return f"not yet: {plain(message['error'], 240)}" if message["error"] else "not yet"
+    return f"not yet: {plain(message['error'], _LONGEST)}" if message["error"] else "not yet"
 
 
 def change_rows(changes: Sequence[PolicyChange]) -> Rows:
-    """Changes of policy: who, when, why."""
+    """The policy changes with time, author and reason."""
     return [
         (
             str(each["version"]),
@@ -258,7 +262,7 @@ def change_rows(changes: Sequence[PolicyChange]) -> Rows:
             f"{each['from_threshold']:g}",
             f"{each['to_threshold']:g}",
             plain(each["author"] or each["cause"]),
-            plain(each["why"], 240) if each["why"] else "",
+            plain(each["why"], _LONGEST) if each["why"] else "",
             "yes" if each["applied"] else "no",
         )
         for each in changes
@@ -266,15 +270,21 @@ def change_rows(changes: Sequence[PolicyChange]) -> Rows:
 
 
 def review_facts(review: Review) -> dict[str, str]:
-    """How far the grader agrees with people."""
+    """How far the grader agrees with people, and how many labels are missing."""
     needed, waiting = review["needed"], review["waiting"]
     return {
-        "judge": f"{plain(review['judge']['model'])}, prompt {plain(review['judge']['prompt'])}",
-        "labels": f"{review['labels']:,}, by {', '.join(map(plain, review['authors'])) or 'nobody'}",
+        "grader": f"{plain(review['judge']['model'])}, prompt {plain(review['judge']['prompt'])}",
+        "labels": _labels(review),
         "agreement (kappa)": bounded(review["kappa"], review["kappa_interval"], two_digits),
-        "wrong answers that it sees": bounded(review["tpr"], review["tpr_interval"]),
-        "right answers that it blames": bounded(review["fpr"], review["fpr_interval"]),
-        "still needed": f"{needed['judged_correct']} of answers judged correct, "
-        f"{needed['judged_incorrect']} of those judged incorrect",
-        "that can be labelled": f"{waiting['judged_correct']:,} and {waiting['judged_incorrect']:,}",
+        "wrong answers that it detects": bounded(review["tpr"], review["tpr_interval"]),
+        "right answers that it rejects": bounded(review["fpr"], review["fpr_interval"]),
+        "labels still needed": f"{needed['judged_correct']} of answers graded correct, "
+        f"{needed['judged_incorrect']} of answers graded incorrect",
+        "answers that can be labelled": f"{waiting['judged_correct']:,} and {waiting['judged_incorrect']:,}",
     }
+
+
+def _labels(review: Review) -> str:
+    if not review["authors"]:
+        return "no labels yet"
+    return f"{review['labels']:,}, by {', '.join(map(plain, review['authors']))}"

@@ -1,4 +1,4 @@
-"""The guard's HTTP API: health, metrics, status, policy."""
+"""The guard's HTTP API: health, metrics, reports and operations."""
 
 import hmac
 import ipaddress
@@ -47,34 +47,34 @@ Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_e
 
 _MOST_SKIPPED: Final = 200
 _DESCRIPTION: Final = f"""
-The guard's reports and orders. Paths below `/api/v1` stay as they are; the version's second number grows when something
-is added, and every answer there has it as `{VERSION_HEADER}`.
+The guard's reports and operations. Paths below `/api/v1` do not change. The second number of the version grows with
+each addition; every response below `/api` has the version in `{VERSION_HEADER}`.
 
-Changes and content need one of the tokens in `CHEAPDEEP_API_TOKENS`, and off loopback so does reading. Rates are shares
-from 0 to 1, null where unknown; intervals are 95%, times are Unix time in seconds; route `*` is all routes together.
+Changes and content need one of the tokens in `CHEAPDEEP_API_TOKENS`. Off loopback, reading needs one too. Rates are
+shares from 0 to 1, null if unknown. Intervals are 95%. Times are Unix seconds. Route `*` is all routes together.
 """
 
 _TAGS: Final = [
     {"name": "health", "description": "For probes and scrapers."},
-    {"name": "reports", "description": "What is so, and what was."},
-    {"name": "changes", "description": "Orders of people, each with author and reason. Need a token."},
-    {"name": "labels", "description": "People check the judge. Has content, and needs a token."},
+    {"name": "reports", "description": "The present state and the past."},
+    {"name": "changes", "description": "Changes by people, each with author and reason. They need a token."},
+    {"name": "labels", "description": "People check the grader. These paths have content and need a token."},
 ]
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"description": "Needs a token that the guard knows"},
-    403: {"description": "The guard has no tokens, so nothing is allowed that needs one"},
-    404: {"description": "What the order names is not there", "content": _TEXT},
-    409: {"description": "The order cannot be carried out as things are", "content": _TEXT},
+    401: {"description": "The token is missing or wrong"},
+    403: {"description": "The guard has no tokens, so it refuses every request that needs one"},
+    404: {"description": "The request names something that does not exist", "content": _TEXT},
+    409: {"description": "The operation is not possible in the present state", "content": _TEXT},
 }
 _UNREACHABLE: Final[dict[int | str, dict[str, Any]]] = {
-    503: {"description": "The store is out of reach", "content": _TEXT}
+    503: {"description": "The store is unreachable", "content": _TEXT}
 }
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Access:
-    """Who may read and who may change: every change needs a token; reading needs one off loopback only."""
+    """Access rights: every change needs a token; reading needs one only off loopback."""
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = [token.get_secret_value() for token in settings.api_tokens]
@@ -83,24 +83,25 @@ class Access:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether anything can be changed over HTTP at all."""
+        """Whether changes over HTTP are possible at all."""
         return bool(self._tokens)
 
     def may_read(self, token: Token) -> None:
-        """Raise 401 unless this caller may read."""
+        """Raise HTTP error 401 or 403 unless this caller may read."""
         if not self.is_local:
             self.may_change(token)
 
     def may_change(self, token: Token) -> None:
-        """Raise 403 where no token is set up, 401 unless this caller has one."""
+        """Raise HTTP error 403 if the guard has no tokens, 401 unless this caller has one."""
         if not self._tokens:
             raise HTTPException(403, "set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line")
         if token is None or not self.is_known(token.credentials):
             raise HTTPException(401, "needs one of the tokens in CHEAPDEEP_API_TOKENS", {"WWW-Authenticate": "Bearer"})
 
-    def is_known(self, given: str) -> bool:
-        """Whether this is one of the tokens; takes as long whichever it is."""
-        return bool(given) and any(hmac.compare_digest(given.encode(), known.encode()) for known in self._tokens)
+    def is_known(self, token: str) -> bool:
+        """Whether this is one of the tokens."""
+        # In constant time for each token, so that the time tells nothing about its characters.
+        return bool(token) and any(hmac.compare_digest(token.encode(), known.encode()) for known in self._tokens)
 
 
 def make_api(
@@ -111,8 +112,8 @@ def make_api(
     is_ready: Callable[[], str],
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """The application; `is_ready` says what is missing, or nothing."""
-    # No page of documentation: FastAPI's own ones load their scripts from elsewhere.
+    """The application; `is_ready` returns what is missing, or an empty text."""
+    # No documentation page, because FastAPI's pages load their scripts from another host.
     api = FastAPI(
         title="cheapdeep_ops guard",
         version=API_VERSION,
@@ -124,7 +125,7 @@ def make_api(
     )
     access = Access(settings)
     if _is_loopback(settings.host):
-        # Reading needs no token here, so a web page must not get in under a name of its own that leads to loopback.
+        # Reading needs no token here, so a web page must not reach the API by a DNS name that points to loopback.
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
 
     needs: dict[Role, list[Any]] = {"read": [], "act": [Depends(access.may_change)]}
@@ -137,14 +138,15 @@ def make_api(
 
 
 def make_local_api(store: Store, settings: Settings) -> FastAPI:
-    """The paths below `/api` for a caller in this process, who needs no token: they can open the store themselves."""
+    """The paths below `/api`, for a caller in this process."""
+    # Without tokens, because this caller can open the store itself.
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     _add_paths(api, ActionContext(store=store, settings=settings, clock=time.time), {"read": [], "act": []})
     return api
 
 
 def _add_paths(api: FastAPI, context: ActionContext, needs: Mapping[Role, list[Any]]) -> None:
-    """Add all paths below `/api`; `needs` are the dependencies of a role."""
+    """Add all paths below `/api`; `needs` has FastAPI's dependencies for each role."""
     store, settings, clock = context.store, context.settings, context.clock
     api.add_middleware(_Versioned)
 
@@ -162,30 +164,32 @@ def _add_paths(api: FastAPI, context: ActionContext, needs: Mapping[Role, list[A
         return Response(str(error), status_code=409, media_type="text/plain")
 
     @api.exception_handler(MissingError)
-    def nothing_there(_request: object, error: Exception) -> Response:
+    def not_found(_request: object, error: Exception) -> Response:
         return Response(str(error), status_code=404, media_type="text/plain")
 
-    for reading in (_reading(store, settings, clock), _over_time(store, settings, clock), _happened(store, clock)):
-        api.include_router(reading, tags=["reports"], dependencies=needs["read"], responses=_UNREACHABLE)
-    # Content needs a token on loopback too.
+    for reports in (_state(store, settings, clock), _periods(store, settings, clock), _history(store, clock)):
+        api.include_router(reports, tags=["reports"], dependencies=needs["read"], responses=_UNREACHABLE)
+    # Content needs a token, also on loopback.
     token: dict[str, Any] = {"dependencies": needs["act"], "responses": _UNREACHABLE | _REFUSALS}
     api.include_router(_labelling(store, settings), tags=["labels"], **token)
     api.include_router(_actions(context, needs), responses=_UNREACHABLE | _REFUSALS)
 
 
 def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
-    """The documentation of a path: its answer, and the refusals that only it has. FastAPI does not check answers."""
+    """The documentation of a path: the type of its response, and the refusals `also` that only this path has."""
+    # The type is only for the document: without a response model FastAPI does not check responses.
     refusals = {code: _REFUSALS[code] for code in also}
     return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
 
 
 def _name_of(route: APIRoute) -> str:
-    """What generated clients call an operation."""
+    """The id of an operation, which generated clients use as a function name."""
     return route.name
 
 
+# Not a FastAPI dependency, because responses of exception handlers need the header too.
 class _Versioned:
-    """Puts the API's version into every answer below `/api`, refusals included."""
+    """Adds the API's version to every response below `/api`, including refusals."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -210,11 +214,11 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
 
     @router.get(
         "/readyz",
-        summary="Whether the guard does its work",
-        responses={200: {"model": Health}, 503: {"model": Health, "description": "It does not"}},
+        summary="Whether the guard works",
+        responses={200: {"model": Health}, 503: {"model": Health, "description": "The guard does not work"}},
     )
     def readyz(response: Response) -> dict[str, str]:
-        """The guard does its work: 503 with what is missing, else 200."""
+        """200 if the guard works; 503 with what is missing otherwise."""
         missing = is_ready()
         response.status_code = 503 if missing else 200
         return {"status": missing or "ok"}
@@ -222,23 +226,23 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
     return router
 
 
-def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+def _periods(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
     """Reports over a period."""
     router = APIRouter()
 
     @router.get("/api/v1/report", **_answering(Receipt, "The receipt over a period"))
     def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = float(DAY_S)) -> Receipt:
-        """The receipt over the last so many seconds."""
+        """The receipt over the last `last_s` seconds."""
         now = clock()
         return receipt(store, settings, since=now - last_s, until=now)
 
     @router.get("/api/v1/report/trends", **_answering(Trends, "The figures of the receipt's plots"))
     def get_trends(since: float | None = None, until: float | None = None) -> Trends:
-        """A period's figures in steps, false confidence by route, and changes of policy; the last day by default."""
+        """Figures in steps, false confidence by route and policy changes of a period; the last day by default."""
         until = clock() if until is None else until
         since = until - DAY_S if since is None else since
         if not 0 < until - since <= LONGEST_S:
-            raise HTTPException(422, f"until must lie behind since, by {LONGEST_S:.0f} s at most")
+            raise HTTPException(422, f"until must be later than since, by at most {LONGEST_S:.0f} s")
         return trends(store, settings, since=since, until=until)
 
     @router.get("/api/v1/series", **_answering(Series, "Figures in steps, for charts"))
@@ -247,7 +251,7 @@ def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> 
         last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 3_600.0,
         step_s: Annotated[int, Query(ge=1, le=LONGEST_S)] = 60,
     ) -> Series:
-        """Calls, costs and false confidence in steps, for charts; at most a thousand steps at a time."""
+        """Calls, costs and false confidence in steps; at most 1,000 steps in one response."""
         try:
             return series(store, settings, scope=route, now=clock(), last_s=last_s, step_s=step_s)
         except ValueError as error:
@@ -257,7 +261,7 @@ def _over_time(store: Store, settings: Settings, clock: Callable[[], float]) -> 
 
 
 def _metrics(collector: "FleetCollector") -> APIRouter:
-    # Loaded here, because it loads the whole guard, which a command that asks for one report does not need.
+    # Loaded here, because it loads the whole guard, which a command that reads one report does not need.
     from cheapdeep_ops.guard.http import metrics  # noqa: PLC0415
 
     router = APIRouter()
@@ -270,7 +274,7 @@ def _metrics(collector: "FleetCollector") -> APIRouter:
     return router
 
 
-def _reading(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+def _state(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
     @router.get("/api/v1/status", **_answering(Status, "The state of the guard"))
@@ -292,29 +296,29 @@ def _reading(store: Store, settings: Settings, clock: Callable[[], float]) -> AP
 
     @router.get("/api/v1/review", **_answering(Review, "Agreement of grader and people"))
     def get_review(route: Route = ALL_ROUTES) -> Review:
-        """How far the grader agrees with people, what is still to be labelled, and how all graders compare."""
+        """How far the grader agrees with people, how many labels are missing, and how all graders compare."""
         with store.reading() as connection:
             return review_of(connection, settings, route)
 
     return router
 
 
-def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
+def _history(store: Store, clock: Callable[[], float]) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/api/v1/policy/changes", **_answering(list[PolicyChange], "Who changed what, and why"))
+    @router.get("/api/v1/policy/changes", **_answering(list[PolicyChange], "The newest policy changes"))
     def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[PolicyChange]:
-        """The newest changes of policy first."""
+        """The policy changes with author or cause, newest first."""
         with store.reading() as connection:
             return policies.history(connection, limit=limit)
 
     @router.get("/api/v1/incidents", **_answering(list[Incident], "The newest incidents"))
     def get_incidents(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[Incident]:
-        """The newest incidents first."""
+        """The incidents, newest first."""
         with store.reading() as connection:
             return incidents.incidents(connection, limit=limit)
 
-    @router.get("/api/v1/silences", **_answering(list[Silence], "The silences"))
+    @router.get("/api/v1/silences", **_answering(list[Silence], "The active silences"))
     def get_silences() -> list[Silence]:
         """The silences that have not ended, oldest first."""
         with store.reading() as connection:
@@ -322,7 +326,7 @@ def _happened(store: Store, clock: Callable[[], float]) -> APIRouter:
 
     @router.get("/api/v1/incidents/{incident_id}", **_answering(IncidentStory, "One incident from start to end"))
     def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> IncidentStory:
-        """One incident with its messages and its changes of policy; 404 if it does not exist."""
+        """One incident with its messages and policy changes; 404 if it does not exist."""
         with store.reading() as connection:
             return story(connection, incident_id)
 
@@ -336,9 +340,9 @@ def _labelling(store: Store, settings: Settings) -> APIRouter:
     def get_next(
         route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
     ) -> Sample | None:
-        """The answer to label next; null if none is left. It has content, so it needs a token.
+        """The answer to label next, without the calls in `skip`; null if none is left.
 
-        Calls that are named by `skip` are passed over.
+        The response has content, so it needs a token.
         """
         with store.reading() as connection:
             sample = next_sample(connection, settings, scope=route, skipped=skip)
@@ -365,7 +369,8 @@ def _actions(context: ActionContext, needs: Mapping[Role, list[Any]]) -> APIRout
 
 
 def _fault(fault: Mapping[str, Any]) -> dict[str, Any]:
-    """What is wrong and where, without what was sent: that may be secret, and need not even be valid JSON."""
+    """A fault of a request: its place, message and type."""
+    # Without the input, which may be secret, or no value that JSON can hold.
     place = fault["loc"][:1] if fault["type"] == "extra_forbidden" else fault["loc"]
     return {"loc": list(place), "msg": fault["msg"], "type": fault["type"]}
 

@@ -1,4 +1,4 @@
-"""The worth of confidence and of the grader, for the metrics page: computed by simulation, so cached for minutes."""
+"""Metrics of the grader and of confidence. Their intervals come from simulation, so they are cached for minutes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
@@ -21,40 +21,40 @@ KEPT_S: Final = 300.0
 """How long a figure is cached, in seconds."""
 
 PERIOD_S: Final = float(WEEK_S)
-"""Grades of so long a period are used: a single day has too few wrong answers."""
+"""The period of the grades, in seconds; a single day has too few wrong answers."""
 
-_JUDGE: Final = ""
-"""The name under which the grader's agreement is kept; no scope has it."""
+_GRADER: Final = ""
+"""The cache key of the grader's agreement; no scope has this name."""
 
 Bounded = tuple[float | None, tuple[float, float] | None]
-"""A figure with its interval."""
+"""A figure with its 95% interval; None if unknown."""
 
 Values = dict[tuple[str, ...], Bounded]
-"""Figures by the values of their labels."""
+"""Figures by label values."""
 
 _OF_CONFIDENCE: Final[tuple[tuple[Callable[[Confidence], Bounded], str, tuple[str, str, str]], ...]] = (
     (lambda worth: (worth["auroc"], worth["auroc_interval"]),
      "AUROC of confidence among graded answers of a week, 0.5 is chance",
      (names.FLEET_AUROC, names.FLEET_AUROC_LOW, names.FLEET_AUROC_HIGH)),
     (lambda worth: (worth["expected_calibration_error"], worth["expected_calibration_error_interval"]),
-     "Mean distance between confidence and share of right answers, of a week",
+     "Mean distance between confidence and share of right answers of a week",
      (names.FLEET_CALIBRATION_ERROR, names.FLEET_CALIBRATION_ERROR_LOW, names.FLEET_CALIBRATION_ERROR_HIGH)),
 )  # fmt: skip
 _OF_BINS: Final[tuple[tuple[str, str, Callable[[Bin], float]], ...]] = (
     (names.FLEET_RELIABILITY_CLAIMED, "Mean confidence, by range of confidence", lambda each: each["claims"]),
-    (names.FLEET_RELIABILITY_RIGHT, "Share of right answers, by the judge", lambda each: each["is_right"]),
+    (names.FLEET_RELIABILITY_RIGHT, "Share of right answers, by the grader", lambda each: each["is_right"]),
     (names.FLEET_RELIABILITY_RIGHT_LOW, "Lower bound of its 95% interval", lambda each: each["is_right_interval"][0]),
     (names.FLEET_RELIABILITY_RIGHT_HIGH, "Upper bound of its 95% interval", lambda each: each["is_right_interval"][1]),
-    (names.FLEET_RELIABILITY_GRADES, "Grades that it rests on", lambda each: each["graded"]),
+    (names.FLEET_RELIABILITY_GRADES, "Grades behind that share", lambda each: each["graded"]),
 )
 _KAPPA: Final = (names.FLEET_JUDGE_KAPPA, names.FLEET_JUDGE_KAPPA_LOW, names.FLEET_JUDGE_KAPPA_HIGH)
 _BOUNDS: Final = ("", ": lower bound of its 95% interval", ": upper bound of its 95% interval")
 
 
 class GraderMetrics:
-    """The last figures of the grader and of confidence, of all routes together and of each.
+    """The latest figures of the grader and of confidence, of all routes together and of each route.
 
-    `renew` computes at most one of them, so that the cost of a scrape does not grow with the number of routes.
+    `renew` computes at most one figure, so the cost of a scrape does not grow with the number of routes.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -65,11 +65,12 @@ class GraderMetrics:
         self._at: dict[str, float] = {}
 
     def renew(self, connection: Connection, now: float) -> None:
-        """Compute the oldest figure again, if its time is over; figures of routes without grades are dropped.
+        """Compute the oldest figure again if it is older than KEPT_S; drop figures of routes without grades.
 
-        Raises StoreError if the store is out of reach.
+        Raises StoreError if the store is unreachable.
         """
-        subjects = (_JUDGE, ALL_ROUTES, *sorted(grades.counts(connection)))
+        subjects = (_GRADER, ALL_ROUTES, *sorted(grades.counts(connection)))
+        # Two scrapes at once must not compute one figure twice.
         with self._lock:
             self._at = {each: at for each, at in self._at.items() if each in subjects}
             self._worth = {each: worth for each, worth in self._worth.items() if each in subjects}
@@ -79,14 +80,14 @@ class GraderMetrics:
                 self._at[stalest] = now
 
     def _compute(self, connection: Connection, subject: str, now: float) -> None:
-        if subject == _JUDGE:
+        if subject == _GRADER:
             self._agreement = agreement_of(connection, self._settings)
         else:
             since = now - PERIOD_S
             self._worth[subject] = confidence_in(connection, self._settings, since=since, until=now, scope=subject)
 
     def families(self) -> Iterator[Metric]:
-        """The known figures as metrics; unknown ones are left out."""
+        """The figures as metrics; unknown figures are left out."""
         with self._lock:
             worth, agreement = dict(self._worth), self._agreement
         by_scope = {scope: confidence for scope, confidence in sorted(worth.items()) if confidence is not None}
@@ -116,7 +117,7 @@ def _bins(by_scope: Mapping[str, Confidence]) -> Iterator[Metric]:
 
 
 def _agreed(agreement: Agreement | None) -> Iterator[Metric]:
-    text = "Cohen's kappa of the judge and people, 1 is agreement, 0 is chance"
+    text = "Cohen's kappa of the grader and people, 1 is agreement, 0 is chance"
     values: Values = {}
     labelled = GaugeMetricFamily(names.FLEET_JUDGE_LABELS, "Grades that people have labelled", labels=["verdict"])
     if agreement is not None:

@@ -27,34 +27,34 @@ from cheapdeep_ops.values import ALL_ROUTES, Reason
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 NO_CLASS: Final = "none"
 Jobs = Mapping[tuple[str, str], int]
-"""How often each job of the scheduler ended in which way."""
+"""The number of runs, by job of the scheduler and outcome."""
 
 _COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
     (names.FLEET_CALLS, "Calls through all routers", lambda sums: sums.calls),
-    (names.FLEET_TRIAGED, "Calls that a triage tier was asked for", lambda sums: sums.triaged),
+    (names.FLEET_TRIAGED, "Calls that were triaged", lambda sums: sums.triaged),
     (names.FLEET_SHIPPED, "Calls that a triage tier answered", lambda sums: sums.shipped),
     (names.FLEET_COST, "Cost of all priced model calls, US dollars", lambda sums: sums.cost_usd),
     (names.FLEET_BASELINE_COST, "Estimated cost at the deep tier alone, US dollars", lambda sums: sums.baseline_usd),
     (names.FLEET_UNPRICED, "Calls whose cost is not known", lambda sums: sums.unpriced),
     (names.FLEET_ERRORS, "Calls that ended in an error", lambda sums: sums.errors),
-    (names.FLEET_WITHHELD, "Calls that ship at the base threshold and were held back", lambda sums: sums.withheld),
+    (names.FLEET_WITHHELD, "Calls that a raised threshold escalated", lambda sums: sums.withheld),
     (names.FLEET_FALLBACKS, "Triage answers shipped because the deep tier failed", lambda sums: sums.fallbacks),
     (names.FLEET_REPLAYS_REJECTED, "Replays that the deep tier refused", lambda sums: sums.replays_rejected),
     (names.FLEET_SHADOWED, "Calls on which triage was tried in shadow mode", lambda sums: sums.shadowed),
-    (names.FLEET_SHADOW_COST, "What those would have cost, routed, US dollars", lambda sums: sums.shadow_cost_usd),
-    (names.FLEET_SHADOW_BASELINE_COST, "What those did cost, US dollars", lambda sums: sums.shadow_baseline_usd),
+    (names.FLEET_SHADOW_COST, "Their estimated cost if routed, US dollars", lambda sums: sums.shadow_cost_usd),
+    (names.FLEET_SHADOW_BASELINE_COST, "Their cost at the deep tier, USD", lambda sums: sums.shadow_baseline_usd),
     (names.FLEET_TRIAGE_COST, "Cost of the triage calls among them, US dollars", lambda sums: sums.triage_cost_usd),
-    (names.FLEET_COLD_CACHE, "Cost that warm deep caches would have spared, USD", lambda sums: sums.cold_cache_usd),
+    (names.FLEET_COLD_CACHE, "Cost that warm deep caches would have saved, USD", lambda sums: sums.cold_cache_usd),
 )  # fmt: skip
 _BY_REASON: Final[tuple[tuple[str, str, Callable[[Sums], Mapping[str, int]]], ...]] = (
     (names.FLEET_ESCALATIONS, "Calls that left the first tier, by reason", lambda sums: sums.reasons),
-    (names.FLEET_BASE_ESCALATIONS, "Calls that would have at the base threshold", lambda sums: sums.base_reasons),
+    (names.FLEET_BASE_ESCALATIONS, "Calls that escalate at base, by reason", lambda sums: sums.base_reasons),
 )  # fmt: skip
 _SIGNALS: Final = (
     (names.FLEET_SIGNAL, "Rate that a rule watches", "rate"),
     (names.FLEET_SIGNAL_LOW, "Lower bound of its 95% interval", "low"),
     (names.FLEET_SIGNAL_HIGH, "Upper bound of its 95% interval", "high"),
-    (names.FLEET_SIGNAL_CALLS, "Calls or grades that it rests on", "n"),
+    (names.FLEET_SIGNAL_CALLS, "Calls or grades behind that rate", "n"),
 )
 _EVIDENCE: Final = (
     (names.FLEET_EVIDENCE, "Evidence of a rule's sequential test, natural logarithm", "evidence"),
@@ -62,18 +62,18 @@ _EVIDENCE: Final = (
 )
 
 _CONFIDENCE_EDGES: Final = (49, 59, 69, 79, 84, 89, 94, 98, 100)
-"""Upper edges in hundredths, as they are counted; all below 0.8 lie at or under 0.79, as models claim hundredths."""
+"""Upper edges in hundredths. Models state hundredths, so 0.79 is the largest value below 0.8."""
 
 _FALSE_CONFIDENCE: Final = (
-    (names.FLEET_FALSE_CONFIDENT, "Share of wrong answers among those shipped, calls of 24 hours, by the judge"),
+    (names.FLEET_FALSE_CONFIDENT, "Share of wrong answers among shipped ones, calls of 24 hours, by the grader"),
     (names.FLEET_FALSE_CONFIDENT_LOW, "Lower bound of its 95% interval"),
     (names.FLEET_FALSE_CONFIDENT_HIGH, "Upper bound of its 95% interval"),
-    (names.FLEET_FALSE_CONFIDENT_GRADES, "Grades that it rests on"),
+    (names.FLEET_FALSE_CONFIDENT_GRADES, "Grades behind that share"),
 )
 
 
 class FleetCollector(Collector):
-    """Reads the store at every scrape; what it costs does not grow with the history."""
+    """Reads the store at every scrape; its cost does not grow with the length of the history."""
 
     def __init__(
         self,
@@ -94,10 +94,8 @@ class FleetCollector(Collector):
         self._insight = GraderMetrics(settings)
 
     def collect(self) -> Iterable[Metric]:
-        """All families.
-
-        Raises StoreError where the store is out of reach: a scrape that fails is noticed, zeros are not.
-        """
+        """All metric families. Raises StoreError if the store is unreachable."""
+        # A failed scrape is visible in Prometheus; zeros would look like real figures.
         with self._store.reading() as connection:
             sums, dropped = counters.totals(connection), processes.dropped(connection)
             graded, now = grades.totals(connection), self._clock()
@@ -112,11 +110,11 @@ class FleetCollector(Collector):
         yield from _quality(state)
         yield from _false_confidence(rates if is_up(state["grader"]) else {})
         yield from self._insight.families()
-        yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were not counted", value=dropped)
+        yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were dropped and not counted", value=dropped)
         yield from self._health(state)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not need a store."""
+        """Return no families, because registration must not need a store."""
         return ()
 
     def _health(self, state: Present) -> Iterator[Metric]:
@@ -133,11 +131,15 @@ class FleetCollector(Collector):
             jobs.add_metric([job, outcome], count)
         yield jobs
         if self._guard.last_evaluation is not None:
-            yield _gauge(names.FLEET_LAST_EVALUATION, "When the rules were last run", self._guard.last_evaluation)
+            yield _gauge(
+                names.FLEET_LAST_EVALUATION,
+                "Time of the last evaluation of the rules, Unix seconds",
+                self._guard.last_evaluation,
+            )
 
 
 def page(collector: FleetCollector) -> bytes:
-    """The metrics page. Raises StoreError."""
+    """The metrics page. Raises StoreError if the store is unreachable."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
     return generate_latest(registry)
@@ -153,13 +155,13 @@ def _counted(sums: Mapping[tuple[str, str], Sums]) -> Iterator[Metric]:
         family = CounterMetricFamily(name, text, labels=["route", "input_class", "reason"])
         for key, counted in sorted(sums.items()):
             by_reason = counts(counted)
-            for reason in Reason:  # zeros too: a rate never sees the first step of a series that begins with it
+            for reason in Reason:  # zeros too, because a rate ignores the first sample of a series
                 family.add_metric([*_labels(key), reason.value], by_reason.get(reason.value, 0))
         yield family
 
 
 def _confidences(sums: Mapping[tuple[str, str], Sums]) -> Metric:
-    """What the first tier claimed, by route; without a sum, which is not kept."""
+    """The confidence of first answers, by route, as a histogram without a sum, which is not stored."""
     by_route: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for (route, _), counted in sums.items():
         by_route[route].update({int(bin_): count for bin_, count in counted.confidence.items()})
@@ -172,7 +174,7 @@ def _confidences(sums: Mapping[tuple[str, str], Sums]) -> Metric:
 
 
 def _labels(key: tuple[str, str]) -> list[str]:
-    """Route and input class; a class that was not given gets a name that a dashboard can select."""
+    """Route and input class; calls without a class get a name that a dashboard can select."""
     return [key[0], key[1] or NO_CLASS]
 
 
@@ -184,7 +186,7 @@ def _alerts(rows: Sequence[Alert], rulebook: Rulebook, settings: Settings) -> It
     for name, text, key in _SIGNALS:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
-            # A kind of rule that watches no rate has no such figures.
+            # Some kinds of rules watch no rate, and their signals lack these keys.
             if row["signal"].get("n") and key in row["signal"]:
                 family.add_metric([row["rule"], row["scope"]], row["signal"][key])
         yield family
@@ -198,7 +200,7 @@ def _alerts(rows: Sequence[Alert], rulebook: Rulebook, settings: Settings) -> It
 
 
 def _evidence(rows: Sequence[Alert]) -> Iterator[Metric]:
-    """The evidence of the rules that have a sequential test; unknown evidence is left out."""
+    """The evidence of rules with a sequential test; unknown evidence is left out."""
     for name, text, key in _EVIDENCE:
         family = GaugeMetricFamily(name, text, labels=["rule", "scope"])
         for row in rows:
@@ -209,7 +211,7 @@ def _evidence(rows: Sequence[Alert]) -> Iterator[Metric]:
 
 
 def _graded(totals: Mapping[tuple[str, str], tuple[int, float]]) -> Iterator[Metric]:
-    counted = CounterMetricFamily(names.FLEET_GRADES, "Gradings by what came of them", labels=["route", "verdict"])
+    counted = CounterMetricFamily(names.FLEET_GRADES, "Gradings by outcome", labels=["route", "verdict"])
     cost = CounterMetricFamily(names.FLEET_GRADER_COST, "Cost of gradings, US dollars", labels=["route"])
     spent: Counter[str] = Counter()
     for (route, outcome), (count, usd) in sorted(totals.items()):
@@ -222,21 +224,21 @@ def _graded(totals: Mapping[tuple[str, str], tuple[int, float]]) -> Iterator[Met
 
 
 def _quality(state: Present) -> Iterator[Metric]:
-    """What is normal, and whether the grader does its work; a rate that is unknown is left out, never zero."""
+    """The normal rate of each route and the state of the grader; an unknown rate is left out."""
+    # A zero would be read as a measured rate.
     normal = GaugeMetricFamily(names.FLEET_NORMAL, "False-confident rate that is normal", labels=["route"])
     for route, learned in state["normal"].items():
         if learned["rate"] is not None:
             normal.add_metric([route], learned["rate"])
     yield normal
     grader = state["grader"]
-    does_its_work = "Whether the grader does its work (1), or fails or is off (0)"
-    yield _gauge(names.FLEET_GRADER_UP, does_its_work, float(is_up(grader)))
+    yield _gauge(names.FLEET_GRADER_UP, "Whether the grader works (1), or fails or is off (0)", float(is_up(grader)))
     yield _gauge(names.FLEET_SAMPLES_WAITING, "Samples that wait for a grade", grader["waiting"])
-    yield _gauge(names.FLEET_OLDEST_WAIT, "How long the oldest of them waits, seconds", grader["oldest_wait_s"] or 0.0)
+    yield _gauge(names.FLEET_OLDEST_WAIT, "Age of the oldest waiting sample, seconds", grader["oldest_wait_s"] or 0.0)
 
 
 def _false_confidence(rates: Mapping[str, FalseConfidence]) -> Iterator[Metric]:
-    """The rates of the last 24 hours."""
+    """The false-confident rates of the last 24 hours."""
     families = [GaugeMetricFamily(name, text, labels=["route"]) for name, text in _FALSE_CONFIDENCE]
     for route, wrong in rates.items():
         values = (wrong["false_confident_rate"], *wrong["false_confident_interval"], wrong["graded"])
@@ -250,6 +252,7 @@ def _policies(policy: Policy, routes: Iterable[str]) -> Iterator[Metric]:
     threshold = GaugeMetricFamily(names.FLEET_THRESHOLD, "Threshold in force", labels=["route"])
     version = GaugeMetricFamily(names.FLEET_POLICY_VERSION, "Number of the last change of policy", labels=["scope"])
     scopes = policy["scopes"]
+    # Scopes without a change have a series too, so that a board can show every route.
     untouched: ScopePolicy = {"threshold": policy["threshold"], "version": 0, "pin": None, "causes": []}
     for name in sorted({ALL_ROUTES, *routes, *scopes}):
         scope = scopes.get(name, untouched)

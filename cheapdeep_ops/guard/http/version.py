@@ -1,18 +1,18 @@
-"""Which HTTP API a guard speaks: the first number is that of `/api/v1`, the second grows with what is added."""
+"""The version of the HTTP API: the first number is that of `/api/v1`, the second grows with each addition."""
 
 from typing import Final
 
 API_VERSION: Final = "1.1"
-"""The second number grows when something is added; what is there stays as it is, or the path becomes `/api/v2`."""
+"""The second number grows with each addition. A change that breaks callers makes the path `/api/v2`."""
 
 VERSION_HEADER: Final = "Cheapdeep-Api-Version"
-"""Has the version in every answer below `/api`."""
+"""The header with the version, in every response below `/api`."""
 
 
-def serves(found: str, wanted: str = API_VERSION) -> bool:
-    """Whether a guard that speaks `found` has all of `wanted`; what is no version at all has nothing."""
-    offered, needed = _numbers(found), _numbers(wanted)
-    return offered[:1] == needed[:1] and offered >= needed
+def serves(offered: str, needed: str = API_VERSION) -> bool:
+    """Whether a guard of API version `offered` has everything of version `needed`; False if `offered` is malformed."""
+    offered_numbers, needed_numbers = _numbers(offered), _numbers(needed)
+    return offered_numbers[:1] == needed_numbers[:1] and offered_numbers >= needed_numbers
 
 
 def _numbers(version: str) -> list[int]:
