@@ -11,7 +11,7 @@ from cheapdeep_ops.cli import main
 from cheapdeep_ops.cli.commands import backtest
 from cheapdeep_ops.guard.actions.thresholds import pin
 from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
-from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost, costed, paid, spent_in
+from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost, estimated_cost, paid_cost, spent_in
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.statistics.intervals import wilson
@@ -180,7 +180,7 @@ def test_the_store_prices_a_threshold_from_what_was_paid(capsys, town):
     assert below["cost_basis"].startswith("unknown")
     _, says, _ = run(capsys)
     assert "Paid: $0.120000 for 100 calls; $0.120000 by the estimate at 0.8" in says
-    assert "Cost at 0.7: unknown: what would have escalated is not known" in says
+    assert "Cost at 0.7: unknown: the escalation rate is unknown" in says
     assert "Cost at 0.8, 0.9, 0.95: estimate" in says
 
 
@@ -191,8 +191,8 @@ def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):
     assert [each["cost_usd"] for each in found["thresholds"]] == pytest.approx([0.008, 0.048])
     assert found["paid"]["cost_usd"] == pytest.approx(0.048)
     assert found["paid"]["estimate_at_base_usd"] is None
-    assert found["paid"]["why"] == "10 calls were decided otherwise than at base"
-    assert "10 calls were decided otherwise" in run(capsys)[1]
+    assert found["paid"]["why"] == "10 calls had another outcome than at the base threshold"
+    assert "10 calls had another outcome" in run(capsys)[1]
 
 
 @given(
@@ -207,22 +207,22 @@ def test_more_escalations_never_cost_less(escalated, triaged, others, triage_usd
         calls=triaged + others, triaged=triaged, moved=0, unpriced=0, cost_usd=1.0, triage_usd=triage_usd,
         baseline_usd=baseline_usd, prices="",
     )  # fmt: skip
-    low, high = (costed(spent, rate)["cost_usd"] for rate in sorted(escalated))
+    low, high = (estimated_cost(spent, rate)["cost_usd"] for rate in sorted(escalated))
     if not spent.calls:
         assert low is high is None
         return
     assert low <= high + 1e-12
     assert triage_usd - 1e-9 <= low
     assert high <= triage_usd + baseline_usd + 1e-9
-    assert costed(spent, 1.0)["saving"] == pytest.approx(-triage_usd / baseline_usd)
+    assert estimated_cost(spent, 1.0)["saving"] == pytest.approx(-triage_usd / baseline_usd)
 
 
 def test_unpriced_calls_leave_the_cost_unknown_and_say_why():
     sums = Sums(calls=10, triaged=8, unpriced=2, cost_nusd=10, baseline_nusd=100)
-    found = costed(spent_in(sums, prices=""), 0.5)
+    found = estimated_cost(spent_in(sums, prices=""), 0.5)
     assert found["cost_usd"] is found["saving"] is None
     assert found["cost_basis"] == "unknown: 2 of 10 calls are unpriced"
-    assert paid(spent_in(sums, prices=""), at_base=None)["why"] == "2 of 10 calls are unpriced"
+    assert paid_cost(spent_in(sums, prices=""), at_base=None)["why"] == "2 of 10 calls are unpriced"
 
 
 def test_grades_weigh_by_the_inverse_of_their_chance():

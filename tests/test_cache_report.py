@@ -72,7 +72,7 @@ def test_the_receipt_says_what_cold_caches_cost_and_what_was_read(capsys, decisi
 
 def test_people_read_it_in_text_in_markdown_and_on_a_page(capsys, decisions, tmp_path):
     share = decisions[1].cold_cache_usd / sum(each.cost_usd for each in decisions)
-    cold = f"$0.029, {share:.1%} of the cost: written by the deep tier"
+    cold = f"$0.029, {share:.1%} of the cost: the deep tier wrote this to its cache"
     text = run(capsys, "report")
     assert "cold caches" in text
     assert cold in " ".join(text.split())

@@ -549,7 +549,7 @@ def test_the_receipt_has_false_confidence_with_n_and_grading_apart(capsys, grade
     _, out, _ = run(capsys, "report")
     for part in (
         "triage model      claude-haiku-4-5", "escalation model  claude-opus-4-7", "in + ", "out tokens",
-        "33.3% of shipped answers", "n 3; uncorrected for the judge's errors; 1 unsure, 0 gradings failed",
+        "33.3% of shipped answers", "n 3; uncorrected for the grader's errors; 1 unsure, 0 gradings failed",
         "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: no call escalated",
     ):  # fmt: skip
         assert part in out
@@ -584,7 +584,7 @@ def test_the_receipt_says_what_sampling_was_spent_on(capsys, graded):
     assert "100.0% of 4 confident answers (budget 1.0%)" in " ".join(out.split())
     for command in ("report", "status"):
         words = " ".join(run(capsys, command)[1].split())
-        assert "support: at 4 confident answers a day, unknown: what is normal is not learned yet" in words
+        assert "support: at 4 confident answers a day, unknown: the baseline is not learned yet" in words
 
 
 def said_of_reach(**reach):

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.guard.backtest.recommend import evened, separates, why_none
+from cheapdeep_ops.guard.backtest.recommend import evenly_sampled, separates, why_none
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
@@ -109,10 +109,10 @@ def test_wrong_input_is_a_usage_error(capsys, wrong):
 
 def test_grades_of_unequal_chance_are_thinned_to_equal_ones():
     random = Random(1)
-    many = evened([(0.9, True, 0.2)] * 2_000 + [(0.9, False, 0.01)] * 100, random)
+    many = evenly_sampled([(0.9, True, 0.2)] * 2_000 + [(0.9, False, 0.01)] * 100, random)
     assert sum(not wrong for _, wrong in many) == 100
     assert 70 <= sum(wrong for _, wrong in many) <= 130
-    assert evened([], random) == []
+    assert evenly_sampled([], random) == []
 
 
 def test_why_there_is_none():

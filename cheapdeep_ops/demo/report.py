@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from cheapdeep_ops.guard.report_types.figures import Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import Normal
-from cheapdeep_ops.guard.reports.quality import funnel_of, normals_of, quality_of, spending_of
+from cheapdeep_ops.guard.reports.quality import baselines_of, funnel_of, quality_of, spending_of
 from cheapdeep_ops.pricing import known_sum
 from cheapdeep_ops.router import Routed
 from cheapdeep_ops.settings import Settings
@@ -153,7 +153,7 @@ def report_of(
         spending = spending_of(connection, since=since, until=until)
         answers = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes)
         funnel = funnel_of(connection, settings, answers=answers, since=since, until=until)
-        normal = normals_of(connection, settings)
+        normal = baselines_of(connection, settings)
     finished = sorted(each.finished_at for each in outcomes)
     return {
         **_counts(outcomes),

@@ -16,7 +16,7 @@ _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 
 
 class LabelStyle(Protocol):
-    """How a sender formats text that a user chose: a route, an input class, a reason."""
+    """How a sender formats text that a user chose: a route, an input class or a reason."""
 
     def __call__(self, label: str, longest: int = LONGEST_LABEL, /) -> str:
         """`label` on one line, cut to `longest` characters, with the receiver's markup escaped."""
@@ -24,13 +24,13 @@ class LabelStyle(Protocol):
 
 def plain(label: str, longest: int = LONGEST_LABEL) -> str:
     """`label` on one line, cut to `longest` characters, without control characters; `?` if nothing is left."""
-    # Control characters could add a forged line, or reverse the direction of the text.
+    # Control characters could add a false line, or reverse the direction of the text.
     visible = "".join(each if each.isprintable() else " " for each in label)
     return " ".join(visible.split())[:longest] or "?"
 
 
 def without_markup(text: str) -> str:
-    """A text of the API's on one line, without what Slack or Markdown reads as markup; at most 240 characters."""
+    """A text from the API on one line, without the markup of Slack and Markdown; at most 240 characters."""
     return plain(text.replace("*", "").replace("_", " ").replace("`", "'").replace("~", ""), _LONGEST_FOREIGN)
 
 
@@ -45,12 +45,12 @@ def percent(value: float | None) -> str:
 
 
 def short_percent(value: float) -> str:
-    """A share for the ticks of an axis: at most three digits."""
+    """A share with at most three digits, for the ticks of an axis."""
     return f"{value * 100:.3g}%"
 
 
 def signal_interval(signal: Mapping[str, Any], prefix: str = "") -> str:
-    """The interval that a signal holds under `prefix`, in words."""
+    """The interval in a signal whose keys begin with `prefix`, in words."""
     return bounds((signal[f"{prefix}low"], signal[f"{prefix}high"]))
 
 
@@ -77,7 +77,7 @@ def two_digits(value: float) -> str:
 
 
 def money(amount: float | None) -> str:
-    """US dollars for people: cents above a dime, else two digits; or `unknown`."""
+    """US dollars for people: from ten cents on with cents, below with two digits; `unknown` for None."""
     if amount is None:
         return "unknown"
     sign, size = "-" if amount < 0 else "", abs(amount)
@@ -94,7 +94,7 @@ def exact_money(amount: float | None, unknown: str = "unknown") -> str:
 
 
 def whole_dollars(amount: float) -> str:
-    """US dollars without cents, for what a month costs."""
+    """US dollars without cents, for the cost of a month."""
     return f"${amount:,.0f}"
 
 
@@ -114,7 +114,7 @@ def time_of_day(at: float) -> str:
 
 
 def period(since: float, until: float) -> str:
-    """A period in words: its first and its last day where it is whole days (UTC), else its two moments."""
+    """A period in words: its first and last day if it consists of whole days (UTC), else its two moments."""
     if since % DAY_S or until % DAY_S:
         return f"{moment(since)} to {moment(until)}"
     first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until - DAY_S))

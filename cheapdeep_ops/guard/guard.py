@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import Sender
-from cheapdeep_ops.guard.reports.weekly import tell_week
+from cheapdeep_ops.guard.reports.weekly import enqueue_week
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
 from cheapdeep_ops.settings import Settings
@@ -164,7 +164,7 @@ class Guard:
 
         Each week's receipt is enqueued once. Without the lease it does nothing.
         """
-        return self._holds_lease and tell_week(self._store, self._settings, now)
+        return self._holds_lease and enqueue_week(self._store, self._settings, now)
 
     def stop_grading(self) -> None:
         """Stop grading; a run under way ends at once."""

@@ -1,7 +1,7 @@
-"""Deliveries: one for each message of the outbox and each receiver, and where the message of an incident is.
+"""Deliveries: one for each message of the outbox and each receiver; and the place of an incident's message.
 
-A message is put into the outbox without any receiver. The guard, which knows the receivers, then routes it: it makes a
-delivery for each of them. From there on every receiver has its own attempts, its own waits and its own order.
+A message is put into the outbox without any receiver. The guard, which knows the receivers, then routes it: it creates
+a delivery for each of them. After that, every receiver has its own attempts, waits and order.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,14 +20,14 @@ _DELIVERY: Final = table_of(DeliveryRow)
 _REF: Final = table_of(MessageRefRow)
 _IS_UNROUTED: Final = ~_OUTBOX.c.routed
 _BATCH: Final = 200
-"""Messages that are routed by one transaction."""
+"""How many messages one transaction routes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingDelivery:
-    """A message that waits for one receiver; `channel` and `ts` say where that one keeps the incident's message.
+    """A message that waits for one receiver; `channel` and `ts` are the place of the incident's message there.
 
-    `delivery_id` is the same at each attempt.
+    `delivery_id` stays the same at each attempt.
     """
 
     message_id: int
@@ -43,7 +43,7 @@ class PendingDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrouted:
-    """Messages that have no delivery yet, and those whose delivery waits for a receiver that is not in use any more."""
+    """Messages without a delivery, and those with a delivery that waits for a receiver that is no longer configured."""
 
     fresh: tuple[int, ...]
     orphaned: tuple[int, ...]
@@ -55,7 +55,7 @@ class Unrouted:
 
 
 def unrouted(connection: Connection, receivers: Collection[str]) -> Unrouted:
-    """The oldest messages that are to be routed to `receivers`, some two hundred at a time."""
+    """The oldest messages to route to `receivers`: at most two hundred of each sort."""
     fresh = select(_OUTBOX.c.id).where(_IS_UNROUTED).order_by(_OUTBOX.c.id).limit(_BATCH)
     orphaned = select(_DELIVERY.c.message_id).where(_is(_DELIVERY, "waiting"), _DELIVERY.c.receiver.not_in(receivers))
     return Unrouted(
@@ -67,15 +67,15 @@ def unrouted(connection: Connection, receivers: Collection[str]) -> Unrouted:
 def route(
     connection: Connection, messages: Unrouted, *, delivery_ids: Mapping[tuple[int, str], str], at: float
 ) -> None:
-    """Make a delivery, due at once, for each message and receiver that `delivery_ids` names.
+    """Create a delivery, due at once, for each message and receiver that `delivery_ids` names.
 
-    A delivery that is there already stays as it is. A delivery that waits for another receiver is cancelled.
+    A delivery that exists is not changed. A delivery that waits for another receiver is cancelled.
     """
     rows = [
         {"message_id": message_id, "receiver": receiver, "delivery_id": delivery_id, "due_at": at}
         for (message_id, receiver), delivery_id in delivery_ids.items()
     ]
-    # Two guards may route one message, where one of them has lost the lease and does not know it yet.
+    # Two guards may route one message: one of them may have lost the lease without knowing it.
     prepare_insert_absent(DeliveryRow, rows)(connection)
     if messages.fresh:
         connection.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(messages.fresh)).values(routed=True))
@@ -86,10 +86,11 @@ def route(
 
 
 def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDelivery | None:
-    """The oldest delivery that may go out to `receiver`.
+    """The oldest delivery that may be sent to `receiver`.
 
     It is due, and no earlier message of its incident waits for that receiver.
     """
+    # A message must not overtake an earlier one of its incident.
     earlier, message = _DELIVERY.alias("earlier"), _OUTBOX.alias("earlier_message")
     blocked = (
         select(earlier.c.message_id)
@@ -128,9 +129,9 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDel
 
 
 def delivered(connection: Connection, delivery: PendingDelivery, *, at: float, channel: str, ts: str) -> None:
-    """Record that the receiver took the message, and where the incident's message is from now on."""
+    """Record that the receiver accepted the message, and where the incident's message is now."""
     _record(connection, delivery, state="delivered", tried_at=at, delivered_at=at, error="")
-    # Most deliveries edit the message where it is: no write is needed for that.
+    # Most deliveries edit the message, so its place stays and needs no write.
     is_moved = (channel, ts) != (delivery.channel, delivery.ts)
     if delivery.incident_id is not None and ts and is_moved:
         ref = {"incident_id": delivery.incident_id, "receiver": delivery.receiver, "channel": channel, "ts": ts}
@@ -143,12 +144,12 @@ def postponed(connection: Connection, delivery: PendingDelivery, *, at: float, u
 
 
 def failed(connection: Connection, delivery: PendingDelivery, *, at: float, error: str) -> None:
-    """Record that the receiver refused the message for good: no attempt follows, and later messages may go out."""
+    """Record that the receiver refused the message for good: it is not retried, and later messages may be sent."""
     _record(connection, delivery, state="failed", tried_at=at, error=error)
 
 
 def skipped(connection: Connection, delivery: PendingDelivery, *, at: float) -> None:
-    """Record that the receiver shows no such message: nothing was sent, and later messages may go out."""
+    """Record that the receiver shows no such message: nothing was sent, and later messages may be sent."""
     _update(connection, delivery, state="skipped", delivered_at=at, error="")
 
 
@@ -164,7 +165,7 @@ def _update(connection: Connection, delivery: PendingDelivery, **values: Any) ->
 
 
 def queue_state(connection: Connection) -> Queue:
-    """How many deliveries wait, how many arrived, how many attempts all took, and the last error of the oldest waiting.
+    """The numbers of waiting and delivered deliveries and of attempts, and the last error of the oldest waiting one.
 
     A message counts once for each receiver, and once while it has no delivery yet. `receivers` has the figures of each
     receiver, with the deliveries that it refused for good as `failed`.
@@ -188,9 +189,9 @@ def queue_state(connection: Connection) -> Queue:
 
 
 def oldest_waiting(connection: Connection) -> dict[str, Any]:
-    """How many messages wait, since when the oldest, the most attempts at one, and the oldest's last error.
+    """How many messages wait, the time of the oldest, the most attempts at one, and the oldest one's last error.
 
-    `is_used` tells whether any message was ever made. Times are Unix seconds.
+    `is_used` says whether there was ever a message. Times are Unix seconds.
     """
     waiting = select(
         func.count(_DELIVERY.c.message_id.distinct()).label("waiting"),
@@ -209,9 +210,9 @@ def oldest_waiting(connection: Connection) -> dict[str, Any]:
 
 
 def refusal(connection: Connection, *, since: float) -> str:
-    """Why a receiver refused a message for good since then, and has taken none after it; empty without such a case."""
+    """Why a receiver refused a message for good, at `since` or later; empty if it has accepted a later one."""
     later = _DELIVERY.alias("later")
-    taken = (
+    accepted = (
         select(later.c.message_id)
         .where(
             later.c.receiver == _DELIVERY.c.receiver,
@@ -221,12 +222,12 @@ def refusal(connection: Connection, *, since: float) -> str:
         .exists()
     )
     recent = (_is(_DELIVERY, "failed"), _DELIVERY.c.tried_at >= since)
-    statement = select(_DELIVERY.c.error).where(*recent, ~taken).order_by(_DELIVERY.c.message_id.desc()).limit(1)
+    statement = select(_DELIVERY.c.error).where(*recent, ~accepted).order_by(_DELIVERY.c.message_id.desc()).limit(1)
     return connection.execute(statement).scalar() or ""
 
 
 def of_messages(connection: Connection, message_ids: Sequence[int]) -> dict[int, list[MessageDelivery]]:
-    """The deliveries of these messages by message, each as people are shown it; a message without one is left out."""
+    """The deliveries of these messages by message, as people see them; a message without one is left out."""
     statement = select(_DELIVERY).where(_DELIVERY.c.message_id.in_(message_ids))
     rows = connection.execute(statement.order_by(_DELIVERY.c.message_id, _DELIVERY.c.receiver))
     grouped = groupby(rows, key=lambda row: row.message_id)
@@ -244,5 +245,5 @@ def _oldest_error(connection: Connection) -> str:
 
 def _is(table: FromClause, state: str) -> ColumnElement[bool]:
     """Whether a row of `table` is in that state."""
-    # A literal, because an engine uses a partial index only where the statement itself names the state.
+    # A literal, because an engine uses a partial index only if the statement itself names the state.
     return table.c.state == literal_column(f"'{state}'")

@@ -1,4 +1,4 @@
-"""Alert states, incidents, and the messages about them; `deliveries` has where each message stands."""
+"""Alert states, incidents, and the messages about them; `deliveries` has the state of each message."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -16,14 +16,15 @@ _INCIDENT: Final = table_of(IncidentRow)
 _OUTBOX: Final = table_of(OutboxRow)
 _REF: Final = table_of(MessageRefRow)
 _SLACK: Final = "slack"
-"""The receiver whose message the answers of the API name, in `slack_channel` and `slack_ts`."""
+"""The receiver whose message the API names in `slack_channel` and `slack_ts`."""
 
+# An outer join, because incidents without a message on Slack are shown too.
 _SHOWN: Final = select(
     *(column for column in _INCIDENT.c if column.name != "held"),
     func.coalesce(_REF.c.channel, "").label("slack_channel"),
     func.coalesce(_REF.c.ts, "").label("slack_ts"),
 ).select_from(_INCIDENT.outerjoin(_REF, and_(_REF.c.incident_id == _INCIDENT.c.id, _REF.c.receiver == _SLACK)))
-"""The columns that people see; `held` is a message that has not been sent yet."""
+"""The columns that people see; not `held`, which is a message that is not sent yet."""
 
 
 def alerts(connection: Connection) -> list[StoredAlert]:
@@ -37,7 +38,7 @@ def save_alerts(connection: Connection, rows: Sequence[StoredAlert]) -> None:
 
 
 def open_incident(connection: Connection, *, rule: str, scope: str, at: float) -> int:
-    """Begin an incident; returns its id."""
+    """Insert a new incident; returns its id."""
     statement = insert(_INCIDENT).values(rule=rule, scope=scope, started_at=at, announced={}, announced_at=at)
     key = connection.execute(statement).inserted_primary_key
     return int(key[0]) if key else 0
@@ -46,14 +47,14 @@ def open_incident(connection: Connection, *, rule: str, scope: str, at: float) -
 def announce(connection: Connection, incident_id: int, *, kind: str, payload: Mapping[str, Any], at: float) -> None:
     """Put a message about an incident into the outbox, and store its payload as the incident's last announcement."""
     enqueue(connection, incident_id=incident_id, kind=kind, payload=payload, at=at)
-    said = update(_INCIDENT).where(_INCIDENT.c.id == incident_id)
-    connection.execute(said.values(announced=dict(payload), announced_at=at))
+    one = update(_INCIDENT).where(_INCIDENT.c.id == incident_id)
+    connection.execute(one.values(announced=dict(payload), announced_at=at))
 
 
-def collect(connection: Connection, incident_id: int, *, payload: Mapping[str, Any], at: float) -> None:
-    """Defer an incident to the next digest, with this payload; a later one replaces it."""
-    said = {"announced": dict(payload), "announced_at": at, "collected_at": at}
-    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(**said))
+def defer_to_digest(connection: Connection, incident_id: int, *, payload: Mapping[str, Any], at: float) -> None:
+    """Defer an incident to the next digest with this payload, which a later one replaces."""
+    values = {"announced": dict(payload), "announced_at": at, "collected_at": at}
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(**values))
 
 
 def unfinished(connection: Connection, numbers: Sequence[int]) -> list[dict[str, Any]]:
@@ -67,24 +68,24 @@ def unfinished(connection: Connection, numbers: Sequence[int]) -> list[dict[str,
 def digest(connection: Connection, incident_ids: Sequence[int], *, payload: Mapping[str, Any], at: float) -> None:
     """Put one digest of several incidents into the outbox; the incidents no longer wait for a digest."""
     enqueue(connection, incident_id=None, kind="digest", payload=payload, at=at)
-    gone = update(_INCIDENT).where(_INCIDENT.c.id.in_(incident_ids))
-    connection.execute(gone.values(collected_at=None, called_for_at=at))
+    included = update(_INCIDENT).where(_INCIDENT.c.id.in_(incident_ids))
+    connection.execute(included.values(collected_at=None, called_for_at=at))
 
 
-def begun_since(connection: Connection, since: float) -> list[tuple[float, dict[str, Any]]]:
-    """(time, payload) of the messages about starts of incidents made after `since`, single ones and digests."""
-    kept = (_OUTBOX.c.created_at > since, _OUTBOX.c.kind.in_(("started", "digest")))
-    rows = connection.execute(select(_OUTBOX.c.created_at, _OUTBOX.c.payload).where(*kept).order_by(_OUTBOX.c.id))
+def start_messages_since(connection: Connection, since: float) -> list[tuple[float, dict[str, Any]]]:
+    """(time, payload) of the messages after `since` that announce incidents: single ones and digests."""
+    conditions = (_OUTBOX.c.created_at > since, _OUTBOX.c.kind.in_(("started", "digest")))
+    rows = connection.execute(select(_OUTBOX.c.created_at, _OUTBOX.c.payload).where(*conditions).order_by(_OUTBOX.c.id))
     return [(row.created_at, row.payload) for row in rows]
 
 
-def was_told(connection: Connection, *, kind: str, since: float) -> bool:
-    """Whether a message of this kind was put into the outbox since `since`."""
-    kept = (_OUTBOX.c.created_at >= since, _OUTBOX.c.kind == kind)
-    return connection.execute(select(_OUTBOX.c.id).where(*kept).limit(1)).first() is not None
+def was_enqueued(connection: Connection, *, kind: str, since: float) -> bool:
+    """Whether a message of this kind was put into the outbox at `since` or later."""
+    conditions = (_OUTBOX.c.created_at >= since, _OUTBOX.c.kind == kind)
+    return connection.execute(select(_OUTBOX.c.id).where(*conditions).limit(1)).first() is not None
 
 
-def called(connection: Connection, incident_id: int, *, at: float) -> None:
+def mark_notified(connection: Connection, incident_id: int, *, at: float) -> None:
     """Store when people were last notified of an open incident: by its first message or by a reminder."""
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(called_for_at=at))
 
@@ -94,10 +95,10 @@ def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> 
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(resolved_at=at))
 
 
-def hold(connection: Connection, incident_id: int, payload: Mapping[str, Any] | None) -> None:
+def suppress(connection: Connection, incident_id: int, payload: Mapping[str, Any] | None) -> None:
     """Store a resolved message that a silence suppresses; None clears it."""
-    held = None if payload is None else dict(payload)
-    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=held))
+    suppressed = None if payload is None else dict(payload)
+    connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(held=suppressed))
 
 
 def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
@@ -110,8 +111,8 @@ def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
 
 def within(connection: Connection, *, since: float, until: float) -> list[IncidentBase]:
     """The incidents that began in `[since, until)`, oldest first."""
-    kept = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
-    rows = connection.execute(_SHOWN.where(*kept).order_by(_INCIDENT.c.id))
+    conditions = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
+    rows = connection.execute(_SHOWN.where(*conditions).order_by(_INCIDENT.c.id))
     return [record_of(IncidentBase, row._mapping) for row in rows]  # noqa: SLF001 - rows by name
 
 
@@ -137,12 +138,12 @@ def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     return dict(row._mapping)  # noqa: SLF001 - rows by name
 
 
-def told(connection: Connection, *, rule: str, scope: str, started_at: float) -> dict[str, Any]:
+def last_announcement(connection: Connection, *, rule: str, scope: str, started_at: float) -> dict[str, Any]:
     """The last announced payload of a rule's incident that began at `started_at`; empty if there was none."""
     columns = _INCIDENT.c
     of_it = (columns.rule == rule, columns.scope == scope, columns.started_at == started_at)
-    found = connection.execute(select(columns.announced).where(*of_it).order_by(columns.id.desc()).limit(1)).scalar()
-    return dict(found or {})
+    payload = connection.execute(select(columns.announced).where(*of_it).order_by(columns.id.desc()).limit(1)).scalar()
+    return dict(payload or {})
 
 
 def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
@@ -159,7 +160,7 @@ def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
 def enqueue(
     connection: Connection, *, incident_id: int | None, kind: str, payload: Mapping[str, Any], at: float
 ) -> int:
-    """Put a message into the outbox, from where the guard routes it to the receivers; returns its id."""
+    """Put a message into the outbox; the guard routes it to the receivers. Returns its id."""
     statement = insert(_OUTBOX).values(
         incident_id=incident_id, kind=kind, payload=dict(payload), created_at=at, routed=False
     )

@@ -1,18 +1,16 @@
 """The incidents, alerts and changes of policy that the store returns: plain objects whose keys are declared here.
 
-They are dicts, because they leave as JSON, and because an older reader must accept a key that a newer guard adds.
+They are dicts, because they are sent as JSON. An older reader must also accept a key that a newer guard adds.
 """
 
 from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
 from pydantic import ConfigDict, Field, with_config
-from typing_extensions import TypedDict  # pydantic reads those of `typing` from Python 3.12 on only
+from typing_extensions import TypedDict  # pydantic accepts that of `typing` only from Python 3.12 on
 
 Moment = Annotated[float, Field(description="Unix time, in seconds")]
-Signal = Annotated[dict[str, Any], Field(description="what the rule saw, in numbers; its keys are those of its kind")]
-Payload = Annotated[
-    dict[str, Any], Field(description="what the message says, in numbers; empty where nothing was announced")
-]
+Signal = Annotated[dict[str, Any], Field(description="the figures of the rule; their keys depend on its kind")]
+Payload = Annotated[dict[str, Any], Field(description="the figures in the message; empty if nothing was announced")]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -57,7 +55,7 @@ class PolicyChange(TrendChange):
 
 
 class Acknowledged(Record):
-    """Who looks after an incident."""
+    """A person's acknowledgement of an incident."""
 
     author: str
     why: str
@@ -77,7 +75,7 @@ class IncidentBase(Record):
     slack_channel: str
     slack_ts: str
     called_for_at: Annotated[float | None, Field(description="when people were last notified that it is open")]
-    collected_at: Annotated[float | None, Field(description="since when it waits for the next digest")]
+    collected_at: Annotated[float | None, Field(description="when it began to wait for the next digest")]
 
 
 class Incident(IncidentBase):
@@ -100,7 +98,7 @@ class Alert(Record):
 
 
 class StoredAlert(Alert):
-    """The state of a rule in one scope, with what the rules keep for themselves."""
+    """The state of a rule in one scope, with the column that only rules use."""
 
     below_since: float | None
 
@@ -112,8 +110,8 @@ class MessageDelivery(Record):
     state: Literal["waiting", "delivered", "skipped", "failed", "cancelled"]
     attempts: int
     due_at: Annotated[float, Field(description="the next attempt, while it waits")]
-    delivered_at: Annotated[float | None, Field(description="when the receiver took or skipped it")]
-    error: Annotated[str, Field(description="of the last attempt, unless the receiver has taken it")]
+    delivered_at: Annotated[float | None, Field(description="when the receiver accepted or skipped it")]
+    error: Annotated[str, Field(description="of the last attempt, unless the receiver has accepted it")]
 
 
 class Arrival(Record):
@@ -121,7 +119,7 @@ class Arrival(Record):
 
     delivered_at: Annotated[float | None, Field(description="at the last receiver; null while it waits for one")]
     attempts: Annotated[int, Field(description="at all receivers")]
-    error: Annotated[str, Field(description="of the last attempt, while it waits or where it was refused")]
+    error: Annotated[str, Field(description="of the last attempt, while it waits or if it was refused")]
     deliveries: Annotated[list[MessageDelivery], Field(description="one for each receiver; empty at first")]
 
 
@@ -134,7 +132,7 @@ class IncidentMessage(Arrival):
 
 
 class IncidentStory(Incident):
-    """One incident with its messages and what it changed; the newest two hundred of each, oldest first."""
+    """One incident with its messages and policy changes; the newest two hundred of each, oldest first."""
 
     messages: list[IncidentMessage]
     policy_changes: list[PolicyChange]
@@ -150,7 +148,7 @@ class ReceiverQueue(Record):
 
 
 class Queue(Record):
-    """The messages, each once for each receiver."""
+    """The messages; each counts once for each receiver."""
 
     waiting: int
     delivered: int
@@ -160,7 +158,7 @@ class Queue(Record):
 
 
 class Judged(Record, total=False):
-    """The grader's verdict; empty where this grader has not graded the answer."""
+    """The grader's verdict; empty if this grader has not graded the answer."""
 
     verdict: str | None
     failure: str | None

@@ -23,6 +23,7 @@ def acknowledgements(connection: Connection, incident_ids: Collection[int]) -> d
     columns = _ACKNOWLEDGEMENT.c
     statement = select(columns.incident_id, columns.author, columns.why, columns.at)
     rows = connection.execute(statement.where(columns.incident_id.in_(incident_ids)).order_by(columns.id))
+    # In the order of ids, so the newest one of an incident remains.
     return {row.incident_id: {"author": row.author, "why": row.why, "at": row.at} for row in rows}
 
 

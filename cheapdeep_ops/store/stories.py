@@ -27,7 +27,7 @@ MOST_INCIDENTS: Final = 2**31 - 1
 def story(connection: Connection, incident_id: int) -> IncidentStory:
     """An incident with its `messages` and the `policy_changes` that it caused, oldest first.
 
-    Has the newest two hundred of each. Raises MissingError if there is no such incident.
+    It has the newest two hundred of each. Raises MissingError if there is no such incident.
     """
     incident = incidents.shown(connection, incident_id)
     return {
@@ -49,7 +49,7 @@ def _messages(connection: Connection, incident_id: int) -> list[IncidentMessage]
 
 
 def _arrival(each: Sequence[MessageDelivery]) -> Arrival:
-    """When the last receiver took a message, or None while it waits, and what that took."""
+    """The delivery of a message to all receivers; `delivered_at` is None while one of them waits."""
     used = [delivery for delivery in each if delivery["state"] != "cancelled"]
     is_settled = bool(used) and all(delivery["state"] != "waiting" for delivery in used)
     arrivals = [delivery["delivered_at"] for delivery in used if delivery["delivered_at"] is not None]
@@ -63,10 +63,10 @@ def _arrival(each: Sequence[MessageDelivery]) -> Arrival:
 
 def _changes(connection: Connection, incident: Incident) -> list[PolicyChange]:
     """The changes by the incident's rule in its scope, from its start to its end."""
-    # A change has no incident id. Rules act in the evaluation that they fire in, so the times are equal.
+    # A change has no incident id. A rule acts in the evaluation in which it fires, so the times are equal.
     columns = _CHANGE.c
-    of_it = (columns.scope == incident["scope"], columns.cause == incident["rule"])
-    statement = select(_CHANGE).where(*of_it, columns.at >= incident["started_at"])
+    conditions = (columns.scope == incident["scope"], columns.cause == incident["rule"])
+    statement = select(_CHANGE).where(*conditions, columns.at >= incident["started_at"])
     if incident["resolved_at"] is not None:
         statement = statement.where(columns.at <= incident["resolved_at"])
     rows = connection.execute(statement.order_by(columns.version.desc()).limit(_MOST))

@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel
 _HAS_CONTENT: Final = text("answer IS NOT NULL")
 _HAS_REASON: Final = text("reason != ''")
 _IS_UNROUTED: Final = {"sqlite": text("routed = 0"), "postgresql": text("NOT routed")}
-"""As SQLAlchemy says it to each engine, because an index serves the statements that repeat its condition."""
+"""As SQLAlchemy renders it for each engine: an engine uses the index only if the statement repeats its condition."""
 
 _IS_WAITING: Final = text("state = 'waiting'")
 _HAS_FAILED: Final = text("state = 'failed'")
@@ -23,7 +23,7 @@ class Row(SQLModel, registry=registry()):
 
 
 class _Counters(Row):
-    """The counters of calls; every number is a sum, so rows add up over time, routes and processes."""
+    """The counters of calls. Every number is a sum, so rows can be added over time, routes and processes."""
 
     calls: int = 0
     triaged: int = 0
@@ -164,6 +164,7 @@ class IncidentRow(Row, table=True):
     announced_at: float
     called_for_at: float | None = None
     collected_at: float | None = None
+    # SQL's NULL and not JSON's null, so that IS NULL finds it.
     held: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
 
 
@@ -200,7 +201,7 @@ class SilenceRow(Row, table=True):
 class OutboxRow(Row, table=True):
     """A message for people, in the order of `id` within its incident.
 
-    `routed` is false until the guard has made a delivery of it for each receiver.
+    `routed` is false until the guard has created its delivery to each receiver.
     """
 
     __tablename__ = "outbox"
@@ -225,14 +226,15 @@ class OutboxRow(Row, table=True):
 class DeliveryRow(Row, table=True):
     """One message to one receiver, delivered at least once.
 
-    `state` is `waiting`, `delivered`, `skipped` (the receiver shows no such message), `failed` (it refused the message
-    for good) or `cancelled` (it was taken out of the settings). `due_at` is the time of the next attempt, `tried_at`
-    that of the last one, and `delivered_at` when it was done. `delivery_id` is random, and names the delivery to the
-    receiver.
+    `state` is `waiting`, `delivered`, `skipped`, `failed` or `cancelled`. Skipped: the receiver shows no such message.
+    Failed: it refused the message for good. Cancelled: it was removed from the settings. `due_at` is the time of the
+    next attempt, `tried_at` that of the last one. `delivered_at` is when the receiver accepted or skipped it.
+    `delivery_id` is random, and identifies the delivery to the receiver.
     """
 
     __tablename__ = "delivery"
     __table_args__ = (
+        # Partial indexes, because only these states are searched, and most deliveries have others.
         Index("ix_delivery_waiting", "message_id", sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING),
         Index("ix_delivery_failed", "message_id", sqlite_where=_HAS_FAILED, postgresql_where=_HAS_FAILED),
     )
@@ -263,7 +265,7 @@ class Candidate(Row, table=True):
     """An answer with base outcome ship that may be graded; its content is removed after a time, and the row stays.
 
     `inclusion` is the probability with which the call was chosen; None if it was not. A `steered` candidate was chosen
-    later, because of other grades: it is evidence for a detector, and is left out of estimates.
+    later, because of other grades: detectors use it, estimates do not.
     """
 
     __tablename__ = "candidate"
@@ -289,6 +291,7 @@ class Candidate(Row, table=True):
     trace_id: str = ""
     span_id: str = ""
     trace_sampled: bool = False
+    # SQL's NULL and not JSON's null, so that IS NULL finds it.
     turns: list[dict[str, str]] | None = Field(default=None, sa_type=JSON(none_as_null=True))
     answer: str | None = None
     state: str
@@ -302,9 +305,9 @@ class Candidate(Row, table=True):
 
 
 class GradeRow(Row, table=True):
-    """One grader's result for one answer: a verdict or a failure. Only its `reason` is ever changed: it is removed.
+    """One grader's result for one answer: a verdict or a failure. It never changes, but its `reason` may be removed.
 
-    The columns that the rules need of the call are repeated, because the candidate may be deleted. The call began at
+    It repeats the call's columns that the rules need, because the candidate may be deleted. The call began at
     `called_at` and was graded at `at`. `model` answered, with the triage prompt `prompt_version`. `cost_nusd` is None
     if the grader's model has no price or sent no usage. A `second` grade is by the second grader: it is used only to
     compare graders.
@@ -312,6 +315,7 @@ class GradeRow(Row, table=True):
 
     __tablename__ = "grade"
     __table_args__ = (
+        # A retry or a second guard must not add another grade by this grader.
         UniqueConstraint("call_id", "grader_model", "grader_prompt"),
         Index("ix_grade_at", "at"),
         Index("ix_grade_called_at", "called_at"),
@@ -468,7 +472,7 @@ class Lease(Row, table=True):
 
 
 class Revision(Row, table=True):
-    """The number of changes, by the name of what changes."""
+    """The number of changes of each named part of the store."""
 
     __tablename__ = "revision"
 

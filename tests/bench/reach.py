@@ -98,7 +98,7 @@ def steered(traffic: Traffic, sampling: SamplingShares, target: float, per_day: 
 
 
 def grades_of(traffic: Traffic, sampling: SamplingShares, target: float, per_day: float) -> Iterator[tuple[int, bool]]:
-    if not sampling.steers:
+    if not sampling.is_adaptive:
         return uniform(traffic, sampling.calm)
     return steered(traffic, sampling, target, per_day)
 

@@ -52,7 +52,7 @@ class Inbox:
         self.places: list[MessageRef] = []
         self.failures: list[DeliveryError] = []
 
-    def takes(self, payload) -> bool:
+    def accepts(self, payload) -> bool:
         return True
 
     def send(self, payload, place: MessageRef) -> MessageRef:

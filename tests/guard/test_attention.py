@@ -143,7 +143,7 @@ def test_silences_of_nothing_silence_nothing():
 def test_an_acknowledged_incident_says_who_looks_after_it_until_its_end(town):
     town.run(200, CALM)
     town.run(100, STORM)
-    asked = "Nobody has acknowledged incident 1: cheapdeep-ops alert ack 1 --why TEXT"
+    asked = "Incident 1 is not acknowledged: cheapdeep-ops alert ack 1 --why TEXT"
     assert asked in details(town.inbox.payloads[0])
     found = ack(town)
     assert found["acknowledged"] == {"author": "ann", "why": "on it", "at": town.clock()}

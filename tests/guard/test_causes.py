@@ -89,7 +89,7 @@ def test_a_class_that_grew_is_a_mix_and_not_a_worse_class():
     found = cause(before, now)
     assert (found.kind, found.contributors[0].element) == (Kind.MIX, "hard")
     assert found.mix > 0.9 * (found.mix + found.worse)
-    assert "the mix changed: 5.0% -> 50.0% of the calls are of it" in cause_text(
+    assert "the mix changed: 5.0% -> 50.0% of the calls belong to it" in cause_text(
         {**as_facts(found), "compared_with": "the hour before"}
     )
 

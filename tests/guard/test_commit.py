@@ -127,7 +127,7 @@ def test_a_baseline_that_is_to_be_learned_anew_meanwhile_is_not_overwritten(make
     school.store.meanwhile = relearn
     school.teach(50, 0.6)
     with school.store.reading() as connection:
-        normal = quality.normals_of(connection, school.settings)["support"]
+        normal = quality.baselines_of(connection, school.settings)["support"]
     assert normal["author"] == "ann"
 
 

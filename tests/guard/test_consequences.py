@@ -38,7 +38,7 @@ def test_the_cost_is_the_escalations_beyond_the_usual_share_times_what_a_deep_ca
         (spell(500, 0.4, unpriced=3, cost_nusd=10), USUAL, "3 calls are unpriced"),
         (NOW, spell(29, 0.1), "too few calls before to know what is usual"),
         (spell(0, 0), USUAL, "no calls"),
-        (spell(500, 0), USUAL, "no call has gone to the deep tier"),
+        (spell(500, 0), USUAL, "no call was sent to the deep tier"),
     ],
 )
 def test_what_cannot_be_known_is_none_and_says_why(now, usual, why):
@@ -87,7 +87,7 @@ def test_a_storm_says_what_it_costs_and_its_end_what_it_has_cost(town):
     assert details(first)[0].startswith("Cost: about $")
     assert last["consequence"]["extra_calls"] == pytest.approx(240 * 10 * 0.6, rel=0.15)
     assert last["consequence"]["usd"] == pytest.approx(240 * 10 * 0.6 * 0.004, rel=0.15)
-    assert any(line.startswith("Lasted ") and line.endswith("went to the deep tier") for line in details(last))
+    assert any(line.startswith("Lasted ") and line.endswith("were sent to the deep tier") for line in details(last))
     assert "in the hour before" in details(last)[0]
 
 

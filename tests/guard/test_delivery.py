@@ -122,7 +122,7 @@ class Refusing:
     def __init__(self, error):
         self.error, self.calls = error, 0
 
-    def takes(self, payload):
+    def accepts(self, payload):
         return True
 
     def send(self, payload, place):

@@ -67,7 +67,7 @@ def test_it_is_over_only_when_what_it_was_about_is_known_to_be():
     assert level(**mended, firing={"confidence"}) is Level.UNCLEAR
     assert level(**mended, grades=graded(900, 100, apart=0.1), firing={"confidence"}) is Level.BELOW
     assert level(firing={"share"}) is Level.NO_DATA
-    assert level(triaged=500, escalated=3, firing={"share"}) is Level.BELOW, "one call that fared otherwise is enough"
+    assert level(triaged=500, escalated=3, firing={"share"}) is Level.BELOW, "one call with another outcome is enough"
     assert level(triaged=500, escalated=0, firing={"share"}) is Level.NO_DATA
 
 
@@ -75,13 +75,11 @@ def test_it_says_nothing_that_is_not_so_while_it_fires():
     def why(firing, **look):
         return finding_of(RULE, SeparationReading(**look), firing={firing}).signal["why"]
 
-    assert why("share") == "no calls lately, where all fared the same before"
+    assert why("share") == "no recent calls; before, all or none of them escalated"
     assert why("share", triaged=500) == "none of 500 calls escalated at base"
-    assert why("confidence").startswith("too little is graded")
+    assert why("confidence").startswith("too few grades")
     few = [(0.95, False)] * 48 + [(0.8, True)]
-    assert (
-        why("confidence", grades=few) == "too little is graded to tell what confidence is worth (on 49 grades, 1 wrong)"
-    )
+    assert why("confidence", grades=few) == "too few grades to show what confidence is worth (on 49 grades, 1 wrong)"
 
 
 def test_what_it_is_about_is_kept_until_it_is_over():
@@ -93,7 +91,7 @@ def test_what_it_is_about_is_kept_until_it_is_over():
 
 def test_it_says_what_it_has_seen():
     said = finding_of(RULE, SeparationReading(grades=graded(900, 100), triaged=5_000, escalated=5_000)).signal
-    assert said["why"].startswith("each of 5,000 calls escalated at base; confidence hardly tells wrong")
+    assert said["why"].startswith("each of 5,000 calls escalated at base; confidence hardly separates wrong")
     assert "on 1,000 grades, 100 wrong" in said["why"]
     assert said["auroc_low"] < said["auroc"] < said["auroc_high"] < RULE.limit
     assert finding_of(RULE, SeparationReading(triaged=4_500)).signal["why"] == "none of 4,500 calls escalated at base"

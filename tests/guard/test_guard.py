@@ -249,7 +249,7 @@ def test_a_message_says_what_the_rise_is_made_of(town):
     assert line == f"Cause: {cause['text']}"
     assert line.startswith("Cause: input class invoice: ")
     assert "10.0% -> " in line
-    assert any(line.startswith("Against the hour before: the changed mix of the calls adds ") for line in lines)
+    assert any(line.startswith("Compared with the hour before: the changed mix of the calls adds ") for line in lines)
     text = json.dumps(rendered(town.inbox.payloads[0])[1])
     assert "input class `invoice`" in text
 

@@ -16,7 +16,7 @@ UNKNOWN = {
     "summary": "The moon is full", "runbook": "", "keep_firing_for_s": 60.0, "incident_id": 7, "at": 1_800_000_000.0,
     "signal": {"phase": 0.5}, "threshold": "threshold unchanged at 0.8",
 }  # fmt: skip
-OF_ANOTHER_KIND = ("escalat", "wrong", "Lets go", "confiden")
+OF_ANOTHER_KIND = ("escalat", "wrong", "Resolves when", "confiden")
 
 
 def test_every_kind_has_its_names_to_itself_and_the_packaged_rules_use_all_of_them():

@@ -51,7 +51,7 @@ def test_details_say_what_was_done_what_it_is_made_of_and_when_it_lets_go():
 
 def test_the_end_says_how_long_it_lasted_and_what_it_took():
     assert "back to 50.0%" in headline(RESOLVED)
-    assert "Lasted 10 min: 1000 calls, 400 escalated, 100 of them held back by the raise alone" in details(RESOLVED)
+    assert "Lasted 10 min: 1000 calls, 400 escalated, 100 of them only because of the raise" in details(RESOLVED)
 
 
 def test_unknown_rates_are_said_to_be_unknown():

@@ -151,13 +151,13 @@ def test_normal_that_was_learned_before_is_held_and_else_learned_from_the_first_
     assert turns(found, until, learned=LearnedBaselines(first={"support": early})) == [fired]
 
 
-def test_of_normals_only_what_was_known_then_is_taken():
+def test_of_baselines_only_what_was_known_then_is_taken():
     kept = Baseline(scope="a", since=0.0, rate=0.1, n=200.0, grades=200, until=5.0, learned_at=10.0)
     late = Baseline(scope="b", since=0.0, rate=0.1, n=200.0, grades=200, until=90.0, learned_at=150.0)
-    anew = Baseline(scope="c", since=120.0, rate=0.1, n=200.0, grades=200, until=140.0, learned_at=150.0, author="ann")
-    found = as_of({"a": kept, "b": late, "c": anew}, 100.0)
-    assert found.normals == {"a": kept, "b": Baseline(scope="b", since=0.0)}
-    assert found.anew == {"c": Baseline(scope="c", since=120.0, author="ann")}
+    new = Baseline(scope="c", since=120.0, rate=0.1, n=200.0, grades=200, until=140.0, learned_at=150.0, author="ann")
+    found = as_of({"a": kept, "b": late, "c": new}, 100.0)
+    assert found.known == {"a": kept, "b": Baseline(scope="b", since=0.0)}
+    assert found.relearned == {"c": Baseline(scope="c", since=120.0, author="ann")}
 
 
 def test_it_costs_no_more_to_look_often():

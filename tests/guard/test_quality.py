@@ -276,29 +276,33 @@ class TestWhetherARaiseHelps:
     @pytest.mark.parametrize(
         ("before", "after", "words"),
         [
-            (None, None, "not known yet whether the raise helps: 0 of 50 grades of what ships since"),
-            (of(24, 100), None, "not known yet whether the raise helps: 0 of 50 grades of what ships since"),
-            (None, of(3, 60), "not known yet whether the raise helps: 60 of 50 grades of what ships since"),
-            (of(24, 100), of(0, 49), "not known yet whether the raise helps: 49 of 50 grades of what ships since"),
+            (None, None, "it is not known yet whether the raise helps: 0 of 50 grades of answers shipped since"),
+            (of(24, 100), None, "it is not known yet whether the raise helps: 0 of 50 grades of answers shipped since"),
+            (None, of(3, 60), "it is not known yet whether the raise helps: 60 of 50 grades of answers shipped since"),
+            (
+                of(24, 100),
+                of(0, 49),
+                "it is not known yet whether the raise helps: 49 of 50 grades of answers shipped since",
+            ),
             (
                 of(24, 100),
                 of(1, 50),
-                "the raise helps: 24.0% before it (n 100), 2.0% of what ships since (n 50)",
+                "the raise helps: 24.0% wrong before it (n 100), 2.0% since (n 50)",
             ),
             (
                 of(24, 100),
                 of(12, 50),
-                "no sign that the raise helps: 24.0% before it (n 100), 24.0% of what ships since (n 50)",
+                "there is no sign that the raise helps: 24.0% wrong before it (n 100), 24.0% since (n 50)",
             ),
             (
                 of(24, 100),
                 of(10, 50),
-                "no sign that the raise helps: 24.0% before it (n 100), 20.0% of what ships since (n 50)",
+                "there is no sign that the raise helps: 24.0% wrong before it (n 100), 20.0% since (n 50)",
             ),
             (
                 of(5, 100),
                 of(20, 50),
-                "the raise makes it no better: 5.0% before it (n 100), 40.0% of what ships since (n 50)",
+                "more answers are wrong since the raise: 5.0% wrong before it (n 100), 40.0% since (n 50)",
             ),
         ],
     )

@@ -17,7 +17,7 @@ from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import rendered
-from cheapdeep_ops.guard.reports.quality import grader_of, normals_of, quality_of
+from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of, quality_of
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -64,15 +64,15 @@ def grade_rows(school):
 def test_normal_is_learned_from_the_first_grades_and_then_held(school):
     school.teach(190, 0.05)
     with school.store.reading() as connection:
-        assert normals_of(connection, school.settings)["support"]["rate"] is None
+        assert baselines_of(connection, school.settings)["support"]["rate"] is None
     school.teach(110, 0.05, seed=1)
     with school.store.reading() as connection:
-        normal = normals_of(connection, school.settings)["support"]
+        normal = baselines_of(connection, school.settings)["support"]
     assert normal["grades"] == 200
     assert normal["low"] < normal["rate"] < normal["high"] < normal["alarm_level"]
     school.teach(100, 0.05, seed=2)
     with school.store.reading() as connection:
-        assert normals_of(connection, school.settings)["support"] == normal
+        assert baselines_of(connection, school.settings)["support"] == normal
 
 
 def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(school):
@@ -136,7 +136,7 @@ def test_what_was_normal_is_learned_anew_only_when_a_person_says_so(school):
     school.do(relearn, route="support", author="ann", why="a new kind of question")
     school.teach(300, 0.3, seed=2)
     with school.store.reading() as connection:
-        assert normals_of(connection, school.settings)["support"]["rate"] == pytest.approx(0.3, abs=0.1)
+        assert baselines_of(connection, school.settings)["support"]["rate"] == pytest.approx(0.3, abs=0.1)
     school.teach(300, 0.3, seed=3)
     assert firing(school) == []
     assert school.threshold() == 0.8
@@ -485,7 +485,7 @@ def test_status_and_receipt_say_how_soon_a_climb_of_each_route_is_found(make_sch
     school = make_school()
     now = partial(status, school.store, school.settings)
     school.teach(100, 0.05)
-    assert now(school.clock())["reach"]["support"]["why"] == "what is normal is not learned yet"
+    assert now(school.clock())["reach"]["support"]["why"] == "the baseline is not learned yet"
     school.teach(300, 0.05, seed=1)
     reach = now(school.clock())["reach"]["support"]
     assert reach["answers_per_day"] == 400
@@ -508,7 +508,7 @@ def test_where_no_rule_looks_for_a_climb_none_is_said_to_be_found(make_school, t
         blind = school.settings.model_copy(update={"rules_file": tmp_path / file})
         reach = status(school.store, blind, school.clock())["reach"]["support"]
         assert reach["climbs"] == []
-        assert "no rule" in reach["why"]
+        assert "no valid rule" in reach["why"]
 
 
 @on_sqlite
@@ -596,7 +596,7 @@ def test_another_judge_learns_no_drift_as_normal_while_a_raise_is_held(school):
     school.teach(600, 0.6, seed=2)
     assert school.threshold() == 0.9
     with school.store.reading() as connection:
-        assert normals_of(connection, other)["support"]["rate"] is None
+        assert baselines_of(connection, other)["support"]["rate"] is None
 
 
 @on_sqlite

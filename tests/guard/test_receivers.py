@@ -203,7 +203,7 @@ def test_a_message_that_a_receiver_refuses_for_good_is_not_sent_again(store, end
     notifier = Notifier(store, {"webhook": SignedWebhookSender(url=endpoint.url, secret="whsec")})
     assert [notifier.deliver(NOW + later_s) for later_s in (0, 1_000)] == [0, 0]
     assert kinds(endpoint) == ["started", "resolved"]
-    assert "message 1 to webhook is given up: the webhook answered 410" in caplog.text
+    assert "message 1 to webhook has failed and is not retried: the webhook answered 410" in caplog.text
     assert queue(store)["receivers"]["webhook"] == {"waiting": 0, "delivered": 0, "failed": 2, "attempts": 2}
 
 
@@ -212,7 +212,7 @@ def test_refusals_for_good_are_an_alert_until_a_message_arrives(town, slack, end
     town.run(30, CALM)
     town.run(120, STORM)
     (failing,) = [post for post in slack.posts if post.text.startswith("NotificationsFailing")]
-    assert "a message was refused for good: the webhook answered 401" in failing.versions[0].text
+    assert "a receiver refused a message for good: the webhook answered 401" in failing.versions[0].text
     endpoint.status = 200
     town.run(200, STORM)
     assert slack.posts[-1].text.startswith("NotificationsFailing resolved")

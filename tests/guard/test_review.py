@@ -105,7 +105,7 @@ def test_rates_are_uncorrected_until_labels_suffice_and_then_corrected(school):
     before = report(school)
     assert before["judge_correction"] == "uncorrected"
     assert before["judge_correction_why"] == (
-        "0 of 30 labels of answers judged correct, 0 of 20 of those judged incorrect"
+        "0 of 30 labels of answers graded correct, 0 of 20 of answers graded incorrect"
     )
     assert before["corrected_false_confident_rate"] is None
     truthful(school, 80)

@@ -28,8 +28,8 @@ SIGN = RouterHeartbeat(process="a" * 32, name="web-1:17", seen_at=NOW, base_thre
 CALM = [0.95] * 10
 
 
-def fleet_of(*signs, **changes):
-    return Fleet(**{"signs": signs, "is_known": True, "base_threshold": 0.8, "flush_every_s": 1.0, **changes})
+def fleet_of(*heartbeats, **changes):
+    return Fleet(**{"heartbeats": heartbeats, "is_known": True, "base_threshold": 0.8, "flush_every_s": 1.0, **changes})
 
 
 def at(seconds_ago, **changes):
@@ -141,7 +141,7 @@ def test_a_model_that_the_api_does_not_know_is_named():
     found = ModelLifecycle(
         model="m", lifecycle="unknown", retires_at=None, checked_at=NOW, problem="the API does not know it"
     )
-    assert fleet.retiring(["m"], [found], NOW).signal["why"] == "m is not there: the API does not know it"
+    assert fleet.retiring(["m"], [found], NOW).signal["why"] == "m is unknown: the API does not know it"
 
 
 def test_another_schema_is_above():
@@ -240,7 +240,7 @@ def test_a_router_that_does_not_take_a_change_in_is_told(town):
     town.store.transact(lambda connection: policies.apply(connection, book, change, at=town.clock()))
     pass_by(town, 90)
     assert state(town, "RouterOutdated") == "firing"
-    assert "did not take change 1" in told(town, "RouterOutdated")[0][1]
+    assert "did not load change 1" in told(town, "RouterOutdated")[0][1]
     town.recorder.refresh(town.clock())
     pass_by(town, 15)
     assert state(town, "RouterOutdated") == "inactive"

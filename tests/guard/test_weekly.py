@@ -13,7 +13,7 @@ from cheapdeep_ops.guard.incidents.links import receipt_links
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
 from cheapdeep_ops.guard.reports.receipt import receipt
-from cheapdeep_ops.guard.reports.weekly import message_of, tell_week, week_due
+from cheapdeep_ops.guard.reports.weekly import enqueue_week, message_of, week_due
 from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.policy import PolicyAct
 from cheapdeep_ops.settings import Settings
@@ -105,7 +105,7 @@ def test_guards_that_all_take_themselves_for_the_leader_tell_it_once(town, slack
 
     def tell(_number):
         ready.wait(timeout=10)
-        return tell_week(town.store, town.settings, now)
+        return enqueue_week(town.store, town.settings, now)
 
     with ThreadPoolExecutor(guards) as pool:
         assert sorted(pool.map(tell, range(guards))) == [False] * (guards - 1) + [True]
@@ -156,12 +156,14 @@ def test_it_says_what_the_receipt_says_and_what_happened(make_school):
     said = dict(line.split(": ", 1) for line in lines)
     whole = receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)
     assert f"{whole['calls']:,} calls" in title
-    assert said["Saving"].startswith(f"{whole['saving']:.1%}; {whole['saving_after_grading']:.1%} with grading paid")
+    assert said["Saving"].startswith(
+        f"{whole['saving']:.1%}; {whole['saving_after_grading']:.1%} after the cost of grading"
+    )
     assert "(estimate: " in said["All-deep"]
     low, high = whole["escalation_interval"]
     assert f"{whole['escalation_rate']:.1%} actual ({low:.1%} to {high:.1%})" in said["Escalation"]
     assert said["Escalation"].endswith("n 700")
-    assert f"n {whole['graded']}; uncorrected for the judge's errors" in said["False confidence"]
+    assert f"n {whole['graded']}; uncorrected for the grader's errors" in said["False confidence"]
     assert said["Incidents"] == "EscalationStorm 2 (2 still open)"
     assert said["Policy now"].startswith("threshold 0.9 (base 0.8); all routes 0.9, held by EscalationStorm; route ")
     assert said["Policy changes"] == str(whole["policy_changes"]) == "2"

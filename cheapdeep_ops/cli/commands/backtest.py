@@ -157,13 +157,13 @@ def _priced(
     row_of: Callable[[float], "OutcomeAt"], spent: "PeriodCost", tried: Sequence[float], *, base: float
 ) -> dict[str, object]:
     """A row for each threshold with its estimated cost, and the cost that was paid."""
-    from cheapdeep_ops.guard.backtest.threshold_cost import costed, paid
+    from cheapdeep_ops.guard.backtest.threshold_cost import estimated_cost, paid_cost
 
     rows = [row_of(value) for value in tried]
-    at_base = costed(spent, row_of(base)["escalation_rate"])
+    at_base = estimated_cost(spent, row_of(base)["escalation_rate"])
     return {
-        "thresholds": [{**row, **costed(spent, row["escalation_rate"])} for row in rows],
-        "paid": {"base_threshold": base, **paid(spent, at_base=at_base["cost_usd"])},
+        "thresholds": [{**row, **estimated_cost(spent, row["escalation_rate"])} for row in rows],
+        "paid": {"base_threshold": base, **paid_cost(spent, at_base=at_base["cost_usd"])},
     }
 
 

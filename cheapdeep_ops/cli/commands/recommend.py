@@ -73,7 +73,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     """Grades of answers that ship at base, and the thresholds from base on."""
     # Lower thresholds are not tried, because answers below base have no grades.
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
-    from cheapdeep_ops.guard.backtest.recommend import evened
+    from cheapdeep_ops.guard.backtest.recommend import evenly_sampled
     from cheapdeep_ops.guard.grading.grader import grader_version
     from cheapdeep_ops.store import counters, grades
 
@@ -86,7 +86,7 @@ def _of_store(settings: Settings, *, period_s: float, route: str) -> tuple[list[
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]
     # The guarantee needs grades of equal weight.
-    return evened(graded, Random(0)), [  # noqa: S311 - a sample, no secret
+    return evenly_sampled(graded, Random(0)), [  # noqa: S311 - a sample, no secret
         of_stored(counted, graded, value, base=base) for value in tried
     ]
 

@@ -15,7 +15,7 @@ from cheapdeep_ops.guard.actions.operation import (
     operation,
 )
 from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_silences, is_silenced
-from cheapdeep_ops.guard.notify.outbox import tell
+from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
@@ -81,7 +81,7 @@ def _announce(connection: Connection, settings: Settings, incident_id: int, now:
         and not is_silenced(active, incident["rule"], incident["scope"])
     ):
         payload = {**incident["announced"], **acknowledged_fact(connection, incident_id)}
-        tell(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
+        announce(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
 
 
 @operation("POST", "/api/v1/silences", name="post_silence", summary="Silence a rule")

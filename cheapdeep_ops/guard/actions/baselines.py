@@ -4,7 +4,7 @@ from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, operation
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.state import Normal
-from cheapdeep_ops.guard.reports.quality import normals_of
+from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
 
@@ -36,4 +36,4 @@ def relearn(context: ActionContext, request: RelearnRequest) -> dict[str, Normal
         )
 
     context.change(work)
-    return context.read(lambda connection: normals_of(connection, settings))
+    return context.read(lambda connection: baselines_of(connection, settings))

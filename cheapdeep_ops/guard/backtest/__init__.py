@@ -1,1 +1,1 @@
-"""What other thresholds and rules would have done with recorded data."""
+"""Other thresholds and rules, evaluated over recorded data."""

@@ -1,4 +1,4 @@
-"""What other thresholds would have done, from what is recorded: pure."""
+"""The outcomes that other thresholds would have had, from recorded data: pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def of_recorded(rows: Sequence[KnownOutcomes], threshold: float) -> RecordedOutc
         "cascade_interval": right.interval() if right.n else None,
         "compared": right.n,
         "data": True,
-        "why": "" if known else "nothing that would ship is known to be right or wrong",
+        "why": "" if known else "no answer that would ship is known to be right or wrong",
     }
 
 
@@ -93,7 +93,7 @@ def of_stored(
     """
     # Answers below base never ship, so they are never graded.
     if threshold < base or not counted.triaged:
-        why = "no call was triaged" if threshold >= base else f"below the base threshold {base:g} nothing is graded"
+        why = "no call was triaged" if threshold >= base else f"no answer below the base threshold {base:g} is graded"
         return _without_data(counted.triaged, threshold, why)
     rate = weighted((wrong, inclusion, 1) for confidence, wrong, inclusion in grades if confidence >= threshold)
     return {
@@ -143,6 +143,7 @@ def _without_data(calls: int, threshold: float, why: str) -> OutcomeAt:
 def _escalated(counted: TriageCounts, threshold: float) -> int:
     """How many calls are below the threshold, or have an answer that can never ship."""
     below = sum(count for name, count in counted.confidence.items() if int(name) < threshold * 100 - _ROUNDING)
+    # An unusable reply may have stated a confidence, and then is in both counts.
     return min(below + _unusable(counted), counted.triaged)
 
 
@@ -152,9 +153,9 @@ def _unusable(counted: TriageCounts) -> int:
 
 def _reservations(counted: TriageCounts, threshold: float, base: float, *, is_graded: bool) -> Iterator[str]:
     if not is_graded:
-        yield "no grade at or above it"
+        yield "no grade at or above this threshold"
     if abs(threshold * 100 - round(threshold * 100)) > _ROUNDING:
-        yield "confidence is counted in hundredths: the one it lies in counts as escalated"
+        yield "confidence is counted in hundredths: that of the threshold counts as escalated"
     confident = _unusable(counted) - (counted.triaged - sum(counted.confidence.values()))
     if threshold > base and confident > 0:
         yield f"{confident:,} unusable replies stated a confidence and may count twice"

@@ -24,14 +24,14 @@ class ReplayPeriod:
 
 
 class Follow(Protocol):
-    """Runs work to its end and shows its progress: `done` yields a count that rises to `total`."""
+    """Runs work to its end and shows its progress; `done` yields counts that rise to `total`."""
 
     def __call__(self, done: Iterable[int], *, total: int, what: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The recorded past of one period, over which rules can be evaluated again."""
+    """The recorded data of one period, over which rules can be evaluated again."""
 
     store: Store
     settings: Settings
@@ -41,7 +41,7 @@ class History:
     def rerun(self, rules: Iterable[Rule]) -> dict[str, Any]:
         """The transitions that the alerts of `rules` would have made, oldest first.
 
-        `rules_not_run` are those of kinds without a past, and those whose limit is not set. `grades_read` counts the
+        `rules_not_run` are those of kinds without a history, and those whose limit is not set. `grades_read` counts the
         grades that a rule read, including those from before the period.
         """
         past = self._past()

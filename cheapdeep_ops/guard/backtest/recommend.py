@@ -1,4 +1,4 @@
-"""Which threshold holds a limit on wrong answers among those that ship, with a guarantee: pure."""
+"""The threshold that keeps wrong answers among the shipped ones below a limit, with a guarantee: pure."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from cheapdeep_ops.guard.statistics.calibration import separation
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 
 _SEPARATES: Final = 0.6
-"""Confidence with an AUROC interval below this is of no use; at 0.5 it is noise."""
+"""Confidence with an AUROC interval below this is of no use; 0.5 is chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """The cheapest threshold that is shown to hold the limit, or None; `shipped` is the wrong answers among n."""
+    """The cheapest threshold with a guarantee for the limit, or None; `shipped` has the wrong answers among n."""
 
     threshold: float | None
     shipped: Proportion | None
@@ -34,7 +34,7 @@ def recommended(
     for threshold in sorted(thresholds):
         wrong = [is_wrong for confidence, is_wrong in grades if confidence >= threshold]
         shipped = Proportion(hits=sum(wrong), n=len(wrong))
-        # Bonferroni: the order in which the thresholds are tried does not matter.
+        # The Bonferroni correction makes the order of the thresholds irrelevant.
         if p_value(shipped, limit) <= (1 - certainty) / len(thresholds):
             return Recommendation(threshold=threshold, shipped=shipped)
     return Recommendation(threshold=None, shipped=None)
@@ -47,21 +47,23 @@ def p_value(wrong: Proportion, limit: float) -> float:
 
 
 def _probability(hits: int, n: int, rate: float) -> float:
+    # Logarithms, because binomial coefficients of a large n overflow a float.
     ways = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
     return math.exp(ways + hits * math.log(rate) + (n - hits) * math.log1p(-rate))
 
 
-def evened(grades: Sequence[tuple[float, bool, float]], random: Random) -> list[tuple[float, bool]]:
+def evenly_sampled(grades: Sequence[tuple[float, bool, float]], random: Random) -> list[tuple[float, bool]]:
     """A sample of `grades` with equal inclusion, from (confidence, wrong, inclusion in (0, 1]).
 
-    Each is kept with the smallest inclusion divided by its own. The binomial test needs that; it costs some grades.
+    Each is kept with the probability of the smallest inclusion divided by its own. The binomial test needs equal
+    inclusion, so some grades are lost.
     """
     least = min((inclusion for _, _, inclusion in grades), default=1.0)
     return [(confidence, wrong) for confidence, wrong, inclusion in grades if random.random() < least / inclusion]
 
 
 def separates(grades: Sequence[tuple[float, bool]]) -> bool | None:
-    """Whether confidence tells right from wrong; None if its interval leaves that open, or without grades."""
+    """Whether confidence separates right from wrong; None if its interval does not decide it, or without grades."""
     auroc = separation(grades)
     if auroc is None:
         return None
@@ -72,7 +74,7 @@ def separates(grades: Sequence[tuple[float, bool]]) -> bool | None:
 def why_none(
     grades: Sequence[tuple[float, bool]], *, thresholds: Sequence[float], limit: float, certainty: float
 ) -> str:
-    """Why no threshold is recommended, and what would help, in words."""
+    """Why no threshold is recommended, in words; with the number of further grades that would help."""
     if not grades:
         return "no grades"
     if separates(grades) is False:
@@ -88,7 +90,7 @@ def why_none(
 
 
 def _more(grades: Sequence[tuple[float, bool]], threshold: float, limit: float, alpha: float) -> int | None:
-    """How many more grades it would take at the present rate; None if that rate does not hold the limit."""
+    """How many more grades would be needed at the present rate; None if that rate is above the limit."""
     wrong = [is_wrong for confidence, is_wrong in grades if confidence >= threshold]
     if not wrong or sum(wrong) >= limit * len(wrong):
         return None

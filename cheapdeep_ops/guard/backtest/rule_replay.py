@@ -1,4 +1,4 @@
-"""One rule evaluated again over its past: when its alert would have fired and resolved. Pure."""
+"""Evaluates one rule again over recorded data: when its alert would have fired and resolved. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -11,7 +11,7 @@ _SHOWN_EVERY: Final = 1_000
 
 
 class RuleReplay:
-    """The alerts of one rule while its past goes by, and their `transitions` so far."""
+    """The alerts of one rule over recorded data, and their `transitions` so far."""
 
     def __init__(self, rule: Rule, past: SignalHistory) -> None:
         self.transitions: list[dict[str, Any]] = []
@@ -33,9 +33,9 @@ class RuleReplay:
             yield done
 
     def evaluate(self, now: float) -> None:
-        """Evaluate each route by itself, then together those that do not fire by themselves: as the guard does."""
+        """Evaluate each route by itself, then all that do not fire by themselves together, as the guard does."""
         routes = self._past.look(now, self._resolved_at)
-        # Without new data, and without a hold time that runs, every alert stays as it is.
+        # Without new data and without a running hold time, no alert changes.
         if routes is None and self._is_settled:
             return
         self._routes = self._routes if routes is None else set(routes)
@@ -43,7 +43,7 @@ class RuleReplay:
         # Also scopes without data: their alerts may still fire, or have a hold time.
         for scope in sorted(self._routes | (set(self._alerts) - {ALL_ROUTES})):
             self._evaluate(scope, {scope}, now)
-        # One route alone would fire twice for the same calls.
+        # A single route would fire twice for its calls.
         if len(self._routes) > 1 or self._fires(ALL_ROUTES):
             self._evaluate(ALL_ROUTES, {route for route in self._routes if not self._fires(route)}, now)
         self._is_settled = len(self.transitions) == transitions and not any(map(_waits, self._alerts.values()))
@@ -73,5 +73,5 @@ def moments_in(since: float, until: float, every_s: float) -> Iterator[float]:
 
 
 def moments_count(since: float, until: float, every_s: float) -> int:
-    """How many these are; the last one may be missing."""
+    """The number of moments in `moments_in`, or one more."""
     return max(int((until - since) / every_s), 0)

@@ -1,4 +1,4 @@
-"""What another threshold would have cost, estimated from the cost of a period's calls; pure, in US dollars."""
+"""The cost at another threshold, estimated from the cost of a period's calls; pure, in US dollars."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class PeriodCost:
     """The cost of a period's priced calls, in US dollars.
 
     `baseline_usd` is their cost at the deep tier alone. `moved` counts the calls with another outcome than at the base
-    threshold. `prices` says where the figures come from.
+    threshold. `prices` names the source of the figures.
     """
 
     calls: int
@@ -31,6 +31,7 @@ def spent_in(sums: Sums, *, prices: str) -> PeriodCost:
     return PeriodCost(
         calls=sums.calls,
         triaged=sums.triaged,
+        # Counters do not show single calls, so this is the fewest that can have moved.
         moved=max(sums.withheld, abs(sums.escalated - sums.base_escalated)),
         unpriced=sums.unpriced,
         cost_usd=sums.cost_usd,
@@ -56,7 +57,7 @@ def spent_on(decisions: Sequence[Decision], *, prices: str) -> PeriodCost:
 
 
 class RoutingCost(TypedDict):
-    """What calls cost, in US dollars; None where it is unknown."""
+    """The cost of calls, in US dollars; None if it is unknown."""
 
     cost_usd: float | None
     cost_per_call_usd: float | None
@@ -64,7 +65,7 @@ class RoutingCost(TypedDict):
 
 
 class EstimatedCost(RoutingCost):
-    """An estimated cost, and what it rests on."""
+    """An estimated cost, and its basis in words."""
 
     cost_basis: str
 
@@ -78,11 +79,11 @@ class PaidCost(RoutingCost):
     why: str
 
 
-def costed(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
+def estimated_cost(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
     """The estimated cost of the calls if this share of the triaged ones had escalated.
 
-    It is the triage as paid, plus the mean baseline for each call that goes to the deep tier. An unknown cost is None,
-    with the reason.
+    It is the triage as paid, plus the mean baseline for each call to the deep tier. An unknown cost is None, with the
+    reason.
     """
     if why := _unknown(spent, escalation_rate):
         return {**_money(None, spent), "cost_basis": f"unknown: {why}"}
@@ -94,7 +95,7 @@ def costed(spent: PeriodCost, escalation_rate: float | None) -> EstimatedCost:
     }
 
 
-def paid(spent: PeriodCost, *, at_base: float | None) -> PaidCost:
+def paid_cost(spent: PeriodCost, *, at_base: float | None) -> PaidCost:
     """The actual cost of the calls, and the estimate at the base threshold if all were decided there."""
     why = _unknown(spent, 0.0)
     compared = not why and not spent.moved and at_base is not None
@@ -103,7 +104,7 @@ def paid(spent: PeriodCost, *, at_base: float | None) -> PaidCost:
         "calls": spent.calls,
         "unpriced_calls": spent.unpriced,
         "estimate_at_base_usd": at_base if compared else None,
-        "why": why or (f"{spent.moved:,} calls were decided otherwise than at base" if spent.moved else ""),
+        "why": why or (f"{spent.moved:,} calls had another outcome than at the base threshold" if spent.moved else ""),
     }
 
 
@@ -113,12 +114,12 @@ def _unknown(spent: PeriodCost, escalation_rate: float | None) -> str:
     # A sum that leaves calls out would look like a saving.
     if spent.unpriced:
         return f"{spent.unpriced:,} of {spent.calls:,} calls are unpriced"
-    return "" if escalation_rate is not None else "what would have escalated is not known"
+    return "" if escalation_rate is not None else "the escalation rate is unknown"
 
 
 def _untriaged(spent: PeriodCost) -> str:
     rest = spent.calls - spent.triaged
-    return f" and for {rest:,} that nobody triaged" if rest else ""
+    return f" and for {rest:,} calls without triage" if rest else ""
 
 
 def _money(cost_usd: float | None, spent: PeriodCost) -> RoutingCost:

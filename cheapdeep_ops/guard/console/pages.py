@@ -18,7 +18,7 @@ from cheapdeep_ops.guard.console.session import may_change, may_read
 from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
 from cheapdeep_ops.guard.formatting import scope_text
 from cheapdeep_ops.guard.incidents.attention import active_silences
-from cheapdeep_ops.guard.reports.quality import normals_of
+from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.reports.series import latest
 from cheapdeep_ops.guard.reports.status import policy_state, present
 from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
@@ -194,7 +194,7 @@ def _policy_of(context: ConsoleContext) -> tuple[dict[str, str], text.Rows, text
     with context.store.reading() as connection:
         policy = policy_state(connection, context.settings)
         history = policies.history(connection, limit=_LISTED)
-        normals = normals_of(connection, context.settings)
+        normals = baselines_of(connection, context.settings)
     scopes = {scope_text(name): text.threshold(policy, name) for name in sorted({ALL_ROUTES, *policy["scopes"]})}
     return scopes, text.change_rows(history), normal_rows(normals)
 

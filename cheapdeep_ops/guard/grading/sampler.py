@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.grading.adaptive import (
     is_adaptive,
     shares,
 )
-from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, detectors, grades, policies, sampling_rates
@@ -84,7 +84,9 @@ class Sampler:
         # Samples in batches do not count: retrospective ones are graded directly, and sooner.
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=False)
         baselines = grades.baselines(connection, self._grader)
-        alarms = {route: alarm for route, baseline in baselines.items() if (alarm := alarm_of(baseline)) is not None}
+        alarms = {
+            route: alarm for route, baseline in baselines.items() if (alarm := alarm_level_of(baseline)) is not None
+        }
         suspicions = self._suspicions(connection)
         quotas = {
             route: suspicion.retrospective_quota(ungraded.get(route, 0), alarms[route].target)
@@ -162,7 +164,7 @@ class Sampler:
         grade_id = stored.grade_id
         while page := grades.known_after(connection, self._grader, grade_id=grade_id, route=None, limit=_PAGE):
             for grade in page:
-                alarm = alarm_of(baselines[grade.route]) if grade.route in baselines else None
+                alarm = alarm_level_of(baselines[grade.route]) if grade.route in baselines else None
                 # Grades from which the baseline was learned are normal, and not evidence of a climb.
                 if alarm is not None and grade.called_at > (baselines[grade.route].until or 0.0):
                     before = suspicions.get(grade.route) or Suspicion()

@@ -26,7 +26,7 @@ from cheapdeep_ops.guard.report_types.figures import Receipt
 from cheapdeep_ops.guard.report_types.labels import Review, Sample
 from cheapdeep_ops.guard.report_types.state import Health, Normal, Policy, Silence, Status
 from cheapdeep_ops.guard.report_types.steps import Series, Trends
-from cheapdeep_ops.guard.reports.quality import normals_of
+from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
 from cheapdeep_ops.guard.reports.series import series
@@ -292,7 +292,7 @@ def _state(store: Store, settings: Settings, clock: Callable[[], float]) -> APIR
     def get_normal() -> dict[str, Normal]:
         """What false confidence is normal for each route."""
         with store.reading() as connection:
-            return normals_of(connection, settings)
+            return baselines_of(connection, settings)
 
     @router.get("/api/v1/review", **_answering(Review, "Agreement of grader and people"))
     def get_review(route: Route = ALL_ROUTES) -> Review:

@@ -1,1 +1,1 @@
-"""From alerts to incidents: evaluate all rules, decide what changes, announce it."""
+"""From alerts to incidents: evaluate all rules, decide the changes, announce them."""

@@ -1,4 +1,4 @@
-"""Makes the policies agree with the alerts; pure."""
+"""Raises and releases thresholds to match the alerts; pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ class PolicyAlignment:
 
     def __init__(self, book: PolicyBook, settings: Settings) -> None:
         self._stored_raised = book.raised
-        # The setting holds from now on, also for the thresholds in messages.
+        # The setting is in force from now on, also for the thresholds in messages.
         self._book = replace(book, raised=settings.raised_threshold)
         self._enforces = settings.mode == "enforce"
 
@@ -27,7 +27,7 @@ class PolicyAlignment:
         return self.policy(scope).pinned
 
     def repeated_raises(self) -> list[PolicyStep]:
-        """Every raise once more, if a setting has changed the raised threshold: else routers would not see it."""
+        """All raises again, if the setting of the raised threshold has changed: otherwise routers would not see it."""
         if not self._enforces or self._stored_raised == self._book.raised:
             return []
         why = f"the raised threshold is {self._book.raised:g} now"
@@ -43,16 +43,16 @@ class PolicyAlignment:
 
         A prevented step is recorded once, with the transition.
         """
-        # It compares states and does not follow transitions: a raise that a pin prevented comes when the pin goes.
-        held = rule.alert in self._scope(scope).causes
+        # States are compared, not transitions: a raise that a pin prevented follows when the pin is released.
+        is_raised = rule.alert in self._scope(scope).causes
         wanted = fires and rule.raises
-        if wanted == held:
+        if wanted == is_raised:
             return []
         act = PolicyAct.RAISE if wanted else PolicyAct.RELEASE
         change = PolicyEdit(scope=scope, act=act, cause=rule.alert, signal=signal)
         if self._enforces and not self.is_pinned(scope):
             return [self._apply(change)]
-        # Without the transition it would be recorded at every evaluation.
+        # A prevented step is recorded only with a transition, or every evaluation would record it.
         return [] if transition is None else [step_of(self._book, change, applied=False)]
 
     def release_orphans(self, fires: Callable[[str, str], bool]) -> list[PolicyStep]:
@@ -77,6 +77,6 @@ class PolicyAlignment:
 
 
 def step_text(step: PolicyStep) -> str:
-    """A change of policy, as it is logged."""
+    """A change of policy, as text for the log."""
     change = step.change
     return f"{change.act} of {change.scope} by {change.cause}: {step.from_threshold:g} -> {step.to_threshold:g}"

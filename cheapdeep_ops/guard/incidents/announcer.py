@@ -1,6 +1,6 @@
-"""From the updates of alerts to messages: which are due, what they say, and how they are sent.
+"""Turns the updates of alerts into messages: which are due, their payloads, and how they are sent.
 
-It reads what explains an incident with single statements, outside of any transaction, and writes nothing.
+It reads the facts of an incident with single statements, outside of any transaction, and writes nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ class Announcer:
         self._now = now
 
     def run(self) -> list[Unit]:
-        """Add the messages to the units of the evaluation; returns the units that follow them."""
+        """Add the messages to the units of the evaluation; returns further units, to be stored after them."""
         for update, unit in self._evaluation.updates:
             self._announce(update, unit)
         for alert, incident, unit in self._evaluation.orphans:
@@ -45,7 +45,7 @@ class Announcer:
         return [*unsuppressed, *([digest] if digest else [])]
 
     def _announce(self, update: AlertUpdate, unit: Unit) -> None:
-        """Add the message about one alert, if news or a reminder is due."""
+        """Add the message or the reminder about one alert, if one is due."""
         incident = update.incident
         if incident is None or Action.NOTIFY not in update.rule.actions:
             return
@@ -60,7 +60,7 @@ class Announcer:
         if not incident.announced:
             return
         during = self._outcome(alert.scope, incident.started_at)
-        payload = {**incident.announced, "threshold": "its rule was taken out of the rules file", **during}
+        payload = {**incident.announced, "threshold": "its rule was removed from the rules file", **during}
         unit.messages.append(self._end(alert, incident, payload))
 
     def _unsuppressed(self, incidents: Iterable[OpenIncident]) -> Iterable[Unit]:
@@ -68,7 +68,7 @@ class Announcer:
         for incident in incidents:
             if incident.held is not None and not self._is_silenced(incident.rule, incident.scope):
                 message = Message(way="send", incident=incident, kind="resolved", payload=incident.held)
-                yield Unit(messages=[message], releases=incident)
+                yield Unit(messages=[message], unsuppresses=incident)
 
     def _digest(self, incidents: Iterable[OpenIncident]) -> Unit | None:
         """One message about all deferred tickets, `digest_every_s` after the last ticket or digest; None before."""
@@ -95,7 +95,7 @@ class Announcer:
 
     def _has_moved(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether the last message is out of date, for example because a person has changed the threshold."""
-        # Receivers limit how often a message may be edited.
+        # Receivers limit the rate of edits.
         if self._now - incident.announced_at < CHANGED_EVERY_S:
             return False
         announced, scope = incident.announced, update.alert.scope
@@ -106,7 +106,7 @@ class Announcer:
     def _is_reminder_due(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""
         every_s, is_page = self._settings.renotify_every_s, update.rule.labels.get("severity") == PAGE
-        # A ticket needs no answer at once, so it is not repeated.
+        # A ticket may wait, so it is not repeated.
         if not every_s or not is_page or update.alert.state is not AlertState.FIRING:
             return False
         if self._now - (incident.called_for_at or incident.started_at) < every_s:
@@ -148,7 +148,7 @@ class Announcer:
         return Message(way="send", incident=incident, kind="started", payload=payload)
 
     def _end(self, alert: ScopedAlert, incident: OpenIncident, payload: Mapping[str, object]) -> Message:
-        """The resolved message: in the digest if its first message is there, after a silence, or now."""
+        """The resolved message: in the digest if its first message waits there, after a silence, or now."""
         if incident.collected_at is not None:
             return self._defer(incident, {**payload, "kind": "resolved"}, kind="resolved")
         way: Literal["suppress", "send"] = "suppress" if self._is_silenced(alert.rule, alert.scope) else "send"
@@ -165,7 +165,7 @@ class Announcer:
         )
 
     def _threshold(self, kind: Kind, update: AlertUpdate) -> str:
-        """What was done to the threshold, or what the mode prevented."""
+        """The change of the threshold, or the change that the mode prevented."""
         is_prevented = self._settings.mode != "enforce" and kind != "resolved"
         would_be = self._settings.raised_threshold if is_prevented else None
         return threshold_text(update.policy_before, update.policy, mode=self._settings.mode, would_be=would_be)

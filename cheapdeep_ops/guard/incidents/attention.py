@@ -1,4 +1,4 @@
-"""What people have said of alerts: the silences that are active, and who looks after an incident."""
+"""People's reactions to alerts: the active silences, and the acknowledgement of an incident."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,13 +9,13 @@ from cheapdeep_ops.store.records import record_of
 
 
 def acknowledged_fact(connection: Connection, incident_id: int) -> dict[str, object]:
-    """The newest acknowledgement of an incident, as a part of its message; empty where there is none."""
+    """The newest acknowledgement of an incident, as a part of its message; empty if there is none."""
     acknowledgements = silences.acknowledgements(connection, [incident_id])
     return {"acknowledged": acknowledgements[incident_id]} if incident_id in acknowledgements else {}
 
 
 def active_silences(connection: Connection, now: float) -> list[Silence]:
-    """The silences that are active, as the API shows them: `route` is None where a silence covers all routes."""
+    """The silences that are active, as the API shows them: `route` is None if a silence covers all routes."""
     return [record_of(Silence, {**row, "route": row["scope"]}) for row in silences.active(connection, at=now)]
 
 

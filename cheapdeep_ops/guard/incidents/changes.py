@@ -1,11 +1,11 @@
-"""The changes that an evaluation makes in the store, as values; a unit is committed whole or not at all."""
+"""The changes that an evaluation makes in the store, as values; a unit is committed as a whole."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.incidents.links import links_of
-from cheapdeep_ops.guard.notify.outbox import remind, tell
+from cheapdeep_ops.guard.notify.outbox import announce, remind
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import detectors, grades, incidents, policies
 from cheapdeep_ops.store.engine import Connection
@@ -14,7 +14,7 @@ from cheapdeep_ops.store.policies import PolicyStep
 from cheapdeep_ops.store.records import StoredAlert
 
 MOST_ROWS: Final = 200
-"""About how many rows one write transaction may touch: routers wait for its end, some 20 ms."""
+"""About how many rows one write transaction may touch: routers wait for its end, about 20 ms."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class OpenIncident:
     called_for_at: float | None = None
     """When people were last notified of it; None before the first message."""
     collected_at: float | None = None
-    """Since when a message about it waits for the next digest; None if none waits."""
+    """When a message about it began to wait for the next digest; None if none waits."""
     held: Mapping[str, Any] | None = None
-    """The payload of its resolved message while a silence suppresses that; None if nothing is suppressed."""
+    """The payload of its resolved message while a silence suppresses it; otherwise None."""
     acknowledged: Mapping[str, Any] | None = None
 
 
@@ -41,7 +41,7 @@ class OpenIncident:
 class Message:
     """A message about an incident, and how it is sent.
 
-    `send` and `remind` send it now, `defer` leaves it to the next digest, `suppress` to the end of a silence.
+    `send` and `remind` send it now, `defer` sends it with the next digest, `suppress` at the end of a silence.
     """
 
     way: Literal["send", "remind", "defer", "suppress"]
@@ -53,13 +53,13 @@ class Message:
         """Store the message; its incident is stored before it. Raises StoreError."""
         number, payload = _numbered(self.incident, self.payload, settings, kind=self.kind, now=now)
         if self.way == "send":
-            tell(connection, settings, number, kind=self.kind, payload=payload, at=now)
+            announce(connection, settings, number, kind=self.kind, payload=payload, at=now)
         elif self.way == "remind":
             remind(connection, number, payload, at=now)
         elif self.way == "defer":
-            incidents.collect(connection, number, payload=payload, at=now)
+            incidents.defer_to_digest(connection, number, payload=payload, at=now)
         else:
-            incidents.hold(connection, number, payload)
+            incidents.suppress(connection, number, payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Unit:
     resolves: OpenIncident | None = None
     steps: list[PolicyStep] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
-    releases: OpenIncident | None = None
+    unsuppresses: OpenIncident | None = None
     """The incident whose suppressed message is sent now."""
     digest: Digest | None = None
     alert: StoredAlert | None = None
@@ -89,8 +89,8 @@ class Unit:
 
     @property
     def rows(self) -> int:
-        """About how many rows it touches; 0 if it changes nothing."""
-        single = (self.opens, self.resolves, self.releases, self.alert, self.baseline, self.detector)
+        """About how many rows it touches; 0 for an empty unit."""
+        single = (self.opens, self.resolves, self.unsuppresses, self.alert, self.baseline, self.detector)
         digest = len(self.digest.incidents) + 1 if self.digest else 0
         return sum(each is not None for each in single) + 2 * len(self.steps) + 4 * len(self.messages) + digest
 
@@ -105,8 +105,8 @@ class Unit:
             policies.write(connection, step, at=now)
         for message in self.messages:
             message.store(connection, settings, now)
-        if self.releases is not None and self.releases.id is not None:
-            incidents.hold(connection, self.releases.id, None)
+        if self.unsuppresses is not None and self.unsuppresses.id is not None:
+            incidents.suppress(connection, self.unsuppresses.id, None)
         if self.digest is not None:
             numbers = [each.id for each in self.digest.incidents if each.id is not None]
             incidents.digest(connection, numbers, payload=self.digest.payload, at=now)
@@ -122,7 +122,7 @@ class Unit:
 def groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
     """The units in their order, in one group for each transaction.
 
-    There is always a group, if need be an empty one: its commit renews the lease.
+    There is at least one group, though it may be empty: its commit renews the lease.
     """
     group: list[Unit] = []
     rows = 0

@@ -1,7 +1,7 @@
-"""One evaluation of all rules: it reads one snapshot of the store, and returns the changes that follow as values.
+"""One evaluation of all rules: it reads one snapshot of the store, and returns the resulting changes as values.
 
-The constructor reads; `run` decides and uses no database. The caller closes the snapshot in between, lets the
-announcer add the messages, and commits the units: see `Guard.step`.
+The constructor reads; `run` decides and uses no database. The caller closes the snapshot in between, has the announcer
+add the messages, and commits the units: see `Guard.step`.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class AlertUpdate:
 
 
 class Evaluation:
-    """Reads all that the rules need, and decides; each step of the guard makes a new one."""
+    """Reads all data of the rules, and decides; each step of the guard makes a new one."""
 
     def __init__(
         self, connection: Connection, *, settings: Settings, rulebook: Rulebook, cache: GradeCache, now: float
@@ -46,7 +46,7 @@ class Evaluation:
         self._now = now
         # Read first: a change while the rest is read makes the commit fail.
         self.revision = revisions.current(connection)
-        """The commit compares it: it grows when a person changes anything that this evaluation rests on."""
+        """The commit compares it, because it grows when a person changes anything that this evaluation has read."""
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         self._policies = PolicyAlignment(book, settings)
         self._stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
@@ -55,22 +55,22 @@ class Evaluation:
             signals={key: row["signal"] for key, row in self._stored.items()},
         )
         self.incidents = open_incidents(connection, self._stored.values())
-        """The incidents that are open, or that still have a message to send, oldest first."""
+        """The incidents that are open, or have a message that waits, oldest first."""
         self.silences = silences.active(connection, at=now)
         self.last_ticket_at = last_ticket_at(connection, settings, now)
-        """When the last ticket or digest was sent within the period of digests; None if none was."""
+        """When the last ticket or digest was sent within `digest_every_s`; None if none was."""
         self._context = ReaderContext(
             connection=connection, settings=settings, rules=rulebook.rules, alerts=self._alerts, cache=cache,
             is_pinned=self._policies.is_pinned, now=now,
         )  # fmt: skip
-        # All readers read here, inside the snapshot, so that all rules see one moment.
+        # All readers read here, inside the snapshot, so that all rules use data of one moment.
         self._readers = [(rule, kind_of(rule).reader(rule, self._context)) for rule in rulebook.rules]
         self.updates: list[tuple[AlertUpdate, Unit]] = []
         self.orphans: list[tuple[ScopedAlert, OpenIncident, Unit]] = []
         """Incidents that end because their rule was removed from the rules file."""
 
     def run(self) -> list[Unit]:
-        """Evaluate every rule in every scope; returns the changes in the order in which they are to be made."""
+        """Evaluate every rule in every scope; returns the changes in the order of their commits."""
         units = [Unit(steps=self._policies.repeated_raises())]
         for rule, reader in self._readers:
             units += [self._evaluate(rule, reader, scope, routes) for scope, routes in self._scopes(rule, reader)]
@@ -85,7 +85,7 @@ class Evaluation:
         known = self._alerts.scopes_of(rule.alert) - ({ALL_ROUTES} if reader.is_joint else set())
         for scope in sorted(reader.scopes | known):
             yield scope, {scope}
-        # A route that fires has its own incident: the joint one must not count its calls a second time.
+        # A route that fires has its own incident, so the joint one must not count its calls again.
         quiet = {scope for scope in reader.scopes if not self._alerts.fires(rule.alert, scope)}
         if reader.is_joint and (len(reader.scopes) > 1 or self._alerts.fires(rule.alert, ALL_ROUTES)):
             yield ALL_ROUTES, quiet
@@ -115,7 +115,7 @@ class Evaluation:
         return self.incidents.get(alert.incident_id) if alert.incident_id is not None else None
 
     def _put(self, alert: ScopedAlert, finding: Finding, unit: Unit) -> None:
-        """Keep the alert for the rules that follow, and have it stored if it has changed."""
+        """Keep the alert for later rules of this evaluation, and store it if it has changed."""
         if finding.level is Level.NO_DATA and not self._alerts.knows(alert):
             return
         self._alerts.put(alert, finding.level)
@@ -133,7 +133,7 @@ class Evaluation:
             unit = Unit(resolves=incident)
             if incident is not None:
                 self.orphans.append((alert, incident, unit))
-            # Its raise is released afterwards, as a cause without an alert that fires.
+            # `release_orphans` releases its raise afterwards, because no alert fires for it.
             ended = ScopedAlert(rule=alert.rule, scope=alert.scope, since=self._now)
             self._put(ended, Finding(level=Level.NO_DATA), unit)
             yield unit

@@ -1,4 +1,4 @@
-"""Alerts and incidents as the store has them, and as an evaluation uses them."""
+"""Converts alerts and incidents between the store and an evaluation."""
 
 import logging
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ TICKET: Final = "ticket"
 """The severity of alerts that may wait for the next digest."""
 
 STORED_EVERY_S: Final = 60.0
-"""How often an unchanged alert is stored: `updated_at` is at most so old."""
+"""How often an unchanged alert is stored, so that `updated_at` is never much older."""
 
 
 def alert_of(row: StoredAlert) -> ScopedAlert:
@@ -57,7 +57,7 @@ def row_of(alert: ScopedAlert, finding: Finding, now: float) -> StoredAlert:
 
 def is_outdated(stored: StoredAlert | None, row: StoredAlert) -> bool:
     """Whether the stored row is missing, old, or different in more than its time."""
-    # Most evaluations change little, and each write makes routers wait.
+    # Most evaluations change little, and routers wait for each write.
     if stored is None or abs(row["updated_at"] - stored["updated_at"]) >= STORED_EVERY_S:
         return True
     return {**row, "updated_at": 0.0} != {**stored, "updated_at": 0.0}
@@ -79,6 +79,6 @@ def last_ticket_at(connection: Connection, settings: Settings, now: float) -> fl
     """When the last ticket or digest was sent within `digest_every_s`; None if none was, or if digests are off."""
     if not settings.digest_every_s:
         return None
-    sent = incidents.begun_since(connection, now - settings.digest_every_s)
+    sent = incidents.start_messages_since(connection, now - settings.digest_every_s)
     tickets = (at for at, payload in sent if payload["kind"] == "digest" or payload.get("severity") == TICKET)
     return max(tickets, default=None)

@@ -1,1 +1,1 @@
-"""Messages about incidents: what they say, and how each receiver gets them."""
+"""Messages about incidents: their text, and their delivery to each receiver."""

@@ -1,4 +1,4 @@
-"""The log as a receiver: it stands in where the settings configure no other."""
+"""The log as a receiver, for settings that configure no other."""
 
 import logging
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ _log: Final = logging.getLogger(__name__)
 class LogSender:
     """Writes messages to the log."""
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
-        """All but what only a thread repeats."""
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
+        """All but replies that repeat an earlier message."""
         return not is_history(payload)
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Log `payload`, where it takes that."""
-        if not self.takes(payload):
-            return place
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+        """Log `payload`, unless `accepts` excludes it."""
+        if not self.accepts(payload):
+            return ref
         lines = [*details(payload), *(f"{name}: {address}" for name, address in links(payload))]
         _log.warning("%s | %s", headline(payload), " | ".join(lines))
-        return place
+        return ref
 
     def check(self) -> str:
         """Say that messages go to the log."""

@@ -32,7 +32,7 @@ _STATES: Final = {
 def incident_message(
     kind: Kind, rule: Rule, scope: str, *, signal: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The payload of one message: all that a sender may show; `about` is the kind of its rule."""
+    """The payload of one message, with everything that a sender may show; `about` is the kind of its rule."""
     return {
         "kind": kind,
         "about": rule.signal,
@@ -48,7 +48,7 @@ def incident_message(
 
 
 def threshold_text(before: EffectivePolicy, after: EffectivePolicy, *, mode: str, would_be: float | None) -> str:
-    """What was done to the threshold, in words; `would_be` is the threshold that the mode prevented."""
+    """The change of the threshold, in words; `would_be` is the threshold that the mode prevented."""
     if after.pinned:
         return f"threshold pinned at {after.threshold:g} by a person: not changed"
     if would_be is not None:
@@ -95,9 +95,10 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
     if payload.get("effect"):
         lines.append(f"Effect: {payload['effect']}")
     lines += text.release(payload) if payload.get("lasted_s") is None else _outcome(payload)
-    lines += _parts("By reason", payload.get("reasons"), plain)
-    lines += _parts(text.classes_title, payload.get("input_classes"), label)
-    lines += _number(payload)
+    lines += _shares("By reason", payload.get("reasons"), plain)
+    lines += _shares(text.classes_title, payload.get("input_classes"), label)
+    lines += _how_to_acknowledge(payload)
+    # A runbook with a web address is already among the links.
     if payload.get("runbook") and not any(name == "Runbook" for name, _ in links(payload)):
         lines.append(f"Runbook: {payload['runbook']}")
     return lines
@@ -105,7 +106,7 @@ def details(payload: Mapping[str, Any], *, label: LabelStyle = plain) -> list[st
 
 def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> dict[str, Any]:
     """The payload of one message about several incidents, from the payloads of their own messages."""
-    # Only what a headline or a program needs: a digest of many incidents must stay small.
+    # Only the keys that a headline or a program needs: a digest of many incidents must stay small.
     kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence", *_FOR_PROGRAMS)
     items = [{name: each[name] for name in kept if name in each} for each in payloads[:_MOST_IN_DIGEST]]
     return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(payloads), "items": items}
@@ -119,7 +120,7 @@ def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
 
 
 def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
-    """The lines for an incident's thread: the time, the headline, and what was done."""
+    """The lines for an incident's thread: the time, the headline, and the change of the threshold."""
     lines = [f"{moment(payload['at'])}: {headline(payload, label=label)}"]
     if payload["kind"] == "acknowledged":
         return [*lines, *_acknowledged(payload, label)]
@@ -129,7 +130,7 @@ def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
 
 
 def is_reply(payload: Payload) -> bool:
-    """Whether it belongs into the incident's thread, for senders that have threads."""
+    """Whether it belongs in the incident's thread, for senders that have threads."""
     return bool(payload.get("in_thread"))
 
 
@@ -140,11 +141,12 @@ def is_history(payload: Payload) -> bool:
 
 def links(payload: Payload) -> list[tuple[str, str]]:
     """The links of the message, by name; not part of `details`, because each sender has its own way to link."""
+    # A payload is stored as JSON, which turns pairs into lists.
     return [(name, address) for name, address in payload.get("links") or ()]
 
 
 def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list[list[str]]:
-    """The lines about each wrong answer whose text the payload has; `quote` shows so many characters of a text.
+    """The lines about each wrong answer whose text the payload has; `quote` cuts a text to so many characters.
 
     They are not part of `details`: only senders that the settings allow to quote answers show them.
     """
@@ -160,12 +162,12 @@ def quotes(payload: Mapping[str, Any], quote: Callable[[str, int], str]) -> list
     ]
 
 
-def _number(payload: Payload) -> list[str]:
-    """How to acknowledge the incident; nothing once it is acknowledged or over."""
+def _how_to_acknowledge(payload: Payload) -> list[str]:
+    """How to acknowledge the incident; empty if it is acknowledged or resolved."""
     number = payload.get("incident_id")
     if number is None or payload["kind"] == "resolved" or payload.get("acknowledged"):
         return []
-    return [f"Nobody has acknowledged incident {number}: cheapdeep-ops alert ack {number} --why TEXT"]
+    return [f"Incident {number} is not acknowledged: cheapdeep-ops alert ack {number} --why TEXT"]
 
 
 def _acknowledged(payload: Payload, label: LabelStyle) -> list[str]:
@@ -177,14 +179,15 @@ def _acknowledged(payload: Payload, label: LabelStyle) -> list[str]:
 
 
 def _outcome(payload: Payload) -> list[str]:
-    """How long the incident lasted, and its calls; nothing while it lasts."""
+    """How long the incident lasted, and its calls; empty while it is open."""
     if payload.get("lasted_s") is None:
         return []
-    passed = f"{payload['calls']} calls, {payload['escalated']} escalated, {payload['withheld']} of them held back"
-    return [f"Lasted {duration(payload['lasted_s'])}: {passed} by the raise alone{text_of(payload).affected(payload)}"]
+    escalated = f"{payload['escalated']} escalated, {payload['withheld']} of them only because of the raise"
+    affected = text_of(payload).affected(payload)
+    return [f"Lasted {duration(payload['lasted_s'])}: {payload['calls']} calls, {escalated}{affected}"]
 
 
-def _parts(title: str, counts: Any, label: LabelStyle) -> list[str]:
+def _shares(title: str, counts: Any, label: LabelStyle) -> list[str]:
     if not counts:
         return []
     total = sum(count for _, count in counts)

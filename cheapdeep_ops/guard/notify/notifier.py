@@ -43,14 +43,14 @@ class Notifier:
         self._monotonic = monotonic
         self._new_id = new_id
         self._resting: dict[str, float] = {}
-        """Until when receivers have asked for no message, in Unix seconds."""
+        """When each receiver that asked for a pause accepts messages again (Unix time)."""
 
     def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
-        """Send what is due at `now`; returns how many deliveries are done.
+        """Send all that is due at `now`; returns how many deliveries are done.
 
-        A delivery is recorded after the receiver has taken the message, so a crash in between sends it once more. No
-        attempt begins after `patience_s`. A receiver that is out of reach, or asks for time, gets no further message in
-        this run; what is left stays due. Returns once each receiver is done, which one attempt may delay.
+        A delivery is recorded after the receiver has accepted the message, so a crash in between sends it once more.
+        No attempt begins after `patience_s` seconds, but one attempt may last longer. A receiver that is out of reach,
+        or asks for a pause, gets no further message in this run; the rest stays due.
         """
         self._route(now)
         due = {name: delivery for name in self._senders if (delivery := self._next_due(name, now)) is not None}
@@ -62,7 +62,7 @@ class Notifier:
             return sum(pool.map(lambda delivery: self._drain(delivery, now, until), due.values()))
 
     def _route(self, now: float) -> None:
-        """Make the deliveries of new messages, and move what waits for a receiver that is not in use any more."""
+        """Create the deliveries of new messages, and move those to removed receivers to the configured ones."""
         with self._store.reading() as connection:
             messages = deliveries.unrouted(connection, self._senders.keys())
         if not messages.message_ids:
@@ -81,6 +81,7 @@ class Notifier:
             if delivery is None or self._monotonic() >= until:
                 break
             error = self._deliver(delivery, now)
+            # A refusal may be about this message only, so the next one is tried.
             if error is not None and error.is_about_all:
                 break
             done += error is None
@@ -88,7 +89,7 @@ class Notifier:
         return done
 
     def _next_due(self, receiver: str, now: float) -> PendingDelivery | None:
-        # A rest that is longer than any can be is of a clock that was set back.
+        # A longer pause is impossible, so the clock was set back: the pause is ignored.
         if 0 < self._resting.get(receiver, now) - now <= _LONGEST_WAIT_S:
             return None
         with self._store.reading() as connection:
@@ -96,23 +97,23 @@ class Notifier:
 
     def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
         try:
-            place = self._send(delivery, self._quoting(delivery.payload))
+            ref = self._send(delivery, self._with_examples(delivery.payload))
         except DeliveryError as error:
             self._record(delivery, error, now)
             return error
-        if place is None:
+        if ref is None:
             self._store.transact(lambda connection: deliveries.skipped(connection, delivery, at=now))
             return None
         _log.info("delivered to %s: %s", delivery.receiver, headline(delivery.payload))
         self._store.transact(
-            lambda connection: deliveries.delivered(connection, delivery, at=now, channel=place.channel, ts=place.ts)
+            lambda connection: deliveries.delivered(connection, delivery, at=now, channel=ref.channel, ts=ref.ts)
         )
         return None
 
-    def _quoting(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`payload` with the words of its examples, as far as they are still stored and people may read them.
+    def _with_examples(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`payload` with the text of its examples, if that is still stored and the settings allow people to read it.
 
-        The outbox and the incident only say which calls they are, so no copy outlives what is forgotten.
+        Outbox and incident have only the ids of the calls, so no copy stays after a purge.
         """
         named = payload.get("examples")
         if not named:
@@ -124,22 +125,22 @@ class Notifier:
         return {**payload, "examples": [asdict(each) for each in stored]}
 
     def _send(self, delivery: PendingDelivery, payload: Mapping[str, Any]) -> MessageRef | None:
-        """Where the message is now; None where the receiver shows no such message."""
-        sender, place = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
+        """Where the message is now; None if the receiver shows no such message."""
+        sender, ref = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
         try:
-            if not sender.takes(payload):
+            if not sender.accepts(payload):
                 return None
-            return sender.send({**payload, "delivery_id": delivery.delivery_id}, place)
+            return sender.send({**payload, "delivery_id": delivery.delivery_id}, ref)
         except DeliveryError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of one sender must not hold up all other messages
             raise DeliveryError(f"the sender failed: {type(error).__name__}") from None  # its words may hold secrets
 
     def _record(self, delivery: PendingDelivery, error: DeliveryError, now: float) -> None:
-        """Record a failed attempt, and when the next one follows, if one does."""
+        """Record a failed attempt, and when the next one is due; a final failure is not retried."""
         what = f"message {delivery.message_id} to {delivery.receiver}"
         if error.is_final:
-            _log.error("%s is given up: %s", what, error)
+            _log.error("%s has failed and is not retried: %s", what, error)
             self._store.transact(lambda connection: deliveries.failed(connection, delivery, at=now, error=str(error)))
             return
         _log.warning("%s did not arrive (attempt %s): %s", what, delivery.attempts + 1, error)
@@ -152,5 +153,6 @@ class Notifier:
 
 
 def _backoff_s(attempts: int) -> float:
-    """Seconds to wait after the given number of failed attempts: doubling, five minutes at most."""
+    """Seconds to wait after so many failed attempts: each wait is twice the last one, up to five minutes."""
+    # After 16 doublings the longest wait is reached; ever larger powers would overflow.
     return min(_FIRST_WAIT_S * 2.0 ** min(attempts, 16), _LONGEST_WAIT_S)

@@ -1,4 +1,4 @@
-"""The words of a message with a receipt: headline and lines; each receiver formats them its own way."""
+"""The text of a message with a receipt: headline and lines. Each receiver formats them in its own way."""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -62,7 +62,7 @@ def receipt_lines(payload: Mapping[str, Any], label: LabelStyle = plain) -> list
 
 
 def false_confidence_words(quality: Quality, correction: Correction | None = None) -> str:
-    """The share of shipped answers that are wrong, by the grader, and without the grader's errors where known."""
+    """The share of shipped answers that are wrong, by the grader; corrected for its errors if labels suffice."""
     grades = quality["grades"]
     failed = sum(count for name, count in grades.items() if name not in ("correct", "incorrect", "unsure"))
     beside = f"{grades['unsure']:,} unsure, {failed:,} gradings failed"
@@ -71,26 +71,28 @@ def false_confidence_words(quality: Quality, correction: Correction | None = Non
     graded = f"{bounds(quality['false_confident_interval'])}, n {quality['graded']:,}"
     rate = percent(quality["false_confident_rate"])
     if correction is None or quality["judge_correction"] != "corrected":
-        return f"{rate} of shipped answers ({graded}; uncorrected for the judge's errors; {beside})"
+        return f"{rate} of shipped answers ({graded}; uncorrected for the grader's errors; {beside})"
     return (
         f"{percent(correction['corrected_false_confident_rate'])} of shipped answers "
-        f"({bounds(correction['corrected_false_confident_interval'])}; corrected for the judge's errors by "
-        f"{correction['judge_labels']:,} labels; the judge says {rate}, {graded}; {beside})"
+        f"({bounds(correction['corrected_false_confident_interval'])}; corrected for the grader's errors with "
+        f"{correction['judge_labels']:,} labels; the grader's own rate is {rate}, {graded}; {beside})"
     )
 
 
 def cold_cache_words(caches: ColdCaches) -> str:
-    """What cold caches cost, and why."""
+    """The cost of cold caches, and its reason."""
     if caches["cold_cache_usd"] is None:
         return "unknown"
     share = f", {percent(caches['cold_cache_share'])} of the cost" if caches["cold_cache_usd"] else ""
     cost = money(caches["cold_cache_usd"])
-    return f"{cost}{share}: written by the deep tier, which with all calls would have read it"
+    return f"{cost}{share}: the deep tier wrote this to its cache; with all calls, it would have read it"
 
 
 def _saving(receipt: ReceiptFacts) -> str:
-    """The saving, and what it leaves out."""
-    grading = f"{percent(receipt['saving_after_grading'])} with grading paid for ({money(receipt['grader_cost_usd'])})"
+    """The saving, and the number of unpriced calls that it leaves out."""
+    grading = (
+        f"{percent(receipt['saving_after_grading'])} after the cost of grading ({money(receipt['grader_cost_usd'])})"
+    )
     unpriced = {"calls": receipt["unpriced_calls"], "gradings": receipt["grader_unpriced"]}
     without = [f"; {count:,} {name} are unpriced and left out" for name, count in unpriced.items() if count]
     return f"{percent(receipt['saving'])}; {grading}{''.join(without)}"
@@ -107,13 +109,15 @@ def _still(is_open: int) -> str:
 
 def _policy(policy: Policy, label: LabelStyle) -> str:
     """The base threshold, and the scopes whose threshold is pinned or raised."""
-    touched = {name: scope for name, scope in policy["scopes"].items() if scope["pin"] is not None or scope["causes"]}
-    held = [f"{scope_text(name, label)} {_held(scope)}" for name, scope in list(touched.items())[:_MOST_SCOPES]]
-    if rest := len(touched) - len(held):
-        held.append(f"{rest:,} more: cheapdeep-ops threshold show")
-    return "; ".join([f"threshold {policy['threshold']:g} (base {policy['base']:g})", *held])
+    changed = {name: scope for name, scope in policy["scopes"].items() if scope["pin"] is not None or scope["causes"]}
+    thresholds = [
+        f"{scope_text(name, label)} {_threshold(scope)}" for name, scope in list(changed.items())[:_MOST_SCOPES]
+    ]
+    if rest := len(changed) - len(thresholds):
+        thresholds.append(f"{rest:,} more: cheapdeep-ops threshold show")
+    return "; ".join([f"threshold {policy['threshold']:g} (base {policy['base']:g})", *thresholds])
 
 
-def _held(scope: ScopePolicy) -> str:
+def _threshold(scope: ScopePolicy) -> str:
     by = "pinned by a person" if scope["pin"] is not None else f"held by {', '.join(scope['causes'])}"
     return f"{scope['threshold']:g}, {by}"

@@ -1,7 +1,7 @@
-"""The table of receivers: who can take messages.
+"""The table of receivers of messages.
 
 A new receiver is a module beside this one that declares a `Receiver`, a row here, and its settings. The guard, `doctor`
-and `alert test` go by this table.
+and `alert test` read this table.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from cheapdeep_ops.settings import Settings
 
 RECEIVERS: Final = (slack.RECEIVER, webhook.RECEIVER)
 LOG: Final = "log"
-"""The name of the receiver that stands in where no other is configured."""
+"""The name of the receiver that is used if no other is configured."""
 
 
 def configured(settings: Settings, receivers: Iterable[Receiver] = RECEIVERS) -> list[Receiver]:
@@ -23,10 +23,10 @@ def configured(settings: Settings, receivers: Iterable[Receiver] = RECEIVERS) ->
 
 
 def senders_for(settings: Settings, receivers: Iterable[Receiver] = RECEIVERS) -> dict[str, Sender]:
-    """A sender for each receiver that the settings configure, by the receiver's name; without one, that of the log.
+    """A sender for each receiver that the settings configure, by the receiver's name; the log if there is none.
 
-    Raises SettingsError where the settings of a receiver are incomplete.
+    Raises SettingsError if the settings of a receiver are incomplete.
     """
     senders = {each.name: each.make_sender(settings) for each in configured(settings, receivers)}
-    # The log only stands in: beside a receiver it would repeat what people read elsewhere.
+    # Beside a receiver, the log would only repeat what people read elsewhere.
     return senders or {LOG: LogSender()}

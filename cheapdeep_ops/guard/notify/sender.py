@@ -1,4 +1,4 @@
-"""What a receiver is: a name, the settings that configure it, and the sender that takes messages to it."""
+"""A receiver: its name, the settings that configure it, and the sender that delivers messages to it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,34 +10,34 @@ from typing import Any, Final, Protocol
 from cheapdeep_ops.settings import Settings
 
 _MAX_WAIT_S: Final = 300.0
-"""However long a receiver asks for: an alert that waits longer is of no use."""
+"""The longest pause that a receiver can ask for: an alert that waits longer is of no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRef:
-    """Where an incident's message is; empty where there is none yet, or where it cannot be edited."""
+    """Where an incident's message is; empty if there is none yet, or if the receiver cannot edit messages."""
 
     channel: str = ""
     ts: str = ""
 
 
 class Sender(Protocol):
-    """Takes messages to one receiver."""
+    """Delivers messages to one receiver."""
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
-        """Whether the receiver shows a message like `payload` at all, such as a reply in a thread."""
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the receiver shows messages like `payload`; some do not show replies in a thread."""
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Deliver `payload`, by an edit of the message at `place` where there is one, or into its thread.
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+        """Deliver `payload`: edit the message at `ref`, reply in its thread, or post a new message.
 
-        `payload["delivery_id"]` names the delivery, and is the same at each attempt. Returns where the message is now.
+        `payload["delivery_id"]` names the delivery, and stays the same at each attempt. Returns where the message is.
         Raises DeliveryError, which says whether another attempt makes sense.
         """
 
     def check(self) -> str:
-        """Ask the receiver, as far as that can be done without a message, whether it would take one.
+        """Check the receiver without a message to people, as far as possible.
 
-        Returns what there is to say about it. Raises SettingsError where something must be mended.
+        Returns one line about it. Raises SettingsError if the settings or the receiver must be repaired.
         """
 
 
@@ -46,7 +46,7 @@ class Receiver:
     """One row of the table of receivers, declared by the module of the receiver.
 
     `name` is stored with each delivery, so a new name is a new receiver. `needs` says which settings configure it.
-    `make_sender` raises SettingsError where the settings are incomplete.
+    `make_sender` raises SettingsError if the settings are incomplete.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Receiver:
 
 
 def wait_asked_for(retry_after: str | None, now: float) -> float | None:
-    """The seconds that a Retry-After header asks for, from 0 to 300; None where it asks for none.
+    """The seconds that a Retry-After header asks for, from 0 to 300; None without a readable one.
 
     `now` is in Unix seconds. Source: https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
     """
@@ -68,6 +68,7 @@ def wait_asked_for(retry_after: str | None, now: float) -> float | None:
         seconds = float(retry_after)
     except ValueError:
         seconds = _seconds_until(retry_after, now)
+    # Comparisons with NaN are always false, so the bounds would not catch it.
     return None if isnan(seconds) else min(max(seconds, 0.0), _MAX_WAIT_S)
 
 

@@ -1,6 +1,6 @@
 """Slack: one message for each incident, edited in place, with its history in the thread.
 
-A bot token comes before an incoming webhook, which can neither edit nor thread: there each message is a new one.
+A bot token is preferred to an incoming webhook, which can neither edit nor reply: there each message is new.
 """
 
 import logging
@@ -23,7 +23,7 @@ from cheapdeep_ops.settings import Settings
 _TIMEOUT_S: Final = 5
 _OUT_OF_REACH: Final = (OSError, HTTPException)
 _FAILURES: Final = (SlackClientError, *_OUT_OF_REACH, ValueError, AttributeError, LookupError)
-"""What slack_sdk and urllib raise, also for a malformed URL and for a reply that is not a JSON object."""
+"""All that slack_sdk and urllib raise, also for malformed URLs and for replies without a JSON object."""
 
 _GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 """Source: https://docs.slack.dev/reference/methods/chat.update#errors"""
@@ -34,13 +34,13 @@ _NO_REPLY: Final = _GONE | {
     "restricted_action_non_threadable_channel",
     "restricted_action_thread_locked",
 }
-"""Why Slack refuses every reply to a message.
+"""The codes with which Slack refuses every reply to a message.
 
 Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors
 """
 
 _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa: LOG001 - no other code can set it up
-"""For slack_sdk, which logs whole URLs: it has no parent and no handler, and is not registered by its name."""
+"""A logger without parent and handler for slack_sdk, which logs whole URLs, and so secrets."""
 
 _SHOWN: Final = 200
 _WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
@@ -54,6 +54,7 @@ _ICONS: Final = {
     "report": ":bar_chart:",
 }
 _TEXT_LIMIT: Final = 3_000
+"""Characters of a section. Source: https://docs.slack.dev/reference/block-kit/blocks/section-block"""
 
 
 def is_configured(settings: Settings) -> bool:
@@ -64,7 +65,7 @@ def is_configured(settings: Settings) -> bool:
 def make_sender(settings: Settings) -> Sender:
     """The sender that the settings ask for: a bot, or else an incoming webhook.
 
-    Raises SettingsError where a bot token comes without a channel, or where there is neither.
+    Raises SettingsError if a bot token comes without a channel, or if there is neither.
     """
     if settings.slack_bot_token is not None:
         if not settings.slack_channel:
@@ -76,7 +77,7 @@ def make_sender(settings: Settings) -> Sender:
         )
     if settings.slack_webhook_url is not None:
         return WebhookSender(url=settings.slack_webhook_url.get_secret_value())
-    raise SettingsError(f"no Slack is set up: {RECEIVER.needs}")
+    raise SettingsError(f"Slack is not configured: {RECEIVER.needs}")
 
 
 RECEIVER: Final = Receiver(
@@ -89,72 +90,72 @@ RECEIVER: Final = Receiver(
 
 
 class BotSender:
-    """Posts with a bot token, then edits the incident's message, and replies to it with what happened.
+    """Posts with a bot token, edits the incident's message, and adds its history to the thread.
 
     Source: https://docs.slack.dev/reference/methods/chat.postMessage and chat.update
     """
 
     def __init__(self, *, token: str, channel: str, base_url: str) -> None:
         self._channel = channel
-        # Retries are the outbox's affair: it knows how long an alert may wait, and keeps it over a restart.
+        # The outbox retries, not the client: it keeps messages over a restart, and knows how long one may wait.
         self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the bot has a form for everything
+    def accepts(self, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the bot has a form for everything
         """Every message."""
         return True
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Post `payload`, edit the message at `place`, or reply to it.
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+        """Post `payload`, edit the message at `ref`, or reply to it.
 
-        Posts again where the message to edit is gone, and drops a reply to such a message. Raises DeliveryError.
+        Posts again if the message to edit was deleted, and drops a reply to such a message. Raises DeliveryError.
         """
         text, blocks = rendered(payload)
         try:
-            if is_reply(payload) and (place.ts or is_history(payload)):
-                return self._replied(place, text, blocks)
-            if place.ts and self._edited(place, text, blocks):
-                return place
+            if is_reply(payload) and (ref.ts or is_history(payload)):
+                return self._replied(ref, text, blocks)
+            if ref.ts and self._edited(ref, text, blocks):
+                return ref
             return self._posted(text, blocks)
         except SlackApiError as error:
             raise _refusal(error) from None
         except _FAILURES as error:
             raise _failure("Slack", error) from None
 
-    def _edited(self, place: MessageRef, text: str, blocks: list[dict[str, Any]]) -> bool:
+    def _edited(self, ref: MessageRef, text: str, blocks: list[dict[str, Any]]) -> bool:
         try:
-            self._client.chat_update(channel=place.channel, ts=place.ts, text=text, blocks=blocks)
+            self._client.chat_update(channel=ref.channel, ts=ref.ts, text=text, blocks=blocks)
         except SlackApiError as error:
             if _code(error) in _GONE:
                 return False
             raise
         return True
 
-    def _replied(self, place: MessageRef, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
-        """Reply in the thread; drop the reply where Slack takes none, so that later messages can go out."""
-        if not place.ts:
-            return place
+    def _replied(self, ref: MessageRef, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
+        """Reply in the thread. A reply that Slack refuses for good is dropped, so that later messages are sent."""
+        if not ref.ts:
+            return ref
         try:
-            self._client.chat_postMessage(channel=place.channel, thread_ts=place.ts, text=text, blocks=blocks)
+            self._client.chat_postMessage(channel=ref.channel, thread_ts=ref.ts, text=text, blocks=blocks)
         except SlackApiError as error:
             if _code(error) not in _NO_REPLY:
                 raise
-        return place
+        return ref
 
     def _posted(self, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
-        answer = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
-        channel, ts = answer.get("channel"), answer.get("ts")
+        response = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
+        channel, ts = response.get("channel"), response.get("ts")
         if not channel or not ts:
-            raise DeliveryError("Slack took a message but did not say where it is")
+            raise DeliveryError("Slack accepted a message but did not return its place")
         return MessageRef(channel=str(channel), ts=str(ts))
 
     def check(self) -> str:
-        """Ask Slack who the token belongs to. Raises SettingsError where Slack refuses it or is out of reach."""
+        """Ask Slack for the owner of the token. Raises SettingsError if Slack refuses it or is out of reach."""
         try:
-            answer = self._client.auth_test()
+            response = self._client.auth_test()
         except _FAILURES as error:
             code = _code(error) if isinstance(error, SlackApiError) else _name(error)
-            raise SettingsError(f"Slack does not take CHEAPDEEP_SLACK_BOT_TOKEN: {code}") from None
-        return f"bot {answer['user']} in {answer['team']}, channel {self._channel}"
+            raise SettingsError(f"Slack refuses CHEAPDEEP_SLACK_BOT_TOKEN: {code}") from None
+        return f"bot {response['user']} in {response['team']}, channel {self._channel}"
 
 
 class WebhookSender:
@@ -166,46 +167,46 @@ class WebhookSender:
     def __init__(self, *, url: str) -> None:
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
-        """All but what only a thread repeats, and what is worth an edit, but not a new message."""
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
+        """All but replies that repeat an earlier message, and acknowledgements, which are worth an edit only."""
         return not is_history(payload) and payload["kind"] != "acknowledged"
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Post `payload`, where it takes that. Raises DeliveryError."""
-        if not self.takes(payload):
-            return place
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+        """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
+        if not self.accepts(payload):
+            return ref
         text, blocks = rendered(payload)
         try:
-            answer = self._client.send(text=text, blocks=blocks)
+            response = self._client.send(text=text, blocks=blocks)
         except _FAILURES as error:
             raise _failure("the Slack webhook", error) from None
-        if answer.status_code != 200:  # noqa: PLR2004 - HTTP's OK
-            raise self._refusal(answer)
-        return place
+        if response.status_code != 200:  # noqa: PLR2004 - HTTP's OK
+            raise self._refusal(response)
+        return ref
 
     def check(self) -> str:
-        """Say that a webhook is set: Slack has no way to ask about one without a message."""
-        return "a webhook is set; cheapdeep-ops alert test tries it"
+        """Say that a webhook is set: Slack offers no check of a webhook without a message."""
+        return "a webhook is set; cheapdeep-ops alert test sends a message to it"
 
-    def _refusal(self, answer: WebhookResponse) -> DeliveryError:
-        # Slack answers with a short code; the page of a proxy may repeat the message, or the path, which is a secret.
-        code = f": {answer.body}" if _WEBHOOK_CODE.fullmatch(answer.body) else ""
+    def _refusal(self, response: WebhookResponse) -> DeliveryError:
+        # Slack answers with a short code; a proxy's page may repeat the message, or the path, which is a secret.
+        code = f": {response.body}" if _WEBHOOK_CODE.fullmatch(response.body) else ""
         return DeliveryError(
-            f"the Slack webhook answered {answer.status_code}{code}",
-            retry_after_s=_retry_after(answer.headers),
-            unreachable=answer.status_code >= _SERVER_ERROR,
+            f"the Slack webhook answered {response.status_code}{code}",
+            retry_after_s=_retry_after(response.headers),
+            unreachable=response.status_code >= _SERVER_ERROR,
         )
 
 
 def rendered(payload: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """The text for notifications, and the Block Kit blocks; labels of the caller's are shown as they are."""
+    """The text for notifications, and the Block Kit blocks; labels that callers chose are shown as code."""
     if is_reply(payload):
         return _rendered_history(payload)
     title = escaped(headline(payload, label=_code_span))
     lines = [escaped(line) for line in details(payload, label=_code_span)]
     blocks = [_section(f"{_icon(payload)} *{title}*")]
     if payload["kind"] == "digest":
-        blocks += map(_section, lines)  # together they may be more than one section takes
+        blocks += map(_section, lines)  # together they may exceed the limit of one section
     elif lines:
         blocks.append(_section("\n".join(lines)))
     blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]
@@ -232,13 +233,13 @@ def escaped(text: str) -> str:
 
 
 def _code_span(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` where mrkdwn has no other meaning for it; a code span knows no escape for its own end."""
+    """`label` as a code span, in which mrkdwn has no meaning; a span cannot escape its own end."""
     inside = plain(label, longest).replace("`", "'")
     return f"`{inside}`"
 
 
 def _link(name: str, address: str) -> str:
-    """A link; an address must not hold what would end it early.
+    """A link; characters that would end it early are encoded.
 
     Source: https://docs.slack.dev/messaging/formatting-message-text#linking-urls
     """
@@ -252,7 +253,7 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _code(error: SlackApiError) -> str:
-    """Slack's word for what is wrong, else the HTTP status."""
+    """Slack's error code, or else the HTTP status."""
     data = error.response.data
     return str(data.get("error") if data and isinstance(data, dict) else error.response.status_code)[:_SHOWN]
 
@@ -266,9 +267,9 @@ def _refusal(error: SlackApiError) -> DeliveryError:
 
 
 def _failure(receiver: str, error: Exception) -> DeliveryError:
-    """Only names the kind of `error`: its words may hold a URL or a token."""
+    """The failure by the type of `error` alone: its text may contain a URL or a token."""
     is_out_of_reach = isinstance(error, _OUT_OF_REACH)
-    why = "is out of reach" if is_out_of_reach else "cannot be asked, or sent an answer that makes no sense"
+    why = "is out of reach" if is_out_of_reach else "cannot be called, or sent an answer that cannot be read"
     return DeliveryError(f"{receiver} {why}: {_name(error)}", unreachable=is_out_of_reach)
 
 
@@ -280,5 +281,5 @@ def _name(error: Exception) -> str:
 def _retry_after(headers: Mapping[str, Any]) -> float | None:
     values = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
     value = values[0] if isinstance(values, list) else values
-    # Slack sends seconds; a date, which only a proxy sends, counts as the longest wait.
+    # Slack sends seconds. Only a proxy sends a date, which counts as the longest wait.
     return wait_asked_for(None if value is None else str(value), now=0.0)

@@ -1,4 +1,4 @@
-"""A signed webhook: each message is one POST of JSON to an address of the team's own.
+"""A signed webhook: each message is one POST of JSON to the team's own service.
 
 The body is one JSON object in UTF-8. These keys stay as they are while `version` is 1; others may be added:
 
@@ -8,21 +8,20 @@ The body is one JSON object in UTF-8. These keys stay as they are while `version
 - `delivery`: the id of the delivery, as in the header.
 - `headline`: the message in one line of plain text.
 - `details`: further lines of plain text for people, such as the cause; their words may change.
-- `links`: objects with `name` and `url`; empty where no address is set.
+- `links`: objects with `name` and `url`; empty if no address is set.
 - of an incident also what `IncidentJson` has; of a digest `since`, `count` and `incidents` (each an `IncidentJson`, at
   most 20); of a receipt `since`, `until` and `receipt`, with the keys of `cheapdeep-ops report --json`.
 
-No question and no answer is in it, whatever the settings say; routes are, as callers name them.
+It never contains a question or an answer; it contains routes as callers name them.
 Times are Unix seconds; rates are from 0 to 1, with intervals of 95%.
 
-The headers are `X-Cheapdeep-Delivery`, the id of the delivery, which is the same at each attempt, and
+The headers are `X-Cheapdeep-Delivery`, the id of the delivery, which stays the same at each attempt, and
 `X-Cheapdeep-Signature: t=<Unix seconds>,v1=<hex>`, where `<hex>` is HMAC-SHA256 over `<t>.<body>` with the secret. A
 receiver computes it over the bytes that arrived, compares in constant time, and refuses an old `t`. A message may
 arrive twice, so a receiver drops an id that it has seen.
 
-An answer of 2xx takes the message. After 408, 425, 429, 5xx and failures of the network it is sent again, at the time
-that `Retry-After` asks for, and at most 300 s later. Any other answer refuses the message for good. Redirects are not
-followed.
+An answer of 2xx accepts the message. After 408, 425, 429, 5xx and failures of the network it is sent again: at the time
+of `Retry-After`, at most 300 s later. Any other answer refuses the message for good. Redirects are not followed.
 """
 
 import hashlib
@@ -48,7 +47,7 @@ _NOT_IN_RECEIPT: Final = frozenset({"kind", "rule", "links", "delivery_id", "sin
 
 
 class Figure(TypedDict):
-    """A measured value with its interval of 95% and the number of observations; null where there is none."""
+    """A measured value with its interval of 95% and the number of observations; null if there is none."""
 
     value: float | None
     low: float | None
@@ -57,19 +56,19 @@ class Figure(TypedDict):
 
 
 class ThresholdJson(TypedDict):
-    """The threshold in force after the message's turn, and what was done to it, in words."""
+    """The threshold in force after the evaluation, and its change in words."""
 
     value: float | None
     change: str
 
 
 class IncidentJson(TypedDict):
-    """An incident as a message says it; `route` is null for all routes, what is not known is null or empty."""
+    """An incident as a message describes it. `route` is null for all routes; an unknown value is null or empty."""
 
     incident_id: int | None
     rule: str
     signal: str
-    """What the rule watches, such as `base_escalation_rate`."""
+    """What the rule measures, such as `base_escalation_rate`."""
     scope: str
     route: str | None
     severity: str
@@ -79,7 +78,7 @@ class IncidentJson(TypedDict):
     started_at: float | None
     ended_at: float | None
     acknowledged: Mapping[str, Any] | None
-    """Who looks after it: `author`, `why` and `at`."""
+    """Who acknowledged it: `author`, `why` and `at`."""
     headline: str
     figures: dict[str, Figure]
     limit: float | None
@@ -92,14 +91,14 @@ def is_configured(settings: Settings) -> bool:
 
 
 def make_sender(settings: Settings) -> Sender:
-    """The sender to the address of the settings. Raises SettingsError where address or secret is missing."""
+    """The sender to the address of the settings. Raises SettingsError if address or secret is missing."""
     if settings.webhook_url is None or settings.webhook_secret is None:
-        raise SettingsError(f"no webhook is set up: {RECEIVER.needs}")
+        raise SettingsError(f"the webhook is not configured: {RECEIVER.needs}")
     url, secret = settings.webhook_url.get_secret_value(), settings.webhook_secret.get_secret_value()
     try:
         return SignedWebhookSender(url=url, secret=secret)
     except httpx2.InvalidURL:
-        raise SettingsError("CHEAPDEEP_WEBHOOK_URL is not a URL that can be asked") from None
+        raise SettingsError("CHEAPDEEP_WEBHOOK_URL is not a valid URL") from None
 
 
 RECEIVER: Final = Receiver(
@@ -112,21 +111,21 @@ RECEIVER: Final = Receiver(
 
 
 class SignedWebhookSender:
-    """Posts each message as signed JSON. It keeps no message to edit, so every message is one of its own."""
+    """Posts each message as signed JSON. It cannot edit a message, so each one is new."""
 
     def __init__(self, *, url: str, secret: str, clock: Callable[[], float] = time.time) -> None:
         self._endpoint = HttpEndpoint(url, name="the webhook", clock=clock)
         self._secret = secret.encode()
         self._clock = clock
 
-    def takes(self, payload: Mapping[str, Any]) -> bool:
-        """All but what only a thread repeats."""
+    def accepts(self, payload: Mapping[str, Any]) -> bool:
+        """All but replies that repeat an earlier message."""
         return not is_history(payload)
 
-    def send(self, payload: Mapping[str, Any], place: MessageRef) -> MessageRef:
-        """Post `payload`, where it takes that. Raises DeliveryError."""
-        if not self.takes(payload):
-            return place
+    def send(self, payload: Mapping[str, Any], ref: MessageRef) -> MessageRef:
+        """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
+        if not self.accepts(payload):
+            return ref
         body = json.dumps(body_of(payload), allow_nan=False).encode()  # NaN is not JSON, and breaks strict readers
         headers = {
             "Content-Type": "application/json",
@@ -134,10 +133,10 @@ class SignedWebhookSender:
             SIGNATURE_HEADER: signature(self._secret, body, at=int(self._clock())),
         }
         self._endpoint.post(body, headers)
-        return place
+        return ref
 
     def check(self) -> str:
-        """Ask for the head of the address. Raises SettingsError where it is out of reach; any answer will do."""
+        """Send a HEAD request to the address. Any status is accepted; raises SettingsError if it is out of reach."""
         try:
             status = self._endpoint.head()
         except DeliveryError as error:
@@ -185,7 +184,7 @@ def _incident(payload: Mapping[str, Any]) -> IncidentJson:
         "state": "resolved" if payload["kind"] == "resolved" else "firing",
         "at": payload.get("at"),
         "started_at": started_at,
-        # A message knows how long its incident lasted, and only the last one does.
+        # Only the last message of an incident says how long it lasted.
         "ended_at": None if started_at is None or lasted_s is None else started_at + lasted_s,
         "acknowledged": payload.get("acknowledged"),
         "headline": headline(payload),
@@ -196,7 +195,7 @@ def _incident(payload: Mapping[str, Any]) -> IncidentJson:
 
 
 def _figures(signal: Mapping[str, Any]) -> dict[str, Figure]:
-    """Each measured value of a signal by its name; the keys of its interval and n begin as a rule's signal has them."""
+    """Each measured value of a signal by its name; the keys of its interval and n share a prefix with it."""
     rates = {name: name.removesuffix("rate") for name in signal if name == "rate" or name.endswith("_rate")}
     others = {name: f"{name}_" for name in signal if f"{name}_low" in signal}
     return {name: _figure(signal, name, prefix) for name, prefix in (rates | others).items()}

@@ -1,5 +1,5 @@
 """The values that reports return, with every key declared once: the HTTP API's schema comes from them.
 
-Rates are shares from 0 to 1 and None where unknown, intervals are 95%, names that end in `_usd` are US dollars, names
-that end in `_s` seconds, times Unix time in seconds; a scope or route `*` is all routes together.
+Rates are shares from 0 to 1, and None if unknown. Intervals are 95%. Times are Unix times in seconds. Names that end in
+`_usd` are US dollars, names that end in `_s` are seconds. A scope or route `*` is all routes together.
 """

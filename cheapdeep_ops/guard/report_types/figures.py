@@ -9,8 +9,9 @@ from cheapdeep_ops.guard.report_types.units import Interval, Rate, Usd
 from cheapdeep_ops.store.records import Moment, Record
 
 
+# The figures are split into parts, because messages, series and receipts share some of them.
 class CallFigures(Record):
-    """Calls of a period and what happened to them."""
+    """The calls of a period and their outcomes."""
 
     calls: int
     triaged: Annotated[int, Field(description="the n of the rates of escalation")]
@@ -26,13 +27,13 @@ class CallFigures(Record):
 
 
 class CostFigures(Record):
-    """What calls cost, over those whose cost and baseline are both known."""
+    """The cost of the calls whose cost and baseline are both known."""
 
     cost_usd: Usd
     baseline_cost_usd: Annotated[float, Field(description="an estimate of what the deep tier alone would have cost")]
     cost_per_call_usd: float | None
     baseline_per_call_usd: float | None
-    saving: Annotated[float | None, Field(description="share of the all-deep cost; negative where routing cost more")]
+    saving: Annotated[float | None, Field(description="share of the all-deep cost; negative if routing cost more")]
     unpriced_calls: Annotated[int, Field(description="not in any of the costs")]
 
 
@@ -45,11 +46,11 @@ class FalseConfidence(Record):
 
 
 class Counted(CallFigures, CostFigures, FalseConfidence):
-    """What every step of a series has, and every receipt."""
+    """The figures of every step of a series, and of every receipt."""
 
 
 class Quality(FalseConfidence):
-    """False confidence of what was shipped, and of what a raise withheld, with the grades of both."""
+    """False confidence of the shipped and of the withheld answers, with the grades of both."""
 
     grades: Annotated[dict[str, int], Field(description="by verdict or failure")]
     judge_correction: Literal["corrected", "uncorrected"]
@@ -59,20 +60,20 @@ class Quality(FalseConfidence):
 
 
 class Latest(CallFigures, CostFigures, Quality):
-    """The figures of the last stretch that a page shows."""
+    """The figures of the latest period, for a page."""
 
 
 class Correction(Record):
     """False confidence with the grader's errors removed; unknown while there are too few labels."""
 
-    judge_correction_why: Annotated[str, Field(description="why nothing is corrected; empty where it is")]
+    judge_correction_why: Annotated[str, Field(description="why nothing is corrected; empty if it is")]
     judge_labels: int
     corrected_false_confident_rate: Rate
     corrected_false_confident_interval: Interval
 
 
 class GradingCosts(Record):
-    """What grading cost, and the second grader's part of it."""
+    """The cost of grading, and the second grader's part of it."""
 
     grader_cost_usd: Annotated[float, Field(description="US dollars; not in any cost of routing")]
     second_grader_cost_usd: Usd
@@ -80,7 +81,7 @@ class GradingCosts(Record):
 
 
 class ColdCaches(Record):
-    """What the deep tier's cold caches cost."""
+    """The cost of the deep tier's cold caches."""
 
     cold_cache_usd: Annotated[
         float | None, Field(description="US dollars, part of the cost: what a warm deep cache would have saved")
@@ -89,7 +90,7 @@ class ColdCaches(Record):
 
 
 class CacheShares(Record):
-    """What each tier read from its prompt cache."""
+    """The shares that each tier read from its prompt cache."""
 
     triage_cache_read_share: Annotated[float | None, Field(description="of the input tokens of triage replies")]
     triage_replies: Annotated[int, Field(description="the n of that share")]
@@ -98,11 +99,11 @@ class CacheShares(Record):
 
 
 class CacheFigures(ColdCaches, CacheShares):
-    """What the prompt caches saved, and what was not in them."""
+    """The use of the prompt caches, and the cost of cold ones."""
 
 
 class TriageFigures(Record):
-    """What triage costs: money, tokens, and the seconds that it adds to a call that escalates."""
+    """The cost of triage: money, tokens, and the seconds that it adds to a call that escalates."""
 
     triage_cost_usd: Usd
     triage_cost_per_call_usd: float | None
@@ -126,7 +127,7 @@ class Causes(Record):
 
 
 class Bin(Record):
-    """What one level of confidence claims, and the share of its answers that is right."""
+    """The answers with one level of confidence: their mean confidence, and the share that is right."""
 
     low: float
     high: float
@@ -138,7 +139,7 @@ class Bin(Record):
 
 
 class Confidence(Record):
-    """What confidence is worth, of answers that ship at base, by the grader."""
+    """How well confidence matches the grades, of answers that ship at base."""
 
     graded: int
     wrong: int
@@ -154,7 +155,7 @@ class Confidence(Record):
 
 
 class Funnel(Record):
-    """What happened to the confident answers; the states add up to `answers`."""
+    """The states of the confident answers; they add up to `answers`."""
 
     answers: int
     not_sampled: int
@@ -167,7 +168,7 @@ class Funnel(Record):
 
 
 class Spent(Record):
-    """What one way to choose samples has cost."""
+    """The samples of one way to choose them, and their cost."""
 
     samples: int
     cost_usd: Usd
@@ -175,7 +176,7 @@ class Spent(Record):
 
 
 class Sampling(Record):
-    """What was graded, and why it was chosen."""
+    """The samples by the way they were chosen."""
 
     budget: float
     answers: int
@@ -227,7 +228,7 @@ class Receipt(ReceiptFacts, CacheShares, TriageFigures, Causes):
 
     models: Annotated[dict[str, int], Field(description="answered calls by model")]
     tiers: list[str]
-    shadow: Annotated[Shadow | None, Field(description="null where no call was tried in shadow mode")]
+    shadow: Annotated[Shadow | None, Field(description="null if no call was tried in shadow mode")]
     funnel: Funnel
     grader: GraderState
     confidence: Annotated[dict[str, Confidence], Field(description="by route")]

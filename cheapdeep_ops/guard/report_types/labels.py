@@ -1,4 +1,4 @@
-"""Labels that people give to graded answers, and how far the grader agrees with them."""
+"""People's labels of graded answers, and the grader's agreement with them."""
 
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ class Judge(Record):
 
 
 class Agreement(Record):
-    """How far a grader agrees with people."""
+    """A grader's agreement with people."""
 
     labels: int
     judged_correct: Annotated[int, Field(description="labels of answers that it graded correct")]
@@ -39,7 +39,7 @@ class JudgeFacts(Judge, Agreement):
 
 
 class Pair(Record):
-    """How far two graders agree on the answers that both have graded."""
+    """The agreement of two graders on the answers that both have graded."""
 
     judges: tuple[Judge, Judge]
     n: int
@@ -56,7 +56,7 @@ class BySide(Record):
 
 
 class Review(Agreement):
-    """How far the grader agrees with people, and what is still to be labelled."""
+    """The grader's agreement with people, and the labels that are still needed."""
 
     judge: Judge
     route: str
@@ -76,7 +76,7 @@ class Turn(Record):
 
 
 class Sample(Record):
-    """An answer to label, as redacted for grading; without the grader's verdict, which would bias people."""
+    """An answer to label, redacted as for grading; without the grader's verdict, which would bias people."""
 
     call_id: str
     route: str

@@ -1,4 +1,4 @@
-"""What is true at this moment: policies, alerts, the grader, messages and processes."""
+"""The present state: policies, alerts, the grader, messages and processes."""
 
 from typing import Annotated, Literal
 
@@ -29,7 +29,7 @@ class Policy(Record):
     base: float
     raised: float
     threshold: Annotated[float, Field(description="of all routes that have none of their own")]
-    scopes: Annotated[dict[str, ScopePolicy], Field(description="every scope that was ever touched")]
+    scopes: Annotated[dict[str, ScopePolicy], Field(description="every scope that has a policy")]
 
 
 class Silence(Record):
@@ -60,15 +60,15 @@ class GraderState(Record):
 
 
 class Normal(Record):
-    """What false confidence is normal for a route; the rate is null while it is being learned."""
+    """The baseline of a route's false confidence; the rate is null while it is being learned."""
 
     rate: Rate
     low: float
     high: float
-    grades: Annotated[int, Field(description="that it was learned from, or that there are to learn from")]
+    grades: Annotated[int, Field(description="the number of grades that it was learned from, or so far")]
     alarm_level: Annotated[float | None, Field(description="the rate below which a raise is released")]
     learned_at: float | None
-    author: Annotated[str, Field(description="the person who had it learned again, if any")]
+    author: Annotated[str, Field(description="the person who requested a new baseline, if any")]
     why: str
 
 
@@ -78,34 +78,34 @@ class Watchers(Record):
     guards: int
     routers: int
     router_base_thresholds: list[float]
-    dropped: Annotated[int, Field(description="decisions that routers could not count")]
+    dropped: Annotated[int, Field(description="decisions that routers have dropped")]
     guard_last_seen: float | None
 
 
 class Climb(Record):
-    """How soon a climb would be seen."""
+    """How soon a climb would be detected."""
 
-    factor: Annotated[float, Field(description="times what is normal")]
+    factor: Annotated[float, Field(description="the climb, as a multiple of the baseline")]
     rate: float
     answers: Annotated[float | None, Field(description="confident answers until the raise, on average; null: never")]
     seconds: float | None
 
 
 class SmallestClimbs(Record):
-    """The smallest climbs that would be seen."""
+    """The smallest climbs that would be detected."""
 
-    smallest_in_day: Annotated[float | None, Field(description="the smallest rate that is seen within a day")]
-    smallest_in_week: Annotated[float | None, Field(description="the smallest rate that is seen within a week")]
+    smallest_in_day: Annotated[float | None, Field(description="the smallest rate that is detected within a day")]
+    smallest_in_week: Annotated[float | None, Field(description="the smallest rate that is detected within a week")]
 
 
 class Reach(SmallestClimbs):
-    """How soon climbs of a route's false confidence are seen, at the traffic of the last 24 hours."""
+    """How soon climbs of a route's false confidence are detected, at the traffic of the last 24 hours."""
 
     answers_per_day: float
     normal: Rate
     n: int
     climbs: list[Climb]
-    why: Annotated[str, Field(description="why it is unknown; empty where it is known")]
+    why: Annotated[str, Field(description="why it is unknown; empty if it is known")]
 
 
 class Present(Record):
@@ -113,7 +113,7 @@ class Present(Record):
 
     at: Moment
     mode: Literal["enforce", "observe", "shadow"]
-    store: Annotated[str, Field(description="its URL, without what is secret")]
+    store: Annotated[str, Field(description="its URL, without secrets")]
     policy: Policy
     alerts: list[Alert]
     grader: GraderState

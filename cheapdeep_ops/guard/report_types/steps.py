@@ -1,4 +1,4 @@
-"""Figures step by step, for charts and plots."""
+"""Figures in steps, for charts and plots."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ class Point(Counted):
 
 
 class Series(Record):
-    """Figures in steps, oldest first; the last one is still being counted."""
+    """Figures in steps, oldest first; the last one is not complete."""
 
     route: str
     since: Moment
@@ -43,11 +43,11 @@ class RouteQuality(Record):
     """False confidence in one route, or in all of them, in steps."""
 
     points: list[QualityPoint]
-    normal: Annotated[Normal | None, Field(description="null where no answer of the route was graded yet")]
+    normal: Annotated[Normal | None, Field(description="null if no answer of the route was graded yet")]
 
 
 class TrendSteps(Record):
-    """The figures of the plots; `step_s` is null where there was no call."""
+    """The figures of the plots; `step_s` is null if there was no call."""
 
     step_s: int | None
     points: list[TrendPoint]
@@ -55,7 +55,7 @@ class TrendSteps(Record):
 
 
 class Trends(TrendSteps):
-    """What the receipt's plots show."""
+    """The data of the receipt's plots."""
 
     since: Moment
     until: Moment

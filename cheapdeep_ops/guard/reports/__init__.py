@@ -1,1 +1,1 @@
-"""What the store says about a period: receipt, status, series, grading quality."""
+"""Reports from the store: receipt, status, series, grading quality."""

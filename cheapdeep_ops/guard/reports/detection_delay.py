@@ -1,28 +1,27 @@
-"""How soon a climb of false confidence is detected at the traffic of today, and the smallest that is: pure.
+"""How soon a climb of false confidence is detected at today's traffic, and the smallest detectable one: pure.
 
-An alarm needs a number of grades that does not depend on how samples are chosen: each grade of an answer given after
-the climb is wrong with the same probability. Sampling decides how many answers are given for each grade. Both numbers
-are expectations of the real detector and of the real adaptive sampling, in closed form:
+An alarm needs a number of grades that does not depend on the sampling: after the climb, each grade is wrong with equal
+probability. Sampling decides how many answers there are for each grade. Both numbers are expectations of the real
+detector and of the real adaptive sampling, in closed form:
 
 *Grades.* The detector's value grows by the factor exp(g) a grade until it has reached bets / alpha. g is the growth
-rate of a bet at the new rate (Kelly 1956, Bell System Technical J. 35, 917). A sum over all moments at which the climb
-may have begun is worth about 1 / g bets more than one of them (Pollak 1987, Annals of Statistics 15, 749). So an alarm
-takes (log(bets / alpha) + log(g) - 2) / g grades, with the bet for which that is least.
+rate of a bet at the new rate (Kelly 1956, Bell System Technical J. 35, 917). The detector sums over all moments at
+which the climb may have begun. This sum is worth about 1 / g single bets (Pollak 1987, Annals of Statistics 15, 749).
+So an alarm takes (log(bets / alpha) + log(g) - 2) / g grades, with the bet that gives the smallest number.
 
 *Answers.* A uniform sample of a share s takes grades / s. Adaptive sampling waits in calm for a wrong grade: 1 / rate
-of them at the calm share. Then it grades up to 200 older answers, for which no new ones are needed, while the suspicion
-lasts, and the rest at the share that is kept. The time that a suspicion lasts after its first batch is that of a
-Brownian motion with the drift and the variance of its steps. A suspicion that ends before the alarm is followed by
-another calm.
+of them at the calm share. Then it grades up to 200 older answers, which need no new ones. While the suspicion lasts, it
+grades further answers at the share that is kept. After its first batch, a suspicion lasts as long as a Brownian motion
+with the drift and the variance of its steps. If it ends before the alarm, another calm follows.
 
-If few answers were kept since the climb, the older ones were given before it and end the suspicion. Then the alarm
-waits for a suspicion that does not reach back so far.
+If few answers were kept since the climb, older ones from before it end the suspicion. Then the alarm waits for a
+suspicion that does not reach back so far.
 
-By simulation with the package's own detector and suspicions (`tests/bench/reach.py`), for targets of 1% to 20% and
-climbs to 1.5 to 5 times that, the result is 0.93 to 1.05 times the mean for a uniform sample. For an adaptive one it is
-0.73 to 1.12 times the mean, and 0.57 to 0.77 for climbs to 1.5 times. For a small route, of which a ten times larger
-share is graded in calm, it is 0.8 to 1.5 times. Half of all climbs are detected in three quarters of the mean, nine of
-ten in two and a half times.
+The formula was compared with simulations of the package's own detector and suspicions (`tests/bench/reach.py`). The
+targets were 1% to 20%, the climbs 1.5 to 5 times that. For a uniform sample, the result is 0.93 to 1.05 times the
+simulated mean. For an adaptive one, it is 0.73 to 1.12 times the mean; for climbs to 1.5 times, 0.57 to 0.77. For a
+small route, which grades a ten times larger share in calm, it is 0.8 to 1.5 times. Half of all climbs are detected
+within 0.75 times the mean, 90% within 2.5 times.
 
 Left out: the minutes until a grade arrives, and the effect of a raised threshold.
 """
@@ -58,8 +57,8 @@ class SamplingShares:
     hot: float = 0.0
 
     @property
-    def steers(self) -> bool:
-        """Whether a suspicion changes anything."""
+    def is_adaptive(self) -> bool:
+        """Whether a suspicion raises the share."""
         return self.hot > self.calm
 
 
@@ -81,13 +80,13 @@ def reach_of(alarm: AlarmLevel | None, alpha: float, sampling: SamplingShares, *
         "smallest_in_day": _smallest(answers, alarm.target, per_day),
         "smallest_in_week": _smallest(answers, alarm.target, 7 * per_day),
     }
-    why = "" if any(smallest.values()) else "no climb is found within a week"
+    why = "" if any(smallest.values()) else "no climb is detected within a week"
     climbs = [_climb(factor, rate, answers(rate), per_day) for factor, rate in rates]
     return {**unknown(alarm, per_day, why), "climbs": climbs, **smallest}
 
 
 def unknown(alarm: AlarmLevel | None, per_day: float, why: str) -> Reach:
-    """The reach of a route about which nothing can be computed, because of `why`."""
+    """The reach of a route for which nothing can be computed, for the reason `why`."""
     normal = alarm.normal if alarm else None
     return {
         "answers_per_day": per_day,
@@ -102,7 +101,7 @@ def unknown(alarm: AlarmLevel | None, per_day: float, why: str) -> Reach:
 
 def _why_unknown(alarm: AlarmLevel | None, per_day: float) -> str:
     if alarm is None:
-        return "what is normal is not learned yet"
+        return "the baseline is not learned yet"
     return "nothing is graded" if per_day else "no confident answer was given in the last 24 hours"
 
 
@@ -117,6 +116,7 @@ def _smallest(answers: Callable[[float], float | None], target: float, most: flo
     if not _is_detected(answers(high), most):
         return None
     while high > low * _CLOSE:
+        # The geometric mean, because the search ends at a relative distance.
         middle = math.sqrt(low * high)
         low, high = (low, middle) if _is_detected(answers(middle), most) else (middle, high)
     return high
@@ -130,7 +130,7 @@ def _is_detected(answers: float | None, most: float) -> bool:
 
 
 def grades_needed(target: float, rate: float, alpha: float) -> float | None:
-    """How many grades at `rate` it takes until the detector fires, on average; None for less than SMALLEST targets.
+    """The mean number of grades at `rate` until the detector fires; None below SMALLEST times the target.
 
     Also None if no bet grows: bets are capped, so a target of much more than half leaves little to win.
     """
@@ -146,24 +146,24 @@ def grades_needed(target: float, rate: float, alpha: float) -> float | None:
 def answers_needed(
     target: float, rate: float, alpha: float, sampling: SamplingShares, *, per_day: float
 ) -> float | None:
-    """How many confident answers are given at `rate` until the detector fires, on average, at so many a day."""
+    """The mean number of confident answers at `rate` until the detector fires, at `per_day` answers a day."""
     grades = grades_needed(target, rate, alpha)
-    if grades is None or not sampling.steers:
+    if grades is None or not sampling.is_adaptive:
         return grades and grades / sampling.calm
-    fates, calm = _fates(target, rate), sampling.calm
+    outcomes, calm = _suspicion_outcomes(target, rate), sampling.calm
     reachable = (sampling.hot - calm) * per_day
     fresh = (sampling.hot - calm) / (calm * rate)
-    suspicions = 1 + fates.ended(grades) * grades / (1 / rate + fates.lasts(grades))
+    suspicions = 1 + outcomes.ended(grades) * grades / (1 / rate + outcomes.lasts(grades))
     in_calm = min(suspicions / rate, grades)
-    in_hindsight = suspicions * fates.lasts(min(fresh, reachable, MAX_RETROSPECTIVE, grades))
-    in_vain = _reaching_too_far(fresh, min(reachable, MAX_RETROSPECTIVE, grades)) / rate
-    return (in_calm + in_vain) / calm + _hot(max(grades - in_calm - in_hindsight, 0.0), sampling, per_day)
+    retrospective = suspicions * outcomes.lasts(min(fresh, reachable, MAX_RETROSPECTIVE, grades))
+    of_failed_suspicions = _failed_suspicions(fresh, min(reachable, MAX_RETROSPECTIVE, grades)) / rate
+    return (in_calm + of_failed_suspicions) / calm + _hot(max(grades - in_calm - retrospective, 0.0), sampling, per_day)
 
 
-def _reaching_too_far(fresh: float, wanted: float) -> float:
-    """How many suspicions reach back beyond the climb, and end by the right answers there, before one does not.
+def _failed_suspicions(fresh: float, wanted: float) -> float:
+    """The mean number of suspicions that end because they include answers from before the climb.
 
-    `fresh` is the mean number of answers kept since the climb at the first suspicion; the number is exponential.
+    `fresh` is the mean number of answers kept since the climb at the first suspicion; it is taken as exponential.
     """
     share = fresh / wanted * -math.expm1(-wanted / fresh)
     return 1 / share - 1
@@ -176,7 +176,7 @@ def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fates:
+class _SuspicionOutcomes:
     """The outcomes of a suspicion after its first batch of older answers: the (chance, height) of each.
 
     The height above its end falls by `fall` a grade on average, with the variance `spread`; both in logarithms.
@@ -205,7 +205,8 @@ class _Fates:
         return sum(chance * self._is_up(height, time) for chance, height in self.heights)
 
     def _is_up(self, height: float, time: float) -> float:
-        """The probability that a Brownian motion has not come down from a height by then (Bachelier 1901)."""
+        """The probability that a Brownian motion from this height has not reached zero by then (Bachelier 1901)."""
+        # Without time there is no deviation to divide by.
         if not time:
             return float(height > 0)
         deviation = math.sqrt(self.spread * time)
@@ -216,6 +217,7 @@ class _Fates:
 
 _POINTS: Final = 12
 _MOST_EXPONENT: Final = 700.0
+"""A larger exponent overflows a float."""
 
 
 def _normal(value: float) -> float:
@@ -223,7 +225,7 @@ def _normal(value: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _fates(target: float, rate: float) -> _Fates:
+def _suspicion_outcomes(target: float, rate: float) -> _SuspicionOutcomes:
     first = _raised(target, rate)
     batch = first.retrospective_quota(0, target) or MAX_RETROSPECTIVE
     up, down = _steps(target)
@@ -234,11 +236,13 @@ def _fates(target: float, rate: float) -> _Fates:
         if height > 0:
             heights.append((chance, height))
     fall = (1 - rate) * down - rate * up
-    return _Fates(batch=batch, heights=tuple(heights), fall=fall, spread=rate * (1 - rate) * (up + down) ** 2)
+    return _SuspicionOutcomes(
+        batch=batch, heights=tuple(heights), fall=fall, spread=rate * (1 - rate) * (up + down) ** 2
+    )
 
 
 def _raised(target: float, rate: float) -> Suspicion:
-    """The suspicion after a wrong answer that comes one mean distance after the last one."""
+    """The suspicion after two wrong answers at the mean distance."""
     suspicion = Suspicion().after(incorrect=True, target=target, steered=False)
     for _ in range(min(round(1 / rate), 2000)):
         suspicion = suspicion.after(incorrect=False, target=target, steered=False)
@@ -253,7 +257,7 @@ def _steps(target: float) -> tuple[float, float]:
 
 
 _COMMON: Final = 3 * SUSPICIOUS
-"""The usual value of a suspicion that lasts; closer to its end, it falls more slowly."""
+"""The usual value of a suspicion that lasts; near its end it falls more slowly."""
 
 
 def _after(first: Suspicion, wrong: int, batch: int, target: float) -> float:

@@ -1,4 +1,4 @@
-"""The results of grading over a period, and their cost: for the receipt, the status and the metrics page."""
+"""The results and the cost of grading over a period: for the receipt, the status and the metrics page."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Final
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import GraderState, Normal
-from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.guard.statistics import calibration
@@ -22,11 +22,13 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Grade
 
 _MOST_WEIGHED: Final = 10_000
+"""How many grades of a scope the figures on confidence use; the latest ones."""
+
 _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 
 
 def quality_of(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> Quality:
-    """False confidence of what calls of the period shipped, and of what a raise withheld; rates with n."""
+    """False confidence of the shipped and of the withheld answers of the period; rates with n."""
     tallies = grades.tallies(connection, since=since, until=until, scope=scope)
     withheld = false_confidence(_wrong_among([each for each in tallies if not each.shipped]))
     return {
@@ -40,7 +42,7 @@ def quality_of(connection: Connection, *, since: float, until: float, scope: str
 
 
 def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, FalseConfidence]:
-    """False confidence of what was shipped, by route; without the routes that have no decided grade."""
+    """False confidence of shipped answers, by route; without the routes that have no decided grade."""
     by_route: dict[str, list[GradeTally]] = defaultdict(list)
     for each in grades.tallies(connection, since=since, until=until):
         if each.shipped and each.verdict in _DECIDED:
@@ -49,7 +51,7 @@ def rates_by_route(connection: Connection, *, since: float, until: float) -> dic
 
 
 def false_confidence(wrong: Estimate | None) -> FalseConfidence:
-    """A rate with its interval and n; None, 0 to 1 and 0 where nothing was graded."""
+    """A rate with its interval and n; None, 0 to 1 and 0 without grades."""
     return {
         "false_confident_rate": wrong.rate if wrong else None,
         "false_confident_interval": wrong.interval() if wrong else (0.0, 1.0),
@@ -58,7 +60,7 @@ def false_confidence(wrong: Estimate | None) -> FalseConfidence:
 
 
 def spending_of(connection: Connection, *, since: float, until: float) -> GradingCosts:
-    """What grading cost in the period, and the second grader's part of it; unpriced grades are counted."""
+    """The cost of grading in the period, the second grader's part of it, and the number of unpriced grades."""
     return {
         "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
         "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
@@ -67,8 +69,9 @@ def spending_of(connection: Connection, *, since: float, until: float) -> Gradin
 
 
 def funnel_of(connection: Connection, settings: Settings, *, answers: int, since: float, until: float) -> Funnel:
-    """What happened to the `answers` with base outcome ship of the period: the numbers add up to all of them."""
+    """The states of the period's `answers` with base outcome ship; the numbers add up to all of them."""
     states = candidates.funnel(connection, otherwise=settings.graded_share, since=since, until=until)
+    # The skipped causes split up the skipped samples, so they are not added.
     chosen = sum(count for state, count in states.items() if state != "skipped_causes")
     return record_of(Funnel, {"answers": answers, "not_sampled": max(answers - chosen, 0), **states})
 
@@ -83,6 +86,7 @@ def grader_of(connection: Connection, settings: Settings, now: float) -> GraderS
         "model": settings.grader_model,
         "by": settings.grade_by,
         "waiting": facts.waiting,
+        # A clock that was set back must not show a negative wait.
         "oldest_wait_s": None if facts.oldest is None else max(now - facts.oldest, 0.0),
         "last_grade_at": facts.last_grade_at,
         "last_failure": facts.last_failure,
@@ -96,17 +100,18 @@ def is_up(grader: GraderState) -> bool:
     return grader["state"] in ("running", "idle")
 
 
-def normals_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
-    """What is normal for each route, with its interval and n; rates are None while it is being learned."""
-    judge = grader_version(settings)
-    known = grades.baselines(connection, judge)
+def baselines_of(connection: Connection, settings: Settings) -> dict[str, Normal]:
+    """The baseline of each route, with its interval and n; the rate is None while it is being learned."""
+    grader = grader_version(settings)
+    known = grades.baselines(connection, grader)
     routes = sorted(known.keys() | grades.counts(connection).keys())
+    # A route with grades, but without a stored baseline, is still learning its own.
     baselines = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
-    return {each.scope: _learned(each) or _learning(connection, judge, each) for each in baselines}
+    return {each.scope: _learned(each) or _learning(connection, grader, each) for each in baselines}
 
 
-def _learned(normal: Baseline) -> Normal | None:
-    alarm = alarm_of(normal)
+def _learned(baseline: Baseline) -> Normal | None:
+    alarm = alarm_level_of(baseline)
     if alarm is None or alarm.normal is None:
         return None
     low, high = alarm.normal.interval()
@@ -114,30 +119,30 @@ def _learned(normal: Baseline) -> Normal | None:
         "rate": alarm.normal.rate,
         "low": low,
         "high": high,
-        "grades": normal.grades,
+        "grades": baseline.grades,
         "alarm_level": alarm.level,
-        "learned_at": normal.learned_at,
-        "author": normal.author,
-        "why": normal.why,
+        "learned_at": baseline.learned_at,
+        "author": baseline.author,
+        "why": baseline.why,
     }
 
 
-def _learning(connection: Connection, judge: GraderVersion, normal: Baseline) -> Normal:
-    """A route whose normal is being learned: `grades` are those that there are to learn from."""
+def _learning(connection: Connection, grader: GraderVersion, baseline: Baseline) -> Normal:
+    """A baseline that is being learned; `grades` is the number of grades so far."""
     return {
         "rate": None,
         "low": 0.0,
         "high": 1.0,
-        "grades": grades.decided_since(connection, normal.scope, judge, since=normal.since),
+        "grades": grades.decided_since(connection, baseline.scope, grader, since=baseline.since),
         "alarm_level": None,
         "learned_at": None,
-        "author": normal.author,
-        "why": normal.why,
+        "author": baseline.author,
+        "why": baseline.why,
     }
 
 
 def _wrong_among(tallies: Sequence[GradeTally]) -> Estimate | None:
-    # Samples that a suspicion reached back for are no fair draw, so they are not in any rate.
+    # Samples that a suspicion chose are no random sample, so no rate includes them.
     decided = [each for each in tallies if each.verdict in _DECIDED and not each.steered]
     return weighted((each.verdict == Grade.INCORRECT.value, each.inclusion, each.count) for each in decided)
 
@@ -150,9 +155,9 @@ def _counted(tallies: Sequence[GradeTally]) -> Counter[str]:
 
 
 def confidence_of(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Confidence]:
-    """What confidence was worth in the period, of all routes (`*`) and of each.
+    """How well confidence matched the grades in the period: of all routes (`*`) and of each.
 
-    Of answers that ship at base, by the grader; the latest ten thousand grades of each.
+    It covers the latest ten thousand grades of each, of answers that ship at base.
     """
     scopes = [ALL_ROUTES, *sorted(grades.counts(connection))]
     worth = {scope: confidence_in(connection, settings, since=since, until=until, scope=scope) for scope in scopes}
@@ -162,7 +167,8 @@ def confidence_of(connection: Connection, settings: Settings, *, since: float, u
 def confidence_in(
     connection: Connection, settings: Settings, *, since: float, until: float, scope: str
 ) -> Confidence | None:
-    """What confidence was worth in one scope; None where nothing was graded."""
-    judge = grader_version(settings)
-    graded = grades.confidences(connection, judge, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
+    """How well confidence matched the grades in one scope; None without grades."""
+    grader = grader_version(settings)
+    graded = grades.confidences(connection, grader, since=since, until=until, scope=scope, limit=_MOST_WEIGHED)
+    # A fixed seed, so that a report is repeatable.
     return calibration.as_facts(graded, Random(0)) if graded else None  # noqa: S311 - a simulation, no secret

@@ -53,6 +53,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             "shadow": shadow_of(sums),
             **quality_of(connection, since=since, until=until),
             **correction,
+            # It replaces the value of `quality_of`, which does not know the labels.
             "judge_correction": "uncorrected" if correction["judge_correction_why"] else "corrected",
             **spending,
             "funnel": funnel_of(connection, settings, answers=answers, since=since, until=until),
@@ -87,6 +88,7 @@ def call_figures(sums: Sums) -> CallFigures:
 
 def cost_figures(sums: Sums) -> CostFigures:
     """Cost and saving in US dollars, over the calls whose cost and baseline are both known."""
+    # Unpriced calls have no cost in either sum, so the means must not count them.
     priced = sums.calls - sums.unpriced
     return {
         "cost_usd": sums.cost_usd,
@@ -99,11 +101,11 @@ def cost_figures(sums: Sums) -> CostFigures:
 
 
 def triage_of(sums: Sums) -> TriageFigures:
-    """What triage costs: money, tokens of a reply, and the seconds that it adds to a call that escalates."""
+    """The cost of triage: money, tokens of a reply, and the seconds that it adds to a call that escalates."""
     replies = sums.triage_replies
     return {
         "triage_cost_usd": sums.triage_cost_usd,
-        # Which of the unpriced calls were triaged is not counted, so with any of them this is not known.
+        # The triaged calls among unpriced ones are not counted, so a single unpriced call makes this unknown.
         "triage_cost_per_call_usd": sums.triage_cost_usd / sums.triaged if sums.triaged and not sums.unpriced else None,
         "triage_input_tokens_per_call": _share(sums.triage_input_tokens, replies),
         "triage_output_tokens_per_call": _share(sums.triage_output_tokens, replies),
@@ -115,7 +117,7 @@ def triage_of(sums: Sums) -> TriageFigures:
 
 
 def caches_of(sums: Sums) -> CacheFigures:
-    """What each tier read from its prompt cache, as a share of its input tokens, and what cold caches cost."""
+    """The share of input tokens that each tier read from its prompt cache, and the cost of cold caches."""
     cold = _cold_cache_usd(sums)
     return {
         "cold_cache_usd": cold,
@@ -129,6 +131,7 @@ def caches_of(sums: Sums) -> CacheFigures:
 
 def _cold_cache_usd(sums: Sums) -> float | None:
     """US dollars; None if no call has a price, or if calls escalated and the deep tier reported no usage."""
+    # Without usage of the deep tier, a cost of 0 would only mean that none was reported.
     is_known = sums.calls > sums.unpriced and (sums.deep_replies or not sums.escalated)
     return sums.cold_cache_usd if is_known else None
 
@@ -138,7 +141,7 @@ def _share(tokens: int, of: int) -> float | None:
 
 
 def causes_of(sums: Sums) -> Causes:
-    """Why calls escalated or bypassed triage, and what failed although the call was answered."""
+    """Why calls escalated or bypassed triage, and the failures that did not prevent an answer."""
     return {
         "reasons": dict(sums.reasons),
         "base_reasons": dict(sums.base_reasons),
@@ -150,10 +153,10 @@ def causes_of(sums: Sums) -> Causes:
 
 
 def shadow_of(sums: Sums) -> Shadow | None:
-    """What routing would have cost the calls of shadow mode on which triage was tried; None where there are none."""
+    """The cost that the triaged calls of shadow mode would have had with routing; None without such calls."""
     if not sums.shadowed:
         return None
-    is_priced = not sums.unpriced  # which of the unpriced calls were tried is not counted
+    is_priced = not sums.unpriced  # the triaged calls among unpriced ones are not counted
     return {
         "calls": sums.shadowed,
         "cost_per_call_usd": sums.shadow_cost_usd / sums.shadowed if is_priced else None,
@@ -163,5 +166,5 @@ def shadow_of(sums: Sums) -> Shadow | None:
 
 
 def _saving(sums: Sums, grading_usd: float) -> float | None:
-    """The share of the all-deep cost that was saved; negative where routing cost more."""
+    """The share of the all-deep cost that was saved; negative if routing cost more."""
     return 1 - (sums.cost_usd + grading_usd) / sums.baseline_usd if sums.baseline_nusd else None

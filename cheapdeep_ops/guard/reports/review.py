@@ -1,4 +1,4 @@
-"""Labels by people check the grader: what to label next, how far both agree, and the corrected rate."""
+"""Labels by people check the grader: the next answer to label, their agreement, and the corrected rate."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -38,16 +38,17 @@ Ballot = Sequence[LabelledGrade]
 def next_sample(
     connection: Connection, settings: Settings, *, scope: str = ALL_ROUTES, skipped: Collection[str] = ()
 ) -> GradingSample | None:
-    """The answer whose label adds most information now, with its content; None if none is left.
+    """The answer whose label adds most information, with its content; None if none is left.
 
-    The verdict that lacks more labels comes first. Within it a hash chooses, so everybody gets the same answer.
+    The verdict that lacks more labels comes first. Within it a hash chooses, so all people get one answer.
     """
-    judge = grader_version(settings)
-    unlabelled = labels.unlabelled(connection, judge, scope)
+    grader = grader_version(settings)
+    unlabelled = labels.unlabelled(connection, grader, scope)
     waiting = {call: verdict for call, verdict in unlabelled.items() if call not in skipped}
     if not waiting:
         return None
-    done = Counter(ballot[0].judged for ballot in _ballots(labels.votes(connection, judge, scope)))
+    done = Counter(ballot[0].judged for ballot in _ballots(labels.votes(connection, grader, scope)))
+    # Relative to the needed labels, which differ between the two verdicts.
     wanted = min(set(waiting.values()), key=lambda verdict: done[verdict] / _ENOUGH[verdict])
     of_verdict = (call for call, verdict in waiting.items() if verdict == wanted)
     chosen = min(of_verdict, key=lambda call: position(call, _SALT))
@@ -55,7 +56,7 @@ def next_sample(
 
 
 def shown(sample: GradingSample) -> Sample:
-    """What a person reads of an answer, without the grader's verdict: it would bias them."""
+    """An answer as a person labels it: without the grader's verdict, which would bias them."""
     return {
         "call_id": sample.call_id,
         "route": sample.route,
@@ -67,14 +68,14 @@ def shown(sample: GradingSample) -> Sample:
 
 
 def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTES) -> Review:
-    """How far the grader agrees with people, what is still to be labelled, and how all graders compare."""
-    judge = grader_version(settings)
-    votes = labels.votes(connection, judge, scope)
-    agreed = _agreement(connection, judge, votes, scope)
-    waiting = Counter(labels.unlabelled(connection, judge, scope).values())
+    """The grader's agreement with people, the labels that are still needed, and a comparison of all graders."""
+    grader = grader_version(settings)
+    votes = labels.votes(connection, grader, scope)
+    agreed = _agreement(connection, grader, votes, scope)
+    waiting = Counter(labels.unlabelled(connection, grader, scope).values())
     known = labels.graders(connection)
     return {
-        "judge": _named(judge),
+        "judge": _named(grader),
         "route": scope,
         **_facts(agreed),
         "needed": {
@@ -84,29 +85,29 @@ def review_of(connection: Connection, settings: Settings, scope: str = ALL_ROUTE
         "waiting": {"judged_correct": waiting[Grade.CORRECT], "judged_incorrect": waiting[Grade.INCORRECT]},
         "undecided": len(_ballots(votes)) - agreed.labels,
         "authors": dict(Counter(each.author for each in votes)),
-        "judges": [_judge_facts(connection, each, scope) for each in known],
+        "judges": [_grader_facts(connection, each, scope) for each in known],
         "pairs": [_pair(connection, one, other, scope) for one, other in combinations(known, 2)],
     }
 
 
 def agreement_of(connection: Connection, settings: Settings) -> Agreement:
-    """How far the grader agrees with people, over all routes."""
-    judge = grader_version(settings)
-    return _facts(_agreement(connection, judge, labels.votes(connection, judge)))
+    """The grader's agreement with people, over all routes."""
+    grader = grader_version(settings)
+    return _facts(_agreement(connection, grader, labels.votes(connection, grader)))
 
 
 def correction_of(connection: Connection, settings: Settings, *, since: float, until: float) -> Correction:
-    """The false-confident rate of what calls of the period shipped, without the grader's errors.
+    """The false-confident rate of the period's shipped answers, corrected for the grader's errors.
 
     The rate is None, with the reason, while there are too few labels. Labels of all times count.
     """
-    judge = grader_version(settings)
-    agreed = _agreement(connection, judge, labels.votes(connection, judge))
-    judged_wrong = _judged_wrong(connection, judge, since=since, until=until, shipped=True)
+    grader = grader_version(settings)
+    agreed = _agreement(connection, grader, labels.votes(connection, grader))
+    judged_wrong = _share_graded_wrong(connection, grader, since=since, until=until, shipped=True)
     why = _why_not(agreed, judged_wrong)
     rate = BoundedRate(rate=None, low=0.0, high=1.0) if why or judged_wrong is None else agreed.corrected(judged_wrong)
     if not why and rate.rate is None:
-        why = "the judge errs otherwise in this period than the labels say: it cannot have found such a rate"
+        why = "with the error rates from the labels, the grader could not have found this rate in this period"
     return {
         "judge_correction_why": why,
         "judge_labels": agreed.labels,
@@ -117,42 +118,44 @@ def correction_of(connection: Connection, settings: Settings, *, since: float, u
 
 def _why_not(agreed: GraderAgreement, judged_wrong: Estimate | None) -> str:
     if judged_wrong is None:
-        return "this judge has graded no shipped answer of the period"
+        return "this grader has graded no shipped answer of the period"
     if agreed.judged_correct < ENOUGH_CORRECT or agreed.judged_incorrect < ENOUGH_INCORRECT:
         return (
-            f"{agreed.judged_correct} of {ENOUGH_CORRECT} labels of answers judged correct, "
-            f"{agreed.judged_incorrect} of {ENOUGH_INCORRECT} of those judged incorrect"
+            f"{agreed.judged_correct} of {ENOUGH_CORRECT} labels of answers graded correct, "
+            f"{agreed.judged_incorrect} of {ENOUGH_INCORRECT} of answers graded incorrect"
         )
-    return "" if agreed.suffices else "by the labels, the judge does not tell wrong from right"
+    return "" if agreed.suffices else "by the labels, the grader does not separate wrong answers from right ones"
 
 
 def _agreement(
-    connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str = ALL_ROUTES
+    connection: Connection, grader: GraderVersion, votes: Sequence[LabelledGrade], scope: str = ALL_ROUTES
 ) -> GraderAgreement:
-    """How far `votes` agree with the grades of their days."""
+    """The agreement of `votes` with the grades of their days."""
     labelled = [label for ballot in _ballots(votes) if (label := _labelled(ballot)) is not None]
-    drawn_from = pooled(_days(connection, judge, votes, scope))
+    drawn_from = pooled(_days(connection, grader, votes, scope))
+    # A fixed seed, so that a report is repeatable.
     return GraderAgreement.of(labelled, drawn_from, Random(0))  # noqa: S311 - a simulation, no secret
 
 
 def _days(
-    connection: Connection, judge: GraderVersion, votes: Sequence[LabelledGrade], scope: str
+    connection: Connection, grader: GraderVersion, votes: Sequence[LabelledGrade], scope: str
 ) -> Iterator[tuple[Estimate, float]]:
-    """The share that the grader calls wrong on each day with labelled answers, and the day's share in the labels.
+    """The share graded as wrong on each day with labelled answers, and the day's share of the labels.
 
-    Days are weighed by answers judged right, if there are any: those judged wrong are labelled more often than they
-    occur.
+    Days weigh by their answers graded as right, if there are any: those graded as wrong are labelled more often than
+    they occur.
     """
     right = [each for each in votes if each.judged == Grade.CORRECT.value]
     for day, count in Counter(int(each.called_at // DAY_S) for each in right or votes).items():
-        wrong = _judged_wrong(connection, judge, since=day * DAY_S, until=(day + 1) * DAY_S, scope=scope)
+        wrong = _share_graded_wrong(connection, grader, since=day * DAY_S, until=(day + 1) * DAY_S, scope=scope)
         if wrong is not None:
             yield wrong, count
 
 
 def _labelled(ballot: Ballot) -> LabelledGrades | None:
-    """The verdict of most people; None if there is a tie, or if most are unsure."""
+    """The verdict of most people; None for a tie, or if most are unsure."""
     verdicts, first = Counter(each.verdict for each in ballot), ballot[0]
+    # A tie is no verdict: the order of the votes must not decide it.
     (most, count), *others = verdicts.most_common()
     if most == Grade.UNSURE or any(other == count for _, other in others):
         return None
@@ -164,17 +167,18 @@ def _ballots(votes: Sequence[LabelledGrade]) -> list[list[LabelledGrade]]:
     return [list(of_call) for _, of_call in groupby(votes, key=attrgetter("call_id"))]
 
 
-def _judged_wrong(
+def _share_graded_wrong(
     connection: Connection,
-    judge: GraderVersion,
+    grader: GraderVersion,
     *,
     since: float = float("-inf"),
     until: float = float("inf"),
     scope: str = ALL_ROUTES,
     shipped: bool | None = None,
 ) -> Estimate | None:
-    """The share that `judge` calls wrong, of the evenly chosen answers to calls of `[since, until)`."""
-    tallies = grades.tallies(connection, since=since, until=until, scope=scope, grader=judge)
+    """The share that `grader` graded as wrong, of the evenly sampled answers to calls of `[since, until)`."""
+    tallies = grades.tallies(connection, since=since, until=until, scope=scope, grader=grader)
+    # Samples that a suspicion chose are no random sample of the answers.
     return weighted(
         (each.verdict == Grade.INCORRECT.value, each.inclusion, each.count)
         for each in tallies
@@ -199,24 +203,24 @@ def _facts(agreed: GraderAgreement) -> Agreement:
     }
 
 
-def _named(judge: GraderVersion) -> Judge:
-    return {"model": judge.model, "prompt": judge.prompt}
+def _named(grader: GraderVersion) -> Judge:
+    return {"model": grader.model, "prompt": grader.prompt}
 
 
-def _judge_facts(connection: Connection, judge: GraderVersion, scope: str) -> JudgeFacts:
-    """The share that one grader calls wrong, and its agreement with people: a new prompt beside the old one."""
-    wrong = _judged_wrong(connection, judge, scope=scope)
+def _grader_facts(connection: Connection, grader: GraderVersion, scope: str) -> JudgeFacts:
+    """The share that one grader graded as wrong, and its agreement with people: for comparing prompts."""
+    wrong = _share_graded_wrong(connection, grader, scope=scope)
     return {
-        **_named(judge),
+        **_named(grader),
         "graded": wrong.count if wrong else 0,
         "judged_wrong": wrong.rate if wrong else None,
         "judged_wrong_interval": wrong.interval() if wrong else (0.0, 1.0),
-        **_facts(_agreement(connection, judge, labels.votes(connection, judge, scope), scope)),
+        **_facts(_agreement(connection, grader, labels.votes(connection, grader, scope), scope)),
     }
 
 
 def _pair(connection: Connection, one: GraderVersion, other: GraderVersion, scope: str) -> Pair:
-    """How far two graders agree on the answers that both have graded."""
+    """The agreement of two graders on the answers that both have graded."""
     verdicts = labels.paired_verdicts(connection, one, other, scope)
     kappa = kappa_of(verdicts, Random(0))  # noqa: S311 - a simulation, no secret
     return {

@@ -1,4 +1,4 @@
-"""What sampling has cost, and how soon it would detect a climb at the traffic of today: from the store."""
+"""The cost of sampling, and how soon it would detect a climb at today's traffic: from the store."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ from cheapdeep_ops.guard.report_types.figures import Sampling, Spent
 from cheapdeep_ops.guard.report_types.state import Reach
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of, unknown
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_of
+from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import climb_alpha
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
@@ -25,28 +25,28 @@ _NO_ROUTES: Final = frozenset[str]()
 def reach_by_route(connection: Connection, settings: Settings, now: float) -> dict[str, Reach]:
     """How soon a climb of each route would be detected, at the confident answers of the 24 hours before `now`.
 
-    Shipped and withheld answers count, because both are graded. A new route is taken to have no more in a day.
+    Shipped and withheld answers count, because both are graded. For a new route, its answers so far count as a day's.
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
     answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
-    normals = grades.baselines(connection, grader_version(settings))
-    alarms = {route: alarm_of(normal) for route, normal in normals.items()}
+    baselines = grades.baselines(connection, grader_version(settings))
+    alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     reach: dict[str, Reach] = {}
-    for route in sorted(answers.keys() | normals.keys()):
+    for route in sorted(answers.keys() | baselines.keys()):
         alarm, per_day = alarms.get(route), float(answers.get(route, 0))
         if alpha is None:
-            reach[route] = unknown(alarm, per_day, "no rule that can be read looks for a climb over what is normal")
+            reach[route] = unknown(alarm, per_day, "no valid rule detects a climb over the baseline")
         else:
             reach[route] = reach_of(alarm, alpha, samplings.get(route, SamplingShares(calm=0.0)), per_day=per_day)
     return reach
 
 
 def sampling_of(connection: Connection, settings: Settings, *, answers: int, since: float, until: float) -> Sampling:
-    """What was graded of the `answers` with base outcome ship of the period, gradings that failed included.
+    """The samples of the period's `answers` with base outcome ship, including failed gradings.
 
-    `evenly` are samples by a fixed share; `suspected` are those of a route that was suspected or raised, when all that
-    is kept is graded; `hindsight` are older answers that a suspicion chose.
+    `evenly` are samples by a fixed share. `suspected` are samples of a suspected or raised route, of which all kept
+    answers are graded. `hindsight` are older answers that a suspicion chose.
     """
     tallies = grades.tallies(connection, since=since, until=until)
     chosen_evenly = [each for each in tallies if not each.steered]
@@ -63,7 +63,7 @@ def sampling_of(connection: Connection, settings: Settings, *, answers: int, sin
 
 
 def _is_suspected(each: GradeTally, settings: Settings) -> bool:
-    """Whether the share in force was that of a suspected route; otherwise only a tiny route has so large a one."""
+    """Whether the share was that of a suspected route; apart from these, only tiny routes have so large a share."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
     return is_adaptive(budget, kept) and each.inclusion >= kept
 
@@ -71,7 +71,8 @@ def _is_suspected(each: GradeTally, settings: Settings) -> bool:
 def _spent(tallies: Sequence[GradeTally]) -> Spent:
     return {
         "samples": sum(each.count for each in tallies),
-        "cost_usd": int(sum(each.cost_nusd for each in tallies)) * USD_PER_NUSD,  # PostgreSQL adds up to a decimal
+        # PostgreSQL returns the sums as decimals.
+        "cost_usd": int(sum(each.cost_nusd for each in tallies)) * USD_PER_NUSD,
         "unpriced": sum(each.unpriced for each in tallies),
     }
 
@@ -81,6 +82,7 @@ def _alpha(settings: Settings) -> float | None:
     try:
         rules = read_rulebook(settings.rules_file).rules
     except RulesError:
+        # A faulty rules file must not make the whole report fail.
         return None
     return climb_alpha(rules)
 

@@ -1,4 +1,4 @@
-"""Figures step by step, for charts; and the figures of the latest stretch, for a page."""
+"""Figures in steps, for charts; and the figures of the latest period, for a page."""
 
 from typing import Final
 
@@ -22,13 +22,14 @@ def series(
 ) -> Series:
     """The last `last_s` seconds in steps of `step_s`, oldest first, at most a thousand of them.
 
-    Steps begin at multiples of `step_s` (Unix time), so the last one is still being counted. Rates without data are
+    Steps begin at multiples of `step_s` (Unix time), so the last one is not complete. Rates without data are
     None; intervals are 95%. Raises ValueError if there are too many steps, and StoreError.
     """
     first = int((now - last_s) // step_s) * step_s
     starts = range(first, int(now) + 1, step_s)
+    # The period may begin and end within a step, which adds one step.
     if len(starts) > MOST_STEPS + 1:
-        raise ValueError(f"{len(starts) - 1} steps; at most {MOST_STEPS} are given at a time")
+        raise ValueError(f"{len(starts) - 1} steps; at most {MOST_STEPS} are allowed")
     with store.reading() as connection:
         points = points_of(connection, starts, scope=scope, since=first, until=now)
     return {

@@ -4,7 +4,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy, Status, Watchers
-from cheapdeep_ops.guard.reports.quality import grader_of, normals_of
+from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import deliveries, incidents, policies, processes
@@ -17,7 +17,7 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> Status:
-    """Policy, alerts, silences, what is normal, reach, grader, queue and watchers. Raises StoreError."""
+    """Policy, alerts, silences, baselines, reach, grader, queue and watchers. Raises StoreError."""
     with store.reading() as connection:
         return {**_present(connection, store, settings, now), "reach": reach_by_route(connection, settings, now)}
 
@@ -36,7 +36,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
         "policy": policy_state(connection, settings),
         "alerts": [record_of(Alert, alert) for alert in incidents.alerts(connection)],
         "grader": grader_of(connection, settings, now),
-        "normal": normals_of(connection, settings),
+        "normal": baselines_of(connection, settings),
         "silences": active_silences(connection, now),
         "queue": deliveries.queue_state(connection),
         "watchers": _watchers(connection, now),
@@ -44,7 +44,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
 
 
 def policy_state(connection: Connection, settings: Settings) -> Policy:
-    """The base and the raised threshold, and the one in force in every scope that was ever touched."""
+    """The base and the raised threshold, and the threshold in force in every scope that has a policy."""
     book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
     scopes: dict[str, ScopePolicy] = {
         name: {

@@ -4,7 +4,7 @@ from math import ceil
 from typing import Final
 
 from cheapdeep_ops.guard.report_types.steps import QualityPoint, RouteQuality, TrendPoint, Trends, TrendSteps
-from cheapdeep_ops.guard.reports.quality import false_confidence, normals_of
+from cheapdeep_ops.guard.reports.quality import baselines_of, false_confidence
 from cheapdeep_ops.guard.reports.series import points_of
 from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
@@ -15,7 +15,7 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 MOST_CHANGES: Final = 30
-"""How many changes of policy are listed and marked; the newest ones."""
+"""How many changes of policy are listed and marked: the newest ones."""
 
 MOST_ROUTES: Final = 6
 """Routes whose false confidence has a plot of its own: those with most calls."""
@@ -30,16 +30,17 @@ _NICE_S: Final = (1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_80
 
 
 def trends(store: Store, settings: Settings, *, since: float, until: float) -> Trends:
-    """The figures of `[since, until)` in steps, from the first call on; `points` are empty where there was none.
+    """The figures of `[since, until)` in steps, from the first call on; `points` are empty without calls.
 
     `step_s` is the length of a step in seconds, `middle` the middle of its part of the period (Unix time).
-    `quality` has by route, and for all of them, the points in coarser steps, and what is normal. Raises StoreError.
+    `quality` has the points in coarser steps and the baseline, by route and for all routes. Raises StoreError.
     """
     with store.reading() as connection:
         first = counters.first_second(connection, since=since, until=until)
         changes = policies.applied(connection, since=since, until=until, limit=MOST_CHANGES)
         steps: TrendSteps = {"step_s": None, "points": [], "quality": {}}
         if first is not None:
+            # Steps before the first call would be empty.
             since = max(since, float(first))
             steps = _steps(connection, settings, since=since, until=until)
     return {
@@ -64,7 +65,7 @@ def _starts(since: float, until: float, most: int) -> range:
 
 
 def _middle(at: int, step_s: int, since: float, until: float) -> float:
-    """Of the part of a step that lies in the period."""
+    """The middle of the part of a step that lies in the period."""
     return (max(at, since) + min(at + step_s, until)) / 2
 
 
@@ -79,13 +80,13 @@ def _steps(connection: Connection, settings: Settings, *, since: float, until: f
 
 
 def _quality(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, RouteQuality]:
-    """False confidence by route, busiest first; of all routes too where there are several."""
+    """False confidence by route, busiest first; with several routes also of all of them."""
     counted = counters.by_route(connection, since=since, until=until)
     busiest = sorted(counted, key=lambda route: (-counted[route].calls, route))[:MOST_ROUTES]
-    normals = normals_of(connection, settings)
+    baselines = baselines_of(connection, settings)
     scopes = [ALL_ROUTES, *busiest] if len(counted) > 1 else busiest
     return {
-        scope: {"points": _graded(connection, scope, since=since, until=until), "normal": normals.get(scope)}
+        scope: {"points": _graded(connection, scope, since=since, until=until), "normal": baselines.get(scope)}
         for scope in scopes
     }
 

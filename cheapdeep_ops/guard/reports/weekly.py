@@ -1,4 +1,4 @@
-"""The receipt of each week, sent once where the settings ask for it."""
+"""The weekly receipt, sent once if the settings ask for it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,27 +27,29 @@ class ReportedWeek(NamedTuple):
 
 
 def week_due(settings: Settings, now: float) -> ReportedWeek | None:
-    """The last full week, once its receipt is due; None before the hour on Monday, or if none is asked for."""
+    """The last full week, if its receipt is due; None before the set hour on Monday, or without weekly receipts."""
     until = (now - _MONDAY_S) // WEEK_S * WEEK_S + _MONDAY_S
     if settings.report_every != "weekly" or now < until + settings.report_hour * HOUR_S:
         return None
     return ReportedWeek(until - WEEK_S, until)
 
 
-def tell_week(store: Store, settings: Settings, now: float) -> bool:
+def enqueue_week(store: Store, settings: Settings, now: float) -> bool:
     """Put the receipt of the last full week into the outbox, once; returns whether it did.
 
-    A store without a call before that Monday sends none. Raises StoreError.
+    Without a call before that Monday, none is sent. Raises StoreError.
     """
     week = week_due(settings, now)
+    # Checked before the receipt is computed, because most runs of the job have nothing to send.
     if week is None or not _is_wanted(store, week):
         return False
-    # Read before the transaction: a busy week takes seconds to add up, and other writers would wait for that.
+    # Read before the transaction: to add up a busy week takes seconds, and other writers would wait.
     payload = message_of(store, settings, since=week.since, until=week.until)
 
     def work(connection: Connection) -> bool:
+        # Two guards may get here at once; the lock and the second check keep it to one message.
         take_lock(connection, "report")
-        if incidents.was_told(connection, kind="report", since=week.until):
+        if incidents.was_enqueued(connection, kind="report", since=week.until):
             return False
         incidents.enqueue(connection, incident_id=None, kind="report", payload=payload, at=now)
         return True
@@ -67,7 +69,7 @@ def message_of(store: Store, settings: Settings, *, since: float, until: float) 
 
 def _is_wanted(store: Store, week: ReportedWeek) -> bool:
     with store.reading() as connection:
-        if incidents.was_told(connection, kind="report", since=week.until):
+        if incidents.was_enqueued(connection, kind="report", since=week.until):
             return False
         return counters.first_second(connection, since=0.0, until=week.until) is not None
 

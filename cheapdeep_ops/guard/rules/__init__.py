@@ -1,1 +1,1 @@
-"""What each kind of rule measures, when its alert fires, and what an alert says."""
+"""The kinds of rules: what each measures, when its alert fires, and the text of its messages."""

@@ -6,7 +6,7 @@ from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 
 
 class AlertSet:
-    """The state of every alert, and the level that this evaluation has found for it."""
+    """The state of every alert, and its level in this evaluation."""
 
     def __init__(
         self, known: Mapping[tuple[str, str], ScopedAlert], *, signals: Mapping[tuple[str, str], Mapping[str, object]]
@@ -41,7 +41,7 @@ class AlertSet:
         return self._signals.get((rule, scope), {})
 
     def level(self, rule: str, scope: str) -> Level:
-        """The level that this evaluation has found; no data before it has evaluated the rule in that scope."""
+        """The level in this evaluation; `no_data` before the rule is evaluated in that scope."""
         return self._levels.get((rule, scope), Level.NO_DATA)
 
     def scopes_of(self, rule: str) -> set[str]:

@@ -18,7 +18,7 @@ _SIGNALS: Final = tuple(signal for kind in KINDS for signal in kind.signals)
 if TYPE_CHECKING:
     _AnyRule = Rule
 else:
-    # Built from the table, so that pydantic reads each rule as its own kind and refuses an unknown one.
+    # Built from the table, so that pydantic validates each rule as its own kind and refuses an unknown one.
     _AnyRule = Annotated[Union[tuple(kind.rule for kind in KINDS)], Field(discriminator="signal")]  # noqa: UP007
 
 
@@ -67,7 +67,7 @@ def _fault(fault: dict[str, Any], content: Any) -> str:
     if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
         rule = content["rules"][place[1]]
         name = rule.get("alert", f"number {place[1] + 1}") if isinstance(rule, dict) else f"number {place[1] + 1}"
-        # pydantic also names the kind as a place, though the file has no such key.
+        # pydantic puts the kind into the location, though the file has no such key.
         place = [f"rule {name}", *(each for each in place[2:] if each not in _SIGNALS)]
     return f"{', '.join(map(str, place))}: {_reason(fault)}"
 

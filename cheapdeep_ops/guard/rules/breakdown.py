@@ -1,10 +1,10 @@
-"""What an incident is made of, by reason and by input class."""
+"""The calls of an incident by reason and by input class."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 _TOP: Final = 5
-"""How many of each are named: a message has to stay readable."""
+"""How many of each are named: more would make a message hard to read."""
 
 
 def breakdown_of(*, reasons: Mapping[str, int], by_class: Mapping[str, int]) -> dict[str, object]:
@@ -14,6 +14,6 @@ def breakdown_of(*, reasons: Mapping[str, int], by_class: Mapping[str, int]) -> 
 
 
 def _largest(counts: Mapping[str, int]) -> list[list[Any]]:
-    # By name where counts are equal, so that a message does not change without news.
+    # By name if counts are equal, so that a message does not change without a reason.
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [[name, count] for name, count in ordered[:_TOP]]

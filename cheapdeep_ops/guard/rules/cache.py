@@ -1,4 +1,4 @@
-"""Grades that were read before, kept until there are new ones: most evaluations see no new grade."""
+"""A cache of grades and of results from them. Most evaluations have no new grade, so they need no query."""
 
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -11,7 +11,7 @@ from cheapdeep_ops.store.grades import DecidedGrade, GraderVersion
 
 _T = TypeVar("_T")
 _FRESH_S: Final = 60.0
-"""How long a finding is kept without a new grade: old grades leave its window by age."""
+"""How long a finding is cached without a new grade; after that, old grades may have left its window."""
 
 
 class GradeCache:
@@ -26,7 +26,7 @@ class GradeCache:
         self._findings: dict[Hashable, tuple[Hashable, float, Finding]] = {}
 
     def refresh(self, connection: Connection) -> None:
-        """Read which routes have new grades."""
+        """Read how many grades each route has; a changed number invalidates the cached grades."""
         self.versions = grades.counts(connection)
 
     def newest(self, connection: Connection, route: str, limit: int) -> list[DecidedGrade]:
@@ -45,7 +45,7 @@ class GradeCache:
         version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
         if self._grades.get(("unread", test), (0, []))[0] == version:
             return []
-        # A guard whose commit fails starts with a new cache, so no grade gets lost here.
+        # A guard whose commit fails starts with a new cache, so no grade is lost here.
         self._grades[("unread", test)] = (version, [])
         return grades.known_after(connection, self.grader, grade_id=grade_id, route=route)
 

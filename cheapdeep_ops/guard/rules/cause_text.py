@@ -9,7 +9,7 @@ _TOP: Final = 5
 
 
 def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
-    """The cause of a rise on one line; facts as in `attribution.as_facts`, and what it is `compared_with`."""
+    """The cause of a rise on one line. `cause` has the keys of `attribution.as_facts`, and `compared_with`."""
     if cause["kind"] == "unknown":
         return f"unknown: {cause['why']}"
     rise = f"{share(cause['before'])} in {cause['compared_with']}, {share(cause['now'])} now"
@@ -18,14 +18,14 @@ def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
         return f"{cause['kind']}: {cause['why'] or _NO_CONTRIBUTOR[cause['kind']]} ({rise})"
     counted = cause.get("counted", "calls")
     text = "; ".join(_contributor(part, cause["kind"], counted, label) for part in contributors)
-    # Parts that consist of the same calls are one cause under several names.
-    same = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
-    return f"{text} (the same calls: {', '.join(same)})" if same else text
+    # Parts that consist of the same calls are one cause with several names.
+    aliases = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
+    return f"{text} (the same calls: {', '.join(aliases)})" if aliases else text
 
 
 _NO_CONTRIBUTOR: Final = {
     "everything got worse": "no single part of the calls stands out",
-    "no part stands out": "what seems to may be chance",
+    "no part stands out": "the differences may be chance",
 }
 
 
@@ -40,31 +40,31 @@ def _contributor(part: Mapping[str, Any], kind: str, counted: str, label: LabelS
     rates = f"{was} -> {percent(now['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail} ({interval})"
     if kind != "mix changed":
         return f"{name}, {rates}"
-    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the {of} are of it"
+    moved = f"{percent(part['traffic_before'])} -> {percent(part['traffic_now'])} of the {of} belong to it"
     return f"{name}, the mix changed: {moved}; {rates}"
 
 
-# A reason is counted among all calls, any other part among its own.
+# The rate of a reason is among all calls; the rate of any other part is among its own calls.
 _CALLS_OF: Final = {"reason": "all"}
 _FAIL: Final = {"calls": ("calls", "escalate"), "grades": ("confident answers", "are wrong")}
-"""By what a cause counts: the name of what is counted, and what a failure is called."""
+"""By what a cause counts: the name of the counted items, and the text for a failure."""
 
 
 def cause_lines(cause: Any, label: LabelStyle) -> Iterable[str]:
-    """The lines of a message about the cause; none where the payload has none."""
+    """The lines of a message about the cause; empty without a cause."""
     if not cause:
         return
     yield f"Cause: {cause_text(cause, label)}"
     if cause["kind"] == "unknown":
         return
     yield (
-        f"Against {cause['compared_with']}: the changed mix of the calls adds {_points(cause['mix'])} to the rate, "
-        f"changed rates add {_points(cause['worse'])}"
+        f"Compared with {cause['compared_with']}: the changed mix of the calls adds {_points(cause['mix'])} "
+        f"to the rate, changed rates add {_points(cause['worse'])}"
     )
     also = [part for part in cause["parts"] if part["role"] == "also"][:_TOP]
     if also:
         named = (f"{part['dimension']} {label(part['element'])} ({part['share']:.0%})" for part in also)
-        yield f"The rise is seen in, with its share: {', '.join(named)}"
+        yield f"The rise also appears in (with its share): {', '.join(named)}"
 
 
 def _points(change: float) -> str:

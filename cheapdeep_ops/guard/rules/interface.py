@@ -1,4 +1,4 @@
-"""What a kind of rule provides: its rule, its reader, its words and its past; `kinds` lists the kinds."""
+"""The parts of a kind of rule: its rule, its reader, its text and its history; `kinds` lists the kinds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderContext:
-    """What all readers of one evaluation share; `now` is Unix time, `rules` are those of the rules file."""
+    """The data that all readers of one evaluation share; `now` is Unix time, `rules` are those of the rules file."""
 
     connection: Connection
     settings: Settings
@@ -38,22 +38,22 @@ class ReaderContext:
     _made: dict[object, object] = field(default_factory=dict)
 
     def shared(self, make: Callable[["ReaderContext"], _T]) -> _T:
-        """The result of `make` for this context; rules of one kind read the store once."""
-        # Keyed by the function, so that kinds share without knowing each other.
+        """The result of `make`, computed once for this context, so that rules of one kind share their queries."""
+        # Keyed by the function, so that kinds can share a result without a common name.
         if make not in self._made:
             self._made[make] = make(self)
         return cast("_T", self._made[make])
 
 
 class SignalReader(ABC):
-    """Reads what one rule looks at, and says what it finds.
+    """Reads the signal of one rule, and turns it into findings.
 
-    The constructor reads what findings need: `finding` is called after the store's snapshot is closed. The other
-    methods are called for messages only, with a connection of their own.
+    The constructor reads all that findings need, because `finding` is called after the store's snapshot is closed.
+    The other methods are called only for messages, with a connection of their own.
     """
 
     is_joint: bool = False
-    """Whether the routes that do not fire by themselves are evaluated together as well."""
+    """Whether the routes that do not fire by themselves are also evaluated together."""
 
     @property
     @abstractmethod
@@ -66,7 +66,7 @@ class SignalReader(ABC):
 
     # The defaults below keep a new kind small: without them each would repeat empty methods.
     def facts(self, _connection: Connection, _scope: str, _started_at: float) -> dict[str, object]:
-        """What a message about an incident says beyond the finding."""
+        """The further facts in a message about an incident."""
         return {}
 
     def consequence(
@@ -77,13 +77,13 @@ class SignalReader(ABC):
         _started_at: float,
         _transition: Transition | None,
     ) -> dict[str, object]:
-        """What the incident costs at present or, when it has just resolved, has cost; reminders say it too."""
+        """The present cost of the incident or, once it has resolved, its whole cost; reminders have it too."""
         return {}
 
     def has_moved(
         self, _connection: Connection, announced: Payload, finding: Finding, _scope: str, _started_at: float
     ) -> bool:
-        """Whether the last message about an open incident is out of date: here, where `kind` in the signal changed."""
+        """Whether the last message about an open incident is out of date: by default, if its `kind` has changed."""
         return bool(announced.get("signal", {}).get("kind") != finding.signal.get("kind"))
 
 
@@ -111,7 +111,7 @@ class RecordedPast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleBacktest:
-    """The past of one rule, and when its evaluation begins (Unix time)."""
+    """The recorded data of one rule, and when its evaluation begins (Unix time)."""
 
     history: SignalHistory
     begin: float
@@ -130,7 +130,7 @@ class RuleKind(Generic[_R]):
     reader: Callable[[_R, ReaderContext], SignalReader]
     text: RuleText
     replay: Callable[[_R, RecordedPast], RuleBacktest | None] = _no_replay
-    """How a backtest evaluates it over the past; None for a rule without a limit, and for a kind without a past."""
+    """How a backtest evaluates it over recorded data; None for a rule without a limit, or a kind without a history."""
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The table of the kinds of rules.
 
 A new kind is one folder beside this file, one row here, and one entry in `alerts/rules.yaml`. The folder has a rule
-with a `signal` of its own, a reader, words, and the `RuleKind` that names them. `alerts/rules.schema.json` is generated
-from the table: a test says when to write it anew.
+with its own `signal`, a reader, a text, and their `RuleKind`. `alerts/rules.schema.json` is generated from the table: a
+test fails when it must be generated again.
 """
 
 from typing import Any, Final
@@ -26,12 +26,12 @@ _BY_SIGNAL: Final = {signal: kind for kind in KINDS for signal in kind.signals}
 
 
 def kind_of(rule: Rule) -> RuleKind[Any]:
-    """The kind of a rule. Raises KeyError for a rule of no kind in the table."""
+    """The kind of a rule. Raises KeyError if the table does not have it."""
     return _BY_SIGNAL[rule.signal]
 
 
 def text_of(payload: Payload) -> RuleText:
-    """The words for a message about an incident; for an unknown kind, words that say that it is unknown."""
+    """The text of a message about an incident; an unknown kind has a text that says so."""
     kind = _BY_SIGNAL.get(payload.get("about", ""))
     return kind.text if kind else _UNKNOWN
 
@@ -41,5 +41,5 @@ def _unknown_headline(payload: Payload, scope: str, _is_over: bool) -> str:  # n
     return f"a rule of the kind {name} in {scope}, which this version of cheapdeep-ops does not know"
 
 
-# A message of another version must neither stop the outbox nor look like a kind that it is not.
+# A message of another version must neither block the outbox nor look like another kind.
 _UNKNOWN: Final = RuleText(headline=_unknown_headline)

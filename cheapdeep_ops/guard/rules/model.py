@@ -1,7 +1,6 @@
-"""What all rules share, and how an alert moves between inactive, pending and firing.
+"""The common part of all rules, and the state machine of alerts: inactive, pending, firing.
 
-Pure: time and findings are arguments. Nothing here knows a database, a clock or Slack. The states and their hold times
-are those of Prometheus alerting rules
+Pure: time and findings are arguments. The states and their hold times are those of Prometheus alerting rules
 (https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/).
 """
 
@@ -59,7 +58,7 @@ def seconds(text: object) -> object:
     """
     if not isinstance(text, str):
         return text
-    # The units have to cover the whole text: `5m later` is not five minutes.
+    # The units must cover the whole text: `5m later` is not a duration.
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
@@ -80,13 +79,13 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 class Rule(BaseModel):
-    """What the rules of all kinds share, in Prometheus' words; durations are seconds."""
+    """The keys that rules of all kinds share, with Prometheus' names; durations are in seconds."""
 
     # By field name too: `for` is a keyword, so Python code cannot use the alias.
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     rests_on_grades: ClassVar[bool] = False
-    """Whether grades decide when its incident ends: the sampler then has more answers graded."""
+    """Whether grades decide when its incident resolves; the sampler then chooses more answers."""
 
     alert: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*$")
     pending_for: Seconds = Field(default=0, ge=0, alias="for")
@@ -95,7 +94,7 @@ class Rule(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     signal: str
-    """What the rule looks at. Each kind narrows it to its own names, by which the rules file chooses the kind."""
+    """What the rule measures. Each kind allows its own names, by which the rules file chooses the kind."""
 
     @property
     def raises(self) -> bool:
@@ -103,7 +102,7 @@ class Rule(BaseModel):
         return Action.RAISE_THRESHOLD in self.actions
 
     def limit_in(self, _settings: object) -> float | None:
-        """The limit under these settings; None for a kind without a limit, and where its setting is not set."""
+        """The limit under these settings; None for a kind without a limit, or if its setting is not set."""
         return None
 
 
@@ -115,10 +114,10 @@ def limit_value(settings: object, limit: str | float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a rule finds in one scope at one moment: the level, and the numbers behind it.
+    """The result of a rule in one scope at one moment: the level, and the figures that it comes from.
 
-    `signal` is stored with alerts, policy changes and messages. A `why` in it is shown in place of numbers; `rate`,
-    `low`, `high` and `n` are shares, which the metrics page exports.
+    `signal` is stored with alerts, policy changes and messages. A `why` in it is shown instead of figures. The
+    metrics page exports `rate`, `low` and `high`, which are shares, and `n`.
     """
 
     level: Level
@@ -129,8 +128,7 @@ class Finding:
 class ScopedAlert:
     """The state of one rule in one scope; times are Unix seconds.
 
-    `since` is when the state began. `below_since` is since when a firing alert has been below its limit without a
-    break.
+    `since` is when the state began. `below_since` is when a firing alert came below its limit, where it has stayed.
     """
 
     rule: str
@@ -142,7 +140,7 @@ class ScopedAlert:
 
 
 class SignalHistory(Protocol):
-    """What a rule would have found in the past, moment by moment; a backtest evaluates it."""
+    """The findings of a rule over recorded data, one moment after another; for backtests."""
 
     grades_read: int
     """How many grades it has read so far."""
@@ -151,7 +149,7 @@ class SignalHistory(Protocol):
     """Whether it has had enough data for a finding so far."""
 
     def look(self, now: float, resolved_at: Mapping[str, float]) -> Collection[str] | None:
-        """Move on to `now` (Unix time, never back); returns the routes with data, or None where nothing is new.
+        """Move on to `now` (Unix time, never back); returns the routes with data, or None if nothing is new.
 
         `resolved_at` has the end of each scope's last incident; the caller keeps it up to date.
         """
@@ -162,13 +160,13 @@ class SignalHistory(Protocol):
 
 def step(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tuple[ScopedAlert, Transition | None]:
     """The alert after one evaluation, and the transition that it made, if any."""
-    # A gap in the data is evidence for neither side: the state stays, and its hold time starts again.
+    # Missing data is evidence for neither side: the state stays, and its hold time starts again.
     if level is Level.NO_DATA:
         return _without_hold(alert, now), None
     if alert.state is AlertState.FIRING:
         return _step_firing(rule, alert, level, now)
     if level is not Level.ABOVE:
-        # A pending alert goes back at once, as in Prometheus; only a firing one has a hold time.
+        # A pending alert becomes inactive at once, as in Prometheus; only a firing one has a hold time.
         return _at(alert, AlertState.INACTIVE, now), None
     pending = _at(alert, AlertState.PENDING, now)
     if now - pending.since >= rule.pending_for:
@@ -178,7 +176,7 @@ def step(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tuple[Scop
 
 def _step_firing(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tuple[ScopedAlert, Transition | None]:
     if level is not Level.BELOW:
-        # An unclear finding breaks the hold too: an incident must not end on missing evidence.
+        # An unclear finding also resets the hold time: an incident must not resolve without evidence.
         return replace(alert, below_since=None), None
     below_since = now if alert.below_since is None else alert.below_since
     if now - below_since >= rule.keep_firing_for:
@@ -187,7 +185,7 @@ def _step_firing(rule: Rule, alert: ScopedAlert, level: Level, now: float) -> tu
 
 
 def _at(alert: ScopedAlert, state: AlertState, now: float) -> ScopedAlert:
-    # The time of an unchanged state stays, for the hold counts from it.
+    # An unchanged state keeps its time, because the hold time is counted from it.
     return alert if alert.state is state else replace(alert, state=state, since=now, below_since=None)
 
 

@@ -1,4 +1,4 @@
-"""What the words of a kind of rule consist of; pure."""
+"""The text of a kind of rule; pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ def _no_text(_payload: Payload) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleText:
-    """How messages and pages put the payloads of one kind into words."""
+    """The functions that turn the payloads of one kind into text, for messages and pages."""
 
     headline: Callable[[Payload, str, bool], str]
-    """What is wrong, on one line; takes the payload, the scope in words, and whether the incident is over.
+    """The problem on one line; takes the payload, the scope in words, and whether the incident is resolved.
 
     A digest keeps only `signal`, `window_s` and `consequence` of the payload, so a headline uses nothing else.
     """
     measured: Callable[[Payload], Iterable[str]] = _no_lines
-    """The lines of what else was measured."""
+    """The lines with the other measurements."""
     release: Callable[[Payload], Iterable[str]] = _no_lines
     """The lines that say when an open incident resolves."""
     affected: Callable[[Payload], str] = _no_text
-    """What the last line about a resolved incident adds: how many calls it affected."""
+    """The end of the last line about a resolved incident: how many calls it affected."""
     classes_title: str = "By input class"
-    """The title of what the payload counts by input class."""
+    """The title of the payload's counts by input class."""

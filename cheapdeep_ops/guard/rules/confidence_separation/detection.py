@@ -1,4 +1,4 @@
-"""Whether confidence tells right answers from wrong ones, and the threshold some calls from others; pure."""
+"""Whether confidence separates right answers from wrong ones, and whether only some calls escalate; pure."""
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +14,7 @@ NO_GRADES: Final[Sequence[tuple[float, bool]]] = ()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeparationReading:
-    """What was read of one route: the latest grades (confidence, whether it is wrong), and the calls of a period."""
+    """The data of one route: the latest grades (confidence, whether it is wrong), and the calls of a period."""
 
     grades: Sequence[tuple[float, bool]] = NO_GRADES
     triaged: int = 0
@@ -24,7 +24,7 @@ class SeparationReading:
 def finding_of(rule: GateRule, reading: SeparationReading, *, firing: AbstractSet[str] = frozenset()) -> Finding:
     """Above if the AUROC is below the limit, or if all or none of the calls escalate.
 
-    `firing` are the kinds of trouble that the alert was last about. It is below once all of them are known to be over.
+    `firing` are the kinds of trouble for which the alert fires. The finding is below once all of them are over.
     """
     parts = {"confidence": _separates(rule, reading), "share": _differs(rule, reading, fires="share" in firing)}
     kinds = [kind for kind, level in parts.items() if _is_open(level, fires=kind in firing)]
@@ -43,7 +43,7 @@ def kinds_in(signal: object) -> frozenset[str]:
 
 
 def _together(parts: dict[str, Level], firing: AbstractSet[str]) -> Level:
-    # One reason is enough to fire; to resolve, every reason that fired has to be gone.
+    # One kind of trouble is enough to fire; to resolve, every kind that fired must be over.
     levels = set(parts.values())
     if Level.ABOVE in levels:
         return Level.ABOVE
@@ -54,7 +54,7 @@ def _together(parts: dict[str, Level], firing: AbstractSet[str]) -> Level:
 
 
 def _separates(rule: GateRule, reading: SeparationReading) -> Level:
-    """Unclear while the interval contains the limit: few grades of confident answers tell little."""
+    """Unclear while the interval contains the limit: few grades prove little."""
     wrong = sum(is_wrong for _, is_wrong in reading.grades)
     auroc = separation(reading.grades)
     if len(reading.grades) < rule.min_grades or wrong < rule.min_wrong or auroc is None:
@@ -93,7 +93,7 @@ def _whys(rule: GateRule, kinds: Sequence[str], reading: SeparationReading) -> I
 
 def _share_text(reading: SeparationReading) -> str:
     if not reading.triaged:
-        return "no calls lately, where all fared the same before"
+        return "no recent calls; before, all or none of them escalated"
     share = {0: "none", reading.triaged: "each"}.get(reading.escalated, f"{reading.escalated:,}")
     return f"{share} of {reading.triaged:,} calls escalated at base"
 
@@ -103,7 +103,7 @@ def _confidence_text(rule: GateRule, reading: SeparationReading) -> str:
     wrong = sum(is_wrong for _, is_wrong in reading.grades)
     known = f"on {len(reading.grades):,} grades, {wrong} wrong"
     if auroc is None or _separates(rule, reading) is Level.NO_DATA:
-        return f"too little is graded to tell what confidence is worth ({known})"
+        return f"too few grades to show what confidence is worth ({known})"
     area, low, high = auroc
     bounds = f"{low:.2f} to {high:.2f}; 0.5 is chance"
-    return f"confidence hardly tells wrong answers from right ones: AUROC {area:.2f} ({bounds}) {known}"
+    return f"confidence hardly separates wrong answers from right ones: AUROC {area:.2f} ({bounds}) {known}"

@@ -1,4 +1,4 @@
-"""Reads, route by route, whether confidence and the threshold separate anything."""
+"""Reads the grades and calls of each route for the rule on the separation by confidence."""
 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
@@ -32,7 +32,7 @@ class SeparationReader(SignalReader):
 
     def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """The finding for one route."""
-        # Routes differ in what their confidence is worth, so they are never evaluated together.
+        # Confidence has another meaning in each route, so routes are never evaluated together.
         (route,) = routes
         fires = alert.state is AlertState.FIRING
         firing = kinds_in(self._alerts.signal(alert.rule, alert.scope).get("kind")) if fires else frozenset[str]()

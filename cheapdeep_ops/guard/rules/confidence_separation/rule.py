@@ -1,4 +1,4 @@
-"""A rule on whether confidence tells right from wrong, as the rules file states it."""
+"""The rule on whether confidence separates right answers from wrong ones, as the rules file states it."""
 
 from typing import Literal
 
@@ -12,9 +12,9 @@ class GateRule(Rule):
     """Confidence does not separate right answers from wrong ones, or the threshold separates no calls.
 
     It fires in a route for one of two reasons. First: the upper bound of the AUROC's 95% interval lies below the limit.
-    This takes at least `min_grades` of the latest `max_grades` grades of calls within `max_age`, at least `min_wrong`
-    of them of wrong answers. Second: of at least `min_calls` triaged calls in `window`, all escalate at base or none
-    does. It resolves when the AUROC is at the limit again, and some calls escalate and some do not.
+    The latest `max_grades` grades of calls within `max_age` count. There must be at least `min_grades`, and among them
+    `min_wrong` of wrong answers. Second: of at least `min_calls` triaged calls in `window`, all escalate at base or
+    none does. It resolves when the AUROC has reached the limit again, and some but not all calls escalate.
     """
 
     signal: Literal["confidence_separation"]

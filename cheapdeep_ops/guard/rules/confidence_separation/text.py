@@ -1,4 +1,4 @@
-"""The words for confidence or a threshold that separates nothing."""
+"""The text for confidence or a threshold that does not separate."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from cheapdeep_ops.guard.formatting import without_markup
 from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
 
 _RESOLVED: Final = {
-    "confidence": "confidence tells right from wrong again",
+    "confidence": "confidence separates right answers from wrong ones again",
     "share": "some calls escalate at base, and some do not",
 }
 """By the kind of trouble in the signal."""

@@ -1,1 +1,1 @@
-"""Rules on the escalation rate: windows, a sequential test, and what a storm is made of."""
+"""Rules on the escalation rate: windows, a sequential test, and the cause and cost of a storm."""

@@ -1,4 +1,4 @@
-"""What a storm costs: the escalations beyond the usual share, at the present cost of an escalation."""
+"""The cost of a storm: the escalations beyond the usual share, times the present cost of an escalation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,11 +40,11 @@ class PeriodCounts:
 
     @property
     def escalation_usd(self) -> float | None:
-        """How much more an escalated call cost than a shipped one, on average; None where that is unknown.
+        """The extra cost of an escalated call over a shipped one, on average; None if that is unknown.
 
-        Both pay for their triage, so the difference is the cost of the deep calls.
+        Both include triage, so the difference is the cost of the deep call.
         """
-        # Nothing counts how many of the unpriced calls escalated, so one of them makes the mean unknown.
+        # The escalations among unpriced calls are not counted, so a single unpriced call makes the mean unknown.
         deep = self.escalated + self.bypassed
         return None if self.unpriced or not deep else (self.cost_nusd - self.triage_cost_nusd) * USD_PER_NUSD / deep
 
@@ -59,12 +59,12 @@ def storm_consequence(
     is_over: bool,
     now: float,
 ) -> dict[str, object]:
-    """What a storm costs at present or, when it is over, has cost since it began to fire at `started_at`: as facts.
+    """The present cost of a storm or, when it is over, its cost since it fired at `started_at`; as facts.
 
-    At present means the calls that its headline is about. Usual means the hour before it began, or the day before if
-    that hour has too few calls; so does its cause.
+    The present cost is that of the calls in the headline. Usual means the hour before it began, or the day before if
+    that hour has too few calls. The storm's cause uses the same periods.
     """
-    # While it lasts, the cost is of the calls in the headline, so that both figures agree.
+    # While it lasts, the cost covers the calls in the headline, so that both figures agree.
     since = started_at if is_over else now - shown_window_s(signal, rule.windows.long)
     usual, compared_with = _usual(connection, started_at - rule.windows.long, scope)
     counts = PeriodCounts.read(connection, since=since, until=now, scope=scope)
@@ -80,10 +80,10 @@ def _usual(connection: Connection, onset: float, scope: str) -> tuple[PeriodCoun
 
 
 def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) -> dict[str, object]:
-    """The escalations of `now` beyond the usual share, what they cost, and what they cost an hour, in US dollars.
+    """The escalations of `now` beyond the usual share, their cost, and their cost per hour, in US dollars.
 
-    The bounds are 95% of the rates; the cost of an escalation is taken as exact. All figures are None, with the reason
-    in `why`, where prices, calls before or calls now are missing.
+    The bounds come from the 95% intervals of the rates; the cost of an escalation has no interval. If prices, earlier
+    calls or present calls are missing, all figures are None, with the reason in `why`.
     """
     if why := _unknown(now, usual):
         return {**dict.fromkeys(_FIGURES), "why": why, **_rates(now, usual)}
@@ -115,7 +115,7 @@ def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
     # A mean over the priced calls alone would be wrong: an unpriced model has no priced call.
     if now.unpriced:
         return f"{now.unpriced} calls are unpriced"
-    return "" if now.escalation_usd is not None else "no call has gone to the deep tier"
+    return "" if now.escalation_usd is not None else "no call was sent to the deep tier"
 
 
 def _estimate(rate: Proportion) -> Estimate:

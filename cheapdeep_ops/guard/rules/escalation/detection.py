@@ -1,4 +1,4 @@
-"""What an escalation storm is, from counts; pure."""
+"""Detects an escalation storm from counts; pure."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ class DetectorRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowReading:
-    """What a rule reads of one scope at one moment; `seconds` is how many distinct seconds had a base escalation."""
+    """The data of one scope at one moment; `seconds` is how many distinct seconds had a base escalation."""
 
     long: Proportion
     short: Proportion
@@ -52,7 +52,7 @@ class WindowReading:
     climb: DetectorRun = DetectorRun()
 
     def recent(self, rule: StormRule) -> tuple[Proportion, float]:
-        """The calls that stand for the traffic now, and their seconds: the long window's if the short one has few."""
+        """The calls that represent the present traffic, and their seconds: the short window, or else the long one."""
         # Half of min_calls: with fewer, single calls would decide whether the storm is over.
         if self.short.n >= rule.min_calls / 2:
             return self.short, rule.windows.short
@@ -62,7 +62,7 @@ class WindowReading:
 def level_of(rule: StormRule, reading: WindowReading) -> Level:
     """On which side of the limit a reading is.
 
-    Above takes an interval or the sequential test. Below takes only the recent rate, because a hold time follows.
+    Above needs the intervals or the sequential test. Below needs only the recent rate, because a hold time follows.
     """
     recent, _ = reading.recent(rule)
     if not _is_known(rule, reading) or reading.limit is None or recent.rate is None:
@@ -73,7 +73,7 @@ def level_of(rule: StormRule, reading: WindowReading) -> Level:
 
 
 def decided_by(rule: StormRule, reading: WindowReading) -> Literal["window", "sequence"] | None:
-    """Whether the windows or the sequential test put a reading above the limit; None where neither does."""
+    """What finds a reading above the limit: the windows or the sequential test; None if neither does."""
     if reading.limit is None or not _is_known(rule, reading):
         return None
     if _is_above(rule, reading, reading.limit):
@@ -84,50 +84,50 @@ def decided_by(rule: StormRule, reading: WindowReading) -> Literal["window", "se
 def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCalls], *, until: float) -> DetectorRun:
     """The sequential test over `seconds`, oldest first, that end at `until` (Unix time).
 
-    An e-detector (see `statistics.sequential`). Each second starts one bet on each of the climbs. It wins a running bet
-    at most a share of the evidence that is needed, so that one burst is never enough. The test starts with the first
-    second of the long window and not with the first second ever. Both only make the evidence smaller, so the bound on
-    false alarms is that of the full detector. No state is stored: restarts, a new leader and late buckets do no harm.
+    An e-detector (see `statistics.sequential`). Each second starts one bet on each of the climbs. One second adds at
+    most a share of the needed evidence, so that one burst is never enough. The test starts with the first second of the
+    long window and not with the first second ever. Both only make the evidence smaller, so the bound on false alarms is
+    that of the full detector. No state is stored, so restarts and late buckets do not affect it.
     """
     if limit is None or not 0 < limit < 1 or not seconds:
         return DetectorRun()
     # With this share for each second, evidence comes from min_seconds seconds at least.
     most = rule.evidence_limit / rule.min_seconds
-    bets = [_run(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
+    bets = [_sum_of_bets(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
     _, since = max(bets)
-    made_of = [second for second in seconds if second.at >= since]
+    since_onset = [second for second in seconds if second.at >= since]
     return DetectorRun(
         evidence=_log_mean([log for log, _ in bets]),
         lasted=until - since,
-        calls=Proportion(hits=sum(second.hits for second in made_of), n=sum(second.n for second in made_of)),
-        seconds=sum(second.hits > 0 for second in made_of),
+        calls=Proportion(hits=sum(second.hits for second in since_onset), n=sum(second.n for second in since_onset)),
+        seconds=sum(second.hits > 0 for second in since_onset),
     )
 
 
-def _run(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float) -> tuple[float, int]:
+def _sum_of_bets(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float) -> tuple[float, int]:
     """The logarithm of all bets on `rate` together, and when the best of them began."""
     miss = math.log((1 - rate) / (1 - limit))
     hit = math.log(rate / limit) - miss
     log, best, since = -math.inf, 0.0, 0
     exp, log1p = math.exp, math.log1p
     for at, hits, n in seconds:
-        grown = min(hits * hit + n * miss, most)
+        growth = min(hits * hit + n * miss, most)
         # As in CUSUM, a bet that has lost everything starts again; that dates the onset.
         if best <= 0:
             best, since = 0.0, at
-        best += grown
+        best += growth
         # log(exp(log) + 1), written out: an evaluation spends most of its time here.
-        log = (log + log1p(exp(-log)) if log > 0 else log1p(exp(log))) + grown
+        log = (log + log1p(exp(-log)) if log > 0 else log1p(exp(log))) + growth
     return log, since
 
 
 def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) -> dict[str, Any]:
-    """A reading as alerts, policy changes and messages store it; intervals are 95%, `evidence` is a natural logarithm.
+    """A reading as alerts, policy changes and messages have it. Intervals are 95%; `evidence` is a natural logarithm.
 
-    Where the sequential test decides, `recent` is the climb that it found.
+    If the sequential test decides, `recent` is about the calls of the climb.
     """
     by = decided_by(rule, reading)
-    # Both windows may still be full of the calm before a climb, so they would hide what the test has found.
+    # Both windows may still be full of calm calls from before the climb, and so hide it.
     recent, recent_window_s = reading.climb.stretch if by == "sequence" else reading.recent(rule)
     (low, high), (recent_low, recent_high) = reading.long.interval(), recent.interval()
     return {
@@ -149,7 +149,7 @@ def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) ->
 
 
 def shown_window_s(signal: Mapping[str, Any], window_s: float) -> float:
-    """How many seconds of calls a storm's headline is about, for a rule with a long window of `window_s` seconds."""
+    """How many seconds of calls are in a storm's headline, for a rule with a long window of `window_s` seconds."""
     return float(signal["recent_window_s"]) if is_sudden(signal) else window_s
 
 
@@ -178,8 +178,8 @@ class BurstCap:
         misses = second.n - second.hits
         for place, (hit, miss) in enumerate(zip(*self._growth, strict=True)):
             log = self._logs[place]
-            grown = min(second.hits * hit + misses * miss, self._most)
-            self._logs[place] = (log + math.log1p(math.exp(-log)) if log > 0 else math.log1p(math.exp(log))) + grown
+            growth = min(second.hits * hit + misses * miss, self._most)
+            self._logs[place] = (log + math.log1p(math.exp(-log)) if log > 0 else math.log1p(math.exp(log))) + growth
 
     @property
     def is_reached(self) -> bool:
@@ -188,7 +188,7 @@ class BurstCap:
 
 
 _SLIP: Final = 1e-6
-"""Far more than two ways to add up the same logarithms can differ."""
+"""The tolerance for rounding: two ways to add up these logarithms differ far less."""
 
 
 def _log_mean(logs: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""What a storm is made of: its calls against those before it, from stored counters."""
+"""The cause of a storm: its calls compared with those before it, from stored counters."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,13 +12,13 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S, HOUR_S
 
 _LATEST_S: Final = 3_600.0
-"""A storm that lasts is explained by its last hour, so that reading it costs no more the longer it lasts."""
+"""A long storm is explained by its last hour, so that the query does not grow with the storm."""
 
 
 def storm_cause(
     connection: Connection, *, scope: str, started_at: float, long_s: float, rise_s: float | None = None, now: float
 ) -> dict[str, object]:
-    """What a storm that began to fire at `started_at`, in windows of `long_s` seconds, is made of: as facts.
+    """The cause of a storm that fired at `started_at`, in windows of `long_s` seconds; as facts.
 
     Now means from `rise_s` seconds before it fired (one long window if that is None), at most the last hour. Before
     means the hour before that long window, or the day before if the hour has too few calls. If the day has too few
@@ -28,7 +28,7 @@ def storm_cause(
     begun = started_at - (long_s if rise_s is None else min(rise_s, long_s))
     latest = counters.traffic_mix(connection, since=max(begun, now - _LATEST_S), until=now, scope=scope)
     earlier, compared_with = _before(connection, onset, scope)
-    # A raise gives all later calls a new policy version, so after the first message the version proves nothing.
+    # A raise gives all later calls a new policy version, so after the first message the version explains nothing.
     cause = compared(earlier, latest, with_policy=now <= started_at)
     return {**as_facts(cause), "compared_with": compared_with}
 
@@ -43,7 +43,7 @@ def _before(connection: Connection, onset: float, scope: str) -> tuple[TrafficMi
 
 
 def compared(before: TrafficMix, now: TrafficMix, *, with_policy: bool = True) -> Cause:
-    """What the change from one traffic mix to another is made of."""
+    """The cause of the change from one traffic mix to another."""
     sides = {
         Dimension.INPUT_CLASS: BeforeAfter(before=_by_key(before, 1), now=_by_key(now, 1)),
         Dimension.ROUTE: BeforeAfter(before=_by_key(before, 0), now=_by_key(now, 0)),
@@ -61,7 +61,7 @@ def _by_key(mix: TrafficMix, place: int) -> Counts:
 
 
 def _by_origin(mix: TrafficMix, place: int) -> Counts:
-    """By model, prompt or policy version; calls without a counted one have no name, so they are never blamed."""
+    """By model, prompt or policy version; calls without one have no name, so they are never a contributor."""
     return by_name(_origins(mix, place))
 
 

@@ -1,4 +1,4 @@
-"""The past of a storm rule: windows that move over stored seconds, of which one hour is in memory at a time."""
+"""A storm rule over recorded data: windows move over stored seconds, of which one hour is in memory at a time."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -17,7 +17,7 @@ from cheapdeep_ops.store.counters import SecondCounts
 from cheapdeep_ops.values import ALL_ROUTES
 
 STRETCH_S: Final = 3_600.0
-"""How many seconds are read at once: a busy second of a route takes some 150 bytes."""
+"""How many seconds are read at once; a busy second of a route takes about 150 bytes."""
 
 
 class ReadAhead:
@@ -28,11 +28,11 @@ class ReadAhead:
         self._stretch_s = stretch_s
         self._seconds: Mapping[str, Sequence[SecondCounts]] = {}
         self._places: Mapping[str, Sequence[int]] = {}
-        self._held = (0.0, 0.0)
+        self._span = (0.0, 0.0)
 
     def __call__(self, since: float, until: float) -> dict[str, Sequence[SecondCounts]]:
         """The counts of the seconds in `[since, until)`; routes without counts are left out, as in the store."""
-        if since < self._held[0] or until > self._held[1]:
+        if since < self._span[0] or until > self._span[1]:
             self._read_stretch(since, max(until, since + self._stretch_s))
         cut = {
             route: seconds[bisect_left(self._places[route], since) : bisect_left(self._places[route], until)]
@@ -43,11 +43,11 @@ class ReadAhead:
     def _read_stretch(self, since: float, until: float) -> None:
         self._seconds = self._read(since, until)
         self._places = {route: [second.at for second in seconds] for route, seconds in self._seconds.items()}
-        self._held = (since, until)
+        self._span = (since, until)
 
 
 class EscalationHistory:
-    """The windows of a storm rule. At calm moments a bound on the evidence shows that it cannot fire."""
+    """The windows of a storm rule. In calm times an upper bound on the evidence shows that it cannot fire."""
 
     grades_read = 0
     is_known = True
@@ -77,8 +77,8 @@ class EscalationHistory:
             bound.take_in(second)
 
     def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
-        """The level of the windows; for an inactive alert `unclear` stands for everything that cannot fire."""
-        # Weighing every window anew would take most of the time of a backtest.
+        """The level of the windows; for an inactive alert `unclear` means that it cannot fire."""
+        # The full test of every window would take most of the time of a backtest.
         if alert.state is AlertState.INACTIVE and self._is_calm(alert.scope, routes):
             return Level.UNCLEAR
         return level_of(self._rule, self._windows.reading(routes, limit=self._limit, scope=alert.scope))
@@ -121,7 +121,7 @@ def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondOfCalls
 
 
 def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:
-    """A storm rule over stored counters; each stretch is a read transaction. None where its limit is not set."""
+    """The replay of a storm rule over stored counters, with one query a stretch. None if its limit is not set."""
     limit = rule.limit_in(past.settings)
     if limit is None:
         return None

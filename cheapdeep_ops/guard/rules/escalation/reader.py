@@ -27,7 +27,7 @@ from cheapdeep_ops.store.counters import SecondCounts
 from cheapdeep_ops.store.engine import Connection
 
 Count = Callable[[float, float], Mapping[str, Sequence[SecondCounts]]]
-"""Takes since and until (Unix times); gives the counts of the seconds in between, oldest first, by route."""
+"""Takes since and until (Unix times); returns the counts of the seconds in between, oldest first, by route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class EscalationReader(SignalReader):
         count = partial(_by_second, context.connection)
         self._windows = windows_of(rule, count, context.now, over=over)
         self._rise_s: dict[str, float] = {}
-        """How long ago the climb began that the sequential test found, by scope, in seconds."""
+        """How long ago the climb of the sequential test began, in seconds, by scope."""
 
     @property
     def scopes(self) -> AbstractSet[str]:
@@ -102,15 +102,15 @@ class EscalationReader(SignalReader):
         """The base escalation rate of these routes together."""
         reading = self._windows.reading(routes, limit=self._limit, scope=alert.scope)
         signal = storm_signal(self._rule, reading, self._windows.actual(routes))
-        # Only the test dates the onset; facts compare the calls since then.
+        # Only the test dates the onset; the cause is that of the calls since then.
         if signal["decided_by"] == "sequence":
             self._rise_s[alert.scope] = signal["recent_window_s"]
         return Finding(level=level_of(self._rule, reading), signal=signal)
 
     def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
-        """What the storm is made of, and what caused the rise."""
+        """The calls of the storm by reason and class, and the cause of the rise."""
         long_s, rise_s = self._rule.windows.long, self._rise_of(scope, started_at)
-        # The breakdown is of the long window, as are the counts in the signal.
+        # The breakdown covers the long window, as do the counts in the signal.
         since, until = self._now - long_s, self._now
         breakdown = breakdown_of(
             reasons=counters.base_reasons(connection, since=since, until=until, scope=scope),
@@ -120,7 +120,7 @@ class EscalationReader(SignalReader):
         return {"window_s": long_s, **breakdown, "cause": {**cause, "text": cause_text(cause)}}
 
     def _rise_of(self, scope: str, started_at: float) -> float | None:
-        # The test knows the onset only when it fires; later the short window is all of the storm.
+        # The test dates the onset only when it fires; later the whole short window is part of the storm.
         return self._rise_s.get(scope) if self._now <= started_at else self._rule.windows.short
 
     def consequence(
@@ -131,7 +131,7 @@ class EscalationReader(SignalReader):
         started_at: float,
         transition: Transition | None,
     ) -> dict[str, Any]:
-        """What the storm costs an hour or, once it has resolved, has cost."""
+        """The cost of the storm per hour or, once it has resolved, its whole cost."""
         is_over = transition is Transition.RESOLVED
         times: dict[str, Any] = {"started_at": started_at, "is_over": is_over, "now": self._now}
         return {"consequence": storm_consequence(connection, self._rule, finding.signal, scope=scope, **times)}

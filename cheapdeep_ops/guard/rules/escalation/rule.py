@@ -1,4 +1,4 @@
-"""A rule on the escalation rate, as the rules file states it."""
+"""The rule on the escalation rate, as the rules file states it."""
 
 import math
 from typing import Literal, Self
@@ -27,10 +27,10 @@ class StormRule(Rule):
     """Too many calls leave the cheap tier.
 
     It fires when the lower bound of the rate's interval lies above the limit: at `confidence` in the long window, and
-    at 95% in the short one. Often it fires sooner, when a sequential test has evidence of 1 / `alpha` that the rate has
-    climbed over the limit. Both take at least `min_calls` calls in the long window, and evidence from `min_seconds`
-    distinct seconds. At a rate that stays at the limit, false alarms of the test lie 1 / `alpha` calls or more apart on
-    average; at a lower rate, much further apart.
+    at 95% in the short one. Often it fires sooner, when a sequential test for a higher rate has evidence of 1 /
+    `alpha`. Both take at least `min_calls` calls in the long window, and evidence from `min_seconds` distinct seconds.
+    At a rate that stays at the limit, the test gives at most one false alarm in 1 / `alpha` calls on average; at a
+    lower rate, far fewer.
     """
 
     signal: Literal["base_escalation_rate"]
@@ -48,5 +48,5 @@ class StormRule(Rule):
         return -math.log(self.alpha)
 
     def limit_in(self, settings: object) -> float | None:
-        """The highest rate that is allowed, a share; None where its setting is not set."""
+        """The highest rate that is allowed, a share; None if its setting is not set."""
         return limit_value(settings, self.limit)

@@ -1,4 +1,4 @@
-"""The words for an escalation storm; facts as in `cost.consequence_of`."""
+"""The text for an escalation storm; `cost.consequence_of` has the keys of a consequence."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -16,7 +16,7 @@ def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT0
             f"({signal_interval(signal, 'recent_')}, {signal['recent_n']} calls in "
             f"{duration(signal['recent_window_s'])}; limit {percent(signal['limit'])})"
         )
-    # What the sequential test found is shown by its own calls: those of the long window may be of the calm before.
+    # After the sequential test fires, only its own calls count: the long window may still be full of calm ones.
     prefix, window_s = "recent_" if is_sudden(signal) else "", shown_window_s(signal, payload["window_s"])
     return (
         f"{percent(signal[f'{prefix}rate'])} of the calls of {scope} escalate at base "
@@ -26,13 +26,13 @@ def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT0
 
 
 def _hourly(consequence: Mapping[str, Any] | None) -> str:
-    """What a headline adds about the cost of a storm that lasts; empty where no cost was computed."""
+    """The cost of an open storm, for the headline; empty if no cost was computed."""
     if not consequence:
         return ""
     if consequence["usd_per_hour"] is None:
         return "; cost unknown"
     if consequence["usd_per_hour"] <= 0:
-        return "; no dearer than usual"
+        return "; costs no more than usual"
     return f"; about {money(consequence['usd_per_hour'])} an hour more than usual"
 
 
@@ -42,7 +42,7 @@ def _measured(payload: Payload) -> Iterable[str]:
 
 
 def _cost_lines(payload: Payload) -> Iterable[str]:
-    """What a storm costs, or has cost, and the rates behind that."""
+    """The cost of a storm, and the rates that it follows from."""
     consequence = payload.get("consequence")
     if not consequence:
         return
@@ -60,12 +60,12 @@ def _cost_lines(payload: Payload) -> Iterable[str]:
 
 def _release(payload: Payload) -> Iterable[str]:
     hold = duration(payload["keep_firing_for_s"])
-    yield f"Lets go: once the base rate has been at the limit or below for {hold}"
+    yield f"Resolves when the base rate has been at the limit or below for {hold}"
 
 
 def _affected(payload: Payload) -> str:
     extra = (payload.get("consequence") or {}).get("extra_calls")
-    return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual went to the deep tier"
+    return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual were sent to the deep tier"
 
 
 TEXT: Final = RuleText(headline=_headline, measured=_measured, release=_release, affected=_affected)

@@ -1,1 +1,1 @@
-"""Rules on graded answers: the learned baseline, the sequential test, and what a climb is made of."""
+"""Rules on graded answers: the learned baseline, the sequential test, and the cause of a climb."""

@@ -1,4 +1,4 @@
-"""Which grades a quality rule counts, and the baseline they are compared with; pure, for guard and backtest."""
+"""The grades that a quality rule counts, and the baseline for them; pure, for guard and backtest."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,17 +14,17 @@ AHEAD_S: Final = 60.0
 """How far a router's clock may be ahead of the guard's; later calls are no evidence."""
 
 
-def alarm_of(baseline: Baseline) -> AlarmLevel | None:
+def alarm_level_of(baseline: Baseline) -> AlarmLevel | None:
     """The alarm level of a baseline; None while the baseline is still being learned."""
     return None if baseline.rate is None else learned(_estimate_of(baseline))
 
 
-def alarm_together(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> AlarmLevel | None:
-    """The alarm level for grades of these routes together: those of the routes, weighted by their shares of grades."""
+def joint_alarm_level(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> AlarmLevel | None:
+    """The alarm level of these routes together: the mean of theirs, weighted by their shares of grades."""
     distinct = set(alarms.values())
     if len(distinct) < 2:  # noqa: PLR2004 - one, or none
         return next(iter(distinct), None)
-    # Before the first grade that counts, all routes weigh the same.
+    # Before the first grade that counts, all routes have equal weight.
     shares = Counter(routes) or Counter(alarms.keys())
     parts = ((alarms[route].normal, count) for route, count in shares.items())
     pool = pooled((normal, count) for normal, count in parts if normal is not None)
@@ -32,7 +32,7 @@ def alarm_together(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> A
 
 
 def learned_from(first: Sequence[DecidedGrade], baseline: Baseline, *, enough: int, now: float) -> Baseline | None:
-    """The baseline that the `first` grades of a scope give; None where there are fewer than `enough`."""
+    """The baseline from the `first` grades of a scope; None if there are fewer than `enough`."""
     rate = estimate(first)
     if rate is None or len(first) < enough:
         return None

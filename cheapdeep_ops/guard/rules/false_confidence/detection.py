@@ -1,15 +1,15 @@
-"""When false confidence climbs, and when it is back; from grades, pure.
+"""Detects from grades that false confidence climbs, and that it is back; pure.
 
 Two sequential tests (see `statistics.sequential`) read the grades in the order in which they become known. One bets
 that the rate lies above `target`: the upper bound of the baseline, or a limit from the settings. It alone fires the
 rule, with at most one false alarm in 1 / alpha grades. The other bets that the rate lies below `level`, one and a half
 times that target. It alone resolves the rule, together with a plain interval below that level.
 
-The target of a learned baseline is its one-sided upper 90% bound, so the promise holds for nine routes of ten. In a
-simulation of baselines from 200 grades, at rates of 2% to 10%, there is one false alarm in 245,000 to 311,000 grades
-over 20,000 grades each; alpha promises one in 125,000. Over the first 3,000 grades it is one in 106,000 to 144,000. A
-climb from 3% to 10% is found after 305 grades (median; nine of ten within 1,122), 5% to 24% after 67, 10% to 30% after
-89.
+The target of a learned baseline is its one-sided upper 90% bound, so the promise holds for 90% of routes. It was
+simulated with baselines from 200 grades, at rates of 2% to 10%. Over 20,000 grades, one false alarm comes in 245,000 to
+311,000 grades; alpha promises one in 125,000. Over the first 3,000 grades it is one in 106,000 to 144,000. A climb from
+3% to 10% is detected after 305 grades (median; 90% within 1,122). A climb from 5% to 24% takes 67, one from 10% to 30%
+takes 89.
 """
 
 import math
@@ -78,7 +78,7 @@ def at_rate(rate: float) -> AlarmLevel:
 
 
 def estimate(grades: Sequence[Observation]) -> Estimate | None:
-    """The false-confident rate of `grades`, weighted by inclusion; None where there are none."""
+    """The false-confident rate of `grades`, weighted by inclusion; None if there are none."""
     return weighted((each.incorrect, each.inclusion, 1) for each in grades)
 
 
@@ -92,7 +92,7 @@ class SequentialTest:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """The tests from what `row` has returned."""
+        """The tests from the result of `row`."""
         return cls(phase=tuple(row["phase"]), **{name: Detector.from_row(row[name]) for name in ("climb", "fall")})
 
     def row(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def finding_of(
 ) -> Finding:
     """The finding from a test and the latest `grades` of its scope (newest first), against `alarm`."""
     level = level_of(rule, test, grades, alarm, fires=fires)
-    # While the rule fires, its evidence is that of the test that would resolve it.
+    # While the rule fires, the evidence in the signal is that of the test that resolves it.
     looks_for_a_fall = level is Level.BELOW or (fires and level is not Level.ABOVE)
     run, alpha = (test.fall, rule.release_alpha) if looks_for_a_fall else (test.climb, rule.alpha)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
@@ -123,7 +123,7 @@ def finding_of(
 def level_of(
     rule: QualityRule, test: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
 ) -> Level:
-    """On which side of the alarm level a test is; `grades` are needed only while the rule fires."""
+    """The side of the alarm level on which a test is; `grades` are needed only while the rule fires."""
     if alarm is None or test.climb.total < rule.min_grades:
         return Level.NO_DATA
     # Resolving comes first: the evidence of the climb may still be high when the rate is back.
@@ -184,19 +184,19 @@ class Effect:
 
 
 def effect_of(before: Estimate | None, after: Estimate | None, *, enough: int) -> Effect:
-    """The false-confident rate of what shipped before a raise, compared with that of what has shipped since."""
+    """The false-confident rate of answers shipped before a raise, compared with that of later ones."""
     if before is None or after is None or after.count < enough:
-        graded = f"{after.count if after else 0} of {enough} grades of what ships since"
-        return Effect(kind=EffectKind.UNKNOWN, why=f"not known yet whether the raise helps: {graded}")
-    # Two rates can differ although their intervals overlap, so the difference has an interval of its own.
+        graded = f"{after.count if after else 0} of {enough} grades of answers shipped since"
+        return Effect(kind=EffectKind.UNKNOWN, why=f"it is not known yet whether the raise helps: {graded}")
+    # Two rates can differ although their intervals overlap, so the difference needs its own interval.
     low, high = difference(after, before, 0.95)
     kind = EffectKind.HELPS if high < 0 else EffectKind.WORSE if low > 0 else EffectKind.NO_SIGN
-    change = f"{before.rate:.1%} before it (n {before.count}), {after.rate:.1%} of what ships since (n {after.count})"
+    change = f"{before.rate:.1%} wrong before it (n {before.count}), {after.rate:.1%} since (n {after.count})"
     return Effect(kind=kind, why=f"{_EFFECTS[kind]}: {change}")
 
 
 _EFFECTS: Final = {
     EffectKind.HELPS: "the raise helps",
-    EffectKind.WORSE: "the raise makes it no better",
-    EffectKind.NO_SIGN: "no sign that the raise helps",
+    EffectKind.WORSE: "more answers are wrong since the raise",
+    EffectKind.NO_SIGN: "there is no sign that the raise helps",
 }

@@ -11,9 +11,9 @@ from typing import Final
 from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     AHEAD_S,
     after_grades,
-    alarm_of,
-    alarm_together,
+    alarm_level_of,
     counts_after,
+    joint_alarm_level,
     learned_from,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
@@ -36,7 +36,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeTests:
-    """What is read for one rule, by scope: the stored state of its tests, and the grades that each has not seen yet."""
+    """The stored data of one rule, by scope: the state of its tests, and the grades that each has not used yet."""
 
     stored: Mapping[str, detectors.DetectorState]
     unread: Mapping[str, Sequence[DecidedGrade]]
@@ -47,7 +47,7 @@ class ScopeTests:
 class GradeEvidence:
     """The grades of one grader at one moment, read once for all rules; findings are computed without the store.
 
-    What findings change goes to the context: `learned` baselines, and states of tests.
+    Findings add their changes to the context: `learned` baselines, and states of tests.
     """
 
     def __init__(self, context: ReaderContext, rules: Sequence[QualityRule]) -> None:
@@ -58,7 +58,7 @@ class GradeEvidence:
         self._learned = context.learned
         self._changed = context.detectors
         cache.refresh(connection)
-        # A route with grades and no baseline is learned from its first grade on.
+        # A route without a baseline learns it from its first grade on.
         blank = {route: Baseline(scope=route, since=0.0) for route in cache.versions}
         self._baselines = {**blank, **grades.baselines(connection, cache.grader)}
         self._newest = {
@@ -108,7 +108,7 @@ class GradeEvidence:
         fires = alert.state is AlertState.FIRING
         over = self._tests[rule.alert].over
         since = alert.since if fires else over.get(alert.scope)
-        # All that a finding depends on; if none of it changes, the cached one stands.
+        # All that a finding depends on; if none of it changes, the cached one is valid.
         state = [
             (route, self._cache.versions.get(route), self._baselines.get(route), over.get(route))
             for route in sorted(routes)
@@ -130,7 +130,7 @@ class GradeEvidence:
         alarms = self._alarms(rule, routes, limit, fires=fires)
         grades = [each for each in self._merged(rule, alarms) if since is None or each.called_at >= since]
         test = self._tested(rule, scope, alarms, (fires, since or 0.0))
-        alarm = alarm_together(alarms, (each.route for each in grades))
+        alarm = joint_alarm_level(alarms, (each.route for each in grades))
         return finding_of(rule, test, grades, alarm, fires=fires)
 
     def _alarms(
@@ -140,7 +140,7 @@ class GradeEvidence:
         if rule.limit != "normal":
             return {} if limit is None else dict.fromkeys(routes, at_rate(limit))
         baselines = {route: self._baseline(rule, route, fires=fires) for route in routes}
-        alarms = {route: alarm_of(baseline) for route, baseline in baselines.items() if baseline is not None}
+        alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items() if baseline is not None}
         return {route: alarm for route, alarm in alarms.items() if alarm is not None}
 
     def _tested(
@@ -196,9 +196,9 @@ class GradeEvidence:
         )  # fmt: skip
 
     def _began(self, connection: Connection, rule: QualityRule, scope: str, started_at: float) -> float:
-        """When the climb began: as the last message says or, before the first, since when the evidence has grown."""
-        announced = incidents.told(connection, rule=rule.alert, scope=scope, started_at=started_at)
-        # Later messages keep the first onset: evidence restarts would move it.
+        """When the climb began: from the last message or, before the first, when the evidence began to grow."""
+        announced = incidents.last_announcement(connection, rule=rule.alert, scope=scope, started_at=started_at)
+        # Later messages keep the first onset, because a restart of the evidence would move it.
         if announced:
             return float(announced.get("cause", {}).get("since", started_at))
         changed = {(each.rule, each.scope): each.kept for each in self._changed}
@@ -224,7 +224,7 @@ class GradeEvidence:
         baseline = self._baselines.get(route)
         if baseline is None or baseline.rate is not None:
             return baseline
-        # During an incident only a person may ask for a new baseline: a new grader must not learn a drift as normal.
+        # During an incident only a person may request a baseline: a new grader must not learn a drift as normal.
         if fires and not baseline.author:
             return None
         first = [each for each in self._first[(route, rule.normal_grades)] if each.called_at <= self._now + AHEAD_S]

@@ -1,4 +1,4 @@
-"""What a climb of false confidence is made of: its grades against those before it, from the store."""
+"""The cause of a climb of false confidence: its grades compared with those before it, from the store."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,13 @@ from cheapdeep_ops.store.grades import AttributedGrade, Baseline, GraderVersion
 Name = Callable[[AttributedGrade], str]
 
 MIN_GRADES: Final = 15
-"""With fewer grades since a climb began, its cause is unknown; a steep climb is found with few grades."""
+"""With fewer grades since a climb began, its cause is unknown; a steep climb is detected with few grades."""
 
 _HEAVIEST: Final = 4.0
 """A grade weighs at most so many times the median: a few from times of little sampling must not decide."""
 
 _NOTHING: Final = Estimate(rate=0.0, n=0.0, count=0)
-_NO_MIX: Final = "too few answers were chosen by chance, and at the same time in all routes, to tell a changed mix"
+_NO_MIX: Final = "too few answers were chosen by chance, and in one period in all routes, to show a changed mix"
 _EXAMPLES: Final = 3
 _SEARCHED: Final = 50
 """Wrong answers among which examples are searched, newest first."""
@@ -33,8 +33,8 @@ _SEARCHED: Final = 50
 class ClimbEvidence:
     """Grades of calls since a climb began, and of those before it, newest first.
 
-    `compared_with` says which grades those before are. With `is_of_one_time` they are of one period in all routes, so
-    that their shares can be compared.
+    `compared_with` names the grades before. `is_of_one_time` says that they are of one period in all routes, so that
+    their shares can be compared.
     """
 
     began: float
@@ -88,7 +88,7 @@ def names_of(*, base: float, raised: float, with_policy: bool) -> dict[Dimension
         Dimension.PROMPT_VERSION: lambda each: each.prompt_version,
         Dimension.CONFIDENCE: lambda each: band_of(each.confidence, base=base, raised=raised),
     }
-    # A raise gives all later calls a new policy version, so afterwards the version proves nothing.
+    # A raise gives all later calls a new policy version, so afterwards the version explains nothing.
     return {**names, Dimension.POLICY_VERSION: lambda each: str(each.policy_version)} if with_policy else names
 
 
@@ -108,8 +108,8 @@ def climb_cause(
 ) -> Cause:
     """The cause of the climb from the grades `before` to those `now`.
 
-    Grades weigh by 1 / inclusion. Steered ones count for rates only, because chance did not choose them. A changed mix
-    is no cause where chance chose too few, or where those before are of another period in each route.
+    Grades weigh by 1 / inclusion. Those that a suspicion chose count only for rates, because they are no random sample.
+    A changed mix is no cause without enough random samples, or if those before are of another period in each route.
     """
     sides = {
         dimension: BeforeAfter(before=_counts(before, name), now=_counts(now, name))
@@ -117,7 +117,7 @@ def climb_cause(
     }
     named = {of: side for of, side in sides.items() if of is Dimension.INPUT_CLASS or is_named(side.before)}
     cause = cause_of(_whole(before), _whole(now), named, counted="grades", fewest=MIN_GRADES)
-    # Steered samples follow suspicion, so their mix says nothing about the traffic.
+    # Samples that a suspicion chose do not represent the traffic, so their mix is no evidence.
     is_by_chance = min(len(_by_chance(before)), len(_by_chance(now))) >= MIN_CALLS
     if cause.kind is not Kind.MIX or (is_by_chance and is_of_one_time):
         return cause

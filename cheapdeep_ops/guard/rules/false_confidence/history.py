@@ -1,7 +1,7 @@
-"""The past of a quality rule: recorded grades, read one after another as they became known.
+"""A quality rule over recorded data: grades are read one after another, as they became known.
 
 It runs the guard's tests over the guard's grades: those that were chosen at the time, under the raises and suspicions
-of that time. The store does not record when the grader was in trouble, so unlike the guard it does not wait then.
+of that time. The store does not record when the grader had a problem, so unlike the guard it does not wait then.
 """
 
 from bisect import insort
@@ -15,9 +15,9 @@ from typing import Any, Final
 from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     AHEAD_S,
     after_grades,
-    alarm_of,
-    alarm_together,
+    alarm_level_of,
     counts_after,
+    joint_alarm_level,
     learned_from,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, at_rate, level_of
@@ -29,20 +29,20 @@ from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
 
 _READ_TOGETHER: Final = 5_000
-"""Grades of one read transaction."""
+"""How many grades one query reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedBaselines:
-    """The baselines when the past begins, by route.
+    """The baselines at the start of the recorded data, by route.
 
-    `first` are the grades from which a missing one is learned. `anew` are those that a person has later had learned
-    again, each from its `since` on.
+    `first` are the grades from which a missing one is learned. `relearned` are those that are learned again at a
+    person's request, each from its `since` on.
     """
 
-    normals: Mapping[str, Baseline] = field(default_factory=dict)
+    known: Mapping[str, Baseline] = field(default_factory=dict)
     first: Mapping[str, Sequence[DecidedGrade]] = field(default_factory=dict)
-    anew: Mapping[str, Baseline] = field(default_factory=dict)
+    relearned: Mapping[str, Baseline] = field(default_factory=dict)
 
 
 def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
@@ -52,8 +52,8 @@ def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
         for scope, baseline in stored.items()
         if baseline.since <= begin
     }
-    anew = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
-    return LearnedBaselines(normals=known, anew=anew)
+    relearned = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
+    return LearnedBaselines(known=known, relearned=relearned)
 
 
 class GradeHistory:
@@ -66,12 +66,12 @@ class GradeHistory:
         self.is_known = False
         self._rule = rule
         self._limit = limit
-        self._coming = iter(known)
-        self._next = next(self._coming, None)
+        self._upcoming = iter(known)
+        self._next = next(self._upcoming, None)
         self._now = 0.0
         self._resolved_at: Mapping[str, float] = {}
-        self._baselines = dict(learned.normals)
-        self._anew = dict(learned.anew)
+        self._baselines = dict(learned.known)
+        self._relearned = dict(learned.relearned)
         self._first = {route: sorted(first, key=_called) for route, first in learned.first.items()}
         self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
         self._waiting: dict[str, deque[DecidedGrade]] = defaultdict(deque)
@@ -83,10 +83,10 @@ class GradeHistory:
         self._now, self._resolved_at = now, resolved_at
         while self._next is not None and self._next.at <= now:
             self._read(self._next)
-            self._next = next(self._coming, None)
-        due = [scope for scope, baseline in self._anew.items() if baseline.since <= now]
+            self._next = next(self._upcoming, None)
+        due = [scope for scope, baseline in self._relearned.items() if baseline.since <= now]
         for scope in due:
-            self._baselines[scope] = self._anew.pop(scope)
+            self._baselines[scope] = self._relearned.pop(scope)
             self._first[scope] = []
         return self._baselines.keys() if due or self.grades_read > before else None
 
@@ -97,7 +97,7 @@ class GradeHistory:
         alarms = self._alarms(routes, fires=fires)
         test = self._tested(alert.scope, alarms, fires=fires, since=since)
         counting = self._counting(alarms, since) if fires else []
-        alarm = alarm_together(alarms, (each.route for each in counting))
+        alarm = joint_alarm_level(alarms, (each.route for each in counting))
         level = level_of(self._rule, test, counting, alarm, fires=fires)
         self.is_known = self.is_known or level is not Level.NO_DATA
         return level
@@ -106,7 +106,7 @@ class GradeHistory:
         self.grades_read += 1
         self._baselines.setdefault(grade.route, Baseline(scope=grade.route, since=0.0))
         latest = self._latest[grade.route]
-        # Grades become known out of order; the latest calls are kept, as in the guard.
+        # Grades do not come in the order of calls; the latest calls are kept, as in the guard.
         insort(latest, grade, key=_called)
         del latest[: -self._rule.max_grades]
         for scope in (grade.route, ALL_ROUTES):
@@ -132,11 +132,11 @@ class GradeHistory:
         if self._rule.limit != "normal":
             return {} if self._limit is None else dict.fromkeys(routes, at_rate(self._limit))
         baselines = {route: self._baseline(route, fires=fires) for route in routes}
-        alarms = {route: alarm_of(baseline) for route, baseline in baselines.items() if baseline is not None}
+        alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items() if baseline is not None}
         return {route: alarm for route, alarm in alarms.items() if alarm is not None}
 
     def _baseline(self, route: str, *, fires: bool) -> Baseline | None:
-        """The baseline of a route; during an incident only a person may have one learned."""
+        """The baseline of a route; during an incident only a person may request one."""
         baseline = self._baselines.get(route)
         if baseline is None or baseline.rate is not None:
             return baseline
@@ -182,9 +182,9 @@ def _called(grade: DecidedGrade) -> tuple[float, int]:
 
 
 def replay(rule: QualityRule, past: RecordedPast) -> RuleBacktest | None:
-    """A quality rule over stored grades; it begins as far before the period as grades count.
+    """The replay of a quality rule over stored grades. It begins `max_age` before the period.
 
-    None where its limit is not set.
+    None if its limit is not set.
     """
     limit = rule.limit_in(past.settings)
     if limit is None and rule.limit != "normal":
@@ -205,7 +205,7 @@ def _learned(rule: QualityRule, past: RecordedPast, begin: float) -> LearnedBase
         stored = grades.baselines(connection, past.grader)
         routes = {name for name in grades.counts(connection) if past.route in {ALL_ROUTES, name}}
         before = as_of({name: baseline for name, baseline in stored.items() if name in routes}, begin)
-        since = {name: before.normals[name].since if name in before.normals else 0.0 for name in routes}
+        since = {name: before.known[name].since if name in before.known else 0.0 for name in routes}
         read = partial(grades.oldest, connection, grader=past.grader, known_by=begin, limit=rule.normal_grades)
         first = {name: read(route=name, since=since[name]) for name in routes}
     return replace(before, first=first)

@@ -21,7 +21,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 
 class FalseConfidenceReader(SignalReader):
-    """Reads grades. While the grader is in trouble, every finding is `no_data`."""
+    """Reads grades. While the grader has a problem, every finding is `no_data`."""
 
     is_joint = True
 
@@ -33,7 +33,7 @@ class FalseConfidenceReader(SignalReader):
         self._trouble = trouble_of(context.shared(grader_facts), context.now)
         self._now = context.now
         self._shown: dict[str, tuple[Collection[str], int]] = {}
-        """By scope, the routes that the last finding is about, and how many of their grades it shows."""
+        """The routes of the last finding, and how many of their grades it shows, by scope."""
 
     @property
     def scopes(self) -> AbstractSet[str]:
@@ -41,17 +41,17 @@ class FalseConfidenceReader(SignalReader):
         return self._evidence.routes
 
     def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
-        """The false-confident rate of these routes together; `no_data` while the grader is in trouble."""
+        """The false-confident rate of these routes together; `no_data` while the grader has a problem."""
         finding = self._evidence.finding(self._rule, alert, routes, self._limit)
         self._shown[alert.scope] = (routes, finding.signal["n"])
         if not self._trouble:
             return finding
-        # A dead grader must not look like good news, so old figures are not shown either.
+        # A failed grader must not look like a low rate, so old figures are not shown either.
         unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": self._trouble.why}
         return Finding(level=Level.NO_DATA, signal={**finding.signal, **unknown})
 
     def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
-        """What the climb is made of, what caused it, and whether the raise has helped."""
+        """The wrong answers by input class, the cause of the climb, and whether the raise has helped."""
         effect = self._effect(connection, scope, started_at)
         by_class = self._evidence.wrong_by_class(self._rule, self._routes(scope), self._shown[scope][1])
         return {
@@ -64,7 +64,7 @@ class FalseConfidenceReader(SignalReader):
         }
 
     def _cause(self, connection: Connection, scope: str, started_at: float) -> dict[str, Any]:
-        """The cause of the climb and, where the settings ask for them, answers that show it."""
+        """The cause of the climb and, if the settings ask for them, examples."""
         climb = self._evidence.climb(connection, self._rule, scope, self._shown[scope][0], started_at=started_at)
         base, raised = self._settings.base_threshold, self._settings.raised_threshold
         names = names_of(base=base, raised=raised, with_policy=self._now <= started_at)
@@ -78,9 +78,9 @@ class FalseConfidenceReader(SignalReader):
     def has_moved(
         self, connection: Connection, announced: Payload, finding: Finding, scope: str, started_at: float
     ) -> bool:
-        """Whether the rate has left the interval in the last message, or the effect of the raise is another one.
+        """Whether the rate has left the interval in the last message, or the effect of the raise has changed.
 
-        Without a learned baseline the last message stands.
+        Without a learned baseline the last message stays.
         """
         if finding.signal["limit"] is None:
             return False
@@ -89,7 +89,7 @@ class FalseConfidenceReader(SignalReader):
         return has_left_interval(announced, finding) or announced.get("effect_kind") != effect_kind
 
     def _effect(self, connection: Connection, scope: str, started_at: float) -> Effect | None:
-        """The effect of this incident's raise; None where a pin or the mode prevented it."""
+        """The effect of this incident's raise; None if a pin or the mode prevented it."""
         raised_at = policies.raised_at(connection, scope=scope, cause=self._rule.alert, since=started_at)
         if raised_at is None:
             return None

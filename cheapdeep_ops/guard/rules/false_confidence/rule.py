@@ -1,4 +1,4 @@
-"""A rule on the false-confident rate, as the rules file states it."""
+"""The rule on the false-confident rate, as the rules file states it."""
 
 from collections.abc import Iterable
 from typing import ClassVar, Literal, Self
@@ -13,11 +13,11 @@ class QualityRule(Rule):
     """Too many answers that the cheap tier is sure of are wrong.
 
     The limit is a rate, or `normal`: the rate learned from a route's first `normal_grades` grades. A sequential test
-    over grades decides when it fires: at most once in 1 / `alpha` grades while the rate is at its limit. While it
-    fires, only calls since its start count, shipped and withheld ones. It resolves when a second test finds the rate
+    over grades decides when it fires. While the rate is at its limit, that is at most once in 1 / `alpha` grades. While
+    it fires, only calls since its start count, shipped and withheld ones. It resolves when a second test finds the rate
     below the alarm level, and the rate's interval lies below it with `release_confidence`. At the alarm level that test
-    is wrong at most once in 1 / `release_alpha` grades. Fewer than `min_grades` grades are no data. The shown rate is
-    of at most the latest `max_grades` grades. Grades of calls older than `max_age` do not count.
+    errs at most once in 1 / `release_alpha` grades. Fewer than `min_grades` grades are no data. The shown rate covers
+    at most the latest `max_grades` grades. Grades of calls older than `max_age` do not count.
     """
 
     rests_on_grades: ClassVar[bool] = True
@@ -35,18 +35,18 @@ class QualityRule(Rule):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.max_grades < 2 * self.min_grades:
-            raise ValueError("max_grades is less than twice min_grades: it could fire and never be over")
-        # A default must not fail, so only a value from the file does.
+            raise ValueError("max_grades is less than twice min_grades: the alert could fire and never resolve")
+        # The default value must be valid with any limit, so only a value from the file fails.
         if self.limit != "normal" and "normal_grades" in self.model_fields_set:
-            raise ValueError("normal_grades goes with `limit: normal`: nothing is learned for any other limit")
+            raise ValueError("normal_grades is only for `limit: normal`: nothing is learned for any other limit")
         return self
 
     def limit_in(self, settings: object) -> float | None:
-        """The highest rate that is allowed, a share; None where its setting is not set, or where it is learned."""
+        """The highest rate that is allowed, a share; None if its setting is not set, or if it is learned."""
         return None if self.limit == "normal" else limit_value(settings, self.limit)
 
 
 def climb_alpha(rules: Iterable[Rule]) -> float | None:
-    """The alpha of the rule that detects a climb over a learned baseline first; None where no rule looks for one."""
+    """The alpha of the rule that detects a climb over a learned baseline first; None if no rule looks for one."""
     learning = [rule for rule in rules if isinstance(rule, QualityRule) and rule.limit == "normal"]
     return max((rule.alpha for rule in learning), default=None)

@@ -1,4 +1,4 @@
-"""The words for false confidence that climbs."""
+"""The text for false confidence that climbs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -9,7 +9,7 @@ from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
 
 def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
     signal, now = payload["signal"], "now " if is_over else ""
-    known = f"{signal_interval(signal)}, {signal['n']} grades{' of calls made since' if is_over else ''}"
+    known = f"{signal_interval(signal)}, {signal['n']} grades{' of calls since its start' if is_over else ''}"
     rate = f"{now}{percent(signal['rate'])} of the confident answers of {scope} are wrong"
     return f"{rate} ({known}; {_limit(signal)})"
 
@@ -25,16 +25,16 @@ def _measured(payload: Payload) -> Iterable[str]:
     signal = payload["signal"]
     interval = signal_interval(signal, "shipped_")
     shipped = f"{percent(signal['shipped_rate'])} ({interval}, {signal['shipped_n']} grades)"
-    yield f"Of what was shipped: {shipped}; in the judge's eyes, uncorrected for its errors"
+    yield f"Wrong among shipped answers: {shipped}, by the grader, uncorrected for its errors"
 
 
 def _release(payload: Payload) -> Iterable[str]:
     if not payload.get("release_alpha"):
         return
     level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
-    rate = f"fewer than {level} of the confident answers to calls made since are wrong, shipped or held back"
-    wrong = f"a test that is wrong at most once in {1 / payload['release_alpha']:,.0f} grades"
-    yield f"Lets go: once {rate}, with {sure} confidence and by {wrong}"
+    rate = f"fewer than {level} of the confident answers since its start, shipped or withheld, are wrong"
+    test = f"a test that errs at most once in {1 / payload['release_alpha']:,.0f} grades"
+    yield f"Resolves when {rate}, with {sure} confidence and by {test}"
 
 
 TEXT: Final = RuleText(

@@ -27,7 +27,7 @@ _GAP_S: Final = 60.0
 _SKEW_S: Final = 60.0
 _RETIRES_S: Final = 60.0 * DAY_S
 _CHECKED_S: Final = 7.0 * DAY_S
-"""How long an answer of the API about a model counts: the job asks every day."""
+"""How long an answer of the API about a model is valid; a job asks every day."""
 
 _NAMED: Final = 3
 
@@ -51,7 +51,7 @@ class Fleet:
     `is_known` says whether there has ever been a router. `newest` is the newest change of policy, made at `newest_at`.
     """
 
-    signs: Collection[RouterHeartbeat]
+    heartbeats: Collection[RouterHeartbeat]
     is_known: bool
     base_threshold: float
     flush_every_s: float
@@ -60,11 +60,11 @@ class Fleet:
 
     def alive(self, now: float) -> list[RouterHeartbeat]:
         """The routers with a recent heartbeat."""
-        return [sign for sign in self.signs if now - sign.seen_at <= self.patience_s]
+        return [each for each in self.heartbeats if now - each.seen_at <= self.patience_s]
 
     def silent(self, now: float) -> list[RouterHeartbeat]:
         """The routers whose last heartbeat is too old, and less than a day old."""
-        return [sign for sign in self.signs if self.patience_s < now - sign.seen_at <= FORGOTTEN_S]
+        return [each for each in self.heartbeats if self.patience_s < now - each.seen_at <= FORGOTTEN_S]
 
     @property
     def patience_s(self) -> float:
@@ -108,23 +108,23 @@ def silent_routers(fleet: Fleet, now: float) -> Finding:
 def outdated_routers(fleet: Fleet, now: float) -> Finding:
     """Above while a router does not know the newest change of policy, or has another base threshold."""
     alive = fleet.alive(now)
-    # A silent router has an alert of its own, so only running ones count here.
-    behind = [sign for sign in alive if _is_behind(sign, fleet)]
-    others = [sign for sign in alive if sign.base_threshold != fleet.base_threshold]
+    # A silent router has its own alert, so only running routers count here.
+    behind = [each for each in alive if _is_behind(each, fleet)]
+    others = [each for each in alive if each.base_threshold != fleet.base_threshold]
     whys = []
     if behind:
-        whys.append(f"{_routers(behind)} did not take change {fleet.newest} of the policy in: {_names(behind)}")
+        whys.append(f"{_routers(behind)} did not load change {fleet.newest} of the policy: {_names(behind)}")
     if others:
-        bases = ", ".join(sorted({f"{sign.base_threshold:g}" for sign in others}))
+        bases = ", ".join(sorted({f"{each.base_threshold:g}" for each in others}))
         whys.append(
             f"{_routers(others)} with base threshold {bases}, the guard has {fleet.base_threshold:g}: {_names(others)}"
         )
-    concerned = {sign.process: sign for sign in (*behind, *others)}
+    concerned = {each.process: each for each in (*behind, *others)}
     return _finding(list(concerned.values()), "; ".join(whys), is_known=bool(alive))
 
 
-def _is_behind(sign: RouterHeartbeat, fleet: Fleet) -> bool:
-    return sign.policy_version < fleet.newest and sign.seen_at - fleet.newest_at > _FOLLOWS_S
+def _is_behind(heartbeat: RouterHeartbeat, fleet: Fleet) -> bool:
+    return heartbeat.policy_version < fleet.newest and heartbeat.seen_at - fleet.newest_at > _FOLLOWS_S
 
 
 def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) -> Finding:
@@ -133,12 +133,12 @@ def dropping(fleet: Fleet, total: int, before: Mapping[str, Any], now: float) ->
     Without a last signal, all drops of running routers are new.
     """
     alive = fleet.alive(now)
-    known = before.get("total", total - sum(sign.dropped for sign in alive))
+    known = before.get("total", total - sum(each.dropped for each in alive))
     rose_at, rose = before.get("rose_at"), before.get("rose", 0)
     if total > known:
         rose_at, rose = now, total - known
     memory = {"total": total, "rose_at": rose_at, "rose": rose}
-    # The alert stays for a while, because drops come in bursts.
+    # The alert stays for five minutes, because drops come in bursts.
     is_recent = rose_at is not None and now - rose_at <= _DROPPED_LATELY_S
     why = f"{rose} decisions were made and not counted" if is_recent else ""
     level = Level.ABOVE if is_recent else Level.BELOW if alive else Level.NO_DATA
@@ -152,7 +152,7 @@ def undelivered(outbox: Outbox, now: float) -> Finding:
     error = f": {outbox.error}" if outbox.error else ""
     whys = [f"{outbox.waiting} messages wait, the oldest for {waits_s / 60:.0f} min{error}"] if is_stuck else []
     if outbox.refusal:
-        whys.append(f"a message was refused for good: {outbox.refusal}")
+        whys.append(f"a receiver refused a message for good: {outbox.refusal}")
     level = Level.ABOVE if whys else Level.BELOW if outbox.is_used else Level.NO_DATA
     kind = "stuck" if is_stuck else "refused" if whys else ""
     return Finding(level=level, signal={"kind": kind, "why": "; ".join(whys), "waiting": outbox.waiting})
@@ -179,55 +179,55 @@ def _clock(at: float) -> str:
 
 def skewed(fleet: Fleet, now: float) -> Finding:
     """Above while a router's heartbeat is more than a minute ahead of the guard's clock."""
-    ahead = [sign for sign in fleet.signs if sign.seen_at > now + _SKEW_S]
-    most_s = max((sign.seen_at - now for sign in ahead), default=0.0)
+    ahead = [each for each in fleet.heartbeats if each.seen_at > now + _SKEW_S]
+    most_s = max((each.seen_at - now for each in ahead), default=0.0)
     why = f"{_routers(ahead)} up to {most_s:.0f} s ahead of the guard's clock: {_names(ahead)}"
     return _finding(ahead, why, is_known=bool(fleet.alive(now)))
 
 
-def retiring(models: Collection[str], lives: Collection[ModelLifecycle], now: float) -> Finding:
+def retiring(models: Collection[str], lifecycles: Collection[ModelLifecycle], now: float) -> Finding:
     """Above while a model in use is retired, or will be within 60 days; an answer of the API counts for a week."""
-    used = [life for life in lives if life.model in models]
-    ending = {life.model: ends for life in sorted(used, key=lambda life: life.model) if (ends := ends_of(life, now))}
-    is_known = any(now - life.checked_at <= _CHECKED_S for life in used)
-    why = "; ".join(f"{model} {ends}" for model, ends in ending.items())
+    used = sorted((each for each in lifecycles if each.model in models), key=lambda each: each.model)
+    ending = {each.model: text for each in used if (text := retirement_text(each, now))}
+    is_known = any(now - each.checked_at <= _CHECKED_S for each in used)
+    why = "; ".join(f"{model} {text}" for model, text in ending.items())
     level = Level.ABOVE if ending else Level.BELOW if is_known else Level.NO_DATA
     return Finding(level=level, signal={"kind": ", ".join(ending), "why": why})
 
 
-def ends_of(life: ModelLifecycle, now: float) -> str:
-    """How a model's life ends soon or has ended, in words; empty if it does not."""
-    if life.problem:
-        return f"is not there: {life.problem}"
-    if life.lifecycle == "retired":
+def retirement_text(lifecycle: ModelLifecycle, now: float) -> str:
+    """Whether a model is retired or retires within 60 days, in words; empty if neither."""
+    if lifecycle.problem:
+        return f"is unknown: {lifecycle.problem}"
+    if lifecycle.lifecycle == "retired":
         return "is retired"
-    if life.retires_at is None or life.retires_at - now > _RETIRES_S:
+    if lifecycle.retires_at is None or lifecycle.retires_at - now > _RETIRES_S:
         return ""
-    days = (life.retires_at - now) / DAY_S
-    return f"retires in {days:.0f} days" if days > 0 else f"was to retire {-days:.0f} days ago"
+    days = (lifecycle.retires_at - now) / DAY_S
+    return f"retires in {days:.0f} days" if days > 0 else f"should have retired {-days:.0f} days ago"
 
 
 def other_schema(stored: str | None, needed: str) -> Finding:
     """Above while the store has another version of the schema than this code."""
     differs = stored != needed
-    why = f"the store is at version {stored}, this guard is made for {needed}" if differs else ""
+    why = f"the store has schema version {stored}, this guard needs {needed}" if differs else ""
     return Finding(level=Level.ABOVE if differs else Level.BELOW, signal={"kind": str(stored), "why": why})
 
 
 def _finding(concerned: Collection[RouterHeartbeat], why: str, *, is_known: bool) -> Finding:
-    """A finding about these routers; `kind` names them, so that another router is news."""
+    """A finding about these routers; `kind` names them, so that a change of them updates the message."""
     level = Level.ABOVE if concerned else Level.BELOW if is_known else Level.NO_DATA
-    # Short ids are enough to notice another router, and keep the payload small.
-    kind = ",".join(sorted(sign.process[:8] for sign in concerned))
+    # Short ids are enough to notice a change, and keep the payload small.
+    kind = ",".join(sorted(each.process[:8] for each in concerned))
     signal = {"kind": kind, "why": why if concerned else "", "routers": len(concerned)}
     return Finding(level=level, signal=signal)
 
 
-def _routers(signs: Collection[RouterHeartbeat]) -> str:
-    return "1 router" if len(signs) == 1 else f"{len(signs)} routers"
+def _routers(heartbeats: Collection[RouterHeartbeat]) -> str:
+    return "1 router" if len(heartbeats) == 1 else f"{len(heartbeats)} routers"
 
 
-def _names(signs: Collection[RouterHeartbeat]) -> str:
-    names = sorted(sign.name for sign in signs)
+def _names(heartbeats: Collection[RouterHeartbeat]) -> str:
+    names = sorted(each.name for each in heartbeats)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -1,4 +1,4 @@
-"""What the store knows of the grader's health."""
+"""Reads the facts about the grader's health from the store."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ _BATCH_WAIT_S: Final = 25 * 3_600.0
 def facts_of(connection: Connection, settings: Settings) -> GraderFacts:
     """The facts that the grader's health follows from."""
     state, backlog = grader_state.state(connection), candidates.backlog(connection)
-    # Ten runs and a pause: a grader that waits for the API is not behind yet.
+    # Ten runs and a pause: a shorter wait for the API is normal.
     patience_s = 10 * settings.grade_every_s + PAUSE_S
     return GraderFacts(
         is_off=not settings.graded_share,

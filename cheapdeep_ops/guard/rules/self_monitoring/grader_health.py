@@ -1,4 +1,4 @@
-"""Whether the grader works; pure. A dead grader must never look like good news."""
+"""Whether the grader works; pure. A failed grader must never look like a low false-confident rate."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,12 +7,12 @@ from typing import Final
 from cheapdeep_ops.guard.rules.model import Finding, Level
 
 _FAILURES: Final = 3
-"""After so many failures in a row the grader counts as failing: a single answer may be refused by itself."""
+"""So many failures in a row mean that the grader fails. Fewer may come from single answers that the API refuses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraderFacts:
-    """What the grader's health follows from; times are Unix seconds.
+    """The facts that decide whether the grader works; times are Unix seconds.
 
     `oldest` is when the oldest waiting sample was chosen. A sample may wait for `patience_s` seconds.
     """
@@ -28,7 +28,7 @@ class GraderFacts:
 
 
 class TroubleKind(StrEnum):
-    """What may be wrong with a grader."""
+    """The kinds of problems of a grader."""
 
     PAUSED = "paused"
     FAILING = "failing"
@@ -37,14 +37,14 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """What is wrong with the grader, as a word and in words."""
+    """The problem of the grader: its kind, and its description."""
 
     kind: TroubleKind
     why: str
 
 
 def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
-    """What is wrong with the grader; None if it works."""
+    """The problem of the grader; None if it works."""
     if facts.is_off:
         return None
     if facts.paused_why:
@@ -60,7 +60,7 @@ def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
 
 
 def state_of(facts: GraderFacts, now: float) -> str:
-    """The grader's state in one word: off, idle, running, or its trouble."""
+    """The grader's state in one word: off, idle, running, or the kind of its problem."""
     if facts.is_off:
         return "off"
     if trouble := trouble_of(facts, now):
@@ -69,7 +69,7 @@ def state_of(facts: GraderFacts, now: float) -> str:
 
 
 def finding_of(facts: GraderFacts, now: float) -> Finding:
-    """Above while the grader is in trouble; no data before its first grade."""
+    """Above while the grader has a problem; no data before its first grade."""
     trouble = trouble_of(facts, now)
     numbers = {"waiting": facts.waiting, "failures_in_row": facts.failures_in_row}
     if trouble:

@@ -28,7 +28,7 @@ class SelfMonitoringReader(SignalReader):
     """Reads the health of one part; not per route."""
 
     def __init__(self, rule: WatchRule, context: ReaderContext) -> None:
-        # Some findings compare with the last one, for example to see a gap between evaluations.
+        # Some findings need the last one, for example to notice a gap between evaluations.
         last = context.alerts.signal(rule.alert, ALL_ROUTES)
         self._finding = context.shared(SystemHealth).finding(rule.signal, last)
 
@@ -38,12 +38,12 @@ class SelfMonitoringReader(SignalReader):
         return {ALL_ROUTES}
 
     def finding(self, _routes: Collection[str], _alert: ScopedAlert) -> Finding:
-        """Above while the part is in trouble."""
+        """Above while the part has a problem."""
         return self._finding
 
 
 class SystemHealth:
-    """The findings of one evaluation about the parts of this system, which share what they read."""
+    """The findings of one evaluation about the parts of this system; they share their queries."""
 
     def __init__(self, context: ReaderContext) -> None:
         self._context = context
@@ -79,7 +79,7 @@ class SystemHealth:
         return fleet.skewed(self._fleet, self._now)
 
     def _retiring(self, _last: Mapping[str, object]) -> Finding:
-        return fleet.retiring(models_of(self._settings), lives_in(self._connection), self._now)
+        return fleet.retiring(models_of(self._settings), lifecycles_in(self._connection), self._now)
 
     def _schema(self, _last: Mapping[str, object]) -> Finding:
         return fleet.other_schema(revision(self._connection), HEAD)
@@ -89,7 +89,7 @@ class SystemHealth:
         rows = processes.processes(self._connection, since=self._now - fleet.FORGOTTEN_S)
         newest, newest_at = policies.newest(self._connection)
         return fleet.Fleet(
-            signs=[_sign(row) for row in rows if row["kind"] == "router"],
+            heartbeats=[_heartbeat(row) for row in rows if row["kind"] == "router"],
             is_known=processes.any_router(self._connection),
             base_threshold=self._settings.base_threshold,
             flush_every_s=self._settings.flush_every_s,
@@ -117,7 +117,7 @@ def models_of(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*settings.tiers, *filter(None, graders)]))
 
 
-def lives_in(connection: Connection) -> list[fleet.ModelLifecycle]:
+def lifecycles_in(connection: Connection) -> list[fleet.ModelLifecycle]:
     """The last answer of the API about each model that was looked up."""
     return [
         fleet.ModelLifecycle(
@@ -131,6 +131,6 @@ def lives_in(connection: Connection) -> list[fleet.ModelLifecycle]:
     ]
 
 
-def _sign(row: Mapping[str, Any]) -> fleet.RouterHeartbeat:
+def _heartbeat(row: Mapping[str, Any]) -> fleet.RouterHeartbeat:
     kept = ("process", "seen_at", "base_threshold", "policy_version", "dropped")
     return fleet.RouterHeartbeat(name=f"{row['host']}:{row['pid']}", **{name: row[name] for name in kept})

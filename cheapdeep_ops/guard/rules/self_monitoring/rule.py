@@ -1,4 +1,4 @@
-"""A rule on the health of this system's own parts, as the rules file states it."""
+"""The rule on the health of this system's own parts, as the rules file states it."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from cheapdeep_ops.guard.rules.model import Rule
 
 
 class WatchRule(Rule):
-    """A part of this system is in trouble: grader, routers, messages, guard, models or store."""
+    """A part of this system has a problem: grader, routers, messages, guard, models or store."""
 
     signal: Literal[
         "grader_failing",

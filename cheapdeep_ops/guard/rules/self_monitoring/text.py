@@ -1,4 +1,4 @@
-"""The words for trouble with the parts of this system."""
+"""The text of alerts about the parts of this system."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -7,20 +7,20 @@ from cheapdeep_ops.guard.formatting import without_markup
 from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
 
 _RESOLVED: Final = {
-    "grader_failing": "grades come in again",
-    "router_silent": "every router shows itself, has signed off, or stopped a day ago",
+    "grader_failing": "the grader stores grades again",
+    "router_silent": "every router sends heartbeats, has signed off, or stopped more than a day ago",
     "router_outdated": "the routers follow the policy",
     "recorder_dropping": "every decision is counted again",
     "notifications_failing": "messages arrive again",
     "scheduler_stalled": "the rules are evaluated again",
-    "clock_skewed": "no router is ahead of the guard's clock",
+    "clock_skewed": "no router's clock is more than a minute ahead of the guard's clock",
     "model_retiring": "no model in use is about to retire",
-    "schema_changed": "the store is at this guard's schema",
+    "schema_changed": "the store has the schema version that this guard needs",
 }
-"""What is true of each part once its alert has resolved."""
+"""The state of each part after its alert has resolved."""
 
 _WHAT_TO_DO: Final = (
-    "What can be done: pin the threshold (cheapdeep-ops threshold set VALUE --why TEXT), or have more answers graded "
+    "What you can do: pin the threshold (cheapdeep-ops threshold set VALUE --why TEXT), or grade more answers "
     "(CHEAPDEEP_SAMPLE_RATE)"
 )
 
@@ -31,15 +31,15 @@ def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT0
         return _undecided(scope, is_over=is_over)
     if is_over:
         return _RESOLVED[about]
-    # Its words may come from an API or a host name.
+    # The text may come from an API or a host name, so its markup is removed.
     why = without_markup(payload["signal"]["why"])
     return f"false confidence is not known: {why}" if about == "grader_failing" else why
 
 
 def _undecided(scope: str, *, is_over: bool) -> str:
     if is_over:
-        return f"the grades of {scope} say enough now, or its raise has ended"
-    return f"the threshold of {scope} is raised, and too few grades tell whether it still must be: please decide"
+        return f"the grades of {scope} are now enough to decide its raise, or the raise has ended"
+    return f"the threshold of {scope} is raised, with too few grades to confirm or release the raise: please decide"
 
 
 def _measured(payload: Payload) -> Iterable[str]:

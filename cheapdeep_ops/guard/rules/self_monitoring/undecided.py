@@ -1,4 +1,4 @@
-"""Reads raises that too few grades can confirm or end."""
+"""Reads raises that are undecided, because there are too few grades."""
 
 from collections.abc import Callable, Collection, Iterable
 
@@ -8,7 +8,7 @@ from cheapdeep_ops.guard.rules.model import Finding, Level, Rule, ScopedAlert
 
 
 class UndecidedReader(SignalReader):
-    """Reads the raises of rules that rest on grades; a scope that a person has pinned is decided."""
+    """Reads the raises by rules on grades. In a pinned scope a person has decided, so it is left out."""
 
     def __init__(self, rules: Iterable[Rule], alerts: AlertSet, is_pinned: Callable[[str], bool]) -> None:
         self._raising = [rule.alert for rule in rules if rule.rests_on_grades and rule.raises]
@@ -23,7 +23,7 @@ class UndecidedReader(SignalReader):
     def finding(self, _routes: Collection[str], alert: ScopedAlert) -> Finding:
         """Above while grades neither confirm nor end a raise."""
         held = [rule for rule in self._raising if self._holds(rule, alert.scope)]
-        # Levels of this evaluation: the rules file has this rule after those that raise.
+        # These are levels of this evaluation only if the rules file has this rule after those that raise.
         undecided = [rule for rule in held if self._alerts.level(rule, alert.scope) in {Level.NO_DATA, Level.UNCLEAR}]
         why = f"raised by {', '.join(undecided)}, and too few grades since" if undecided else "decided"
         return Finding(level=Level.ABOVE if undecided else Level.BELOW, signal={"why": why})
