@@ -36,4 +36,4 @@ def test_the_terminal_shows_the_same_table():
         show_normal(console, {})
     shown = captured.get()
     assert all(text in shown for text in (*NORMAL_TITLES, *normal_rows(NORMALS)[0]))
-    assert "nothing was graded yet" in shown
+    assert "no answer was graded yet" in shown

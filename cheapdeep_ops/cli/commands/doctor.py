@@ -179,10 +179,10 @@ def _receiver(receiver: Receiver, settings: Settings) -> str:
 
 
 def _telemetry(_settings: Settings) -> str:
-    asked = [signal for signal in SIGNALS if is_asked_for(signal)]
-    if not asked:
+    exported = [signal for signal in SIGNALS if is_asked_for(signal)]
+    if not exported:
         return "not set up: no telemetry is exported (set OTEL_EXPORTER_OTLP_ENDPOINT to export it)"
-    return ", ".join(sorted({_answering(endpoint_of(signal) or _OTLP_DEFAULT) for signal in asked}))
+    return ", ".join(sorted({_answering(endpoint_of(signal) or _OTLP_DEFAULT) for signal in exported}))
 
 
 def _answering(endpoint: str) -> str:

@@ -97,15 +97,15 @@ def _advice(
     from cheapdeep_ops.guard.backtest.recommend import recommended, separates, why_none
     from cheapdeep_ops.guard.statistics.calibration import separation
 
-    asked: dict[str, Any] = {"thresholds": [row["threshold"] for row in tried], "limit": limit, "certainty": certainty}
-    choice = recommended(grades, **asked)
+    wanted: dict[str, Any] = {"thresholds": [row["threshold"] for row in tried], "limit": limit, "certainty": certainty}
+    choice = recommended(grades, **wanted)
     chosen_row: Mapping[str, Any] = next((row for row in tried if row["threshold"] == choice.threshold), {})
     auroc = separation(grades)
     return {
         "threshold": choice.threshold,
         "limit": limit,
         "certainty": certainty,
-        "why": "holds" if choice.threshold is not None else why_none(grades, **asked),
+        "why": "holds" if choice.threshold is not None else why_none(grades, **wanted),
         "guarantee": _guarantee(choice.threshold, limit=limit, certainty=certainty),
         "false_confident_rate": choice.shipped.rate if choice.shipped else None,
         "false_confident_interval": choice.shipped.interval() if choice.shipped else None,

@@ -160,7 +160,7 @@ def reliability(bins: Sequence[Bin]) -> str:
         return ""
     graded = sum(each["graded"] for each in bins)
     course = "; ".join(f"claims {percent(each['claims'])}, {percent(each['is_right'])} are right" for each in bins)
-    # Both axes begin below the lowest value, so that the diagonal is where the two are equal.
+    # Both axes have one range, so that the diagonal shows where claims hold.
     low = min(0.5, *(each["claims"] for each in bins), *(each["is_right_interval"][0] for each in bins))
     low = int(low * 10) / 10
     title = "Is confidence worth anything?"
