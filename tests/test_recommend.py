@@ -119,4 +119,4 @@ def test_why_there_is_none():
     assert why_none([], limit=0.1, **GRID) == "no grades"
     bad = [(0.95, True)] * 60 + [(0.95, False)] * 60 + [(0.85, True)] * 100 + [(0.85, False)] * 20
     assert separates(bad) is True
-    assert why_none(bad, limit=0.1, **GRID) == "at every threshold, more answers are wrong than the limit allows"
+    assert why_none(bad, limit=0.1, **GRID) == "at every threshold more answers are wrong than the limit allows"
