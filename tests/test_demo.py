@@ -92,7 +92,7 @@ def assert_nothing_but_progress(err: str) -> None:
     assert [line for line in lines if not PROGRESS.fullmatch(line)] == []
     assert [line for line in lines if line.startswith("== ")] == [f"== {each.name}: {each.what}" for each in PHASES]
     assert "100% of the confident answers are graded" in err
-    assert "decided at 0.9" in err
+    assert "the threshold is now 0.9" in err
 
 
 def assert_all_happened(found: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +186,7 @@ def answers(store: Store, *, many: int = 50, seed: int = 1) -> Iterator[Answer]:
         sort = list(sorts)[number % len(sorts)]
         begin = BEGIN + number * APART_S
         rows = played(traffic, sorts[sort], rng, begin=begin)
-        store.transact(partial(counters.write, buckets=rows[0], totals=rows[1]))
+        store.transact(counters.prepare(buckets=rows[0], totals=rows[1]))
         seen = float(begin + BEFORE_S + WINDOW_S)
         with store.reading() as connection:
             cause = storm_cause(connection, scope=sorts[sort].scope, started_at=seen, long_s=WINDOW_S, now=seen)
