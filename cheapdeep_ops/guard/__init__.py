@@ -1,1 +1,1 @@
-"""The guard: watches the counters, tells Slack, raises thresholds, and lets go again."""
+"""The guard: evaluates rules on what routers count, has answers graded, sends alerts, and changes thresholds."""

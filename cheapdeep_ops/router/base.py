@@ -1,5 +1,6 @@
 """What `Router` and `AsyncRouter` have in common: how they are made, how they are clients, and their views."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
@@ -34,7 +35,7 @@ _OF_THE_CLIENT: Final = frozenset({"api_key", "auth_token", "base_url", "max_ret
 """Attributes of the SDK's clients that callers set."""
 
 
-class RouterBase(Generic[AnyClient]):
+class RouterBase(ABC, Generic[AnyClient]):
     """A router without the waiting. It is a client of the SDK that has no connection or key of its own.
 
     `_sdk` is the client that was given or made. The router reads and sets the attributes of a client there.
@@ -72,9 +73,9 @@ class RouterBase(Generic[AnyClient]):
         if self._owns_client and not options.get("http_client"):
             renew_after_fork(self, RouterBase._renew_client)
 
+    @abstractmethod
     def _make_client(self) -> AnyClient:
         """A client with the router's `_options`."""
-        raise NotImplementedError
 
     def _use(self, client: AnyClient, triage_timeout_s: float) -> None:
         self._sdk = client
