@@ -216,6 +216,8 @@ def copied(into: Path) -> Path:
         if name and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
+    for command in (["init", "-q"], ["add", "-A"]):  # some tests ask git for the files of the checkout
+        subprocess.run(["git", *command], cwd=copy, check=True)
     if (ROOT.parent / "shared").is_dir():
         (into / "shared").symlink_to(ROOT.parent / "shared")
     return copy
