@@ -14,7 +14,9 @@ from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCal
 from cheapdeep_ops.guard.rules.escalation.history import EscalationHistory, ReadAhead
 from cheapdeep_ops.guard.rules.escalation.reader import windows_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.model import Level
 from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.values import ALL_ROUTES
 
 LIMIT = 0.35
 (RULE,) = [rule for rule in read_rulebook().rules if isinstance(rule, StormRule)]
@@ -66,6 +68,35 @@ def turns(past, until, every_s=5.0):
     for _ in run.run(moments_in(1_000_000, until, every_s)):
         pass
     return run.transitions
+
+
+class Findings:
+    """A history that finds a climb where it is asked about all of `together`, and nothing elsewhere."""
+
+    grades_read, is_known = 0, True
+
+    def __init__(self, *together: str) -> None:
+        self._together = set(together)
+
+    def look(self, now, resolved_at):
+        return self._together
+
+    def level(self, alert, routes):
+        return Level.ABOVE if set(routes) == self._together else Level.BELOW
+
+
+def scopes_that_fire(past):
+    run = RuleReplay(RULE, past)
+    list(run.run(moments_in(0, 600, 5.0)))
+    return {turn["scope"] for turn in run.transitions}
+
+
+def test_two_routes_that_only_climb_together_fire_for_all():
+    assert scopes_that_fire(Findings("support", "faq")) == {ALL_ROUTES}
+
+
+def test_a_single_route_fires_once_for_its_calls():
+    assert scopes_that_fire(Findings("support")) == {"support"}
 
 
 rates = st.sampled_from([0.05, 0.2, 0.34, 0.4, 0.5, 0.9])
