@@ -112,6 +112,14 @@ def test_a_smaller_rate_chooses_a_part_of_what_a_larger_one_does(do, store):
     assert chosen[0] < chosen[1] < chosen[2]
 
 
+def test_steering_chooses_the_newest_kept_answers_of_one_route_within_its_time(do, store):
+    kept(do, *(row(call, at=NOW + second) for second, call in enumerate("abcd")), row("x", at=NOW + 9, route="faq"))
+    assert do(candidates.steer, "support", since=NOW + 1, most=2, now=NOW + 10) == 2
+    assert column(store, "steered") == {"a": False, "b": False, "c": True, "d": True, "x": False}
+    assert do(candidates.steer, "support", since=NOW + 1, most=2, now=NOW + 10) == 1
+    assert states(store) == {"a": "kept", "b": "waiting", "c": "waiting", "d": "waiting", "x": "kept"}
+
+
 @pytest.mark.parametrize(
     ("share", "rate", "inclusion"),
     [(0.05, 0.01, 0.01), (0.05, 0.05, 0.05), (0.05, 0.2, 0.05), (1.0, 1.0, 1.0), (1.0, 0.3, 0.3)],
