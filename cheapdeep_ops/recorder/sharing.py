@@ -72,11 +72,11 @@ class RecorderShare:
             self._close(self)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Shared:
     """A recorder with its shares; `unused_since` (monotonic clock) is when its thread first saw none."""
 
-    recorder: Recorder
+    recorder: Recorder = field(init=False)
     shares: WeakSet[RecorderShare] = field(default_factory=WeakSet)
     unused_since: float | None = None
 
@@ -94,20 +94,18 @@ class SharedRecorders:
         with self.lock:
             shared = self._shared.get(key)
             if shared is None or shared.recorder.is_closed:
-                recorder = Recorder(settings, drops=drops, is_wanted=partial(self._is_wanted, key))
-                shared = self._shared[key] = _Shared(recorder)
-            share = RecorderShare(shared.recorder, redact, close=partial(self._close, key))
+                shared = self._shared[key] = _Shared()
+                is_wanted = partial(self._is_wanted, key, shared)
+                shared.recorder = Recorder(settings, drops=drops, is_wanted=is_wanted)
+            share = RecorderShare(shared.recorder, redact, close=partial(self._close, key, shared))
             shared.shares.add(share)
         # Outside of the lock, so that a slow store holds up no other router.
         shared.recorder.await_policies()
         return share
 
-    def _is_wanted(self, key: Hashable) -> bool:
-        """Whether the recorder goes on. Its thread asks this at each turn, and closes it otherwise."""
+    def _is_wanted(self, key: Hashable, shared: _Shared) -> bool:
+        """Whether a recorder goes on. Its thread asks this at each turn, and closes the recorder otherwise."""
         with self.lock:
-            shared = self._shared.get(key)
-            if shared is None:
-                return True  # the share that has removed it closes it
             if shared.shares:
                 shared.unused_since = None
                 return True
@@ -115,24 +113,25 @@ class SharedRecorders:
                 shared.unused_since = time.monotonic()
             if time.monotonic() - shared.unused_since < _LINGER_S:
                 return True
-            del self._shared[key]
+            self._forget(key, shared)
             return False
 
-    def _close(self, key: Hashable, share: RecorderShare) -> None:
+    def _close(self, key: Hashable, shared: _Shared, share: RecorderShare) -> None:
         """Close the recorder of a share if it is the last one; else store what it has."""
         with self.lock:
-            shared = self._shared.get(key)
-            others: WeakSet[RecorderShare] = WeakSet()
-            if shared is not None and shared.recorder is share.recorder:
-                others = shared.shares
-                others.discard(share)
-                if not others:
-                    del self._shared[key]
-            recorder = share.recorder
-        if others:
-            recorder.flush()
+            shared.shares.discard(share)
+            is_last = not shared.shares
+            if is_last:
+                self._forget(key, shared)
+        if is_last:
+            shared.recorder.close()
         else:
-            recorder.close()
+            shared.recorder.flush()
+
+    def _forget(self, key: Hashable, shared: _Shared) -> None:
+        """Have the next share made of another recorder."""
+        if self._shared.get(key) is shared:
+            del self._shared[key]
 
 
 def _key(settings: "Settings") -> Hashable:
@@ -147,13 +146,13 @@ def _key(settings: "Settings") -> Hashable:
     )
 
 
-_recorders: Final = SharedRecorders()
-share_recorder: Final = _recorders.share
+_shared_recorders: Final = SharedRecorders()
+share_recorder: Final = _shared_recorders.share
 
 if hasattr(os, "register_at_fork"):
     # A child must not inherit the lock from a thread that it does not have.
     os.register_at_fork(
-        before=_recorders.lock.acquire,
-        after_in_parent=_recorders.lock.release,
-        after_in_child=_recorders.lock.release,
+        before=_shared_recorders.lock.acquire,
+        after_in_parent=_shared_recorders.lock.release,
+        after_in_child=_shared_recorders.lock.release,
     )

@@ -12,7 +12,7 @@ A version is two numbers, such as `1.0`: the baseline, and the number of additio
 
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, MetaData, Table, delete, insert, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, delete, insert, inspect, select, text, update
 from sqlalchemy.schema import CreateSchema, CreateTable
 
 from cheapdeep_ops.errors import SchemaError
@@ -47,6 +47,13 @@ def require_schema(store: Store) -> None:
     if trouble:
         store.close()  # a router tries four times a second until somebody migrates, each time with a new store
         raise SchemaError(f"{store.shown_url} {trouble}")
+
+
+def require_writable(store: Store) -> None:
+    """Raises StoreError if this process may only read the store, which has its tables."""
+    # Only a write finds out: SQLite begins a transaction in a file that it may only read.
+    same = update(VERSION).values(version=VERSION.c.version)
+    store.transact(lambda connection: connection.execute(same))
 
 
 def schema_trouble(connection: Connection) -> str:

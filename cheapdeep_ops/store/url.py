@@ -55,11 +55,11 @@ def read_url(text: str, folder: Path) -> URL:
 
 
 def shown(url: URL) -> str:
-    """`url` without its password and the secrets in its query; a path is shown as it is."""
+    """`url` without its password, the secrets in its query and its driver; a path is shown as it is."""
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{url.database or ''}"
     hidden = {name: "hidden" for name in url.query if any(word in name.casefold() for word in _SECRET_WORDS)}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return url.set(drivername="postgresql").update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 # SQLite

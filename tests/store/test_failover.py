@@ -56,13 +56,15 @@ def test_a_connection_to_a_standby_is_given_up_when_the_address_leads_to_the_pri
 
 
 @pytest.mark.parametrize(
-    ("command", "status"), [("status", 0), ("report", 0), ("migrate", 0), ("threshold release", 1)]
+    ("command", "status"), [("status", 0), ("report", 0), ("migrate", 0), ("doctor", 1), ("threshold release", 1)]
 )
 def test_commands_look_at_a_standby_and_change_nothing_there(servers, capsys, monkeypatch, command, status):
     _, standby = servers
     monkeypatch.setenv("CHEAPDEEP_STORE_URL", url_of(standby.folder))
     assert main([*command.split(), "--json"]) == status
-    assert "Traceback" not in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert not status or "this server is a standby" in captured.out + captured.err
 
 
 def test_of_two_hosts_the_primary_is_used_whichever_it_is(servers):

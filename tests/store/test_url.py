@@ -61,7 +61,7 @@ def test_a_pasted_password_is_read_whole_or_refused_and_never_shown(password):
         return
     # A percent sign that two digits follow stands for another character, as in every URL.
     assert url.password in (password, unquote(password))
-    assert shown(url) == "postgresql+psycopg://ann:***@db.example:5432/calls"
+    assert shown(url) == "postgresql://ann:***@db.example:5432/calls"
 
 
 @pytest.mark.parametrize("password", ODD)
