@@ -113,9 +113,11 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The tokens of one model call as the API bills them; `input_tokens` excludes cache reads and writes.
+    """What the API bills for one model call; `input_tokens` excludes cache reads and writes.
 
-    `is_estimate` marks the usage of a stream that was closed early: the API sends the output tokens last.
+    `inference_geo`, `speed` and `service_tier` change the price of the tokens; they are empty where the list
+    price holds. `unpriced` names what was billed besides, and has no known price. `is_estimate` marks the usage of a
+    stream that was closed early: the API sends the output tokens last.
     """
 
     input_tokens: int = 0
@@ -123,6 +125,11 @@ class Usage:
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    inference_geo: str = ""
+    speed: str = ""
+    service_tier: str = ""
+    unpriced: tuple[str, ...] = ()
     is_estimate: bool = False
 
     @property

@@ -132,6 +132,38 @@ def test_costs_of_a_shipped_answer_are_those_of_the_triage_call_against_an_estim
     assert 0 < decision.triage_duration_s <= decision.duration_s
 
 
+@pytest.mark.parametrize(
+    ("billed", "usd"),
+    [
+        ({"inference_geo": "us"}, 0.033),
+        ({"speed": "fast"}, 0.18),
+        ({"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 4}}, 0.05),
+        ({"server_tool_use": {"web_search_requests": 2, "code_execution_requests": 1}}, None),
+        ({"inference_geo": "moon"}, None),
+    ],
+)
+def test_a_deep_answer_costs_all_that_is_billed_or_is_unpriced(api, open_shell, billed, usd):
+    usage = {"input_tokens": 1_000, "output_tokens": 1_000, **billed}
+    api.enqueue(Reply.triage(0.3, None), model=HAIKU)
+    api.enqueue(Reply.text("Deep.", usage=usage), model=OPUS)
+    decision = open_shell().ask().decision
+    deep = decision.hops[-1].cost_usd
+    assert (deep, decision.baseline_cost_usd) == ((usd, usd) if usd is None else (pytest.approx(usd),) * 2)
+    assert (decision.cost_usd is None) == (usd is None)
+
+
+def test_the_estimate_for_a_shipped_answer_is_in_the_region_of_the_call(api, open_shell):
+    usage = {"input_tokens": 1_220, "output_tokens": 115}
+    api.always(Reply.triage(0.95, "Yes.", usage=usage))
+    plain, asked = (open_shell(tiers=(SONNET, OPUS)).route(**question(inference_geo=geo)) for geo in ("global", "us"))
+    assert asked.decision.cost_usd == plain.decision.cost_usd
+    assert asked.decision.baseline_cost_usd == pytest.approx(1.1 * plain.decision.baseline_cost_usd)
+    api.always(Reply.triage(0.95, "Yes.", usage=usage | {"inference_geo": "us"}))
+    there = open_shell(tiers=(SONNET, OPUS)).ask().decision
+    assert there.cost_usd == pytest.approx(1.1 * plain.decision.cost_usd)
+    assert there.baseline_cost_usd == pytest.approx(1.1 * plain.decision.baseline_cost_usd)
+
+
 def test_costs_of_an_escalated_call_are_the_sum_against_the_measured_deep_call(api, open_shell):
     api.enqueue(Reply.triage(0.3, None, usage={"input_tokens": 320, "output_tokens": 40}), model=HAIKU)
     api.enqueue(Reply.text("Deep.", usage={"input_tokens": 100, "output_tokens": 200}), model=OPUS)

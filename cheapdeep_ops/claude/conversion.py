@@ -1,10 +1,12 @@
 """Convert the SDK's `Message` to a `TierReply`, and a shipped answer back to a `Message`."""
 
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeGuard
 
 from anthropic.types import Message, TextBlock
-from anthropic.types import Usage as ApiUsage
+from pydantic import BaseModel
 
+from cheapdeep_ops.claude.content import field, kind_of
 from cheapdeep_ops.values import TierReply, Usage
 from cheapdeep_ops.verdict import read_verdict
 
@@ -17,7 +19,9 @@ def read_reply(message: Message, *, user_text: str | None) -> TierReply:
     verdict = None
     if user_text is not None:
         verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
-    return TierReply(verdict=verdict, usage=read_usage(message.usage), message=message)
+    blocks = message.content if isinstance(message.content, list) else []
+    has_run_code = any(map(shows_code_run, (message, *blocks)))
+    return TierReply(verdict=verdict, usage=read_usage(message.usage, has_run_code=has_run_code), message=message)
 
 
 def only_text(message: Message) -> str | None:
@@ -26,29 +30,122 @@ def only_text(message: Message) -> str | None:
     return blocks[0].text if len(blocks) == 1 and blocks[0].type == "text" else None
 
 
-def read_usage(usage: ApiUsage | None) -> Usage | None:
-    """The tokens that the API bills; None if the reply has no valid counts."""
-    input_tokens, output_tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+def shows_code_run(part: object) -> bool:
+    """Whether a message, the end of a stream or a content block shows that the API ran code, which it bills by time."""
+    # A tool of the caller may have such a name too, and a model's call of it has the type `tool_use`.
+    kind = kind_of(part)
+    name = str(field(part, "name")) if kind == "server_tool_use" else kind
+    return "code_execution" in name or field(part, "container") is not None
+
+
+def usage_fields(usage: object) -> dict[str, Any]:
+    """The fields of a usage as plain values, nested ones too, without those that are null."""
+    # The SDK makes objects of the fields that it knows. The others stay as the server sent them.
+    pairs = usage.items() if isinstance(usage, Mapping) else usage if isinstance(usage, BaseModel) else ()
+    plain = {str(name): usage_fields(value) if _is_nested(value) else value for name, value in pairs}
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, Mapping | BaseModel)
+
+
+def merged_usage(usage: Mapping[str, Any], later: object) -> dict[str, Any]:
+    """The fields of a usage, replaced by those of a `later` one of the stream, whose counts are totals."""
+    merged = dict(usage)
+    for name, value in usage_fields(later).items():
+        before = merged.get(name)
+        are_nested = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = {**before, **value} if are_nested else value
+    return merged
+
+
+def read_usage(usage: object, *, has_run_code: bool = False) -> Usage | None:
+    """What the API bills for a reply; None if the reply has no valid counts."""
+    fields = usage_fields(usage)
+    input_tokens, output_tokens = _count(fields, "input_tokens"), _count(fields, "output_tokens")
     if input_tokens is None or output_tokens is None:
         return None
+    written_1h = _count(_group(fields, "cache_creation"), "ephemeral_1h_input_tokens") or 0
     # Older replies lack the cache fields, or their split by lifetime.
-    written = _count(usage, "cache_creation_input_tokens") or 0
-    written_1h = _count(getattr(usage, "cache_creation", None), "ephemeral_1h_input_tokens") or 0
+    written = _count(fields, "cache_creation_input_tokens") or 0
+    written_5m = _count(_group(fields, "cache_creation"), "ephemeral_5m_input_tokens") or 0
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cache_read_tokens=_count(usage, "cache_read_input_tokens") or 0,
-        cache_write_5m_tokens=max(written - written_1h, 0),
+        cache_read_tokens=_count(fields, "cache_read_input_tokens") or 0,
+        cache_write_5m_tokens=max(written - written_1h, written_5m),
         cache_write_1h_tokens=written_1h,
+        web_searches=_count(_group(fields, "server_tool_use"), "web_search_requests") or 0,
+        inference_geo=_label(fields, "inference_geo"),
+        speed=_label(fields, "speed"),
+        service_tier=_label(fields, "service_tier"),
+        unpriced=(*_unpriced(fields), *(("code_execution",) if has_run_code else ())),
     )
 
 
-def _count(counts: object, name: str) -> int | None:
-    """The number of tokens in the field `name`; None if the field is missing or invalid."""
+def inference_geo(params: Mapping[str, Any]) -> str:
+    """The region that a request asks for, as in `Usage`."""
+    return _label(params, "inference_geo")
+
+
+_COUNTS: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
+_GROUPS: Final[Mapping[str, frozenset[str]]] = {
+    "cache_creation": frozenset({"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"}),
+    # A web fetch costs nothing but its tokens.
+    "server_tool_use": frozenset({"web_search_requests", "web_fetch_requests"}),
+}
+"""The fields of a usage that hold counts of their own, with the names that can be priced."""
+
+_OTHER_UNITS: Final = ("_requests", "_hours", "_seconds")
+"""The ends of names whose values are no tokens: the API would bill them besides."""
+
+
+def _unpriced(fields: Mapping[str, Any]) -> Iterator[str]:
+    """The names of what was billed and cannot be priced: unknown units, unknown parts, and counts that are invalid."""
+    yield from (name for name in _COUNTS if name in fields and _count(fields, name) is None)
+    yield from (name for name, value in fields.items() if value and name.endswith(_OTHER_UNITS))
+    for group, known in _GROUPS.items():
+        counts = _group(fields, group)
+        yield from (name for name, value in counts.items() if value and (name not in known or not _is_count(value)))
+        if fields.get(group) and not counts:
+            yield group
+    # The totals leave out the tokens of a compaction, and of another model that was asked.
+    if any(kind_of(each) != "message" for each in _list(fields.get("iterations"))):
+        yield "iterations"
+
+
+def _group(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    group = fields.get(name)
+    return group if isinstance(group, Mapping) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+_AS_LISTED: Final = frozenset({"standard", "global", "not_available", "batch"})
+"""Values that leave the list price as it is; older models report `not_available`, since they have one region.
+
+Who hands in a batch knows the price of batches.
+"""
+
+
+def _label(fields: Mapping[str, Any], name: str) -> str:
+    """What changes the price, in lower case; empty if the API stated nothing that does."""
+    label = str(fields.get(name) or "").lower()
+    return "" if label in _AS_LISTED else label
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int | None:
+    """The count in the field `name`; None if the field is missing or invalid."""
+    value = counts.get(name)
+    return value if _is_count(value) else None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
     # The SDK does not validate replies, so a field may hold anything.
-    value = getattr(counts, name, None)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_MANY
-    return value if is_count else None
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_MANY
 
 
 def unwrapped(message: Message, answer: str) -> Message:

@@ -75,7 +75,11 @@ class DecisionBuilder:
         triage_hops = [hop for hop, step in zip(hops, result.steps, strict=True) if step.ask.kind == "triage"]
         contract = Contract(tokens=self._prompt.tokens, place=partial(claude.contract_place, call.params, self._prompt))
         deep = baseline(
-            result, deep=call.tiers[-1].model, contract=contract, price=partial(self._price, at=call.started_at)
+            result,
+            deep=call.tiers[-1].model,
+            contract=contract,
+            price=partial(self._price, at=call.started_at),
+            inference_geo=claude.inference_geo(call.params),
         )
         last, answered = result.steps[-1], result.answered
         # `ended` is set if a background task delays the record, which must not count as the caller's time.

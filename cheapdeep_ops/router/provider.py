@@ -97,6 +97,9 @@ class Provider(Protocol):
     def texts(self, params: Params) -> str:
         """All text that the caller sent."""
 
+    def inference_geo(self, params: Params) -> str:
+        """The region that the request asks for, as in `Usage`; empty if it costs no more than any other."""
+
     def turns(self, params: Params) -> tuple[TextTurn, ...]:
         """The conversation as text, for grading."""
 
