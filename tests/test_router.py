@@ -12,8 +12,9 @@ import pytest
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import NoOpTracerProvider
+from pydantic import BaseModel
 
-from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Settings
+from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Settings, decision_of
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA
 from cheapdeep_ops.costing import MEASURED
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
@@ -317,16 +318,68 @@ def test_a_deep_answer_without_usage_still_goes_out_and_is_unpriced(api, open_sh
     assert routed.decision.cost_usd is routed.decision.baseline_cost_usd is None
 
 
-def test_what_the_sdk_refuses_to_send_is_refused_alike(api, open_shell, bare):
-    long = question() | {"max_tokens": 100_000}
+TOO_LONG_UNSTREAMED = [
+    (OPUS, {"max_tokens": 64_000}),
+    (OPUS, {"max_tokens": 21_334}),
+    ("claude-opus-4-0", {"max_tokens": 8_193}),
+    (OPUS, {"max_tokens": 64_000, "system": "Be kind."}),
+]
+
+
+@pytest.mark.parametrize("way", ["create", "route"])
+@pytest.mark.parametrize(("deep", "long"), TOO_LONG_UNSTREAMED)
+def test_what_the_sdk_refuses_to_send_is_refused_alike_before_anything_is_paid(
+    api, open_shell, bare, ledger, deep, long, way
+):
+    api.always(Reply.triage(0.9, "Short."))
     with pytest.raises(ValueError, match="Streaming is required") as expected:
-        bare.messages.create(model=OPUS, **long)
-    api.enqueue(Reply.triage(0.1, None))
+        bare.messages.create(model=deep, **question(**long))
     with pytest.raises(ValueError, match="Streaming is required") as failure:
-        open_shell().create(**long)
-    assert str(failure.value) == str(expected.value)
-    api.enqueue(Reply.triage(0.9, "Short."))
-    assert open_shell().route(**long).text == "Short."
+        getattr(open_shell(router={"recorder": ledger}), way)(**question(model=deep, **long))
+    assert (type(failure.value), str(failure.value)) == (ValueError, str(expected.value))
+    assert models(api) == []
+    (decision,) = ledger.decisions
+    assert (decision.error, decision.cost_usd, decision.triaged) == ("ValueError", 0.0, False)
+    assert decision_of(failure.value).call_id == decision.call_id
+
+
+def test_ask_and_parse_refuse_alike(api, open_shell):
+    class City(BaseModel):
+        name: str
+
+    shell = open_shell()
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.ask(max_tokens=64_000)
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.parse(**question(max_tokens=64_000, model=OPUS), output_format=City)
+    assert models(api) == []
+
+
+@pytest.mark.parametrize(
+    ("client", "call"),
+    [
+        ({}, {"timeout": 900.0}),
+        ({}, {"timeout": None}),
+        ({}, {"max_tokens": 21_333}),
+        ({}, {"stream": True}),
+        ({"timeout": 900.0}, {}),
+        ({"timeout": None}, {}),
+    ],
+)
+def test_a_long_request_that_the_sdk_sends_is_triaged(api, open_shell, client, call):
+    api.always(Reply.triage(0.9, "Short."))
+    shell = open_shell(client=client)
+    shell.create(**{**question(max_tokens=64_000), **call})
+    assert models(api) == [HAIKU]
+
+
+def test_the_deep_model_of_the_call_decides_what_is_too_long(api, open_shell):
+    api.always(Reply.triage(0.9, "Short."))
+    shell = open_shell()
+    assert text_of(shell.create(**question(max_tokens=20_000))) == "Short."
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.create(**question(max_tokens=20_000, model="claude-opus-4-0"))
+    assert models(api) == [HAIKU]
 
 
 def test_a_deep_reply_that_is_no_message_is_handed_through_as_the_sdk_gives_it(api, bare, open_shell):

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Final, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
+    DEFAULT_TIMEOUT,
     Anthropic,
     APIConnectionError,
     APIStatusError,
@@ -17,7 +18,10 @@ from anthropic import (
     BadRequestError,
     DefaultAsyncHttpxClient,
     DefaultHttpxClient,
+    not_given,
 )
+from anthropic._constants import MODEL_NONSTREAMING_TOKENS
+from anthropic._utils import is_given
 
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
@@ -147,6 +151,21 @@ def wants_raw_response(params: Mapping[str, object]) -> bool:
     """Whether the caller wants the response itself, which comes from one model: such a call cannot be routed."""
     headers = params.get("extra_headers")
     return isinstance(headers, Mapping) and _RAW_RESPONSE in headers
+
+
+def refuses_unstreamed(client: Anthropic | AsyncAnthropic, params: Mapping[str, Any], *, model: str) -> bool:
+    """Whether `client` will not send the request to `model` without streaming, because it may take too long.
+
+    As `messages.create` of anthropic 2.12 decides: a timeout of the caller's, for the call or the client, permits it.
+    """
+    if is_given(params.get("timeout", not_given)) or client.timeout != DEFAULT_TIMEOUT:
+        return False
+    try:
+        # The SDK has no public function for it.
+        client._calculate_nonstreaming_timeout(params["max_tokens"], MODEL_NONSTREAMING_TOKENS.get(model))  # noqa: SLF001
+    except Exception:  # noqa: BLE001 - whatever the SDK raises here, it raises when the request is sent too
+        return True
+    return False
 
 
 def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:

@@ -146,6 +146,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call = open_call.call
+            self._skip_futile_triage(call)
             open_call.result = await adrive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
             self._start_shadow(open_call)
         return open_call
