@@ -411,9 +411,70 @@ def test_sonnets_answer_counts_as_escalated_and_shipped(api, open_shell):
     routed = open_shell(tiers=(HAIKU, SONNET, OPUS)).route(**CONVERSATION)
     assert (routed.text, routed.message.model) == ("Sonnet knows.", SONNET)
     decision = routed.decision
-    assert (decision.tier, decision.model, decision.confidence) == (1, SONNET, 0.4)
+    assert (decision.tier, decision.model, decision.confidence) == (1, SONNET, 0.9)
     assert (decision.escalated, decision.shipped, decision.reason) == (True, True, Reason.LOW_CONFIDENCE)
+    assert (decision.base_outcome, decision.first_confidence) == (Outcome.ESCALATE, 0.4)
     assert models(api) == [HAIKU, SONNET]
+
+
+SHIP, ESCALATE = Outcome.SHIP, Outcome.ESCALATE
+VERDICTS = [
+    # Haiku's and Sonnet's confidence, threshold; tier and confidence of the decision; outcomes of the hops; the tier
+    # whose answer may be graded, and whether it went out.
+    (0.9, None, 0.8, (0, 0.9), [SHIP], (0, True)),
+    (0.3, 0.9, 0.8, (1, 0.9), [ESCALATE, SHIP], (1, True)),
+    (0.3, 0.6, 0.8, (2, 0.3), [ESCALATE, ESCALATE, None], None),
+    (None, 0.6, 0.8, (2, None), [ESCALATE, ESCALATE, None], None),
+    (None, 0.9, 0.8, (1, 0.9), [ESCALATE, SHIP], (1, True)),
+    (0.85, 0.95, 0.9, (1, 0.95), [ESCALATE, SHIP], (0, False)),
+    (0.85, 0.6, 0.9, (2, 0.85), [ESCALATE, ESCALATE, None], (0, False)),
+    (0.3, 0.85, 0.9, (2, 0.3), [ESCALATE, ESCALATE, None], (1, False)),
+    (0.75, None, 0.7, (0, 0.75), [SHIP], None),
+]
+
+
+@pytest.mark.parametrize("way", ["create", "streamed_events"])
+@pytest.mark.parametrize(("haiku", "sonnet", "threshold", "answered", "outcomes", "graded"), VERDICTS)
+def test_the_decision_has_the_answering_tiers_confidence_and_every_tiers_verdict(
+    api, open_shell, ledger, way, haiku, sonnet, threshold, answered, outcomes, graded
+):
+    ledger.book = blank_book().with_scope(act_on(ScopeState(scope="*"), PolicyAct.PIN, threshold=threshold))
+    api.enqueue(Reply.error(529) if haiku is None else Reply.triage(haiku, "Haiku's."), model=HAIKU)
+    api.enqueue(Reply.triage(sonnet, "Sonnet's.") if sonnet else Reply.error(500), model=SONNET)
+    api.enqueue(Reply.text("Opus's."), model=OPUS)
+    shell = open_shell(router={"recorder": ledger}, tiers=(HAIKU, SONNET, OPUS))
+    getattr(shell, way)(**question())
+    (decision,) = ledger.decisions
+    assert (decision.tier, decision.confidence) == answered
+    assert decision.model == (HAIKU, SONNET, OPUS)[decision.tier]
+    assert [hop.outcome for hop in decision.hops] == outcomes
+    assert [(hop.tier.index, hop.tier.model) for hop in decision.hops] == [
+        (index, (HAIKU, SONNET, OPUS)[index]) for index in range(len(outcomes))
+    ]
+    assert [hop.confidence for hop in decision.hops] == [haiku, sonnet, None][: len(outcomes)]
+    assert all((hop.cost_usd is None) == bool(hop.error) for hop in decision.hops)
+    assert decision.first_confidence == haiku
+    kept = decision.candidate
+    assert (kept and kept.tier.index) == (graded and graded[0])
+    exchange = ledger.tells[0]()
+    if kept is None:
+        assert exchange is None
+    elif way == "create" or graded[1]:  # a stream that does not ship is left before its end
+        row = candidate_row(KeptCall(decision=decision, exchange=exchange), share=1.0, redact=str)
+        stated = (haiku, sonnet)[graded[0]]
+        assert (row["tier"], row["shipped"], row["confidence"]) == (*graded, stated)
+        assert (row["model"], row["answer"]) == [(HAIKU, "Haiku's."), (SONNET, "Sonnet's.")][graded[0]]
+
+
+def test_the_fallback_answers_with_its_own_confidence(api, open_shell):
+    api.enqueue(Reply.triage(0.3, "Haiku's."), model=HAIKU)
+    api.enqueue(Reply.triage(0.6, "Sonnet's."), model=SONNET)
+    api.enqueue(Reply.error(529), model=OPUS)
+    shell = open_shell(tiers=(HAIKU, SONNET, OPUS), ship_cheap_when_deep_fails=True)
+    decision = shell.ask().decision
+    assert (decision.is_fallback, decision.tier, decision.confidence) == (True, 1, 0.6)
+    assert decision.first_confidence == 0.3
+    assert [hop.outcome for hop in decision.hops] == [ESCALATE, ESCALATE, None]
 
 
 def test_each_of_three_tiers_gets_its_own_request(api, bare, open_shell, monkeypatch):

@@ -35,7 +35,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
     """The figures of `[since, until)`; rates without data are None. Raises StoreError."""
     with store.reading() as connection:
         sums = counters.summed(connection, since=since, until=until)
-        answers = sums.triaged - sums.base_escalated
+        answers = sums.answers
         correction = correction_of(connection, settings, since=since, until=until)
         spending = spending_of(connection, since=since, until=until)
         by_route = counters.by_route(connection, since=since, until=until)
