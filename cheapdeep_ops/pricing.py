@@ -298,3 +298,15 @@ def known_sum(costs: Iterable[float | None]) -> float | None:
             return None
         total += cost
     return total
+
+
+_LEAST_PRICED: Final = 0.5
+
+
+def is_covered(*, unpriced: int, of: int) -> bool:
+    """Whether a figure over the priced calls is shown for all `of` calls: at least half of them must be priced.
+
+    Unpriced calls are no random sample: they are those of one model, or of one feature. With fewer priced calls, most
+    of the cost would be unknown, and a mean or a saving would describe other calls than it seems to.
+    """
+    return of > unpriced and of - unpriced >= _LEAST_PRICED * of

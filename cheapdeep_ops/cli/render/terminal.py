@@ -12,6 +12,7 @@ from cheapdeep_ops.cli.render.reliability import show_confidence
 from cheapdeep_ops.guard.formatting import (
     bounds,
     counts,
+    coverage,
     duration,
     exact_money,
     percent,
@@ -95,15 +96,17 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
     """The receipt's figures by name, the most important first."""
     triage, deep = receipt["tiers"][:-1], receipt["tiers"][-1]
     unpriced = " (neither in cost nor in all-deep)" if receipt["unpriced_calls"] else ""
+    over = coverage(receipt["unpriced_calls"], receipt["calls"])
     return {
         "triage model": " -> ".join(triage) or "none",
         "escalation model": deep,
         "triage": _triage(receipt),
-        "blended": f"{price(receipt['cost_per_call_usd'])} a call, {price(receipt['cost_usd'])} in all",
-        "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all "
+        "blended": f"{price(receipt['cost_per_call_usd'])} a call, {price(receipt['cost_usd'])} in all{over}",
+        "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all{over} "
         f"({receipt['baseline_basis']})",
         "cold caches": cold_cache_words(receipt),
-        "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for",
+        "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for"
+        f"{',' if over else ''}{over}",
         "prompt caches": _caches(receipt),
         **({"in shadow": _shadow(receipt["shadow"])} if receipt["shadow"] else {}),
         "calls": f"{receipt['calls']:,} ({counts(receipt['models'])}); {receipt['shipped']:,} shipped, "
@@ -145,7 +148,8 @@ def _shadow(shadow: Shadow) -> str:
     routed, alone = exact_money(shadow["cost_per_call_usd"]), exact_money(shadow["baseline_per_call_usd"])
     return (
         f"routing would have saved {percent(shadow['saving'])} of the deep tier's cost on {shadow['calls']:,} "
-        f"calls: {routed} a call instead of {alone}, without the cost of grading"
+        f"calls: {routed} a call instead of {alone}{coverage(shadow['unpriced_calls'], shadow['calls'])}, "
+        "without the cost of grading"
     )
 
 

@@ -27,7 +27,10 @@ class CallFigures(Record):
 
 
 class CostFigures(Record):
-    """The cost of the calls whose cost and baseline are both known."""
+    """The cost of the calls whose cost and baseline are both known.
+
+    Means and shares are null if fewer than half of the calls are priced.
+    """
 
     cost_usd: Usd
     baseline_cost_usd: Annotated[float, Field(description="an estimate of what the deep tier alone would have cost")]
@@ -191,6 +194,7 @@ class Shadow(Record):
     """Calls of shadow mode on which triage was tried beside the deep tier."""
 
     calls: int
+    unpriced_calls: Annotated[int, Field(description="not in any of the costs")]
     cost_per_call_usd: Annotated[float | None, Field(description="what they would have cost, routed")]
     baseline_per_call_usd: Annotated[float | None, Field(description="what they did cost at the deep tier")]
     saving: Annotated[float | None, Field(description="share of that, without the cost of grading")]
