@@ -28,6 +28,7 @@ from cheapdeep_ops.guard.report_types.figures import (
     Sampling,
     Shadow,
     Spent,
+    TierFalseConfidence,
     TriageFigures,
 )
 from cheapdeep_ops.guard.report_types.state import (
@@ -116,6 +117,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         f"({bounds(receipt['base_escalation_interval'])})",
         "reasons": counts(receipt["reasons"]),
         "false confidence": false_confidence_words(receipt, receipt),
+        **({"wrong by tier": _by_tier(receipt["false_confidence_by_tier"])} if len(triage) > 1 else {}),
         "samples": funnel_words(receipt["funnel"]),
         "sampling": _sampling(receipt["sampling"]),
         "added latency": _latency(receipt),
@@ -125,6 +127,15 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         "unpriced": f"{receipt['unpriced_calls']:,} calls{unpriced}",
         "policy changes": str(receipt["policy_changes"]),
     }
+
+
+def _by_tier(rates: Sequence[TierFalseConfidence]) -> str:
+    """The share of wrong answers among those that each tier shipped."""
+    return "; ".join(
+        f"{each['model'] or 'tier ' + str(each['tier'])} "
+        f"{rate(each['false_confident_rate'], each['false_confident_interval'], each['graded'])}"
+        for each in rates
+    )
 
 
 def _triage(triage: TriageFigures) -> str:

@@ -52,6 +52,13 @@ class Counted(CallFigures, CostFigures, FalseConfidence):
     """The figures of every step of a series, and of every receipt."""
 
 
+class TierFalseConfidence(FalseConfidence):
+    """Wrong answers among those that one tier shipped, by the grader."""
+
+    tier: int
+    model: Annotated[str, Field(description="the tier's model now; empty if there is no such tier any more")]
+
+
 class Quality(FalseConfidence):
     """False confidence of the shipped and of the withheld answers, with the grades of both."""
 
@@ -232,6 +239,7 @@ class Receipt(ReceiptFacts, CacheShares, TriageFigures, Causes):
 
     models: Annotated[dict[str, int], Field(description="answered calls by model")]
     tiers: list[str]
+    false_confidence_by_tier: Annotated[list[TierFalseConfidence], Field(description="of each triage tier")]
     shadow: Annotated[Shadow | None, Field(description="null if no call was tried in shadow mode")]
     funnel: Funnel
     grader: GraderState

@@ -11,7 +11,14 @@ from cheapdeep_ops.guard.report_types.figures import (
     Shadow,
     TriageFigures,
 )
-from cheapdeep_ops.guard.reports.quality import confidence_of, funnel_of, grader_of, quality_of, spending_of
+from cheapdeep_ops.guard.reports.quality import (
+    confidence_of,
+    funnel_of,
+    grader_of,
+    quality_of,
+    rates_by_tier,
+    spending_of,
+)
 from cheapdeep_ops.guard.reports.review import correction_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route, sampling_of
 from cheapdeep_ops.guard.statistics.intervals import Proportion
@@ -45,6 +52,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             "until": until,
             "models": dict(sums.models),
             "tiers": list(settings.tiers),
+            "false_confidence_by_tier": rates_by_tier(connection, settings, since=since, until=until),
             **call_figures(sums),
             **cost_figures(sums),
             "baseline_basis": BASELINE_NOTE,
