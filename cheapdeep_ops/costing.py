@@ -60,9 +60,7 @@ def baseline(
 
     `inference_geo` is the region that the caller asked for; empty if none.
     """
-    usd, basis = _deep_alone(
-        result.steps[-1], deep=deep, contract=contract, price=price, inference_geo=inference_geo
-    )
+    usd, basis = _deep_alone(result.steps[-1], deep=deep, contract=contract, price=price, inference_geo=inference_geo)
     cold = cold_cache_usd(result, contract=contract, price=price)
     if not cold or usd is None:
         return DeepOnlyCost(usd=usd, basis=basis, cold_cache_usd=cold)

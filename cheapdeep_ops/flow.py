@@ -35,8 +35,9 @@ class CascadeResult:
 
     `answer` is the reply for the caller; if it is None, `error` is the exception for the caller. `confidence` is the
     answering tier's; if no triage tier answered, it is the first tier's. `reason`, `base_outcome` and `base_reason`
-    always describe the first tier's reply. `escalated` is whether the call left the first tier. `is_fallback` marks a triage tier's answer that replaces the deep tier's error. A
-    streamed answer that fails after its text went out has a `reason`, but is not escalated.
+    always describe the first tier's reply. `escalated` is whether the call left the first tier. `is_fallback` marks a
+    triage tier's answer that replaces the deep tier's error. A streamed answer that fails after its text went out has a
+    `reason`, but is not escalated.
     """
 
     steps: tuple[Step, ...]

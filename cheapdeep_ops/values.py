@@ -242,8 +242,9 @@ class Decision:
     `tier` is the index of the tier that answered, `model` is its model, and `confidence` is what it stated. If the deep
     tier answered, which states none, or if no tier did, `confidence` is the first tier's: the one that `reason` and
     `base_outcome` are about. `base_outcome` is the flow's outcome for the first tier's reply at the base threshold; it
-    is None if the call was not triaged. `hops` has the verdict, outcome and cost of each tier. `prompt_version` is the triage prompt's; it is empty if the call was not triaged or the
-    version is unknown. `error` is the exception type of a failed call.
+    is None if the call was not triaged. `hops` has the verdict, outcome and cost of each tier. `prompt_version` is the
+    triage prompt's; it is empty if the call was not triaged or the version is unknown. `error` is the exception type of
+    a failed call.
 
     Costs are US dollars; None means *unpriced*, never zero. `baseline_cost_usd` is the estimated cost of the call at
     the deep tier alone. `baseline_basis` is how it was estimated. `cold_cache_usd` is the part of the cost that a warm

@@ -219,8 +219,9 @@ def test_more_escalations_never_cost_less(escalated, triaged, others, triage_usd
 
 
 def test_one_unpriced_call_leaves_the_cost_of_all_others_known_and_says_so():
-    sums = Sums(calls=4_792, triaged=4_792, escalated=1_000, base_escalated=1_000, cost_nusd=4_791 * 10**6,
-                triage_cost_nusd=4_791 * 10**5, baseline_nusd=4_791 * 10**7, unpriced=1, unpriced_triaged=1)  # fmt: skip
+    counts = {"calls": 4_792, "triaged": 4_792, "escalated": 1_000, "base_escalated": 1_000}
+    costs = {"cost_nusd": 4_791 * 10**6, "triage_cost_nusd": 4_791 * 10**5, "baseline_nusd": 4_791 * 10**7}
+    sums = Sums(**counts, **costs, unpriced=1, unpriced_triaged=1)
     spent = spent_in(sums, prices="as listed")
     found, paid = estimated_cost(spent, 0.5), paid_cost(spent, at_base=1.0)
     assert found["cost_usd"] == pytest.approx(4_791 * (0.0001 + 0.5 * 0.01))

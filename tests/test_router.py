@@ -329,7 +329,7 @@ TOO_LONG_UNSTREAMED = [
 @pytest.mark.parametrize("way", ["create", "route"])
 @pytest.mark.parametrize(("deep", "long"), TOO_LONG_UNSTREAMED)
 def test_what_the_sdk_refuses_to_send_is_refused_alike_before_anything_is_paid(
-    api, open_shell, bare, ledger, deep, long, way
+    api, open_shell, bare, ledger, *, deep, long, way
 ):
     api.always(Reply.triage(0.9, "Short."))
     with pytest.raises(ValueError, match="Streaming is required") as expected:
@@ -436,7 +436,7 @@ VERDICTS = [
 @pytest.mark.parametrize("way", ["create", "streamed_events"])
 @pytest.mark.parametrize(("haiku", "sonnet", "threshold", "answered", "outcomes", "graded"), VERDICTS)
 def test_the_decision_has_the_answering_tiers_confidence_and_every_tiers_verdict(
-    api, open_shell, ledger, way, haiku, sonnet, threshold, answered, outcomes, graded
+    api, open_shell, ledger, way, *, haiku, sonnet, threshold, answered, outcomes, graded
 ):
     ledger.book = blank_book().with_scope(act_on(ScopeState(scope="*"), PolicyAct.PIN, threshold=threshold))
     api.enqueue(Reply.error(529) if haiku is None else Reply.triage(haiku, "Haiku's."), model=HAIKU)

@@ -219,22 +219,22 @@ def verdict_on(span):
 
 @pytest.mark.parametrize("way", ["route", "streamed_text"])
 @pytest.mark.parametrize(
-    ("haiku", "sonnet", "on_chats", "on_route"),
+    ("replies", "on_chats", "on_route"),
     [
-        (Reply.triage(0.3, None), Reply.triage(0.9, "Yes."), [(0, 0.3, "escalate"), (1, 0.9, "ship")], (1, 0.9)),
-        (Reply.error(529), Reply.triage(0.9, "Yes."), [(0, None, "escalate"), (1, 0.9, "ship")], (1, 0.9)),
+        ((Reply.triage(0.3, None), Reply.triage(0.9, "Yes.")), [(0, 0.3, "escalate"), (1, 0.9, "ship")], (1, 0.9)),
+        ((Reply.error(529), Reply.triage(0.9, "Yes.")), [(0, None, "escalate"), (1, 0.9, "ship")], (1, 0.9)),
         (
-            Reply.triage(0.3, None), Reply.triage(0.6, "Yes."),
+            (Reply.triage(0.3, None), Reply.triage(0.6, "Yes.")),
             [(0, 0.3, "escalate"), (1, 0.6, "escalate"), (2, None, None)], (2, 0.3),
         ),
-        (Reply.triage(0.9, "Yes."), None, [(0, 0.9, "ship")], (0, 0.9)),
+        ((Reply.triage(0.9, "Yes."), Reply.error(500)), [(0, 0.9, "ship")], (0, 0.9)),
     ],
 )  # fmt: skip
 def test_each_tiers_verdict_is_on_its_own_span_and_the_answering_ones_on_the_calls(
-    api, open_shell, watched, way, haiku, sonnet, on_chats, on_route
+    api, open_shell, watched, way, *, replies, on_chats, on_route
 ):
-    api.enqueue(haiku, model=HAIKU)
-    api.enqueue(sonnet or Reply.error(500), model=SONNET)
+    for model, reply in zip((HAIKU, SONNET), replies, strict=True):
+        api.enqueue(reply, model=model)
     api.enqueue(Reply.text("Deep."), model=OPUS)
     shell = open_shell(tiers=(HAIKU, SONNET, OPUS), router={"telemetry": watched.telemetry})
     getattr(shell, way)(max_tokens=99, messages=[{"role": "user", "content": "x"}])
@@ -261,7 +261,8 @@ def test_what_a_call_was_billed_without_a_price_is_named_on_its_span(api, shell,
     triage, deep, route = watched.spans
     assert deep.attributes["cheapdeep.usage.unpriced"] == ("code_execution_requests",)
     assert "cheapdeep.usage.unpriced" not in triage.attributes
-    assert not {"cheapdeep.cost.usd", "cheapdeep.baseline.cost.usd"} & (deep.attributes.keys() | route.attributes.keys())
+    for span in (deep, route):
+        assert not {"cheapdeep.cost.usd", "cheapdeep.baseline.cost.usd"} & span.attributes.keys()
 
 
 def test_attributes_of_a_bypassed_call(api, shell, watched):

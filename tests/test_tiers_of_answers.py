@@ -67,10 +67,8 @@ def grade_all(store, settings, now, *, wrong_tier):
     candidates.choose(store, otherwise=1.0, now=now)
     with store.reading() as connection:
         samples = candidates.due(connection, now=now, limit=100)
-    attempts = [
-        GradeAttempt(sample=each, outcome=GradeResult(grade=Grade.INCORRECT if each.tier == wrong_tier else Grade.CORRECT))
-        for each in samples
-    ]
+    results = {tier: GradeResult(grade=Grade.INCORRECT if tier == wrong_tier else Grade.CORRECT) for tier in range(3)}
+    attempts = [GradeAttempt(sample=each, outcome=results[each.tier]) for each in samples]
     GradeWriter(store, settings=settings, telemetry=GradeTelemetry()).write(attempts, grader_version(settings), now)
 
 
@@ -115,9 +113,7 @@ def test_false_confidence_is_told_by_tier_and_what_confidence_is_worth_of_the_fi
 def test_a_climb_names_the_tier_whose_answers_are_wrong(store, settings, decisions):
     grade_all(store, settings, decisions[-1].started_at + 1, wrong_tier=1)
     with store.reading() as connection:
-        read = grades.attributed(
-            connection, "default", grader_version(settings), since=0, until=2**40, limit=100
-        )
+        read = grades.attributed(connection, "default", grader_version(settings), since=0, until=2**40, limit=100)
     assert sorted((each.tier, each.model, each.incorrect) for each in read) == [
         (0, HAIKU, False), (1, SONNET, True), (1, SONNET, True),
     ]  # fmt: skip

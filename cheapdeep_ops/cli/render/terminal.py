@@ -103,8 +103,8 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         "escalation model": deep,
         "triage": _triage(receipt),
         "blended": f"{price(receipt['cost_per_call_usd'])} a call, {price(receipt['cost_usd'])} in all{over}",
-        "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all{over} "
-        f"({receipt['baseline_basis']})",
+        "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all"
+        f"{over} ({receipt['baseline_basis']})",
         "cold caches": cold_cache_words(receipt),
         "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for"
         f"{',' if over else ''}{over}",

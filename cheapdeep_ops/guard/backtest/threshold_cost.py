@@ -14,8 +14,9 @@ from cheapdeep_ops.values import Decision, Outcome
 class PeriodCost:
     """The cost of a period's priced calls, in US dollars.
 
-    `unpriced` of the `calls`, and `unpriced_triaged` of the triaged ones, are in none of the costs. `baseline_usd` is their cost at the deep tier alone. `moved` counts the calls with another outcome than at the base
-    threshold. `prices` names the source of the figures.
+    `unpriced` of the `calls`, and `unpriced_triaged` of the triaged ones, are in none of the costs. `baseline_usd` is
+    their cost at the deep tier alone. `moved` counts the calls with another outcome than at the base threshold.
+    `prices` names the source of the figures.
     """
 
     calls: int

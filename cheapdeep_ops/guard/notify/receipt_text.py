@@ -48,8 +48,8 @@ def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
         "Calls": f"{receipt['shipped']:,} shipped, {receipt['escalated']:,} escalated, {receipt['bypassed']:,} "
         f"bypassed triage, {receipt['errors']:,} ended in an error",
         "Cost": f"{money(receipt['cost_per_call_usd'])} a call, {money(receipt['cost_usd'])} in all{over}",
-        "All-deep": f"{money(receipt['baseline_per_call_usd'])} a call, {money(receipt['baseline_cost_usd'])} in all{over} "
-        f"({receipt['baseline_basis']})",
+        "All-deep": f"{money(receipt['baseline_per_call_usd'])} a call, {money(receipt['baseline_cost_usd'])} in all"
+        f"{over} ({receipt['baseline_basis']})",
         # A message of an older version has no cold caches.
         **({"Cold caches": cold_cache_words(receipt)} if receipt.get("cold_cache_usd") else {}),
         "Saving": _saving(receipt),

@@ -14,8 +14,9 @@ _HAS_REASON: Final = text("reason != ''")
 class Candidate(Row, table=True):
     """An answer with base outcome ship that may be graded; its content is removed after a time, and the row stays.
 
-    `tier` is the index of the tier that gave it; `model` and `confidence` are that tier's. `inclusion` is the probability with which the call was chosen; None if it was not. A `steered` candidate was chosen
-    later, because of other grades: detectors use it, estimates do not.
+    `tier` is the index of the tier that gave it; `model` and `confidence` are that tier's. `inclusion` is the
+    probability with which the call was chosen; None if it was not. A `steered` candidate was chosen later, because of
+    other grades: detectors use it, estimates do not.
     """
 
     __tablename__ = "candidate"
@@ -60,8 +61,8 @@ class GradeRow(Row, table=True):
 
     It repeats the call's columns that the rules need, because the candidate may be deleted. The call began at
     `called_at` and was graded at `at`. The tier with index `tier` and its `model` answered, with the triage prompt
-    `prompt_version`. `cost_nusd` is None if the grader's model has no price or sent no usage. A `second` grade is by the second grader: it is used only to
-    compare graders.
+    `prompt_version`. `cost_nusd` is None if the grader's model has no price or sent no usage. A `second` grade is by
+    the second grader: it is used only to compare graders.
     """
 
     __tablename__ = "grade"
