@@ -19,8 +19,7 @@ def read_reply(message: Message, *, user_text: str | None) -> TierReply:
     verdict = None
     if user_text is not None:
         verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
-    blocks = message.content if isinstance(message.content, list) else []
-    has_run_code = any(map(shows_code_run, (message, *blocks)))
+    has_run_code = any(map(shows_code_run, (message, *_list(field(message, "content")))))
     return TierReply(verdict=verdict, usage=read_usage(message.usage, has_run_code=has_run_code), message=message)
 
 
@@ -54,9 +53,7 @@ def merged_usage(usage: Mapping[str, Any], later: object) -> dict[str, Any]:
     """The fields of a usage, replaced by those of a `later` one of the stream, whose counts are totals."""
     merged = dict(usage)
     for name, value in usage_fields(later).items():
-        before = merged.get(name)
-        are_nested = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[name] = {**before, **value} if are_nested else value
+        merged[name] = {**_group(usage, name), **value} if isinstance(value, Mapping) else value
     return merged
 
 
