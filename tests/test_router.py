@@ -153,6 +153,45 @@ def test_a_deep_answer_costs_all_that_is_billed_or_is_unpriced(api, open_shell, 
     assert (decision.cost_usd is None) == (usd is None)
 
 
+def stream_that_bills(**usage):
+    """A stream whose start has counts of tokens alone; all that is billed besides comes with its end."""
+    begun = {"input_tokens": 1_000, "cache_creation_input_tokens": 0, "output_tokens": 1}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": OPUS, "content": [],
+               "stop_reason": None, "stop_sequence": None, "usage": begun}  # fmt: skip
+    ending = {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 1_000, **usage}}
+    events = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Deep."}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", **ending},
+        {"type": "message_stop"},
+    ]
+    return b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+
+
+HOUR = {"cache_creation_input_tokens": 1_000, "cache_creation": {"ephemeral_1h_input_tokens": 1_000}}
+
+
+@pytest.mark.parametrize("way", ["streamed_events", "streamed_text"])
+@pytest.mark.parametrize(
+    ("billed", "usd"),
+    [
+        ({}, 0.030),
+        (HOUR, 0.040),
+        ({"inference_geo": "us", **HOUR}, 0.044),
+        ({"server_tool_use": {"web_search_requests": 1}}, 0.040),
+        ({"cache_creation": {"ephemeral_24h_input_tokens": 9}}, None),
+    ],
+)
+def test_what_a_stream_bills_at_its_end_is_paid_for(api, open_shell, ledger, way, *, billed, usd):
+    api.enqueue(Reply.triage(0.3, None), model=HAIKU)
+    api.enqueue(Reply.body(stream_that_bills(**billed)), model=OPUS)
+    getattr(open_shell(router={"recorder": ledger}), way)(**question())
+    (decision,) = ledger.decisions
+    assert decision.hops[-1].cost_usd == (None if usd is None else pytest.approx(usd))
+
+
 def test_the_estimate_for_a_shipped_answer_is_in_the_region_of_the_call(api, open_shell):
     usage = {"input_tokens": 1_220, "output_tokens": 115}
     api.always(Reply.triage(0.95, "Yes.", usage=usage))

@@ -18,10 +18,8 @@ from anthropic import (
     BadRequestError,
     DefaultAsyncHttpxClient,
     DefaultHttpxClient,
-    not_given,
+    _constants,
 )
-from anthropic._constants import MODEL_NONSTREAMING_TOKENS
-from anthropic._utils import is_given
 
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
@@ -158,11 +156,13 @@ def refuses_unstreamed(client: Anthropic | AsyncAnthropic, params: Mapping[str, 
 
     As `messages.create` of anthropic 2.12 decides: a timeout of the caller's, for the call or the client, permits it.
     """
-    if is_given(params.get("timeout", not_given)) or client.timeout != DEFAULT_TIMEOUT:
+    # The SDK has no public function for it, so another version may lack this one.
+    check = getattr(client, "_calculate_nonstreaming_timeout", None)
+    if check is None or "timeout" in params or client.timeout != DEFAULT_TIMEOUT:
         return False
+    limits: Mapping[str, int] = getattr(_constants, "MODEL_NONSTREAMING_TOKENS", {})
     try:
-        # The SDK has no public function for it.
-        client._calculate_nonstreaming_timeout(params["max_tokens"], MODEL_NONSTREAMING_TOKENS.get(model))  # noqa: SLF001
+        check(params.get("max_tokens"), limits.get(model))
     except Exception:  # noqa: BLE001 - whatever the SDK raises here, it raises when the request is sent too
         return True
     return False
