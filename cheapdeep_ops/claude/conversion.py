@@ -19,7 +19,7 @@ def read_reply(message: Message, *, user_text: str | None) -> TierReply:
     verdict = None
     if user_text is not None:
         verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
-    has_run_code = any(map(shows_code_run, (message, *_list(field(message, "content")))))
+    has_run_code = has_container(message) or any(map(is_code_run, _list(getattr(message, "content", None))))
     return TierReply(verdict=verdict, usage=read_usage(message.usage, has_run_code=has_run_code), message=message)
 
 
@@ -29,31 +29,42 @@ def only_text(message: Message) -> str | None:
     return blocks[0].text if len(blocks) == 1 and blocks[0].type == "text" else None
 
 
-def shows_code_run(part: object) -> bool:
-    """Whether a message, the end of a stream or a content block shows that the API ran code, which it bills by time."""
+def has_container(part: object) -> bool:
+    """Whether a message or the end of a stream names the container in which the API ran code; it bills the hours."""
+    return getattr(part, "container", None) is not None
+
+
+def is_code_run(block: object) -> bool:
+    """Whether a content block shows that the API ran code."""
     # A tool of the caller may have such a name too, and a model's call of it has the type `tool_use`.
-    kind = kind_of(part)
-    name = str(field(part, "name")) if kind == "server_tool_use" else kind
-    return "code_execution" in name or field(part, "container") is not None
+    kind = kind_of(block)
+    return "code_execution" in (str(field(block, "name")) if kind == "server_tool_use" else kind)
+
+
+_PLAIN: Final = frozenset({int, str})
+"""The types of nearly all fields. They are looked up first, because this is done for every reply."""
 
 
 def usage_fields(usage: object) -> dict[str, Any]:
     """The fields of a usage as plain values, nested ones too, without those that are null."""
     # The SDK makes objects of the fields that it knows. The others stay as the server sent them.
-    pairs = usage.items() if isinstance(usage, Mapping) else usage if isinstance(usage, BaseModel) else ()
-    plain = {str(name): usage_fields(value) if _is_nested(value) else value for name, value in pairs}
-    return {name: value for name, value in plain.items() if value is not None}
+    if isinstance(usage, BaseModel):
+        usage = {**vars(usage), **(usage.model_extra or {})}
+    return {
+        name: value if type(value) in _PLAIN or not isinstance(value, _NESTED) else usage_fields(value)
+        for name, value in (usage.items() if isinstance(usage, dict) else ())
+        if value is not None
+    }
 
 
-def _is_nested(value: object) -> bool:
-    return isinstance(value, Mapping | BaseModel)
+_NESTED: Final = (dict, BaseModel)
 
 
 def merged_usage(usage: Mapping[str, Any], later: object) -> dict[str, Any]:
     """The fields of a usage, replaced by those of a `later` one of the stream, whose counts are totals."""
     merged = dict(usage)
     for name, value in usage_fields(later).items():
-        merged[name] = {**_group(usage, name), **value} if isinstance(value, Mapping) else value
+        merged[name] = {**_group(usage, name), **value} if isinstance(value, dict) else value
     return merged
 
 
@@ -63,10 +74,11 @@ def read_usage(usage: object, *, has_run_code: bool = False) -> Usage | None:
     input_tokens, output_tokens = _count(fields, "input_tokens"), _count(fields, "output_tokens")
     if input_tokens is None or output_tokens is None:
         return None
-    written_1h = _count(_group(fields, "cache_creation"), "ephemeral_1h_input_tokens") or 0
+    lifetimes = _group(fields, "cache_creation")
+    written_1h = _count(lifetimes, "ephemeral_1h_input_tokens") or 0
     # Older replies lack the cache fields, or their split by lifetime.
     written = _count(fields, "cache_creation_input_tokens") or 0
-    written_5m = _count(_group(fields, "cache_creation"), "ephemeral_5m_input_tokens") or 0
+    written_5m = _count(lifetimes, "ephemeral_5m_input_tokens") or 0
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -86,7 +98,7 @@ def inference_geo(params: Mapping[str, Any]) -> str:
     return _label(params, "inference_geo")
 
 
-_COUNTS: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
+_COUNTS: Final = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens"})
 _GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "cache_creation": frozenset({"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"}),
     # A web fetch costs nothing but its tokens.
@@ -100,21 +112,29 @@ _OTHER_UNITS: Final = ("_requests", "_hours", "_seconds")
 
 def _unpriced(fields: Mapping[str, Any]) -> Iterator[str]:
     """The names of what was billed and cannot be priced: unknown units, unknown parts, and counts that are invalid."""
-    yield from (name for name in _COUNTS if name in fields and _count(fields, name) is None)
-    yield from (name for name, value in fields.items() if value and name.endswith(_OTHER_UNITS))
-    for group, known in _GROUPS.items():
-        counts = _group(fields, group)
-        yield from (name for name, value in counts.items() if value and (name not in known or not _is_count(value)))
-        if fields.get(group) and not counts:
-            yield group
-    # The totals leave out the tokens of a compaction, and of another model that was asked.
-    if any(kind_of(each) != "message" for each in _list(fields.get("iterations"))):
-        yield "iterations"
+    for name, value in fields.items():
+        if name in _GROUPS:
+            yield from _unpriced_parts(name, value)
+        elif name in _COUNTS:
+            yield from () if _is_count(value) else (name,)
+        elif name == "iterations":
+            # The totals leave out the tokens of a compaction, and of another model that was asked.
+            yield from () if all(kind_of(each) == "message" for each in _list(value)) else (name,)
+        elif value and name.endswith(_OTHER_UNITS):
+            yield name
+
+
+def _unpriced_parts(group: str, counts: object) -> Iterator[str]:
+    if not isinstance(counts, dict):
+        yield from (group,) if counts else ()
+        return
+    known = _GROUPS[group]
+    yield from (name for name, value in counts.items() if value and (name not in known or not _is_count(value)))
 
 
 def _group(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     group = fields.get(name)
-    return group if isinstance(group, Mapping) else {}
+    return group if isinstance(group, dict) else {}
 
 
 def _list(value: object) -> list[object]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from anthropic import AsyncMessageStream, AsyncStream, MessageStream, Stream
 from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStreamEvent, TextDelta
 
-from cheapdeep_ops.claude.conversion import merged_usage, read_usage, shows_code_run, usage_fields
+from cheapdeep_ops.claude.conversion import has_container, is_code_run, merged_usage, read_usage, usage_fields
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.values import Outcome, TierReply, Usage, Verdict
 from cheapdeep_ops.verdict import decide, read_verdict
@@ -49,14 +49,14 @@ class PartialMessage:
         if event.type == "message_start":
             self.message = event.message.model_copy()
             self._usage = merged_usage({}, event.message.usage)
-            self._has_run_code = shows_code_run(event.message)
+            self._has_run_code = has_container(event.message)
         elif event.type == "message_delta" and self.message is not None:
             self.message = self.message.model_copy(update={"stop_reason": event.delta.stop_reason})
             usage = usage_fields(getattr(event, "usage", None))
             self._usage, self._is_counted = merged_usage(self._usage, usage), "output_tokens" in usage
-            self._has_run_code = self._has_run_code or shows_code_run(event.delta)
+            self._has_run_code = self._has_run_code or has_container(event.delta)
         elif event.type == "content_block_start":
-            self._has_run_code = self._has_run_code or shows_code_run(event.content_block)
+            self._has_run_code = self._has_run_code or is_code_run(event.content_block)
         elif event.type == "content_block_delta":
             self._characters += sum(len(getattr(event.delta, name, "")) for name in _DELTA_TEXTS)
 
