@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.cli import main
+from cheapdeep_ops.cli.output import console
+from cheapdeep_ops.cli.render.terminal import show_decision
 from cheapdeep_ops.guard.grading.grade_writer import GradeAttempt, GradeWriter
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.reports.receipt import receipt
@@ -79,6 +81,15 @@ def test_each_shipped_answer_is_a_candidate_of_its_own_tier(store, decisions):
         (1, SONNET, 0.85, True, "Sonnet's."),
         (1, SONNET, 0.95, True, "Sonnet's."),
     ]
+
+
+def test_a_person_sees_what_each_tier_stated(capsys, decisions):
+    show_decision(console(), "Sonnet's.", decisions[1])
+    text = capsys.readouterr().out
+    assert f"{HAIKU} 0.3, escalate, $0.0" in text
+    assert f"; {SONNET} 0.95, ship, $0.0" in text
+    show_decision(console(), "Haiku's.", decisions[0])
+    assert "tiers" not in capsys.readouterr().out
 
 
 def test_the_counters_tell_all_answers_and_the_first_tiers_confidence(store, settings, decisions):

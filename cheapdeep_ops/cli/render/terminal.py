@@ -56,12 +56,24 @@ def show_decision(out: Console, text: str, decision: Decision) -> None:
     facts = {
         "answered by": decision.model,
         "escalated": f"yes: {decision.reason}" if decision.escalated else "no",
-        "confidence": "none" if decision.confidence is None else f"{decision.confidence:g}",
+        "confidence": _stated(decision.confidence),
         "threshold": f"{decision.threshold:g} (policy version {decision.policy_version})",
+        **_tiers(decision),
         "cost": f"{price(decision.cost_usd)} (all-deep {price(decision.baseline_cost_usd)}, {decision.baseline_basis})",
         "call": decision.call_id,
     }
     show_facts(out, facts)
+
+
+def _stated(confidence: float | None) -> str:
+    return "none" if confidence is None else f"{confidence:g}"
+
+
+def _tiers(decision: Decision) -> dict[str, str]:
+    """The confidence, outcome and cost of each triage tier, if there were several."""
+    triage = [hop for hop in decision.hops if hop.outcome is not None]
+    verdicts = [f"{hop.tier.model} {_stated(hop.confidence)}, {hop.outcome}, {price(hop.cost_usd)}" for hop in triage]
+    return {"tiers": "; ".join(verdicts)} if len(triage) > 1 else {}
 
 
 def show_facts(out: Console, facts: Mapping[str, str]) -> None:
