@@ -27,6 +27,7 @@ from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
 from cheapdeep_ops.testing.messages_api.models import MODELS
 from cheapdeep_ops.values import Usage
+from tests.conftest import Shell
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
 NOW = 1_790_000_000.0
@@ -410,6 +411,18 @@ def test_a_long_request_that_the_sdk_sends_is_triaged(api, open_shell, client, c
     shell = open_shell(client=client)
     shell.create(**{**question(max_tokens=64_000), **call})
     assert models(api) == [HAIKU]
+
+
+def test_a_timeout_of_a_view_or_of_the_router_lets_a_long_request_be_triaged(api, open_shell):
+    api.always(Reply.triage(0.9, "Short."))
+    long, shell = question(max_tokens=64_000), open_shell()
+    view = Shell(shell.router.with_options(timeout=900.0), shell._run)
+    assert text_of(view.create(**long)) == "Short."
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.create(**long)
+    shell.router.timeout = 900.0
+    assert text_of(shell.create(**long)) == "Short."
+    assert models(api) == [HAIKU] * 2
 
 
 def test_the_deep_model_of_the_call_decides_what_is_too_long(api, open_shell):

@@ -142,9 +142,9 @@ def _list(value: object) -> list[object]:
 
 
 _AS_LISTED: Final = frozenset({"standard", "global", "not_available", "batch"})
-"""Values that leave the list price as it is; older models report `not_available`, since they have one region.
+"""Values that leave the list price as it is. Older models report `not_available`, because they have one region.
 
-Who hands in a batch knows the price of batches.
+`batch` is here too, because `PriceBook.cost` is told by its caller that a call is part of a batch.
 """
 
 
