@@ -2,6 +2,7 @@ import bisect
 import itertools
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 
 import anthropic
@@ -243,6 +244,15 @@ def test_each_tiers_verdict_is_on_its_own_span_and_the_answering_ones_on_the_cal
     assert verdict_on(route)[:2] == on_route
     for span in chats:
         assert ("cheapdeep.cost.usd" in span.attributes) == ("error.type" not in span.attributes)
+
+
+def test_an_answer_that_goes_wrong_after_its_beginning_went_out_has_shipped(api, shell, watched):
+    begun = '{"confidence": 0.9, "answer": "' + "Open the menu. " * 20
+    api.enqueue(Reply.text(begun, stop_reason="max_tokens"))
+    # Whether the stream then ends with an error is not the subject here.
+    with suppress(anthropic.APIError):
+        shell.streamed_text(max_tokens=999, messages=[{"role": "user", "content": "x"}])
+    assert verdict_on(watched.spans[0]) == (0, 0.9, "ship")
 
 
 def test_the_distribution_of_confidence_is_the_first_tiers(api, open_shell, watched):
