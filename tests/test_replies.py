@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from anthropic.types import (
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops import Reason
-from cheapdeep_ops.claude.conversion import merged_usage, only_text, read_reply, read_usage, unwrapped
+from cheapdeep_ops.claude.conversion import billed, merged_usage, only_text, read_reply, read_usage, unwrapped
 from cheapdeep_ops.claude.stream_events import PartialMessage
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.values import Usage
@@ -182,6 +183,26 @@ OWN = TOOL_USE | {"name": "code_execution"}
 def test_code_that_the_api_ran_is_billed_by_the_hour_and_has_no_price(content, more, unpriced):
     fields = more if content is not None else {"content": None}
     assert read_reply(message(*(content or ()), **fields), user_text=None).usage.unpriced == unpriced
+
+
+@pytest.mark.parametrize(
+    ("tools", "is_free"),
+    [
+        ([{"type": "web_search_20260209", "name": "web_search"}], True),
+        ([{"type": "code_execution_20260120"}, {"type": "web_fetch_20261101", "name": "web_fetch"}], True),
+        ([{"type": "web_search_20250305", "name": "web_search"}], False),
+        ([{"type": "code_execution_20260120"}], False),
+        ([{"name": "web_search_20260209", "input_schema": {}}], False),
+        (None, False),
+        (7, False),
+        ([7, "web_search_20260209"], False),
+    ],
+)
+def test_code_is_run_for_free_beside_the_newer_web_tools(tools, is_free):
+    usage = Usage(input_tokens=1, output_tokens=1, unpriced=("code_execution_requests", "x", "code_execution"))
+    assert billed(usage, {"tools": tools}) == (replace(usage, unpriced=("x",)) if is_free else usage)
+    nothing = replace(usage, unpriced=("x",))
+    assert billed(nothing, {"tools": tools}) is nothing
 
 
 counts = st.integers(0, 5_000)

@@ -154,6 +154,18 @@ def test_a_deep_answer_costs_all_that_is_billed_or_is_unpriced(api, open_shell, 
     assert (decision.cost_usd is None) == (usd is None)
 
 
+@pytest.mark.parametrize(("version", "usd"), [("20260209", 0.04), ("20250305", None)])
+def test_a_search_that_filters_by_code_costs_its_tokens_and_the_search(api, open_shell, version, usd):
+    usage = {"input_tokens": 1_000, "output_tokens": 1_000, "server_tool_use": {"web_search_requests": 1}}
+    run = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "code_execution", "input": {}}
+    body = {"id": "msg_1", "type": "message", "role": "assistant", "model": OPUS, "stop_reason": "end_turn"}
+    api.enqueue(Reply.body({**body, "content": [run, {"type": "text", "text": "Deep."}], "usage": usage}))
+    tools = [{"type": f"web_search_{version}", "name": "web_search"}]
+    decision = open_shell().route(**question(tools=tools)).decision
+    assert (decision.bypass_cause, decision.cost_usd) == (BypassCause.TOOLS, usd and pytest.approx(usd))
+    assert decision.baseline_cost_usd == decision.cost_usd
+
+
 def stream_that_bills(**usage):
     """A stream whose start has counts of tokens alone; all that is billed besides comes with its end."""
     begun = {"input_tokens": 1_000, "cache_creation_input_tokens": 0, "output_tokens": 1}

@@ -1,6 +1,8 @@
 """Convert the SDK's `Message` to a `TierReply`, and a shipped answer back to a `Message`."""
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeGuard
 
 from anthropic.types import Message, TextBlock
@@ -38,7 +40,27 @@ def is_code_run(block: object) -> bool:
     """Whether a content block shows that the API ran code."""
     # A tool of the caller may have such a name too, and a model's call of it has the type `tool_use`.
     kind = kind_of(block)
-    return "code_execution" in (str(field(block, "name")) if kind == "server_tool_use" else kind)
+    return _CODE in (str(field(block, "name")) if kind == "server_tool_use" else kind)
+
+
+_CODE: Final = "code_execution"
+_FREE_CODE: Final = re.compile(r"web_(?:search|fetch)_(\d{8})")
+_FREE_SINCE: Final = "20260209"
+"""The first version of the web tools beside which the API runs code for free.
+
+Source: https://platform.claude.com/docs/en/about-claude/pricing
+"""
+
+
+def billed(usage: Usage, params: Mapping[str, Any]) -> Usage:
+    """The usage without the code that the API ran for free, because the request has one of the newer web tools."""
+    others = tuple(name for name in usage.unpriced if not name.startswith(_CODE))
+    if len(others) == len(usage.unpriced):
+        return usage
+    tools = params.get("tools")
+    matches = [_FREE_CODE.fullmatch(kind_of(tool)) for tool in (tools if isinstance(tools, list | tuple) else ())]
+    is_free = any(match and match[1] >= _FREE_SINCE for match in matches)
+    return replace(usage, unpriced=others) if is_free else usage
 
 
 _PLAIN: Final = frozenset({int, str})
@@ -89,7 +111,7 @@ def read_usage(usage: object, *, has_run_code: bool = False) -> Usage | None:
         inference_geo=_label(fields, "inference_geo"),
         speed=_label(fields, "speed"),
         service_tier=_label(fields, "service_tier"),
-        unpriced=(*_unpriced(fields), *(("code_execution",) if has_run_code else ())),
+        unpriced=(*_unpriced(fields), *((_CODE,) if has_run_code else ())),
     )
 
 

@@ -79,7 +79,7 @@ class DecisionBuilder:
             result,
             deep=call.tiers[-1].model,
             contract=contract,
-            price=partial(self._price, at=call.started_at),
+            price=partial(self._price, call),
             inference_geo=claude.inference_geo(call.params),
         )
         last, answered = result.steps[-1], result.answered
@@ -120,7 +120,7 @@ class DecisionBuilder:
         return Hop(
             tier=step.ask.tier,
             usage=usage,
-            cost_usd=self._price(step.ask.tier.model, usage, at=call.started_at),
+            cost_usd=self._price(call, step.ask.tier.model, usage),
             verdict=reply.verdict if reply else None,
             reason=step.reason,
             error=type(step.error).__name__ if step.error else "",
@@ -128,12 +128,12 @@ class DecisionBuilder:
             base_outcome=base_of(step, self._base_threshold)[0],
         )
 
-    def _price(self, model: str, usage: Usage | None, *, at: float) -> float | None:
+    def _price(self, call: Call, model: str, usage: Usage | None) -> float | None:
         """The price of one model call in US dollars; None if it is unknown."""
         if usage is None:
             return None
         try:
-            return self._prices.cost(model, usage, at=at)
+            return self._prices.cost(model, claude.billed(usage, call.params), at=call.started_at)
         except Exception:  # noqa: BLE001 - a faulty price catalogue must not cost an answer
             _log.exception("pricing %s failed", model)
             return None
@@ -144,8 +144,8 @@ class DecisionBuilder:
         if not isinstance(message, Message):
             return ChatRecord()
         return ChatRecord(
-            usage=reply.usage,
-            cost_usd=self._price(ask.tier.model, reply.usage, at=call.started_at),
+            usage=reply.usage and claude.billed(reply.usage, call.params),
+            cost_usd=self._price(call, ask.tier.model, reply.usage),
             confidence=reply.verdict.confidence if reply.verdict else None,
             outcome=_outcome_at(call.policy.threshold, reply, has_shipped=has_shipped),
             response_id=message.id,

@@ -47,7 +47,7 @@ from cheapdeep_ops.claude.stream_events import raw_async_stream, raw_stream
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
-from cheapdeep_ops.values import BypassCause, TextTurn, TierReply
+from cheapdeep_ops.values import BypassCause, TextTurn, TierReply, Usage
 
 Event = RawMessageStreamEvent
 Events = Sequence[Event]
@@ -125,6 +125,9 @@ class Provider(Protocol):
 
     def read_reply(self, message: Message, *, user_text: str | None) -> TierReply:
         """What a model replied. With `user_text` it is the reply to a triage request, and has a verdict."""
+
+    def billed(self, usage: Usage, params: Params) -> Usage:
+        """The usage without what is free in a request with these arguments."""
 
     def unwrapped(self, message: Message, answer: str) -> Message:
         """A copy of a triage reply whose content is the answer."""
