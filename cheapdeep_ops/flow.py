@@ -164,10 +164,10 @@ def shadowed(steps: Sequence[Step], result: CascadeResult, *, base_threshold: fl
     return _result_of(steps if is_answered else [*steps, *result.steps], base_threshold)
 
 
-def revised(result: CascadeResult, reply: TierReply, *, base_threshold: float) -> CascadeResult:
-    """The result of a streamed call whose first reply, which escalated early, has now been read to its end."""
-    first, *others = result.steps
-    return _result_of([replace(first, reply=reply), *others], base_threshold)
+def revised(result: CascadeResult, tier: Tier, reply: TierReply, *, base_threshold: float) -> CascadeResult:
+    """The result of a streamed call; the reply of `tier`, which escalated early, has now been read to its end."""
+    steps = [replace(step, reply=reply) if step.ask.tier == tier else step for step in result.steps]
+    return _result_of(steps, base_threshold)
 
 
 def _result_of(steps: Sequence[Step], base_threshold: float) -> CascadeResult:

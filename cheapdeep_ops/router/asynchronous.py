@@ -198,8 +198,8 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     async def _leave(self, open_call: OpenCall, opened: LoopStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
         reply = opened.reply()
-        if opened.is_withheld and self._core.is_kept(open_call.call):
-            task = self._core.withheld(opened.progress.reply, open_call)
+        if opened.is_withheld and self._core.is_kept(open_call):
+            task = self._core.withheld(opened.model_call.ask.tier, opened.progress.reply, open_call)
             self._readers.run(read_the_rest(opened, task, self._core.planner.settings.triage_timeout_s), task)
             self._core.add_background(open_call, task)
         else:

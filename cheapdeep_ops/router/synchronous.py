@@ -207,7 +207,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _leave(self, open_call: OpenCall, opened: ThreadStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
         reply = opened.reply()
-        is_wanted = opened.is_withheld and self._core.is_kept(open_call.call)
+        is_wanted = opened.is_withheld and self._core.is_kept(open_call)
         if not (is_wanted and self._read_in_background(open_call, opened)):
             opened.end()
             opened.stream.close()
@@ -222,7 +222,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     # In the background
 
     def _read_in_background(self, open_call: OpenCall, opened: ThreadStream) -> bool:
-        task = self._core.withheld(opened.progress.reply, open_call)
+        task = self._core.withheld(opened.model_call.ask.tier, opened.progress.reply, open_call)
         seconds = self._core.planner.settings.triage_timeout_s
         try:
             self._readers.run(lambda: read_the_rest(opened, task, seconds))
