@@ -304,7 +304,7 @@ class Decision:
 
     @property
     def candidate(self) -> Hop | None:
-        """The first call whose answer ships at the base threshold, so that it may be graded; None if none does."""
+        """The first hop whose answer ships at the base threshold, so that it may be graded; None if none does."""
         if self.base_outcome is Outcome.SHIP:
             return self.hops[0]
         return next((hop for hop in self.hops if hop.base_outcome is Outcome.SHIP), None)
