@@ -39,7 +39,12 @@ def test_the_cost_is_the_escalations_beyond_the_usual_share_times_what_a_deep_ca
         (
             spell(500, 0.4, unpriced=150, unpriced_deep=101, cost_nusd=10),
             USUAL,
-            "101 of 200 calls to the deep tier are unpriced",
+            "150 of 500 calls are unpriced, 101 of 200 to the deep tier",
+        ),
+        (
+            spell(500, 0.4, unpriced=251, unpriced_deep=0, cost_nusd=10),
+            USUAL,
+            "251 of 500 calls are unpriced, 0 of 200 to the deep tier",
         ),
         (NOW, spell(29, 0.1), "too few calls before to know what is usual"),
         (spell(0, 0), USUAL, "no calls"),

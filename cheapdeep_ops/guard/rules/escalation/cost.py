@@ -48,9 +48,10 @@ class PeriodCounts:
         """The extra cost of an escalated call over a shipped one, on average; None if that is unknown.
 
         Both include triage, so the difference is the cost of the deep call. The mean is over priced calls: at least
-        half of those that went to the deep tier.
+        half of all, and of those that went to the deep tier.
         """
-        if not is_covered(unpriced=self.unpriced_deep, of=self.deep):
+        is_known = is_covered(unpriced=self.unpriced, of=self.triaged + self.bypassed)
+        if not is_known or not is_covered(unpriced=self.unpriced_deep, of=self.deep):
             return None
         return (self.cost_nusd - self.triage_cost_nusd) * USD_PER_NUSD / (self.deep - self.unpriced_deep)
 
@@ -130,7 +131,8 @@ def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
     if not now.deep:
         return "no call was sent to the deep tier"
     if now.escalation_usd is None:
-        return f"{now.unpriced_deep:,} of {now.deep:,} calls to the deep tier are unpriced"
+        deep = f"{now.unpriced_deep:,} of {now.deep:,} to the deep tier"
+        return f"{now.unpriced:,} of {now.triaged + now.bypassed:,} calls are unpriced, {deep}"
     return ""
 
 
