@@ -4,7 +4,7 @@ Pure functions: prices, and where the triage contract stands in a prompt, are ar
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cheapdeep_ops.flow import CascadeResult, Step
@@ -53,16 +53,23 @@ class DeepOnlyCost:
     cold_cache_usd: float
 
 
-def baseline(result: CascadeResult, *, deep: str, contract: Contract, price: Price) -> DeepOnlyCost:
-    """The baseline of a finished call, whose deep tier is the model `deep`."""
-    usd, basis = _deep_alone(result.steps[-1], deep=deep, contract=contract, price=price)
+def baseline(
+    result: CascadeResult, *, deep: str, contract: Contract, price: Price, inference_geo: str = ""
+) -> DeepOnlyCost:
+    """The baseline of a finished call, whose deep tier is the model `deep`.
+
+    `inference_geo` is the region that the caller asked for; empty if none.
+    """
+    usd, basis = _deep_alone(result.steps[-1], deep=deep, contract=contract, price=price, inference_geo=inference_geo)
     cold = cold_cache_usd(result, contract=contract, price=price)
     if not cold or usd is None:
         return DeepOnlyCost(usd=usd, basis=basis, cold_cache_usd=cold)
     return DeepOnlyCost(usd=usd - cold, basis=basis + _LESS_COLD_CACHE, cold_cache_usd=cold)
 
 
-def _deep_alone(last: Step, *, deep: str, contract: Contract, price: Price) -> tuple[float | None, str]:
+def _deep_alone(
+    last: Step, *, deep: str, contract: Contract, price: Price, inference_geo: str
+) -> tuple[float | None, str]:
     usage, model = _usage_of(last), last.ask.tier.model
     if usage is None:
         return (0.0, _FAILED) if last.error is not None else (None, _NO_USAGE)
@@ -76,6 +83,8 @@ def _deep_alone(last: Step, *, deep: str, contract: Contract, price: Price) -> t
         contract_tokens=contract.tokens if is_triage else 0,
         contract_place=contract.place_in(usage) if is_triage else ContractPlace.UNCACHED,
     )
+    # A triage model without a choice of region reports none, and the deep tier would have used the caller's.
+    estimate = replace(estimate, inference_geo=inference_geo or estimate.inference_geo)
     less = " less the triage contract" if is_triage and contract.tokens else ""
     return price(deep, estimate), f"estimated: tokens of {model}{less}, times {ratio:.2f} for the tokenizer"
 

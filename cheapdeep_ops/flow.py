@@ -33,9 +33,11 @@ class Step:
 class CascadeResult:
     """The steps of one call and their result.
 
-    `answer` is the reply for the caller; if it is None, `error` is the exception for the caller. `escalated` is whether
-    the call left the first tier. `is_fallback` marks a triage tier's answer that replaces the deep tier's error. A
-    streamed answer that fails after its text went out has a `reason`, but is not escalated.
+    `answer` is the reply for the caller; if it is None, `error` is the exception for the caller. `confidence` is the
+    answering tier's; if no triage tier answered, it is the first tier's. `reason`, `base_outcome` and `base_reason`
+    always describe the first tier's reply. `escalated` is whether the call left the first tier. `is_fallback` marks a
+    triage tier's answer that replaces the deep tier's error. A streamed answer that fails after its text went out has a
+    `reason`, but is not escalated.
     """
 
     steps: tuple[Step, ...]
@@ -112,7 +114,9 @@ def _with_fallback(result: CascadeResult) -> CascadeResult:
     # In reverse order, so that the higher tier wins at equal confidence: `max` returns the first.
     usable = [each.reply for each in reversed(result.steps[:-1]) if each.reply and _is_usable(each.reply)]
     answer = max(usable, key=_confidence, default=None)
-    return result if answer is None else replace(result, answer=answer, error=None, is_fallback=True)
+    if answer is None:
+        return result
+    return replace(result, answer=answer, error=None, is_fallback=True, confidence=_stated(answer))
 
 
 def _is_usable(reply: TierReply) -> bool:
@@ -120,7 +124,12 @@ def _is_usable(reply: TierReply) -> bool:
 
 
 def _confidence(reply: TierReply) -> float:
-    return (reply.verdict.confidence if reply.verdict else None) or 0.0
+    return _stated(reply) or 0.0
+
+
+def _stated(reply: TierReply | None) -> float | None:
+    """The confidence of a triage reply; None if it states none."""
+    return reply.verdict.confidence if reply and reply.verdict else None
 
 
 def _triage(tier: Tier, threshold: float) -> Generator[Ask, TierReply, Step]:
@@ -155,16 +164,16 @@ def shadowed(steps: Sequence[Step], result: CascadeResult, *, base_threshold: fl
     return _result_of(steps if is_answered else [*steps, *result.steps], base_threshold)
 
 
-def revised(result: CascadeResult, reply: TierReply, *, base_threshold: float) -> CascadeResult:
-    """The result of a streamed call whose first reply, which escalated early, has now been read to its end."""
-    first, *others = result.steps
-    return _result_of([replace(first, reply=reply), *others], base_threshold)
+def revised(result: CascadeResult, tier: Tier, reply: TierReply, *, base_threshold: float) -> CascadeResult:
+    """The result of a streamed call; the reply of `tier`, which escalated early, has now been read to its end."""
+    steps = [replace(step, reply=reply) if step.ask.tier == tier else step for step in result.steps]
+    return _result_of(steps, base_threshold)
 
 
 def _result_of(steps: Sequence[Step], base_threshold: float) -> CascadeResult:
     first, last = steps[0], steps[-1]
     bypassed = first.ask.kind == "original"
-    base_outcome, base_reason = (None, None) if bypassed else _base(first, base_threshold)
+    base_outcome, base_reason = base_of(first, base_threshold)
     # The answer would have shipped at base, so only the raised threshold made the call escalate.
     raised = base_outcome is Outcome.SHIP and first.reason is not None
     return CascadeResult(
@@ -174,8 +183,7 @@ def _result_of(steps: Sequence[Step], base_threshold: float) -> CascadeResult:
         reason=Reason.RAISED_THRESHOLD if raised else first.reason,
         base_outcome=base_outcome,
         base_reason=base_reason,
-        # The first tier's, so that confidence and base outcome describe one reply.
-        confidence=first.reply.verdict.confidence if first.reply and first.reply.verdict else None,
+        confidence=_stated(last.reply if last.ask.kind == "triage" and last.reply else first.reply),
         escalated=bypassed or (len(steps) > 1 and first.reason is not None),
     )
 
@@ -195,12 +203,20 @@ def completed(
     return _result_of([*before, step], base_threshold)
 
 
-def _base(first: Step, base_threshold: float) -> tuple[Outcome | None, Reason | None]:
-    if first.error is not None and first.reason is not None:
-        return Outcome.ESCALATE, first.reason
-    if first.reply is None:  # an interrupted call is no evidence about the traffic
+def base_of(step: Step, base_threshold: float) -> tuple[Outcome | None, Reason | None]:
+    """The outcome of a triage step at the base threshold, and why it escalates; None for an original request."""
+    if step.ask.kind == "original":
         return None, None
-    return decide(_verdict(first.reply), threshold=base_threshold)
+    if step.error is not None and step.reason is not None:
+        return Outcome.ESCALATE, step.reason
+    if step.reply is None:  # an interrupted call is no evidence about the traffic
+        return None, None
+    return decide(_verdict(step.reply), threshold=base_threshold)
+
+
+def candidate(steps: Sequence[Step], base_threshold: float) -> Step | None:
+    """The step whose answer ships at the base threshold, in whatever tier; None if none does."""
+    return next((step for step in steps if base_of(step, base_threshold)[0] is Outcome.SHIP), None)
 
 
 def _verdict(reply: TierReply) -> Verdict:

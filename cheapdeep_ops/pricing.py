@@ -1,15 +1,16 @@
 """The cost of a call in US dollars: tokens times rates, which are looked up once for each model and day.
 
 Rates come from the `genai-prices` package; the user's own dated overrides take precedence. A model without a rate is
-*unpriced*: its cost is None, never zero and never a default.
+*unpriced*: its cost is None, never zero and never a default. So is a call with any part that has no known price.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final
+from math import prod
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +18,7 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import Usage
 
 _PER_MILLION: Final = 1e-6
+_THOUSAND: Final = 1000
 
 _NEWER_TOKENIZER: Final = (
     "claude-haiku-5", "claude-sonnet-5", "claude-opus-4-7", "claude-opus-4-8", "claude-opus-5", "claude-fable",
@@ -29,8 +31,29 @@ Source: Anthropic's migration notes for Opus 4.7 ("up to about 1.35 times, depen
 """
 
 
+_FACTORS: Final[Mapping[str, Mapping[str, float]]] = {
+    "inference_geo": {"": 1.0, "us": 1.1},
+    "speed": {"": 1.0, "fast": 6.0},
+    # Not `priority`: its capacity is bought in advance, at prices that are not published.
+    "service_tier": {"": 1.0},
+}
+"""By field of the usage: the factor on all rates for each of its values; a call with any other value is unpriced.
+
+Source: https://platform.claude.com/docs/en/about-claude/pricing
+"""
+
+_WEB_SEARCHES_USD: Final = 10.0
+"""The price of a thousand web searches, whatever the factors. Source: as above."""
+
+_Factors = dict[str, Annotated[float, Field(ge=0)]]
+
+
 class PriceOverride(BaseModel):
-    """The user's own price of a model, in US dollars per million tokens, in force from the day `since` on (UTC)."""
+    """The user's own price of a model, in US dollars per million tokens, in force from the day `since` on (UTC).
+
+    `inference_geo`, `speed` and `service_tier` are factors on these rates by value, for example `{"priority": 1}`.
+    `web_searches` is the price of a thousand.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -42,6 +65,10 @@ class PriceOverride(BaseModel):
     cache_write_5m: float = Field(ge=0)
     cache_write_1h: float = Field(ge=0)
     batch_factor: float = Field(default=0.5, ge=0, le=1)
+    inference_geo: _Factors = {}
+    speed: _Factors = {}
+    service_tier: _Factors = {}
+    web_searches: float = Field(default=_WEB_SEARCHES_USD, ge=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +96,32 @@ class Rates:
 class PriceList:
     """One model's rates by prompt length: ascending `steps` of (prompt tokens above which the rates hold, rates).
 
-    The highest step that a prompt reaches applies to all of its tokens.
+    The highest step that a prompt reaches applies to all of its tokens. `factors` on the rates are by field and value
+    of the usage; `web_searches_usd` is the price of a thousand.
     """
 
     steps: tuple[tuple[int, Rates], ...]
+    factors: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _FACTORS)
+    web_searches_usd: float = _WEB_SEARCHES_USD
 
-    def cost_of(self, usage: Usage) -> float:
-        """The cost of `usage` in US dollars."""
+    def cost_of(self, usage: Usage) -> float | None:
+        """The cost of `usage` in US dollars; None if any part of it has no known price."""
+        factor = self._factor(usage)
+        if factor is None:
+            return None
+        return factor * self._rates_for(usage).cost_of(usage) + usage.web_searches * self.web_searches_usd / _THOUSAND
+
+    def _factor(self, usage: Usage) -> float | None:
+        """The factor on all rates; None if any part of `usage` has no known price."""
+        factors = [known.get(getattr(usage, name)) for name, known in self.factors.items()]
+        known_factors = [factor for factor in factors if factor is not None]
+        return None if usage.unpriced or len(known_factors) < len(factors) else prod(known_factors)
+
+    def _rates_for(self, usage: Usage) -> Rates:
         if len(self.steps) == 1:
-            return self.steps[0][1].cost_of(usage)
+            return self.steps[0][1]
         total = usage.total_input_tokens
-        return next(rates for start, rates in reversed(self.steps) if total > start or not start).cost_of(usage)
+        return next(rates for start, rates in reversed(self.steps) if total > start or not start)
 
 
 class PriceBook:
@@ -90,7 +132,7 @@ class PriceBook:
         self._known: dict[tuple[str, int, bool], PriceList | None] = {}
 
     def cost(self, model: str, usage: Usage, *, at: float, batch: bool = False) -> float | None:
-        """The cost of `usage` at Unix time `at`, in US dollars; None if the model is unpriced."""
+        """The cost of `usage` at Unix time `at`, in US dollars; None if the model or a part of it is unpriced."""
         prices = self.prices(model, at=at, batch=batch)
         return None if prices is None else prices.cost_of(usage)
 
@@ -146,7 +188,9 @@ def baseline_usage(
     """
     envelope = ENVELOPE_TOKENS if contract_tokens else 0
     original = without_contract(usage, tokens=contract_tokens, place=contract_place)
-    return Usage(
+    # A replacement, because the region and the speed of the request would hold for the deep tier too.
+    return replace(
+        original,
         input_tokens=round(original.input_tokens * ratio),
         output_tokens=round(max(original.output_tokens - envelope, 0) * ratio),
         cache_read_tokens=round(original.cache_read_tokens * ratio),
@@ -194,7 +238,8 @@ def _from_override(override: PriceOverride, *, batch: bool) -> PriceList:
     factor = override.batch_factor if batch else 1.0
     names = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
     rates = Rates(**{name: getattr(override, name) * factor for name in names})
-    return PriceList(steps=((0, rates),))
+    factors = {name: {**known, **getattr(override, name)} for name, known in _FACTORS.items()}
+    return PriceList(steps=((0, rates),), factors=factors, web_searches_usd=override.web_searches)
 
 
 _CATALOGUE_NAMES: Final = {
@@ -253,3 +298,15 @@ def known_sum(costs: Iterable[float | None]) -> float | None:
             return None
         total += cost
     return total
+
+
+_LEAST_PRICED: Final = 0.5
+
+
+def is_covered(*, unpriced: int, of: int) -> bool:
+    """Whether a figure over the priced calls is shown for all `of` calls: at least half of them must be priced.
+
+    Unpriced calls are no random sample: they are those of one model, or of one feature. With fewer priced calls, most
+    of the cost would be unknown, and a mean or a saving would describe other calls than it seems to.
+    """
+    return of > unpriced and of - unpriced >= _LEAST_PRICED * of

@@ -113,9 +113,11 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The tokens of one model call as the API bills them; `input_tokens` excludes cache reads and writes.
+    """What the API bills for one model call; `input_tokens` excludes cache reads and writes.
 
-    `is_estimate` marks the usage of a stream that was closed early: the API sends the output tokens last.
+    `inference_geo`, `speed` and `service_tier` change the price of the tokens; they are empty where the list
+    price holds. `unpriced` names what was billed besides, and has no known price. `is_estimate` marks the usage of a
+    stream that was closed early: the API sends the output tokens last.
     """
 
     input_tokens: int = 0
@@ -123,6 +125,11 @@ class Usage:
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    inference_geo: str = ""
+    speed: str = ""
+    service_tier: str = ""
+    unpriced: tuple[str, ...] = ()
     is_estimate: bool = False
 
     @property
@@ -206,7 +213,12 @@ class GradeResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hop:
-    """One model call of a decision, with its verdict or error."""
+    """One model call of a decision, with its verdict or error.
+
+    `outcome` is whether the answer of a triage call went out as confident, or the call went on to the next tier;
+    `base_outcome` is the outcome at the base threshold. Both are None for an original request, and if triage was
+    interrupted.
+    """
 
     tier: Tier
     usage: Usage | None
@@ -214,16 +226,25 @@ class Hop:
     verdict: Verdict | None = None
     reason: Reason | None = None
     error: str = ""
+    outcome: Outcome | None = None
+    base_outcome: Outcome | None = None
+
+    @property
+    def confidence(self) -> float | None:
+        """The confidence that the tier stated; None if it stated none."""
+        return self.verdict.confidence if self.verdict else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """How one call was answered, at which threshold, why, and at which cost.
 
-    `tier` is the index of the tier that answered, and `model` is its model. `confidence` and `base_outcome` belong to
-    the first tier's reply. `base_outcome` is the flow's outcome for that reply at the base threshold; it is None if the
-    call was not triaged. `prompt_version` is the triage prompt's; it is empty if the call was not triaged or the
-    version is unknown. `error` is the exception type of a failed call.
+    `tier` is the index of the tier that answered, `model` is its model, and `confidence` is what it stated. If the deep
+    tier answered, which states none, or if no tier did, `confidence` is the first tier's: the one that `reason` and
+    `base_outcome` are about. `base_outcome` is the flow's outcome for the first tier's reply at the base threshold; it
+    is None if the call was not triaged. `hops` has the verdict, outcome and cost of each tier. `prompt_version` is the
+    triage prompt's; it is empty if the call was not triaged or the version is unknown. `error` is the exception type of
+    a failed call.
 
     Costs are US dollars; None means *unpriced*, never zero. `baseline_cost_usd` is the estimated cost of the call at
     the deep tier alone. `baseline_basis` is how it was estimated. `cold_cache_usd` is the part of the cost that a warm
@@ -276,6 +297,19 @@ class Decision:
         return self.triaged and not self.error and not self.hops[-1].tier.is_deep
 
     @property
+    def first_confidence(self) -> float | None:
+        """The first tier's confidence, whichever tier answered: the one for counts that go with `base_outcome`."""
+        answers_later = any(hop.tier.index == self.tier > 0 and not hop.tier.is_deep for hop in self.hops)
+        return self.hops[0].confidence if answers_later else self.confidence
+
+    @property
+    def candidate(self) -> Hop | None:
+        """The first hop whose answer ships at the base threshold, so that it may be graded; None if none does."""
+        if self.base_outcome is Outcome.SHIP:
+            return self.hops[0]
+        return next((hop for hop in self.hops if hop.base_outcome is Outcome.SHIP), None)
+
+    @property
     def triage_error(self) -> str:
         """The exception type of the first failed triage call; empty if none failed."""
         return next((hop.error for hop in self.hops if hop.error and self.triaged and not hop.tier.is_deep), "")
@@ -288,17 +322,25 @@ class Decision:
 
 @dataclass(slots=True, kw_only=True)
 class Counters:
-    """Counters of calls; each mapping counts by name, such as a reason, a confidence bin or a model."""
+    """Counters of calls; each mapping counts by name, such as a reason, a confidence bin or a model.
+
+    `confidence` counts what the first tier stated. `later_answers` are base escalations that a later triage tier
+    answers at the base threshold. `unpriced_triaged` and `unpriced_deep` are the unpriced calls among those that were
+    triaged, and among those that escalated or were bypassed.
+    """
 
     calls: int = 0
     triaged: int = 0
     shipped: int = 0
     escalated: int = 0
     base_escalated: int = 0
+    later_answers: int = 0
     withheld: int = 0
     bypassed: int = 0
     errors: int = 0
     unpriced: int = 0
+    unpriced_triaged: int = 0
+    unpriced_deep: int = 0
     cost_nusd: int = 0
     triage_cost_nusd: int = 0
     baseline_nusd: int = 0
@@ -314,6 +356,7 @@ class Counters:
     origins: Counter[str] = field(default_factory=Counter)
     base_origins: Counter[str] = field(default_factory=Counter)
     shadowed: int = 0
+    unpriced_shadowed: int = 0
     shadow_cost_nusd: int = 0
     shadow_baseline_nusd: int = 0
     fallbacks: int = 0

@@ -212,6 +212,9 @@ class Shell:
     def create(self, **params: Any) -> Any:
         return self._run(self.router.messages.create(**params))
 
+    def parse(self, **params: Any) -> Any:
+        return self._run(self.router.messages.parse(**params))
+
     def streamed_events(self, **params: Any) -> list[Any]:
         """All events of `messages.create(stream=True)`."""
         stream = self.create(stream=True, **params)

@@ -1,6 +1,7 @@
 """The command `backtest`, on a small file and on a store that the real recorder and guard have filled."""
 
 import json
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -217,12 +218,52 @@ def test_more_escalations_never_cost_less(escalated, triaged, others, triage_usd
     assert estimated_cost(spent, 1.0)["saving"] == pytest.approx(-triage_usd / baseline_usd)
 
 
-def test_unpriced_calls_leave_the_cost_unknown_and_say_why():
-    sums = Sums(calls=10, triaged=8, unpriced=2, cost_nusd=10, baseline_nusd=100)
+def test_one_unpriced_call_leaves_the_cost_of_all_others_known_and_says_so():
+    counts = {"calls": 4_792, "triaged": 4_792, "escalated": 1_000, "base_escalated": 1_000}
+    costs = {"cost_nusd": 4_791 * 10**6, "triage_cost_nusd": 4_791 * 10**5, "baseline_nusd": 4_791 * 10**7}
+    sums = Sums(**counts, **costs, unpriced=1, unpriced_triaged=1)
+    spent = spent_in(sums, prices="as listed")
+    found, paid = estimated_cost(spent, 0.5), paid_cost(spent, at_base=1.0)
+    assert found["cost_usd"] == pytest.approx(4_791 * (0.0001 + 0.5 * 0.01))
+    assert found["cost_per_call_usd"] == pytest.approx(0.0001 + 0.5 * 0.01)
+    assert found["saving"] == pytest.approx(1 - (0.0001 + 0.5 * 0.01) / 0.01)
+    assert found["cost_basis"].endswith(" over 4,791 of 4,792 calls; as listed")
+    assert (paid["cost_usd"], paid["cost_per_call_usd"]) == (pytest.approx(4.791), pytest.approx(0.001))
+    assert (paid["calls"], paid["unpriced_calls"], paid["saving"], paid["why"]) == (4_792, 1, pytest.approx(0.9), "")
+
+
+@given(triaged=st.integers(1, 50), others=st.integers(0, 50), rate=st.floats(0, 1), data=st.data())
+def test_unpriced_calls_change_no_mean_of_the_priced_ones(triaged, others, rate, data):
+    def spent(calls, triaged, **unpriced):
+        return PeriodCost(calls=calls, triaged=triaged, moved=0, cost_usd=7.0, triage_usd=2.0, baseline_usd=20.0,
+                          prices="", **unpriced)  # fmt: skip
+
+    more = data.draw(st.integers(1, triaged + others))
+    of_triaged = data.draw(st.integers(0, more))
+    plain = spent(triaged + others, triaged, unpriced=0)
+    beside = spent(triaged + others + more, triaged + of_triaged, unpriced=more, unpriced_triaged=of_triaged)
+    names = ("cost_usd", "cost_per_call_usd", "saving")
+    for told in (lambda period: estimated_cost(period, rate), lambda period: paid_cost(period, at_base=1.0)):
+        assert [told(beside)[name] for name in names] == pytest.approx([told(plain)[name] for name in names])
+
+
+def test_fewer_priced_calls_than_half_leave_the_cost_unknown_and_say_why():
+    sums = Sums(calls=10, triaged=8, unpriced=6, cost_nusd=10, baseline_nusd=100)
     found = estimated_cost(spent_in(sums, prices=""), 0.5)
     assert found["cost_usd"] is found["saving"] is None
-    assert found["cost_basis"] == "unknown: 2 of 10 calls are unpriced"
-    assert paid_cost(spent_in(sums, prices=""), at_base=None)["why"] == "2 of 10 calls are unpriced"
+    assert found["cost_basis"] == "unknown: 6 of 10 calls are unpriced"
+    assert paid_cost(spent_in(sums, prices=""), at_base=None)["why"] == "6 of 10 calls are unpriced"
+
+
+def test_a_backtest_of_the_store_says_over_how_many_calls_its_costs_are(capsys, town):
+    town.run(10, [0.95] * 6 + [0.85] * 2 + [0.5, None])
+    town.recorder.put(replace(town.decisions[-1], started_at=town.clock(), cost_usd=None))
+    town.clock.advance(1)
+    town.look()
+    found = run_json(capsys, "--threshold", 0.8)
+    assert found["thresholds"][0]["cost_per_call_usd"] == pytest.approx(0.0004 + 21 / 101 * 0.004)
+    assert (found["paid"]["cost_usd"], found["paid"]["unpriced_calls"]) == (pytest.approx(0.12), 1)
+    assert "Paid: $0.120000 over 100 of 101 calls" in run(capsys)[1]
 
 
 def test_grades_weigh_by_the_inverse_of_their_chance():

@@ -1,5 +1,7 @@
 """What a call cost, by hand: one token costs one dollar at the cheap tier and ten at the deep one."""
 
+from dataclasses import replace
+
 import pytest
 
 from cheapdeep_ops.costing import MEASURED, Contract, baseline, cold_cache_usd, total_usd
@@ -56,6 +58,20 @@ class TestTheBaseline:
         deep = of(step(HAIKU, Usage(input_tokens=100, output_tokens=100), kind="original"))
         assert deep.usd == 10 * 2 * round(100 * RATIO)
         assert "contract" not in deep.basis
+
+    @pytest.mark.parametrize(("reported", "asked", "there"), [
+        ("", "us", "us"), ("us", "", "us"), ("", "", ""),
+    ])  # fmt: skip
+    def test_of_a_cheap_answer_is_in_the_region_that_the_caller_asked_for(self, reported, asked, there):
+        seen = []
+
+        def price(model, usage):
+            seen.append((model, usage.inference_geo))
+            return 1.0
+
+        usage = replace(USAGE, inference_geo=reported)
+        baseline(result(step(HAIKU, usage)), deep=OPUS.model, contract=contract(), price=price, inference_geo=asked)
+        assert seen == [(OPUS.model, there)]
 
     def test_of_a_call_that_failed_is_nothing(self):
         deep = of(step(OPUS, error=TimeoutError()))

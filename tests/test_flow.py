@@ -166,7 +166,7 @@ class TestThreeTiers:
         assert course.answer is second
         assert course.reason is Reason.LOW_CONFIDENCE
         assert course.base_outcome is Outcome.ESCALATE
-        assert course.confidence == 0.3
+        assert course.confidence == 0.85
 
     def test_the_deep_tier_comes_last(self):
         flow = begin(THREE)

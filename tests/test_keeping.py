@@ -108,6 +108,7 @@ class TestACandidate:
             "threshold": 0.8,
             "policy_version": 4,
             "model": "claude-haiku-4-5",
+            "tier": 0,
             "prompt_version": "p7",
             "response_id": "msg_1",
             "trace_id": "a" * 32,

@@ -104,6 +104,63 @@ def test_an_unknown_model_is_unpriced(model):
     assert BOOK.prices(model, at=NOW) is None
 
 
+# What changes the price of tokens, and what is billed besides
+
+THOUSAND = Usage(input_tokens=1_000, output_tokens=1_000)
+
+
+@pytest.mark.parametrize(
+    ("billed", "dollars"),
+    [
+        ({"inference_geo": "us"}, 0.033),
+        ({}, 0.030),
+        ({"speed": "fast"}, 0.180),
+        ({"speed": "fast", "inference_geo": "us"}, 0.198),
+        ({"web_searches": 3}, 0.060),
+        ({"web_searches": 3, "inference_geo": "us"}, 0.063),
+    ],
+)
+def test_the_region_the_speed_and_web_searches_are_paid_for(billed, dollars):
+    assert BOOK.cost(OPUS, replace(THOUSAND, **billed), at=NOW) == pytest.approx(dollars, abs=1e-12)
+
+
+def test_a_batch_halves_the_tokens_and_not_the_searches():
+    usage = replace(THOUSAND, inference_geo="us", web_searches=1)
+    assert BOOK.cost(OPUS, usage, at=NOW, batch=True) == pytest.approx(0.0165 + 0.01)
+
+
+@pytest.mark.parametrize("kind", ["cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"])
+def test_a_factor_holds_for_cached_tokens_too(kind):
+    plain, there = (BOOK.cost(OPUS, Usage(**{kind: 1_000}, inference_geo=geo), at=NOW) for geo in ("", "us"))
+    assert there == pytest.approx(1.1 * plain)
+
+
+UNPRICED = [
+    {"inference_geo": "moon"},
+    {"speed": "warp"},
+    {"service_tier": "priority"},
+    {"unpriced": ("code_execution",)},
+    {"unpriced": ("code_execution",), "web_searches": 3},
+]
+
+
+@pytest.mark.parametrize("billed", UNPRICED)
+def test_a_call_with_a_part_that_has_no_price_is_unpriced(billed):
+    assert BOOK.cost(OPUS, replace(THOUSAND, **billed), at=NOW) is None
+
+
+def test_an_override_can_price_what_the_list_does_not():
+    own = override(inference_geo={"moon": 2}, service_tier={"priority": 0.5}, web_searches=1_000)
+    book = PriceBook([own])
+    million = Usage(input_tokens=MILLION)
+    assert book.cost(OPUS, replace(million, inference_geo="moon"), at=NOW) == pytest.approx(2.0)
+    assert book.cost(OPUS, replace(million, service_tier="priority"), at=NOW) == pytest.approx(0.5)
+    assert book.cost(OPUS, replace(million, inference_geo="us", web_searches=2), at=NOW) == pytest.approx(3.1)
+    assert book.cost(OPUS, replace(million, unpriced=("code_execution",)), at=NOW) is None
+    with pytest.raises(ValidationError):
+        override(speed={"fast": -1})
+
+
 # Overrides
 
 
@@ -163,6 +220,12 @@ def test_the_baseline_takes_the_contract_and_the_envelope_off_and_scales_the_res
         input_tokens=1_300, output_tokens=130, cache_read_tokens=13, cache_write_5m_tokens=26, cache_write_1h_tokens=39
     )
     assert baseline_usage(used, ratio=1.0, contract_tokens=0) == used
+
+
+def test_the_baseline_has_the_region_the_speed_and_the_searches_of_the_call():
+    used = Usage(input_tokens=10, output_tokens=10, inference_geo="us", speed="fast", web_searches=2, unpriced=("x",))
+    there = baseline_usage(used, ratio=2.0, contract_tokens=0)
+    assert there == replace(used, input_tokens=20, output_tokens=20)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(1, 1_000))

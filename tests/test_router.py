@@ -12,8 +12,9 @@ import pytest
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import NoOpTracerProvider
+from pydantic import BaseModel
 
-from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Settings
+from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Router, Settings, decision_of
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA
 from cheapdeep_ops.costing import MEASURED
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
@@ -26,6 +27,7 @@ from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
 from cheapdeep_ops.testing.messages_api.models import MODELS
 from cheapdeep_ops.values import Usage
+from tests.conftest import Shell
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
 NOW = 1_790_000_000.0
@@ -130,6 +132,89 @@ def test_costs_of_a_shipped_answer_are_those_of_the_triage_call_against_an_estim
     )
     assert decision.hops[0].usage == Usage(input_tokens=1_220, output_tokens=115)
     assert 0 < decision.triage_duration_s <= decision.duration_s
+
+
+@pytest.mark.parametrize(
+    ("billed", "usd"),
+    [
+        ({"inference_geo": "us"}, 0.033),
+        ({"speed": "fast"}, 0.18),
+        ({"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 4}}, 0.05),
+        ({"server_tool_use": {"web_search_requests": 2, "code_execution_requests": 1}}, None),
+        ({"inference_geo": "moon"}, None),
+    ],
+)
+def test_a_deep_answer_costs_all_that_is_billed_or_is_unpriced(api, open_shell, billed, usd):
+    usage = {"input_tokens": 1_000, "output_tokens": 1_000, **billed}
+    api.enqueue(Reply.triage(0.3, None), model=HAIKU)
+    api.enqueue(Reply.text("Deep.", usage=usage), model=OPUS)
+    decision = open_shell().ask().decision
+    deep = decision.hops[-1].cost_usd
+    assert (deep, decision.baseline_cost_usd) == ((usd, usd) if usd is None else (pytest.approx(usd),) * 2)
+    assert (decision.cost_usd is None) == (usd is None)
+
+
+@pytest.mark.parametrize(("version", "usd"), [("20260209", 0.04), ("20250305", None)])
+def test_a_search_that_filters_by_code_costs_its_tokens_and_the_search(api, open_shell, version, usd):
+    usage = {"input_tokens": 1_000, "output_tokens": 1_000, "server_tool_use": {"web_search_requests": 1}}
+    run = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "code_execution", "input": {}}
+    body = {"id": "msg_1", "type": "message", "role": "assistant", "model": OPUS, "stop_reason": "end_turn"}
+    api.enqueue(Reply.body({**body, "content": [run, {"type": "text", "text": "Deep."}], "usage": usage}))
+    tools = [{"type": f"web_search_{version}", "name": "web_search"}]
+    decision = open_shell().route(**question(tools=tools)).decision
+    assert (decision.bypass_cause, decision.cost_usd) == (BypassCause.TOOLS, usd and pytest.approx(usd))
+    assert decision.baseline_cost_usd == decision.cost_usd
+
+
+def stream_that_bills(**usage):
+    """A stream whose start has counts of tokens alone; all that is billed besides comes with its end."""
+    begun = {"input_tokens": 1_000, "cache_creation_input_tokens": 0, "output_tokens": 1}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": OPUS, "content": [],
+               "stop_reason": None, "stop_sequence": None, "usage": begun}  # fmt: skip
+    ending = {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 1_000, **usage}}
+    events = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Deep."}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", **ending},
+        {"type": "message_stop"},
+    ]
+    return b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+
+
+HOUR = {"cache_creation_input_tokens": 1_000, "cache_creation": {"ephemeral_1h_input_tokens": 1_000}}
+
+
+@pytest.mark.parametrize("way", ["streamed_events", "streamed_text"])
+@pytest.mark.parametrize(
+    ("billed", "usd"),
+    [
+        ({}, 0.030),
+        (HOUR, 0.040),
+        ({"inference_geo": "us", **HOUR}, 0.044),
+        ({"server_tool_use": {"web_search_requests": 1}}, 0.040),
+        ({"cache_creation": {"ephemeral_24h_input_tokens": 9}}, None),
+    ],
+)
+def test_what_a_stream_bills_at_its_end_is_paid_for(api, open_shell, ledger, way, *, billed, usd):
+    api.enqueue(Reply.triage(0.3, None), model=HAIKU)
+    api.enqueue(Reply.body(stream_that_bills(**billed)), model=OPUS)
+    getattr(open_shell(router={"recorder": ledger}), way)(**question())
+    (decision,) = ledger.decisions
+    assert decision.hops[-1].cost_usd == (None if usd is None else pytest.approx(usd))
+
+
+def test_the_estimate_for_a_shipped_answer_is_in_the_region_of_the_call(api, open_shell):
+    usage = {"input_tokens": 1_220, "output_tokens": 115}
+    api.always(Reply.triage(0.95, "Yes.", usage=usage))
+    plain, asked = (open_shell(tiers=(SONNET, OPUS)).route(**question(inference_geo=geo)) for geo in ("global", "us"))
+    assert asked.decision.cost_usd == plain.decision.cost_usd
+    assert asked.decision.baseline_cost_usd == pytest.approx(1.1 * plain.decision.baseline_cost_usd)
+    api.always(Reply.triage(0.95, "Yes.", usage=usage | {"inference_geo": "us"}))
+    there = open_shell(tiers=(SONNET, OPUS)).ask().decision
+    assert there.cost_usd == pytest.approx(1.1 * plain.decision.cost_usd)
+    assert there.baseline_cost_usd == pytest.approx(1.1 * plain.decision.baseline_cost_usd)
 
 
 def test_costs_of_an_escalated_call_are_the_sum_against_the_measured_deep_call(api, open_shell):
@@ -285,16 +370,80 @@ def test_a_deep_answer_without_usage_still_goes_out_and_is_unpriced(api, open_sh
     assert routed.decision.cost_usd is routed.decision.baseline_cost_usd is None
 
 
-def test_what_the_sdk_refuses_to_send_is_refused_alike(api, open_shell, bare):
-    long = question() | {"max_tokens": 100_000}
+TOO_LONG_UNSTREAMED = [
+    (OPUS, {"max_tokens": 64_000}),
+    (OPUS, {"max_tokens": 21_334}),
+    ("claude-opus-4-0", {"max_tokens": 8_193}),
+    (OPUS, {"max_tokens": 64_000, "system": "Be kind."}),
+]
+
+
+@pytest.mark.parametrize("way", ["create", "route"])
+@pytest.mark.parametrize(("deep", "long"), TOO_LONG_UNSTREAMED)
+def test_what_the_sdk_refuses_to_send_is_refused_alike_before_anything_is_paid(
+    api, open_shell, bare, ledger, *, deep, long, way
+):
+    api.always(Reply.triage(0.9, "Short."))
     with pytest.raises(ValueError, match="Streaming is required") as expected:
-        bare.messages.create(model=OPUS, **long)
-    api.enqueue(Reply.triage(0.1, None))
+        bare.messages.create(model=deep, **question(**long))
     with pytest.raises(ValueError, match="Streaming is required") as failure:
-        open_shell().create(**long)
-    assert str(failure.value) == str(expected.value)
-    api.enqueue(Reply.triage(0.9, "Short."))
-    assert open_shell().route(**long).text == "Short."
+        getattr(open_shell(router={"recorder": ledger}), way)(**question(model=deep, **long))
+    assert (type(failure.value), str(failure.value)) == (ValueError, str(expected.value))
+    assert models(api) == []
+    (decision,) = ledger.decisions
+    assert (decision.error, decision.cost_usd, decision.triaged) == ("ValueError", 0.0, False)
+    assert decision_of(failure.value).call_id == decision.call_id
+
+
+def test_ask_and_parse_refuse_alike(api, open_shell):
+    class City(BaseModel):
+        name: str
+
+    shell = open_shell()
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.ask(max_tokens=64_000)
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.parse(**question(max_tokens=64_000, model=OPUS), output_format=City)
+    assert models(api) == []
+
+
+@pytest.mark.parametrize(
+    ("client", "call"),
+    [
+        ({}, {"timeout": 900.0}),
+        ({}, {"timeout": None}),
+        ({}, {"max_tokens": 21_333}),
+        ({}, {"stream": True}),
+        ({"timeout": 900.0}, {}),
+        ({"timeout": None}, {}),
+    ],
+)
+def test_a_long_request_that_the_sdk_sends_is_triaged(api, open_shell, client, call):
+    api.always(Reply.triage(0.9, "Short."))
+    shell = open_shell(client=client)
+    shell.create(**{**question(max_tokens=64_000), **call})
+    assert models(api) == [HAIKU]
+
+
+def test_a_timeout_of_a_view_or_of_the_router_lets_a_long_request_be_triaged(api, open_shell):
+    api.always(Reply.triage(0.9, "Short."))
+    long, shell = question(max_tokens=64_000), open_shell()
+    view = Shell(shell.router.with_options(timeout=900.0), shell._run)
+    assert text_of(view.create(**long)) == "Short."
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.create(**long)
+    shell.router.timeout = 900.0
+    assert text_of(shell.create(**long)) == "Short."
+    assert models(api) == [HAIKU] * 2
+
+
+def test_the_deep_model_of_the_call_decides_what_is_too_long(api, open_shell):
+    api.always(Reply.triage(0.9, "Short."))
+    shell = open_shell()
+    assert text_of(shell.create(**question(max_tokens=20_000))) == "Short."
+    with pytest.raises(ValueError, match="Streaming is required"):
+        shell.create(**question(max_tokens=20_000, model="claude-opus-4-0"))
+    assert models(api) == [HAIKU]
 
 
 def test_a_deep_reply_that_is_no_message_is_handed_through_as_the_sdk_gives_it(api, bare, open_shell):
@@ -326,9 +475,70 @@ def test_sonnets_answer_counts_as_escalated_and_shipped(api, open_shell):
     routed = open_shell(tiers=(HAIKU, SONNET, OPUS)).route(**CONVERSATION)
     assert (routed.text, routed.message.model) == ("Sonnet knows.", SONNET)
     decision = routed.decision
-    assert (decision.tier, decision.model, decision.confidence) == (1, SONNET, 0.4)
+    assert (decision.tier, decision.model, decision.confidence) == (1, SONNET, 0.9)
     assert (decision.escalated, decision.shipped, decision.reason) == (True, True, Reason.LOW_CONFIDENCE)
+    assert (decision.base_outcome, decision.first_confidence) == (Outcome.ESCALATE, 0.4)
     assert models(api) == [HAIKU, SONNET]
+
+
+SHIP, ESCALATE = Outcome.SHIP, Outcome.ESCALATE
+VERDICTS = [
+    # Haiku's and Sonnet's confidence, threshold; tier and confidence of the decision; outcomes of the hops; the tier
+    # whose answer may be graded, and whether it went out.
+    (0.9, None, 0.8, (0, 0.9), [SHIP], (0, True)),
+    (0.3, 0.9, 0.8, (1, 0.9), [ESCALATE, SHIP], (1, True)),
+    (0.3, 0.6, 0.8, (2, 0.3), [ESCALATE, ESCALATE, None], None),
+    (None, 0.6, 0.8, (2, None), [ESCALATE, ESCALATE, None], None),
+    (None, 0.9, 0.8, (1, 0.9), [ESCALATE, SHIP], (1, True)),
+    (0.85, 0.95, 0.9, (1, 0.95), [ESCALATE, SHIP], (0, False)),
+    (0.85, 0.6, 0.9, (2, 0.85), [ESCALATE, ESCALATE, None], (0, False)),
+    (0.3, 0.85, 0.9, (2, 0.3), [ESCALATE, ESCALATE, None], (1, False)),
+    (0.75, None, 0.7, (0, 0.75), [SHIP], None),
+]
+
+
+@pytest.mark.parametrize("way", ["create", "streamed_events"])
+@pytest.mark.parametrize(("haiku", "sonnet", "threshold", "answered", "outcomes", "graded"), VERDICTS)
+def test_the_decision_has_the_answering_tiers_confidence_and_every_tiers_verdict(
+    api, open_shell, ledger, way, *, haiku, sonnet, threshold, answered, outcomes, graded
+):
+    ledger.book = blank_book().with_scope(act_on(ScopeState(scope="*"), PolicyAct.PIN, threshold=threshold))
+    api.enqueue(Reply.error(529) if haiku is None else Reply.triage(haiku, "Haiku's."), model=HAIKU)
+    api.enqueue(Reply.triage(sonnet, "Sonnet's.") if sonnet else Reply.error(500), model=SONNET)
+    api.enqueue(Reply.text("Opus's."), model=OPUS)
+    shell = open_shell(router={"recorder": ledger}, tiers=(HAIKU, SONNET, OPUS))
+    getattr(shell, way)(**question())
+    (decision,) = ledger.decisions
+    assert (decision.tier, decision.confidence) == answered
+    assert decision.model == (HAIKU, SONNET, OPUS)[decision.tier]
+    assert [hop.outcome for hop in decision.hops] == outcomes
+    assert [(hop.tier.index, hop.tier.model) for hop in decision.hops] == [
+        (index, (HAIKU, SONNET, OPUS)[index]) for index in range(len(outcomes))
+    ]
+    assert [hop.confidence for hop in decision.hops] == [haiku, sonnet, None][: len(outcomes)]
+    assert all((hop.cost_usd is None) == bool(hop.error) for hop in decision.hops)
+    assert decision.first_confidence == haiku
+    kept = decision.candidate
+    assert (kept and kept.tier.index) == (graded and graded[0])
+    exchange = ledger.tells[0]()
+    if kept is None:
+        assert exchange is None
+    elif way == "create" or graded[1]:  # a stream that does not ship is left before its end
+        row = candidate_row(KeptCall(decision=decision, exchange=exchange), share=1.0, redact=str)
+        stated = (haiku, sonnet)[graded[0]]
+        assert (row["tier"], row["shipped"], row["confidence"]) == (*graded, stated)
+        assert (row["model"], row["answer"]) == [(HAIKU, "Haiku's."), (SONNET, "Sonnet's.")][graded[0]]
+
+
+def test_the_fallback_answers_with_its_own_confidence(api, open_shell):
+    api.enqueue(Reply.triage(0.3, "Haiku's."), model=HAIKU)
+    api.enqueue(Reply.triage(0.6, "Sonnet's."), model=SONNET)
+    api.enqueue(Reply.error(529), model=OPUS)
+    shell = open_shell(tiers=(HAIKU, SONNET, OPUS), ship_cheap_when_deep_fails=True)
+    decision = shell.ask().decision
+    assert (decision.is_fallback, decision.tier, decision.confidence) == (True, 1, 0.6)
+    assert decision.first_confidence == 0.3
+    assert [hop.outcome for hop in decision.hops] == [ESCALATE, ESCALATE, None]
 
 
 def test_each_of_three_tiers_gets_its_own_request(api, bare, open_shell, monkeypatch):

@@ -234,6 +234,23 @@ class TestAWithheldAnswerThatIsKeptForGrading:
         assert not decision.hops[0].usage.is_estimate
         assert decision.model == OPUS
 
+    @pytest.mark.parametrize(("haiku", "tier"), [(0.3, 1), (0.85, 0), (None, 1)])
+    def test_is_the_first_that_ships_at_base_whatever_its_tier(self, api, open_shell, ledger, haiku, tier):
+        ledger.book = raised_book()
+        tiers = {"tiers": (HAIKU, SONNET, OPUS), "breaker_failures": 0}
+        kept = open_shell(router={"recorder": ledger}, record=True, sample_rate=1.0, **tiers)
+        first = Reply.error(529) if haiku is None else Reply.triage(haiku, f"Haiku's. {LONG}" * 20)
+        api.enqueue(first, model=HAIKU)
+        api.enqueue(Reply.triage(0.87, f"Sonnet's. {LONG}" * 20), model=SONNET)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert kept.streamed_text(**QUESTION) == "Deep."
+        kept.close()
+        (decision,) = ledger.decisions
+        assert [hop.outcome for hop in decision.hops] == [Outcome.ESCALATE, Outcome.ESCALATE, None]
+        assert (decision.confidence, decision.candidate.tier.index) == (haiku, tier)
+        assert ledger.tells[0]().answer == f"{('Haiku', 'Sonnet')[tier]}'s. {LONG}" * 20
+        assert not decision.hops[tier].usage.is_estimate
+
     def test_is_no_evidence_where_its_end_is_not_an_answers(self, api, kept, ledger):
         api.enqueue(Reply.text('{"confidence": 0.85, "answer": "Open', stop_reason="max_tokens"), model=HAIKU)
         api.enqueue(Reply.text("Deep."), model=OPUS)

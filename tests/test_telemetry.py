@@ -2,6 +2,7 @@ import bisect
 import itertools
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 
 import anthropic
@@ -54,6 +55,9 @@ CHAT_TYPES = {
     "cheapdeep.call.kind": str,
     "cheapdeep.prompt.version": str,
     "cheapdeep.stop_reason": str,
+    "cheapdeep.tier": int,
+    "cheapdeep.confidence": float,
+    "cheapdeep.outcome": str,
     "cheapdeep.cost.usd": float,
 }
 UNITS = {
@@ -187,6 +191,9 @@ def test_attributes_of_a_shipped_call(api, shell, watched):
         "cheapdeep.call.kind": "triage",
         "cheapdeep.prompt.version": triage_prompt().version,
         "cheapdeep.stop_reason": "end_turn",
+        "cheapdeep.tier": 0,
+        "cheapdeep.confidence": 0.9,
+        "cheapdeep.outcome": "ship",
         "cheapdeep.cost.usd": routed.decision.cost_usd,
     }
     assert {span.status.status_code for span in watched.spans} == {StatusCode.UNSET}
@@ -202,6 +209,70 @@ def test_attributes_of_an_escalated_call(api, shell, watched):
     assert seen == ["escalate", "escalate", "low_confidence", 1, OPUS]
     assert [span.attributes["cheapdeep.call.kind"] for span in (triage, deep)] == ["triage", "original"]
     assert {type(value) for value in route.attributes.values()} <= {str, int, float, bool}  # no enum members
+
+
+VERDICT = ("cheapdeep.tier", "cheapdeep.confidence", "cheapdeep.outcome")
+
+
+def verdict_on(span):
+    return tuple(span.attributes.get(name) for name in VERDICT)
+
+
+@pytest.mark.parametrize("way", ["route", "streamed_text"])
+@pytest.mark.parametrize(
+    ("replies", "on_chats", "on_route"),
+    [
+        ((Reply.triage(0.3, None), Reply.triage(0.9, "Yes.")), [(0, 0.3, "escalate"), (1, 0.9, "ship")], (1, 0.9)),
+        ((Reply.error(529), Reply.triage(0.9, "Yes.")), [(0, None, "escalate"), (1, 0.9, "ship")], (1, 0.9)),
+        (
+            (Reply.triage(0.3, None), Reply.triage(0.6, "Yes.")),
+            [(0, 0.3, "escalate"), (1, 0.6, "escalate"), (2, None, None)], (2, 0.3),
+        ),
+        ((Reply.triage(0.9, "Yes."), Reply.error(500)), [(0, 0.9, "ship")], (0, 0.9)),
+    ],
+)  # fmt: skip
+def test_each_tiers_verdict_is_on_its_own_span_and_the_answering_ones_on_the_calls(
+    api, open_shell, watched, way, *, replies, on_chats, on_route
+):
+    for model, reply in zip((HAIKU, SONNET), replies, strict=True):
+        api.enqueue(reply, model=model)
+    api.enqueue(Reply.text("Deep."), model=OPUS)
+    shell = open_shell(tiers=(HAIKU, SONNET, OPUS), router={"telemetry": watched.telemetry})
+    getattr(shell, way)(max_tokens=99, messages=[{"role": "user", "content": "x"}])
+    *chats, route = watched.spans
+    assert [verdict_on(span) for span in chats] == on_chats
+    assert verdict_on(route)[:2] == on_route
+    for span in chats:
+        assert ("cheapdeep.cost.usd" in span.attributes) == ("error.type" not in span.attributes)
+
+
+def test_an_answer_that_goes_wrong_after_its_beginning_went_out_has_shipped(api, shell, watched):
+    begun = '{"confidence": 0.9, "answer": "' + "Open the menu. " * 20
+    api.enqueue(Reply.text(begun, stop_reason="max_tokens"))
+    # Whether the stream then ends with an error is not the subject here.
+    with suppress(anthropic.APIError):
+        shell.streamed_text(max_tokens=999, messages=[{"role": "user", "content": "x"}])
+    assert verdict_on(watched.spans[0]) == (0, 0.9, "ship")
+
+
+def test_the_distribution_of_confidence_is_the_first_tiers(api, open_shell, watched):
+    for stated in (0.3, None):
+        api.enqueue(Reply.error(529) if stated is None else Reply.triage(stated, None), model=HAIKU)
+        api.enqueue(Reply.triage(0.9, "Yes."), model=SONNET)
+        open_shell(tiers=(HAIKU, SONNET, OPUS), router={"telemetry": watched.telemetry}).ask()
+    point = only(watched.points("cheapdeep.confidence").values())
+    assert (point.count, point.sum) == (1, 0.3)
+
+
+def test_what_a_call_was_billed_without_a_price_is_named_on_its_span(api, shell, watched):
+    usage = {"input_tokens": 1, "output_tokens": 1, "server_tool_use": {"code_execution_requests": 2}}
+    api.enqueue(Reply.triage(0.2, None), Reply.text("Deep.", usage=usage))
+    shell.ask()
+    triage, deep, route = watched.spans
+    assert deep.attributes["cheapdeep.usage.unpriced"] == ("code_execution_requests",)
+    assert "cheapdeep.usage.unpriced" not in triage.attributes
+    for span in (deep, route):
+        assert not {"cheapdeep.cost.usd", "cheapdeep.baseline.cost.usd"} & span.attributes.keys()
 
 
 def test_attributes_of_a_bypassed_call(api, shell, watched):

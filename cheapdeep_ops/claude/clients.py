@@ -5,10 +5,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Final, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
+    DEFAULT_TIMEOUT,
     Anthropic,
     APIConnectionError,
     APIStatusError,
@@ -17,6 +18,7 @@ from anthropic import (
     BadRequestError,
     DefaultAsyncHttpxClient,
     DefaultHttpxClient,
+    _constants,
 )
 
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
@@ -147,6 +149,23 @@ def wants_raw_response(params: Mapping[str, object]) -> bool:
     """Whether the caller wants the response itself, which comes from one model: such a call cannot be routed."""
     headers = params.get("extra_headers")
     return isinstance(headers, Mapping) and _RAW_RESPONSE in headers
+
+
+def refuses_unstreamed(client: Anthropic | AsyncAnthropic, params: Mapping[str, Any], *, model: str) -> bool:
+    """Whether `client` will not send the request to `model` without streaming, because it may take too long.
+
+    As `messages.create` of anthropic 2.12 decides: a timeout of the caller's, for the call or the client, permits it.
+    """
+    # The SDK has no public function for it, so another version may lack this one.
+    check = getattr(client, "_calculate_nonstreaming_timeout", None)
+    if check is None or "timeout" in params or client.timeout != DEFAULT_TIMEOUT:
+        return False
+    limits: Mapping[str, int] = getattr(_constants, "MODEL_NONSTREAMING_TOKENS", {})
+    try:
+        check(params.get("max_tokens"), limits.get(model))
+    except Exception:  # noqa: BLE001 - whatever the SDK raises here, it raises when the request is sent too
+        return True
+    return False
 
 
 def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:

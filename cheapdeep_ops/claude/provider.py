@@ -6,7 +6,7 @@ from typing import Final
 from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
 from cheapdeep_ops.claude.clients import abort_response, is_bad_request, is_outage, is_tier_failure, is_timeout
-from cheapdeep_ops.claude.conversion import read_reply, unwrapped
+from cheapdeep_ops.claude.conversion import billed, inference_geo, read_reply, unwrapped
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import triage_prompt
 from cheapdeep_ops.claude.retry_wait import attempt_limit_s
@@ -24,9 +24,11 @@ from cheapdeep_ops.partial import PartialReply
 
 __all__ = [
     "abort_response",
+    "billed",
     "bypass_cause",
     "contract_place",
     "conversation_key",
+    "inference_geo",
     "is_bad_request",
     "is_outage",
     "is_tier_failure",

@@ -8,7 +8,7 @@ from typing import Any, Final
 from anthropic import AsyncMessageStream, AsyncStream, MessageStream, Stream
 from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStreamEvent, TextDelta
 
-from cheapdeep_ops.claude.conversion import read_usage
+from cheapdeep_ops.claude.conversion import has_container, is_code_run, merged_usage, read_usage, usage_fields
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.values import Outcome, TierReply, Usage, Verdict
 from cheapdeep_ops.verdict import decide, read_verdict
@@ -27,6 +27,9 @@ class PartialMessage:
 
     def __init__(self) -> None:
         self.message: Message | None = None
+        self._usage: dict[str, Any] = {}
+        self._is_counted = False
+        self._has_run_code = False
         self._characters = 0
 
     @property
@@ -45,17 +48,22 @@ class PartialMessage:
     def _take(self, event: Event) -> None:
         if event.type == "message_start":
             self.message = event.message.model_copy()
+            self._usage = merged_usage({}, event.message.usage)
+            self._has_run_code = has_container(event.message)
         elif event.type == "message_delta" and self.message is not None:
             self.message = self.message.model_copy(update={"stop_reason": event.delta.stop_reason})
-            counts = {name: value for name, value in event.usage if value is not None}
-            self.message = self.message.model_copy(update={"usage": self.message.usage.model_copy(update=counts)})
+            usage = usage_fields(getattr(event, "usage", None))
+            self._usage, self._is_counted = merged_usage(self._usage, usage), "output_tokens" in usage
+            self._has_run_code = self._has_run_code or has_container(event.delta)
+        elif event.type == "content_block_start":
+            self._has_run_code = self._has_run_code or is_code_run(event.content_block)
         elif event.type == "content_block_delta":
             self._characters += sum(len(getattr(event.delta, name, "")) for name in _DELTA_TEXTS)
 
     def usage(self) -> Usage | None:
-        """The tokens of the call; an estimate by length if the stream was closed early, None if unknown."""
-        usage = read_usage(getattr(self.message, "usage", None))
-        if usage is None or self.stop_reason is not None:
+        """The tokens of the call; an estimate by length if their final count did not come, None if unknown."""
+        usage = read_usage(self._usage, has_run_code=self._has_run_code)
+        if usage is None or (self.stop_reason is not None and self._is_counted):
             return usage
         # The API sends the final count of output tokens only at the end.
         written = -(-self._characters // _CHARACTERS_PER_TOKEN)

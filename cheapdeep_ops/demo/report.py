@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NotRequired
 
@@ -12,13 +12,13 @@ from typing_extensions import TypedDict
 from cheapdeep_ops.guard.report_types.figures import Funnel, GradingCosts, Quality
 from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import baselines_of, funnel_of, quality_of, spending_of
-from cheapdeep_ops.pricing import known_sum
+from cheapdeep_ops.pricing import is_covered
 from cheapdeep_ops.router import Routed
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.records import Incident, PolicyChange
-from cheapdeep_ops.values import Decision, Outcome
+from cheapdeep_ops.values import Decision
 
 _ALL: Final = 1_000_000
 _Z95: Final = 1.96
@@ -47,8 +47,9 @@ class TrueRates(TypedDict):
 
 
 class RunCost(TypedDict):
-    """What calls cost, in US dollars; None where a call has no price."""
+    """What calls cost, in US dollars, over the priced ones; None if fewer than half of them are priced."""
 
+    unpriced_calls: int
     cost_usd: float | None
     baseline_cost_usd: float | None
     cost_per_call_usd: float | None
@@ -151,7 +152,7 @@ def report_of(
         all_incidents = incidents.incidents(connection, limit=_ALL)[::-1]
         quality = quality_of(connection, since=since, until=until)
         spending = spending_of(connection, since=since, until=until)
-        answers = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes)
+        answers = sum(each.decision.candidate is not None for each in outcomes)
         funnel = funnel_of(connection, settings, answers=answers, since=since, until=until)
         normal = baselines_of(connection, settings)
     finished = sorted(each.finished_at for each in outcomes)
@@ -192,15 +193,25 @@ def _truth(outcomes: Sequence[FinishedCall]) -> TrueRates:
 
 
 def money_of(decisions: Sequence[Decision]) -> RunCost:
-    """The cost of calls, and the cost with the deep tier alone; None if a call has no price."""
-    cost = known_sum(each.cost_usd for each in decisions)
-    baseline = known_sum(each.baseline_cost_usd for each in decisions)
+    """The cost of the priced calls, and their cost with the deep tier alone."""
+    priced = priced_pairs(decisions)
+    unpriced = len(decisions) - len(priced)
+    is_known = not decisions or is_covered(unpriced=unpriced, of=len(decisions))
+    cost, baseline = (math.fsum(side) for side in zip(*priced, strict=True)) if priced else (0.0, 0.0)
     return {
-        "cost_usd": cost,
-        "baseline_cost_usd": baseline,
-        "cost_per_call_usd": cost / len(decisions) if cost is not None and decisions else None,
-        "saving": 1 - cost / baseline if cost is not None and baseline else None,
+        "unpriced_calls": unpriced,
+        "cost_usd": cost if is_known else None,
+        "baseline_cost_usd": baseline if is_known else None,
+        "cost_per_call_usd": cost / len(priced) if is_known and priced else None,
+        "saving": 1 - cost / baseline if is_known and baseline else None,
     }
+
+
+def priced_pairs(decisions: Iterable[Decision]) -> list[tuple[float, float]]:
+    """The cost and the baseline of each call for which both are known."""
+    # The two are compared, so they must be sums over one set of calls.
+    pairs = ((each.cost_usd, each.baseline_cost_usd) for each in decisions)
+    return [(cost, baseline) for cost, baseline in pairs if cost is not None and baseline is not None]
 
 
 def month_of(outcomes: Sequence[FinishedCall], grader_usd: float, *, graded: int) -> MonthReport:
@@ -209,19 +220,16 @@ def month_of(outcomes: Sequence[FinishedCall], grader_usd: float, *, graded: int
     `grader_usd` is the cost of `graded` grades. The saving is a ratio of two sums; its interval is that of the ratio
     estimator. Source: Cochran (1977), Sampling Techniques, 6.4.
     """
-    priced = [
-        (each.cost_usd, each.baseline_cost_usd)
-        for each in (answered.decision for answered in outcomes)
-        if each.cost_usd is not None and each.baseline_cost_usd is not None
-    ]
+    priced = priced_pairs(each.decision for each in outcomes)
     n, cost, baseline = len(priced), sum(cost for cost, _ in priced), sum(baseline for _, baseline in priced)
-    if n < 2 or not baseline:  # noqa: PLR2004 - a variance takes two
+    is_known = is_covered(unpriced=len(outcomes) - n, of=len(outcomes))
+    if n < 2 or not baseline or not is_known:  # noqa: PLR2004 - a variance takes two
         return {"calls": MONTH, "n": n}
     ratio = cost / baseline
     spread = math.sqrt(sum((cost - ratio * baseline) ** 2 for cost, baseline in priced) / (n - 1) / n)
     half = _Z95 * spread / (baseline / n)
     # Only answers that ship at the base threshold are graded.
-    confident = sum(each.decision.base_outcome is Outcome.SHIP for each in outcomes) / len(outcomes)
+    confident = sum(each.decision.candidate is not None for each in outcomes) / len(outcomes)
     all_deep = MONTH * baseline / n
     grading = MONTH * confident * DEFAULT_SAMPLE_RATE * grader_usd / graded if graded else None
     return {

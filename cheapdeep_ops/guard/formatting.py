@@ -93,6 +93,11 @@ def exact_money(amount: float | None, unknown: str = "unknown") -> str:
     return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.6f}"
 
 
+def coverage(unpriced: int, of: int) -> str:
+    """How many calls a cost covers, ` over 4,791 of 4,792 calls`; empty if it covers all of them."""
+    return f" over {of - unpriced:,} of {of:,} calls" if unpriced else ""
+
+
 def whole_dollars(amount: float) -> str:
     """US dollars without cents, for the cost of a month."""
     return f"${amount:,.0f}"

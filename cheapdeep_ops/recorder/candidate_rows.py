@@ -20,8 +20,8 @@ class KeptCall:
 
 
 def is_kept(decision: Decision, share: float) -> bool:
-    """Whether the answer has base outcome ship, and the hash of its call chooses it for the share `share`."""
-    return decision.base_outcome is Outcome.SHIP and share > 0 and position(decision.call_id) < share
+    """Whether a tier's answer has base outcome ship, and the hash of its call chooses it for the share `share`."""
+    return share > 0 and position(decision.call_id) < share and decision.candidate is not None
 
 
 def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, object]:
@@ -29,6 +29,7 @@ def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, 
     turns, answer, why = _redacted(kept.exchange, redact)
     return {
         **_call(kept.decision, share),
+        **_tier(kept.decision),
         **_origin(kept),
         "turns": None if why else turns,
         "answer": None if why else answer,
@@ -45,12 +46,21 @@ def _call(decision: Decision, share: float) -> dict[str, object]:
         "route": decision.route,
         "input_class": decision.input_class,
         "at": decision.started_at,
-        "shipped": not decision.withheld,
-        "confidence": decision.confidence,
         "threshold": decision.threshold,
         "policy_version": decision.policy_version,
-        "model": decision.hops[0].tier.model,
     }
+
+
+def _tier(decision: Decision) -> dict[str, object]:
+    """The tier whose answer is kept, what it stated, and whether the answer went out."""
+    hop = decision.candidate
+    if hop is None:
+        raise ValueError("the call has no answer that ships at base")
+    if hop is decision.hops[0]:
+        shipped, confidence = not decision.withheld, decision.first_confidence
+    else:
+        shipped, confidence = hop.outcome is Outcome.SHIP, hop.confidence
+    return {"tier": hop.tier.index, "model": hop.tier.model, "shipped": shipped, "confidence": confidence}
 
 
 def _origin(kept: KeptCall) -> dict[str, object]:

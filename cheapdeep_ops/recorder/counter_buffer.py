@@ -33,6 +33,7 @@ class Tally(Counters):
         self.shipped += decision.shipped
         self.escalated += decision.triaged and decision.escalated
         self.base_escalated += decision.base_outcome is Outcome.ESCALATE
+        self.later_answers += decision.base_outcome is Outcome.ESCALATE and decision.candidate is not None
         self.withheld += decision.withheld
         self.bypassed += _is_bypassed(decision)
         self.errors += bool(decision.error)
@@ -51,6 +52,8 @@ class Tally(Counters):
         # Cost and baseline are compared, so they must be sums over one set of calls.
         if decision.cost_usd is None or decision.baseline_cost_usd is None:
             self.unpriced += 1
+            self.unpriced_triaged += decision.triaged
+            self.unpriced_deep += _is_bypassed(decision) or (decision.triaged and decision.escalated)
             return
         self.cost_nusd += round(decision.cost_usd * NUSD_PER_USD)
         self.triage_cost_nusd += round((decision.triage_cost_usd or 0.0) * NUSD_PER_USD)
@@ -59,11 +62,15 @@ class Tally(Counters):
 
     def _add_shadow(self, decision: Decision) -> None:
         """Add the estimated cost of a shadow call if it had been routed, and its baseline, if both are known."""
-        self.shadowed += decision.is_shadow
+        if not decision.is_shadow:
+            return
+        self.shadowed += 1
         routed, baseline = decision.routed_cost_usd, decision.baseline_cost_usd
-        if decision.is_shadow and routed is not None and baseline is not None:
-            self.shadow_cost_nusd += round(routed * NUSD_PER_USD)
-            self.shadow_baseline_nusd += round(baseline * NUSD_PER_USD)
+        if routed is None or baseline is None:
+            self.unpriced_shadowed += 1
+            return
+        self.shadow_cost_nusd += round(routed * NUSD_PER_USD)
+        self.shadow_baseline_nusd += round(baseline * NUSD_PER_USD)
 
     def _add_triage(self, decision: Decision) -> None:
         """Add the tokens of the triage replies, and the latency that triage added to an escalated call."""
@@ -94,8 +101,9 @@ class Tally(Counters):
             self.base_reasons[decision.base_reason.value] += 1
         if decision.bypass_cause is not None and _is_bypassed(decision):
             self.bypass_causes[decision.bypass_cause.value] += 1
-        if decision.confidence is not None:
-            self.confidence[confidence_bin(decision.confidence)] += 1
+        # The first tier's, as `base_escalated`: the two tell what another threshold would have done.
+        if decision.first_confidence is not None:
+            self.confidence[confidence_bin(decision.first_confidence)] += 1
         self._count(self.models, decision.model, _MAX_MODELS)
 
     def _add_origin(self, decision: Decision) -> None:

@@ -146,6 +146,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call = open_call.call
+            self._skip_futile_triage(call)
             open_call.result = await adrive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
             self._start_shadow(open_call)
         return open_call
@@ -197,8 +198,8 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     async def _leave(self, open_call: OpenCall, opened: LoopStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
         reply = opened.reply()
-        if opened.is_withheld and self._core.is_kept(open_call.call):
-            task = self._core.withheld(opened.progress.reply, open_call)
+        if opened.is_withheld and self._core.is_kept(open_call):
+            task = self._core.withheld(opened.model_call.ask.tier, opened.progress.reply, open_call)
             self._readers.run(read_the_rest(opened, task, self._core.planner.settings.triage_timeout_s), task)
             self._core.add_background(open_call, task)
         else:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
+from cheapdeep_ops.flow import Bypass
 from cheapdeep_ops.recorder import NullRecorder, share_recorder
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.calls import Call, Sink
@@ -19,6 +20,7 @@ from cheapdeep_ops.router.provider import (
     claude,
     max_connections_of,
     original_client,
+    refuses_unstreamed,
     share_defaults,
     traces_itself,
     triage_client,
@@ -26,6 +28,7 @@ from cheapdeep_ops.router.provider import (
     without_resources,
 )
 from cheapdeep_ops.telemetry.handler import Telemetry
+from cheapdeep_ops.values import BypassCause
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -130,6 +133,15 @@ class RouterBase(ABC, Generic[AnyClient]):
     def user_agent(self) -> str:
         """The user agent of the SDK's client, which unrouted calls have too."""
         return self._sdk.user_agent
+
+    def _skip_futile_triage(self, call: Call) -> None:
+        """Send a whole request at once to the deep tier if the SDK refuses it there: its error comes before any cost.
+
+        Otherwise it would depend on the question whether the caller gets an error, and triage would be paid for.
+        """
+        deep = call.tiers[-1]
+        if call.bypass is None and refuses_unstreamed(self._originals, call.params, model=deep.model):
+            call.bypass = Bypass(tier=deep, cause=BypassCause.MALFORMED_REQUEST)
 
     def _wait_limit(self, call: Call) -> AbstractContextManager[None]:
         """Inside, no wait of the SDK before a retry is longer than the caller gives an attempt."""

@@ -23,7 +23,7 @@ from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import Message, Params, claude
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.telemetry.handler import OpenSpan, Telemetry
-from cheapdeep_ops.values import Decision, TierReply
+from cheapdeep_ops.values import Decision, Tier, TierReply
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
@@ -217,15 +217,16 @@ class CallRunner:
             _log.warning("shadow mode: a client with %s connections is too small for shadow triage", connections)
         return most
 
-    def is_kept(self, call: Call) -> bool:
+    def is_kept(self, open_call: OpenCall) -> bool:
         """Whether the answer is kept as a candidate for grading, if it would ship at the base threshold."""
-        return position(call.id) < self._kept_share
+        # A call has one candidate. A background task is already reading that of an earlier tier.
+        return open_call.background is None and position(open_call.call.id) < self._kept_share
 
-    def withheld(self, reply: Callable[[], TierReply], open_call: OpenCall) -> BackgroundTask:
-        """The task of a withheld answer that is read to its end; `reply` gives the whole of it then."""
+    def withheld(self, tier: Tier, reply: Callable[[], TierReply], open_call: OpenCall) -> BackgroundTask:
+        """The task of a tier's withheld answer that is read to its end; `reply` gives the whole of it then."""
 
         def record(result: CascadeResult) -> CallRecord:
-            whole = revised(result, reply(), base_threshold=self.planner.settings.base_threshold)
+            whole = revised(result, tier, reply(), base_threshold=self.planner.settings.base_threshold)
             return self.decisions.record(open_call.call, whole)
 
         return BackgroundTask(record)

@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.costing import Contract, baseline, total_usd
-from cheapdeep_ops.flow import Ask, CascadeResult, Step, shadowed
+from cheapdeep_ops.flow import Ask, CascadeResult, Step, base_of, candidate, shadowed
 from cheapdeep_ops.pricing import PriceBook, known_sum
 from cheapdeep_ops.router.calls import Call, CallRecord
 from cheapdeep_ops.router.provider import Message, TriagePrompt, claude
 from cheapdeep_ops.telemetry.handler import ChatRecord
-from cheapdeep_ops.values import Decision, Exchange, Hop, Tier, TierReply, Trace, Usage
+from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, Tier, TierReply, Trace, Usage
+from cheapdeep_ops.verdict import decide
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -56,7 +57,7 @@ class DecisionBuilder:
         decision = replace(
             alone,
             is_shadow=True,
-            confidence=routed.confidence,
+            confidence=routed.first_confidence,
             base_outcome=routed.base_outcome,
             base_reason=routed.base_reason,
             hops=(*routed.hops[: len(steps)], *alone.hops),
@@ -71,11 +72,15 @@ class DecisionBuilder:
 
     def decide(self, call: Call, result: CascadeResult) -> Decision:
         """The decision of a finished call."""
-        hops = tuple([self._hop(call, step) for step in result.steps])
+        hops = tuple([self._hop(call, step, is_last=step is result.steps[-1]) for step in result.steps])
         triage_hops = [hop for hop, step in zip(hops, result.steps, strict=True) if step.ask.kind == "triage"]
         contract = Contract(tokens=self._prompt.tokens, place=partial(claude.contract_place, call.params, self._prompt))
         deep = baseline(
-            result, deep=call.tiers[-1].model, contract=contract, price=partial(self._price, at=call.started_at)
+            result,
+            deep=call.tiers[-1].model,
+            contract=contract,
+            price=partial(self._price, call),
+            inference_geo=claude.inference_geo(call.params),
         )
         last, answered = result.steps[-1], result.answered
         # `ended` is set if a background task delays the record, which must not count as the caller's time.
@@ -109,44 +114,49 @@ class DecisionBuilder:
             is_replay_rejected=len(hops) > 1 and last.error is not None and claude.is_bad_request(last.error),
         )
 
-    def _hop(self, call: Call, step: Step) -> Hop:
+    def _hop(self, call: Call, step: Step, *, is_last: bool) -> Hop:
         reply = step.reply
         usage = reply.usage if reply else None
         return Hop(
             tier=step.ask.tier,
             usage=usage,
-            cost_usd=self._price(step.ask.tier.model, usage, at=call.started_at),
+            cost_usd=self._price(call, step.ask.tier.model, usage),
             verdict=reply.verdict if reply else None,
             reason=step.reason,
             error=type(step.error).__name__ if step.error else "",
+            outcome=_outcome_of(step, is_last=is_last),
+            base_outcome=base_of(step, self._base_threshold)[0],
         )
 
-    def _price(self, model: str, usage: Usage | None, *, at: float) -> float | None:
+    def _price(self, call: Call, model: str, usage: Usage | None) -> float | None:
         """The price of one model call in US dollars; None if it is unknown."""
         if usage is None:
             return None
         try:
-            return self._prices.cost(model, usage, at=at)
+            return self._prices.cost(model, claude.billed(usage, call.params), at=call.started_at)
         except Exception:  # noqa: BLE001 - a faulty price catalogue must not cost an answer
             _log.exception("pricing %s failed", model)
             return None
 
-    def chat_record(self, call: Call, ask: Ask, reply: TierReply) -> ChatRecord:
-        """What the span of a model call says of its reply."""
+    def chat_record(self, call: Call, ask: Ask, reply: TierReply, *, has_shipped: bool) -> ChatRecord:
+        """What the span of a model call says of its reply; `has_shipped` is whether a stream's answer goes out."""
         message = reply.message
         if not isinstance(message, Message):
             return ChatRecord()
         return ChatRecord(
-            usage=reply.usage,
-            cost_usd=self._price(ask.tier.model, reply.usage, at=call.started_at),
+            usage=reply.usage and claude.billed(reply.usage, call.params),
+            cost_usd=self._price(call, ask.tier.model, reply.usage),
+            confidence=reply.verdict.confidence if reply.verdict else None,
+            outcome=_outcome_at(call.policy.threshold, reply, has_shipped=has_shipped),
             response_id=message.id,
             response_model=message.model,
             stop_reason=message.stop_reason or "",
         )
 
     def exchange(self, call: Call, result: CascadeResult, trace: Trace | None) -> Exchange | None:
-        """The conversation and the first tier's answer as text, for grading; None if that tier gave no answer."""
-        reply = result.steps[0].reply
+        """The conversation and the answer that ships at base as text, for grading; None if there is none."""
+        step = candidate(result.steps, self._base_threshold)
+        reply = step.reply if step else None
         if reply is None or reply.verdict is None or reply.verdict.answer is None:
             return None
         return Exchange(
@@ -156,6 +166,20 @@ class DecisionBuilder:
             prompt_version=self._prompt.version,
             trace=trace,
         )
+
+
+def _outcome_of(step: Step, *, is_last: bool) -> Outcome | None:
+    """Whether a triage tier's answer went out; None for an original request, and for an interrupted one."""
+    if step.ask.kind == "original" or (is_last and step.reply is None):
+        return None
+    return Outcome.SHIP if is_last else Outcome.ESCALATE
+
+
+def _outcome_at(threshold: float, reply: TierReply, *, has_shipped: bool) -> Outcome | None:
+    """The outcome of a triage reply, also if its stream went wrong after its answer went out; None for any other."""
+    if reply.verdict is None:
+        return None
+    return Outcome.SHIP if has_shipped else decide(reply.verdict, threshold=threshold)[0]
 
 
 def answer_of(result: CascadeResult) -> object:

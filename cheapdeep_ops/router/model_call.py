@@ -13,8 +13,8 @@ from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.decisions import DecisionBuilder
 from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import Message, Params, claude
-from cheapdeep_ops.telemetry.handler import ChatSpan, OpenSpan, Telemetry
-from cheapdeep_ops.values import TierReply
+from cheapdeep_ops.telemetry.handler import ChatRecord, ChatSpan, OpenSpan, Telemetry
+from cheapdeep_ops.values import Outcome, TierReply
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -62,7 +62,8 @@ class ModelCall:
 
     def note(self, reply: TierReply) -> None:
         """Write the figures of a reply onto the span."""
-        self._chat.finish(self._caller.decisions.chat_record(self._call, self.ask, reply))
+        record = self._caller.decisions.chat_record(self._call, self.ask, reply, has_shipped=self._is_answered)
+        self._chat.finish(record)
 
     def answered(self) -> None:
         """The model answers well so far; its breaker learns this now, and not at the end of the stream."""
@@ -86,6 +87,8 @@ class ModelCall:
             self.answered()
         else:
             self._on_done(error)
+            if self.ask.kind == "triage" and isinstance(error, Exception) and not self._is_answered:
+                self._chat.finish(ChatRecord(outcome=Outcome.ESCALATE))
             self._chat.fail(error)
         self._chat.end()
         self.pause()
@@ -139,6 +142,7 @@ class ModelCaller:
         span = self._telemetry.begin_chat(
             provider=claude.name,
             model=ask.tier.model,
+            tier=ask.tier.index,
             kind=ask.kind,
             max_tokens=request.get("max_tokens"),
             translated=translated,

@@ -16,6 +16,7 @@ from cheapdeep_ops.claude.clients import (
     make_client,
     max_connections_of,
     original_client,
+    refuses_unstreamed,
     share_defaults,
     traces_itself,
     triage_client,
@@ -46,7 +47,7 @@ from cheapdeep_ops.claude.stream_events import raw_async_stream, raw_stream
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
-from cheapdeep_ops.values import BypassCause, TextTurn, TierReply
+from cheapdeep_ops.values import BypassCause, TextTurn, TierReply, Usage
 
 Event = RawMessageStreamEvent
 Events = Sequence[Event]
@@ -97,6 +98,9 @@ class Provider(Protocol):
     def texts(self, params: Params) -> str:
         """All text that the caller sent."""
 
+    def inference_geo(self, params: Params) -> str:
+        """The region that the request asks for, as in `Usage`; empty if it costs no more than any other."""
+
     def turns(self, params: Params) -> tuple[TextTurn, ...]:
         """The conversation as text, for grading."""
 
@@ -121,6 +125,9 @@ class Provider(Protocol):
 
     def read_reply(self, message: Message, *, user_text: str | None) -> TierReply:
         """What a model replied. With `user_text` it is the reply to a triage request, and has a verdict."""
+
+    def billed(self, usage: Usage, params: Params) -> Usage:
+        """The usage without what is free in a request with these arguments."""
 
     def unwrapped(self, message: Message, answer: str) -> Message:
         """A copy of a triage reply whose content is the answer."""
@@ -185,6 +192,7 @@ __all__ = [
     "original_client",
     "raw_async_stream",
     "raw_stream",
+    "refuses_unstreamed",
     "share_defaults",
     "traces_itself",
     "triage_client",

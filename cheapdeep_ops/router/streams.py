@@ -46,8 +46,7 @@ class OpenStream(Generic[Upstream]):
     @property
     def is_withheld(self) -> bool:
         """Whether its answer would ship at the base threshold, and more of it is to come."""
-        is_graded = self.model_call.ask.tier.index == 0  # only the first tier's answers are
-        return is_graded and self.progress.is_withheld
+        return self.progress.is_withheld
 
     def take(self, events: Events) -> None:
         """Keep events for the caller."""

@@ -155,6 +155,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call = open_call.call
+            self._skip_futile_triage(call)
             open_call.result = drive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
             self._start_shadow(open_call)
         return open_call
@@ -206,7 +207,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _leave(self, open_call: OpenCall, opened: ThreadStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
         reply = opened.reply()
-        is_wanted = opened.is_withheld and self._core.is_kept(open_call.call)
+        is_wanted = opened.is_withheld and self._core.is_kept(open_call)
         if not (is_wanted and self._read_in_background(open_call, opened)):
             opened.end()
             opened.stream.close()
@@ -221,7 +222,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     # In the background
 
     def _read_in_background(self, open_call: OpenCall, opened: ThreadStream) -> bool:
-        task = self._core.withheld(opened.progress.reply, open_call)
+        task = self._core.withheld(opened.model_call.ask.tier, opened.progress.reply, open_call)
         seconds = self._core.planner.settings.triage_timeout_s
         try:
             self._readers.run(lambda: read_the_rest(opened, task, seconds))

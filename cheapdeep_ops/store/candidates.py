@@ -54,6 +54,7 @@ class GradingSample:
     inclusion: float
     attempts: int
     model: str = ""
+    tier: int = 0
     prompt_version: str = ""
     steered: bool = False
     response_id: str
@@ -337,7 +338,7 @@ def _of(call_id: str) -> Update:
 def _sample(row: RowMapping) -> GradingSample:
     trace = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
     repeated = ("call_id", "route", "input_class", "at", "shipped", "confidence", "policy_version", "inclusion",
-                "attempts", "model", "prompt_version", "steered", "response_id")  # fmt: skip
+                "attempts", "model", "tier", "prompt_version", "steered", "response_id")  # fmt: skip
     return GradingSample(
         **{name: row[name] for name in repeated},
         trace=trace if trace.trace_id else None,

@@ -39,7 +39,13 @@ class RouteCounts:
     triaged: int
     escalated: int
     base_escalated: int
+    later_answers: int
     withheld: int
+
+    @property
+    def answers(self) -> int:
+        """The calls with an answer of a triage tier that ships at the base threshold, shipped or withheld."""
+        return self.triaged - self.base_escalated + self.later_answers
 
 
 class SecondCounts(NamedTuple):
@@ -56,6 +62,11 @@ class SecondCounts(NamedTuple):
 @dataclass(slots=True, kw_only=True)
 class Sums(Counters):
     """Sums of counters over a period."""
+
+    @property
+    def answers(self) -> int:
+        """The calls with an answer of a triage tier that ships at the base threshold, shipped or withheld."""
+        return self.triaged - self.base_escalated + self.later_answers
 
     @property
     def cost_usd(self) -> float:
@@ -115,7 +126,7 @@ def prepare(*, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping
 def by_route(connection: Connection, *, since: float, until: float) -> dict[str, RouteCounts]:
     """Counts of the buckets that began in `[since, until)`, by route; reads the rows of that window only."""
     columns = _BUCKET.c
-    names = ("calls", "triaged", "escalated", "base_escalated", "withheld")
+    names = ("calls", "triaged", "escalated", "base_escalated", "later_answers", "withheld")
     statement = select(columns.route, *(func.sum(columns[name]).label(name) for name in names))
     rows = connection.execute(_within(statement, since, until, ALL_ROUTES).group_by(columns.route)).mappings()
     return {row["route"]: RouteCounts(**row) for row in rows}

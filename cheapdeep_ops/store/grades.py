@@ -49,10 +49,14 @@ class DecidedGrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributedGrade(DecidedGrade):
-    """A decided grade with the attributes of its call; `model` and `prompt_version` are empty if they are unknown."""
+    """A decided grade with the attributes of its call; `model` and `prompt_version` are empty if they are unknown.
+
+    `tier` is the index of the tier that gave the answer, and `model` its model.
+    """
 
     call_id: str
     model: str
+    tier: int = 0
     prompt_version: str
     policy_version: int
     confidence: float
@@ -78,7 +82,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeTally:
-    """The number of grades with one combination of route, verdict (None: a failure), outcome and inclusion."""
+    """The number of grades with one combination of route, tier, verdict (None: a failure), outcome and inclusion."""
 
     route: str
     verdict: str | None
@@ -86,6 +90,7 @@ class GradeTally:
     shipped: bool
     inclusion: float
     steered: bool = False
+    tier: int = 0
     count: int
     cost_nusd: int
     unpriced: int
@@ -205,7 +210,8 @@ def confidences(
 ) -> list[tuple[float, bool, float]]:
     """(confidence, is incorrect, inclusion) of the decided grades of calls that began in `[since, until)`.
 
-    `limit` keeps the latest calls. Steered grades are left out.
+    Of the first tier's answers alone, because 0.9 of one model is not 0.9 of another. `limit` keeps the latest calls.
+    Steered grades are left out.
     """
     columns = _GRADE.c
     statement = select(columns.confidence, columns.verdict, columns.inclusion).where(
@@ -213,6 +219,7 @@ def confidences(
         # Earlier grades led to the choice of steered ones, which would bias an estimate.
         columns.steered.is_(False),
         columns.second.is_(False),
+        columns.tier == 0,
         columns.called_at >= since,
         columns.called_at < until,
         _by(_GRADE, grader),
@@ -264,7 +271,8 @@ def tallies(
     `grader` selects one grader version. If None, the first grades of all versions count.
     """
     columns = _GRADE.c
-    kinds = (columns.route, columns.verdict, columns.failure, columns.shipped, columns.inclusion, columns.steered)
+    names = ("route", "verdict", "failure", "shipped", "inclusion", "steered", "tier")
+    kinds = [columns[name] for name in names]
     amounts = (
         func.count().label("count"),
         func.coalesce(func.sum(columns.cost_nusd), 0).label("cost_nusd"),

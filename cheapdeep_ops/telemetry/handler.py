@@ -31,10 +31,15 @@ Attributes = dict[str, AttributeValue]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRecord:
-    """The facts of one finished model call; the fields of the response are empty if the call failed."""
+    """The facts of one finished model call; the fields of the response are empty if the call failed.
+
+    `confidence` and `outcome` are those of a triage call; `outcome` is at the threshold in force.
+    """
 
     usage: Usage | None = None
     cost_usd: float | None = None
+    confidence: float | None = None
+    outcome: Outcome | None = None
     response_id: str = ""
     response_model: str = ""
     stop_reason: str = ""
@@ -107,6 +112,7 @@ class Telemetry:
         *,
         provider: str,
         model: str,
+        tier: int,
         kind: str,
         max_tokens: object,
         translated: tuple[str, ...],
@@ -124,6 +130,7 @@ class Telemetry:
             names.GEN_AI_OPERATION: names.OPERATION,
             names.GEN_AI_PROVIDER: provider,
             names.GEN_AI_REQUEST_MODEL: model,
+            names.TIER: tier,
             names.CALL_KIND: kind,
         }
         if isinstance(max_tokens, int):
@@ -231,8 +238,9 @@ class _Instruments:
             self.fallbacks.add(1, labels)
         if decision.is_replay_rejected:
             self.rejected.add(1, labels)
-        if decision.confidence is not None:
-            self.confidence.record(decision.confidence, labels)
+        # The first tier's, whichever tier answered: a distribution of two models' confidences would mean nothing.
+        if decision.first_confidence is not None:
+            self.confidence.record(decision.first_confidence, labels)
         self._record_cost(decision, labels)
         self.duration.record(decision.duration_s, labels)
         self.overhead.record(overhead_s)
@@ -305,6 +313,10 @@ def _decision_attributes(decision: Decision) -> Attributes:
         names.SHADOW: decision.is_shadow or None,
         names.SHADOW_COST: decision.routed_cost_usd,
     }
+    return _known(attributes)
+
+
+def _known(attributes: Mapping[str, AttributeValue | None]) -> Attributes:
     return {name: _plain(value) for name, value in attributes.items() if value is not None}
 
 
@@ -321,9 +333,8 @@ def _chat_attributes(record: ChatRecord) -> Attributes:
         attributes |= {names.GEN_AI_FINISH_REASONS: (record.stop_reason,), names.STOP_REASON: record.stop_reason}
     if record.usage is not None:
         attributes |= _usage_attributes(record.usage)
-    if record.cost_usd is not None:
-        attributes[names.COST] = record.cost_usd
-    return attributes
+    verdict = {names.CONFIDENCE: record.confidence, names.OUTCOME: record.outcome, names.COST: record.cost_usd}
+    return attributes | _known(verdict)
 
 
 def _usage_attributes(usage: Usage) -> Attributes:
@@ -333,6 +344,8 @@ def _usage_attributes(usage: Usage) -> Attributes:
         names.GEN_AI_CACHE_READ_TOKENS: usage.cache_read_tokens,
         names.GEN_AI_CACHE_WRITE_TOKENS: usage.cache_write_tokens,
     }
+    if usage.unpriced:
+        attributes[names.USAGE_UNPRICED] = usage.unpriced
     return {**attributes, names.USAGE_ESTIMATED: True} if usage.is_estimate else attributes
 
 

@@ -15,7 +15,7 @@ ROUTE_SPAN: Final = "cheapdeep.route"
 GRADE_SPAN: Final = "cheapdeep.grade"
 OPERATION: Final = "chat"
 
-# Attributes of the route span
+# Attributes of the route span; tier, confidence, outcome and cost are attributes of the model call's span too
 ROUTE: Final = "cheapdeep.route"
 INPUT_CLASS: Final = "cheapdeep.input_class"
 TIER: Final = "cheapdeep.tier"
@@ -53,6 +53,8 @@ GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_ESTIMATED: Final = "cheapdeep.usage.estimated"
+USAGE_UNPRICED: Final = "cheapdeep.usage.unpriced"
+"""What the API billed besides tokens and has no known price, by the API's names."""
 GEN_AI_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 GEN_AI_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
 GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a label, not a secret

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -35,7 +36,16 @@ def test_the_cost_is_the_escalations_beyond_the_usual_share_times_what_a_deep_ca
 @pytest.mark.parametrize(
     ("now", "usual", "why"),
     [
-        (spell(500, 0.4, unpriced=3, cost_nusd=10), USUAL, "3 calls are unpriced"),
+        (
+            spell(500, 0.4, unpriced=150, unpriced_deep=101, cost_nusd=10),
+            USUAL,
+            "150 of 500 calls are unpriced, 101 of 200 to the deep tier",
+        ),
+        (
+            spell(500, 0.4, unpriced=251, unpriced_deep=0, cost_nusd=10),
+            USUAL,
+            "251 of 500 calls are unpriced, 0 of 200 to the deep tier",
+        ),
         (NOW, spell(29, 0.1), "too few calls before to know what is usual"),
         (spell(0, 0), USUAL, "no calls"),
         (spell(500, 0), USUAL, "no call was sent to the deep tier"),
@@ -45,6 +55,25 @@ def test_what_cannot_be_known_is_none_and_says_why(now, usual, why):
     found = consequence_of(now, usual, seconds=300)
     assert found["why"] == why
     assert {found[name] for name in ("usd", "usd_per_hour", "usd_low", "extra_calls", "escalation_usd")} == {None}
+
+
+@pytest.mark.parametrize("unpriced", [0, 1, 100])
+def test_unpriced_calls_change_no_mean_as_long_as_half_of_the_deep_calls_have_a_price(unpriced):
+    deep = 200 - unpriced
+    now = spell(500, 0.4, unpriced=unpriced, unpriced_deep=unpriced, cost_nusd=deep * 4_000_000)
+    found = consequence_of(now, USUAL, seconds=300)
+    assert found["escalation_usd"] == pytest.approx(0.004)
+    assert found["usd"] == pytest.approx(500 * (0.4 - 0.1) * 0.004)
+    assert (found["deep_calls"], found["unpriced_deep_calls"], found["why"]) == (200, unpriced, "")
+
+
+def test_a_storm_says_how_many_calls_its_cost_rests_on(town):
+    town.run(900, CALM)
+    town.run(240, STORM)
+    payload = deepcopy(town.inbox.payloads[0])
+    assert "calls" not in details(payload)[0].rsplit(" each", 1)[1]
+    payload["consequence"] |= {"deep_calls": 4_792, "unpriced_deep_calls": 1}
+    assert details(payload)[0].endswith("each over 4,791 of 4,792 calls")
 
 
 spells = st.builds(spell, counted, shares, cost_nusd=st.integers(0, 10**12))
@@ -98,7 +127,7 @@ def test_without_calls_before_nobody_knows_what_a_storm_costs(town):
 
 
 @pytest.mark.parametrize(("changes", "unpriced"), [({}, 0), ({"cost_usd": None}, 5)])
-def test_what_has_no_price_makes_the_cost_unknown(town, changes, unpriced):
+def test_a_few_calls_without_a_price_leave_the_cost_known(town, changes, unpriced):
     town.run(10, STORM)
     for _ in range(5):
         town.recorder.put(replace(town.decisions[-1], started_at=town.clock(), **changes))
@@ -108,4 +137,4 @@ def test_what_has_no_price_makes_the_cost_unknown(town, changes, unpriced):
         period = {"since": town.clock() - 60, "until": town.clock() + 1}
         found = PeriodCounts.read(connection, **period, scope="support")
     assert (found.bypassed, found.unpriced) == (0, unpriced)
-    assert found.escalation_usd == (None if unpriced else pytest.approx(0.004))
+    assert found.escalation_usd == pytest.approx(0.004)

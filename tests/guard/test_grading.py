@@ -194,7 +194,7 @@ def test_a_grade_is_a_row_with_its_judge_its_call_its_tokens_and_its_cost(api, m
         "reason": "It is not so.", "at": NOW, "called_at": NOW - 30, "route": "support", "input_class": "refund",
         "shipped": False, "confidence": 0.85, "policy_version": 3, "inclusion": 0.02, "batch": False, **TOKENS,
         "second": False,
-        "cost_nusd": NUSD, "model": HAIKU, "prompt_version": "", "steered": False,
+        "cost_nusd": NUSD, "model": HAIKU, "tier": 0, "prompt_version": "", "steered": False,
     }  # fmt: skip
     assert states(store) == {"a": "graded"}
     (received,) = api.requests

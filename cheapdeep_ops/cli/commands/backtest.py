@@ -11,7 +11,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, filled_option, opened, seconds_in
 from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
-from cheapdeep_ops.guard.formatting import bounds, exact_money, percent, timestamp
+from cheapdeep_ops.guard.formatting import bounds, coverage, exact_money, percent, timestamp
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -196,10 +196,8 @@ def _show_paid(backtested: Mapping[str, Any]) -> None:
     out, paid = output.console(), backtested["paid"]
     at_base = paid["estimate_at_base_usd"]
     beside = paid["why"] if at_base is None else f"{exact_money(at_base)} by the estimate at {paid['base_threshold']:g}"
-    out.print(
-        f"Paid: {exact_money(paid['cost_usd'])} for {paid['calls']:,} calls; {beside or 'no estimate at base'}",
-        markup=False,
-    )
+    over = coverage(paid["unpriced_calls"], paid["calls"]) or f" for {paid['calls']:,} calls"
+    out.print(f"Paid: {exact_money(paid['cost_usd'])}{over}; {beside or 'no estimate at base'}", markup=False)
     rows = backtested["thresholds"]
     for basis in dict.fromkeys(each["cost_basis"] for each in rows):
         at = ", ".join(f"{each['threshold']:g}" for each in rows if each["cost_basis"] == basis)

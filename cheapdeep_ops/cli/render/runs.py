@@ -10,6 +10,7 @@ from cheapdeep_ops.cli.render.terminal import funnel_words, normal_words, price,
 from cheapdeep_ops.guard.formatting import (
     bounded,
     counts,
+    coverage,
     duration,
     exact_money,
     money,
@@ -31,7 +32,8 @@ def show_run(out: Console, run: "RunReport") -> None:
         "normal": "; ".join(f"{route}: {normal_words(normal)}" for route, normal in run["normal"].items())
         or "unknown: no answer was graded, so no climb could be detected",
         "answers right": percent(run["cascade_accuracy"]),
-        "cost": f"{price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call; all-deep "
+        "cost": f"{price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call"
+        f"{coverage(run['unpriced_calls'], run['calls'])}; all-deep "
         f"{price(run['baseline_cost_usd'])} (estimate); grading costs {price(run['grader_cost_usd'])} more",
         "saving": f"{percent(run['saving'])} (it depends on the length of questions and answers)",
     }

@@ -12,6 +12,7 @@ from cheapdeep_ops.cli.render.reliability import show_confidence
 from cheapdeep_ops.guard.formatting import (
     bounds,
     counts,
+    coverage,
     duration,
     exact_money,
     percent,
@@ -27,6 +28,7 @@ from cheapdeep_ops.guard.report_types.figures import (
     Sampling,
     Shadow,
     Spent,
+    TierFalseConfidence,
     TriageFigures,
 )
 from cheapdeep_ops.guard.report_types.state import (
@@ -54,12 +56,24 @@ def show_decision(out: Console, text: str, decision: Decision) -> None:
     facts = {
         "answered by": decision.model,
         "escalated": f"yes: {decision.reason}" if decision.escalated else "no",
-        "confidence": "none" if decision.confidence is None else f"{decision.confidence:g}",
+        "confidence": _stated(decision.confidence),
         "threshold": f"{decision.threshold:g} (policy version {decision.policy_version})",
+        **_tiers(decision),
         "cost": f"{price(decision.cost_usd)} (all-deep {price(decision.baseline_cost_usd)}, {decision.baseline_basis})",
         "call": decision.call_id,
     }
     show_facts(out, facts)
+
+
+def _stated(confidence: float | None) -> str:
+    return "none" if confidence is None else f"{confidence:g}"
+
+
+def _tiers(decision: Decision) -> dict[str, str]:
+    """The confidence, outcome and cost of each triage tier, if there were several."""
+    triage = [hop for hop in decision.hops if hop.outcome is not None]
+    verdicts = [f"{hop.tier.model} {_stated(hop.confidence)}, {hop.outcome}, {price(hop.cost_usd)}" for hop in triage]
+    return {"tiers": "; ".join(verdicts)} if len(triage) > 1 else {}
 
 
 def show_facts(out: Console, facts: Mapping[str, str]) -> None:
@@ -95,15 +109,17 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
     """The receipt's figures by name, the most important first."""
     triage, deep = receipt["tiers"][:-1], receipt["tiers"][-1]
     unpriced = " (neither in cost nor in all-deep)" if receipt["unpriced_calls"] else ""
+    over = coverage(receipt["unpriced_calls"], receipt["calls"])
     return {
         "triage model": " -> ".join(triage) or "none",
         "escalation model": deep,
         "triage": _triage(receipt),
-        "blended": f"{price(receipt['cost_per_call_usd'])} a call, {price(receipt['cost_usd'])} in all",
-        "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all "
-        f"({receipt['baseline_basis']})",
+        "blended": f"{price(receipt['cost_per_call_usd'])} a call, {price(receipt['cost_usd'])} in all{over}",
+        "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all"
+        f"{over} ({receipt['baseline_basis']})",
         "cold caches": cold_cache_words(receipt),
-        "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for",
+        "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for"
+        f"{',' if over else ''}{over}",
         "prompt caches": _caches(receipt),
         **({"in shadow": _shadow(receipt["shadow"])} if receipt["shadow"] else {}),
         "calls": f"{receipt['calls']:,} ({counts(receipt['models'])}); {receipt['shipped']:,} shipped, "
@@ -113,6 +129,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         f"({bounds(receipt['base_escalation_interval'])})",
         "reasons": counts(receipt["reasons"]),
         "false confidence": false_confidence_words(receipt, receipt),
+        **({"wrong by tier": _by_tier(receipt["false_confidence_by_tier"])} if len(triage) > 1 else {}),
         "samples": funnel_words(receipt["funnel"]),
         "sampling": _sampling(receipt["sampling"]),
         "added latency": _latency(receipt),
@@ -122,6 +139,15 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         "unpriced": f"{receipt['unpriced_calls']:,} calls{unpriced}",
         "policy changes": str(receipt["policy_changes"]),
     }
+
+
+def _by_tier(rates: Sequence[TierFalseConfidence]) -> str:
+    """The share of wrong answers among those that each tier shipped."""
+    return "; ".join(
+        f"{each['model'] or 'tier ' + str(each['tier'])} "
+        f"{rate(each['false_confident_rate'], each['false_confident_interval'], each['graded'])}"
+        for each in rates
+    )
 
 
 def _triage(triage: TriageFigures) -> str:
@@ -145,7 +171,8 @@ def _shadow(shadow: Shadow) -> str:
     routed, alone = exact_money(shadow["cost_per_call_usd"]), exact_money(shadow["baseline_per_call_usd"])
     return (
         f"routing would have saved {percent(shadow['saving'])} of the deep tier's cost on {shadow['calls']:,} "
-        f"calls: {routed} a call instead of {alone}, without the cost of grading"
+        f"calls: {routed} a call instead of {alone}{coverage(shadow['unpriced_calls'], shadow['calls'])}, "
+        "without the cost of grading"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.formatting import (
     bounded,
+    coverage,
     duration,
     exact_money,
     percent,
@@ -77,8 +78,8 @@ def figures(latest: Latest) -> dict[str, str]:
         "wrong among shipped": f"{_wrong(latest)}; by the grader, {latest['judge_correction']}",
         "escalated by a raised threshold": f"{latest['withheld']:,} calls",
         "cost": f"{exact_money(latest['cost_per_call_usd'])} a call; all-deep (estimate) "
-        f"{exact_money(latest['baseline_per_call_usd'])}; saving {percent(latest['saving'])}; "
-        f"{latest['unpriced_calls']:,} calls unpriced",
+        f"{exact_money(latest['baseline_per_call_usd'])}; saving {percent(latest['saving'])}"
+        f"{coverage(latest['unpriced_calls'], latest['calls'])}; {latest['unpriced_calls']:,} calls unpriced",
     }
 
 

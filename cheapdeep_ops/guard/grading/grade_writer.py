@@ -168,7 +168,7 @@ def _settle(
 
 def _call_columns(sample: GradingSample) -> dict[str, object]:
     copied = ("call_id", "route", "input_class", "shipped", "confidence", "policy_version", "inclusion", "model",
-              "prompt_version", "steered")  # fmt: skip
+              "tier", "prompt_version", "steered")  # fmt: skip
     return {**{name: getattr(sample, name) for name in copied}, "called_at": sample.at}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, cast
 
-from cheapdeep_ops.guard.formatting import LabelStyle, bounds, money, percent, period, plain, scope_text
+from cheapdeep_ops.guard.formatting import LabelStyle, bounds, coverage, money, percent, period, plain, scope_text
 from cheapdeep_ops.guard.report_types.figures import (
     ColdCaches,
     Correction,
@@ -35,19 +35,21 @@ def receipt_headline(payload: Payload) -> str:
     title = f"Receipt, {period(receipt['since'], receipt['until'])}"
     if not receipt["calls"]:
         return f"{title}: no calls were counted"
-    per_call = f"{money(receipt['cost_per_call_usd'])} a call"
+    over = coverage(receipt["unpriced_calls"], receipt["calls"])
+    per_call = f"{money(receipt['cost_per_call_usd'])} a call{over}"
     return f"{title}: {receipt['calls']:,} calls, {per_call}, saving {percent(receipt['saving'])} against all-deep"
 
 
 def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
     """The lines below the headline."""
     receipt = cast("ReceiptMessage", payload)
+    over = coverage(receipt["unpriced_calls"], receipt["calls"])
     facts = {
         "Calls": f"{receipt['shipped']:,} shipped, {receipt['escalated']:,} escalated, {receipt['bypassed']:,} "
         f"bypassed triage, {receipt['errors']:,} ended in an error",
-        "Cost": f"{money(receipt['cost_per_call_usd'])} a call, {money(receipt['cost_usd'])} in all",
-        "All-deep": f"{money(receipt['baseline_per_call_usd'])} a call, {money(receipt['baseline_cost_usd'])} in all "
-        f"({receipt['baseline_basis']})",
+        "Cost": f"{money(receipt['cost_per_call_usd'])} a call, {money(receipt['cost_usd'])} in all{over}",
+        "All-deep": f"{money(receipt['baseline_per_call_usd'])} a call, {money(receipt['baseline_cost_usd'])} in all"
+        f"{over} ({receipt['baseline_basis']})",
         # A message of an older version has no cold caches.
         **({"Cold caches": cold_cache_words(receipt)} if receipt.get("cold_cache_usd") else {}),
         "Saving": _saving(receipt),

@@ -27,7 +27,10 @@ class CallFigures(Record):
 
 
 class CostFigures(Record):
-    """The cost of the calls whose cost and baseline are both known."""
+    """The cost of the calls whose cost and baseline are both known.
+
+    Means and shares are null if fewer than half of the calls are priced.
+    """
 
     cost_usd: Usd
     baseline_cost_usd: Annotated[float, Field(description="an estimate of what the deep tier alone would have cost")]
@@ -47,6 +50,13 @@ class FalseConfidence(Record):
 
 class Counted(CallFigures, CostFigures, FalseConfidence):
     """The figures of every step of a series, and of every receipt."""
+
+
+class TierFalseConfidence(FalseConfidence):
+    """Wrong answers among those that one tier shipped, by the grader."""
+
+    tier: int
+    model: Annotated[str, Field(description="the tier's model now; empty if there is no such tier any more")]
 
 
 class Quality(FalseConfidence):
@@ -191,6 +201,7 @@ class Shadow(Record):
     """Calls of shadow mode on which triage was tried beside the deep tier."""
 
     calls: int
+    unpriced_calls: Annotated[int, Field(description="not in any of the costs")]
     cost_per_call_usd: Annotated[float | None, Field(description="what they would have cost, routed")]
     baseline_per_call_usd: Annotated[float | None, Field(description="what they did cost at the deep tier")]
     saving: Annotated[float | None, Field(description="share of that, without the cost of grading")]
@@ -228,6 +239,7 @@ class Receipt(ReceiptFacts, CacheShares, TriageFigures, Causes):
 
     models: Annotated[dict[str, int], Field(description="answered calls by model")]
     tiers: list[str]
+    false_confidence_by_tier: Annotated[list[TierFalseConfidence], Field(description="of each triage tier")]
     shadow: Annotated[Shadow | None, Field(description="null if no call was tried in shadow mode")]
     funnel: Funnel
     grader: GraderState

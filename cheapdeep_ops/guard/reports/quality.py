@@ -6,7 +6,14 @@ from random import Random
 from typing import Final
 
 from cheapdeep_ops.guard.grading.grader import grader_version
-from cheapdeep_ops.guard.report_types.figures import Confidence, FalseConfidence, Funnel, GradingCosts, Quality
+from cheapdeep_ops.guard.report_types.figures import (
+    Confidence,
+    FalseConfidence,
+    Funnel,
+    GradingCosts,
+    Quality,
+    TierFalseConfidence,
+)
 from cheapdeep_ops.guard.report_types.state import GraderState, Normal
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
@@ -48,6 +55,22 @@ def rates_by_route(connection: Connection, *, since: float, until: float) -> dic
         if each.shipped and each.verdict in _DECIDED:
             by_route[each.route].append(each)
     return {route: false_confidence(_wrong_among(tallies)) for route, tallies in sorted(by_route.items())}
+
+
+def rates_by_tier(
+    connection: Connection, settings: Settings, *, since: float, until: float
+) -> list[TierFalseConfidence]:
+    """False confidence of the answers that each triage tier shipped; also of tiers that there were in the period."""
+    triage = settings.tiers[:-1]
+    by_tier: dict[int, list[GradeTally]] = {tier: [] for tier in range(len(triage))}
+    for each in grades.tallies(connection, since=since, until=until):
+        if each.shipped:
+            by_tier.setdefault(each.tier, []).append(each)
+    models = dict(enumerate(triage))
+    return [
+        {"tier": tier, "model": models.get(tier, ""), **false_confidence(_wrong_among(tallies))}
+        for tier, tallies in sorted(by_tier.items())
+    ]
 
 
 def false_confidence(wrong: Estimate | None) -> FalseConfidence:
@@ -157,7 +180,7 @@ def _counted(tallies: Sequence[GradeTally]) -> Counter[str]:
 def confidence_of(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, Confidence]:
     """How well confidence matched the grades in the period: of all routes (`*`) and of each.
 
-    It covers the latest ten thousand grades of each, of answers that ship at base.
+    It covers the latest ten thousand grades of each, of the first tier's answers that ship at base.
     """
     scopes = [ALL_ROUTES, *sorted(grades.counts(connection))]
     worth = {scope: confidence_in(connection, settings, since=since, until=until, scope=scope) for scope in scopes}

@@ -11,11 +11,19 @@ from cheapdeep_ops.guard.report_types.figures import (
     Shadow,
     TriageFigures,
 )
-from cheapdeep_ops.guard.reports.quality import confidence_of, funnel_of, grader_of, quality_of, spending_of
+from cheapdeep_ops.guard.reports.quality import (
+    confidence_of,
+    funnel_of,
+    grader_of,
+    quality_of,
+    rates_by_tier,
+    spending_of,
+)
 from cheapdeep_ops.guard.reports.review import correction_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route, sampling_of
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.histogram import PRECISION, quantile
+from cheapdeep_ops.pricing import is_covered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies
 from cheapdeep_ops.store.counters import Sums
@@ -35,7 +43,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
     """The figures of `[since, until)`; rates without data are None. Raises StoreError."""
     with store.reading() as connection:
         sums = counters.summed(connection, since=since, until=until)
-        answers = sums.triaged - sums.base_escalated
+        answers = sums.answers
         correction = correction_of(connection, settings, since=since, until=until)
         spending = spending_of(connection, since=since, until=until)
         by_route = counters.by_route(connection, since=since, until=until)
@@ -44,6 +52,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             "until": until,
             "models": dict(sums.models),
             "tiers": list(settings.tiers),
+            "false_confidence_by_tier": rates_by_tier(connection, settings, since=since, until=until),
             **call_figures(sums),
             **cost_figures(sums),
             "baseline_basis": BASELINE_NOTE,
@@ -87,17 +96,24 @@ def call_figures(sums: Sums) -> CallFigures:
 
 
 def cost_figures(sums: Sums) -> CostFigures:
-    """Cost and saving in US dollars, over the calls whose cost and baseline are both known."""
-    # Unpriced calls have no cost in either sum, so the means must not count them.
-    priced = sums.calls - sums.unpriced
+    """Cost and saving in US dollars, over the calls whose cost and baseline are both known.
+
+    Means and saving are unknown if fewer than half of the calls are priced; see `is_covered`.
+    """
     return {
         "cost_usd": sums.cost_usd,
         "baseline_cost_usd": sums.baseline_usd,
-        "cost_per_call_usd": sums.cost_usd / priced if priced else None,
-        "baseline_per_call_usd": sums.baseline_usd / priced if priced else None,
+        "cost_per_call_usd": _mean(sums.cost_usd, of=sums.calls, unpriced=sums.unpriced),
+        "baseline_per_call_usd": _mean(sums.baseline_usd, of=sums.calls, unpriced=sums.unpriced),
         "saving": _saving(sums, 0.0),
         "unpriced_calls": sums.unpriced,
     }
+
+
+def _mean(usd: float, *, of: int, unpriced: int) -> float | None:
+    """The mean cost of the priced calls, in US dollars; None if it is not shown for all `of` calls."""
+    # Unpriced calls have no cost in the sum, so the mean must not count them.
+    return usd / (of - unpriced) if is_covered(unpriced=unpriced, of=of) else None
 
 
 def triage_of(sums: Sums) -> TriageFigures:
@@ -105,8 +121,7 @@ def triage_of(sums: Sums) -> TriageFigures:
     replies = sums.triage_replies
     return {
         "triage_cost_usd": sums.triage_cost_usd,
-        # The triaged calls among unpriced ones are not counted, so a single unpriced call makes this unknown.
-        "triage_cost_per_call_usd": sums.triage_cost_usd / sums.triaged if sums.triaged and not sums.unpriced else None,
+        "triage_cost_per_call_usd": _mean(sums.triage_cost_usd, of=sums.triaged, unpriced=sums.unpriced_triaged),
         "triage_input_tokens_per_call": _share(sums.triage_input_tokens, replies),
         "triage_output_tokens_per_call": _share(sums.triage_output_tokens, replies),
         "added_latency_p50_s": quantile(sums.added_latency, 0.5),
@@ -130,10 +145,10 @@ def caches_of(sums: Sums) -> CacheFigures:
 
 
 def _cold_cache_usd(sums: Sums) -> float | None:
-    """US dollars; None if no call has a price, or if calls escalated and the deep tier reported no usage."""
+    """US dollars; None if too few calls have a price, or if calls escalated and the deep tier reported no usage."""
     # Without usage of the deep tier, a cost of 0 would only mean that none was reported.
-    is_known = sums.calls > sums.unpriced and (sums.deep_replies or not sums.escalated)
-    return sums.cold_cache_usd if is_known else None
+    is_reported = sums.deep_replies or not sums.escalated
+    return sums.cold_cache_usd if is_reported and is_covered(unpriced=sums.unpriced, of=sums.calls) else None
 
 
 def _share(tokens: int, of: int) -> float | None:
@@ -156,15 +171,18 @@ def shadow_of(sums: Sums) -> Shadow | None:
     """The cost that the triaged calls of shadow mode would have had with routing; None without such calls."""
     if not sums.shadowed:
         return None
-    is_priced = not sums.unpriced  # the triaged calls among unpriced ones are not counted
+    calls, unpriced = sums.shadowed, sums.unpriced_shadowed
+    is_known = sums.shadow_baseline_nusd and is_covered(unpriced=unpriced, of=calls)
     return {
-        "calls": sums.shadowed,
-        "cost_per_call_usd": sums.shadow_cost_usd / sums.shadowed if is_priced else None,
-        "baseline_per_call_usd": sums.shadow_baseline_usd / sums.shadowed if is_priced else None,
-        "saving": 1 - sums.shadow_cost_nusd / sums.shadow_baseline_nusd if sums.shadow_baseline_nusd else None,
+        "calls": calls,
+        "unpriced_calls": unpriced,
+        "cost_per_call_usd": _mean(sums.shadow_cost_usd, of=calls, unpriced=unpriced),
+        "baseline_per_call_usd": _mean(sums.shadow_baseline_usd, of=calls, unpriced=unpriced),
+        "saving": 1 - sums.shadow_cost_nusd / sums.shadow_baseline_nusd if is_known else None,
     }
 
 
 def _saving(sums: Sums, grading_usd: float) -> float | None:
-    """The share of the all-deep cost that was saved; negative if routing cost more."""
-    return 1 - (sums.cost_usd + grading_usd) / sums.baseline_usd if sums.baseline_nusd else None
+    """The share of the all-deep cost that was saved; negative if routing cost more, None if too few are priced."""
+    is_known = sums.baseline_nusd and is_covered(unpriced=sums.unpriced, of=sums.calls)
+    return 1 - (sums.cost_usd + grading_usd) / sums.baseline_usd if is_known else None

@@ -28,7 +28,7 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
     Shipped and withheld answers count, because both are graded. For a new route, its answers so far count as a day's.
     """
     counted = counters.by_route(connection, since=now - DAY_S, until=now)
-    answers = {route: counts.triaged - counts.base_escalated for route, counts in counted.items()}
+    answers = {route: counts.answers for route, counts in counted.items()}
     baselines = grades.baselines(connection, grader_version(settings))
     alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)

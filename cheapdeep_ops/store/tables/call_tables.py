@@ -16,10 +16,13 @@ class _Counters(Row):
     shipped: int = 0
     escalated: int = 0
     base_escalated: int = 0
+    later_answers: int = 0
     withheld: int = 0
     bypassed: int = 0
     errors: int = 0
     unpriced: int = 0
+    unpriced_triaged: int = 0
+    unpriced_deep: int = 0
     cost_nusd: int = Field(default=0, sa_type=BigInteger)
     triage_cost_nusd: int = Field(default=0, sa_type=BigInteger)
     baseline_nusd: int = Field(default=0, sa_type=BigInteger)
@@ -35,6 +38,7 @@ class _Counters(Row):
     origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     base_origins: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     shadowed: int = 0
+    unpriced_shadowed: int = 0
     shadow_cost_nusd: int = Field(default=0, sa_type=BigInteger)
     shadow_baseline_nusd: int = Field(default=0, sa_type=BigInteger)
     fallbacks: int = 0

@@ -14,8 +14,9 @@ _HAS_REASON: Final = text("reason != ''")
 class Candidate(Row, table=True):
     """An answer with base outcome ship that may be graded; its content is removed after a time, and the row stays.
 
-    `inclusion` is the probability with which the call was chosen; None if it was not. A `steered` candidate was chosen
-    later, because of other grades: detectors use it, estimates do not.
+    `tier` is the index of the tier that gave it; `model` and `confidence` are that tier's. `inclusion` is the
+    probability with which the call was chosen; None if it was not. A `steered` candidate was chosen later, because of
+    other grades: detectors use it, estimates do not.
     """
 
     __tablename__ = "candidate"
@@ -36,6 +37,7 @@ class Candidate(Row, table=True):
     threshold: float
     policy_version: int
     model: str
+    tier: int = 0
     prompt_version: str = ""
     response_id: str = ""
     trace_id: str = ""
@@ -58,9 +60,9 @@ class GradeRow(Row, table=True):
     """One grader's result for one answer: a verdict or a failure. It never changes, but its `reason` may be removed.
 
     It repeats the call's columns that the rules need, because the candidate may be deleted. The call began at
-    `called_at` and was graded at `at`. `model` answered, with the triage prompt `prompt_version`. `cost_nusd` is None
-    if the grader's model has no price or sent no usage. A `second` grade is by the second grader: it is used only to
-    compare graders.
+    `called_at` and was graded at `at`. The tier with index `tier` and its `model` answered, with the triage prompt
+    `prompt_version`. `cost_nusd` is None if the grader's model has no price or sent no usage. A `second` grade is by
+    the second grader: it is used only to compare graders.
     """
 
     __tablename__ = "grade"
@@ -96,6 +98,7 @@ class GradeRow(Row, table=True):
     cache_write_1h_tokens: int = 0
     cost_nusd: int | None = Field(default=None, sa_type=BigInteger)
     model: str = ""
+    tier: int = 0
     prompt_version: str = ""
     steered: bool = False
     second: bool = False

@@ -9,22 +9,27 @@ from cheapdeep_ops.guard.rules.escalation.detection import shown_window_s
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS
 from cheapdeep_ops.guard.statistics.intervals import Estimate, Proportion, difference
+from cheapdeep_ops.pricing import is_covered
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S, HOUR_S, USD_PER_NUSD
 
 _CONFIDENCE: Final = 0.95
-_NAMES: Final = ("triaged", "escalated", "bypassed", "unpriced", "cost_nusd", "triage_cost_nusd")
+_NAMES: Final = ("triaged", "escalated", "bypassed", "unpriced", "unpriced_deep", "cost_nusd", "triage_cost_nusd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodCounts:
-    """The counters of a period; costs are in billionths of a US dollar."""
+    """The counters of a period; costs are in billionths of a US dollar.
+
+    `unpriced_deep` are the unpriced ones of the calls that escalated or were bypassed.
+    """
 
     triaged: int
     escalated: int
     bypassed: int = 0
     unpriced: int = 0
+    unpriced_deep: int = 0
     cost_nusd: int = 0
     triage_cost_nusd: int = 0
 
@@ -42,11 +47,18 @@ class PeriodCounts:
     def escalation_usd(self) -> float | None:
         """The extra cost of an escalated call over a shipped one, on average; None if that is unknown.
 
-        Both include triage, so the difference is the cost of the deep call.
+        Both include triage, so the difference is the cost of the deep call. The mean is over priced calls: at least
+        half of all, and of those that went to the deep tier.
         """
-        # The escalations among unpriced calls are not counted, so a single unpriced call makes the mean unknown.
-        deep = self.escalated + self.bypassed
-        return None if self.unpriced or not deep else (self.cost_nusd - self.triage_cost_nusd) * USD_PER_NUSD / deep
+        is_known = is_covered(unpriced=self.unpriced, of=self.triaged + self.bypassed)
+        if not is_known or not is_covered(unpriced=self.unpriced_deep, of=self.deep):
+            return None
+        return (self.cost_nusd - self.triage_cost_nusd) * USD_PER_NUSD / (self.deep - self.unpriced_deep)
+
+    @property
+    def deep(self) -> int:
+        """The number of calls that went to the deep tier."""
+        return self.escalated + self.bypassed
 
 
 def storm_consequence(
@@ -97,6 +109,8 @@ def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) ->
         **{f"usd{end}": calls * each for end, calls in extra.items()},
         **{f"usd_per_hour{end}": calls * each * HOUR_S / seconds for end, calls in extra.items()},
         "escalation_usd": each,
+        "deep_calls": now.deep,
+        "unpriced_deep_calls": now.unpriced_deep,
     }
     return {**figures, "why": "", **_rates(now, usual)}
 
@@ -104,6 +118,8 @@ def consequence_of(now: PeriodCounts, usual: PeriodCounts, *, seconds: float) ->
 _FIGURES: Final = (
     *(f"{name}{end}" for name in ("extra_calls", "usd", "usd_per_hour") for end in ("", "_low", "_high")),
     "escalation_usd",
+    "deep_calls",
+    "unpriced_deep_calls",
 )
 
 
@@ -112,10 +128,12 @@ def _unknown(now: PeriodCounts, usual: PeriodCounts) -> str:
         return "too few calls before to know what is usual"
     if not now.triaged:
         return "no calls"
-    # A mean over the priced calls alone would be wrong: an unpriced model has no priced call.
-    if now.unpriced:
-        return f"{now.unpriced} calls are unpriced"
-    return "" if now.escalation_usd is not None else "no call was sent to the deep tier"
+    if not now.deep:
+        return "no call was sent to the deep tier"
+    if now.escalation_usd is None:
+        deep = f"{now.unpriced_deep:,} of {now.deep:,} to the deep tier"
+        return f"{now.unpriced:,} of {now.triaged + now.bypassed:,} calls are unpriced, {deep}"
+    return ""
 
 
 def _estimate(rate: Proportion) -> Estimate:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from cheapdeep_ops.guard.formatting import duration, money, percent, share, signal_interval
+from cheapdeep_ops.guard.formatting import coverage, duration, money, percent, share, signal_interval
 from cheapdeep_ops.guard.rules.escalation.detection import is_sudden, shown_window_s
 from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
 
@@ -54,8 +54,10 @@ def _cost_lines(payload: Payload) -> Iterable[str]:
     bounds = f"95%: {money(consequence[f'{name}_low'])} to {money(consequence[f'{name}_high'])}"
     usual = f"{share(consequence['usual'])} of the calls escalated in {consequence['compared_with']}"
     rates = f"{usual}, {share(consequence['now'])} {per}"
-    each = money(consequence["escalation_usd"])
-    yield f"Cost: about {money(consequence[name])}{unit} more than usual ({bounds}): {rates}, at {each} each"
+    # A message of an older version has no coverage.
+    over = coverage(consequence.get("unpriced_deep_calls") or 0, consequence.get("deep_calls") or 0)
+    each = f"{money(consequence['escalation_usd'])} each{over}"
+    yield f"Cost: about {money(consequence[name])}{unit} more than usual ({bounds}): {rates}, at {each}"
 
 
 def _release(payload: Payload) -> Iterable[str]:
