@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.cli.guard_client import connected
 from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
 from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured
 from cheapdeep_ops.guard.notify.sender import Receiver
@@ -208,7 +209,7 @@ def _clock(settings: Settings) -> str:
         return "not checked: no guard has written a heartbeat"
     ahead_s = seen - time.time()
     if ahead_s > _CLOCK_SLACK_S:
-        raise _Problem(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")
+        raise _Problem(f"the guard's clock is {duration(ahead_s)} ahead of this one: synchronise both")
     return "the guard's clock is not ahead of this one"
 
 
