@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -92,20 +92,25 @@ def is_web_address(text: str) -> bool:
     return is_clean and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def did_you_mean(name: str, known: Iterable[str], *, shown: Callable[[str], str] = str) -> str:
-    """The known names that are most like `name`, as a question; empty if none is like it."""
-    first, *others = get_close_matches(name, list(known), n=2) or ("",)
-    least = SequenceMatcher(None, name, first).ratio() - _ABOUT_AS_LIKE
-    close = [first, *(each for each in others if SequenceMatcher(None, name, each).ratio() >= least)]
-    return f"did you mean {' or '.join(map(shown, close))}?" if first else ""
+def likely_names(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are most like `name`, the likeliest first; one or two, or none if none is like it."""
+    close = get_close_matches(name, list(known), n=2)
+    likeness = [SequenceMatcher(None, name, each).ratio() for each in close]
+    return [each for each, of_it in zip(close, likeness, strict=True) if of_it >= likeness[0] - _ABOUT_AS_LIKE]
 
 
-def meant_setting(name: str, shown: Callable[[str], str] = str) -> str:
-    """The setting that a wrong name stands for, as a question; empty if none is like it."""
+def likely_settings(name: str, others: Iterable[str] = ()) -> list[str]:
+    """The settings, or `others`, that a wrong name probably stands for, the likeliest first."""
     plain = name.lower().replace("-", "_").removeprefix(PREFIX.lower())
     if plain in _SYNONYMS:
-        return f"did you mean {shown(_SYNONYMS[plain])}?"
-    return did_you_mean(plain, Settings.model_fields, shown=shown)
+        return [_SYNONYMS[plain]]
+    return likely_names(plain, [*Settings.model_fields, *others])
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """A question for these names; empty if there is none."""
+    asked = " or ".join(names)
+    return f"did you mean {asked}?" if asked else ""
 
 
 def variable_of(setting: str) -> str:
@@ -383,9 +388,8 @@ def _unknown_variables(environ: Iterable[str], fields: Iterable[str]) -> str:
 
 
 def _question(variable: str) -> str:
-    of_the_file = [CONFIG_FILE.removeprefix(PREFIX)]
-    name = variable.upper().removeprefix(PREFIX)
-    return meant_setting(name, variable_of) or did_you_mean(name, of_the_file, shown=variable_of)
+    of_the_file = CONFIG_FILE.removeprefix(PREFIX).lower()
+    return did_you_mean(map(variable_of, likely_settings(variable, [of_the_file])))
 
 
 def _other_prefix(variable: str, known: Collection[str]) -> str:
@@ -422,10 +426,10 @@ def _meant(fault: ErrorDetails) -> str:
         return ""
     *outer, key = map(str, fault["loc"])
     if outer:
-        return did_you_mean(key, PriceOverride.model_fields)
+        return did_you_mean(likely_names(key, PriceOverride.model_fields))
     if isinstance(fault["input"], Mapping) and fault["input"].keys() & Settings.model_fields.keys():
         return "settings stand at the top of the file, not in a table"
-    return meant_setting(key, lambda setting: f"{setting} ({variable_of(setting)})")
+    return did_you_mean(f"{setting} ({variable_of(setting)})" for setting in likely_settings(key))
 
 
 def _allowed(fault: ErrorDetails) -> str:
@@ -471,5 +475,6 @@ def _as_share(text: str) -> str:
         percentage = float(text.strip().removesuffix("%"))
     except ValueError:
         return ""
-    is_percentage = text.strip().endswith("%") or _SMALLEST_PERCENTAGE <= percentage
-    return f"; {percentage:g}% is written {percentage / 100:g}" if is_percentage and 0 <= percentage <= 100 else ""  # noqa: PLR2004
+    is_percentage = text.strip().endswith("%") or percentage >= _SMALLEST_PERCENTAGE
+    share = percentage / 100
+    return f"; {percentage:g}% is written {share:g}" if is_percentage and 0 <= share <= 1 else ""
