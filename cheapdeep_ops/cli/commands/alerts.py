@@ -33,7 +33,7 @@ def alert_ack(
 
 
 @alert_app.command("silence")
-def alert_silence(
+def alert_silence(  # noqa: PLR0917 - typer passes options by name
     rule: Annotated[str, typer.Option("--rule", callback=filled_option, help="The alert, such as EscalationStorm.")],
     lasts: Annotated[str, typer.Option("--for", help="The duration, such as 30m, 2h or 7d.")],
     why: Why,

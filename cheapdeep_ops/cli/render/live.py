@@ -107,7 +107,7 @@ def panel(snapshot: Snapshot, what: str) -> Panel:
     rows.add_row("now", Text(what))
     rows.add_row(
         "clock",
-        f"{time_of_day(snapshot.at)}, {duration(snapshot.lasted_s)} since the start ({duration(round(snapshot.real_s))} real)",
+        f"{time_of_day(snapshot.at)}, {duration(snapshot.lasted_s)} since the start ({snapshot.real_s:.0f} s real)",
     )
     rows.add_row("calls", f"{snapshot.calls:,} ({a_second:.0f} a second of real time)")
     rows.add_row("escalation at base", _bar(snapshot.base_rate))

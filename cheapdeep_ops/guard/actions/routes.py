@@ -1,4 +1,4 @@
-"""Whether a route that a person names is known: a misspelt one would have its own threshold or silence, and no calls."""
+"""Whether a route that a person names is known: a misspelt one would get a threshold or a silence, and no calls."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher

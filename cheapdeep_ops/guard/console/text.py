@@ -180,7 +180,8 @@ def silence_cards(silences: Sequence[Silence]) -> tuple[SilenceCard, ...]:
 def _silence(silence: Silence) -> str:
     where = "in all routes" if silence["route"] is None else f"in {scope_text(silence['route'])}"
     by = f"{plain(silence['author'])}: {plain(silence['why'], _LONGEST)}"
-    return f"Silence {silence['id']}: {plain(silence['rule'])} {where} is silenced until {timestamp(silence['until'])} by {by}"
+    about = f"Silence {silence['id']}: {plain(silence['rule'])} {where}"
+    return f"{about} is silenced until {timestamp(silence['until'])} by {by}"
 
 
 def incident_card(incident: Incident, silences: Sequence[Silence] = ()) -> IncidentCard:
