@@ -70,10 +70,9 @@ class CsvFile:
 def read_csv(path: Path) -> CsvFile:
     """The CSV file at `path`. Raises RecordingError if it cannot be read, or if its header is invalid."""
     text = _text(path)
+    candidates: tuple[str, ...] = _DELIMITERS
     if named := _SEPARATOR_LINE.match(text):
         text, candidates = text[named.end() :], (named[1],)
-    else:
-        candidates = _DELIMITERS
     # The delimiter that splits the header into most names; of equal ones, the comma.
     delimiter = max(candidates, key=lambda each: len(_header(text, each)))
     _, _, columns = next(_records(path, text, delimiter), (1, 1, ()))
