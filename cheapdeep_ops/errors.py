@@ -2,6 +2,7 @@
 
     CheapdeepError
     ├── SettingsError    a setting is unknown, malformed or out of range
+    │   └── RouterArgumentError  a router was made with a wrong argument; a TypeError too
     ├── RulesError       a rules file is malformed
     ├── RecordingError   a recording cannot be replayed
     ├── PolicyError      a threshold or scope is invalid
@@ -25,6 +26,10 @@ class CheapdeepError(Exception):
 
 class SettingsError(CheapdeepError):
     """A setting is unknown, malformed or out of range; the message names its key, its value and the allowed range."""
+
+
+class RouterArgumentError(SettingsError, TypeError):
+    """A router was made with an argument that it does not have or cannot use; the message says what to write."""
 
 
 class RulesError(CheapdeepError):

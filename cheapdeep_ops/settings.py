@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -38,6 +39,27 @@ _LONGEST_SHOWN: Final = 200
 """The largest number of characters of a value in an error, so that it stays readable."""
 
 _NOT_SETTINGS: Final = frozenset({CONFIG_FILE, "CHEAPDEEP_LIVE"})
+_ABOUT_AS_LIKE: Final = 0.1
+"""A second name is suggested too if its similarity (0 to 1) is at most so much lower than that of the first."""
+
+_SYNONYMS: Final[Mapping[str, str]] = {
+    "cheap_model": "tiers", "confidence": "base_threshold", "database": "store_url", "database_url": "store_url",
+    "db": "store_url", "db_url": "store_url", "deep_model": "tiers", "model": "tiers", "models": "tiers",
+    "threshold": "base_threshold",
+}  # fmt: skip
+"""Settings by other names that people give them."""
+
+_SMALLEST_PERCENTAGE: Final = 2.0
+"""From here on, a number in the place of a share is probably a percentage."""
+
+_SAME_VARIABLE: Final = 0.9
+"""From this similarity on (0 to 1), a variable with another prefix is a misspelt setting."""
+
+_OUT_OF_RANGE: Final = (
+    "bool_parsing", "bool_type", "finite_number", "float_parsing", "float_type", "greater_than", "greater_than_equal",
+    "int_from_float", "int_parsing", "int_type", "less_than", "less_than_equal",
+)  # fmt: skip
+"""pydantic's types of faults whose message tells only one end of the range, or none."""
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)]
@@ -68,6 +90,32 @@ def is_web_address(text: str) -> bool:
         return False
     is_clean = text.isascii() and text.isprintable() and " " not in text
     return is_clean and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def likely_names(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are most like `name`, the likeliest first; one or two, or none if none is like it."""
+    close = get_close_matches(name, list(known), n=2)
+    likeness = [SequenceMatcher(None, name, each).ratio() for each in close]
+    return [each for each, of_it in zip(close, likeness, strict=True) if of_it >= likeness[0] - _ABOUT_AS_LIKE]
+
+
+def likely_settings(name: str, others: Iterable[str] = ()) -> list[str]:
+    """The settings, or `others`, that a wrong name probably stands for, the likeliest first."""
+    plain = name.lower().replace("-", "_").removeprefix(PREFIX.lower())
+    if plain in _SYNONYMS:
+        return [_SYNONYMS[plain]]
+    return likely_names(plain, [*Settings.model_fields, *others])
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """A question for these names; empty if there is none."""
+    asked = " or ".join(names)
+    return f"did you mean {asked}?" if asked else ""
+
+
+def variable_of(setting: str) -> str:
+    """The variable of a setting."""
+    return PREFIX + setting.upper()
 
 
 class Settings(BaseSettings):
@@ -324,10 +372,32 @@ def _toml_source(settings_cls: type[BaseSettings], path: Path) -> TomlConfigSett
         raise SettingsError(f"{path} is not TOML: {error}") from None
 
 
-def _unknown_variables(environ: Mapping[str, str], fields: Iterable[str]) -> str:
-    known = {PREFIX + name.upper() for name in fields} | _NOT_SETTINGS
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
-    return "" if not unknown else f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+def _unknown_variables(environ: Iterable[str], fields: Iterable[str]) -> str:
+    """What is wrong with the names of variables, in words; empty if nothing is."""
+    known = {variable_of(name) for name in fields} | _NOT_SETTINGS
+    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    misspelt = {name: close for name in environ if (close := _other_prefix(name.upper(), known))}
+    if not unknown and not misspelt:
+        return ""
+    questions = {name: _question(name) for name in unknown}
+    questions |= {name: f"did you mean {close}?" for name, close in sorted(misspelt.items())}
+    named = [f"{name} ({question})" if question else name for name, question in questions.items()]
+    # The list is long, so it is left out if each unknown name has a known one that is like it.
+    known_names = "" if all(questions.values()) else f"; known are {', '.join(sorted(known))}"
+    return f"unknown settings {', '.join(named)}{known_names}"
+
+
+def _question(variable: str) -> str:
+    of_the_file = CONFIG_FILE.removeprefix(PREFIX).lower()
+    return did_you_mean(map(variable_of, likely_settings(variable, [of_the_file])))
+
+
+def _other_prefix(variable: str, known: Collection[str]) -> str:
+    """The setting that a variable with a misspelt prefix means, such as CHEAP_DEEP_TIERS; empty if it means none."""
+    # Most variables of an environment have neither word, and a comparison takes a while.
+    if variable.startswith(PREFIX) or not ("CHEAP" in variable or "DEEP" in variable):
+        return ""
+    return next(iter(get_close_matches(variable, known, n=1, cutoff=_SAME_VARIABLE)), "")
 
 
 def _faults(error: ValidationError) -> str:
@@ -346,4 +416,65 @@ def _fault(fault: ErrorDetails) -> str:
         shown = ""
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."
-    return f"{PREFIX}{key.upper()}{shown}: {fault['msg'].removeprefix('Value error, ')}"
+    advice = "".join(f"; {each}" for each in (_meant(fault), _allowed(fault)) if each)
+    return f"{PREFIX}{key.upper()}{shown}: {fault['msg'].removeprefix('Value error, ')}{advice}"
+
+
+def _meant(fault: ErrorDetails) -> str:
+    """The known key that an unknown one may stand for, as a question; empty if the fault is another one."""
+    if fault["type"] != "extra_forbidden":
+        return ""
+    *outer, key = map(str, fault["loc"])
+    if outer:
+        return did_you_mean(likely_names(key, PriceOverride.model_fields))
+    if isinstance(fault["input"], Mapping) and fault["input"].keys() & Settings.model_fields.keys():
+        return "settings stand at the top of the file, not in a table"
+    return did_you_mean(f"{setting} ({variable_of(setting)})" for setting in likely_settings(key))
+
+
+def _allowed(fault: ErrorDetails) -> str:
+    """The values that a setting may have, and a percentage as a share; empty if the message has it already."""
+    if fault["type"] not in _OUT_OF_RANGE or len(fault["loc"]) > 1:
+        return ""
+    schema = Settings.model_json_schema()["properties"][str(fault["loc"][0])]
+    options = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
+    if not (options and (allowed := _range(options[0]))):
+        return ""
+    unit = " seconds" if str(fault["loc"][0]).endswith("_s") else ""
+    return f"allowed: {allowed}{unit}{_as_share(str(fault['input'])) if _is_share(options[0]) else ''}"
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    """The range that a JSON Schema allows, in words; empty if it has none."""
+    if schema.get("type") == "boolean":
+        return "true or false"
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    parts = [
+        text
+        for end, text in (
+            (low, f"at least {low}"),
+            (above, f"more than {above}"),
+            (high, f"at most {high}"),
+            (below, f"less than {below}"),
+        )
+        if end is not None
+    ]
+    return " and ".join(parts)
+
+
+def _is_share(schema: Mapping[str, Any]) -> bool:
+    return 1 in (schema.get("maximum"), schema.get("exclusiveMaximum"))
+
+
+def _as_share(text: str) -> str:
+    """How to write a percentage as a share; empty if the text is no percentage."""
+    try:
+        percentage = float(text.strip().removesuffix("%"))
+    except ValueError:
+        return ""
+    is_percentage = text.strip().endswith("%") or percentage >= _SMALLEST_PERCENTAGE
+    share = percentage / 100
+    return f"; {percentage:g}% is written {share:g}" if is_percentage and 0 <= share <= 1 else ""

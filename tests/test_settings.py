@@ -1,12 +1,15 @@
 import json
+import re
 import traceback
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from cheapdeep_ops import Settings, SettingsError
-from cheapdeep_ops.settings import CONFIG_FILE, PREFIX
+from cheapdeep_ops.settings import CONFIG_FILE, PREFIX, likely_settings
 from cheapdeep_ops.treatment import Treatment
 
 DEFAULTS = {
@@ -198,13 +201,87 @@ def test_an_unknown_variable_is_refused_by_name_with_the_known_ones(env):
     env("BASE_TRESHOLD", "0.8")
     env("ZEAL", "11")
     message = refused()
-    assert message.startswith("unknown settings CHEAPDEEP_BASE_TRESHOLD, CHEAPDEEP_ZEAL; known are ")
+    assert message.startswith(
+        "unknown settings CHEAPDEEP_BASE_TRESHOLD (did you mean CHEAPDEEP_BASE_THRESHOLD?), CHEAPDEEP_ZEAL; known are "
+    )
     for name in DEFAULTS:
         assert f"CHEAPDEEP_{name.upper()}" in message
 
 
 def test_an_unknown_argument_is_refused():
-    assert refused(base_treshold=0.5) == "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted"
+    assert refused(base_treshold=0.5) == (
+        "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted; did you mean base_threshold "
+        "(CHEAPDEEP_BASE_THRESHOLD)?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("CHEAPDEEP_TRESHOLD", "CHEAPDEEP_BASE_THRESHOLD or CHEAPDEEP_RAISED_THRESHOLD"),
+        ("CHEAPDEEP_THRESHOLD", "CHEAPDEEP_BASE_THRESHOLD"),
+        ("CHEAPDEEP_MODEL", "CHEAPDEEP_TIERS"),
+        ("CHEAPDEEP_TIER", "CHEAPDEEP_TIERS"),
+        ("CHEAPDEEP_DATABASE_URL", "CHEAPDEEP_STORE_URL"),
+        ("CHEAPDEEP_STOREURL", "CHEAPDEEP_STORE_URL"),
+        ("CHEAPDEEP_SLACK_TOKEN", "CHEAPDEEP_SLACK_BOT_TOKEN"),
+        ("CHEAPDEEP_API_TOKEN", "CHEAPDEEP_API_TOKENS"),
+        ("CHEAPDEEP_EVALUATE_EVERY", "CHEAPDEEP_EVALUATE_EVERY_S"),
+        ("CHEAPDEEP_CONFIG", "CHEAPDEEP_CONFIG_FILE"),
+        ("cheapdeep_base_treshold", "CHEAPDEEP_BASE_THRESHOLD"),
+        ("CHEAPDEP_TIERS", "CHEAPDEEP_TIERS"),
+        ("CHEAP_DEEP_TIERS", "CHEAPDEEP_TIERS"),
+        ("CHEEPDEEP_BASE_THRESHOLD", "CHEAPDEEP_BASE_THRESHOLD"),
+    ],
+)
+def test_a_misspelt_variable_is_answered_with_the_one_that_was_meant(monkeypatch, variable, meant):
+    monkeypatch.setenv(variable, "1")
+    assert refused() == f"unknown settings {variable} (did you mean {meant}?)"
+
+
+@pytest.mark.parametrize("variable", ["DEEPSEEK_API_KEY", "DEEPL_AUTH_KEY", "CHEAP_FLIGHTS", "cheapdeep_base_threshold"])
+def test_variables_of_others_are_none_of_our_business_and_case_is_none(monkeypatch, variable):
+    monkeypatch.setenv(variable, "0.7")
+    assert Settings().base_threshold == (0.7 if "threshold" in variable else 0.8)
+
+
+@given(st.sampled_from(sorted(Settings.model_fields)), st.data())
+def test_any_setting_with_one_wrong_letter_is_found(name, data):
+    at = data.draw(st.integers(0, len(name) - 1))
+    wrong = data.draw(st.sampled_from([name[:at] + name[at + 1 :], name[:at] + "x" + name[at:]]))
+    assume(wrong not in Settings.model_fields and len(name) > 4)
+    assert name in likely_settings(wrong.upper())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "allowed"),
+    [
+        ("BASE_THRESHOLD", "80", "0 to 1; 80% is written 0.8"),
+        ("SAMPLE_RATE", "1%", "0 to 1; 1% is written 0.01"),
+        ("BASE_THRESHOLD", "1.8", "0 to 1"),
+        ("BASE_THRESHOLD", "high", "0 to 1"),
+        ("MAX_ESCALATION_RATE", "35", "more than 0 and less than 1; 35% is written 0.35"),
+        ("MAX_FALSE_CONFIDENT_RATE", "0", "more than 0 and less than 1"),
+        ("PORT", "70000", "0 to 65535"),
+        ("EVALUATE_EVERY_S", "5m", "more than 0 and at most 86400 seconds"),
+        ("RENOTIFY_EVERY_S", "-1", "0 to 604800 seconds"),
+        ("TRIAGE_MAX_INPUT_TOKENS", "0", "at least 1"),
+        ("MAX_GRADER_USD_PER_DAY", "-1", "at least 0"),
+        ("RECORD", "nope", "true or false"),
+    ],
+)
+def test_a_value_out_of_range_is_told_its_range(env, name, text, allowed):
+    env(name, text)
+    assert refused().endswith(f"; allowed: {allowed}")
+
+
+@given(st.sampled_from(sorted(Settings.model_fields)), st.floats(allow_nan=False).filter(lambda value: not 0 < value < 1))
+def test_every_number_that_is_refused_for_its_size_comes_with_the_range(name, value):
+    try:
+        Settings(**{name: value})
+    except SettingsError as error:
+        if re.search("(greater|less) than", str(error)):
+            assert "; allowed: " in str(error)
 
 
 def test_settings_cannot_be_changed_later():
@@ -230,7 +307,7 @@ def test_price_overrides_are_json_in_the_environment(env):
         ({"input": -1}, "CHEAPDEEP_PRICE_OVERRIDES.0.INPUT = -1: Input should be greater than or equal to 0"),
         ({"output": float("inf")}, "CHEAPDEEP_PRICE_OVERRIDES.0.OUTPUT = inf: Input should be a finite number"),
         ({"since": "soon"}, "CHEAPDEEP_PRICE_OVERRIDES.0.SINCE = 'soon': "),
-        ({"inptu": 1}, "CHEAPDEEP_PRICE_OVERRIDES.0.INPTU = 1: Extra inputs are not permitted"),
+        ({"inptu": 1}, "CHEAPDEEP_PRICE_OVERRIDES.0.INPTU = 1: Extra inputs are not permitted; did you mean input?"),
     ],
 )
 def test_a_bad_price_is_named_with_its_place(env, change, says):
@@ -298,7 +375,10 @@ def test_the_environment_wins_over_the_file_and_an_argument_over_both(toml, env)
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("base_treshold = 0.5", "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted"),
+        ("base_treshold = 0.5", "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted; did you mean base_thre"),
+        ("base-threshold = 0.5", "did you mean base_threshold (CHEAPDEEP_BASE_THRESHOLD)?"),
+        ("CHEAPDEEP_BASE_THRESHOLD = 0.5", "did you mean base_threshold (CHEAPDEEP_BASE_THRESHOLD)?"),
+        ("[cheapdeep]\nmode = 'observe'", "settings stand at the top of the file, not in a table"),
         ("base_threshold = 5", "CHEAPDEEP_BASE_THRESHOLD = 5: Input should be less than or equal to 1"),
         ("[router]\nmode = 'observe'", "CHEAPDEEP_ROUTER = {'mode': 'observe'}: Extra inputs are not permitted"),
         ("base_threshold = ", "is not TOML: Invalid value"),

@@ -1,5 +1,6 @@
 """SDK clients for the router: without the SDK's tracing, with connections that stay open between calls."""
 
+import inspect
 import socket
 import sys
 from collections.abc import Mapping
@@ -49,6 +50,11 @@ def make_client(**options: Unpack[ClientOptions]) -> Anthropic:
     if not all_options.get("http_client"):
         all_options["http_client"] = DefaultHttpxClient(limits=_LIMITS)
     return Anthropic(**all_options)
+
+
+def client_arguments() -> frozenset[str]:
+    """The names of the arguments of the SDK's clients, in the installed version."""
+    return frozenset(inspect.signature(Anthropic).parameters)
 
 
 def make_async_client(**options: Unpack[AsyncClientOptions]) -> AsyncAnthropic:

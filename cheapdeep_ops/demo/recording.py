@@ -1,18 +1,49 @@
 """Read recorded outcomes: a cheap model's confidence in its answers, and whether they were correct."""
 
-import csv
-import io
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cheapdeep_ops.demo.csv_file import CsvFile, CsvRow, read_csv
+from cheapdeep_ops.demo.recorded_values import RowReader
 from cheapdeep_ops.errors import RecordingError
 
+TOKENS: Final = ("input_tokens", "output_tokens", "deep_input_tokens", "deep_output_tokens")
+"""The columns with the tokens of the cheap model's reply, and of the deep model's."""
+
 _NEEDED: Final = ("cheap_confidence", "cheap_correct")
-_KNOWN: Final = (*_NEEDED, "deep_correct", "domain", "question")
-_TRUTH: Final = {"1": True, "0": False, "": None}
+_VALUES: Final = (*_NEEDED, "deep_correct", *TOKENS)
+_KNOWN: Final = (*_VALUES, "domain", "question")
+_OTHER_NAMES: Final = {
+    "confidence": "cheap_confidence", "correct": "cheap_correct", "cheap_input_tokens": "input_tokens",
+    "cheap_output_tokens": "output_tokens",
+}  # fmt: skip
+"""Names that stand for a column if the file does not have it by its own name."""
+
+_PERCENTAGES: Final = re.compile(r"((?:cheap_)?confidence)(?:_in)?_?\(?(?:%|pct|percent|percentage)\)?")
+_NOT_LETTERS: Final = re.compile(r"[\s_.-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTokens:
+    """The tokens of a recorded call's two replies; None where the file has none."""
+
+    cheap_input: int | None = None
+    cheap_output: int | None = None
+    deep_input: int | None = None
+    deep_output: int | None = None
+
+    @property
+    def cheap(self) -> tuple[int, int] | None:
+        """The cheap model's tokens: of the prompt, and of the reply; None unless both are known."""
+        return _both(self.cheap_input, self.cheap_output)
+
+    @property
+    def deep(self) -> tuple[int, int] | None:
+        """The deep model's tokens: of the prompt, and of the reply; None unless both are known."""
+        return _both(self.deep_input, self.deep_output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +59,7 @@ class RecordedCall:
     deep_correct: bool | None
     domain: str
     question: str
+    tokens: RecordedTokens = field(default_factory=RecordedTokens)
 
 
 def read_recording(path: Path, where: Mapping[str, str]) -> list[RecordedCall]:
@@ -35,80 +67,107 @@ def read_recording(path: Path, where: Mapping[str, str]) -> list[RecordedCall]:
 
     Raises RecordingError, with file, line and column, for an invalid file or one without such rows.
     """
-    rows = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
-    try:
-        selected = list(_selected(path, rows, where))
-    except csv.Error as error:
-        raise RecordingError(f"{path}, line {rows.reader.line_num}: {error}") from None
+    file = read_csv(path)
+    places = _places(file, where)
+    selected = [row for row in _filled(file, places) if all(row.fields[places[name]] == where[name] for name in where)]
     if not selected:
         raise RecordingError(f"{path} has no row{' with ' + _conditions(where) if where else ''}")
-    return selected
+    has_percentages = _is_percentage(file.columns[places["cheap_confidence"]])
+    reader = RowReader(has_percentages=has_percentages, has_decimal_comma=file.delimiter != ",")
+    if has_percentages:
+        _check_percentages(selected, places["cheap_confidence"], reader)
+    return [_recorded(number, row, places, reader) for number, row in enumerate(selected)]
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte order mark
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise RecordingError(f"{path}, line {line}: not UTF-8 ({error.reason})") from None
+def _both(first: int | None, second: int | None) -> tuple[int, int] | None:
+    return None if first is None or second is None else (first, second)
 
 
-def _selected(path: Path, rows: "csv.DictReader[str]", where: Mapping[str, str]) -> Iterator[RecordedCall]:
-    columns = rows.fieldnames or ()
-    missing = [name for name in (*_NEEDED, *where) if name not in columns]
-    if missing:
-        raise RecordingError(f"{path} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}")
-    # csv.DictReader would silently use the last of two columns with one name.
-    if duplicates := [name for name in dict.fromkeys((*_KNOWN, *where)) if columns.count(name) > 1]:
-        raise RecordingError(f"{path} has more than one column {', '.join(duplicates)}")
-    matching = ((place, row) for place, row in _checked(path, rows) if _matches(row, where))
-    for number, (place, row) in enumerate(matching):
-        yield _recorded(place, number, row)
+def _places(file: CsvFile, where: Mapping[str, str]) -> dict[str, int]:
+    """The index of each known column that the file has, and of each one in `where`."""
+    places = _found(file, [*_KNOWN, *where])
+    if missing := [name for name in (*_NEEDED, *where) if name not in places]:
+        shown = ", ".join(file.columns) or "none"
+        raise RecordingError(f"{file.path} has no column {', '.join(missing)}; it has {shown}")
+    return places
 
 
-def _checked(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Each row with the place where it ends. Raises RecordingError for too many or too few fields."""
-    for row in rows:
-        place = f"{path}, line {rows.line_num}"
-        if None in row or None in row.values():
-            raise RecordingError(f"{place}: {'more' if None in row else 'fewer'} fields than the header has")
-        yield place, row
+def _found(file: CsvFile, names: Collection[str]) -> dict[str, int]:
+    """The index of each of these columns that the file has: by its name, else by another spelling of it."""
+    exact, loose = list(file.columns), [_known_name(column, file.columns) for column in file.columns]
+    indexes = {
+        name: [index for index, column in enumerate(exact) if column == name]
+        or [index for index, column in enumerate(loose) if column == _spelt(name)]
+        for name in names
+    }
+    # Of two columns with one name, either could be the right one.
+    if twice := [name for name, found in indexes.items() if len(found) > 1]:
+        raise RecordingError(f"{file.path} has more than one column {', '.join(twice)}")
+    return {name: found[0] for name, found in indexes.items() if found}
 
 
-def _matches(row: Mapping[str, str], where: Mapping[str, str]) -> bool:
-    return all(row[name] == value for name, value in where.items())
+def _known_name(column: str, columns: Sequence[str]) -> str:
+    """The name of a column without case, spaces and the mark of percentages; another name for one that is missing."""
+    name = _without_mark(_spelt(column))
+    meant = _OTHER_NAMES.get(name, name)
+    return name if meant in map(_without_mark, map(_spelt, columns)) else meant
 
 
-def _recorded(place: str, number: int, row: Mapping[str, str]) -> RecordedCall:
+def _spelt(column: str) -> str:
+    return _NOT_LETTERS.sub("_", column.strip().casefold())
+
+
+def _without_mark(name: str) -> str:
+    marked = _PERCENTAGES.fullmatch(name)
+    return marked[1] if marked else name
+
+
+def _is_percentage(column: str) -> bool:
+    return _PERCENTAGES.fullmatch(_spelt(column)) is not None
+
+
+def _filled(file: CsvFile, places: Mapping[str, int]) -> Iterator[CsvRow]:
+    """The rows of the file, without those that a spreadsheet leaves blank.
+
+    Such a row can only be told in a file with ids, questions or the like: elsewhere it is an unusable reply.
+    """
+    has_names = len(file.columns) > len(places.keys() & set(_VALUES))
+    return (row for row in file.rows() if not has_names or any(each.strip() for each in row.fields))
+
+
+def _check_percentages(rows: Sequence[CsvRow], index: int, reader: RowReader) -> None:
+    """Raise RecordingError if a column of percentages has shares from 0 to 1 only."""
+    numbers = [(row, reader.number(row.fields[index])) for row in rows]
+    shares = [(row, number) for row, number in numbers if number is not None and 0 < number < 1]
+    if shares and all(number is None or number <= 1 for _, number in numbers):
+        row, number = shares[0]
+        raise RecordingError(
+            f"{row.place}: {number} stands in a column of percentages, which has no value above 1; if these are shares "
+            "from 0 to 1, name the column cheap_confidence"
+        )
+
+
+def _recorded(number: int, row: CsvRow, places: Mapping[str, int], reader: RowReader) -> RecordedCall:
+    def text(column: str) -> str:
+        return row.fields[places[column]] if column in places else ""
+
+    def tokens(column: str) -> int | None:
+        return reader.count(row.place, column, text(column))
+
     return RecordedCall(
         number=number,
-        confidence=_confidence(place, row["cheap_confidence"]),
-        cheap_correct=_truth(place, "cheap_correct", row["cheap_correct"]),
-        deep_correct=_truth(place, "deep_correct", row.get("deep_correct", "")),
-        domain=row.get("domain", ""),
-        question=row.get("question", ""),
+        confidence=reader.confidence(row.place, "cheap_confidence", text("cheap_confidence")),
+        cheap_correct=reader.truth(row.place, "cheap_correct", text("cheap_correct")),
+        deep_correct=reader.truth(row.place, "deep_correct", text("deep_correct")),
+        domain=reader.text(row.place, "domain", text("domain")),
+        question=reader.text(row.place, "question", text("question")),
+        tokens=RecordedTokens(
+            cheap_input=tokens("input_tokens"),
+            cheap_output=tokens("output_tokens"),
+            deep_input=tokens("deep_input_tokens"),
+            deep_output=tokens("deep_output_tokens"),
+        ),
     )
-
-
-def _confidence(place: str, text: str) -> float | None:
-    if not text.strip():
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    # NaN fails this comparison too.
-    if not 0 <= value <= 1:
-        raise RecordingError(f"{place}: cheap_confidence is {text!r}; it must be from 0 to 1, or blank")
-    return value
-
-
-def _truth(place: str, column: str, text: str) -> bool | None:
-    if text.strip() not in _TRUTH:
-        raise RecordingError(f"{place}: {column} is {text!r}; it must be 0, 1 or blank")
-    return _TRUTH[text.strip()]
 
 
 def _conditions(where: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from cheapdeep_ops.values import Decision
 
 _ALL: Final = 1_000_000
 _Z95: Final = 1.96
+SIMULATED_TOKENS: Final = "simulated questions and answers, four characters a token"
 MONTH: Final = 1_000_000
 """The number of calls in the month that a receipt ends with."""
 
@@ -74,6 +75,8 @@ class AlertAtCall(TypedDict):
 class RunReport(CallCounts, Quality, GradingCosts, TrueRates, RunCost):
     """The report of calls that the guard watched in virtual time."""
 
+    cost_basis: str
+    """Where the tokens come from that the costs rest on."""
     funnel: Funnel
     normal: dict[str, Normal]
     policy_changes: list[ChangeAtCall]
@@ -164,6 +167,7 @@ def report_of(
         "normal": normal,
         **_truth(outcomes),
         **money_of([each.decision for each in outcomes]),
+        "cost_basis": SIMULATED_TOKENS,
         "policy_changes": [_change(change, finished) for change in changes],
         "alerts": _alerts(all_incidents, finished),
     }

@@ -12,6 +12,7 @@ LONGEST_LABEL: Final = 80
 _LONGEST_FOREIGN: Final = 240
 _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
+_THOUSAND: Final = 1_000
 _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 
 
@@ -127,11 +128,18 @@ def period(since: float, until: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a suitable unit: 90 -> `1.5 min`."""
-    for unit, name in ((DAY_S, "d"), (HOUR_S, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
+    """Seconds in a suitable unit, with at most three digits below a thousand: 90 -> `1.5 min`, 172,800 -> `2 days`."""
+    for unit, name in ((DAY_S, "day"), (HOUR_S, "h"), (60, "min")):
+        # By the rounded figure, so that 59.99 min is an hour.
+        if float(f"{seconds / unit:.3g}") >= 1:
+            number = _three_digits(seconds / unit)
+            return f"{number} {name}{'s' if name == 'day' and number != '1' else ''}"
     return f"{seconds:.3g} s"
+
+
+def _three_digits(number: float) -> str:
+    # From a thousand on, the format `g` would write a power of ten.
+    return f"{number:,.0f}" if number >= _THOUSAND - 0.5 else f"{number:.3g}"
 
 
 def counts(values: Mapping[str, int]) -> str:

@@ -108,7 +108,12 @@ class Guard:
     def _decide_and_commit(self, lease: int, now: float) -> bool:
         with self._store.snapshot() as connection:
             evaluation = Evaluation(
-                connection, settings=self._settings, rulebook=self._rulebook, cache=self._cache, now=now
+                connection,
+                settings=self._settings,
+                rulebook=self._rulebook,
+                cache=self._cache,
+                now=now,
+                started_at=self._started_at,
             )
         units = evaluation.run()
         with self._store.reading() as connection:

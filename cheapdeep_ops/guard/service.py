@@ -20,6 +20,7 @@ from starlette.responses import PlainTextResponse
 
 from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
@@ -237,8 +238,8 @@ class Service:
             return "no evaluation yet, or another guard holds the lease"
         age_s = self._clock() - last
         if age_s < -_CLOCK_TOLERANCE_S:
-            return f"the last evaluation lies {-age_s:.0f} s in the future: the clock was set back"
-        return "" if age_s <= limit_s else f"the last evaluation is {age_s:.0f} s old"
+            return f"the last evaluation lies {duration(-age_s)} in the future: the clock was set back"
+        return "" if age_s <= limit_s else f"the last evaluation is {duration(age_s)} old"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self
 from cheapdeep_ops.flow import Bypass
 from cheapdeep_ops.recorder import NullRecorder, share_recorder
 from cheapdeep_ops.redaction import Redact
+from cheapdeep_ops.router.arguments import check_arguments
 from cheapdeep_ops.router.calls import Call, Sink
 from cheapdeep_ops.router.core import CallRunner
 from cheapdeep_ops.router.decisions import DecisionBuilder
@@ -62,6 +63,7 @@ class RouterBase(ABC, Generic[AnyClient]):
         clock: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
+        check_arguments(self, settings=settings, client=client, options=options)
         settings = settings or _default_settings()
         _reject_options(client, options)
         self._owns_client, self._owns_recorder = client is None, recorder is None

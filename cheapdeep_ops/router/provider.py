@@ -12,6 +12,7 @@ import httpx2
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.clients import (
     AnyClient,
+    client_arguments,
     make_async_client,
     make_client,
     max_connections_of,
@@ -185,6 +186,7 @@ __all__ = [
     "StreamProgress",
     "TriagePrompt",
     "claude",
+    "client_arguments",
     "make_async_client",
     "make_client",
     "max_connections_of",

@@ -238,6 +238,11 @@ def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
     return _by_class(connection.execute(statement).mappings())
 
 
+def routes(connection: Connection) -> set[str]:
+    """The routes that calls have named since the store was made."""
+    return set(connection.execute(select(_TOTAL.c.route).distinct()).scalars())
+
+
 def retire(store: Store, *, unseen_since: float) -> int:
     """Fold the totals of processes without a heartbeat since `unseen_since` into one row for each route and class.
 

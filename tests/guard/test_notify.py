@@ -59,8 +59,13 @@ def test_unknown_rates_are_said_to_be_unknown():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.5, "0.5 s"), (59, "59 s"), (90, "1.5 min"), (7_200, "2 h"), (172_800, "2 d")]
-)
+    ("seconds", "text"),
+    [
+        (0, "0 s"), (0.5, "0.5 s"), (59, "59 s"), (60, "1 min"), (90, "1.5 min"), (3_599, "1 h"), (7_200, "2 h"),
+        (86_400, "1 day"), (129_600, "1.5 days"), (172_800, "2 days"), (86_406 * 60, "60 days"),
+        (1_000 * 86_400, "1,000 days"), (36_500 * 86_400, "36,500 days"), (-5, "-5 s"),
+    ],
+)  # fmt: skip
 def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
 

@@ -104,11 +104,36 @@ def test_messages_that_wait_long_or_fail_often_or_are_refused(outbox, level):
 
 @pytest.mark.parametrize(
     ("last", "every_s", "level"),
-    [(None, 5, "below"), (59, 5, "below"), (61, 5, "above"), (61, 60, "below"), (241, 60, "above"), (-500, 5, "below")],
+    [(None, 5, "below"), (59, 5, "below"), (61, 5, "above"), (301, 60, "below"), (361, 60, "above"), (-9, 5, "below")],
 )
 def test_a_gap_between_two_evaluations(last, every_s, level):
     before = {} if last is None else {"evaluated_at": NOW - last}
     assert fleet.unwatched(before, every_s, NOW).level == level
+
+
+@pytest.mark.parametrize(
+    ("last", "started", "every_s", "level"),
+    [
+        (64, 5, 5, "below"),  # down for 59 s, and then the first interval
+        (70, 5, 5, "above"),
+        (300, 299, 60, "below"),  # the lease of a guard that was killed lasts four intervals
+        (65, 64, 5, "above"),  # a guard that cannot evaluate is no guard that starts
+        (61, 100, 5, "above"),
+        (59, 100, 5, "below"),
+        (61, -3, 5, "above"),  # a start in the future is a wrong clock
+    ],
+)
+def test_a_guard_that_starts_has_the_whole_patience_again(last, started, every_s, level):
+    found = fleet.unwatched({"evaluated_at": NOW - last}, every_s, NOW, started_at=NOW - started)
+    assert found.level == level
+
+
+def test_a_gap_of_sixty_days_is_told_in_days():
+    found = fleet.unwatched({"evaluated_at": NOW - 86_406 * 60}, 5.0, NOW)
+    assert found.signal["why"].startswith("no rule was evaluated for 60 days, from 2026-11-16 ")
+    waiting = Outbox(is_used=True, waiting=2, oldest=NOW - 86_406 * 60, attempts=0, error="")
+    assert fleet.undelivered(waiting, NOW).signal["why"] == "2 messages wait, the oldest for 60 days"
+    assert "up to 60 days ahead" in fleet.skewed(fleet_of(at(-86_406 * 60)), NOW).signal["why"]
 
 
 @pytest.mark.parametrize(("ago", "level"), [(0, "below"), (-59, "below"), (-61, "above"), (500, "no_data")])
@@ -291,6 +316,45 @@ def test_a_time_without_evaluations_is_told_by_the_guard_that_comes_after(town):
     assert state(town, "SchedulerStalled") == "inactive"
     second.deliver(town.clock())
     assert [kind for kind, _ in told(town, "SchedulerStalled")] == ["started", "resolved"]
+
+
+@pytest.mark.parametrize("every_s", [5.0, 30.0])
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_guard_that_is_restarted_in_time_pages_nobody(make_town, every_s, is_killed, share):
+    town = make_town(evaluate_every_s=every_s)
+    first = town.another_guard(read_rulebook())
+    for _ in range(3):
+        first.step(town.clock.advance(every_s))
+    if not is_killed:
+        first.close()
+    town.clock.advance(share * max(6 * every_s, 60.0))
+    second = town.another_guard(read_rulebook())
+    for _ in range(8):
+        second.step(town.clock.advance(every_s))
+        second.deliver(town.clock())
+    assert second.last_evaluation == town.clock()
+    assert (state(town, "SchedulerStalled"), town.inbox.payloads) == ("inactive", [])
+
+
+def test_the_hold_time_of_a_watcher_begins_again_with_the_guard(town):
+    first = town.another_guard(read_rulebook())
+    incidents_at = town.clock()
+    with town.store.engine.begin() as connection:
+        incidents.enqueue(connection, incident_id=None, kind="test", payload={"kind": "test"}, at=incidents_at)
+    town.inbox.failures = [DeliveryError("Slack is down", unreachable=True)] * 3
+    while state(town, "NotificationsFailing") != "pending":
+        first.step(town.clock.advance(5))
+        first.deliver(town.clock())
+    # Until the second guard delivers, the message waits, though the receiver is back.
+    town.inbox.failures = []
+    town.clock.advance(50)
+    second = town.another_guard(read_rulebook())
+    for _ in range(70):
+        second.step(town.clock.advance(5))
+        assert state(town, "NotificationsFailing") != "firing"
+        second.deliver(town.clock())
+    assert [payload["kind"] for payload in town.inbox.payloads] == ["test"]
 
 
 def test_a_clock_that_runs_ahead_is_told_until_it_is_set(town):

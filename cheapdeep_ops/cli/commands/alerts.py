@@ -33,13 +33,14 @@ def alert_ack(
 
 
 @alert_app.command("silence")
-def alert_silence(
+def alert_silence(  # noqa: PLR0917 - typer passes options by name
     rule: Annotated[str, typer.Option("--rule", callback=filled_option, help="The alert, such as EscalationStorm.")],
     lasts: Annotated[str, typer.Option("--for", help="The duration, such as 30m, 2h or 7d.")],
     why: Why,
     route: Annotated[
         str | None, typer.Option("--route", callback=filled_option, help="One route; without it, all routes.")
     ] = None,
+    new_route: Annotated[bool, typer.Option("--new-route", help="The route is new, and no misspelt one.")] = False,
     json: Json = False,
 ) -> None:
     """Suppress the messages of a rule for a time. The rule still raises thresholds."""
@@ -49,7 +50,9 @@ def alert_silence(
     lasts_s = seconds_in(lasts, "--for")
     if not 0 < lasts_s <= LONGEST_SILENCE_S:
         raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / DAY_S:g}d", param_hint="--for")
-    show_silences(guard_client.act(silence, rule=rule, route=route, for_s=lasts_s, why=why), as_json=json)
+    show_silences(
+        guard_client.act(silence, rule=rule, route=route, new_route=new_route, for_s=lasts_s, why=why), as_json=json
+    )
 
 
 @alert_app.command("silences")

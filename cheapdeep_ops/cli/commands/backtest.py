@@ -11,6 +11,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, filled_option, opened, seconds_in
 from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
+from cheapdeep_ops.cli.render.runs import is_known
 from cheapdeep_ops.guard.formatting import bounds, coverage, exact_money, percent, timestamp
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 _USUAL: Final = (0.7, 0.8, 0.9, 0.95)
 _CHEAP_AND_DEEP: Final = 2
 _RECORDED: Final = "from what the recorded calls used"
-_PLAYED: Final = (
-    "from recorded questions and placeholder answers, because a file has no tokens; beside such short answers triage "
-    "looks more expensive than it is"
-)
 
 
 @app.command()
@@ -84,7 +81,7 @@ def _of_file(settings: Settings, file: Path, where: Mapping[str, str], tried: Se
     with Replay(rows, settings=settings, options=ReplayOptions(grader=SimulatedGrader())) as played:
         output.show_progress(played.run(), total=len(rows), what="calls replayed")
         report = played.report()
-        spent = spent_on([each.decision for each in played.outcomes], prices=_prices(settings, _PLAYED))
+        spent = spent_on(played.priced, prices=_prices(settings, f"from {played.cost_basis}"))
     return {
         "source": str(file),
         "period": None,
@@ -215,6 +212,6 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
         "" if wrong is None else bounds(each["false_confident_interval"]),
         f"{each['graded']:,}",
         exact_money(each["cost_usd"]),
-        percent(each["saving"]),
+        percent(each["saving"] if is_known(each["cost_basis"]) else None),
         each["why"],
     )

@@ -30,12 +30,16 @@ def threshold_set(
     value: Annotated[float, typer.Argument(min=0, max=1, help="The confidence from which an answer ships.")],
     why: Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")],
     route: RouteOption = ALL_ROUTES,
+    new_route: Annotated[bool, typer.Option("--new-route", help="The route is new, and no misspelt one.")] = False,
     json: Json = False,
 ) -> None:
     """Pin a threshold. Until its release the rules only report."""
     from cheapdeep_ops.guard.actions.thresholds import pin
 
-    show_policy(guard_client.act(pin, threshold=value, route=route, why=why), as_json=json)
+    policy = guard_client.act(pin, threshold=value, route=route, new_route=new_route, why=why)
+    show_policy(policy, as_json=json)
+    if policy["note"] and not json:
+        output.console().print(f"note: {policy['note']}", markup=False)
 
 
 @threshold_app.command("release")

@@ -3,9 +3,10 @@
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
 from cheapdeep_ops.cli.guard_client import connected
 from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
 from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured
 from cheapdeep_ops.guard.notify.sender import Receiver
@@ -26,10 +28,13 @@ from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import require_writable, revision, schema_trouble
 from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
+from cheapdeep_ops.values import Usage
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
 _CLOCK_SLACK_S: Final = 5.0
+_COMPARED: Final = Usage(input_tokens=1_000, output_tokens=1_000)
+"""The tokens by whose cost the prices of tiers are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +85,23 @@ def _models(settings: Settings) -> str:
     unpriced = [model for model in settings.tiers if prices.prices(model, at=now) is None]
     if unpriced:
         raise _Problem(f"no price is known for {', '.join(unpriced)}: set CHEAPDEEP_PRICE_OVERRIDES")
+    _check_order(settings.tiers, {model: prices.cost(model, _COMPARED, at=now) or 0.0 for model in settings.tiers})
     unknown = [model for model in settings.tiers if profile_of(model) is UNKNOWN]
     note = f"; unknown which parameters {', '.join(unknown)} refuses" if unknown else ""
     return " -> ".join(settings.tiers) + note
+
+
+def _check_order(tiers: Sequence[str], costs: Mapping[str, float]) -> None:
+    """Raise _Problem if a tier costs more than a later one, so that routing would cost more than it saves."""
+    cheapest_first = sorted(tiers, key=lambda model: costs[model])
+    # Tiers of one price keep their order.
+    if cheapest_first == list(tiers):
+        return
+    dear, cheap = next((a, b) for a, b in pairwise(tiers) if costs[a] > costs[b])
+    raise _Problem(
+        f"the tiers {','.join(tiers)} are in the wrong order, because {dear} costs more than {cheap}: the cheapest comes "
+        f"first, so set CHEAPDEEP_TIERS={','.join(cheapest_first)}"
+    )
 
 
 def _lifecycles(settings: Settings) -> str:
@@ -209,7 +228,7 @@ def _clock(settings: Settings) -> str:
         return "not checked: no guard has written a heartbeat"
     ahead_s = seen - time.time()
     if ahead_s > _CLOCK_SLACK_S:
-        raise _Problem(f"the guard's clock is {ahead_s:.0f} s ahead of this one: synchronise both")
+        raise _Problem(f"the guard's clock is {duration(ahead_s)} ahead of this one: synchronise both")
     return "the guard's clock is not ahead of this one"
 
 

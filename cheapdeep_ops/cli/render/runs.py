@@ -1,7 +1,7 @@
 """Reports of a demonstration or a replay in words, for a terminal or a pipe."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:  # the demonstration loads the simulators, which a report does
     from cheapdeep_ops.demo.report import DemoReport, MonthReport, PhaseReport, RunReport
 
 
+_PLACEHOLDERS: Final = "placeholder lengths"
+"""The words in a cost's basis if a file has no tokens; not imported, because that would load the simulators."""
+
+
 def show_run(out: Console, run: "RunReport") -> None:
     """Print the receipt of a demonstration or a replay."""
     facts = {
@@ -32,13 +36,29 @@ def show_run(out: Console, run: "RunReport") -> None:
         "normal": "; ".join(f"{route}: {normal_words(normal)}" for route, normal in run["normal"].items())
         or "unknown: no answer was graded, so no climb could be detected",
         "answers right": percent(run["cascade_accuracy"]),
-        "cost": f"{price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call"
-        f"{coverage(run['unpriced_calls'], run['calls'])}; all-deep "
-        f"{price(run['baseline_cost_usd'])} (estimate); grading costs {price(run['grader_cost_usd'])} more",
-        "saving": f"{percent(run['saving'])} (it depends on the length of questions and answers)",
+        **_costs(run),
     }
     show_facts(out, facts)
     _show_acts(out, run)
+
+
+def _costs(run: "RunReport") -> dict[str, str]:
+    """The cost and the saving; a saving from placeholders would say nothing about the file's calls."""
+    cost = (
+        f"{price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call"
+        f"{coverage(run['unpriced_calls'], run['calls'])}; all-deep {price(run['baseline_cost_usd'])} (estimate); grading costs {price(run['grader_cost_usd'])} more"
+    )
+    if is_known(run["cost_basis"]):
+        return {"cost": f"{cost}; by {run['cost_basis']}", "saving": percent(run["saving"])}
+    return {
+        "cost": f"unknown; in the replay {cost}; by {run['cost_basis']}",
+        "saving": "unknown: it depends on the length of questions and answers",
+    }
+
+
+def is_known(cost_basis: str) -> bool:
+    """Whether costs rest on tokens of questions and answers, and not on placeholders for them."""
+    return _PLACEHOLDERS not in cost_basis
 
 
 def _run_facts(run: "RunReport") -> dict[str, str]:

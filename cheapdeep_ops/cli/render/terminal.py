@@ -297,10 +297,13 @@ def show_status(out: Console, status: Status) -> None:
     if status["alerts"]:
         out.print()
         rows = [_alert_row(alert) for alert in status["alerts"]]
-        out.print(table("Alerts", ("rule", "scope", "state", "signal", "since"), rows))
+        out.print(table("Alerts", ("incident", "rule", "scope", "state", "signal", "since"), rows))
+        if any(alert["incident_id"] for alert in status["alerts"]):
+            out.print("To acknowledge one: cheapdeep-ops alert ack INCIDENT --why TEXT", markup=False)
     for each in status["silences"]:
         where = "all routes" if each["route"] is None else plain(each["route"])
-        out.print(f"silenced until {timestamp(each['until'])}: {each['rule']} of {where}", markup=False)
+        until = timestamp(each["until"])
+        out.print(f"silence {each['id']}: {each['rule']} of {where}, silenced until {until}", markup=False)
     if status["normal"]:
         out.print()
         show_normal(out, status["normal"])
@@ -346,7 +349,9 @@ def _guard(watchers: Watchers, now: float) -> str:
 
 def _alert_row(alert: Alert) -> Sequence[str]:
     since = timestamp(alert["since"] or None)
-    return (alert["rule"], alert["scope"], alert["state"], _signal(alert["signal"]), since)
+    # The number that `alert ack` takes; an alert that does not fire has no incident.
+    number = "" if alert["incident_id"] is None else str(alert["incident_id"])
+    return (number, alert["rule"], alert["scope"], alert["state"], _signal(alert["signal"]), since)
 
 
 def _signal(signal: Signal) -> str:

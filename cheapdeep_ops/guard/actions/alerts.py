@@ -14,11 +14,12 @@ from cheapdeep_ops.guard.actions.operation import (
     Text,
     operation,
 )
+from cheapdeep_ops.guard.actions.routes import check_route
 from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_silences, is_silenced
 from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.settings import Settings, did_you_mean, likely_names
 from cheapdeep_ops.store import incidents, silences
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.records import Incident
@@ -40,6 +41,7 @@ class SilenceRequest(ActionRequest):
 
     rule: FilledText
     route: Route | None = None
+    new_route: bool = Field(default=False, description="true: silence it although it resembles one that calls name")
     for_s: float = Field(gt=0, le=LONGEST_SILENCE_S, strict=True, allow_inf_nan=False)
     author: FilledText
     why: FilledText
@@ -88,15 +90,19 @@ def _announce(connection: Connection, settings: Settings, incident_id: int, now:
 def silence(context: ActionContext, request: SilenceRequest) -> list[Silence]:
     """Suppress the messages of a rule for `for_s`; the rule still raises thresholds. Returns the active silences.
 
-    Raises MissingError if there is no such rule.
+    Raises MissingError if there is no such rule, PolicyError if the route is probably misspelt.
     """
     # A silence with a misspelt rule would have no effect.
     known = [each.alert for each in read_rulebook(context.settings.rules_file).rules]
     if request.rule not in known:
-        raise MissingError(f"there is no rule {request.rule}; rules are: {', '.join(known)}")
+        question = did_you_mean(likely_names(request.rule, known))
+        parts = (f"there is no rule {request.rule}", question, f"rules are: {', '.join(known)}")
+        raise MissingError("; ".join(filter(None, parts)))
     now = context.clock()
 
     def work(connection: Connection) -> None:
+        if request.route is not None:
+            check_route(connection, context.settings, request.route, is_new=request.new_route)
         period = {"since": now, "until": now + request.for_s}
         silences.add_silence(
             connection, rule=request.rule, scope=request.route, author=request.author, why=request.why, **period

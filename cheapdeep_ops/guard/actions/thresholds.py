@@ -1,12 +1,15 @@
 """Operations on thresholds: pin one, release a pin."""
 
+from collections.abc import Callable
+
 from pydantic import Field
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, Text, operation
-from cheapdeep_ops.guard.report_types.state import Policy
+from cheapdeep_ops.guard.actions.routes import check_route
+from cheapdeep_ops.guard.report_types.state import Pinned, Policy
 from cheapdeep_ops.guard.reports.status import policy_state
-from cheapdeep_ops.policy import PolicyAct
+from cheapdeep_ops.policy import PolicyAct, PolicyBook
 from cheapdeep_ops.store import policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import PolicyEdit
@@ -18,6 +21,7 @@ class PinRequest(ActionRequest):
 
     threshold: float = Field(ge=0, le=1, strict=True, allow_inf_nan=False)
     route: Route = ALL_ROUTES
+    new_route: bool = Field(default=False, description="true: pin it although it resembles a route that calls name")
     author: FilledText
     why: FilledText
 
@@ -31,12 +35,21 @@ class ReleaseRequest(ActionRequest):
 
 
 @operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold")
-def pin(context: ActionContext, request: PinRequest) -> Policy:
-    """Pin the threshold until a person releases it; the rules only report. Returns the new policy."""
+def pin(context: ActionContext, request: PinRequest) -> Pinned:
+    """Pin the threshold until a person releases it; the rules only report. Returns the new policy.
+
+    Raises PolicyError if no call has named the route and it resembles a known one, unless `new_route` is true.
+    """
     edit = PolicyEdit(
         scope=request.route, act=PolicyAct.PIN, threshold=request.threshold, author=request.author, why=request.why
     )
-    return _apply(context, edit)
+    note = ""
+
+    def check(connection: Connection, _book: PolicyBook) -> None:
+        nonlocal note
+        note = check_route(connection, context.settings, request.route, is_new=request.new_route)
+
+    return {**_apply(context, edit, check), "note": note}
 
 
 @operation("DELETE", "/api/v1/policy/pin", name="delete_pin", summary="Release a threshold")
@@ -45,18 +58,24 @@ def release(context: ActionContext, request: ReleaseRequest) -> Policy:
 
     Raises PolicyError if the scope is not pinned.
     """
-    return _apply(context, PolicyEdit(scope=request.route, act=PolicyAct.UNPIN, author=request.author, why=request.why))
+    edit = PolicyEdit(scope=request.route, act=PolicyAct.UNPIN, author=request.author, why=request.why)
+
+    def check(_connection: Connection, book: PolicyBook) -> None:
+        pinned = sorted(name for name, scope in book.scopes.items() if scope.pin is not None)
+        if edit.scope not in pinned:
+            raise PolicyError(f"{edit.scope} is not pinned; pinned scopes: {', '.join(pinned) or 'none'}")
+
+    return _apply(context, edit, check)
 
 
-def _apply(context: ActionContext, edit: PolicyEdit) -> Policy:
+def _apply(context: ActionContext, edit: PolicyEdit, check: Callable[[Connection, PolicyBook], None]) -> Policy:
+    """Make the change unless `check` raises; returns the new policy."""
     settings, now = context.settings, context.clock()
 
     def work(connection: Connection) -> None:
-        # Read in the transaction, so that no other change comes between this check and the edit.
+        # Read in the transaction, so that no other change comes between the check and the edit.
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-        pinned = sorted(name for name, scope in book.scopes.items() if scope.pin is not None)
-        if edit.act is PolicyAct.UNPIN and edit.scope not in pinned:
-            raise PolicyError(f"{edit.scope} is not pinned; pinned scopes: {', '.join(pinned) or 'none'}")
+        check(connection, book)
         policies.apply(connection, book, edit, at=now)
 
     context.change(work)

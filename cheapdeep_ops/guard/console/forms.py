@@ -11,8 +11,8 @@ from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.session import perform_signed_in, show_session
 from cheapdeep_ops.values import ALL_ROUTES
 
-PageAction = Callable[[str], object]
-"""The action of a button; its argument is the name of the person."""
+PageAction = Callable[[str], str | None]
+"""The action of a button: takes the name of the person, and may return a note for them."""
 
 _ROUTE_OR_ALL: Final = f"Route ({ALL_ROUTES}: all routes)"
 
@@ -32,10 +32,14 @@ def _pin_form(context: ConsoleContext) -> None:
         threshold = ui.number("Threshold", min=0, max=1, step=0.01, value=context.settings.base_threshold)
         threshold.classes("w-full").mark("pin-threshold")
         why = ui.input("Why").classes("w-full").mark("pin-why")
+        is_new = ui.checkbox("The route is new (if a name like it exists)").mark("pin-new-route")
 
-        def perform(who: str) -> None:
+        def perform(who: str) -> str:
             # An empty field is None, which the operation refuses with a message.
-            pin.perform(context, threshold=threshold.value, route=route.value, author=who, why=why.value)
+            pinned = pin.perform(
+                context, threshold=threshold.value, route=route.value, new_route=is_new.value, author=who, why=why.value
+            )
+            return str(pinned["note"])
 
         action_button("Pin", perform, done="Pinned until a person releases it", clears=[why])
 

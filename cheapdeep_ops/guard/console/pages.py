@@ -138,7 +138,7 @@ def _show_routes(routes: text.Rows) -> None:
 
 def _show_card(card: IncidentCard, panel: AlertsPanel) -> None:
     with ui.card().classes(f"{'over' if card.is_over else 'alarm'} w-full gap-1"):
-        ui.link(card.title, f"/incidents/{card.incident}").classes("words text-bold")
+        ui.link(f"Incident {card.incident}: {card.title}", f"/incidents/{card.incident}").classes("words text-bold")
         for line in card.lines:
             ui.label(line).classes("words")
         panel.show_attention(card)

@@ -39,19 +39,24 @@ def author() -> str:
     return str(app.storage.tab.get(_AUTHOR, ""))
 
 
-async def perform_signed_in(perform: Callable[[str], object], *, done: str) -> bool:
-    """Call `perform` with the person's name in a thread, show them the result, and return whether it succeeded."""
+async def perform_signed_in(perform: Callable[[str], str | None], *, done: str) -> bool:
+    """Call `perform` with the person's name in a thread, show them the result, and return whether it succeeded.
+
+    What `perform` returns is shown too, unless it is empty.
+    """
     # Read at each call, because the session may end while the form is open.
     who = author()
     if not who:
         ui.notify("Please load this page again and sign in", type="negative")
         return False
     try:
-        await asyncio.to_thread(perform, who)
+        note = await asyncio.to_thread(perform, who)
     except CheapdeepError as error:
         ui.notify(str(error), type="negative")
     else:
         ui.notify(done, type="positive")
+        if note:
+            ui.notify(note, type="warning")
         return True
     return False
 

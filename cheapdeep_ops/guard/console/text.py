@@ -37,7 +37,7 @@ _LONGEST: Final = 240
 ROUTES: Final = ("route", "threshold", "calls", "escalated at base", "escalated", "wrong among shipped")
 INCIDENTS: Final = ("incident", "scope", "began", "lasted", "acknowledged by", "last message")
 CHANGES: Final = ("version", "at", "scope", "act", "from", "to", "who", "why", "in force")
-ALERTS: Final = ("alert", "scope", "state", "since", "acknowledged by", "silenced until")
+ALERTS: Final = ("incident", "alert", "scope", "state", "since", "acknowledged by", "silenced until")
 
 
 _OF_THE_COMMAND_LINE: Final = ("acknowledged", "incident_id")
@@ -150,6 +150,7 @@ def alert_rows(alerts: Sequence[Alert], stories: Sequence[Incident], silences: S
     authors: dict[int | None, str] = {each["id"]: _author(each) for each in stories}
     return [
         (
+            "" if each["incident_id"] is None else str(each["incident_id"]),
             plain(each["rule"]),
             scope_text(each["scope"]),
             plain(each["state"]),
@@ -180,7 +181,8 @@ def silence_cards(silences: Sequence[Silence]) -> tuple[SilenceCard, ...]:
 def _silence(silence: Silence) -> str:
     where = "in all routes" if silence["route"] is None else f"in {scope_text(silence['route'])}"
     by = f"{plain(silence['author'])}: {plain(silence['why'], _LONGEST)}"
-    return f"{plain(silence['rule'])} {where} is silenced until {timestamp(silence['until'])} by {by}"
+    about = f"Silence {silence['id']}: {plain(silence['rule'])} {where}"
+    return f"{about} is silenced until {timestamp(silence['until'])} by {by}"
 
 
 def incident_card(incident: Incident, silences: Sequence[Silence] = ()) -> IncidentCard:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
 from cheapdeep_ops.guard.actions.operation import ActionContext, Role, Route
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
+from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import Receipt
@@ -242,7 +243,7 @@ def _periods(store: Store, settings: Settings, clock: Callable[[], float]) -> AP
         until = clock() if until is None else until
         since = until - DAY_S if since is None else since
         if not 0 < until - since <= LONGEST_S:
-            raise HTTPException(422, f"until must be later than since, by at most {LONGEST_S:.0f} s")
+            raise HTTPException(422, f"until must be later than since, by at most {duration(LONGEST_S)}")
         return trends(store, settings, since=since, until=until)
 
     @router.get("/api/v1/series", **_answering(Series, "Figures in steps, for charts"))

@@ -41,7 +41,14 @@ class Evaluation:
     """Reads all data of the rules, and decides; each step of the guard makes a new one."""
 
     def __init__(
-        self, connection: Connection, *, settings: Settings, rulebook: Rulebook, cache: GradeCache, now: float
+        self,
+        connection: Connection,
+        *,
+        settings: Settings,
+        rulebook: Rulebook,
+        cache: GradeCache,
+        now: float,
+        started_at: float,
     ) -> None:
         self._now = now
         # Read first: a change while the rest is read makes the commit fail.
@@ -61,7 +68,7 @@ class Evaluation:
         """When the last ticket or digest was sent within `digest_every_s`; None if none was."""
         self._context = ReaderContext(
             connection=connection, settings=settings, rules=rulebook.rules, alerts=self._alerts, cache=cache,
-            is_pinned=self._policies.is_pinned, now=now,
+            is_pinned=self._policies.is_pinned, now=now, started_at=started_at,
         )  # fmt: skip
         # All readers read here, inside the snapshot, so that all rules use data of one moment.
         self._readers = [(rule, kind_of(rule).reader(rule, self._context)) for rule in rulebook.rules]

@@ -114,9 +114,15 @@ def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> P
 
 def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
     """A line for each incident; the last line says how many a long digest leaves out."""
-    yield from (headline(each, label=label) for each in payload["items"])
+    yield from (f"{_number(each)}{headline(each, label=label)}" for each in payload["items"])
     if rest := payload["count"] - len(payload["items"]):
         yield f"and {rest} more: cheapdeep-ops status"
+
+
+def _number(payload: Payload) -> str:
+    """The number of an open incident, by which people acknowledge it; empty if it is resolved."""
+    number = payload.get("incident_id")
+    return "" if number is None or payload["kind"] == "resolved" else f"Incident {number}: "
 
 
 def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:

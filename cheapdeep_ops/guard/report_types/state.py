@@ -32,6 +32,12 @@ class Policy(Record):
     scopes: Annotated[dict[str, ScopePolicy], Field(description="every scope that has a policy")]
 
 
+class Pinned(Policy):
+    """The thresholds in force after a pin."""
+
+    note: Annotated[str, Field(description="what to know about its route; empty if there is nothing")]
+
+
 class Silence(Record):
     """A silence that has not ended."""
 

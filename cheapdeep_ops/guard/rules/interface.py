@@ -21,7 +21,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderContext:
-    """The data that all readers of one evaluation share; `now` is Unix time, `rules` are those of the rules file."""
+    """The data that all readers of one evaluation share; `rules` are those of the rules file.
+
+    `now` and `started_at`, the start of this guard, are Unix times.
+    """
 
     connection: Connection
     settings: Settings
@@ -31,6 +34,7 @@ class ReaderContext:
     is_pinned: Callable[[str], bool]
     """Whether a person has pinned the threshold of a scope."""
     now: float
+    started_at: float
     learned: list[Baseline] = field(default_factory=list)
     """Baselines that findings have learned; the evaluation stores them."""
     detectors: list[StoredDetector] = field(default_factory=list)

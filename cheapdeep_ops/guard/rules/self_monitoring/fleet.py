@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.rules.model import Finding, Level
 from cheapdeep_ops.guard.rules.rule_text import Signal
 from cheapdeep_ops.units import DAY_S
@@ -23,7 +24,9 @@ _FOLLOWS_S: Final = 30.0
 _DROPPED_LATELY_S: Final = 300.0
 _WAITS_S: Final = 120.0
 _ATTEMPTS: Final = 3
-_GAP_EVALUATIONS: Final = 4
+_GAP_EVALUATIONS: Final = 6
+"""A lease lasts four evaluations, so a guard that takes over from a dead one evaluates within five."""
+
 _GAP_S: Final = 60.0
 _SKEW_S: Final = 60.0
 _RETIRES_S: Final = 60.0 * DAY_S
@@ -151,7 +154,7 @@ def undelivered(outbox: Outbox, now: float) -> Finding:
     waits_s = now - outbox.oldest if outbox.oldest is not None else 0.0
     is_stuck = waits_s > _WAITS_S or outbox.attempts >= _ATTEMPTS
     error = f": {outbox.error}" if outbox.error else ""
-    whys = [f"{outbox.waiting} messages wait, the oldest for {waits_s / 60:.0f} min{error}"] if is_stuck else []
+    whys = [f"{outbox.waiting} messages wait, the oldest for {duration(waits_s)}{error}"] if is_stuck else []
     if outbox.refusal:
         whys.append(f"a receiver refused a message for good: {outbox.refusal}")
     level = Level.ABOVE if whys else Level.BELOW if outbox.is_used else Level.NO_DATA
@@ -159,18 +162,19 @@ def undelivered(outbox: Outbox, now: float) -> Finding:
     return Finding(level=level, signal={"kind": kind, "why": "; ".join(whys), "waiting": outbox.waiting})
 
 
-def unwatched(before: Signal, every_s: float, now: float) -> Finding:
-    """Above at the first evaluation after a gap of four intervals or of a minute, whichever is longer.
+def unwatched(before: Signal, every_s: float, now: float, *, started_at: float = 0.0) -> Finding:
+    """Above at the first evaluation after a gap of six intervals or of a minute, whichever is longer.
 
-    `before` is the last signal. A clock that was set back is not a gap.
+    `before` is the last signal, `started_at` is when this guard started. A clock that was set back is not a gap.
     """
-    last = before.get("evaluated_at")
-    gap_s = now - last if last is not None else 0.0
-    is_gap = gap_s > max(_GAP_EVALUATIONS * every_s, _GAP_S)
-    if not is_gap:
+    last = before.get("evaluated_at", now)
+    gap_s = now - last
+    # A guard that starts has the whole time for its first evaluation: it may wait for the lease of the last guard.
+    longest_s = max(started_at - last, now - started_at) if last < started_at <= now else gap_s
+    if longest_s <= max(_GAP_EVALUATIONS * every_s, _GAP_S):
         kept = {name: before.get(name, "") for name in ("kind", "why")}  # of the last gap, while its alert lasts
         return Finding(level=Level.BELOW, signal={**kept, "evaluated_at": now})
-    why = f"no rule was evaluated for {gap_s / 60:.0f} min, from {_clock(now - gap_s)} to {_clock(now)}"
+    why = f"no rule was evaluated for {duration(gap_s)}, from {_clock(now - gap_s)} to {_clock(now)}"
     return Finding(level=Level.ABOVE, signal={"kind": f"until {now:.0f}", "why": why, "evaluated_at": now})
 
 
@@ -182,7 +186,7 @@ def skewed(fleet: Fleet, now: float) -> Finding:
     """Above while a router's heartbeat is more than a minute ahead of the guard's clock."""
     ahead = [each for each in fleet.heartbeats if each.seen_at > now + _SKEW_S]
     most_s = max((each.seen_at - now for each in ahead), default=0.0)
-    why = f"{_routers(ahead)} up to {most_s:.0f} s ahead of the guard's clock: {_names(ahead)}"
+    why = f"{_routers(ahead)} up to {duration(most_s)} ahead of the guard's clock: {_names(ahead)}"
     return _finding(ahead, why, is_known=bool(fleet.alive(now)))
 
 
@@ -204,8 +208,8 @@ def retirement_text(lifecycle: ModelLifecycle, now: float) -> str:
         return "is retired"
     if lifecycle.retires_at is None or lifecycle.retires_at - now > _RETIRES_S:
         return ""
-    days = (lifecycle.retires_at - now) / DAY_S
-    return f"retires in {days:.0f} days" if days > 0 else f"should have retired {-days:.0f} days ago"
+    left_s = lifecycle.retires_at - now
+    return f"retires in {duration(left_s)}" if left_s > 0 else f"should have retired {duration(-left_s)} ago"
 
 
 def other_schema(stored: str | None, needed: str) -> Finding:

@@ -1,11 +1,12 @@
 """Reads the health of routers, messages, models, schema, guard and grader."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader
-from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert
+from cheapdeep_ops.guard.rules.model import AlertState, Finding, Level, ScopedAlert
 from cheapdeep_ops.guard.rules.self_monitoring import fleet, grader_health
 from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import grader_facts
 from cheapdeep_ops.guard.rules.self_monitoring.rule import WatchRule
@@ -31,14 +32,21 @@ class SelfMonitoringReader(SignalReader):
         # Some findings need the last one, for example to notice a gap between evaluations.
         last = context.alerts.signal(rule.alert, ALL_ROUTES)
         self._finding = context.shared(SystemHealth).finding(rule.signal, last)
+        self._started_at = context.started_at
 
     @property
     def scopes(self) -> set[str]:
         """All routes together."""
         return {ALL_ROUTES}
 
-    def finding(self, _routes: Collection[str], _alert: ScopedAlert) -> Finding:
-        """Above while the part has a problem."""
+    def finding(self, _routes: Collection[str], alert: ScopedAlert) -> Finding:
+        """Above while the part has a problem.
+
+        No data if the alert has been pending since before this guard started: its hold time begins again.
+        """
+        # While no guard ran, nothing was delivered or graded, so that time is no evidence of a problem.
+        if alert.state is AlertState.PENDING and alert.since < self._started_at:
+            return replace(self._finding, level=Level.NO_DATA)
         return self._finding
 
 
@@ -73,7 +81,8 @@ class SystemHealth:
         return fleet.undelivered(outbox, self._now)
 
     def _unwatched(self, last: Mapping[str, object]) -> Finding:
-        return fleet.unwatched(last, self._settings.evaluate_every_s, self._now)
+        every_s = self._settings.evaluate_every_s
+        return fleet.unwatched(last, every_s, self._now, started_at=self._context.started_at)
 
     def _skewed(self, _last: Mapping[str, object]) -> Finding:
         return fleet.skewed(self._fleet, self._now)
