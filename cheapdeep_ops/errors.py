@@ -10,6 +10,7 @@
     ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
     ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
     ├── GraderError      the grader is unavailable; samples wait
+    │   └── BatchMissingError  the API does not find a batch or its results; it may find them later
     └── StoreError       the store cannot be reached or used
         ├── StoreBusyError   another process held the lock for longer than this transaction waits
         ├── RowError         the store rejects a row, and will reject it again
@@ -104,6 +105,10 @@ class GraderError(CheapdeepError):
     def asks_for_time(self) -> bool:
         """Whether other requests would fail too."""
         return self.pauses or self.retry_after_s is not None
+
+
+class BatchMissingError(GraderError):
+    """The API does not find a batch, its results or one result. One such answer proves nothing: a later read may."""
 
 
 class SchemaError(StoreError):
