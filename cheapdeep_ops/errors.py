@@ -11,6 +11,7 @@
     ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
     ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
     ├── GraderError      the grader is unavailable; samples wait
+    │   └── BatchMissingError  the API does not find a batch or its results; it may find them later
     └── StoreError       the store cannot be reached or used
         ├── StoreBusyError   another process held the lock for longer than this transaction waits
         ├── RowError         the store rejects a row, and will reject it again
@@ -71,8 +72,8 @@ class RowError(StoreError):
 class DeliveryError(CheapdeepError):
     """A message was not delivered. `retry_after_s` is the wait that the receiver asked for, in seconds, or None.
 
-    `unreachable` is whether the receiver is down, so that other messages would fail too. `is_final` is whether the
-    receiver has rejected this message for good, so that the outbox does not retry.
+    `unreachable` is whether the receiver is down or refuses every message, so that other messages would fail too.
+    `is_final` is whether the receiver has rejected this message for good, so that the outbox does not retry.
     """
 
     def __init__(
@@ -109,6 +110,10 @@ class GraderError(CheapdeepError):
     def asks_for_time(self) -> bool:
         """Whether other requests would fail too."""
         return self.pauses or self.retry_after_s is not None
+
+
+class BatchMissingError(GraderError):
+    """The API does not find a batch, its results or one result. One such answer proves nothing: a later read may."""
 
 
 class SchemaError(StoreError):

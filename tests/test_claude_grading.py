@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.claude.grade_request import GraderApi, read_grade
 from cheapdeep_ops.claude.rubric import MAX_TOKENS, PROMPT_VERSION, RUBRIC, SCHEMA, grading_request
-from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.errors import BatchMissingError, GraderError
 from cheapdeep_ops.testing import FrozenClock, Reply, SimulatedAnthropic
 from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, TextTurn, Usage
 
@@ -528,8 +528,35 @@ def test_expired_lines_are_to_be_asked_again(slow, clock):
         assert {name: str(error) for name, error in grader.results(batch_id).items()} == {"a": "expired"}
 
 
-def test_results_that_are_gone_are_none_at_all(grader):
-    assert grader.results("msgbatch_gone") == {}
+def test_a_batch_that_is_not_found_is_missing_and_no_pause(api, grader):
+    with pytest.raises(BatchMissingError, match="404") as caught:
+        grader.results("msgbatch_gone")
+    assert not caught.value.asks_for_time
+    batch_id = grader.submit({"a": REQUEST})
+    api.batch_faults.enqueue("results", Reply.error(404))
+    with pytest.raises(BatchMissingError, match="404"):
+        grader.results(batch_id)
+    assert grader.results(batch_id).keys() == {"a"}
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"processing_status": "ended"}', b'"x"'])
+def test_an_answer_that_is_not_the_apis_proves_nothing(api, grader, body):
+    batch_id = grader.submit({"a": REQUEST})
+    kind = "text/html" if body == b"<html>" else "application/json"
+    api.batch_faults.enqueue("batch", Reply.body(body, headers={"content-type": kind}))
+    with pytest.raises(GraderError):
+        grader.results(batch_id)
+    assert grader.results(batch_id).keys() == {"a"}
+
+
+def test_the_readable_lines_of_a_broken_file_are_results(api, grader):
+    batch_id = grader.submit(dict.fromkeys("abc", REQUEST))
+    whole = grader.results(batch_id)
+    for cut in (0, 10, 200, 10_000):
+        api.batch_faults.enqueue("results", lambda body, cut=cut: body[:cut])
+        found = grader.results(batch_id)
+        assert found.items() <= whole.items()
+    assert found == whole
 
 
 @pytest.mark.parametrize("act", [lambda grader: grader.submit({"a": REQUEST}), lambda grader: grader.results("b")])

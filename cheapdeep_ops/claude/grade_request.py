@@ -1,7 +1,7 @@
 """Request grades from a deep model, and parse its replies strictly."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any, Final, cast
 
@@ -18,7 +18,7 @@ from httpx2 import HTTPError
 
 from cheapdeep_ops.claude.conversion import only_text, read_usage
 from cheapdeep_ops.claude.forged_grades import LONGEST_REASON
-from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.errors import BatchMissingError, GraderError
 from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, StopReason
 
 _LONGEST_ERROR: Final = 200
@@ -109,24 +109,35 @@ class GraderApi:
         """
         parts = [{"custom_id": name, "params": params} for name, params in requests.items()]
         try:
-            return self._api.messages.batches.create(requests=cast("Any", parts)).id
+            batch = self._api.messages.batches.create(requests=cast("Any", parts))
         except _SDK_ERRORS as error:
             raise _grader_error(error) from error
+        batch_id = getattr(batch, "id", None)
+        if not isinstance(batch_id, str):
+            raise GraderError("the answer to a batch is not from the API")
+        return batch_id
 
     def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
-        """The results of a batch by custom id, None until it has ended.
+        """The results of a batch by custom id, None until it has ended. Results that cannot be read are left out.
 
-        A GraderError stands for a request that may be sent again. Raises GraderError.
+        A GraderError stands for a request that may be sent again. Raises GraderError; BatchMissingError if the API does
+        not find the batch or its results.
         """
         try:
-            if self._api.messages.batches.retrieve(batch_id).processing_status != "ended":
+            batch = self._api.messages.batches.retrieve(batch_id)
+            status, has_results = getattr(batch, "processing_status", None), getattr(batch, "results_url", None)
+            # A proxy's page arrives as a bare string.
+            if status is None or (status == "ended" and not has_results):
+                raise BatchMissingError("the API's answer does not tell where the results are")
+            if status != "ended":
                 return None
-            lines = list(self._api.messages.batches.results(batch_id))
-        except NotFoundError:  # the API keeps results for 29 days
-            return {}
+            lines = self._api.messages.batches.results(batch_id)
+            return dict(_results(_readable(lines)))
+        # Another key's workspace, a proxy, or a copy of the data that is behind: a later read may find it.
+        except NotFoundError:
+            raise BatchMissingError("404: the API does not find it") from None
         except _SDK_ERRORS as error:
             raise _grader_error(error) from error
-        return dict(map(_result, lines))
 
     def close(self) -> None:
         """Close the connections, unless the client was passed in."""
@@ -172,16 +183,36 @@ def _rejected(reason: str) -> GradeResult:
     return GradeResult(failure=GradeFailure.REJECTED, reason=reason[:LONGEST_REASON])
 
 
-def _result(line: MessageBatchIndividualResponse) -> tuple[str, GradeResult | GraderError]:
-    """The custom id and the result of one line; a GraderError stands for a request that may be sent again."""
-    # Cancelled and expired requests have no error object: their type names them.
-    result = line.result
-    kind = getattr(result, "type", None)
+def _readable(lines: Iterable[MessageBatchIndividualResponse]) -> Iterator[MessageBatchIndividualResponse]:
+    """The lines up to one that cannot be read. Raises the error of a connection that breaks before the first line."""
+    is_begun = False
+    try:
+        for line in lines:
+            is_begun = True
+            yield line
+    except (HTTPError, ValueError, RecursionError) as error:
+        # What was read is paid for and complete; the next read has the rest.
+        if not is_begun and isinstance(error, HTTPError):
+            raise
+
+
+def _results(lines: Iterable[MessageBatchIndividualResponse]) -> Iterator[tuple[str, GradeResult | GraderError]]:
+    """The custom id and the result of each line that has both."""
+    for line in lines:
+        custom_id, result = getattr(line, "custom_id", None), getattr(line, "result", None)
+        kind = getattr(result, "type", None)
+        if isinstance(custom_id, str) and isinstance(kind, str):
+            yield custom_id, _result(result, kind)
+
+
+def _result(result: object, kind: str) -> GradeResult | GraderError:
+    """The result of one line; a GraderError stands for a request that may be sent again."""
     if kind == "succeeded":
-        return line.custom_id, read_grade(getattr(result, "message", None))
+        return read_grade(getattr(result, "message", None))
+    # Cancelled and expired requests have no error object: their type names them.
     error = getattr(getattr(result, "error", None), "error", None)
     name, text = str(getattr(error, "type", kind)), str(getattr(error, "message", ""))
     if name == "invalid_request_error":
-        return line.custom_id, _rejected(text)
+        return _rejected(text)
     pauses = name in _PAUSING_TYPES
-    return line.custom_id, GraderError(f"{name}: {text}"[:_LONGEST_ERROR] if pauses else name, pauses=pauses)
+    return GraderError(f"{name}: {text}"[:_LONGEST_ERROR] if pauses else name, pauses=pauses)

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import Random
 
 import anthropic
 import pytest
@@ -19,7 +20,7 @@ from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.claude.rubric import PROMPT_VERSION
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.grading.workers import Workers
-from cheapdeep_ops.guard.reports.quality import funnel_of, spending_of
+from cheapdeep_ops.guard.reports.quality import funnel_of, grader_of, spending_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.pricing import PriceOverride
@@ -719,8 +720,8 @@ def test_the_lines_of_a_batch_that_was_canceled_are_asked_for_again(slow_api, ba
     keep(store, *"ab")
     batching.run(clock())
     with store.reading() as connection, client(slow_api.url) as sdk:
-        ((batch_id, _),) = grader_state.open_batches(connection)
-        sdk.messages.batches.cancel(batch_id)
+        (batch,) = grader_state.open_batches(connection)
+        sdk.messages.batches.cancel(batch.id)
     assert batching.run(clock()) == 0
     assert set(kept(store, "state", "attempts", "batch_id").values()) == {("waiting", 1, "")}
     clock.advance(HOUR_S)
@@ -744,17 +745,166 @@ def test_a_batch_that_expires_five_times_ends_as_unavailable(make, clock, store)
     assert graded(store)["a"]["failure"] == "unavailable"
 
 
-def test_a_batch_whose_results_are_gone_is_asked_for_again(slow_api, batching, clock, store):
+EACH_USD = 0.5 * (2_000 * 5 + 200 * 25) / 1e6
+"""The estimated cost of a request in a batch."""
+
+
+def spent(store: Store, now: float) -> float:
+    with store.reading() as connection:
+        return grader_of(connection, Settings(), now)["spent_24h_usd"]
+
+
+def sent(api: SimulatedAnthropic) -> list[tuple[float, int]]:
+    """When each batch was sent, and how many requests it had."""
+    return [(each.at, len(each.body["requests"])) for each in api.requests if each.body.get("requests")]
+
+
+def test_a_batch_that_stays_missing_is_sent_again_after_a_day_and_both_count_as_spent(slow_api, batching, clock, store):
     keep(store, *"ab")
     batching.run(clock())
     slow_api.clear()
-    assert batching.run(clock()) == 0
-    assert set(kept(store, "state", "attempts").values()) == {("waiting", 1)}
-    assert state(store).paused_why == ""
+    for _ in range(23):
+        clock.advance(HOUR_S)
+        assert batching.run(clock()) == 0
+    assert set(kept(store, "state", "attempts").values()) == {("submitted", 0)}
+    assert spent(store, clock()) == pytest.approx(2 * EACH_USD)
     clock.advance(HOUR_S)
     batching.run(clock())
+    assert set(kept(store, "state", "attempts").values()) == {("waiting", 1)}
+    assert state(store).paused_why == ""
+    clock.advance(60)
+    batching.run(clock())
+    assert paths(slow_api).count(("POST", "batches")) == 1
+    assert spent(store, clock() - HOUR_S) == pytest.approx(4 * EACH_USD)
     clock.advance(HOUR_S)
     assert batching.run(clock()) == 2
+    assert trouble(store, Settings(grade_by="batch"), clock()) == ("running", "")
+
+
+def test_one_read_after_a_long_stop_of_the_guard_gives_nothing_up(slow_api, batching, clock, store):
+    keep(store, *"ab")
+    batching.run(clock())
+    clock.advance(2 * DAY_S)
+    slow_api.batch_faults.enqueue("batch", Reply.error(404), times=2)
+    for _ in range(2):
+        assert batching.run(clock()) == 0
+    assert set(states(store).values()) == {"submitted"}
+    assert batching.run(clock()) == 2
+    assert paths(slow_api).count(("POST", "batches")) == 1
+
+
+@pytest.mark.parametrize("read", ["batch", "results"])
+def test_while_the_newest_batch_is_missing_grading_waits_and_says_so(slow_api, batching, clock, store, read):
+    keep(store, *"ab")
+    batching.run(clock())
+    clock.advance(HOUR_S)
+    slow_api.batch_faults.enqueue(read, Reply.error(404), times=62)
+    keep(store, *"cde")
+    for _ in range(60):
+        batching.run(clock())
+        clock.advance(60)
+    assert paths(slow_api).count(("POST", "batches")) == 1
+    word, why = trouble(store, Settings(grade_by="batch"), clock())
+    assert word == "missing"
+    assert why.startswith("grading waits: the API does not find 2 results of batch msgbatch_")
+    assert why.endswith("since 2027-01-15 09:00:00 UTC (404: the API does not find it)")
+    batching.run(clock())
+    assert [size for _, size in sent(slow_api)] == [2, 1]
+    slow_api.batch_faults.clear()
+    batching.run(clock())
+    assert trouble(store, Settings(grade_by="batch"), clock()) == ("running", "")
+    clock.advance(HOUR_S)
+    batching.run(clock())
+    assert set(states(store).values()) == {"graded"}
+    assert Counter(asked(slow_api)) == Counter("abcde")
+
+
+READ_FAULTS = {
+    "no batch": ("batch", Reply.error(404)),
+    "no results": ("results", Reply.error(404)),
+    "another key": ("batch", Reply.error(401)),
+    "no permission": ("results", Reply.error(403)),
+    "overloaded": ("batch", Reply.error(529)),
+    "a proxy's page": ("batch", Reply.body(b"<html>login</html>", headers={"content-type": "text/html"})),
+    "another object": ("batch", Reply.body({"ok": True})),
+    "no line": ("results", lambda body: b""),
+    "a line less": ("results", lambda body: body.partition(b"\n")[2]),
+    "half a line": ("results", lambda body: body[: len(body) * 2 // 3]),
+    "no JSON": ("results", lambda body: b"<html>\n" + body),
+    "a line of another batch": ("results", lambda body: body.partition(b"\n")[2] + OTHER_LINE),
+    "lines without sense": ("results", lambda body: b'null\n"x"\n{}\n{"custom_id": "x"}\n[1]\n'),
+}
+OTHER_LINE = b'{"custom_id": "other", "result": {"type": "canceled"}}\n'
+
+
+@pytest.mark.parametrize("fault", READ_FAULTS)
+def test_nothing_is_sent_again_after_one_read(slow_api, batching, clock, store, fault):
+    keep(store, *"abc")
+    slow_api.always(verdict("correct", usage=USAGE))
+    batching.run(clock())
+    assert spent(store, clock()) == pytest.approx(3 * EACH_USD)
+    clock.advance(HOUR_S)
+    slow_api.batch_faults.enqueue(*READ_FAULTS[fault])
+    batching.run(clock())
+    assert "waiting" not in states(store).values()
+    clock.advance(600)
+    batching.run(clock())
+    assert set(states(store).values()) == {"graded"}
+    assert len(asked(slow_api)) == 3
+    assert paths(slow_api).count(("POST", "batches")) == 1
+    assert spent(store, clock()) == pytest.approx(3 * NUSD / 2 * 1e-9)
+    assert trouble(store, Settings(grade_by="batch"), clock()) == ("running", "")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_series_of_bad_reads_pays_twice(slow_api, batching, clock, store, seed):
+    random = Random(seed)
+    keep(store, *"abcdefgh")
+    slow_api.always(verdict("correct", usage=USAGE))
+    batching.run(clock())
+    for fault in random.choices(list(READ_FAULTS), k=20):
+        slow_api.batch_faults.enqueue(*READ_FAULTS[fault])
+    for _ in range(40):
+        clock.advance(660)
+        batching.run(clock())
+    assert set(states(store).values()) == {"graded"}
+    assert len(asked(slow_api)) == 8
+    assert spent(store, clock()) == pytest.approx(8 * NUSD / 2 * 1e-9)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_the_limit_on_spending_counts_batches_whose_results_never_came(slow_api, make, clock, store):
+    with client(slow_api.url) as sdk:
+        grading = make(api=GraderApi(sdk), grade_by="batch", max_grader_usd_per_day=20 * EACH_USD)
+        slow_api.batch_faults.enqueue("batch", Reply.error(404), times=10_000)
+        for number in range(60):
+            keep(store, *(f"{number}-{part}" for part in range(10)), at=clock())
+            grading.run(clock())
+            clock.advance(HOUR_S)
+    by_day = Counter(int(at - NOW) // int(DAY_S) for at, size in sent(slow_api) for _ in range(size))
+    assert 0 < max(by_day.values()) <= 20
+
+
+def test_what_a_batch_did_not_answer_is_not_spent(slow_api, batching, clock, store):
+    keep(store, *"ab")
+    batching.run(clock())
+    with store.reading() as connection, client(slow_api.url) as sdk:
+        (batch,) = grader_state.open_batches(connection)
+        sdk.messages.batches.cancel(batch.id)
+    batching.run(clock())
+    assert spent(store, clock()) == 0
+
+
+def test_results_of_content_that_was_purged_meanwhile_stay_spent(slow_api, batching, clock, store):
+    keep(store, *"ab")
+    slow_api.always(verdict("correct", usage=USAGE))
+    batching.run(clock())
+    store.transact(lambda connection: candidates.forget_call(connection, "a"))
+    clock.advance(HOUR_S)
+    assert batching.run(clock()) == 1
+    assert spent(store, clock()) == pytest.approx(EACH_USD + NUSD / 2 * 1e-9)
+    assert trouble(store, Settings(grade_by="batch"), clock()) == ("running", "")
 
 
 def test_a_batch_of_an_earlier_judge_is_its_judgement_and_has_its_price(slow_api, batching, clock, store):

@@ -46,6 +46,12 @@ CASES = {
         "",
     ),
     "after a grade, with samples that wait": ({**GRADED, "waiting": 3, "oldest": NOW - 60}, "running", BELOW, ""),
+    "while a batch is missing, however many failures there were": (
+        {**GRADED, **FAILING, "missing": "2 results of batch b"},
+        "missing",
+        ABOVE,
+        "grading waits: the API does not find 2 results of batch b",
+    ),
     "after two failures in a row": ({**GRADED, "failures_in_row": 2, "last_failure": "refusal"}, "running", BELOW, ""),
     "after two failures before any grade": ({"failures_in_row": 2, "last_failure": "refusal"}, "idle", NO_DATA, ""),
     "after three failures in a row": (

@@ -104,6 +104,57 @@ def test_channels_may_be_given():
         assert error_of(failure) == "channel_not_found"
 
 
+def code_of(call, **arguments):
+    """Slack's code for a call that it refuses."""
+    with pytest.raises(SlackApiError) as failure:
+        call(**arguments)
+    return error_of(failure)
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "post", "edit", "hook"),
+    [
+        ("archive", "unarchive", "is_archived", "is_inactive", (410, "channel_is_archived")),
+        ("leave", "join", "not_in_channel", "not_in_channel", (200, "ok")),
+        ("delete", None, "channel_not_found", "channel_not_found", (404, "channel_not_found")),
+    ],
+)
+def test_a_channel_that_takes_no_messages(slack, web, webhook, change, undo, post, edit, hook):
+    posted = web.chat_postMessage(channel="#alerts", text="firing")
+    there = {"channel": posted["channel"], "text": "x"}
+    for channel in ("alerts", "webhook"):
+        getattr(slack.channels, change)(channel)
+    assert code_of(web.chat_postMessage, channel="#alerts", text="x") == post
+    assert code_of(web.chat_postMessage, thread_ts=posted["ts"], **there) == post
+    assert code_of(web.chat_update, ts=posted["ts"], **there) == edit
+    response = webhook.send(text="x")
+    assert (response.status_code, response.body) == hook
+    assert web.chat_postMessage(channel="#other", text="x")["ok"]
+    if undo:
+        getattr(slack.channels, undo)("#alerts")
+        assert web.chat_update(ts=posted["ts"], **there)["ok"]
+    else:
+        slack.channels.create("#alerts")
+        assert web.chat_postMessage(channel="#alerts", text="x")["channel"] != posted["channel"]
+
+
+def test_a_renamed_channel_keeps_its_id_and_frees_its_name(slack, web):
+    posted = web.chat_postMessage(channel="#alerts", text="firing")
+    slack.channels.rename("#alerts", "#ops")
+    assert web.chat_update(channel=posted["channel"], ts=posted["ts"], text="x")["ok"]
+    assert web.chat_postMessage(channel="#ops", text="x")["channel"] == posted["channel"]
+    assert code_of(web.chat_postMessage, channel="#alerts", text="x") == "channel_not_found"
+    slack.clear()
+    assert web.chat_postMessage(channel="#alerts", text="x")["ok"]
+
+
+def test_a_person_may_delete_a_message(slack, web):
+    posted = web.chat_postMessage(channel="#alerts", text="firing")
+    slack.delete(slack.messages[0])
+    there = {"channel": posted["channel"], "ts": posted["ts"], "text": "x"}
+    assert code_of(web.chat_update, **there) == "message_not_found"
+
+
 def test_form_bodies_are_read_like_json(slack):
     form = {"token": slack.token, "channel": "C01", "text": "hi", "blocks": '[{"type": "divider"}]'}
     assert httpx2.post(f"{slack.url}chat.postMessage", data=form).json()["ok"]
@@ -167,7 +218,7 @@ def test_fail_with_a_code(slack, web, webhook):
         web.chat_postMessage(channel="C01", text="x")
     assert error_of(failure) == "channel_is_archived"
     response = webhook.send(text="x")
-    assert (response.status_code, response.body) == (400, "channel_is_archived")
+    assert (response.status_code, response.body) == (410, "channel_is_archived")
     with pytest.raises(ValueError, match="times must be 1 or more"):
         slack.fail_with("x", times=0)
 

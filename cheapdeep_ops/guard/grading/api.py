@@ -17,7 +17,10 @@ class GradingApi(Protocol):
         """Submit a batch of requests by custom id; returns the batch's id. Raises GraderError."""
 
     def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
-        """The results of a batch by custom id; None until it has ended. Raises GraderError."""
+        """The results of a batch by custom id, None until it has ended; results that cannot be read are left out.
+
+        Raises GraderError; BatchMissingError if the API does not find the batch or its results.
+        """
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,12 +1,13 @@
 """Store the results of grading, and emit them as telemetry."""
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 from cheapdeep_ops.claude.forged_grades import reject_copied
-from cheapdeep_ops.errors import GraderError
+from cheapdeep_ops.errors import BatchMissingError, GraderError
 from cheapdeep_ops.guard.grading.grader_status import after_error, after_result, pausing_error, wait_s
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
@@ -26,11 +27,19 @@ _FIRST_WAIT_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeAttempt:
-    """One sample and the outcome of its request: a grade or a failure, or an error of the API."""
+    """One sample and the outcome of its request: a grade or a failure, or an error of the API.
+
+    `batch_id` is the batch of the request; empty for a single request.
+    """
 
     sample: GradingSample
     outcome: GradeResult | GraderError
-    batch: bool = False
+    batch_id: str = ""
+
+    @property
+    def batch(self) -> bool:
+        """Whether the request was part of a batch, at half the price."""
+        return bool(self.batch_id)
 
 
 class GradeWriter:
@@ -43,9 +52,9 @@ class GradeWriter:
         self._captures_content = settings.capture_content
 
     def spent_usd(self, now: float) -> float:
-        """What grading has cost in the last 24 hours."""
+        """What grading has cost in the last 24 hours, with an estimate for requests in batches."""
         with self._store.reading() as connection:
-            return grades.spent_usd(connection, since=now - DAY_S)
+            return grader_state.committed_usd(connection, since=now - DAY_S)
 
     def cost(self, grader: GraderVersion, usage: Usage | None, now: float, *, batch: bool) -> float | None:
         """The cost of one grade in US dollars; None if its usage or the model's price is unknown."""
@@ -71,6 +80,8 @@ class GradeWriter:
                     status = after_result(status, result, now)
             if status != before:
                 grader_state.save_state(connection, status)
+            for batch_id, results in _results_read(attempts).items():
+                grader_state.count_read(connection, batch_id, results)
             return before, is_new
 
         before, is_new = self._store.transact(work)
@@ -124,6 +135,11 @@ class GradeWriter:
             response_id=sample.response_id,
             explanation=result.reason if self._captures_content else "",
         )
+
+
+def _results_read(attempts: Sequence[GradeAttempt]) -> Counter[str]:
+    """The number of results that the API gave, by batch."""
+    return Counter(each.batch_id for each in attempts if each.batch and not isinstance(each.outcome, BatchMissingError))
 
 
 def _final_result(attempt: GradeAttempt) -> GradeResult | None:

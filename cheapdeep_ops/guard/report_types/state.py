@@ -61,7 +61,7 @@ class GraderState(Record):
     oldest_wait_s: float | None
     last_grade_at: float | None
     last_failure: str
-    spent_24h_usd: Usd
+    spent_24h_usd: Annotated[float, Field(description="US dollars; requests in batches count as estimated")]
     limit_24h_usd: Usd
 
 

@@ -21,7 +21,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, tr
 from cheapdeep_ops.guard.statistics import calibration
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grades
+from cheapdeep_ops.store import candidates, grader_state, grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
 from cheapdeep_ops.store.records import record_of
@@ -113,7 +113,7 @@ def grader_of(connection: Connection, settings: Settings, now: float) -> GraderS
         "oldest_wait_s": None if facts.oldest is None else max(now - facts.oldest, 0.0),
         "last_grade_at": facts.last_grade_at,
         "last_failure": facts.last_failure,
-        "spent_24h_usd": grades.spent_usd(connection, since=now - DAY_S),
+        "spent_24h_usd": grader_state.committed_usd(connection, since=now - DAY_S),
         "limit_24h_usd": settings.max_grader_usd_per_day,
     }
 

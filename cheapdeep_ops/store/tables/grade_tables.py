@@ -151,7 +151,11 @@ class GraderRow(Row, table=True):
 
 
 class GradingBatch(Row, table=True):
-    """A batch of gradings that was sent to the API; `ended_at` is when its results were read."""
+    """A batch of gradings that was sent to the API; `ended_at` is when its last result was read, or was given up.
+
+    `unread` requests have no result yet; each is estimated to cost `nusd_each`. `missing_since` is when the API first
+    did not find the batch or some of its results, `missing_reads` how often in a row, and `missing_why` the reason.
+    """
 
     __tablename__ = "grading_batch"
 
@@ -160,7 +164,12 @@ class GradingBatch(Row, table=True):
     grader_prompt: str
     submitted_at: float
     requests: int
+    unread: int
+    nusd_each: int = Field(default=0, sa_type=BigInteger)
     ended_at: float | None = None
+    missing_since: float | None = None
+    missing_reads: int = 0
+    missing_why: str = ""
 
 
 class DetectorRow(Row, table=True):

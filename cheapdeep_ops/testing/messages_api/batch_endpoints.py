@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.routing import Route
 
 from cheapdeep_ops.testing._server import Delivery
+from cheapdeep_ops.testing.messages_api.batch_faults import BatchFaults, BatchRead
 from cheapdeep_ops.testing.messages_api.batches import Answer, Batch, Batches, page, result_lines
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest, json_object
 from cheapdeep_ops.testing.messages_api.replies import Reply
@@ -24,6 +25,7 @@ class BatchApi:
     """The endpoints for batches; the server passes in how requests are answered and responses sent."""
 
     batches: Batches
+    faults: BatchFaults
     delay_s: float
     """Seconds of `clock` until a batch ends."""
     clock: Callable[[], float]
@@ -53,10 +55,13 @@ class BatchApi:
         return self._respond(request, lambda: self._page(request))
 
     async def _retrieve(self, request: Request) -> Delivery:
-        return self._respond(request, lambda: self._with_batch(request, lambda batch: _shown(batch, request)))
+        def shown() -> Reply:
+            return self._with_batch(request, lambda batch: _shown(batch, request))
+
+        return self._respond(request, lambda: self._faulty("batch", shown))
 
     async def _results(self, request: Request) -> Delivery:
-        return self._respond(request, lambda: self._with_batch(request, _results_of))
+        return self._respond(request, lambda: self._faulty("results", lambda: self._with_batch(request, _results_of)))
 
     async def _cancel(self, request: Request) -> Delivery:
         return self._respond(request, lambda: self._with_batch(request, lambda batch: self._canceled(batch, request)))
@@ -69,6 +74,16 @@ class BatchApi:
         # Batches end only when a request asks for them, so that a test's clock decides when.
         self.batches.settle(self.clock(), self.answer)
         return self.deliver(reply(), received)
+
+    def _faulty(self, read: BatchRead, reply: Callable[[], Reply]) -> Reply:
+        """The reply to a read, or what an ordered fault makes of it."""
+        fault = self.faults.take(read)
+        if fault is None:
+            return reply()
+        if isinstance(fault, Reply):
+            return fault
+        right = reply()
+        return replace(right, payload=fault(right.payload))
 
     def _created(self, received: ReceivedRequest) -> Batch:
         batch = Batch(

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from cheapdeep_ops.testing._log import Log
 from cheapdeep_ops.testing._server import Delivery, PacedStream, ServedApp, SimulatedServer
 from cheapdeep_ops.testing.messages_api.batch_endpoints import BatchApi
+from cheapdeep_ops.testing.messages_api.batch_faults import BatchFaults
 from cheapdeep_ops.testing.messages_api.batches import Batches, other_result
 from cheapdeep_ops.testing.messages_api.endpoints import MessageApi, ModelApi
 from cheapdeep_ops.testing.messages_api.models import MODELS, Catalogue, SimulatedModel
@@ -69,6 +70,8 @@ class SimulatedAnthropic(SimulatedServer):
         """The newest `keep_requests` requests, oldest first; `.clear()` empties it."""
         self.streams: Log[PacedStream] = Log(keep_requests)
         """The newest `keep_requests` paced streams (`Reply.paced`), in the order of their start."""
+        self.batch_faults = BatchFaults()
+        """The faults that a test orders for reads of batches."""
         if not batch_delay_s >= 0:
             raise ValueError(f"batch_delay_s must be 0 or more, not {batch_delay_s!r}")
         self.latency_s = latency_s
@@ -110,6 +113,7 @@ class SimulatedAnthropic(SimulatedServer):
         self.requests.clear()
         self.streams.clear()
         self._batches.clear()
+        self.batch_faults.clear()
         self._simulation.script.clear()
         self._responses.cache.clear()
 
@@ -132,6 +136,7 @@ class SimulatedAnthropic(SimulatedServer):
         )
         batch_api = BatchApi(
             batches=self._batches,
+            faults=self.batch_faults,
             delay_s=self._batch_delay_s,
             clock=self._clock,
             new_id=self._responses.batch_id,

@@ -1,6 +1,6 @@
 """Slack's Web API and its incoming webhook."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,9 +11,10 @@ from starlette.routing import Route
 from cheapdeep_ops.testing._server import Delivery, Hangup, ServedApp
 from cheapdeep_ops.testing.messages_api import wire
 from cheapdeep_ops.testing.messages_api.replies import JsonObject
+from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.faults import Faults
 from cheapdeep_ops.testing.slack.message_store import MessageStore
-from cheapdeep_ops.testing.slack.slack_wire import channel_id, content_error, parsed_body, version_of
+from cheapdeep_ops.testing.slack.slack_wire import content_error, parsed_body, version_of
 
 _IDENTITY: Final = {
     "ok": True,
@@ -26,6 +27,21 @@ _IDENTITY: Final = {
     "is_enterprise_install": False,
 }
 
+_WEBHOOK_STATUS: Final = {
+    "action_prohibited": 403,
+    "posting_to_general_channel_denied": 403,
+    "invalid_token": 403,
+    "channel_not_found": 404,
+    "no_service": 404,
+    "no_team": 404,
+    "channel_is_archived": 410,
+    "rollup_error": 500,
+}
+"""The HTTP status of a webhook's error; others have 400.
+
+Source: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling_errors
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlackEndpoints:
@@ -35,8 +51,9 @@ class SlackEndpoints:
     faults: Faults
     token: Callable[[], str]
     """The accepted bot token; read for each call, so that a test can change it."""
-    channel_ids: Collection[str] | None
-    """The known channels; None for every channel."""
+    channels: Channels
+    webhook_channel: str
+    """The channel of the webhook."""
     served: Callable[[], ServedApp]
 
     def app(self) -> Starlette:
@@ -71,10 +88,13 @@ class SlackEndpoints:
         # A webhook answers in plain text, with an error's code and HTTP 400.
         if not isinstance(body, dict):
             return self._plain("invalid_payload", status=400)
-        error = content_error(version_of(body))
+        error = self.channels.post_error(self.webhook_channel)
+        # A webhook has a word of its own for this, and needs no membership.
+        error = {"is_archived": "channel_is_archived", "not_in_channel": None}.get(error or "", error)
+        error = error or content_error(version_of(body))
         if error is not None:
-            return self._plain(error, status=400)
-        self.store.post("", body, via="webhook")
+            return self._plain(error, status=_WEBHOOK_STATUS.get(error, 400))
+        self.store.post("", self.channels.id_of(self.webhook_channel) or "", body, via="webhook")
         return self._plain("ok")
 
     def _result(self, method: str, body: JsonObject) -> JsonObject:
@@ -90,27 +110,19 @@ class SlackEndpoints:
 
     def _post(self, body: JsonObject) -> JsonObject:
         channel = str(body.get("channel") or "")
-        error = self._channel_error(channel) or content_error(version_of(body))
+        error = self.channels.post_error(channel) or content_error(version_of(body))
         if error is not None:
             return {"ok": False, "error": error}
-        message = self.store.post(channel, body, via="api")
+        message = self.store.post(channel, self.channels.id_of(channel) or "", body, via="api")
         return {"ok": True, "channel": message.channel_id, "ts": message.ts, "message": message.as_json()}
 
     def _update(self, body: JsonObject) -> JsonObject:
         channel, ts, version = str(body.get("channel") or ""), str(body.get("ts") or ""), version_of(body)
-        error = self._channel_error(channel) or content_error(version)
-        # Slack takes a channel's name for a post, but only its id for an update.
-        if error is None and channel != channel_id(channel):
-            error = "channel_not_found"
+        error = self.channels.update_error(channel) or content_error(version)
         message = None if error is not None else self.store.update(channel, ts, version)
         if message is None:
             return {"ok": False, "error": error or "message_not_found"}
         return {"ok": True, "channel": channel, "ts": ts, "text": message.text, "message": message.as_json()}
-
-    def _channel_error(self, channel: str) -> str | None:
-        if not channel or (self.channel_ids is not None and channel_id(channel) not in self.channel_ids):
-            return "channel_not_found"
-        return None
 
     def _token_error(self, request: Request, body: JsonObject) -> str | None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or body.get("token")
@@ -128,7 +140,7 @@ class SlackEndpoints:
         if fault is None:
             return None
         # Slack's API reports errors with HTTP 200; a rate limit and the webhook have their own status.
-        status, waits = (200 if is_api else 400), {}
+        status, waits = (200 if is_api else _WEBHOOK_STATUS.get(fault.error, 400)), {}
         if fault.retry_after_s is not None:
             status, waits = 429, {"retry-after": f"{fault.retry_after_s:g}"}
         if is_api:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from cheapdeep_ops.testing.messages_api.replies import JsonObject
-from cheapdeep_ops.testing.slack.slack_wire import SlackMessage, Version, channel_id, version_of
+from cheapdeep_ops.testing.slack.slack_wire import SlackMessage, Version, version_of
 
 MICROSECONDS: Final = 1_000_000
 TS_STEP: Final = 100
@@ -27,6 +27,11 @@ class MessageStore:
         with self._changed:
             return list(self._messages.values())
 
+    def delete(self, message: SlackMessage) -> None:
+        """Delete a message, as a person does; its replies stay."""
+        with self._changed:
+            self._messages.pop((message.channel_id, message.ts), None)
+
     def clear(self) -> None:
         """Remove all messages."""
         with self._changed:
@@ -44,12 +49,12 @@ class MessageStore:
                 raise TimeoutError(f"no such message within {timeout_s} s; {len(self._messages)} others")
             return message
 
-    def post(self, channel: str, body: JsonObject, *, via: Literal["api", "webhook"]) -> SlackMessage:
-        """Store a new message and return it."""
+    def post(self, channel: str, place: str, body: JsonObject, *, via: Literal["api", "webhook"]) -> SlackMessage:
+        """Store a new message in `place`, the id of the channel that the sender called `channel`, and return it."""
         with self._changed:
             message = SlackMessage(
                 channel=channel,
-                channel_id=channel_id(channel),
+                channel_id=place,
                 ts=self._next_ts(),
                 thread_ts=body.get("thread_ts"),
                 via=via,

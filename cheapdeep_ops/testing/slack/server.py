@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from cheapdeep_ops.testing._server import ServedApp, SimulatedServer
+from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.endpoints import SlackEndpoints
 from cheapdeep_ops.testing.slack.faults import Fault, Faults
 from cheapdeep_ops.testing.slack.message_store import MessageStore
-from cheapdeep_ops.testing.slack.slack_wire import SlackMessage, channel_id
+from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
 
 
 class SimulatedSlack(SimulatedServer):
@@ -25,22 +26,27 @@ class SimulatedSlack(SimulatedServer):
         host: str = "127.0.0.1",
         token: str = "xoxb-simulated",  # noqa: S107  # a token of this simulator only
         channels: Iterable[str] | None = None,
+        webhook_channel: str = "webhook",
         clock: Callable[[], float] = time.time,
         on_message: Callable[[SlackMessage], None] | None = None,
     ) -> None:
         """Prepare a server on `port` (0: any free one) that knows `channels` by name or id (None: every channel).
 
+        The webhook posts to `webhook_channel`, which exists too.
         `clock` gives the seconds of each message's `ts`; `on_message` is called after each post and each update.
         """
         self.token = token
         """The only bot token that is accepted."""
+        self.channels = Channels(None if channels is None else (*channels, webhook_channel))
+        """The channels, which a test can archive, delete, rename and leave."""
         self._store = MessageStore(clock, on_message)
         self._faults = Faults()
         endpoints = SlackEndpoints(
             store=self._store,
             faults=self._faults,
             token=lambda: self.token,
-            channel_ids=None if channels is None else {channel_id(name) for name in channels},
+            channels=self.channels,
+            webhook_channel=webhook_channel,
             served=lambda: self._served,
         )
         self._served = ServedApp(endpoints.app(), host=host, port=port, name="simulated-slack")
@@ -91,11 +97,16 @@ class SimulatedSlack(SimulatedServer):
         """Answer the next `times` calls with Slack's `error` code; a webhook call gets it as HTTP 400."""
         self._faults.enqueue(Fault(error=error), times=times)
 
+    def delete(self, message: SlackMessage) -> None:
+        """Delete a message, as a person does in Slack."""
+        self._store.delete(message)
+
     def outage(self, *, close_connections: bool = False) -> AbstractContextManager[None]:
         """Let every call inside the block fail: with HTTP 503, or by closing the connection without a response."""
         return self._faults.outage("closing" if close_connections else "unavailable")
 
     def clear(self) -> None:
-        """Remove messages and queued faults, and end any outage."""
+        """Remove messages and queued faults, bring all channels back, and end any outage."""
         self._store.clear()
+        self.channels.clear()
         self._faults.clear()

@@ -15,7 +15,8 @@ _FAILURES: Final = 3
 class GraderFacts:
     """The facts that decide whether the grader works; times are Unix seconds.
 
-    `oldest` is when the oldest waiting sample was chosen. A sample may wait for `patience_s` seconds.
+    `oldest` is when the oldest waiting sample was chosen. A sample may wait for `patience_s` seconds. `missing` names
+    the results of batches that the API does not find; empty if there are none.
     """
 
     is_off: bool
@@ -26,12 +27,14 @@ class GraderFacts:
     waiting: int
     oldest: float | None
     patience_s: float
+    missing: str = ""
 
 
 class TroubleKind(StrEnum):
     """The kinds of problems of a grader."""
 
     PAUSED = "paused"
+    MISSING = "missing"
     FAILING = "failing"
     BEHIND = "behind"
 
@@ -50,6 +53,8 @@ def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
         return None
     if facts.paused_why:
         return Trouble(kind=TroubleKind.PAUSED, why=f"the grader is paused: {facts.paused_why}")
+    if facts.missing:
+        return Trouble(kind=TroubleKind.MISSING, why=f"grading waits: the API does not find {facts.missing}")
     if facts.failures_in_row >= _FAILURES:
         why = f"{facts.failures_in_row} gradings in a row failed, the last one: {facts.last_failure}"
         return Trouble(kind=TroubleKind.FAILING, why=why)
