@@ -149,11 +149,6 @@ def wants_raw_response(params: Mapping[str, object]) -> bool:
     return isinstance(headers, Mapping) and _RAW_RESPONSE in headers
 
 
-def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:
-    """Whether the SDK makes its own span for every call of this client."""
-    return bool(client.open_telemetry["traces"]["enabled"])
-
-
 def make_client_for(base_url: str, *, api_key: str) -> Anthropic:
     """A client for the server at `base_url`, such as a simulated one; it ignores the environment's proxies."""
     http_client = DefaultHttpxClient(limits=_LIMITS, trust_env=False)

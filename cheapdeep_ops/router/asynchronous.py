@@ -12,6 +12,7 @@ from cheapdeep_ops.router.base import RouterBase, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import AsyncMessages
+from cheapdeep_ops.router.model_streams import open_async_helper, open_async_stream
 from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     AsyncAnthropic,
@@ -24,14 +25,12 @@ from cheapdeep_ops.router.provider import (
     Params,
     RawMessageStreamEvent,
     make_async_client,
-    raw_async_stream,
 )
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     OpenStream,
     StreamFinalizer,
     begun,
-    without_stream,
 )
 from cheapdeep_ops.router.tasks import LoopStream, LoopTasks, closing_on_failure, read_the_rest, read_until_decided
 from cheapdeep_ops.telemetry.handler import Telemetry
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
 Events = AsyncStream[RawMessageStreamEvent]
 Send = Callable[..., Awaitable[Message]]
 """A method of the SDK's `messages` that gives a whole message."""
-
-Open = Callable[[Params], Awaitable[Events]]
-"""Opens the stream of an original request."""
 
 
 class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
@@ -136,7 +132,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     async def _answer(self, request: Params, route: str | None, input_class: str) -> object:
         if request.get("stream"):
-            return await self._stream(self._create_stream, request, route, input_class)
+            return await self._stream(request, route, input_class)
         return (await self._run(request, route, input_class)).answer()
 
     async def _parse(self, request: Params, route: str | None, input_class: str) -> object:
@@ -151,48 +147,56 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         return open_call
 
     async def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
-        with self._core.models.asking(call, ask) as model_call:
+        send = self._triage.messages.create if ask.kind == "triage" else send or self._originals.messages.create
+        with self._core.models.asking(call, ask, send) as model_call:
             if ask.kind == "original":
-                send = send or self._originals.messages.create
                 with self._wait_limit(call):
                     return model_call.read(await send(**model_call.request))
             # The client's timeouts hold for each read only; this one holds for the whole triage.
             async with asyncio.timeout(self._core.planner.settings.triage_timeout_s):
-                return model_call.read(await self._triage.messages.create(**model_call.request))
+                return model_call.read(await send(**model_call.request))
 
     # A stream
 
     def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
-        opening = self._stream(self._helped_stream, request, route, input_class)
+        opening = self._stream(request, route, input_class, is_helped=True)
         return AsyncMessageStreamManager(opening, output_format=request["output_format"])
 
-    async def _stream(self, begin: Open, request: Params, route: str | None, input_class: str) -> AsyncRoutedStream:
+    async def _stream(
+        self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False
+    ) -> AsyncRoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
         with self._core.streaming(request, route=route, input_class=input_class) as open_call:
             flow = self._core.planner.flow(open_call.call)
-            open_call.result = await adrive(flow, lambda ask: self._perform_stream(begin, open_call, ask))
+            open_call.result = await adrive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
             opened = begun(open_call.result)
             self._start_shadow(open_call)
         return AsyncRoutedStream(opened, StreamFinalizer(self._core, open_call, opened))
 
-    async def _perform_stream(self, begin: Open, open_call: OpenCall, ask: Ask) -> TierReply:
+    async def _perform_stream(self, open_call: OpenCall, ask: Ask, *, is_helped: bool) -> TierReply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         call, planner = open_call.call, self._core.planner
-        with self._core.models.opening(call, ask) as model_call:
-            progress = planner.progress(call, ask)
-            if ask.kind == "original":
-                with self._wait_limit(call):
-                    return OpenStream(await begin(model_call.request), progress, model_call).reply()
+        if ask.kind == "original":
+            return await self._open_original(call, ask, is_helped=is_helped)
+        create = self._triage_streams.messages.create
+        with self._core.models.opening(call, ask, create) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
-                stream = cast("Events", await self._triage_streams.messages.create(**model_call.request))
-                opened = OpenStream(stream, progress, model_call)
+                stream = await open_async_stream(create, model_call)
+                opened = OpenStream(stream, planner.progress(call, ask), model_call)
                 async with closing_on_failure(stream):
                     await read_until_decided(opened)
         if not opened.ships:
             return await self._leave(open_call, opened)
         model_call.answered()
         return opened.reply()
+
+    async def _open_original(self, call: Call, ask: Ask, *, is_helped: bool) -> TierReply:
+        messages = self._originals.messages
+        method, begin = (messages.stream, open_async_helper) if is_helped else (messages.create, open_async_stream)
+        with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
+            stream = await begin(method, model_call)
+            return OpenStream(stream, self._core.planner.progress(call, ask), model_call).reply()
 
     async def _leave(self, open_call: OpenCall, opened: LoopStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
@@ -205,12 +209,6 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             opened.end()
             await opened.stream.close()
         return reply
-
-    async def _create_stream(self, request: Params) -> Events:
-        return cast("Events", await self._originals.messages.create(**request))
-
-    async def _helped_stream(self, request: Params) -> Events:
-        return raw_async_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
 
     # In the background
 

@@ -17,12 +17,13 @@ from cheapdeep_ops.claude.clients import (
     max_connections_of,
     original_client,
     share_defaults,
-    traces_itself,
     triage_client,
     triage_stream_client,
     wants_raw_response,
     without_resources,
 )
+from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
+from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
 from cheapdeep_ops.claude.prompt import TriagePrompt
 from cheapdeep_ops.claude.sdk import (
@@ -42,7 +43,6 @@ from cheapdeep_ops.claude.sdk import (
     Stream,
     omit,
 )
-from cheapdeep_ops.claude.stream_events import raw_async_stream, raw_stream
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
@@ -156,15 +156,18 @@ __all__ = [
     "AnyClient",
     "AsyncAnthropic",
     "AsyncClientOptions",
+    "AsyncHelpedStream",
     "AsyncMessageStreamManager",
     "AsyncStream",
     "CallParams",
     "ClientOptions",
     "Event",
     "Events",
+    "HelpedStream",
     "Message",
     "MessageParam",
     "MessageStreamManager",
+    "Method",
     "ModelParam",
     "Omit",
     "Params",
@@ -178,6 +181,8 @@ __all__ = [
     "StreamProgress",
     "TriagePrompt",
     "claude",
+    "is_plain",
+    "is_traced",
     "make_async_client",
     "make_client",
     "max_connections_of",
@@ -186,7 +191,6 @@ __all__ = [
     "raw_async_stream",
     "raw_stream",
     "share_defaults",
-    "traces_itself",
     "triage_client",
     "triage_stream_client",
     "wants_raw_response",

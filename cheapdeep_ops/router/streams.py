@@ -14,7 +14,6 @@ from cheapdeep_ops.router.provider import (
     AsyncStream,
     Event,
     Events,
-    Params,
     RawMessageStreamEvent,
     Stream,
     StreamProgress,
@@ -191,8 +190,3 @@ class AsyncRoutedStream(_RecordedStream[AsyncStream[RawMessageStreamEvent]], Asy
         """Record the call as far as it went, and close the connection."""
         self._finalizer()
         await self._opened.stream.close()
-
-
-def without_stream(request: Params) -> dict[str, Any]:
-    """The arguments of the SDK's `messages.stream`, which takes no `stream`."""
-    return {name: value for name, value in request.items() if name != "stream"}
