@@ -32,7 +32,14 @@ from cheapdeep_ops.router.streams import (
     StreamFinalizer,
     begun,
 )
-from cheapdeep_ops.router.tasks import LoopStream, LoopTasks, closing_on_failure, read_the_rest, read_until_decided
+from cheapdeep_ops.router.tasks import (
+    LoopStream,
+    LoopTasks,
+    closing_on_failure,
+    read_tail,
+    read_the_rest,
+    read_until_decided,
+)
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
@@ -200,6 +207,9 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     async def _leave(self, open_call: OpenCall, opened: LoopStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
+        if opened.has_tail:
+            async with closing_on_failure(opened.stream):
+                await read_tail(opened)
         reply = opened.reply()
         if opened.is_withheld and self._core.is_kept(open_call.call):
             task = self._core.withheld(opened.progress.reply, open_call)

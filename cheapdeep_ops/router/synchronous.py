@@ -34,7 +34,7 @@ from cheapdeep_ops.router.streams import (
     StreamFinalizer,
     begun,
 )
-from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_the_rest
+from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_tail, read_the_rest
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
@@ -201,8 +201,10 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     def _leave(self, open_call: OpenCall, opened: ThreadStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
-        reply = opened.reply()
         is_wanted = opened.is_withheld and self._core.is_kept(open_call.call)
+        if opened.has_tail:
+            read_tail(opened)
+        reply = opened.reply()
         if not (is_wanted and self._read_in_background(open_call, opened)):
             opened.end()
             opened.stream.close()

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.provider import AsyncStream, RawMessageStreamEvent
-from cheapdeep_ops.router.streams import OpenStream
+from cheapdeep_ops.router.streams import TAIL_S, OpenStream
 
 LoopStream = OpenStream[AsyncStream[RawMessageStreamEvent]]
 
@@ -57,7 +57,17 @@ async def read_until_decided(opened: LoopStream) -> None:
         opened.take(opened.progress.take(event))
         if not opened.is_undecided:
             return
-    opened.take(opened.progress.end())
+    opened.read()
+
+
+async def read_tail(opened: LoopStream) -> None:
+    """Read a triage stream to its end, if that is near. Never raises, except when the call is cancelled."""
+    with suppress(Exception):  # the call escalates in any case
+        async with asyncio.timeout(TAIL_S):
+            async for event in opened.stream:
+                if not opened.take_tail(event):
+                    return
+        opened.read()
 
 
 async def read_the_rest(opened: LoopStream, task: BackgroundTask, seconds: float) -> None:

@@ -151,7 +151,7 @@ class Sentry(OpenTelemetry):
 
         class Kept(sentry_sdk.transport.Transport):
             def capture_envelope(inner, envelope):
-                self.events += [item.payload.json for item in envelope.items if item.type == "transaction"]
+                self.events += [span for item in envelope.items if item.type == "span" for span in item.payload.json["items"]]
 
         sentry_sdk.init(
             dsn="http://key@127.0.0.1:9/1",
@@ -167,19 +167,18 @@ class Sentry(OpenTelemetry):
 
     def taken(self):
         spans = super().taken()
-        for event in self.events:
-            names = {span["span_id"]: span["description"] for span in event["spans"]}
-            spans += [
-                {
-                    "scope": "sentry",
-                    "name": span["description"],
-                    "kind": span["op"],
-                    "status": span.get("status"),
-                    "parent": names.get(span["parent_span_id"]),
-                    "attributes": span["data"],
-                }
-                for span in event["spans"]
-            ]
+        names = {span["span_id"]: span["name"] for span in self.events}
+        spans += [
+            {
+                "scope": "sentry",
+                "name": span["name"],
+                "kind": span["attributes"]["sentry.op"]["value"],
+                "status": span["status"],
+                "parent": names.get(span["parent_span_id"]),
+                "attributes": {name: value["value"] for name, value in span["attributes"].items()},
+            }
+            for span in self.events
+        ]
         self.events.clear()
         return spans
 
