@@ -35,10 +35,12 @@ from cheapdeep_ops.router.streams import (
 from cheapdeep_ops.router.tasks import (
     LoopStream,
     LoopTasks,
+    beside_the_loop,
     closing_on_failure,
     read_tail,
     read_the_rest,
     read_until_decided,
+    require_asyncio,
 )
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
@@ -56,6 +58,8 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     Make it before the loop runs if a pause of half a second matters: it loads the store's libraries and reads the
     policies in force.
+
+    Raises EventLoopError inside another async library, such as trio; so do its calls.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         new_id: Callable[[], str] = random_id,
         **options: Unpack[AsyncClientOptions],
     ) -> None:
+        require_asyncio(running=False)
         self._readers = LoopTasks()
         self._set_up(
             client,
@@ -124,7 +129,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         await self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
-            await asyncio.to_thread(self._core.recorder.close)
+            await beside_the_loop(self._core.recorder.close)
         if self._owns_client:
             await self._sdk.close()
 
@@ -147,6 +152,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     async def _run(self, request: Params, route: str | None, input_class: str, *, send: Send | None = None) -> OpenCall:
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
+        require_asyncio(running=True)
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call = open_call.call
             open_call.result = await adrive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
@@ -174,6 +180,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False
     ) -> AsyncRoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
+        require_asyncio(running=True)
         with self._core.streaming(request, route=route, input_class=input_class) as open_call:
             flow = self._core.planner.flow(open_call.call)
             open_call.result = await adrive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
