@@ -9,6 +9,7 @@
     ├── MissingError     the named incident, silence or rule does not exist
     ├── RemoteError      a guard does not answer over HTTP, or has another version
     ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
+    ├── EventLoopError   an AsyncRouter is used without asyncio, for example with trio
     ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
     ├── GraderError      the grader is unavailable; samples wait
     │   └── BatchMissingError  the API does not find a batch or its results; it may find them later
@@ -51,6 +52,10 @@ class MissingError(CheapdeepError):
 
 class BreakerOpenError(CheapdeepError):
     """The circuit breaker of a triage tier is open, so that calls skip the tier. Never raised into a caller's code."""
+
+
+class EventLoopError(CheapdeepError):
+    """An `AsyncRouter` is made or called without asyncio; nothing was sent. The message names what runs instead."""
 
 
 class RemoteError(CheapdeepError):

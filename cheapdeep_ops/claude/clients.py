@@ -174,11 +174,6 @@ def refuses_unstreamed(client: Anthropic | AsyncAnthropic, params: Mapping[str, 
     return False
 
 
-def traces_itself(client: Anthropic | AsyncAnthropic) -> bool:
-    """Whether the SDK makes its own span for every call of this client."""
-    return bool(client.open_telemetry["traces"]["enabled"])
-
-
 def make_client_for(base_url: str, *, api_key: str) -> Anthropic:
     """A client for the server at `base_url`, such as a simulated one; it ignores the environment's proxies."""
     http_client = DefaultHttpxClient(limits=_LIMITS, trust_env=False)

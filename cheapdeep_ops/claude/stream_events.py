@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from anthropic import AsyncMessageStream, AsyncStream, MessageStream, Stream
 from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStreamEvent, TextDelta
 
 from cheapdeep_ops.claude.conversion import has_container, is_code_run, merged_usage, read_usage, usage_fields
@@ -200,16 +199,6 @@ class TriageProgress:
             return (start, _delta(shown)) if shown else (start,)
         self._is_one_text = self._is_one_text and kind in _THOUGHTS
         return ()
-
-
-def raw_stream(helper: MessageStream[Any]) -> Stream[Event]:
-    """The raw events under the SDK's stream helper, which builds the request."""
-    return helper._raw_stream  # noqa: SLF001 - the SDK has no public attribute for them
-
-
-def raw_async_stream(helper: AsyncMessageStream[Any]) -> AsyncStream[Event]:
-    """The raw events under the SDK's asyncio stream helper, which builds the request."""
-    return helper._raw_stream  # noqa: SLF001
 
 
 def _text(delta: object) -> str:

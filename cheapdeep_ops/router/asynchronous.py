@@ -12,6 +12,7 @@ from cheapdeep_ops.router.base import RouterBase, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import AsyncMessages
+from cheapdeep_ops.router.model_streams import open_async_helper, open_async_stream
 from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     AsyncAnthropic,
@@ -24,16 +25,23 @@ from cheapdeep_ops.router.provider import (
     Params,
     RawMessageStreamEvent,
     make_async_client,
-    raw_async_stream,
 )
 from cheapdeep_ops.router.streams import (
     AsyncRoutedStream,
     OpenStream,
     StreamFinalizer,
     begun,
-    without_stream,
 )
-from cheapdeep_ops.router.tasks import LoopStream, LoopTasks, closing_on_failure, read_the_rest, read_until_decided
+from cheapdeep_ops.router.tasks import (
+    LoopStream,
+    LoopTasks,
+    beside_the_loop,
+    closing_on_failure,
+    read_tail,
+    read_the_rest,
+    read_until_decided,
+    require_asyncio,
+)
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
@@ -44,15 +52,14 @@ Events = AsyncStream[RawMessageStreamEvent]
 Send = Callable[..., Awaitable[Message]]
 """A method of the SDK's `messages` that gives a whole message."""
 
-Open = Callable[[Params], Awaitable[Events]]
-"""Opens the stream of an original request."""
-
 
 class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     """`Router` for asyncio: an `anthropic.AsyncAnthropic` whose calls are routed.
 
     Make it before the loop runs if a pause of half a second matters: it loads the store's libraries and reads the
     policies in force.
+
+    Raises EventLoopError inside another async library, such as trio; so do its calls.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         new_id: Callable[[], str] = random_id,
         **options: Unpack[AsyncClientOptions],
     ) -> None:
+        require_asyncio(running=False)
         self._readers = LoopTasks()
         self._set_up(
             client,
@@ -121,7 +129,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         await self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
-            await asyncio.to_thread(self._core.recorder.close)
+            await beside_the_loop(self._core.recorder.close)
         if self._owns_client:
             await self._sdk.close()
 
@@ -136,7 +144,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     async def _answer(self, request: Params, route: str | None, input_class: str) -> object:
         if request.get("stream"):
-            return await self._stream(self._create_stream, request, route, input_class)
+            return await self._stream(request, route, input_class)
         return (await self._run(request, route, input_class)).answer()
 
     async def _parse(self, request: Params, route: str | None, input_class: str) -> object:
@@ -144,6 +152,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
 
     async def _run(self, request: Params, route: str | None, input_class: str, *, send: Send | None = None) -> OpenCall:
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
+        require_asyncio(running=True)
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call = open_call.call
             self._skip_futile_triage(call)
@@ -152,42 +161,44 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         return open_call
 
     async def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
-        with self._core.models.asking(call, ask) as model_call:
+        send = self._triage.messages.create if ask.kind == "triage" else send or self._originals.messages.create
+        with self._core.models.asking(call, ask, send) as model_call:
             if ask.kind == "original":
-                send = send or self._originals.messages.create
                 with self._wait_limit(call):
                     return model_call.read(await send(**model_call.request))
             # The client's timeouts hold for each read only; this one holds for the whole triage.
             async with asyncio.timeout(self._core.planner.settings.triage_timeout_s):
-                return model_call.read(await self._triage.messages.create(**model_call.request))
+                return model_call.read(await send(**model_call.request))
 
     # A stream
 
     def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
-        opening = self._stream(self._helped_stream, request, route, input_class)
+        opening = self._stream(request, route, input_class, is_helped=True)
         return AsyncMessageStreamManager(opening, output_format=request["output_format"])
 
-    async def _stream(self, begin: Open, request: Params, route: str | None, input_class: str) -> AsyncRoutedStream:
+    async def _stream(
+        self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False
+    ) -> AsyncRoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
+        require_asyncio(running=True)
         with self._core.streaming(request, route=route, input_class=input_class) as open_call:
             flow = self._core.planner.flow(open_call.call)
-            open_call.result = await adrive(flow, lambda ask: self._perform_stream(begin, open_call, ask))
+            open_call.result = await adrive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
             opened = begun(open_call.result)
             self._start_shadow(open_call)
         return AsyncRoutedStream(opened, StreamFinalizer(self._core, open_call, opened))
 
-    async def _perform_stream(self, begin: Open, open_call: OpenCall, ask: Ask) -> TierReply:
+    async def _perform_stream(self, open_call: OpenCall, ask: Ask, *, is_helped: bool) -> TierReply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         call, planner = open_call.call, self._core.planner
-        with self._core.models.opening(call, ask) as model_call:
-            progress = planner.progress(call, ask)
-            if ask.kind == "original":
-                with self._wait_limit(call):
-                    return OpenStream(await begin(model_call.request), progress, model_call).reply()
+        if ask.kind == "original":
+            return await self._open_original(call, ask, is_helped=is_helped)
+        create = self._triage_streams.messages.create
+        with self._core.models.opening(call, ask, create) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
-                stream = cast("Events", await self._triage_streams.messages.create(**model_call.request))
-                opened = OpenStream(stream, progress, model_call)
+                stream = await open_async_stream(create, model_call)
+                opened = OpenStream(stream, planner.progress(call, ask), model_call)
                 async with closing_on_failure(stream):
                     await read_until_decided(opened)
         if not opened.ships:
@@ -195,8 +206,18 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         model_call.answered()
         return opened.reply()
 
+    async def _open_original(self, call: Call, ask: Ask, *, is_helped: bool) -> TierReply:
+        messages = self._originals.messages
+        method, begin = (messages.stream, open_async_helper) if is_helped else (messages.create, open_async_stream)
+        with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
+            stream = await begin(method, model_call)
+            return OpenStream(stream, self._core.planner.progress(call, ask), model_call).reply()
+
     async def _leave(self, open_call: OpenCall, opened: LoopStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
+        if opened.has_tail:
+            async with closing_on_failure(opened.stream):
+                await read_tail(opened)
         reply = opened.reply()
         if opened.is_withheld and self._core.is_kept(open_call):
             task = self._core.withheld(opened.model_call.ask.tier, opened.progress.reply, open_call)
@@ -206,12 +227,6 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             opened.end()
             await opened.stream.close()
         return reply
-
-    async def _create_stream(self, request: Params) -> Events:
-        return cast("Events", await self._originals.messages.create(**request))
-
-    async def _helped_stream(self, request: Params) -> Events:
-        return raw_async_stream(await self._originals.messages.stream(**without_stream(request)).__aenter__())
 
     # In the background
 

@@ -23,7 +23,6 @@ from cheapdeep_ops.router.provider import (
     original_client,
     refuses_unstreamed,
     share_defaults,
-    traces_itself,
     triage_client,
     triage_stream_client,
     without_resources,
@@ -72,7 +71,7 @@ class RouterBase(ABC, Generic[AnyClient]):
         telemetry = telemetry or Telemetry()
         planner = CallPlanner(settings, route=route, clock=clock, new_id=new_id)
         decisions = DecisionBuilder(settings, planner.prompt, at=clock())
-        models = ModelCaller(planner, decisions, telemetry, silent=traces_itself(self._sdk))
+        models = ModelCaller(planner, decisions, telemetry)
         recorder = recorder or _recorder(settings, telemetry, redact)
         self._core = CallRunner(planner, decisions, models, telemetry=telemetry, recorder=recorder)
         if self._owns_client and not options.get("http_client"):

@@ -12,6 +12,7 @@ from cheapdeep_ops.flow import Ask, CascadeResult, Step, base_of, candidate, sha
 from cheapdeep_ops.pricing import PriceBook, known_sum
 from cheapdeep_ops.router.calls import Call, CallRecord
 from cheapdeep_ops.router.provider import Message, TriagePrompt, claude
+from cheapdeep_ops.router.triage_faults import TriageFaults
 from cheapdeep_ops.telemetry.handler import ChatRecord
 from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, Tier, TierReply, Trace, Usage
 from cheapdeep_ops.verdict import decide
@@ -29,6 +30,7 @@ class DecisionBuilder:
         self._base_threshold = settings.base_threshold
         self._prompt = prompt
         self._prices = PriceBook(settings.price_overrides)
+        self._faults = TriageFaults()
         self._warm_prices(settings.cascade, at)
 
     def _warm_prices(self, tiers: Sequence[Tier], at: float) -> None:
@@ -123,7 +125,7 @@ class DecisionBuilder:
             cost_usd=self._price(call, step.ask.tier.model, usage),
             verdict=reply.verdict if reply else None,
             reason=step.reason,
-            error=type(step.error).__name__ if step.error else "",
+            error=self._faults.name(step),
             outcome=_outcome_of(step, is_last=is_last),
             base_outcome=base_of(step, self._base_threshold)[0],
         )

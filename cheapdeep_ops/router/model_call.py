@@ -12,7 +12,7 @@ from cheapdeep_ops.flow import Ask
 from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.decisions import DecisionBuilder
 from cheapdeep_ops.router.planner import CallPlanner
-from cheapdeep_ops.router.provider import Message, Params, claude
+from cheapdeep_ops.router.provider import Message, Method, Params, claude, is_plain, is_traced
 from cheapdeep_ops.telemetry.handler import ChatRecord, ChatSpan, OpenSpan, Telemetry
 from cheapdeep_ops.values import Outcome, TierReply
 
@@ -29,7 +29,10 @@ OnDone = Callable[[BaseException | None], None]
 
 
 class ModelCall:
-    """One request to a model. It must be ended; `request` are the keyword arguments of `messages.create`."""
+    """One request to a model. It must be ended; `request` are the keyword arguments of `messages.create`.
+
+    `is_plain` is whether only the SDK's own code sends it: nothing of another package traces it.
+    """
 
     def __init__(
         self,
@@ -39,9 +42,11 @@ class ModelCall:
         *,
         span: ChatSpan,
         request: Params,
+        is_plain: bool,
         on_done: OnDone,
     ) -> None:
         self._caller, self._call, self.ask, self._chat, self._on_done = caller, call, ask, span, on_done
+        self.is_plain = is_plain
         self._began: float | None = time.perf_counter()
         self._waited_s = 0.0
         self._is_answered = False
@@ -96,12 +101,11 @@ class ModelCall:
 
 
 class ModelCaller:
-    """Starts the model calls of one router. `silent` makes no spans, for a client of the SDK that traces itself."""
+    """Starts the model calls of one router, each with a span, unless the SDK or another package makes one."""
 
-    def __init__(self, planner: CallPlanner, decisions: DecisionBuilder, telemetry: Telemetry, *, silent: bool) -> None:
+    def __init__(self, planner: CallPlanner, decisions: DecisionBuilder, telemetry: Telemetry) -> None:
         self.planner, self.decisions = planner, decisions
         self._telemetry = telemetry
-        self._silent = silent
         self._breakers = _breakers(planner.settings)
         self._is_impatient = False
 
@@ -115,16 +119,16 @@ class ModelCaller:
         return view
 
     @contextmanager
-    def asking(self, call: Call, ask: Ask) -> Iterator[ModelCall]:
-        """One model call, which ends with the block."""
-        with self.opening(call, ask) as model_call:
+    def asking(self, call: Call, ask: Ask, method: Method) -> Iterator[ModelCall]:
+        """One model call by a `method` of the SDK's `messages`, which ends with the block."""
+        with self.opening(call, ask, method) as model_call:
             yield model_call
         model_call.end()
 
     @contextmanager
-    def opening(self, call: Call, ask: Ask) -> Iterator[ModelCall]:
+    def opening(self, call: Call, ask: Ask, method: Method) -> Iterator[ModelCall]:
         """One model call whose stream is opened in the block. It ends with the block only if the block fails."""
-        model_call = self._start(call, ask)
+        model_call = self._start(call, ask, method)
         try:
             with self._telemetry.inside(model_call.span):
                 yield model_call
@@ -132,7 +136,7 @@ class ModelCaller:
             model_call.end(error)
             raise
 
-    def _start(self, call: Call, ask: Ask) -> ModelCall:
+    def _start(self, call: Call, ask: Ask, method: Method) -> ModelCall:
         try:
             on_done = self._permission(call, ask)
             request, translated = self.planner.request(call, ask)
@@ -147,9 +151,9 @@ class ModelCaller:
             max_tokens=request.get("max_tokens"),
             translated=translated,
             prompt_version=self.planner.prompt.version if ask.kind == "triage" else "",
-            silent=self._silent,
+            silent=is_traced(method),  # asked for each call, because an instrumentation may be switched on at any time
         )
-        return ModelCall(self, call, ask, span=span, request=request, on_done=on_done)
+        return ModelCall(self, call, ask, span=span, request=request, is_plain=is_plain(method), on_done=on_done)
 
     def _permission(self, call: Call, ask: Ask) -> OnDone:
         """The function that reports the outcome to the tier's breaker. Raises BreakerOpenError if that is open."""

@@ -19,12 +19,13 @@ from cheapdeep_ops.claude.clients import (
     original_client,
     refuses_unstreamed,
     share_defaults,
-    traces_itself,
     triage_client,
     triage_stream_client,
     wants_raw_response,
     without_resources,
 )
+from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
+from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
 from cheapdeep_ops.claude.prompt import TriagePrompt
 from cheapdeep_ops.claude.sdk import (
@@ -44,7 +45,6 @@ from cheapdeep_ops.claude.sdk import (
     Stream,
     omit,
 )
-from cheapdeep_ops.claude.stream_events import raw_async_stream, raw_stream
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
@@ -164,15 +164,18 @@ __all__ = [
     "AnyClient",
     "AsyncAnthropic",
     "AsyncClientOptions",
+    "AsyncHelpedStream",
     "AsyncMessageStreamManager",
     "AsyncStream",
     "CallParams",
     "ClientOptions",
     "Event",
     "Events",
+    "HelpedStream",
     "Message",
     "MessageParam",
     "MessageStreamManager",
+    "Method",
     "ModelParam",
     "Omit",
     "Params",
@@ -187,6 +190,8 @@ __all__ = [
     "TriagePrompt",
     "claude",
     "client_arguments",
+    "is_plain",
+    "is_traced",
     "make_async_client",
     "make_client",
     "max_connections_of",
@@ -196,7 +201,6 @@ __all__ = [
     "raw_stream",
     "refuses_unstreamed",
     "share_defaults",
-    "traces_itself",
     "triage_client",
     "triage_stream_client",
     "wants_raw_response",

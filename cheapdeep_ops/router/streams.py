@@ -14,7 +14,6 @@ from cheapdeep_ops.router.provider import (
     AsyncStream,
     Event,
     Events,
-    Params,
     RawMessageStreamEvent,
     Stream,
     StreamProgress,
@@ -22,6 +21,12 @@ from cheapdeep_ops.router.provider import (
 from cheapdeep_ops.values import Decision, TierReply
 
 _log: Final = logging.getLogger(__name__)
+_LONGEST_TAIL: Final = 64
+"""How much of a reply is read for its trace alone, in characters: `"answer": null}` is shorter, an answer longer."""
+
+TAIL_S: Final = 0.5
+"""How long the end of such a reply is waited for, in seconds."""
+
 Upstream = TypeVar("Upstream", Stream[RawMessageStreamEvent], AsyncStream[RawMessageStreamEvent])
 
 
@@ -32,6 +37,7 @@ class OpenStream(Generic[Upstream]):
         self.stream: Upstream = stream
         self.progress, self.model_call = progress, model_call
         self.passed: list[Event] = []
+        self._tail, self._is_read = 0, False
 
     @property
     def is_undecided(self) -> bool:
@@ -48,9 +54,26 @@ class OpenStream(Generic[Upstream]):
         """Whether its answer would ship at the base threshold, and more of it is to come."""
         return self.progress.is_withheld
 
+    @property
+    def has_tail(self) -> bool:
+        """Whether to read the end of a reply that escalates: its trace has no final figures else, or is lost."""
+        return not (self._is_read or self.progress.is_withheld or self.model_call.is_plain)
+
+    def take_tail(self, event: Event) -> bool:
+        """Process an event after the decision; False if the end of the reply is too far."""
+        self.progress.take(event)
+        text = getattr(getattr(event, "delta", None), "text", "")
+        self._tail += len(text) if isinstance(text, str) else 0
+        return self._tail <= _LONGEST_TAIL
+
     def take(self, events: Events) -> None:
         """Keep events for the caller."""
         self.passed += events
+
+    def read(self) -> None:
+        """Its last event was read."""
+        self._is_read = True
+        self.take(self.progress.end())
 
     def shown(self, events: Events) -> Iterator[Event]:
         """The events, one by one. The time that the caller spends on each of them is not the model's."""
@@ -190,8 +213,3 @@ class AsyncRoutedStream(_RecordedStream[AsyncStream[RawMessageStreamEvent]], Asy
         """Record the call as far as it went, and close the connection."""
         self._finalizer()
         await self._opened.stream.close()
-
-
-def without_stream(request: Params) -> dict[str, Any]:
-    """The arguments of the SDK's `messages.stream`, which takes no `stream`."""
-    return {name: value for name, value in request.items() if name != "stream"}

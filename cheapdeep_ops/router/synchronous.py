@@ -14,6 +14,7 @@ from cheapdeep_ops.router.base import RouterBase, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
+from cheapdeep_ops.router.model_streams import open_helper, open_stream
 from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     Anthropic,
@@ -26,16 +27,14 @@ from cheapdeep_ops.router.provider import (
     RawMessageStreamEvent,
     Stream,
     make_client,
-    raw_stream,
 )
 from cheapdeep_ops.router.streams import (
     OpenStream,
     RoutedStream,
     StreamFinalizer,
     begun,
-    without_stream,
 )
-from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_the_rest
+from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_tail, read_the_rest
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
 Events = Stream[RawMessageStreamEvent]
 Send = Callable[..., Message]
 """A method of the SDK's `messages` that gives a whole message."""
-
-Open = Callable[[Params], Events]
-"""Opens the stream of an original request."""
 
 
 class Router(RouterBase[Anthropic], Anthropic):
@@ -145,7 +141,7 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     def _answer(self, request: Params, route: str | None, input_class: str) -> object:
         if request.get("stream"):
-            return self._stream(self._create_stream, request, route, input_class)
+            return self._stream(request, route, input_class)
         return self._run(request, route, input_class).answer()
 
     def _parse(self, request: Params, route: str | None, input_class: str) -> object:
@@ -162,41 +158,35 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
-        with self._core.models.asking(call, ask) as model_call, self._wait_limit(call):
-            if ask.kind == "triage":
-                return model_call.read(self._triage.messages.create(**model_call.request))
-            send = send or self._originals.messages.create
+        send = self._triage.messages.create if ask.kind == "triage" else send or self._originals.messages.create
+        with self._core.models.asking(call, ask, send) as model_call, self._wait_limit(call):
             return model_call.read(send(**model_call.request))
 
     # A stream
 
     def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
-        open_stream = partial(self._stream, self._helped_stream, request, route, input_class)
+        open_stream = partial(self._stream, request, route, input_class, is_helped=True)
         return MessageStreamManager(open_stream, output_format=request["output_format"])
 
-    def _stream(self, begin: Open, request: Params, route: str | None, input_class: str) -> RoutedStream:
+    def _stream(self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False) -> RoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
         with self._core.streaming(request, route=route, input_class=input_class) as open_call:
             flow = self._core.planner.flow(open_call.call)
-            open_call.result = drive(flow, lambda ask: self._perform_stream(begin, open_call, ask))
+            open_call.result = drive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
             opened = begun(open_call.result)
             self._start_shadow(open_call)
         return RoutedStream(opened, StreamFinalizer(self._core, open_call, opened))
 
-    def _perform_stream(self, begin: Open, open_call: OpenCall, ask: Ask) -> TierReply:
+    def _perform_stream(self, open_call: OpenCall, ask: Ask, *, is_helped: bool) -> TierReply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         call, planner = open_call.call, self._core.planner
-        with self._core.models.opening(call, ask) as model_call:
+        if ask.kind == "original":
+            return self._open_original(call, ask, is_helped=is_helped)
+        create = self._triage_streams.messages.create
+        with self._core.models.opening(call, ask, create) as model_call:
             progress = planner.progress(call, ask)
-            if ask.kind == "original":
-                with self._wait_limit(call):
-                    return OpenStream(begin(model_call.request), progress, model_call).reply()
-            attempt = TimedOpen(
-                lambda: OpenStream(
-                    cast("Events", self._triage_streams.messages.create(**model_call.request)), progress, model_call
-                )
-            )
+            attempt = TimedOpen(lambda: OpenStream(open_stream(create, model_call), progress, model_call))
             self._readers.run(partial(copy_context().run, attempt.run))
             opened = attempt.outcome(planner.settings.triage_timeout_s)
         if not opened.ships:
@@ -204,20 +194,22 @@ class Router(RouterBase[Anthropic], Anthropic):
         model_call.answered()
         return opened.reply()
 
+    def _open_original(self, call: Call, ask: Ask, *, is_helped: bool) -> TierReply:
+        messages = self._originals.messages
+        method, begin = (messages.stream, open_helper) if is_helped else (messages.create, open_stream)
+        with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
+            return OpenStream(begin(method, model_call), self._core.planner.progress(call, ask), model_call).reply()
+
     def _leave(self, open_call: OpenCall, opened: ThreadStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""
-        reply = opened.reply()
         is_wanted = opened.is_withheld and self._core.is_kept(open_call)
+        if opened.has_tail:
+            read_tail(opened)
+        reply = opened.reply()
         if not (is_wanted and self._read_in_background(open_call, opened)):
             opened.end()
             opened.stream.close()
         return reply
-
-    def _create_stream(self, request: Params) -> Events:
-        return cast("Events", self._originals.messages.create(**request))
-
-    def _helped_stream(self, request: Params) -> Events:
-        return raw_stream(self._originals.messages.stream(**without_stream(request)).__enter__())
 
     # In the background
 

@@ -1,15 +1,45 @@
 """The counterpart of `cheapdeep_ops.router.threads` for asyncio: triage streams and background tasks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
 
+from sniffio import AsyncLibraryNotFoundError, current_async_library
+
+from cheapdeep_ops.errors import EventLoopError
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.provider import AsyncStream, RawMessageStreamEvent
-from cheapdeep_ops.router.streams import OpenStream
+from cheapdeep_ops.router.streams import TAIL_S, OpenStream
 
+_ASYNCIO: Final = "asyncio"
 LoopStream = OpenStream[AsyncStream[RawMessageStreamEvent]]
+
+
+def require_asyncio(*, running: bool) -> None:
+    """Raises EventLoopError if another async library runs, or with `running` if no asyncio task does."""
+    library = _running()
+    if library != _ASYNCIO and (running or library is not None):
+        raise EventLoopError(
+            f"an AsyncRouter needs asyncio, but {library or 'no event loop'} runs here: "
+            "use asyncio, or a Router in a worker thread"
+        )
+
+
+async def beside_the_loop(work: Callable[[], None]) -> None:
+    """Do work that may block: in a thread, or at once where asyncio does not run."""
+    if _running() == _ASYNCIO:
+        await asyncio.to_thread(work)
+    else:
+        work()
+
+
+def _running() -> str | None:
+    """The name of the async library that runs; None if none does."""
+    try:
+        return current_async_library()
+    except AsyncLibraryNotFoundError:
+        return None
 
 
 class LoopTasks:
@@ -57,7 +87,17 @@ async def read_until_decided(opened: LoopStream) -> None:
         opened.take(opened.progress.take(event))
         if not opened.is_undecided:
             return
-    opened.take(opened.progress.end())
+    opened.read()
+
+
+async def read_tail(opened: LoopStream) -> None:
+    """Read a triage stream to its end, if that is near. Never raises, except when the call is cancelled."""
+    with suppress(Exception):  # the call escalates in any case
+        async with asyncio.timeout(TAIL_S):
+            async for event in opened.stream:
+                if not opened.take_tail(event):
+                    return
+        opened.read()
 
 
 async def read_the_rest(opened: LoopStream, task: BackgroundTask, seconds: float) -> None:

@@ -3,12 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Timer
 
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.provider import RawMessageStreamEvent, Stream, claude
-from cheapdeep_ops.router.streams import OpenStream
+from cheapdeep_ops.router.streams import TAIL_S, OpenStream
 
 ThreadStream = OpenStream[Stream[RawMessageStreamEvent]]
 
@@ -118,23 +119,41 @@ def read_until_decided(opened: ThreadStream) -> None:
         opened.take(opened.progress.take(event))
         if not opened.is_undecided:
             return
-    opened.take(opened.progress.end())
+    opened.read()
+
+
+def read_tail(opened: ThreadStream) -> None:
+    """Read a triage stream to its end, if that is near. Never raises."""
+    with suppress(Exception), _aborted_after(TAIL_S, opened):  # the call escalates in any case
+        for event in opened.stream:
+            if not opened.take_tail(event):
+                return
+        opened.read()
+
+
+@contextmanager
+def _aborted_after(seconds: float, opened: ThreadStream) -> Iterator[None]:
+    """End the stream's response if the block takes longer."""
+    watch = Timer(seconds, claude.abort_response, [opened.stream.response])
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 def read_the_rest(opened: ThreadStream, task: BackgroundTask, seconds: float) -> None:
     """Read a withheld answer to its end, for grading, for so many seconds at most. Never raises."""
     failure = None
-    watch = Timer(seconds, claude.abort_response, [opened.stream.response])
-    watch.daemon = True
-    watch.start()
     try:
-        for event in opened.stream:
-            opened.progress.take(event)
+        with _aborted_after(seconds, opened):
+            for event in opened.stream:
+                opened.progress.take(event)
         opened.progress.end()
     except Exception as error:  # noqa: BLE001 - the caller has an answer from another tier
         failure = error
     finally:
-        watch.cancel()
         opened.end(failure)
         task.over()
         opened.stream.close()

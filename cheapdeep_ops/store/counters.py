@@ -189,6 +189,11 @@ def base_reasons(connection: Connection, *, since: float, until: float, scope: s
     return _counted(connection, "base_reasons", since, until, scope)
 
 
+def triage_errors(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> dict[str, int]:
+    """Failed triage calls of `[since, until)` by error."""
+    return _counted(connection, "triage_errors", since, until, scope)
+
+
 def base_escalations_by_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
     """Base escalations of `[since, until)` by input class."""
     columns = _BUCKET.c

@@ -289,6 +289,7 @@ def show_status(out: Console, status: Status) -> None:
         "threshold": in_force(policy),
         "guard": _guard(watchers, status["at"]),
         "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions dropped",
+        "failed triage": f"{counts(status['triage_errors'])} in the last hour",
         "grader": _grader(status["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
         + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),

@@ -115,7 +115,7 @@ class Reach(SmallestClimbs):
 
 
 class Present(Record):
-    """The state of the guard and of its routers, without `reach`."""
+    """The state of the guard and of its routers, without `reach` and `triage_errors`."""
 
     at: Moment
     mode: Literal["enforce", "observe", "shadow"]
@@ -132,4 +132,8 @@ class Present(Record):
 class Status(Present):
     """The state of the guard and of its routers."""
 
+    triage_errors: Annotated[
+        dict[str, int],
+        Field(description="why triage calls of the last hour failed; `router_error:` marks faults of the router"),
+    ]
     reach: Annotated[dict[str, Reach], Field(description="by route")]
