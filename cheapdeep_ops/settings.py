@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
@@ -263,7 +264,7 @@ class Settings(BaseSettings):
     @field_validator("tiers")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(set(value)) != len(value):
+        if not value or len({model_name(model).name for model in value}) != len(value):
             raise ValueError("needs at least one model, and none twice")
         return value
 

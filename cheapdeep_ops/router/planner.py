@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from cheapdeep_ops.flow import Ask, Asking, Bypass, Flow, Step, cascade, triaged
+from cheapdeep_ops.model_names import is_same_model
 from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import PolicyBook
 from cheapdeep_ops.router.calls import Call
@@ -98,7 +99,7 @@ class CallPlanner:
         model = params.pop("model", None)
         if model is not None and model != tiers[-1].model:
             model = str(model)  # the API refuses any other type
-            cheap = next((tier for tier in tiers[:-1] if _is_named(model, tier)), None)
+            cheap = next((tier for tier in tiers[:-1] if is_same_model(model, tier.model)), None)
             if cheap is not None:
                 return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=replace(cheap, model=model))
             tiers = (*tiers[:-1], replace(tiers[-1], model=model))
@@ -186,11 +187,6 @@ class CallPlanner:
             is_patient=settings.stream_whole,
         )
         return claude.triage_progress(partial, threshold=threshold)
-
-
-def _is_named(model: str, tier: Tier) -> bool:
-    """Whether `model` is the tier's model, or a dated snapshot of it (`...-20251001`)."""
-    return model == tier.model or model.startswith(f"{tier.model}-20")
 
 
 def random_id() -> str:

@@ -17,6 +17,7 @@ from opentelemetry.metrics import Histogram, Meter, MeterProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
+from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.values import Decision, Hop, Outcome, Trace, Usage
 
@@ -252,8 +253,9 @@ class _Instruments:
             self.tokens.record(hop.usage.output_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "output"})
 
     def _label(self, model: str) -> str:
-        """`model` as a label value; `other` after the first _MAX_MODELS models."""
+        """The model's one name as a label value; `other` after the first _MAX_MODELS models."""
         # Callers choose model names, so the number of label values needs a bound.
+        model = model_name(model).name
         if model not in self._models:
             if len(self._models) >= _MAX_MODELS:
                 return names.OTHER

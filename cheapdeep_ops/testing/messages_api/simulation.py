@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.testing.messages_api import wire
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
 from cheapdeep_ops.testing.messages_api.replies import Reply
@@ -26,7 +27,7 @@ class Simulation:
         self.truth = GroundTruth(TRUTH_LIMIT)
         self._seed = seed
         self._classes = checked_classes(classes)
-        self._triage_models = frozenset(triage_models)
+        self._triage_models = frozenset(model_name(model).name for model in triage_models)
         self._grader = grader
 
     def reply_to(self, received: ReceivedRequest) -> Reply:
@@ -38,7 +39,7 @@ class Simulation:
         max_tokens = received.body["max_tokens"]
         if received.is_grading:
             return _limited(self._grade(received.graded_answer), max_tokens)
-        is_cheap = received.model in self._triage_models
+        is_cheap = model_name(received.model).name in self._triage_models
         drawn = draw_answer(
             received.question, model=received.model, seed=self._seed, classes=self._classes, is_cheap=is_cheap
         )
