@@ -12,9 +12,17 @@ import httpx2
 from cheapdeep_ops.claude.content import blocks_of, field, is_text, kind_of, text_of
 from cheapdeep_ops.claude.features import is_longer_than
 from cheapdeep_ops.claude.params import Params, Request
-from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
+from cheapdeep_ops.claude.profiles import ModelProfile, profile_of, thinking_allowance
 from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
-from cheapdeep_ops.claude.translation import changes, mapping, shown_value, translate
+from cheapdeep_ops.claude.translation import (
+    accepted_effort,
+    accepted_thinking,
+    changes,
+    is_thinking_off,
+    mapping,
+    shown_value,
+    translate,
+)
 from cheapdeep_ops.values import TextTurn
 
 ENVELOPE_ALLOWANCE: Final = 64
@@ -87,10 +95,12 @@ def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_
 
 
 def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
-    """The caller's `thinking: disabled`, if the model would think without it."""
-    is_off = mapping(params, "thinking").get("type") == "disabled"
-    is_needed = profile.thinks_unasked and "disabled" in profile.thinking
-    return {"thinking": params["thinking"]} if is_off and is_needed else {}
+    """What switches thinking off as the caller has it, if the model would think without it and accepts that."""
+    thinking = mapping(params, "thinking")
+    if not is_thinking_off(thinking) or not profile.thinks_unasked:
+        return {}
+    accepted = accepted_thinking(thinking, profile)
+    return {} if accepted is None else {"thinking": accepted}
 
 
 def _reductions(params: Params, request: Params) -> tuple[str, ...]:
@@ -104,15 +114,17 @@ def _reductions(params: Params, request: Params) -> tuple[str, ...]:
 
 
 def _limit(params: Params, profile: ModelProfile) -> int:
-    """The triage reply's `max_tokens`: the caller's plus the JSON, at most what the model accepts."""
-    limit = _with_envelope(params["max_tokens"], is_streamed=bool(params.get("stream")))
+    """The triage reply's `max_tokens`: the caller's plus the JSON and the thinking, at most what the model accepts."""
+    is_off = bool(_no_thinking(params, profile))
+    allowance = ENVELOPE_ALLOWANCE + thinking_allowance(profile, is_off=is_off)
+    limit = _with_allowance(params["max_tokens"], allowance, is_streamed=bool(params.get("stream")))
     return limit if profile.output_tokens is None else min(limit, profile.output_tokens)
 
 
-def _with_envelope(max_tokens: int, *, is_streamed: bool) -> int:
+def _with_allowance(max_tokens: int, allowance: int, *, is_streamed: bool) -> int:
     if is_streamed:  # the SDK streams replies of any length
-        return max_tokens + ENVELOPE_ALLOWANCE if max_tokens < LARGEST_UNTIMED else max_tokens
-    return max(min(max_tokens + ENVELOPE_ALLOWANCE, LARGEST_UNTIMED), min(max_tokens, LARGEST_UNTIMED))
+        return max_tokens + allowance if max_tokens < LARGEST_UNTIMED else max_tokens
+    return min(max_tokens + allowance, LARGEST_UNTIMED)
 
 
 def _at_most_limit(timeout: object, limit_s: float) -> object:
@@ -127,8 +139,10 @@ def _shorter(seconds: float | None, limit_s: float) -> float:
 
 
 def _output_config(params: Params, profile: ModelProfile) -> dict[str, Any]:
-    effort = mapping(params, "output_config").get("effort")
-    config: dict[str, Any] = {"effort": effort} if effort and profile.effort else {}
+    asked = mapping(params, "output_config").get("effort")
+    thinking = mapping(_no_thinking(params, profile), "thinking")
+    effort = accepted_effort(asked, profile, thinking=thinking) if asked else None
+    config: dict[str, Any] = {} if effort is None else {"effort": effort}
     if profile.structured_outputs:
         config["format"] = {"type": "json_schema", "schema": SCHEMA}
     return config
