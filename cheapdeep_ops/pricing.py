@@ -113,9 +113,9 @@ class PriceBook:
 
     def _look_up(self, model: str, at: datetime, *, batch: bool) -> PriceList | None:
         in_force = [override for override in self._overrides if override.since <= at.date()]
-        # A platform's price under its own name for a model wins over the price of the model.
         named = [override for override in in_force if override.model == model]
-        same = [override for override in in_force if is_same_model(override.model, model)]
+        same = [override for override in in_force if _is_price_of(override, model)]
+        # The price under exactly this name is the more special one, such as that of a platform.
         if override := next(iter(named or same), None):
             return _from_override(override, batch=batch)
         return _from_catalogue(model_name(model), at, batch=batch)
@@ -203,6 +203,11 @@ def _is_newer(model: str) -> bool:
     since = _NEWER_TOKENIZER.get(name.family)
     # A name without a version means the newest model of its family.
     return since is not None and (not name.version or name.version >= since)
+
+
+def _is_price_of(override: PriceOverride, model: str) -> bool:
+    """Whether an override holds for `model` under another name; a regional price holds for its own name alone."""
+    return is_same_model(override.model, model) and not model_name(override.model).is_regional
 
 
 def _from_override(override: PriceOverride, *, batch: bool) -> PriceList:
