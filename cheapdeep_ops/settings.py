@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     """The time limit of a triage call, after which the call escalates; for a stream, the limit until it is decided."""
     triage_max_input_tokens: Annotated[int, Field(ge=1)] | None = None
     """The longest request that is triaged, in tokens of four bytes; unset: the first tier's context window."""
+    structured_outputs: Literal["auto", "always", "never"] = "auto"
+    """Whether triage asks for JSON by `output_config.format`: where the model accepts it, everywhere or nowhere."""
     treatments: Annotated[dict[str, Treatment], NoDecode] = {}
     """Treatments of request features that differ from the defaults in `cheapdeep_ops.treatment`.
 

@@ -23,7 +23,7 @@ from cheapdeep_ops.claude.translation import (
     shown_value,
     translate,
 )
-from cheapdeep_ops.values import TextTurn
+from cheapdeep_ops.values import TextTurn, TriagePart, TriageParts
 
 ENVELOPE_ALLOWANCE: Final = 64
 """Tokens added to the caller's max_tokens for the JSON around the answer and its escapes."""
@@ -71,12 +71,23 @@ def is_too_long(params: Params, *, model: str, prompt: TriagePrompt, max_input_t
     return bool(limits) and is_longer_than(min(limits) - prompt.tokens, params)
 
 
-def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float) -> Request:
+def triage_parts(params: Params, *, model: str) -> TriageParts:
+    """The optional parts of a triage question that `model` accepts on the Claude API."""
+    profile = profile_of(model)
+    has = {TriagePart.FORMAT: profile.structured_outputs, TriagePart.EFFORT: _effort(params, profile) is not None}
+    return frozenset(part for part, is_there in has.items() if is_there)
+
+
+def triage_request(
+    params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float, parts: TriageParts | None = None
+) -> Request:
     """The triage question for `model`, and the changes of parameters as text.
 
-    The question is the caller's conversation with the triage contract.
+    The question is the caller's conversation with the triage contract. It has the optional `parts`; None means all that
+    the model accepts.
     """
     profile = profile_of(model)
+    parts = triage_parts(params, model=model) if parts is None else parts
     request = {name: value for name, value in params.items() if name not in ("thinking", "extra_body")}
     request |= {"model": model, "max_tokens": _limit(params, profile), **_no_thinking(params, profile)}
     if "timeout" in params and not params.get("stream"):
@@ -88,10 +99,12 @@ def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_
         # A constant text after the caller's system prompt keeps the caller's cache breakpoints valid.
         # It gets no breakpoint of its own: the API takes four, and the caller may use all of them.
         request["system"] = [*_system_blocks(params.get("system")), {"type": "text", "text": prompt.text}]
-    request["output_config"] = _output_config(params, profile)
+    request["output_config"] = _output_config(params, profile, parts)
     if not request["output_config"]:
         del request["output_config"]
-    return request, (*changes(params, request), *_reductions(params, request))
+    has_lost_format = TriagePart.FORMAT in triage_parts(params, model=model) - parts
+    lost = ("format: json_schema -> dropped",) if has_lost_format else ()
+    return request, (*changes(params, request), *_reductions(params, request), *lost)
 
 
 def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
@@ -138,14 +151,20 @@ def _shorter(seconds: float | None, limit_s: float) -> float:
     return limit_s if seconds is None else min(seconds, limit_s)
 
 
-def _output_config(params: Params, profile: ModelProfile) -> dict[str, Any]:
-    asked = mapping(params, "output_config").get("effort")
-    thinking = mapping(_no_thinking(params, profile), "thinking")
-    effort = accepted_effort(asked, profile, thinking=thinking) if asked else None
-    config: dict[str, Any] = {} if effort is None else {"effort": effort}
-    if profile.structured_outputs:
+def _output_config(params: Params, profile: ModelProfile, parts: TriageParts) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if TriagePart.EFFORT in parts:
+        config["effort"] = _effort(params, profile)
+    if TriagePart.FORMAT in parts:
         config["format"] = {"type": "json_schema", "schema": SCHEMA}
     return config
+
+
+def _effort(params: Params, profile: ModelProfile) -> object:
+    """The effort that the caller asked for, or the nearest one that the model accepts; None if there is none."""
+    asked = mapping(params, "output_config").get("effort")
+    thinking = mapping(_no_thinking(params, profile), "thinking")
+    return accepted_effort(asked, profile, thinking=thinking) if asked else None
 
 
 def _system_blocks(system: object) -> list[Any]:

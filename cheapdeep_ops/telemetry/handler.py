@@ -156,6 +156,10 @@ class Telemetry:
         """Count decisions that the recorder dropped."""
         shielded(lambda: self._instruments.dropped.add(count))
 
+    def record_refused_part(self, model: str, part: str) -> None:
+        """Count a part of triage requests that `model` has turned out to refuse."""
+        shielded(lambda: self._instruments.record_refused_part(model, part))
+
     def record_guard_age(self, seconds: float) -> None:
         """Record the age of the guard's last heartbeat, in seconds, as this process sees it."""
         shielded(lambda: self._instruments.guard_age.set(seconds))
@@ -189,6 +193,9 @@ class _Instruments:
         )
         self.rejected = counter(
             names.REPLAYS_REJECTED, unit="{call}", description="Requests that the deep tier refused after triage"
+        )
+        self.refused_parts = counter(
+            names.REFUSED_PARTS, unit="{part}", description="Parts of triage requests that models turned out to refuse"
         )
         self.dropped = counter(names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder dropped")
         self.guard_age = meter.create_gauge(
@@ -231,6 +238,9 @@ class _Instruments:
         self._record_cost(decision, labels)
         self.duration.record(decision.duration_s, labels)
         self.overhead.record(overhead_s)
+
+    def record_refused_part(self, model: str, part: str) -> None:
+        self.refused_parts.add(1, {names.LABEL_MODEL: self._label(model), names.LABEL_PART: str(part)})
 
     def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
         """Add the cost and the baseline cost of a call, or count it as unpriced if either is unknown."""

@@ -154,20 +154,31 @@ class Catalogue:
 
     def __init__(self, models: Iterable[SimulatedModel]) -> None:
         self._models: Mapping[str, SimulatedModel] = {model.id: model for model in models}
+        self._served = self._models
 
     @property
     def by_id(self) -> Mapping[str, SimulatedModel]:
         """The models by id."""
-        return self._models
+        return self._served
 
     def put(self, model: SimulatedModel) -> None:
         """Add a model, or replace one."""
-        # A new mapping, because the server's thread may be iterating over the old one.
+        # New mappings, because the server's thread may be iterating over the old ones.
         self._models = {**self._models, model.id: model}
+        self._served = {**self._served, model.id: model}
+
+    def refuse(self, model: str, parameters: Iterable[Refused]) -> None:
+        """Let a model refuse more parameters, until `accept_all`. Raises KeyError if the model is unknown."""
+        served = self._served[model]
+        self._served = {**self._served, model: replace(served, refuses=served.refuses.union(parameters))}
+
+    def accept_all(self) -> None:
+        """Let the models refuse only what they refuse by themselves."""
+        self._served = self._models
 
     def page(self, lifecycles: Collection[str]) -> dict[str, object]:
         """Return the API's list of the models in these stages of their lifecycle."""
-        data = [model_info(model) for model in self._models.values() if model.lifecycle in lifecycles]
+        data = [model_info(model) for model in self._served.values() if model.lifecycle in lifecycles]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return {"data": data, "has_more": False, **ends}
 

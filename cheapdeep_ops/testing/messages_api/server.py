@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from starlette.applications import Starlette
@@ -109,11 +108,12 @@ class SimulatedAnthropic(SimulatedServer):
         self._simulation.script.set_standing(reply, model)
 
     def clear(self) -> None:
-        """Remove received requests, batches, cached prompts and all scripted replies."""
+        """Remove received requests, batches, cached prompts and all scripted replies and refusals."""
         self.requests.clear()
         self.streams.clear()
         self._batches.clear()
         self._simulation.script.clear()
+        self._catalogue.accept_all()
         self._responses.cache.clear()
 
     def put_model(self, model: SimulatedModel) -> None:
@@ -123,10 +123,9 @@ class SimulatedAnthropic(SimulatedServer):
     def refuse(self, *parameters: Refused, model: str) -> None:
         """Let `model` answer 400 to requests with one of `parameters`, as on a platform that lacks them.
 
-        Raises KeyError if the catalogue does not have the model.
+        `clear` ends it. Raises KeyError if the catalogue does not have the model.
         """
-        served = self._catalogue.by_id[model]
-        self.put_model(replace(served, refuses=served.refuses.union(parameters)))
+        self._catalogue.refuse(model, parameters)
 
     def was_correct(self, answer_text: str) -> bool | None:
         """Whether a simulated answer is correct; None if it is not one of the server's recent answers."""
