@@ -131,9 +131,7 @@ def cascade(
     return result
 
 
-def triaged(
-    tiers: Sequence[Tier], *, threshold: float, refusals: Refusals = NOTHING_REFUSED
-) -> Asking[list[Step]]:
+def triaged(tiers: Sequence[Tier], *, threshold: float, refusals: Refusals = NOTHING_REFUSED) -> Asking[list[Step]]:
     """Triage `tiers` in order until an answer ships or the call is interrupted; that step has no `reason`."""
     steps: list[Step] = []
     for tier in tiers:

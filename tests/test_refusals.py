@@ -1,6 +1,7 @@
 """Platforms that refuse a part of the triage requests: it is found by proof, and triage goes on without it."""
 
 import asyncio
+import itertools
 import logging
 import threading
 from dataclasses import replace
@@ -287,7 +288,7 @@ def test_only_what_is_refused_is_ever_learned_and_at_most_one_probe_a_minute_is_
         assert known.of(HAIKU) >= before
         if is_valid and not sent & refused - before:
             assert result.reason is None
-    assert all(later - earlier >= PROBE_EVERY_S for earlier, later in zip(probes, probes[1:], strict=False))
+    assert all(later - earlier >= PROBE_EVERY_S for earlier, later in itertools.pairwise(probes))
 
 
 @given(st.frozensets(st.sampled_from(list(TriagePart)), min_size=1))

@@ -458,7 +458,11 @@ def test_profiles_and_the_simulated_api_agree_on_what_a_model_refuses(model):
     assert (profile.context_tokens, profile.output_tokens) == (model.max_input_tokens, model.max_tokens)
 
 
-THINKING = [None, {"type": "enabled", "budget_tokens": 2_000}, *({"type": kind} for kind in ("adaptive", *THINKING_OFF))]
+THINKING = [
+    None,
+    {"type": "enabled", "budget_tokens": 2_000},
+    *({"type": kind} for kind in ("adaptive", *THINKING_OFF)),
+]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)

@@ -306,7 +306,7 @@ def test_a_model_may_be_told_to_refuse_more(api, client):
     wanted = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}
     assert ask(client, **wanted).content
     api.refuse("format", model=HAIKU)
-    with pytest.raises(anthropic.BadRequestError, match="output_config.format: Extra inputs are not permitted"):
+    with pytest.raises(anthropic.BadRequestError, match=r"output_config\.format: Extra inputs are not permitted"):
         ask(client, **wanted)
     assert ask(client).content
     assert ask(client, model=OPUS, **wanted).content

@@ -88,8 +88,7 @@ MODELS: Final[tuple[SimulatedModel, ...]] = (
         id="claude-sonnet-5-5",
         display_name="Claude Sonnet 5.5",
         line="sonnet",
-        refuses=(_REFUSED_SINCE_5 - {"between_tools"})
-        | {"thinking_disabled", "unthinking_above_high", "forced_tools"},
+        refuses=(_REFUSED_SINCE_5 - {"between_tools"}) | {"thinking_disabled", "unthinking_above_high", "forced_tools"},
     ),
     SimulatedModel(id="claude-sonnet-5", display_name="Claude Sonnet 5", line="sonnet"),
     _AlwaysThinking(id="claude-opus-5-5", display_name="Claude Opus 5.5", line="opus"),
@@ -154,7 +153,7 @@ class Catalogue:
 
     def __init__(self, models: Iterable[SimulatedModel]) -> None:
         self._models: Mapping[str, SimulatedModel] = {model.id: model for model in models}
-        self._served = self._models
+        self._served: Mapping[str, SimulatedModel] = self._models
 
     @property
     def by_id(self) -> Mapping[str, SimulatedModel]:
@@ -220,7 +219,11 @@ def _effort(refuses: frozenset[Refused]) -> Mapping[str, object]:
     on = "effort" not in refuses
     levels = {level: _support(on=on) for level in ("low", "medium", "high")}
     refusable: tuple[tuple[str, Refused], ...] = (("xhigh", "effort_xhigh"), ("max", "effort_max"))
-    return {**_support(on=on), **levels, **{level: _support(on=on and name not in refuses) for level, name in refusable}}
+    return {
+        **_support(on=on),
+        **levels,
+        **{level: _support(on=on and name not in refuses) for level, name in refusable},
+    }
 
 
 def _thinking_types(refuses: frozenset[Refused]) -> Mapping[str, object]:

@@ -58,8 +58,7 @@ PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[JsonObject], bool], str]
     ),
     "thinking_disabled": (
         lambda body: thinking_type(body) == "disabled",
-        '"thinking.type.disabled" is not supported for this model. Use "thinking.type.adaptive" and '
-        '"output_config.effort" to control thinking behavior.',
+        '"thinking.type.disabled" is not supported for this model; use "thinking.type.adaptive".',
     ),
     "between_tools": (
         lambda body: thinking_type(body) == "between_tools",
