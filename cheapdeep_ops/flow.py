@@ -5,18 +5,51 @@ This is the pattern of httpx's auth flow: one flow, driven by a synchronous and 
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
-from cheapdeep_ops.values import BypassCause, Outcome, Reason, Tier, TierReply, Verdict
+from cheapdeep_ops.values import NO_PARTS, BypassCause, Outcome, Reason, Tier, TierReply, TriageParts, Verdict
 from cheapdeep_ops.verdict import decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request to a tier: the triage question, or the caller's original request."""
+    """One request to a tier: the triage question, or the caller's original request.
+
+    A triage question is asked `without` some parts. `is_second` marks one that repeats a refused question.
+    """
 
     tier: Tier
     kind: Literal["triage", "original"]
+    without: TriageParts = NO_PARTS
+    is_second: bool = False
+
+
+class Refusals(Protocol):
+    """What is known of the parts of triage requests that models refuse."""
+
+    def known(self, model: str) -> TriageParts:
+        """The parts to leave out of a request to `model`."""
+
+    def suspected(self, ask: Ask, error: BaseException) -> TriageParts:
+        """The parts to leave out of a second request, now that the first got `error`; none for no second request."""
+
+    def proven(self, model: str, parts: TriageParts) -> None:
+        """`model` has answered a question without `parts`, which it refused with them."""
+
+
+class _NoRefusals:
+    """Nothing is refused."""
+
+    def known(self, _model: str) -> TriageParts:
+        return NO_PARTS
+
+    def suspected(self, _ask: Ask, _error: BaseException) -> TriageParts:
+        return NO_PARTS
+
+    def proven(self, model: str, parts: TriageParts) -> None: ...
+
+
+NOTHING_REFUSED: Final[Refusals] = _NoRefusals()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +114,16 @@ def cascade(
     base_threshold: float,
     bypass: Bypass | None = None,
     falls_back: Callable[[BaseException], bool] | None = None,
+    refusals: Refusals = NOTHING_REFUSED,
 ) -> Flow:
     """Triage all `tiers` but the last, ship the first answer that passes, and else send the request to the last tier.
 
     A failed triage call escalates. A failed deep call ends the flow with its error. An exception that is not an
     `Exception` (a cancellation, an interrupt) ends the flow at any tier. `falls_back` selects the errors of the deep
-    tier that the most confident triage answer replaces, whatever its confidence.
+    tier that the most confident triage answer replaces, whatever its confidence. `refusals` says which parts of a
+    triage request to leave out.
     """
-    steps = [] if bypass else (yield from triaged(tiers[:-1], threshold=threshold))
+    steps = [] if bypass else (yield from triaged(tiers[:-1], threshold=threshold, refusals=refusals))
     if steps and steps[-1].reason is None:
         return _result_of(steps, base_threshold)
     last = yield from (_original(bypass.tier, bypass.reason) if bypass else _original(tiers[-1]))
@@ -98,11 +133,11 @@ def cascade(
     return result
 
 
-def triaged(tiers: Sequence[Tier], *, threshold: float) -> Asking[list[Step]]:
+def triaged(tiers: Sequence[Tier], *, threshold: float, refusals: Refusals = NOTHING_REFUSED) -> Asking[list[Step]]:
     """Triage `tiers` in order until an answer ships or the call is interrupted; that step has no `reason`."""
     steps: list[Step] = []
     for tier in tiers:
-        step = yield from _triage(tier, threshold)
+        step = yield from _triage(tier, threshold, refusals)
         steps.append(step)
         if step.reason is None:
             break
@@ -132,8 +167,20 @@ def _stated(reply: TierReply | None) -> float | None:
     return reply.verdict.confidence if reply and reply.verdict else None
 
 
-def _triage(tier: Tier, threshold: float) -> Generator[Ask, TierReply, Step]:
-    ask = Ask(tier=tier, kind="triage")
+def _triage(tier: Tier, threshold: float, refusals: Refusals) -> Generator[Ask, TierReply, Step]:
+    """One step, also if a refused question is asked a second time."""
+    ask = Ask(tier=tier, kind="triage", without=refusals.known(tier.model))
+    step = yield from _question(ask, threshold)
+    suspects = NO_PARTS if step.error is None else refusals.suspected(ask, step.error)
+    if not suspects:
+        return step
+    step = yield from _question(replace(ask, without=ask.without | suspects, is_second=True), threshold)
+    if step.error is None:
+        refusals.proven(tier.model, suspects)
+    return step
+
+
+def _question(ask: Ask, threshold: float) -> Generator[Ask, TierReply, Step]:
     try:
         reply = yield ask
     except BaseException as error:  # noqa: BLE001 - whatever failed in the cheap call, the deep one can still answer

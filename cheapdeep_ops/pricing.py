@@ -1,7 +1,8 @@
 """The cost of a call in US dollars: tokens times rates, which are looked up once for each model and day.
 
-Rates come from the `genai-prices` package; the user's own dated overrides take precedence. A model without a rate is
-*unpriced*: its cost is None, never zero and never a default. So is a call with any part that has no known price.
+Rates come from the `genai-prices` package; the user's own dated overrides take precedence. A model has one rate under
+all its names (`model_names`). A model without a rate is *unpriced*: its cost is None, never zero and never a default.
+So is a call with any part that has no known price.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,16 +15,25 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cheapdeep_ops.model_names import ModelName, Version, is_same_model, model_name
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import Usage
 
 _PER_MILLION: Final = 1e-6
 _THOUSAND: Final = 1000
 
-_NEWER_TOKENIZER: Final = (
-    "claude-haiku-5", "claude-sonnet-5", "claude-opus-4-7", "claude-opus-4-8", "claude-opus-5", "claude-fable",
-    "claude-mythos",
-)  # fmt: skip
+_NEWER_TOKENIZER: Final[Mapping[str, Version]] = {
+    "haiku": (5,), "sonnet": (5,), "opus": (4, 7), "fable": (5,), "mythos": (5,),
+}  # fmt: skip
+"""The version of each family since which it has the newer tokenizer."""
+
+_REGIONAL_FACTOR: Final = 1.1
+_REGIONAL_SINCE: Final = (4, 5)
+"""Since this version an endpoint of Bedrock that stays in its region costs more than a global one.
+
+Source: https://platform.claude.com/docs/en/about-claude/pricing, third-party platforms.
+"""
+
 TOKENIZER_RATIO: Final = 1.3
 """Tokens of the newer tokenizer for each token of the older one: about 30% more for one text.
 
@@ -145,10 +155,13 @@ class PriceBook:
         return self._known[key]
 
     def _look_up(self, model: str, at: datetime, *, batch: bool) -> PriceList | None:
-        for override in self._overrides:
-            if override.model == model and override.since <= at.date():
-                return _from_override(override, batch=batch)
-        return _from_catalogue(model, at, batch=batch)
+        in_force = [override for override in self._overrides if override.since <= at.date()]
+        named = [override for override in in_force if override.model == model]
+        same = [override for override in in_force if _is_price_of(override, model)]
+        # The price under exactly this name is the more special one, such as that of a platform.
+        if override := next(iter(named or same), None):
+            return _from_override(override, batch=batch)
+        return _from_catalogue(model_name(model), at, batch=batch)
 
 
 class ContractPlace(StrEnum):
@@ -231,7 +244,15 @@ def tokenizer_ratio(from_model: str, to_model: str) -> float:
 
 
 def _is_newer(model: str) -> bool:
-    return model.startswith(_NEWER_TOKENIZER)
+    name = model_name(model)
+    since = _NEWER_TOKENIZER.get(name.family)
+    # A name without a version means the newest model of its family.
+    return since is not None and (not name.version or name.version >= since)
+
+
+def _is_price_of(override: PriceOverride, model: str) -> bool:
+    """Whether an override holds for `model` under another name; a regional price holds for its own name alone."""
+    return is_same_model(override.model, model) and not model_name(override.model).is_regional
 
 
 def _from_override(override: PriceOverride, *, batch: bool) -> PriceList:
@@ -251,27 +272,30 @@ _CATALOGUE_NAMES: Final = {
 }
 
 
-def _from_catalogue(model: str, at: datetime, *, batch: bool) -> PriceList | None:
+def _from_catalogue(model: ModelName, at: datetime, *, batch: bool) -> PriceList | None:
+    # An unknown ending may name another price, such as that of a fast mode.
+    if model.version and not model.is_understood:
+        return None
     # Imported late: the catalogue has data of many vendors, and many processes never price a call.
     from genai_prices import data_snapshot  # noqa: PLC0415
 
     try:
-        _, entry = data_snapshot.get_snapshot().find_provider_model(model, None, "anthropic", None)
+        _, entry = data_snapshot.get_snapshot().find_provider_model(model.name, None, "anthropic", None)
     except LookupError:
         return None
     prices = vars(entry.get_prices(at, {"processing": "batch"} if batch else None))
     if prices.get("input_mtok") is None or prices.get("output_mtok") is None:
         return None
-    return _price_list({ours: _ladder(prices.get(theirs)) for ours, theirs in _CATALOGUE_NAMES.items()})
+    factor = _REGIONAL_FACTOR if model.is_regional and model.version >= _REGIONAL_SINCE else 1.0
+    return _price_list({ours: _ladder(prices.get(theirs), factor) for ours, theirs in _CATALOGUE_NAMES.items()})
 
 
-def _ladder(price: Any) -> dict[int, float] | None:
-    """A catalogue price as {prompt tokens above which it holds: US dollars per million tokens}."""
+def _ladder(price: Any, factor: float) -> dict[int, float] | None:
+    """A catalogue price times `factor`, as {prompt tokens above which it holds: US dollars per million tokens}."""
     if price is None:
         return None
-    if isinstance(price, Decimal):
-        return {0: float(price)}
-    return {0: float(price.base)} | {tier.start: float(tier.price) for tier in price.tiers}
+    steps = {0: price} if isinstance(price, Decimal) else {0: price.base} | {t.start: t.price for t in price.tiers}
+    return {start: float(rate) * factor for start, rate in steps.items()}
 
 
 def _price_list(ladders: Mapping[str, dict[int, float] | None]) -> PriceList:

@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
@@ -186,6 +187,8 @@ class Settings(BaseSettings):
     """The time limit of a triage call, after which the call escalates; for a stream, the limit until it is decided."""
     triage_max_input_tokens: Annotated[int, Field(ge=1)] | None = None
     """The longest request that is triaged, in tokens of four bytes; unset: the first tier's context window."""
+    structured_outputs: Literal["auto", "always", "never"] = "auto"
+    """Whether triage asks for JSON by `output_config.format`: where the model accepts it, everywhere or nowhere."""
     treatments: Annotated[dict[str, Treatment], NoDecode] = {}
     """Treatments of request features that differ from the defaults in `cheapdeep_ops.treatment`.
 
@@ -311,7 +314,7 @@ class Settings(BaseSettings):
     @field_validator("tiers")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(set(value)) != len(value):
+        if not value or len({model_name(model).name for model in value}) != len(value):
             raise ValueError("needs at least one model, and none twice")
         return value
 

@@ -75,7 +75,10 @@ FEATURES: Final = (
         "them where it takes them.",
         BypassCause.SAMPLING,
     ),
-    _translated("thinking_off", "`thinking` of type `disabled` goes along where the model would think unasked."),
+    _translated(
+        "thinking_off",
+        "`thinking` of type `disabled` or `between_tools` goes along where the model would think unasked.",
+    ),
     _bypassed(
         "thinking",
         BypassCause.THINKING,

@@ -49,6 +49,17 @@ class BypassCause(StrEnum):
     SHADOW = "shadow"
 
 
+class TriagePart(StrEnum):
+    """A part of a triage request that some platforms refuse, and that triage can do without."""
+
+    FORMAT = "output_config.format"
+    EFFORT = "output_config.effort"
+
+
+TriageParts = frozenset[TriagePart]
+NO_PARTS: Final[TriageParts] = frozenset()
+
+
 class Outcome(StrEnum):
     """The outcome of a triage reply: its answer shipped, or the call went to the next tier."""
 

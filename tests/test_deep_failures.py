@@ -101,7 +101,7 @@ class TestAFailedTriage:
     @pytest.mark.parametrize("failure", [(529, "OverloadedError"), (429, "RateLimitError"), (400, "BadRequestError")])
     def test_is_told_with_its_cause(self, api, shell, ledger, watched, failure):
         status, error = failure
-        api.enqueue(Reply.error(status, retry_after=3600), model=HAIKU)
+        api.always(Reply.error(status, retry_after=3600), model=HAIKU)
         api.enqueue(Reply.text("Deep."), model=OPUS)
         assert shell.ask().text == "Deep."
         assert (ledger.decisions[0].reason, ledger.decisions[0].triage_error) == (Reason.TRIAGE_ERROR, error)

@@ -35,11 +35,11 @@ def failures(api, open_shell, store, store_url, monkeypatch):
     monkeypatch.setenv("CHEAPDEEP_STORE_URL", store_url)
     shell = open_shell(record=True, store_url=store_url, ship_cheap_when_deep_fails=True)
     for cheap, deep in (
-        (Reply.error(529), Reply.text("Deep.")),
-        (Reply.error(400), Reply.text("Deep.")),
-        (Reply.triage(0.3, "Perhaps."), Reply.error(503)),
+        ([Reply.error(529)], Reply.text("Deep.")),
+        ([Reply.error(400)] * 2, Reply.text("Deep.")),
+        ([Reply.triage(0.3, "Perhaps.")], Reply.error(503)),
     ):
-        api.enqueue(cheap, model=HAIKU)
+        api.enqueue(*cheap, model=HAIKU)
         api.enqueue(deep, model=OPUS)
         shell.ask("hello", route="support")
     api.enqueue(Reply.triage(0.3, None), model=HAIKU)

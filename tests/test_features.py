@@ -53,11 +53,12 @@ FOUND = {
     "conversation": [turns("a", "b", "c")],
     "effort": [request(output_config={"effort": "low"}), request(output_config={"effort": "max"})],
     "sampling": [request(extra_body={"temperature": 0}), request(extra_body={"top_p": 0.5, "top_k": 3})],
-    "thinking_off": [request(thinking={"type": "disabled"})],
+    "thinking_off": [request(thinking={"type": "disabled"}), request(thinking={"type": "between_tools"})],
     "thinking": [
         request(thinking={"type": "enabled", "budget_tokens": 1024}),
         request(thinking={"type": "adaptive"}),
-        request(thinking={"type": "between_tools"}),
+        request(thinking={"type": "of_tomorrow"}),
+        request(thinking={"type": ["disabled"]}),
         request(thinking={"budget_tokens": 1024}),
     ],
     "thinking_blocks": [

@@ -165,7 +165,7 @@ def test_a_prefix_below_the_smallest_is_cached_nowhere(api, open_shell):
     escalates(api, 2)
     shell = open_shell()
     for word in ("hello", "again"):
-        decision = shell.route(**asked(word, system=[text(4 * 4_000, FIVE)])).decision
+        decision = shell.route(**asked(word, system=[text(4 * 2_000, FIVE)])).decision
         assert [prompt_of(hop.usage) for hop in decision.hops] == [(0, 0, 0)] * 2
         assert decision.cold_cache_usd == 0
 

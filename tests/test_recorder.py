@@ -91,6 +91,14 @@ def escalating(model="claude-haiku-4-5", **changes):
     return decision(base_outcome=Outcome.ESCALATE, base_reason=Reason.LOW_CONFIDENCE, **values)
 
 
+def test_a_model_is_counted_once_under_all_its_names():
+    tally = Tally()
+    for name in ("claude-haiku-4-5", "us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5@20251001", "own"):
+        tally.add(decision(model=name))
+    assert tally.models == {"claude-haiku-4-5": 3, "own": 1}
+    assert origin_of(decision(model="CLAUDE-HAIKU-4-5")) == origin_of(decision())
+
+
 def test_triaged_calls_are_counted_by_what_answered_them_first():
     tally = Tally()
     tally.add(escalating(policy_version=3))

@@ -1,6 +1,7 @@
+import itertools
 import json
 from base64 import b64encode
-from dataclasses import replace
+from datetime import date
 
 import anthropic
 import httpx2
@@ -13,8 +14,17 @@ from pydantic import BaseModel
 from cheapdeep_ops import BypassCause
 from cheapdeep_ops.claude.arguments import normalize_params as without_marks
 from cheapdeep_ops.claude.features import bypass_cause
-from cheapdeep_ops.claude.profiles import PROFILES, UNKNOWN, profile_of
+from cheapdeep_ops.claude.profiles import (
+    EFFORTS,
+    PROFILES,
+    THINKING_ALLOWANCE,
+    THINKING_OFF,
+    UNKNOWN,
+    is_assumed,
+    profile_of,
+)
 from cheapdeep_ops.claude.prompt import CONTRACT, SCHEMA, triage_prompt
+from cheapdeep_ops.claude.rubric import MAX_TOKENS, grading_request
 from cheapdeep_ops.claude.tier_requests import (
     ENVELOPE_ALLOWANCE,
     LARGEST_UNTIMED,
@@ -24,7 +34,9 @@ from cheapdeep_ops.claude.tier_requests import (
     triage_request,
     turns,
 )
+from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.testing.messages_api.models import MODELS
+from cheapdeep_ops.testing.messages_api.validation import message_fault
 from cheapdeep_ops.values import TextTurn
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -399,26 +411,134 @@ def test_what_a_model_refuses_is_translated_and_named(model, given_params, sent,
 # Profiles
 
 
-def test_the_longest_prefix_decides():
-    assert profile_of("claude-opus-4-7-20260416").prefix == "claude-opus-4-7"
-    assert profile_of("claude-haiku-5-5").prefix == "claude-haiku-5"
-    assert profile_of("gpt-9") is UNKNOWN
+@pytest.mark.parametrize(
+    ("model", "family", "version"),
+    [
+        ("claude-opus-4-7-20260416", "opus", (4, 7)),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "haiku", (4, 5)),
+        ("claude-sonnet-5-5@default", "sonnet", (5, 5)),
+        ("claude-sonnet-5", "sonnet", (5,)),
+        ("claude-haiku-6", "haiku", (5, 5)),
+        ("claude-opus-4-9", "opus", (5, 5)),
+        ("claude-opus-latest", "opus", (5, 5)),
+        ("claude-mythos-preview", "mythos", (5, 2)),
+        ("claude-fable-7-1-20271231", "fable", (5, 2)),
+        ("claude-opus-4-1", "", ()),
+        ("claude-3-5-haiku-20241022", "", ()),
+        ("claude-poem-6", "", ()),
+        ("gpt-9", "", ()),
+    ],
+)
+def test_a_model_has_its_own_row_or_the_newest_of_its_family(model, family, version):
+    profile = profile_of(model)
+    assert (profile.family, profile.version) == (family, version)
+    assert (profile is UNKNOWN) is (family == "")
+    assert is_assumed(model) is (bool(family) and model_name(model).version != version)
 
 
-def test_profiles_are_one_per_model_line():
-    prefixes = [profile.prefix for profile in PROFILES]
-    assert len(set(prefixes)) == len(prefixes)
-    assert replace(PROFILES[0]) == PROFILES[0]
+def test_profiles_are_one_per_model_and_in_order():
+    rows = [(profile.family, profile.version) for profile in PROFILES]
+    assert len(set(rows)) == len(rows)
+    for family in {profile.family for profile in PROFILES}:
+        versions = [version for name, version in rows if name == family]
+        assert versions == sorted(versions)
+    assert all(profile.known_since >= date(2026, 11, 29) for profile in PROFILES)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
 def test_profiles_and_the_simulated_api_agree_on_what_a_model_refuses(model):
     profile = profile_of(model.id)
-    assert profile.effort is ("effort" not in model.refuses)
+    assert not is_assumed(model.id)
+    assert bool(profile.efforts) is ("effort" not in model.refuses)
     assert profile.sampling is ("sampling" not in model.refuses)
-    assert ("enabled" in profile.thinking) is ("thinking_enabled" not in model.refuses)
-    assert ("adaptive" in profile.thinking) is ("thinking_adaptive" not in model.refuses)
+    refused = {"between_tools": "between_tools"} | {
+        kind: f"thinking_{kind}" for kind in ("enabled", "adaptive", "disabled")
+    }
+    assert profile.thinking == {kind for kind, name in refused.items() if name not in model.refuses}
     assert (profile.context_tokens, profile.output_tokens) == (model.max_input_tokens, model.max_tokens)
+
+
+THINKING = [
+    None,
+    {"type": "enabled", "budget_tokens": 2_000},
+    *({"type": kind} for kind in ("adaptive", *THINKING_OFF)),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
+def test_no_simulated_model_refuses_what_it_is_sent_whatever_the_caller_asked_for(model):
+    for thinking, effort in itertools.product(THINKING, [None, *EFFORTS]):
+        given = {"thinking": thinking, "output_config": {"effort": effort}, "extra_body": {"temperature": 0.5}}
+        params = without_marks(request(**{name: value for name, value in given.items() if value}))
+        for sent, _ in (original_request(params, model=model.id), translated(params, model=model.id)):
+            body = {**sent, **(sent.pop("extra_body", None) or {})}
+            fault = message_fault(body, models={model.id: model}, version="2023-06-01")
+            assert fault is None, (thinking, effort, fault)
+
+
+def test_what_a_model_accepts_is_left_alone():
+    for model, thinking, effort in [
+        (OPUS, {"type": "disabled"}, "max"),
+        ("claude-opus-5", {"type": "disabled"}, "high"),
+        ("claude-opus-5", {"type": "adaptive"}, "max"),
+        ("claude-sonnet-5-5", {"type": "between_tools"}, "low"),
+        ("claude-opus-4-5", {"type": "enabled", "budget_tokens": 1_024}, "high"),
+    ]:
+        params = request(thinking=thinking, output_config={"effort": effort, "a": 1})
+        assert original_request(params, model=model) == ({**params, "model": model}, ())
+
+
+@pytest.mark.parametrize(
+    ("model", "given_params", "told"),
+    [
+        ("claude-sonnet-5-5", {"thinking": {"type": "disabled"}}, ("thinking: disabled -> between_tools",)),
+        ("claude-opus-5", {"thinking": {"type": "between_tools"}}, ("thinking: between_tools -> disabled",)),
+        ("claude-opus-5-5", {"thinking": {"type": "between_tools"}}, ("thinking: between_tools -> dropped",)),
+        ("claude-mythos-5-1", {"thinking": {"type": "disabled"}}, ("thinking: disabled -> dropped",)),
+        ("claude-opus-4-6", {"output_config": {"effort": "xhigh"}}, ("effort: xhigh -> high",)),
+        ("claude-opus-4-5", {"output_config": {"effort": "max"}}, ("effort: max -> high",)),
+        (
+            "claude-opus-5",
+            {"thinking": {"type": "disabled"}, "output_config": {"effort": "max"}},
+            ("effort: max -> high",),
+        ),
+        (
+            "claude-sonnet-5-5",
+            {"thinking": {"type": "disabled"}, "output_config": {"effort": "xhigh"}},
+            ("thinking: disabled -> between_tools", "effort: xhigh -> high"),
+        ),
+    ],
+)
+def test_what_a_newer_model_refuses_becomes_what_comes_nearest(model, given_params, told):
+    assert original_request(request(**given_params), model=model)[1] == told
+
+
+# Thinking counts towards max_tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "granted"),
+    [
+        (HAIKU, {}, 100 + ENVELOPE_ALLOWANCE),
+        (OPUS, {}, 100 + ENVELOPE_ALLOWANCE),
+        ("claude-haiku-5-5", {}, 100 + ENVELOPE_ALLOWANCE + THINKING_ALLOWANCE),
+        ("global.anthropic.claude-haiku-5-5", {"stream": True}, 100 + ENVELOPE_ALLOWANCE + THINKING_ALLOWANCE),
+        ("claude-haiku-9", {}, 100 + ENVELOPE_ALLOWANCE + THINKING_ALLOWANCE),
+        ("claude-haiku-5-5", {"thinking": {"type": "disabled"}}, 100 + ENVELOPE_ALLOWANCE),
+        ("claude-sonnet-5-5", {"thinking": {"type": "disabled"}}, 100 + ENVELOPE_ALLOWANCE),
+        ("claude-opus-5-5", {"thinking": {"type": "disabled"}}, 100 + ENVELOPE_ALLOWANCE + THINKING_ALLOWANCE),
+        ("claude-haiku-5-5", {"max_tokens": 20_000}, LARGEST_UNTIMED),
+        ("claude-haiku-5-5", {"max_tokens": 127_999, "stream": True}, 127_999),
+    ],
+)
+def test_a_model_that_thinks_has_room_for_it_beside_the_answer(model, more, granted):
+    assert triaged(request() | more, model=model)["max_tokens"] == granted
+
+
+@pytest.mark.parametrize(("model", "thinks"), [(OPUS, False), ("claude-opus-5-5", True), ("claude-opus-9", True)])
+def test_a_grader_that_thinks_has_room_for_it_beside_the_grade(model, thinks):
+    limit = grading_request(turns(request()), "An answer.", model=model)["max_tokens"]
+    assert limit == MAX_TOKENS + (THINKING_ALLOWANCE if thinks else 0)
 
 
 # The prompt

@@ -151,7 +151,7 @@ class TestWhatDoesNotShip:
             (Reply.text('{"confidence": 1.2, "answer": "x"}'), Reason.MALFORMED),
             (Reply.refusal(), Reason.REFUSAL),
             (Reply.error(529), Reason.TRIAGE_ERROR),
-            (Reply.error(400), Reason.TRIAGE_ERROR),
+            (Reply.error(403), Reason.TRIAGE_ERROR),
             (Reply.triage(0.9, LONG).cut(700), Reason.TRIAGE_ERROR),
         ],
     )

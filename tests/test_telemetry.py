@@ -517,6 +517,15 @@ def test_a_long_label_is_cut_and_the_scope_of_all_routes_is_no_route(api, shell)
     assert (len(decision.input_class), decision.route) == (100, "all")
 
 
+def test_a_model_has_one_label_under_all_its_names_and_its_own_name_on_spans(api, shell, watched):
+    dated = f"{HAIKU}-20251001"
+    for name in (HAIKU, dated):
+        assert shell.ask(model=name).decision.model == name
+        assert watched.named(f"chat {name}")
+    for metric, label in (("cheapdeep.calls", "model"), ("gen_ai.client.operation.duration", "gen_ai.request.model")):
+        assert {dict(labels)[label] for labels in watched.points(metric)} == {HAIKU}
+
+
 @pytest.mark.thorough
 def test_models_that_callers_name_are_bounded_on_metrics_and_exact_in_the_decision(api, shell, watched):
     api.enqueue(Reply.triage(0.9, "Yes."))

@@ -19,6 +19,7 @@ from anthropic import (
     BadRequestError,
     DefaultAsyncHttpxClient,
     DefaultHttpxClient,
+    UnprocessableEntityError,
     _constants,
 )
 
@@ -113,7 +114,8 @@ def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
 
 def is_bad_request(error: BaseException) -> bool:
     """Whether the API calls the request invalid."""
-    return isinstance(error, BadRequestError)
+    # Gateways answer 422 to a field that they do not know.
+    return isinstance(error, (BadRequestError, UnprocessableEntityError))
 
 
 def is_tier_failure(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from typing import Final
 
 from cheapdeep_ops.claude.content import blocks_of, field, is_content, kind_of, pieces
 from cheapdeep_ops.claude.params import Params
+from cheapdeep_ops.claude.profiles import THINKING_OFF
 from cheapdeep_ops.treatment import BY_NAME, DEFAULTS, Treatment
 from cheapdeep_ops.values import BypassCause
 
@@ -107,7 +108,7 @@ def _features_of_options(params: Params) -> Iterator[str]:
         return
     thinking, config, body = opened
     if thinking:
-        yield "thinking_off" if thinking.get("type") == "disabled" else "thinking"
+        yield "thinking_off" if str(thinking.get("type")) in THINKING_OFF else "thinking"
     if config.keys() - {"effort"}:
         yield "structured_output"
     if config.get("effort"):

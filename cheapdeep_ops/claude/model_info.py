@@ -6,6 +6,8 @@ from typing import Final
 from anthropic import Anthropic, AnthropicError, NotFoundError
 from httpx2 import HTTPError
 
+from cheapdeep_ops.model_names import model_name
+
 _TIMEOUT_S: Final = 10.0
 _API_ERRORS: Final = (AnthropicError, HTTPError, AttributeError, TypeError, ValueError)
 """What the SDK raises, and what a reply raises that is not in the API's format."""
@@ -39,6 +41,7 @@ def retirement_info(client: Anthropic, model: str) -> RetirementInfo | None:
 
 def _unknown(model: str, error: NotFoundError) -> RetirementInfo | None:
     # A gateway without this endpoint answers 404 too, but its message does not name the model.
-    if model not in (error.api_message or ""):
+    is_platforms = not model.startswith(model_name(model).name)  # the API knows no names of other platforms
+    if is_platforms or model not in (error.api_message or ""):
         return None
     return RetirementInfo(model=model, lifecycle="unknown", problem="the API does not know it")

@@ -5,32 +5,51 @@ report where it is the only source of a refusal.
 """
 
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Final
+
+from cheapdeep_ops.model_names import Version, model_name
+
+THINKING_TYPES: Final = frozenset({"enabled", "adaptive", "disabled", "between_tools"})
+"""The types of thinking that profiles cover; any other type is passed on unchanged."""
+
+THINKING_OFF: Final = frozenset({"disabled", "between_tools"})
+"""The types with which a request without tools gets no thinking."""
+
+EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
+"""The levels of effort that profiles cover, in ascending order; any other level is passed on unchanged."""
+
+THINKING_ALLOWANCE: Final = 8_192
+"""Tokens for the thinking about one question: ample, because only the tokens that a model writes are billed."""
+
+_DOCUMENTED: Final = date(2026, 11, 29)
+_BEFORE_XHIGH: Final = frozenset(EFFORTS) - {"xhigh"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
     """Which parameters a model accepts, where models differ."""
 
-    prefix: str
-    """The start of the model's name; the longest prefix wins."""
+    family: str
+    version: Version
+    known_since: date = _DOCUMENTED
+    """The day on which the documentation was read."""
     context_tokens: int | None = 1_000_000
     """The size of the context window, reply included; None if unknown."""
     output_tokens: int | None = 128_000
     """The largest `max_tokens`; None if unknown."""
     structured_outputs: bool = True
-    effort: bool = True
+    efforts: frozenset[str] = frozenset(EFFORTS)
+    """The accepted levels of `output_config.effort`; empty if the model does not accept the parameter."""
     sampling: bool = False
     """Whether temperature, top_p and top_k are accepted, through `extra_body` and on older API versions."""
     thinking: frozenset[str] = frozenset({"adaptive", "disabled"})
     """The accepted types of the `thinking` parameter."""
     thinks_unasked: bool = False
     """Whether the model thinks if the request has no `thinking` parameter."""
-
-
-THINKING_TYPES: Final = frozenset({"enabled", "adaptive", "disabled"})
-"""The types of thinking that profiles cover; any other type is passed on unchanged."""
+    most_effort_unthinking: str = EFFORTS[-1]
+    """The highest effort that the model accepts with thinking off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,37 +60,89 @@ class _Generation45(ModelProfile):
     thinking: frozenset[str] = frozenset({"enabled", "disabled"})
 
 
-PROFILES: Final = (
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generation46(ModelProfile):
+    efforts: frozenset[str] = _BEFORE_XHIGH
+    sampling: bool = True
+    thinking: frozenset[str] = frozenset({"enabled", "adaptive", "disabled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generation5(ModelProfile):
+    thinks_unasked: bool = True
+    most_effort_unthinking: str = "high"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AlwaysThinking(ModelProfile):
+    thinking: frozenset[str] = frozenset({"adaptive"})
+    thinks_unasked: bool = True
+
+
+PROFILES: Final[tuple[ModelProfile, ...]] = (
     # Haiku 4.5 answers 400 to effort and to adaptive thinking (OmniRoute issues 1563 and 4661).
-    _Generation45(prefix="claude-haiku-4-5", effort=False),
-    _Generation45(prefix="claude-sonnet-4-5", effort=False),
-    ModelProfile(prefix="claude-sonnet-4-6", sampling=True, thinking=THINKING_TYPES),
-    _Generation45(prefix="claude-opus-4-5"),
-    ModelProfile(prefix="claude-opus-4-6", sampling=True, thinking=THINKING_TYPES),
+    _Generation45(family="haiku", version=(4, 5), efforts=frozenset()),
+    _Generation5(family="haiku", version=(5, 5)),
+    _Generation45(family="sonnet", version=(4, 5), efforts=frozenset()),
+    _Generation46(family="sonnet", version=(4, 6)),
+    ModelProfile(family="sonnet", version=(5,), thinks_unasked=True),
+    # Sonnet 5.5 cannot switch thinking off, only before the first tool call.
+    _Generation5(family="sonnet", version=(5, 5), thinking=frozenset({"adaptive", "between_tools"})),
+    _Generation45(family="opus", version=(4, 5), efforts=_BEFORE_XHIGH - {"max"}),
+    _Generation46(family="opus", version=(4, 6)),
     # Opus 4.7 answers 400 to sampling parameters and to fixed thinking budgets (Roo-Code issue 12162).
-    ModelProfile(prefix="claude-opus-4-7"),
-    ModelProfile(prefix="claude-opus-4-8"),
-    ModelProfile(prefix="claude-haiku-5", thinks_unasked=True),
-    ModelProfile(prefix="claude-sonnet-5", thinks_unasked=True),
-    ModelProfile(prefix="claude-opus-5", thinks_unasked=True),
-    # Opus 5.5 always thinks.
-    ModelProfile(prefix="claude-opus-5-5", thinking=frozenset({"adaptive"}), thinks_unasked=True),
+    ModelProfile(family="opus", version=(4, 7)),
+    ModelProfile(family="opus", version=(4, 8)),
+    _Generation5(family="opus", version=(5,)),
+    _AlwaysThinking(family="opus", version=(5, 5)),
+    _AlwaysThinking(family="fable", version=(5,)),
+    _AlwaysThinking(family="fable", version=(5, 1)),
+    _AlwaysThinking(family="fable", version=(5, 2)),
+    _AlwaysThinking(family="mythos", version=(5,)),
+    _AlwaysThinking(family="mythos", version=(5, 1)),
+    _AlwaysThinking(family="mythos", version=(5, 2)),
 )
+"""The known models; in each family the oldest first."""
 
 UNKNOWN: Final = ModelProfile(
-    prefix="",
+    family="",
+    version=(),
     context_tokens=None,
     output_tokens=None,
     structured_outputs=False,
     sampling=True,
     thinking=THINKING_TYPES,
 )
-"""A model without a row: nothing is translated, and triage has only the prompt and the strict parser."""
+"""A model of an unknown family, or older than its family's rows.
+
+Nothing is translated, and triage has only the prompt and the strict parser.
+"""
 
 
 @lru_cache(maxsize=100)
 def profile_of(model: str) -> ModelProfile:
-    """The profile with the longest prefix of `model`, or UNKNOWN if there is none."""
-    matching = [profile for profile in PROFILES if model.startswith(profile.prefix)]
-    # The longest prefix, so that `claude-opus-5-5` does not get the row of `claude-opus-5`.
-    return max(matching, key=lambda profile: len(profile.prefix), default=UNKNOWN)
+    """The profile of `model` under any of its names; an unknown model has that of the newest model of its family.
+
+    It is UNKNOWN for an unknown family, and for models older than those that are known.
+    """
+    name = model_name(model)
+    rows = [profile for profile in PROFILES if profile.family == name.family]
+    exact = [profile for profile in rows if profile.version == name.version]
+    if exact or not rows:
+        return exact[0] if exact else UNKNOWN
+    # A name without a version means the newest model.
+    return UNKNOWN if name.version and name.version < rows[0].version else rows[-1]
+
+
+def is_assumed(model: str) -> bool:
+    """Whether `model` has the profile of another model, because its own is not known yet."""
+    profile, name = profile_of(model), model_name(model)
+    return profile is not UNKNOWN and profile.version != name.version
+
+
+def thinking_allowance(profile: ModelProfile, *, is_off: bool = False) -> int:
+    """Tokens to add to `max_tokens` for the thinking that the API counts towards it; 0 if the model does not think.
+
+    `is_off` is whether the request switches thinking off.
+    """
+    return THINKING_ALLOWANCE if profile.thinks_unasked and not is_off else 0

@@ -17,6 +17,7 @@ from cheapdeep_ops.claude.tier_requests import (
     is_too_long,
     original_request,
     texts,
+    triage_parts,
     triage_request,
     turns,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "read_reply",
     "retry_wait_limit",
     "texts",
+    "triage_parts",
     "triage_progress",
     "triage_prompt",
     "triage_request",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
-from cheapdeep_ops.claude.profiles import profile_of
+from cheapdeep_ops.claude.profiles import profile_of, thinking_allowance
 from cheapdeep_ops.values import Grade, TextTurn
 
 RUBRIC: Final = """\
@@ -46,12 +46,13 @@ def grading_request(turns: Sequence[TextTurn], answer: str, *, model: str) -> di
     """The keyword arguments of `messages.create` that ask `model` to grade `answer`."""
     conversation = [{"role": turn.role, "text": turn.text} for turn in turns]
     document = json.dumps({"conversation": conversation, "answer": answer}, ensure_ascii=False)
+    profile = profile_of(model)
     request: dict[str, Any] = {
         "model": model,
-        "max_tokens": MAX_TOKENS,
+        "max_tokens": MAX_TOKENS + thinking_allowance(profile),
         "system": RUBRIC,
         "messages": [{"role": "user", "content": document}],
     }
-    if profile_of(model).structured_outputs:
+    if profile.structured_outputs:
         request["output_config"] = {"format": {"type": "json_schema", "schema": SCHEMA}}
     return request

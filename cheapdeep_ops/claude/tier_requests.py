@@ -12,10 +12,18 @@ import httpx2
 from cheapdeep_ops.claude.content import blocks_of, field, is_text, kind_of, text_of
 from cheapdeep_ops.claude.features import is_longer_than
 from cheapdeep_ops.claude.params import Params, Request
-from cheapdeep_ops.claude.profiles import ModelProfile, profile_of
+from cheapdeep_ops.claude.profiles import ModelProfile, profile_of, thinking_allowance
 from cheapdeep_ops.claude.prompt import SCHEMA, USER_INPUT, TriagePrompt
-from cheapdeep_ops.claude.translation import changes, mapping, shown_value, translate
-from cheapdeep_ops.values import TextTurn
+from cheapdeep_ops.claude.translation import (
+    accepted_effort,
+    accepted_thinking,
+    changes,
+    is_thinking_off,
+    mapping,
+    shown_value,
+    translate,
+)
+from cheapdeep_ops.values import TextTurn, TriagePart, TriageParts
 
 ENVELOPE_ALLOWANCE: Final = 64
 """Tokens added to the caller's max_tokens for the JSON around the answer and its escapes."""
@@ -63,12 +71,23 @@ def is_too_long(params: Params, *, model: str, prompt: TriagePrompt, max_input_t
     return bool(limits) and is_longer_than(min(limits) - prompt.tokens, params)
 
 
-def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float) -> Request:
+def triage_parts(params: Params, *, model: str) -> TriageParts:
+    """The optional parts of a triage question that `model` accepts on the Claude API."""
+    profile = profile_of(model)
+    has = {TriagePart.FORMAT: profile.structured_outputs, TriagePart.EFFORT: _effort(params, profile) is not None}
+    return frozenset(part for part, is_there in has.items() if is_there)
+
+
+def triage_request(
+    params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float, parts: TriageParts | None = None
+) -> Request:
     """The triage question for `model`, and the changes of parameters as text.
 
-    The question is the caller's conversation with the triage contract.
+    The question is the caller's conversation with the triage contract. It has the optional `parts`; None means all that
+    the model accepts.
     """
     profile = profile_of(model)
+    parts = triage_parts(params, model=model) if parts is None else parts
     request = {name: value for name, value in params.items() if name not in ("thinking", "extra_body")}
     request |= {"model": model, "max_tokens": _limit(params, profile), **_no_thinking(params, profile)}
     if "timeout" in params and not params.get("stream"):
@@ -80,17 +99,21 @@ def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_
         # A constant text after the caller's system prompt keeps the caller's cache breakpoints valid.
         # It gets no breakpoint of its own: the API takes four, and the caller may use all of them.
         request["system"] = [*_system_blocks(params.get("system")), {"type": "text", "text": prompt.text}]
-    request["output_config"] = _output_config(params, profile)
+    request["output_config"] = _output_config(params, profile, parts)
     if not request["output_config"]:
         del request["output_config"]
-    return request, (*changes(params, request), *_reductions(params, request))
+    has_lost_format = TriagePart.FORMAT in triage_parts(params, model=model) - parts
+    lost = ("format: json_schema -> dropped",) if has_lost_format else ()
+    return request, (*changes(params, request), *_reductions(params, request), *lost)
 
 
 def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
-    """The caller's `thinking: disabled`, if the model would think without it."""
-    is_off = mapping(params, "thinking").get("type") == "disabled"
-    is_needed = profile.thinks_unasked and "disabled" in profile.thinking
-    return {"thinking": params["thinking"]} if is_off and is_needed else {}
+    """What switches thinking off as the caller has it, if the model would think without it and accepts that."""
+    thinking = mapping(params, "thinking")
+    if not is_thinking_off(thinking) or not profile.thinks_unasked:
+        return {}
+    accepted = accepted_thinking(thinking, profile)
+    return {} if accepted is None else {"thinking": accepted}
 
 
 def _reductions(params: Params, request: Params) -> tuple[str, ...]:
@@ -104,15 +127,17 @@ def _reductions(params: Params, request: Params) -> tuple[str, ...]:
 
 
 def _limit(params: Params, profile: ModelProfile) -> int:
-    """The triage reply's `max_tokens`: the caller's plus the JSON, at most what the model accepts."""
-    limit = _with_envelope(params["max_tokens"], is_streamed=bool(params.get("stream")))
+    """The triage reply's `max_tokens`: the caller's plus the JSON and the thinking, at most what the model accepts."""
+    is_off = bool(_no_thinking(params, profile))
+    allowance = ENVELOPE_ALLOWANCE + thinking_allowance(profile, is_off=is_off)
+    limit = _with_allowance(params["max_tokens"], allowance, is_streamed=bool(params.get("stream")))
     return limit if profile.output_tokens is None else min(limit, profile.output_tokens)
 
 
-def _with_envelope(max_tokens: int, *, is_streamed: bool) -> int:
+def _with_allowance(max_tokens: int, allowance: int, *, is_streamed: bool) -> int:
     if is_streamed:  # the SDK streams replies of any length
-        return max_tokens + ENVELOPE_ALLOWANCE if max_tokens < LARGEST_UNTIMED else max_tokens
-    return max(min(max_tokens + ENVELOPE_ALLOWANCE, LARGEST_UNTIMED), min(max_tokens, LARGEST_UNTIMED))
+        return max_tokens + allowance if max_tokens < LARGEST_UNTIMED else max_tokens
+    return min(max_tokens + allowance, LARGEST_UNTIMED)
 
 
 def _at_most_limit(timeout: object, limit_s: float) -> object:
@@ -126,12 +151,20 @@ def _shorter(seconds: float | None, limit_s: float) -> float:
     return limit_s if seconds is None else min(seconds, limit_s)
 
 
-def _output_config(params: Params, profile: ModelProfile) -> dict[str, Any]:
-    effort = mapping(params, "output_config").get("effort")
-    config: dict[str, Any] = {"effort": effort} if effort and profile.effort else {}
-    if profile.structured_outputs:
+def _output_config(params: Params, profile: ModelProfile, parts: TriageParts) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if TriagePart.EFFORT in parts:
+        config["effort"] = _effort(params, profile)
+    if TriagePart.FORMAT in parts:
         config["format"] = {"type": "json_schema", "schema": SCHEMA}
     return config
+
+
+def _effort(params: Params, profile: ModelProfile) -> object:
+    """The effort that the caller asked for, or the nearest one that the model accepts; None if there is none."""
+    asked = mapping(params, "output_config").get("effort")
+    thinking = mapping(_no_thinking(params, profile), "thinking")
+    return accepted_effort(asked, profile, thinking=thinking) if asked else None
 
 
 def _system_blocks(system: object) -> list[Any]:

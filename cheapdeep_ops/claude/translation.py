@@ -5,37 +5,60 @@ from typing import Any, Final
 
 from cheapdeep_ops.claude.features import SAMPLING
 from cheapdeep_ops.claude.params import Params
-from cheapdeep_ops.claude.profiles import THINKING_TYPES, ModelProfile
+from cheapdeep_ops.claude.profiles import EFFORTS, THINKING_OFF, THINKING_TYPES, ModelProfile
 
 _TRANSLATED: Final = ("thinking", "output_config", "extra_body")
 _LARGEST_SHOWN: Final = 10**12
-_KNOWN_VALUES: Final = THINKING_TYPES | {
-    "between_tools", "summarized", "omitted", "low", "medium", "high", "xhigh", "max",
-}  # fmt: skip
+_KNOWN_VALUES: Final = THINKING_TYPES | {"summarized", "omitted", *EFFORTS}
 """The only strings that a change shows: any other string may be content."""
+
+_NEAREST: Final = {"enabled": "adaptive", "disabled": "between_tools", "between_tools": "disabled"}
+"""The type of thinking that comes nearest to a refused one."""
 
 
 def translate(request: dict[str, Any], profile: ModelProfile) -> None:
     """Change in `request` only the parameters for which the model returns an error."""
     # Values are replaced by new ones, because they belong to the caller.
-    body, thinking, config = (mapping(request, name) for name in ("extra_body", "thinking", "output_config"))
+    body, config = mapping(request, "extra_body"), mapping(request, "output_config")
     if not profile.sampling and body.keys() & SAMPLING:
         request["extra_body"] = {name: value for name, value in body.items() if name not in SAMPLING} or None
-    if str(thinking.get("type")) in THINKING_TYPES - profile.thinking:
-        _translate_thinking(request, profile)
-    if "effort" in config and not profile.effort:
-        request["output_config"] = {name: value for name, value in config.items() if name != "effort"}
+    thinking = accepted_thinking(mapping(request, "thinking"), profile)
+    if thinking is not None:
+        request["thinking"] = thinking
+    elif mapping(request, "thinking"):
+        del request["thinking"]
+    effort = accepted_effort(config.get("effort"), profile, thinking=mapping(request, "thinking"))
+    if effort is not config.get("effort"):
+        accepted = {name: value for name, value in config.items() if name != "effort"}
+        request["output_config"] = accepted | ({} if effort is None else {"effort": effort})
         if not request["output_config"]:
             del request["output_config"]
 
 
-def _translate_thinking(request: dict[str, Any], profile: ModelProfile) -> None:
-    """Turn a fixed budget into adaptive thinking if the model accepts that; else drop the parameter."""
-    if "adaptive" in profile.thinking and request["thinking"]["type"] == "enabled":
-        other_fields = {name: value for name, value in request["thinking"].items() if name != "budget_tokens"}
-        request["thinking"] = {**other_fields, "type": "adaptive"}
-    else:
-        del request["thinking"]
+def accepted_thinking(thinking: Params, profile: ModelProfile) -> Params | None:
+    """The nearest `thinking` parameter that the model accepts; None if there is none."""
+    kind = str(thinking.get("type"))
+    if kind not in THINKING_TYPES - profile.thinking:
+        return thinking or None
+    nearest = _NEAREST.get(kind)
+    if nearest not in profile.thinking:
+        return None
+    return {**{name: value for name, value in thinking.items() if name != "budget_tokens"}, "type": nearest}
+
+
+def is_thinking_off(thinking: Params) -> bool:
+    """Whether the `thinking` parameter of a request without tools switches thinking off."""
+    return str(thinking.get("type")) in THINKING_OFF
+
+
+def accepted_effort(effort: object, profile: ModelProfile, *, thinking: Params) -> object:
+    """The highest accepted level up to `effort`, in a request with this `thinking`; None if there is none."""
+    if effort not in EFFORTS or not profile.efforts:
+        return effort if profile.efforts else None
+    most = profile.most_effort_unthinking if is_thinking_off(thinking) else EFFORTS[-1]
+    levels = EFFORTS[: min(EFFORTS.index(str(effort)), EFFORTS.index(most)) + 1]
+    accepted = next((level for level in reversed(levels) if level in profile.efforts), None)
+    return effort if accepted == effort else accepted  # the caller's own object shows that nothing has changed
 
 
 def mapping(params: Params, name: str) -> Mapping[str, Any]:

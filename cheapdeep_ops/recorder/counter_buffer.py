@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from cheapdeep_ops.histogram import duration_bin
+from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.units import NUSD_PER_USD
 from cheapdeep_ops.values import Counters, Decision, Outcome
 
@@ -104,7 +105,7 @@ class Tally(Counters):
         # The first tier's, as `base_escalated`: the two tell what another threshold would have done.
         if decision.first_confidence is not None:
             self.confidence[confidence_bin(decision.first_confidence)] += 1
-        self._count(self.models, decision.model, _MAX_MODELS)
+        self._count(self.models, model_name(decision.model).name, _MAX_MODELS)
 
     def _add_origin(self, decision: Decision) -> None:
         """Count the origin of a triaged call, and of a base escalation."""
@@ -133,7 +134,7 @@ def origin_of(decision: Decision) -> str:
     """
     # The configured name, because a failed call has no reply with a snapshot's name: one model would appear as two.
     model = decision.hops[0].tier.model if decision.hops else decision.model
-    return f"{_printable(model)}|{decision.prompt_version.replace('|', '?')}|{decision.policy_version}"
+    return f"{_printable(model_name(model).name)}|{decision.prompt_version.replace('|', '?')}|{decision.policy_version}"
 
 
 @lru_cache(maxsize=128)  # a service uses few models, and the bound limits the memory for odd names

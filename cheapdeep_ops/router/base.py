@@ -27,6 +27,7 @@ from cheapdeep_ops.router.provider import (
     triage_stream_client,
     without_resources,
 )
+from cheapdeep_ops.router.refusals import refused_parts_of
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import BypassCause
 
@@ -69,11 +70,14 @@ class RouterBase(ABC, Generic[AnyClient]):
         self._options, self._is_view = options, False
         self._use(self._make_client() if client is None else client, settings.triage_timeout_s)
         telemetry = telemetry or Telemetry()
-        planner = CallPlanner(settings, route=route, clock=clock, new_id=new_id)
+        planner = CallPlanner(
+            settings, route=route, clock=clock, new_id=new_id, on_refusal=telemetry.record_refused_part
+        )
         decisions = DecisionBuilder(settings, planner.prompt, at=clock())
         models = ModelCaller(planner, decisions, telemetry)
         recorder = recorder or _recorder(settings, telemetry, redact)
-        self._core = CallRunner(planner, decisions, models, telemetry=telemetry, recorder=recorder)
+        refused = refused_parts_of(self._sdk)
+        self._core = CallRunner(planner, decisions, models, telemetry=telemetry, recorder=recorder, refused=refused)
         if self._owns_client and not options.get("http_client"):
             renew_after_fork(self, RouterBase._renew_client)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from cheapdeep_ops.flow import Bypass, CascadeResult
 from cheapdeep_ops.policy import EffectivePolicy, PolicyBook
 from cheapdeep_ops.router.provider import Message, Params
+from cheapdeep_ops.router.refusals import RefusedParts
 from cheapdeep_ops.values import Decision, Exchange, Tier
 
 
@@ -42,7 +43,8 @@ class Call:
     """One call in progress.
 
     `started_at` is in Unix seconds; `started` and `ended` are readings of `time.perf_counter`. `model_s` are the
-    seconds that each model call has taken so far, in the order of the requests.
+    seconds that each model call has taken so far, in the order of the steps. `refused` is what the client's models are
+    known to refuse.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Call:
     started_at: float
     started: float
     is_shadowed: bool = False
+    refused: RefusedParts = field(default_factory=RefusedParts)
     ended: float | None = None
     model_s: list[float] = field(default_factory=list)
 

@@ -21,6 +21,7 @@ from cheapdeep_ops.router.error_decision import attach
 from cheapdeep_ops.router.model_call import ModelCaller
 from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import Message, Params, claude
+from cheapdeep_ops.router.refusals import RefusedParts
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.telemetry.handler import OpenSpan, Telemetry
 from cheapdeep_ops.values import Decision, Tier, TierReply
@@ -89,10 +90,11 @@ class CallRunner:
         *,
         telemetry: Telemetry,
         recorder: Sink,
+        refused: RefusedParts,
     ) -> None:
         settings = planner.settings
         self.planner, self.decisions, self.models, self.recorder = planner, decisions, models, recorder
-        self._telemetry = telemetry
+        self._telemetry, self._refused = telemetry, refused
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
         self._thresholds: dict[str, float] = {}
@@ -108,9 +110,14 @@ class CallRunner:
         _living.add(self)
 
     def for_view(self, options: Iterable[str]) -> "CallRunner":
-        """The runner for a client with other `options`. It shares everything but, where needed, the breakers."""
+        """The runner for a client with other `options`.
+
+        It shares everything but the breakers and what models refuse, if another server may be asked.
+        """
         view = copy(self)
         view.models = self.models.for_view(options)
+        if "base_url" in options:
+            view._refused = RefusedParts()  # noqa: SLF001 - a copy of this object
         return view
 
     # A call
@@ -139,6 +146,7 @@ class CallRunner:
     def _begin(self, params: Params, *, route: str | None, input_class: str) -> OpenCall:
         self.record_late()
         call = self.planner.begin(params, route=route, input_class=input_class, book=self.recorder.book)
+        call.refused = self._refused
         self._show_threshold(call)
         return OpenCall(call, self._telemetry.begin_route())
 

@@ -48,10 +48,11 @@ class ModelCall:
         self._caller, self._call, self.ask, self._chat, self._on_done = caller, call, ask, span, on_done
         self.is_plain = is_plain
         self._began: float | None = time.perf_counter()
-        self._waited_s = 0.0
         self._is_answered = False
-        self._index = len(call.model_s)
-        call.model_s.append(0.0)
+        if not ask.is_second:  # the second request belongs to the step of the first
+            call.model_s.append(0.0)
+        self._index = len(call.model_s) - 1
+        self._waited_s = call.model_s[self._index]
         self.request = request
 
     @property
@@ -141,7 +142,8 @@ class ModelCaller:
             on_done = self._permission(call, ask)
             request, translated = self.planner.request(call, ask)
         except BaseException:
-            call.model_s.append(0.0)  # every hop has its place in the list
+            if not ask.is_second:
+                call.model_s.append(0.0)  # every hop has its place in the list
             raise
         span = self._telemetry.begin_chat(
             provider=claude.name,
@@ -162,7 +164,7 @@ class ModelCaller:
         # A timeout of the caller's own says nothing about the tier, because it may be as short as the caller likes.
         has_own_timeout = self._is_impatient or "timeout" in call.params
         breaker, begun_at = self._breakers[ask.tier.index], time.monotonic()
-        if not breaker.may_ask(begun_at):
+        if not (ask.is_second or breaker.may_ask(begun_at)):
             raise BreakerOpenError(f"{ask.tier.model} keeps failing and gets no requests for a while")
 
         def report(error: BaseException | None) -> None:

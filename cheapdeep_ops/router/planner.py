@@ -1,26 +1,42 @@
 """From the caller's arguments to a call, and from a call to the requests that its tiers get. Nothing here waits."""
 
+import logging
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from cheapdeep_ops.flow import Ask, Asking, Bypass, Flow, Step, cascade, triaged
+from cheapdeep_ops.model_names import is_same_model
 from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import PolicyBook
 from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.label_limits import LabelLimiter
 from cheapdeep_ops.router.provider import Message, Params, Request, StreamProgress, TriagePrompt, claude
+from cheapdeep_ops.router.refusals import CallRefusals
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.treatment import treatments
-from cheapdeep_ops.values import ALL_ROUTES, BypassCause, Decision, Reason, Tier, TierReply
+from cheapdeep_ops.values import (
+    ALL_ROUTES,
+    NO_PARTS,
+    BypassCause,
+    Decision,
+    Reason,
+    Tier,
+    TierReply,
+    TriagePart,
+    TriageParts,
+)
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
 
+_log: Final = logging.getLogger(__name__)
+_FORMAT: Final = frozenset({TriagePart.FORMAT})
 _MAX_ROUTES: Final = 200
 _MAX_INPUT_CLASSES: Final = 200
 _NOT_OF_THE_CONVERSATION: Final = frozenset({Reason.TRIAGE_ERROR, Reason.RAISED_THRESHOLD})
@@ -46,6 +62,7 @@ class CallPlanner:
         route: str,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        on_refusal: Callable[[str, TriagePart], None] = lambda _model, _part: None,
     ) -> None:
         self.settings = settings
         self.tiers = settings.cascade
@@ -54,6 +71,7 @@ class CallPlanner:
         self._treatments = treatments(settings.treatments)
         self._route = route
         self._new_id = new_id
+        self._on_refusal = on_refusal
         self._conversations = Conversations(turns=settings.sticky_turns, lasts_s=settings.sticky_s)
         self._routes, self._classes = LabelLimiter(_MAX_ROUTES), LabelLimiter(_MAX_INPUT_CLASSES)
 
@@ -98,7 +116,7 @@ class CallPlanner:
         model = params.pop("model", None)
         if model is not None and model != tiers[-1].model:
             model = str(model)  # the API refuses any other type
-            cheap = next((tier for tier in tiers[:-1] if _is_named(model, tier)), None)
+            cheap = next((tier for tier in tiers[:-1] if is_same_model(model, tier.model)), None)
             if cheap is not None:
                 return tiers, Bypass(cause=BypassCause.CHEAP_REQUESTED, tier=replace(cheap, model=model))
             tiers = (*tiers[:-1], replace(tiers[-1], model=model))
@@ -147,7 +165,31 @@ class CallPlanner:
             base_threshold=self.settings.base_threshold,
             bypass=call.bypass,
             falls_back=claude.is_outage if may_fall_back else None,
+            refusals=self._refusals(call),
         )
+
+    def _refusals(self, call: Call) -> CallRefusals:
+        """What the models are known to refuse in the triage requests of a call, unless the setting decides it."""
+        wanted = self.settings.structured_outputs
+        return CallRefusals(
+            refused=call.refused,
+            decided=NO_PARTS if wanted == "auto" else _FORMAT,
+            left_out=_FORMAT if wanted == "never" else NO_PARTS,
+            sent=partial(self._parts, call),
+            is_invalid=claude.is_bad_request,
+            clock=time.monotonic,
+            on_learned=self._learned,
+        )
+
+    def _learned(self, model: str, part: TriagePart) -> None:
+        _log.warning("%s refuses %s: triage goes on without it (CHEAPDEEP_STRUCTURED_OUTPUTS)", model, part)
+        self._on_refusal(model, part)
+
+    def _parts(self, call: Call, ask: Ask) -> TriageParts:
+        """The optional parts that a triage request has."""
+        parts = claude.triage_parts(call.params, model=ask.tier.model)
+        is_always = self.settings.structured_outputs == "always"
+        return (parts | _FORMAT if is_always else parts) - ask.without
 
     def shadow(self, call: Call) -> Call:
         """A deep copy of a call for shadow triage; its reply is whole even if the caller's is streamed.
@@ -159,14 +201,19 @@ class CallPlanner:
 
     def shadow_flow(self, shadow: Call) -> Asking[list[Step]]:
         """The triage requests of a shadow call, for a driver."""
-        return triaged(shadow.tiers[:-1], threshold=shadow.policy.threshold)
+        return triaged(shadow.tiers[:-1], threshold=shadow.policy.threshold, refusals=self._refusals(shadow))
 
     def request(self, call: Call, ask: Ask) -> Request:
         """The keyword arguments of `messages.create` for one request, and in words what had to change in them."""
         if ask.kind == "original":
             return claude.original_request(call.params, model=ask.tier.model)
-        timeout_s = self.settings.triage_timeout_s
-        return claude.triage_request(call.params, model=ask.tier.model, prompt=self.prompt, timeout_s=timeout_s)
+        return claude.triage_request(
+            call.params,
+            model=ask.tier.model,
+            prompt=self.prompt,
+            timeout_s=self.settings.triage_timeout_s,
+            parts=self._parts(call, ask),
+        )
 
     def read(self, call: Call, ask: Ask, message: object) -> TierReply:
         """The reply to one request. What is not a message goes to the caller unread."""
@@ -183,14 +230,10 @@ class CallPlanner:
             threshold=threshold,
             base_threshold=settings.base_threshold,
             user_text=call.user_text,
-            is_patient=settings.stream_whole,
+            # Without a schema the reply may break off being JSON, so nothing of it goes out before it is read whole.
+            is_patient=settings.stream_whole or TriagePart.FORMAT not in self._parts(call, ask),
         )
         return claude.triage_progress(partial, threshold=threshold)
-
-
-def _is_named(model: str, tier: Tier) -> bool:
-    """Whether `model` is the tier's model, or a dated snapshot of it (`...-20251001`)."""
-    return model == tier.model or model.startswith(f"{tier.model}-20")
 
 
 def random_id() -> str:

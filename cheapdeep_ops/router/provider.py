@@ -48,7 +48,7 @@ from cheapdeep_ops.claude.sdk import (
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
-from cheapdeep_ops.values import BypassCause, TextTurn, TierReply, Usage
+from cheapdeep_ops.values import BypassCause, TextTurn, TierReply, TriageParts, Usage
 
 Event = RawMessageStreamEvent
 Events = Sequence[Event]
@@ -110,8 +110,13 @@ class Provider(Protocol):
     def triage_prompt(self, template: str | None) -> TriagePrompt:
         """The triage contract; None gives the default one."""
 
-    def triage_request(self, params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float) -> Request:
-        """The request that asks `model` for a confidence and an answer."""
+    def triage_parts(self, params: Params, *, model: str) -> TriageParts:
+        """The optional parts that a triage request to `model` has, by what is known of the model."""
+
+    def triage_request(
+        self, params: Params, *, model: str, prompt: TriagePrompt, timeout_s: float, parts: TriageParts | None = None
+    ) -> Request:
+        """The request that asks `model` for a confidence and an answer, with these optional parts."""
 
     def original_request(self, params: Params, *, model: str) -> Request:
         """The caller's own request, for `model`."""

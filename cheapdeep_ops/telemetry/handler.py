@@ -17,6 +17,7 @@ from opentelemetry.metrics import Histogram, Meter, MeterProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
+from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.values import Decision, Hop, Outcome, Trace, Usage
 
@@ -168,6 +169,10 @@ class Telemetry:
         """Count decisions that the recorder dropped."""
         shielded(lambda: self._instruments.dropped.add(count))
 
+    def record_refused_part(self, model: str, part: str) -> None:
+        """Count a part of triage requests that `model` has turned out to refuse."""
+        shielded(lambda: self._instruments.record_refused_part(model, part))
+
     def record_guard_age(self, seconds: float) -> None:
         """Record the age of the guard's last heartbeat, in seconds, as this process sees it."""
         shielded(lambda: self._instruments.guard_age.set(seconds))
@@ -201,6 +206,9 @@ class _Instruments:
         )
         self.rejected = counter(
             names.REPLAYS_REJECTED, unit="{call}", description="Requests that the deep tier refused after triage"
+        )
+        self.refused_parts = counter(
+            names.REFUSED_PARTS, unit="{part}", description="Parts of triage requests that models turned out to refuse"
         )
         self.dropped = counter(names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder dropped")
         self.guard_age = meter.create_gauge(
@@ -245,6 +253,9 @@ class _Instruments:
         self.duration.record(decision.duration_s, labels)
         self.overhead.record(overhead_s)
 
+    def record_refused_part(self, model: str, part: str) -> None:
+        self.refused_parts.add(1, {names.LABEL_MODEL: self._label(model), names.LABEL_PART: str(part)})
+
     def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
         """Add the cost and the baseline cost of a call, or count it as unpriced if either is unknown."""
         # The two are compared, so they must be sums over one set of calls.
@@ -266,8 +277,9 @@ class _Instruments:
             self.tokens.record(hop.usage.output_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "output"})
 
     def _label(self, model: str) -> str:
-        """`model` as a label value; `other` after the first _MAX_MODELS models."""
+        """The model's one name as a label value; `other` after the first _MAX_MODELS models."""
         # Callers choose model names, so the number of label values needs a bound.
+        model = model_name(model).name
         if model not in self._models:
             if len(self._models) >= _MAX_MODELS:
                 return names.OTHER

@@ -121,7 +121,14 @@ def test_a_prefix_is_found_so_many_blocks_before_a_breakpoint_and_no_more(client
     assert ask(client, system=[block(5_000), *far, block(1, FIVE)])[1] == 0
 
 
-@pytest.mark.parametrize(("model", "smallest"), [(HAIKU, 4_096), (OPUS, 4_096), ("claude-sonnet-4-6", 2_048)])
+@pytest.mark.parametrize(
+    ("model", "smallest"),
+    [
+        (HAIKU, 4_096), (OPUS, 2_048), ("claude-sonnet-4-6", 2_048), ("claude-opus-4-6", 4_096),
+        ("claude-opus-4-8", 1_024), ("claude-sonnet-5", 1_024), ("claude-opus-5", 512), ("claude-haiku-5-5", 512),
+        ("claude-sonnet-5-5", 512), ("claude-opus-5-5", 512), ("claude-fable-5-1", 512), ("claude-mythos-5-1", 512),
+    ],
+)  # fmt: skip
 def test_below_a_models_smallest_prefix_nothing_is_cached_and_nothing_is_said(client, model, smallest):
     short = {"model": model, "system": [block(smallest - 1, FIVE)]}
     assert [ask(client, **short) for _ in range(2)] == [(smallest + 1, 0, 0, 0)] * 2

@@ -260,6 +260,17 @@ def test_unknown_and_retired_models(api, client):
         (HAIKU, {"thinking": {"type": "adaptive"}}),
         (HAIKU, {"output_config": {"effort": "low"}}),
         (HAIKU, {"max_tokens": 64_001, "timeout": 5}),
+        (HAIKU, {"thinking": {"type": "between_tools"}}),
+        ("claude-opus-4-5", {"output_config": {"effort": "max"}}),
+        ("claude-opus-4-6", {"output_config": {"effort": "xhigh"}}),
+        ("claude-sonnet-5-5", {"thinking": {"type": "disabled"}}),
+        ("claude-sonnet-5-5", {"thinking": {"type": "between_tools"}, "output_config": {"effort": "max"}}),
+        ("claude-haiku-5-5", {"thinking": {"type": "disabled"}, "output_config": {"effort": "xhigh"}}),
+        ("claude-opus-5", {"thinking": {"type": "disabled"}, "output_config": {"effort": "max"}}),
+        ("claude-opus-5-5", {"thinking": {"type": "disabled"}}),
+        ("claude-opus-5-5", {"tool_choice": {"type": "any"}}),
+        ("claude-fable-5-1", {"thinking": {"type": "disabled"}}),
+        ("claude-mythos-5-1", {"tool_choice": {"type": "tool", "name": "t"}}),
     ],
 )
 def test_parameters_that_a_model_refuses(client, model, more):
@@ -274,6 +285,10 @@ def test_parameters_that_a_model_refuses(client, model, more):
         (HAIKU, {"extra_body": {"temperature": 0}, "extra_headers": OLD_VERSION}),
         (HAIKU, {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
         (OPUS, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+        (OPUS, {"thinking": {"type": "disabled"}, "output_config": {"effort": "max"}}),
+        ("claude-sonnet-5-5", {"thinking": {"type": "between_tools"}, "output_config": {"effort": "high"}}),
+        ("claude-haiku-5-5", {"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}),
+        ("claude-opus-5-5", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}),
     ],
 )
 def test_parameters_that_a_model_takes(client, model, more):
@@ -285,6 +300,35 @@ def test_prefill_is_refused_by_opus_only(client):
     assert client.messages.create(model=HAIKU, max_tokens=50, messages=turns).content
     with pytest.raises(anthropic.BadRequestError, match="prefill"):
         client.messages.create(model=OPUS, max_tokens=50, messages=turns)
+
+
+def test_a_model_may_be_told_to_refuse_more(api, client):
+    wanted = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}
+    assert ask(client, **wanted).content
+    api.refuse("format", model=HAIKU)
+    with pytest.raises(anthropic.BadRequestError, match=r"output_config\.format: Extra inputs are not permitted"):
+        ask(client, **wanted)
+    assert ask(client).content
+    assert ask(client, model=OPUS, **wanted).content
+    assert client.models.retrieve(HAIKU).capabilities.structured_outputs.supported is False
+
+
+def test_thinking_counts_towards_the_limit_and_is_paid(api, client):
+    api.put_model(replace(by_id("claude-haiku-5-5"), thinks=500))
+    thoughtful = {"model": "claude-haiku-5-5", "max_tokens": 600}
+    whole = ask(client, **thoughtful)
+    assert (whole.stop_reason, whole.usage.output_tokens_details.thinking_tokens) == ("end_turn", 500)
+    assert whole.usage.output_tokens > 500
+    nothing = ask(client, **thoughtful | {"max_tokens": 500})
+    assert (nothing.stop_reason, nothing.content, nothing.usage.output_tokens) == ("max_tokens", [], 500)
+    some = ask(client, **thoughtful | {"max_tokens": 501})
+    assert (some.stop_reason, len(text_of(some)), some.usage.output_tokens) == ("max_tokens", 4, 501)
+    unthinking = ask(client, **thoughtful | {"max_tokens": 100}, thinking={"type": "disabled"})
+    assert unthinking.stop_reason == "end_turn"
+
+
+def by_id(name):
+    return next(model for model in MODELS if model.id == name)
 
 
 def test_context_limit_differs_by_model(client):
@@ -485,7 +529,7 @@ def test_model_catalogue(client):
     assert haiku.capabilities.thinking.types.enabled.supported is True
     assert client.models.retrieve("claude-sonnet-4-5").retires_at is not None
     assert {model.id for model in client.models.list()} == {model.id for model in MODELS}
-    assert [m.lifecycle for m in client.models.list(lifecycle=["deprecated"])] == ["deprecated"] * 2
+    assert [m.lifecycle for m in client.models.list(lifecycle=["deprecated"])] == ["deprecated"] * 4
     with pytest.raises(anthropic.NotFoundError):
         client.models.retrieve("claude-nine")
 

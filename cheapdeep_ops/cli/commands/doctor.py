@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from cheapdeep_ops.claude.profiles import UNKNOWN, profile_of
+from cheapdeep_ops.claude.profiles import UNKNOWN, is_assumed, profile_of
 from cheapdeep_ops.cli.guard_client import connected
 from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.guard.formatting import duration
@@ -88,7 +88,13 @@ def _models(settings: Settings) -> str:
     _check_order(settings.tiers, {model: prices.cost(model, _COMPARED, at=now) or 0.0 for model in settings.tiers})
     unknown = [model for model in settings.tiers if profile_of(model) is UNKNOWN]
     note = f"; unknown which parameters {', '.join(unknown)} refuses" if unknown else ""
-    return " -> ".join(settings.tiers) + note
+    return " -> ".join(settings.tiers) + note + "".join(map(_assumption, filter(is_assumed, settings.tiers)))
+
+
+def _assumption(model: str) -> str:
+    profile = profile_of(model)
+    newest = f"{profile.family.title()} {'.'.join(map(str, profile.version))}"
+    return f"; {model} is not known yet, and is asked as {newest} (known since {profile.known_since})"
 
 
 def _check_order(tiers: Sequence[str], costs: Mapping[str, float]) -> None:

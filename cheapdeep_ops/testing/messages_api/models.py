@@ -4,8 +4,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-Refused = Literal["sampling", "thinking_enabled", "thinking_adaptive", "effort", "prefill"]
-Line = Literal["haiku", "sonnet", "opus"]
+Refused = Literal[
+    "sampling", "thinking_enabled", "thinking_adaptive", "thinking_disabled", "between_tools", "effort", "effort_xhigh",
+    "effort_max", "unthinking_above_high", "forced_tools", "format", "prefill",
+]  # fmt: skip
+"""What a model may refuse; `unthinking_above_high` is thinking that is off at an effort above `high`."""
+
+Line = Literal["haiku", "sonnet", "opus", "fable", "mythos"]
 Lifecycle = Literal["active", "deprecated", "retired"]
 
 UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
@@ -31,7 +36,9 @@ class SimulatedModel:
     """The smallest prompt, in tokens, that its prompt cache stores."""
     tokens_ratio: float = 1.0
     """Tokens that it reports for each token of four characters; newer tokenizers report more."""
-    refuses: frozenset[Refused] = frozenset({"sampling", "thinking_enabled", "prefill"})
+    thinks: int = 0
+    """The tokens of its thinking before a simulated answer, unless the request switches that off."""
+    refuses: frozenset[Refused] = frozenset({"sampling", "thinking_enabled", "between_tools", "prefill"})
 
     @property
     def reply_id(self) -> str:
@@ -39,12 +46,27 @@ class SimulatedModel:
         return self.answers_as or self.id
 
 
+_REFUSED_SINCE_5: Final[frozenset[Refused]] = frozenset({"sampling", "thinking_enabled", "between_tools", "prefill"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules45(SimulatedModel):
     max_input_tokens: int = 200_000
     max_tokens: int = 64_000
     smallest_cached: int = 4_096
-    refuses: frozenset[Refused] = frozenset({"thinking_adaptive", "effort"})
+    refuses: frozenset[Refused] = frozenset({"thinking_adaptive", "between_tools", "effort"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules5(SimulatedModel):
+    smallest_cached: int = 512
+    refuses: frozenset[Refused] = _REFUSED_SINCE_5 | {"unthinking_above_high"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AlwaysThinking(SimulatedModel):
+    smallest_cached: int = 512
+    refuses: frozenset[Refused] = _REFUSED_SINCE_5 | {"thinking_disabled", "forced_tools"}
 
 
 def _with_alias(model: SimulatedModel) -> tuple[SimulatedModel, SimulatedModel]:
@@ -52,47 +74,57 @@ def _with_alias(model: SimulatedModel) -> tuple[SimulatedModel, SimulatedModel]:
     return replace(model, id=model.id.rpartition("-")[0], answers_as=model.id), model
 
 
-# Haiku 4.5, Opus 4.7, Haiku 5.5, Sonnet 4.5's retirement and prefill of all models: as documented in November 2026.
-# The other models' refusals and limits follow their generation. From a certain API version on, every model refuses
-# sampling parameters too. The smallest cached prompts are as documented for 4.x; the larger figure where sources
-# differ (Opus 4.7: 2,048 or 4,096).
+# Refusals, limits and the smallest cached prompts are as documented in November 2026. From a certain API version on,
+# every model refuses sampling parameters too. Sources differ on two prompt caches: Opus 4.7 (2,048 or 4,096 tokens),
+# and Sonnet 4.6 (1,024 are documented, 2,048 were observed).
 MODELS: Final[tuple[SimulatedModel, ...]] = (
-    SimulatedModel(
+    _Rules5(
         id="claude-haiku-5-5",
         display_name="Claude Haiku 5.5",
         line="haiku",
         created_at="2026-10-07T00:00:00Z",
     ),
-    SimulatedModel(id="claude-sonnet-5-5", display_name="Claude Sonnet 5.5", line="sonnet"),
-    SimulatedModel(id="claude-opus-5-5", display_name="Claude Opus 5.5", line="opus"),
+    _Rules5(
+        id="claude-sonnet-5-5",
+        display_name="Claude Sonnet 5.5",
+        line="sonnet",
+        refuses=(_REFUSED_SINCE_5 - {"between_tools"}) | {"thinking_disabled", "unthinking_above_high", "forced_tools"},
+    ),
+    SimulatedModel(id="claude-sonnet-5", display_name="Claude Sonnet 5", line="sonnet"),
+    _AlwaysThinking(id="claude-opus-5-5", display_name="Claude Opus 5.5", line="opus"),
+    _Rules5(id="claude-opus-5", display_name="Claude Opus 5", line="opus"),
+    _AlwaysThinking(id="claude-fable-5-1", display_name="Claude Fable 5.1", line="fable"),
+    _AlwaysThinking(id="claude-mythos-5-1", display_name="Claude Mythos 5.1", line="mythos"),
     SimulatedModel(id="claude-opus-4-8", display_name="Claude Opus 4.8", line="opus"),
     SimulatedModel(
         id="claude-opus-4-7",
         display_name="Claude Opus 4.7",
         line="opus",
         created_at="2026-04-16T00:00:00Z",
-        smallest_cached=4_096,
+        smallest_cached=2_048,
     ),
     SimulatedModel(
         id="claude-sonnet-4-6",
         display_name="Claude Sonnet 4.6",
         line="sonnet",
         smallest_cached=2_048,
-        refuses=frozenset({"prefill"}),
+        refuses=frozenset({"between_tools", "effort_xhigh", "prefill"}),
     ),
     SimulatedModel(
         id="claude-opus-4-6",
         display_name="Claude Opus 4.6",
         line="opus",
         smallest_cached=4_096,
-        refuses=frozenset({"prefill"}),
+        refuses=frozenset({"between_tools", "effort_xhigh", "prefill"}),
     ),
     *_with_alias(
         _Rules45(
             id="claude-opus-4-5-20251101",
             display_name="Claude Opus 4.5",
             line="opus",
-            refuses=frozenset({"thinking_adaptive"}),
+            lifecycle="deprecated",
+            retires_at="2027-01-22T00:00:00Z",
+            refuses=frozenset({"thinking_adaptive", "between_tools", "effort_xhigh", "effort_max"}),
         )
     ),
     *_with_alias(
@@ -121,20 +153,31 @@ class Catalogue:
 
     def __init__(self, models: Iterable[SimulatedModel]) -> None:
         self._models: Mapping[str, SimulatedModel] = {model.id: model for model in models}
+        self._served: Mapping[str, SimulatedModel] = self._models
 
     @property
     def by_id(self) -> Mapping[str, SimulatedModel]:
         """The models by id."""
-        return self._models
+        return self._served
 
     def put(self, model: SimulatedModel) -> None:
         """Add a model, or replace one."""
-        # A new mapping, because the server's thread may be iterating over the old one.
+        # New mappings, because the server's thread may be iterating over the old ones.
         self._models = {**self._models, model.id: model}
+        self._served = {**self._served, model.id: model}
+
+    def refuse(self, model: str, parameters: Iterable[Refused]) -> None:
+        """Let a model refuse more parameters, until `accept_all`. Raises KeyError if the model is unknown."""
+        served = self._served[model]
+        self._served = {**self._served, model: replace(served, refuses=served.refuses.union(parameters))}
+
+    def accept_all(self) -> None:
+        """Let the models refuse only what they refuse by themselves."""
+        self._served = self._models
 
     def page(self, lifecycles: Collection[str]) -> dict[str, object]:
         """Return the API's list of the models in these stages of their lifecycle."""
-        data = [model_info(model) for model in self._models.values() if model.lifecycle in lifecycles]
+        data = [model_info(model) for model in self._served.values() if model.lifecycle in lifecycles]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return {"data": data, "has_more": False, **ends}
 
@@ -157,11 +200,12 @@ def model_info(model: SimulatedModel) -> dict[str, object]:
 
 
 def _capabilities(refuses: frozenset[Refused]) -> dict[str, object]:
-    always = ("batch", "citations", "code_execution", "image_input", "pdf_input", "structured_outputs")
+    always = ("batch", "citations", "code_execution", "image_input", "pdf_input")
     return {
         **{name: _support(on=True) for name in always},
+        "structured_outputs": _support(on="format" not in refuses),
         "context_management": _support(on=True),
-        "effort": _effort(on="effort" not in refuses),
+        "effort": _effort(refuses),
         "server_tools": {
             **_support(on=True),
             "code_execution": _support(on=True),
@@ -171,15 +215,22 @@ def _capabilities(refuses: frozenset[Refused]) -> dict[str, object]:
     }
 
 
-def _effort(*, on: bool) -> Mapping[str, object]:
-    return {**_support(on=on), **{level: _support(on=on) for level in ("low", "medium", "high", "max")}}
+def _effort(refuses: frozenset[Refused]) -> Mapping[str, object]:
+    on = "effort" not in refuses
+    levels = {level: _support(on=on) for level in ("low", "medium", "high")}
+    refusable: tuple[tuple[str, Refused], ...] = (("xhigh", "effort_xhigh"), ("max", "effort_max"))
+    return {
+        **_support(on=on),
+        **levels,
+        **{level: _support(on=on and name not in refuses) for level, name in refusable},
+    }
 
 
 def _thinking_types(refuses: frozenset[Refused]) -> Mapping[str, object]:
     return {
         "adaptive": _support(on="thinking_adaptive" not in refuses),
-        "between_tools": _support(on=False),
-        "disabled": _support(on=True),
+        "between_tools": _support(on="between_tools" not in refuses),
+        "disabled": _support(on="thinking_disabled" not in refuses),
         "enabled": _support(on="thinking_enabled" not in refuses),
     }
 

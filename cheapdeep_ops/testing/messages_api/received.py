@@ -10,6 +10,9 @@ from cheapdeep_ops.testing.messages_api.wire import CHARS_PER_TOKEN
 SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
 TRIAGE_FIELDS: Final = frozenset({"confidence", "answer"})
 GRADING_FIELDS: Final = frozenset({"reason", "verdict"})
+THINKING_OFF: Final = frozenset({"disabled", "between_tools"})
+"""The types of the `thinking` parameter that switch it off in a request without tools."""
+
 IMAGE_CHARS: Final = 1_600 * CHARS_PER_TOKEN
 """The characters that an image counts as: the API scales large images down to about 1,600 tokens."""
 
@@ -110,6 +113,12 @@ def graded_answer(body: Mapping[str, object]) -> str | None:
     document = json_object(last_user_text(body)) if asks_for_grading(body) else None
     answer = document.get("answer") if document is not None else None
     return answer if isinstance(answer, str) else None
+
+
+def thinking_type(body: Mapping[str, object]) -> str:
+    """Return the type of the `thinking` parameter, or an empty string."""
+    thinking = body.get("thinking")
+    return str(thinking.get("type")) if isinstance(thinking, dict) else ""
 
 
 def input_tokens(body: Mapping[str, object]) -> int:

@@ -15,7 +15,7 @@ from cheapdeep_ops.testing.messages_api.batch_endpoints import BatchApi
 from cheapdeep_ops.testing.messages_api.batch_faults import BatchFaults
 from cheapdeep_ops.testing.messages_api.batches import Batches, other_result
 from cheapdeep_ops.testing.messages_api.endpoints import MessageApi, ModelApi
-from cheapdeep_ops.testing.messages_api.models import MODELS, Catalogue, SimulatedModel
+from cheapdeep_ops.testing.messages_api.models import MODELS, Catalogue, Refused, SimulatedModel
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest, without_secrets
 from cheapdeep_ops.testing.messages_api.replies import Reply
 from cheapdeep_ops.testing.messages_api.responses import Responses
@@ -79,7 +79,9 @@ class SimulatedAnthropic(SimulatedServer):
         self._batch_delay_s = batch_delay_s
         self._batches = Batches(BATCH_LIMIT)
         self._catalogue = Catalogue(models)
-        self._simulation = Simulation(seed=seed, classes=classes, triage_models=triage_models, grader=judge)
+        self._simulation = Simulation(
+            seed=seed, classes=classes, triage_models=triage_models, catalogue=self._catalogue, grader=judge
+        )
         # A response needs the server and the server needs the app, so the server is looked up later.
         self._responses = Responses(
             seed=seed, catalogue=self._catalogue, streams=self.streams, served=lambda: self._served
@@ -109,17 +111,25 @@ class SimulatedAnthropic(SimulatedServer):
         self._simulation.script.set_standing(reply, model)
 
     def clear(self) -> None:
-        """Remove received requests, batches, cached prompts and all scripted replies."""
+        """Remove received requests, batches, cached prompts and all scripted replies and refusals."""
         self.requests.clear()
         self.streams.clear()
         self._batches.clear()
         self.batch_faults.clear()
         self._simulation.script.clear()
+        self._catalogue.accept_all()
         self._responses.cache.clear()
 
     def put_model(self, model: SimulatedModel) -> None:
         """Add a model to the catalogue, or replace one: `replace(MODELS[0], lifecycle="retired")`."""
         self._catalogue.put(model)
+
+    def refuse(self, *parameters: Refused, model: str) -> None:
+        """Let `model` answer 400 to requests with one of `parameters`, as on a platform that lacks them.
+
+        `clear` ends it. Raises KeyError if the catalogue does not have the model.
+        """
+        self._catalogue.refuse(model, parameters)
 
     def was_correct(self, answer_text: str) -> bool | None:
         """Whether a simulated answer is correct; None if it is not one of the server's recent answers."""

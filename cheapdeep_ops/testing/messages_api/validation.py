@@ -7,7 +7,7 @@ from typing import Final
 
 from cheapdeep_ops.testing.messages_api.cached_blocks import breakpoint_fault
 from cheapdeep_ops.testing.messages_api.models import Refused, SimulatedModel
-from cheapdeep_ops.testing.messages_api.received import input_tokens
+from cheapdeep_ops.testing.messages_api.received import THINKING_OFF, input_tokens, thinking_type
 from cheapdeep_ops.testing.messages_api.replies import JsonObject, Reply
 
 NO_SAMPLING_SINCE: Final = "2026-10-21"
@@ -19,18 +19,26 @@ _NOT_JSON: Final = "The request body is not valid JSON"
 _NO_VERSION: Final = "anthropic-version: header is required"
 
 
-def _thinking(body: JsonObject) -> object:
-    thinking = body.get("thinking")
-    return thinking.get("type") if isinstance(thinking, dict) else None
-
-
 def _sampling(body: JsonObject) -> bool:
     return any(name in body for name in _SAMPLING)
 
 
-def _effort(body: JsonObject) -> bool:
+def _effort(body: JsonObject) -> object:
+    return _output_config(body).get("effort")
+
+
+def _output_config(body: JsonObject) -> JsonObject:
     config = body.get("output_config")
-    return isinstance(config, dict) and config.get("effort") is not None
+    return config if isinstance(config, dict) else {}
+
+
+def _is_unthinking_above_high(body: JsonObject) -> bool:
+    return thinking_type(body) in THINKING_OFF and _effort(body) in ("xhigh", "max")
+
+
+def _forced_tools(body: JsonObject) -> bool:
+    choice = body.get("tool_choice")
+    return isinstance(choice, dict) and choice.get("type") in ("any", "tool")
 
 
 def _prefill(body: JsonObject) -> bool:
@@ -41,14 +49,33 @@ def _prefill(body: JsonObject) -> bool:
 PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[JsonObject], bool], str]]] = {
     "sampling": (_sampling, "`temperature`, `top_p` and `top_k` are not supported for this model."),
     "thinking_enabled": (
-        lambda body: _thinking(body) == "enabled",
+        lambda body: thinking_type(body) == "enabled",
         '"thinking.type.enabled" is not supported for this model; use "thinking.type.adaptive".',
     ),
     "thinking_adaptive": (
-        lambda body: _thinking(body) == "adaptive",
+        lambda body: thinking_type(body) == "adaptive",
         "adaptive thinking is not supported on this model",
     ),
-    "effort": (_effort, "This model does not support the effort parameter."),
+    "thinking_disabled": (
+        lambda body: thinking_type(body) == "disabled",
+        '"thinking.type.disabled" is not supported for this model; use "thinking.type.adaptive".',
+    ),
+    "between_tools": (
+        lambda body: thinking_type(body) == "between_tools",
+        '"thinking.type.between_tools" is not supported for this model.',
+    ),
+    "unthinking_above_high": (
+        _is_unthinking_above_high,
+        "output_config.effort above `high` is not supported while thinking is off.",
+    ),
+    "effort": (lambda body: _effort(body) is not None, "This model does not support the effort parameter."),
+    "effort_xhigh": (lambda body: _effort(body) == "xhigh", "output_config.effort: `xhigh` is not supported."),
+    "effort_max": (lambda body: _effort(body) == "max", "output_config.effort: `max` is not supported."),
+    "forced_tools": (_forced_tools, "tool_choice: forced tool use is not supported for this model."),
+    "format": (
+        lambda body: _output_config(body).get("format") is not None,
+        "output_config.format: Extra inputs are not permitted",
+    ),
     "prefill": (
         _prefill,
         "This model does not support assistant message prefill. The conversation must end with a user message.",
