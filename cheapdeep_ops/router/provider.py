@@ -11,17 +11,14 @@ import httpx2
 
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.clients import (
+    RESOURCES,
     AnyClient,
+    CallClients,
     make_async_client,
     make_client,
     max_connections_of,
-    original_client,
-    share_defaults,
     traces_itself,
-    triage_client,
-    triage_stream_client,
     wants_raw_response,
-    without_resources,
 )
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
 from cheapdeep_ops.claude.prompt import TriagePrompt
@@ -152,12 +149,14 @@ class Provider(Protocol):
 claude: Final[Provider] = claude_functions
 
 __all__ = [
+    "RESOURCES",
     "Anthropic",
     "AnyClient",
     "AsyncAnthropic",
     "AsyncClientOptions",
     "AsyncMessageStreamManager",
     "AsyncStream",
+    "CallClients",
     "CallParams",
     "ClientOptions",
     "Event",
@@ -182,13 +181,8 @@ __all__ = [
     "make_client",
     "max_connections_of",
     "omit",
-    "original_client",
     "raw_async_stream",
     "raw_stream",
-    "share_defaults",
     "traces_itself",
-    "triage_client",
-    "triage_stream_client",
     "wants_raw_response",
-    "without_resources",
 ]

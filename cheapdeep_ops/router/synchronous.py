@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cached_property, partial
+from functools import partial
 from threading import Timer
 from typing import TYPE_CHECKING, Unpack, cast
 
@@ -35,7 +35,7 @@ from cheapdeep_ops.router.streams import (
     begun,
     without_stream,
 )
-from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_the_rest
+from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, in_time, read_the_rest
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
@@ -92,10 +92,16 @@ class Router(RouterBase[Anthropic], Anthropic):
             new_id=new_id,
         )
 
-    @cached_property
+    @property
     def messages(self) -> Messages:
         """The SDK's `messages`, with its calls routed."""
-        return Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
+        if self._messages is None:
+            self._messages = Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: Messages) -> None:
+        self._messages = messages
 
     def route(
         self,
@@ -131,6 +137,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         """Store everything that was counted, and close what this router made."""
         if self._is_view:
             return
+        self._is_closed = True
         self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
@@ -163,9 +170,16 @@ class Router(RouterBase[Anthropic], Anthropic):
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
         with self._core.models.asking(call, ask) as model_call, self._wait_limit(call):
             if ask.kind == "triage":
-                return model_call.read(self._triage.messages.create(**model_call.request))
+                return model_call.read(self._ask_triage(model_call.request))
             send = send or self._originals.messages.create
             return model_call.read(send(**model_call.request))
+
+    def _ask_triage(self, request: Params) -> Message:
+        calls = self._calls.now()
+        ask = partial(calls.triage.messages.create, **request)
+        if calls.is_as_given:  # it may retry, and its timeouts may be long
+            return in_time(self._readers, ask, self._core.planner.settings.triage_timeout_s)
+        return cast("Message", ask())
 
     # A stream
 
