@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, Final, TypeVar, Unpack
+from operator import is_
+from typing import Any, Final, Generic, NamedTuple, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
@@ -38,6 +39,16 @@ _RAW_RESPONSE: Final = "X-Stainless-Raw-Response"
 _TEMPORARY_ERRORS: Final = frozenset({408, 429})
 _FIRST_SERVER_ERROR: Final = 500
 
+_CLIENTS: Final = (Anthropic, AsyncAnthropic)
+
+RESOURCES: Final = frozenset(
+    name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
+)
+"""The names of `messages`, `models` and the like in a client."""
+
+_SENDING: Final = frozenset({"create", "stream", "parse", "post", "request", "_request"})
+"""Methods that instrumentation replaces in a client, or in its `messages`."""
+
 AnyClient = TypeVar("AnyClient", Anthropic, AsyncAnthropic)
 
 
@@ -66,42 +77,82 @@ def make_async_client(**options: Unpack[AsyncClientOptions]) -> AsyncAnthropic:
     return AsyncAnthropic(**all_options)
 
 
-def triage_client(client: AnyClient, *, timeout_s: float) -> AnyClient:
-    """A view of `client` that never retries and waits at most `timeout_s` seconds.
+class Views(NamedTuple, Generic[AnyClient]):
+    """What the model calls of a router are sent through; `is_as_given` if that is the caller's client itself."""
 
-    A failed triage call escalates instead.
+    triage: AnyClient
+    triage_streams: AnyClient
+    original: AnyClient
+    is_as_given: bool
+
+
+class CallClients(Generic[AnyClient]):
+    """Copies of the caller's client for calls. A change of the client holds for the next call.
+
+    A client that sends in its own way is used as it is, because a copy would not do what its owner added.
     """
-    own_timeout = client.timeout
-    limit = min(own_timeout, timeout_s) if isinstance(own_timeout, int | float) else timeout_s
-    # The SDK would wait as long as a Retry-After header says, which has no upper bound.
-    return client.with_options(max_retries=0, timeout=limit)
+
+    def __init__(self, client: AnyClient, *, triage_timeout_s: float) -> None:
+        self._client, self._triage_timeout_s = client, triage_timeout_s
+        self._made = self._make()
+
+    def now(self) -> Views[AnyClient]:
+        """The copies of the client as it is now."""
+        made_of, views = self._made
+        parts = _parts(self._client)
+        if len(parts) != len(made_of) or not all(map(is_, parts, made_of)):
+            self._made = self._make()
+        return self._made[1]
+
+    def _make(self) -> tuple[list[object], Views[AnyClient]]:
+        client = self._client
+        parts = _parts(client)
+        if _sends_in_its_own_way(client):
+            return parts, Views(client, client, client, is_as_given=True)
+        own_timeout, limit = client.timeout, self._triage_timeout_s
+        limit = min(own_timeout, limit) if isinstance(own_timeout, int | float) else limit
+        # A failed triage call escalates instead of a retry. The SDK would wait as long as a Retry-After header says.
+        triage = _copy_of(client, max_retries=0, _timeout=limit, _timeout_overridden=True)
+        # The router itself limits the time to the first event; the rest of a stream may take longer.
+        triage_streams = _copy_of(client, max_retries=0)
+        # First in the list is outermost: it must see the response before the SDK decides on a retry.
+        original = _copy_of(client, _middleware=(BoundedRetryWait(), *client.middleware))
+        return parts, Views(triage, triage_streams, original, is_as_given=False)
 
 
-def original_client(client: AnyClient) -> AnyClient:
-    """A view of `client` with its retries, but no wait before a retry is longer than one attempt's timeout."""
-    # First in the list is outermost: it must see the response before the SDK decides on a retry.
-    return client.with_options(middleware=[BoundedRetryWait(), *client.middleware])
+def _parts(client: Anthropic | AsyncAnthropic) -> list[object]:
+    """The attributes of a client and of its `messages`: if they are the same objects, the client is unchanged."""
+    messages = client.messages  # before the attributes are listed, because the SDK makes it when it is asked for
+    attributes, slots = _attributes(client)
+    return [*attributes.values(), *slots.values(), *vars(messages).values()]
 
 
-def share_defaults(router: object, client: Anthropic | AsyncAnthropic) -> None:
-    """Give `router` the attributes of `client` for which the SDK's classes have defaults; it reads all others there."""
-    for name, value in vars(client).items():
-        default = _class_attribute(router, name)
-        if hasattr(type(router), name) and not (callable(default) or isinstance(default, cached_property)):
-            vars(router)[name] = value
-    if type(client) not in (Anthropic, AsyncAnthropic):
-        # A subclass may sign and prepare requests in its own way.
-        vars(router)["request"] = client.request
+def _attributes(client: object) -> tuple[dict[str, object], dict[str, object]]:
+    """The attributes of `client` in its `__dict__`, and those in slots of a subclass."""
+    state: Any = object.__getstate__(client)
+    return state if isinstance(state, tuple) else (state, {})
 
 
-def without_resources(client: object) -> dict[str, object]:
-    """The attributes of `client` without `messages`, `models` and the like, which each belong to one client."""
-    resources = {name for name in vars(client) if isinstance(_class_attribute(client, name), cached_property)}
-    return {name: value for name, value in vars(client).items() if name not in resources}
+def _sends_in_its_own_way(client: Anthropic | AsyncAnthropic) -> bool:
+    """Whether it is a wrapper, or a library has put its own `messages` or methods into it."""
+    messages = client.messages
+    is_of_the_sdk = issubclass(type(client), _CLIENTS) and type(messages).__module__.partition(".")[0] == "anthropic"
+    return not is_of_the_sdk or not _SENDING.isdisjoint([*vars(client), *vars(messages)])
 
 
-def _class_attribute(client: object, name: str) -> object:
-    return getattr(type(client), name, None)
+def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
+    """A shallow copy of `client`, with its class and its attributes but those `changed`."""
+    # `with_options` would call the constructor, which a subclass may have changed, and lose other attributes.
+    made = object.__new__(type(client))
+    attributes, slots = _attributes(client)
+    # A resource, such as `models`, belongs to one client.
+    own = {name: value for name, value in attributes.items() if getattr(value, "_client", None) is not client}
+    vars(made).update(own, **changed)
+    for name, value in slots.items():
+        object.__setattr__(made, name, value)
+    if made._middleware:  # noqa: SLF001 - the SDK has no public way to change it
+        made._middleware_chain = made._build_middleware_chain()  # noqa: SLF001
+    return made
 
 
 def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
@@ -135,12 +186,6 @@ def is_outage(error: BaseException) -> bool:
 def is_timeout(error: BaseException) -> bool:
     """Whether a call exceeded its timeout."""
     return isinstance(error, (APITimeoutError, httpx2.TimeoutException, TimeoutError))
-
-
-def triage_stream_client(client: AnyClient) -> AnyClient:
-    """A view of `client` for triage streams: it never retries and keeps the client's timeout."""
-    # The router itself limits the time to the first event; the rest of a stream may take longer.
-    return client.with_options(max_retries=0)
 
 
 def abort_response(response: httpx2.Response) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cached_property
 from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, adrive
@@ -89,10 +88,16 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             new_id=new_id,
         )
 
-    @cached_property
+    @property
     def messages(self) -> AsyncMessages:
         """The SDK's `messages`, with its calls routed."""
-        return AsyncMessages(self, answer=self._answer, parse=self._parse, manage=self._manager)
+        if self._messages is None:
+            self._messages = AsyncMessages(self, answer=self._answer, parse=self._parse, manage=self._manager)
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: AsyncMessages) -> None:
+        self._messages = messages
 
     async def route(
         self,
@@ -126,6 +131,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """Store everything that was counted, and close what this router made."""
         if self._is_view:
             return
+        self._is_closed = True
         await self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:

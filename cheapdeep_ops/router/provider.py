@@ -11,18 +11,15 @@ import httpx2
 
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.clients import (
+    RESOURCES,
     AnyClient,
+    CallClients,
     client_arguments,
     make_async_client,
     make_client,
     max_connections_of,
-    original_client,
     refuses_unstreamed,
-    share_defaults,
-    triage_client,
-    triage_stream_client,
     wants_raw_response,
-    without_resources,
 )
 from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
 from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
@@ -165,6 +162,7 @@ class Provider(Protocol):
 claude: Final[Provider] = claude_functions
 
 __all__ = [
+    "RESOURCES",
     "Anthropic",
     "AnyClient",
     "AsyncAnthropic",
@@ -172,6 +170,7 @@ __all__ = [
     "AsyncHelpedStream",
     "AsyncMessageStreamManager",
     "AsyncStream",
+    "CallClients",
     "CallParams",
     "ClientOptions",
     "Event",
@@ -201,13 +200,8 @@ __all__ = [
     "make_client",
     "max_connections_of",
     "omit",
-    "original_client",
     "raw_async_stream",
     "raw_stream",
     "refuses_unstreamed",
-    "share_defaults",
-    "triage_client",
-    "triage_stream_client",
     "wants_raw_response",
-    "without_resources",
 ]

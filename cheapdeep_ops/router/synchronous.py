@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cached_property, partial
+from functools import partial
 from threading import Timer
 from typing import TYPE_CHECKING, Unpack, cast
 
@@ -34,7 +34,14 @@ from cheapdeep_ops.router.streams import (
     StreamFinalizer,
     begun,
 )
-from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_tail, read_the_rest
+from cheapdeep_ops.router.threads import (
+    BackgroundThreads,
+    ThreadStream,
+    TimedOpen,
+    in_time,
+    read_tail,
+    read_the_rest,
+)
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
@@ -88,10 +95,16 @@ class Router(RouterBase[Anthropic], Anthropic):
             new_id=new_id,
         )
 
-    @cached_property
+    @property
     def messages(self) -> Messages:
         """The SDK's `messages`, with its calls routed."""
-        return Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
+        if self._messages is None:
+            self._messages = Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: Messages) -> None:
+        self._messages = messages
 
     def route(
         self,
@@ -127,6 +140,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         """Store everything that was counted, and close what this router made."""
         if self._is_view:
             return
+        self._is_closed = True
         self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
@@ -158,8 +172,12 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
-        send = self._triage.messages.create if ask.kind == "triage" else send or self._originals.messages.create
+        calls = self._calls.now()
+        send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call, self._wait_limit(call):
+            if ask.kind == "triage" and calls.is_as_given:  # it may retry, and its timeouts may be long
+                seconds = self._core.planner.settings.triage_timeout_s
+                return model_call.read(in_time(self._readers, partial(send, **model_call.request), seconds))
             return model_call.read(send(**model_call.request))
 
     # A stream
