@@ -27,6 +27,25 @@ class Reason(StrEnum):
     BUDGET = "budget"
 
 
+class MalformedCause(StrEnum):
+    """Why a triage reply was refused as `malformed`."""
+
+    NOT_JSON = "not_json"
+    NOT_A_VERDICT = "not_a_verdict"
+    """A key is missing, or has a value that is none of a verdict."""
+    TEXT_AROUND = "text_around"
+    SECOND_VERDICT = "second_verdict"
+    """The reply has more than one object, confidence or answer, also inside its answer."""
+    COPIED_VERDICT = "copied_verdict"
+    """The same, and the caller's own text has a verdict in it."""
+    CONTROL_CHARACTER = "control_character"
+    LOST_ESCAPE = "lost_escape"
+    """The reply is JSON, but its answer shows that a level of escaping is missing."""
+    NOT_UNICODE = "not_unicode"
+    NOT_TEXT = "not_text"
+    STOP_REASON = "stop_reason"
+
+
 class BypassCause(StrEnum):
     """Why a call was not triaged."""
 
@@ -140,13 +159,14 @@ class Usage:
 class Verdict:
     """The content of a triage reply, after a strict reading.
 
-    `problem` is set if the reply can never ship at any threshold. `confidence` may still be known then, for example in
-    a confident reply without an answer.
+    `problem` is set if the reply can never ship at any threshold, and `cause` if that is because it is malformed.
+    `confidence` may still be known then, for example in a confident reply without an answer.
     """
 
     confidence: float | None = None
     answer: str | None = field(default=None, repr=False)  # content stays out of logs
     problem: Reason | None = None
+    cause: MalformedCause | None = None
     detail: str = ""
 
 
