@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from cheapdeep_ops.values import BypassCause, Outcome, Reason, Tier, TierReply, Verdict
+from cheapdeep_ops.values import BypassCause, MalformedCause, Outcome, Reason, Tier, TierReply, Verdict
 from cheapdeep_ops.verdict import decide
 
 
@@ -185,12 +185,13 @@ def completed(
 ) -> CascadeResult:
     """The result of a streamed call whose answer has ended; `reply` is the whole answer, as far as it came.
 
-    The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`.
+    The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`: what
+    is wrong with the reply, else that the connection failed.
     """
     *before, last = result.steps
     reason = last.reason
     if last.ask.kind == "triage":
-        reason = _error_reason(error) if error else _verdict(reply).problem
+        reason = _verdict(reply).problem or (_error_reason(error) if error else None)
     step = replace(last, reply=reply, error=error, reason=reason)
     return _result_of([*before, step], base_threshold)
 
@@ -204,7 +205,9 @@ def _base(first: Step, base_threshold: float) -> tuple[Outcome | None, Reason | 
 
 
 def _verdict(reply: TierReply) -> Verdict:
-    return reply.verdict or Verdict(problem=Reason.MALFORMED, detail="no verdict was read")
+    return reply.verdict or Verdict(
+        problem=Reason.MALFORMED, cause=MalformedCause.NOT_TEXT, detail="no verdict was read"
+    )
 
 
 def drive(flow: Asking[_T], perform: Callable[[Ask], TierReply]) -> _T:

@@ -140,6 +140,11 @@ class LostEscapes:
         self._before = ""
         self._held = ""
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether words are held back that may belong to a lost escape."""
+        return not self._held.isspace() and bool(self._held)
+
     def feed(self, text: str) -> str:
         """The text that is known to be as it was meant."""
         return self._passed(text, is_end=False)

@@ -118,10 +118,10 @@ class PartialReply:
         """The verdict on a reply that was abandoned, from the part that was read."""
         if self.is_too_long:
             return Verdict(confidence=self.confidence, problem=Reason.TRUNCATED, detail="cut at max_tokens")
-        cause = self._answer.cause if self.is_cut and self._answer is not None else None
         problem = Reason.MALFORMED if self.is_cut else self.problem
+        cause = None
         if problem is Reason.MALFORMED:
-            cause = cause or MalformedCause.NOT_A_VERDICT
+            cause = MalformedCause.NOT_A_VERDICT if self._answer is None else self._answer.cause
         return Verdict(confidence=self.confidence, problem=problem, cause=cause, detail="not read to its end")
 
     def _look(self) -> str:
@@ -162,10 +162,10 @@ class PartialReply:
         if len(self._held) > _FARTHEST and not says_something(self._held):
             self._answer = None
             return self._leave_whole()
-        if may_grow_to_nothing(self._held) or not says_something(self._held):
-            return ""
-        self.state = Early.SHIP
-        return self._held
+        if says_something(self._held) and not may_grow_to_nothing(self._held):
+            self.state = Early.SHIP
+            return self._held
+        return self._escalate(Reason.MALFORMED) if self._answer is not None and self._answer.is_cut else ""
 
     def _wait(self) -> str:
         return self._leave_whole() if len(self._head) > _FARTHEST else ""
@@ -211,7 +211,7 @@ class _PartialAnswer:
 
     def finish(self) -> None:
         """The reply has ended and is malformed: an answer whose end was not seen has lost it."""
-        self._string.finish()
+        self._string.finish(is_held=self._escapes.is_holding)
 
 
 class _StringDecoder:
@@ -245,10 +245,10 @@ class _StringDecoder:
             self.has_lost_text = _SURELY_MORE.match(self._rest) is not None
         return text
 
-    def finish(self) -> None:
-        """The reply has ended and is malformed."""
+    def finish(self, *, is_held: bool) -> None:
+        """The reply has ended and is malformed; `is_held` is whether some of the decoded text has not gone out."""
         match = _ONLY_END.match(self._rest)
-        self.has_lost_text = match is None or not is_small_talk(self._rest[match.end() :])
+        self.has_lost_text = is_held or match is None or not is_small_talk(self._rest[match.end() :])
 
     def _decoded(self) -> str:
         match = _PIECE.match(self._rest)

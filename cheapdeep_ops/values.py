@@ -235,6 +235,11 @@ class Hop:
     reason: Reason | None = None
     error: str = ""
 
+    @property
+    def malformed_cause(self) -> MalformedCause | None:
+        """Why the reply was refused as malformed; None if it was not."""
+        return self.verdict.cause if self.verdict is not None and self.reason is Reason.MALFORMED else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -301,6 +306,11 @@ class Decision:
         return next((hop.error for hop in self.hops if hop.error and self.triaged and not hop.tier.is_deep), "")
 
     @property
+    def malformed_cause(self) -> MalformedCause | None:
+        """Why the first malformed triage reply was refused; None if there was none."""
+        return next(filter(None, (hop.malformed_cause for hop in self.hops)), None)
+
+    @property
     def withheld(self) -> bool:
         """Whether the first tier's answer would have shipped at base, but a raised threshold made it escalate."""
         return self.reason is Reason.RAISED_THRESHOLD
@@ -339,6 +349,7 @@ class Counters:
     fallbacks: int = 0
     replays_rejected: int = 0
     triage_errors: Counter[str] = field(default_factory=Counter)
+    malformed_causes: Counter[str] = field(default_factory=Counter)
     triage_cache_read_tokens: int = 0
     deep_replies: int = 0
     deep_input_tokens: int = 0

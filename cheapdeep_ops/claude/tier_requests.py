@@ -86,6 +86,11 @@ def triage_request(params: Params, *, model: str, prompt: TriagePrompt, timeout_
     return request, (*changes(params, request), *_reductions(params, request))
 
 
+def has_schema(request: Params) -> bool:
+    """Whether the API itself holds the reply to this triage request to the schema of a verdict."""
+    return "format" in mapping(request, "output_config")
+
+
 def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
     """The caller's `thinking: disabled`, if the model would think without it."""
     is_off = mapping(params, "thinking").get("type") == "disabled"

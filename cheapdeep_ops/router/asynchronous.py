@@ -180,7 +180,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """Open one model's stream, and read a triage tier's until it is decided."""
         call, planner = open_call.call, self._core.planner
         with self._core.models.opening(call, ask) as model_call:
-            progress = planner.progress(call, ask)
+            progress = planner.progress(call, ask, model_call.request)
             if ask.kind == "original":
                 with self._wait_limit(call):
                     return OpenStream(await begin(model_call.request), progress, model_call).reply()

@@ -178,6 +178,11 @@ def base_reasons(connection: Connection, *, since: float, until: float, scope: s
     return _counted(connection, "base_reasons", since, until, scope)
 
 
+def malformed_causes(connection: Connection, *, since: float, until: float) -> dict[str, int]:
+    """The malformed triage replies of `[since, until)` by cause."""
+    return _counted(connection, "malformed_causes", since, until, ALL_ROUTES)
+
+
 def base_escalations_by_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
     """Base escalations of `[since, until)` by input class."""
     columns = _BUCKET.c

@@ -127,3 +127,6 @@ class Status(Present):
     """The state of the guard and of its routers."""
 
     reach: Annotated[dict[str, Reach], Field(description="by route")]
+    malformed_causes: Annotated[
+        dict[str, int], Field(description="why triage replies of the last hour were refused as malformed")
+    ]

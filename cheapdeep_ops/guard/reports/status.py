@@ -7,9 +7,10 @@ from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy,
 from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import deliveries, incidents, policies, processes
+from cheapdeep_ops.store import counters, deliveries, incidents, policies, processes
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Alert, record_of
+from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 SEEN_S: Final = 60.0
@@ -17,13 +18,17 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> Status:
-    """Policy, alerts, silences, baselines, reach, grader, queue and watchers. Raises StoreError."""
+    """Policy, alerts, silences, baselines, reach, grader, queue, watchers and malformed replies. Raises StoreError."""
     with store.reading() as connection:
-        return {**_present(connection, store, settings, now), "reach": reach_by_route(connection, settings, now)}
+        return {
+            **_present(connection, store, settings, now),
+            "reach": reach_by_route(connection, settings, now),
+            "malformed_causes": counters.malformed_causes(connection, since=now - HOUR_S, until=now),
+        }
 
 
 def present(store: Store, settings: Settings, now: float) -> Present:
-    """The status without `reach`, which takes some milliseconds a route: for readers that ask every few seconds."""
+    """The status without what takes some milliseconds a route: for readers that ask every few seconds."""
     with store.reading() as connection:
         return _present(connection, store, settings, now)
 
