@@ -75,7 +75,7 @@ _COMMANDS: Final = {
             rightharpoonup rightleftarrows rightleftharpoons rightrightarrows rightsquigarrow risingdotseq rlap rmfamily
             rmoustache rotatebox rowcolor rrbracket rtimes rvert rVert""",
         _Needs.BRACE: "ref root rule",
-        _Needs.FORMULA: "rank rm root",
+        _Needs.FORMULA: "rank rm",
     }),
 }  # fmt: skip
 
@@ -91,7 +91,6 @@ _BEGINNINGS: Final = {
     char: frozenset(rest[:end] for rest in (*_COMMANDS[char], *_FOLDERS[char]) for end in range(len(rest) + 1))
     for char in _COMMANDS
 }
-
 
 
 def _one_of(char: str) -> str:
@@ -121,11 +120,11 @@ _JSON_VALUE: Final = re.compile(
 """A string in a JSON document that holds a control character, which JSON does not allow."""
 
 _LETTERS: Final = re.compile("[A-Za-z]*")
-_LINE: Final = 60
-"""How much of the line after a command's name is looked at."""
+_AHEAD: Final = 60
+"""How many characters after a command's name are looked at."""
 
 _WINDOW: Final = 100
-"""More characters than the longest name and that line have."""
+"""More characters than those and the longest name."""
 
 
 class LostEscapes:
@@ -162,7 +161,7 @@ class LostEscapes:
         return text[start:end]
 
     def _end_of_sound(self, text: str, start: int, *, is_end: bool) -> int:
-        """The first place from `start` on where an escape is lost or may be lost; the end of `text` if there is none."""
+        """The first place from `start` on where an escape is lost or may be lost; else the end of `text`."""
         value = _JSON_VALUE.search(text)
         limit = len(text) if value is None else value.end(1)
         for mark in _MARK.finditer(text, start, limit + 1):
@@ -217,61 +216,68 @@ def _completes_command(char: str, before: str, name: str, following: str, *, is_
         return needs is not None
     if needs is _Needs.BRACE and following.startswith("{"):
         return True
-    if not is_end and len(following) < _LINE and "\n" not in following:
+    if not is_end and len(following) < _AHEAD:
         return None
     if needs is _Needs.NO_WORD and _WORD.match(following) is None:
         return True
-    line = following[:_LINE].partition("\n")[0]
-    is_operator = needs is _Needs.OPERANDS and _is_between_operands(before, line)
-    return is_operator or _is_in_formula(char, before, line)
+    is_operator = needs is _Needs.OPERANDS and _is_between_operands(before, following)
+    return is_operator or _is_in_formula(char, before, following[:_AHEAD])
 
 
 _WORD: Final = re.compile(r" [^\W\d_]{2}")
-_OPERAND_BEFORE: Final = re.compile(r"(?:(?<![^\W\d_])[^\W\d_]|[\d)\]}'|$]) $")
+_OPERAND_BEFORE: Final = re.compile(r"(?:(?<![^\W\d_])[^\W\d_]|[\d)\]}'|$]|\\[A-Za-z]+) $")
 _OPERAND_AFTER: Final = re.compile(r" (?:[^\W\d_](?![^\W\d_])|[\d(\[{\\$+-])|[=\\]")
 
 
-def _is_between_operands(before: str, line: str) -> bool:
+def _is_between_operands(before: str, following: str) -> bool:
     """Whether a number, a bracket or a single letter stands on both sides."""
-    return _OPERAND_BEFORE.search(before) is not None and _OPERAND_AFTER.match(line) is not None
+    return _OPERAND_BEFORE.search(before) is not None and _OPERAND_AFTER.match(following) is not None
 
 
 _COMMAND: Final = re.compile(r" ?\\[A-Za-z]{2}")
-_DELIMITER: Final = re.compile(r"\\\\|\\[()\[\]$]|\$\$?")
+_DELIMITER: Final = re.compile(r"\\\\|\\[()\[\]$]|\$\$?|\n")
 _CLOSED: Final = {
-    "$": re.compile(r"(?:.*?[^\s\\$])?\$(?![\w({$])"),
-    "$$": re.compile(r".*?\$\$"),
-    r"\(": re.compile(r".*?\\\)"),
-    r"\[": re.compile(r".*?\\\]"),
+    "$": re.compile(r"(?:[^\n]*?[^\s\\$])?\$(?![\w({$])"),
+    r"\(": re.compile(r"[^\n]*?\\\)"),
+    "$$": re.compile(r".*?\$\$", re.DOTALL),
+    r"\[": re.compile(r".*?\\\]", re.DOTALL),
 }
+"""How a formula goes on to its end; one that is set in a line of text ends on that line."""
+
+_LINE_BREAK: Final = re.compile(r"(?:\\\\|[,;&]|\\begin\{\w+\*?\}(?:\{[^}]*\})?) *$")
+"""Where a line of a formula may end."""
+
 _AMOUNT: Final = re.compile(r"[\d.,]+ ?")
 _PROSE: Final = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,} +[A-Za-z]{2,}")
 
 
-def _is_in_formula(char: str, before: str, line: str) -> bool:
-    """Whether a formula is open on this line, and closed on it as well."""
-    if char != "\n" and (before.endswith(("^", "_", "^{", "_{")) or _COMMAND.match(line)):
+def _is_in_formula(char: str, before: str, following: str) -> bool:
+    """Whether a formula is open before `char`, and is closed after it."""
+    if char != "\n" and (before.endswith(("^", "_", "^{", "_{")) or _COMMAND.match(following)):
         return True
-    if before.rstrip(" ").endswith("\\\\"):  # the end of a row, behind which a line may break
+    opened, formula = _open_formula(before)
+    if opened is None or _LINE_BREAK.search(before):
         return False
-    opened, formula = _open_formula(before.rpartition("\n")[2])
-    if opened is None or _CLOSED[opened].match(line) is None:
+    # A display that begins with a line feed has its end on a line of its own, and not behind its first line.
+    rest = following if formula.strip() or char != "\n" else following.partition("\n")[0]
+    if _CLOSED[opened].match(rest) is None:
         return False
     if _AMOUNT.fullmatch(formula):  # a price in dollars
-        return line.startswith(("$", "^", "_", "=", "\\"))
-    return _PROSE.search(formula) is None
+        return following.startswith(("$", "^", "_", "=", "\\"))
+    return _PROSE.search(formula.rpartition("\n")[2]) is None
 
 
-def _open_formula(line: str) -> tuple[str | None, str]:
-    """The delimiter of the formula that is open at the end of `line`, and the formula so far; None if none is open."""
+def _open_formula(text: str) -> tuple[str | None, str]:
+    """The delimiter of the formula that is open at the end of `text`, and the formula so far; None if none is open."""
     opened, begin = None, 0
-    for match in _DELIMITER.finditer(line):
+    for match in _DELIMITER.finditer(text):
         mark = match[0]
-        if mark in (r"\)", r"\]") or mark == opened:
+        is_end = mark in (opened, r"\)", r"\]") or (mark == "\n" and opened in ("$", r"\("))
+        if is_end:
             opened = None
         elif opened is None and mark in _CLOSED:
             opened, begin = mark, match.end()
-    return opened, line[begin:]
+    return opened, text[begin:]
 
 
 def _completes_literal(char: str, before: str, following: str, *, is_end: bool) -> bool | None:
@@ -283,13 +289,12 @@ def _completes_literal(char: str, before: str, following: str, *, is_end: bool) 
         return False
     if len(following) == 1 and not is_end:
         return None
-    if _OPENED.search(before) and before.rstrip("\t\r\n").endswith(quote):
-        return True
-    is_closed = following[1:2] in (")", ";", ",", "\n")
-    return char == "\n" and is_closed and before.rpartition("\n")[2].count(quote) % 2 == 1
+    is_open = before.rpartition("\n")[2].count(quote) % 2 == 1
+    is_all = _OPENED.search(before) is not None and before.rstrip("\t\r").endswith(quote)
+    return is_open and (is_all or (char == "\n" and following[1:2] in (")", ";", ",", "\n")))
 
 
-_OPENED: Final = re.compile(r"""[(=+\[{$ ]["'][\t\r\n]*$""")
+_OPENED: Final = re.compile(r"""[(=+\[{$ ]["'][\t\r]*$""")
 """The quote that begins a literal."""
 
 _ROWS: Final = re.compile(

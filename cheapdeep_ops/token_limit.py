@@ -60,7 +60,7 @@ def is_surely_longer(text: str, most: int | None) -> bool:
 
 def _at_most(text: str) -> int:
     """An upper bound of what `TokenLimit` counts, in a tenth of the time: most answers are far below their limit."""
-    return 1 + sum(map(text.count, " \t\n\r\v\f")) + 4 * len(text) // _LONGEST_TOKEN
+    return 1 + sum(map(text.count, " \t\n\r\v\f")) + len(text.encode()) // _LONGEST_TOKEN
 
 
 def _tokens(size: int) -> int:

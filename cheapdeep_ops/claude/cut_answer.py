@@ -13,4 +13,6 @@ class CutAnswerError(APIError):
 
 def cut_answer_error(response: httpx2.Response) -> CutAnswerError:
     """The error that ends the caller's stream; `response` is the one that was read."""
-    return CutAnswerError("the streamed answer was cut: the rest of the reply is malformed", response.request, body=None)
+    return CutAnswerError(
+        "the streamed answer was cut: the rest of the reply is malformed", response.request, body=None
+    )

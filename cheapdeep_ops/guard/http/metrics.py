@@ -161,7 +161,9 @@ def _malformed(sums: Mapping[tuple[str, str], Sums]) -> Metric:
     by_route: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for (route, _), counted in sums.items():
         by_route[route].update(counted.malformed_causes)
-    values = (([route, cause.value], causes[cause]) for route, causes in sorted(by_route.items()) for cause in MalformedCause)
+    values = (
+        ([route, cause.value], causes[cause]) for route, causes in sorted(by_route.items()) for cause in MalformedCause
+    )
     text = "Triage replies that were refused as malformed, by cause"
     return family_of(names.FLEET_MALFORMED, text, ["route", "cause"], values, kind=CounterMetricFamily)
 
