@@ -185,8 +185,8 @@ def completed(
 ) -> CascadeResult:
     """The result of a streamed call whose answer has ended; `reply` is the whole answer, as far as it came.
 
-    The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`: what
-    is wrong with the reply, else that the connection failed.
+    The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`: the
+    reply's own fault, else that the connection failed.
     """
     *before, last = result.steps
     reason = last.reason

@@ -258,7 +258,9 @@ class _StringDecoder:
         return str(json.loads(f'"{piece}"')) if end else ""
 
 
-_CONTROL_NEXT: Final = re.compile(rf"[{CONTROL}\t\n\r]|\\(?:[bf]|u00)")
+_CONTROL_NEXT: Final = re.compile(r"[\x7f-\x9f]|\\(?:[bf]|u00)")
+"""A control character that JSON allows."""
+
 _ONLY_END: Final = re.compile(r'[ \t\r\n]*"[ \t\r\n]*\}?[ \t\r\n]*')
 _SURELY_MORE: Final = re.compile(r'[ \t\r\n]*(?:[^ \t\r\n"]|"[ \t\r\n]*[^ \t\r\n},])')
 """What follows the place where decoding stopped, if it is neither the end of the object nor another key of it."""

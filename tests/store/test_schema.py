@@ -25,7 +25,7 @@ from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Decision, Hop, Outcome, Tier
 
 NOW = 1_800_000_000.0
-DIGESTS = {"2.0": "6219678752a6"}
+DIGESTS = {"3.0": "835f54e7a8f2"}
 """What the tables of each version are, in short."""
 
 HOP = Hop(tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=None, cost_usd=0.0004)
@@ -181,7 +181,7 @@ def test_a_blank_sqlite_store_is_made_by_the_first_that_needs_it(sqlite_url, ope
     assert version(store) == HEAD
 
 
-@pytest.mark.parametrize("number", ["0.9", "1.0", "3.0"])
+@pytest.mark.parametrize("number", ["0.9", "1.0", "2.0", "4.0"])
 def test_a_store_of_another_baseline_is_refused_and_left_alone(either_url, open_store, number):
     store = open_store(either_url)
     migrate(store)
