@@ -66,7 +66,7 @@ class Tally(Counters):
             self.shadow_baseline_nusd += round(baseline * NUSD_PER_USD)
 
     def _add_triage(self, decision: Decision) -> None:
-        """Add the tokens, failures and faults of triage replies, and the latency that they added to an escalated call."""
+        """Add the tokens, failures and faults of triage replies, and the latency that they add to an escalated call."""
         for hop in decision.hops if decision.triaged else ():
             if hop.verdict is not None and hop.usage is not None:
                 self.triage_replies += 1
