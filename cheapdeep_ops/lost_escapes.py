@@ -297,18 +297,20 @@ def _completes_literal(char: str, before: str, following: str, *, is_end: bool) 
 _OPENED: Final = re.compile(r"""[(=+\[{$ ]["'][\t\r]*$""")
 """The quote that begins a literal."""
 
-_ROWS: Final = re.compile(
-    r"\\begin\{(?:[bBpvV]?(?:small)?matrix|array|align(?:ed|at)?\*?|d?cases|gather(?:ed)?\*?|split|tabular|eqnarray\*?)\}"
+_ROWS: Final = frozenset(
+    """matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array align align* aligned alignat alignat* cases dcases
+    gather gather* gathered split tabular eqnarray eqnarray*""".split()
 )
+"""Environments with rows."""
 
 
 def _is_half(before: str, after: str, *, is_end: bool) -> bool | None:
     r"""Whether a single backslash is what is left of `\\`, which ends a row of a matrix or a table."""
     if not after:
         return False if is_end else None
-    if not (after[0].isspace() or after[0].isdigit()):
+    _, begin, environment = before.rpartition(r"\begin{")
+    has_rows = begin and environment.partition("}")[0] in _ROWS and r"\end{" not in environment
+    if not has_rows or not (after[0].isspace() or after[0].isdigit()):
         return False
-    begun = list(_ROWS.finditer(before))
-    if not begun or r"\end{" in before[begun[-1].end() :]:
-        return False
+    # Behind these a single backslash is a wide space: `\text{if}\ x`.
     return after[0].isdigit() or not before.rstrip().endswith(("&", ",", ".", "}", ";", ":"))

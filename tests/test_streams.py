@@ -59,6 +59,20 @@ async def afirst_text(stream):
     return await anext(event.delta.text async for event in stream if event.type == "content_block_delta")
 
 
+def each_event(shell, stream, take):
+    """Call `take` with each event of the stream, up to its end or its error."""
+
+    async def taken():
+        async for event in stream:
+            take(event)
+
+    if isinstance(shell.router, AsyncRouter):
+        shell._run(taken())
+    else:
+        for event in stream:
+            take(event)
+
+
 def closed(shell, stream):
     shell._run(stream.close())
 
@@ -327,6 +341,27 @@ class TestAnAnswerThatGoesWrongAfterItHasBegun:
         assert decision.cost_usd > 0
         assert ledger.tells[0]() is None
         assert models(api) == [HAIKU]
+
+    def test_has_no_end_where_the_rest_is_lost(self, api, shell):
+        api.enqueue(Reply.text('{"confidence": 0.9, "answer": "Open Settings and'))
+        kinds = []
+        with pytest.raises(anthropic.APIError):
+            each_event(shell, opened(shell), lambda event: kinds.append(event.type))
+        assert kinds[:2] == ["message_start", "content_block_start"]
+        assert set(kinds[2:]) == {"content_block_delta"}
+
+    def test_fails_where_the_stream_just_ends(self, api, shell, ledger):
+        api.enqueue(Reply.body(stream_of('{"confidence": 0.9, "answer": "Open Settings and')))
+        shown, failure = until_failure(shell)
+        assert (shown, type(failure).__name__) == ("Open Settings and", "CutAnswerError")
+        assert ledger.decisions[0].malformed_cause is MalformedCause.STOP_REASON
+
+    def test_fails_where_something_else_follows_the_answer(self, api, shell, ledger):
+        second = ({"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},)
+        api.enqueue(Reply.body(whole_stream("", *second)))
+        shown, failure = until_failure(shell)
+        assert (shown[:4], type(failure).__name__) == ("Fine", "CutAnswerError")
+        assert ledger.decisions[0].malformed_cause is MalformedCause.NOT_TEXT
 
     def test_fails_in_the_sdks_helper_too(self, api, shell):
         api.enqueue(Reply.text('{"confidence": 0.9, "answer": "It is called a "springing" power."}'))
