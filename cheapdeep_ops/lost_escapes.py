@@ -297,10 +297,10 @@ def _completes_literal(char: str, before: str, following: str, *, is_end: bool) 
 _OPENED: Final = re.compile(r"""[(=+\[{$ ]["'][\t\r]*$""")
 """The quote that begins a literal."""
 
-_ROWS: Final = frozenset(
-    """matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array align align* aligned alignat alignat* cases dcases
-    gather gather* gathered split tabular eqnarray eqnarray*""".split()
-)
+_ROWS: Final = frozenset({
+    "matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix", "smallmatrix", "array", "align", "align*",
+    "aligned", "alignat", "alignat*", "cases", "dcases", "gather", "gather*", "gathered", "split", "tabular", "eqnarray",
+})  # fmt: skip
 """Environments with rows."""
 
 

@@ -106,7 +106,7 @@ class PartialReply:
     def finish(self, stop_reason: str | None) -> Verdict:
         """The verdict on the whole reply, which ended with `stop_reason`."""
         if self.is_too_long:
-            return self.abandoned()
+            return Verdict(confidence=self.confidence, problem=Reason.TRUNCATED, detail="cut at max_tokens")
         verdict = read_verdict(
             "".join(self._pieces), stop_reason=stop_reason, user_text=self._user_text, max_tokens=self._max_tokens
         )
@@ -116,8 +116,6 @@ class PartialReply:
 
     def abandoned(self) -> Verdict:
         """The verdict on a reply that was abandoned, from the part that was read."""
-        if self.is_too_long:
-            return Verdict(confidence=self.confidence, problem=Reason.TRUNCATED, detail="cut at max_tokens")
         problem = Reason.MALFORMED if self.is_cut else self.problem
         cause = None
         if problem is Reason.MALFORMED:

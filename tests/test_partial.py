@@ -190,7 +190,7 @@ class TestReplies:
         for pieces in ([text], list(text)):
             reply, shown = fed(pieces, max_tokens=3)
             assert (shown.split(), reply.is_too_long, reply.is_cut) == (["one", "two", "three"], True, False)
-            assert reply.finish(END_TURN).problem is reply.abandoned().problem is Reason.TRUNCATED
+            assert reply.finish(END_TURN).problem is Reason.TRUNCATED
         assert fed([text], max_tokens=0)[0].state is not Early.SHIP
 
     def test_with_odd_characters_before_their_answer_show_what_ships_and_nothing_else(self):

@@ -388,6 +388,14 @@ class TestAnAnswerThatGoesWrongAfterItHasBegun:
         assert (decision.reason, decision.malformed_cause) == (Reason.MALFORMED, MalformedCause.CONTROL_CHARACTER)
         assert decision.hops[0].usage.is_estimate
 
+    def test_escalates_where_the_fault_comes_with_its_first_text(self, api, shell, ledger):
+        api.enqueue(Reply.text('{"confidence": 0.9,"answer":"$\\frac{1}{2}$"}'), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == "Deep."
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.escalated, decision.error) == (Reason.MALFORMED, True, "")
+        assert not any(stream.is_open for stream in api.streams)
+
     def test_of_a_model_without_structured_outputs_is_judged_before_its_first_character(
         self, api, shell, ledger, monkeypatch
     ):
@@ -452,6 +460,13 @@ class TestAnAnswerThatIsLongerThanTheCallerAllows:
         assert (decision.reason, decision.escalated, decision.error) == (Reason.TRUNCATED, False, "")
         assert (decision.confidence, decision.hops[0].usage.output_tokens) == (0.9, 60)
         assert models(api) == [HAIKU]
+
+    def test_is_cut_at_the_limit_even_where_its_first_text_reaches_it(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.9, "word " * 40))
+        message = shell.final_message(**{**QUESTION, "max_tokens": 1})
+        assert (message.content[0].text.strip(), message.stop_reason) == ("word", "max_tokens")
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.escalated, decision.tier) == (Reason.TRUNCATED, False, 0)
 
     def test_keeps_its_end_where_it_has_just_as_many(self, api, shell, ledger):
         api.enqueue(Reply.triage(0.9, "one two three\n"))

@@ -121,7 +121,8 @@ class TriageProgress:
         """SHIP or ESCALATE once that is certain, at the latest after the end; UNDECIDED before."""
         if self._has_shipped:
             return Early.SHIP
-        escalates = self._verdict is not None or self._partial.state is Early.ESCALATE
+        # An answer that is cut before anything went out can still escalate.
+        escalates = self._verdict is not None or self._partial.state is Early.ESCALATE or self._partial.is_cut
         return Early.ESCALATE if escalates else Early.UNDECIDED
 
     @property
@@ -132,14 +133,14 @@ class TriageProgress:
     @property
     def is_cut(self) -> bool:
         """Whether a part of the answer went out, and the rest is lost in a malformed reply."""
-        return self._is_cut or self._partial.is_cut
+        return self._has_shipped and (self._is_cut or self._partial.is_cut)
 
     def take(self, event: Event) -> Events:
         """Process the next event; returns the events for the caller, none until the answer is certain to ship."""
         self._so_far.take(event)
         for translated in self._translated_safely(event):
             (self._endings if translated.type in _ENDINGS else self._buffered).append(translated)
-        if self._has_shipped or self._partial.state is Early.SHIP:
+        if self._has_shipped or (self._partial.state is Early.SHIP and not self._partial.is_cut):
             return [*self._release(), *(self.end() if event.type == "message_stop" else ())]
         return ()
 
@@ -159,7 +160,7 @@ class TriageProgress:
         text_end = self._so_far.stop_reason
         if self._index is not None and self._is_one_text:
             return self._partial.finish(text_end)
-        self._is_cut = self._has_shipped  # behind the answer stood something that no answer has
+        self._is_cut = True  # behind the answer stands something that no answer has
         return read_verdict(None, stop_reason=text_end)
 
     def _released_endings(self) -> Events:
