@@ -299,7 +299,8 @@ _OPENED: Final = re.compile(r"""[(=+\[{$ ]["'][\t\r]*$""")
 
 _ROWS: Final = frozenset({
     "matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix", "smallmatrix", "array", "align", "align*",
-    "aligned", "alignat", "alignat*", "cases", "dcases", "gather", "gather*", "gathered", "split", "tabular", "eqnarray",
+    "aligned", "alignat", "alignat*", "cases", "dcases", "gather", "gather*", "gathered", "split", "tabular",
+    "eqnarray",
 })  # fmt: skip
 """Environments with rows."""
 

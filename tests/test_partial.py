@@ -161,7 +161,8 @@ class TestReplies:
         ("tail", "is_cut"),
         [('\\ud83d x"}', True), ("\n", True), ('\\x"}', True), ('", "confidence": 0.1}', True), ('"} but no', True),
          ('\\b"}', True), ('\x9f."}', True), ("", True), ('"so" it is"}', True), (' for $\\theta$"}', True),
-         ('"', False), ('"\n', False), ('"}} Bye', True), ('\n"}', False), ('\n\n"}\n```', False), ("\\n", True)],
+         ('"', False), ('"\n', False), ('"}} Bye', True), ('\n"}', False), ('\n\n"}\n```', False), ("\\n", True),
+         ('\\nu\n"}', True)],
     )  # fmt: skip
     def test_that_go_wrong_behind_their_beginning_show_what_came_before_and_are_malformed(self, tail, is_cut):
         reply, shown = fed(list(f'{{"confidence": 0.9, "answer": "Open Settings{tail}'))
