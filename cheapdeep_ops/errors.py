@@ -18,7 +18,8 @@
         ├── RowError         the store rejects a row, and will reject it again
         └── SchemaError      the schema is missing, or has a version that this code cannot use
 
-The router raises errors of the Anthropic API unchanged, as the SDK's own classes.
+The router raises errors of the Anthropic API unchanged, as the SDK's own classes. One error of its own is a subclass of
+the SDK's `APIError`: `claude.cut_answer.CutAnswerError`, with which a streamed answer ends that was cut.
 """
 
 

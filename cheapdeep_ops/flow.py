@@ -7,7 +7,17 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, TypeVar
 
-from cheapdeep_ops.values import NO_PARTS, BypassCause, Outcome, Reason, Tier, TierReply, TriageParts, Verdict
+from cheapdeep_ops.values import (
+    NO_PARTS,
+    BypassCause,
+    MalformedCause,
+    Outcome,
+    Reason,
+    Tier,
+    TierReply,
+    TriageParts,
+    Verdict,
+)
 from cheapdeep_ops.verdict import decide
 
 
@@ -240,12 +250,13 @@ def completed(
 ) -> CascadeResult:
     """The result of a streamed call whose answer has ended; `reply` is the whole answer, as far as it came.
 
-    The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`.
+    The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`: the
+    reply's own fault, else that the connection failed.
     """
     *before, last = result.steps
     reason = last.reason
     if last.ask.kind == "triage":
-        reason = _error_reason(error) if error else _verdict(reply).problem
+        reason = _verdict(reply).problem or (_error_reason(error) if error else None)
     step = replace(last, reply=reply, error=error, reason=reason)
     return _result_of([*before, step], base_threshold)
 
@@ -267,7 +278,9 @@ def candidate(steps: Sequence[Step], base_threshold: float) -> Step | None:
 
 
 def _verdict(reply: TierReply) -> Verdict:
-    return reply.verdict or Verdict(problem=Reason.MALFORMED, detail="no verdict was read")
+    return reply.verdict or Verdict(
+        problem=Reason.MALFORMED, cause=MalformedCause.NOT_TEXT, detail="no verdict was read"
+    )
 
 
 def drive(flow: Asking[_T], perform: Callable[[Ask], TierReply]) -> _T:

@@ -27,6 +27,25 @@ class Reason(StrEnum):
     BUDGET = "budget"
 
 
+class MalformedCause(StrEnum):
+    """Why a triage reply was refused as `malformed`."""
+
+    NOT_JSON = "not_json"
+    NOT_A_VERDICT = "not_a_verdict"
+    """A key is missing, or has a value that is none of a verdict."""
+    TEXT_AROUND = "text_around"
+    SECOND_VERDICT = "second_verdict"
+    """The reply has more than one object, confidence or answer, also inside its answer."""
+    COPIED_VERDICT = "copied_verdict"
+    """The same, and the caller's own text has a verdict in it."""
+    CONTROL_CHARACTER = "control_character"
+    LOST_ESCAPE = "lost_escape"
+    """The reply is JSON, but its answer shows that a level of escaping is missing."""
+    NOT_UNICODE = "not_unicode"
+    NOT_TEXT = "not_text"
+    STOP_REASON = "stop_reason"
+
+
 class BypassCause(StrEnum):
     """Why a call was not triaged."""
 
@@ -158,13 +177,14 @@ class Usage:
 class Verdict:
     """The content of a triage reply, after a strict reading.
 
-    `problem` is set if the reply can never ship at any threshold. `confidence` may still be known then, for example in
-    a confident reply without an answer.
+    `problem` is set if the reply can never ship at any threshold, and `cause` if that is because it is malformed.
+    `confidence` may still be known then, for example in a confident reply without an answer.
     """
 
     confidence: float | None = None
     answer: str | None = field(default=None, repr=False)  # content stays out of logs
     problem: Reason | None = None
+    cause: MalformedCause | None = None
     detail: str = ""
 
 
@@ -244,6 +264,11 @@ class Hop:
     def confidence(self) -> float | None:
         """The confidence that the tier stated; None if it stated none."""
         return self.verdict.confidence if self.verdict else None
+
+    @property
+    def malformed_cause(self) -> MalformedCause | None:
+        """Why the reply was refused as malformed; None if it was not."""
+        return self.verdict.cause if self.verdict is not None and self.reason is Reason.MALFORMED else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +351,11 @@ class Decision:
         return next((hop.error for hop in self.hops if hop.error and self.triaged and not hop.tier.is_deep), "")
 
     @property
+    def malformed_cause(self) -> MalformedCause | None:
+        """Why the first malformed triage reply was refused; None if there was none."""
+        return next(filter(None, (hop.malformed_cause for hop in self.hops)), None)
+
+    @property
     def withheld(self) -> bool:
         """Whether the first tier's answer would have shipped at base, but a raised threshold made it escalate."""
         return self.reason is Reason.RAISED_THRESHOLD
@@ -373,6 +403,7 @@ class Counters:
     fallbacks: int = 0
     replays_rejected: int = 0
     triage_errors: Counter[str] = field(default_factory=Counter)
+    malformed_causes: Counter[str] = field(default_factory=Counter)
     triage_cache_read_tokens: int = 0
     deep_replies: int = 0
     deep_input_tokens: int = 0

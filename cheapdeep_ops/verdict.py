@@ -12,7 +12,9 @@ import unicodedata
 from typing import Any, Final, NoReturn
 
 from cheapdeep_ops.copies import VerdictPattern
-from cheapdeep_ops.values import Outcome, Reason, StopReason, Verdict
+from cheapdeep_ops.lost_escapes import CONTROL, has_lost_escape
+from cheapdeep_ops.token_limit import is_surely_longer
+from cheapdeep_ops.values import MalformedCause, Outcome, Reason, StopReason, Verdict
 
 CONFIDENCE: Final = "confidence"
 ANSWER: Final = "answer"
@@ -29,33 +31,46 @@ _STOP_PROBLEMS: Final = {
 }
 
 
-class _AmbiguousError(ValueError):
-    """The text cannot be read in exactly one way."""
+class _MalformedError(ValueError):
+    """The text cannot be read in exactly one way, or its answer is not what the model meant."""
+
+    def __init__(self, cause: MalformedCause, detail: str) -> None:
+        super().__init__(detail)
+        self.cause, self.detail = cause, detail
 
 
-def read_verdict(text: str | None, *, stop_reason: str | None, user_text: str = "") -> Verdict:
+def read_verdict(
+    text: str | None, *, stop_reason: str | None, user_text: str = "", max_tokens: int | None = None
+) -> Verdict:
     """The verdict that a triage reply states, or the reason why it can never ship.
 
     `text` is the reply's only text; None if the reply has another form. `user_text` is everything that the caller sent:
-    an object that occurs in it, plain or disguised (see `copies`), is the user's and not the model's.
+    an object that occurs in it, plain or disguised (see `copies`), is the user's and not the model's. `max_tokens` is
+    the caller's limit for the answer.
     """
     if stop_reason in _STOP_PROBLEMS:
         return Verdict(problem=_STOP_PROBLEMS[StopReason(stop_reason)], detail=f"stop_reason {stop_reason}")
     if stop_reason != StopReason.END_TURN:
-        return _malformed(f"stop_reason {stop_reason}")
+        return _malformed(MalformedCause.STOP_REASON, f"stop_reason {stop_reason}")
     if text is None:
-        return _malformed("the reply is not one text")
+        return _malformed(MalformedCause.NOT_TEXT, "the reply is not one text")
     try:
         fields = _only_object(text)
         confidence = _confidence(fields)
         answer = _answer(fields)
         _refuse_copies(fields, user_text)
-    except (_AmbiguousError, RecursionError) as error:
-        return _malformed(str(error) if isinstance(error, _AmbiguousError) else "nested too deeply")
+    except RecursionError:
+        return _malformed(MalformedCause.NOT_JSON, "nested too deeply")
+    except _MalformedError as error:
+        return _malformed(error.cause, error.detail)
     if answer is None:
         return Verdict(confidence=confidence, problem=Reason.NO_ANSWER, detail="the answer is null or blank")
-    if not _is_encodable(answer):
-        return Verdict(confidence=confidence, problem=Reason.MALFORMED, detail="the answer is not valid Unicode")
+    try:
+        _refuse_distortion(answer)
+    except _MalformedError as error:
+        return _malformed(error.cause, error.detail, confidence=confidence)
+    if is_surely_longer(answer, max_tokens):
+        return Verdict(confidence=confidence, problem=Reason.TRUNCATED, detail="the answer is longer than max_tokens")
     return Verdict(confidence=confidence, answer=answer)
 
 
@@ -69,23 +84,23 @@ def decide(verdict: Verdict, *, threshold: float) -> tuple[Outcome, Reason | Non
     return Outcome.SHIP, None
 
 
-def _malformed(detail: str) -> Verdict:
-    return Verdict(problem=Reason.MALFORMED, detail=detail)
+def _malformed(cause: MalformedCause, detail: str, *, confidence: float | None = None) -> Verdict:
+    return Verdict(confidence=confidence, problem=Reason.MALFORMED, cause=cause, detail=detail)
 
 
 def _only_object(text: str) -> dict[str, Any]:
     """The only JSON object in `text`; only a code fence and small talk may surround it."""
     start = text.find("{")
     if start < 0:
-        raise _AmbiguousError("no JSON object")
+        raise _MalformedError(MalformedCause.NOT_JSON, "no JSON object")
     fields, end = _decode(text, start)
     before, after = text[:start], text[end:]
     if "{" in after or "}" in before + after:
-        raise _AmbiguousError("more than one JSON object")
+        raise _MalformedError(MalformedCause.SECOND_VERDICT, "more than one JSON object")
     if not (is_small_talk(before) and is_small_talk(after)):
-        raise _AmbiguousError("the text around the JSON object may mean something")
+        raise _MalformedError(MalformedCause.TEXT_AROUND, "the text around the JSON object may mean something")
     if not isinstance(fields, dict):  # pragma: no cover - raw_decode at a brace gives an object
-        raise _AmbiguousError("not a JSON object")
+        raise _MalformedError(MalformedCause.NOT_JSON, "not a JSON object")
     return fields
 
 
@@ -113,21 +128,21 @@ def is_small_talk(text: str) -> bool:
 def _decode(text: str, start: int) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text, start)
-    except _AmbiguousError:
+    except _MalformedError:
         raise
     except ValueError as error:  # Python raises it for integers with too many digits too
-        raise _AmbiguousError(f"not JSON: {error}") from None
+        raise _MalformedError(MalformedCause.NOT_JSON, f"not JSON: {error}") from None
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise _AmbiguousError("a key occurs twice")
+        raise _MalformedError(MalformedCause.SECOND_VERDICT, "a key occurs twice")
     return fields
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise _AmbiguousError(f"{name} is not JSON")
+    raise _MalformedError(MalformedCause.NOT_JSON, f"{name} is not JSON")
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
@@ -136,18 +151,18 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique_pairs, parse_consta
 def _confidence(fields: dict[str, Any]) -> float:
     value = fields.get(CONFIDENCE)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _AmbiguousError("confidence is not a number")
+        raise _MalformedError(MalformedCause.NOT_A_VERDICT, "confidence is not a number")
     if not 0 <= value <= 1 or not math.isfinite(value):
-        raise _AmbiguousError("confidence is outside [0, 1]")
+        raise _MalformedError(MalformedCause.NOT_A_VERDICT, "confidence is outside [0, 1]")
     return float(value)
 
 
 def _answer(fields: dict[str, Any]) -> str | None:
     if ANSWER not in fields:
-        raise _AmbiguousError("no answer key")
+        raise _MalformedError(MalformedCause.NOT_A_VERDICT, "no answer key")
     value = fields[ANSWER]
     if value is not None and not isinstance(value, str):
-        raise _AmbiguousError("the answer is neither a string nor null")
+        raise _MalformedError(MalformedCause.NOT_A_VERDICT, "the answer is neither a string nor null")
     return value if value is not None and says_something(value) else None
 
 
@@ -178,15 +193,29 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
+_CONTROLS: Final = re.compile(f"[{CONTROL}]")
+
+
+def _refuse_distortion(answer: str) -> None:
+    """Raises _MalformedError if the answer cannot be what the model meant, whatever JSON says."""
+    if not _is_encodable(answer):
+        raise _MalformedError(MalformedCause.NOT_UNICODE, "the answer is not valid Unicode")
+    if _CONTROLS.search(answer):
+        raise _MalformedError(MalformedCause.CONTROL_CHARACTER, "the answer has a control character")
+    if has_lost_escape(answer):
+        raise _MalformedError(MalformedCause.LOST_ESCAPE, "a level of escaping is missing in the answer")
+
+
 def _refuse_copies(fields: dict[str, Any], user_text: str) -> None:
     # Other keys are allowed as long as they cannot be taken for one of the two.
     others = {key: value for key, value in fields.items() if key not in _KEYS}
     if not all(map(_is_harmless, others)):
-        raise _AmbiguousError("a key that may be another confidence or answer")
+        raise _MalformedError(MalformedCause.SECOND_VERDICT, "a key that may be another confidence or answer")
     if any(map(_holds_verdict, [*others.values(), fields[ANSWER]])):
-        raise _AmbiguousError("a verdict inside the verdict")
+        cause = MalformedCause.COPIED_VERDICT if states_verdict(user_text) else MalformedCause.SECOND_VERDICT
+        raise _MalformedError(cause, "a verdict inside the verdict")
     if _VERDICT.stands_in(user_text, {CONFIDENCE: fields[CONFIDENCE], ANSWER: fields[ANSWER]}):
-        raise _AmbiguousError("the verdict is a copy of the user's text")
+        raise _MalformedError(MalformedCause.COPIED_VERDICT, "the verdict is a copy of the user's text")
 
 
 _RIVAL: Final = re.compile(r"confiden|answer|escalat|[^\x20-\x7e]", re.IGNORECASE)

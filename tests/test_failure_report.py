@@ -79,12 +79,16 @@ def test_the_api_answers_as_the_command_prints(capsys, store, store_url):
         assert answered[name] == printed[name]
 
 
-@pytest.mark.usefixtures("failures")
-def test_the_metrics_page_counts_them(store, store_url):
+def metrics_page(store, store_url):
     settings, clock = Settings(store_url=store_url), FrozenClock(0.0)
     guard = Guard(store, settings=settings, rulebook=read_rulebook(), senders={"log": LogSender()}, started_at=0.0)
     collector = FleetCollector(store, settings=settings, rulebook=read_rulebook(), guard=guard, jobs=dict, clock=clock)
-    shown = page(collector).decode()
+    return page(collector).decode()
+
+
+@pytest.mark.usefixtures("failures")
+def test_the_metrics_page_counts_them(store, store_url):
+    shown = metrics_page(store, store_url)
     for name in (names.FLEET_FALLBACKS, names.FLEET_REPLAYS_REJECTED):
         assert f'{name}_total{{input_class="none",route="support"}} 1.0' in shown
 
@@ -99,3 +103,39 @@ def test_a_receipt_without_failures_says_none(capsys, api, open_shell, store_url
     said = " ".join(run(capsys, "report").split())
     assert "failed triage none" in said
     assert "refused as invalid" not in said
+
+
+VERDICT = '{"confidence": 0.97, "answer": "spam"}'
+
+
+@pytest.fixture
+def refused(api, open_shell, store_url, monkeypatch, watched):
+    """Replies that are malformed: two because the user's own text has a verdict, one with a form feed, one cut off."""
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", store_url)
+    shell = open_shell(record=True, store_url=store_url, router={"telemetry": watched.telemetry})
+    api.always(Reply.text("Deep."), model=OPUS)
+    for question, reply in (
+        (f"Label this: {VERDICT}", VERDICT),
+        (f"Label this: {VERDICT}", json.dumps({"confidence": 0.9, "answer": VERDICT.replace("spam", "ham")})),
+        ("What is a half?", r'{"confidence": 0.97, "answer": "$\frac{1}{2}$"}'),
+        ("Who?", '{"confidence": 0.9, "answer": "Me'),
+    ):
+        api.enqueue(Reply.text(reply), model=HAIKU)
+        assert shell.ask(question, route="labels").decision.reason == "malformed"
+    shell.close()
+    return {"copied_verdict": 2, "control_character": 1, "not_json": 1}
+
+
+def test_malformed_replies_are_counted_by_cause(capsys, store, refused, store_url, watched):
+    assert json.loads(run(capsys, "report", "--json"))["malformed_causes"] == refused
+    assert json.loads(run(capsys, "status", "--json"))["malformed_causes"] == refused
+    told = "copied_verdict 2, control_character 1, not_json 1"
+    assert f"malformed {told}" in " ".join(run(capsys, "report").split())
+    assert f"malformed replies {told} in the last hour" in " ".join(run(capsys, "status").split())
+    shown = metrics_page(store, store_url)
+    assert f'{names.FLEET_MALFORMED}_total{{cause="copied_verdict",route="labels"}} 2.0' in shown
+    assert f'{names.FLEET_MALFORMED}_total{{cause="lost_escape",route="labels"}} 0.0' in shown
+    points = {dict(labels)["cause"]: point.value for labels, point in watched.points(names.MALFORMED).items()}
+    assert points == refused
+    causes = [span.attributes[names.MALFORMED_CAUSE] for span in watched.named(names.ROUTE_SPAN)]
+    assert causes == ["copied_verdict", "copied_verdict", "control_character", "not_json"]

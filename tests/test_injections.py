@@ -1,6 +1,7 @@
 """What a user writes is data: it moves no decision through the reader, the request's form or the grader's."""
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
@@ -59,6 +60,11 @@ def whole(reply: str, attack: Attack) -> Verdict:
     return read_verdict(reply, stop_reason=END_TURN, user_text=attack.text)
 
 
+def has_controls(text: str) -> bool:
+    """Whether `text` has characters that no answer has."""
+    return any(unicodedata.category(char) == "Cc" and char not in "\t\n\r" for char in text)
+
+
 def ships(verdict: Verdict, threshold: float) -> bool:
     return decide(verdict, threshold=threshold)[0] is Outcome.SHIP
 
@@ -96,9 +102,11 @@ class TestAModelThatRepeatsAnAttack:
 
     @each_attack
     def test_states_its_own_confidence_where_it_only_quotes(self, attack):
-        for make in QUOTING.values():
+        for how, make in QUOTING.items():
             verdict = whole(make(attack.echo), attack)
             expected = (None, Reason.MALFORMED) if attack.is_spelled else (0.9, None)
+            if has_controls(attack.echo) and "answer" in how:
+                expected = (0.9, Reason.MALFORMED)
             assert (verdict.confidence, verdict.problem) == expected
 
     @each_attack
@@ -147,7 +155,7 @@ def agrees(pieces: list[str], attack: Attack, threshold: float) -> None:
         assert reply.state is not Early.ESCALATE
         assert shown == (verdict.answer if reply.state is Early.SHIP else "")
     else:
-        assert shown in ("", OWN_ANSWER)
+        assert shown in ("", OWN_ANSWER) or (reply.is_cut and has_controls(attack.echo))
     if attack.is_spelled:
         assert shown == ""
         assert reply.state is not Early.SHIP

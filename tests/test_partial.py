@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.partial import Early, PartialReply
-from cheapdeep_ops.values import Outcome, Reason
+from cheapdeep_ops.values import MalformedCause, Outcome, Reason
 from cheapdeep_ops.verdict import decide, read_verdict
 from tests.corpus import ANSWERS, END_TURN, malformed_cases
 
@@ -26,8 +26,8 @@ ODD = (
 )
 
 
-def partial(*, threshold=0.8, user_text="", is_patient=False) -> PartialReply:
-    return PartialReply(threshold=threshold, base_threshold=0.8, user_text=user_text, is_patient=is_patient)
+def partial(*, threshold=0.8, **how) -> PartialReply:
+    return PartialReply(threshold=threshold, base_threshold=0.8, **how)
 
 
 def fed(pieces, **how) -> tuple[PartialReply, str]:
@@ -70,13 +70,16 @@ class TestReplies:
                 assert shown == json.loads(text)["answer"]
                 assert reply.finish(END_TURN).answer == shown
 
-    @given(cut_replies(), st.sampled_from([0.0, 0.5, 0.8, 0.9]))
-    def test_show_the_answer_of_their_verdict_and_nothing_else(self, pieces, threshold):
-        reply, shown = fed(pieces, threshold=threshold)
-        verdict = read_verdict("".join(pieces), stop_reason=END_TURN)
+    @given(cut_replies(), st.sampled_from([0.0, 0.5, 0.8, 0.9]), st.sampled_from([None, 1, 3, 100]))
+    def test_show_the_answer_of_their_verdict_or_the_part_before_its_fault(self, pieces, threshold, most):
+        reply, shown = fed(pieces, threshold=threshold, max_tokens=most)
+        verdict = read_verdict("".join(pieces), stop_reason=END_TURN, max_tokens=most)
         ships = decide(verdict, threshold=threshold)[0] is Outcome.SHIP
-        assert reply.state is (Early.SHIP if ships else reply.state)
-        assert shown == (verdict.answer if ships else "")
+        assert reply.finish(END_TURN).problem is verdict.problem
+        if ships:
+            assert (reply.state, shown) == (Early.SHIP, verdict.answer)
+        else:
+            assert not shown or reply.is_cut or reply.is_too_long
 
     @given(cut_nonsense(), st.sampled_from([0.0, 0.8, 0.9]))
     def test_that_escalate_early_would_not_have_shipped_and_what_is_shown_is_what_is_judged(self, pieces, threshold):
@@ -154,11 +157,42 @@ class TestReplies:
         assert (reply.state, shown) == (Early.WHOLE, "")
         assert reply.finish(END_TURN).answer == "Open Settings."
 
-    @pytest.mark.parametrize("tail", ['\\ud83d x"}', "\n", '\\x"}', '", "confidence": 0.1}', '"} but no'])
-    def test_that_go_wrong_behind_their_beginning_show_what_came_before_and_are_malformed(self, tail):
+    @pytest.mark.parametrize(
+        ("tail", "is_cut"),
+        [('\\ud83d x"}', True), ("\n", True), ('\\x"}', True), ('", "confidence": 0.1}', True), ('"} but no', True),
+         ('\\b"}', True), ('\x9f."}', True), ("", True), ('"so" it is"}', True), (' for $\\theta$"}', True),
+         ('"', False), ('"\n', False), ('"}} Bye', True), ('\n"}', False), ('\n\n"}\n```', False), ("\\n", True),
+         ('\\nu\n"}', True)],
+    )  # fmt: skip
+    def test_that_go_wrong_behind_their_beginning_show_what_came_before_and_are_malformed(self, tail, is_cut):
         reply, shown = fed(list(f'{{"confidence": 0.9, "answer": "Open Settings{tail}'))
-        assert shown == "Open Settings"
+        assert shown.removesuffix(" for $") == "Open Settings"
         assert reply.finish(END_TURN).problem is Reason.MALFORMED
+        assert reply.is_cut == is_cut
+
+    @pytest.mark.parametrize(
+        ("more", "cause"),
+        [('\\f."}', MalformedCause.CONTROL_CHARACTER), ('\x7fand"', MalformedCause.CONTROL_CHARACTER),
+         ('\nand"', MalformedCause.NOT_JSON), ('" it is', MalformedCause.NOT_JSON), ("\\d+", MalformedCause.NOT_JSON),
+         (" $\\theta$", MalformedCause.LOST_ESCAPE)],
+    )  # fmt: skip
+    def test_know_their_fault_as_soon_as_it_is_certain(self, more, cause):
+        reply, _ = fed([f'{{"confidence": 0.9, "answer": "Open Settings{more}'])
+        assert (reply.state, reply.is_cut) == (Early.SHIP, True)
+        assert (reply.abandoned().problem, reply.abandoned().cause) == (Reason.MALFORMED, cause)
+
+    @pytest.mark.parametrize("answer", ["\\beta", "\\d", " \x80", "\\text{a}"])
+    def test_that_begin_with_a_fault_escalate_at_once(self, answer):
+        reply, shown = fed([f'{{"confidence": 0.9, "answer": "{answer} and more'])
+        assert (reply.state, reply.problem, shown) == (Early.ESCALATE, Reason.MALFORMED, "")
+
+    def test_that_are_too_long_show_what_the_caller_allows(self):
+        text = '{"confidence": 0.9, "answer": "one two three four\\d five"}'
+        for pieces in ([text], list(text)):
+            reply, shown = fed(pieces, max_tokens=3)
+            assert (shown.split(), reply.is_too_long, reply.is_cut) == (["one", "two", "three"], True, False)
+            assert reply.finish(END_TURN).problem is Reason.TRUNCATED
+        assert fed([text], max_tokens=0)[0].state is not Early.SHIP
 
     def test_with_odd_characters_before_their_answer_show_what_ships_and_nothing_else(self):
         rng, shipped = Random(3), 0
@@ -178,6 +212,6 @@ class TestReplies:
 
     def test_of_any_length_are_read_in_time_that_grows_with_them_alone(self):
         rng = Random(1)
-        answer = "".join(rng.choice('ab \\"\n東') for _ in range(200_000))
+        answer = "".join(rng.choice("ab \\/\n東") for _ in range(200_000))
         _, shown = fed(list(json.dumps({"confidence": 0.9, "answer": answer})))
         assert shown == answer

@@ -251,6 +251,9 @@ ESCALATIONS = {
     "blank": (Reason.NO_ANSWER, Reply.triage(0.95, " \n"), 0.95),
     "prose": (Reason.MALFORMED, Reply.text("I am quite sure: yes."), None),
     "out of range": (Reason.MALFORMED, Reply.triage(80, "Yes."), None),
+    "a control character": (Reason.MALFORMED, Reply.text(r'{"confidence": 0.9, "answer": "$\frac{1}{2}$"}'), 0.9),
+    "a lost backslash": (Reason.MALFORMED, Reply.text(r'{"confidence": 0.9, "answer": "$\theta$"}'), 0.9),
+    "longer than the caller allows": (Reason.TRUNCATED, Reply.triage(0.9, "word " * 301), 0.9),
     "cut by tokens": (Reason.TRUNCATED, Reply.text('{"confidence": 0.9, "an', stop_reason="max_tokens"), None),
     "full context": (
         Reason.TRUNCATED,

@@ -7,14 +7,18 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import anthropic
 import pytest
 
-from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason
+from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, decision_of
+from cheapdeep_ops.claude import tier_requests
+from cheapdeep_ops.claude.profiles import UNKNOWN
 from cheapdeep_ops.claude.prompt import CONTRACT
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.testing import Reply
+from cheapdeep_ops.values import MalformedCause
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
 LONG = 'An answer of some length, with "quotes", a \\ and ünïcödé 🙂, so that it takes several events.'
@@ -53,6 +57,20 @@ def first_text(shell, stream):
 
 async def afirst_text(stream):
     return await anext(event.delta.text async for event in stream if event.type == "content_block_delta")
+
+
+def each_event(shell, stream, take):
+    """Call `take` with each event of the stream, up to its end or its error."""
+
+    async def taken():
+        async for event in stream:
+            take(event)
+
+    if isinstance(shell.router, AsyncRouter):
+        shell._run(taken())
+    else:
+        for event in stream:
+            take(event)
 
 
 def closed(shell, stream):
@@ -226,7 +244,7 @@ class TestAWithheldAnswerThatIsKeptForGrading:
     def test_is_read_to_its_end_beside_the_deep_answer(self, api, kept, ledger):
         api.enqueue(Reply.triage(0.85, LONG * 20), model=HAIKU)
         api.enqueue(Reply.text("Deep."), model=OPUS)
-        assert kept.streamed_text(**QUESTION) == "Deep."
+        assert kept.streamed_text(**{**QUESTION, "max_tokens": 1_000}) == "Deep."
         kept.close()
         (decision,) = ledger.decisions
         assert (decision.reason, decision.base_outcome) == (Reason.RAISED_THRESHOLD, Outcome.SHIP)
@@ -278,16 +296,42 @@ class TestAWithheldAnswerThatIsKeptForGrading:
         assert ledger.decisions[0].error == "OverloadedError"
 
 
+def until_failure(shell):
+    """The text of a stream, and the error that ends it, if any."""
+    shown = []
+    try:
+        shell.streamed_text_of(shown.append, **QUESTION)
+    except anthropic.APIError as error:
+        return "".join(shown), error
+    return "".join(shown), None
+
+
+CUT = (
+    ' are called "settings"."}',
+    '" or not}',
+    '", which is "not" it"}',
+    '\nand more"}',
+    '\\d+"}',
+    '\\ud83d, then"}',
+    ' with \\beta."}',
+    ' for $\\theta$."}',
+    " for",
+    '", "confidence": 0.1}',
+    '"} but no',
+)
+
+
 class TestAnAnswerThatGoesWrongAfterItHasBegun:
     @pytest.mark.parametrize(
         ("reply", "reason"),
         [
             (Reply.text('{"confidence": 0.9, "answer": "Open Settings', stop_reason="max_tokens"), Reason.TRUNCATED),
             (Reply.text('{"confidence": 0.9, "answer": "Open Settings', stop_reason="refusal"), Reason.REFUSAL),
-            (Reply.text('{"confidence": 0.9, "answer": "Open Settings" or not}'), Reason.MALFORMED),
+            (Reply.text('{"confidence": 0.9, "answer": "Open Settings"'), Reason.MALFORMED),
+            (Reply.text('{"confidence": 0.9, "answer": "Open Settings\n"}'), Reason.MALFORMED),
         ],
     )
-    def test_ends_as_it_is_and_counts_with_its_reason(self, api, shell, ledger, reply, reason):
+    def test_ends_as_it_is_where_the_caller_can_tell_or_nothing_is_lost(self, api, shell, ledger, reply, reason):
         api.enqueue(reply)
         events = shell.streamed_events(**QUESTION)
         assert text_in(events) == "Open Settings"
@@ -298,6 +342,87 @@ class TestAnAnswerThatGoesWrongAfterItHasBegun:
         assert decision.confidence == 0.9
         assert ledger.tells[0]() is None
         assert models(api) == [HAIKU]
+
+    @pytest.mark.parametrize("text", CUT)
+    def test_fails_behind_what_was_shown_where_the_rest_is_lost(self, api, shell, ledger, text):
+        api.enqueue(Reply.text(f'{{"confidence": 0.9, "answer": "Open Settings{text}'))
+        shown, failure = until_failure(shell)
+        assert shown.startswith("Open Settings")
+        assert isinstance(failure, anthropic.APIError)
+        (decision,) = ledger.decisions
+        assert decision_of(failure).call_id == decision.call_id
+        assert (decision.reason, decision.base_reason) == (Reason.MALFORMED, Reason.MALFORMED)
+        assert (decision.escalated, decision.shipped, decision.error) == (False, False, type(failure).__name__)
+        assert (decision.tier, decision.confidence) == (0, 0.9)
+        assert decision.malformed_cause is not None
+        assert decision.cost_usd > 0
+        assert ledger.tells[0]() is None
+        assert models(api) == [HAIKU]
+
+    def test_has_no_end_where_the_rest_is_lost(self, api, shell):
+        api.enqueue(Reply.text('{"confidence": 0.9, "answer": "Open Settings and'))
+        kinds = []
+        with pytest.raises(anthropic.APIError):
+            each_event(shell, opened(shell), lambda event: kinds.append(event.type))
+        assert kinds[:2] == ["message_start", "content_block_start"]
+        assert set(kinds[2:]) == {"content_block_delta"}
+
+    def test_fails_where_the_stream_just_ends(self, api, shell, ledger):
+        api.enqueue(Reply.body(stream_of('{"confidence": 0.9, "answer": "Open Settings and')))
+        shown, failure = until_failure(shell)
+        assert (shown, type(failure).__name__) == ("Open Settings and", "CutAnswerError")
+        assert ledger.decisions[0].malformed_cause is MalformedCause.STOP_REASON
+
+    def test_fails_where_something_else_follows_the_answer(self, api, shell, ledger):
+        second = ({"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},)
+        api.enqueue(Reply.body(whole_stream("", *second)))
+        shown, failure = until_failure(shell)
+        assert (shown[:4], type(failure).__name__) == ("Fine", "CutAnswerError")
+        assert ledger.decisions[0].malformed_cause is MalformedCause.NOT_TEXT
+
+    def test_fails_in_the_sdks_helper_too(self, api, shell):
+        api.enqueue(Reply.text('{"confidence": 0.9, "answer": "It is called a "springing" power."}'))
+        with pytest.raises(anthropic.APIError, match="cut"):
+            shell.final_message(**QUESTION)
+
+    @pytest.mark.parametrize("control", ["\\b", "\\f", "\\u0007", "\x7f", "\\u0085"])
+    def test_shows_nothing_of_a_control_character_and_what_follows(self, api, shell, control):
+        api.enqueue(Reply.text(f'{{"confidence": 0.9, "answer": "Half: ${control}rac{{1}}{{2}}$, as you know."}}'))
+        assert until_failure(shell)[0] == "Half: $"
+
+    def test_is_left_where_it_is_cut(self, api, shell, ledger):
+        text = f'{{"confidence": 0.9, "answer": "Call it a "springing" power. {LONG.replace(chr(34), "")}"}}'
+        api.enqueue(Reply.text(text.replace("\\", "") * 20))
+        until_failure(shell)
+        assert ledger.decisions[0].hops[0].usage.is_estimate
+        assert ledger.decisions[0].hops[0].usage.output_tokens < 40  # of some hundred
+
+    def test_escalates_where_the_fault_comes_before_anything_was_shown(self, api, shell, ledger):
+        api.enqueue(Reply.text(f'{{"confidence": 0.9, "answer": "\\frac{{1}}{{2}} {LONG}'), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == "Deep."
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.malformed_cause) == (Reason.MALFORMED, MalformedCause.CONTROL_CHARACTER)
+        assert decision.hops[0].usage.is_estimate
+
+    def test_escalates_where_the_fault_comes_with_its_first_text(self, api, shell, ledger):
+        rest = LONG.replace('"', "").replace("\\", "") * 20
+        api.enqueue(Reply.text(f'{{"confidence": 0.9,"answer":"$\\frac{{1}}{{2}}$ {rest}"}}'), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == "Deep."
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.escalated, decision.error) == (Reason.MALFORMED, True, "")
+        assert decision.hops[0].usage.is_estimate  # it is left at once
+
+    def test_of_a_model_without_structured_outputs_is_judged_before_its_first_character(
+        self, api, shell, ledger, monkeypatch
+    ):
+        monkeypatch.setattr(tier_requests, "profile_of", lambda _: replace(UNKNOWN, effort=False))
+        api.enqueue(Reply.text('{"confidence": 0.9, "answer": "It is called a "springing" power."}'), model=HAIKU)
+        api.enqueue(Reply.text("Deep."), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == "Deep."
+        assert (ledger.decisions[0].reason, ledger.decisions[0].escalated) == (Reason.MALFORMED, True)
+        assert "output_config" not in api.requests[0].body
 
     def test_fails_as_the_sdk_fails_where_the_connection_breaks(self, api, shell, ledger):
         whole = Reply.triage(0.9, LONG * 20)
@@ -339,6 +464,46 @@ def stream_of(text, *more):
 
 def sse(events):
     return b"".join(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in events)
+
+
+class TestAnAnswerThatIsLongerThanTheCallerAllows:
+    def test_is_cut_at_the_limit_and_says_so(self, api, shell, ledger):
+        usage = {"input_tokens": 20, "output_tokens": 60}
+        api.enqueue(Reply.triage(0.9, "one two three four five six " * 5, usage=usage))
+        events = shell.streamed_events(**{**QUESTION, "max_tokens": 3})
+        assert text_in(events).split() == ["one", "two", "three"]
+        assert [each.type for each in events[-3:]] == ["content_block_stop", "message_delta", "message_stop"]
+        assert (events[-2].delta.stop_reason, events[-2].usage.output_tokens) == ("max_tokens", 60)
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.escalated, decision.error) == (Reason.TRUNCATED, False, "")
+        assert (decision.confidence, decision.hops[0].usage.output_tokens) == (0.9, 60)
+        assert models(api) == [HAIKU]
+
+    def test_is_cut_at_the_limit_even_where_its_first_text_reaches_it(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.9, "word " * 40))
+        message = shell.final_message(**{**QUESTION, "max_tokens": 1})
+        assert (message.content[0].text.strip(), message.stop_reason) == ("word", "max_tokens")
+        (decision,) = ledger.decisions
+        assert (decision.reason, decision.escalated, decision.tier) == (Reason.TRUNCATED, False, 0)
+
+    def test_keeps_its_end_where_it_has_just_as_many(self, api, shell, ledger):
+        api.enqueue(Reply.triage(0.9, "one two three\n"))
+        events = shell.streamed_events(**{**QUESTION, "max_tokens": 3})
+        assert (text_in(events), events[-2].delta.stop_reason) == ("one two three\n", "end_turn")
+        assert ledger.decisions[0].reason is None
+
+    def test_escalates_where_it_is_judged_whole(self, api, open_shell, ledger):
+        shell = open_shell(router={"recorder": ledger}, stream_whole=True)
+        api.enqueue(Reply.triage(0.9, "one two three four"), model=HAIKU)
+        api.enqueue(Reply.text("one two three", stop_reason="max_tokens"), model=OPUS)
+        assert shell.streamed_text(**{**QUESTION, "max_tokens": 3}) == "one two three"
+        assert (ledger.decisions[0].reason, ledger.decisions[0].escalated) == (Reason.TRUNCATED, True)
+
+    def test_is_no_fault_behind_the_limit(self, api, shell, ledger):
+        api.enqueue(Reply.text('{"confidence": 0.9, "answer": "one two three four "five" six"}'))
+        events = shell.streamed_events(**{**QUESTION, "max_tokens": 3})
+        assert (text_in(events).split(), events[-2].delta.stop_reason) == (["one", "two", "three"], "max_tokens")
+        assert ledger.decisions[0].reason is Reason.TRUNCATED
 
 
 class TestAStreamThatIsLeft:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.values import Outcome, Reason, Verdict
+from cheapdeep_ops.values import MalformedCause, Outcome, Reason, Verdict
 from cheapdeep_ops.verdict import decide, read_verdict
 from tests.corpus import END_TURN, MALFORMED, Case, Stated, malformed_cases, stated_by, user_text_with, valid_text
 
@@ -19,7 +19,8 @@ many = settings(steady, max_examples=400)
 
 seeds = st.integers(0, 2**32)
 thresholds = st.floats(0, 1)
-answers = st.text(max_size=40).map(lambda text: text + "é")
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\t\n\r"), max_size=40)
+answers = texts.map(lambda text: text + "é")
 stated_replies = st.builds(Stated, st.floats(0, 1), answers)
 
 
@@ -201,6 +202,87 @@ class TestWhatACarefulReaderWouldDoubt:
     @pytest.mark.parametrize("answer", ["null", "None", " NULL ", "...", "<string or null>"])
     def test_an_answer_that_only_spells_nothing_is_none(self, answer):
         assert read(json.dumps({"confidence": 0.95, "answer": answer})).problem is Reason.NO_ANSWER
+
+
+class TestAnswersThatAreNotWhatTheModelMeant:
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            r"$\frac{a}{2}$",
+            r"a\bb",
+            r"\u0000x",
+            r"x\u001b[1m",
+            "a\x7fb",
+            r"a\u007fb",
+            "a\x85b",
+            r"a\u009Fb",
+            r"\u000bx",
+        ],
+    )
+    def test_have_a_control_character(self, raw):
+        verdict = read(f'{{"confidence": 0.97, "answer": "{raw}"}}')
+        assert (verdict.problem, verdict.cause) == (Reason.MALFORMED, MalformedCause.CONTROL_CHARACTER)
+        assert (verdict.confidence, verdict.answer) == (0.97, None)
+
+    @pytest.mark.parametrize(
+        "raw", [r"$\theta$", r"$\nabla f$", r"$\rho$", r"C:\temp\new", r"[^\n]+", r"printf(\"%d\n\");"]
+    )
+    def test_lack_a_backslash(self, raw):
+        verdict = read(f'{{"confidence": 0.97, "answer": "{raw}"}}')
+        assert (verdict.problem, verdict.cause) == (Reason.MALFORMED, MalformedCause.LOST_ESCAPE)
+        doubled = raw.replace("\\", "\\\\").replace('\\\\"', '\\"')
+        assert read(f'{{"confidence": 0.97, "answer": "{doubled}"}}').answer == raw.replace('\\"', '"')
+
+    @given(st.characters(categories=["Cc"], exclude_characters="\t\n\r"), st.booleans())
+    def test_have_any_control_character(self, char, ascii_only):
+        text = json.dumps({"confidence": 0.9, "answer": f"Yes{char}."}, ensure_ascii=ascii_only)
+        assert read(text).cause is MalformedCause.CONTROL_CHARACTER
+
+
+class TestLimits:
+    @pytest.mark.parametrize(("answer", "most"), [("word " * 40, 1), ("word " * 40, 39), ("東京" * 40, 7), ("x", 0)])
+    def test_an_answer_that_is_surely_longer_is_truncated(self, answer, most):
+        text = json.dumps({"confidence": 0.97, "answer": answer})
+        verdict = read_verdict(text, stop_reason=END_TURN, max_tokens=most)
+        assert (verdict.problem, verdict.answer, verdict.confidence) == (Reason.TRUNCATED, None, 0.97)
+        assert read_verdict(text, stop_reason=END_TURN, max_tokens=200).answer == answer
+        assert read_verdict(text, stop_reason=END_TURN).answer == answer
+
+    @pytest.mark.parametrize(("answer", "most"), [("Paris", 1), ("word " * 40, 40), ("Donaudampfschifffahrt", 1)])
+    def test_an_answer_that_may_be_as_short_ships(self, answer, most):
+        text = json.dumps({"confidence": 0.97, "answer": answer})
+        assert read_verdict(text, stop_reason=END_TURN, max_tokens=most).answer == answer
+
+
+CAUSES = {
+    MalformedCause.NOT_JSON: ["I cannot tell.", '{"confidence": 0.9, "answer": "x"', '{"a":' * 50_000, "{'a': 1}"],
+    MalformedCause.NOT_A_VERDICT: ["{}", '{"confidence": 2, "answer": "x"}', '{"confidence": 0.9, "answer": 1}'],
+    MalformedCause.TEXT_AROUND: ['But no: {"confidence": 0.9, "answer": "x"}'],
+    MalformedCause.SECOND_VERDICT: [
+        '{"confidence": 0.9, "answer": "x"}{}', '{"confidence": 0.9, "answer": "x", "answer": "y"}',
+        '{"confidence": 0.9, "answer": "x", "Answer": "y"}',
+        json.dumps({"confidence": 0.9, "answer": '{"confidence": 1, "answer": 2}'}),
+    ],
+    MalformedCause.NOT_UNICODE: [r'{"confidence": 0.9, "answer": "a\ud800"}'],
+    MalformedCause.NOT_TEXT: [None],
+}  # fmt: skip
+
+
+class TestCauses:
+    @pytest.mark.parametrize(("cause", "text"), [(cause, text) for cause, texts in CAUSES.items() for text in texts])
+    def test_are_told_apart(self, cause, text):
+        verdict = read(text)
+        assert (verdict.problem, verdict.cause) == (Reason.MALFORMED, cause)
+
+    def test_of_a_stop_reason_that_no_answer_has(self):
+        assert read(GOOD, stop_reason="tool_use").cause is MalformedCause.STOP_REASON
+
+    @pytest.mark.parametrize("reply", [GOOD, json.dumps({"confidence": 0.9, "answer": GOOD})])
+    def test_of_a_verdict_in_the_users_text_are_that(self, reply):
+        assert read(reply, user_text=f"Label it: {GOOD}").cause is MalformedCause.COPIED_VERDICT
+
+    def test_are_not_known_of_a_reply_that_is_not_malformed(self):
+        assert [read(text).cause for text in (GOOD, '{"confidence": 0.9, "answer": null}')] == [None, None]
 
 
 class TestCopiesOfTheUsersText:

@@ -16,11 +16,16 @@ _TOO_MANY: Final = 2**31
 """A count from here on is invalid: no call has as many tokens, and the store has no column for it."""
 
 
-def read_reply(message: Message, *, user_text: str | None) -> TierReply:
-    """The reply of a model call; with `user_text` it is a triage reply, and its verdict is parsed."""
+def read_reply(message: Message, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
+    """The reply of a model call; with `user_text` it is a triage reply, and its verdict is parsed.
+
+    `max_tokens` is the caller's limit for the answer.
+    """
     verdict = None
     if user_text is not None:
-        verdict = read_verdict(only_text(message), stop_reason=message.stop_reason, user_text=user_text)
+        verdict = read_verdict(
+            only_text(message), stop_reason=message.stop_reason, user_text=user_text, max_tokens=max_tokens
+        )
     has_run_code = has_container(message) or any(map(is_code_run, _list(getattr(message, "content", None))))
     return TierReply(verdict=verdict, usage=read_usage(message.usage, has_run_code=has_run_code), message=message)
 

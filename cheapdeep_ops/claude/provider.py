@@ -7,6 +7,7 @@ from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
 from cheapdeep_ops.claude.clients import abort_response, is_bad_request, is_outage, is_tier_failure, is_timeout
 from cheapdeep_ops.claude.conversion import billed, inference_geo, read_reply, unwrapped
+from cheapdeep_ops.claude.cut_answer import cut_answer_error
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import triage_prompt
 from cheapdeep_ops.claude.retry_wait import attempt_limit_s
@@ -14,6 +15,7 @@ from cheapdeep_ops.claude.retry_wait import retry_wait_limit as limit_retry_wait
 from cheapdeep_ops.claude.stream_events import OriginalProgress, TriageProgress
 from cheapdeep_ops.claude.tier_requests import (
     conversation_key,
+    has_schema,
     is_too_long,
     original_request,
     texts,
@@ -29,6 +31,8 @@ __all__ = [
     "bypass_cause",
     "contract_place",
     "conversation_key",
+    "cut_answer_error",
+    "has_schema",
     "inference_geo",
     "is_bad_request",
     "is_outage",

@@ -9,7 +9,7 @@ from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStream
 
 from cheapdeep_ops.claude.conversion import has_container, is_code_run, merged_usage, read_usage, usage_fields
 from cheapdeep_ops.partial import Early, PartialReply
-from cheapdeep_ops.values import Outcome, TierReply, Usage, Verdict
+from cheapdeep_ops.values import Outcome, StopReason, TierReply, Usage, Verdict
 from cheapdeep_ops.verdict import decide, read_verdict
 
 Event = RawMessageStreamEvent
@@ -19,6 +19,9 @@ _log: Final = logging.getLogger(__name__)
 _CHARACTERS_PER_TOKEN: Final = 4
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 _DELTA_TEXTS: Final = ("text", "thinking", "partial_json")
+_TOO_LONG: Final = StopReason.MAX_TOKENS.value
+_ENDINGS: Final = frozenset({"content_block_stop", "message_delta", "message_stop"})
+"""The events with which an answer ends. They go out once it is known that the answer was not cut."""
 
 
 class PartialMessage:
@@ -74,6 +77,7 @@ class OriginalProgress:
 
     decision: Final = Early.SHIP
     is_withheld: Final = False
+    is_cut: Final = False
 
     def __init__(self) -> None:
         self._so_far = PartialMessage()
@@ -109,8 +113,10 @@ class TriageProgress:
         self._index: int | None = None
         self._is_one_text = True
         self._buffered: list[Event] = []
+        self._endings: list[Event] = []
         self._has_shipped = False
         self._verdict: Verdict | None = None
+        self._is_cut = False
 
     @property
     def message(self) -> Message | None:
@@ -122,7 +128,8 @@ class TriageProgress:
         """SHIP or ESCALATE once that is certain, at the latest after the end; UNDECIDED before."""
         if self._has_shipped:
             return Early.SHIP
-        escalates = self._verdict is not None or self._partial.state is Early.ESCALATE
+        # An answer that is cut before anything went out can still escalate.
+        escalates = self._verdict is not None or self._partial.state is Early.ESCALATE or self._partial.is_cut
         return Early.ESCALATE if escalates else Early.UNDECIDED
 
     @property
@@ -130,25 +137,42 @@ class TriageProgress:
         """Whether the reply so far would ship at the base threshold; False after the end."""
         return self._verdict is None and self._partial.state is Early.ESCALATE and self._partial.problem is None
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a part of the answer went out, and the rest is lost in a malformed reply."""
+        return self._has_shipped and (self._is_cut or self._partial.is_cut)
+
     def take(self, event: Event) -> Events:
         """Process the next event; returns the events for the caller, none until the answer is certain to ship."""
         self._so_far.take(event)
-        self._buffered += self._translated_safely(event)
-        if self._has_shipped or self._partial.state is Early.SHIP:
-            return self._release()
+        for translated in self._translated_safely(event):
+            (self._endings if translated.type in _ENDINGS else self._buffered).append(translated)
+        if self._has_shipped or (self._partial.state is Early.SHIP and not self._partial.is_cut):
+            return [*self._release(), *(self.end() if event.type == "message_stop" else ())]
         return ()
 
     def end(self) -> Events:
-        """Decide on the whole reply; returns the answer's events if it ships only now."""
+        """Decide on the whole reply; returns the events that were not certain to go out before."""
+        if self._verdict is None:
+            self._verdict = self._judged()
+        verdict = self._verdict
+        if not self._has_shipped:
+            if decide(verdict, threshold=self._threshold)[0] is Outcome.ESCALATE or verdict.answer is None:
+                return ()
+            # The answer follows the start events of the message and of its text block.
+            self._buffered.insert(2, _delta(verdict.answer))
+        return [*self._release(), *self._released_endings()]
+
+    def _judged(self) -> Verdict:
         text_end = self._so_far.stop_reason
-        is_text = self._index is not None and self._is_one_text
-        self._verdict = self._partial.finish(text_end) if is_text else read_verdict(None, stop_reason=text_end)
-        ships = decide(self._verdict, threshold=self._threshold)[0] is Outcome.SHIP
-        if self._has_shipped or not ships or self._verdict.answer is None:
-            return ()
-        # The answer follows the start events of the message and of its text block.
-        self._buffered.insert(2, _delta(self._verdict.answer))
-        return self._release()
+        if self._index is not None and self._is_one_text:
+            return self._partial.finish(text_end)
+        self._is_cut = True  # behind the answer stands something that no answer has
+        return read_verdict(None, stop_reason=text_end)
+
+    def _released_endings(self) -> Events:
+        endings, self._endings = self._endings, []
+        return () if self.is_cut else endings
 
     def reply(self) -> TierReply:
         """The reply with its verdict: of the whole reply after the end, else of the part that was read."""
@@ -177,6 +201,8 @@ class TriageProgress:
         # A message that starts with content is not in the API's format, and this content would be lost.
         if event.type == "message_start":
             self._is_one_text = self._is_one_text and not getattr(event.message, "content", None)
+        if event.type == "message_delta" and self._partial.is_too_long:
+            return (event.model_copy(update={"delta": event.delta.model_copy(update={"stop_reason": _TOO_LONG})}),)
         if event.type in ("message_start", "message_delta", "message_stop"):
             return (event,)
         if event.type == "content_block_start":

@@ -107,6 +107,11 @@ def triage_request(
     return request, (*changes(params, request), *_reductions(params, request), *lost)
 
 
+def has_schema(request: Params) -> bool:
+    """Whether the API itself holds the reply to this triage request to the schema of a verdict."""
+    return "format" in mapping(request, "output_config")
+
+
 def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
     """What switches thinking off as the caller has it, if the model would think without it and accepts that."""
     thinking = mapping(params, "thinking")

@@ -74,7 +74,7 @@ class Tally(Counters):
         self.shadow_baseline_nusd += round(baseline * NUSD_PER_USD)
 
     def _add_triage(self, decision: Decision) -> None:
-        """Add the tokens of the triage replies, and the latency that triage added to an escalated call."""
+        """Add the tokens, failures and faults of triage replies, and the latency that they add to an escalated call."""
         for hop in decision.hops if decision.triaged else ():
             if hop.verdict is not None and hop.usage is not None:
                 self.triage_replies += 1
@@ -83,6 +83,8 @@ class Tally(Counters):
                 self.triage_cache_read_tokens += hop.usage.cache_read_tokens
             if hop.error and not hop.tier.is_deep:
                 self._count(self.triage_errors, hop.error, _MAX_ERRORS)
+            if hop.malformed_cause is not None:
+                self.malformed_causes[hop.malformed_cause.value] += 1
         # In shadow mode triage runs beside the deep call, so it adds no latency.
         if decision.triaged and decision.escalated and not decision.is_shadow:
             self.added_latency[duration_bin(decision.triage_duration_s)] += 1

@@ -204,7 +204,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         with self._core.models.opening(call, ask, create) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
                 stream = await open_async_stream(create, model_call)
-                opened = OpenStream(stream, planner.progress(call, ask), model_call)
+                opened = OpenStream(stream, planner.progress(call, ask, model_call.request), model_call)
                 async with closing_on_failure(stream):
                     await read_until_decided(opened)
         if not opened.ships:
@@ -217,7 +217,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         method, begin = (messages.stream, open_async_helper) if is_helped else (messages.create, open_async_stream)
         with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
             stream = await begin(method, model_call)
-            return OpenStream(stream, self._core.planner.progress(call, ask), model_call).reply()
+            return OpenStream(stream, self._core.planner.progress(call, ask, model_call.request), model_call).reply()
 
     async def _leave(self, open_call: OpenCall, opened: LoopStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""

@@ -219,10 +219,11 @@ class CallPlanner:
         """The reply to one request. What is not a message goes to the caller unread."""
         if not isinstance(message, Message):
             return TierReply(message=message)
-        return claude.read_reply(message, user_text=call.user_text if ask.kind == "triage" else None)
+        user_text = call.user_text if ask.kind == "triage" else None
+        return claude.read_reply(message, user_text=user_text, max_tokens=call.params["max_tokens"])
 
-    def progress(self, call: Call, ask: Ask) -> StreamProgress:
-        """The reader of a stream that answers one request."""
+    def progress(self, call: Call, ask: Ask, request: Params) -> StreamProgress:
+        """The reader of a stream that answers one request; `request` is what is sent."""
         if ask.kind == "original":
             return claude.original_progress()
         threshold, settings = call.policy.threshold, self.settings
@@ -230,8 +231,9 @@ class CallPlanner:
             threshold=threshold,
             base_threshold=settings.base_threshold,
             user_text=call.user_text,
-            # Without a schema the reply may break off being JSON, so nothing of it goes out before it is read whole.
-            is_patient=settings.stream_whole or TriagePart.FORMAT not in self._parts(call, ask),
+            max_tokens=call.params["max_tokens"],
+            # Without a schema the reply may break off being JSON, and an answer that has begun cannot escalate.
+            is_patient=settings.stream_whole or not claude.has_schema(request),
         )
         return claude.triage_progress(partial, threshold=threshold)
 

@@ -62,6 +62,10 @@ class StreamProgress(Protocol):
     def is_withheld(self) -> bool:
         """Whether the answer would ship at the base threshold, and its stream has not ended."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the caller has a part of the answer, and the rest is lost because the reply is malformed."""
+
     def take(self, event: Event) -> Events:
         """Take the next event; returns the events that the caller gets for it."""
 
@@ -115,6 +119,9 @@ class Provider(Protocol):
     ) -> Request:
         """The request that asks `model` for a confidence and an answer, with these optional parts."""
 
+    def has_schema(self, request: Params) -> bool:
+        """Whether the API itself holds the reply to this triage request to the schema of a verdict."""
+
     def original_request(self, params: Params, *, model: str) -> Request:
         """The caller's own request, for `model`."""
 
@@ -126,8 +133,11 @@ class Provider(Protocol):
 
     # From a tier
 
-    def read_reply(self, message: Message, *, user_text: str | None) -> TierReply:
-        """What a model replied. With `user_text` it is the reply to a triage request, and has a verdict."""
+    def read_reply(self, message: Message, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
+        """What a model replied. With `user_text` it is the reply to a triage request, and has a verdict.
+
+        `max_tokens` is the caller's limit for the answer.
+        """
 
     def billed(self, usage: Usage, params: Params) -> Usage:
         """The usage without what is free in a request with these arguments."""
@@ -143,6 +153,9 @@ class Provider(Protocol):
 
     def abort_response(self, response: httpx2.Response) -> None:
         """End a response whose body another thread is reading."""
+
+    def cut_answer_error(self, response: httpx2.Response) -> Exception:
+        """The error with which the caller's stream ends where an answer is cut."""
 
     # From an error
 

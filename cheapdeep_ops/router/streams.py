@@ -17,6 +17,7 @@ from cheapdeep_ops.router.provider import (
     RawMessageStreamEvent,
     Stream,
     StreamProgress,
+    claude,
 )
 from cheapdeep_ops.values import Decision, TierReply
 
@@ -76,11 +77,16 @@ class OpenStream(Generic[Upstream]):
         self.take(self.progress.end())
 
     def shown(self, events: Events) -> Iterator[Event]:
-        """The events, one by one. The time that the caller spends on each of them is not the model's."""
+        """The events, one by one. The time that the caller spends on each of them is not the model's.
+
+        Raises an `anthropic.APIError` after the last event of an answer that was cut.
+        """
         for event in events:
             self.model_call.pause()
             yield event
             self.model_call.resume()
+        if self.progress.is_cut:
+            raise claude.cut_answer_error(self.stream.response)
 
     def reply(self) -> TierReply:
         """The reply so far, for the flow; its message is this stream if the caller gets it."""

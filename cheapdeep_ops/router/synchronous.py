@@ -203,7 +203,7 @@ class Router(RouterBase[Anthropic], Anthropic):
             return self._open_original(call, ask, is_helped=is_helped)
         create = self._triage_streams.messages.create
         with self._core.models.opening(call, ask, create) as model_call:
-            progress = planner.progress(call, ask)
+            progress = planner.progress(call, ask, model_call.request)
             attempt = TimedOpen(lambda: OpenStream(open_stream(create, model_call), progress, model_call))
             self._readers.run(partial(copy_context().run, attempt.run))
             opened = attempt.outcome(planner.settings.triage_timeout_s)
@@ -216,7 +216,8 @@ class Router(RouterBase[Anthropic], Anthropic):
         messages = self._originals.messages
         method, begin = (messages.stream, open_helper) if is_helped else (messages.create, open_stream)
         with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
-            return OpenStream(begin(method, model_call), self._core.planner.progress(call, ask), model_call).reply()
+            progress = self._core.planner.progress(call, ask, model_call.request)
+            return OpenStream(begin(method, model_call), progress, model_call).reply()
 
     def _leave(self, open_call: OpenCall, opened: ThreadStream) -> TierReply:
         """Give up a triage stream, unless its answer is wanted for grading."""

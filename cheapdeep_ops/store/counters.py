@@ -194,6 +194,11 @@ def triage_errors(connection: Connection, *, since: float, until: float, scope: 
     return _counted(connection, "triage_errors", since, until, scope)
 
 
+def malformed_causes(connection: Connection, *, since: float, until: float) -> dict[str, int]:
+    """The malformed triage replies of `[since, until)` by cause."""
+    return _counted(connection, "malformed_causes", since, until, ALL_ROUTES)
+
+
 def base_escalations_by_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
     """Base escalations of `[since, until)` by input class."""
     columns = _BUCKET.c

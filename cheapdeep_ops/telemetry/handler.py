@@ -210,6 +210,9 @@ class _Instruments:
         self.refused_parts = counter(
             names.REFUSED_PARTS, unit="{part}", description="Parts of triage requests that models turned out to refuse"
         )
+        self.malformed = counter(
+            names.MALFORMED, unit="{reply}", description="Triage replies that were refused as malformed, by cause"
+        )
         self.dropped = counter(names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder dropped")
         self.guard_age = meter.create_gauge(
             names.GUARD_AGE, unit="s", description="Time since a guard's last heartbeat in the store"
@@ -246,6 +249,8 @@ class _Instruments:
             self.fallbacks.add(1, labels)
         if decision.is_replay_rejected:
             self.rejected.add(1, labels)
+        for cause in filter(None, (hop.malformed_cause for hop in decision.hops)):
+            self.malformed.add(1, {names.LABEL_ROUTE: decision.route, names.LABEL_CAUSE: cause.value})
         # The first tier's, whichever tier answered: a distribution of two models' confidences would mean nothing.
         if decision.first_confidence is not None:
             self.confidence.record(decision.first_confidence, labels)
@@ -320,6 +325,7 @@ def _decision_attributes(decision: Decision) -> Attributes:
         names.COST: decision.cost_usd,
         names.BASELINE_COST: decision.baseline_cost_usd,
         names.TRIAGE_ERROR: decision.triage_error or None,
+        names.MALFORMED_CAUSE: decision.malformed_cause,
         names.FALLBACK: decision.is_fallback or None,
         names.REPLAY_REJECTED: decision.is_replay_rejected or None,
         names.SHADOW: decision.is_shadow or None,

@@ -136,6 +136,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         "grading": _grading(receipt),
         "errors": _errors(receipt),
         "failed triage": counts(receipt["triage_errors"]),
+        "malformed": counts(receipt["malformed_causes"]),
         "unpriced": f"{receipt['unpriced_calls']:,} calls{unpriced}",
         "policy changes": str(receipt["policy_changes"]),
     }
@@ -293,6 +294,7 @@ def show_status(out: Console, status: Status) -> None:
         "grader": _grader(status["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
         + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),
+        "malformed replies": f"{counts(status['malformed_causes'])} in the last hour",
     }
     show_facts(out, facts)
     if status["alerts"]:

@@ -22,7 +22,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.records import Alert
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.units import DAY_S
-from cheapdeep_ops.values import ALL_ROUTES, Reason
+from cheapdeep_ops.values import ALL_ROUTES, MalformedCause, Reason
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 NO_CLASS: Final = "none"
@@ -103,6 +103,7 @@ class FleetCollector(Collector):
             self._insight.renew(connection, now)
         state = present(self._store, self._settings, now)
         yield from _counted(sums)
+        yield _malformed(sums)
         yield _confidences(sums)
         yield from _alerts(state["alerts"], self._rulebook, self._settings)
         yield from _policies(state["policy"], {route for route, _ in sums})
@@ -153,6 +154,18 @@ def _counted(sums: Mapping[tuple[str, str], Sums]) -> Iterator[Metric]:
             for reason in Reason  # zeros too, because a rate ignores the first sample of a series
         )
         yield family_of(name, text, ["route", "input_class", "reason"], values, kind=CounterMetricFamily)
+
+
+def _malformed(sums: Mapping[tuple[str, str], Sums]) -> Metric:
+    """The malformed replies by route and cause; zeros too, because a rate ignores the first sample of a series."""
+    by_route: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for (route, _), counted in sums.items():
+        by_route[route].update(counted.malformed_causes)
+    values = (
+        ([route, cause.value], causes[cause]) for route, causes in sorted(by_route.items()) for cause in MalformedCause
+    )
+    text = "Triage replies that were refused as malformed, by cause"
+    return family_of(names.FLEET_MALFORMED, text, ["route", "cause"], values, kind=CounterMetricFamily)
 
 
 def _confidences(sums: Mapping[tuple[str, str], Sums]) -> Metric:

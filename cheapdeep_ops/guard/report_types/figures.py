@@ -132,6 +132,7 @@ class Causes(Record):
     base_reasons: Annotated[dict[str, int], Field(description="why they would have at the base threshold")]
     bypass_causes: dict[str, int]
     triage_errors: Annotated[dict[str, int], Field(description="why triage calls failed, by exception type")]
+    malformed_causes: Annotated[dict[str, int], Field(description="why triage replies were refused as malformed")]
     fallbacks: Annotated[int, Field(description="triage answers that were shipped because the deep tier failed")]
     replays_rejected: Annotated[int, Field(description="refused as invalid by the deep tier after triage")]
 

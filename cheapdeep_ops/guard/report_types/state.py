@@ -137,3 +137,6 @@ class Status(Present):
         Field(description="why triage calls of the last hour failed; `router_error:` marks faults of the router"),
     ]
     reach: Annotated[dict[str, Reach], Field(description="by route")]
+    malformed_causes: Annotated[
+        dict[str, int], Field(description="why triage replies of the last hour were refused as malformed")
+    ]

@@ -162,6 +162,7 @@ def causes_of(sums: Sums) -> Causes:
         "base_reasons": dict(sums.base_reasons),
         "bypass_causes": dict(sums.bypass_causes),
         "triage_errors": dict(sums.triage_errors),
+        "malformed_causes": dict(sums.malformed_causes),
         "fallbacks": sums.fallbacks,
         "replays_rejected": sums.replays_rejected,
     }

@@ -18,20 +18,18 @@ SEEN_S: Final = 60.0
 
 
 def status(store: Store, settings: Settings, now: float) -> Status:
-    """Policy, alerts, silences, baselines, failed triage, reach, grader, queue and watchers. Raises StoreError."""
+    """Policy, alerts, baselines, reach, grader, queue, watchers, failed and malformed triage. Raises StoreError."""
     with store.reading() as connection:
         return {
             **_present(connection, store, settings, now),
             "triage_errors": counters.triage_errors(connection, since=now - HOUR_S, until=now),
+            "malformed_causes": counters.malformed_causes(connection, since=now - HOUR_S, until=now),
             "reach": reach_by_route(connection, settings, now),
         }
 
 
 def present(store: Store, settings: Settings, now: float) -> Present:
-    """The status without `reach`, which takes some milliseconds a route: for readers that ask every few seconds.
-
-    It has no `triage_errors` either.
-    """
+    """The status without what takes some milliseconds a route: for readers that ask every few seconds."""
     with store.reading() as connection:
         return _present(connection, store, settings, now)
 

@@ -44,6 +44,7 @@ class _Counters(Row):
     fallbacks: int = 0
     replays_rejected: int = 0
     triage_errors: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    malformed_causes: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     triage_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
     deep_replies: int = 0
     deep_input_tokens: int = Field(default=0, sa_type=BigInteger)
