@@ -103,17 +103,21 @@ def cost_figures(sums: Sums) -> CostFigures:
     return {
         "cost_usd": sums.cost_usd,
         "baseline_cost_usd": sums.baseline_usd,
-        "cost_per_call_usd": _mean(sums.cost_usd, of=sums.calls, unpriced=sums.unpriced),
-        "baseline_per_call_usd": _mean(sums.baseline_usd, of=sums.calls, unpriced=sums.unpriced),
+        "cost_per_call_usd": _mean(sums, sums.cost_usd, of=sums.calls, unpriced=sums.unpriced),
+        "baseline_per_call_usd": _mean(sums, sums.baseline_usd, of=sums.calls, unpriced=sums.unpriced),
         "saving": _saving(sums, 0.0),
         "unpriced_calls": sums.unpriced,
     }
 
 
-def _mean(usd: float, *, of: int, unpriced: int) -> float | None:
-    """The mean cost of the priced calls, in US dollars; None if it is not shown for all `of` calls."""
+def _mean(sums: Sums, usd: float, *, of: int, unpriced: int) -> float | None:
+    """The mean cost of `of` calls of the period over their priced ones, in US dollars; None if too few have a price."""
     # Unpriced calls have no cost in the sum, so the mean must not count them.
-    return usd / (of - unpriced) if is_covered(unpriced=unpriced, of=of) else None
+    return usd / (of - unpriced) if _is_covered(sums) and is_covered(unpriced=unpriced, of=of) else None
+
+
+def _is_covered(sums: Sums) -> bool:
+    return is_covered(unpriced=sums.unpriced, of=sums.calls)
 
 
 def triage_of(sums: Sums) -> TriageFigures:
@@ -121,7 +125,7 @@ def triage_of(sums: Sums) -> TriageFigures:
     replies = sums.triage_replies
     return {
         "triage_cost_usd": sums.triage_cost_usd,
-        "triage_cost_per_call_usd": _mean(sums.triage_cost_usd, of=sums.triaged, unpriced=sums.unpriced_triaged),
+        "triage_cost_per_call_usd": _mean(sums, sums.triage_cost_usd, of=sums.triaged, unpriced=sums.unpriced_triaged),
         "triage_input_tokens_per_call": _share(sums.triage_input_tokens, replies),
         "triage_output_tokens_per_call": _share(sums.triage_output_tokens, replies),
         "added_latency_p50_s": quantile(sums.added_latency, 0.5),
@@ -148,7 +152,7 @@ def _cold_cache_usd(sums: Sums) -> float | None:
     """US dollars; None if too few calls have a price, or if calls escalated and the deep tier reported no usage."""
     # Without usage of the deep tier, a cost of 0 would only mean that none was reported.
     is_reported = sums.deep_replies or not sums.escalated
-    return sums.cold_cache_usd if is_reported and is_covered(unpriced=sums.unpriced, of=sums.calls) else None
+    return sums.cold_cache_usd if is_reported and _is_covered(sums) else None
 
 
 def _share(tokens: int, of: int) -> float | None:
@@ -173,17 +177,17 @@ def shadow_of(sums: Sums) -> Shadow | None:
     if not sums.shadowed:
         return None
     calls, unpriced = sums.shadowed, sums.unpriced_shadowed
-    is_known = sums.shadow_baseline_nusd and is_covered(unpriced=unpriced, of=calls)
+    is_known = sums.shadow_baseline_nusd and _is_covered(sums) and is_covered(unpriced=unpriced, of=calls)
     return {
         "calls": calls,
         "unpriced_calls": unpriced,
-        "cost_per_call_usd": _mean(sums.shadow_cost_usd, of=calls, unpriced=unpriced),
-        "baseline_per_call_usd": _mean(sums.shadow_baseline_usd, of=calls, unpriced=unpriced),
+        "cost_per_call_usd": _mean(sums, sums.shadow_cost_usd, of=calls, unpriced=unpriced),
+        "baseline_per_call_usd": _mean(sums, sums.shadow_baseline_usd, of=calls, unpriced=unpriced),
         "saving": 1 - sums.shadow_cost_nusd / sums.shadow_baseline_nusd if is_known else None,
     }
 
 
 def _saving(sums: Sums, grading_usd: float) -> float | None:
     """The share of the all-deep cost that was saved; negative if routing cost more, None if too few are priced."""
-    is_known = sums.baseline_nusd and is_covered(unpriced=sums.unpriced, of=sums.calls)
+    is_known = sums.baseline_nusd and _is_covered(sums)
     return 1 - (sums.cost_usd + grading_usd) / sums.baseline_usd if is_known else None
