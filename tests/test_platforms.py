@@ -7,7 +7,6 @@ import pytest
 from anthropic import AnthropicBedrock, AnthropicFoundry, AnthropicVertex, AsyncAnthropicFoundry, AsyncAnthropicVertex
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
-from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import Usage
@@ -118,8 +117,3 @@ def test_a_call_that_names_the_cheap_model_by_another_name_is_answered_by_it_as_
         decision = router.route(model=named, max_tokens=9, messages=[{"role": "user", "content": "hello"}]).decision
     assert (decision.bypass_cause, decision.tier, decision.model) == ("cheap_requested", 0, named)
     assert [body["model"] for _, body in platform.asked] == [named]
-
-
-def test_a_tier_may_not_stand_twice_under_two_names():
-    with pytest.raises(SettingsError, match="none twice"):
-        Settings(tiers=(HAIKU, f"{HAIKU}-20251001", OPUS))
