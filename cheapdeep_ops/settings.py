@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.model_names import model_name
+from cheapdeep_ops.model_names import is_same_model, model_name
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
@@ -337,10 +337,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _two_graders(self) -> Self:
-        if self.second_grader_model == self.grader_model:
+        if self.second_grader_model is not None and is_same_model(self.second_grader_model, self.grader_model):
             raise ValueError(
-                f"CHEAPDEEP_SECOND_GRADER_MODEL = {self.grader_model!r} is CHEAPDEEP_GRADER_MODEL too: a grader cannot "
-                "check itself"
+                f"CHEAPDEEP_SECOND_GRADER_MODEL = {self.second_grader_model!r} is CHEAPDEEP_GRADER_MODEL too: a "
+                "grader cannot check itself"
             )
         return self
 

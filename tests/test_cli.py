@@ -306,6 +306,31 @@ def test_doctor_says_what_to_mend_and_fails(capsys):
 
 
 @pytest.mark.parametrize(
+    ("tiers", "ok", "says"),
+    [
+        (
+            ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-opus-4-7@default"),
+            True,
+            "-> claude-opus-4-7@default",
+        ),
+        (("claude-haiku-9", "claude-opus-4-7"), False, "no price is known for claude-haiku-9"),
+        (("claude-haiku-4-5-fast", "claude-opus-4-7"), False, "no price is known for claude-haiku-4-5-fast"),
+        (
+            ("claude-haiku-latest", "claude-opus-4-7"),
+            True,
+            "; claude-haiku-latest is not known yet, and is asked as Haiku 5.5 (known since 2026-11-29)",
+        ),
+        (("poem-1", "claude-opus-4-1"), True, "; unknown which parameters poem-1, claude-opus-4-1 refuses"),
+    ],
+)
+def test_doctor_says_what_is_known_of_the_tiers(tiers, ok, says):
+    kinds = dict.fromkeys(("input", "output", "cache_read", "cache_write_5m", "cache_write_1h"), 1.0)
+    own = [{"model": model, **kinds} for model in ("claude-haiku-latest", "poem-1")]
+    found = {each.name: each for each in doctor.examine(Settings(tiers=tiers, price_overrides=own))}["models"]
+    assert (found.ok, says in found.found) == (ok, True), found
+
+
+@pytest.mark.parametrize(
     ("endpoint", "says"),
     [
         ("http://user:SECRET@127.0.0.1:1", "http://127.0.0.1:1 does not answer"),

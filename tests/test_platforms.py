@@ -7,9 +7,9 @@ import pytest
 from anthropic import AnthropicBedrock, AnthropicFoundry, AnthropicVertex, AsyncAnthropicFoundry, AsyncAnthropicVertex
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
-from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.testing import Reply
+from cheapdeep_ops.testing.messages_api import wire
 from cheapdeep_ops.values import Usage
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -26,15 +26,13 @@ class Platform:
 
     def _answer(self, request):
         self.asked.append((request.url.path, json.loads(request.content)))
-        is_triage = len(self.asked) == 1
-        text = json.dumps({"confidence": self.confidence, "answer": "Cheap."}) if is_triage else "Deep."
-        return httpx2.Response(
-            200,
-            json={
-                "id": "m", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "end_turn",
-                "stop_sequence": None, "content": [{"type": "text", "text": text}], "usage": USAGE,
-            },
-        )  # fmt: skip
+        is_first = len(self.asked) == 1
+        reply = Reply.triage(self.confidence, "Cheap.", usage=USAGE) if is_first else Reply.text("Deep.", usage=USAGE)
+        whole = wire.message(reply, message_id="m", model="claude", prompt=wire.PromptTokens(uncached=300))
+        if "stream" in request.url.path.lower() or self.asked[-1][1].get("stream"):
+            events = b"".join(wire.event_stream(whole))
+            return httpx2.Response(200, content=events, headers={"content-type": "text/event-stream"})
+        return httpx2.Response(200, json=dict(whole))
 
 
 def bedrock(platform):
@@ -88,16 +86,15 @@ async def test_for_asyncio_too(kind):
         await router.aclose()
 
 
-def test_streams_of_foundry_are_routed(api):
-    api.always(Reply.triage(0.95, "Under Settings."), model=HAIKU)
-    with (
-        AnthropicFoundry(base_url=api.url, api_key="any") as own,
-        Router(client=own, settings=Settings(record=False)) as router,
-    ):
+@pytest.mark.parametrize("client", [vertex, foundry])
+@pytest.mark.parametrize(("confidence", "text"), [(0.95, "Cheap."), (0.3, "Deep.")])
+def test_streams_are_routed(client, confidence, text):
+    platform = Platform(confidence=confidence)
+    with client(platform) as own, Router(client=own, settings=Settings(record=False)) as router:
         question = {"max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
         with router.messages.stream(**question) as stream:
-            assert "".join(stream.text_stream) == "Under Settings."
-    assert [request.model for request in api.requests] == [HAIKU]
+            assert "".join(stream.text_stream) == text
+    assert len(platform.asked) == (1 if text == "Cheap." else 2)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +115,3 @@ def test_a_call_that_names_the_cheap_model_by_another_name_is_answered_by_it_as_
         decision = router.route(model=named, max_tokens=9, messages=[{"role": "user", "content": "hello"}]).decision
     assert (decision.bypass_cause, decision.tier, decision.model) == ("cheap_requested", 0, named)
     assert [body["model"] for _, body in platform.asked] == [named]
-
-
-def test_a_tier_may_not_stand_twice_under_two_names():
-    with pytest.raises(SettingsError, match="none twice"):
-        Settings(tiers=(HAIKU, f"{HAIKU}-20251001", OPUS))

@@ -899,6 +899,18 @@ def test_sampling_parameters_are_dropped_for_the_model_that_refuses_them(api, op
     assert translated(watched) == translated(watched, HAIKU) == dropped
 
 
+def test_a_tier_that_thinks_is_not_cut_off_by_the_limit_of_the_answer(api, open_shell):
+    thinking = {"claude-haiku-5-5@20261007": 3_000, "claude-opus-5-5@20261101": 0}
+    for name, tokens in thinking.items():
+        known = next(model for model in MODELS if name.startswith(model.id))
+        api.put_model(replace(known, id=name, thinks=tokens))
+    shell = open_shell(tiers=tuple(thinking))
+    decisions = [shell.ask(f"How do I change setting {n}?", max_tokens=100).decision for n in range(8)]
+    assert Reason.TRUNCATED not in {decision.reason for decision in decisions}
+    assert any(decision.shipped for decision in decisions)
+    assert all(decision.hops[0].usage.output_tokens > 3_000 for decision in decisions)
+
+
 def test_a_fixed_thinking_budget_becomes_adaptive_thinking(api, open_shell, watched):
     thinking = {"type": "enabled", "budget_tokens": 2_000, "display": "summarized"}
     shell = open_shell(router={"telemetry": watched.telemetry})

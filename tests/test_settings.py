@@ -94,6 +94,7 @@ def test_defaults_are_those_that_others_rely_on(name, value):
         ("TREATMENTS", "images=triage, effort=bypass", {"images": "triage", "effort": "bypass"}),
         ("TREATMENTS", "", {}),
         ("TRIAGE_MAX_INPUT_TOKENS", "8000", 8000),
+        ("STRUCTURED_OUTPUTS", "never", "never"),
     ],
 )
 def test_variables_are_read(env, name, text, value):
@@ -107,6 +108,12 @@ def test_a_threshold_of_zero_is_a_threshold_and_not_unset(env):
     settings = Settings()
     assert (settings.base_threshold, settings.raised_threshold) == (0.0, 0.0)
     assert "base_threshold" in settings.model_fields_set
+
+
+@pytest.mark.parametrize("name", ["claude-opus-4-7", "claude-opus-4-7@default", "anthropic/claude-opus-4.7"])
+def test_a_grader_is_no_second_grader_of_itself_under_another_name(env, name):
+    env("SECOND_GRADER_MODEL", name)
+    assert "a grader cannot check itself" in refused()
 
 
 def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
@@ -148,6 +155,8 @@ def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
         ("TIERS", "", "at least one model"),
         ("TIERS", " , ", "at least one model"),
         ("TIERS", "a,b,a", "none twice"),
+        ("TIERS", "claude-haiku-4-5,us.anthropic.claude-haiku-4-5-20251001-v1:0", "none twice"),
+        ("STRUCTURED_OUTPUTS", "sometimes", "'auto', 'always' or 'never'"),
         ("PRICE_OVERRIDES", "{not json", "a JSON list of prices"),
         ("SLACK_BASE_URL", "slack.example/api/", "https://host/path"),
         ("SLACK_BASE_URL", "ftp://slack.example/", "https://host/path"),

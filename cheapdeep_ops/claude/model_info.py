@@ -1,14 +1,16 @@
 """Ask the API for a model's lifecycle and its retirement date."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from anthropic import Anthropic, AnthropicError, NotFoundError
 from httpx2 import HTTPError
 
-from cheapdeep_ops.model_names import model_name
-
 _TIMEOUT_S: Final = 10.0
+_API_NAME: Final = re.compile("[a-z0-9-]+")
+"""The form of the API's own names: it knows no names of other platforms, which says nothing about the model."""
+
 _API_ERRORS: Final = (AnthropicError, HTTPError, AttributeError, TypeError, ValueError)
 """What the SDK raises, and what a reply raises that is not in the API's format."""
 
@@ -41,7 +43,6 @@ def retirement_info(client: Anthropic, model: str) -> RetirementInfo | None:
 
 def _unknown(model: str, error: NotFoundError) -> RetirementInfo | None:
     # A gateway without this endpoint answers 404 too, but its message does not name the model.
-    is_platforms = not model.startswith(model_name(model).name)  # the API knows no names of other platforms
-    if is_platforms or model not in (error.api_message or ""):
+    if not _API_NAME.fullmatch(model) or model not in (error.api_message or ""):
         return None
     return RetirementInfo(model=model, lifecycle="unknown", problem="the API does not know it")

@@ -413,6 +413,13 @@ def test_the_api_is_asked_for_lifecycle_and_date(client):
     assert retirement_info(client, "claude-0").problem == "the API does not know it"
 
 
+@pytest.mark.parametrize(
+    "name", ["us.anthropic.claude-haiku-4-5-20251001-v1:0", "anthropic/claude-haiku-4.5", "claude-haiku-4-5@20251001"]
+)
+def test_a_platforms_own_name_says_nothing_to_the_api(client, name):
+    assert retirement_info(client, name) is None
+
+
 def test_a_gateway_without_the_endpoint_or_a_wrong_key_says_nothing(api):
     with make_client_for(api.url + "/gateway", api_key="simulated") as client:
         assert retirement_info(client, "claude-opus-4-7") is None

@@ -302,6 +302,30 @@ def test_prefill_is_refused_by_opus_only(client):
         client.messages.create(model=OPUS, max_tokens=50, messages=turns)
 
 
+DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a"}}
+CITED = {"type": "text", "text": "a", "citations": [{"type": "char_location"}]}
+
+
+@pytest.mark.parametrize(
+    ("turns", "is_refused"),
+    [
+        ([("user", "a"), ("assistant", [DOCUMENT]), ("user", "b")], True),
+        ([("user", [DOCUMENT])], False),
+        ([("user", [CITED])], True),
+        ([("user", "a"), ("assistant", [CITED]), ("user", "b")], False),
+    ],
+)
+def test_blocks_that_newer_versions_of_the_api_refuse(client, turns, is_refused):
+    messages = [{"role": role, "content": content} for role, content in turns]
+    request = {"model": HAIKU, "max_tokens": 50, "messages": messages}
+    assert client.messages.create(**request, extra_headers=OLD_VERSION).content
+    if is_refused:
+        with pytest.raises(anthropic.BadRequestError, match="are not supported"):
+            client.messages.create(**request)
+    else:
+        assert client.messages.create(**request).content
+
+
 def test_a_model_may_be_told_to_refuse_more(api, client):
     wanted = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}
     assert ask(client, **wanted).content

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 Refused = Literal[
     "sampling", "thinking_enabled", "thinking_adaptive", "thinking_disabled", "between_tools", "effort", "effort_xhigh",
-    "effort_max", "unthinking_above_high", "forced_tools", "format", "prefill",
+    "effort_max", "unthinking_above_high", "forced_tools", "format", "prefill", "assistant_documents", "user_citations",
 ]  # fmt: skip
 """What a model may refuse; `unthinking_above_high` is thinking that is off at an effort above `high`."""
 

@@ -7,11 +7,12 @@ from typing import Final
 
 from cheapdeep_ops.testing.messages_api.cached_blocks import breakpoint_fault
 from cheapdeep_ops.testing.messages_api.models import Refused, SimulatedModel
-from cheapdeep_ops.testing.messages_api.received import THINKING_OFF, input_tokens, thinking_type
+from cheapdeep_ops.testing.messages_api.received import THINKING_OFF, input_tokens, thinking_type, turns_of
 from cheapdeep_ops.testing.messages_api.replies import JsonObject, Reply
 
-NO_SAMPLING_SINCE: Final = "2026-10-21"
-"""The API version from which on every model refuses sampling parameters."""
+STRICT_SINCE: Final = "2026-10-21"
+_REFUSED_SINCE: Final[frozenset[Refused]] = frozenset({"sampling", "assistant_documents", "user_citations"})
+"""What every model refuses from the API version STRICT_SINCE on."""
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _CUSTOM_ID: Final = re.compile("[a-zA-Z0-9_-]{1,64}")
@@ -39,6 +40,13 @@ def _is_unthinking_above_high(body: JsonObject) -> bool:
 def _forced_tools(body: JsonObject) -> bool:
     choice = body.get("tool_choice")
     return isinstance(choice, dict) and choice.get("type") in ("any", "tool")
+
+
+def _has_block(body: JsonObject, role: str, is_meant: Callable[[JsonObject], object]) -> bool:
+    """Whether a turn of `role` has a block that `is_meant`."""
+    contents = [turn.get("content") for turn in turns_of(body) if turn.get("role") == role]
+    blocks = [block for content in contents if isinstance(content, list) for block in content]
+    return any(is_meant(block) for block in blocks if isinstance(block, dict))
 
 
 def _prefill(body: JsonObject) -> bool:
@@ -75,6 +83,14 @@ PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[JsonObject], bool], str]
     "format": (
         lambda body: _output_config(body).get("format") is not None,
         "output_config.format: Extra inputs are not permitted",
+    ),
+    "assistant_documents": (
+        lambda body: _has_block(body, "assistant", lambda block: block.get("type") == "document"),
+        "documents are not supported in assistant turns.",
+    ),
+    "user_citations": (
+        lambda body: _has_block(body, "user", lambda block: block.get("type") == "text" and block.get("citations")),
+        "citations are not supported on text of user turns.",
     ),
     "prefill": (
         _prefill,
@@ -191,7 +207,7 @@ def _duplicate(custom_ids: Sequence[str]) -> str | None:
 
 def _refused(body: JsonObject, model: SimulatedModel, version: str) -> str | None:
     # Versions are ISO dates, so they compare as text.
-    refuses = model.refuses | ({"sampling"} if version >= NO_SAMPLING_SINCE else frozenset())
+    refuses = model.refuses | (_REFUSED_SINCE if version >= STRICT_SINCE else frozenset())
     for name, (is_used, message) in PARAMETER_RULES.items():
         if name in refuses and is_used(body):
             return message
