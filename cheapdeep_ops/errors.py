@@ -67,8 +67,8 @@ class RowError(StoreError):
 class DeliveryError(CheapdeepError):
     """A message was not delivered. `retry_after_s` is the wait that the receiver asked for, in seconds, or None.
 
-    `unreachable` is whether the receiver is down, so that other messages would fail too. `is_final` is whether the
-    receiver has rejected this message for good, so that the outbox does not retry.
+    `unreachable` is whether the receiver is down or refuses every message, so that other messages would fail too.
+    `is_final` is whether the receiver has rejected this message for good, so that the outbox does not retry.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, literal_column, select, update
 
+from cheapdeep_ops.store import delivery_acts
 from cheapdeep_ops.store.records import MessageDelivery, Queue, ReceiverQueue, record_of
 from cheapdeep_ops.store.tables.alert_tables import DeliveryRow, MessageRefRow, OutboxRow
 from cheapdeep_ops.store.tables.row import table_of
@@ -39,6 +40,9 @@ class PendingDelivery:
     kind: str
     payload: Mapping[str, Any]
     attempts: int
+    since: float
+    is_told: bool
+    """Whether the receiver has accepted an earlier message of the incident."""
     channel: str = ""
     ts: str = ""
 
@@ -73,10 +77,14 @@ def route(
 
     A delivery that exists is not changed. A delivery that waits for another receiver is cancelled.
     """
+    columns = (_OUTBOX.c.id, _OUTBOX.c.created_at)
+    found = connection.execute(select(*columns).where(_OUTBOX.c.id.in_(messages.message_ids)))
+    created = {row.id: row.created_at for row in found}
     rows = [
-        {"message_id": message_id, "receiver": receiver, "delivery_id": delivery_id, "due_at": at}
-        for (message_id, receiver), delivery_id in delivery_ids.items()
-    ]
+        {"message_id": message_id, "receiver": receiver, "delivery_id": delivery_id, "due_at": at,
+         "since": created[message_id]}
+        for (message_id, receiver), delivery_id in delivery_ids.items() if message_id in created
+    ]  # fmt: skip
     # Two guards may route one message: one of them may have lost the lease without knowing it.
     prepare_insert_absent(DeliveryRow, rows)(connection)
     if messages.fresh:
@@ -88,9 +96,9 @@ def route(
 
 
 def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDelivery | None:
-    """The oldest delivery that may be sent to `receiver`.
+    """The delivery that may be sent to `receiver` next: in the order of incidents, and within one oldest first.
 
-    It is due, and no earlier message of its incident waits for that receiver.
+    It is due, and no earlier message of its incident waits for that receiver. Messages about no incident come last.
     """
     # A message must not overtake an earlier one of its incident.
     earlier, message = _DELIVERY.alias("earlier"), _OUTBOX.alias("earlier_message")
@@ -105,17 +113,25 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDel
         )
         .exists()
     )
+    before, told = _DELIVERY.alias("before"), _OUTBOX.alias("told")
+    is_told = (
+        select(before.c.message_id)
+        .join_from(before, told, told.c.id == before.c.message_id)
+        .where(before.c.receiver == receiver, _is(before, "delivered"), told.c.incident_id == _OUTBOX.c.incident_id)
+        .exists()
+    )
     ref = and_(_REF.c.incident_id == _OUTBOX.c.incident_id, _REF.c.receiver == receiver)
     columns = (
         _DELIVERY.c.message_id, _DELIVERY.c.receiver, _DELIVERY.c.delivery_id, _OUTBOX.c.incident_id, _OUTBOX.c.kind,
-        _OUTBOX.c.payload, _DELIVERY.c.attempts, func.coalesce(_REF.c.channel, "").label("channel"),
+        _OUTBOX.c.payload, _DELIVERY.c.attempts, _DELIVERY.c.since, is_told.label("is_told"),
+        func.coalesce(_REF.c.channel, "").label("channel"),
         func.coalesce(_REF.c.ts, "").label("ts"),
     )  # fmt: skip
     statement = (
         select(*columns)
         .select_from(_DELIVERY.join(_OUTBOX, _OUTBOX.c.id == _DELIVERY.c.message_id).outerjoin(_REF, ref))
         .where(_DELIVERY.c.receiver == receiver, _is(_DELIVERY, "waiting"), _DELIVERY.c.due_at <= now, ~blocked)
-        .order_by(_DELIVERY.c.message_id)
+        .order_by(_OUTBOX.c.incident_id.is_(None), _OUTBOX.c.incident_id, _DELIVERY.c.message_id)
         .limit(1)
     )
     row = connection.execute(statement).mappings().one_or_none()
@@ -189,9 +205,9 @@ def oldest_waiting(connection: Connection) -> dict[str, Any]:
     """
     waiting = select(
         func.count(_DELIVERY.c.message_id.distinct()).label("waiting"),
-        func.min(_OUTBOX.c.created_at).label("oldest"),
+        func.min(_DELIVERY.c.since).label("oldest"),
         func.coalesce(func.max(_DELIVERY.c.attempts), 0).label("attempts"),
-    ).join_from(_DELIVERY, _OUTBOX, _OUTBOX.c.id == _DELIVERY.c.message_id)
+    )
     row = connection.execute(waiting.where(_is(_DELIVERY, "waiting"))).one()
     first_unrouted = connection.execute(select(func.min(_OUTBOX.c.created_at)).where(_IS_UNROUTED)).scalar()
     return {
@@ -225,7 +241,11 @@ def of_messages(connection: Connection, message_ids: Sequence[int]) -> dict[int,
     statement = select(_DELIVERY).where(_DELIVERY.c.message_id.in_(message_ids))
     rows = connection.execute(statement.order_by(_DELIVERY.c.message_id, _DELIVERY.c.receiver)).mappings()
     grouped = groupby(rows, key=itemgetter("message_id"))
-    return {key: [record_of(MessageDelivery, row) for row in each] for key, each in grouped}
+    acts = delivery_acts.of_messages(connection, message_ids)
+    return {
+        key: [record_of(MessageDelivery, {**row, "acts": acts.get((key, row["receiver"]), [])}) for row in each]
+        for key, each in grouped
+    }
 
 
 def _count_unrouted(connection: Connection) -> int:

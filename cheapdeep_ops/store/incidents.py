@@ -161,7 +161,8 @@ def enqueue(
 ) -> int:
     """Put a message into the outbox; the guard routes it to the receivers. Returns its id."""
     statement = insert(_OUTBOX).values(
-        incident_id=incident_id, kind=kind, payload=dict(payload), created_at=at, routed=False
-    )
+        incident_id=incident_id, kind=kind, payload=dict(payload), created_at=at, routed=False,
+        in_thread=bool(payload.get("in_thread")),
+    )  # fmt: skip
     key = connection.execute(statement).inserted_primary_key
     return int(key[0]) if key else 0

@@ -103,15 +103,25 @@ class StoredAlert(Alert):
     below_since: float | None
 
 
+class DeliveryChange(Record):
+    """What a person did about a message that was not delivered."""
+
+    act: Literal["drop", "retry"]
+    at: Moment
+    author: str
+    why: str
+
+
 class MessageDelivery(Record):
     """One message to one receiver."""
 
     receiver: str
-    state: Literal["waiting", "delivered", "skipped", "failed", "cancelled"]
+    state: Literal["waiting", "delivered", "skipped", "failed", "superseded", "dropped", "cancelled"]
     attempts: int
     due_at: Annotated[float, Field(description="the next attempt, while it waits")]
     delivered_at: Annotated[float | None, Field(description="when the receiver accepted or skipped it")]
     error: Annotated[str, Field(description="of the last attempt, unless the receiver has accepted it")]
+    acts: Annotated[list[DeliveryChange], Field(description="what people did about it")]
 
 
 class Arrival(Record):
@@ -121,6 +131,22 @@ class Arrival(Record):
     attempts: Annotated[int, Field(description="at all receivers")]
     error: Annotated[str, Field(description="of the last attempt, while it waits or if it was refused")]
     deliveries: Annotated[list[MessageDelivery], Field(description="one for each receiver; empty at first")]
+
+
+class UndeliveredMessage(Record):
+    """A message that one receiver has not accepted."""
+
+    message_id: Annotated[int, Field(description="its number, for drop and retry")]
+    receiver: str
+    state: Literal["waiting", "failed"]
+    incident_id: Annotated[int | None, Field(description="null for digests and reports")]
+    kind: str
+    rule: Annotated[str, Field(description="empty for digests and reports")]
+    scope: Annotated[str, Field(description="empty for digests and reports")]
+    since: Annotated[float, Field(description="when people should have heard of it (Unix time)")]
+    attempts: int
+    due_at: Annotated[float, Field(description="the next attempt, while it waits")]
+    error: Annotated[str, Field(description="of the last attempt")]
 
 
 class IncidentMessage(Arrival):

@@ -1,6 +1,6 @@
 """People's reactions to alerts: acknowledgements of incidents, and silences of rules."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, insert, or_, select, update
@@ -44,6 +44,11 @@ def active(connection: Connection, *, at: float) -> list[dict[str, Any]]:
     shown = (columns.id, columns.rule, columns.scope, columns.since, columns.until, columns.author, columns.why)
     rows = connection.execute(select(*shown).where(*is_active).order_by(columns.id)).mappings()
     return [dict(row) for row in rows]
+
+
+def is_silenced(active: Iterable[Mapping[str, object]], rule: str, scope: str) -> bool:
+    """Whether one of these silences covers the rule in that scope."""
+    return any(each["rule"] == rule and each["scope"] in (None, scope) for each in active)
 
 
 def end_silence(connection: Connection, silence_id: int, *, author: str, why: str, at: float) -> bool:

@@ -1,10 +1,14 @@
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
+from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
+from cheapdeep_ops.store import incidents
 
 STORM = [0.95] * 2 + [0.5] * 8
 JSON = "application/json"
@@ -24,6 +28,8 @@ ORDERS = (
     ("POST", "/api/v1/silences", {"rule": "EscalationStorm", "for_s": 60.0, **BY}),
     ("POST", "/api/v1/silences", {"rule": "InertGate", "route": "support", "for_s": 60.0, **BY}),
     ("DELETE", "/api/v1/silences/1", BY),
+    ("POST", "/api/v1/undelivered/1/drop", BY),
+    ("POST", "/api/v1/undelivered/2/retry", BY),
 )
 
 
@@ -88,6 +94,10 @@ def test_what_needs_a_token_is_said_and_off_loopback_that_is_all_but_health(scho
 
 
 def test_real_answers_have_the_keys_that_are_documented_and_no_others(school):
+    school.inbox.failures += [DeliveryError("invalid_blocks")] * 10_000
+    message = {"incident_id": None, "kind": "test", "payload": {"kind": "test"}, "at": school.clock()}
+    for _ in range(3):
+        school.store.transact(lambda connection: incidents.enqueue(connection, **message))
     school.teach(400, 0.1)
     school.run(120, STORM, cls="invoice")
     api = api_of(school)
@@ -98,6 +108,7 @@ def test_real_answers_have_the_keys_that_are_documented_and_no_others(school):
         answer = client.request(method, path, json=body)
         assert answer.status_code == 200, (path, answer.text)
         pattern = path.replace("silences/1", "silences/{silence_id}").replace("incidents/1", "incidents/{incident_id}")
+        pattern = re.sub(r"undelivered/\d", "undelivered/{message_id}", pattern)
         Draft202012Validator(known[method, pattern]).validate(answer.json())
         asked.append((method, pattern))
         assert answer.text not in ("[]", "{}", "null"), f"{path}: nothing was checked"

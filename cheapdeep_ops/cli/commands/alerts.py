@@ -1,4 +1,4 @@
-"""Commands for alerts: acknowledge an incident, silence a rule for a limited time."""
+"""Commands for alerts: acknowledge an incident, silence a rule for a limited time, drop or retry a message."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,7 @@ from cheapdeep_ops.units import DAY_S
 
 if TYPE_CHECKING:
     from cheapdeep_ops.guard.report_types.state import Silence
+    from cheapdeep_ops.store.records import UndeliveredMessage
 
 Why = Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")]
 
@@ -70,6 +71,58 @@ def alert_unsilence(
     from cheapdeep_ops.guard.actions.alerts import unsilence
 
     show_silences(guard_client.act(unsilence, silence_id=silence_id, why=why or ""), as_json=json)
+
+
+@alert_app.command("pending")
+def alert_pending(json: Json = False) -> None:
+    """Print the messages that a receiver has not accepted, each with its last error."""
+    show_undelivered(guard_client.read("undelivered"), as_json=json)
+
+
+@alert_app.command("drop")
+def alert_drop(
+    message_id: Annotated[int, typer.Argument(help="The message's number, as `alert pending` shows it.")],
+    why: Why,
+    json: Json = False,
+) -> None:
+    """Give a message up. Later messages of its incident are sent."""
+    from cheapdeep_ops.guard.actions.alerts import drop
+
+    show_undelivered(guard_client.act(drop, message_id=message_id, why=why), as_json=json)
+
+
+@alert_app.command("retry")
+def alert_retry(
+    message_id: Annotated[int, typer.Argument(help="The message's number, as `alert pending` shows it.")],
+    why: Annotated[
+        str | None, typer.Option("--why", callback=filled_option, help="The reason, for the history.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Send a message at once, to the channel of now. It may be one that a receiver refused for good."""
+    from cheapdeep_ops.guard.actions.alerts import retry
+
+    show_undelivered(guard_client.act(retry, message_id=message_id, why=why or ""), as_json=json)
+
+
+def show_undelivered(messages: Sequence["UndeliveredMessage"], *, as_json: bool) -> None:
+    """Print messages that a receiver has not accepted, as JSON or as one line each."""
+    if as_json:
+        output.print_json(messages)
+        return
+    out = output.console()
+    for each in messages:
+        of = (
+            f"incident {each['incident_id']} ({each['rule']} {plain(each['scope'])})" if each["rule"] else "no incident"
+        )
+        state = f"next attempt {timestamp(each['due_at'])}" if each["state"] == "waiting" else "refused for good"
+        tried = f"{state}, {each['attempts']} attempts"
+        error = f": {plain(each['error'], len(each['error']))}" if each["error"] else ""
+        since = timestamp(each["since"])
+        what = f"message {each['message_id']} to {each['receiver']}, {each['kind']} of {of}, since {since}"
+        out.print(f"{what}; {tried}{error}", markup=False)
+    if not messages:
+        out.print("every message has arrived")
 
 
 def show_silences(silences: Sequence["Silence"], *, as_json: bool) -> None:

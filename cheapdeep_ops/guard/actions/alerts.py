@@ -1,4 +1,4 @@
-"""Operations on alerts: acknowledge an incident, silence a rule, end a silence."""
+"""Operations on alerts: acknowledge an incident, silence a rule, end a silence, drop or retry a message."""
 
 from typing import Final
 
@@ -19,9 +19,9 @@ from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import incidents, silences
+from cheapdeep_ops.store import delivery_acts, incidents, receivers, silences
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.records import Incident
+from cheapdeep_ops.store.records import Incident, UndeliveredMessage
 from cheapdeep_ops.units import DAY_S
 
 # A rule that should be silent for longer should leave the rules file.
@@ -47,6 +47,20 @@ class SilenceRequest(ActionRequest):
 
 class UnsilenceRequest(ActionRequest):
     """End a silence."""
+
+    author: FilledText
+    why: Text = ""
+
+
+class DropRequest(ActionRequest):
+    """Give a message up."""
+
+    author: FilledText
+    why: FilledText
+
+
+class RetryRequest(ActionRequest):
+    """Have a message sent again."""
 
     author: FilledText
     why: Text = ""
@@ -120,3 +134,37 @@ def unsilence(context: ActionContext, request: UnsilenceRequest, silence_id: Row
 
     context.change(work)
     return context.read(lambda connection: active_silences(connection, now))
+
+
+@operation("POST", "/api/v1/undelivered/{message_id}/drop", name="post_drop", summary="Give a message up")
+def drop(context: ActionContext, request: DropRequest, message_id: RowId) -> list[UndeliveredMessage]:
+    """Do not send a message any more, so that later ones of its incident are sent. Returns the undelivered messages.
+
+    Raises MissingError if every receiver has accepted the message, or there is no such message.
+    """
+    now = context.clock()
+
+    def work(connection: Connection) -> None:
+        if not delivery_acts.drop(connection, message_id, author=request.author, why=request.why, at=now):
+            raise MissingError(f"there is no undelivered message {message_id}")
+
+    context.store.transact(work)
+    return context.read(delivery_acts.undelivered)
+
+
+@operation("POST", "/api/v1/undelivered/{message_id}/retry", name="post_retry", summary="Send a message again")
+def retry(context: ActionContext, request: RetryRequest, message_id: RowId) -> list[UndeliveredMessage]:
+    """Send a message at once, to the channel of now, also if a receiver refused it. Returns the undelivered messages.
+
+    A pause that a receiver asked for still holds. Raises MissingError as for a drop.
+    """
+    now = context.clock()
+
+    def work(connection: Connection) -> None:
+        names = delivery_acts.retry(connection, message_id, author=request.author, why=request.why, at=now)
+        if not names:
+            raise MissingError(f"there is no undelivered message {message_id}")
+        receivers.mark_retried(connection, names, at=now)
+
+    context.store.transact(work)
+    return context.read(delivery_acts.undelivered)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from cheapdeep_ops.guard.actions.alerts import acknowledge, silence, unsilence
+from cheapdeep_ops.guard.actions.alerts import acknowledge, drop, retry, silence, unsilence
 from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.actions.labels import label, label_all
 from cheapdeep_ops.guard.actions.operation import Operation
@@ -17,4 +17,6 @@ OPERATIONS: Final[tuple[Operation[Any], ...]] = (
     acknowledge,
     silence,
     unsilence,
+    drop,
+    retry,
 )

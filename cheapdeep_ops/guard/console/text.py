@@ -248,7 +248,9 @@ def message_rows(messages: Sequence[IncidentMessage]) -> Rows:
 def _arrival(message: IncidentMessage) -> str:
     if message["delivered_at"] is not None:
         return timestamp(message["delivered_at"])
-    return f"not yet: {plain(message['error'], _LONGEST)}" if message["error"] else "not yet"
+    states = {each["state"] for each in message["deliveries"]}
+    state = ", ".join(sorted(states)) if states and "waiting" not in states else "not yet"
+    return f"{state}: {plain(message['error'], _LONGEST)}" if message["error"] else state
 
 
 def change_rows(changes: Sequence[PolicyChange]) -> Rows:

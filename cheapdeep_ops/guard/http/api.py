@@ -33,9 +33,9 @@ from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.guard.reports.status import policy_state, status
 from cheapdeep_ops.guard.reports.trends import trends
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import incidents, policies
+from cheapdeep_ops.store import delivery_acts, incidents, policies
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.records import Incident, IncidentStory, PolicyChange
+from cheapdeep_ops.store.records import Incident, IncidentStory, PolicyChange, UndeliveredMessage
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
@@ -323,6 +323,12 @@ def _history(store: Store, clock: Callable[[], float]) -> APIRouter:
         """The silences that have not ended, oldest first."""
         with store.reading() as connection:
             return active_silences(connection, clock())
+
+    @router.get("/api/v1/undelivered", **_answering(list[UndeliveredMessage], "The undelivered messages"))
+    def get_undelivered() -> list[UndeliveredMessage]:
+        """The messages that wait for a receiver or were refused by it, oldest first."""
+        with store.reading() as connection:
+            return delivery_acts.undelivered(connection)
 
     @router.get("/api/v1/incidents/{incident_id}", **_answering(IncidentStory, "One incident from start to end"))
     def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> IncidentStory:

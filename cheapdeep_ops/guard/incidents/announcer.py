@@ -131,6 +131,8 @@ class Announcer:
             **self._consequence(update, incident),
             **(self._outcome(scope, incident.started_at) if kind == "resolved" else {}),
             **({"acknowledged": incident.acknowledged} if incident.acknowledged else {}),
+            # After a silence, the first message comes long after the start.
+            **({"late": True} if kind == "started" and self._now - incident.started_at >= CHANGED_EVERY_S else {}),
         }
         payload = incident_message(kind, rule, scope, signal=update.finding.signal, facts=facts)
         if kind == "resolved":

@@ -20,7 +20,7 @@ _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
 _MOST_IN_DIGEST: Final = 20
 _FOR_PROGRAMS: Final = ("incident_id", "severity", "started_at", "lasted_s", "threshold", "effective_threshold")
-"""The keys of an incident in a digest that only programs read."""
+"""The keys of an incident in a digest that programs read, and its times."""
 _STATES: Final = {
     "started": "firing",
     "changed": "still firing",
@@ -65,12 +65,20 @@ def headline(payload: Payload, *, label: LabelStyle = plain) -> str:
     if payload["kind"] == "test":
         return "Test alert: cheapdeep-ops can reach this channel"
     if payload["kind"] == "digest":
-        return f"{payload['count']} more alert{'' if payload['count'] == 1 else 's'} since {moment(payload['since'])}"
+        return _digest_headline(payload)
     if payload["kind"] == "report":
         return receipt_headline(payload)
     is_over = payload["kind"] == "resolved"
     text = text_of(payload).headline(payload, scope_text(payload["scope"], label), is_over)
     return f"{payload['rule']} {_state(payload)}: {text}"
+
+
+def _digest_headline(payload: Payload) -> str:
+    count, since = payload["count"], moment(payload["since"])
+    alerts = f"alert{'' if count == 1 else 's'}"
+    if payload.get("late"):
+        return f"{count} {alerts} began and ended since {since}, while messages did not arrive"
+    return f"{count} more {alerts} since {since}"
 
 
 def _state(payload: Payload) -> str:
@@ -88,7 +96,7 @@ def details(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     if payload["kind"] == "report":
         return receipt_lines(payload, label)
     text = text_of(payload)
-    lines = [*text.measured(payload), *_acknowledged(payload, label)]
+    lines = [*text.measured(payload), *_times(payload), *_acknowledged(payload, label)]
     lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
@@ -112,16 +120,25 @@ def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> P
     return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(payloads), "items": items}
 
 
+def joined_digest(digests: Sequence[Payload]) -> Payload:
+    """One digest with the lines of all `digests`, of which there is at least one."""
+    items = [item for each in digests for item in each["items"]]
+    since, at = min(each["since"] for each in digests), max(each["at"] for each in digests)
+    count = sum(each["count"] for each in digests)
+    joined = {"since": since, "at": at, "count": count, "items": items[:_MOST_IN_DIGEST]}
+    return {**digests[-1], **joined}
+
+
 def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
     """A line for each incident; the last line says how many a long digest leaves out."""
-    yield from (headline(each, label=label) for each in payload["items"])
+    yield from (" | ".join([headline(each, label=label), *_times(each)]) for each in payload["items"])
     if rest := payload["count"] - len(payload["items"]):
         yield f"and {rest} more: cheapdeep-ops status"
 
 
 def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     """The lines for an incident's thread: the time, the headline, and the change of the threshold."""
-    lines = [f"{moment(payload['at'])}: {headline(payload, label=label)}"]
+    lines = [f"{moment(ended_at(payload) or payload['at'])}: {headline(payload, label=label)}"]
     if payload["kind"] == "acknowledged":
         return [*lines, *_acknowledged(payload, label)]
     if payload.get("threshold"):
@@ -159,6 +176,25 @@ def quotes(payload: Payload, quote: Callable[[str, int], str]) -> list[list[str]
         ]
         for each in payload.get("examples") or ()
         if "answer" in each
+    ]
+
+
+def ended_at(payload: Payload) -> float | None:
+    """When the incident ended (Unix time); None while it is open, and if that is not known."""
+    began, lasted_s = payload.get("started_at"), payload.get("lasted_s")
+    # A message may be sent long after the end, for example after a silence.
+    return None if began is None or lasted_s is None or payload["kind"] != "resolved" else began + lasted_s
+
+
+def _times(payload: Payload) -> list[str]:
+    """When the incident began and ended; empty for a message in time, which arrives when its figures are measured."""
+    began, ended = payload.get("started_at"), ended_at(payload)
+    if ended is not None:
+        return [f"Began {moment(began)}, ended {moment(ended)}"]
+    if began is None or not payload.get("late"):
+        return []
+    return [
+        f"Began {moment(began)}, figures of {moment(payload['at'])}" if "at" in payload else f"Began {moment(began)}"
     ]
 
 

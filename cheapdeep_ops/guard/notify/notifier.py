@@ -1,26 +1,44 @@
-"""Delivers the outbox to every receiver: at least once, in order within an incident, with waits between attempts."""
+"""Delivers the outbox to every receiver: at least once, in order within an incident, with waits between attempts.
+
+A receiver that is out of reach, refuses every message or asks for a pause rests as a whole: one message at a time shows
+whether it accepts messages again.
+"""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.errors import DeliveryError
-from cheapdeep_ops.guard.notify.messages import headline
-from cheapdeep_ops.guard.notify.sender import MessageRef, Sender
+from cheapdeep_ops.guard.notify.backlog import BACKLOG_S, catch_up, store_catch_up, tell_of_open
+from cheapdeep_ops.guard.notify.messages import headline, is_reply
+from cheapdeep_ops.guard.notify.sender import Addressed, MessageRef, Sender
 from cheapdeep_ops.guard.rules.rule_text import Payload
-from cheapdeep_ops.store import candidates, deliveries
+from cheapdeep_ops.store import backlogs, candidates, deliveries, receivers
 from cheapdeep_ops.store.deliveries import PendingDelivery
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.receivers import KnownReceiver
 
 _log: Final = logging.getLogger(__name__)
 _BATCH: Final = 50
+_GOES_ON: Final = frozenset({"changed", "acknowledged"})
+"""The kinds of messages about an incident that goes on."""
+
 _PATIENCE_S: Final = 5.0
 _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """The pause of a receiver after `failures` in a row, in Unix seconds."""
+
+    since: float
+    until: float
+    failures: int
 
 
 class Notifier:
@@ -40,11 +58,13 @@ class Notifier:
     ) -> None:
         self._store = store
         self._senders = senders
+        self._targets = {name: each.target if isinstance(each, Addressed) else "" for name, each in senders.items()}
+        """The address of each receiver: a new one is told of what is open."""
         self._shows_examples = shows_examples
         self._monotonic = monotonic
         self._new_id = new_id
-        self._resting: dict[str, float] = {}
-        """When each receiver that asked for a pause accepts messages again (Unix time)."""
+        self._rests: dict[str, Rest] = {}
+        """The pauses of receivers. Those that a receiver asked for are stored too, so that a restart keeps them."""
 
     def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
         """Send all that is due at `now`; returns how many deliveries are done.
@@ -53,8 +73,11 @@ class Notifier:
         No attempt begins after `patience_s` seconds, but one attempt may last longer. A receiver that is out of reach,
         or asks for a pause, gets no further message in this run; the rest stays due.
         """
-        self._route(now)
-        due = {name: delivery for name in self._senders if (delivery := self._next_due(name, now)) is not None}
+        known = self._route(now)
+        active = [name for name in self._senders if not self._is_resting(name, known.get(name), now)]
+        for name in active:
+            self._catch_up(name, now)
+        due = {name: delivery for name in active if (delivery := self._next_due(name, now)) is not None}
         until = self._monotonic() + patience_s
         if len(due) < 2:  # noqa: PLR2004 - one receiver needs no thread
             return sum(self._drain(delivery, now, until) for delivery in due.values())
@@ -62,18 +85,49 @@ class Notifier:
         with ThreadPoolExecutor(len(due), thread_name_prefix="notify") as pool:
             return sum(pool.map(lambda delivery: self._drain(delivery, now, until), due.values()))
 
-    def _route(self, now: float) -> None:
-        """Create the deliveries of new messages, and move those to removed receivers to the configured ones."""
+    def _route(self, now: float) -> Mapping[str, KnownReceiver]:
+        """Create the deliveries of new messages, and move those to removed receivers to the configured ones.
+
+        A receiver that is new, or has a new address, is told of what is open. Returns the receivers of the last run.
+        """
         with self._store.reading() as connection:
+            known = receivers.known(connection)
             messages = deliveries.unrouted(connection, self._senders.keys())
-        if not messages.message_ids:
-            return
+        added = {name: target for name, target in self._targets.items() if not _is_at(known.get(name), target)}
+        removed = known.keys() - self._senders.keys()
+        if not messages.message_ids and not added and not removed:
+            return known
         ids = {(message, receiver): self._new_id() for message in messages.message_ids for receiver in self._senders}
 
         def work(connection: Connection) -> None:
             deliveries.route(connection, messages, delivery_ids=ids, at=now)
+            receivers.replace(connection, added=added, removed=removed, at=now)
+            for name in added:
+                tell_of_open(connection, name, new_id=self._new_id, now=now)
 
         self._store.transact(work)
+        return {name: receiver for name, receiver in known.items() if name not in added}
+
+    def _catch_up(self, receiver: str, now: float) -> None:
+        """Replace messages that have waited too long by the present."""
+        with self._store.reading() as connection:
+            if not backlogs.has_waited(connection, receiver, before=now - BACKLOG_S):
+                return
+            plan = catch_up(backlogs.waiting(connection, receiver), now=now)
+        if not plan.is_empty:
+            delivery_id = self._new_id()
+            self._store.transact(
+                lambda connection: store_catch_up(connection, receiver, plan, delivery_id=delivery_id, now=now)
+            )
+
+    def _is_resting(self, receiver: str, known: KnownReceiver | None, now: float) -> bool:
+        rest = self._rests.get(receiver)
+        if rest is not None and known is not None and (known.retried_at or 0.0) > rest.since:
+            del self._rests[receiver]
+            rest = None
+        ends = (rest.until if rest else now, known.resting_until or now if known else now)
+        # A longer pause is impossible, so the clock was set back: the pause is ignored.
+        return any(0 < end - now <= _LONGEST_WAIT_S for end in ends)
 
     def _drain(self, delivery: PendingDelivery | None, now: float, until: float) -> int:
         """Send `delivery` and those that follow it to its receiver; returns how many are done."""
@@ -90,18 +144,16 @@ class Notifier:
         return done
 
     def _next_due(self, receiver: str, now: float) -> PendingDelivery | None:
-        # A longer pause is impossible, so the clock was set back: the pause is ignored.
-        if 0 < self._resting.get(receiver, now) - now <= _LONGEST_WAIT_S:
-            return None
         with self._store.reading() as connection:
             return deliveries.next_due(connection, receiver, now=now)
 
     def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
         try:
-            ref = self._send(delivery, self._with_examples(delivery.payload))
+            ref = self._send(delivery, self._with_examples(_as_told_now(delivery, now)))
         except DeliveryError as error:
             self._record(delivery, error, now)
             return error
+        self._rests.pop(delivery.receiver, None)
         if ref is None:
             self._store.transact(lambda connection: deliveries.skipped(connection, delivery, at=now))
             return None
@@ -145,12 +197,41 @@ class Notifier:
             self._store.transact(lambda connection: deliveries.failed(connection, delivery, at=now, error=str(error)))
             return
         _log.warning("%s did not arrive (attempt %s): %s", what, delivery.attempts + 1, error)
-        if error.retry_after_s is not None:
-            self._resting[delivery.receiver] = now + error.retry_after_s
-        wait_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(delivery.attempts)
-        self._store.transact(
-            lambda connection: deliveries.postponed(connection, delivery, at=now, until=now + wait_s, error=str(error))
+        until = (
+            self._pause(delivery.receiver, error, now) if error.is_about_all else now + _backoff_s(delivery.attempts)
         )
+
+        def work(connection: Connection) -> None:
+            deliveries.postponed(connection, delivery, at=now, until=until, error=str(error))
+            if error.retry_after_s is not None:
+                receivers.rest(connection, delivery.receiver, until=until)
+
+        self._store.transact(work)
+
+    def _pause(self, receiver: str, error: DeliveryError, now: float) -> float:
+        """Let a receiver rest; returns until when."""
+        before = self._rests.get(receiver)
+        failures = before.failures if before else 0
+        wait_s = _backoff_s(failures) if error.retry_after_s is None else error.retry_after_s
+        self._rests[receiver] = Rest(since=now, until=now + wait_s, failures=failures + 1)
+        return now + wait_s
+
+
+def _is_at(known: KnownReceiver | None, target: str) -> bool:
+    return known is not None and known.target == target
+
+
+def _as_told_now(delivery: PendingDelivery, now: float) -> Payload:
+    """The payload as it is sent now: a receiver hears of an incident for the first time, or late."""
+    payload = delivery.payload
+    if delivery.incident_id is None:
+        return payload
+    changes: dict[str, object] = {}
+    if not delivery.is_told and payload["kind"] in _GOES_ON and not is_reply(payload):
+        changes["kind"] = "started"
+    if now - delivery.since >= BACKLOG_S:
+        changes["late"] = True
+    return {**payload, **changes}
 
 
 def _backoff_s(attempts: int) -> float:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from hashlib import blake2b
 from math import isnan, nan
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
@@ -42,6 +43,14 @@ class Sender(Protocol):
         """
 
 
+@runtime_checkable
+class Addressed(Protocol):
+    """A sender to an address that the settings name: a new address is told of the incidents that are open."""
+
+    target: str
+    """The address, such as a channel, without any secret."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receiver:
     """One row of the table of receivers, declared by the module of the receiver.
@@ -56,6 +65,11 @@ class Receiver:
     needs: str
     is_configured: Callable[[Settings], bool]
     make_sender: Callable[[Settings], Sender]
+
+
+def fingerprint(secret: str) -> str:
+    """A short text that differs for different secrets, and tells nothing about them."""
+    return blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def wait_asked_for(retry_after: str | None, now: float) -> float | None:

@@ -5,19 +5,20 @@ A bot token is preferred to an incoming webhook, which can neither edit nor repl
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import URLError
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web import SlackResponse
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.formatting import LONGEST_LABEL, plain
 from cheapdeep_ops.guard.notify.messages import details, headline, history, is_history, is_reply, links, quotes
-from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender, wait_asked_for
+from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender, fingerprint, wait_asked_for
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
 
@@ -27,7 +28,40 @@ _FAILURES: Final = (SlackClientError, *_OUT_OF_REACH, ValueError, AttributeError
 """All that slack_sdk and urllib raise, also for malformed URLs and for replies without a JSON object."""
 
 _GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
-"""Source: https://docs.slack.dev/reference/methods/chat.update#errors"""
+"""The codes with which Slack refuses every edit of a message.
+
+Source: https://docs.slack.dev/reference/methods/chat.update#errors
+"""
+
+_NO_CHANNEL: Final = frozenset({
+    "channel_not_found", "is_archived", "is_inactive", "not_in_channel", "restricted_action",
+    "restricted_action_read_only_channel", "restricted_action_thread_only_channel", "channel_type_not_supported",
+    "external_channel_migrating", "messages_tab_disabled",
+})  # fmt: skip
+"""The codes with which Slack refuses every message in a channel, such as one that was archived, deleted or left.
+
+Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors
+"""
+
+_NO_ACCESS: Final = frozenset({
+    "not_authed", "invalid_auth", "account_inactive", "token_revoked", "token_expired", "missing_scope",
+    "no_permission", "not_allowed_token_type", "access_denied", "accesslimited", "org_login_required",
+    "ekm_access_denied", "team_access_not_granted", "team_added_to_org", "enterprise_is_restricted",
+    "two_factor_setup_required", "ratelimited", "rate_limited", "message_limit_exceeded", "service_unavailable",
+})  # fmt: skip
+"""The codes with which Slack refuses every message of the bot. Source: as above"""
+
+_NO_WEBHOOK: Final = frozenset({
+    "action_prohibited", "posting_to_general_channel_denied", "channel_not_found", "channel_is_archived",
+    "invalid_token", "no_active_hooks", "no_service", "no_service_id", "no_team", "team_disabled",
+})  # fmt: skip
+"""The codes with which a webhook refuses every message.
+
+Source: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling_errors
+"""
+
+_NO_BLOCKS: Final = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+"""The codes with which Slack refuses the form of a message, but not its text."""
 
 _NO_REPLY: Final = _GONE | {
     "thread_not_found",
@@ -46,6 +80,10 @@ _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa
 _SHOWN: Final = 200
 _WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
 _SERVER_ERROR: Final = 500
+_TOO_MANY: Final = 429
+Form = tuple[str, list[dict[str, Any]]]
+"""A message on Slack: the text for notifications, and the blocks."""
+
 _ICONS: Final = {
     "started": ":red_circle:",
     "changed": ":large_orange_circle:",
@@ -97,7 +135,9 @@ class BotSender:
     """
 
     def __init__(self, *, token: str, channel: str, base_url: str) -> None:
-        self._channel = channel
+        self.target = self._channel = channel
+        self._channel_id = ""
+        """The channel's id, once Slack has told it: a channel keeps its id when it gets another name."""
         # The outbox retries, not the client: it keeps messages over a restart, and knows how long one may wait.
         self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
@@ -108,46 +148,88 @@ class BotSender:
     def send(self, payload: Payload, ref: MessageRef) -> MessageRef:
         """Post `payload`, edit the message at `ref`, or reply to it.
 
-        Posts again if the message to edit was deleted, and drops a reply to such a message. Raises DeliveryError.
+        Posts again if the message at `ref` cannot be edited, or its channel takes no messages any more. Drops a reply
+        to a message that takes none. Raises DeliveryError.
         """
-        text, blocks = rendered(payload)
+        self._channel_id = ref.channel or self._channel_id
+        form = rendered(payload)
         try:
             if is_reply(payload) and (ref.ts or is_history(payload)):
-                return self._replied(ref, text, blocks)
-            if ref.ts and self._edited(ref, text, blocks):
+                return self._replied(form, ref, otherwise=rendered({**payload, "in_thread": False}))
+            if ref.ts and self._edited(form, ref):
                 return ref
-            return self._posted(text, blocks)
+            return self._posted(form)
         except SlackApiError as error:
-            raise _refusal(error) from None
+            raise self._refusal(error) from None
         except _FAILURES as error:
             raise _failure("Slack", error) from None
 
-    def _edited(self, ref: MessageRef, text: str, blocks: list[dict[str, Any]]) -> bool:
+    def _edited(self, form: Form, ref: MessageRef) -> bool:
+        """Edit the message at `ref`; returns False if a new one must take its place."""
         try:
-            self._client.chat_update(channel=ref.channel, ts=ref.ts, text=text, blocks=blocks)
+            self._call(self._client.chat_update, form, channel=ref.channel, ts=ref.ts)
         except SlackApiError as error:
-            if _code(error) in _GONE:
+            # The channel of now may be another one of the same name.
+            if _code(error) in _GONE or (_code(error) in _NO_CHANNEL and ref.channel != self._channel):
                 return False
             raise
         return True
 
-    def _replied(self, ref: MessageRef, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
-        """Reply in the thread. A reply that Slack refuses for good is dropped, so that later messages are sent."""
+    def _replied(self, form: Form, ref: MessageRef, *, otherwise: Form) -> MessageRef:
+        """Reply in the thread; where its channel takes no messages any more, post the message `otherwise`.
+
+        A reply that Slack refuses for good is dropped, so that later messages are sent.
+        """
         if not ref.ts:
             return ref
         try:
-            self._client.chat_postMessage(channel=ref.channel, thread_ts=ref.ts, text=text, blocks=blocks)
+            self._call(self._client.chat_postMessage, form, channel=ref.channel, thread_ts=ref.ts)
         except SlackApiError as error:
+            if _code(error) in _NO_CHANNEL and ref.channel != self._channel:
+                return self._posted(otherwise)
             if _code(error) not in _NO_REPLY:
                 raise
         return ref
 
-    def _posted(self, text: str, blocks: list[dict[str, Any]]) -> MessageRef:
-        response = self._client.chat_postMessage(channel=self._channel, text=text, blocks=blocks)
+    def _posted(self, form: Form) -> MessageRef:
+        try:
+            response = self._call(self._client.chat_postMessage, form, channel=self._channel)
+        except SlackApiError as error:
+            # A channel that was renamed is not found by its old name any more, but still by its id.
+            if _code(error) != "channel_not_found" or self._channel_id in {"", self._channel}:
+                raise
+            response = self._posted_by_id(form, error)
         channel, ts = response.get("channel"), response.get("ts")
         if not channel or not ts:
             raise DeliveryError("Slack accepted a message but did not return its place")
+        self._channel_id = str(channel)
         return MessageRef(channel=str(channel), ts=str(ts))
+
+    def _posted_by_id(self, form: Form, refusal: SlackApiError) -> SlackResponse:
+        try:
+            return self._call(self._client.chat_postMessage, form, channel=self._channel_id)
+        except SlackApiError as error:
+            raise (refusal if _code(error) in _NO_CHANNEL else error) from None
+
+    def _call(self, method: Callable[..., SlackResponse], form: Form, **place: str) -> SlackResponse:
+        """Call `method` with the message; only with its text, if Slack refuses its blocks."""
+        text, blocks = form
+        try:
+            return method(text=text, blocks=blocks, **place)
+        except SlackApiError as error:
+            if _code(error) not in _NO_BLOCKS:
+                raise
+            # An alert without its form is better than none. An edit without blocks would keep the old ones.
+            return method(text=text, blocks=[], **place)
+
+    def _refusal(self, error: SlackApiError) -> DeliveryError:
+        code, status = _code(error), error.response.status_code
+        where = f" for channel {self._channel}" if code in _NO_CHANNEL else ""
+        return DeliveryError(
+            f"Slack answered {code}{where}",
+            retry_after_s=_retry_after(error.response.headers),
+            unreachable=code in _NO_CHANNEL | _NO_ACCESS or status >= _SERVER_ERROR or status == _TOO_MANY,
+        )
 
     def check(self) -> str:
         """Ask Slack for the owner of the token. Raises SettingsError if Slack refuses it or is out of reach."""
@@ -166,6 +248,7 @@ class WebhookSender:
     """
 
     def __init__(self, *, url: str) -> None:
+        self.target = fingerprint(url)
         self._client = WebhookClient(url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
 
     def accepts(self, payload: Payload) -> bool:
@@ -191,15 +274,15 @@ class WebhookSender:
 
     def _refusal(self, response: WebhookResponse) -> DeliveryError:
         # Slack answers with a short code; a proxy's page may repeat the message, or the path, which is a secret.
-        code = f": {response.body}" if _WEBHOOK_CODE.fullmatch(response.body) else ""
+        code, status = f": {response.body}" if _WEBHOOK_CODE.fullmatch(response.body) else "", response.status_code
         return DeliveryError(
-            f"the Slack webhook answered {response.status_code}{code}",
+            f"the Slack webhook answered {status}{code}",
             retry_after_s=_retry_after(response.headers),
-            unreachable=response.status_code >= _SERVER_ERROR,
+            unreachable=response.body in _NO_WEBHOOK or status >= _SERVER_ERROR or status == _TOO_MANY,
         )
 
 
-def rendered(payload: Payload) -> tuple[str, list[dict[str, Any]]]:
+def rendered(payload: Payload) -> Form:
     """The text for notifications, and the Block Kit blocks; labels that callers chose are shown as code."""
     if is_reply(payload):
         return _rendered_history(payload)
@@ -216,7 +299,7 @@ def rendered(payload: Payload) -> tuple[str, list[dict[str, Any]]]:
     return title, blocks
 
 
-def _rendered_history(payload: Payload) -> tuple[str, list[dict[str, Any]]]:
+def _rendered_history(payload: Payload) -> Form:
     title, *lines = map(escaped, history(payload, label=_code_span))
     return title, [_section("\n".join([f"{_icon(payload)} {title}", *lines]))]
 
@@ -257,14 +340,6 @@ def _code(error: SlackApiError) -> str:
     """Slack's error code, or else the HTTP status."""
     data = error.response.data
     return str(data.get("error") if data and isinstance(data, dict) else error.response.status_code)[:_SHOWN]
-
-
-def _refusal(error: SlackApiError) -> DeliveryError:
-    return DeliveryError(
-        f"Slack answered {_code(error)}",
-        retry_after_s=_retry_after(error.response.headers),
-        unreachable=error.response.status_code >= _SERVER_ERROR,
-    )
 
 
 def _failure(receiver: str, error: Exception) -> DeliveryError:

@@ -35,8 +35,8 @@ import httpx2
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.notify.http_endpoint import HttpEndpoint
-from cheapdeep_ops.guard.notify.messages import details, headline, is_history, links
-from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender
+from cheapdeep_ops.guard.notify.messages import details, ended_at, headline, is_history, links
+from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender, fingerprint
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
@@ -115,6 +115,7 @@ class SignedWebhookSender:
     """Posts each message as signed JSON. It cannot edit a message, so each one is new."""
 
     def __init__(self, *, url: str, secret: str, clock: Callable[[], float] = time.time) -> None:
+        self.target = fingerprint(url)  # the address may contain a secret
         self._endpoint = HttpEndpoint(url, name="the webhook", clock=clock)
         self._secret = secret.encode()
         self._clock = clock
@@ -173,8 +174,7 @@ def body_of(payload: Payload) -> dict[str, Any]:
 
 
 def _incident(payload: Payload) -> IncidentJson:
-    scope, started_at, lasted_s = payload["scope"], payload.get("started_at"), payload.get("lasted_s")
-    signal = payload["signal"]
+    scope, signal = payload["scope"], payload["signal"]
     return {
         "incident_id": payload.get("incident_id"),
         "rule": payload["rule"],
@@ -184,9 +184,9 @@ def _incident(payload: Payload) -> IncidentJson:
         "severity": payload.get("severity", ""),
         "state": "resolved" if payload["kind"] == "resolved" else "firing",
         "at": payload.get("at"),
-        "started_at": started_at,
+        "started_at": payload.get("started_at"),
         # Only the last message of an incident says how long it lasted.
-        "ended_at": None if started_at is None or lasted_s is None else started_at + lasted_s,
+        "ended_at": ended_at(payload),
         "acknowledged": payload.get("acknowledged"),
         "headline": headline(payload),
         "figures": _figures(signal),

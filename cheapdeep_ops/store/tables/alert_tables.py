@@ -85,7 +85,8 @@ class SilenceRow(Row, table=True):
 class OutboxRow(Row, table=True):
     """A message for people, in the order of `id` within its incident.
 
-    `routed` is false until the guard has created its delivery to each receiver.
+    `routed` is false until the guard has created its delivery to each receiver. `in_thread` is for senders with
+    threads: the message belongs into the thread of the incident's message.
     """
 
     __tablename__ = "outbox"
@@ -105,13 +106,16 @@ class OutboxRow(Row, table=True):
     payload: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     created_at: float
     routed: bool = False
+    in_thread: bool = False
 
 
 class DeliveryRow(Row, table=True):
     """One message to one receiver, delivered at least once.
 
-    `state` is `waiting`, `delivered`, `skipped`, `failed` or `cancelled`. Skipped: the receiver shows no such message.
-    Failed: it refused the message for good. Cancelled: it was removed from the settings. `due_at` is the time of the
+    `state` is `waiting`, `delivered`, `skipped`, `failed`, `superseded`, `dropped` or `cancelled`. Skipped: the
+    receiver shows no such message. Failed: it refused the message for good. Superseded: a newer message says what is
+    left to say. Dropped: a person gave it up. Cancelled: the receiver was removed from the settings. `since` is when
+    people should have heard of it, also if that was an older message that it supersedes. `due_at` is the time of the
     next attempt, `tried_at` that of the last one. `delivered_at` is when the receiver accepted or skipped it.
     `delivery_id` is random, and identifies the delivery to the receiver.
     """
@@ -127,6 +131,7 @@ class DeliveryRow(Row, table=True):
     receiver: str = Field(primary_key=True)
     delivery_id: str
     state: str = "waiting"
+    since: float
     due_at: float
     attempts: int = 0
     tried_at: float | None = None
@@ -143,3 +148,33 @@ class MessageRefRow(Row, table=True):
     receiver: str = Field(primary_key=True)
     channel: str
     ts: str
+
+
+class ReceiverRow(Row, table=True):
+    """A receiver that the settings configure, since `since`; `target` is its address, without any secret.
+
+    `resting_until` is the end of a pause that it asked for. `retried_at` is when a person last asked for an attempt.
+    """
+
+    __tablename__ = "receiver"
+
+    name: str = Field(primary_key=True)
+    target: str
+    since: float
+    resting_until: float | None = None
+    retried_at: float | None = None
+
+
+class DeliveryAct(Row, table=True):
+    """What a person did about a message that was not delivered; `act` is `drop` or `retry`. Appended."""
+
+    __tablename__ = "delivery_act"
+    __table_args__ = (Index("ix_delivery_act_message", "message_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    message_id: int
+    receiver: str
+    act: str
+    at: float
+    author: str
+    why: str
