@@ -1,4 +1,4 @@
-"""Request grades from a deep model, and parse its replies strictly."""
+"""Request grades from a deep model, and read its replies."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,8 +18,9 @@ from httpx2 import HTTPError
 
 from cheapdeep_ops.claude.conversion import only_text, read_usage
 from cheapdeep_ops.claude.forged_grades import LONGEST_REASON
+from cheapdeep_ops.claude.grade_text import read_grade_text
 from cheapdeep_ops.errors import BatchMissingError, GraderError
-from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, StopReason
+from cheapdeep_ops.values import GradeFailure, GradeResult, StopReason
 
 _LONGEST_ERROR: Final = 200
 _TIMEOUT_S: Final = 120.0
@@ -51,10 +52,11 @@ def read_grade(message: object) -> GradeResult:
     usage, stop_reason = read_usage(getattr(message, "usage", None)), str(getattr(message, "stop_reason", None))
     if stop_reason in _STOP_FAILURES:
         return GradeResult(failure=_STOP_FAILURES[StopReason(stop_reason)], usage=usage)
-    fields = _fields(_text_of(message)) if stop_reason == StopReason.END_TURN else None
-    if fields is None:
+    stated = read_grade_text(_text_of(message)) if stop_reason == StopReason.END_TURN else None
+    if stated is None:
         return GradeResult(failure=GradeFailure.MALFORMED, usage=usage)
-    return GradeResult(grade=Grade(fields["verdict"]), reason=fields["reason"][:LONGEST_REASON], usage=usage)
+    reason = stated.reason[:LONGEST_REASON]
+    return GradeResult(grade=stated.grade, spelled=stated.spelled, reason=reason, usage=usage)
 
 
 def _text_of(message: object) -> str:
@@ -62,27 +64,6 @@ def _text_of(message: object) -> str:
         return only_text(cast("Message", message)) or ""
     except (AttributeError, TypeError):
         return ""
-
-
-def _fields(text: str) -> dict[str, str] | None:
-    """The fields of a text that is one JSON object with exactly `reason` and `verdict`; else None."""
-    try:
-        # The tuple tells an object from an array of pairs, and shows a field that occurs twice.
-        pairs = json.loads(text, object_pairs_hook=tuple)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(pairs, tuple):
-        return None
-    fields = dict(pairs)
-    known = fields.keys() == {"reason", "verdict"} and len(pairs) == len(fields)
-    if not known or not all(isinstance(value, str) for value in fields.values()):
-        return None
-    return _encodable(fields) if fields["verdict"] in set(Grade) else None
-
-
-def _encodable(fields: dict[str, str]) -> dict[str, str]:
-    # A database stores neither NUL characters nor lone surrogates.
-    return {name: value.replace("\0", "").encode("utf-8", "replace").decode() for name, value in fields.items()}
 
 
 class GraderApi:
@@ -94,13 +75,17 @@ class GraderApi:
 
     def grade(self, request: Mapping[str, Any]) -> GradeResult:
         """Request the grade of one answer. Raises GraderError."""
+        return self.ask(request)[0]
+
+    def ask(self, request: Mapping[str, Any]) -> tuple[GradeResult, str]:
+        """Request the grade of one answer; returns it with the text of the reply. Raises GraderError."""
         try:
             message = self._api.messages.create(**request)
         except _SDK_ERRORS as error:
             if isinstance(error, APIStatusError) and error.status_code in _REJECTING:
-                return _rejected(f"{error.status_code}: {error.api_message or type(error).__name__}")
+                return _rejected(f"{error.status_code}: {error.api_message or type(error).__name__}"), ""
             raise _grader_error(error) from error
-        return read_grade(message)
+        return read_grade(message), _text_of(message)
 
     def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
         """Submit a batch of requests by custom id; returns the batch's id. Raises GraderError.

@@ -19,7 +19,7 @@ from cheapdeep_ops.errors import SchemaError
 from cheapdeep_ops.store.engine import SCHEMA, Store, take_lock
 from cheapdeep_ops.store.tables import METADATA, VERSION
 
-_BASELINE: Final = 4
+_BASELINE: Final = 3
 _ADDED: Final = 0
 HEAD: Final = f"{_BASELINE}.{_ADDED}"
 """The version of this code's tables."""

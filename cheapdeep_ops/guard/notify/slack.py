@@ -169,8 +169,7 @@ class BotSender:
         try:
             self._call(self._client.chat_update, form, channel=ref.channel, ts=ref.ts)
         except SlackApiError as error:
-            # The channel of now may be another one of the same name.
-            if _code(error) in _GONE or (_code(error) in _NO_CHANNEL and ref.channel != self._channel):
+            if _code(error) in _GONE or self._may_post_instead(error, ref):
                 return False
             raise
         return True
@@ -185,11 +184,16 @@ class BotSender:
         try:
             self._call(self._client.chat_postMessage, form, channel=ref.channel, thread_ts=ref.ts)
         except SlackApiError as error:
-            if _code(error) in _NO_CHANNEL and ref.channel != self._channel:
+            if self._may_post_instead(error, ref):
                 return self._posted(otherwise)
             if _code(error) not in _NO_REPLY:
                 raise
         return ref
+
+    def _may_post_instead(self, error: SlackApiError, ref: MessageRef) -> bool:
+        """Whether the channel of now may take a message: it may be another one, perhaps of the same name."""
+        is_same = ref.channel == self._channel
+        return _code(error) in _NO_CHANNEL - ({"channel_not_found"} if is_same else set())
 
     def _posted(self, form: Form) -> MessageRef:
         try:
