@@ -181,7 +181,7 @@ def test_a_blank_sqlite_store_is_made_by_the_first_that_needs_it(sqlite_url, ope
     assert version(store) == HEAD
 
 
-@pytest.mark.parametrize("number", ["0.9", "1.0", "3.0"])
+@pytest.mark.parametrize("number", ["0.9", "1.0", "2.0", "4.0"])
 def test_a_store_of_another_baseline_is_refused_and_left_alone(either_url, open_store, number):
     store = open_store(either_url)
     migrate(store)

@@ -189,10 +189,10 @@ def ended_at(payload: Payload) -> float | None:
 def _times(payload: Payload) -> list[str]:
     """When the incident began and ended; empty for a message in time, which arrives when its figures are measured."""
     began, ended = payload.get("started_at"), ended_at(payload)
+    if began is None or (ended is None and not payload.get("late")):
+        return []
     if ended is not None:
         return [f"Began {moment(began)}, ended {moment(ended)}"]
-    if began is None or not payload.get("late"):
-        return []
     return [
         f"Began {moment(began)}, figures of {moment(payload['at'])}" if "at" in payload else f"Began {moment(began)}"
     ]
