@@ -286,13 +286,31 @@ def test_a_new_channel_of_the_old_name_is_the_channel_of_now(store, slack):
     assert old.channel_id != new.channel_id
 
 
-def test_blocks_that_slack_refuses_are_left_out_and_the_text_arrives(store, slack):
+@pytest.mark.parametrize("kind", ["bot", "webhook"])
+def test_blocks_that_slack_refuses_are_left_out_and_the_text_arrives(store, slack, kind):
     begin(store)
     slack.fail_with("invalid_blocks")
-    deliver(Notifier(store, {"slack": bot(slack)}), NOW)
+    sender = bot(slack) if kind == "bot" else WebhookSender(url=slack.webhook_url)
+    deliver(Notifier(store, {"slack": sender}), NOW)
     (post,) = slack.posts
     assert post.blocks == ()
     assert post.text.startswith("EscalationStorm firing: ")
+
+
+def test_a_reply_whose_channel_is_gone_is_a_new_message_in_the_channel_of_now(store, slack):
+    incident = begin(store)
+    notifier = Notifier(store, {"slack": bot(slack)})
+    deliver(notifier, NOW)
+    slack.channels.delete("#alerts")
+    slack.channels.create("#alerts")
+    reminder = {**FIRING, "kind": "reminder", "started_at": NOW, "at": NOW + 60, "in_thread": True}
+    said = {"incident_id": incident, "kind": "reminder", "payload": reminder, "at": NOW + 60}
+    store.transact(lambda connection: incidents.enqueue(connection, **said))
+    deliver(notifier, NOW + 60)
+    (_, new) = slack.posts
+    assert new.text.startswith(f"EscalationStorm still firing since {moment(NOW)}")
+    with store.reading() as connection:
+        assert incidents.shown(connection, incident)["slack_ts"] == new.ts
 
 
 # Pauses
