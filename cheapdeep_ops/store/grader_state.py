@@ -33,8 +33,8 @@ class GraderStatus:
 class OpenBatch:
     """A batch whose results have not all been read, with the version of its grader.
 
-    `missing_since` is when the API first did not find the batch or some of its results (Unix time), `missing_reads` how
-    often in a row, and `missing_why` the reason.
+    `missing_since` is when the API first did not find the batch or some of its results (Unix time). `missing_reads` is
+    how often in a row, `missing_why` the reason.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """Grade samples by Message Batches, at half the price and later.
 
-A batch that the API does not find is read again, because to send its samples once more costs money for certain. Its
-samples are sent again once it has been missing in several reads, for an hour, and beyond the day in which it expires.
+A batch that the API does not find is read again, because to send its samples once more costs money for certain. The
+guard gives it up after several reads and an hour, and not before the day in which it expires is over.
 """
 
 from collections.abc import Callable, Mapping, Sequence
