@@ -283,6 +283,16 @@ def test_prices_of_ones_own_win_over_published_ones(api, make, store):
     assert graded(store)["a"]["cost_nusd"] == 1_000 * (1_234 + 57 * 2 + 811 * 3 + 443 * 4 + 257 * 5)
 
 
+def test_a_grader_without_structured_outputs_grades_ten_of_ten(make, store):
+    old = SimulatedModel(id="claude-opus-4-1", display_name="Claude Opus 4.1", line="opus")
+    with SimulatedAnthropic(models=[old]) as api, client(api.url) as sdk:
+        keep(store, *"abcdefghij")
+        api.always(Reply.text('Here is my verdict:\n```json\n{"reason": "It holds.", "verdict": "Correct"}\n```'))
+        assert make(api=GraderApi(sdk), grader_model=old.id).run(NOW) == 10
+        assert not any("output_config" in each.body for each in api.requests)
+    assert {(each["verdict"], each["reason"]) for each in graded(store).values()} == {("correct", "It holds.")}
+
+
 def test_a_model_without_a_price_is_counted_and_never_free(make, store):
     model = SimulatedModel(id="house-grader", display_name="House", line="opus")
     keep(store, "a", "b")
