@@ -93,13 +93,17 @@ class DeliveryError(CheapdeepError):
 class GraderError(CheapdeepError):
     """The grader is unavailable. `pauses` is whether a person must fix the cause before any grading can work.
 
-    `retry_after_s` is the wait that the API asked for, in seconds, or None.
+    `retry_after_s` is the wait that the API asked for, in seconds, or None. `may_be_sent` is whether the API may have
+    accepted the request, although its answer did not arrive.
     """
 
-    def __init__(self, message: str, *, pauses: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, pauses: bool = False, retry_after_s: float | None = None, may_be_sent: bool = False
+    ) -> None:
         super().__init__(message)
         self.pauses = pauses
         self.retry_after_s = retry_after_s
+        self.may_be_sent = may_be_sent
 
     @property
     def asks_for_time(self) -> bool:

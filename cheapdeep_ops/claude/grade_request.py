@@ -8,13 +8,14 @@ from typing import Any, Final, cast
 from anthropic import (
     Anthropic,
     AnthropicError,
+    APIConnectionError,
     APIStatusError,
     DefaultHttpxClient,
     NotFoundError,
 )
 from anthropic.types import Message
 from anthropic.types.messages import MessageBatchIndividualResponse
-from httpx2 import HTTPError
+from httpx2 import ConnectError, ConnectTimeout, HTTPError, PoolTimeout
 
 from cheapdeep_ops.claude.conversion import only_text, read_usage
 from cheapdeep_ops.claude.forged_grades import LONGEST_REASON
@@ -29,6 +30,9 @@ _PAUSING: Final = frozenset({401, 402, 403, 404})
 
 _REJECTING: Final = frozenset({400, 413, 422})
 """Statuses that concern this one request."""
+
+_LOST_ANSWERS: Final = frozenset({408, 502, 504})
+"""Statuses of a proxy that has passed the request on and has got no answer."""
 
 _PAUSING_TYPES: Final = frozenset({"authentication_error", "billing_error", "permission_error", "not_found_error"})
 """The error types of the pausing statuses, as a batch's results name them."""
@@ -96,10 +100,10 @@ class GraderApi:
         try:
             batch = self._api.messages.batches.create(requests=cast("Any", parts))
         except _SDK_ERRORS as error:
-            raise _grader_error(error) from error
+            raise _grader_error(error, may_be_sent=_may_be_sent(error)) from error
         batch_id = getattr(batch, "id", None)
         if not isinstance(batch_id, str):
-            raise GraderError("the answer to a batch is not from the API")
+            raise GraderError("the answer to a batch is not from the API", may_be_sent=True)
         return batch_id
 
     def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
@@ -142,18 +146,29 @@ class GraderApi:
         return self._owned
 
 
-def _grader_error(error: Exception) -> GraderError:
+def _may_be_sent(error: Exception) -> bool:
+    """Whether the API may have accepted a request, although it ended with this error."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _LOST_ANSWERS
+    is_connected = not isinstance(error.__cause__, ConnectError | ConnectTimeout | PoolTimeout)
+    return isinstance(error, APIConnectionError | HTTPError) and is_connected
+
+
+def _grader_error(error: Exception, *, may_be_sent: bool = False) -> GraderError:
     """The error as a GraderError; an API error's own text is added only if it pauses the grader."""
     # The texts of pausing errors say what to fix, and never quote the content of a request.
     if not isinstance(error, APIStatusError):
         pauses = isinstance(error, TypeError | ValueError) and not isinstance(error, json.JSONDecodeError)
         return GraderError(
-            f"{type(error).__name__}: {error}"[:_LONGEST_ERROR] if pauses else type(error).__name__, pauses=pauses
+            f"{type(error).__name__}: {error}"[:_LONGEST_ERROR] if pauses else type(error).__name__,
+            pauses=pauses,
+            may_be_sent=may_be_sent,
         )
     pauses = error.status_code in _PAUSING
     detail = f": {error.api_message}" if pauses and error.api_message else ""
     text = f"{error.status_code} {type(error).__name__}{detail}"
-    return GraderError(text[:_LONGEST_ERROR], pauses=pauses, retry_after_s=_retry_after(error))
+    retry_after_s = _retry_after(error)
+    return GraderError(text[:_LONGEST_ERROR], pauses=pauses, retry_after_s=retry_after_s, may_be_sent=may_be_sent)
 
 
 def _retry_after(error: APIStatusError) -> float | None:

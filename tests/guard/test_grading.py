@@ -896,6 +896,38 @@ def test_the_limit_on_spending_counts_batches_whose_results_never_came(slow_api,
     assert 0 < max(by_day.values()) <= 20
 
 
+LOST = {
+    "a proxy's timeout": Reply.error(504),
+    "no answer": Reply.body(b"{}").cut(0),
+    "half an answer": Reply.body(b'{"id": "msgbatch_1", "type": ').cut(20),
+    "a proxy's page": Reply.body(b"<html>", headers={"content-type": "text/html"}),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_batch_whose_answer_is_lost_counts_as_spent_and_one_sample_shows_when_it_is_over(
+    slow_api, batching, clock, store, lost
+):
+    keep(store, *"abcde")
+    slow_api.batch_faults.enqueue("create", LOST[lost], times=2)
+    for _ in range(3):
+        batching.run(clock())
+        clock.advance(60)
+    assert [size for _, size in sent(slow_api)] == [5, 1, 1]
+    assert spent(store, clock()) == pytest.approx(7 * EACH_USD)
+    batching.run(clock())
+    assert [size for _, size in sent(slow_api)][3:] == [4]
+    clock.advance(HOUR_S)
+    assert batching.run(clock()) == 5
+
+
+def test_a_batch_that_was_surely_not_sent_costs_nothing(make, store, clock):
+    keep(store, "a")
+    with client("http://127.0.0.1:9") as sdk:
+        make(api=GraderApi(sdk), grade_by="batch").run(clock())
+    assert spent(store, clock()) == 0
+
+
 def test_what_a_batch_did_not_answer_is_not_spent(slow_api, batching, clock, store):
     keep(store, *"ab")
     batching.run(clock())
