@@ -5,7 +5,7 @@
     ├── RulesError       a rules file is malformed
     ├── RecordingError   a recording cannot be replayed
     ├── PolicyError      a threshold or scope is invalid
-    ├── MissingError     the named incident, silence or rule does not exist
+    ├── MissingError     the named incident, silence, rule or message does not exist
     ├── RemoteError      a guard does not answer over HTTP, or has another version
     ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
     ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
@@ -41,7 +41,7 @@ class PolicyError(CheapdeepError):
 
 
 class MissingError(CheapdeepError):
-    """The named object does not exist: an open incident, an active silence or a rule."""
+    """The named object does not exist: an open incident, an active silence, a rule or an undelivered message."""
 
 
 class BreakerOpenError(CheapdeepError):
