@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from cheapdeep_ops.errors import (
+        BatchMissingError,
         BreakerOpenError,
         CheapdeepError,
         DeliveryError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncRouter",
+    "BatchMissingError",
     "BreakerOpenError",
     "BypassCause",
     "CheapdeepError",

@@ -6,7 +6,7 @@
     ├── RulesError       a rules file is malformed
     ├── RecordingError   a recording cannot be replayed
     ├── PolicyError      a threshold or scope is invalid
-    ├── MissingError     the named incident, silence or rule does not exist
+    ├── MissingError     the named incident, silence, rule or message does not exist
     ├── RemoteError      a guard does not answer over HTTP, or has another version
     ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
     ├── EventLoopError   an AsyncRouter is used without asyncio, for example with trio
@@ -48,7 +48,7 @@ class PolicyError(CheapdeepError):
 
 
 class MissingError(CheapdeepError):
-    """The named object does not exist: an open incident, an active silence or a rule."""
+    """The named object does not exist: an open incident, an active silence, a rule or an undelivered message."""
 
 
 class BreakerOpenError(CheapdeepError):
@@ -104,13 +104,17 @@ class DeliveryError(CheapdeepError):
 class GraderError(CheapdeepError):
     """The grader is unavailable. `pauses` is whether a person must fix the cause before any grading can work.
 
-    `retry_after_s` is the wait that the API asked for, in seconds, or None.
+    `retry_after_s` is the wait that the API asked for, in seconds, or None. `may_be_sent` is whether the API may have
+    accepted the request, although its answer did not arrive.
     """
 
-    def __init__(self, message: str, *, pauses: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, pauses: bool = False, retry_after_s: float | None = None, may_be_sent: bool = False
+    ) -> None:
         super().__init__(message)
         self.pauses = pauses
         self.retry_after_s = retry_after_s
+        self.may_be_sent = may_be_sent
 
     @property
     def asks_for_time(self) -> bool:

@@ -234,12 +234,16 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeResult:
-    """The result of one grading: a grade or a failure; `usage` is None if the API sent none."""
+    """The result of one grading: a grade or a failure; `usage` is None if the API sent none.
+
+    `spelled` is the verdict as the grader spelled it, such as `Correct`.
+    """
 
     grade: Grade | None = None
     failure: GradeFailure | None = None
     reason: str = ""
     usage: Usage | None = None
+    spelled: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,9 @@ from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.cli import common, main
 from cheapdeep_ops.cli.commands import doctor
 from cheapdeep_ops.cli.render.terminal import show_reach
+from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.grading.grader import Grader
+from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import learned
@@ -375,6 +377,27 @@ def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, s
     assert status == 0
 
 
+@pytest.mark.parametrize(
+    "came_back",
+    [
+        ('```json\n{"reason": "A week has seven.", "verdict": "Correct"}\n```', True, "correct ($0.0"),
+        ('{"reason": "So.", "verdict": "incorrect"}', False, "it grades a right answer as incorrect ($0.0"),
+        ("I would say [b]yes[/b].", False, "its reply is no grade (malformed, $0.0"),
+    ],
+)
+def test_doctor_asks_the_grader_one_question_where_that_is_wanted(capsys, api, monkeypatch, store, came_back):
+    reply, ok, said = came_back
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
+    api.always(Reply.text(reply))
+    run(capsys, "doctor", "--json")
+    assert not [each for each in api.requests if each.is_grading]
+    _, out, _ = run(capsys, "doctor", "--ask-grader", "--json")
+    (check,) = [each for each in json.loads(out)["checks"] if each["name"] == "grader claude-opus-4-7"]
+    assert (check["ok"], said in check["found"]) == (ok, True), check
+    assert len([each for each in api.requests if each.is_grading]) == 1
+
+
 def test_doctor_sees_a_clock_that_is_wrong_and_a_router_with_another_base(capsys, store):
     for kind, seen_at, base in (("guard", time() + 900, 0.8), ("router", time(), 0.7)):
         beat = {
@@ -412,6 +435,39 @@ def test_silences_are_made_shown_and_ended(capsys, store):
     assert run_json(capsys, "alert", "unsilence", str(made["id"])) == []
     status, _, err = run(capsys, "alert", "unsilence", str(made["id"]))
     assert (status, err) == (1, f"error: there is no active silence {made['id']}\n")
+
+
+NOW = 1_800_000_000.0
+
+
+class OutOfReach:
+    """A sender that Slack refuses."""
+
+    def accepts(self, payload):
+        return True
+
+    def send(self, payload, place):
+        raise DeliveryError("Slack answered [b]is_archived[/b]", unreachable=True)
+
+
+def test_messages_that_do_not_arrive_are_shown_retried_and_given_up(capsys, store):
+    assert run(capsys, "alert", "pending")[1] == "every message has arrived\n"
+
+    def said(connection):
+        incident = incidents.open_incident(connection, rule="EscalationStorm", scope="support", at=NOW)
+        incidents.enqueue(connection, incident_id=incident, kind="started", payload={"kind": "started"}, at=NOW)
+
+    store.transact(said)
+    Notifier(store, {"slack": OutOfReach()}).deliver(NOW)
+    _, out, _ = run(capsys, "alert", "pending")
+    assert out.startswith("message 1 to slack, started of incident 1 (EscalationStorm support), since 2027-01-15")
+    assert out.endswith("1 attempts: Slack answered [b]is_archived[/b]\n")
+    (waits,) = run_json(capsys, "alert", "retry", "1")
+    assert (waits["state"], waits["error"]) == ("waiting", "Slack answered [b]is_archived[/b]")
+    assert run(capsys, "alert", "drop", "1")[0] == 2
+    assert run_json(capsys, "alert", "drop", "1", "--why", "the channel is gone") == []
+    status, _, err = run(capsys, "alert", "drop", "1", "--why", "again")
+    assert (status, err) == (1, "error: there is no undelivered message 1\n")
 
 
 @pytest.mark.parametrize("lasts", ["0s", "31d", "soon"])

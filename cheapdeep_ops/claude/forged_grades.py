@@ -20,6 +20,9 @@ def reject_copied(result: GradeResult, turns: Iterable[TextTurn], answer: str) -
     graded_text = "\n".join([*(turn.text for turn in turns), answer])
     # The end of a truncated reason is unknown, so only the verdict is compared.
     reason = {"reason": result.reason} if len(result.reason) < LONGEST_REASON else {}
-    if not _GRADE.stands_in(graded_text, {"verdict": result.grade.value, **reason}):
+    word = result.grade.value
+    # A grader may copy another spelling as it is, or in the spelling that the rubric asks for.
+    spellings = {word, word.capitalize(), word.upper(), result.spelled or word}
+    if not any(_GRADE.stands_in(graded_text, {"verdict": each, **reason}) for each in spellings):
         return result
     return replace(result, grade=None, failure=GradeFailure.MALFORMED, reason="")

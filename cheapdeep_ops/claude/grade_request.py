@@ -1,4 +1,4 @@
-"""Request grades from a deep model, and parse its replies strictly."""
+"""Request grades from a deep model, and read its replies."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,18 +8,20 @@ from typing import Any, Final, cast
 from anthropic import (
     Anthropic,
     AnthropicError,
+    APIConnectionError,
     APIStatusError,
     DefaultHttpxClient,
     NotFoundError,
 )
 from anthropic.types import Message
 from anthropic.types.messages import MessageBatchIndividualResponse
-from httpx2 import HTTPError
+from httpx2 import ConnectError, ConnectTimeout, HTTPError, PoolTimeout
 
 from cheapdeep_ops.claude.conversion import only_text, read_usage
 from cheapdeep_ops.claude.forged_grades import LONGEST_REASON
+from cheapdeep_ops.claude.grade_text import read_grade_text
 from cheapdeep_ops.errors import BatchMissingError, GraderError
-from cheapdeep_ops.values import Grade, GradeFailure, GradeResult, StopReason
+from cheapdeep_ops.values import GradeFailure, GradeResult, StopReason
 
 _LONGEST_ERROR: Final = 200
 _TIMEOUT_S: Final = 120.0
@@ -28,6 +30,9 @@ _PAUSING: Final = frozenset({401, 402, 403, 404})
 
 _REJECTING: Final = frozenset({400, 413, 422})
 """Statuses that concern this one request."""
+
+_LOST_ANSWERS: Final = frozenset({408, 502, 504})
+"""Statuses of a proxy that has passed the request on and has got no answer."""
 
 _PAUSING_TYPES: Final = frozenset({"authentication_error", "billing_error", "permission_error", "not_found_error"})
 """The error types of the pausing statuses, as a batch's results name them."""
@@ -51,10 +56,11 @@ def read_grade(message: object) -> GradeResult:
     usage, stop_reason = read_usage(getattr(message, "usage", None)), str(getattr(message, "stop_reason", None))
     if stop_reason in _STOP_FAILURES:
         return GradeResult(failure=_STOP_FAILURES[StopReason(stop_reason)], usage=usage)
-    fields = _fields(_text_of(message)) if stop_reason == StopReason.END_TURN else None
-    if fields is None:
+    stated = read_grade_text(_text_of(message)) if stop_reason == StopReason.END_TURN else None
+    if stated is None:
         return GradeResult(failure=GradeFailure.MALFORMED, usage=usage)
-    return GradeResult(grade=Grade(fields["verdict"]), reason=fields["reason"][:LONGEST_REASON], usage=usage)
+    reason = stated.reason[:LONGEST_REASON]
+    return GradeResult(grade=stated.grade, spelled=stated.spelled, reason=reason, usage=usage)
 
 
 def _text_of(message: object) -> str:
@@ -62,27 +68,6 @@ def _text_of(message: object) -> str:
         return only_text(cast("Message", message)) or ""
     except (AttributeError, TypeError):
         return ""
-
-
-def _fields(text: str) -> dict[str, str] | None:
-    """The fields of a text that is one JSON object with exactly `reason` and `verdict`; else None."""
-    try:
-        # The tuple tells an object from an array of pairs, and shows a field that occurs twice.
-        pairs = json.loads(text, object_pairs_hook=tuple)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(pairs, tuple):
-        return None
-    fields = dict(pairs)
-    known = fields.keys() == {"reason", "verdict"} and len(pairs) == len(fields)
-    if not known or not all(isinstance(value, str) for value in fields.values()):
-        return None
-    return _encodable(fields) if fields["verdict"] in set(Grade) else None
-
-
-def _encodable(fields: dict[str, str]) -> dict[str, str]:
-    # A database stores neither NUL characters nor lone surrogates.
-    return {name: value.replace("\0", "").encode("utf-8", "replace").decode() for name, value in fields.items()}
 
 
 class GraderApi:
@@ -94,13 +79,17 @@ class GraderApi:
 
     def grade(self, request: Mapping[str, Any]) -> GradeResult:
         """Request the grade of one answer. Raises GraderError."""
+        return self.ask(request)[0]
+
+    def ask(self, request: Mapping[str, Any]) -> tuple[GradeResult, str]:
+        """Request the grade of one answer; returns it with the text of the reply. Raises GraderError."""
         try:
             message = self._api.messages.create(**request)
         except _SDK_ERRORS as error:
             if isinstance(error, APIStatusError) and error.status_code in _REJECTING:
-                return _rejected(f"{error.status_code}: {error.api_message or type(error).__name__}")
+                return _rejected(f"{error.status_code}: {error.api_message or type(error).__name__}"), ""
             raise _grader_error(error) from error
-        return read_grade(message)
+        return read_grade(message), _text_of(message)
 
     def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
         """Submit a batch of requests by custom id; returns the batch's id. Raises GraderError.
@@ -111,10 +100,10 @@ class GraderApi:
         try:
             batch = self._api.messages.batches.create(requests=cast("Any", parts))
         except _SDK_ERRORS as error:
-            raise _grader_error(error) from error
+            raise _grader_error(error, may_be_sent=_may_be_sent(error)) from error
         batch_id = getattr(batch, "id", None)
         if not isinstance(batch_id, str):
-            raise GraderError("the answer to a batch is not from the API")
+            raise GraderError("the answer to a batch is not from the API", may_be_sent=True)
         return batch_id
 
     def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
@@ -157,18 +146,29 @@ class GraderApi:
         return self._owned
 
 
-def _grader_error(error: Exception) -> GraderError:
+def _may_be_sent(error: Exception) -> bool:
+    """Whether the API may have accepted a request, although it ended with this error."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _LOST_ANSWERS
+    is_connected = not isinstance(error.__cause__, ConnectError | ConnectTimeout | PoolTimeout)
+    return isinstance(error, APIConnectionError | HTTPError) and is_connected
+
+
+def _grader_error(error: Exception, *, may_be_sent: bool = False) -> GraderError:
     """The error as a GraderError; an API error's own text is added only if it pauses the grader."""
     # The texts of pausing errors say what to fix, and never quote the content of a request.
     if not isinstance(error, APIStatusError):
         pauses = isinstance(error, TypeError | ValueError) and not isinstance(error, json.JSONDecodeError)
         return GraderError(
-            f"{type(error).__name__}: {error}"[:_LONGEST_ERROR] if pauses else type(error).__name__, pauses=pauses
+            f"{type(error).__name__}: {error}"[:_LONGEST_ERROR] if pauses else type(error).__name__,
+            pauses=pauses,
+            may_be_sent=may_be_sent,
         )
     pauses = error.status_code in _PAUSING
     detail = f": {error.api_message}" if pauses and error.api_message else ""
     text = f"{error.status_code} {type(error).__name__}{detail}"
-    return GraderError(text[:_LONGEST_ERROR], pauses=pauses, retry_after_s=_retry_after(error))
+    retry_after_s = _retry_after(error)
+    return GraderError(text[:_LONGEST_ERROR], pauses=pauses, retry_after_s=retry_after_s, may_be_sent=may_be_sent)
 
 
 def _retry_after(error: APIStatusError) -> float | None:

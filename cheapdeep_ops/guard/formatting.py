@@ -1,5 +1,6 @@
 """Numbers and names in words: the only place that formats figures for messages, pages and terminals."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -14,6 +15,8 @@ _DIME: Final = 0.0995
 _SMALLEST: Final = 0.0001
 _THOUSAND: Final = 1_000
 _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
+_MARKING_UNDERSCORE: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""An underscore that does not stand between two letters or digits."""
 
 
 class LabelStyle(Protocol):
@@ -32,7 +35,9 @@ def plain(label: str, longest: int = LONGEST_LABEL) -> str:
 
 def without_markup(text: str) -> str:
     """A text from the API on one line, without the markup of Slack and Markdown; at most 240 characters."""
-    return plain(text.replace("*", "").replace("_", " ").replace("`", "'").replace("~", ""), _LONGEST_FOREIGN)
+    # Inside a word an underscore is no markup, and people search for codes such as channel_not_found.
+    text = _MARKING_UNDERSCORE.sub(" ", text)
+    return plain(text.replace("*", "").replace("`", "'").replace("~", ""), _LONGEST_FOREIGN)
 
 
 def scope_text(scope: str, label: LabelStyle = plain) -> str:

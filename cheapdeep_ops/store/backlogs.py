@@ -127,6 +127,11 @@ def untold(connection: Connection, receiver: str, *, at: float) -> list[tuple[in
     ]
 
 
+def make_due(connection: Connection, receiver: str, *, at: float) -> None:
+    """Have all waiting messages sent to a receiver at once, whatever an earlier address refused."""
+    connection.execute(update(_DELIVERY).where(_waits_for(receiver)).values(due_at=at))
+
+
 def forget_places(connection: Connection, receiver: str) -> None:
     """Forget where a receiver keeps the messages of incidents that go on, or have a message that waits for it."""
     coming = [each.incident_id for each in waiting(connection, receiver)]

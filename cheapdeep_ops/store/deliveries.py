@@ -123,7 +123,7 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDel
     ref = and_(_REF.c.incident_id == _OUTBOX.c.incident_id, _REF.c.receiver == receiver)
     columns = (
         _DELIVERY.c.message_id, _DELIVERY.c.receiver, _DELIVERY.c.delivery_id, _OUTBOX.c.incident_id, _OUTBOX.c.kind,
-        _OUTBOX.c.payload, _DELIVERY.c.attempts, _DELIVERY.c.since, is_told.label("is_told"),
+        _OUTBOX.c.payload, _DELIVERY.c.attempts, _DELIVERY.c.since, _is_told(receiver).label("is_told"),
         func.coalesce(_REF.c.channel, "").label("channel"),
         func.coalesce(_REF.c.ts, "").label("ts"),
     )  # fmt: skip
@@ -136,6 +136,17 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDel
     )
     row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else PendingDelivery(**row)
+
+
+def _is_told(receiver: str) -> ColumnElement[bool]:
+    """Whether the receiver has accepted a message of the incident of a row of the outbox."""
+    before, told = _DELIVERY.alias("before"), _OUTBOX.alias("told")
+    return (
+        select(before.c.message_id)
+        .join_from(before, told, told.c.id == before.c.message_id)
+        .where(before.c.receiver == receiver, _is(before, "delivered"), told.c.incident_id == _OUTBOX.c.incident_id)
+        .exists()
+    )
 
 
 def delivered(connection: Connection, delivery: PendingDelivery, *, at: float, channel: str, ts: str) -> None:

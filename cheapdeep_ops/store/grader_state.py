@@ -15,6 +15,8 @@ from cheapdeep_ops.units import USD_PER_NUSD
 _GRADER: Final = table_of(GraderRow)
 _BATCH: Final = table_of(GradingBatch)
 _NAME: Final = "grader"
+_UNANSWERED: Final = "unanswered "
+"""How the id begins that a batch without an answer gets here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,8 @@ class GraderStatus:
 class OpenBatch:
     """A batch whose results have not all been read, with the version of its grader.
 
-    `missing_since` is when the API first did not find the batch or some of its results (Unix time), `missing_reads` how
-    often in a row, and `missing_why` the reason.
+    `missing_since` is when the API first did not find the batch or some of its results (Unix time). `missing_reads` is
+    how often in a row, `missing_why` the reason.
     """
 
     id: str
@@ -65,6 +67,19 @@ def begin_batch(
     row = {"id": batch_id, "grader_model": grader.model, "grader_prompt": grader.prompt, "submitted_at": at,
            "requests": requests, "unread": requests, "nusd_each": nusd_each}  # fmt: skip
     insert_if_absent(connection, GradingBatch, row)
+
+
+def note_unanswered(connection: Connection, grader: GraderVersion, *, at: float, requests: int, nusd_each: int) -> None:
+    """Store that a batch was sent and not answered: nobody can read its results, but they may cost money."""
+    batch_id = f"{_UNANSWERED}{at!r}"
+    begin_batch(connection, batch_id, grader, at=at, requests=requests, nusd_each=nusd_each)
+    end_batch(connection, batch_id, at=at)
+
+
+def is_last_unanswered(connection: Connection) -> bool:
+    """Whether the last batch was not answered."""
+    newest = select(_BATCH.c.id).order_by(_BATCH.c.submitted_at.desc()).limit(1)
+    return (connection.execute(newest).scalar() or "").startswith(_UNANSWERED)
 
 
 def open_batches(connection: Connection) -> list[OpenBatch]:

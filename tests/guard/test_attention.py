@@ -4,6 +4,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.actions.alerts import acknowledge, silence, unsilence
+from cheapdeep_ops.guard.formatting import moment
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.incidents.attention import active_silences, is_silenced
 from cheapdeep_ops.guard.notify.messages import details, headline, history
@@ -46,7 +47,9 @@ def test_a_silence_keeps_the_message_back_but_not_the_raise_and_then_lets_it_go(
     assert outbox(town)["waiting"] == 0
     town.run(105, STORM)
     assert town.inbox.kinds == ["started"]
-    assert town.inbox.payloads[0]["threshold"] == "threshold stays at 0.9, held by EscalationStorm"
+    first = town.inbox.payloads[0]
+    assert first["threshold"] == "threshold stays at 0.9, held by EscalationStorm"
+    assert f"Began {moment(first['started_at'])}, figures of {moment(first['at'])}" in details(first)
 
 
 @pytest.mark.thorough
@@ -75,7 +78,12 @@ def test_the_end_of_what_was_told_is_told_once_the_silence_is_over(town):
     town.look()
     town.look()
     assert town.inbox.kinds == [*told, "resolved"]
-    assert town.inbox.payloads[-1]["lasted_s"] < 600
+    last = town.inbox.payloads[-1]
+    assert last["lasted_s"] < 600
+    ended = moment(last["started_at"] + last["lasted_s"])
+    assert f"Began {moment(last['started_at'])}, ended {ended}" in details(last)
+    assert history(last)[0].startswith(f"{ended}: EscalationStorm resolved")
+    assert last["at"] > last["started_at"] + last["lasted_s"]
 
 
 def test_a_rule_that_is_taken_out_under_a_silence_is_told_of_afterwards(town):

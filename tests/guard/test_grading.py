@@ -283,6 +283,16 @@ def test_prices_of_ones_own_win_over_published_ones(api, make, store):
     assert graded(store)["a"]["cost_nusd"] == 1_000 * (1_234 + 57 * 2 + 811 * 3 + 443 * 4 + 257 * 5)
 
 
+def test_a_grader_without_structured_outputs_grades_ten_of_ten(make, store):
+    old = SimulatedModel(id="claude-opus-4-1", display_name="Claude Opus 4.1", line="opus")
+    with SimulatedAnthropic(models=[old]) as api, client(api.url) as sdk:
+        keep(store, *"abcdefghij")
+        api.always(Reply.text('Here is my verdict:\n```json\n{"reason": "It holds.", "verdict": "Correct"}\n```'))
+        assert make(api=GraderApi(sdk), grader_model=old.id).run(NOW) == 10
+        assert not any("output_config" in each.body for each in api.requests)
+    assert {(each["verdict"], each["reason"]) for each in graded(store).values()} == {("correct", "It holds.")}
+
+
 def test_a_model_without_a_price_is_counted_and_never_free(make, store):
     model = SimulatedModel(id="house-grader", display_name="House", line="opus")
     keep(store, "a", "b")
@@ -884,6 +894,38 @@ def test_the_limit_on_spending_counts_batches_whose_results_never_came(slow_api,
             clock.advance(HOUR_S)
     by_day = Counter(int(at - NOW) // int(DAY_S) for at, size in sent(slow_api) for _ in range(size))
     assert 0 < max(by_day.values()) <= 20
+
+
+LOST = {
+    "a proxy's timeout": Reply.error(504),
+    "no answer": Reply.body(b"{}").cut(0),
+    "half an answer": Reply.body(b'{"id": "msgbatch_1", "type": ').cut(20),
+    "a proxy's page": Reply.body(b"<html>", headers={"content-type": "text/html"}),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_batch_whose_answer_is_lost_counts_as_spent_and_one_sample_shows_when_it_is_over(
+    slow_api, batching, clock, store, lost
+):
+    keep(store, *"abcde")
+    slow_api.batch_faults.enqueue("create", LOST[lost], times=2)
+    for _ in range(3):
+        batching.run(clock())
+        clock.advance(60)
+    assert [size for _, size in sent(slow_api)] == [5, 1, 1]
+    assert spent(store, clock()) == pytest.approx(7 * EACH_USD)
+    batching.run(clock())
+    assert [size for _, size in sent(slow_api)][3:] == [4]
+    clock.advance(HOUR_S)
+    assert batching.run(clock()) == 5
+
+
+def test_a_batch_that_was_surely_not_sent_costs_nothing(make, store, clock):
+    keep(store, "a")
+    with client("http://127.0.0.1:9") as sdk:
+        make(api=GraderApi(sdk), grade_by="batch").run(clock())
+    assert spent(store, clock()) == 0
 
 
 def test_what_a_batch_did_not_answer_is_not_spent(slow_api, batching, clock, store):

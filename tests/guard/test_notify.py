@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.formatting import duration, without_markup
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.sender import MessageRef
@@ -216,3 +216,17 @@ def test_examples_without_words_are_not_shown_and_never_logged(caplog):
     assert len(rendered({**PAYLOAD, "examples": [{"call_id": "c1", "confidence": 0.95}]})[1]) == 2
     LogSender().send(quoting(question="How much?"), MessageRef())
     assert "How much?" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "Slack answered channel_not_found for channel #on_call",
+            "Slack answered channel_not_found for channel #on_call",
+        ),
+        ("_x_ *y* ~z~ `w` a_ _b a__b", "x y z 'w' a b a b"),
+    ],
+)
+def test_codes_of_others_stay_whole_and_their_markup_goes(text, shown):
+    assert without_markup(text) == shown

@@ -218,6 +218,23 @@ def test_refusals_for_good_are_an_alert_until_a_message_arrives(town, slack, end
     assert slack.posts[-1].text.startswith("NotificationsFailing resolved")
 
 
+def test_a_channel_that_is_gone_is_an_alert_and_the_next_one_is_told_of_what_is_open(town, slack, endpoint):
+    town.run(120, STORM)
+    (old,) = slack.posts
+    slack.channels.archive("C1")
+    town.run(180, STORM, route="sales")
+    failing = [each for each in map(json.loads, (post.body for post in endpoint.posts)) if "Failing" in each["rule"]]
+    assert "Slack answered is_archived for channel C1" in failing[-1]["headline"]
+    assert slack.posts == [old]
+    town.settings = town.settings.model_copy(update={"slack_channel": "C2"})
+    restart(town)
+    town.run(30, STORM, route="sales")
+    _, first, second, *_ = slack.posts
+    assert {first.channel, second.channel} == {"C2"}
+    assert ["support" in first.text, "sales" in second.text] == [True, True]
+    assert "Began 2027-01-15 08:00" in str(first.blocks)
+
+
 def test_two_guards_that_take_themselves_for_the_leader_make_one_delivery_for_each_receiver(store, inbox):
     put(store, FIRING)
     one, other = (Notifier(store, {"inbox": inbox}) for _ in range(2))

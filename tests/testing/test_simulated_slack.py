@@ -112,14 +112,15 @@ def code_of(call, **arguments):
 
 
 @pytest.mark.parametrize(
-    ("change", "undo", "post", "edit", "hook"),
+    "case",
     [
         ("archive", "unarchive", "is_archived", "is_inactive", (410, "channel_is_archived")),
         ("leave", "join", "not_in_channel", "not_in_channel", (200, "ok")),
         ("delete", None, "channel_not_found", "channel_not_found", (404, "channel_not_found")),
     ],
 )
-def test_a_channel_that_takes_no_messages(slack, web, webhook, change, undo, post, edit, hook):
+def test_a_channel_that_takes_no_messages(slack, web, webhook, case):
+    change, undo, post, edit, hook = case
     posted = web.chat_postMessage(channel="#alerts", text="firing")
     there = {"channel": posted["channel"], "text": "x"}
     for channel in ("alerts", "webhook"):

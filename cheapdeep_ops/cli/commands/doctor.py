@@ -12,9 +12,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cheapdeep_ops.claude.profiles import UNKNOWN, is_assumed, profile_of
+from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.cli.guard_client import connected
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.formatting import duration, plain
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
 from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured
 from cheapdeep_ops.guard.notify.sender import Receiver
@@ -28,13 +29,17 @@ from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import require_writable, revision, schema_trouble
 from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
-from cheapdeep_ops.values import Usage
+from cheapdeep_ops.values import Grade, TextTurn, Usage
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
 _CLOCK_SLACK_S: Final = 5.0
 _COMPARED: Final = Usage(input_tokens=1_000, output_tokens=1_000)
 """The tokens by whose cost the prices of tiers are compared."""
+_EASY_QUESTION: Final = (TextTurn(role="user", text="How many days are in a week?"),)
+_EASY_ANSWER: Final = "There are seven days in a week."
+_LONGEST_REPLY: Final = 300
+"""Characters of a grader's reply that are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +61,10 @@ class Check:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Check]:
-    """Run all checks. An exception in a check is a problem too."""
-    return [_run(name, check, settings) for name, check in _CHECKS]
+def examine(settings: Settings, *, asks_grader: bool = False) -> list[Check]:
+    """Run all checks; `asks_grader` adds one that costs money. An exception in a check is a problem too."""
+    asked = [(f"grader {model}", partial(_graders_answer, model)) for model in _graders(settings)]
+    return [_run(name, check, settings) for name, check in (*_CHECKS, *(asked if asks_grader else ()))]
 
 
 def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> Check:
@@ -193,6 +199,31 @@ def _grader(settings: Settings) -> str:
     if grader["why"]:
         raise _Problem(f"{grader['state']}: {grader['why']}")
     return f"{grader['state']}: {settings.sample_rate:.2%} of confident answers by {settings.grader_model}"
+
+
+def _graders(settings: Settings) -> list[str]:
+    return [model for model in (settings.grader_model, settings.second_grader_model) if model is not None]
+
+
+def _graders_answer(model: str, settings: Settings) -> str:
+    """Have the grader grade a right answer, and report what came back."""
+    # Loaded here, because the SDK loads slowly and only this check needs it.
+    from cheapdeep_ops.claude.grade_request import GraderApi
+
+    api = GraderApi()
+    try:
+        result, text = api.ask(grading_request(_EASY_QUESTION, _EASY_ANSWER, model=model))
+    finally:
+        api.close()
+    usage, now = result.usage, time.time()
+    cost = None if usage is None else PriceBook(settings.price_overrides).cost(model, usage, at=now, batch=False)
+    paid = "cost unknown" if cost is None else f"${cost:.4f}"
+    if result.grade is None:
+        said = plain(text, _LONGEST_REPLY) if text else result.reason or "nothing"
+        raise _Problem(f"its reply is no grade ({result.failure}, {paid}): {said}")
+    if result.grade is not Grade.CORRECT:
+        raise _Problem(f"it grades a right answer as {result.grade} ({paid}): {plain(result.reason, _LONGEST_REPLY)}")
+    return f"it grades a right answer as {result.grade} ({paid}): {plain(result.reason, _LONGEST_REPLY)}"
 
 
 def _receiver(receiver: Receiver, settings: Settings) -> str:

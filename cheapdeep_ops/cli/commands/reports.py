@@ -82,11 +82,16 @@ def status(json: Json = False) -> None:
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(
+    json: Json = False,
+    ask_grader: Annotated[
+        bool, typer.Option("--ask-grader", help="Have the grader grade one answer; costs a fraction of a cent.")
+    ] = False,
+) -> None:
     """Check the setup and print what to repair. It covers key, store, grader, receivers, OTLP and clock."""
     from cheapdeep_ops.cli.commands.doctor import examine
 
-    checks = examine(Settings())
+    checks = examine(Settings(), asks_grader=ask_grader)
     if json:
         output.print_json({"ok": all(each.ok for each in checks), "checks": [each.as_dict() for each in checks]})
     else:

@@ -1,13 +1,13 @@
 """Grade samples by Message Batches, at half the price and later.
 
-A batch that the API does not find is read again, because to send its samples once more costs money for certain. Its
-samples are sent again once it has been missing in several reads, for an hour, and beyond the day in which it expires.
+A batch that the API does not find is read again, because to send its samples once more costs money for certain. The
+guard gives it up after several reads and an hour, and not before the day in which it expires is over.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Final
+from typing import Final, TypedDict
 
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.errors import BatchMissingError, GraderError
@@ -35,6 +35,14 @@ _PROBE_EVERY_S: Final = 3_600.0
 
 _TYPICAL: Final = Usage(input_tokens=2_000, output_tokens=200)
 """The assumed usage of one grade until some are known."""
+
+
+class _Cost(TypedDict):
+    """When a batch is sent, its number of requests, and the estimated cost of each."""
+
+    at: float
+    requests: int
+    nusd_each: int
 
 
 class BatchGrading:
@@ -65,18 +73,20 @@ class BatchGrading:
             return
         model = self._grader.model
         requests = {_custom_id(each.call_id): grading_request(each.turns, each.answer, model=model) for each in samples}
+        cost = _Cost(at=now, requests=len(samples), nusd_each=round(usd_each * NUSD_PER_USD))
         try:
             batch_id = self._api.submit(requests)
         except GraderError as error:
             self._writer.note_error(error, now)
+            if error.may_be_sent:
+                self._store.transact(lambda connection: grader_state.note_unanswered(connection, self._grader, **cost))
             return
 
         def work(connection: Connection) -> None:
             grader_state.save_state(
                 connection, replace(grader_state.state(connection), paused_why="", paused_until=None)
             )
-            cost = {"requests": len(samples), "nusd_each": round(usd_each * NUSD_PER_USD)}
-            grader_state.begin_batch(connection, batch_id, self._grader, at=now, **cost)
+            grader_state.begin_batch(connection, batch_id, self._grader, **cost)
             candidates.submit(connection, [each.call_id for each in samples], batch_id)
 
         self._store.transact(work)
@@ -148,7 +158,12 @@ class BatchGrading:
 
 
 def _readable_count(connection: Connection, now: float) -> int:
-    """How many requests to send: while the newest batch is missing, one an hour, because its result may be lost too."""
+    """How many requests to send: few while batches get lost, because these would be lost too.
+
+    It is one after a batch without an answer, and one an hour while the newest batch is missing.
+    """
+    if grader_state.is_last_unanswered(connection):
+        return 1
     newest = next(reversed(grader_state.open_batches(connection)), None)
     if newest is None or newest.missing_since is None:
         return MAX_REQUESTS

@@ -131,7 +131,8 @@ def joined_digest(digests: Sequence[Payload]) -> Payload:
 
 def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
     """A line for each incident; the last line says how many a long digest leaves out."""
-    yield from (" | ".join([f"{_number(each)}{headline(each, label=label)}", *_times(each)]) for each in payload["items"])
+    for each in payload["items"]:
+        yield " | ".join([f"{_number(each)}{headline(each, label=label)}", *_times(each)])
     if rest := payload["count"] - len(payload["items"]):
         yield f"and {rest} more: cheapdeep-ops status"
 
@@ -195,10 +196,10 @@ def ended_at(payload: Payload) -> float | None:
 def _times(payload: Payload) -> list[str]:
     """When the incident began and ended; empty for a message in time, which arrives when its figures are measured."""
     began, ended = payload.get("started_at"), ended_at(payload)
+    if began is None or (ended is None and not payload.get("late")):
+        return []
     if ended is not None:
         return [f"Began {moment(began)}, ended {moment(ended)}"]
-    if began is None or not payload.get("late"):
-        return []
     return [
         f"Began {moment(began)}, figures of {moment(payload['at'])}" if "at" in payload else f"Began {moment(began)}"
     ]

@@ -1,7 +1,7 @@
 """Delivers the outbox to every receiver: at least once, in order within an incident, with waits between attempts.
 
-A receiver that is out of reach, refuses every message or asks for a pause rests as a whole: one message at a time shows
-whether it accepts messages again.
+A receiver that is out of reach, refuses every message or asks for a pause rests as a whole. After each rest, one
+message shows whether it accepts messages again.
 """
 
 import logging

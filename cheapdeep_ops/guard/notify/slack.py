@@ -155,7 +155,8 @@ class BotSender:
         form = rendered(payload)
         try:
             if is_reply(payload) and (ref.ts or is_history(payload)):
-                return self._replied(form, ref, otherwise=rendered({**payload, "in_thread": False}))
+                is_there = not ref.ts or self._replied(form, ref)
+                return ref if is_there else self._posted(rendered({**payload, "in_thread": False}))
             if ref.ts and self._edited(form, ref):
                 return ref
             return self._posted(form)
@@ -169,27 +170,29 @@ class BotSender:
         try:
             self._call(self._client.chat_update, form, channel=ref.channel, ts=ref.ts)
         except SlackApiError as error:
-            # The channel of now may be another one of the same name.
-            if _code(error) in _GONE or (_code(error) in _NO_CHANNEL and ref.channel != self._channel):
+            if _code(error) in _GONE or self._may_post_instead(error, ref):
                 return False
             raise
         return True
 
-    def _replied(self, form: Form, ref: MessageRef, *, otherwise: Form) -> MessageRef:
-        """Reply in the thread; where its channel takes no messages any more, post the message `otherwise`.
+    def _replied(self, form: Form, ref: MessageRef) -> bool:
+        """Reply in the thread; returns False if a new message must take its place.
 
         A reply that Slack refuses for good is dropped, so that later messages are sent.
         """
-        if not ref.ts:
-            return ref
         try:
             self._call(self._client.chat_postMessage, form, channel=ref.channel, thread_ts=ref.ts)
         except SlackApiError as error:
-            if _code(error) in _NO_CHANNEL and ref.channel != self._channel:
-                return self._posted(otherwise)
+            if self._may_post_instead(error, ref):
+                return False
             if _code(error) not in _NO_REPLY:
                 raise
-        return ref
+        return True
+
+    def _may_post_instead(self, error: SlackApiError, ref: MessageRef) -> bool:
+        """Whether the channel of now may take a message: it may be another one, perhaps of the same name."""
+        is_same = ref.channel == self._channel
+        return _code(error) in _NO_CHANNEL - ({"channel_not_found"} if is_same else set())
 
     def _posted(self, form: Form) -> MessageRef:
         try:
@@ -262,6 +265,8 @@ class WebhookSender:
         text, blocks = rendered(payload)
         try:
             response = self._client.send(text=text, blocks=blocks)
+            if response.body in _NO_BLOCKS:
+                response = self._client.send(text=text)
         except _FAILURES as error:
             raise _failure("the Slack webhook", error) from None
         if response.status_code != 200:  # noqa: PLR2004 - HTTP's OK

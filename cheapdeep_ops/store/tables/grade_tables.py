@@ -154,7 +154,7 @@ class GradingBatch(Row, table=True):
     """A batch of gradings that was sent to the API; `ended_at` is when its last result was read, or was given up.
 
     `unread` requests have no result yet; each is estimated to cost `nusd_each`. `missing_since` is when the API first
-    did not find the batch or some of its results, `missing_reads` how often in a row, and `missing_why` the reason.
+    did not find the batch or some of its results. `missing_reads` is how often in a row, `missing_why` the reason.
     """
 
     __tablename__ = "grading_batch"

@@ -49,7 +49,10 @@ class BatchApi:
         received = self.record(request, body)
         version = request.headers.get("anthropic-version", "")
         fault = key_fault(request.headers) or batch_fault(body, version=version)
-        return self.deliver(fault or _shown(self._created(received), request), received)
+        if fault is not None:
+            return self.deliver(fault, received)
+        created = _shown(self._created(received), request)
+        return self.deliver(self._faulty("create", lambda: created), received)
 
     async def _list(self, request: Request) -> Delivery:
         return self._respond(request, lambda: self._page(request))
@@ -76,7 +79,7 @@ class BatchApi:
         return self.deliver(reply(), received)
 
     def _faulty(self, read: BatchRead, reply: Callable[[], Reply]) -> Reply:
-        """The reply to a read, or what an ordered fault makes of it."""
+        """The right reply, or what an ordered fault makes of it."""
         fault = self.faults.take(read)
         if fault is None:
             return reply()

@@ -71,7 +71,7 @@ class SimulatedAnthropic(SimulatedServer):
         self.streams: Log[PacedStream] = Log(keep_requests)
         """The newest `keep_requests` paced streams (`Reply.paced`), in the order of their start."""
         self.batch_faults = BatchFaults()
-        """The faults that a test orders for reads of batches."""
+        """The faults that a test orders for the creation and the reads of batches."""
         if not batch_delay_s >= 0:
             raise ValueError(f"batch_delay_s must be 0 or more, not {batch_delay_s!r}")
         self.latency_s = latency_s
