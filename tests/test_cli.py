@@ -317,7 +317,11 @@ def test_status_shows_the_number_that_acknowledging_takes(capsys, store):
     pending = {**alert, "rule": "RouterSilent", "state": "pending", "incident_id": None}
     store.transact(lambda connection: incidents.save_alerts(connection, [alert, pending]))
     _, out, _ = run(capsys, "status")
-    rows = {line.split("\u2502")[1].strip(): line.split("\u2502")[0].strip() for line in out.splitlines() if "\u2502" in line}
+    rows = {
+        line.split("\u2502")[1].strip(): line.split("\u2502")[0].strip()
+        for line in out.splitlines()
+        if "\u2502" in line
+    }
     assert (rows["EscalationStorm"], rows["RouterSilent"]) == (str(incident), "")
     assert "cheapdeep-ops alert ack INCIDENT --why TEXT" in out
     assert run(capsys, "alert", "ack", rows["EscalationStorm"], "--why", "on it")[0] == 0

@@ -61,7 +61,13 @@ def test_the_model_of_one_call_is_named_too():
 @both
 @pytest.mark.parametrize(
     ("option", "meant"),
-    [("apikey", "api_key"), ("timout", "timeout"), ("retries", "max_retries"), ("setting", "settings"), ("routes", "route")],
+    [
+        ("apikey", "api_key"),
+        ("timout", "timeout"),
+        ("retries", "max_retries"),
+        ("setting", "settings"),
+        ("routes", "route"),
+    ],
 )
 def test_a_misspelt_argument_is_answered_with_the_one_that_was_meant(kind, option, meant):
     assert refused(kind, **{option: SECRET}) == f"{kind.__name__} has no argument {option}: did you mean {meant}?"
@@ -117,7 +123,12 @@ def test_a_client_for_the_other_kind_of_router_is_refused_with_that_router():
 
 
 def test_options_that_the_sdk_knows_reach_its_client(api):
-    options = {"timeout": 7.0, "max_retries": 1, "default_headers": {"x-team": "a"}, "_strict_response_validation": True}
+    options = {
+        "timeout": 7.0,
+        "max_retries": 1,
+        "default_headers": {"x-team": "a"},
+        "_strict_response_validation": True,
+    }
     settings = Settings(record=False)
     with Router(settings=settings, base_url=api.url, api_key="k", **options) as router:
         assert (router.timeout, router.max_retries, router._strict_response_validation) == (7.0, 1, True)

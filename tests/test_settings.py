@@ -239,7 +239,9 @@ def test_a_misspelt_variable_is_answered_with_the_one_that_was_meant(monkeypatch
     assert refused() == f"unknown settings {variable} (did you mean {meant}?)"
 
 
-@pytest.mark.parametrize("variable", ["DEEPSEEK_API_KEY", "DEEPL_AUTH_KEY", "CHEAP_FLIGHTS", "cheapdeep_base_threshold"])
+@pytest.mark.parametrize(
+    "variable", ["DEEPSEEK_API_KEY", "DEEPL_AUTH_KEY", "CHEAP_FLIGHTS", "cheapdeep_base_threshold"]
+)
 def test_variables_of_others_are_none_of_our_business_and_case_is_none(monkeypatch, variable):
     monkeypatch.setenv(variable, "0.7")
     assert Settings().base_threshold == (0.7 if "threshold" in variable else 0.8)
@@ -275,7 +277,9 @@ def test_a_value_out_of_range_is_told_its_range(env, name, text, allowed):
     assert refused().endswith(f"; allowed: {allowed}")
 
 
-@given(st.sampled_from(sorted(Settings.model_fields)), st.floats(allow_nan=False).filter(lambda value: not 0 < value < 1))
+@given(
+    st.sampled_from(sorted(Settings.model_fields)), st.floats(allow_nan=False).filter(lambda value: not 0 < value < 1)
+)
 def test_every_number_that_is_refused_for_its_size_comes_with_the_range(name, value):
     try:
         Settings(**{name: value})
@@ -375,7 +379,10 @@ def test_the_environment_wins_over_the_file_and_an_argument_over_both(toml, env)
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("base_treshold = 0.5", "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted; did you mean base_thre"),
+        (
+            "base_treshold = 0.5",
+            "CHEAPDEEP_BASE_TRESHOLD = 0.5: Extra inputs are not permitted; did you mean base_thre",
+        ),
         ("base-threshold = 0.5", "did you mean base_threshold (CHEAPDEEP_BASE_THRESHOLD)?"),
         ("CHEAPDEEP_BASE_THRESHOLD = 0.5", "did you mean base_threshold (CHEAPDEEP_BASE_THRESHOLD)?"),
         ("[cheapdeep]\nmode = 'observe'", "settings stand at the top of the file, not in a table"),

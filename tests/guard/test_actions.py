@@ -65,7 +65,9 @@ def called(town):
     ],
 )
 def test_a_misspelt_route_is_not_pinned_and_the_known_one_is_asked_for(called, route, meant):
-    with pytest.raises(PolicyError, match=rf"no call has named the route {route}: did you mean {meant}\? .*--new-route"):
+    with pytest.raises(
+        PolicyError, match=rf"no call has named the route {route}: did you mean {meant}\? .*--new-route"
+    ):
         called.do(pin, threshold=0.7, route=route, **BY)
     assert (called.threshold(route), called.threshold(meant)) == (0.8, 0.8)
     with pytest.raises(PolicyError, match="did you mean"):
