@@ -156,8 +156,8 @@ def test_a_value_with_a_sign_of_percent_is_a_percentage_in_any_column(recording)
 def test_shares_in_a_column_of_percentages_are_refused_because_either_may_be_meant(recording):
     path = recording("confidence_pct,cheap_correct\n1,1\n0.93,1\n")
     assert refusal(path) == (
-        f"{path}, line 3: 0.93 stands in a column of percentages, which has no value above 1; if these are shares from 0 "
-        "to 1, name the column cheap_confidence"
+        f"{path}, line 3: 0.93 stands in a column of percentages, which has no value above 1; if these are shares from "
+        "0 to 1, name the column cheap_confidence"
     )
 
 
@@ -230,14 +230,15 @@ def test_one_number_is_one_number_however_it_is_written(share, comma, percent):
 def test_any_text_is_read_as_a_share_or_refused_in_one_line(text, comma, percent):
     reader = RowReader(has_percentages=percent, has_decimal_comma=comma)
     for read in (reader.confidence, reader.truth, reader.count, reader.text):
+        value, refused = None, ""
         try:
             value = read("f, line 2", "column", text)
         except RecordingError as error:
-            assert len(str(error).splitlines()) == 1
-            assert str(error).startswith("f, line 2: column ")
-        else:
-            assert (value is None) <= (not text.strip())
-            assert not isinstance(value, float) or 0 <= value <= 1
+            refused = str(error)
+        assert len(refused.splitlines()) <= 1
+        assert refused.startswith("f, line 2: column ") == bool(refused)
+        assert refused or (value is None) <= (not text.strip())
+        assert not isinstance(value, float) or 0 <= value <= 1
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
@@ -294,8 +295,8 @@ def test_a_truth_value_that_is_none_is_named_with_file_line_and_column(recording
 def test_a_number_that_is_probably_a_percentage_is_refused_with_how_to_write_it(recording, value):
     path = recording(f"{HEADER}a,q,{value},1,0,d\n")
     assert refusal(path).endswith(
-        f"cheap_confidence is {value!r}; it must be from 0 to 1, or blank; if it is a percentage, write {value}%, or name "
-        "the column cheap_confidence_pct"
+        f"cheap_confidence is {value!r}; it must be from 0 to 1, or blank; if it is a percentage, write {value}%, or "
+        "name the column cheap_confidence_pct"
     )
 
 
