@@ -332,6 +332,10 @@ def test_the_line_of_a_fault_counts_the_lines_in_quoted_fields(recording):
         ),
         ("cheap_confidence,cheap_correct,question\n0.9,1,é\n".encode("cp1252"), "line 2: not UTF-8"),
         ("cheap_confidence,cheap_correct\n0.9,1\n".encode("utf-16")[:-1], "not UTF-16"),
+        (b"PK\x03\x04\x14\x00", "is a workbook or an archive, not CSV: save it as CSV"),
+        (b"\x1f\x8b\x08\x00", "is compressed, not CSV"),
+        ('{"cheap_confidence": 0.9, "cheap_correct": 1}\n', "is JSON, not CSV"),
+        ("0.9,1\n0.8,0\n", "has no column cheap_confidence, cheap_correct; it has 0.9, 1"),
     ],
 )
 def test_a_file_that_is_no_recording_is_refused_in_one_line_that_names_it(recording, content, says):

@@ -26,6 +26,17 @@ _MARKS: Final = (
 """Byte order marks. A file without one is UTF-8, or UTF-16 if one of its first two bytes is zero."""
 
 
+_OTHER_FORMATS: Final = (
+    (b"PK\x03\x04", "a workbook or an archive"),
+    (b"\xd0\xcf\x11\xe0", "a workbook"),
+    (b"\x1f\x8b", "compressed"),
+    (b"PAR1", "Parquet"),
+    (b"{", "JSON"),
+    (b"[", "JSON"),
+)
+"""The first bytes of files of other formats that people keep such data in."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvRow:
     """One row: its place in the file, for messages, and its fields in the order of the columns."""
@@ -84,6 +95,8 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from None
+    if found := next((name for start, name in _OTHER_FORMATS if content.startswith(start)), None):
+        raise RecordingError(f"{path} is {found}, not CSV: save it as CSV, with the names of columns in its first line")
     encoding = _encoding(content)
     try:
         return content.decode(encoding)
