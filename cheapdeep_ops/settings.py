@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -52,14 +52,17 @@ _SYNONYMS: Final[Mapping[str, str]] = {
 _SMALLEST_PERCENTAGE: Final = 2.0
 """From here on, a number in the place of a share is probably a percentage."""
 
-_SAME_VARIABLE: Final = 0.9
-"""From this similarity on (0 to 1), a variable with another prefix is a misspelt setting."""
+_SAME_PREFIX: Final = 0.8
+"""From this similarity on (0 to 1), a variable's prefix is a misspelt one of ours."""
 
 _OUT_OF_RANGE: Final = (
     "bool_parsing", "bool_type", "finite_number", "float_parsing", "float_type", "greater_than", "greater_than_equal",
     "int_from_float", "int_parsing", "int_type", "less_than", "less_than_equal",
 )  # fmt: skip
 """pydantic's types of faults whose message tells only one end of the range, or none."""
+
+_NOT_IN_MODELS: Final = " ;[]\"'"
+"""Characters that no model's name has, and that other ways to write a list have."""
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)]
@@ -313,6 +316,10 @@ class Settings(BaseSettings):
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or len(set(value)) != len(value):
             raise ValueError("needs at least one model, and none twice")
+        if any(mark in model for model in value for mark in _NOT_IN_MODELS):
+            raise ValueError(
+                "needs names of models that are separated by commas, such as claude-haiku-4-5,claude-opus-4-7"
+            )
         return value
 
     @model_validator(mode="after")
@@ -392,12 +399,17 @@ def _question(variable: str) -> str:
     return did_you_mean(map(variable_of, likely_settings(variable, [of_the_file])))
 
 
-def _other_prefix(variable: str, known: Collection[str]) -> str:
+def _other_prefix(variable: str, known: Iterable[str]) -> str:
     """The setting that a variable with a misspelt prefix means, such as CHEAP_DEEP_TIERS; empty if it means none."""
-    # Most variables of an environment have neither word, and a comparison takes a while.
-    if variable.startswith(PREFIX) or not ("CHEAP" in variable or "DEEP" in variable):
-        return ""
-    return next(iter(get_close_matches(variable, known, n=1, cutoff=_SAME_VARIABLE)), "")
+    prefixes = {name: variable.removesuffix(name.removeprefix(PREFIX)) for name in known}
+    return next((name for name, prefix in prefixes.items() if prefix != variable and _is_misspelt(prefix)), "")
+
+
+def _is_misspelt(prefix: str) -> bool:
+    # One letter more or less; with more of them, the variable is of another program.
+    if prefix == PREFIX or abs(len(prefix) - len(PREFIX)) > 1:
+        return False
+    return SequenceMatcher(None, prefix, PREFIX).ratio() >= _SAME_PREFIX
 
 
 def _faults(error: ValidationError) -> str:

@@ -148,6 +148,9 @@ def test_tiers_become_a_cascade_whose_last_tier_is_deep(env):
         ("TIERS", "", "at least one model"),
         ("TIERS", " , ", "at least one model"),
         ("TIERS", "a,b,a", "none twice"),
+        ("TIERS", "claude-haiku-4-5 claude-opus-4-7", "separated by commas"),
+        ("TIERS", "claude-haiku-4-5;claude-opus-4-7", "separated by commas"),
+        ("TIERS", '["claude-haiku-4-5","claude-opus-4-7"]', "separated by commas"),
         ("PRICE_OVERRIDES", "{not json", "a JSON list of prices"),
         ("SLACK_BASE_URL", "slack.example/api/", "https://host/path"),
         ("SLACK_BASE_URL", "ftp://slack.example/", "https://host/path"),
@@ -240,7 +243,15 @@ def test_a_misspelt_variable_is_answered_with_the_one_that_was_meant(monkeypatch
 
 
 @pytest.mark.parametrize(
-    "variable", ["DEEPSEEK_API_KEY", "DEEPL_AUTH_KEY", "CHEAP_FLIGHTS", "cheapdeep_base_threshold"]
+    "variable",
+    [
+        "DEEPSEEK_API_KEY",
+        "DEEP_PORT",
+        "X_CHEAPDEEP_TIERS",
+        "MY_CHEAPDEEP_STORE_URL",
+        "MODE",
+        "cheapdeep_base_threshold",
+    ],
 )
 def test_variables_of_others_are_none_of_our_business_and_case_is_none(monkeypatch, variable):
     monkeypatch.setenv(variable, "0.7")
