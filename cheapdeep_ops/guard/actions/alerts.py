@@ -19,10 +19,11 @@ from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_si
 from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.settings import Settings, did_you_mean, likely_names
+from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import incidents, silences
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.records import Incident
+from cheapdeep_ops.suggestions import did_you_mean, likely_names
 from cheapdeep_ops.units import DAY_S
 
 # A rule that should be silent for longer should leave the rules file.

@@ -13,7 +13,7 @@ from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.rules.kinds import KINDS
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.resources import packaged
-from cheapdeep_ops.settings import did_you_mean, likely_names
+from cheapdeep_ops.suggestions import did_you_mean, likely_names
 
 PACKAGED: Final = "alerts/rules.yaml"
 _SIGNALS: Final = tuple(signal for kind in KINDS for signal in kind.signals)
