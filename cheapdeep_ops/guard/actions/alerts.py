@@ -65,7 +65,9 @@ def acknowledge(context: ActionContext, request: AcknowledgeRequest, incident_id
 
     def work(connection: Connection) -> None:
         if not incidents.is_open(connection, incident_id):
-            raise MissingError(f"there is no open incident {incident_id}")
+            numbers = sorted(each["incident_id"] for each in incidents.alerts(connection) if each["incident_id"])
+            shown = f"; open are {', '.join(map(str, numbers))}" if numbers else ""
+            raise MissingError(f"there is no open incident {incident_id}{shown}")
         silences.acknowledge(connection, incident_id, author=request.author, why=request.why, at=now)
         _announce(connection, context.settings, incident_id, now)
 
