@@ -106,6 +106,29 @@ def test_files_of_spreadsheets_are_read_whatever_they_are_encoded_and_separated_
     assert (second.confidence, second.cheap_correct, second.question) == (None, False, "é")
 
 
+def test_a_mark_in_the_name_of_a_column_is_no_delimiter(recording):
+    header = '"a;b;c;d;e",what (a|b|c|d|e),cheap_confidence,cheap_correct'
+    assert only(recording(f"{header}\n1,2,0.9,1\n")).confidence == 0.9
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.booleans(), st.text(st.characters(exclude_characters="\0", codec="utf-8"))),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_what_a_program_writes_comes_back_as_it_was(tmp_path_factory, rows, delimiter, encoding):
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerows([["cheap_confidence", "cheap_correct", "question"], *rows])
+    read = [(row.confidence, row.cheap_correct, row.question) for row in read_recording(path, {})]
+    assert read == rows
+
+
 def test_the_line_with_which_a_spreadsheet_names_the_delimiter_is_followed(recording):
     assert only(recording("sep=;\r\ncheap_confidence;cheap_correct;a,b,c,d\r\n0,9;1;x\r\n")).confidence == 0.9
 

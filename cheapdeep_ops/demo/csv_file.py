@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -78,14 +78,18 @@ class CsvFile:
         return fields[:n]
 
 
-def read_csv(path: Path) -> CsvFile:
-    """The CSV file at `path`. Raises RecordingError if it cannot be read, or if its header is invalid."""
+def read_csv(path: Path, is_known: Callable[[str], bool]) -> CsvFile:
+    """The CSV file at `path`; `is_known` says whether the reader knows a column by this name.
+
+    Raises RecordingError if the file cannot be read, or if its header is invalid.
+    """
     text = _text(path)
     candidates: tuple[str, ...] = _DELIMITERS
     if named := _SEPARATOR_LINE.match(text):
         text, candidates = text[named.end() :], (named[1],)
-    # The delimiter that splits the header into most names; of equal ones, the comma.
-    delimiter = max(candidates, key=lambda each: len(_header(text, each)))
+    headers = {each: _header(text, each) for each in candidates}
+    # The delimiter that gives most known names, then most names; of equal ones, the comma.
+    delimiter = max(headers, key=lambda each: (sum(map(is_known, headers[each])), len(headers[each])))
     _, _, columns = next(_records(path, text, delimiter), (1, 1, ()))
     return CsvFile(path=path, columns=columns, delimiter=delimiter, text=text)
 

@@ -167,7 +167,7 @@ def test_the_newest_acknowledgement_counts(town):
 
 
 def test_what_is_not_open_cannot_be_acknowledged_and_what_is_open_is_named(town):
-    with pytest.raises(MissingError, match="no open incident 1$"):
+    with pytest.raises(MissingError, match=r"no open incident 1$"):
         ack(town)
     town.run(200, STORM)
     with pytest.raises(MissingError, match="no open incident 9; open are 1"):
