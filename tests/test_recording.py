@@ -347,7 +347,11 @@ def test_the_line_of_a_fault_counts_the_lines_in_quoted_fields(recording):
         ("cheap_confidence,cheap_correct\n0.9,1\n0.9\n", "line 3: fewer fields than the header has (1 and 2)"),
         ("cheap_confidence,cheap_correct\n0.9,1,5\n", "line 2: more fields than the header has (3 and 2); put quotes"),
         ('cheap_confidence,cheap_correct\n0.9,1\n0.9,"1"x\n', "line 3: ',' expected after '\"'"),
-        ('cheap_confidence,cheap_correct\n0.9,"1\n', "line 2: unexpected end of data"),
+        (
+            'cheap_confidence,cheap_correct\n0.9,"1\n',
+            "line 2: unexpected end of data; text in quotes ends with a quotation",
+        ),
+        ('cheap_confidence,cheap_correct\n0.9,1\n0.9,"1\n' + "0.9,1\n" * 99, "line 3: unexpected end of data"),
         ('"cheap_confidence"x,cheap_correct\n0.9,1\n', "line 1: ',' expected"),
         (
             b"cheap_confidence,cheap_correct\n0.9,1\n\xff,1\n",

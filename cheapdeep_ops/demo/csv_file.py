@@ -14,6 +14,7 @@ from typing import Final
 from cheapdeep_ops.errors import RecordingError
 
 _DELIMITERS: Final = (",", ";", "\t", "|")
+_QUOTING: Final = "text in quotes ends with a quotation mark, and one inside it is written twice"
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\r?\n")
 """The first line with which a spreadsheet names its delimiter."""
 
@@ -130,11 +131,12 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, int, 
     """The header and the rows: the line where each ends, its number, and its fields. Blank lines are left out."""
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     for number in count(1):
+        begun = lines.line_num + 1  # the last line says little if a quotation mark is missing
         try:
             with _fields_of(len(text)):
                 fields = next(lines, None)
         except csv.Error as error:
-            raise RecordingError(f"{path}, line {lines.line_num}: {error}") from None
+            raise RecordingError(f"{path}, line {begun}: {error}; {_QUOTING}") from None
         if fields is None:
             return
         if len(fields) > 1 or any(each.strip() for each in fields):
