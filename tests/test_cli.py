@@ -323,7 +323,7 @@ def test_status_shows_the_number_that_acknowledging_takes(capsys, store):
         if "\u2502" in line
     }
     assert (rows["EscalationStorm"], rows["RouterSilent"]) == (str(incident), "")
-    assert "cheapdeep-ops alert ack INCIDENT --why TEXT" in out
+    assert f"To acknowledge incident {incident}: cheapdeep-ops alert ack {incident} --why TEXT" in out
     assert run(capsys, "alert", "ack", rows["EscalationStorm"], "--why", "on it")[0] == 0
 
 
