@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
-from difflib import SequenceMatcher, get_close_matches
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.model_names import is_same_model, model_name
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
+from cheapdeep_ops.suggestions import allowed_range, as_share, did_you_mean, likely_names
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
 from cheapdeep_ops.units import DAY_S, WEEK_S
 from cheapdeep_ops.values import Tier
@@ -40,9 +41,6 @@ _LONGEST_SHOWN: Final = 200
 """The largest number of characters of a value in an error, so that it stays readable."""
 
 _NOT_SETTINGS: Final = frozenset({CONFIG_FILE, "CHEAPDEEP_LIVE"})
-_ABOUT_AS_LIKE: Final = 0.1
-"""A second name is suggested too if its similarity (0 to 1) is at most so much lower than that of the first."""
-
 _SYNONYMS: Final[Mapping[str, str]] = {
     "cheap_model": "tiers", "confidence": "base_threshold", "database": "store_url", "database_url": "store_url",
     "db": "store_url", "db_url": "store_url", "deep_model": "tiers", "model": "tiers", "models": "tiers",
@@ -50,17 +48,17 @@ _SYNONYMS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Settings by other names that people give them."""
 
-_SMALLEST_PERCENTAGE: Final = 2.0
-"""From here on, a number in the place of a share is probably a percentage."""
-
-_SAME_VARIABLE: Final = 0.9
-"""From this similarity on (0 to 1), a variable with another prefix is a misspelt setting."""
+_SAME_PREFIX: Final = 0.8
+"""From this similarity on (0 to 1), a variable's prefix is a misspelt one of ours."""
 
 _OUT_OF_RANGE: Final = (
     "bool_parsing", "bool_type", "finite_number", "float_parsing", "float_type", "greater_than", "greater_than_equal",
     "int_from_float", "int_parsing", "int_type", "less_than", "less_than_equal",
 )  # fmt: skip
 """pydantic's types of faults whose message tells only one end of the range, or none."""
+
+_NOT_IN_MODELS: Final = " ;[]\"'"
+"""Characters that no model's name has, and that other ways to write a list have."""
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)]
@@ -93,25 +91,12 @@ def is_web_address(text: str) -> bool:
     return is_clean and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def likely_names(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that are most like `name`, the likeliest first; one or two, or none if none is like it."""
-    close = get_close_matches(name, list(known), n=2)
-    likeness = [SequenceMatcher(None, name, each).ratio() for each in close]
-    return [each for each, of_it in zip(close, likeness, strict=True) if of_it >= likeness[0] - _ABOUT_AS_LIKE]
-
-
 def likely_settings(name: str, others: Iterable[str] = ()) -> list[str]:
     """The settings, or `others`, that a wrong name probably stands for, the likeliest first."""
     plain = name.lower().replace("-", "_").removeprefix(PREFIX.lower())
     if plain in _SYNONYMS:
         return [_SYNONYMS[plain]]
     return likely_names(plain, [*Settings.model_fields, *others])
-
-
-def did_you_mean(names: Iterable[str]) -> str:
-    """A question for these names; empty if there is none."""
-    asked = " or ".join(names)
-    return f"did you mean {asked}?" if asked else ""
 
 
 def variable_of(setting: str) -> str:
@@ -316,6 +301,10 @@ class Settings(BaseSettings):
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or len({model_name(model).name for model in value}) != len(value):
             raise ValueError("needs at least one model, and none twice")
+        if any(mark in model for model in value for mark in _NOT_IN_MODELS):
+            raise ValueError(
+                "needs names of models that are separated by commas, such as claude-haiku-4-5,claude-opus-4-7"
+            )
         return value
 
     @model_validator(mode="after")
@@ -395,12 +384,17 @@ def _question(variable: str) -> str:
     return did_you_mean(map(variable_of, likely_settings(variable, [of_the_file])))
 
 
-def _other_prefix(variable: str, known: Collection[str]) -> str:
+def _other_prefix(variable: str, known: Iterable[str]) -> str:
     """The setting that a variable with a misspelt prefix means, such as CHEAP_DEEP_TIERS; empty if it means none."""
-    # Most variables of an environment have neither word, and a comparison takes a while.
-    if variable.startswith(PREFIX) or not ("CHEAP" in variable or "DEEP" in variable):
-        return ""
-    return next(iter(get_close_matches(variable, known, n=1, cutoff=_SAME_VARIABLE)), "")
+    prefixes = {name: variable.removesuffix(name.removeprefix(PREFIX)) for name in known}
+    return next((name for name, prefix in prefixes.items() if prefix != variable and _is_misspelt(prefix)), "")
+
+
+def _is_misspelt(prefix: str) -> bool:
+    # One letter more or less; with more of them, the variable is of another program.
+    if prefix == PREFIX or abs(len(prefix) - len(PREFIX)) > 1:
+        return False
+    return SequenceMatcher(None, prefix, PREFIX).ratio() >= _SAME_PREFIX
 
 
 def _faults(error: ValidationError) -> str:
@@ -441,43 +435,7 @@ def _allowed(fault: ErrorDetails) -> str:
         return ""
     schema = Settings.model_json_schema()["properties"][str(fault["loc"][0])]
     options = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
-    if not (options and (allowed := _range(options[0]))):
+    if not (options and (allowed := allowed_range(options[0]))):
         return ""
-    unit = " seconds" if str(fault["loc"][0]).endswith("_s") else ""
-    return f"allowed: {allowed}{unit}{_as_share(str(fault['input'])) if _is_share(options[0]) else ''}"
-
-
-def _range(schema: Mapping[str, Any]) -> str:
-    """The range that a JSON Schema allows, in words; empty if it has none."""
-    if schema.get("type") == "boolean":
-        return "true or false"
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
-    if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
-    parts = [
-        text
-        for end, text in (
-            (low, f"at least {low}"),
-            (above, f"more than {above}"),
-            (high, f"at most {high}"),
-            (below, f"less than {below}"),
-        )
-        if end is not None
-    ]
-    return " and ".join(parts)
-
-
-def _is_share(schema: Mapping[str, Any]) -> bool:
-    return 1 in (schema.get("maximum"), schema.get("exclusiveMaximum"))
-
-
-def _as_share(text: str) -> str:
-    """How to write a percentage as a share; empty if the text is no percentage."""
-    try:
-        percentage = float(text.strip().removesuffix("%"))
-    except ValueError:
-        return ""
-    is_percentage = text.strip().endswith("%") or percentage >= _SMALLEST_PERCENTAGE
-    share = percentage / 100
-    return f"; {percentage:g}% is written {share:g}" if is_percentage and 0 <= share <= 1 else ""
+    unit, share = " seconds" if str(fault["loc"][0]).endswith("_s") else "", as_share(str(fault["input"]), options[0])
+    return f"allowed: {allowed}{unit}{'; ' if share else ''}{share}"

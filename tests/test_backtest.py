@@ -120,6 +120,19 @@ def test_a_file_is_priced_from_what_the_replay_has_played(capsys, file):
     assert "placeholder" in base["cost_basis"]
 
 
+def test_a_saving_of_a_file_is_shown_only_if_it_rests_on_the_files_tokens(capsys, tmp_path):
+    bare, real = tmp_path / "bare.csv", tmp_path / "real.csv"
+    header = "cheap_confidence,cheap_correct"
+    bare.write_text(header + "\n" + "0.9,1\n0.5,0\n" * 20)
+    tokens = "input_tokens,output_tokens,deep_input_tokens,deep_output_tokens"
+    real.write_text(f"{header},{tokens}\n" + "0.9,1,700,200,600,260\n0.5,0,700,20,600,260\n" * 20)
+    shown = {path: run(capsys, path, "--threshold", 0.8)[1] for path in (bare, real)}
+    rows = {path: next(line for line in text.splitlines() if line.startswith("0.8 ")) for path, text in shown.items()}
+    assert rows[bare].split("\u2502")[-2].strip() == "unknown"
+    assert rows[real].split("\u2502")[-2].strip() == f"{(1 - (0.0017 + 0.0008 + 0.0095) / 0.019) * 100:.1f}%"
+    assert "from tokens of the file" in shown[real]
+
+
 @pytest.mark.thorough
 def test_rules_to_try_are_played_through_the_whole_product(capsys, tmp_path):
     lines = ["0.95,1,1"] * 300 + ["0.3,0,1"] * 900

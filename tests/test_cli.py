@@ -295,6 +295,40 @@ def test_a_threshold_is_pinned_shown_and_released(capsys, store):
     assert "not pinned" in err
 
 
+def test_a_misspelt_route_is_refused_and_a_new_one_is_pinned_with_a_word(capsys, store, api, tmp_path):
+    with Router(settings=Settings(store_url=f"sqlite:///{tmp_path}/store.db"), route="support") as router:
+        router.ask("Hello")
+    asked = ("threshold", "set", "0.85", "--why", "trial", "--route")
+    status, _, err = run(capsys, *asked, "suport")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "did you mean support?" in err
+    assert "--new-route" in err
+    status, out, _ = run(capsys, *asked, "suport", "--new-route")
+    assert (status, out.splitlines()[-1]) == (0, "note: no call has named the route suport yet")
+    assert run_json(capsys, *asked, "returns")["note"] == "no call has named the route returns yet"
+    assert "note" not in run(capsys, *asked, "support")[1]
+
+
+def test_status_shows_the_number_that_acknowledging_takes(capsys, store):
+    opened = {"rule": "EscalationStorm", "scope": "support", "at": 1.0}
+    incident = store.transact(lambda connection: incidents.open_incident(connection, **opened))
+    alert = {
+        "rule": "EscalationStorm", "scope": "support", "state": "firing", "level": "above", "since": 1.0,
+        "incident_id": incident, "signal": {}, "updated_at": 1.0, "below_since": None,
+    }  # fmt: skip
+    pending = {**alert, "rule": "RouterSilent", "state": "pending", "incident_id": None}
+    store.transact(lambda connection: incidents.save_alerts(connection, [alert, pending]))
+    _, out, _ = run(capsys, "status")
+    rows = {
+        line.split("\u2502")[1].strip(): line.split("\u2502")[0].strip()
+        for line in out.splitlines()
+        if "\u2502" in line
+    }
+    assert (rows["EscalationStorm"], rows["RouterSilent"]) == (str(incident), "")
+    assert f"To acknowledge incident {incident}: cheapdeep-ops alert ack {incident} --why TEXT" in out
+    assert run(capsys, "alert", "ack", rows["EscalationStorm"], "--why", "on it")[0] == 0
+
+
 def test_migrate_makes_the_store_and_says_where(capsys, tmp_path):
     assert run_json(capsys, "migrate")["revision"] == HEAD
     assert (tmp_path / "store.db").exists()
@@ -396,6 +430,28 @@ def test_doctor_asks_the_grader_one_question_where_that_is_wanted(capsys, api, m
     (check,) = [each for each in json.loads(out)["checks"] if each["name"] == "grader claude-opus-4-7"]
     assert (check["ok"], said in check["found"]) == (ok, True), check
     assert len([each for each in api.requests if each.is_grading]) == 1
+
+
+@pytest.mark.parametrize(
+    ("tiers", "order"),
+    [
+        ("claude-opus-4-7,claude-haiku-4-5", "claude-haiku-4-5,claude-opus-4-7"),
+        (
+            "claude-haiku-4-5,claude-opus-4-7,claude-sonnet-4-6",
+            "claude-haiku-4-5,claude-sonnet-4-6,claude-opus-4-7",
+        ),
+    ],
+)
+def test_doctor_says_when_the_tiers_are_in_the_wrong_order(tiers, order):
+    wrong, right = (doctor._run("models", doctor._models, Settings(tiers=each)) for each in (tiers, order))
+    assert (wrong.ok, right.ok) == (False, True)
+    assert "wrong order, because claude-opus-4-7 costs more than " in wrong.found
+    assert wrong.found.endswith(f"set CHEAPDEEP_TIERS={order}")
+
+
+def test_doctor_leaves_tiers_of_one_price_and_a_single_tier_alone():
+    for tiers in ("claude-opus-4-6,claude-opus-4-7", "claude-opus-4-7,claude-opus-4-6", "claude-opus-4-7"):
+        assert doctor._run("models", doctor._models, Settings(tiers=tiers)).ok
 
 
 def test_doctor_sees_a_clock_that_is_wrong_and_a_router_with_another_base(capsys, store):

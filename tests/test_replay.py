@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ from sqlalchemy import text
 
 from cheapdeep_ops import Settings
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.demo.recording import RecordedCall, read_recording
+from cheapdeep_ops.demo.recording import RecordedCall, RecordedTokens, read_recording
 from cheapdeep_ops.demo.replay import Replay, ReplayOptions, Simulators
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.resources import packaged
@@ -40,7 +41,7 @@ THOROUGH = bool(os.environ.get("REPLAY_THOROUGH"))
 KEYS = {
     "calls", "shipped", "escalated", "escalation_rate", "reasons", "graded", "false_confident_rate",
     "false_confident_interval", "true_false_confident_rate", "cascade_accuracy", "cost_usd", "baseline_cost_usd",
-    "policy_changes", "alerts", "cost_per_call_usd", "saving",
+    "policy_changes", "alerts", "cost_per_call_usd", "saving", "cost_basis",
 }  # fmt: skip
 
 CLIMBING = "FalseConfidenceClimbing"
@@ -189,6 +190,93 @@ def assert_sums(report: Row) -> None:
 
 def turns(report: Row, rule: str) -> list[tuple[str, int]]:
     return [(each["state"], each["at_call"]) for each in report["alerts"] if each["rule"] == rule]
+
+
+# Costs
+
+
+def priced(
+    n: int, *, seed: int = 0, cheap_blank: Iterable[int] = (), deep_blank: Iterable[int] = ()
+) -> list[RecordedCall]:
+    """Rows with tokens at random, of which those with these numbers lack the tokens of a reply."""
+    draw, no_cheap, no_deep = random.Random(seed), set(cheap_blank), set(deep_blank)
+    rows = [replace(row, confidence=draw.choice([0.9, 0.5, None])) for row in sure(wrong=(), n=n)]
+
+    def tokens(number: int) -> RecordedTokens:
+        cheap = (None, None) if number in no_cheap else (draw.randrange(9_000), draw.randrange(5_000))
+        deep = (None, None) if number in no_deep else (draw.randrange(9_000), draw.randrange(5_000))
+        return RecordedTokens(cheap_input=cheap[0], cheap_output=cheap[1], deep_input=deep[0], deep_output=deep[1])
+
+    return [replace(row, tokens=tokens(row.number)) for row in rows]
+
+
+def costs_by_hand(rows: Iterable[RecordedCall]) -> tuple[float, float]:
+    """What routing these rows at 0.8 costs by their tokens, and what the deep tier alone costs: list prices."""
+    routed = alone = 0.0
+    for row in rows:
+        (cheap_in, cheap_out), (deep_in, deep_out) = row.tokens.cheap, row.tokens.deep
+        deep = (deep_in * 5 + deep_out * 25) / 1e6
+        routed += (cheap_in * 1 + cheap_out * 5) / 1e6 + (0.0 if row.confidence == 0.9 else deep)
+        alone += deep
+    return routed, alone
+
+
+def test_token_columns_make_costs_real(stage):
+    rows = priced(60)
+    report = played(stage, rows, mode="observe")
+    routed, alone = costs_by_hand(rows)
+    assert report["cost_usd"] == pytest.approx(routed)
+    assert report["baseline_cost_usd"] == pytest.approx(alone)
+    assert report["saving"] == pytest.approx(1 - routed / alone)
+    assert report["cost_basis"] == "tokens of the file"
+    assert_sums(report)
+
+
+def test_a_few_calls_without_tokens_are_left_out_of_the_costs_and_that_is_said(stage):
+    rows = priced(60, cheap_blank=(3, 17), deep_blank=(20,))
+    rows[20] = replace(rows[20], confidence=0.5)  # it escalates, so that it needs the deep model's tokens
+    report = played(stage, rows, mode="observe")
+    routed, alone = costs_by_hand(row for row in rows if row.tokens.cheap and row.tokens.deep)
+    assert (report["cost_usd"], report["baseline_cost_usd"]) == (pytest.approx(routed), pytest.approx(alone))
+    assert report["cost_per_call_usd"] == pytest.approx(routed / 57)
+    assert report["cost_basis"] == "tokens of the file, which 57 of 60 calls have"
+
+
+def test_a_shipped_call_needs_no_tokens_of_the_deep_model_and_its_baseline_is_estimated(stage):
+    rows = [replace(row, confidence=0.9) for row in priced(20, deep_blank=range(20))]
+    report = played(stage, rows)
+    assert report["cost_basis"] == "tokens of the file"
+    routed = sum((row.tokens.cheap[0] + 5 * row.tokens.cheap[1]) / 1e6 for row in rows)
+    assert report["cost_usd"] == pytest.approx(routed)
+    assert report["baseline_cost_usd"] > routed
+
+
+@pytest.mark.parametrize("missing", ["cheap_blank", "deep_blank"])
+def test_without_the_tokens_of_many_calls_costs_rest_on_placeholders(stage, missing):
+    report = played(stage, priced(30, **{missing: range(0, 30, 2)}))
+    assert re.fullmatch(r"placeholder lengths, because only \d+ of 30 calls have the tokens .*", report["cost_basis"])
+    assert_sums(report)
+
+
+def test_a_saving_is_printed_only_where_it_rests_on_tokens(capsys, tmp_path):
+    header = "cheap_confidence,cheap_correct"
+    bare = tmp_path / "bare.csv"
+    bare.write_text(f"{header}\n" + "0.9,true\n0.5,1.0\n" * 10)
+    real = tmp_path / "real.csv"
+    real.write_text(
+        f"{header},input_tokens,output_tokens,deep_input_tokens,deep_output_tokens\n"
+        + "0.9,true,700,200,600,260\n0.5,1.0,700,20,600,260\n" * 10
+    )
+    facts = {}
+    for path in (bare, real):
+        _, out, _ = run(capsys, path)
+        facts[path] = dict(re.split(r" {2,}", line, maxsplit=1) for line in out.splitlines() if "  " in line)
+    assert facts[bare]["saving"] == "unknown: it depends on the length of questions and answers"
+    assert facts[bare]["cost"].startswith("unknown; in the replay $")
+    assert "placeholder lengths, because no call has the tokens of its replies (input_tokens, " in facts[bare]["cost"]
+    assert facts[real]["saving"] == f"{(1 - (0.0017 + 0.0008 + 0.0095) / 0.019) * 100:.1f}%"
+    assert facts[real]["cost"].endswith("; by tokens of the file")
+    assert run_json(capsys, bare)["cost_basis"].startswith("placeholder lengths")
 
 
 # Counts
@@ -577,7 +665,7 @@ def test_progress_is_told_as_it_comes(capsys, tmp_path):
         ("cheap_confidence,cheap_correct\n", (), "pairs.csv has no row"),
         ("cheap_confidence\n1\n", (), "pairs.csv has no column cheap_correct"),
         ("cheap_confidence,cheap_correct\nhigh,1\n", (), "pairs.csv, line 2: cheap_confidence is 'high'"),
-        ("cheap_confidence,cheap_correct\n1,1\n1,yes\n", (), "pairs.csv, line 3: cheap_correct is 'yes'"),
+        ("cheap_confidence,cheap_correct\n1,1\n1,maybe\n", (), "pairs.csv, line 3: cheap_correct is 'maybe'"),
         ("cheap_confidence,cheap_correct\n1,1\n", ("--where", "a=b"), "pairs.csv has no column a"),
         ("cheap_confidence,cheap_correct\n1,1\n", ("--where", "cheap_correct=0"), "no row with cheap_correct=0"),
         (b"cheap_confidence,cheap_correct\n\xff,1\n", (), "pairs.csv, line 2: not UTF-8"),

@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +14,7 @@ from typing import Final
 from cheapdeep_ops.errors import RecordingError
 
 _DELIMITERS: Final = (",", ";", "\t", "|")
+_QUOTING: Final = "text in quotes ends with a quotation mark, and one inside it is written twice"
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\r?\n")
 """The first line with which a spreadsheet names its delimiter."""
 
@@ -24,6 +25,17 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte order marks. A file without one is UTF-8, or UTF-16 if one of its first two bytes is zero."""
+
+
+_OTHER_FORMATS: Final = (
+    (b"PK\x03\x04", "a workbook or an archive"),
+    (b"\xd0\xcf\x11\xe0", "a workbook"),
+    (b"\x1f\x8b", "compressed"),
+    (b"PAR1", "Parquet"),
+    (b"{", "JSON"),
+    (b"[", "JSON"),
+)
+"""The first bytes of files of other formats that people keep such data in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +79,18 @@ class CsvFile:
         return fields[:n]
 
 
-def read_csv(path: Path) -> CsvFile:
-    """The CSV file at `path`. Raises RecordingError if it cannot be read, or if its header is invalid."""
+def read_csv(path: Path, is_known: Callable[[str], bool]) -> CsvFile:
+    """The CSV file at `path`; `is_known` says whether the reader knows a column by this name.
+
+    Raises RecordingError if the file cannot be read, or if its header is invalid.
+    """
     text = _text(path)
     candidates: tuple[str, ...] = _DELIMITERS
     if named := _SEPARATOR_LINE.match(text):
         text, candidates = text[named.end() :], (named[1],)
-    # The delimiter that splits the header into most names; of equal ones, the comma.
-    delimiter = max(candidates, key=lambda each: len(_header(text, each)))
+    headers = {each: _header(text, each) for each in candidates}
+    # The delimiter that gives most known names, then most names; of equal ones, the comma.
+    delimiter = max(headers, key=lambda each: (sum(map(is_known, headers[each])), len(headers[each])))
     _, _, columns = next(_records(path, text, delimiter), (1, 1, ()))
     return CsvFile(path=path, columns=columns, delimiter=delimiter, text=text)
 
@@ -84,6 +100,8 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from None
+    if found := next((name for start, name in _OTHER_FORMATS if content.startswith(start)), None):
+        raise RecordingError(f"{path} is {found}, not CSV: save it as CSV, with the names of columns in its first line")
     encoding = _encoding(content)
     try:
         return content.decode(encoding)
@@ -113,11 +131,12 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, int, 
     """The header and the rows: the line where each ends, its number, and its fields. Blank lines are left out."""
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     for number in count(1):
+        begun = lines.line_num + 1  # the last line says little if a quotation mark is missing
         try:
             with _fields_of(len(text)):
                 fields = next(lines, None)
         except csv.Error as error:
-            raise RecordingError(f"{path}, line {lines.line_num}: {error}") from None
+            raise RecordingError(f"{path}, line {begun}: {error}; {_QUOTING}") from None
         if fields is None:
             return
         if len(fields) > 1 or any(each.strip() for each in fields):

@@ -67,7 +67,8 @@ def read_recording(path: Path, where: Mapping[str, str]) -> list[RecordedCall]:
 
     Raises RecordingError, with file, line and column, for an invalid file or one without such rows.
     """
-    file = read_csv(path)
+    names = {*_KNOWN, *_OTHER_NAMES, *map(_spelt, where)}
+    file = read_csv(path, lambda column: _without_mark(_spelt(column)) in names)
     places = _places(file, where)
     selected = [row for row in _filled(file, places) if all(row.fields[places[name]] == where[name] for name in where)]
     if not selected:

@@ -17,7 +17,7 @@ from cheapdeep_ops.testing.traffic.simulated_grader import grade_text
 from cheapdeep_ops.values import Decision, Usage
 
 ROUTE: Final = "replay"
-PLACEHOLDERS: Final = "placeholder lengths"
+_PLACEHOLDERS: Final = "placeholder lengths"
 """How `cost_basis` begins if the file has no tokens."""
 
 _TOKENS_OF_THE_FILE: Final = "tokens of the file"
@@ -133,8 +133,8 @@ class Replay(ClosedAtExit):
         """Where the tokens come from that the costs rest on, in words."""
         n, calls = len(self._calls_with_tokens()), len(self.outcomes)
         if n < _ENOUGH * calls:
-            few = f"{n:,} of {calls:,} calls have" if n else "the file has not"
-            return f"{PLACEHOLDERS}, because {few} the tokens of each reply ({', '.join(TOKENS)})"
+            few = f"only {n:,} of {calls:,} calls have" if n else "no call has"
+            return f"{_PLACEHOLDERS}, because {few} the tokens of its replies ({', '.join(TOKENS)})"
         return _TOKENS_OF_THE_FILE if n == calls else f"{_TOKENS_OF_THE_FILE}, which {n:,} of {calls:,} calls have"
 
     def report(self) -> PlayedReport:

@@ -142,6 +142,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def waiting_time(seconds: float) -> str:
+    """How long something has waited, in whole minutes, so that the text does not change at each evaluation."""
+    return duration(seconds // 60 * 60) if seconds >= 60 else "less than a minute"  # noqa: PLR2004 - a minute
+
+
 def _three_digits(number: float) -> str:
     # From a thousand on, the format `g` would write a power of ten.
     return f"{number:,.0f}" if number >= _THOUSAND - 0.5 else f"{number:.3g}"

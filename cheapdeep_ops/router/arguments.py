@@ -59,7 +59,9 @@ def _wrong_client(router: str, client: object, *, is_async: bool) -> str:
 
 def _unknown(router: str, option: str, known: Iterable[str]) -> str:
     """What is wrong with an argument that neither the router nor the SDK's client has, and what to write instead."""
-    from cheapdeep_ops.settings import Settings, did_you_mean, likely_settings, variable_of  # noqa: PLC0415
+    # Imported here, because a router without a fault needs neither.
+    from cheapdeep_ops.settings import Settings, likely_settings, variable_of  # noqa: PLC0415
+    from cheapdeep_ops.suggestions import did_you_mean  # noqa: PLC0415
 
     def written(name: str) -> str:
         is_setting = name in Settings.model_fields

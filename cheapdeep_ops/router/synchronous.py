@@ -66,7 +66,8 @@ class Router(RouterBase[Anthropic], Anthropic):
     Threads may share a router. It may be made and used before a fork, but in the child you must renew a `client` or an
     `http_client` of your own.
 
-    Raises SettingsError if a setting is unknown or out of range, TypeError if both client and options are given.
+    Raises SettingsError if a setting is unknown or out of range, RouterArgumentError (a SettingsError and a TypeError)
+    for a wrong argument, TypeError if both client and options are given.
     """
 
     def __init__(

@@ -1,9 +1,12 @@
 import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
-from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.actions.alerts import acknowledge
+from cheapdeep_ops.errors import MissingError, PolicyError
+from cheapdeep_ops.guard.actions.alerts import acknowledge, silence
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
-from cheapdeep_ops.guard.actions.thresholds import pin
+from cheapdeep_ops.guard.actions.thresholds import pin, release
+from cheapdeep_ops.guard.http.api import make_api
 
 
 @pytest.fixture
@@ -29,3 +32,81 @@ def test_operations_differ_and_each_says_what_it_does_in_one_paragraph():
     for each in OPERATIONS:
         assert each.description.endswith(".")
         assert "Raises" not in each.description
+
+
+# Routes that no call has named
+
+BY = {"author": "ann", "why": "trial"}
+
+
+@pytest.fixture
+def called(town):
+    """A town whose calls have named two routes."""
+    for route in ("support", "chat-v1"):
+        town.run(2, [0.95], route=route)
+    return town
+
+
+@pytest.mark.parametrize(
+    ("route", "meant"),
+    [
+        ("suport", "support"),
+        ("Support", "support"),
+        ("SUPPORT", "support"),
+        ("support ", "support"),
+        ("supports", "support"),
+        ("suppotr", "support"),
+        ("sup_port", "support"),
+        ("upport", "support"),
+        ("support2", "support"),
+        ("chat_v1", "chat-v1"),
+        ("chatv1", "chat-v1"),
+        ("caht-v1", "chat-v1"),
+    ],
+)
+def test_a_misspelt_route_is_not_pinned_and_the_known_one_is_asked_for(called, route, meant):
+    with pytest.raises(
+        PolicyError, match=rf"no call has named the route {route}: did you mean {meant}\? .*--new-route"
+    ):
+        called.do(pin, threshold=0.7, route=route, **BY)
+    assert (called.threshold(route), called.threshold(meant)) == (0.8, 0.8)
+    with pytest.raises(PolicyError, match="did you mean"):
+        called.do(silence, rule="EscalationStorm", route=route, for_s=60.0, **BY)
+
+
+@pytest.mark.parametrize(("route", "new"), [("suport", True), ("returns", False), ("returns", True), ("s", False)])
+def test_a_new_route_is_pinned_and_it_is_said_that_no_call_has_named_it(called, route, new):
+    pinned = called.do(pin, threshold=0.7, route=route, new_route=new, **BY)
+    assert pinned["scopes"][route]["pin"] == 0.7
+    assert pinned["note"] == f"no call has named the route {route} yet"
+    # It is known now, so that it can be changed without a word, and another one can be mistaken for it.
+    assert called.do(pin, threshold=0.6, route=route, **BY)["note"]
+    assert called.do(silence, rule="EscalationStorm", route=route, for_s=60.0, **BY)
+    called.do(release, route=route, **BY)
+
+
+def test_a_route_that_was_pinned_before_its_first_call_is_known(town):
+    assert town.do(pin, threshold=0.7, route="refunds", **BY)["note"]
+    with pytest.raises(PolicyError, match="did you mean refunds"):
+        town.do(pin, threshold=0.7, route="refund", **BY)
+
+
+@pytest.mark.parametrize("route", ["support", "chat-v1", "*"])
+def test_nothing_is_said_of_a_route_that_calls_have_named(called, route):
+    assert called.do(pin, threshold=0.7, route=route, **BY)["note"] == ""
+
+
+def test_a_rule_that_is_misspelt_is_answered_with_the_one_that_was_meant(called):
+    with pytest.raises(MissingError, match="no rule EscalationStrom; did you mean EscalationStorm"):
+        called.do(silence, rule="EscalationStrom", for_s=60.0, **BY)
+
+
+def test_over_http_the_check_is_the_one_of_the_operation(called):
+    settings = called.settings.model_copy(update={"api_tokens": (SecretStr("s3same"),)})
+    api = make_api(called.store, settings=settings, collector=None, is_ready=str, clock=called.clock)
+    client = TestClient(api, base_url="http://localhost", headers={"Authorization": "Bearer s3same"})
+    asked = {"threshold": 0.7, "route": "suport", **BY}
+    refused = client.put("/api/v1/policy/pin", json=asked)
+    assert (refused.status_code, "did you mean support?" in refused.text) == (409, True)
+    pinned = client.put("/api/v1/policy/pin", json={**asked, "new_route": True})
+    assert (pinned.status_code, pinned.json()["note"]) == (200, "no call has named the route suport yet")

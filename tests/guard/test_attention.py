@@ -174,10 +174,12 @@ def test_the_newest_acknowledgement_counts(town):
     assert ack(town, author="bob")["acknowledged"]["author"] == "bob"
 
 
-def test_what_is_not_open_cannot_be_acknowledged(town):
-    with pytest.raises(MissingError, match="no open incident 1"):
+def test_what_is_not_open_cannot_be_acknowledged_and_what_is_open_is_named(town):
+    with pytest.raises(MissingError, match=r"no open incident 1$"):
         ack(town)
     town.run(200, STORM)
+    with pytest.raises(MissingError, match="no open incident 9; open are 1"):
+        town.do(acknowledge, incident_id=9, author="ann", why="on it")
     town.run(500, CALM)
     with pytest.raises(MissingError, match="no open incident 1"):
         ack(town)

@@ -104,6 +104,7 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     user = await visit("/incidents")
     await user.should_see("1 EscalationStorm")
     user = await visit("/incidents/1")
+    await user.should_see("Incident 1: EscalationStorm")
     await user.should_see("Policy changes")
     await user.should_see("raise")
 
@@ -207,6 +208,21 @@ async def test_a_person_pins_and_releases_with_name_and_reason(town, visit):
     await user.should_see("unpin", retries=20)
     assert town.threshold() == 0.8
     assert changes_of(town) == [("unpin", "support", "ann", ""), ("pin", "support", "ann", "checking refunds")]
+
+
+async def test_a_misspelt_route_is_refused_on_the_page_unless_it_is_said_to_be_new(town, visit):
+    town.run(2, [0.95], route="support")
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in as ann")
+    user.find(marker="pin-route").clear().type("suport")
+    user.find(marker="pin-why").type("trial")
+    user.find("Pin").click()
+    await user.should_see("no call has named the route suport: did you mean support?")
+    assert changes_of(town) == []
+    user.find(marker="pin-new-route").click()
+    user.find("Pin").click()
+    await user.should_see("no call has named the route suport yet", retries=20)
+    assert changes_of(town) == [("pin", "suport", "ann", "trial")]
 
 
 @pytest.mark.thorough

@@ -288,7 +288,7 @@ def test_it_is_not_ready_where_its_last_evaluation_lies_in_the_future(settings, 
     now[0] = NOW - 4
     assert service._missing() == ""
     now[0] = NOW - 3_600
-    assert service._missing() == "the last evaluation lies 3600 s in the future: the clock was set back"
+    assert service._missing() == "the last evaluation lies 1 h in the future: the clock was set back"
     service.stop()
 
 

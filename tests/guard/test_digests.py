@@ -89,6 +89,16 @@ def test_what_is_over_before_its_digest_is_told_there_as_over_and_nowhere_else(m
     assert "EscalationStorm resolved" in details(town.inbox.payloads[-1])[0]
 
 
+def test_a_digest_names_the_number_by_which_each_open_incident_is_acknowledged(make_patient):
+    town = make_patient()
+    storms(town, "a", "b")
+    town.clock.advance(120)
+    town.look()
+    (line,) = details(town.inbox.payloads[-1])
+    assert line.startswith("Incident 2: EscalationStorm firing: ")
+    assert town.do(acknowledge, incident_id=2, **ANN)["scope"] == "b"
+
+
 def test_a_silence_keeps_what_was_collected_back(make_patient):
     town = make_patient()
     storms(town, "a", "b")

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.formatting import duration, without_markup
+from cheapdeep_ops.guard.formatting import duration, waiting_time, without_markup
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.sender import MessageRef
@@ -68,6 +68,14 @@ def test_unknown_rates_are_said_to_be_unknown():
 )  # fmt: skip
 def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "less than a minute"), (59, "less than a minute"), (119, "1 min"), (86_406 * 60, "60 days")],
+)
+def test_a_wait_in_words_changes_once_a_minute(seconds, text):
+    assert waiting_time(seconds) == text
 
 
 def test_labels_of_the_caller_cannot_mention_link_or_break_the_message():

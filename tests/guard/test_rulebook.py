@@ -49,6 +49,15 @@ def test_the_packaged_rules_do_what_the_design_says():
     assert storm.windows.short < storm.windows.long
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [("min_calls", "min_call"), ("keep_firing_for", "keep_firing"), ("windows", "window"), ("rules", "rule")],
+)
+def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(rules_file, key, wrong):
+    message = fault_of(rules_file, STORM.replace(f"{key}:", f"{wrong}:"))
+    assert f"{wrong}: Extra inputs are not permitted; did you mean {key}" in message
+
+
 def test_the_packaged_rules_are_read_from_the_repository_where_there_is_one():
     packaged = yaml.safe_load((Path(__file__).parents[2] / "alerts" / "rules.yaml").read_text(encoding="utf-8"))
     assert [rule["alert"] for rule in packaged["rules"]] == [rule.alert for rule in read_rulebook().rules]

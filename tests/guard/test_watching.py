@@ -8,6 +8,7 @@ from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.claude.model_info import RetirementInfo, retirement_info
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard import lifecycle_check
+from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.lifecycle_check import check_models, request_lifecycles
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
@@ -335,6 +336,28 @@ def test_a_guard_that_is_restarted_in_time_pages_nobody(make_town, every_s, is_k
         second.deliver(town.clock())
     assert second.last_evaluation == town.clock()
     assert (state(town, "SchedulerStalled"), town.inbox.payloads) == ("inactive", [])
+
+
+def test_a_guard_that_starts_tells_prometheus_when_rules_were_last_evaluated(town):
+    rulebook = read_rulebook()
+
+    def shown(guard):
+        collector = FleetCollector(
+            town.store, settings=town.settings, rulebook=rulebook, guard=guard, jobs=dict, clock=town.clock
+        )
+        name = "cheapdeep_guard_last_evaluation_timestamp_seconds"
+        return [float(line.split()[1]) for line in page(collector).decode().splitlines() if line.startswith(name)]
+
+    first = town.another_guard(rulebook)
+    assert shown(first) == []
+    first.step(town.clock.advance(5))
+    evaluated_at = town.clock()
+    assert shown(first) == [evaluated_at]
+    town.clock.advance(30)
+    second = town.another_guard(rulebook)
+    assert shown(second) == [evaluated_at]
+    second.step(town.clock.advance(5))
+    assert shown(second) == [town.clock()]
 
 
 def test_the_hold_time_of_a_watcher_begins_again_with_the_guard(town):

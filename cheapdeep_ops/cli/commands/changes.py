@@ -38,7 +38,7 @@ def threshold_set(
 
     policy = guard_client.act(pin, threshold=value, route=route, new_route=new_route, why=why)
     show_policy(policy, as_json=json)
-    if policy["note"] and not json:
+    if policy.get("note") and not json:
         output.console().print(f"note: {policy['note']}", markup=False)
 
 

@@ -111,8 +111,8 @@ def _check_order(tiers: Sequence[str], costs: Mapping[str, float]) -> None:
         return
     dear, cheap = next((a, b) for a, b in pairwise(tiers) if costs[a] > costs[b])
     raise _Problem(
-        f"the tiers {','.join(tiers)} are in the wrong order, because {dear} costs more than {cheap}: the cheapest comes "
-        f"first, so set CHEAPDEEP_TIERS={','.join(cheapest_first)}"
+        f"the tiers {','.join(tiers)} are in the wrong order, because {dear} costs more than {cheap}: the cheapest "
+        f"comes first, so set CHEAPDEEP_TIERS={','.join(cheapest_first)}"
     )
 
 

@@ -301,8 +301,8 @@ def show_status(out: Console, status: Status) -> None:
         out.print()
         rows = [_alert_row(alert) for alert in status["alerts"]]
         out.print(table("Alerts", ("incident", "rule", "scope", "state", "signal", "since"), rows))
-        if any(alert["incident_id"] for alert in status["alerts"]):
-            out.print("To acknowledge one: cheapdeep-ops alert ack INCIDENT --why TEXT", markup=False)
+        for number in sorted(alert["incident_id"] for alert in status["alerts"] if alert["incident_id"] is not None):
+            out.print(f"To acknowledge incident {number}: cheapdeep-ops alert ack {number} --why TEXT", markup=False)
     for each in status["silences"]:
         where = "all routes" if each["route"] is None else plain(each["route"])
         until = timestamp(each["until"])

@@ -19,10 +19,11 @@ from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_si
 from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.settings import Settings, did_you_mean, likely_names
+from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import delivery_acts, incidents, receivers, silences
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.records import Incident, UndeliveredMessage
+from cheapdeep_ops.suggestions import did_you_mean, likely_names
 from cheapdeep_ops.units import DAY_S
 
 # A rule that should be silent for longer should leave the rules file.
@@ -78,7 +79,9 @@ def acknowledge(context: ActionContext, request: AcknowledgeRequest, incident_id
 
     def work(connection: Connection) -> None:
         if not incidents.is_open(connection, incident_id):
-            raise MissingError(f"there is no open incident {incident_id}")
+            numbers = sorted(each["incident_id"] for each in incidents.alerts(connection) if each["incident_id"])
+            shown = f"; open are {', '.join(map(str, numbers))}" if numbers else ""
+            raise MissingError(f"there is no open incident {incident_id}{shown}")
         silences.acknowledge(connection, incident_id, author=request.author, why=request.why, at=now)
         _announce(connection, context.settings, incident_id, now)
 

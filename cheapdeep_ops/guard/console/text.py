@@ -15,6 +15,7 @@ from cheapdeep_ops.guard.formatting import (
     scope_text,
     timestamp,
     two_digits,
+    waiting_time,
 )
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.report_types.figures import CallFigures, FalseConfidence, Latest
@@ -114,8 +115,7 @@ def state(status: Present) -> dict[str, str]:
 
 
 def _oldest(wait_s: float | None) -> str:
-    # In whole minutes, so that the page does not change at each refresh.
-    return "" if wait_s is None else f", the oldest for {duration(wait_s // 60 * 60)}"
+    return "" if wait_s is None else f", the oldest for {waiting_time(wait_s)}"
 
 
 def route_rows(policy: Policy, by_route: Mapping[str, Latest]) -> Rows:

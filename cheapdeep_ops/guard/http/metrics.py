@@ -128,12 +128,11 @@ class FleetCollector(Collector):
         yield family_of(names.FLEET_NOTIFICATIONS, attempts, ["outcome"], sent, kind=CounterMetricFamily)
         jobs, runs = sorted(self._jobs().items()), "Runs of the guard's jobs"
         yield family_of(names.FLEET_JOBS, runs, ["task", "outcome"], jobs, kind=CounterMetricFamily)
-        if self._guard.last_evaluation is not None:
-            yield _gauge(
-                names.FLEET_LAST_EVALUATION,
-                "Time of the last evaluation of the rules, Unix seconds",
-                self._guard.last_evaluation,
-            )
+        # The store's too, so that a guard that has just started is not taken for one that evaluates nothing.
+        stored = (each["signal"].get("evaluated_at") for each in state["alerts"])
+        if evaluations := [at for at in (self._guard.last_evaluation, *stored) if at is not None]:
+            text = "Time of the last evaluation of the rules by any guard, Unix seconds"
+            yield _gauge(names.FLEET_LAST_EVALUATION, text, max(evaluations))
 
 
 def page(collector: FleetCollector) -> bytes:

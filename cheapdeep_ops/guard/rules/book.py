@@ -13,9 +13,15 @@ from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.rules.kinds import KINDS
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.resources import packaged
+from cheapdeep_ops.suggestions import did_you_mean, likely_names
 
 PACKAGED: Final = "alerts/rules.yaml"
 _SIGNALS: Final = tuple(signal for kind in KINDS for signal in kind.signals)
+_KEYS: Final = {
+    signal: [each.alias or name for name, each in kind.rule.model_fields.items()]
+    for kind in KINDS
+    for signal in kind.signals
+}
 
 if TYPE_CHECKING:
     _AnyRule = Rule
@@ -79,4 +85,8 @@ def _reason(fault: ErrorDetails) -> str:
         return f"signal {fault['ctx']['tag']!r} is no kind of rule; the kinds are {', '.join(_SIGNALS)}"
     if fault["type"] == "union_tag_not_found":
         return f"signal is missing; the kinds of rules are {', '.join(_SIGNALS)}"
+    if fault["type"] == "extra_forbidden":
+        *outer, key = map(str, fault["loc"])
+        question = did_you_mean(likely_names(key, _KEYS.get(outer[-1], ()) if outer else ["rules"]))
+        return f"{fault['msg']}{'; ' if question else ''}{question}"
     return str(fault["msg"]).removeprefix("Value error, ")

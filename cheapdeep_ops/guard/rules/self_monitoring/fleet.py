@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.formatting import duration, waiting_time
 from cheapdeep_ops.guard.rules.model import Finding, Level
 from cheapdeep_ops.guard.rules.rule_text import Signal
 from cheapdeep_ops.units import DAY_S
@@ -154,7 +154,7 @@ def undelivered(outbox: Outbox, now: float) -> Finding:
     waits_s = now - outbox.oldest if outbox.oldest is not None else 0.0
     is_stuck = waits_s > _WAITS_S or outbox.attempts >= _ATTEMPTS
     error = f": {outbox.error}" if outbox.error else ""
-    whys = [f"{outbox.waiting} messages wait, the oldest for {duration(waits_s)}{error}"] if is_stuck else []
+    whys = [f"{outbox.waiting} messages wait, the oldest for {waiting_time(waits_s)}{error}"] if is_stuck else []
     if outbox.refusal:
         whys.append(f"a receiver refused a message for good: {outbox.refusal}")
     level = Level.ABOVE if whys else Level.BELOW if outbox.is_used else Level.NO_DATA
@@ -209,7 +209,9 @@ def retirement_text(lifecycle: ModelLifecycle, now: float) -> str:
     if lifecycle.retires_at is None or lifecycle.retires_at - now > _RETIRES_S:
         return ""
     left_s = lifecycle.retires_at - now
-    return f"retires in {duration(left_s)}" if left_s > 0 else f"should have retired {duration(-left_s)} ago"
+    # In whole days, so that the text does not change at each evaluation.
+    time = duration(max(round(abs(left_s) / DAY_S), 1) * DAY_S)
+    return f"retires in {time}" if left_s > 0 else f"should have retired {time} ago"
 
 
 def other_schema(stored: str | None, needed: str) -> Finding:

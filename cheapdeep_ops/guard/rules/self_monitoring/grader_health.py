@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.formatting import waiting_time
 from cheapdeep_ops.guard.rules.model import Finding, Level
 
 _FAILURES: Final = 3
@@ -60,7 +60,7 @@ def trouble_of(facts: GraderFacts, now: float) -> Trouble | None:
         return Trouble(kind=TroubleKind.FAILING, why=why)
     late_s = now - facts.oldest if facts.oldest is not None else 0.0
     if late_s > facts.patience_s:
-        why = f"{facts.waiting} samples wait for a grade, the oldest for {duration(late_s)}"
+        why = f"{facts.waiting} samples wait for a grade, the oldest for {waiting_time(late_s)}"
         return Trouble(kind=TroubleKind.BEHIND, why=why)
     return None
 

@@ -1,0 +1,58 @@
+"""What to suggest for a wrong name or value, in words; pure."""
+
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher, get_close_matches
+from typing import Any, Final
+
+_ABOUT_AS_LIKE: Final = 0.1
+"""A second name is suggested too if its similarity (0 to 1) is at most so much lower than that of the first."""
+
+_SMALLEST_PERCENTAGE: Final = 2.0
+"""From here on, a number in the place of a share is probably a percentage."""
+
+
+def likely_names(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are most like `name`, the likeliest first; one or two, or none if none is like it."""
+    close = get_close_matches(name, list(known), n=2)
+    likeness = [SequenceMatcher(None, name, each).ratio() for each in close]
+    return [each for each, of_it in zip(close, likeness, strict=True) if of_it >= likeness[0] - _ABOUT_AS_LIKE]
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """A question for these names; empty if there is none."""
+    asked = " or ".join(names)
+    return f"did you mean {asked}?" if asked else ""
+
+
+def allowed_range(schema: Mapping[str, Any]) -> str:
+    """The range that a JSON Schema allows, in words; empty if it has none."""
+    if schema.get("type") == "boolean":
+        return "true or false"
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    parts = [
+        text
+        for end, text in (
+            (low, f"at least {low}"),
+            (above, f"more than {above}"),
+            (high, f"at most {high}"),
+            (below, f"less than {below}"),
+        )
+        if end is not None
+    ]
+    return " and ".join(parts)
+
+
+def as_share(text: str, schema: Mapping[str, Any]) -> str:
+    """How to write a percentage as a share from 0 to 1; empty if the text is none, or the schema allows more than 1."""
+    if 1 not in (schema.get("maximum"), schema.get("exclusiveMaximum")):
+        return ""
+    try:
+        percentage = float(text.strip().removesuffix("%"))
+    except ValueError:
+        return ""
+    is_percentage = text.strip().endswith("%") or percentage >= _SMALLEST_PERCENTAGE
+    share = percentage / 100
+    return f"{percentage:g}% is written {share:g}" if is_percentage and 0 <= share <= 1 else ""
