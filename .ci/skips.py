@@ -12,6 +12,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 ALLOWED = {
     "CHEAPDEEP_LIVE": True,  # needs a key and spends money
     "Chromium is not installed": shutil.which("apt-get") is None or os.geteuid() != 0,
+    "PgBouncer is not installed": shutil.which("apt-get") is None or os.geteuid() != 0,
     "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,  # .ci/run names it where it could be installed
     "Pyright is not installed": "PYRIGHT" not in os.environ,  # the same
     "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,  # the same

@@ -29,7 +29,7 @@ _SETTINGS = {
     "autovacuum": "off", "shared_buffers": "16MB", "deadlock_timeout": "50ms",
 }  # fmt: skip
 # Everyone is trusted but for those whose name says otherwise.
-_ACCESS = "local all /^locked scram-sha-256\nlocal all all trust\n"
+_ACCESS = "local all /^locked scram-sha-256\nlocal all all trust\nlocal replication all trust\n"
 # The server ends at a word on standard input, or with it: of a test run that is killed, neither process nor data stay.
 _GUARDED = 'folder=$1; shift; "$@" & read -r word; kill -INT $!; wait $!; [ "$word" ] || rm -rf "$folder"'
 _ROOMY = 512 * 1024**2
@@ -43,9 +43,9 @@ def packages() -> Path | None:
 
 
 class Server:
-    """A server whose data lie in `folder`."""
+    """A server whose data lie in `folder`; with `primary`, a standby of that server."""
 
-    def __init__(self, folder: Path, packages: Path) -> None:
+    def __init__(self, folder: Path, packages: Path, primary: "Server | None" = None) -> None:
         self.folder, self._data, self._log = folder, folder / "data", folder / "log"
         self._names = count()
         self._account: dict[str, Any] = {}
@@ -53,7 +53,22 @@ class Server:
         if os.geteuid() == 0:
             packages = self._lower(packages)
         self._programs = packages / _INSTALLED / "bin"
-        self._make()
+        if primary is None:
+            self._run(
+                "initdb",
+                "--no-sync",
+                "--no-instructions",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--auth=trust",
+                "--pgdata",
+                self._data,
+            )
+            (self._data / "pg_hba.conf").write_text(_ACCESS)
+        else:
+            source = ("--host", primary.folder, "--username=postgres", "--write-recovery-conf")
+            self._run("pg_basebackup", *source, "--checkpoint=fast", "--no-sync", "--pgdata", self._data)
 
     def _lower(self, packages: Path) -> Path:
         """PostgreSQL refuses to run as root, and anybody else may not be let into the environment's folders."""
@@ -69,17 +84,25 @@ class Server:
         subprocess.run(["chown", "-R", f"{nobody.pw_uid}:{nobody.pw_gid}", self.folder], check=True)
         return copied
 
-    def _make(self) -> None:
-        options = ("--no-sync", "--no-instructions", "--username=postgres", "--encoding=UTF8", "--locale=C")
-        command = [self._programs / "initdb", *options, "--auth=trust", "--pgdata", self._data]
-        made = subprocess.run(command, **self._ways(), capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise RuntimeError(f"initdb failed: {made.stdout}{made.stderr}")
-        (self._data / "pg_hba.conf").write_text(_ACCESS)
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [self._programs / program, *arguments]
+        done = subprocess.run(command, **self._ways(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stdout}{done.stderr}")
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self._run("pg_ctl", "promote", "--wait", "--pgdata", self._data)
 
     def _ways(self) -> dict[str, Any]:
         # In a session of its own, an interrupt at the keyboard ends the tests first and the server by that.
         return {"cwd": self.folder, "start_new_session": True, **self._account}
+
+    def hand_over(self, folder: Path) -> dict[str, Any]:
+        """Give a folder to the server's account; how a process runs under it."""
+        if self._account:
+            subprocess.run(["chown", "-R", str(self._account["user"]), folder], check=True)
+        return self._ways()
 
     def start(self) -> None:
         settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
@@ -142,11 +165,43 @@ class Server:
 
 
 @contextmanager
-def running(packages: Path) -> Iterator[Server]:
-    """A server for as long as the context lasts."""
+def pooled(server: Server, program: str, *, mode: str = "transaction") -> Iterator[dict[str, str]]:
+    """PgBouncer before a server, with two sessions for each database; what its clients' URLs need."""
+    folder = server.folder / f"pooler-{mode}"
+    folder.mkdir()
+    settings = {
+        "pool_mode": mode, "default_pool_size": "2", "auth_type": "any", "listen_port": "6432",
+        "unix_socket_dir": str(folder), "logfile": str(folder / "log"),
+    }  # fmt: skip
+    written = folder / "pgbouncer.ini"
+    written.write_text(
+        f"[databases]\n* = host={server.folder} port=5432 user=postgres\n[pgbouncer]\n"
+        + "".join(f"{name} = {value}\n" for name, value in settings.items())
+    )
+    account = server.hand_over(folder)
+    with subprocess.Popen([program, written], **account, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        try:
+            _wait_for(folder / ".s.PGSQL.6432", run)
+            yield {"host": str(folder), "port": "6432"}
+        finally:
+            run.kill()
+    shutil.rmtree(folder)
+
+
+def _wait_for(socket: Path, run: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _STARTS_WITHIN_S
+    while not socket.exists():
+        if run.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PgBouncer did not start: {(socket.parent / 'log').read_text()}")
+        time.sleep(0.01)
+
+
+@contextmanager
+def running(packages: Path, primary: Server | None = None) -> Iterator[Server]:
+    """A server for as long as the context lasts, or a standby of another server."""
     # A short name: the path of a socket holds a hundred characters.
     with TemporaryDirectory(prefix="cheapdeep-", dir=_place()) as folder:
-        server = Server(Path(folder), packages)
+        server = Server(Path(folder), packages, primary)
         server.start()
         try:
             yield server

@@ -1,54 +1,37 @@
 """Opening the store, and running short transactions that are repeated while another process holds the lock."""
 
-import logging
 import os
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
+from cheapdeep_ops.store import postgresql, sqlite
+from cheapdeep_ops.store.postgresql import SCHEMA
+from cheapdeep_ops.store.url import URL, read_url, shown
 
-__all__ = ["Connection", "Store", "absolute_url", "take_lock"]
+__all__ = ["SCHEMA", "Connection", "Store", "take_lock"]
 
-_log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
-SCHEMA: Final = "cheapdeep"
-"""The PostgreSQL schema that holds all tables; SQLite has no schemas."""
-
-_CONNECT_S: Final = 5
 _PATIENCE_S: Final = 30.0
 _LOCK_TIMEOUT_S: Final = 5.0
 """How long one statement waits for a lock inside the database: any statement on PostgreSQL, a read on SQLite."""
 
-_PAUSES_S: Final = (0.002, 0.03)
-"""The shortest and the longest pause before a retry of a transaction; each pause is drawn at random."""
 
-_ABANDONED_S: Final = 60.0
-"""How long PostgreSQL keeps the transaction of a process that hangs: its locks block all other processes."""
+class _Database(Protocol):
+    """What the modules of the two databases have in common."""
 
-_CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})
-"""PostgreSQL's error codes that a retry can cure: serialization failure, deadlock, lock not available.
+    def make_engine(self, url: URL, *, lock_timeout_s: float) -> Engine: ...
 
-Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
-"""
+    def is_contention(self, error: DBAPIError) -> bool: ...
 
-_SQLITE_CONTENTION: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-
-_SNAPSHOT: Final = "cheapdeep_snapshot"
-"""The execution option that makes SQLite begin a transaction without the write lock."""
-
-_SECRET_WORDS: Final = ("password", "secret", "token", "key")
-"""Words in the names of secret parameters: drivers accept passwords in a URL's query too."""
+    def advice(self, error: DBAPIError, url: URL) -> str: ...
 
 
 class Store:
@@ -66,15 +49,27 @@ class Store:
         folder: Path | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.url = absolute_url(url, folder or Path.cwd())
+        self.url = read_url(url, folder or Path.cwd())
         self._patience_s = patience_s
         self._sleep = sleep
+        self._database: _Database = sqlite if self.is_sqlite else postgresql
         # A lock inside the database may not take more than the caller's whole patience.
-        self.engine = _engine(self.url, lock_timeout_s=min(_LOCK_TIMEOUT_S, patience_s))
-        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._snapshots = self.engine.execution_options(
-            **({_SNAPSHOT: True} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
+        self.engine = self._make_engine(min(_LOCK_TIMEOUT_S, patience_s))
+        # On PostgreSQL, reads need a transaction too: outside of one, nothing would bound their wait for a lock.
+        self._reading = self.engine.execution_options(
+            isolation_level="AUTOCOMMIT" if self.is_sqlite else "READ COMMITTED"
         )
+        self._snapshots = self.engine.execution_options(
+            **({sqlite.SNAPSHOT: True} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
+        )
+
+    def _make_engine(self, lock_timeout_s: float) -> Engine:
+        try:
+            return self._database.make_engine(self.url, lock_timeout_s=lock_timeout_s)
+        except ModuleNotFoundError as error:
+            raise StoreError(f"{error}; for PostgreSQL run pip install 'cheapdeep_ops[postgres]'") from None
+        except (SQLAlchemyError, TypeError) as error:
+            raise StoreError(f"cannot open {self.shown_url}: {error}") from None
 
     @property
     def is_sqlite(self) -> bool:
@@ -84,7 +79,7 @@ class Store:
     @property
     def shown_url(self) -> str:
         """The URL without its password and without the secrets in its query."""
-        return _shown(self.url)
+        return shown(self.url)
 
     def transact(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in one write transaction, commit it, and return its result.
@@ -93,27 +88,33 @@ class Store:
         its statements. Raises StoreBusyError if the lock is not free within `patience_s`. Raises RowError if the store
         rejects a row, and StoreError if it cannot be reached.
         """
-        deadline = time.monotonic() + self._patience_s
+        deadline, has_reconnected = time.monotonic() + self._patience_s, False
         while True:
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
             except SQLAlchemyError as error:
                 failure = self._failure(error)
-                if not isinstance(failure, StoreBusyError) or time.monotonic() >= deadline:
+                # The pool has dropped its connections to a server that has become a standby, and connects anew.
+                may_retry = _is_read_only(error) and not has_reconnected
+                if not may_retry and (not isinstance(failure, StoreBusyError) or time.monotonic() >= deadline):
                     raise failure from error
+                has_reconnected |= may_retry
             # All waiting processes draw from one range. Growing pauses would starve the one that waits longest.
-            self._sleep(random.uniform(*_PAUSES_S))  # noqa: S311 - jitter
+            self._sleep(random.uniform(*sqlite.PAUSES_S))  # noqa: S311 - jitter
 
     def _failure(self, error: SQLAlchemyError) -> StoreError:
-        if isinstance(error, OperationalError) and _is_contention(error):
-            return StoreBusyError(f"the store {self.shown_url} is busy: {_cause(error)}")
+        advice = ""
+        if isinstance(error, DBAPIError):
+            if isinstance(error, OperationalError) and self._database.is_contention(error):
+                return StoreBusyError(f"the store {self.shown_url} is busy: {_cause(error)}")
+            advice = self._database.advice(error, self.url)
         kind = RowError if isinstance(error, DataError | IntegrityError) else StoreError
-        return kind(f"the store {self.shown_url} failed: {_cause(error)}")
+        return kind(f"the store {self.shown_url} failed: {_cause(error)}{advice}")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for single reads, without a transaction. Raises StoreError if the store cannot be reached."""
+        """A connection for single reads, each of which sees the newest state. Raises StoreError if that fails."""
         try:
             with self._reading.connect() as connection:
                 yield connection
@@ -162,113 +163,8 @@ def take_lock(connection: Connection, what: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"cheapdeep {what}"})
 
 
-def absolute_url(url: str, folder: Path) -> URL:
-    """`url` with a relative SQLite path made absolute from `folder`. Raises StoreError for a malformed URL."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # SQLAlchemy raises ValueError for a port that is not a number
-        raise StoreError(
-            "the store's URL (CHEAPDEEP_STORE_URL) is not of the form sqlite:///path or postgresql://user@host/name"
-        ) from None
-    path = parsed.database
-    if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or Path(path).is_absolute():
-        return parsed
-    absolute = (folder / path).resolve()
-    _warn_once(path, absolute)
-    return parsed.set(database=str(absolute))
-
-
-def _shown(url: URL) -> str:
-    hidden = {name: "hidden" for name in url.query if any(word in name.casefold() for word in _SECRET_WORDS)}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
-
-
-@cache
-def _warn_once(path: str, absolute: Path) -> None:
-    _log.warning(
-        "the store's path %s is relative; using %s: set CHEAPDEEP_STORE_URL to one absolute path for routers and guard",
-        path,
-        absolute,
-    )
-
-
-def _engine(url: URL, *, lock_timeout_s: float) -> Engine:
-    is_sqlite = url.get_backend_name() == "sqlite"
-    if url.drivername == "postgresql":  # SQLAlchemy 2.0 would choose psycopg2
-        url = url.set(drivername="postgresql+psycopg")
-    options: dict[str, Any] = {}
-    if not is_sqlite:
-        options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
-        # Statements name the schema, because a connection pooler may lose a session's search path.
-        options["execution_options"] = {"schema_translate_map": {None: SCHEMA}}
-    try:
-        # Parameters may be content, and an error's text reaches the log.
-        engine = create_engine(url, hide_parameters=True, **options)
-    except ModuleNotFoundError as error:
-        raise StoreError(f"{error}; for PostgreSQL run pip install 'cheapdeep_ops[postgres]'") from None
-    except (SQLAlchemyError, TypeError) as error:
-        raise StoreError(f"cannot open {_shown(url)}: {error}") from None
-    if is_sqlite:
-        event.listen(engine, "connect", partial(_prepare_sqlite, lock_timeout_s))
-        event.listen(engine, "begin", partial(_begin_sqlite, lock_timeout_s))
-    elif engine.dialect.name == "postgresql":
-        event.listen(engine, "connect", partial(_prepare_postgresql, lock_timeout_s))
-    return engine
-
-
-def _prepare_sqlite(lock_timeout_s: float, connection: sqlite3.Connection, _record: object) -> None:
-    """Switch to write-ahead logging, and turn the driver's transaction control off."""
-    # The driver's legacy mode never begins a transaction before a SELECT.
-    connection.isolation_level = None
-    _use_wal(connection, time.monotonic() + lock_timeout_s)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
-    """Switch the file to write-ahead logging; retries until `deadline` (monotonic clock) while the file is locked."""
-    # SQLite does not apply its busy timeout to this switch, which happens once in the life of a file.
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL").close()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in _SQLITE_CONTENTION or time.monotonic() >= deadline:
-                raise
-            time.sleep(random.uniform(*_PAUSES_S))  # noqa: S311 - jitter
-        else:
-            return
-
-
-def _prepare_postgresql(lock_timeout_s: float, connection: DBAPIConnection, _record: object) -> None:
-    """Bound the wait for locks, and end the transactions of processes that hang."""
-    # Not with the connection's `options`, which poolers refuse; outside a transaction, because a rollback undoes SET.
-    connection.autocommit = True
-    cursor = connection.cursor()
-    cursor.execute(f"SET lock_timeout = {max(lock_timeout_s * 1000, 1):.0f}")
-    cursor.execute(f"SET idle_in_transaction_session_timeout = {_ABANDONED_S * 1000:.0f}")
-    cursor.close()
-    connection.autocommit = False
-
-
-def _begin_sqlite(lock_timeout_s: float, connection: Connection) -> None:
-    """Begin a transaction; one that writes takes the write lock at once, or fails at once."""
-    # SQLite cannot retry a transaction that reads first and finds the lock taken when it writes.
-    options = connection.get_execution_options()
-    is_snapshot = bool(options.get(_SNAPSHOT))
-    writes = not is_snapshot and options.get("isolation_level") != "AUTOCOMMIT"
-    driver: Any = connection.connection.driver_connection
-    # A writer waits in `Store.transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
-    driver.execute(f"PRAGMA busy_timeout={0 if writes else lock_timeout_s * 1000:.0f}").close()
-    if writes or is_snapshot:
-        connection.exec_driver_sql("BEGIN" if is_snapshot else "BEGIN IMMEDIATE")
-
-
-def _is_contention(error: DBAPIError) -> bool:
-    """Whether another process holds a lock."""
-    # By the codes, because messages may be translated.
-    state = getattr(error.orig, "sqlstate", None)
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    return state in _CONTENTION or (code is not None and code & 0xFF in _SQLITE_CONTENTION)
+def _is_read_only(error: SQLAlchemyError) -> bool:
+    return isinstance(error, DBAPIError) and postgresql.is_read_only(error)
 
 
 def _cause(error: SQLAlchemyError) -> Any:

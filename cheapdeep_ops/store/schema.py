@@ -12,7 +12,7 @@ A version is two numbers, such as `1.0`: the baseline, and the number of additio
 
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, MetaData, Table, delete, insert, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, delete, insert, inspect, select, text, update
 from sqlalchemy.schema import CreateSchema, CreateTable
 
 from cheapdeep_ops.errors import SchemaError
@@ -49,14 +49,21 @@ def require_schema(store: Store) -> None:
         raise SchemaError(f"{store.shown_url} {trouble}")
 
 
+def require_writable(store: Store) -> None:
+    """Raises StoreError if this process may only read the store, which has its tables."""
+    # Only a write finds out: SQLite begins a transaction in a file that it may only read.
+    same = update(VERSION).values(version=VERSION.c.version)
+    store.transact(lambda connection: connection.execute(same))
+
+
 def schema_trouble(connection: Connection) -> str:
     """Why this code cannot use the store's schema, and what to do; '' if it can.
 
     The text continues a sentence that begins with the store's name.
     """
     stored = revision(connection)
-    if _is_other(connection, stored, METADATA, HEAD):
-        return _refusal(stored)
+    if refusal := _refusal(connection, stored, METADATA, HEAD):
+        return refusal
     if _is_behind(stored, HEAD):
         state = f"is at version {stored}" if stored else "has no tables yet"
         return f"{state}, this code needs {HEAD}: run cheapdeep-ops migrate"
@@ -78,8 +85,8 @@ def migrate(store: Store, *, tables: MetaData = METADATA, version: str = HEAD) -
     def upgrade(connection: Connection) -> str:
         take_lock(connection, "schema")
         stored = revision(connection)
-        if _is_other(connection, stored, tables, version):
-            raise SchemaError(f"{store.shown_url} {_refusal(stored)}")
+        if refusal := _refusal(connection, stored, tables, version):
+            raise SchemaError(f"{store.shown_url} {refusal}")
         if stored and not _is_behind(stored, version):
             return stored
         _add_missing(connection, tables)
@@ -90,20 +97,21 @@ def migrate(store: Store, *, tables: MetaData = METADATA, version: str = HEAD) -
     return store.transact(upgrade)
 
 
-def _refusal(stored: str | None) -> str:
-    return (
-        f"was made by another development version of cheapdeep_ops (schema {stored or 'of 0.1 or unknown'}, this "
-        f"code's is {HEAD}), and there is no way from one to the other: move it away, or name another store in "
-        "CHEAPDEEP_STORE_URL"
-    )
-
-
-def _is_other(connection: Connection, stored: str | None, tables: MetaData, version: str) -> bool:
-    """Whether the store was made from another baseline, or has tables of our names and no version."""
-    if stored:
-        return _is_of_other_baseline(stored, version)
-    present = inspect(connection).get_table_names(schema=_schema(connection))
-    return not tables.tables.keys().isdisjoint(present)
+def _refusal(connection: Connection, stored: str | None, tables: MetaData, version: str) -> str:
+    """Why the store is left alone: it has another baseline, or tables of our names and no version; '' if it fits."""
+    elsewhere = "move it away, or name another store in CHEAPDEEP_STORE_URL"
+    if stored and _is_of_other_baseline(stored, version):
+        return (
+            f"was made by another development version of cheapdeep_ops (schema {stored}, this code's is {HEAD}), and "
+            f"there is no way from one to the other: {elsewhere}"
+        )
+    taken = set() if stored else tables.tables.keys() & inspect(connection).get_table_names(schema=_schema(connection))
+    if taken:
+        return (
+            f"has tables of another application, or of cheapdeep_ops 0.1, under the names {', '.join(sorted(taken))}: "
+            f"{elsewhere}"
+        )
+    return ""
 
 
 def _is_of_other_baseline(stored: str, version: str) -> bool:

@@ -1,5 +1,6 @@
 """What is about PostgreSQL alone; what both engines promise is in `test_store.py` and in the guard's tests."""
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from cheapdeep_ops.errors import SchemaError, StoreError
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.store import counters, processes
 from cheapdeep_ops.store.engine import Store, take_lock
+from cheapdeep_ops.store.postgresql import server_trouble
 from cheapdeep_ops.store.schema import migrate, require_schema
 from cheapdeep_ops.testing import FrozenClock
 
@@ -226,7 +228,7 @@ def test_a_lock_holds_up_a_read_for_a_moment_and_leaves_the_policies(open_store,
 
 
 def test_a_process_that_stops_in_the_middle_holds_the_others_up_for_a_while_only(open_store, monkeypatch):
-    monkeypatch.setattr("cheapdeep_ops.store.engine._ABANDONED_S", 0.1)
+    monkeypatch.setattr("cheapdeep_ops.store.postgresql._ABANDONED_S", 0.1)
     frozen, other = open_store(), open_store()
 
     def stop_in_the_middle(connection):
@@ -270,6 +272,136 @@ def test_a_router_answers_while_the_server_is_away_and_its_counters_come_later(
         assert soon(lambda: asked(postgresql_url, CALLS) == [2])
 
 
+@contextmanager
+def read_only(postgresql, url):
+    """New sessions cannot write while the context lasts, and those that began in it never can: as on a standby."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        postgresql.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+
+def test_a_session_that_can_no_longer_write_is_given_up_for_one_that_can(
+    postgresql, postgresql_url, recorder, decision, clock
+):
+    store = Store(postgresql_url)
+    with read_only(postgresql, postgresql_url):
+        recorder.refresh(clock())
+        with store.reading():
+            pass
+    recorder.put(decision)
+    recorder.drain(clock())
+    store.transact(lambda connection: processes.mark_stopped(connection, "p"))
+    store.close()
+    assert asked(postgresql_url, CALLS) == [1]
+
+
+def test_a_server_that_takes_no_writes_is_said_so_and_loses_no_counter(
+    postgresql, postgresql_url, recorder, decision, clock
+):
+    with read_only(postgresql, postgresql_url):
+        recorder.refresh(clock())
+        recorder.put(decision)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="read-only transaction; this server is a standby"):
+                recorder.drain(clock())
+        recorder.refresh(clock())
+    recorder.drain(clock())
+    assert asked(postgresql_url, CALLS) == [1]
+
+
+def test_work_that_found_no_writer_is_done_once(postgresql, postgresql_url, open_store):
+    store, attempts = open_store(), []
+    with read_only(postgresql, postgresql_url), store.reading():
+        pass
+
+    def work(connection):
+        attempts.append(1)
+        processes.mark_stopped(connection, "p")
+
+    store.transact(work)
+    store.transact(work)
+    assert len(attempts) == 3
+
+
+def test_a_session_that_the_server_ends_is_not_used_again(postgresql, open_store):
+    store = open_store()
+
+    def end_itself(connection):
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with pytest.raises(StoreError, match="terminating connection"):
+        store.transact(end_itself)
+    store.transact(wait_for("policy"))
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_text_is_refused(postgresql, encoding):
+    name = f"of_{encoding.lower()}"
+    postgresql.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")
+    store = Store(postgresql.url(name))
+    for use in (migrate, require_schema):
+        with pytest.raises(StoreError, match=f"encoding {encoding}.*ENCODING 'UTF8'"):
+            use(store)
+    store.close()
+    postgresql.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize(
+    ("version", "encoding", "says"),
+    [(90_624, "UTF8", "version 9:"), (11_800, "UTF8", "version 1:"), (180_001, "", "encoding"), (120_000, "UTF8", "")],
+)
+def test_servers_that_cannot_hold_the_store_are_refused(version, encoding, says):
+    trouble = server_trouble(version, encoding)
+    assert says in trouble
+    assert bool(trouble) == bool(says)
+
+
+def test_every_text_comes_back_as_it_was_whatever_the_client_is_set_to(postgresql_url, monkeypatch):
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    store = Store(postgresql_url)
+    beat = {"kind": "guard", "started_at": 1.0, "seen_at": 1.0, "base_threshold": 0.8}
+    store.transact(lambda connection: processes.beat(connection, processes.Heartbeat(process="日本語 €", **beat)))
+    with store.reading() as connection:
+        assert [row["process"] for row in processes.processes(connection, since=0)] == ["日本語 €"]
+    store.close()
+
+
+# Rights
+
+
+def grant(postgresql, url, rights):
+    """Execute `rights` in the database of `url`."""
+    postgresql.execute(rights, database=url.partition("?")[0].rpartition("/")[2])
+
+
+def test_a_role_that_may_not_make_the_tables_is_told_the_right_and_works_with_it(
+    postgresql, blank_postgresql_url, watcher
+):
+    url = as_role(watcher, blank_postgresql_url)
+    store = Store(url)
+    with pytest.raises(StoreError, match=r"permission denied.*GRANT CREATE ON DATABASE test\d+ TO watcher") as caught:
+        migrate(store)
+    right = re.search(r"GRANT CREATE ON DATABASE \w+ TO watcher", str(caught.value)).group()
+    grant(postgresql, blank_postgresql_url, right)
+    migrate(store)
+    require_schema(store)
+    store.close()
+
+
+def test_a_role_without_rights_on_the_tables_is_told_them_and_works_with_them(postgresql, postgresql_url, watcher):
+    store = Store(as_role(watcher, postgresql_url))
+    for right in ("GRANT USAGE ON SCHEMA cheapdeep", "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"):
+        with pytest.raises(StoreError, match=f"permission denied.*{right}"):
+            require_schema(store)
+        in_schema = "" if "ON SCHEMA" in right else "IN SCHEMA cheapdeep"
+        grant(postgresql, postgresql_url, f"{right} {in_schema} TO watcher")
+    require_schema(store)
+    store.close()
+
+
 def test_a_password_that_is_refused_is_not_shown(postgresql, postgresql_url):
     postgresql.execute("CREATE ROLE locked LOGIN PASSWORD 'right'")
     store = Store(as_role("locked:secret", postgresql_url))
@@ -284,4 +416,4 @@ def test_a_server_that_does_not_answer_is_given_five_seconds(open_store):
     store = open_store()
     event.listen(store.engine, "do_connect", lambda _dialect, _record, _given, options: asked.append(dict(options)))
     store.transact(wait_for("policy"))
-    assert {each["connect_timeout"] for each in asked} == {5}
+    assert {(each["connect_timeout"], each["tcp_user_timeout"]) for each in asked} == {(5, 30_000)}

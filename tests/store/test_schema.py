@@ -201,7 +201,7 @@ def test_a_store_of_0_1_is_refused_and_left_alone(blank_url, open_store):
         )
     store = open_store(blank_url)
     for check in (migrate, require_schema):
-        with pytest.raises(SchemaError, match="CHEAPDEEP_STORE_URL"):
+        with pytest.raises(SchemaError, match=r"of cheapdeep_ops 0\.1, under the names bucket: .*CHEAPDEEP_STORE_URL"):
             check(store)
     assert shape(store).keys() == {"alembic_version", "bucket"}
 
@@ -217,6 +217,65 @@ def test_another_applications_version_in_the_same_file_is_not_read(blank_url, op
     assert calls(store) == 1
     with store.reading() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0006"
+
+
+OTHERS = (
+    "CREATE TABLE alembic_version (version_num text)",
+    "INSERT INTO alembic_version VALUES ('0006')",
+    "CREATE TABLE invoice (id integer PRIMARY KEY, total text)",
+    "CREATE INDEX ix_invoice_total ON invoice (total)",
+    "CREATE VIEW latest AS SELECT total FROM invoice",
+    "INSERT INTO invoice VALUES (1, 'ten')",
+)
+
+
+def test_all_that_another_application_has_beside_the_store_stays_as_it_was(blank_url, open_store):
+    store = open_store(blank_url)
+
+    def others(connection):
+        rows = connection.execute(text("SELECT version_num, total FROM alembic_version, latest")).all()
+        names = {"alembic_version", "invoice"} & set(inspect(connection).get_table_names())
+        return rows, names, inspect(connection).get_indexes("invoice"), inspect(connection).get_view_names()
+
+    with store.engine.begin() as connection:
+        for statement in OTHERS:
+            connection.execute(text(statement))
+        before = others(connection)
+    migrate(store)
+    tables, following = made_up_next()
+    migrate(store, tables=tables, version=following)
+    recorded(blank_url)
+    with store.reading() as connection:
+        assert others(connection) == before
+    # The other application drops what it has not made: alembic compares with all tables of the default schema.
+    assert store.is_sqlite or not METADATA.tables.keys() & names_in(store, "public")
+
+
+def names_in(store, schema):
+    with store.reading() as connection:
+        return set(inspect(connection).get_table_names(schema))
+
+
+@pytest.mark.parametrize("path", ["nowhere", "other, public", '"$user"', "cheapdeep, public"])
+def test_a_search_path_of_the_database_is_of_no_account(postgresql, blank_postgresql_url, open_store, path):
+    name = blank_postgresql_url.partition("?")[0].rpartition("/")[2]
+    postgresql.execute("CREATE SCHEMA other CREATE TABLE bucket (calls text)", database=name)
+    postgresql.execute(f"ALTER DATABASE {name} SET search_path = {path}")
+    store = open_store(blank_postgresql_url)
+    migrate(store)
+    recorded(blank_postgresql_url, 2)
+    assert calls(store) == 2
+    assert names_in(store, SCHEMA) == METADATA.tables.keys()
+    assert names_in(store, "other") == {"bucket"}
+
+
+def test_a_schema_that_is_there_already_needs_no_right_to_make_one(postgresql, blank_postgresql_url, open_store):
+    name = blank_postgresql_url.partition("?")[0].rpartition("/")[2]
+    postgresql.execute("CREATE ROLE tenant LOGIN")
+    postgresql.execute("CREATE SCHEMA cheapdeep AUTHORIZATION tenant", database=name)
+    store = open_store(blank_postgresql_url.replace("postgres@", "tenant@"))
+    assert migrate(store) == HEAD
+    require_schema(store)
 
 
 @pytest.mark.parametrize("search_path", ["public", "public,cheapdeep", "nowhere"])

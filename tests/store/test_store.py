@@ -8,12 +8,13 @@ from sqlalchemy import select
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.store import counters, deliveries, incidents, policies, processes, revisions, stories
-from cheapdeep_ops.store.engine import Store, absolute_url
+from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate, require_schema
 from cheapdeep_ops.store.tables.call_tables import Bucket, Total
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import write_accepted
+from cheapdeep_ops.store.url import read_url
 
 from .rows import most_rows
 
@@ -298,7 +299,7 @@ def test_a_snapshot_sees_one_moment_and_holds_no_writer_up(store):
 
 def test_a_relative_path_is_made_absolute_and_said(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        assert absolute_url("sqlite:///cheapdeep.db", tmp_path).database == str(tmp_path / "cheapdeep.db")
+        assert read_url("sqlite:///cheapdeep.db", tmp_path).database == str(tmp_path / "cheapdeep.db")
     assert "relative" in caplog.text
 
 

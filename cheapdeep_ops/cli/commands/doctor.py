@@ -24,7 +24,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import revision, schema_trouble
+from cheapdeep_ops.store.schema import require_writable, revision, schema_trouble
 from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
@@ -109,6 +109,7 @@ def _store(settings: Settings) -> str:
             current, trouble = revision(connection), schema_trouble(connection)
         if trouble:
             raise _Problem(f"{store.shown_url} {trouble}")
+        require_writable(store)
         return f"{store.shown_url} at {current}"
     finally:
         store.close()
