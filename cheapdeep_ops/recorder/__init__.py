@@ -2,5 +2,6 @@
 
 from cheapdeep_ops.recorder.null_recorder import NullRecorder
 from cheapdeep_ops.recorder.recorder import Recorder
+from cheapdeep_ops.recorder.sharing import RecorderShare, share_recorder
 
-__all__ = ["NullRecorder", "Recorder"]
+__all__ = ["NullRecorder", "Recorder", "RecorderShare", "share_recorder"]

@@ -33,7 +33,8 @@ Warn = Callable[..., None]
 class CandidateQueue:
     """One process's answers for grading. The owner calls `save` to store them.
 
-    With `background`, a thread redacts, so that a slow hook delays only samples. Without it, `redact_all` does.
+    With `background`, a thread redacts, so that a slow hook delays only samples. Without it, `redact_all` does. An
+    answer that comes without a hook of its own is redacted with `redact`.
     """
 
     def __init__(self, *, share: float, redact: Redact, background: bool, warn: Warn) -> None:
@@ -42,15 +43,17 @@ class CandidateQueue:
         self._background = background
         self._warn = warn
         # Deques, because two threads append and remove without a lock.
-        self._kept: deque[KeptCall] = deque()
+        self._kept: deque[tuple[KeptCall, Redact]] = deque()
         self._rows: deque[dict[str, object]] = deque()
         self._has_kept = threading.Event()
-        self._closing = threading.Event()
+        self._is_done = threading.Event()
+        self._hurried = threading.Event()
+        self._is_closed = False
         self._thread: threading.Thread | None = None
         self.is_watched = True
         """Whether a guard wrote a heartbeat lately: only a guard grades answers and removes their content."""
 
-    def offer(self, decision: Decision, read_exchange: ReadExchange) -> None:
+    def offer(self, decision: Decision, read_exchange: ReadExchange, redact: Redact | None = None) -> None:
         """Keep the answer for grading if its hash chooses it and the queue has room; never raises."""
         if not self.is_watched or not is_kept(decision, self._share):
             return
@@ -63,7 +66,8 @@ class CandidateQueue:
             self._warn("exchange", "an answer could not be kept for grading: %r", error)
             return
         if exchange is not None:
-            self._keep(KeptCall(decision=decision, exchange=exchange))
+            # The hook stays with its answer: a queue that kept it would keep the router alive to which it may belong.
+            self._keep(KeptCall(decision=decision, exchange=exchange), redact or self._redact)
 
     def redact_all(self) -> None:
         """Redact all kept answers; does nothing if a background thread redacts."""
@@ -93,15 +97,26 @@ class CandidateQueue:
                 loggable(rejected[0][1]),
             )
 
+    def hurry(self, *, within_s: float = _LEAVE_S) -> None:
+        """Redact the answers that wait, without rest; returns when that is done, or after `within_s` seconds."""
+        if self._thread is None:
+            return
+        self._hurried.set()
+        self._is_done.wait(min(within_s, _LEAVE_S))
+        if not self._is_closed:
+            self._hurried.clear()
+
     def close(self, *, within_s: float = _LEAVE_S) -> None:
         """Redact the remaining answers without rest; waits at most `within_s` seconds for the thread."""
-        self._closing.set()
+        self._is_closed = True
+        self._hurried.set()
         self._has_kept.set()
         if self._thread is not None:
             self._thread.join(min(within_s, _LEAVE_S))
 
-    def _keep(self, kept: KeptCall) -> None:
-        self._kept.append(kept)
+    def _keep(self, kept: KeptCall, redact: Redact) -> None:
+        self._is_done.clear()
+        self._kept.append((kept, redact))
         self._has_kept.set()
         # Started at the first kept answer: a process that keeps none needs no thread.
         if self._background and self._thread is None:
@@ -109,14 +124,16 @@ class CandidateQueue:
             self._thread.start()
 
     def _run(self) -> None:
-        while not self._closing.is_set() or self._kept:
+        while not self._is_closed or self._kept:
             self._has_kept.wait()
             self._has_kept.clear()
             while self._kept:
                 begun = time.monotonic()
                 self._redact_one()
-                # The wait ends early when the recorder closes.
-                self._closing.wait(min((time.monotonic() - begun) * _REST, _LEAVE_S))
+                # The wait ends early when somebody waits for the answers.
+                self._hurried.wait(min((time.monotonic() - begun) * _REST, _LEAVE_S))
+            self._is_done.set()
 
     def _redact_one(self) -> None:
-        self._rows.append(candidate_row(self._kept.popleft(), share=self._share, redact=self._redact))
+        kept, redact = self._kept.popleft()
+        self._rows.append(candidate_row(kept, share=self._share, redact=redact))

@@ -8,7 +8,9 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
@@ -58,7 +60,8 @@ class Recorder:
     heartbeat lately, or if CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0.
 
     After a fork, the child has its own threads, queue and process name; the parent keeps what it had queued.
-    With `background=False`, the caller runs `refresh` and `drain`, as replay and tests do.
+    With `background=False`, the caller runs `refresh` and `drain`, as replay and tests do. With `is_wanted`, the thread
+    closes the recorder once that returns False, and the caller waits for the policies with `await_policies`.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Recorder:
         background: bool = True,
         redact: Redact = redact,
         queue_size: int = 10_000,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> None:
         self._settings = settings
         self._folder = Path.cwd()
@@ -79,12 +83,16 @@ class Recorder:
         self._redact = redact
         self._share = kept_share(settings.graded_share)
         self._queue_size = queue_size
+        self._is_wanted = is_wanted or (lambda: True)
+        self.late: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        """What the thread calls soon: it records streams that were dropped, perhaps together with their router."""
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
         _recorders.add(self)
         if background:
             self._start()
-            self._informed.wait(_FIRST_POLICY_S)
+            if is_wanted is None:
+                self.await_policies()
 
     def _begin(self) -> None:
         """Create everything that belongs to this process alone."""
@@ -111,20 +119,33 @@ class Recorder:
         """The process's name in the store."""
         return self._writer.process
 
-    def put(self, decision: Decision, tell: ReadExchange | None = None) -> None:
+    @property
+    def is_closed(self) -> bool:
+        """Whether decisions are dropped, because the recorder was closed."""
+        return self._closed
+
+    def await_policies(self) -> None:
+        """Return when the policies were read for the first time, or after two seconds."""
+        self._informed.wait(_FIRST_POLICY_S)
+
+    def put(self, decision: Decision, tell: ReadExchange | None = None, redact: Redact | None = None) -> None:
         """Queue a finished decision; if the queue is full, drop and count it.
 
         `tell` returns the call's questions and answer. It is called at once, and only if the answer is kept for
-        grading.
+        grading. `redact` replaces the recorder's own hook for this answer.
         """
         if self._closed:
-            self._drop(1, "the recorder is closed")
+            self.refuse()
         elif len(self._queue) >= self._queue_size:
             self._drop(1, "the recorder's queue is full")
         else:
             self._queue.append(decision)
             if tell is not None:
-                self._samples.offer(decision, tell)
+                self._samples.offer(decision, tell, redact)
+
+    def refuse(self) -> None:
+        """Drop a decision that comes too late, and count it."""
+        self._drop(1, "the recorder is closed")
 
     def refresh(self, now: float) -> None:
         """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
@@ -151,21 +172,31 @@ class Recorder:
             if self._has_unsaved or abs(now - self._last_beat) >= _IDLE_BEAT_S:
                 self._save(now)
 
+    def flush(self) -> None:
+        """Store everything that was queued; if that takes too many seconds, log an error."""
+        deadline = time.monotonic() + _CLOSE_S
+        self._samples.hurry(within_s=_CLOSE_S)
+        while self._attempt(self.drain) is not None:
+            if time.monotonic() >= deadline:
+                _log.error("a router was closed while the store did not take its counters; they wait")
+                return
+            time.sleep(_RETRY_S)
+
     def close(self) -> None:
         """Store everything that was queued, and stop; if that takes too many seconds, log an error."""
-        if self._closed:
-            return
-        self._closed = True
+        is_first, self._closed = not self._closed, True
         self._wake.set()
         deadline = time.monotonic() + _CLOSE_S
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_S)
+        if not is_first:
+            return
         self._samples.close(within_s=max(deadline - time.monotonic(), 0))
         self._attempt(self.drain)
-        while self._is_behind and time.monotonic() < deadline:
+        while self.is_behind and time.monotonic() < deadline:
             time.sleep(_RETRY_S)
             self._attempt(self.drain)
-        if self._is_behind:
+        if self.is_behind:
             _log.error("the recorder was closed with counters or content that the store did not take")
         else:
             self._attempt(self._writer.sign_off)
@@ -173,7 +204,8 @@ class Recorder:
         _recorders.discard(self)
 
     @property
-    def _is_behind(self) -> bool:
+    def is_behind(self) -> bool:
+        """Whether anything that was put is not stored yet."""
         return self._has_unsaved or bool(self._queue)
 
     @property
@@ -223,8 +255,12 @@ class Recorder:
     def _run(self) -> None:
         flush_at = float("-inf")  # on the monotonic clock, because the wall clock may be set
         while not self._closed:
+            if not self._is_wanted():
+                self.close()
+                return
             self._attempt(self.refresh)
             self._informed.set()
+            self._record_late()
             # Folded at each turn, so that a full queue never waits for the next flush.
             self._attempt(self.fold)
             if time.monotonic() >= flush_at:
@@ -233,6 +269,11 @@ class Recorder:
                     continue
                 flush_at = time.monotonic() + self._settings.flush_every_s
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
+
+    def _record_late(self) -> None:
+        with suppress(Empty):
+            while True:
+                self.late.get_nowait()()
 
     def _attempt(self, work: Callable[[float], None]) -> Exception | None:
         """Run one part of the thread's work; returns its error, which is logged once, or None."""

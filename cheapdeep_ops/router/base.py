@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
-from cheapdeep_ops.recorder import NullRecorder, Recorder
+from cheapdeep_ops.recorder import NullRecorder, share_recorder
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.calls import Call, Sink
 from cheapdeep_ops.router.core import CallRunner
@@ -151,7 +151,7 @@ def _reject_options(client: object, options: Iterable[str]) -> None:
 
 
 def _recorder(settings: "Settings", telemetry: Telemetry, redact: Redact) -> Sink:
-    return Recorder(settings, drops=telemetry, redact=redact) if settings.record else NullRecorder(settings)
+    return share_recorder(settings, drops=telemetry, redact=redact) if settings.record else NullRecorder(settings)
 
 
 def whole(request: Params) -> Params:

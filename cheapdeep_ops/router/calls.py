@@ -13,7 +13,9 @@ from cheapdeep_ops.values import Decision, Exchange, Tier
 class Sink(Protocol):
     """Where decisions go and policies come from."""
 
-    book: PolicyBook
+    @property
+    def book(self) -> PolicyBook:
+        """The policies in force."""
 
     def put(self, decision: Decision, tell: Callable[[], Exchange | None]) -> None:
         """Take a decision. `tell` gives the text of the call, if it is to be stored. Never blocks, never raises."""

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.flow import CascadeResult, Step, completed, revised
+from cheapdeep_ops.recorder import RecorderShare
 from cheapdeep_ops.recorder.candidate_rows import is_kept
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.calls import Call, CallRecord, Routed, Sink
@@ -100,8 +101,10 @@ class CallRunner:
         self.open_streams: WeakSet[Callable[[], None]] = WeakSet()
         """The finalizers of streams that callers are still reading, for the end of the interpreter."""
         # A dropped stream may be collected anywhere, even inside the recorder's lock, so it is recorded later.
-        self.late: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        """What records the streams that callers have dropped."""
+        self.late: SimpleQueue[Callable[[], None]] = (
+            recorder.late if isinstance(recorder, RecorderShare) else SimpleQueue()
+        )
+        """What records the streams that callers have dropped; the recorder's thread calls it too."""
         _living.add(self)
 
     def for_view(self, options: Iterable[str]) -> "CallRunner":

@@ -66,10 +66,16 @@ class Telemetry:
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         tracer = shielded(lambda: trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider))
+        self._meter_provider = meter_provider
         # Getting a tracer can fail too: a provider is the application's code.
         self._tracer = tracer or trace.NoOpTracer()
         instruments = shielded(lambda: _instruments(meter_provider or metrics.get_meter_provider()))
         self._instruments = instruments or _instruments(metrics.NoOpMeterProvider())
+
+    @property
+    def destination(self) -> int | None:
+        """A number for the meter provider that was given; None for the global one."""
+        return None if self._meter_provider is None else id(self._meter_provider)
 
     def begin_route(self) -> Span:
         """Start the INTERNAL span around one call; the caller must end it."""
