@@ -250,6 +250,22 @@ def test_a_recorder_whose_last_router_is_collected_waits_for_the_next_router(set
     assert stored(settings) == {"default": 1}
 
 
+def test_a_store_that_is_locked_meanwhile_gets_the_last_counts_too(settings, bare, no_linger, monkeypatch):
+    monkeypatch.setattr("cheapdeep_ops.recorder.recorder._CLOSE_S", 0.1)
+    router = made(settings, bare)
+    with closing(sqlite3.connect(settings.store_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        router.ask("hello")
+        del router
+        gc.collect()
+        (thread,) = recorders()
+        thread.join(2)
+        assert thread.is_alive()
+        other.execute("COMMIT")
+    await_the_end()
+    assert stored(settings) == {"default": 1}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_shares_recorders_of_its_own(settings, bare):

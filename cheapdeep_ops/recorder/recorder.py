@@ -193,10 +193,10 @@ class Recorder:
             return
         self._samples.close(within_s=max(deadline - time.monotonic(), 0))
         self._attempt(self.drain)
-        while self._is_behind and time.monotonic() < deadline:
+        while self.is_behind and time.monotonic() < deadline:
             time.sleep(_RETRY_S)
             self._attempt(self.drain)
-        if self._is_behind:
+        if self.is_behind:
             _log.error("the recorder was closed with counters or content that the store did not take")
         else:
             self._attempt(self._writer.sign_off)
@@ -204,7 +204,8 @@ class Recorder:
         _recorders.discard(self)
 
     @property
-    def _is_behind(self) -> bool:
+    def is_behind(self) -> bool:
+        """Whether anything that was put is not stored yet."""
         return self._has_unsaved or bool(self._queue)
 
     @property

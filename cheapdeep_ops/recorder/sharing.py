@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _LINGER_S: Final = 2.0
 """How long a recorder waits for the next router: a service that makes one for each request has none in between."""
 
+_OUTAGE_S: Final = 60.0
+"""How long it waits for a store that does not take its last counters, before it gives them up."""
+
 
 class SharedDropCounter(DropCounter, Protocol):
     """A drop counter that says where it counts."""
@@ -111,7 +114,8 @@ class SharedRecorders:
                 return True
             if shared.unused_since is None:
                 shared.unused_since = time.monotonic()
-            if time.monotonic() - shared.unused_since < _LINGER_S:
+            unused_s = time.monotonic() - shared.unused_since
+            if unused_s < (_OUTAGE_S if shared.recorder.is_behind else _LINGER_S):
                 return True
             self._forget(key, shared)
             return False

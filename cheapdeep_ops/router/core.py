@@ -106,7 +106,7 @@ class CallRunner:
         self.late: SimpleQueue[Callable[[], None]] = (
             recorder.late if isinstance(recorder, RecorderShare) else SimpleQueue()
         )
-        """What records the streams that callers have dropped."""
+        """What records the streams that callers have dropped; the recorder's thread calls it too."""
         _living.add(self)
 
     def for_view(self, options: Iterable[str]) -> "CallRunner":

@@ -160,7 +160,8 @@ class _RecordedStream(Generic[Upstream]):
 class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMessageStreamEvent]):
     """The stream of the tier that answers; `decision` is None until it has ended.
 
-    A stream that is dropped before its end is recorded at the next call, or when its router is closed.
+    A stream that is dropped before its end is recorded soon, by the recorder's thread. With a recorder of the caller's
+    own, it is recorded at the next call, or when its router is closed.
     """
 
     def __stream__(self) -> Iterator[RawMessageStreamEvent]:

@@ -113,13 +113,6 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDel
         )
         .exists()
     )
-    before, told = _DELIVERY.alias("before"), _OUTBOX.alias("told")
-    is_told = (
-        select(before.c.message_id)
-        .join_from(before, told, told.c.id == before.c.message_id)
-        .where(before.c.receiver == receiver, _is(before, "delivered"), told.c.incident_id == _OUTBOX.c.incident_id)
-        .exists()
-    )
     ref = and_(_REF.c.incident_id == _OUTBOX.c.incident_id, _REF.c.receiver == receiver)
     columns = (
         _DELIVERY.c.message_id, _DELIVERY.c.receiver, _DELIVERY.c.delivery_id, _OUTBOX.c.incident_id, _OUTBOX.c.kind,

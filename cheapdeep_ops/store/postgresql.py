@@ -4,10 +4,11 @@ A pooler in transaction mode gives each transaction to another session of the se
 transaction: no prepared statement, no SET, no lock.
 """
 
+from contextlib import closing
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
@@ -62,7 +63,8 @@ def make_engine(url: URL, *, lock_timeout_s: float) -> Engine:
     )
     # Before SQLAlchemy's own first look at a server, which fails on servers that it does not know.
     event.listen(engine, "connect", partial(_check, url), insert=True)
-    event.listen(engine, "begin", partial(_begin, lock_timeout_s))
+    # Here, because no statement precedes it, and an error in it is handled like that of a statement.
+    engine.dialect.do_begin = partial(_begin, lock_timeout_s)  # type: ignore[method-assign]
     event.listen(engine, "handle_error", _give_up_lost)
     return engine
 
@@ -88,11 +90,12 @@ def server_trouble(version: int, encoding: str) -> str:
     return ""
 
 
-def _begin(lock_timeout_s: float, connection: Connection) -> None:
+def _begin(lock_timeout_s: float, connection: PoolProxiedConnection) -> None:
     """Bound the wait for locks in this transaction, and end it if this process hangs."""
     limits = {"lock_timeout": lock_timeout_s, "idle_in_transaction_session_timeout": _ABANDONED_S}
     calls = (f"set_config('{name}', '{max(seconds * 1000, 1):.0f}', true)" for name, seconds in limits.items())
-    connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(f"SELECT {', '.join(calls)}")
 
 
 def _give_up_lost(context: ExceptionContext) -> None:

@@ -123,4 +123,4 @@ def test_each_call_of_master_and_workers_is_answered_and_counted_once(service, t
     assert len(api.requests) == sum(made.values()), "the cheap tier is asked once for each call"
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         kinds = connection.execute("SELECT kind, count(*) FROM process GROUP BY kind").fetchall()
-    assert kinds == [("stopped", 1 + 2 * WORKERS)], "each router of each process has signed off"
+    assert kinds == [("stopped", 1 + WORKERS)], "the recorder of each process, which its routers share, signed off"
