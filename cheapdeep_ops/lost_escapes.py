@@ -2,12 +2,14 @@ r"""Detects a missing level of escaping: valid JSON whose string is not the text
 
 A model that writes `\theta` into a JSON string without a second backslash has written a tab and "heta". Most such slips
 are no JSON (`\alpha`, `\d`) or give a control character that no prose has (`\frac`, `\beta`). What is left is a tab, a
-line feed or a carriage return, and half of a doubled backslash. They count as lost where what follows completes a LaTeX
-command, a folder of a Windows path or a literal of code, and where the text around it makes ordinary prose unlikely.
+line feed, a carriage return, or half of a doubled backslash. It counts as lost if the text around it completes a LaTeX
+command, a Windows path, a literal of code or a JSON string. Where prose could say the same, more must speak for it.
 
-This cannot be told from what was meant, and ships: a line feed or a tab in the middle of a literal of code
-(`print("a\nb")`), `\/` that loses its backslash, `\u00e9` that becomes its letter, and half of a doubled backslash
-outside of a matrix or a table.
+Some losses look like what was meant, and ship:
+
+- a line feed or a tab in the middle of a literal of code (`print("a\nb")`),
+- `\/` that has lost its backslash, and `\u00e9` that has become its letter,
+- half of a doubled backslash outside of a matrix or a table.
 """
 
 import re

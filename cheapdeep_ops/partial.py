@@ -73,7 +73,7 @@ class PartialReply:
         self.confidence: float | None = None
         """The stated confidence, once its number is complete."""
         self.problem: Reason | None = None
-        """Why a reply escalates early or is cut; None if its answer is only withheld."""
+        """Why a reply escalates early; None if its answer is only withheld."""
         self._threshold, self._base_threshold = threshold, base_threshold
         self._user_text, self._max_tokens = user_text, max_tokens
         self._is_patient = is_patient or states_verdict(user_text)

@@ -15,6 +15,8 @@ MEANT = [
     '\ttext := filepath.Ext(name)\n\top, o := frac(tan)\n\tt.Run("a", nil)\n\tr.to(o)\n',
     "x=$y\ni=$((i+1))\ne=$i",
     "It costs $5\ne poi $6.",
+    "Tra $5\ne 6$ in tutto",
+    "Costa $ sei per tutti\ne sette$ in tutto",
     "pane e vino  \ne poi\nu svakom slučaju\ni tak dalej\nho visto",
     "a\tau revoir\tbien",
     "$$\nu = x^2\n$$",

@@ -17,6 +17,7 @@ from cheapdeep_ops.claude import tier_requests
 from cheapdeep_ops.claude.profiles import UNKNOWN
 from cheapdeep_ops.claude.prompt import CONTRACT
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
+from cheapdeep_ops.recorder.counter_buffer import Tally
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import MalformedCause
 
@@ -354,8 +355,12 @@ class TestAnAnswerThatGoesWrongAfterItHasBegun:
         assert (decision.reason, decision.base_reason) == (Reason.MALFORMED, Reason.MALFORMED)
         assert (decision.escalated, decision.shipped, decision.error) == (False, False, type(failure).__name__)
         assert (decision.tier, decision.confidence) == (0, 0.9)
-        assert decision.malformed_cause is not None
         assert decision.cost_usd > 0
+        tally = Tally()
+        tally.add(decision)
+        assert (tally.errors, tally.shipped, tally.escalated, tally.base_escalated) == (1, 0, 0, 1)
+        assert (tally.reasons, tally.triage_errors) == ({"malformed": 1}, {"CutAnswerError": 1})
+        assert tally.malformed_causes == {decision.malformed_cause: 1}
         assert ledger.tells[0]() is None
         assert models(api) == [HAIKU]
 

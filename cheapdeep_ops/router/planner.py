@@ -220,7 +220,7 @@ class CallPlanner:
         if not isinstance(message, Message):
             return TierReply(message=message)
         user_text = call.user_text if ask.kind == "triage" else None
-        return claude.read_reply(message, user_text=user_text, max_tokens=call.params["max_tokens"])
+        return claude.read_reply(message, user_text=user_text, max_tokens=call.params.get("max_tokens"))
 
     def progress(self, call: Call, ask: Ask, request: Params) -> StreamProgress:
         """The reader of a stream that answers one request; `request` is what is sent."""

@@ -21,9 +21,9 @@ from cheapdeep_ops.verdict import read_verdict
 
 END_TURN = "end_turn"
 SHORT = 90
-"""Replies up to this length are cut at every place; longer ones at some places."""
+"""Replies up to this length are cut at every place; longer ones at as many places as `CUTS` says."""
 
-CUTS = 3
+CUTS = (1, 4, 16)
 
 # Texts
 
@@ -570,11 +570,10 @@ def _has_controls(text: str) -> bool:
 
 
 def cuts(reply: str, rng: Random) -> list[Sequence[int]]:
-    """Places at which a stream is cut: each one alone in a short reply, some in a long one, and all at once."""
+    """Places at which a stream is cut: each one alone in a short reply, and all at once; some in a long one."""
     if len(reply) <= SHORT:
         return [*([place] for place in range(len(reply) + 1)), range(len(reply))]
-    chosen = [sorted(rng.sample(range(len(reply)), rng.choice((1, 4, 12)))) for _ in range(CUTS)]
-    return [*chosen, range(len(reply))] if len(reply) < SHORT * 4 else chosen
+    return [sorted(rng.sample(range(len(reply)), number)) for number in CUTS]
 
 
 def streamed(reply: str, places: Sequence[int]) -> tuple[str, bool]:
