@@ -46,7 +46,8 @@ def _costs(run: "RunReport") -> dict[str, str]:
     """The cost and the saving; a saving from placeholders would say nothing about the file's calls."""
     cost = (
         f"{price(run['cost_usd'])}, {exact_money(run['cost_per_call_usd'])} a call"
-        f"{coverage(run['unpriced_calls'], run['calls'])}; all-deep {price(run['baseline_cost_usd'])} (estimate); grading costs {price(run['grader_cost_usd'])} more"
+        f"{coverage(run['unpriced_calls'], run['calls'])}; all-deep "
+        f"{price(run['baseline_cost_usd'])} (estimate); grading costs {price(run['grader_cost_usd'])} more"
     )
     if is_known(run["cost_basis"]):
         return {"cost": f"{cost}; by {run['cost_basis']}", "saving": percent(run["saving"])}
