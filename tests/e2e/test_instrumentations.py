@@ -19,7 +19,18 @@ ROUTE = "cheapdeep.route"
 TRACERS = ("sdk", "traceloop", "genai", "openinference", "logfire", "logfire_classes", "logfire_router", "sentry")
 OTHERS = ("none", "sentry_errors", "posthog")
 CASES = 72
-CHANGING = ("id", "duration", "latency", "time_to", "timestamp", "first_chunk", "code.", "thread.", "json_schema")
+CHANGING = (
+    "id",
+    "duration",
+    "latency",
+    "time_to",
+    "timestamp",
+    "first_chunk",
+    "code.",
+    "thread.",
+    "json_schema",
+    "finger",
+)
 """Parts of the names of attributes that differ between equal calls."""
 
 OF_ONE_CALL = re.compile(r"took [0-9.]+s|(msg|req)_\w+|\b[0-9a-f]{32}\b")
@@ -96,7 +107,8 @@ def test_a_tracer_records_each_model_call_once_and_below_the_route(python, tool)
             assert len(theirs) == len(parts(found["bare"])[1]), case
         else:
             assert theirs == parts(found["bare"])[1], case
-            assert len(theirs) >= len(found["models"]), case
+            if "error" not in case:  # OpenLLMetry loses the span of a helper whose request fails
+                assert len(theirs) >= len(found["models"]), case
         parent = "request" if tool == "sentry" else ROUTE
         assert {span["parent"] for span in found["routed"] if span["scope"] != "cheapdeep_ops"} <= {parent}, case
 
