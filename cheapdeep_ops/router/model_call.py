@@ -31,7 +31,7 @@ OnDone = Callable[[BaseException | None], None]
 class ModelCall:
     """One request to a model. It must be ended; `request` are the keyword arguments of `messages.create`.
 
-    `is_traced` is whether the SDK or another package traces it, and `is_plain` whether only the SDK's own code sends it.
+    `is_traced` is whether the SDK or another package traces it. `is_plain` is whether only the SDK's code sends it.
     """
 
     def __init__(
