@@ -18,6 +18,7 @@ from cheapdeep_ops.claude.profiles import UNKNOWN
 from cheapdeep_ops.claude.prompt import CONTRACT
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.recorder.counter_buffer import Tally
+from cheapdeep_ops.router.streams import AsyncRoutedStream, RoutedStream
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import MalformedCause
 
@@ -691,3 +692,15 @@ def test_the_sdks_helper_adds_up_to_the_sdks_own_message(api, open_shell):
     assert isinstance(message, anthropic.types.ParsedMessage)
     assert [block.text for block in message.content] == [LONG]
     assert (message.stop_reason, message.model) == ("end_turn", f"{HAIKU}-20251001")
+
+
+def test_a_stream_after_a_failed_triage_is_collected(api, shell, ledger):
+    for _ in range(3):
+        api.enqueue(Reply.error(529), model=HAIKU)
+        api.enqueue(Reply.text(LONG), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == LONG
+    ledger.tells.clear()
+    gc.collect()
+    gc.collect()
+    assert [each for each in gc.get_objects() if isinstance(each, RoutedStream | AsyncRoutedStream)] == []
+    assert len(ledger.decisions) == 3

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, Generic, TypeVar
 
@@ -58,7 +57,8 @@ class OpenStream(Generic[Upstream]):
     @property
     def has_tail(self) -> bool:
         """Whether to read the end of a reply that escalates: its trace has no final figures else, or is lost."""
-        return not (self._is_read or self.progress.is_withheld or self.model_call.is_plain)
+        is_watched = self.model_call.is_traced or not self.model_call.is_plain
+        return is_watched and not (self._is_read or self.progress.is_withheld)
 
     def take_tail(self, event: Event) -> bool:
         """Process an event after the decision; False if the end of the reply is too far."""
@@ -132,7 +132,20 @@ class StreamFinalizer:
 
     def later(self) -> None:
         """The stream was dropped, perhaps while a lock is held that recording needs."""
-        self._runner.late.put(self)
+        if not self._is_over:
+            self._runner.late.put(self)
+
+
+class _DropNotice:
+    """Tells the finalizer of a stream when nothing refers to the stream any more."""
+
+    # Not `weakref.finalize`, whose registry would keep the finalizer alive. It refers to the errors of failed triage,
+    # those to the frames that raised them, and those to the stream: none of it would ever be collected.
+    def __init__(self, finalizer: StreamFinalizer) -> None:
+        self._finalizer = finalizer
+
+    def __del__(self) -> None:
+        self._finalizer.later()
 
 
 class _RecordedStream(Generic[Upstream]):
@@ -144,8 +157,8 @@ class _RecordedStream(Generic[Upstream]):
         self._opened: OpenStream[Upstream] = opened
         self._finalizer = finalizer
         opened.model_call.pause()
-        # At exit the runner ends the open streams itself, before the recorder closes.
-        weakref.finalize(self, finalizer.later).atexit = False
+        # The SDK iterates over a copy of this stream, which shares the notice.
+        self._notice = _DropNotice(finalizer)
 
     @property
     def _observer(self) -> None:
