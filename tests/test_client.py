@@ -225,12 +225,12 @@ class TestAClientOfTheCallers:
         escalating(api)
         shell = open_shell(change=of_a_tenant)
         client = shell.router._sdk
-        for key, secret, tenant in (("first", "s", "shop"), ("second", "t", "shop"), ("second", "t", "bank")):
-            client.api_key, client.secret, client.tenant = key, secret, tenant
+        changes = [("first", "s", "shop"), ("second", "t", "shop"), ("second", "t", "bank")]
+        for client.api_key, client.secret, client.tenant in changes:
             assert ask(shell) == "Deep."
             shell.router.messages.count_tokens  # noqa: B018 - a resource that the client caches
         seen = [(request.headers["x-key"], request.headers["x-tenant"]) for request in api.requests]
-        assert seen == [(key, name) for key, name in (("s first", "shop"), ("t second", "shop"), ("t second", "bank")) for _ in "12"]
+        assert seen == [(f"{secret} {key}", tenant) for key, secret, tenant in changes for _ in range(2)]
 
     def test_is_followed_to_another_server(self, api, open_shell, ask):
         escalating(api)
@@ -447,9 +447,10 @@ def test_it_is_closed_after_with_and_leaves_a_given_client_open(client):
 
 def test_its_copy_has_the_signature_of_the_sdks():
     assert inspect.signature(Router.copy) == inspect.signature(anthropic.Anthropic.copy)
-    assert inspect.signature(AsyncRouter.with_options).parameters.keys() == inspect.signature(
-        anthropic.AsyncAnthropic.with_options
-    ).parameters.keys()
+    assert (
+        inspect.signature(AsyncRouter.with_options).parameters.keys()
+        == inspect.signature(anthropic.AsyncAnthropic.with_options).parameters.keys()
+    )
 
 
 def test_it_can_be_collected(client):

@@ -54,6 +54,8 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     policies in force.
     """
 
+    _messages: AsyncMessages | None
+
     def __init__(
         self,
         *,
@@ -164,7 +166,9 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
                     return model_call.read(await send(**model_call.request))
             # The client's timeouts hold for each read only; this one holds for the whole triage.
             async with asyncio.timeout(self._core.planner.settings.triage_timeout_s):
-                return model_call.read(await self._triage.messages.create(**model_call.request))
+                with model_call.waiting():
+                    message = await self._triage.messages.create(**model_call.request)
+                return model_call.read(message)
 
     # A stream
 
@@ -191,7 +195,8 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
                 with self._wait_limit(call):
                     return OpenStream(await begin(model_call.request), progress, model_call).reply()
             async with asyncio.timeout(planner.settings.triage_timeout_s):
-                stream = cast("Events", await self._triage_streams.messages.create(**model_call.request))
+                with model_call.waiting():
+                    stream = cast("Events", await self._triage_streams.messages.create(**model_call.request))
                 opened = OpenStream(stream, progress, model_call)
                 async with closing_on_failure(stream):
                     await read_until_decided(opened)

@@ -20,6 +20,8 @@ from cheapdeep_ops.router.provider import (
     AnyClient,
     CallClients,
     Params,
+    SdkAsyncMessages,
+    SdkMessages,
     claude,
     max_connections_of,
     traces_itself,
@@ -61,6 +63,7 @@ class RouterBase(ABC, Generic[AnyClient]):
 
     _sdk: AnyClient
     _calls: CallClients[AnyClient]
+    _messages: SdkMessages | SdkAsyncMessages | None
 
     def _set_up(
         self,
@@ -94,11 +97,11 @@ class RouterBase(ABC, Generic[AnyClient]):
         """A client with the router's `_options`."""
 
     def _use(self, client: AnyClient, triage_timeout_s: float) -> None:
-        client = client._sdk if isinstance(client, RouterBase) else client
+        client = client._sdk if isinstance(client, RouterBase) else client  # noqa: SLF001 - a router too
         # What the caller's subclass of the router has set.
         own = {name: value for name, value in vars(self).items() if not hasattr(type(client), name)}
         vars(client).update({**own, **vars(client)})
-        self.__dict__ = vars(client)
+        object.__setattr__(self, "__dict__", vars(client))
         self._sdk, self._messages = client, None
         self._calls = CallClients(client, triage_timeout_s=triage_timeout_s)
 

@@ -136,6 +136,9 @@ class Provider(Protocol):
     def is_timeout(self, error: BaseException) -> bool:
         """Whether the model took longer than the request allows."""
 
+    def interruption(self, error: Exception) -> BaseException | None:
+        """The exception that others raised into a request; None if the request itself failed."""
+
     def is_bad_request(self, error: BaseException) -> bool:
         """Whether the API calls the request invalid."""
 

@@ -14,6 +14,7 @@ from cheapdeep_ops.router.base import RouterBase, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
+from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     Anthropic,
@@ -65,6 +66,8 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     Raises SettingsError if a setting is unknown or out of range, TypeError if both client and options are given.
     """
+
+    _messages: Messages | None
 
     def __init__(
         self,
@@ -170,16 +173,18 @@ class Router(RouterBase[Anthropic], Anthropic):
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
         with self._core.models.asking(call, ask) as model_call, self._wait_limit(call):
             if ask.kind == "triage":
-                return model_call.read(self._ask_triage(model_call.request))
+                return model_call.read(self._ask_triage(model_call))
             send = send or self._originals.messages.create
             return model_call.read(send(**model_call.request))
 
-    def _ask_triage(self, request: Params) -> Message:
+    def _ask_triage(self, model_call: ModelCall) -> Message:
         calls = self._calls.now()
-        ask = partial(calls.triage.messages.create, **request)
-        if calls.is_as_given:  # it may retry, and its timeouts may be long
+        ask = partial(calls.triage.messages.create, **model_call.request)
+        with model_call.waiting():
+            if not calls.is_as_given:
+                return ask()
+            # It may retry, and its timeouts may be long.
             return in_time(self._readers, ask, self._core.planner.settings.triage_timeout_s)
-        return cast("Message", ask())
 
     # A stream
 
@@ -210,8 +215,9 @@ class Router(RouterBase[Anthropic], Anthropic):
                     cast("Events", self._triage_streams.messages.create(**model_call.request)), progress, model_call
                 )
             )
-            self._readers.run(partial(copy_context().run, attempt.run))
-            opened = attempt.outcome(planner.settings.triage_timeout_s)
+            with model_call.waiting():
+                self._readers.run(partial(copy_context().run, attempt.run))
+                opened = attempt.outcome(planner.settings.triage_timeout_s)
         if not opened.ships:
             return self._leave(open_call, opened)
         model_call.answered()
