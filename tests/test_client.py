@@ -13,6 +13,8 @@ import pytest
 from anthropic.resources.messages import AsyncMessages, Messages
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
+from cheapdeep_ops.claude.clients import RESOURCES
+from cheapdeep_ops.router import base
 from cheapdeep_ops.testing import Reply
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -131,6 +133,47 @@ class TestACallThatIsNotRouted:
             async with made.messages.with_streaming_response.create(model=OPUS, **HELLO) as response:
                 assert response.headers["request-id"].startswith("req_")
         assert models(api) == [OPUS, OPUS]
+
+
+NAMED = {"model": OPUS, **HELLO}
+UNROUTED = {
+    "beta.messages": lambda made: made.beta.messages.create(**NAMED),
+    "with_raw_response": lambda made: made.with_raw_response.messages.create(**NAMED),
+    "messages.batches": lambda made: made.messages.batches.create(requests=[{"custom_id": "a", "params": NAMED}]),
+    "messages.parse without output_format, or post": lambda made: made.messages.parse(**NAMED),
+}
+
+
+class TestACallThatCannotBeRouted:
+    @pytest.fixture(autouse=True)
+    def nothing_was_said(self, monkeypatch):
+        monkeypatch.setattr(base, "_warned_of", set())
+
+    @pytest.mark.parametrize("way", UNROUTED)
+    def test_is_said_once(self, api, open_shell, caplog, way):
+        api.always(Reply.text("Deep."))
+        shell = open_shell()
+        for _ in range(2):
+            shell._run(UNROUTED[way](shell.router))
+        (said,) = caplog.records
+        assert (said.name.partition(".")[0], said.levelname) == ("cheapdeep_ops", "WARNING")
+        assert said.getMessage().startswith(f"{way}: such calls are neither routed nor counted")
+
+    def test_is_one_of_a_stream_helper_or_a_tool_runner_too(self, api, caplog):
+        api.always(Reply.text("Deep."))
+        with router(api) as made, made.beta.messages.stream(**NAMED) as stream:
+            assert stream.get_final_text() == "Deep."
+        assert len(caplog.records) == 1
+
+    def test_is_none_of_those_that_ask_for_no_answer_or_are_routed(self, api, client, caplog):
+        api.always(Reply.triage(0.9, "Yes."))
+        with over(client) as made:
+            made.messages.create(**NAMED)
+            made.models.retrieve(OPUS)
+            made.messages.count_tokens(model=OPUS, messages=HELLO["messages"])
+            client.beta.messages.create(**NAMED)
+            client.messages.with_raw_response.create(**NAMED)
+        assert caplog.records == []
 
 
 class TestAView:
@@ -395,11 +438,11 @@ class TestASubclassOfARouter:
 
 @pytest.mark.parametrize("kind", [anthropic.Anthropic, anthropic.AsyncAnthropic])
 def test_all_that_the_sdks_classes_have_a_default_for_is_the_clients(kind):
-    """A newer SDK may have more such attributes: they are in its `__dict__`, or in `_MADE_BY_THE_CLIENT`."""
+    """A newer SDK may have more such attributes: they are in its `__dict__`, or in `_OF_ITS_CLASS`."""
     client = kind(api_key="any", open_telemetry=False, webhook_key="whsec_1")
     router = (Router if kind is anthropic.Anthropic else AsyncRouter)(client=client, settings=Settings(record=False))
     names = {name for base in kind.__mro__ for name in vars(base) if not name.startswith("__")}
-    values = {name: getattr(client, name) for name in names - {"messages", "qs"}}
+    values = {name: getattr(client, name) for name in names - RESOURCES - {"qs"}}
     differing = {name for name, value in values.items() if not callable(value) and getattr(router, name) != value}
     assert differing == set()
 

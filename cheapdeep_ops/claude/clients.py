@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from operator import is_
@@ -155,6 +155,34 @@ def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
     if made._middleware:  # the SDK has no public way to change it
         made._middleware_chain = made._build_middleware_chain()
     return made
+
+
+def resource_of(client: Anthropic | AsyncAnthropic, name: str, *, sending_through: object) -> object:
+    """The client's `models`, `beta` or the like, made for a router, unless a library has put its own there."""
+    make, own = getattr(type(client), name, None), vars(client).get(name)
+    is_of_the_sdk = own is None or _package(type(own).__module__) == "anthropic"
+    return make.func(sending_through) if isinstance(make, cached_property) and is_of_the_sdk else getattr(client, name)
+
+
+def request_method(client: Anthropic | AsyncAnthropic) -> Callable[..., Any]:
+    """The method of its class that sends a request."""
+    # One that instrumentation has put into the client may be what calls the router.
+    method: Any = getattr(type(client), "request", None)
+    return method.__get__(client) if method else client.request
+
+
+def unrouted_way(options: Any) -> str | None:
+    """In which way a request asks for an answer without the router; None if it asks for something else."""
+    path = options.url.partition("?")[0].rstrip("/")
+    if options.method.lower() != "post" or not path.endswith(("v1/messages", "v1/messages/batches")):
+        return None
+    if path.endswith("batches"):
+        return "messages.batches"
+    if getattr(options, "qualifiers", None) or "beta=true" in options.url:
+        return "beta.messages"
+    if wants_raw_response({"extra_headers": options.headers}):
+        return "with_raw_response"
+    return "messages.parse without output_format, or post"
 
 
 def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.base import RouterBase, whole
+from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import AsyncMessages
@@ -54,8 +54,6 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     policies in force.
     """
 
-    _messages: AsyncMessages | None
-
     def __init__(
         self,
         *,
@@ -82,16 +80,10 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             new_id=new_id,
         )
 
-    @property
+    @own_resource
     def messages(self) -> AsyncMessages:
         """The SDK's `messages`, with its calls routed."""
-        if self._messages is None:
-            self._messages = AsyncMessages(self, answer=self._answer, parse=self._parse, manage=self._manager)
-        return self._messages
-
-    @messages.setter
-    def messages(self, messages: AsyncMessages) -> None:
-        self._messages = messages
+        return AsyncMessages(self, answer=self._answer, parse=self._parse, manage=self._manager)
 
     async def route(
         self,

@@ -17,7 +17,10 @@ from cheapdeep_ops.claude.clients import (
     make_async_client,
     make_client,
     max_connections_of,
+    request_method,
+    resource_of,
     traces_itself,
+    unrouted_way,
     wants_raw_response,
 )
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
@@ -186,6 +189,9 @@ __all__ = [
     "omit",
     "raw_async_stream",
     "raw_stream",
+    "request_method",
+    "resource_of",
     "traces_itself",
+    "unrouted_way",
     "wants_raw_response",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.base import RouterBase, whole
+from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
@@ -67,8 +67,6 @@ class Router(RouterBase[Anthropic], Anthropic):
     Raises SettingsError if a setting is unknown or out of range, TypeError if both client and options are given.
     """
 
-    _messages: Messages | None
-
     def __init__(
         self,
         *,
@@ -95,16 +93,10 @@ class Router(RouterBase[Anthropic], Anthropic):
             new_id=new_id,
         )
 
-    @property
+    @own_resource
     def messages(self) -> Messages:
         """The SDK's `messages`, with its calls routed."""
-        if self._messages is None:
-            self._messages = Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
-        return self._messages
-
-    @messages.setter
-    def messages(self, messages: Messages) -> None:
-        self._messages = messages
+        return Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
 
     def route(
         self,
