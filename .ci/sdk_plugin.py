@@ -5,6 +5,7 @@
 
 import json
 import os
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def settings() -> Settings:
 class Anthropic(Router):
     """A router over the client that a test asks for."""
 
+    @wraps(RealAnthropic.__init__)
     def __init__(self, **options: Any) -> None:
         super().__init__(settings=settings(), client=RealAnthropic(**options))
 
@@ -33,6 +35,7 @@ class Anthropic(Router):
 class AsyncAnthropic(AsyncRouter):
     """The same for asyncio."""
 
+    @wraps(RealAsyncAnthropic.__init__)
     def __init__(self, **options: Any) -> None:
         super().__init__(settings=settings(), client=RealAsyncAnthropic(**options))
 

@@ -165,9 +165,10 @@ class RouterBase(ABC, Generic[AnyClient]):
         with_options = copy
 
         def request(self, cast_to: Any, options: Any, **more: Any) -> Any:
-            """Send a request that is not routed, as the client's class sends it."""
+            """Send a request that is not routed, as a subclass of the SDK's client or of the router does."""
             _warn_if_unrouted(options)
-            return request_method(self._sdk)(cast_to, options, **more)
+            send = request_method(self._sdk) or super().request
+            return send(cast_to, options, **more)
 
         def _resource(self, name: str) -> object:
             return resource_of(self._sdk, name, sending_through=self)
