@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,9 @@ _LONGEST_PAUSE: Final = 12.0
 
 _SAME_TIERS: Final = frozenset({"timeout", "max_retries", "default_headers", "set_default_headers", "default_query"})
 """Options of a client that change neither the server nor the account."""
+
+is_asking: Final[ContextVar[bool]] = ContextVar("cheapdeep_is_asking", default=False)
+"""Whether a request is part of a routed call."""
 
 OnDone = Callable[[BaseException | None], None]
 """Called when the outcome of a request is known: with its error, or with None."""
@@ -134,12 +138,15 @@ class ModelCaller:
     def opening(self, call: Call, ask: Ask) -> Iterator[ModelCall]:
         """One model call whose stream is opened in the block. It ends with the block only if the block fails."""
         model_call = self._start(call, ask)
+        token = is_asking.set(True)
         try:
             with self._telemetry.inside(model_call.span):
                 yield model_call
         except BaseException as error:
             model_call.end(error)
             raise
+        finally:
+            is_asking.reset(token)
 
     def _start(self, call: Call, ask: Ask) -> ModelCall:
         try:
