@@ -46,10 +46,9 @@ if MOST:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep the worst outcome of a test's three phases."""
-    if report.outcome == "failed" or report.nodeid not in outcomes or report.when == "call":
-        if outcomes.get(report.nodeid) != "failed":
-            outcomes[report.nodeid] = report.outcome
+    """Keep the outcome of a test: failed, if any of its phases failed."""
+    if outcomes.get(report.nodeid) != "failed" and (report.when == "call" or not report.passed):
+        outcomes[report.nodeid] = report.outcome
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import wraps
+from functools import cached_property, wraps
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
@@ -76,7 +76,7 @@ class _Resource:
 
 
 if TYPE_CHECKING:
-    from functools import cached_property as own_resource
+    own_resource = cached_property  # what it is for a caller
 else:
     own_resource = _Resource
 

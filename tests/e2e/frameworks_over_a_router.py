@@ -2,6 +2,7 @@
 
 `python frameworks_over_a_router.py WAY URL`
 """
+# ruff: noqa: PLC0415 - a way loads its own framework alone
 
 import asyncio
 import json
