@@ -103,6 +103,20 @@ class TestAnErrorInARequest:
             ask(open_shell(client={"middleware": [Refusing()]}))
         assert not api.requests
 
+    def test_of_the_callers_own_middleware_that_tells_of_a_failure_escalates(self, api, open_shell, ledger, ask):
+        class Telling(anthropic.Middleware):
+            def handle(self, request, call_next):
+                if request.options.json_data["model"] == HAIKU:
+                    raise SoftTimeLimitExceeded from anthropic.RetryableError("a failed request")
+                return call_next(request)
+
+            async def handle_async(self, request, call_next):
+                return await self.handle(request, call_next)
+
+        api.always(Reply.text("Deep."))
+        ask(open_shell(router={"recorder": ledger}, client={"middleware": [Telling()]}))
+        assert [(each.reason, each.model) for each in ledger.decisions] == [(Reason.TRIAGE_ERROR, OPUS)]
+
     def test_of_the_network_escalates(self, api, open_shell, ledger, ask):
         api.always(lambda request: Reply.text("").cut(after_bytes=3) if request.is_triage else Reply.text("Deep."))
         ask(open_shell(router={"recorder": ledger}))
@@ -135,6 +149,12 @@ def test_what_the_caller_handles_meanwhile_is_no_interruption(api, open_shell, l
     except SoftTimeLimitExceeded:
         assert shell.ask().text == "Deep."
     assert ledger.decisions[0].reason is Reason.TRIAGE_ERROR
+
+
+def test_an_error_that_is_its_own_cause_is_read_to_its_end():
+    error = anthropic.AnthropicError()
+    error.__cause__ = error
+    assert interruption(error) is None
 
 
 def refused(client):

@@ -197,16 +197,20 @@ def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
 
 def interruption(error: Exception) -> BaseException | None:
     """The exception that others, such as a signal's handler, raised into a request; None if the request failed."""
-    raised: BaseException | None = error
-    while raised is not None and not _is_from_outside(raised):
-        raised = _wrapped_by(raised)
-    return raised
+    chain = iter(_chain(error))
+    raised = next(filter(_is_from_outside, chain), None)
+    # The caller's middleware may tell of a failed request by an error of its own.
+    return None if any(isinstance(cause, _REQUEST_FAILURES) for cause in chain) else raised
 
 
-def _wrapped_by(error: BaseException) -> BaseException | None:
-    """What was raised while the SDK or a library below it sent, which then raised `error` instead."""
-    # httpcore2 hides it. Any other context may be an exception that the caller of the router is handling.
-    return error.__context__ if _package(type(error).__module__) == "httpcore2" else error.__cause__
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """The error and what it was raised from: the SDK and httpx2 wrap what is raised while they send."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        # httpcore2 hides the cause. Any other context may be an exception that the caller of the router is handling.
+        error = error.__context__ if _package(type(error).__module__) == "httpcore2" else error.__cause__
+    return chain
 
 
 def _is_from_outside(error: BaseException) -> bool:
