@@ -13,6 +13,8 @@ import pytest
 from anthropic.resources.messages import AsyncMessages, Messages
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
+from cheapdeep_ops.claude.clients import RESOURCES
+from cheapdeep_ops.router import base
 from cheapdeep_ops.testing import Reply
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -133,6 +135,55 @@ class TestACallThatIsNotRouted:
         assert models(api) == [OPUS, OPUS]
 
 
+NAMED = {"model": OPUS, **HELLO}
+UNROUTED = {
+    "beta.messages": lambda made: made.beta.messages.create(**NAMED),
+    "with_raw_response": lambda made: made.with_raw_response.messages.create(**NAMED),
+    "messages.batches": lambda made: made.messages.batches.create(requests=[{"custom_id": "a", "params": NAMED}]),
+    "messages.parse without output_format, or post": lambda made: made.messages.parse(**NAMED),
+}
+
+
+class TestACallThatCannotBeRouted:
+    @pytest.fixture(autouse=True)
+    def nothing_was_said(self, monkeypatch):
+        monkeypatch.setattr(base, "_warned_of", set())
+
+    @pytest.mark.parametrize("way", UNROUTED)
+    def test_is_said_once(self, api, open_shell, caplog, way):
+        api.always(Reply.text("Deep."))
+        shell = open_shell()
+        for _ in range(2):
+            shell._run(UNROUTED[way](shell.router))
+        (said,) = caplog.records
+        assert (said.name.partition(".")[0], said.levelname) == ("cheapdeep_ops", "WARNING")
+        assert said.getMessage().startswith(f"{way}: such calls are neither routed nor counted")
+
+    def test_is_one_of_a_stream_helper_or_a_tool_runner_too(self, api, caplog):
+        api.always(Reply.text("Deep."))
+        with router(api) as made, made.beta.messages.stream(**NAMED) as stream:
+            assert stream.get_final_text() == "Deep."
+        assert len(caplog.records) == 1
+
+    def test_is_none_of_a_router_whose_requests_were_replaced(self, api, open_shell, caplog):
+        escalating(api)
+        shell, sent = open_shell(), []
+        with_its_requests_replaced(shell.router, sent)
+        assert [ask(shell) for ask in WAYS.values()] == ["Deep."] * len(WAYS)
+        assert sent == [HAIKU, OPUS] * len(WAYS)
+        assert caplog.records == []
+
+    def test_is_none_of_those_that_ask_for_no_answer_or_are_routed(self, api, client, caplog):
+        api.always(Reply.triage(0.9, "Yes."))
+        with over(client) as made:
+            made.messages.create(**NAMED)
+            made.models.retrieve(OPUS)
+            made.messages.count_tokens(model=OPUS, messages=HELLO["messages"])
+            client.beta.messages.create(**NAMED)
+            client.messages.with_raw_response.create(**NAMED)
+        assert caplog.records == []
+
+
 class TestAView:
     def test_is_a_client_with_resources_of_its_own(self, api):
         with router(api) as made:
@@ -225,12 +276,12 @@ class TestAClientOfTheCallers:
         escalating(api)
         shell = open_shell(change=of_a_tenant)
         client = shell.router._sdk
-        for key, secret, tenant in (("first", "s", "shop"), ("second", "t", "shop"), ("second", "t", "bank")):
-            client.api_key, client.secret, client.tenant = key, secret, tenant
+        changes = [("first", "s", "shop"), ("second", "t", "shop"), ("second", "t", "bank")]
+        for client.api_key, client.secret, client.tenant in changes:
             assert ask(shell) == "Deep."
             shell.router.messages.count_tokens  # noqa: B018 - a resource that the client caches
         seen = [(request.headers["x-key"], request.headers["x-tenant"]) for request in api.requests]
-        assert seen == [(key, name) for key, name in (("s first", "shop"), ("t second", "shop"), ("t second", "bank")) for _ in "12"]
+        assert seen == [(f"{secret} {key}", tenant) for key, secret, tenant in changes for _ in range(2)]
 
     def test_is_followed_to_another_server(self, api, open_shell, ask):
         escalating(api)
@@ -395,11 +446,11 @@ class TestASubclassOfARouter:
 
 @pytest.mark.parametrize("kind", [anthropic.Anthropic, anthropic.AsyncAnthropic])
 def test_all_that_the_sdks_classes_have_a_default_for_is_the_clients(kind):
-    """A newer SDK may have more such attributes: they are in its `__dict__`, or in `_MADE_BY_THE_CLIENT`."""
+    """A newer SDK may have more such attributes: they are in its `__dict__`, or in `_OF_ITS_CLASS`."""
     client = kind(api_key="any", open_telemetry=False, webhook_key="whsec_1")
     router = (Router if kind is anthropic.Anthropic else AsyncRouter)(client=client, settings=Settings(record=False))
     names = {name for base in kind.__mro__ for name in vars(base) if not name.startswith("__")}
-    values = {name: getattr(client, name) for name in names - {"messages", "qs"}}
+    values = {name: getattr(client, name) for name in names - RESOURCES - {"qs"}}
     differing = {name for name, value in values.items() if not callable(value) and getattr(router, name) != value}
     assert differing == set()
 
@@ -447,9 +498,10 @@ def test_it_is_closed_after_with_and_leaves_a_given_client_open(client):
 
 def test_its_copy_has_the_signature_of_the_sdks():
     assert inspect.signature(Router.copy) == inspect.signature(anthropic.Anthropic.copy)
-    assert inspect.signature(AsyncRouter.with_options).parameters.keys() == inspect.signature(
-        anthropic.AsyncAnthropic.with_options
-    ).parameters.keys()
+    assert (
+        inspect.signature(AsyncRouter.with_options).parameters.keys()
+        == inspect.signature(anthropic.AsyncAnthropic.with_options).parameters.keys()
+    )
 
 
 def test_it_can_be_collected(client):

@@ -3,16 +3,18 @@
 import inspect
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from operator import is_
+from traceback import walk_tb
 from typing import Any, Final, Generic, NamedTuple, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
     DEFAULT_TIMEOUT,
     Anthropic,
+    AnthropicError,
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -32,6 +34,14 @@ _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=1
 
 _REQUEST_ERRORS: Final = frozenset({400, 409, 413, 422})
 """Statuses that the request caused. Source: https://platform.claude.com/docs/en/api/errors"""
+
+_REQUEST_FAILURES: Final = (AnthropicError, httpx2.HTTPError, OSError)
+
+_BELOW_A_REQUEST: Final = sys.stdlib_module_names | {
+    "", "aiohttp", "anthropic", "anyio", "cheapdeep_ops", "h11", "h2", "httpcore2", "httpx2", "idna", "pydantic",
+    "pydantic_core",
+}  # fmt: skip
+"""The packages that a request runs through. Others raise into it from outside, such as a signal's handler."""
 
 _RAW_RESPONSE: Final = "X-Stainless-Raw-Response"
 """The header by which the SDK's `with_raw_response` and `with_streaming_response` mark a call."""
@@ -93,19 +103,20 @@ class CallClients(Generic[AnyClient]):
     """
 
     def __init__(self, client: AnyClient, *, triage_timeout_s: float) -> None:
-        self._client, self._triage_timeout_s = client, triage_timeout_s
-        self._made = self._make()
+        self._client: AnyClient = client
+        self._triage_timeout_s = triage_timeout_s
+        self._made: tuple[list[object], Views[AnyClient]] = self._make()
 
     def now(self) -> Views[AnyClient]:
         """The copies of the client as it is now."""
-        made_of, views = self._made
+        made_of, _ = self._made
         parts = _parts(self._client)
         if len(parts) != len(made_of) or not all(map(is_, parts, made_of)):
             self._made = self._make()
         return self._made[1]
 
     def _make(self) -> tuple[list[object], Views[AnyClient]]:
-        client = self._client
+        client: AnyClient = self._client
         parts = _parts(client)
         if _sends_in_its_own_way(client):
             return parts, Views(client, client, client, is_as_given=True)
@@ -150,9 +161,39 @@ def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
     vars(made).update(own, **changed)
     for name, value in slots.items():
         object.__setattr__(made, name, value)
-    if made._middleware:  # noqa: SLF001 - the SDK has no public way to change it
-        made._middleware_chain = made._build_middleware_chain()  # noqa: SLF001
+    if made._middleware:  # the SDK has no public way to change it
+        made._middleware_chain = made._build_middleware_chain()
     return made
+
+
+def resource_of(client: Anthropic | AsyncAnthropic, name: str, *, sending_through: object) -> object:
+    """The client's `models`, `beta` or the like, made for a router, unless a library has put its own there."""
+    make, own = getattr(type(client), name, None), vars(client).get(name)
+    is_of_the_sdk = own is None or _package(type(own).__module__) == "anthropic"
+    return make.func(sending_through) if isinstance(make, cached_property) and is_of_the_sdk else getattr(client, name)
+
+
+def request_method(client: Anthropic | AsyncAnthropic) -> Callable[..., Any] | None:
+    """The method by which another class than the SDK's own sends a request; None for the SDK's own."""
+    # Not the client's attribute: instrumentation of a router replaces that by a function that calls the router.
+    method: Any = getattr(type(client), "request", None)
+    if type(client) in _CLIENTS:
+        return None
+    return method.__get__(client) if method else client.request
+
+
+def unrouted_way(options: Any) -> str | None:
+    """In which way a request asks for an answer without the router; None if it asks for something else."""
+    path = options.url.partition("?")[0].rstrip("/")
+    if options.method.lower() != "post" or not path.endswith(("v1/messages", "v1/messages/batches")):
+        return None
+    if path.endswith("batches"):
+        return "messages.batches"
+    if getattr(options, "qualifiers", None) or "beta=true" in options.url:
+        return "beta.messages"
+    if wants_raw_response({"extra_headers": options.headers}):
+        return "with_raw_response"
+    return "messages.parse without output_format, or post"
 
 
 def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
@@ -161,6 +202,39 @@ def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
     pool = getattr(getattr(client._client, "_transport", None), "_pool", None)  # noqa: SLF001
     most = getattr(pool, "_max_connections", None)
     return most if isinstance(most, int) and most < sys.maxsize else None
+
+
+def interruption(error: Exception) -> BaseException | None:
+    """The exception that others, such as a signal's handler, raised into a request; None if the request failed."""
+    chain = iter(_chain(error))
+    raised = next(filter(_is_from_outside, chain), None)
+    # The caller's middleware may tell of a failed request by an error of its own.
+    return None if any(isinstance(cause, _REQUEST_FAILURES) for cause in chain) else raised
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """The error and what it was raised from: the SDK and httpx2 wrap what is raised while they send."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        # httpcore2 hides the cause. Any other context may be an exception that the caller of the router is handling.
+        error = error.__context__ if _package(type(error).__module__) == "httpcore2" else error.__cause__
+    return chain
+
+
+def _is_from_outside(error: BaseException) -> bool:
+    if isinstance(error, _REQUEST_FAILURES) and not isinstance(error, TimeoutError):
+        return False
+    return not {_package(type(error).__module__), _package(_module_that_raised(error))} <= _BELOW_A_REQUEST
+
+
+def _module_that_raised(error: BaseException) -> str:
+    frames = [frame for frame, _line in walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__")) if frames else ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def is_bad_request(error: BaseException) -> bool:

@@ -5,7 +5,14 @@ from typing import Final
 
 from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
-from cheapdeep_ops.claude.clients import abort_response, is_bad_request, is_outage, is_tier_failure, is_timeout
+from cheapdeep_ops.claude.clients import (
+    abort_response,
+    interruption,
+    is_bad_request,
+    is_outage,
+    is_tier_failure,
+    is_timeout,
+)
 from cheapdeep_ops.claude.conversion import billed, inference_geo, read_reply, unwrapped
 from cheapdeep_ops.claude.cut_answer import cut_answer_error
 from cheapdeep_ops.claude.features import bypass_cause
@@ -34,6 +41,7 @@ __all__ = [
     "cut_answer_error",
     "has_schema",
     "inference_geo",
+    "interruption",
     "is_bad_request",
     "is_outage",
     "is_tier_failure",

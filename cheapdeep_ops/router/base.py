@@ -1,9 +1,11 @@
 """What `Router` and `AsyncRouter` have in common: how they are made, how they are clients, and their views."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import wraps
+from functools import cached_property, wraps
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from cheapdeep_ops.flow import Bypass
@@ -14,7 +16,7 @@ from cheapdeep_ops.router.calls import Call, Sink
 from cheapdeep_ops.router.core import CallRunner
 from cheapdeep_ops.router.decisions import DecisionBuilder
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.model_call import ModelCaller
+from cheapdeep_ops.router.model_call import ModelCaller, is_asking
 from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import (
     RESOURCES,
@@ -25,6 +27,9 @@ from cheapdeep_ops.router.provider import (
     claude,
     max_connections_of,
     refuses_unstreamed,
+    request_method,
+    resource_of,
+    unrouted_way,
 )
 from cheapdeep_ops.router.refusals import refused_parts_of
 from cheapdeep_ops.telemetry.handler import Telemetry
@@ -34,21 +39,50 @@ if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
 
 
+_log: Final = logging.getLogger(__name__)
+
 _KEPT: Final = ("api_key", "auth_token", "base_url", "max_retries", "timeout", "webhook_key")
 """Attributes of a client that callers set; its connections are renewed after a fork, these are not."""
 
-_MADE_BY_THE_CLIENT: Final = {*RESOURCES, "auth_headers", "default_headers", "request", "user_agent"} - {"messages"}
-"""What a router does not do itself: a subclass of the SDK's client may do it in its own way."""
+_OF_ITS_CLASS: Final = (
+    "_gen_ai_provider_name", "_otel_platform", "_supports_message_threads", "auth_headers", "default_headers",
+    "user_agent",
+)  # fmt: skip
+"""What a subclass of the SDK's client may say in its own way."""
+
+_warned_of: Final[set[str]] = set()
 
 
 class _OfTheClient:
-    """An attribute that the router takes from its client, unless it has been set."""
+    """An attribute that the router takes from its client."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, router: "RouterBase[Any]", _kind: type) -> Any:
         return getattr(router._sdk, self._name)  # noqa: SLF001 - a part of that class
+
+
+class _Resource:
+    """`messages`, `models` and the like: made when it is first used, and kept beside the shared attributes."""
+
+    def __init__(self, make: Callable[[Any], object], name: str = "") -> None:
+        self._make, self._name = make, name or make.__name__
+
+    def __get__(self, router: "RouterBase[Any]", _kind: type) -> Any:
+        made = router._resources  # noqa: SLF001
+        if self._name not in made:
+            made[self._name] = self._make(router)
+        return made[self._name]
+
+    def __set__(self, router: "RouterBase[Any]", value: object) -> None:
+        router._resources[self._name] = value  # noqa: SLF001
+
+
+if TYPE_CHECKING:
+    own_resource = cached_property  # what it is for a caller
+else:
+    own_resource = _Resource
 
 
 class RouterBase(ABC, Generic[AnyClient]):
@@ -59,12 +93,13 @@ class RouterBase(ABC, Generic[AnyClient]):
 
     # The router's own attributes are in slots, because its `__dict__` is that of the client.
     __slots__ = (
-        "_calls", "_core", "_is_closed", "_is_view", "_messages", "_options", "_owns_client", "_owns_recorder",
-        "_readers", "_sdk",
+        "_calls", "_core", "_is_closed", "_is_view", "_options", "_owns_client", "_owns_recorder", "_readers",
+        "_resources", "_sdk",
     )  # fmt: skip
 
     _sdk: AnyClient
     _calls: CallClients[AnyClient]
+    _resources: dict[str, object]
 
     def _set_up(
         self,
@@ -102,12 +137,12 @@ class RouterBase(ABC, Generic[AnyClient]):
         """A client with the router's `_options`."""
 
     def _use(self, client: AnyClient, triage_timeout_s: float) -> None:
-        client = client._sdk if isinstance(client, RouterBase) else client
+        client = client._sdk if isinstance(client, RouterBase) else client  # noqa: SLF001 - a router too
         # What the caller's subclass of the router has set.
         own = {name: value for name, value in vars(self).items() if not hasattr(type(client), name)}
         vars(client).update({**own, **vars(client)})
-        self.__dict__ = vars(client)
-        self._sdk, self._messages = client, None
+        object.__setattr__(self, "__dict__", vars(client))
+        self._sdk, self._resources = client, {}
         self._calls = CallClients(client, triage_timeout_s=triage_timeout_s)
 
     def _renew_client(self) -> AnyClient:
@@ -136,6 +171,15 @@ class RouterBase(ABC, Generic[AnyClient]):
             return self._view(self._sdk.copy(**options), self._core.for_view(options))
 
         with_options = copy
+
+        def request(self, cast_to: Any, options: Any, **more: Any) -> Any:
+            """Send a request that is not routed, as a subclass of the SDK's client or of the router does."""
+            _warn_if_unrouted(options)
+            send = request_method(self._sdk) or super().request
+            return send(cast_to, options, **more)
+
+        def _resource(self, name: str) -> object:
+            return resource_of(self._sdk, name, sending_through=self)
 
     def __copy__(self) -> Self:
         """A view of this router with its client."""
@@ -185,8 +229,19 @@ class RouterBase(ABC, Generic[AnyClient]):
         return claude.retry_wait_limit(call.params.get("timeout", self._sdk.timeout))
 
 
-for _name in _MADE_BY_THE_CLIENT:
+for _name in _OF_ITS_CLASS:
     setattr(RouterBase, _name, _OfTheClient(_name))
+for _name in RESOURCES:
+    setattr(RouterBase, _name, _Resource(methodcaller("_resource", _name), _name))
+
+
+def _warn_if_unrouted(options: object) -> None:
+    """Say once for each way that answers which are asked for in this way are not routed."""
+    # Instrumentation that replaces a router's `request` sends routed calls through it.
+    way = None if is_asking.get() else unrouted_way(options)
+    if way and way not in _warned_of:
+        _warned_of.add(way)
+        _log.warning("%s: such calls are neither routed nor counted; the model that they name answers", way)
 
 
 def _default_settings() -> "Settings":

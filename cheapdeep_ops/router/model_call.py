@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,9 @@ _LONGEST_PAUSE: Final = 12.0
 
 _SAME_TIERS: Final = frozenset({"timeout", "max_retries", "default_headers", "set_default_headers", "default_query"})
 """Options of a client that change neither the server nor the account."""
+
+is_asking: Final[ContextVar[bool]] = ContextVar("cheapdeep_is_asking", default=False)
+"""Whether a request is part of a routed call."""
 
 OnDone = Callable[[BaseException | None], None]
 """Called when the outcome of a request is known: with its error, or with None."""
@@ -71,6 +75,18 @@ class ModelCall:
         """Write the figures of a reply onto the span."""
         record = self._caller.decisions.chat_record(self._call, self.ask, reply, has_shipped=self._is_answered)
         self._chat.finish(record)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait for a triage tier. An exception that others raise into it goes to the caller."""
+        try:
+            yield
+        except Exception as error:
+            interruption = claude.interruption(error)
+            if interruption is None:
+                raise
+            self._call.interruption = interruption
+            raise interruption from interruption.__cause__
 
     def answered(self) -> None:
         """The model answers well so far; its breaker learns this now, and not at the end of the stream."""
@@ -131,12 +147,15 @@ class ModelCaller:
     def opening(self, call: Call, ask: Ask, method: Method) -> Iterator[ModelCall]:
         """One model call whose stream is opened in the block. It ends with the block only if the block fails."""
         model_call = self._start(call, ask, method)
+        token = is_asking.set(True)
         try:
             with self._telemetry.inside(model_call.span):
                 yield model_call
         except BaseException as error:
             model_call.end(error)
             raise
+        finally:
+            is_asking.reset(token)
 
     def _start(self, call: Call, ask: Ask, method: Method) -> ModelCall:
         try:
@@ -173,6 +192,8 @@ class ModelCaller:
         def report(error: BaseException | None) -> None:
             if error is None:
                 breaker.succeeded(begun_at)
+            elif error is call.interruption:
+                return
             elif claude.is_tier_failure(error) and not (has_own_timeout and claude.is_timeout(error)):
                 breaker.failed(begun_at, time.monotonic())
 

@@ -19,6 +19,9 @@ from cheapdeep_ops.claude.clients import (
     make_client,
     max_connections_of,
     refuses_unstreamed,
+    request_method,
+    resource_of,
+    unrouted_way,
     wants_raw_response,
 )
 from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
@@ -162,6 +165,9 @@ class Provider(Protocol):
     def is_timeout(self, error: BaseException) -> bool:
         """Whether the model took longer than the request allows."""
 
+    def interruption(self, error: Exception) -> BaseException | None:
+        """The exception that others raised into a request; None if the request itself failed."""
+
     def is_bad_request(self, error: BaseException) -> bool:
         """Whether the API calls the request invalid."""
 
@@ -216,5 +222,8 @@ __all__ = [
     "raw_async_stream",
     "raw_stream",
     "refuses_unstreamed",
+    "request_method",
+    "resource_of",
+    "unrouted_way",
     "wants_raw_response",
 ]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.base import RouterBase, whole
+from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
+from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.model_streams import open_helper, open_stream
 from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
@@ -58,8 +59,10 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     A router is an `anthropic.Anthropic`: `router.messages.create(...)` gives the SDK's own `Message` and raises the
     SDK's own errors, unchanged. Settings come from `CHEAPDEEP_*` variables, the API key from where the SDK finds it.
-    `client` is a client of your own, which `close` leaves open. Without it, `options` are those of
-    `anthropic.Anthropic()` (`api_key`, `timeout`, ...). `route` is the route of calls that name none.
+    `client` is a client of your own, which `close` leaves open. The router shares its attributes, so that a new key
+    holds for the next call. If it has a `messages` of its own, it is asked as it is, and its retries of a triage call
+    end with the triage timeout. Without it, `options` are those of `anthropic.Anthropic()` (`api_key`, `timeout`, ...).
+    `route` is the route of calls that name none.
     `telemetry` writes to other providers than the global ones. `recorder` takes decisions and gives policies, in the
     place of the router's own. `redact` changes each text before it is stored for grading; it replaces
     `cheapdeep_ops.redaction.redact`. `clock` (Unix seconds) and `new_id` are for replays and tests.
@@ -96,16 +99,10 @@ class Router(RouterBase[Anthropic], Anthropic):
             new_id=new_id,
         )
 
-    @property
+    @own_resource
     def messages(self) -> Messages:
         """The SDK's `messages`, with its calls routed."""
-        if self._messages is None:
-            self._messages = Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
-        return self._messages
-
-    @messages.setter
-    def messages(self, messages: Messages) -> None:
-        self._messages = messages
+        return Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
 
     def route(
         self,
@@ -176,10 +173,17 @@ class Router(RouterBase[Anthropic], Anthropic):
         calls = self._calls.now()
         send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call, self._wait_limit(call):
-            if ask.kind == "triage" and calls.is_as_given:  # it may retry, and its timeouts may be long
-                seconds = self._core.planner.settings.triage_timeout_s
-                return model_call.read(in_time(self._readers, partial(send, **model_call.request), seconds))
+            if ask.kind == "triage":
+                return model_call.read(self._ask_triage(model_call, send, in_thread=calls.is_as_given))
             return model_call.read(send(**model_call.request))
+
+    def _ask_triage(self, model_call: ModelCall, send: Send, *, in_thread: bool) -> Message:
+        ask = partial(send, **model_call.request)
+        with model_call.waiting():
+            if not in_thread:
+                return ask()
+            # The client is used as it was given: it may retry, and its timeouts may be long.
+            return in_time(self._readers, ask, self._core.planner.settings.triage_timeout_s)
 
     # A stream
 
@@ -206,8 +210,9 @@ class Router(RouterBase[Anthropic], Anthropic):
         with self._core.models.opening(call, ask, create) as model_call:
             progress = planner.progress(call, ask, model_call.request)
             attempt = TimedOpen(lambda: OpenStream(open_stream(create, model_call), progress, model_call))
-            self._readers.run(partial(copy_context().run, attempt.run))
-            opened = attempt.outcome(planner.settings.triage_timeout_s)
+            with model_call.waiting():
+                self._readers.run(partial(copy_context().run, attempt.run))
+                opened = attempt.outcome(planner.settings.triage_timeout_s)
         if not opened.ships:
             return self._leave(open_call, opened)
         model_call.answered()
