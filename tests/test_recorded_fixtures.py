@@ -81,7 +81,8 @@ def test_a_recorded_reply_of_the_deep_tier_comes_back_as_without_a_router(api, b
 
 @each_reply
 def test_a_recorded_reply_of_the_triage_tier_is_never_shipped(api, open_shell, reply):
-    api.enqueue(reply, model=HAIKU)
+    for _ in range(2 if reply.status == 400 else 1):  # the second question leaves out what may have been refused
+        api.enqueue(reply, model=HAIKU)
     api.enqueue(Reply.text("The deep answer."), model=OPUS)
     routed = open_shell().route(**QUESTION)
     assert routed.text == "The deep answer."

@@ -263,7 +263,7 @@ class TestAWithheldAnswerThatIsKeptForGrading:
         api.enqueue(first, model=HAIKU)
         api.enqueue(Reply.triage(0.87, f"Sonnet's. {LONG}" * 20), model=SONNET)
         api.enqueue(Reply.text("Deep."), model=OPUS)
-        assert kept.streamed_text(**QUESTION) == "Deep."
+        assert kept.streamed_text(**{**QUESTION, "max_tokens": 1_000}) == "Deep."
         kept.close()
         (decision,) = ledger.decisions
         assert [hop.outcome for hop in decision.hops] == [Outcome.ESCALATE, Outcome.ESCALATE, None]
@@ -423,7 +423,7 @@ class TestAnAnswerThatGoesWrongAfterItHasBegun:
     def test_of_a_model_without_structured_outputs_is_judged_before_its_first_character(
         self, api, shell, ledger, monkeypatch
     ):
-        monkeypatch.setattr(tier_requests, "profile_of", lambda _: replace(UNKNOWN, effort=False))
+        monkeypatch.setattr(tier_requests, "profile_of", lambda _: replace(UNKNOWN, efforts=frozenset()))
         api.enqueue(Reply.text('{"confidence": 0.9, "answer": "It is called a "springing" power."}'), model=HAIKU)
         api.enqueue(Reply.text("Deep."), model=OPUS)
         assert shell.streamed_text(**QUESTION) == "Deep."

@@ -16,6 +16,7 @@ _FIELDS: Final = frozenset({"reason", "verdict"})
 _JUDGES: Final = re.compile(r"correct|unsure|right|true|false|error|fault|verdict\s+is|grade\s+is", re.IGNORECASE)
 """Words around the object that may contradict it."""
 
+_FENCE: Final = re.compile(r"```\w*")
 _ANSWER: Final = re.compile(r"\banswers?\b", re.IGNORECASE)
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=tuple)
 """Its pairs show a field that occurs twice."""
@@ -47,7 +48,8 @@ def read_grade_text(text: str) -> GradeText | None:
 
 def _means_nothing(text: str) -> bool:
     # A triage reply that speaks of its answer may take it back; a grader just names what it has read.
-    return is_small_talk(_ANSWER.sub("text", text)) and not _JUDGES.search(text)
+    is_one_line = "\n" not in _FENCE.sub("", text).strip()  # a dialogue is more than a greeting
+    return is_one_line and is_small_talk(_ANSWER.sub("text", text)) and not _JUDGES.search(text)
 
 
 def _grade_in(pairs: tuple[tuple[str, Any], ...]) -> GradeText | None:

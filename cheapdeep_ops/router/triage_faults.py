@@ -5,7 +5,6 @@ import sys
 from types import TracebackType
 from typing import Final
 
-from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.flow import Step
 
 _log: Final = logging.getLogger(__name__)
@@ -45,7 +44,8 @@ class TriageFaults:
 
 def _origin(error: Exception) -> TracebackType | None:
     """The line of ours that raised `error`; None if the error is meant, or others raised it."""
-    if isinstance(error, CheapdeepError | TimeoutError):  # an open breaker, a time limit
+    # A time limit, or an error of ours that says what happened: an open breaker, an answer that was cut.
+    if isinstance(error, TimeoutError) or type(error).__module__.partition(".")[0] == _OURS:
         return None
     trace, origin = error.__traceback__, None
     while trace is not None:  # from the outermost frame to the one that raised

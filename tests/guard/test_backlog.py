@@ -158,7 +158,7 @@ def test_the_alert_on_a_backlog_counts_from_its_first_message_however_often_it_i
         outbox = fleet.Outbox(**deliveries.oldest_waiting(connection))
     found = fleet.undelivered(outbox, NOW + 2 * HOUR_S)
     assert found.level is Level.ABOVE
-    assert found.signal["why"].endswith("the oldest for 120 min: Slack answered is_archived for channel #alerts")
+    assert found.signal["why"].endswith("the oldest for 2 h: Slack answered is_archived for channel #alerts")
     assert outbox.waiting <= 12
     assert 15 < outbox.attempts < 40
 

@@ -73,4 +73,4 @@ def test_a_digest_with_an_unknown_kind_still_says_the_others():
     known = {**UNKNOWN, "about": "schema_changed", "rule": "SchemaChanged", "signal": {"why": "it is another one"}}
     lines = details(digest_message([UNKNOWN, known], since=0.0, at=1.0))
     assert "does not know" in lines[0]
-    assert lines[1] == "SchemaChanged firing: it is another one"
+    assert lines[1] == "Incident 7: SchemaChanged firing: it is another one"
