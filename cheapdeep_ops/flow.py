@@ -65,6 +65,11 @@ class Bypass:
     reason: Reason = Reason.BYPASS
 
 
+def _is_no_exception(error: BaseException) -> bool:
+    """Whether it is a cancellation, an interrupt or the like."""
+    return not isinstance(error, Exception)
+
+
 _T = TypeVar("_T")
 Asking = Generator[Ask, TierReply, _T]
 """A generator that yields requests, receives replies, and returns a result."""
@@ -79,14 +84,16 @@ def cascade(
     base_threshold: float,
     bypass: Bypass | None = None,
     falls_back: Callable[[BaseException], bool] | None = None,
+    interrupts: Callable[[BaseException], bool] = _is_no_exception,
 ) -> Flow:
     """Triage all `tiers` but the last, ship the first answer that passes, and else send the request to the last tier.
 
-    A failed triage call escalates. A failed deep call ends the flow with its error. An exception that is not an
-    `Exception` (a cancellation, an interrupt) ends the flow at any tier. `falls_back` selects the errors of the deep
-    tier that the most confident triage answer replaces, whatever its confidence.
+    A failed triage call escalates. A failed deep call ends the flow with its error. `interrupts` selects the errors
+    that end the flow at any tier: by default all that are not an `Exception` (a cancellation, an interrupt).
+    `falls_back` selects the errors of the deep tier that the most confident triage answer replaces, whatever its
+    confidence.
     """
-    steps = [] if bypass else (yield from triaged(tiers[:-1], threshold=threshold))
+    steps = [] if bypass else (yield from triaged(tiers[:-1], threshold=threshold, interrupts=interrupts))
     if steps and steps[-1].reason is None:
         return _result_of(steps, base_threshold)
     last = yield from (_original(bypass.tier, bypass.reason) if bypass else _original(tiers[-1]))
@@ -96,11 +103,16 @@ def cascade(
     return result
 
 
-def triaged(tiers: Sequence[Tier], *, threshold: float) -> Asking[list[Step]]:
+def triaged(
+    tiers: Sequence[Tier],
+    *,
+    threshold: float,
+    interrupts: Callable[[BaseException], bool] = _is_no_exception,
+) -> Asking[list[Step]]:
     """Triage `tiers` in order until an answer ships or the call is interrupted; that step has no `reason`."""
     steps: list[Step] = []
     for tier in tiers:
-        step = yield from _triage(tier, threshold)
+        step = yield from _triage(tier, threshold, interrupts)
         steps.append(step)
         if step.reason is None:
             break
@@ -123,12 +135,14 @@ def _confidence(reply: TierReply) -> float:
     return (reply.verdict.confidence if reply.verdict else None) or 0.0
 
 
-def _triage(tier: Tier, threshold: float) -> Generator[Ask, TierReply, Step]:
+def _triage(
+    tier: Tier, threshold: float, interrupts: Callable[[BaseException], bool]
+) -> Generator[Ask, TierReply, Step]:
     ask = Ask(tier=tier, kind="triage")
     try:
         reply = yield ask
     except BaseException as error:  # noqa: BLE001 - whatever failed in the cheap call, the deep one can still answer
-        return Step(ask=ask, reply=None, reason=_error_reason(error), error=error)
+        return Step(ask=ask, reply=None, reason=None if interrupts(error) else _error_reason(error), error=error)
     _, reason = decide(_verdict(reply), threshold=threshold)
     return Step(ask=ask, reply=reply, reason=reason)
 

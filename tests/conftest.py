@@ -291,10 +291,16 @@ def open_shell(request: pytest.FixtureRequest, api: SimulatedAnthropic) -> Itera
         closing: list[Any] = []
 
         def opened(
-            *, router: Mapping[str, Any] | None = None, client: Mapping[str, Any] | None = None, **settings: Any
+            *,
+            router: Mapping[str, Any] | None = None,
+            client: Mapping[str, Any] | None = None,
+            change: Callable[[Any], Any] = _same,
+            **settings: Any,
         ) -> Shell:
+            """A router over a client with the options `client`, which `change` may change or wrap."""
             given = {"settings": Settings(**{"record": False, **settings}), **(router or {})}
-            shell = Shell(_router(request.param, _client(request.param, api.url, client or {}), given), run)
+            over = change(_client(request.param, api.url, client or {}))
+            shell = Shell(_router(request.param, over, given), run)
             closing.append(shell)
             return shell
 

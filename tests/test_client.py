@@ -3,6 +3,7 @@
 import copy
 import gc
 import inspect
+import time
 import weakref
 from typing import ClassVar
 
@@ -12,6 +13,8 @@ import pytest
 from anthropic.resources.messages import AsyncMessages, Messages
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
+from cheapdeep_ops.claude.clients import RESOURCES
+from cheapdeep_ops.router import base
 from cheapdeep_ops.testing import Reply
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -132,6 +135,47 @@ class TestACallThatIsNotRouted:
         assert models(api) == [OPUS, OPUS]
 
 
+NAMED = {"model": OPUS, **HELLO}
+UNROUTED = {
+    "beta.messages": lambda made: made.beta.messages.create(**NAMED),
+    "with_raw_response": lambda made: made.with_raw_response.messages.create(**NAMED),
+    "messages.batches": lambda made: made.messages.batches.create(requests=[{"custom_id": "a", "params": NAMED}]),
+    "messages.parse without output_format, or post": lambda made: made.messages.parse(**NAMED),
+}
+
+
+class TestACallThatCannotBeRouted:
+    @pytest.fixture(autouse=True)
+    def nothing_was_said(self, monkeypatch):
+        monkeypatch.setattr(base, "_warned_of", set())
+
+    @pytest.mark.parametrize("way", UNROUTED)
+    def test_is_said_once(self, api, open_shell, caplog, way):
+        api.always(Reply.text("Deep."))
+        shell = open_shell()
+        for _ in range(2):
+            shell._run(UNROUTED[way](shell.router))
+        (said,) = caplog.records
+        assert (said.name.partition(".")[0], said.levelname) == ("cheapdeep_ops", "WARNING")
+        assert said.getMessage().startswith(f"{way}: such calls are neither routed nor counted")
+
+    def test_is_one_of_a_stream_helper_or_a_tool_runner_too(self, api, caplog):
+        api.always(Reply.text("Deep."))
+        with router(api) as made, made.beta.messages.stream(**NAMED) as stream:
+            assert stream.get_final_text() == "Deep."
+        assert len(caplog.records) == 1
+
+    def test_is_none_of_those_that_ask_for_no_answer_or_are_routed(self, api, client, caplog):
+        api.always(Reply.triage(0.9, "Yes."))
+        with over(client) as made:
+            made.messages.create(**NAMED)
+            made.models.retrieve(OPUS)
+            made.messages.count_tokens(model=OPUS, messages=HELLO["messages"])
+            client.beta.messages.create(**NAMED)
+            client.messages.with_raw_response.create(**NAMED)
+        assert caplog.records == []
+
+
 class TestAView:
     def test_is_a_client_with_resources_of_its_own(self, api):
         with router(api) as made:
@@ -185,8 +229,173 @@ class TestAParsedAnswer:
         assert ledger.decisions == []
 
 
-def test_what_is_set_on_it_is_set_on_the_client_and_holds_for_all_calls(api, client, keys):
+WAYS = {
+    "route": lambda shell: shell.route(**HELLO).text,
+    "create": lambda shell: shell.create(**HELLO).content[0].text,
+    "a stream of events": lambda shell: "".join(
+        event.delta.text for event in shell.streamed_events(**HELLO) if event.type == "content_block_delta"
+    ),
+    "the stream helper": lambda shell: shell.streamed_text(**HELLO),
+}
+
+
+def of_a_tenant(client):
+    """The client as one of a subclass whose constructor needs an argument, and that signs with its own attributes."""
+
+    class Tenant(type(client)):
+        __slots__ = ("secret",)
+
+        def __init__(self, tenant):
+            raise AssertionError("nobody may call it but the caller")
+
+        @property
+        def auth_headers(self):
+            return {"x-key": f"{self.secret} {self.api_key}", "x-tenant": self.tenant, **super().auth_headers}
+
+    made = object.__new__(Tenant)
+    vars(made).update(vars(client), tenant="shop")
+    made.secret = "s"
+    return made
+
+
+def escalating(api):
     api.always(lambda request: Reply.triage(0.2, None) if request.is_triage else Reply.text("Deep."))
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+class TestAClientOfTheCallers:
+    def test_keeps_its_class_and_attributes_and_is_followed(self, api, open_shell, ask):
+        escalating(api)
+        shell = open_shell(change=of_a_tenant)
+        client = shell.router._sdk
+        changes = [("first", "s", "shop"), ("second", "t", "shop"), ("second", "t", "bank")]
+        for client.api_key, client.secret, client.tenant in changes:
+            assert ask(shell) == "Deep."
+            shell.router.messages.count_tokens  # noqa: B018 - a resource that the client caches
+        seen = [(request.headers["x-key"], request.headers["x-tenant"]) for request in api.requests]
+        assert seen == [(f"{secret} {key}", tenant) for key, secret, tenant in changes for _ in range(2)]
+
+    def test_is_followed_to_another_server(self, api, open_shell, ask):
+        escalating(api)
+        shell = open_shell(client={"base_url": "http://127.0.0.1:9/"})
+        with pytest.raises(anthropic.APIConnectionError):
+            ask(shell)
+        shell.router._sdk.base_url = api.url
+        assert ask(shell) == "Deep."
+
+    def test_is_followed_in_its_retries_and_timeouts(self, api, open_shell, ask):
+        shell = open_shell(client={"timeout": 30.0})
+        for asked in (lambda: Reply.error(529, retry_after=0.01), lambda: Reply.text("Deep.").slow(60)):
+            api.always(lambda request, asked=asked: Reply.triage(0.2, None) if request.is_triage else asked())
+            with pytest.raises((anthropic.OverloadedError, anthropic.APITimeoutError)):
+                ask(shell)
+            shell.router._sdk.max_retries, shell.router._sdk.timeout = 2, 0.3
+        assert [request.is_triage for request in api.requests] == [True, False, True, False, False, False]
+
+    def test_may_have_another_router_beside_this_one(self, api, open_shell, ask):
+        escalating(api)
+        shell = open_shell()
+        client = shell.router._sdk
+        before = dict(vars(client))
+        other = type(shell.router)(client=client, settings=Settings(record=False, tiers=(OPUS,)))
+        view = other.with_options(timeout=1.0)
+        assert ask(shell) == "Deep."
+        assert {**vars(client), "messages": None} == {**before, "messages": None}  # the SDK makes its `messages` late
+        assert view._sdk is not client
+        assert {type(each.messages) for each in (shell.router, other, view)} == {type(shell.router.messages)}
+
+
+class Ours:
+    """A `messages` of a library's own, such as PostHog's: it counts what is sent through it."""
+
+    def __init__(self, client, sent):
+        def counted(method):
+            def send(**options):
+                sent.append(options["model"])
+                return method(**options)
+
+            return send
+
+        self.create, self.stream = counted(client.messages.create), counted(client.messages.stream)
+
+
+def with_its_own_messages(client, sent):
+    client.messages = Ours(client, sent)
+    return client
+
+
+def with_a_property(client, sent):
+    ours = Ours(client, sent)
+    client.__class__ = type("Wrapped", (type(client),), {"messages": property(lambda self: ours)})
+    return client
+
+
+def with_its_methods_replaced(client, sent):
+    ours = Ours(client, sent)
+    for name in ("create", "stream"):
+        setattr(client.messages, name, getattr(ours, name))
+    return client
+
+
+def with_its_requests_replaced(client, sent):
+    request = client.request
+
+    def counted(cast_to, options, **more):
+        sent.append(options.json_data["model"])
+        return request(cast_to, options, **more)
+
+    client.request = counted
+    return client
+
+
+def wrapped(client, sent):
+    class Wrapper:
+        def __init__(self):
+            self.messages = Ours(client, sent)
+
+        def __getattr__(self, name):
+            return getattr(client, name)
+
+    return Wrapper()
+
+
+OWN_WAYS = [with_its_own_messages, with_its_methods_replaced, with_its_requests_replaced, with_a_property, wrapped]
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+class TestAClientThatSendsInItsOwnWay:
+    @pytest.mark.parametrize("change", OWN_WAYS, ids=lambda change: change.__name__)
+    def test_is_asked_as_it_is(self, api, open_shell, ask, change):
+        escalating(api)
+        sent = []
+        shell = open_shell(change=lambda client: change(client, sent))
+        assert ask(shell) == "Deep."
+        assert sent == models(api) == [HAIKU, OPUS]
+        shell.router.api_key = "second"
+        assert shell.router._sdk.api_key == "second"
+
+    @pytest.mark.parametrize("change", OWN_WAYS[:3], ids=lambda change: change.__name__)
+    def test_may_be_made_so_when_a_router_has_it(self, api, open_shell, ask, change):
+        escalating(api)
+        shell, sent = open_shell(), []
+        assert ask(shell) == "Deep."
+        change(shell.router._sdk, sent)
+        assert ask(shell) == "Deep."
+        assert sent == [HAIKU, OPUS]
+
+    def test_retries_no_longer_than_a_triage_may_take(self, api, open_shell, ask):
+        def change(client):
+            return with_its_own_messages(client, [])
+
+        api.always(lambda request: Reply.error(529, retry_after=1.5) if request.is_triage else Reply.text("Deep."))
+        shell = open_shell(client={"max_retries": 1}, change=change, triage_timeout_s=0.2)
+        began = time.monotonic()
+        assert ask(shell) == "Deep."
+        assert time.monotonic() - began < 1.4
+
+
+def test_what_is_set_on_a_router_is_set_on_its_client_and_holds_for_all_calls(api, client, keys):
+    escalating(api)
     with over(client) as given:
         view = given.with_options(max_retries=1)
         given.api_key = "second"
@@ -197,10 +406,52 @@ def test_what_is_set_on_it_is_set_on_the_client_and_holds_for_all_calls(api, cli
         view.ask("hello")
         given.timeout = 3.0
         assert (client.timeout, client.api_key, view.max_retries) == (3.0, "second", 1)
+        client.api_key = None
+        client.auth_token = "fourth"
+        given.ask("hello")
         given.base_url = f"{api.url}/elsewhere"
         with pytest.raises(anthropic.NotFoundError):
             given.ask("hello")
-    assert keys[:6] == ["second", "second", "second", "first", "third", "third"]
+    assert keys[:8] == ["second", "second", "second", "first", "third", "third", "fourth", "fourth"]
+
+
+class TestASubclassOfARouter:
+    class Own(Router):
+        def __init__(self, team, **options):
+            self.team = team
+            super().__init__(**options)
+            self.asked = 0
+
+        def ask(self, *arguments, **options):
+            self.asked += 1
+            return super().ask(*arguments, **options)
+
+    def test_keeps_its_attributes_and_so_do_its_views(self, api, client):
+        api.always(Reply.triage(0.9, "Yes."))
+        with self.Own("shop", client=client, settings=Settings(record=False)) as own:
+            own.ask("hello")
+            view = own.with_options(timeout=3.0)
+            view.ask("hello")
+            assert (own.team, own.asked, view.team, view.asked) == ("shop", 1, "shop", 2)
+            assert type(view) is self.Own
+
+
+@pytest.mark.parametrize("kind", [anthropic.Anthropic, anthropic.AsyncAnthropic])
+def test_all_that_the_sdks_classes_have_a_default_for_is_the_clients(kind):
+    """A newer SDK may have more such attributes: they are in its `__dict__`, or in `_OF_ITS_CLASS`."""
+    client = kind(api_key="any", open_telemetry=False, webhook_key="whsec_1")
+    router = (Router if kind is anthropic.Anthropic else AsyncRouter)(client=client, settings=Settings(record=False))
+    names = {name for base in kind.__mro__ for name in vars(base) if not name.startswith("__")}
+    values = {name: getattr(client, name) for name in names - RESOURCES - {"qs"}}
+    differing = {name for name, value in values.items() if not callable(value) and getattr(router, name) != value}
+    assert differing == set()
+
+
+def test_a_router_over_a_router_asks_its_client(api, client):
+    api.enqueue(Reply.triage(0.9, "Yes."))
+    with over(client) as inner, over(inner) as outer:
+        assert outer.ask("hello").text == "Yes."
+    assert models(api) == [HAIKU]
 
 
 def test_a_schema_is_no_type_to_parse_into(client):
@@ -220,11 +471,29 @@ async def test_a_tool_runner_of_the_sdk_runs_with_it(api):
         assert (await runner.until_done()).content[0].text == "It is noon."
 
 
-def test_it_may_be_copied_shallowly(api, client):
+def test_it_may_be_copied_shallowly(api, client, keys):
     with over(client) as given:
         twin = copy.copy(given)
         api.enqueue(Reply.triage(0.9, "Yes."))
+        twin.api_key = "second"
         assert twin.ask("hello").text == "Yes."
+        twin.close()
+        assert (given.is_closed(), keys) == (False, ["second"])
+
+
+def test_it_is_closed_after_with_and_leaves_a_given_client_open(client):
+    with over(client) as given:
+        assert not given.is_closed()
+    assert given.is_closed()
+    assert not client.is_closed()
+
+
+def test_its_copy_has_the_signature_of_the_sdks():
+    assert inspect.signature(Router.copy) == inspect.signature(anthropic.Anthropic.copy)
+    assert (
+        inspect.signature(AsyncRouter.with_options).parameters.keys()
+        == inspect.signature(anthropic.AsyncAnthropic.with_options).parameters.keys()
+    )
 
 
 def test_it_can_be_collected(client):

@@ -54,7 +54,7 @@ class TestTheErrorOfADeepTier:
         told = [decision_of(each.value).call_id for each in (before, midway)]
         assert told == [decision.call_id for decision in ledger.decisions]
 
-    def test_that_takes_no_attribute_is_raised_all_the_same(self, api, open_shell):
+    def test_that_takes_no_attribute_is_raised_all_the_same(self, api, open_shell, monkeypatch):
         class Bare(anthropic.APIConnectionError):
             def __setattr__(self, name, value):
                 if name.startswith("cheapdeep"):
@@ -67,7 +67,7 @@ class TestTheErrorOfADeepTier:
         def fails(*_arguments, **_options):
             raise error
 
-        shell.router._originals = type("Client", (), {"messages": type("Messages", (), {"create": fails})()})()
+        monkeypatch.setattr(shell.router._originals.messages, "create", fails)
         api.enqueue(UNSURE, model=HAIKU)
         with pytest.raises(Bare) as failure:
             shell.route(**QUESTION)

@@ -2,14 +2,17 @@
 
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Final, TypeVar, Unpack
+from operator import is_
+from traceback import walk_tb
+from typing import Any, Final, Generic, NamedTuple, TypeVar, Unpack
 
 import httpx2
 from anthropic import (
     Anthropic,
+    AnthropicError,
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -28,11 +31,29 @@ _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=1
 _REQUEST_ERRORS: Final = frozenset({400, 409, 413, 422})
 """Statuses that the request caused. Source: https://platform.claude.com/docs/en/api/errors"""
 
+_REQUEST_FAILURES: Final = (AnthropicError, httpx2.HTTPError, OSError)
+
+_BELOW_A_REQUEST: Final = sys.stdlib_module_names | {
+    "", "aiohttp", "anthropic", "anyio", "cheapdeep_ops", "h11", "h2", "httpcore2", "httpx2", "idna", "pydantic",
+    "pydantic_core",
+}  # fmt: skip
+"""The packages that a request runs through. Others raise into it from outside, such as a signal's handler."""
+
 _RAW_RESPONSE: Final = "X-Stainless-Raw-Response"
 """The header by which the SDK's `with_raw_response` and `with_streaming_response` mark a call."""
 
 _TEMPORARY_ERRORS: Final = frozenset({408, 429})
 _FIRST_SERVER_ERROR: Final = 500
+
+_CLIENTS: Final = (Anthropic, AsyncAnthropic)
+
+RESOURCES: Final = frozenset(
+    name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
+)
+"""The names of `messages`, `models` and the like in a client."""
+
+_SENDING: Final = frozenset({"create", "stream", "parse", "post", "request", "_request"})
+"""Methods that instrumentation replaces in a client, or in its `messages`."""
 
 AnyClient = TypeVar("AnyClient", Anthropic, AsyncAnthropic)
 
@@ -57,42 +78,111 @@ def make_async_client(**options: Unpack[AsyncClientOptions]) -> AsyncAnthropic:
     return AsyncAnthropic(**all_options)
 
 
-def triage_client(client: AnyClient, *, timeout_s: float) -> AnyClient:
-    """A view of `client` that never retries and waits at most `timeout_s` seconds.
+class Views(NamedTuple, Generic[AnyClient]):
+    """What the model calls of a router are sent through; `is_as_given` if that is the caller's client itself."""
 
-    A failed triage call escalates instead.
+    triage: AnyClient
+    triage_streams: AnyClient
+    original: AnyClient
+    is_as_given: bool
+
+
+class CallClients(Generic[AnyClient]):
+    """Copies of the caller's client for calls. A change of the client holds for the next call.
+
+    A client that sends in its own way is used as it is, because a copy would not do what its owner added.
     """
-    own_timeout = client.timeout
-    limit = min(own_timeout, timeout_s) if isinstance(own_timeout, int | float) else timeout_s
-    # The SDK would wait as long as a Retry-After header says, which has no upper bound.
-    return client.with_options(max_retries=0, timeout=limit)
+
+    def __init__(self, client: AnyClient, *, triage_timeout_s: float) -> None:
+        self._client: AnyClient = client
+        self._triage_timeout_s = triage_timeout_s
+        self._made: tuple[list[object], Views[AnyClient]] = self._make()
+
+    def now(self) -> Views[AnyClient]:
+        """The copies of the client as it is now."""
+        made_of, _ = self._made
+        parts = _parts(self._client)
+        if len(parts) != len(made_of) or not all(map(is_, parts, made_of)):
+            self._made = self._make()
+        return self._made[1]
+
+    def _make(self) -> tuple[list[object], Views[AnyClient]]:
+        client: AnyClient = self._client
+        parts = _parts(client)
+        if _sends_in_its_own_way(client):
+            return parts, Views(client, client, client, is_as_given=True)
+        own_timeout, limit = client.timeout, self._triage_timeout_s
+        limit = min(own_timeout, limit) if isinstance(own_timeout, int | float) else limit
+        # A failed triage call escalates instead of a retry. The SDK would wait as long as a Retry-After header says.
+        triage = _copy_of(client, max_retries=0, _timeout=limit, _timeout_overridden=True)
+        # The router itself limits the time to the first event; the rest of a stream may take longer.
+        triage_streams = _copy_of(client, max_retries=0)
+        # First in the list is outermost: it must see the response before the SDK decides on a retry.
+        original = _copy_of(client, _middleware=(BoundedRetryWait(), *client.middleware))
+        return parts, Views(triage, triage_streams, original, is_as_given=False)
 
 
-def original_client(client: AnyClient) -> AnyClient:
-    """A view of `client` with its retries, but no wait before a retry is longer than one attempt's timeout."""
-    # First in the list is outermost: it must see the response before the SDK decides on a retry.
-    return client.with_options(middleware=[BoundedRetryWait(), *client.middleware])
+def _parts(client: Anthropic | AsyncAnthropic) -> list[object]:
+    """The attributes of a client and of its `messages`: if they are the same objects, the client is unchanged."""
+    messages = client.messages  # before the attributes are listed, because the SDK makes it when it is asked for
+    attributes, slots = _attributes(client)
+    return [*attributes.values(), *slots.values(), *vars(messages).values()]
 
 
-def share_defaults(router: object, client: Anthropic | AsyncAnthropic) -> None:
-    """Give `router` the attributes of `client` for which the SDK's classes have defaults; it reads all others there."""
-    for name, value in vars(client).items():
-        default = _class_attribute(router, name)
-        if hasattr(type(router), name) and not (callable(default) or isinstance(default, cached_property)):
-            vars(router)[name] = value
-    if type(client) not in (Anthropic, AsyncAnthropic):
-        # A subclass may sign and prepare requests in its own way.
-        vars(router)["request"] = client.request
+def _attributes(client: object) -> tuple[dict[str, object], dict[str, object]]:
+    """The attributes of `client` in its `__dict__`, and those in slots of a subclass."""
+    state: Any = object.__getstate__(client)
+    return state if isinstance(state, tuple) else (state, {})
 
 
-def without_resources(client: object) -> dict[str, object]:
-    """The attributes of `client` without `messages`, `models` and the like, which each belong to one client."""
-    resources = {name for name in vars(client) if isinstance(_class_attribute(client, name), cached_property)}
-    return {name: value for name, value in vars(client).items() if name not in resources}
+def _sends_in_its_own_way(client: Anthropic | AsyncAnthropic) -> bool:
+    """Whether it is a wrapper, or a library has put its own `messages` or methods into it."""
+    messages = client.messages
+    is_of_the_sdk = issubclass(type(client), _CLIENTS) and type(messages).__module__.partition(".")[0] == "anthropic"
+    return not is_of_the_sdk or not _SENDING.isdisjoint([*vars(client), *vars(messages)])
 
 
-def _class_attribute(client: object, name: str) -> object:
-    return getattr(type(client), name, None)
+def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
+    """A shallow copy of `client`, with its class and its attributes but those `changed`."""
+    # `with_options` would call the constructor, which a subclass may have changed, and lose other attributes.
+    made = object.__new__(type(client))
+    attributes, slots = _attributes(client)
+    # A resource, such as `models`, belongs to one client.
+    own = {name: value for name, value in attributes.items() if getattr(value, "_client", None) is not client}
+    vars(made).update(own, **changed)
+    for name, value in slots.items():
+        object.__setattr__(made, name, value)
+    if made._middleware:  # the SDK has no public way to change it
+        made._middleware_chain = made._build_middleware_chain()
+    return made
+
+
+def resource_of(client: Anthropic | AsyncAnthropic, name: str, *, sending_through: object) -> object:
+    """The client's `models`, `beta` or the like, made for a router, unless a library has put its own there."""
+    make, own = getattr(type(client), name, None), vars(client).get(name)
+    is_of_the_sdk = own is None or _package(type(own).__module__) == "anthropic"
+    return make.func(sending_through) if isinstance(make, cached_property) and is_of_the_sdk else getattr(client, name)
+
+
+def request_method(client: Anthropic | AsyncAnthropic) -> Callable[..., Any]:
+    """The method of its class that sends a request."""
+    # One that instrumentation has put into the client may be what calls the router.
+    method: Any = getattr(type(client), "request", None)
+    return method.__get__(client) if method else client.request
+
+
+def unrouted_way(options: Any) -> str | None:
+    """In which way a request asks for an answer without the router; None if it asks for something else."""
+    path = options.url.partition("?")[0].rstrip("/")
+    if options.method.lower() != "post" or not path.endswith(("v1/messages", "v1/messages/batches")):
+        return None
+    if path.endswith("batches"):
+        return "messages.batches"
+    if getattr(options, "qualifiers", None) or "beta=true" in options.url:
+        return "beta.messages"
+    if wants_raw_response({"extra_headers": options.headers}):
+        return "with_raw_response"
+    return "messages.parse without output_format, or post"
 
 
 def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
@@ -101,6 +191,35 @@ def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
     pool = getattr(getattr(client._client, "_transport", None), "_pool", None)  # noqa: SLF001
     most = getattr(pool, "_max_connections", None)
     return most if isinstance(most, int) and most < sys.maxsize else None
+
+
+def interruption(error: Exception) -> BaseException | None:
+    """The exception that others, such as a signal's handler, raised into a request; None if the request failed."""
+    raised: BaseException | None = error
+    while raised is not None and not _is_from_outside(raised):
+        raised = _wrapped_by(raised)
+    return raised
+
+
+def _wrapped_by(error: BaseException) -> BaseException | None:
+    """What was raised while the SDK or a library below it sent, which then raised `error` instead."""
+    # httpcore2 hides it. Any other context may be an exception that the caller of the router is handling.
+    return error.__context__ if _package(type(error).__module__) == "httpcore2" else error.__cause__
+
+
+def _is_from_outside(error: BaseException) -> bool:
+    if isinstance(error, _REQUEST_FAILURES) and not isinstance(error, TimeoutError):
+        return False
+    return not {_package(type(error).__module__), _package(_module_that_raised(error))} <= _BELOW_A_REQUEST
+
+
+def _module_that_raised(error: BaseException) -> str:
+    frames = [frame for frame, _line in walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__")) if frames else ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def is_bad_request(error: BaseException) -> bool:
@@ -125,12 +244,6 @@ def is_outage(error: BaseException) -> bool:
 def is_timeout(error: BaseException) -> bool:
     """Whether a call exceeded its timeout."""
     return isinstance(error, (APITimeoutError, httpx2.TimeoutException, TimeoutError))
-
-
-def triage_stream_client(client: AnyClient) -> AnyClient:
-    """A view of `client` for triage streams: it never retries and keeps the client's timeout."""
-    # The router itself limits the time to the first event; the rest of a stream may take longer.
-    return client.with_options(max_retries=0)
 
 
 def abort_response(response: httpx2.Response) -> None:

@@ -5,7 +5,14 @@ from typing import Final
 
 from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
-from cheapdeep_ops.claude.clients import abort_response, is_bad_request, is_outage, is_tier_failure, is_timeout
+from cheapdeep_ops.claude.clients import (
+    abort_response,
+    interruption,
+    is_bad_request,
+    is_outage,
+    is_tier_failure,
+    is_timeout,
+)
 from cheapdeep_ops.claude.conversion import read_reply, unwrapped
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import triage_prompt
@@ -27,6 +34,7 @@ __all__ = [
     "bypass_cause",
     "contract_place",
     "conversation_key",
+    "interruption",
     "is_bad_request",
     "is_outage",
     "is_tier_failure",

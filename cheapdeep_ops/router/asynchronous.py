@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cached_property
 from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.base import RouterBase, whole
+from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import AsyncMessages
@@ -89,7 +88,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             new_id=new_id,
         )
 
-    @cached_property
+    @own_resource
     def messages(self) -> AsyncMessages:
         """The SDK's `messages`, with its calls routed."""
         return AsyncMessages(self, answer=self._answer, parse=self._parse, manage=self._manager)
@@ -126,6 +125,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """Store everything that was counted, and close what this router made."""
         if self._is_view:
             return
+        self._is_closed = True
         await self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
@@ -167,7 +167,9 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
                     return model_call.read(await send(**model_call.request))
             # The client's timeouts hold for each read only; this one holds for the whole triage.
             async with asyncio.timeout(self._core.planner.settings.triage_timeout_s):
-                return model_call.read(await send(**model_call.request))
+                with model_call.waiting():
+                    message = await send(**model_call.request)
+                return model_call.read(message)
 
     # A stream
 
@@ -196,7 +198,8 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         create = self._triage_streams.messages.create
         with self._core.models.opening(call, ask, create) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
-                stream = await open_async_stream(create, model_call)
+                with model_call.waiting():
+                    stream = await open_async_stream(create, model_call)
                 opened = OpenStream(stream, planner.progress(call, ask), model_call)
                 async with closing_on_failure(stream):
                     await read_until_decided(opened)

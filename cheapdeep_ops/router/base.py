@@ -1,8 +1,11 @@
 """What `Router` and `AsyncRouter` have in common: how they are made, how they are clients, and their views."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import wraps
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from cheapdeep_ops.recorder import NullRecorder, Recorder
@@ -14,15 +17,16 @@ from cheapdeep_ops.router.forks import renew_after_fork
 from cheapdeep_ops.router.model_call import ModelCaller
 from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import (
+    RESOURCES,
+    Anthropic,
     AnyClient,
+    CallClients,
     Params,
     claude,
     max_connections_of,
-    original_client,
-    share_defaults,
-    triage_client,
-    triage_stream_client,
-    without_resources,
+    request_method,
+    resource_of,
+    unrouted_way,
 )
 from cheapdeep_ops.telemetry.handler import Telemetry
 
@@ -30,20 +34,67 @@ if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
 
 
-_OF_THE_CLIENT: Final = frozenset({"api_key", "auth_token", "base_url", "max_retries", "timeout", "webhook_key"})
-"""Attributes of the SDK's clients that callers set."""
+_log: Final = logging.getLogger(__name__)
+
+_KEPT: Final = ("api_key", "auth_token", "base_url", "max_retries", "timeout", "webhook_key")
+"""Attributes of a client that callers set; its connections are renewed after a fork, these are not."""
+
+_OF_ITS_CLASS: Final = (
+    "_gen_ai_provider_name", "_otel_platform", "_supports_message_threads", "auth_headers", "default_headers",
+    "user_agent",
+)  # fmt: skip
+"""What a subclass of the SDK's client may say in its own way."""
+
+_warned_of: Final[set[str]] = set()
+
+
+class _OfTheClient:
+    """An attribute that the router takes from its client."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, router: "RouterBase[Any]", _kind: type) -> Any:
+        return getattr(router._sdk, self._name)  # noqa: SLF001 - a part of that class
+
+
+class _Resource:
+    """`messages`, `models` and the like: made when it is first used, and kept beside the shared attributes."""
+
+    def __init__(self, make: Callable[[Any], object], name: str = "") -> None:
+        self._make, self._name = make, name or make.__name__
+
+    def __get__(self, router: "RouterBase[Any]", _kind: type) -> Any:
+        made = router._resources  # noqa: SLF001
+        if self._name not in made:
+            made[self._name] = self._make(router)
+        return made[self._name]
+
+    def __set__(self, router: "RouterBase[Any]", value: object) -> None:
+        router._resources[self._name] = value  # noqa: SLF001
+
+
+if TYPE_CHECKING:
+    from functools import cached_property as own_resource
+else:
+    own_resource = _Resource
 
 
 class RouterBase(ABC, Generic[AnyClient]):
-    """A router without the waiting. It is a client of the SDK that has no connection or key of its own.
+    """A router without the waiting. It is a client of the SDK, and shares all attributes with the client `_sdk`.
 
-    `_sdk` is the client that was given or made. The router reads and sets the attributes of a client there.
+    `_sdk` is the client that was given or made. An attribute that is set on one of the two is set on the other as well.
     """
 
+    # The router's own attributes are in slots, because its `__dict__` is that of the client.
+    __slots__ = (
+        "_calls", "_core", "_is_closed", "_is_view", "_options", "_owns_client", "_owns_recorder", "_readers",
+        "_resources", "_sdk",
+    )  # fmt: skip
+
     _sdk: AnyClient
-    _originals: AnyClient
-    _triage: AnyClient
-    _triage_streams: AnyClient
+    _calls: CallClients[AnyClient]
+    _resources: dict[str, object]
 
     def _set_up(
         self,
@@ -61,7 +112,7 @@ class RouterBase(ABC, Generic[AnyClient]):
         settings = settings or _default_settings()
         _reject_options(client, options)
         self._owns_client, self._owns_recorder = client is None, recorder is None
-        self._options, self._is_view = options, False
+        self._options, self._is_view, self._is_closed = options, False, False
         self._use(self._make_client() if client is None else client, settings.triage_timeout_s)
         telemetry = telemetry or Telemetry()
         planner = CallPlanner(settings, route=route, clock=clock, new_id=new_id)
@@ -77,16 +128,18 @@ class RouterBase(ABC, Generic[AnyClient]):
         """A client with the router's `_options`."""
 
     def _use(self, client: AnyClient, triage_timeout_s: float) -> None:
-        self._sdk = client
-        self._originals, self._connections = original_client(client), max_connections_of(client)
-        self._triage = triage_client(client, timeout_s=triage_timeout_s)
-        self._triage_streams = triage_stream_client(client)
-        share_defaults(self, client)
+        client = client._sdk if isinstance(client, RouterBase) else client  # noqa: SLF001 - a router too
+        # What the caller's subclass of the router has set.
+        own = {name: value for name, value in vars(self).items() if not hasattr(type(client), name)}
+        vars(client).update({**own, **vars(client)})
+        object.__setattr__(self, "__dict__", vars(client))
+        self._sdk, self._resources = client, {}
+        self._calls = CallClients(client, triage_timeout_s=triage_timeout_s)
 
     def _renew_client(self) -> AnyClient:
         """Connect anew after a fork; returns the parent's client."""
         inherited, client = self._sdk, self._make_client()
-        for name in _OF_THE_CLIENT:  # a caller may have set them since the options were given
+        for name in _KEPT:  # a caller may have set them since the options were given
             if getattr(client, name) != getattr(inherited, name):
                 setattr(client, name, getattr(inherited, name))
         self._use(client, self._core.planner.settings.triage_timeout_s)
@@ -95,44 +148,80 @@ class RouterBase(ABC, Generic[AnyClient]):
     if not TYPE_CHECKING:  # a type checker knows the attributes of a client, and finds misspelt ones
 
         def __getattr__(self, name: str) -> Any:
-            """An attribute of the SDK's client (`api_key`, `max_retries`, ...), as it is now."""
-            client = None if name.startswith("__") else vars(self).get("_sdk")
-            if client is None:
+            """An attribute that only the class of the client has."""
+            if name.startswith("__") or name in RouterBase.__slots__:
                 raise AttributeError(name)
-            return getattr(client, name)
+            return getattr(self._sdk, name)
 
-        def __setattr__(self, name: str, value: object) -> None:
-            """Set an attribute of a client on the SDK's client, so that it holds for routed calls as well."""
-            if name not in _OF_THE_CLIENT:
-                object.__setattr__(self, name, value)
-                return
-            setattr(self._sdk, name, value)
-            self._use(self._sdk, self._core.planner.settings.triage_timeout_s)
+        @wraps(Anthropic.copy, assigned=())
+        def copy(self, **options: Any) -> Self:
+            """A view of this router whose client has other options, as the SDK's `copy`; closing it closes nothing.
 
-    def with_options(self, **options: Any) -> Self:
-        """A view of this router whose client has other options, as the SDK's `with_options`; closing it closes nothing.
+            It is not renewed after a fork: make it where it is used.
+            """
+            return self._view(self._sdk.copy(**options), self._core.for_view(options))
 
-        It is not renewed after a fork: make it where it is used.
-        """
-        client = self._sdk.with_options(**options)
+        with_options = copy
+
+        def request(self, cast_to: Any, options: Any, **more: Any) -> Any:
+            """Send a request that is not routed, as the client's class sends it."""
+            _warn_if_unrouted(options)
+            return request_method(self._sdk)(cast_to, options, **more)
+
+        def _resource(self, name: str) -> object:
+            return resource_of(self._sdk, name, sending_through=self)
+
+    def __copy__(self) -> Self:
+        """A view of this router with its client."""
+        return self._view(self._sdk, self._core)
+
+    def _view(self, client: AnyClient, core: CallRunner) -> Self:
         # Not by the constructor, which would make a client and a recorder.
         view = object.__new__(type(self))
-        vars(view).update(without_resources(self))
-        view._is_view = True
-        view._core = self._core.for_view(options)
-        view._use(client, self._core.planner.settings.triage_timeout_s)
+        for name in RouterBase.__slots__:
+            setattr(view, name, getattr(self, name))
+        vars(view).update(vars(self))
+        view._is_view, view._core = True, core
+        view._use(client, core.planner.settings.triage_timeout_s)
         return view
 
-    copy = with_options
+    def is_closed(self) -> bool:
+        """Whether the router or its client was closed."""
+        return self._is_closed or self._sdk.is_closed()
 
     @property
-    def user_agent(self) -> str:
-        """The user agent of the SDK's client, which unrouted calls have too."""
-        return self._sdk.user_agent
+    def _triage(self) -> AnyClient:
+        return self._calls.now().triage
+
+    @property
+    def _triage_streams(self) -> AnyClient:
+        return self._calls.now().triage_streams
+
+    @property
+    def _originals(self) -> AnyClient:
+        return self._calls.now().original
+
+    @property
+    def _connections(self) -> int | None:
+        return max_connections_of(self._sdk)
 
     def _wait_limit(self, call: Call) -> AbstractContextManager[None]:
         """Inside, no wait of the SDK before a retry is longer than the caller gives an attempt."""
         return claude.retry_wait_limit(call.params.get("timeout", self._sdk.timeout))
+
+
+for _name in _OF_ITS_CLASS:
+    setattr(RouterBase, _name, _OfTheClient(_name))
+for _name in RESOURCES:
+    setattr(RouterBase, _name, _Resource(methodcaller("_resource", _name), _name))
+
+
+def _warn_if_unrouted(options: object) -> None:
+    """Say once for each way that answers which are asked for in this way are not routed."""
+    way = unrouted_way(options)
+    if way and way not in _warned_of:
+        _warned_of.add(way)
+        _log.warning("%s: such calls are neither routed nor counted; the model that they name answers", way)
 
 
 def _default_settings() -> "Settings":

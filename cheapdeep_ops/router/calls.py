@@ -40,7 +40,8 @@ class Call:
     """One call in progress.
 
     `started_at` is in Unix seconds; `started` and `ended` are readings of `time.perf_counter`. `model_s` are the
-    seconds that each model call has taken so far, in the order of the requests.
+    seconds that each model call has taken so far, in the order of the requests. `interruption` is an exception that
+    others raised into the call, such as the time limit of a worker.
     """
 
     id: str
@@ -57,6 +58,11 @@ class Call:
     is_shadowed: bool = False
     ended: float | None = None
     model_s: list[float] = field(default_factory=list)
+    interruption: BaseException | None = None
+
+    def is_interrupted_by(self, error: BaseException) -> bool:
+        """Whether `error` ends the call, instead of being a failure of one of its requests."""
+        return error is self.interruption or not isinstance(error, Exception)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,18 @@ class ModelCall:
         """Write the figures of a reply onto the span."""
         self._chat.finish(self._caller.decisions.chat_record(self._call, self.ask, reply))
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait for a triage tier. An exception that others raise into it goes to the caller."""
+        try:
+            yield
+        except Exception as error:
+            interruption = claude.interruption(error)
+            if interruption is None:
+                raise
+            self._call.interruption = interruption
+            raise interruption from interruption.__cause__
+
     def answered(self) -> None:
         """The model answers well so far; its breaker learns this now, and not at the end of the stream."""
         if not self._is_answered:
@@ -164,6 +176,8 @@ class ModelCaller:
         def report(error: BaseException | None) -> None:
             if error is None:
                 breaker.succeeded(begun_at)
+            elif error is call.interruption:
+                return
             elif claude.is_tier_failure(error) and not (has_own_timeout and claude.is_timeout(error)):
                 breaker.failed(begun_at, time.monotonic())
 

@@ -147,6 +147,7 @@ class CallPlanner:
             base_threshold=self.settings.base_threshold,
             bypass=call.bypass,
             falls_back=claude.is_outage if may_fall_back else None,
+            interrupts=call.is_interrupted_by,
         )
 
     def shadow(self, call: Call) -> Call:

@@ -11,16 +11,16 @@ import httpx2
 
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.clients import (
+    RESOURCES,
     AnyClient,
+    CallClients,
     make_async_client,
     make_client,
     max_connections_of,
-    original_client,
-    share_defaults,
-    triage_client,
-    triage_stream_client,
+    request_method,
+    resource_of,
+    unrouted_way,
     wants_raw_response,
-    without_resources,
 )
 from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
 from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
@@ -139,6 +139,9 @@ class Provider(Protocol):
     def is_timeout(self, error: BaseException) -> bool:
         """Whether the model took longer than the request allows."""
 
+    def interruption(self, error: Exception) -> BaseException | None:
+        """The exception that others raised into a request; None if the request itself failed."""
+
     def is_bad_request(self, error: BaseException) -> bool:
         """Whether the API calls the request invalid."""
 
@@ -152,6 +155,7 @@ class Provider(Protocol):
 claude: Final[Provider] = claude_functions
 
 __all__ = [
+    "RESOURCES",
     "Anthropic",
     "AnyClient",
     "AsyncAnthropic",
@@ -159,6 +163,7 @@ __all__ = [
     "AsyncHelpedStream",
     "AsyncMessageStreamManager",
     "AsyncStream",
+    "CallClients",
     "CallParams",
     "ClientOptions",
     "Event",
@@ -187,12 +192,10 @@ __all__ = [
     "make_client",
     "max_connections_of",
     "omit",
-    "original_client",
     "raw_async_stream",
     "raw_stream",
-    "share_defaults",
-    "triage_client",
-    "triage_stream_client",
+    "request_method",
+    "resource_of",
+    "unrouted_way",
     "wants_raw_response",
-    "without_resources",
 ]

@@ -4,16 +4,17 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cached_property, partial
+from functools import partial
 from threading import Timer
 from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, drive
 from cheapdeep_ops.redaction import Redact, redact
-from cheapdeep_ops.router.base import RouterBase, whole
+from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
+from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.model_streams import open_helper, open_stream
 from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
@@ -34,7 +35,14 @@ from cheapdeep_ops.router.streams import (
     StreamFinalizer,
     begun,
 )
-from cheapdeep_ops.router.threads import BackgroundThreads, ThreadStream, TimedOpen, read_tail, read_the_rest
+from cheapdeep_ops.router.threads import (
+    BackgroundThreads,
+    ThreadStream,
+    TimedOpen,
+    in_time,
+    read_tail,
+    read_the_rest,
+)
 from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.values import DEFAULT_ROUTE, TierReply
 
@@ -88,7 +96,7 @@ class Router(RouterBase[Anthropic], Anthropic):
             new_id=new_id,
         )
 
-    @cached_property
+    @own_resource
     def messages(self) -> Messages:
         """The SDK's `messages`, with its calls routed."""
         return Messages(self, answer=self._answer, parse=self._parse, manage=self._manager)
@@ -127,6 +135,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         """Store everything that was counted, and close what this router made."""
         if self._is_view:
             return
+        self._is_closed = True
         self._readers.join(self._core.planner.background_limit_s)
         self._core.record_pending()
         if self._owns_recorder:
@@ -157,9 +166,20 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
-        send = self._triage.messages.create if ask.kind == "triage" else send or self._originals.messages.create
+        calls = self._calls.now()
+        send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call, self._wait_limit(call):
+            if ask.kind == "triage":
+                return model_call.read(self._ask_triage(send, model_call, is_as_given=calls.is_as_given))
             return model_call.read(send(**model_call.request))
+
+    def _ask_triage(self, send: Send, model_call: ModelCall, *, is_as_given: bool) -> Message:
+        ask = partial(send, **model_call.request)
+        with model_call.waiting():
+            if not is_as_given:
+                return ask()
+            # It may retry, and its timeouts may be long.
+            return in_time(self._readers, ask, self._core.planner.settings.triage_timeout_s)
 
     # A stream
 
@@ -186,8 +206,9 @@ class Router(RouterBase[Anthropic], Anthropic):
         with self._core.models.opening(call, ask, create) as model_call:
             progress = planner.progress(call, ask)
             attempt = TimedOpen(lambda: OpenStream(open_stream(create, model_call), progress, model_call))
-            self._readers.run(partial(copy_context().run, attempt.run))
-            opened = attempt.outcome(planner.settings.triage_timeout_s)
+            with model_call.waiting():
+                self._readers.run(partial(copy_context().run, attempt.run))
+                opened = attempt.outcome(planner.settings.triage_timeout_s)
         if not opened.ships:
             return self._leave(open_call, opened)
         model_call.answered()

@@ -4,13 +4,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from functools import partial
 from threading import Timer
+from typing import TypeVar
 
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.provider import RawMessageStreamEvent, Stream, claude
 from cheapdeep_ops.router.streams import TAIL_S, OpenStream
 
+_T = TypeVar("_T")
 ThreadStream = OpenStream[Stream[RawMessageStreamEvent]]
 
 
@@ -111,6 +116,20 @@ class TimedOpen:
         if opened is not None:
             claude.abort_response(opened.stream.response)
         return True
+
+
+def in_time(threads: BackgroundThreads, work: Callable[[], _T], seconds: float) -> _T:
+    """What `work` returns. Raises its error, or TimeoutError after so many seconds, while its thread goes on."""
+    outcome: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            outcome.set_exception(error)
+
+    threads.run(partial(copy_context().run, run))
+    return outcome.result(seconds)
 
 
 def read_until_decided(opened: ThreadStream) -> None:
