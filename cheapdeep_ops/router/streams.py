@@ -127,7 +127,8 @@ class StreamFinalizer:
 
     def later(self) -> None:
         """The stream was dropped, perhaps while a lock is held that recording needs."""
-        self._runner.late.put(self)
+        if not self._is_over:
+            self._runner.late.put(self)
 
 
 class _RecordedStream(Generic[Upstream]):

@@ -141,7 +141,8 @@ class LogfireRouter(Logfire):
     """Instruments the router, as a service does that has changed its import only."""
 
     def router(self, client):
-        router = super().router(Tool.client(self, type(client).__name__, base_url=client.base_url, api_key="any"))
+        options = {"base_url": client.base_url, "api_key": "any", "max_retries": 0}
+        router = super().router(Tool.client(self, type(client).__name__, **options))
         self.logfire.instrument_anthropic(router)
         return router
 
@@ -250,12 +251,15 @@ async def first(things, *, is_async):
 
 
 async def called(client, way, params):
-    """One call, by one of the `WAYS`."""
+    """One call, by one of the `WAYS`, or a stream of `create` that is left."""
     messages, is_async = client.messages, isinstance(client, anthropic.AsyncAnthropic)
     if way == "create":
         await settled(messages.create(**params))
     elif way == "streamed":
         await read(await settled(messages.create(stream=True, **params)), is_async=is_async)
+    elif way == "stream_left":
+        async with entered(await settled(messages.create(stream=True, **params)), is_async=is_async) as stream:
+            await first(stream, is_async=is_async)
     else:
         async with entered(messages.stream(**params), is_async=is_async) as stream:
             if way == "final":
@@ -268,9 +272,11 @@ async def called(client, way, params):
 def sent_again(way, bodies):
     """How the client sends what the router has sent: triage is streamed by `create`, whichever way the caller chose."""
     for body in bodies:
-        is_triage = "output_config" in body
         params = {name: value for name, value in body.items() if name != "stream"}
-        yield ("streamed" if is_triage and way != "create" else way), params
+        if "output_config" not in body or way == "create":
+            yield way, params
+        else:
+            yield ("stream_left" if way == "left" and len(bodies) == 1 else "streamed"), params
 
 
 class Comparison:
