@@ -303,8 +303,9 @@ class Comparison:
             for way, params in calls:
                 with suppress(anthropic.APIError):
                     await called(client, way, params)
-            for _ in range(2):  # some spans end when a stream is collected, with the helper that it holds
+            for _ in range(3):  # some spans end when a stream is collected, with the helper that it holds
                 gc.collect()
+                await asyncio.sleep(0.001)  # asyncio closes the generators of collected streams
         after = trace.get_current_span()
         assert not after.get_span_context().is_valid, f"{after} is still the current span"
         return self.tool.taken()
