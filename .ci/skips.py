@@ -15,6 +15,7 @@ ALLOWED = {
     "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,  # .ci/run names it where it could be installed
     "Pyright is not installed": "PYRIGHT" not in os.environ,  # the same
     "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,  # the same
+    "INSTRUMENTED_PYTHON": "INSTRUMENTED_PYTHON" not in os.environ,  # the same
     "../shared": not SHARED.is_dir(),
     "not part of this repository": not SHARED.is_dir(),  # recorded data
 }

@@ -14,6 +14,7 @@ import pytest
 from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason
 from cheapdeep_ops.claude.prompt import CONTRACT
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
+from cheapdeep_ops.router.streams import AsyncRoutedStream, RoutedStream
 from cheapdeep_ops.testing import Reply
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
@@ -504,3 +505,15 @@ def test_the_sdks_helper_adds_up_to_the_sdks_own_message(api, open_shell):
     assert isinstance(message, anthropic.types.ParsedMessage)
     assert [block.text for block in message.content] == [LONG]
     assert (message.stop_reason, message.model) == ("end_turn", f"{HAIKU}-20251001")
+
+
+def test_a_stream_after_a_failed_triage_is_collected(api, shell, ledger):
+    for _ in range(3):
+        api.enqueue(Reply.error(529), model=HAIKU)
+        api.enqueue(Reply.text(LONG), model=OPUS)
+        assert shell.streamed_text(**QUESTION) == LONG
+    ledger.tells.clear()
+    gc.collect()
+    gc.collect()
+    assert [each for each in gc.get_objects() if isinstance(each, RoutedStream | AsyncRoutedStream)] == []
+    assert len(ledger.decisions) == 3

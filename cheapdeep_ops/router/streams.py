@@ -2,7 +2,6 @@
 
 import logging
 import os
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, Generic, TypeVar
 
@@ -131,6 +130,18 @@ class StreamFinalizer:
             self._runner.late.put(self)
 
 
+class _DropNotice:
+    """Tells the finalizer of a stream when nothing refers to the stream any more."""
+
+    # Not `weakref.finalize`, whose registry would keep the finalizer alive. It refers to the errors of failed triage,
+    # those to the frames that raised them, and those to the stream: none of it would ever be collected.
+    def __init__(self, finalizer: StreamFinalizer) -> None:
+        self._finalizer = finalizer
+
+    def __del__(self) -> None:
+        self._finalizer.later()
+
+
 class _RecordedStream(Generic[Upstream]):
     """What the streams of both routers share: the stream below, and the record of the call when it ends."""
 
@@ -140,8 +151,8 @@ class _RecordedStream(Generic[Upstream]):
         self._opened: OpenStream[Upstream] = opened
         self._finalizer = finalizer
         opened.model_call.pause()
-        # At exit the runner ends the open streams itself, before the recorder closes.
-        weakref.finalize(self, finalizer.later).atexit = False
+        # The SDK iterates over a copy of this stream, which shares the notice.
+        self._notice = _DropNotice(finalizer)
 
     @property
     def _observer(self) -> None:

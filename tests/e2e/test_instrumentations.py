@@ -15,6 +15,7 @@ import cheapdeep_ops
 
 pytestmark = pytest.mark.thorough
 
+ROOT = Path(cheapdeep_ops.__file__).parents[1]
 ROUTE = "cheapdeep.route"
 TRACERS = ("sdk", "traceloop", "genai", "openinference", "logfire", "logfire_classes", "logfire_router", "sentry")
 OTHERS = ("none", "sentry_errors", "posthog")
@@ -47,14 +48,13 @@ def python():
 
 def compared(python, tool):
     """What the tool recorded of each case, for the router and for the client."""
-    root = Path(cheapdeep_ops.__file__).parents[1]
     unwanted = ("CHEAPDEEP_", "ANTHROPIC_", "OTEL_", "SENTRY_", "LOGFIRE_", "POSTHOG_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     command = [python, str(Path(__file__).with_name("instrumented.py")), tool]
     ended = subprocess.run(
         command,
-        env={**environment, "PYTHONPATH": str(root)},
-        cwd=root,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
@@ -65,6 +65,16 @@ def compared(python, tool):
     found = json.loads(ended.stdout.splitlines()[-1])
     assert len(found) == CASES
     return found
+
+
+def test_a_router_refuses_trio(python):
+    script = str(Path(__file__).with_name("on_trio.py"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([python, script], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    *refusals, sent = ended.stdout.splitlines()
+    assert len(refusals) == 4
+    assert all("needs asyncio, but trio runs here" in each for each in refusals)
+    assert sent == "1 sent"  # by the bare client
 
 
 def parts(spans):
