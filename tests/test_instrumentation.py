@@ -66,7 +66,7 @@ class TestWhoTraces:
     def test_the_sdk_does_by_its_own_option(self, name):
         with Anthropic(api_key="any", open_telemetry={"traces": {"enabled": True}}) as client:
             assert is_traced(getattr(client.messages, name))
-            assert not is_plain(getattr(client.messages, name))
+            assert is_plain(getattr(client.messages, name))
 
     @pytest.mark.parametrize("name", METHODS)
     @pytest.mark.parametrize("wrap", [wrapped, Proxy])
@@ -85,6 +85,7 @@ class TestWhoTraces:
     def test_a_wrapper_around_the_request_does(self, client):
         client.request = wrapped(client.request)
         assert all(is_traced(getattr(client.messages, name)) for name in METHODS)
+        assert not any(is_plain(getattr(client.messages, name)) for name in METHODS)
 
     def test_a_subclass_with_ways_of_its_own_does_not(self, client):
         class Own(Messages):

@@ -15,16 +15,20 @@ Method = Callable[..., object]
 def is_traced(method: Method) -> bool:
     """Whether each call of `method` has a span that is not ours."""
     client = _client_of(method)
-    return _traces_itself(client) or _has_tracer(method) or _has_tracer(getattr(client, "request", None))
+    return _traces_itself(client) or _has_tracer(method) or _has_tracer(_request_of(client))
 
 
 def is_plain(method: Method) -> bool:
-    """Whether `method` runs the SDK's code only, without a subclass, a wrapper or a tracer."""
-    return _is_sdks(_function_of(method)) and not is_traced(method)
+    """Whether `method` runs the SDK's code only, without a subclass or a wrapper. The SDK may trace it."""
+    return _is_sdks(_function_of(method)) and not _has_tracer(_request_of(_client_of(method)))
 
 
 def _client_of(method: Method) -> object:
     return getattr(getattr(method, "__self__", None), "_client", None)
+
+
+def _request_of(client: object) -> object:
+    return getattr(client, "request", None)
 
 
 def _traces_itself(client: object) -> bool:

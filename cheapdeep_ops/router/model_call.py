@@ -31,7 +31,7 @@ OnDone = Callable[[BaseException | None], None]
 class ModelCall:
     """One request to a model. It must be ended; `request` are the keyword arguments of `messages.create`.
 
-    `is_plain` is whether only the SDK's own code sends it: nothing of another package traces it.
+    `is_traced` is whether the SDK or another package traces it, and `is_plain` whether only the SDK's own code sends it.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class ModelCall:
         *,
         span: ChatSpan,
         request: Params,
+        is_traced: bool,
         is_plain: bool,
         on_done: OnDone,
     ) -> None:
         self._caller, self._call, self.ask, self._chat, self._on_done = caller, call, ask, span, on_done
-        self.is_plain = is_plain
+        self.is_traced, self.is_plain = is_traced, is_plain
         self._began: float | None = time.perf_counter()
         self._waited_s = 0.0
         self._is_answered = False
@@ -152,6 +153,8 @@ class ModelCaller:
         except BaseException:
             call.model_s.append(0.0)  # every hop has its place in the list
             raise
+        # Asked for each call, because an instrumentation may be switched on at any time.
+        traced, plain = is_traced(method), is_plain(method)
         span = self._telemetry.begin_chat(
             provider=claude.name,
             model=ask.tier.model,
@@ -159,9 +162,9 @@ class ModelCaller:
             max_tokens=request.get("max_tokens"),
             translated=translated,
             prompt_version=self.planner.prompt.version if ask.kind == "triage" else "",
-            silent=is_traced(method),  # asked for each call, because an instrumentation may be switched on at any time
+            silent=traced,
         )
-        return ModelCall(self, call, ask, span=span, request=request, is_plain=is_plain(method), on_done=on_done)
+        return ModelCall(self, call, ask, span=span, request=request, is_traced=traced, is_plain=plain, on_done=on_done)
 
     def _permission(self, call: Call, ask: Ask) -> OnDone:
         """The function that reports the outcome to the tier's breaker. Raises BreakerOpenError if that is open."""

@@ -57,7 +57,8 @@ class OpenStream(Generic[Upstream]):
     @property
     def has_tail(self) -> bool:
         """Whether to read the end of a reply that escalates: its trace has no final figures else, or is lost."""
-        return not (self._is_read or self.progress.is_withheld or self.model_call.is_plain)
+        is_watched = self.model_call.is_traced or not self.model_call.is_plain
+        return is_watched and not (self._is_read or self.progress.is_withheld)
 
     def take_tail(self, event: Event) -> bool:
         """Process an event after the decision; False if the end of the reply is too far."""
