@@ -5,6 +5,7 @@
 
 import json
 import os
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def settings() -> Settings:
 class Anthropic(Router):
     """A router over the client that a test asks for."""
 
+    @wraps(RealAnthropic.__init__)
     def __init__(self, **options: Any) -> None:
         super().__init__(settings=settings(), client=RealAnthropic(**options))
 
@@ -33,6 +35,7 @@ class Anthropic(Router):
 class AsyncAnthropic(AsyncRouter):
     """The same for asyncio."""
 
+    @wraps(RealAsyncAnthropic.__init__)
     def __init__(self, **options: Any) -> None:
         super().__init__(settings=settings(), client=RealAsyncAnthropic(**options))
 
@@ -43,10 +46,9 @@ if MOST:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep the worst outcome of a test's three phases."""
-    if report.outcome == "failed" or report.nodeid not in outcomes or report.when == "call":
-        if outcomes.get(report.nodeid) != "failed":
-            outcomes[report.nodeid] = report.outcome
+    """Keep the outcome of a test: failed, if any of its phases failed."""
+    if outcomes.get(report.nodeid) != "failed" and (report.when == "call" or not report.passed):
+        outcomes[report.nodeid] = report.outcome
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -16,6 +16,7 @@ ALLOWED = {
     "Pyright is not installed": "PYRIGHT" not in os.environ,  # the same
     "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,  # the same
     "INSTRUMENTED_PYTHON": "INSTRUMENTED_PYTHON" not in os.environ,  # the same
+    "the frameworks are not installed": "FRAMEWORKS_PYTHON" not in os.environ,  # the same
     "../shared": not SHARED.is_dir(),
     "not part of this repository": not SHARED.is_dir(),  # recorded data
 }

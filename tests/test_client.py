@@ -165,6 +165,14 @@ class TestACallThatCannotBeRouted:
             assert stream.get_final_text() == "Deep."
         assert len(caplog.records) == 1
 
+    def test_is_none_of_a_router_whose_requests_were_replaced(self, api, open_shell, caplog):
+        escalating(api)
+        shell, sent = open_shell(), []
+        with_its_requests_replaced(shell.router, sent)
+        assert [ask(shell) for ask in WAYS.values()] == ["Deep."] * len(WAYS)
+        assert sent == [HAIKU, OPUS] * len(WAYS)
+        assert caplog.records == []
+
     def test_is_none_of_those_that_ask_for_no_answer_or_are_routed(self, api, client, caplog):
         api.always(Reply.triage(0.9, "Yes."))
         with over(client) as made:

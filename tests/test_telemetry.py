@@ -247,6 +247,43 @@ def test_our_model_spans_step_back_where_the_client_traces_itself(api, open_shel
     assert sum(point.count for point in watched.points("gen_ai.client.operation.duration").values()) == 2
 
 
+X = {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+
+
+@pytest.mark.parametrize("way", ["streamed_text", "streamed_events", "final_message"])
+class TestTheSdksOwnSpanOfAStream:
+    OF_ONE_CALL = frozenset({"gen_ai.response.id", "gen_ai.response.time_to_first_chunk", "anthropic.request.id"})
+
+    def tracing(self, watched):
+        traces = {"content_mode": "content"}
+        return {"open_telemetry": {"tracer_provider": watched.tracer_provider, "traces": traces}}
+
+    def last(self, watched):
+        return [span for span in watched.spans if span.name == "anthropic.messages.create"][-1]
+
+    def test_of_the_deep_tier_tells_what_it_tells_without_a_router(self, api, open_shell, bare, watched, way):
+        api.always(lambda request: Reply.triage(0.2, None) if request.is_triage else Reply.text("piece by piece"))
+        getattr(open_shell(client=self.tracing(watched)), way)(**X)
+        routed = self.last(watched)
+        client = bare.with_options(**self.tracing(watched))
+        if way == "streamed_events":
+            list(client.messages.create(model=OPUS, stream=True, **X))
+        else:
+            with client.messages.stream(model=OPUS, **X) as stream:
+                stream.until_done()
+        alone = self.last(watched)
+        expected = {name: value for name, value in alone.attributes.items() if name not in self.OF_ONE_CALL}
+        assert {name: routed.attributes.get(name) for name in expected} == expected
+        assert routed.status.status_code is StatusCode.OK
+
+    def test_of_a_triage_tier_tells_what_that_tier_sent(self, api, open_shell, watched, way):
+        api.always(Reply.triage(0.9, "Yes."))
+        getattr(open_shell(client=self.tracing(watched)), way)(**X)
+        told = self.last(watched).attributes
+        assert told["gen_ai.response.model"].startswith(HAIKU)
+        assert told["gen_ai.usage.output_tokens"] > 0
+
+
 def test_a_stream_has_its_spans_too(api, shell, watched):
     api.enqueue(Reply.triage(0.3, None), Reply.text("piece by piece"))
     shell.streamed_text(max_tokens=9, messages=[{"role": "user", "content": "x"}])

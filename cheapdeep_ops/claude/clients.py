@@ -164,10 +164,12 @@ def resource_of(client: Anthropic | AsyncAnthropic, name: str, *, sending_throug
     return make.func(sending_through) if isinstance(make, cached_property) and is_of_the_sdk else getattr(client, name)
 
 
-def request_method(client: Anthropic | AsyncAnthropic) -> Callable[..., Any]:
-    """The method of its class that sends a request."""
-    # One that instrumentation has put into the client may be what calls the router.
+def request_method(client: Anthropic | AsyncAnthropic) -> Callable[..., Any] | None:
+    """The method by which another class than the SDK's own sends a request; None for the SDK's own."""
+    # Not the client's attribute: instrumentation of a router replaces that by a function that calls the router.
     method: Any = getattr(type(client), "request", None)
+    if type(client) in _CLIENTS:
+        return None
     return method.__get__(client) if method else client.request
 
 

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import wraps
+from functools import cached_property, wraps
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
@@ -14,7 +14,7 @@ from cheapdeep_ops.router.calls import Call, Sink
 from cheapdeep_ops.router.core import CallRunner
 from cheapdeep_ops.router.decisions import DecisionBuilder
 from cheapdeep_ops.router.forks import renew_after_fork
-from cheapdeep_ops.router.model_call import ModelCaller
+from cheapdeep_ops.router.model_call import ModelCaller, is_asking
 from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import (
     RESOURCES,
@@ -75,7 +75,7 @@ class _Resource:
 
 
 if TYPE_CHECKING:
-    from functools import cached_property as own_resource
+    own_resource = cached_property  # what it is for a caller
 else:
     own_resource = _Resource
 
@@ -164,9 +164,10 @@ class RouterBase(ABC, Generic[AnyClient]):
         with_options = copy
 
         def request(self, cast_to: Any, options: Any, **more: Any) -> Any:
-            """Send a request that is not routed, as the client's class sends it."""
+            """Send a request that is not routed, as a subclass of the SDK's client or of the router does."""
             _warn_if_unrouted(options)
-            return request_method(self._sdk)(cast_to, options, **more)
+            send = request_method(self._sdk) or super().request
+            return send(cast_to, options, **more)
 
         def _resource(self, name: str) -> object:
             return resource_of(self._sdk, name, sending_through=self)
@@ -218,7 +219,8 @@ for _name in RESOURCES:
 
 def _warn_if_unrouted(options: object) -> None:
     """Say once for each way that answers which are asked for in this way are not routed."""
-    way = unrouted_way(options)
+    # Instrumentation that replaces a router's `request` sends routed calls through it.
+    way = None if is_asking.get() else unrouted_way(options)
     if way and way not in _warned_of:
         _warned_of.add(way)
         _log.warning("%s: such calls are neither routed nor counted; the model that they name answers", way)

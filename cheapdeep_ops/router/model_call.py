@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,9 @@ _LONGEST_PAUSE: Final = 12.0
 _SAME_TIERS: Final = frozenset({"timeout", "max_retries", "default_headers", "set_default_headers", "default_query"})
 """Options of a client that change neither the server nor the account."""
 
+is_asking: Final[ContextVar[bool]] = ContextVar("cheapdeep_is_asking", default=False)
+"""Whether a request is part of a routed call."""
+
 OnDone = Callable[[BaseException | None], None]
 """Called when the outcome of a request is known: with its error, or with None."""
 
@@ -31,7 +35,7 @@ OnDone = Callable[[BaseException | None], None]
 class ModelCall:
     """One request to a model. It must be ended; `request` are the keyword arguments of `messages.create`.
 
-    `is_traced` is whether the SDK or another package traces it, and `is_plain` whether only the SDK's own code sends it.
+    `is_traced` is whether the SDK or another package traces it. `is_plain` is whether only the SDK's code sends it.
     """
 
     def __init__(
@@ -139,12 +143,15 @@ class ModelCaller:
     def opening(self, call: Call, ask: Ask, method: Method) -> Iterator[ModelCall]:
         """One model call whose stream is opened in the block. It ends with the block only if the block fails."""
         model_call = self._start(call, ask, method)
+        token = is_asking.set(True)
         try:
             with self._telemetry.inside(model_call.span):
                 yield model_call
         except BaseException as error:
             model_call.end(error)
             raise
+        finally:
+            is_asking.reset(token)
 
     def _start(self, call: Call, ask: Ask, method: Method) -> ModelCall:
         try:

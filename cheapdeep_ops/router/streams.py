@@ -156,8 +156,21 @@ class _RecordedStream(Generic[Upstream]):
         self._notice = _DropNotice(finalizer)
 
     @property
-    def _observer(self) -> None:
-        """None, because the stream below has its own."""
+    def _observer(self) -> Any:
+        """What writes the SDK's own span of an original stream: it sees what the caller reads.
+
+        None for another stream, because the one below has its own.
+        """
+        return super()._observer if self._is_sdks_own else None  # type: ignore[misc]
+
+    @property
+    def _arriving(self) -> Upstream:
+        """The events of the stream below. With an observer here, it is passed by there."""
+        return self._opened.stream._iterator if self._is_sdks_own else self._opened.stream  # type: ignore[return-value]  # noqa: SLF001
+
+    @property
+    def _is_sdks_own(self) -> bool:
+        return self._opened.model_call.ask.kind == "original" and type(self._opened.stream) in (Stream, AsyncStream)
 
     @property
     def decision(self) -> Decision | None:
@@ -177,7 +190,7 @@ class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMes
         opened.model_call.resume()
         try:
             yield from opened.shown(opened.passed)
-            for event in opened.stream:
+            for event in self._arriving:
                 yield from opened.shown(opened.progress.take(event))
             yield from opened.shown(opened.progress.end())
         except GeneratorExit:
@@ -207,7 +220,7 @@ class AsyncRoutedStream(_RecordedStream[AsyncStream[RawMessageStreamEvent]], Asy
         try:
             for event in opened.shown(opened.passed):
                 yield event
-            async for arrived in opened.stream:
+            async for arrived in self._arriving:
                 for event in opened.shown(opened.progress.take(arrived)):
                     yield event
             for event in opened.shown(opened.progress.end()):

@@ -59,8 +59,10 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     A router is an `anthropic.Anthropic`: `router.messages.create(...)` gives the SDK's own `Message` and raises the
     SDK's own errors, unchanged. Settings come from `CHEAPDEEP_*` variables, the API key from where the SDK finds it.
-    `client` is a client of your own, which `close` leaves open. Without it, `options` are those of
-    `anthropic.Anthropic()` (`api_key`, `timeout`, ...). `route` is the route of calls that name none.
+    `client` is a client of your own, which `close` leaves open. The router shares its attributes, so that a new key
+    holds for the next call. If it has a `messages` of its own, it is asked as it is, and its retries of a triage call
+    end with the triage timeout. Without it, `options` are those of `anthropic.Anthropic()` (`api_key`, `timeout`, ...).
+    `route` is the route of calls that name none.
     `telemetry` writes to other providers than the global ones. `recorder` takes decisions and gives policies, in the
     place of the router's own. `redact` changes each text before it is stored for grading; it replaces
     `cheapdeep_ops.redaction.redact`. `clock` (Unix seconds) and `new_id` are for replays and tests.
