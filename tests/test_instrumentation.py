@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import threading
 from types import SimpleNamespace
 
 import anthropic
@@ -13,6 +14,8 @@ from opentelemetry import trace
 
 from cheapdeep_ops import AsyncRouter
 from cheapdeep_ops.claude.instrumentation import is_plain, is_traced
+from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
+from cheapdeep_ops.router.provider import claude
 from cheapdeep_ops.testing import Reply
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -116,7 +119,7 @@ class Tracer:
     """An instrumentation that opens a span for each stream, makes it the current one, and ends it with the stream."""
 
     def __init__(self, monkeypatch):
-        self.open, self.ended = 0, []
+        self.open, self.ended, self.is_strict = 0, [], True
         for resource in (Messages, AsyncMessages):
             for name in ("create", "stream"):
                 monkeypatch.setattr(resource, name, self.around(getattr(resource, name), is_helper=name == "stream"))
@@ -151,8 +154,9 @@ class Spanned:
 
     def end(self):
         if self.token is not None:
-            # The API would log it, where the token belongs to another context.
-            otel_context._RUNTIME_CONTEXT.detach(self.token)
+            # In another context than that of `begin`, the API's own function logs an error; this one raises it.
+            detach = otel_context._RUNTIME_CONTEXT.detach if self.tracer.is_strict else otel_context.detach
+            detach(self.token)
             self.token = None
             self.tracer.ended.append(self.events)
 
@@ -284,6 +288,48 @@ def events_of(shell):
 async def async_events(manager):
     async with manager as stream:
         return [event async for event in stream]
+
+
+class TestATracedAnswerThatIsWithheld:
+    @pytest.fixture
+    def kept(self, open_shell, ledger):
+        ledger.book = blank_book().with_scope(act_on(ScopeState(scope="*"), PolicyAct.RAISE, cause="EscalationStorm"))
+        return open_shell(router={"recorder": ledger}, record=True, sample_rate=1.0)
+
+    @pytest.mark.parametrize("way", ["streamed_text", "streamed_events"])
+    def test_is_read_to_its_end_and_ends_its_span(self, api, kept, ledger, tracer, way):
+        api.enqueue(Reply.triage(0.85, ANSWER), model=HAIKU)
+        api.enqueue(Reply.text(ANSWER), model=OPUS)
+        getattr(kept, way)(**QUESTION)
+        kept.close()
+        assert sorted(events[-1] for events in tracer.ended) == ["message_stop", "message_stop"]
+        (decision,) = ledger.decisions
+        assert decision.withheld
+        assert not trace.get_current_span().get_span_context().is_valid
+
+
+@pytest.mark.parametrize("open_shell", ["sync"], indirect=True)
+def test_a_traced_stream_may_be_closed_while_another_thread_reads_it(api, open_shell, tracer):
+    shell, tracer.is_strict = open_shell(), False
+    api.enqueue(Reply.text(ANSWER).paced(30, at_once=5))
+    stream = shell.create(stream=True, stop_sequences=["END"], **QUESTION)
+    has_begun, errors = threading.Event(), []
+
+    def read():
+        try:
+            for _ in stream:
+                has_begun.set()
+        except Exception as error:  # noqa: BLE001 - what a closed connection gives is the SDK's
+            errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert has_begun.wait(10)
+    stream.close()
+    claude.abort_response(stream.response)
+    reader.join(10)
+    assert not reader.is_alive()
+    assert tracer.open == 1
 
 
 @pytest.mark.usefixtures("tracer")

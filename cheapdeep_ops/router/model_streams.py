@@ -94,7 +94,19 @@ class _ContextStream:
         return self._context.run(next, self._events)
 
     def close(self) -> None:
-        self._context.run(self._stream.close)
+        is_entered = False
+
+        def close() -> None:
+            nonlocal is_entered
+            is_entered = True
+            self._stream.close()
+
+        try:
+            self._context.run(close)
+        except RuntimeError:
+            if is_entered:
+                raise
+            self._stream.close()  # another thread is reading, and a context can be entered only once
 
 
 class _AsyncContextStream:

@@ -109,7 +109,7 @@ class Telemetry:
     ) -> ChatSpan:
         """Start the CLIENT span around one model call; the caller must end it.
 
-        With `silent`, no span is started: use it for an SDK client that traces itself.
+        With `silent`, no span is started: use it where the SDK or another package makes a span for the call.
         """
         # Two CLIENT spans of one call would count its tokens and cost twice.
         if silent:
