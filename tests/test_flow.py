@@ -146,6 +146,18 @@ class TestByHand:
         assert (course.base_outcome, course.reason) == (Outcome.ESCALATE, Reason.LOW_CONFIDENCE)
         assert [step.ask.tier for step in course.steps] == [HAIKU, SONNET]
 
+    def test_an_error_that_is_named_an_interruption_ends_the_flow_at_any_tier(self):
+        interruption, failure = RuntimeError("a worker's time limit"), RuntimeError("a failed request")
+        for before in ([], [failure]):
+            flow = cascade(THREE, threshold=0.8, base_threshold=0.8, interrupts=lambda error: error is interruption)
+            next(flow)
+            for error in before:
+                flow.throw(error)
+            course = end_of(flow, interruption)
+            assert (course.error, course.answer) == (interruption, None)
+            assert [step.error for step in course.steps] == [*before, interruption]
+            assert course.reason is (Reason.TRIAGE_ERROR if before else None)
+
     def test_a_flow_that_is_closed_early_ends_quietly(self):
         for replies in ([], [sure(0.1)]):
             flow = begin()
