@@ -6,6 +6,7 @@ import inspect
 import time
 import weakref
 from typing import ClassVar
+from unittest.mock import Mock
 
 import anthropic
 import httpx2
@@ -494,6 +495,12 @@ def test_it_is_closed_after_with_and_leaves_a_given_client_open(client):
         assert not given.is_closed()
     assert given.is_closed()
     assert not client.is_closed()
+
+
+def test_a_double_can_be_made_of_its_class():
+    double = Mock(spec=Router)
+    assert isinstance(double, anthropic.Anthropic)
+    assert double.models.retrieve(OPUS) is not None
 
 
 def test_its_copy_has_the_signature_of_the_sdks():

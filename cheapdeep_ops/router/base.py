@@ -59,8 +59,8 @@ class _OfTheClient:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, router: "RouterBase[Any]", _kind: type) -> Any:
-        return getattr(router._sdk, self._name)  # noqa: SLF001 - a part of that class
+    def __get__(self, router: "RouterBase[Any] | None", _kind: type) -> Any:
+        return self if router is None else getattr(router._sdk, self._name)  # noqa: SLF001 - a part of that class
 
 
 class _Resource:
@@ -69,7 +69,9 @@ class _Resource:
     def __init__(self, make: Callable[[Any], object], name: str = "") -> None:
         self._make, self._name = make, name or make.__name__
 
-    def __get__(self, router: "RouterBase[Any]", _kind: type) -> Any:
+    def __get__(self, router: "RouterBase[Any] | None", _kind: type) -> Any:
+        if router is None:
+            return self
         made = router._resources  # noqa: SLF001
         if self._name not in made:
             made[self._name] = self._make(router)
