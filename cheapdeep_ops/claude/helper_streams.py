@@ -62,7 +62,7 @@ class AsyncHelpedStream:
 
     @classmethod
     async def entered(cls, manager: AsyncMessageStreamManager[Any]) -> "AsyncHelpedStream":
-        """The stream of a manager that nobody has entered yet."""
+        """The stream of a manager that is not entered yet."""
         return cls(manager, await manager.__aenter__())
 
     @property

@@ -12,7 +12,7 @@ _log: Final = logging.getLogger(__name__)
 _OURS: Final = "cheapdeep_ops"
 _PREFIX: Final = "router_error:"
 _TOOLS: Final = sys.stdlib_module_names | {"pydantic", "pydantic_core"}
-"""Packages that raise for whoever calls them."""
+"""Packages that raise errors for the code that calls them."""
 
 
 class TriageFaults:

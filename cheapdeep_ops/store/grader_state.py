@@ -70,7 +70,7 @@ def begin_batch(
 
 
 def note_unanswered(connection: Connection, grader: GraderVersion, *, at: float, requests: int, nusd_each: int) -> None:
-    """Store that a batch was sent and not answered: nobody can read its results, but they may cost money."""
+    """Store that a batch was sent and not answered: its results cannot be read, but they may cost money."""
     batch_id = f"{_UNANSWERED}{at!r}"
     begin_batch(connection, batch_id, grader, at=at, requests=requests, nusd_each=nusd_each)
     end_batch(connection, batch_id, at=at)

@@ -75,7 +75,7 @@ def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
 
 def _open_to_read(path: Path, options: dict[str, Any], cause: sqlite3.OperationalError) -> sqlite3.Connection:
     """Open a file that this user may only read. Raises `cause` if that does not work either."""
-    # Without a log, nobody has the file open, and SQLite can read it without the files that it would make beside it.
+    # Without a log, no process has the file open, and SQLite reads it without making files beside it.
     has_log = os.path.exists(f"{path}-wal")  # noqa: PTH110 - it never raises
     name = f"{path.absolute().as_uri()}?mode=ro{'' if has_log else '&immutable=1'}"
     try:
