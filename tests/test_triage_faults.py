@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from itertools import product
 
 import pytest
 import sniffio
@@ -97,8 +98,9 @@ class TestAFaultOfTheRouter:
         assert ledger.decisions[0].error == "TypeError"
 
     @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize(("reply", "name"), FAILURES, ids=["overloaded", "forbidden", "no JSON", "cut"])
-    def test_is_not_what_the_api_does(self, api, shell, ledger, caplog, reply, name, way):
+    @pytest.mark.parametrize("failure", FAILURES, ids=["overloaded", "forbidden", "no JSON", "cut"])
+    def test_is_not_what_the_api_does(self, api, shell, ledger, caplog, failure, way):
+        reply, name = failure
         api.enqueue(reply, model=HAIKU)
         api.enqueue(Reply.text("Deep."), model=OPUS)
         getattr(shell, way)(**QUESTION)
