@@ -97,10 +97,10 @@ class TestAFaultOfTheRouter:
             shell.route(**QUESTION)
         assert ledger.decisions[0].error == "TypeError"
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("failure", FAILURES, ids=["overloaded", "forbidden", "no JSON", "cut"])
-    def test_is_not_what_the_api_does(self, api, shell, ledger, caplog, failure, way):
-        reply, name = failure
+    @pytest.mark.parametrize("case", list(product(range(len(FAILURES)), WAYS)), ids=str)
+    def test_is_not_what_the_api_does(self, api, shell, ledger, caplog, case):
+        number, way = case
+        reply, name = FAILURES[number]
         api.enqueue(reply, model=HAIKU)
         api.enqueue(Reply.text("Deep."), model=OPUS)
         getattr(shell, way)(**QUESTION)
