@@ -3,7 +3,6 @@
 import copy
 import gc
 import inspect
-import time
 import weakref
 from typing import ClassVar
 from unittest.mock import Mock
@@ -292,6 +291,7 @@ class TestAClientOfTheCallers:
         shell.router._sdk.base_url = api.url
         assert ask(shell) == "Deep."
 
+    @pytest.mark.thorough
     def test_is_followed_in_its_retries_and_timeouts(self, api, open_shell, ask):
         shell = open_shell(client={"timeout": 30.0})
         for asked in (lambda: Reply.error(529, retry_after=0.01), lambda: Reply.text("Deep.").slow(60)):
@@ -398,9 +398,8 @@ class TestAClientThatSendsInItsOwnWay:
 
         api.always(lambda request: Reply.error(529, retry_after=1.5) if request.is_triage else Reply.text("Deep."))
         shell = open_shell(client={"max_retries": 1}, change=change, triage_timeout_s=0.2)
-        began = time.monotonic()
         assert ask(shell) == "Deep."
-        assert time.monotonic() - began < 1.4
+        assert [request.is_triage for request in api.requests] == [True, False]  # and no second attempt before it
 
 
 def test_what_is_set_on_a_router_is_set_on_its_client_and_holds_for_all_calls(api, client, keys):

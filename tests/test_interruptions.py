@@ -63,6 +63,7 @@ def sends_as_it_likes(client):
 @pytest.mark.parametrize("open_shell", ["sync"], indirect=True)
 @pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 class TestASignalDuringTriage:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("kind", INTERRUPTIONS)
     def test_goes_to_the_caller(self, api, open_shell, ledger, ask, kind):
         shell = open_shell(router={"recorder": ledger})

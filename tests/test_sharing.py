@@ -259,7 +259,7 @@ def test_a_store_that_is_locked_meanwhile_gets_the_last_counts_too(settings, bar
         del router
         gc.collect()
         (thread,) = recorders()
-        thread.join(2)
+        thread.join(0.5)
         assert thread.is_alive()
         other.execute("COMMIT")
     await_the_end()

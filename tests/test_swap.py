@@ -85,6 +85,7 @@ def test_pyright_finds_nothing_with_the_sdk_and_with_the_routers(swapped):
     assert (done.returncode, done.stdout) == (0, "0 errors, 0 warnings, 0 informations\n"), done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("checker", [mypy, pyright])
 def test_a_slip_that_is_found_with_the_sdk_is_found_with_the_routers(checker, slips):
     lines = SLIPS.read_text(encoding="utf-8").splitlines()
