@@ -392,6 +392,7 @@ class TestAClientThatSendsInItsOwnWay:
         assert ask(shell) == "Deep."
         assert sent == [HAIKU, OPUS]
 
+    @pytest.mark.thorough
     def test_retries_no_longer_than_a_triage_may_take(self, api, open_shell, ask):
         def change(client):
             return with_its_own_messages(client, [])

@@ -311,7 +311,7 @@ class TestATracedAnswerThatIsWithheld:
 @pytest.mark.parametrize("open_shell", ["sync"], indirect=True)
 def test_a_traced_stream_may_be_closed_while_another_thread_reads_it(api, open_shell, tracer):
     shell, tracer.is_strict = open_shell(), False
-    api.enqueue(Reply.text(ANSWER).paced(30, at_once=5))
+    api.enqueue(Reply.text(ANSWER).paced(0.5, at_once=5))  # closing wakes no reader; the next event does
     stream = shell.create(stream=True, stop_sequences=["END"], **QUESTION)
     has_begun, errors = threading.Event(), []
 

@@ -75,6 +75,7 @@ class TestASignalDuringTriage:
         if isinstance(raised.value, Exception):
             assert decision_of(raised.value).call_id == decision.call_id
 
+    @pytest.mark.thorough
     def test_goes_to_the_caller_of_a_client_that_sends_as_it_likes(self, api, open_shell, ask):
         shell = open_shell(change=sends_as_it_likes)
         with signalled(api, SoftTimeLimitExceeded()), pytest.raises(SoftTimeLimitExceeded):

@@ -310,6 +310,7 @@ def test_a_change_of_threshold_is_told_with_the_very_call_that_it_begins_with(st
     assert turns(report, "EscalationStorm") == [("firing", change["at_call"])]
 
 
+@pytest.mark.thorough
 def test_counts_follow_the_threshold_up_and_down_again(stage, tmp_path):
     storm = [{**row, "cheap_confidence": 0.5} for row in stream_rows(("law", 150, 0.2), seed=1)]
     rows = [*stream_rows(("quiz", 100, 0.1)), *storm, *stream_rows(("quiz", 350, 0.1), seed=2)]
@@ -462,6 +463,7 @@ def test_a_judge_that_always_errs_in_one_way_shifts_the_rate_by_that(capsys, tmp
     assert report["false_confident_rate"] == shown
 
 
+@pytest.mark.thorough
 def test_a_judge_that_errs_sometimes_shifts_the_rate_as_arithmetic_says(stage):
     report = played(stage, sure(wrong=range(100), n=200), sample_rate=1.0, judge=SimulatedGrader(tpr=0.7, tnr=0.9))
     found, expected = report["false_confident_rate"] * 200, 100 * 0.7 + 100 * (1 - 0.9)
@@ -507,6 +509,7 @@ def test_false_confidence_that_climbs_raises_after_it_did_and_not_before(stage, 
     assert_told_by_the_file(report, rows)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(each, marks=pytest.mark.thorough) for each in range(1, 20 if THOROUGH else 2))]
 )
@@ -759,6 +762,7 @@ def test_thresholds_and_sample_rate_come_from_the_environment(capsys, monkeypatc
     assert run_json(capsys, path, "--sample-rate", 0)["graded"] == 0
 
 
+@pytest.mark.thorough
 def test_a_replay_touches_neither_the_teams_store_nor_its_slack(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CHEAPDEEP_STORE_URL", f"sqlite:///{tmp_path}/store.db")
     monkeypatch.setenv("CHEAPDEEP_SLACK_WEBHOOK_URL", "http://127.0.0.1:9/never")

@@ -100,6 +100,7 @@ def test_routers_of_asyncio_are_collected_too(settings, api, no_linger):
     assert stored(settings) == {f"r{number}": 1 for number in range(40)}
 
 
+@pytest.mark.thorough
 def test_threads_that_make_routers_at_the_same_time_share_one_too(settings, bare, no_linger):
     def ask(number):
         for turn in range(5):
@@ -137,6 +138,7 @@ def test_a_closed_router_counts_nothing_more_while_another_lives(settings, bare,
     assert "the recorder is closed" in caplog.text
 
 
+@pytest.mark.thorough
 def test_a_view_keeps_the_recorder_of_its_router(settings, bare, no_linger):
     view = made(settings, bare).with_options(timeout=5)
     gc.collect()
@@ -154,6 +156,7 @@ def gone_within(_held, seconds):
     return not thread.is_alive()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("is_read", [True, False])
 def test_an_open_stream_keeps_the_recorder_and_is_counted_once(settings, bare, no_linger, is_read):
     stream = made(settings, bare, route="stream").messages.create(max_tokens=64, messages=QUESTION, stream=True)

@@ -109,6 +109,7 @@ class TestAFaultOfTheRouter:
         assert name in (None, decision.triage_error)
         assert tracebacks(caplog) == []
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("way", WAYS)
     def test_is_not_a_limit_of_time_or_an_open_breaker(self, api, open_shell, ledger, caplog, way):
         shell = open_shell(router={"recorder": ledger}, triage_timeout_s=0.2, breaker_failures=1)

@@ -331,6 +331,7 @@ def test_a_retry_after_holds_for_the_receiver_also_over_a_restart(store, slack, 
     assert len(slack.posts) == 20
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "code", ["invalid_auth", "account_inactive", "missing_scope", "channel_not_found", "is_archived", "rate_limited"]
 )

@@ -183,6 +183,7 @@ def test_an_evaluation_without_changes_still_has_a_group_to_renew_the_lease_with
     assert list(groups([Unit(), Unit()])) == [[]]
 
 
+@pytest.mark.thorough
 def test_two_hundred_routes_that_change_at_once_are_stored_by_several_short_transactions(make_town):
     town = make_town()
     for _ in range(6):

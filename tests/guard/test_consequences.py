@@ -67,6 +67,7 @@ def test_unpriced_calls_change_no_mean_as_long_as_half_of_the_deep_calls_have_a_
     assert (found["deep_calls"], found["unpriced_deep_calls"], found["why"]) == (200, unpriced, "")
 
 
+@pytest.mark.thorough
 def test_a_storm_says_how_many_calls_its_cost_rests_on(town):
     town.run(900, CALM)
     town.run(240, STORM)
@@ -103,6 +104,7 @@ def test_money_in_words(usd, text):
     assert money(usd) == text
 
 
+@pytest.mark.thorough
 def test_a_storm_says_what_it_costs_and_its_end_what_it_has_cost(town):
     town.run(900, CALM)
     town.run(240, STORM)

@@ -24,6 +24,8 @@ from nicegui.testing.general import nicegui_reset_globals
 from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
 
+pytestmark = pytest.mark.thorough
+
 CALM = [0.95] * 9 + [0.5]
 STORM = [0.95] * 2 + [0.5] * 8
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"`${1}{{1}}"

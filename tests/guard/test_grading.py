@@ -847,6 +847,7 @@ READ_FAULTS = {
 OTHER_LINE = b'{"custom_id": "other", "result": {"type": "canceled"}}\n'
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", READ_FAULTS)
 def test_nothing_is_sent_again_after_one_read(slow_api, batching, clock, store, fault):
     keep(store, *"abc")
@@ -866,6 +867,7 @@ def test_nothing_is_sent_again_after_one_read(slow_api, batching, clock, store, 
     assert trouble(store, Settings(grade_by="batch"), clock()) == ("running", "")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("seed", range(5))
 def test_no_series_of_bad_reads_pays_twice(slow_api, batching, clock, store, seed):

@@ -413,6 +413,7 @@ def _write_flat_out(url, process, count):
     store.close()
 
 
+@pytest.mark.thorough
 def test_five_processes_that_write_flat_out_lose_nothing(store, either_url):
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_write_flat_out, args=(either_url, str(i), 100)) for i in range(5)]
