@@ -1,4 +1,4 @@
-"""Fail if a test of the SDK passes with its client and not with a router, unless it is listed with its reason.
+"""Fail if a test of the SDK passes with its client, fails with a router, and is not listed with its reason.
 
 `python sdk_compare.py EXCEPTIONS FOLDER`: the folder has the outcomes of the tests by the number of tiers.
 """

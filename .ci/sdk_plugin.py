@@ -1,4 +1,4 @@
-"""A plugin of pytest: `from anthropic import Anthropic` gives a router over that client, and outcomes go into a file.
+"""A plugin of pytest: tests that import `Anthropic` get a router over that client, and outcomes go into a file.
 
 `SDK_TESTS_TIERS` is the number of tiers (0: the bare client), `SDK_TESTS_OUTCOMES` the file. With two tiers all triage
 fails without a request, so that the deep tier answers: most mocks can be read once, or count requests.
@@ -36,7 +36,7 @@ class Anthropic(Router):
 
 
 class AsyncAnthropic(AsyncRouter):
-    """The same for asyncio."""
+    """An asyncio router over the client that a test asks for."""
 
     @wraps(RealAsyncAnthropic.__init__)
     def __init__(self, **options: Any) -> None:

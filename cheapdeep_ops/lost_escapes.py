@@ -2,8 +2,8 @@ r"""Detects a missing level of escaping: valid JSON whose string is not the text
 
 A model that writes `\theta` into a JSON string without a second backslash has written a tab and "heta". Most such slips
 are no JSON (`\alpha`, `\d`) or give a control character that no prose has (`\frac`, `\beta`). What is left is a tab, a
-line feed, a carriage return, or half of a doubled backslash. It counts as lost if the text around it completes a LaTeX
-command, a Windows path, a literal of code or a JSON string. Where prose could say the same, more must speak for it.
+line feed, a carriage return, or half of a doubled backslash. The escape counts as lost if the text around it completes
+a LaTeX command, a Windows path, a literal or a JSON string. Where prose could look alike, more evidence is needed.
 
 Some losses look like what was meant, and ship:
 
@@ -260,7 +260,7 @@ def _is_in_formula(char: str, before: str, following: str) -> bool:
     opened, formula = _open_formula(before)
     if opened is None or _LINE_BREAK.search(before):
         return False
-    # A display that begins with a line feed has its end on a line of its own, and not behind its first line.
+    # A display that is meant to begin with a line feed also ends on a line of its own.
     rest = following if formula.strip() or char != "\n" else following.partition("\n")[0]
     if _CLOSED[opened].match(rest) is None:
         return False

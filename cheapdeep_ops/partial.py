@@ -1,8 +1,9 @@
 """Reads a triage reply while it arrives, and decides before its end whether the answer ships or the call escalates.
 
 Only a reply in the contract's order (`{"confidence": 0.93, "answer": "...`) is decided early. Any other reply is read
-whole by `verdict`. An early decision agrees with the verdict on the whole reply, unless the reply becomes malformed or
-too long after its answer has begun. Then the answer ends before the fault, and `is_cut` says if a part of it is lost.
+whole by `verdict`. An early decision agrees with the verdict on the whole reply, with one exception: after its answer
+has begun, the reply may become malformed or too long. Then the answer ends before the fault, and `is_cut` says if a
+part of it is lost.
 """
 
 import json
@@ -261,7 +262,7 @@ _CONTROL_NEXT: Final = re.compile(r"[\x7f-\x9f]|\\(?:[bf]|u00)")
 
 _ONLY_END: Final = re.compile(r'[ \t\r\n]*"[ \t\r\n]*\}?[ \t\r\n]*')
 _SURELY_MORE: Final = re.compile(r'[ \t\r\n]*(?:[^ \t\r\n"]|"[ \t\r\n]*[^ \t\r\n},])')
-"""What follows the place where decoding stopped, if it is neither the end of the object nor another key of it."""
+"""What follows the place where decoding stopped, if the object neither ends there nor has another key."""
 
 
 def _may_be_completed(rest: str) -> bool:

@@ -59,7 +59,7 @@ _Factors = dict[str, Annotated[float, Field(ge=0)]]
 
 
 class PriceOverride(BaseModel):
-    """The user's own price of a model, in US dollars per million tokens, in force from the day `since` on (UTC).
+    """The user's own price of a model in US dollars per million tokens, from the day `since` on (UTC).
 
     `inference_geo`, `speed` and `service_tier` are factors on these rates by value, for example `{"priority": 1}`.
     `web_searches` is the price of a thousand.
@@ -330,7 +330,7 @@ _LEAST_PRICED: Final = 0.5
 def is_covered(*, unpriced: int, of: int) -> bool:
     """Whether a figure over the priced calls is shown for all `of` calls: at least half of them must be priced.
 
-    Unpriced calls are no random sample: they are those of one model, or of one feature. With fewer priced calls, most
-    of the cost would be unknown, and a mean or a saving would describe other calls than it seems to.
+    Unpriced calls are mostly those of one model or one feature, so the priced ones may differ from them. With fewer
+    priced calls, most of the cost would be unknown. A mean or a saving would then describe a minority of the calls.
     """
     return of > unpriced and of - unpriced >= _LEAST_PRICED * of

@@ -374,7 +374,7 @@ def _unknown_variables(environ: Iterable[str], fields: Iterable[str]) -> str:
     questions = {name: _question(name) for name in unknown}
     questions |= {name: f"did you mean {close}?" for name, close in sorted(misspelt.items())}
     named = [f"{name} ({question})" if question else name for name, question in questions.items()]
-    # The list is long, so it is left out if each unknown name has a known one that is like it.
+    # The list is long, so it is left out if each unknown name has a suggestion.
     known_names = "" if all(questions.values()) else f"; known are {', '.join(sorted(known))}"
     return f"unknown settings {', '.join(named)}{known_names}"
 

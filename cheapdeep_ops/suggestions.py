@@ -1,11 +1,11 @@
-"""What to suggest for a wrong name or value, in words; pure."""
+"""What to suggest for a wrong name or value, in words. Pure functions."""
 
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any, Final
 
 _ABOUT_AS_LIKE: Final = 0.1
-"""A second name is suggested too if its similarity (0 to 1) is at most so much lower than that of the first."""
+"""How much less like the wrong name a second suggestion may be than the first; similarities are from 0 to 1."""
 
 _SMALLEST_PERCENTAGE: Final = 2.0
 """From here on, a number in the place of a share is probably a percentage."""

@@ -177,7 +177,7 @@ class Usage:
 class Verdict:
     """The content of a triage reply, after a strict reading.
 
-    `problem` is set if the reply can never ship at any threshold, and `cause` if that is because it is malformed.
+    `problem` is set if the reply can never ship at any threshold; `cause` is set if it is malformed.
     `confidence` may still be known then, for example in a confident reply without an answer.
     """
 
@@ -250,7 +250,7 @@ class GradeResult:
 class Hop:
     """One model call of a decision, with its verdict or error.
 
-    `outcome` is whether the answer of a triage call went out as confident, or the call went on to the next tier;
+    `outcome` is of a triage call: its answer went out as confident, or the call went on to the next tier.
     `base_outcome` is the outcome at the base threshold. Both are None for an original request, and if triage was
     interrupted.
     """

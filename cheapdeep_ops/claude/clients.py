@@ -99,7 +99,7 @@ class Views(NamedTuple, Generic[AnyClient]):
 class CallClients(Generic[AnyClient]):
     """Copies of the caller's client for calls. A change of the client holds for the next call.
 
-    A client that sends in its own way is used as it is, because a copy would not do what its owner added.
+    A client that sends in its own way is used as it is: a copy would not do what its owner added.
     """
 
     def __init__(self, client: AnyClient, *, triage_timeout_s: float) -> None:
@@ -205,7 +205,7 @@ def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
 
 
 def interruption(error: Exception) -> BaseException | None:
-    """The exception that others, such as a signal's handler, raised into a request; None if the request failed."""
+    """The exception from outside that interrupted a request, such as a signal handler's; None if the request failed."""
     chain = iter(_chain(error))
     raised = next(filter(_is_from_outside, chain), None)
     # The caller's middleware may tell of a failed request by an error of its own.

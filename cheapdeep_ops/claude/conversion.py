@@ -43,7 +43,7 @@ def has_container(part: object) -> bool:
 
 def is_code_run(block: object) -> bool:
     """Whether a content block shows that the API ran code."""
-    # A tool of the caller may have such a name too, and a model's call of it has the type `tool_use`.
+    # A tool of the caller may have such a name too; a model's call of it has the type `tool_use`.
     kind = kind_of(block)
     return _CODE in (str(field(block, "name")) if kind == "server_tool_use" else kind)
 
@@ -58,7 +58,7 @@ Source: https://platform.claude.com/docs/en/about-claude/pricing
 
 
 def billed(usage: Usage, params: Mapping[str, Any]) -> Usage:
-    """The usage without the code that the API ran for free, because the request has one of the newer web tools."""
+    """The usage without the code that the API ran for free, as it does beside the newer web tools."""
     others = tuple(name for name in usage.unpriced if not name.startswith(_CODE))
     if len(others) == len(usage.unpriced):
         return usage

@@ -1,4 +1,4 @@
-"""Reads the text of a grader's reply: lenient in form, strict in meaning.
+"""Reads the text of a grader's reply: other forms of a grade are accepted, a doubtful grade is not.
 
 Models without structured outputs put their object into a code fence, write "Correct" for "correct", or greet first.
 None of that changes what they mean. A second object, or a word around the object that may mean something, does.

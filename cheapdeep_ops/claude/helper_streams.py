@@ -26,12 +26,12 @@ def raw_stream(helper: MessageStream[Any]) -> Stream[Event]:
 
 
 def raw_async_stream(helper: AsyncMessageStream[Any]) -> AsyncStream[Event]:
-    """`raw_stream` for asyncio."""
+    """The raw events under an asyncio helper of the SDK's own; the helper itself is not read."""
     return helper._raw_stream  # noqa: SLF001
 
 
 class HelpedStream:
-    """A helper that is entered, read and left as a caller does, so that a wrapper around it sees all of it.
+    """A helper that is entered, read and left as by a caller, so that a wrapper around it sees everything.
 
     It gives the API's events only, because the caller's own helper adds the others.
     """

@@ -169,7 +169,7 @@ class Replay(ClosedAtExit):
     def _call(self, row: RecordedCall) -> None:
         self._models.row = row
         question = row.question or "A question that was not recorded."
-        # As long as any recorded reply, so that its tokens do not look like those of a reply that was cut.
+        # As long as any recorded reply: otherwise its tokens would look like those of a reply that was cut.
         longest = max([_USUAL_REPLY, *(tokens[1] for tokens in (row.tokens.cheap, row.tokens.deep) if tokens)])
         # The number makes each row a call of its own, also if a question repeats.
         self._environment.call(

@@ -78,7 +78,7 @@ class ModelCall:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around a wait for a triage tier. An exception that others raise into it goes to the caller."""
+        """Around a wait for a triage tier. An exception from outside that interrupts it goes to the caller."""
         try:
             yield
         except Exception as error:

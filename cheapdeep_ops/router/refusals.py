@@ -1,4 +1,4 @@
-"""What models refuse in triage requests: learned from proof, for each model of one client.
+"""What models refuse in triage requests: known from answers to a second request, for each model of one client.
 
 A platform or gateway may answer 400 to a part of a triage request that the Claude API accepts. Then the question is
 asked again without that part. Its answer is the proof that the part was refused. If the second request is refused too,

@@ -60,17 +60,17 @@ class Router(RouterBase[Anthropic], Anthropic):
     A router is an `anthropic.Anthropic`: `router.messages.create(...)` gives the SDK's own `Message` and raises the
     SDK's own errors, unchanged. Settings come from `CHEAPDEEP_*` variables, the API key from where the SDK finds it.
     `client` is a client of your own, which `close` leaves open. The router shares its attributes, so that a new key
-    holds for the next call. If it has a `messages` of its own, it is asked as it is, and its retries of a triage call
-    end with the triage timeout. Without it, `options` are those of `anthropic.Anthropic()` (`api_key`, `timeout`, ...).
+    holds for the next call. A client with a `messages` of its own is asked as it is; its retries of a triage call end
+    with the triage timeout. Without a client, `options` are those of `anthropic.Anthropic()`, such as `api_key`.
     `route` is the route of calls that name none.
     `telemetry` writes to other providers than the global ones. `recorder` takes decisions and gives policies, in the
     place of the router's own. `redact` changes each text before it is stored for grading; it replaces
     `cheapdeep_ops.redaction.redact`. `clock` (Unix seconds) and `new_id` are for replays and tests.
-    Threads may share a router. It may be made and used before a fork, but in the child you must renew a `client` or an
-    `http_client` of your own.
+    Threads may share a router. It may be made and used before a fork; renew a `client` or an `http_client` of your own
+    in the child.
 
-    Raises SettingsError if a setting is unknown or out of range, RouterArgumentError (a SettingsError and a TypeError)
-    for a wrong argument, TypeError if both client and options are given.
+    Raises SettingsError if a setting is unknown or out of range. Raises RouterArgumentError (a SettingsError and a
+    TypeError) for a wrong argument, TypeError if both client and options are given.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What people are told after messages had to wait: the present, in the channel of now."""
+"""What people get after messages had to wait: how things stand now, in the channel that is configured now."""
 
 from collections import Counter
 from itertools import groupby

@@ -102,7 +102,7 @@ def alert_retry(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Send a message at once, to the channel of now. It may be one that a receiver refused for good."""
+    """Send a message at once, to the channel that is configured now. A receiver may have refused it for good."""
     from cheapdeep_ops.guard.actions.alerts import retry
 
     show_undelivered(guard_client.act(retry, message_id=message_id, why=why or ""), as_json=json)

@@ -163,9 +163,10 @@ def drop(context: ActionContext, request: DropRequest, message_id: RowId) -> lis
 
 @operation("POST", "/api/v1/undelivered/{message_id}/retry", name="post_retry", summary="Send a message again")
 def retry(context: ActionContext, request: RetryRequest, message_id: RowId) -> list[UndeliveredMessage]:
-    """Send a message at once, to the channel of now, also if a receiver refused it. Returns the undelivered messages.
+    """Send a message at once to the channel that is configured now. Returns the undelivered messages.
 
-    A pause that a receiver asked for still holds. Raises MissingError as for a drop.
+    It may be one that a receiver refused. A pause that a receiver asked for still holds. Raises MissingError as for a
+    drop.
     """
     now = context.clock()
 

@@ -1,7 +1,7 @@
 """Grade samples by Message Batches, at half the price and later.
 
-A batch that the API does not find is read again, because to send its samples once more costs money for certain. The
-guard gives it up after several reads and an hour, and not before the day in which it expires is over.
+A batch that the API does not find is read again, because to send its samples once more would cost money. The guard
+gives it up after several reads, an hour, and the day within which it expires.
 """
 
 from collections.abc import Callable, Mapping, Sequence

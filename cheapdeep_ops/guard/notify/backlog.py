@@ -1,7 +1,7 @@
-"""What a receiver is told after its messages had to wait: the present, and not each step on the way to it.
+"""What a receiver gets after its messages had to wait: how things stand now, without the steps that led there.
 
-Each incident keeps its newest message. What began and ended meanwhile becomes a line in one digest. Receivers that are
-new, or have a new address, are told of the incidents that are open.
+Each incident keeps its newest message. An incident that began and ended in that time becomes a line of a digest.
+Receivers that are new, or have a new address, get a message for each open incident.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -109,7 +109,7 @@ class Notifier:
         return {name: receiver for name, receiver in known.items() if name not in added}
 
     def _catch_up(self, receiver: str, now: float) -> None:
-        """Replace messages that have waited too long by the present."""
+        """Replace messages that have waited too long by how things stand now."""
         with self._store.reading() as connection:
             if not backlogs.has_waited(connection, receiver, before=now - BACKLOG_S):
                 return

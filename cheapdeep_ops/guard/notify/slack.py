@@ -190,7 +190,7 @@ class BotSender:
         return True
 
     def _may_post_instead(self, error: SlackApiError, ref: MessageRef) -> bool:
-        """Whether the channel of now may take a message: it may be another one, perhaps of the same name."""
+        """Whether the configured channel may take a message: it may be another one, perhaps with an equal name."""
         is_same = ref.channel == self._channel
         return _code(error) in _NO_CHANNEL - ({"channel_not_found"} if is_same else set())
 
