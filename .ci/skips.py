@@ -13,11 +13,12 @@ ALLOWED = {
     "CHEAPDEEP_LIVE": True,  # needs a key and spends money
     "Chromium is not installed": shutil.which("apt-get") is None or os.geteuid() != 0,
     "PgBouncer is not installed": shutil.which("apt-get") is None or os.geteuid() != 0,
-    "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,  # .ci/run names it where it could be installed
-    "Pyright is not installed": "PYRIGHT" not in os.environ,  # the same
-    "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,  # the same
-    "INSTRUMENTED_PYTHON": "INSTRUMENTED_PYTHON" not in os.environ,  # the same
-    "the frameworks are not installed": "FRAMEWORKS_PYTHON" not in os.environ,  # the same
+    # .ci/run sets these variables where it could install the tools.
+    "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,
+    "Pyright is not installed": "PYRIGHT" not in os.environ,
+    "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,
+    "INSTRUMENTED_PYTHON": "INSTRUMENTED_PYTHON" not in os.environ,
+    "the frameworks are not installed": "FRAMEWORKS_PYTHON" not in os.environ,
     "../shared": not SHARED.is_dir(),
     "not part of this repository": not SHARED.is_dir(),  # recorded data
 }

@@ -133,7 +133,7 @@ class CallClients(Generic[AnyClient]):
 
 def _parts(client: Anthropic | AsyncAnthropic) -> list[object]:
     """The attributes of a client and of its `messages`: if they are the same objects, the client is unchanged."""
-    messages = client.messages  # before the attributes are listed, because the SDK makes it when it is asked for
+    messages = client.messages  # first, because the SDK makes it on demand and keeps it as an attribute
     attributes, slots = _attributes(client)
     return [*attributes.values(), *slots.values(), *vars(messages).values()]
 

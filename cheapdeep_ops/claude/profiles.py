@@ -86,7 +86,7 @@ PROFILES: Final[tuple[ModelProfile, ...]] = (
     _Generation45(family="sonnet", version=(4, 5), efforts=frozenset()),
     _Generation46(family="sonnet", version=(4, 6)),
     ModelProfile(family="sonnet", version=(5,), thinks_unasked=True),
-    # Sonnet 5.5 cannot switch thinking off, only before the first tool call.
+    # Sonnet 5.5 switches thinking off before the first tool call only (`between_tools`), never for a whole reply.
     _Generation5(family="sonnet", version=(5, 5), thinking=frozenset({"adaptive", "between_tools"})),
     _Generation45(family="opus", version=(4, 5), efforts=_BEFORE_XHIGH - {"max"}),
     _Generation46(family="opus", version=(4, 6)),

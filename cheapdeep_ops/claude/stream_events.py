@@ -167,7 +167,7 @@ class TriageProgress:
         text_end = self._so_far.stop_reason
         if self._index is not None and self._is_one_text:
             return self._partial.finish(text_end)
-        self._is_cut = True  # behind the answer stands something that no answer has
+        self._is_cut = True  # the reply has another block beside its text, which no triage reply has
         return read_verdict(None, stop_reason=text_end)
 
     def _released_endings(self) -> Events:

@@ -82,7 +82,7 @@ class _Resource:
 
 
 if TYPE_CHECKING:
-    own_resource = cached_property  # what it is for a caller
+    own_resource = cached_property  # to type checkers, because a caller sees no difference
 else:
     own_resource = _Resource
 

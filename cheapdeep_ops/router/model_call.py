@@ -163,7 +163,7 @@ class ModelCaller:
             request, translated = self.planner.request(call, ask)
         except BaseException:
             if not ask.is_second:
-                call.model_s.append(0.0)  # every hop has its place in the list
+                call.model_s.append(0.0)  # the lists of hops and of seconds have one order
             raise
         # Asked for each call, because an instrumentation may be switched on at any time.
         traced, plain = is_traced(method), is_plain(method)

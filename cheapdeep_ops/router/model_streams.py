@@ -39,7 +39,7 @@ def open_stream(method: Method, model_call: ModelCall) -> Events:
 def open_helper(method: Method, model_call: ModelCall) -> Events:
     """Open a stream by `messages.stream`."""
     manager = partial(method, **_without_stream(model_call.request))
-    if model_call.is_plain:  # the caller's own helper adds up the message: twice would cost twice
+    if model_call.is_plain:  # the caller's own helper adds up the message, which takes time
         return raw_stream(manager().__enter__())
     return _opened(lambda: HelpedStream(manager()), model_call)
 
@@ -106,7 +106,7 @@ class _ContextStream:
         except RuntimeError:
             if is_entered:
                 raise
-            self._stream.close()  # another thread is reading, and a context can be entered only once
+            self._stream.close()  # another thread is reading in the context, which can be entered only once
 
 
 class _AsyncContextStream:

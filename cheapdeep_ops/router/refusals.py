@@ -48,7 +48,7 @@ class RefusedParts:
         """Of the parts that a refused request had, those to leave out of a second one; none if there is to be none."""
         with self._lock:
             knowledge = self._models.setdefault(model, _Knowledge())
-            if learned := knowledge.refused & sent:  # by another call in the meantime
+            if learned := knowledge.refused & sent:  # another call has learned it in the meantime
                 return learned
             possible = [parts for parts in _SUSPECTS if parts <= sent]
             if not possible or now < knowledge.next_probe_at:

@@ -59,7 +59,7 @@ class Notifier:
         self._store = store
         self._senders = senders
         self._targets = {name: each.target if isinstance(each, Addressed) else "" for name, each in senders.items()}
-        """The address of each receiver: a new one is told of what is open."""
+        """The address of each receiver: a receiver with a new one gets the open incidents."""
         self._shows_examples = shows_examples
         self._monotonic = monotonic
         self._new_id = new_id
@@ -88,7 +88,7 @@ class Notifier:
     def _route(self, now: float) -> Mapping[str, KnownReceiver]:
         """Create the deliveries of new messages, and move those to removed receivers to the configured ones.
 
-        A receiver that is new, or has a new address, is told of what is open. Returns the receivers of the last run.
+        A receiver that is new, or has a new address, gets the open incidents. Returns the receivers of the last run.
         """
         with self._store.reading() as connection:
             known = receivers.known(connection)

@@ -45,7 +45,7 @@ class Sender(Protocol):
 
 @runtime_checkable
 class Addressed(Protocol):
-    """A sender to an address that the settings name: a new address is told of the incidents that are open."""
+    """A sender to an address that the settings name: a new address gets the open incidents."""
 
     target: str
     """The address, such as a channel, without any secret."""
