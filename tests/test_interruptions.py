@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import anthropic
 import httpx2
@@ -10,6 +10,7 @@ import pytest
 
 from cheapdeep_ops import Reason, decision_of
 from cheapdeep_ops.claude.clients import interruption
+from cheapdeep_ops.router.streams import OpenStream
 from cheapdeep_ops.testing import Reply
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -89,6 +90,26 @@ class TestASignalDuringTriage:
         api.always(Reply.triage(0.9, "Yes."))
         ask(shell)
         assert [request.model for request in api.requests] == [HAIKU, HAIKU]
+
+
+@pytest.mark.parametrize("open_shell", ["sync"], indirect=True)
+@pytest.mark.parametrize(
+    ("kind", "is_raised"), [(SoftTimeLimitExceeded, True), (KeyboardInterrupt, True), (httpx2.ReadError, False)]
+)
+def test_an_interruption_while_the_end_of_a_traced_reply_is_read_goes_to_the_caller(
+    api, open_shell, ledger, monkeypatch, kind, is_raised
+):
+    def take_tail(_opened, _event):
+        raise kind("limit")
+
+    monkeypatch.setattr(OpenStream, "has_tail", True)
+    monkeypatch.setattr(OpenStream, "take_tail", take_tail)
+    shell = open_shell(router={"recorder": ledger})
+    api.always(lambda request: Reply.triage(0.3, "Yes.") if request.is_triage else Reply.text("Deep."))
+    with pytest.raises(kind) if is_raised else nullcontext():
+        assert shell.streamed_text(**HELLO) == "Deep."
+    assert [request.is_triage for request in api.requests] == ([True] if is_raised else [True, False])
+    assert ledger.decisions[0].error == (kind.__name__ if is_raised else "")
 
 
 @pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
