@@ -112,6 +112,25 @@ def test_an_interruption_while_the_end_of_a_traced_reply_is_read_goes_to_the_cal
     assert ledger.decisions[0].error == (kind.__name__ if is_raised else "")
 
 
+@pytest.mark.parametrize("open_shell", ["sync"], indirect=True)
+@pytest.mark.parametrize(("kind", "reason"), [(TimeoutError, None), (httpx2.ReadError, Reason.TRIAGE_ERROR)])
+def test_an_interruption_while_the_answer_streams_is_no_failure_of_the_tier(api, open_shell, ledger, kind, reason):
+    def take(_event):
+        raise kind("limit")
+
+    shell = open_shell(router={"recorder": ledger}, breaker_failures=1, breaker_pause_s=60.0)
+    api.always(Reply.triage(0.9, "Yes, and some more words."))
+    stream = shell.router.messages.create(model=OPUS, stream=True, **HELLO)
+    next(stream)
+    stream._opened.passed.clear()
+    stream._opened.progress.take = take
+    with pytest.raises(kind):
+        list(stream)
+    (decision,) = ledger.decisions
+    assert (decision.error, decision.reason, decision.base_reason) == (kind.__name__, reason, reason)
+    assert shell.router._core.models._breakers[0].is_open is (reason is not None)
+
+
 @pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 class TestAnErrorInARequest:
     def test_of_the_callers_own_middleware_goes_to_the_caller(self, api, open_shell, ask):

@@ -160,7 +160,10 @@ class CallRunner:
         """End a streamed call, of whose last answer `reply` has arrived."""
         if open_call.result is not None:
             base = self.planner.settings.base_threshold
-            open_call.result = completed(open_call.result, reply, base_threshold=base, error=error)
+            interrupts = open_call.call.is_interrupted_by
+            open_call.result = completed(
+                open_call.result, reply, base_threshold=base, error=error, interrupts=interrupts
+            )
         self.end(open_call)
 
     def end(self, open_call: OpenCall) -> None:
