@@ -264,17 +264,23 @@ def _result_of(steps: Sequence[Step], base_threshold: float) -> CascadeResult:
 
 
 def completed(
-    result: CascadeResult, reply: TierReply, *, base_threshold: float, error: BaseException | None = None
+    result: CascadeResult,
+    reply: TierReply,
+    *,
+    base_threshold: float,
+    error: BaseException | None = None,
+    interrupts: Callable[[BaseException], bool] = _is_no_exception,
 ) -> CascadeResult:
     """The result of a streamed call whose answer has ended; `reply` is the whole answer, as far as it came.
 
     The threshold no longer applies to a triage answer that has begun to go out. A later fault becomes its `reason`: the
-    reply's own fault, else that the connection failed.
+    reply's own fault, else that the connection failed. An error that `interrupts` selects is no fault of the tier.
     """
     *before, last = result.steps
     reason = last.reason
     if last.ask.kind == "triage":
-        reason = _verdict(reply).problem or (_error_reason(error) if error else None)
+        has_failed = error is not None and not interrupts(error)
+        reason = _verdict(reply).problem or (Reason.TRIAGE_ERROR if has_failed else None)
     step = replace(last, reply=reply, error=error, reason=reason)
     return _result_of([*before, step], base_threshold)
 

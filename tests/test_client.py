@@ -444,6 +444,16 @@ class TestASubclassOfARouter:
             assert (own.team, own.asked, view.team, view.asked) == ("shop", 1, "shop", 2)
             assert type(view) is self.Own
 
+    def test_has_other_attributes_than_the_next_one_over_its_client(self, client):
+        settings = Settings(record=False)
+        first, second = (self.Own(team, client=client, settings=settings) for team in ("shop", "bank"))
+        first.asked, twin = 7, copy.copy(second)
+        twin.team = "club"
+        assert (first.team, second.team, twin.team) == ("shop", "bank", "club")
+        assert (first.asked, second.asked, hasattr(client, "team")) == (7, 0, False)
+        del twin.team
+        assert not hasattr(twin, "team")
+
 
 @pytest.mark.parametrize("kind", [anthropic.Anthropic, anthropic.AsyncAnthropic])
 def test_all_that_the_sdks_classes_have_a_default_for_is_the_clients(kind):

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import anthropic
 import httpx2
@@ -10,6 +10,7 @@ import pytest
 
 from cheapdeep_ops import Reason, decision_of
 from cheapdeep_ops.claude.clients import interruption
+from cheapdeep_ops.router.streams import OpenStream
 from cheapdeep_ops.testing import Reply
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -89,6 +90,45 @@ class TestASignalDuringTriage:
         api.always(Reply.triage(0.9, "Yes."))
         ask(shell)
         assert [request.model for request in api.requests] == [HAIKU, HAIKU]
+
+
+@pytest.mark.parametrize("open_shell", ["sync"], indirect=True)
+@pytest.mark.parametrize("kind", [SoftTimeLimitExceeded, KeyboardInterrupt, httpx2.ReadError])
+def test_an_interruption_while_the_end_of_a_traced_reply_is_read_goes_to_the_caller(
+    api, open_shell, ledger, monkeypatch, kind
+):
+    is_raised = kind is not httpx2.ReadError
+
+    def take_tail(_opened, _event):
+        raise kind("limit")
+
+    monkeypatch.setattr(OpenStream, "has_tail", True)
+    monkeypatch.setattr(OpenStream, "take_tail", take_tail)
+    shell = open_shell(router={"recorder": ledger})
+    api.always(lambda request: Reply.triage(0.3, "Yes.") if request.is_triage else Reply.text("Deep."))
+    with pytest.raises(kind) if is_raised else nullcontext():
+        assert shell.streamed_text(**HELLO) == "Deep."
+    assert [request.is_triage for request in api.requests] == ([True] if is_raised else [True, False])
+    assert ledger.decisions[0].error == (kind.__name__ if is_raised else "")
+
+
+@pytest.mark.parametrize("open_shell", ["sync"], indirect=True)
+@pytest.mark.parametrize(("kind", "reason"), [(TimeoutError, None), (httpx2.ReadError, Reason.TRIAGE_ERROR)])
+def test_an_interruption_while_the_answer_streams_is_no_failure_of_the_tier(api, open_shell, ledger, kind, reason):
+    def take(_event):
+        raise kind("limit")
+
+    shell = open_shell(router={"recorder": ledger}, breaker_failures=1, breaker_pause_s=60.0)
+    api.always(Reply.triage(0.9, "Yes, and some more words."))
+    stream = shell.router.messages.create(model=OPUS, stream=True, **HELLO)
+    next(stream)
+    stream._opened.passed.clear()
+    stream._opened.progress.take = take
+    with pytest.raises(kind):
+        list(stream)
+    (decision,) = ledger.decisions
+    assert (decision.error, decision.reason, decision.base_reason) == (kind.__name__, reason, reason)
+    assert shell.router._core.models._breakers[0].is_open is (reason is not None)
 
 
 @pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)

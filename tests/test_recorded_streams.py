@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from cheapdeep_ops import BypassCause, Reason
+from cheapdeep_ops.claude.cut_answer import CutAnswerError
 from tests.pairs import OPUS, TRANSPORTS, WAYS, paired
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data" / "anthropic_fixtures"
@@ -58,6 +59,10 @@ class Recording:
     @property
     def blocks(self):
         return [each["content_block"]["type"] for each in self.data if each["type"] == "content_block_start"]
+
+    @property
+    def runs_code(self):
+        return any("code_execution" in kind for kind in self.blocks)
 
     @property
     def is_one_text(self):
@@ -244,7 +249,13 @@ def has_the_figures_of(hop, model, recording):
     assert (*found, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens) == counts
     assert not usage.is_estimate
     cost = sum(count * rate / 1e6 for count, rate in zip(counts, RATES[model], strict=True))
-    assert hop.cost_usd == pytest.approx(cost)
+    # Code execution is billed by the hour, which the API does not tell.
+    assert hop.cost_usd == (None if recording.runs_code else pytest.approx(cost))
+
+
+def is_cut(given):
+    """Whether a stream told its caller that the rest of its answer is lost."""
+    return given.error is not None and given.error[0] is CutAnswerError
 
 
 class TestAsTheDeepAnswer:
@@ -262,7 +273,8 @@ class TestAsTheDeepAnswer:
         bypassed, escalated = ledger.decisions
         assert (bypassed.bypass_cause, bypassed.cost_usd) == (BypassCause.STOP_SEQUENCES, bypassed.baseline_cost_usd)
         assert escalated.reason is Reason.MALFORMED
-        assert escalated.cost_usd == pytest.approx(sum(hop.cost_usd for hop in escalated.hops))
+        costs = [hop.cost_usd for hop in escalated.hops]
+        assert escalated.cost_usd == (None if recording.runs_code else pytest.approx(sum(costs)))
 
     @each_recording
     def test_its_cache_tokens_are_counted(self, served, pair, ledger, recording):
@@ -293,7 +305,7 @@ class TestAsTheTriageReply:
             decision = ledger.decisions[-1]
             has_the_figures_of(decision.hops[0], HAIKU, served.streams[HAIKU])
             assert is_one_answer(given, decision)
-            assert given.error is None
+            assert given.error is None or (is_cut(given) and not recording.is_one_text)
             if recording.is_one_text:
                 assert given.text == ANSWER
                 assert (decision.shipped, decision.reason, decision.confidence) == (True, None, 0.93)
@@ -385,7 +397,10 @@ class TestThatEndsEarly:
             if decision.model == OPUS:
                 assert (given.error, decision.error) == (None, "")
             else:
-                assert given.error == bare.error
+                # A reply that is no whole verdict is a cut answer, also where the SDK sees no fault in its end.
+                assert given.error == bare.error or (
+                    is_cut(given) and (ending == "an end" or not recording.is_one_text)
+                )
                 assert given.things
                 assert decision.error == ("" if given.error is None else given.error[0].__name__)
                 is_whole = any(each["type"] == "message_delta" for each in reply.data[:after])

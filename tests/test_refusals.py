@@ -218,6 +218,14 @@ def test_routers_over_one_client_and_their_views_share_what_they_learn(refusing)
         assert formats(refusing)[9:] == [True, False]
 
 
+def test_views_for_one_other_server_share_what_they_learn(refusing):
+    with anthropic.Anthropic(base_url="http://127.0.0.1:9", api_key="any") as client:
+        router = Router(client=client, settings=Settings(record=False))
+        for _ in range(3):  # as a service with a view for each call
+            router.with_options(base_url=refusing.url).ask("hello")
+    assert len(refusing.requests) == 3 + 1
+
+
 def test_threads_that_are_refused_together_probe_once(refusing):
     refusing.always(lambda request: sure(request).slow(0.05), model=HAIKU)
     with anthropic.Anthropic(base_url=refusing.url, api_key="any") as client:

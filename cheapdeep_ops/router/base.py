@@ -91,17 +91,19 @@ class RouterBase(ABC, Generic[AnyClient]):
     """A router without the waiting. It is a client of the SDK, and shares all attributes with the client `_sdk`.
 
     `_sdk` is the client that was given or made. An attribute that is set on one of the two is set on the other as well.
+    What only a subclass of the router knows is in `_own`: two routers over one client differ in it.
     """
 
     # The router's own attributes are in slots, because its `__dict__` is that of the client.
     __slots__ = (
-        "_calls", "_core", "_is_closed", "_is_view", "_options", "_owns_client", "_owns_recorder", "_readers",
+        "_calls", "_core", "_is_closed", "_is_view", "_options", "_own", "_owns_client", "_owns_recorder", "_readers",
         "_resources", "_sdk",
     )  # fmt: skip
 
     _sdk: AnyClient
     _calls: CallClients[AnyClient]
     _resources: dict[str, object]
+    _own: dict[str, object]
 
     def _set_up(
         self,
@@ -121,6 +123,8 @@ class RouterBase(ABC, Generic[AnyClient]):
         _reject_options(client, options)
         self._owns_client, self._owns_recorder = client is None, recorder is None
         self._options, self._is_view, self._is_closed = options, False, False
+        self._own = dict(vars(self))  # what a subclass has set before
+        vars(self).clear()
         self._use(self._make_client() if client is None else client, settings.triage_timeout_s)
         telemetry = telemetry or Telemetry()
         planner = CallPlanner(
@@ -140,7 +144,7 @@ class RouterBase(ABC, Generic[AnyClient]):
 
     def _use(self, client: AnyClient, triage_timeout_s: float) -> None:
         client = client._sdk if isinstance(client, RouterBase) else client  # noqa: SLF001 - a router too
-        # What the caller's subclass of the router has set.
+        # What the caller has set on the client before a view or a renewal of it.
         own = {name: value for name, value in vars(self).items() if not hasattr(type(client), name)}
         vars(client).update({**own, **vars(client)})
         object.__setattr__(self, "__dict__", vars(client))
@@ -159,10 +163,22 @@ class RouterBase(ABC, Generic[AnyClient]):
     if not TYPE_CHECKING:  # a type checker knows the attributes of a client, and finds misspelt ones
 
         def __getattr__(self, name: str) -> Any:
-            """An attribute that only the class of the client has."""
+            """An attribute of a subclass of the router, or one that only the class of the client has."""
             if name.startswith("__") or name in RouterBase.__slots__:
                 raise AttributeError(name)
-            return getattr(self._sdk, name)
+            return self._own[name] if name in self._own else getattr(self._sdk, name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if hasattr(type(self), name) or not hasattr(self, "_sdk") or hasattr(self._sdk, name):
+                object.__setattr__(self, name, value)
+            else:
+                self._own[name] = value
+
+        def __delattr__(self, name: str) -> None:
+            if name in self._own:
+                del self._own[name]
+            else:
+                object.__delattr__(self, name)
 
         @wraps(Anthropic.copy, assigned=())
         def copy(self, **options: Any) -> Self:
@@ -192,6 +208,7 @@ class RouterBase(ABC, Generic[AnyClient]):
         view = object.__new__(type(self))
         for name in RouterBase.__slots__:
             setattr(view, name, getattr(self, name))
+        view._own = dict(self._own)
         vars(view).update(vars(self))
         view._is_view, view._core = True, core
         view._use(client, core.planner.settings.triage_timeout_s)

@@ -3,7 +3,7 @@
 import atexit
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from queue import Empty, SimpleQueue
@@ -95,6 +95,7 @@ class CallRunner:
         settings = planner.settings
         self.planner, self.decisions, self.models, self.recorder = planner, decisions, models, recorder
         self._telemetry, self._refused = telemetry, refused
+        self._refused_by_server: dict[str, RefusedParts] = {}  # views share it
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
         self._thresholds: dict[str, float] = {}
@@ -109,7 +110,7 @@ class CallRunner:
         """What records the streams that callers have dropped; the recorder's thread calls it too."""
         _living.add(self)
 
-    def for_view(self, options: Iterable[str]) -> "CallRunner":
+    def for_view(self, options: Mapping[str, object]) -> "CallRunner":
         """The runner for a client with other `options`.
 
         It shares everything but the breakers and what models refuse, if another server may be asked.
@@ -117,7 +118,8 @@ class CallRunner:
         view = copy(self)
         view.models = self.models.for_view(options)
         if "base_url" in options:
-            view._refused = RefusedParts()  # noqa: SLF001 - a copy of this object
+            server = str(options["base_url"])  # a service may make a view for each call
+            view._refused = self._refused_by_server.setdefault(server, RefusedParts())  # noqa: SLF001 - as above
         return view
 
     # A call
@@ -160,7 +162,10 @@ class CallRunner:
         """End a streamed call, of whose last answer `reply` has arrived."""
         if open_call.result is not None:
             base = self.planner.settings.base_threshold
-            open_call.result = completed(open_call.result, reply, base_threshold=base, error=error)
+            interrupts = open_call.call.is_interrupted_by
+            open_call.result = completed(
+                open_call.result, reply, base_threshold=base, error=error, interrupts=interrupts
+            )
         self.end(open_call)
 
     def end(self, open_call: OpenCall) -> None:

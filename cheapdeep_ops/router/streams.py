@@ -125,6 +125,8 @@ class StreamFinalizer:
             return
         self._is_over = True
         try:
+            if isinstance(error, Exception) and claude.interruption(error) is not None:
+                self.open_call.call.interruption = error
             self._opened.end(error)
             self._runner.end_stream(self.open_call, self._opened.progress.reply(), error)
         except Exception:  # noqa: BLE001 - the caller's stream has ended, and a failure to record must not change how

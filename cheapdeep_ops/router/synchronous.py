@@ -229,12 +229,21 @@ class Router(RouterBase[Anthropic], Anthropic):
         """Give up a triage stream, unless its answer is wanted for grading."""
         is_wanted = opened.is_withheld and self._core.is_kept(open_call)
         if opened.has_tail:
-            read_tail(opened)
+            self._read_tail(opened)
         reply = opened.reply()
         if not (is_wanted and self._read_in_background(open_call, opened)):
             opened.end()
             opened.stream.close()
         return reply
+
+    def _read_tail(self, opened: ThreadStream) -> None:
+        try:
+            with opened.model_call.waiting():
+                read_tail(opened)
+        except BaseException as error:  # raised by others, such as a signal's handler
+            opened.end(error)
+            opened.stream.close()
+            raise
 
     # In the background
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from threading import Timer
@@ -142,12 +142,16 @@ def read_until_decided(opened: ThreadStream) -> None:
 
 
 def read_tail(opened: ThreadStream) -> None:
-    """Read a triage stream to its end, if that is near. Never raises."""
-    with suppress(Exception), _aborted_after(TAIL_S, opened):  # the call escalates in any case
-        for event in opened.stream:
-            if not opened.take_tail(event):
-                return
+    """Read a triage stream to its end, if that is near. Raises only what others raise into the caller's thread."""
+    try:
+        with _aborted_after(TAIL_S, opened):
+            for event in opened.stream:
+                if not opened.take_tail(event):
+                    return
         opened.read()
+    except Exception as error:  # the call escalates in any case
+        if claude.interruption(error) is not None:
+            raise
 
 
 @contextmanager

@@ -142,6 +142,25 @@ def _is_told(receiver: str) -> ColumnElement[bool]:
     )
 
 
+def newer_told(connection: Connection, delivery: PendingDelivery) -> Mapping[str, Any] | None:
+    """The payload of the newest later message of the incident that the receiver has accepted; None if there is none."""
+    newest = (
+        select(_OUTBOX.c.payload)
+        .join_from(_OUTBOX, _DELIVERY, _OUTBOX.c.id == _DELIVERY.c.message_id)
+        .where(
+            _DELIVERY.c.receiver == delivery.receiver,
+            _is(_DELIVERY, "delivered"),
+            _OUTBOX.c.incident_id == delivery.incident_id,
+            _OUTBOX.c.id > delivery.message_id,
+            ~_OUTBOX.c.in_thread,
+        )
+        .order_by(_OUTBOX.c.id.desc())
+        .limit(1)
+    )
+    found: Mapping[str, Any] | None = connection.execute(newest).scalar()
+    return found
+
+
 def delivered(connection: Connection, delivery: PendingDelivery, *, at: float, channel: str, ts: str) -> None:
     """Record that the receiver accepted the message, and where the incident's message is now."""
     _record(connection, delivery, state="delivered", tried_at=at, delivered_at=at, error="")

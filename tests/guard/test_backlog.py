@@ -428,6 +428,21 @@ def test_a_retry_is_made_at_once_also_where_the_receiver_rests_or_has_refused(st
     assert len(slack.posts) == 2
 
 
+def test_a_retry_of_an_old_message_does_not_show_an_incident_that_has_ended_as_firing(store, settings, slack):
+    incident = begin(store)
+    refusing = Refusing(DeliveryError("410", is_final=True))
+    refusing.target = "#alerts"
+    deliver(Notifier(store, {"slack": refusing}), NOW)
+    notifier = Notifier(store, {"slack": bot(slack)})
+    end(store, incident, NOW + 60)
+    deliver(notifier, NOW + 60)
+    retry.perform(context(store, settings, NOW + 70), message_id=1, author="ann", why="")
+    deliver(notifier, NOW + 71)
+    (shown, _reply) = slack.messages
+    assert [version.text.split(":")[0] for version in shown.versions] == ["EscalationStorm resolved"] * 2
+    assert queue(store)["waiting"] == 0
+
+
 def test_a_digest_of_what_is_over_says_its_times():
     over = {**RESOLVED, "started_at": NOW, "lasted_s": 60.0}
     payload = {"kind": "digest", "late": True, "since": NOW, "at": NOW, "count": 1, "items": [over]}

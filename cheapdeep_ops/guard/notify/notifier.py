@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 from uuid import uuid4
 
@@ -149,7 +149,8 @@ class Notifier:
 
     def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
         try:
-            ref = self._send(delivery, self._with_examples(_as_told_now(delivery, now)))
+            payload = _as_told_now(self._not_outdated(delivery), now)
+            ref = self._send(delivery, self._with_examples(payload))
         except DeliveryError as error:
             self._record(delivery, error, now)
             return error
@@ -162,6 +163,17 @@ class Notifier:
             lambda connection: deliveries.delivered(connection, delivery, at=now, channel=ref.channel, ts=ref.ts)
         )
         return None
+
+    def _not_outdated(self, delivery: PendingDelivery) -> PendingDelivery:
+        """The delivery of what was told last, if a person has a message sent again after later ones of its incident.
+
+        Otherwise an incident that has ended would be shown as firing again.
+        """
+        if not delivery.is_told or is_reply(delivery.payload):
+            return delivery
+        with self._store.reading() as connection:
+            newer = deliveries.newer_told(connection, delivery)
+        return delivery if newer is None else replace(delivery, payload=newer)
 
     def _with_examples(self, payload: Payload) -> Payload:
         """`payload` with the text of its examples, if that is still stored and the settings allow people to read it.
