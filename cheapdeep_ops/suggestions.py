@@ -28,8 +28,8 @@ def allowed_range(schema: Mapping[str, Any]) -> str:
     """The range that a JSON Schema allows, in words; empty if it has none."""
     if schema.get("type") == "boolean":
         return "true or false"
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    low, above = _limit(schema, "minimum"), _limit(schema, "exclusiveMinimum")
+    high, below = _limit(schema, "maximum"), _limit(schema, "exclusiveMaximum")
     if low is not None and high is not None:
         return f"{low} to {high}"
     parts = [
@@ -43,6 +43,12 @@ def allowed_range(schema: Mapping[str, Any]) -> str:
         if end is not None
     ]
     return " and ".join(parts)
+
+
+def _limit(schema: Mapping[str, Any], name: str) -> float | None:
+    """A limit as people write it; Pydantic gives 0 or 0.0, depending on its version."""
+    limit = schema.get(name)
+    return int(limit) if limit is not None and limit == int(limit) else limit
 
 
 def as_share(text: str, schema: Mapping[str, Any]) -> str:

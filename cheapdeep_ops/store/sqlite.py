@@ -41,7 +41,7 @@ def _connect(
     connection: sqlite3.Connection = sqlite3.connect(*args, **options)
     try:
         _prepare(connection, lock_timeout_s)
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         connection.close()
         if url.database in _MEMORY or _code(error) not in _NOT_WRITABLE:
             raise
@@ -73,16 +73,20 @@ def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
             return
 
 
-def _open_to_read(path: Path, options: dict[str, Any], cause: sqlite3.OperationalError) -> sqlite3.Connection:
+def _open_to_read(path: Path, options: dict[str, Any], cause: sqlite3.Error) -> sqlite3.Connection:
     """Open a file that this user may only read. Raises `cause` if that does not work either."""
     # Without a log, no process has the file open, and SQLite reads it without making files beside it.
     has_log = os.path.exists(f"{path}-wal")  # noqa: PTH110 - it never raises
     name = f"{path.absolute().as_uri()}?mode=ro{'' if has_log else '&immutable=1'}"
     try:
         connection: sqlite3.Connection = sqlite3.connect(name, **{**options, "uri": True})
+    except sqlite3.Error:
+        raise cause from None
+    try:
         connection.isolation_level = None
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").close()
-    except sqlite3.OperationalError:
+    except sqlite3.Error:
+        connection.close()
         raise cause from None
     return connection
 
