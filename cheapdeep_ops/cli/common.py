@@ -48,6 +48,9 @@ def filled_option(value: str | None) -> str | None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+_WHY = typer.Option("--why", callback=filled_option, help="The reason, for the history.")
+WhyOption = Annotated[str, _WHY]
+OptionalWhyOption = Annotated[str | None, _WHY]
 RouteOption = Annotated[str, typer.Option("--route", callback=filled_option, help="One route; without it, all routes.")]
 
 

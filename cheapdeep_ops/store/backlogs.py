@@ -111,7 +111,7 @@ def enqueue_for(
 
 
 def untold(connection: Connection, receiver: str, *, at: float) -> list[tuple[int, Mapping[str, Any]]]:
-    """The id and the last announcement of each open incident that a new receiver must hear of, oldest first.
+    """The id and the last announcement of each open incident that a new receiver must be sent, oldest first.
 
     Left out: what a silence covers, what waits for a digest, and what has a message that waits for the receiver.
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cheapdeep_ops.cli import guard_client, output
-from cheapdeep_ops.cli.common import Json, alert_app, filled_option, seconds_in
+from cheapdeep_ops.cli.common import Json, OptionalWhyOption, WhyOption, alert_app, filled_option, seconds_in
 from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.units import DAY_S
 
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     from cheapdeep_ops.guard.report_types.state import Silence
     from cheapdeep_ops.store.records import UndeliveredMessage
 
-Why = Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")]
-
 
 @alert_app.command("ack")
 def alert_ack(
     incident_id: Annotated[int, typer.Argument(help="The incident's number, as messages show it.")],
-    why: Why,
+    why: WhyOption,
     json: Json = False,
 ) -> None:
     """Acknowledge an incident. Its reminders stop."""
@@ -37,7 +35,7 @@ def alert_ack(
 def alert_silence(  # noqa: PLR0917 - typer passes options by name
     rule: Annotated[str, typer.Option("--rule", callback=filled_option, help="The alert, such as EscalationStorm.")],
     lasts: Annotated[str, typer.Option("--for", help="The duration, such as 30m, 2h or 7d.")],
-    why: Why,
+    why: WhyOption,
     route: Annotated[
         str | None, typer.Option("--route", callback=filled_option, help="One route; without it, all routes.")
     ] = None,
@@ -65,9 +63,7 @@ def alert_silences(json: Json = False) -> None:
 @alert_app.command("unsilence")
 def alert_unsilence(
     silence_id: Annotated[int, typer.Argument(help="The silence's number, as `alert silences` shows it.")],
-    why: Annotated[
-        str | None, typer.Option("--why", callback=filled_option, help="The reason, for the history.")
-    ] = None,
+    why: OptionalWhyOption = None,
     json: Json = False,
 ) -> None:
     """End a silence early."""
@@ -85,7 +81,7 @@ def alert_pending(json: Json = False) -> None:
 @alert_app.command("drop")
 def alert_drop(
     message_id: Annotated[int, typer.Argument(help="The message's number, as `alert pending` shows it.")],
-    why: Why,
+    why: WhyOption,
     json: Json = False,
 ) -> None:
     """Give a message up. Later messages of its incident are sent."""
@@ -97,9 +93,7 @@ def alert_drop(
 @alert_app.command("retry")
 def alert_retry(
     message_id: Annotated[int, typer.Argument(help="The message's number, as `alert pending` shows it.")],
-    why: Annotated[
-        str | None, typer.Option("--why", callback=filled_option, help="The reason, for the history.")
-    ] = None,
+    why: OptionalWhyOption = None,
     json: Json = False,
 ) -> None:
     """Send a message at once, to the channel that is configured now. A receiver may have refused it for good."""

@@ -11,7 +11,9 @@ from cheapdeep_ops.cli.commands.reports import show_normal, show_policy
 from cheapdeep_ops.cli.commands.sending import arrival_words, attempts_json, deliver_to, fail_unless_delivered
 from cheapdeep_ops.cli.common import (
     Json,
+    OptionalWhyOption,
     RouteOption,
+    WhyOption,
     alert_app,
     app,
     dashboards_app,
@@ -28,7 +30,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 @threshold_app.command("set")
 def threshold_set(
     value: Annotated[float, typer.Argument(min=0, max=1, help="The confidence from which an answer ships.")],
-    why: Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")],
+    why: WhyOption,
     route: RouteOption = ALL_ROUTES,
     new_route: Annotated[bool, typer.Option("--new-route", help="The route is new, and no misspelt one.")] = False,
     json: Json = False,
@@ -45,9 +47,7 @@ def threshold_set(
 @threshold_app.command("release")
 def threshold_release(
     route: RouteOption = ALL_ROUTES,
-    why: Annotated[
-        str | None, typer.Option("--why", callback=filled_option, help="The reason, for the history.")
-    ] = None,
+    why: OptionalWhyOption = None,
     json: Json = False,
 ) -> None:
     """Remove the pin of a route or of all routes. The rules decide again."""
@@ -59,7 +59,7 @@ def threshold_release(
 @normal_app.command("relearn")
 def normal_relearn(
     route: Annotated[str, typer.Option("--route", callback=filled_option, help="The route.")],
-    why: Annotated[str, typer.Option("--why", callback=filled_option, help="The reason, for the history.")],
+    why: WhyOption,
     json: Json = False,
 ) -> None:
     """Learn again what is normal for a route. Only calls that begin from now on count."""

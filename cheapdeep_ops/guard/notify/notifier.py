@@ -165,7 +165,7 @@ class Notifier:
         return None
 
     def _not_outdated(self, delivery: PendingDelivery) -> PendingDelivery:
-        """The delivery of what was told last, if a person has a message sent again after later ones of its incident.
+        """The delivery with the newest content, if a person sends an old message of an incident again.
 
         Otherwise an incident that has ended would be shown as firing again.
         """
@@ -234,7 +234,7 @@ def _is_at(known: KnownReceiver | None, target: str) -> bool:
 
 
 def _as_told_now(delivery: PendingDelivery, now: float) -> Payload:
-    """The payload as it is sent now: a receiver hears of an incident for the first time, or late."""
+    """The payload as it is sent now: the first message of an incident to this receiver, or a late one."""
     payload = delivery.payload
     if delivery.incident_id is None:
         return payload
