@@ -23,6 +23,12 @@ def is_plain(method: Method) -> bool:
     return _is_sdks(_function_of(method)) and not _has_tracer(_request_of(_client_of(method)))
 
 
+def sends_plainly(client: object) -> bool:
+    """Whether only the SDK's code runs below the methods of `messages`, and makes no span there."""
+    own = (getattr(client, "post", None), _request_of(client))
+    return not _traces_itself(client) and all(_is_sdks(_function_of(method)) for method in own)
+
+
 def _client_of(method: Method) -> object:
     return getattr(getattr(method, "__self__", None), "_client", None)
 
