@@ -15,6 +15,8 @@ Method = Callable[..., object]
 def is_traced(method: Method) -> bool:
     """Whether each call of `method` has a span that is not ours."""
     client = _client_of(method)
+    if is_plain(method):
+        return _traces_itself(client)
     return _traces_itself(client) or _has_tracer(method) or _has_tracer(_request_of(client))
 
 

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, adrive
+from cheapdeep_ops.ids import random_id
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import AsyncMessages
 from cheapdeep_ops.router.model_streams import open_async_helper, open_async_stream
-from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     AsyncAnthropic,
     AsyncClientOptions,
@@ -161,15 +161,19 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         return open_call
 
     async def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
-        send = self._triage.messages.create if ask.kind == "triage" else send or self._originals.messages.create
+        calls = self._calls.now()
+        send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call:
             if ask.kind == "original":
                 with self._wait_limit(call):
                     return model_call.read(await send(**model_call.request))
             # The client's timeouts hold for each read only; this one holds for the whole triage.
             async with asyncio.timeout(self._core.planner.settings.triage_timeout_s):
-                with model_call.waiting():
+                try:
                     message = await send(**model_call.request)
+                except Exception as error:
+                    model_call.check(error)
+                    raise
                 return model_call.read(message)
 
     # A stream
@@ -184,7 +188,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     ) -> AsyncRoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
         require_asyncio(running=True)
-        with self._core.streaming(request, route=route, input_class=input_class) as open_call:
+        with self._core.calling(request, route=route, input_class=input_class, stays_open=True) as open_call:
             flow = self._core.planner.flow(open_call.call)
             open_call.result = await adrive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
             opened = begun(open_call.result)
@@ -197,7 +201,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         if ask.kind == "original":
             return await self._open_original(call, ask, is_helped=is_helped)
         create = self._triage_streams.messages.create
-        with self._core.models.opening(call, ask, create) as model_call:
+        with self._core.models.asking(call, ask, create, stays_open=True) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
                 with model_call.waiting():
                     stream = await open_async_stream(create, model_call)
@@ -212,7 +216,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     async def _open_original(self, call: Call, ask: Ask, *, is_helped: bool) -> TierReply:
         messages = self._originals.messages
         method, begin = (messages.stream, open_async_helper) if is_helped else (messages.create, open_async_stream)
-        with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
+        with self._core.models.asking(call, ask, method, stays_open=True) as model_call, self._wait_limit(call):
             stream = await begin(method, model_call)
             return OpenStream(stream, self._core.planner.progress(call, ask, model_call.request), model_call).reply()
 

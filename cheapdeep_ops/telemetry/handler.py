@@ -5,8 +5,8 @@ details go to spans; metrics have bounded labels only.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Token
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final, TypeVar
@@ -28,6 +28,7 @@ OpenSpan = Span
 """The type of an open span, for modules that do not import OpenTelemetry."""
 
 Attributes = dict[str, AttributeValue]
+Entered = Token[otel_context.Context] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,8 @@ class ChatSpan:
 
     def __init__(self, span: Span) -> None:
         self.span = span
+        self.is_recording = shielded(span.is_recording) or False
+        """Whether its attributes are kept."""
 
     def finish(self, record: ChatRecord) -> None:
         """Set the attributes of the finished call."""
@@ -91,18 +94,15 @@ class Telemetry:
         """End the span of a call, now or at a past time (`at_ns`, Unix time in nanoseconds)."""
         shielded(lambda: span.end(at_ns))
 
-    @contextmanager
-    def inside(self, span: Span) -> Iterator[None]:
-        """Make `span` the current span inside the block, without ending it; an invalid span changes nothing."""
+    def enter(self, span: Span) -> Entered:
+        """Make `span` the current span until `leave` gets what this returns; an invalid span changes nothing."""
         # The application's own span must stay the current one if ours could not be started.
-        if span is trace.INVALID_SPAN:
-            yield
-            return
-        token = otel_context.attach(trace.set_span_in_context(span))
-        try:
-            yield
-        finally:
-            otel_context.detach(token)
+        return None if span is trace.INVALID_SPAN else otel_context.attach(trace.set_span_in_context(span))
+
+    def leave(self, entered: Entered) -> None:
+        """Make the span the current one that was it before."""
+        if entered is not None:
+            otel_context.detach(entered)
 
     def trace_of(self, span: Span) -> Trace | None:
         """The ids of `span`, so that a later grade can be attached to it; None if the span is not valid."""
