@@ -139,8 +139,10 @@ class CallClients(Generic[AnyClient]):
 def _parts(client: Anthropic | AsyncAnthropic) -> list[object]:
     """The attributes of a client and of its `messages`: if they are the same objects, the client is unchanged."""
     messages = client.messages  # first, because the SDK makes it on demand and keeps it as an attribute
-    attributes, slots = _attributes(client)
-    return [*attributes.values(), *slots.values(), *vars(messages).values()]
+    own = vars(client).values()
+    if type(client) in _CLIENTS:  # which have no slots
+        return [*own, *vars(messages).values()]
+    return [*own, *_attributes(client)[1].values(), *vars(messages).values()]
 
 
 def _attributes(client: object) -> tuple[dict[str, object], dict[str, object]]:

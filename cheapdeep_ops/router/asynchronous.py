@@ -23,6 +23,7 @@ from cheapdeep_ops.router.provider import (
     MessageParam,
     Params,
     RawMessageStreamEvent,
+    Views,
     make_async_client,
 )
 from cheapdeep_ops.router.streams import (
@@ -154,14 +155,14 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         require_asyncio(running=True)
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
-            call = open_call.call
-            self._skip_futile_triage(call)
-            open_call.result = await adrive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
+            call, calls = open_call.call, self._calls.now()
+            self._skip_futile_triage(call, calls.original)
+            flow = self._core.planner.flow(call)
+            open_call.result = await adrive(flow, lambda ask: self._perform(call, ask, calls, send))
             self._start_shadow(open_call)
         return open_call
 
-    async def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
-        calls = self._calls.now()
+    async def _perform(self, call: Call, ask: Ask, calls: Views[AsyncAnthropic], send: Send | None = None) -> TierReply:
         send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call:
             if ask.kind == "original":
@@ -246,4 +247,4 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             self._core.add_background(open_call, shadow.task)
 
     async def _run_shadow(self, shadow: ShadowTriage) -> None:
-        shadow.finished(await adrive(shadow.flow, lambda ask: self._perform(shadow.call, ask)))
+        shadow.finished(await adrive(shadow.flow, lambda ask: self._perform(shadow.call, ask, self._calls.now())))

@@ -27,6 +27,7 @@ from cheapdeep_ops.router.provider import (
     Params,
     RawMessageStreamEvent,
     Stream,
+    Views,
     make_client,
 )
 from cheapdeep_ops.router.streams import (
@@ -162,15 +163,14 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _run(self, request: Params, route: str | None, input_class: str, *, send: Send | None = None) -> OpenCall:
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
-            call = open_call.call
-            self._skip_futile_triage(call)
-            open_call.result = drive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
+            call, calls = open_call.call, self._calls.now()
+            self._skip_futile_triage(call, calls.original)
+            open_call.result = drive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, calls, send))
             self._start_shadow(open_call)
         return open_call
 
-    def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
+    def _perform(self, call: Call, ask: Ask, calls: Views[Anthropic], send: Send | None = None) -> TierReply:
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
-        calls = self._calls.now()
         send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call, self._wait_limit(call):
             if ask.kind == "triage":
@@ -272,7 +272,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         watch.daemon = True
         try:
             watch.start()
-            shadow.finished(drive(shadow.flow, lambda ask: self._perform(shadow.call, ask)))
+            shadow.finished(drive(shadow.flow, lambda ask: self._perform(shadow.call, ask, self._calls.now())))
         finally:
             watch.cancel()
             shadow.task.over()
