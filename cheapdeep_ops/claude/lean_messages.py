@@ -62,14 +62,19 @@ def _lean(request: Mapping[str, Any], cast_to: object) -> dict[str, Any]:
 
 def parsed(response: httpx2.Response) -> Message | None:
     """The message in a response; None if it is not exactly as the SDK's types say."""
-    headers = response.headers
-    if not headers.get("content-type", "").partition(";")[0].endswith("json"):
+    # Read in one pass, because each look-up by name goes through the whole list.
+    headers = {name.lower(): value for name, value in response.headers.raw}
+    if not headers.get(b"content-type", b"").partition(b";")[0].endswith(b"json"):
         return None
     try:
         # Without `strict`, Pydantic would turn "12" into 12.
         message = Message.model_validate_json(response.content, strict=True)
     except ValidationError:
         return None
-    message._request_id = headers.get("request-id")  # noqa: SLF001 - public in all but its name, says the SDK
-    message._workspace_id = headers.get("anthropic-workspace-id")  # noqa: SLF001
+    message._request_id = _text(headers.get(b"request-id"))  # noqa: SLF001 - public in all but its name, says the SDK
+    message._workspace_id = _text(headers.get(b"anthropic-workspace-id"))  # noqa: SLF001
     return message
+
+
+def _text(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("latin-1")
