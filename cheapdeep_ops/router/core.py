@@ -137,9 +137,7 @@ class CallRunner:
 
     # A call
 
-    def calling(
-        self, params: Params, *, route: str | None, input_class: str, stays_open: bool = False
-    ) -> OpenCall:
+    def calling(self, params: Params, *, route: str | None, input_class: str, stays_open: bool = False) -> OpenCall:
         """A new call."""
         self.record_late()
         call = self.planner.begin(params, route=route, input_class=input_class, book=self.recorder.book)

@@ -28,6 +28,7 @@ _SAME_TIERS: Final = frozenset({"timeout", "max_retries", "default_headers", "se
 is_asking: Final[ContextVar[bool]] = ContextVar("cheapdeep_is_asking", default=False)
 """Whether a request is part of a routed call."""
 
+
 class ModelCall:
     """One request to a model, as a context: inside, its span is the current one.
 
@@ -201,4 +202,3 @@ def _breakers(settings: "Settings") -> list[Breaker]:
     failures, pause_s = settings.breaker_failures, settings.breaker_pause_s
     longest_s = _LONGEST_PAUSE * pause_s
     return [Breaker(failures=failures, pause_s=pause_s, longest_pause_s=longest_s) for _ in settings.cascade]
-

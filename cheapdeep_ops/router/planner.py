@@ -236,4 +236,3 @@ class CallPlanner:
             is_patient=settings.stream_whole or not claude.has_schema(request),
         )
         return claude.triage_progress(partial, threshold=threshold)
-

@@ -110,7 +110,11 @@ _responses: dict[tuple[str, bool, bool], list[bytes]] = {}
 def response(request: bytes) -> list[bytes]:
     """The response to a request, in the parts in which it is sent."""
     named = _MODEL.search(request)
-    model, is_streamed, is_unsure = named[1].decode() if named else "", bool(_STREAM.search(request)), _UNSURE in request
+    model, is_streamed, is_unsure = (
+        named[1].decode() if named else "",
+        bool(_STREAM.search(request)),
+        _UNSURE in request,
+    )
     key = (model, is_streamed, is_unsure)
     if key not in _responses:
         make = streamed if is_streamed else lambda *args, **kwargs: [whole(*args, **kwargs)]
