@@ -29,8 +29,10 @@ def normalize_params(params: Params) -> dict[str, Any]:
 
 def _repeatable(value: object) -> object:
     # The common types first, because a check for an abstract one is slow.
-    if isinstance(value, str | list) or isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
-        return list(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return list(value)
+    if isinstance(value, str | bytes) or isinstance(value, Mapping) or not isinstance(value, Iterable):  # noqa: SIM101
+        return value
     return list(value)
 
 

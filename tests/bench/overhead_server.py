@@ -40,8 +40,8 @@ def whole(model: str, *, is_unsure: bool) -> bytes:
     """The response to a request without `stream`."""
     message = {
         "id": "msg_01XFDUDYJgAACzvnptvVoYEL", "type": "message", "role": "assistant", "model": model,
-        "content": [{"type": "text", "text": reply_text(model, is_unsure=is_unsure)}], "stop_reason": "end_turn", "stop_sequence": None,
-        "usage": _usage(240),
+        "content": [{"type": "text", "text": reply_text(model, is_unsure=is_unsure)}],
+        "stop_reason": "end_turn", "stop_sequence": None, "usage": _usage(240),
     }  # fmt: skip
     body = json.dumps(message).encode()
     return f"{_HEADERS}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
@@ -52,7 +52,8 @@ def streamed(model: str, *, is_unsure: bool) -> list[bytes]:
     text = reply_text(model, is_unsure=is_unsure)
     message = {
         "id": "msg_01XFDUDYJgAACzvnptvVoYEL", "type": "message", "role": "assistant", "model": model, "content": [],
-        "stop_reason": None, "stop_sequence": None, "usage": _usage(1),
+        "stop_reason": None, "stop_sequence": None,
+        "usage": _usage(1),
     }  # fmt: skip
     deltas = [{"type": "text_delta", "text": text[at : at + PIECE]} for at in range(0, len(text), PIECE)]
     events = [
