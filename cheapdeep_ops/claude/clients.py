@@ -25,7 +25,6 @@ from anthropic import (
     UnprocessableEntityError,
     _constants,
 )
-from anthropic.resources.messages import AsyncMessages, Messages
 
 from cheapdeep_ops.claude.lean_messages import AsyncLeanMessages, LeanMessages
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
@@ -53,8 +52,8 @@ _FIRST_SERVER_ERROR: Final = 500
 
 _CLIENTS: Final = (Anthropic, AsyncAnthropic)
 
-_LEAN: Final[Mapping[type, type[Any]]] = {Messages: LeanMessages, AsyncMessages: AsyncLeanMessages}
-"""What takes the place of the SDK's own `messages` in the router's copies of a client."""
+_LEAN: Final[Mapping[type, type[Any]]] = {Anthropic: LeanMessages, AsyncAnthropic: AsyncLeanMessages}
+"""What takes the place of `messages` in the router's copies of a client of the SDK's own class."""
 
 RESOURCES: Final = frozenset(
     name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
@@ -169,7 +168,7 @@ def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
     for name, value in slots.items():
         object.__setattr__(made, name, value)
     # A middleware of the caller's may look at the parsed reply, so the SDK parses it.
-    lean = None if client.middleware else _LEAN.get(type(client.messages))
+    lean = None if client.middleware or client.base_url.query else _LEAN.get(type(client))
     if lean is not None:
         vars(made)["messages"] = lean(made)
     if made._middleware:  # the SDK has no public way to change it

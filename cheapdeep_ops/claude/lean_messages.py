@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import httpx2
 from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse
+from anthropic._models import FinalRequestOptions
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
 from pydantic import ValidationError
@@ -16,21 +17,23 @@ from pydantic import ValidationError
 from cheapdeep_ops.claude.instrumentation import sends_plainly
 from cheapdeep_ops.ids import random_id
 
+_PATH: Final = "/v1/messages"
 _WHOLE: Final = APIResponse[Message]
 _ASYNC_WHOLE: Final = AsyncAPIResponse[Message]
 
 
 class LeanMessages(Messages):
-    """The `messages` of a client that the router has copied."""
+    """The `messages` of a client that the router has copied, and that is of the SDK's own class."""
 
     def __init__(self, client: Anthropic) -> None:
         super().__init__(client)
+        self._options = _options_for(client)
         self._post: Any = self._send  # the SDK's methods send by this attribute
 
     def _send(self, path: str, **request: Any) -> Any:
-        if not _is_lean(self._client, request):
+        if not _is_lean(self._client, path, request):
             return self._client.post(path, **request)
-        response = self._client.post(path, **_lean(request, _WHOLE))
+        response = self._client.request(_WHOLE, _with(self._options, request))
         return parsed(response.http_response) or response.parse()
 
 
@@ -39,25 +42,31 @@ class AsyncLeanMessages(AsyncMessages):
 
     def __init__(self, client: AsyncAnthropic) -> None:
         super().__init__(client)
+        self._options = _options_for(client)
         self._post: Any = self._send
 
     async def _send(self, path: str, **request: Any) -> Any:
-        if not _is_lean(self._client, request):
+        if not _is_lean(self._client, path, request):
             return await self._client.post(path, **request)
-        response = await self._client.post(path, **_lean(request, _ASYNC_WHOLE))
+        response = await self._client.request(_ASYNC_WHOLE, _with(self._options, request))
         return parsed(response.http_response) or await response.parse()
 
 
-def _is_lean(client: object, request: Mapping[str, Any]) -> bool:
+def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:
+    """What all requests have in common. A relative URL would be joined and parsed anew for each of them."""
+    return FinalRequestOptions.construct(method="post", url=str(client._prepare_url(_PATH)))
+
+
+def _with(options: FinalRequestOptions, request: Mapping[str, Any]) -> FinalRequestOptions:
+    # The SDK would ask the system for a random key, which takes long in a container.
+    own = {"json_data": request["body"], "idempotency_key": random_id(), **request["options"]}
+    return options.model_copy(update=own)
+
+
+def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:
     """Whether the reply is one message, which nothing but the SDK's own code is to see before it is parsed."""
     is_one_message = request["cast_to"] is Message and not request["stream"] and "post_parser" not in request["options"]
-    return is_one_message and sends_plainly(client)
-
-
-def _lean(request: Mapping[str, Any], cast_to: object) -> dict[str, Any]:
-    """The request with the response itself as its result."""
-    # The SDK would ask the system for a random key, which takes long in a container.
-    return {**request, "cast_to": cast_to, "options": {**request["options"], "idempotency_key": random_id()}}
+    return is_one_message and path == _PATH and sends_plainly(client)
 
 
 def parsed(response: httpx2.Response) -> Message | None:
