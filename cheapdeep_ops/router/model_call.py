@@ -73,6 +73,8 @@ class ModelCall:
 
     def note(self, reply: TierReply) -> None:
         """Write the figures of a reply onto the span."""
+        if not self._chat.is_recorded:
+            return
         record = self._caller.decisions.chat_record(self._call, self.ask, reply, has_shipped=self._is_answered)
         self._chat.finish(record)
 
