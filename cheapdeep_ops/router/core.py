@@ -184,8 +184,7 @@ class CallRunner:
     def _finish(self, open_call: OpenCall) -> None:
         try:
             if open_call.result is not None:
-                with self._telemetry.inside(open_call.span):  # metrics take the current span as their exemplar
-                    self._record(open_call, self._record_of(open_call, open_call.result))
+                self._record(open_call, self._record_of(open_call, open_call.result))
         finally:
             self._telemetry.end_route(open_call.span, at_ns=open_call.ended_ns)
 
