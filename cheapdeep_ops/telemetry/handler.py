@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from opentelemetry.util.types import AttributeValue
 
 from cheapdeep_ops.telemetry import names
-from cheapdeep_ops.telemetry.instruments import Instruments, instruments_of, outcome_of
+from cheapdeep_ops.telemetry.instruments import Instruments, instruments_of, is_stand_in, outcome_of
 from cheapdeep_ops.telemetry.shield import shielded
 from cheapdeep_ops.values import Decision, Outcome, Trace, Usage
 
@@ -101,6 +101,7 @@ class Telemetry:
         self._tracer = tracer or _NO_TRACER
         self._is_traced = not isinstance(self._tracer, trace.NoOpTracer | trace.ProxyTracer)
         self._meter_provider = meter_provider
+        self._is_global = meter_provider is None or is_stand_in(meter_provider)
         self._metered: tuple[MeterProvider | None, Instruments | None] = (None, None)
         self._instruments()
 
@@ -220,10 +221,10 @@ class Telemetry:
 
     def _instruments(self) -> Instruments | None:
         """The instruments of the meter provider; None without one."""
-        # Asked for each call, as in `begin_route`.
-        provider = self._meter_provider or shielded(metrics.get_meter_provider)
         known, instruments = self._metered
-        if provider is not known and provider is not None:
+        # Asked for each call, as in `begin_route`.
+        provider = shielded(metrics.get_meter_provider) if self._is_global else self._meter_provider
+        if provider is not None and provider is not known:
             instruments = shielded(instruments_of, provider)
             self._metered = (provider, instruments)
         return instruments

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from opentelemetry import metrics
 from opentelemetry.context import Context
-from opentelemetry.metrics import Histogram, Meter, MeterProvider, NoOpMeter
+from opentelemetry.metrics import Histogram, Meter, MeterProvider, NoOpMeter, NoOpMeterProvider
 from opentelemetry.trace import SpanContext, get_current_span
 
 from cheapdeep_ops.model_names import model_name
@@ -178,11 +178,16 @@ def outcome_of(decision: Decision) -> str:
 _making: Final = threading.Lock()
 
 
+def is_stand_in(provider: MeterProvider) -> bool:
+    """Whether a provider is the API's own, for a global one that is not set yet."""
+    is_of_api = type(provider).__module__.startswith(f"{metrics.__name__}.")
+    return is_of_api and not isinstance(provider, NoOpMeterProvider)
+
+
 def instruments_of(provider: MeterProvider) -> Instruments | None:
     """The instruments of a meter provider; None if it records nothing."""
-    # The API's own provider stands in for one that is not set yet. Nothing is made with it, because the real one would
-    # have every counter twice then, and would ask only the first.
-    if type(provider).__module__.startswith(f"{metrics.__name__}."):
+    # The real provider would have every counter of a stand-in twice, and would ask only the first.
+    if is_stand_in(provider):
         return None
     with _making:
         return _made(provider)
