@@ -8,18 +8,19 @@ import threading
 import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import context, trace
-from opentelemetry.metrics import CallbackOptions
+from opentelemetry import context
+from opentelemetry.metrics import CallbackOptions, NoOpMeterProvider
 from opentelemetry.sdk.metrics import Counter as SdkCounter
-from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
+from opentelemetry.sdk.metrics import Meter, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT
+from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, NoOpTracerProvider
 
 from cheapdeep_ops.telemetry import sums as module
 from cheapdeep_ops.telemetry.handler import Telemetry
@@ -87,18 +88,34 @@ def test_label_sets_beyond_the_limit_are_counted_together():
     assert found[("otel.metric.overflow", True),] == 100
 
 
-def test_threads_lose_no_amount():
+@pytest.fixture
+def restless():
+    """Threads that take turns as often as they can."""
     interval = sys.getswitchinterval()
-    sums, threads, each = Sums("one"), 8, 2_000
     sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(
-                lambda _: [sums.add(1, ("a",), INVALID_SPAN_CONTEXT) for _ in range(each)], range(threads)
-            ):
-                sums.observe(CallbackOptions())
-    finally:
-        sys.setswitchinterval(interval)
+    yield
+    sys.setswitchinterval(interval)
+
+
+class Slow(float):
+    """An amount during whose addition other threads get their turn."""
+
+    __slots__ = ()
+
+    def __radd__(self, other):
+        return sum(range(100)) * 0 + other + float(self)
+
+
+def test_threads_lose_no_amount(restless):
+    sums, threads, each = Sums("one"), 4, 2_000
+
+    def add(_number):
+        for _ in range(each):
+            sums.add(Slow(1), ("a",), INVALID_SPAN_CONTEXT)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(add, range(threads)):
+            sums.observe(CallbackOptions())
     assert totals(sums) == {(("one", "a"),): threads * each}
 
 
@@ -145,7 +162,7 @@ def test_two_routers_on_one_provider_count_into_one_counter_for_every_reader():
     assert [values(reader, *names) for reader in readers] == [[4, 1.0], [4, 1.0], [1, 0.25]]
 
 
-def test_routers_that_begin_at_once_on_one_provider_lose_no_call():
+def test_routers_that_begin_at_once_on_one_provider_lose_no_call(restless):
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     barrier = threading.Barrier(8)
@@ -206,26 +223,32 @@ class Broken:
         raise RuntimeError("not today")
 
 
-@pytest.mark.parametrize("broken", ["confidence", "duration", "overhead", "operation", "tokens"])
+HISTOGRAMS = {
+    "cheapdeep.confidence": [1],
+    "cheapdeep.call.duration": [1],
+    "cheapdeep.overhead.duration": [1],
+    "gen_ai.client.operation.duration": [2],
+    "gen_ai.client.token.usage": [2, 2],
+}
+
+
+@pytest.mark.parametrize("broken", HISTOGRAMS)
 def test_a_histogram_that_fails_costs_no_other_figure(broken, monkeypatch):
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
-    create = type(provider.get_meter("any")).create_histogram
-    names = {
-        "confidence": "cheapdeep.confidence", "duration": "cheapdeep.call.duration",
-        "overhead": "cheapdeep.overhead.duration", "operation": "gen_ai.client.operation.duration",
-        "tokens": "gen_ai.client.token.usage",
-    }  # fmt: skip
-    failing = names[broken]
+    create = Meter.create_histogram
     monkeypatch.setattr(
-        type(provider.get_meter("any")),
+        Meter,
         "create_histogram",
-        lambda meter, name, *args, **more: Broken() if name == failing else create(meter, name, *args, **more),
+        lambda meter, name, *args, **more: Broken() if name == broken else create(meter, name, *args, **more),
     )
-    record(Telemetry(meter_provider=provider))
-    data = reader.get_metrics_data()
-    found = {metric.name for scope in data.resource_metrics[0].scope_metrics for metric in scope.metrics}
-    assert {*names.values(), "cheapdeep.calls", "cheapdeep.cost", "cheapdeep.baseline.cost"} - found == {failing}
+    decision = replace(DECISION, hops=DECISION.hops * 2)
+    telemetry = Telemetry(meter_provider=provider)
+    telemetry.record_decision(INVALID_SPAN, decision, provider="anthropic", hop_s=[0.2, 0.2], waited_s=0.4)
+    others = [name for name in HISTOGRAMS if name != broken]
+    found = points(reader, *others, "cheapdeep.calls")
+    assert [point.count for point in found[:-1]] == [count for name in others for count in HISTOGRAMS[name]]
+    assert found[-1].value == 1
 
 
 # Exemplars
@@ -290,11 +313,16 @@ class Unread:
         raise AttributeError(name)
 
 
-@pytest.mark.parametrize(
-    "tracers", [None, TracerProvider(ALWAYS_OFF, shutdown_on_exit=False), trace.NoOpTracerProvider()]
-)
-def test_nothing_is_read_of_a_call_that_nobody_records(tracers):
-    telemetry = Telemetry(tracer_provider=tracers)
+NOBODY = {
+    "no provider": {},
+    "providers that do nothing": {"tracer_provider": NoOpTracerProvider(), "meter_provider": NoOpMeterProvider()},
+    "no span sampled": {"tracer_provider": TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)},
+}
+
+
+@pytest.mark.parametrize("providers", NOBODY.values(), ids=NOBODY.keys())
+def test_nothing_is_read_of_a_call_that_nobody_records(providers):
+    telemetry = Telemetry(**providers)
     unread = Unread()
     span = telemetry.begin_route()
     chat = telemetry.begin_chat(provider="p", model="m", tier=0, kind="k", max_tokens=1, translated=())
