@@ -96,8 +96,7 @@ def one_call(telemetry: Telemetry) -> None:
             pass
         chat.finish(RECORD)
         chat.end()
-    with telemetry.inside(route):
-        telemetry.record_decision(route, DECISION, provider="anthropic", hop_s=[0.8], waited_s=0.8, sampled=True)
+    telemetry.record_decision(route, DECISION, provider="anthropic", hop_s=[0.8], waited_s=0.8, sampled=True)
     telemetry.end_route(route)
 
 
