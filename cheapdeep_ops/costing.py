@@ -4,7 +4,7 @@ Pure functions: prices, and where the triage contract stands in a prompt, are ar
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from cheapdeep_ops.flow import CascadeResult, Step
@@ -82,9 +82,8 @@ def _deep_alone(
         ratio=ratio,
         contract_tokens=contract.tokens if is_triage else 0,
         contract_place=contract.place_in(usage) if is_triage else ContractPlace.UNCACHED,
+        inference_geo=inference_geo,
     )
-    # A triage model without a choice of region reports none, and the deep tier would have used the caller's.
-    estimate = replace(estimate, inference_geo=inference_geo or estimate.inference_geo)
     less = " less the triage contract" if is_triage and contract.tokens else ""
     return price(deep, estimate), f"estimated: tokens of {model}{less}, times {ratio:.2f} for the tokenizer"
 
@@ -94,9 +93,11 @@ def cold_cache_usd(result: CascadeResult, *, contract: Contract, price: Price) -
 
     In US dollars; 0 where the deep tier did not answer, wrote no cache, or has no price.
     """
+    if len(result.steps) == 1:
+        return 0.0
     *triage, last = result.steps
     usage, model = _usage_of(last), last.ask.tier.model
-    if not triage or not last.ask.tier.is_deep or usage is None or not usage.cache_write_tokens:
+    if not last.ask.tier.is_deep or usage is None or not usage.cache_write_tokens:
         return 0.0
     # Triage read this share from its own cache. A deep tier that gets every call would have read it from its own.
     share = max(_share_read(step, contract) for step in triage)

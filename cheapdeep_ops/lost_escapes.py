@@ -121,6 +121,9 @@ _JSON_VALUE: Final = re.compile(
 )
 """A string in a JSON document that holds a control character, which JSON does not allow."""
 
+_SUSPECT: Final = re.compile(r"[\\\t\n\r]")
+"""What a lost escape leaves behind, one of them at least. A text of one paragraph has none."""
+
 _LETTERS: Final = re.compile("[A-Za-z]*")
 _AHEAD: Final = 60
 """How many characters after a command's name are looked at."""
@@ -179,6 +182,8 @@ class LostEscapes:
 
 def has_lost_escape(text: str) -> bool:
     """Whether an escape was lost anywhere in a whole text."""
+    if _SUSPECT.search(text) is None:
+        return False
     reader = LostEscapes()
     reader.feed(text)
     reader.end()

@@ -1,7 +1,7 @@
 """The threshold in force: a person's pin, else the raised threshold while a cause holds a raise, else the base."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -47,16 +47,20 @@ class EffectivePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyBook:
-    """The policies of all scopes at one moment; a look-up is pure and takes well under a microsecond."""
+    """The policies of all scopes at one moment. The answers for routes are kept: each call asks for one."""
 
     base: float = BASE_THRESHOLD
     raised: float = RAISED_THRESHOLD
     scopes: Mapping[str, ScopeState]
+    _known: dict[str, EffectivePolicy] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def for_route(self, route: str) -> EffectivePolicy:
         """The policy in force for `route`: its pin, else the global pin, else raised while a cause holds, else base."""
-        own, everywhere = self.scopes.get(route), self.scopes.get(ALL_ROUTES)
-        return _effective([scope for scope in (own, everywhere) if scope], base=self.base, raised=self.raised)
+        known = self._known.get(route)
+        if known is None:
+            scopes = [self.scopes[name] for name in (route, ALL_ROUTES) if name in self.scopes]
+            known = self._known[route] = _effective(scopes, base=self.base, raised=self.raised)
+        return known
 
     def with_scope(self, scope: ScopeState) -> "PolicyBook":
         """A copy of this book with `scope`, which replaces an earlier state of that scope."""

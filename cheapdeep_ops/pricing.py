@@ -5,7 +5,7 @@ all its names (`model_names`). A model without a rate is *unpriced*: its cost is
 So is a call with any part that has no known price.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -113,6 +113,11 @@ class PriceList:
     steps: tuple[tuple[int, Rates], ...]
     factors: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _FACTORS)
     web_searches_usd: float = _WEB_SEARCHES_USD
+    _usual_factor: float | None = field(init=False)
+    """The factor of nearly all calls, which state nothing that changes the price."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_usual_factor", self._product([""] * len(self.factors)))
 
     def cost_of(self, usage: Usage) -> float | None:
         """The cost of `usage` in US dollars; None if any part of it has no known price."""
@@ -123,9 +128,16 @@ class PriceList:
 
     def _factor(self, usage: Usage) -> float | None:
         """The factor on all rates; None if any part of `usage` has no known price."""
-        factors = [known.get(getattr(usage, name)) for name, known in self.factors.items()]
-        known_factors = [factor for factor in factors if factor is not None]
-        return None if usage.unpriced or len(known_factors) < len(factors) else prod(known_factors)
+        if usage.unpriced:
+            return None
+        if not (usage.inference_geo or usage.speed or usage.service_tier):
+            return self._usual_factor
+        return self._product([getattr(usage, name) for name in self.factors])
+
+    def _product(self, values: Sequence[str]) -> float | None:
+        """The product of the factors for these values of the fields; None if one has no known price."""
+        factors = [known.get(value) for known, value in zip(self.factors.values(), values, strict=True)]
+        return None if None in factors else prod(factors)  # type: ignore[arg-type]  # none of them is None
 
     def _rates_for(self, usage: Usage) -> Rates:
         if len(self.steps) == 1:
@@ -183,33 +195,41 @@ _POOLS: Final[Mapping[ContractPlace, tuple[str, ...]]] = {
 }
 
 
+_INPUT_COUNTS: Final = ("input_tokens", "cache_read_tokens", *_WRITES)
+
+
 def without_contract(usage: Usage, *, tokens: int, place: ContractPlace) -> Usage:
     """The usage of a triage call without the `tokens` of the triage contract."""
+    return replace(usage, **_less_contract(usage, tokens, place))
+
+
+def _less_contract(usage: Usage, tokens: int, place: ContractPlace) -> dict[str, Any]:
+    """The count of the usage that has the contract's tokens, without them."""
     pool = next((name for name in _POOLS[place] if getattr(usage, name) >= tokens), "input_tokens")
-    less: dict[str, Any] = {pool: max(getattr(usage, pool) - tokens, 0)}
-    return replace(usage, **less)
+    return {pool: max(getattr(usage, pool) - tokens, 0)}
 
 
 def baseline_usage(
-    usage: Usage, *, ratio: float, contract_tokens: int, contract_place: ContractPlace = ContractPlace.UNCACHED
+    usage: Usage,
+    *,
+    ratio: float,
+    contract_tokens: int,
+    contract_place: ContractPlace = ContractPlace.UNCACHED,
+    inference_geo: str = "",
 ) -> Usage:
     """Estimate the deep tier's usage for a call that a cheap tier answered.
 
     Subtracts the triage contract from the input and the JSON envelope from the output. Scales the rest by `ratio`, the
     ratio of the tokenizers. Assumes that the deep model's cache works like the cheap one's. `contract_tokens` is 0 for
-    a call that was not triaged; its output has no envelope.
+    a call that was not triaged; its output has no envelope. `inference_geo` is the region that the caller asked for.
     """
     envelope = ENVELOPE_TOKENS if contract_tokens else 0
-    original = without_contract(usage, tokens=contract_tokens, place=contract_place)
-    # A replacement, because the region and the speed of the request would hold for the deep tier too.
-    return replace(
-        original,
-        input_tokens=round(original.input_tokens * ratio),
-        output_tokens=round(max(original.output_tokens - envelope, 0) * ratio),
-        cache_read_tokens=round(original.cache_read_tokens * ratio),
-        cache_write_5m_tokens=round(original.cache_write_5m_tokens * ratio),
-        cache_write_1h_tokens=round(original.cache_write_1h_tokens * ratio),
-    )
+    counts = {name: getattr(usage, name) for name in _INPUT_COUNTS}
+    counts |= _less_contract(usage, contract_tokens, contract_place)
+    counts["output_tokens"] = max(usage.output_tokens - envelope, 0)
+    scaled: dict[str, Any] = {name: round(count * ratio) for name, count in counts.items()}
+    # A triage model without a choice of region reports none. Its speed would hold for the deep tier too.
+    return replace(usage, **scaled, inference_geo=inference_geo or usage.inference_geo)
 
 
 def share_read(usage: Usage) -> float:

@@ -51,7 +51,8 @@ class TokenLimit:
 
 def is_surely_longer(text: str, most: int | None) -> bool:
     """Whether `text` surely has more than `most` tokens."""
-    if most is None or _at_most(text) <= most:
+    # No text has more of these tokens than characters.
+    if most is None or len(text) <= most or _at_most(text) <= most:
         return False
     limit = TokenLimit(most)
     limit.feed(text)

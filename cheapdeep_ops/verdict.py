@@ -120,6 +120,8 @@ def is_small_talk(text: str) -> bool:
 
     In doubt, it is not. Only models without structured outputs write text around the object.
     """
+    if not text or text.isspace():
+        return True
     # A reply that withdraws its verdict in prose must not ship.
     plain = _FENCE.sub(" ", text).strip().strip("\ufeff")
     return len(plain) <= _SMALL_TALK_LENGTH and not _MAY_MEAN_SOMETHING.search(plain)
@@ -198,6 +200,8 @@ _CONTROLS: Final = re.compile(f"[{CONTROL}]")
 
 def _refuse_distortion(answer: str) -> None:
     """Raises _MalformedError if the answer cannot be what the model meant, whatever JSON says."""
+    if answer.isprintable() and "\\" not in answer:  # one paragraph, of valid Unicode
+        return
     if not _is_encodable(answer):
         raise _MalformedError(MalformedCause.NOT_UNICODE, "the answer is not valid Unicode")
     if _CONTROLS.search(answer):

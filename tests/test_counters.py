@@ -202,9 +202,10 @@ trace.set_tracer_provider(TracerProvider())
 for telemetry in [*given, Telemetry()]:
     span = telemetry.begin_route()
     assert span.is_recording()
-    with telemetry.inside(span):
-        asked = {"provider": "anthropic", "model": "m", "tier": 0, "kind": "triage", "max_tokens": 1, "translated": ()}
-        assert telemetry.begin_chat(**asked).span.parent == span.get_span_context()
+    entered = telemetry.enter(span)
+    asked = {"provider": "anthropic", "model": "m", "tier": 0, "kind": "triage", "max_tokens": 1, "translated": ()}
+    assert telemetry.begin_chat(**asked).span.parent == span.get_span_context()
+    telemetry.leave(entered)
     record(telemetry, span=span)
     telemetry.end_route(span)
 print(values(reader), [point.count for point in points(reader, "cheapdeep.call.duration")])
@@ -330,4 +331,4 @@ def test_nothing_is_read_of_a_call_that_nobody_records(providers):
     chat.end()
     record(telemetry, unread, span)
     telemetry.end_route(span)
-    assert (unread.read, chat.is_recorded) == ([], False)
+    assert (unread.read, chat.is_recording) == ([], False)

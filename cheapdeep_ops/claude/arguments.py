@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from cheapdeep_ops.claude.params import Params
 
+_NOT_GIVEN: Final = (Omit, NotGiven)
 _ATTACHMENTS: Final = frozenset({"image", "document", "search_result"})
 """The types of blocks that may contain iterators or open files."""
 
@@ -17,7 +18,7 @@ _ATTACHMENTS: Final = frozenset({"image", "document", "search_result"})
 def normalize_params(params: Params) -> dict[str, Any]:
     """`params` without the SDK's `omit` and `NOT_GIVEN`; iterators become lists and open files become Base64."""
     # A call may be sent twice, to triage and to the deep tier, and an iterator can be read only once.
-    normalized = {name: value for name, value in params.items() if not isinstance(value, Omit | NotGiven)}
+    normalized = {name: value for name, value in params.items() if not isinstance(value, _NOT_GIVEN)}
     for name in ("messages", "system"):
         if name in normalized:
             normalized[name] = _repeatable(normalized[name])
@@ -27,14 +28,19 @@ def normalize_params(params: Params) -> dict[str, Any]:
 
 
 def _repeatable(value: object) -> object:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+    # The common types first, because a check for an abstract one is slow.
+    if isinstance(value, list):
+        return list(value)
+    if isinstance(value, str | bytes) or isinstance(value, Mapping) or not isinstance(value, Iterable):  # noqa: SIM101
         return value
     return list(value)
 
 
 def _repeatable_turn(message: object) -> object:
-    content = message.get("content") if isinstance(message, Mapping) else None
-    if not isinstance(message, Mapping) or isinstance(content, str | bytes):
+    if not isinstance(message, dict) and not isinstance(message, Mapping):
+        return message
+    content = message.get("content")
+    if isinstance(content, str | bytes):
         return message
     blocks = content if isinstance(content, list | tuple) else _repeatable(content)
     # Text blocks hold no iterators, so most turns need no copy.

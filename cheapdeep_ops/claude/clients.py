@@ -25,7 +25,9 @@ from anthropic import (
     UnprocessableEntityError,
     _constants,
 )
+from anthropic.resources.messages import AsyncMessages, Messages
 
+from cheapdeep_ops.claude.lean_messages import AsyncLeanMessages, LeanMessages
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
@@ -50,6 +52,9 @@ _TEMPORARY_ERRORS: Final = frozenset({408, 429})
 _FIRST_SERVER_ERROR: Final = 500
 
 _CLIENTS: Final = (Anthropic, AsyncAnthropic)
+
+_LEAN: Final[Mapping[type, type[Any]]] = {Messages: LeanMessages, AsyncMessages: AsyncLeanMessages}
+"""What takes the place of the SDK's own `messages` in the router's copies of a client."""
 
 RESOURCES: Final = frozenset(
     name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
@@ -134,8 +139,10 @@ class CallClients(Generic[AnyClient]):
 def _parts(client: Anthropic | AsyncAnthropic) -> list[object]:
     """The attributes of a client and of its `messages`: if they are the same objects, the client is unchanged."""
     messages = client.messages  # first, because the SDK makes it on demand and keeps it as an attribute
-    attributes, slots = _attributes(client)
-    return [*attributes.values(), *slots.values(), *vars(messages).values()]
+    own = vars(client).values()
+    if type(client) in _CLIENTS:  # which have no slots
+        return [*own, *vars(messages).values()]
+    return [*own, *_attributes(client)[1].values(), *vars(messages).values()]
 
 
 def _attributes(client: object) -> tuple[dict[str, object], dict[str, object]]:
@@ -161,6 +168,10 @@ def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
     vars(made).update(own, **changed)
     for name, value in slots.items():
         object.__setattr__(made, name, value)
+    # A middleware of the caller's may look at the parsed reply, so the SDK parses it.
+    lean = None if client.middleware else _LEAN.get(type(client.messages))
+    if lean is not None:
+        vars(made)["messages"] = lean(made)
     if made._middleware:  # the SDK has no public way to change it
         made._middleware_chain = made._build_middleware_chain()
     return made

@@ -76,10 +76,12 @@ def usage_fields(usage: object) -> dict[str, Any]:
     """The fields of a usage as plain values, nested ones too, without those that are null."""
     # The SDK makes objects of the fields that it knows. The others stay as the server sent them.
     if isinstance(usage, BaseModel):
-        usage = {**vars(usage), **(usage.model_extra or {})}
+        usage = {**vars(usage), **usage.model_extra} if usage.model_extra else vars(usage)
+    elif not isinstance(usage, dict):
+        return {}
     return {
         name: value if type(value) in _PLAIN or not isinstance(value, _NESTED) else usage_fields(value)
-        for name, value in (usage.items() if isinstance(usage, dict) else ())
+        for name, value in usage.items()
         if value is not None
     }
 
@@ -177,7 +179,10 @@ _AS_LISTED: Final = frozenset({"standard", "global", "not_available", "batch"})
 
 def _label(fields: Mapping[str, Any], name: str) -> str:
     """What changes the price, in lower case; empty if the API stated nothing that does."""
-    label = str(fields.get(name) or "").lower()
+    value = fields.get(name)
+    if not value or (isinstance(value, str) and value in _AS_LISTED):
+        return ""
+    label = str(value).lower()
     return "" if label in _AS_LISTED else label
 
 

@@ -54,8 +54,10 @@ _BY_BLOCK: Final = {
 
 def bypass_cause(params: Params, treatments: Mapping[str, Treatment] = DEFAULTS) -> BypassCause | None:
     """Why a request bypasses triage, its length not considered; None if it is triaged."""
-    bypassing = (name for name in features(params) if treatments[name] is Treatment.BYPASS)
-    return next((BY_NAME[name].cause for name in bypassing), None)
+    for name in features(params):
+        if treatments[name] is Treatment.BYPASS:
+            return BY_NAME[name].cause
+    return None
 
 
 def features(params: Params) -> Iterator[str]:

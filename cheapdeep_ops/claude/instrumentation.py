@@ -15,12 +15,20 @@ Method = Callable[..., object]
 def is_traced(method: Method) -> bool:
     """Whether each call of `method` has a span that is not ours."""
     client = _client_of(method)
+    if is_plain(method):
+        return _traces_itself(client)
     return _traces_itself(client) or _has_tracer(method) or _has_tracer(_request_of(client))
 
 
 def is_plain(method: Method) -> bool:
     """Whether `method` runs the SDK's code only, without a subclass or a wrapper. The SDK may trace it."""
     return _is_sdks(_function_of(method)) and not _has_tracer(_request_of(_client_of(method)))
+
+
+def sends_plainly(client: object) -> bool:
+    """Whether only the SDK's code runs below the methods of `messages`, and makes no span there."""
+    own = (getattr(client, "post", None), _request_of(client))
+    return not _traces_itself(client) and all(_is_sdks(_function_of(method)) for method in own)
 
 
 def _client_of(method: Method) -> object:

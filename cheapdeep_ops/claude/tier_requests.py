@@ -23,7 +23,7 @@ from cheapdeep_ops.claude.translation import (
     shown_value,
     translate,
 )
-from cheapdeep_ops.values import TextTurn, TriagePart, TriageParts
+from cheapdeep_ops.values import NO_PARTS, TextTurn, TriagePart, TriageParts
 
 ENVELOPE_ALLOWANCE: Final = 64
 """Tokens added to the caller's max_tokens for the JSON around the answer and its escapes."""
@@ -32,6 +32,8 @@ LARGEST_UNTIMED: Final = 21_333
 """The largest max_tokens that the SDK sends without streaming (anthropic 2.12, `_base_client.py`)."""
 
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
+_FORMAT: Final[TriageParts] = frozenset({TriagePart.FORMAT})
+_EFFORT: Final[TriageParts] = frozenset({TriagePart.EFFORT})
 
 
 def conversation_key(params: Params) -> str:
@@ -74,8 +76,8 @@ def is_too_long(params: Params, *, model: str, prompt: TriagePrompt, max_input_t
 def triage_parts(params: Params, *, model: str) -> TriageParts:
     """The optional parts of a triage question that `model` accepts on the Claude API."""
     profile = profile_of(model)
-    has = {TriagePart.FORMAT: profile.structured_outputs, TriagePart.EFFORT: _effort(params, profile) is not None}
-    return frozenset(part for part, is_there in has.items() if is_there)
+    effort = NO_PARTS if _effort(params, profile) is None else _EFFORT
+    return effort | _FORMAT if profile.structured_outputs else effort
 
 
 def triage_request(
@@ -92,7 +94,8 @@ def triage_request(
     request |= {"model": model, "max_tokens": _limit(params, profile), **_no_thinking(params, profile)}
     if "timeout" in params and not params.get("stream"):
         request["timeout"] = _at_most_limit(params["timeout"], timeout_s)
-    request["messages"] = _without_thinking(params["messages"])
+    has_thinking = _has_thinking(params["messages"])
+    request["messages"] = _without_thinking(params["messages"]) if has_thinking else params["messages"]
     if prompt.replaces_user_turn:
         request["messages"] = _wrapped(request["messages"], prompt.text)
     else:
@@ -102,9 +105,9 @@ def triage_request(
     request["output_config"] = _output_config(params, profile, parts)
     if not request["output_config"]:
         del request["output_config"]
-    has_lost_format = TriagePart.FORMAT in triage_parts(params, model=model) - parts
+    has_lost_format = profile.structured_outputs and TriagePart.FORMAT not in parts
     lost = ("format: json_schema -> dropped",) if has_lost_format else ()
-    return request, (*changes(params, request), *_reductions(params, request), *lost)
+    return request, (*changes(params, request), *_reductions(params, request, has_thinking=has_thinking), *lost)
 
 
 def has_schema(request: Params) -> bool:
@@ -121,11 +124,11 @@ def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
     return {} if accepted is None else {"thinking": accepted}
 
 
-def _reductions(params: Params, request: Params) -> tuple[str, ...]:
+def _reductions(params: Params, request: Params, *, has_thinking: bool) -> tuple[str, ...]:
     """The smaller limit and the dropped thinking blocks, in the format of `changes`."""
     before, after = params["max_tokens"], request["max_tokens"]
     reduced_limit = (f"max_tokens: {shown_value(before)} -> {after}",) if after < before else ()
-    if not _has_thinking(params["messages"]):
+    if not has_thinking:
         return reduced_limit
     blocks = (block for message in params["messages"] for block in blocks_of(message.get("content")))
     return (*reduced_limit, f"thinking_blocks: {sum(kind_of(block) in _THINKING for block in blocks)} -> dropped")
@@ -168,8 +171,9 @@ def _output_config(params: Params, profile: ModelProfile, parts: TriageParts) ->
 def _effort(params: Params, profile: ModelProfile) -> object:
     """The effort that the caller asked for, or the nearest one that the model accepts; None if there is none."""
     asked = mapping(params, "output_config").get("effort")
-    thinking = mapping(_no_thinking(params, profile), "thinking")
-    return accepted_effort(asked, profile, thinking=thinking) if asked else None
+    if not asked:
+        return None
+    return accepted_effort(asked, profile, thinking=mapping(_no_thinking(params, profile), "thinking"))
 
 
 def _system_blocks(system: object) -> list[Any]:
@@ -179,15 +183,13 @@ def _system_blocks(system: object) -> list[Any]:
 
 
 def _without_thinking(messages: list[Params]) -> list[Params]:
-    """The turns without the deep tier's thinking; `messages` itself if it has none."""
-    if not _has_thinking(messages):
-        return messages
+    """The turns without the deep tier's thinking."""
     *earlier, last = [_turn_without_thinking(message) for message in messages]
     return [*(message for message in earlier if message.get("content")), last]  # the API takes no empty turn
 
 
 def _has_thinking(messages: list[Params]) -> bool:
-    contents = (message.get("content") for message in messages if message.get("role") != "user")
+    contents = [message.get("content") for message in messages if message.get("role") != "user"]
     return any(kind_of(block) in _THINKING for content in contents for block in blocks_of(content))
 
 

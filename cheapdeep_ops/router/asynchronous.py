@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, adrive
+from cheapdeep_ops.ids import random_id
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import AsyncMessages
 from cheapdeep_ops.router.model_streams import open_async_helper, open_async_stream
-from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     AsyncAnthropic,
     AsyncClientOptions,
@@ -23,6 +23,7 @@ from cheapdeep_ops.router.provider import (
     MessageParam,
     Params,
     RawMessageStreamEvent,
+    Views,
     make_async_client,
 )
 from cheapdeep_ops.router.streams import (
@@ -154,22 +155,26 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         require_asyncio(running=True)
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
-            call = open_call.call
-            self._skip_futile_triage(call)
-            open_call.result = await adrive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
+            call, calls = open_call.call, self._calls.now()
+            self._skip_futile_triage(call, calls.original)
+            flow = self._core.planner.flow(call)
+            open_call.result = await adrive(flow, lambda ask: self._perform(call, ask, calls, send))
             self._start_shadow(open_call)
         return open_call
 
-    async def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
-        send = self._triage.messages.create if ask.kind == "triage" else send or self._originals.messages.create
+    async def _perform(self, call: Call, ask: Ask, calls: Views[AsyncAnthropic], send: Send | None = None) -> TierReply:
+        send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call:
             if ask.kind == "original":
                 with self._wait_limit(call):
                     return model_call.read(await send(**model_call.request))
             # The client's timeouts hold for each read only; this one holds for the whole triage.
             async with asyncio.timeout(self._core.planner.settings.triage_timeout_s):
-                with model_call.waiting():
+                try:
                     message = await send(**model_call.request)
+                except Exception as error:
+                    model_call.check(error)
+                    raise
                 return model_call.read(message)
 
     # A stream
@@ -184,7 +189,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     ) -> AsyncRoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
         require_asyncio(running=True)
-        with self._core.streaming(request, route=route, input_class=input_class) as open_call:
+        with self._core.calling(request, route=route, input_class=input_class, stays_open=True) as open_call:
             flow = self._core.planner.flow(open_call.call)
             open_call.result = await adrive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
             opened = begun(open_call.result)
@@ -197,7 +202,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         if ask.kind == "original":
             return await self._open_original(call, ask, is_helped=is_helped)
         create = self._triage_streams.messages.create
-        with self._core.models.opening(call, ask, create) as model_call:
+        with self._core.models.asking(call, ask, create, stays_open=True) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
                 with model_call.waiting():
                     stream = await open_async_stream(create, model_call)
@@ -212,7 +217,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     async def _open_original(self, call: Call, ask: Ask, *, is_helped: bool) -> TierReply:
         messages = self._originals.messages
         method, begin = (messages.stream, open_async_helper) if is_helped else (messages.create, open_async_stream)
-        with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
+        with self._core.models.asking(call, ask, method, stays_open=True) as model_call, self._wait_limit(call):
             stream = await begin(method, model_call)
             return OpenStream(stream, self._core.planner.progress(call, ask, model_call.request), model_call).reply()
 
@@ -242,4 +247,4 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
             self._core.add_background(open_call, shadow.task)
 
     async def _run_shadow(self, shadow: ShadowTriage) -> None:
-        shadow.finished(await adrive(shadow.flow, lambda ask: self._perform(shadow.call, ask)))
+        shadow.finished(await adrive(shadow.flow, lambda ask: self._perform(shadow.call, ask, self._calls.now())))

@@ -234,13 +234,13 @@ class RouterBase(ABC, Generic[AnyClient]):
     def _connections(self) -> int | None:
         return max_connections_of(self._sdk)
 
-    def _skip_futile_triage(self, call: Call) -> None:
-        """Send a whole request at once to the deep tier if the SDK refuses it there: its error comes before any cost.
+    def _skip_futile_triage(self, call: Call, client: AnyClient) -> None:
+        """Send a whole request at once to the deep tier if `client` refuses it there: its error comes before any cost.
 
         Otherwise it would depend on the question whether the caller gets an error, and triage would be paid for.
         """
         deep = call.tiers[-1]
-        if call.bypass is None and refuses_unstreamed(self._originals, call.params, model=deep.model):
+        if call.bypass is None and refuses_unstreamed(client, call.params, model=deep.model):
             call.bypass = Bypass(tier=deep, cause=BypassCause.MALFORMED_REQUEST)
 
     def _wait_limit(self, call: Call) -> AbstractContextManager[None]:

@@ -3,12 +3,12 @@
 import atexit
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 from weakref import WeakSet
 
 from cheapdeep_ops.flow import CascadeResult, Step, completed, revised
@@ -37,14 +37,27 @@ _CONNECTIONS_PER_SHADOW: Final = 4
 
 
 class OpenCall:
-    """One call in progress; `result` is set when its last model call has ended, `decision` when it is recorded."""
+    """One call in progress, as a context: inside, its span is the current one.
 
-    def __init__(self, call: Call, span: OpenSpan) -> None:
-        self.call, self.span = call, span
+    It ends with the block. If it `stays_open`, because its stream is read later, it ends with the block only if the
+    block fails. `result` is set when its last model call has ended, and `decision` when it is recorded.
+    """
+
+    def __init__(self, runner: "CallRunner", call: Call, span: OpenSpan, *, stays_open: bool) -> None:
+        self._runner, self.call, self.span, self._stays_open = runner, call, span, stays_open
         self.result: CascadeResult | None = None
         self.background: BackgroundTask | None = None
         self.ended_ns: int | None = None
         self.decision: Decision | None = None
+
+    def __enter__(self) -> Self:
+        self._inside = self._runner.telemetry.enter(self.span)
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._runner.telemetry.leave(self._inside)
+        if error is not None or not self._stays_open:
+            self._runner.end(self)
 
     def answer(self) -> object:
         """The answer of the ended call. Raises the model's own error, unchanged."""
@@ -94,7 +107,7 @@ class CallRunner:
     ) -> None:
         settings = planner.settings
         self.planner, self.decisions, self.models, self.recorder = planner, decisions, models, recorder
-        self._telemetry, self._refused = telemetry, refused
+        self.telemetry, self._refused = telemetry, refused
         self._refused_by_server: dict[str, RefusedParts] = {}  # views share it
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
@@ -124,39 +137,19 @@ class CallRunner:
 
     # A call
 
-    @contextmanager
-    def calling(self, params: Params, *, route: str | None, input_class: str) -> Iterator[OpenCall]:
-        """One call, which ends with the block."""
-        open_call = self._begin(params, route=route, input_class=input_class)
-        try:
-            with self._telemetry.inside(open_call.span):
-                yield open_call
-        finally:
-            self.end(open_call)
-
-    @contextmanager
-    def streaming(self, params: Params, *, route: str | None, input_class: str) -> Iterator[OpenCall]:
-        """One call whose stream is opened in the block. The call ends with the block only if the block fails."""
-        open_call = self._begin(params, route=route, input_class=input_class)
-        try:
-            with self._telemetry.inside(open_call.span):
-                yield open_call
-        except BaseException:
-            self.end(open_call)
-            raise
-
-    def _begin(self, params: Params, *, route: str | None, input_class: str) -> OpenCall:
+    def calling(self, params: Params, *, route: str | None, input_class: str, stays_open: bool = False) -> OpenCall:
+        """A new call."""
         self.record_late()
         call = self.planner.begin(params, route=route, input_class=input_class, book=self.recorder.book)
         call.refused = self._refused
         self._show_threshold(call)
-        return OpenCall(call, self._telemetry.begin_route())
+        return OpenCall(self, call, self.telemetry.begin_route(), stays_open=stays_open)
 
     def _show_threshold(self, call: Call) -> None:
         threshold = call.policy.threshold
         if self._thresholds.get(call.route) != threshold:
             self._thresholds[call.route] = threshold
-            self._telemetry.record_threshold(call.route, threshold)
+            self.telemetry.record_threshold(call.route, threshold)
 
     def end_stream(self, open_call: OpenCall, reply: TierReply, error: BaseException | None) -> None:
         """End a streamed call, of whose last answer `reply` has arrived."""
@@ -182,11 +175,13 @@ class CallRunner:
             attach(result.error, open_call.decision)
 
     def _finish(self, open_call: OpenCall) -> None:
+        inside = self.telemetry.enter(open_call.span)  # metrics take the current span as their exemplar
         try:
             if open_call.result is not None:
                 self._record(open_call, self._record_of(open_call, open_call.result))
         finally:
-            self._telemetry.end_route(open_call.span, at_ns=open_call.ended_ns)
+            self.telemetry.leave(inside)
+            self.telemetry.end_route(open_call.span, at_ns=open_call.ended_ns)
 
     def _record_of(self, open_call: OpenCall, result: CascadeResult) -> CallRecord:
         background = open_call.background
@@ -199,11 +194,11 @@ class CallRunner:
         self.planner.remember(call, decision)
         sampled = is_kept(decision, self._graded_share)
         waited_s = sum(call.model_s)
-        self._telemetry.record_decision(
+        self.telemetry.record_decision(
             span, decision, provider=claude.name, hop_s=record.hop_s, waited_s=waited_s, sampled=sampled
         )
         try:
-            trace_of = self._telemetry.trace_of
+            trace_of = self.telemetry.trace_of
             self.recorder.put(decision, lambda: self.decisions.exchange(record.call, record.result, trace_of(span)))
         except Exception:  # noqa: BLE001 - a failure to record must not fail the call
             _log.exception("recording failed; the call goes on")

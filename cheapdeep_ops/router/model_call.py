@@ -1,11 +1,11 @@
 """One request to a model: permitted by its tier's breaker, traced by a span, timed."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from cheapdeep_ops.breaker import Breaker
 from cheapdeep_ops.errors import BreakerOpenError
@@ -14,7 +14,7 @@ from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.decisions import DecisionBuilder
 from cheapdeep_ops.router.planner import CallPlanner
 from cheapdeep_ops.router.provider import Message, Method, Params, claude, is_plain, is_traced
-from cheapdeep_ops.telemetry.handler import ChatRecord, ChatSpan, OpenSpan, Telemetry
+from cheapdeep_ops.telemetry.handler import ChatRecord, ChatSpan, Telemetry
 from cheapdeep_ops.values import Outcome, TierReply
 
 if TYPE_CHECKING:
@@ -28,14 +28,13 @@ _SAME_TIERS: Final = frozenset({"timeout", "max_retries", "default_headers", "se
 is_asking: Final[ContextVar[bool]] = ContextVar("cheapdeep_is_asking", default=False)
 """Whether a request is part of a routed call."""
 
-OnDone = Callable[[BaseException | None], None]
-"""Called when the outcome of a request is known: with its error, or with None."""
-
 
 class ModelCall:
-    """One request to a model. It must be ended; `request` are the keyword arguments of `messages.create`.
+    """One request to a model, as a context: inside, its span is the current one.
 
-    `is_traced` is whether the SDK or another package traces it. `is_plain` is whether only the SDK's code sends it.
+    It ends with the block. If it `stays_open`, because its stream is read later, it ends with the block only if the
+    block fails; else call `end`. `request` are the keyword arguments of `messages.create`. `is_traced` is whether the
+    SDK or another package traces it, and `is_plain` whether only the SDK's code sends it.
     """
 
     def __init__(
@@ -48,22 +47,28 @@ class ModelCall:
         request: Params,
         is_traced: bool,
         is_plain: bool,
-        on_done: OnDone,
+        stays_open: bool,
     ) -> None:
-        self._caller, self._call, self.ask, self._chat, self._on_done = caller, call, ask, span, on_done
-        self.is_traced, self.is_plain = is_traced, is_plain
+        self._caller, self._call, self.ask, self._chat = caller, call, ask, span
+        self.request, self.is_traced, self.is_plain = request, is_traced, is_plain
+        self._stays_open, self._is_answered = stays_open, False
         self._began: float | None = time.perf_counter()
-        self._is_answered = False
+        self._begun_at = time.monotonic()
         if not ask.is_second:  # the second request belongs to the step of the first
             call.model_s.append(0.0)
         self._index = len(call.model_s) - 1
         self._waited_s = call.model_s[self._index]
-        self.request = request
 
-    @property
-    def span(self) -> OpenSpan:
-        """Its open span."""
-        return self._chat.span
+    def __enter__(self) -> Self:
+        self._asking = is_asking.set(True)
+        self._inside = self._caller.telemetry.enter(self._chat.span)
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._caller.telemetry.leave(self._inside)
+        is_asking.reset(self._asking)
+        if error is not None or not self._stays_open:
+            self.end(error)
 
     def read(self, message: Message) -> TierReply:
         """The reply of the model; the span gets its figures."""
@@ -73,10 +78,9 @@ class ModelCall:
 
     def note(self, reply: TierReply) -> None:
         """Write the figures of a reply onto the span."""
-        if not self._chat.is_recorded:
-            return
-        record = self._caller.decisions.chat_record(self._call, self.ask, reply, has_shipped=self._is_answered)
-        self._chat.finish(record)
+        if self._chat.is_recording:
+            record = self._caller.decisions.chat_record(self._call, self.ask, reply, has_shipped=self._is_answered)
+            self._chat.finish(record)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -84,9 +88,13 @@ class ModelCall:
         try:
             yield
         except Exception as error:
-            interruption = claude.interruption(error)
-            if interruption is None:
-                raise
+            self.check(error)
+            raise
+
+    def check(self, error: Exception) -> None:
+        """Raise the exception from outside that has interrupted the wait for a triage tier, if `error` comes of one."""
+        interruption = claude.interruption(error)
+        if interruption is not None:
             self._call.interruption = interruption
             raise interruption from interruption.__cause__
 
@@ -94,7 +102,7 @@ class ModelCall:
         """The model answers well so far; its breaker learns this now, and not at the end of the stream."""
         if not self._is_answered:
             self._is_answered = True
-            self._on_done(None)
+            self._caller.report(self._call, self.ask, self._begun_at, None)
 
     def pause(self) -> None:
         """The caller's own time begins, which does not count as the model's."""
@@ -111,7 +119,7 @@ class ModelCall:
         if error is None:
             self.answered()
         else:
-            self._on_done(error)
+            self._caller.report(self._call, self.ask, self._begun_at, error)
             if self.ask.kind == "triage" and isinstance(error, Exception) and not self._is_answered:
                 self._chat.finish(ChatRecord(outcome=Outcome.ESCALATE))
             self._chat.fail(error)
@@ -124,8 +132,7 @@ class ModelCaller:
     """Starts the model calls of one router, each with a span, unless the SDK or another package makes one."""
 
     def __init__(self, planner: CallPlanner, decisions: DecisionBuilder, telemetry: Telemetry) -> None:
-        self.planner, self.decisions = planner, decisions
-        self._telemetry = telemetry
+        self.planner, self.decisions, self.telemetry = planner, decisions, telemetry
         self._breakers = _breakers(planner.settings)
         self._is_impatient = False
 
@@ -138,38 +145,18 @@ class ModelCaller:
             view._breakers = _breakers(self.planner.settings)  # noqa: SLF001 - a copy of this object
         return view
 
-    @contextmanager
-    def asking(self, call: Call, ask: Ask, method: Method) -> Iterator[ModelCall]:
-        """One model call by a `method` of the SDK's `messages`, which ends with the block."""
-        with self.opening(call, ask, method) as model_call:
-            yield model_call
-        model_call.end()
-
-    @contextmanager
-    def opening(self, call: Call, ask: Ask, method: Method) -> Iterator[ModelCall]:
-        """One model call whose stream is opened in the block. It ends with the block only if the block fails."""
-        model_call = self._start(call, ask, method)
-        token = is_asking.set(True)
+    def asking(self, call: Call, ask: Ask, method: Method, *, stays_open: bool = False) -> ModelCall:
+        """A model call by a `method` of the SDK's `messages`. Raises BreakerOpenError if its tier keeps failing."""
         try:
-            with self._telemetry.inside(model_call.span):
-                yield model_call
-        except BaseException as error:
-            model_call.end(error)
-            raise
-        finally:
-            is_asking.reset(token)
-
-    def _start(self, call: Call, ask: Ask, method: Method) -> ModelCall:
-        try:
-            on_done = self._permission(call, ask)
+            self._require_permission(ask)
             request, translated = self.planner.request(call, ask)
         except BaseException:
             if not ask.is_second:
                 call.model_s.append(0.0)  # the lists of hops and of seconds have one order
             raise
         # Asked for each call, because an instrumentation may be switched on at any time.
-        traced, plain = is_traced(method), is_plain(method)
-        span = self._telemetry.begin_chat(
+        traced = is_traced(method)
+        span = self.telemetry.begin_chat(
             provider=claude.name,
             model=ask.tier.model,
             tier=ask.tier.index,
@@ -179,34 +166,39 @@ class ModelCaller:
             prompt_version=self.planner.prompt.version if ask.kind == "triage" else "",
             silent=traced,
         )
-        return ModelCall(self, call, ask, span=span, request=request, is_traced=traced, is_plain=plain, on_done=on_done)
+        return ModelCall(
+            self,
+            call,
+            ask,
+            span=span,
+            request=request,
+            is_traced=traced,
+            is_plain=is_plain(method),
+            stays_open=stays_open,
+        )
 
-    def _permission(self, call: Call, ask: Ask) -> OnDone:
-        """The function that reports the outcome to the tier's breaker. Raises BreakerOpenError if that is open."""
-        if ask.kind == "original":  # the deep tier has no breaker: no other tier could answer in its place
-            return _ignore_outcome
-        # A timeout of the caller's own says nothing about the tier, because it may be as short as the caller likes.
-        has_own_timeout = self._is_impatient or "timeout" in call.params
-        breaker, begun_at = self._breakers[ask.tier.index], time.monotonic()
-        if not (ask.is_second or breaker.may_ask(begun_at)):
+    def _require_permission(self, ask: Ask) -> None:
+        # The deep tier has no breaker: no other tier could answer in its place.
+        is_first_triage = ask.kind == "triage" and not ask.is_second
+        if is_first_triage and not self._breakers[ask.tier.index].may_ask(time.monotonic()):
             raise BreakerOpenError(f"{ask.tier.model} keeps failing and gets no requests for a while")
 
-        def report(error: BaseException | None) -> None:
-            if error is None:
-                breaker.succeeded(begun_at)
-            elif error is call.interruption:
-                return
-            elif claude.is_tier_failure(error) and not (has_own_timeout and claude.is_timeout(error)):
-                breaker.failed(begun_at, time.monotonic())
-
-        return report
+    def report(self, call: Call, ask: Ask, begun_at: float, error: BaseException | None) -> None:
+        """Report the outcome of a call, which was `begun_at` (monotonic clock), to the breaker of its tier."""
+        if ask.kind == "original":
+            return
+        breaker = self._breakers[ask.tier.index]
+        if error is None:
+            breaker.succeeded(begun_at)
+            return
+        # A timeout of the caller's own says nothing about the tier, because it may be as short as the caller likes.
+        has_own_timeout = self._is_impatient or "timeout" in call.params
+        is_tiers = claude.is_tier_failure(error) and not (has_own_timeout and claude.is_timeout(error))
+        if is_tiers and error is not call.interruption:
+            breaker.failed(begun_at, time.monotonic())
 
 
 def _breakers(settings: "Settings") -> list[Breaker]:
     failures, pause_s = settings.breaker_failures, settings.breaker_pause_s
     longest_s = _LONGEST_PAUSE * pause_s
     return [Breaker(failures=failures, pause_s=pause_s, longest_pause_s=longest_s) for _ in settings.cascade]
-
-
-def _ignore_outcome(_error: BaseException | None) -> None:
-    """Ignore the outcome."""

@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
 from cheapdeep_ops.flow import Ask, Asking, Bypass, Flow, Step, cascade, triaged
 from cheapdeep_ops.model_names import is_same_model
@@ -237,8 +236,3 @@ class CallPlanner:
             is_patient=settings.stream_whole or not claude.has_schema(request),
         )
         return claude.triage_progress(partial, threshold=threshold)
-
-
-def random_id() -> str:
-    """A call id that no other call has."""
-    return uuid4().hex

@@ -9,6 +9,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, drive
+from cheapdeep_ops.ids import random_id
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
@@ -16,7 +17,6 @@ from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
 from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.model_streams import open_helper, open_stream
-from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     Anthropic,
     CallParams,
@@ -27,6 +27,7 @@ from cheapdeep_ops.router.provider import (
     Params,
     RawMessageStreamEvent,
     Stream,
+    Views,
     make_client,
 )
 from cheapdeep_ops.router.streams import (
@@ -162,15 +163,14 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _run(self, request: Params, route: str | None, input_class: str, *, send: Send | None = None) -> OpenCall:
         """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
-            call = open_call.call
-            self._skip_futile_triage(call)
-            open_call.result = drive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, send))
+            call, calls = open_call.call, self._calls.now()
+            self._skip_futile_triage(call, calls.original)
+            open_call.result = drive(self._core.planner.flow(call), lambda ask: self._perform(call, ask, calls, send))
             self._start_shadow(open_call)
         return open_call
 
-    def _perform(self, call: Call, ask: Ask, send: Send | None = None) -> TierReply:
+    def _perform(self, call: Call, ask: Ask, calls: Views[Anthropic], send: Send | None = None) -> TierReply:
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
-        calls = self._calls.now()
         send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
         with self._core.models.asking(call, ask, send) as model_call, self._wait_limit(call):
             if ask.kind == "triage":
@@ -194,7 +194,7 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     def _stream(self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False) -> RoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
-        with self._core.streaming(request, route=route, input_class=input_class) as open_call:
+        with self._core.calling(request, route=route, input_class=input_class, stays_open=True) as open_call:
             flow = self._core.planner.flow(open_call.call)
             open_call.result = drive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
             opened = begun(open_call.result)
@@ -207,7 +207,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         if ask.kind == "original":
             return self._open_original(call, ask, is_helped=is_helped)
         create = self._triage_streams.messages.create
-        with self._core.models.opening(call, ask, create) as model_call:
+        with self._core.models.asking(call, ask, create, stays_open=True) as model_call:
             progress = planner.progress(call, ask, model_call.request)
             attempt = TimedOpen(lambda: OpenStream(open_stream(create, model_call), progress, model_call))
             with model_call.waiting():
@@ -221,7 +221,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _open_original(self, call: Call, ask: Ask, *, is_helped: bool) -> TierReply:
         messages = self._originals.messages
         method, begin = (messages.stream, open_helper) if is_helped else (messages.create, open_stream)
-        with self._core.models.opening(call, ask, method) as model_call, self._wait_limit(call):
+        with self._core.models.asking(call, ask, method, stays_open=True) as model_call, self._wait_limit(call):
             progress = self._core.planner.progress(call, ask, model_call.request)
             return OpenStream(begin(method, model_call), progress, model_call).reply()
 
@@ -272,7 +272,7 @@ class Router(RouterBase[Anthropic], Anthropic):
         watch.daemon = True
         try:
             watch.start()
-            shadow.finished(drive(shadow.flow, lambda ask: self._perform(shadow.call, ask)))
+            shadow.finished(drive(shadow.flow, lambda ask: self._perform(shadow.call, ask, self._calls.now())))
         finally:
             watch.cancel()
             shadow.task.over()

@@ -5,7 +5,7 @@ details go to spans; metrics have bounded labels only.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextvars import Token
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ OpenSpan = Span
 """The type of an open span, for modules that do not import OpenTelemetry."""
 
 Attributes = dict[str, AttributeValue]
+Entered = Token[otel_context.Context] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +44,23 @@ class ChatRecord:
 
 
 class ChatSpan:
-    """The open CLIENT span of one model call. If it `is_recorded`, what it is told is kept."""
+    """The open CLIENT span of one model call."""
 
-    __slots__ = ("is_recorded", "span")
+    __slots__ = ("is_recording", "span")
 
     def __init__(self, span: Span) -> None:
         self.span = span
-        self.is_recorded = span is not trace.INVALID_SPAN and bool(shielded(span.is_recording))
+        self.is_recording = shielded(span.is_recording) or False
+        """Whether its attributes are kept."""
 
     def finish(self, record: ChatRecord) -> None:
         """Set the attributes of the finished call."""
-        if self.is_recorded:
+        if self.is_recording:
             shielded(self.span.set_attributes, _chat_attributes(record))
 
     def fail(self, error: BaseException) -> None:
         """Mark the span as failed with `error`."""
-        if self.is_recorded:
+        if self.is_recording:
             shielded(_mark_failed, self.span, type(error).__name__)
 
     def end(self) -> None:
@@ -67,22 +69,6 @@ class ChatSpan:
             shielded(self.span.end)
 
 
-class _Inside:
-    """A block in which a span is the current one."""
-
-    __slots__ = ("_span", "_token")
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
-
-    def __enter__(self) -> None:
-        self._token = otel_context.attach(trace.set_span_in_context(self._span))
-
-    def __exit__(self, *_error: object) -> None:
-        otel_context.detach(self._token)
-
-
-_UNCHANGED: Final = nullcontext()
 _NO_CHAT: Final = ChatSpan(trace.INVALID_SPAN)
 _NO_TRACER: Final = trace.NoOpTracer()
 
@@ -124,10 +110,15 @@ class Telemetry:
         if span is not trace.INVALID_SPAN:
             shielded(span.end, at_ns)
 
-    def inside(self, span: Span) -> AbstractContextManager[None]:
-        """Make `span` the current span inside the block, without ending it; an invalid span changes nothing."""
+    def enter(self, span: Span) -> Entered:
+        """Make `span` the current span until `leave` gets what this returns; an invalid span changes nothing."""
         # The application's own span must stay the current one if ours could not be started.
-        return _UNCHANGED if span is trace.INVALID_SPAN else _Inside(span)
+        return None if span is trace.INVALID_SPAN else otel_context.attach(trace.set_span_in_context(span))
+
+    def leave(self, entered: Entered) -> None:
+        """Make the span the current one that was it before."""
+        if entered is not None:
+            otel_context.detach(entered)
 
     def trace_of(self, span: Span) -> Trace | None:
         """The ids of `span`, so that a later grade can be attached to it; None if the span is not valid."""

@@ -40,8 +40,8 @@ def whole(model: str, *, is_unsure: bool) -> bytes:
     """The response to a request without `stream`."""
     message = {
         "id": "msg_01XFDUDYJgAACzvnptvVoYEL", "type": "message", "role": "assistant", "model": model,
-        "content": [{"type": "text", "text": reply_text(model, is_unsure=is_unsure)}], "stop_reason": "end_turn", "stop_sequence": None,
-        "usage": _usage(240),
+        "content": [{"type": "text", "text": reply_text(model, is_unsure=is_unsure)}],
+        "stop_reason": "end_turn", "stop_sequence": None, "usage": _usage(240),
     }  # fmt: skip
     body = json.dumps(message).encode()
     return f"{_HEADERS}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
@@ -52,7 +52,8 @@ def streamed(model: str, *, is_unsure: bool) -> list[bytes]:
     text = reply_text(model, is_unsure=is_unsure)
     message = {
         "id": "msg_01XFDUDYJgAACzvnptvVoYEL", "type": "message", "role": "assistant", "model": model, "content": [],
-        "stop_reason": None, "stop_sequence": None, "usage": _usage(1),
+        "stop_reason": None, "stop_sequence": None,
+        "usage": _usage(1),
     }  # fmt: skip
     deltas = [{"type": "text_delta", "text": text[at : at + PIECE]} for at in range(0, len(text), PIECE)]
     events = [
@@ -110,7 +111,11 @@ _responses: dict[tuple[str, bool, bool], list[bytes]] = {}
 def response(request: bytes) -> list[bytes]:
     """The response to a request, in the parts in which it is sent."""
     named = _MODEL.search(request)
-    model, is_streamed, is_unsure = named[1].decode() if named else "", bool(_STREAM.search(request)), _UNSURE in request
+    model, is_streamed, is_unsure = (
+        named[1].decode() if named else "",
+        bool(_STREAM.search(request)),
+        _UNSURE in request,
+    )
     key = (model, is_streamed, is_unsure)
     if key not in _responses:
         make = streamed if is_streamed else lambda *args, **kwargs: [whole(*args, **kwargs)]

@@ -16,7 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import anthropic
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from overhead_server import UNSURE
+
+from cheapdeep_ops import AsyncRouter, Router, Settings
+from cheapdeep_ops.telemetry.handler import Telemetry as RouterTelemetry
 
 WORD = "The patient, a woman of 54, takes venlafaxine 150 mg, ramipril 5 mg and levothyroxine 75 mcg every day. "
 SYSTEM = "You answer questions of pharmacists in short, plain sentences, and you say what you do not know. " * 6
@@ -35,29 +43,30 @@ def request(kind: str) -> dict[str, Any]:
     return {"max_tokens": 1024, "system": SYSTEM, "messages": [{"role": "user", "content": content}], **tools}
 
 
+class NoSpans(SpanExporter):
+    """Throws spans away."""
+
+    def export(self, _spans: Any) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+class NoMetrics(MetricExporter):
+    """Throws metrics away."""
+
+    def export(self, *_args: Any, **_options: Any) -> MetricExportResult:
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, *_args: Any, **_options: Any) -> bool:
+        return True
+
+    def shutdown(self, *_args: Any, **_options: Any) -> None:
+        return None
+
+
 class Telemetry:
     """Providers of the OpenTelemetry SDK whose exporters throw everything away."""
 
     def __init__(self) -> None:
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, PeriodicExportingMetricReader
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-
-        class NoSpans(SpanExporter):
-            def export(self, spans: Any) -> SpanExportResult:
-                return SpanExportResult.SUCCESS
-
-        class NoMetrics(MetricExporter):
-            def export(self, *_args: Any, **_kwargs: Any) -> MetricExportResult:
-                return MetricExportResult.SUCCESS
-
-            def force_flush(self, timeout_millis: float = 0) -> bool:
-                return True
-
-            def shutdown(self, *_args: Any, **_kwargs: Any) -> None:
-                return None
-
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(
             BatchSpanProcessor(NoSpans(), max_queue_size=100_000, schedule_delay_millis=1_000)
@@ -77,8 +86,6 @@ def options(url: str) -> dict[str, Any]:
 
 def bare(kind: str, transport: str, url: str, extras: list[str]) -> tuple[Call, Flush]:
     """A client of the SDK without a router."""
-    import anthropic
-
     given: dict[str, Any] = options(url)
     telemetry = None
     if "traced" in extras:
@@ -115,11 +122,6 @@ async def _events(messages: Any, arguments: dict[str, Any]) -> None:
 
 def routed(kind: str, transport: str, url: str, extras: list[str], folder: str) -> tuple[Call, Flush]:
     """A router."""
-    import anthropic
-
-    from cheapdeep_ops import AsyncRouter, Router, Settings
-    from cheapdeep_ops.telemetry.handler import Telemetry as RouterTelemetry
-
     given: dict[str, Any] = options(url)
     telemetry = None if "no-telemetry" in extras else Telemetry()
     if telemetry:

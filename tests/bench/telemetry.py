@@ -88,14 +88,14 @@ SETTINGS: dict[str, Callable[[], Telemetry]] = {
 def one_call(telemetry: Telemetry) -> None:
     """Write what a shipped call writes."""
     route = telemetry.begin_route()
-    with telemetry.inside(route):
-        chat = telemetry.begin_chat(
-            provider="anthropic", model=MODEL, tier=0, kind="triage", max_tokens=1024, translated=(), prompt_version="a"
-        )
-        with telemetry.inside(chat.span):
-            pass
-        chat.finish(RECORD)
-        chat.end()
+    in_route = telemetry.enter(route)
+    chat = telemetry.begin_chat(
+        provider="anthropic", model=MODEL, tier=0, kind="triage", max_tokens=1024, translated=(), prompt_version="a"
+    )
+    telemetry.leave(telemetry.enter(chat.span))
+    chat.finish(RECORD)
+    chat.end()
+    telemetry.leave(in_route)
     telemetry.record_decision(route, DECISION, provider="anthropic", hop_s=[0.8], waited_s=0.8, sampled=True)
     telemetry.end_route(route)
 
