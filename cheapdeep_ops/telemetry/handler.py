@@ -85,7 +85,7 @@ class Telemetry:
         # Getting a tracer can fail too: a provider is the application's code.
         tracer = shielded(trace.get_tracer, names.SCOPE, tracer_provider=tracer_provider)
         self._tracer = tracer or _NO_TRACER
-        self._is_traced = not isinstance(self._tracer, trace.NoOpTracer | trace.ProxyTracer)
+        self._is_traced = type(self._tracer) not in (trace.NoOpTracer, trace.ProxyTracer)
         self._meter_provider = meter_provider
         self._is_global = meter_provider is None or is_stand_in(meter_provider)
         self._metered: tuple[MeterProvider | None, Instruments | None] = (None, None)
