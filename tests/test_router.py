@@ -986,7 +986,7 @@ class Faulty:
     def create_counter(self, *_args, **_kwargs):
         return self
 
-    create_histogram = create_gauge = create_counter
+    create_histogram = create_gauge = create_observable_counter = create_counter
 
     def add(self, *_args, **_kwargs):
         raise RuntimeError("broken")

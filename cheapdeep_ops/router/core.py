@@ -175,12 +175,10 @@ class CallRunner:
             attach(result.error, open_call.decision)
 
     def _finish(self, open_call: OpenCall) -> None:
-        inside = self.telemetry.enter(open_call.span)  # metrics take the current span as their exemplar
         try:
             if open_call.result is not None:
                 self._record(open_call, self._record_of(open_call, open_call.result))
         finally:
-            self.telemetry.leave(inside)
             self.telemetry.end_route(open_call.span, at_ns=open_call.ended_ns)
 
     def _record_of(self, open_call: OpenCall, result: CascadeResult) -> CallRecord:

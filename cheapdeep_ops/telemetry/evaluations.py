@@ -13,7 +13,8 @@ from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TracerProvider
 
 from cheapdeep_ops.telemetry import names
-from cheapdeep_ops.telemetry.handler import Attributes, shielded
+from cheapdeep_ops.telemetry.handler import Attributes
+from cheapdeep_ops.telemetry.shield import shielded
 from cheapdeep_ops.values import Grade, Trace
 
 

@@ -4,26 +4,22 @@ Uses the OpenTelemetry API only, which does nothing until the service or the com
 details go to spans; metrics have bounded labels only.
 """
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Final, TypeVar
+from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import Histogram, Meter, MeterProvider
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
-from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.telemetry import names
-from cheapdeep_ops.values import Decision, Hop, Outcome, Trace, Usage
+from cheapdeep_ops.telemetry.instruments import Instruments, instruments_of, is_stand_in, outcome_of
+from cheapdeep_ops.telemetry.shield import shielded
+from cheapdeep_ops.values import Decision, Outcome, Trace, Usage
 
-_log: Final = logging.getLogger(__name__)
-_MAX_MODELS: Final = 100
-_T = TypeVar("_T")
 OpenSpan = Span
 """The type of an open span, for modules that do not import OpenTelemetry."""
 
@@ -50,6 +46,8 @@ class ChatRecord:
 class ChatSpan:
     """The open CLIENT span of one model call."""
 
+    __slots__ = ("is_recording", "span")
+
     def __init__(self, span: Span) -> None:
         self.span = span
         self.is_recording = shielded(span.is_recording) or False
@@ -57,29 +55,41 @@ class ChatSpan:
 
     def finish(self, record: ChatRecord) -> None:
         """Set the attributes of the finished call."""
-        shielded(lambda: self.span.set_attributes(_chat_attributes(record)))
+        if self.is_recording:
+            shielded(self.span.set_attributes, _chat_attributes(record))
 
     def fail(self, error: BaseException) -> None:
         """Mark the span as failed with `error`."""
-        shielded(lambda: _mark_failed(self.span, type(error).__name__))
+        if self.is_recording:
+            shielded(_mark_failed, self.span, type(error).__name__)
 
     def end(self) -> None:
         """End the span."""
-        shielded(self.span.end)
+        if self.span is not trace.INVALID_SPAN:
+            shielded(self.span.end)
+
+
+_NO_CHAT: Final = ChatSpan(trace.INVALID_SPAN)
+_NO_TRACER: Final = trace.NoOpTracer()
 
 
 class Telemetry:
-    """The spans and metrics of one router; providers that are not given are the global ones."""
+    """The spans and metrics of one router; providers that are not given are the global ones.
+
+    A global provider may be set later: it gets the calls from then on.
+    """
 
     def __init__(
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
-        tracer = shielded(lambda: trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider))
-        self._meter_provider = meter_provider
         # Getting a tracer can fail too: a provider is the application's code.
-        self._tracer = tracer or trace.NoOpTracer()
-        instruments = shielded(lambda: _instruments(meter_provider or metrics.get_meter_provider()))
-        self._instruments = instruments or _instruments(metrics.NoOpMeterProvider())
+        tracer = shielded(trace.get_tracer, names.SCOPE, tracer_provider=tracer_provider)
+        self._tracer = tracer or _NO_TRACER
+        self._is_traced = type(self._tracer) not in (trace.NoOpTracer, trace.ProxyTracer)
+        self._meter_provider = meter_provider
+        self._is_global = meter_provider is None or is_stand_in(meter_provider)
+        self._metered: tuple[MeterProvider | None, Instruments | None] = (None, None)
+        self._instruments()
 
     @property
     def destination(self) -> int | None:
@@ -88,11 +98,17 @@ class Telemetry:
 
     def begin_route(self) -> Span:
         """Start the INTERNAL span around one call; the caller must end it."""
-        return self._begin(names.ROUTE_SPAN, SpanKind.INTERNAL, {})
+        # Asked for each call, because the application may set the global provider later.
+        if not self._is_traced and isinstance(self._tracer, trace.ProxyTracer):
+            self._is_traced = not isinstance(shielded(trace.get_tracer_provider), trace.ProxyTracerProvider)
+        if not self._is_traced:
+            return _NO_TRACER.start_span(names.ROUTE_SPAN)
+        return self._begin(names.ROUTE_SPAN, SpanKind.INTERNAL, None)
 
     def end_route(self, span: Span, *, at_ns: int | None = None) -> None:
         """End the span of a call, now or at a past time (`at_ns`, Unix time in nanoseconds)."""
-        shielded(lambda: span.end(at_ns))
+        if span is not trace.INVALID_SPAN:
+            shielded(span.end, at_ns)
 
     def enter(self, span: Span) -> Entered:
         """Make `span` the current span until `leave` gets what this returns; an invalid span changes nothing."""
@@ -106,7 +122,7 @@ class Telemetry:
 
     def trace_of(self, span: Span) -> Trace | None:
         """The ids of `span`, so that a later grade can be attached to it; None if the span is not valid."""
-        return shielded(lambda: _trace_of(span))
+        return shielded(_trace_of, span)
 
     def begin_chat(
         self,
@@ -125,8 +141,8 @@ class Telemetry:
         With `silent`, no span is started: use it where the SDK or another package makes a span for the call.
         """
         # Two CLIENT spans of one call would count its tokens and cost twice.
-        if silent:
-            return ChatSpan(trace.INVALID_SPAN)
+        if silent or not self._is_traced:
+            return _NO_CHAT
         attributes: Attributes = {
             names.GEN_AI_OPERATION: names.OPERATION,
             names.GEN_AI_PROVIDER: provider,
@@ -152,164 +168,69 @@ class Telemetry:
         waited_s: float,
         sampled: bool = False,
     ) -> None:
-        """Record a finished decision on its route span and in the metrics.
+        """Record a finished decision on its route span and in the metrics, whose exemplars lead to that span.
 
         `provider` is the name of the models' provider. `hop_s` is the duration of each hop, and `waited_s` the caller's
         total wait for models, in seconds. `sampled` is whether the answer is in the share that will be graded.
         """
-        shielded(lambda: span.set_attributes({**_decision_attributes(decision), names.SAMPLED: sampled}))
-        if decision.error:
-            shielded(lambda: _mark_failed(span, decision.error))
-        overhead_s = max(decision.duration_s - waited_s, 0.0)
-        shielded(lambda: self._instruments.record_decision(decision, overhead_s))
-        for hop, seconds in zip(decision.hops, hop_s, strict=False):
-            shielded(partial(self._instruments.record_hop, hop, seconds, provider))
+        is_started = span is not trace.INVALID_SPAN
+        if is_started:
+            shielded(_describe, span, decision, sampled=sampled)
+        instruments = self._instruments()
+        if instruments is not None:
+            context = trace.set_span_in_context(span) if is_started else None
+            shielded(instruments.record, decision, provider=provider, hop_s=hop_s, waited_s=waited_s, context=context)
 
     def record_dropped(self, count: int) -> None:
         """Count decisions that the recorder dropped."""
-        shielded(lambda: self._instruments.dropped.add(count))
+        instruments = self._instruments()
+        if instruments is not None:
+            instruments.dropped.add(count, (), trace.INVALID_SPAN_CONTEXT)
 
     def record_refused_part(self, model: str, part: str) -> None:
         """Count a part of triage requests that `model` has turned out to refuse."""
-        shielded(lambda: self._instruments.record_refused_part(model, part))
+        instruments = self._instruments()
+        if instruments is not None:
+            shielded(instruments.count_refused_part, model, part)
 
     def record_guard_age(self, seconds: float) -> None:
         """Record the age of the guard's last heartbeat, in seconds, as this process sees it."""
-        shielded(lambda: self._instruments.guard_age.set(seconds))
+        instruments = self._instruments()
+        if instruments is not None:
+            shielded(instruments.guard_age.set, seconds)
 
     def record_threshold(self, route: str, threshold: float) -> None:
         """Record the threshold that this process uses for a route."""
-        shielded(lambda: self._instruments.threshold.set(threshold, {names.LABEL_ROUTE: route}))
+        instruments = self._instruments()
+        if instruments is not None:
+            shielded(instruments.threshold.set, threshold, {names.LABEL_ROUTE: route})
 
-    def _begin(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
+    def _begin(self, name: str, kind: SpanKind, attributes: Attributes | None) -> Span:
         """Start a span; an invalid span if the tracer fails."""
-        span = shielded(lambda: self._tracer.start_span(name, kind=kind, attributes=attributes))
+        span = shielded(self._tracer.start_span, name, kind=kind, attributes=attributes)
         return span or trace.INVALID_SPAN
 
-
-class _Instruments:
-    """The metric instruments, created once for each meter provider."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._models: set[str] = set()
-        counter, histogram = meter.create_counter, meter.create_histogram
-        self.calls = counter(names.CALLS, unit="{call}", description="Calls through the router")
-        self.escalations = counter(names.ESCALATIONS, unit="{call}", description="Calls that left the first tier")
-        self.base_escalations = counter(
-            names.BASE_ESCALATIONS, unit="{call}", description="Calls that would have left it at the base threshold"
-        )
-        self.cost = counter(names.COSTS, unit="USD", description="Cost of all model calls")
-        self.baseline = counter(names.BASELINE_COSTS, unit="USD", description="Estimated cost of the deep tier alone")
-        self.unpriced = counter(names.UNPRICED, unit="{call}", description="Calls whose cost is not known")
-        self.fallbacks = counter(
-            names.FALLBACKS, unit="{call}", description="Triage answers that went out because the deep tier failed"
-        )
-        self.rejected = counter(
-            names.REPLAYS_REJECTED, unit="{call}", description="Requests that the deep tier refused after triage"
-        )
-        self.refused_parts = counter(
-            names.REFUSED_PARTS, unit="{part}", description="Parts of triage requests that models turned out to refuse"
-        )
-        self.malformed = counter(
-            names.MALFORMED, unit="{reply}", description="Triage replies that were refused as malformed, by cause"
-        )
-        self.dropped = counter(names.RECORDER_DROPPED, unit="{call}", description="Decisions that the recorder dropped")
-        self.guard_age = meter.create_gauge(
-            names.GUARD_AGE, unit="s", description="Time since a guard's last heartbeat in the store"
-        )
-        self.threshold = meter.create_gauge(names.THRESHOLDS, description="Threshold in force")
-        self.confidence = histogram(
-            names.CONFIDENCES,
-            unit="{confidence}",
-            description="Confidence stated by the first tier",
-            explicit_bucket_boundaries_advisory=names.CONFIDENCE_EDGES,
-        )
-        self.duration = _seconds(meter, names.CALL_DURATION, "Duration of a whole call", names.DURATION_EDGES)
-        self.overhead = _seconds(
-            meter, names.OVERHEAD_DURATION, "Duration of a call outside of its model calls", names.OVERHEAD_EDGES
-        )
-        self.operation = _seconds(meter, names.OPERATION_DURATION, "Duration of a model call", names.DURATION_EDGES)
-        self.tokens = histogram(
-            names.TOKEN_USAGE,
-            unit="{token}",
-            description="Tokens of a model call",
-            explicit_bucket_boundaries_advisory=names.TOKEN_EDGES,
-        )
-
-    def record_decision(self, decision: Decision, overhead_s: float) -> None:
-        labels = {names.LABEL_ROUTE: decision.route, names.LABEL_INPUT_CLASS: decision.input_class}
-        self.calls.add(
-            1, {**labels, names.LABEL_OUTCOME: _outcome(decision), names.LABEL_MODEL: self._label(decision.model)}
-        )
-        if decision.escalated and decision.reason:
-            self.escalations.add(1, {**labels, names.LABEL_REASON: decision.reason.value})
-        if decision.base_outcome is Outcome.ESCALATE and decision.base_reason:
-            self.base_escalations.add(1, {**labels, names.LABEL_REASON: decision.base_reason.value})
-        if decision.is_fallback:
-            self.fallbacks.add(1, labels)
-        if decision.is_replay_rejected:
-            self.rejected.add(1, labels)
-        for cause in filter(None, (hop.malformed_cause for hop in decision.hops)):
-            self.malformed.add(1, {names.LABEL_ROUTE: decision.route, names.LABEL_CAUSE: cause.value})
-        # The first tier's, whichever tier answered: a distribution of two models' confidences would mean nothing.
-        if decision.first_confidence is not None:
-            self.confidence.record(decision.first_confidence, labels)
-        self._record_cost(decision, labels)
-        self.duration.record(decision.duration_s, labels)
-        self.overhead.record(overhead_s)
-
-    def record_refused_part(self, model: str, part: str) -> None:
-        self.refused_parts.add(1, {names.LABEL_MODEL: self._label(model), names.LABEL_PART: str(part)})
-
-    def _record_cost(self, decision: Decision, labels: Mapping[str, str]) -> None:
-        """Add the cost and the baseline cost of a call, or count it as unpriced if either is unknown."""
-        # The two are compared, so they must be sums over one set of calls.
-        if decision.cost_usd is None or decision.baseline_cost_usd is None:
-            self.unpriced.add(1, labels)
-            return
-        self.cost.add(decision.cost_usd, labels)
-        self.baseline.add(decision.baseline_cost_usd, labels)
-
-    def record_hop(self, hop: Hop, seconds: float, provider: str) -> None:
-        labels = {
-            names.GEN_AI_OPERATION: names.OPERATION,
-            names.GEN_AI_PROVIDER: provider,
-            names.GEN_AI_REQUEST_MODEL: self._label(hop.tier.model),
-        }
-        self.operation.record(seconds, {**labels, names.ERROR_TYPE: hop.error} if hop.error else labels)
-        if hop.usage is not None:
-            self.tokens.record(hop.usage.total_input_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "input"})
-            self.tokens.record(hop.usage.output_tokens, {**labels, names.GEN_AI_TOKEN_TYPE: "output"})
-
-    def _label(self, model: str) -> str:
-        """The model's one name as a label value; `other` after the first _MAX_MODELS models."""
-        # Callers choose model names, so the number of label values needs a bound.
-        model = model_name(model).name
-        if model not in self._models:
-            if len(self._models) >= _MAX_MODELS:
-                return names.OTHER
-            self._models.add(model)
-        return model
+    def _instruments(self) -> Instruments | None:
+        """The instruments of the meter provider; None without one."""
+        known, instruments = self._metered
+        # Asked for each call, as in `begin_route`.
+        provider = shielded(metrics.get_meter_provider) if self._is_global else self._meter_provider
+        if provider is not None and provider is not known:
+            instruments = shielded(instruments_of, provider)
+            self._metered = (provider, instruments)
+        return instruments
 
 
-# Cached, because two routers on one provider would otherwise create every instrument twice.
-@cache
-def _instruments(provider: MeterProvider) -> _Instruments:
-    return _Instruments(provider.get_meter(names.SCOPE))
-
-
-def _seconds(meter: Meter, name: str, description: str, edges: tuple[float, ...]) -> Histogram:
-    return meter.create_histogram(name, unit="s", description=description, explicit_bucket_boundaries_advisory=edges)
-
-
-def _outcome(decision: Decision) -> str:
+def _describe(span: Span, decision: Decision, *, sampled: bool) -> None:
+    if not span.is_recording():
+        return
+    span.set_attributes({**_decision_attributes(decision), names.SAMPLED: sampled})
     if decision.error:
-        return "error"
-    return Outcome.ESCALATE.value if decision.escalated else Outcome.SHIP.value
+        _mark_failed(span, decision.error)
 
 
 def _decision_attributes(decision: Decision) -> Attributes:
-    attributes: Mapping[str, AttributeValue | None] = {
+    return _known({
         names.ROUTE: decision.route,
         names.INPUT_CLASS: decision.input_class or None,
         names.TIER: decision.tier,
@@ -317,54 +238,49 @@ def _decision_attributes(decision: Decision) -> Attributes:
         names.CONFIDENCE: decision.confidence,
         names.THRESHOLD: decision.threshold,
         names.POLICY_VERSION: decision.policy_version,
-        names.OUTCOME: _outcome(decision),
-        names.REASON: decision.reason,
-        names.BYPASS_CAUSE: decision.bypass_cause,
-        names.BASE_OUTCOME: decision.base_outcome,
+        names.OUTCOME: outcome_of(decision),
+        names.REASON: decision.reason and decision.reason.value,
+        names.BYPASS_CAUSE: decision.bypass_cause and decision.bypass_cause.value,
+        names.BASE_OUTCOME: decision.base_outcome and decision.base_outcome.value,
         names.CALL_ID: decision.call_id,
         names.COST: decision.cost_usd,
         names.BASELINE_COST: decision.baseline_cost_usd,
         names.TRIAGE_ERROR: decision.triage_error or None,
-        names.MALFORMED_CAUSE: decision.malformed_cause,
+        names.MALFORMED_CAUSE: decision.malformed_cause and decision.malformed_cause.value,
         names.FALLBACK: decision.is_fallback or None,
         names.REPLAY_REJECTED: decision.is_replay_rejected or None,
         names.SHADOW: decision.is_shadow or None,
         names.SHADOW_COST: decision.routed_cost_usd,
-    }
-    return _known(attributes)
-
-
-def _known(attributes: Mapping[str, AttributeValue | None]) -> Attributes:
-    return {name: _plain(value) for name, value in attributes.items() if value is not None}
-
-
-def _plain(value: AttributeValue) -> AttributeValue:
-    """`value`, with an enum member as a plain string, which every exporter accepts."""
-    return str(value) if isinstance(value, str) else value
+    })  # fmt: skip
 
 
 def _chat_attributes(record: ChatRecord) -> Attributes:
-    attributes: Attributes = {}
-    if record.response_id:
-        attributes |= {names.GEN_AI_RESPONSE_ID: record.response_id, names.GEN_AI_RESPONSE_MODEL: record.response_model}
-    if record.stop_reason:
-        attributes |= {names.GEN_AI_FINISH_REASONS: (record.stop_reason,), names.STOP_REASON: record.stop_reason}
-    if record.usage is not None:
-        attributes |= _usage_attributes(record.usage)
-    verdict = {names.CONFIDENCE: record.confidence, names.OUTCOME: record.outcome, names.COST: record.cost_usd}
-    return attributes | _known(verdict)
+    stop_reason = record.stop_reason
+    return _known({
+        names.GEN_AI_RESPONSE_ID: record.response_id or None,
+        names.GEN_AI_RESPONSE_MODEL: record.response_model if record.response_id else None,
+        names.GEN_AI_FINISH_REASONS: (stop_reason,) if stop_reason else None,
+        names.STOP_REASON: stop_reason or None,
+        **(_usage_attributes(record.usage) if record.usage is not None else {}),
+        names.CONFIDENCE: record.confidence,
+        names.OUTCOME: record.outcome and record.outcome.value,
+        names.COST: record.cost_usd,
+    })  # fmt: skip
 
 
-def _usage_attributes(usage: Usage) -> Attributes:
-    attributes: Attributes = {
+def _usage_attributes(usage: Usage) -> Mapping[str, AttributeValue | None]:
+    return {
         names.GEN_AI_INPUT_TOKENS: usage.total_input_tokens,
         names.GEN_AI_OUTPUT_TOKENS: usage.output_tokens,
         names.GEN_AI_CACHE_READ_TOKENS: usage.cache_read_tokens,
         names.GEN_AI_CACHE_WRITE_TOKENS: usage.cache_write_tokens,
+        names.USAGE_UNPRICED: usage.unpriced or None,
+        names.USAGE_ESTIMATED: usage.is_estimate or None,
     }
-    if usage.unpriced:
-        attributes[names.USAGE_UNPRICED] = usage.unpriced
-    return {**attributes, names.USAGE_ESTIMATED: True} if usage.is_estimate else attributes
+
+
+def _known(attributes: Mapping[str, AttributeValue | None]) -> Attributes:
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _trace_of(span: Span) -> Trace | None:
@@ -381,12 +297,3 @@ def _trace_of(span: Span) -> Trace | None:
 def _mark_failed(span: Span, error: str) -> None:
     span.set_attribute(names.ERROR_TYPE, error)
     span.set_status(Status(StatusCode.ERROR, error))
-
-
-def shielded(write: Callable[[], _T]) -> _T | None:
-    """The result of `write`; if a telemetry library, exporter or processor raises, it is logged, and None returned."""
-    try:
-        return write()
-    except Exception:  # noqa: BLE001 - a failing provider of the application must not fail a call
-        _log.debug("telemetry failed", exc_info=True)
-        return None

@@ -107,6 +107,8 @@ LABEL_MODEL: Final = "model"
 LABEL_PART: Final = "part"
 LABEL_VERDICT: Final = "verdict"
 OTHER: Final = "other"
+LABEL_OVERFLOW: Final = "otel.metric.overflow"
+"""The label of OpenTelemetry for all label sets beyond a limit."""
 
 # Metrics of the guard's /metrics page: the whole fleet, from the store (Prometheus names)
 FLEET_CALLS: Final = "cheapdeep_fleet_calls"
