@@ -355,7 +355,7 @@ def test_a_locked_store_is_tried_again(sqlite_url):
 
 def test_a_heartbeat_does_not_look_for_the_installed_version_each_time(store, monkeypatch):
     seen(store, "a", 1)
-    monkeypatch.setattr(processes, "version", lambda _name: pytest.fail("read again"))
+    monkeypatch.setattr(recording, "version", lambda _name: pytest.fail("read again"))
     monkeypatch.setattr("socket.gethostname", lambda: pytest.fail("asked again"))
     seen(store, "a", 2)
 
