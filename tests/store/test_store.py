@@ -7,7 +7,16 @@ from sqlalchemy import select
 
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
-from cheapdeep_ops.store import counters, deliveries, incidents, policies, processes, revisions, stories
+from cheapdeep_ops.store import (
+    counters,
+    deliveries,
+    incidents,
+    policies,
+    processes,
+    recording,
+    revisions,
+    stories,
+)
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate, require_schema
