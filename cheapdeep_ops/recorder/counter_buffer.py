@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
@@ -29,9 +28,10 @@ class Increments(NamedTuple):
     names: list[tuple[str, str]]
 
 
-@dataclass(slots=True, kw_only=True)
 class Tally(Counters):
     """Counters of some decisions; `add` counts one more."""
+
+    __slots__ = ()
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""

@@ -1,9 +1,9 @@
 """What recording costs at a high rate: `python tests/bench/recording.py` prints one table.
 
 One thread puts decisions into one recorder, evenly, and the recorder counts and stores them beside it: all on one core,
-where the platform can be told so. `CPU` is that of all threads in seconds per second, without what makes the decisions; `us
-each` is the same for each decision. In the rows with `kept`, a guard's heartbeat is in the store, so that answers are
-kept, redacted and stored too. `grown` is the growth of the resident memory after the first quarter.
+where the platform can be told so. `CPU` is that of all threads in seconds per second, without what makes the
+decisions; `us each` is the same for each decision. In the rows with `kept`, a guard's heartbeat is in the store, so
+that answers are kept, redacted and stored too. `grown` is the growth of the resident memory after the first quarter.
 """
 
 import os
