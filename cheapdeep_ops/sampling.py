@@ -1,5 +1,6 @@
 """Samples calls by a hash of their id: repeatable, without coordination, and nested (1% lies inside 5%)."""
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -8,6 +9,7 @@ _KEPT_PER_SAMPLE: Final = 30
 """The number of kept answers for each graded one, so that a guard can grade more past answers if it must."""
 
 
+@lru_cache(maxsize=512)  # a router asks several times for each call, within a moment
 def position(call_id: str, salt: str = "") -> float:
     """The position of a call in [0, 1): uniform over ids, and equal in every process; another `salt` gives another one.
 

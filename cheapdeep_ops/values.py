@@ -1,8 +1,8 @@
 """The values that travel through the package: replies, verdicts, decisions, grades and their closed sets of names."""
 
-from collections import Counter
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final
 
 ALL_ROUTES: Final = "*"
@@ -339,7 +339,7 @@ class Decision:
     @property
     def first_confidence(self) -> float | None:
         """The first tier's confidence, whichever tier answered: the one for counts that go with `base_outcome`."""
-        answers_later = any(hop.tier.index == self.tier > 0 and not hop.tier.is_deep for hop in self.hops)
+        answers_later = self.tier > 0 and any(hop.tier.index == self.tier and not hop.tier.is_deep for hop in self.hops)
         return self.hops[0].confidence if answers_later else self.confidence
 
     @property
@@ -389,25 +389,25 @@ class Counters:
     cost_nusd: int = 0
     triage_cost_nusd: int = 0
     baseline_nusd: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    base_reasons: Counter[str] = field(default_factory=Counter)
-    bypass_causes: Counter[str] = field(default_factory=Counter)
-    confidence: Counter[str] = field(default_factory=Counter)
-    models: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, int] = field(default_factory=dict)
+    base_reasons: dict[str, int] = field(default_factory=dict)
+    bypass_causes: dict[str, int] = field(default_factory=dict)
+    confidence: dict[str, int] = field(default_factory=dict)
+    models: dict[str, int] = field(default_factory=dict)
     triage_replies: int = 0
     triage_input_tokens: int = 0
     triage_output_tokens: int = 0
-    added_latency: Counter[str] = field(default_factory=Counter)
-    origins: Counter[str] = field(default_factory=Counter)
-    base_origins: Counter[str] = field(default_factory=Counter)
+    added_latency: dict[str, int] = field(default_factory=dict)
+    origins: dict[str, int] = field(default_factory=dict)
+    base_origins: dict[str, int] = field(default_factory=dict)
     shadowed: int = 0
     unpriced_shadowed: int = 0
     shadow_cost_nusd: int = 0
     shadow_baseline_nusd: int = 0
     fallbacks: int = 0
     replays_rejected: int = 0
-    triage_errors: Counter[str] = field(default_factory=Counter)
-    malformed_causes: Counter[str] = field(default_factory=Counter)
+    triage_errors: dict[str, int] = field(default_factory=dict)
+    malformed_causes: dict[str, int] = field(default_factory=dict)
     triage_cache_read_tokens: int = 0
     deep_replies: int = 0
     deep_input_tokens: int = 0
@@ -416,8 +416,10 @@ class Counters:
 
     def row(self) -> dict[str, object]:
         """The counters by name, as columns of the store; the mappings are shared."""
-        return {name: getattr(self, name) for name in COUNTERS}
+        return dict(zip(COUNTERS, _values_of(self), strict=True))
 
 
 COUNTERS: Final = tuple(each.name for each in fields(Counters))
 """The names of all counters."""
+
+_values_of: Final = attrgetter(*COUNTERS)

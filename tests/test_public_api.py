@@ -1,6 +1,8 @@
 import inspect
+import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,12 @@ import pytest
 import cheapdeep_ops
 import cheapdeep_ops.testing
 from cheapdeep_ops import errors
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.values import Exchange, Hop, Outcome, TextTurn, Tier
+from tests.test_recorder import decision
 
+CHEAP = Tier(model="claude-haiku-4-5", index=0, is_deep=False)
 PACKAGES = [cheapdeep_ops, cheapdeep_ops.testing]
 HEAVY = (
     "apscheduler", "fastapi", "genai_prices", "google", "grpc", "markdown_it", "nicegui",
@@ -72,3 +79,35 @@ def test_importing_the_router_loads_nothing_that_only_others_need():
     loaded = done.stdout.split()
     assert "cheapdeep_ops.router.synchronous" in loaded
     assert [name for name in loaded if name.startswith(HEAVY)] == []
+
+
+RECORDS = """
+import pickle, sys
+from cheapdeep_ops import Router, Settings
+router = Router(api_key="any", settings=Settings(store_url=sys.argv[1], sample_rate=1))
+decision, exchange = pickle.loads(bytes.fromhex(sys.argv[2]))
+router._core.recorder.put(decision, lambda: exchange)
+router.close()
+print(*sorted(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+def test_only_a_store_without_tables_makes_a_router_load_the_libraries_for_them(store_url, is_current):
+    store = Store(store_url)
+    if is_current:
+        migrate(store)
+    hop = Hop(tier=CHEAP, usage=None, cost_usd=None, outcome=Outcome.SHIP, base_outcome=Outcome.SHIP)
+    exchange = Exchange(turns=(TextTurn(role="user", text="May I?"),), answer="You may.")
+    recorded = pickle.dumps((decision(at=time.time(), hops=(hop,), error=""), exchange)).hex()
+    done = subprocess.run(
+        [sys.executable, "-c", RECORDS, store_url, recorded], capture_output=True, text=True, check=True
+    )
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT answer FROM candidate").scalars().all() == ["You may."]
+        assert connection.exec_driver_sql("SELECT calls FROM bucket").scalars().all() == [1]
+    store.close()
+    loaded = done.stdout.split()
+    for name in ("sqlalchemy", "sqlmodel"):
+        assert (name in loaded) == (not is_current)
+    assert "alembic" not in loaded

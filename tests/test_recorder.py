@@ -11,7 +11,6 @@ from functools import wraps
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
 
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
@@ -25,7 +24,6 @@ from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
-from tests.store.rows import most_rows
 
 NOW = 1_800_000_000.0
 
@@ -498,30 +496,58 @@ def test_policies_are_read_between_the_attempts_to_write_into_a_locked_store(set
     assert calls(settings) == 1
 
 
+@contextmanager
+def traced(recorder):
+    """The statements that a recorder's connection runs, without their values."""
+    statements, connection = [], recorder._store()._link.connection
+    connection.set_trace_callback(lambda statement: statements.append(statement.split("(")[0].strip()))
+    try:
+        yield statements
+    finally:
+        connection.set_trace_callback(None)
+
+
+INSERTS = [f'INSERT INTO "{table}"' for table in ("bucket", "total", "process")]
+
+
 def test_a_flush_holds_the_lock_for_its_rows_and_nothing_else(recorder, settings, clock):
     recorder.drain(clock())
-    statements = []
-
-    def note(_connection, _cursor, statement, _parameters, _context, _many):
-        statements.append(statement.split("(")[0].strip())
-
-    event.listen(recorder._store().engine, "before_cursor_execute", note)
     for route in "abc":
         recorder.put(decision(route=route))
-    recorder.drain(clock())
-    inserts = [f'INSERT INTO "{table}"' for table in ("bucket", "total", "process")]
-    assert statements == ["BEGIN IMMEDIATE", *inserts]
+    with traced(recorder) as statements:
+        recorder.drain(clock())
+    bucket, total, process = INSERTS
+    begun = statements.index("BEGIN IMMEDIATE")
+    written = ["BEGIN IMMEDIATE", *[bucket] * 3, *[total] * 3, process, "COMMIT"]
+    assert statements[begun : begun + len(written)] == written
+    assert not [each for each in statements[:begun] + statements[begun + len(written) :] if "PRAGMA" not in each]
 
 
 def test_what_has_piled_up_is_written_in_transactions_of_a_thousand_rows(recorder, settings, clock):
     recorder.drain(clock())
     for number in range(1_300):
         recorder.put(decision(route=str(number)))
-    with most_rows(recorder._store()) as rows:
+    with traced(recorder) as statements:
         recorder.drain(clock())
     assert calls(settings) == 1_300
+    rows = [0]
+    for statement in statements:
+        rows[-1] += statement in INSERTS
+        if statement == "COMMIT":
+            rows.append(0)
+    *rows, rest = rows
     assert max(rows) <= 1_000
-    assert sum(rows) == 2 * 1_300 + len(rows)  # bucket, total, and a heartbeat each time
+    assert (sum(rows), rest) == (2 * 1_300 + len(rows), 0)  # bucket, total, and a heartbeat each time
+
+
+def test_policies_that_have_not_changed_are_not_read_into_another_book(recorder, settings, clock):
+    recorder.refresh(clock())
+    before = recorder.book
+    recorder.refresh(clock())
+    assert recorder.book is before
+    raise_threshold(settings)
+    recorder.refresh(clock())
+    assert recorder.book.for_route("support").threshold == 0.9
 
 
 BUSY, GONE = StoreBusyError("database is locked"), StoreError("no such file")

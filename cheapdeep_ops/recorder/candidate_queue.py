@@ -12,7 +12,7 @@ from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.values import Decision, Exchange
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.store.engine import Store
+    from cheapdeep_ops.store.inserts import Transacting
 
 _LEAVE_S: Final = 2.0
 """How long `close` waits for texts that are being redacted."""
@@ -79,14 +79,14 @@ class CandidateQueue:
         """Whether any row is ready for the store."""
         return bool(self._rows)
 
-    def save(self, store: "Store") -> None:
+    def save(self, store: "Transacting") -> None:
         """Store the redacted answers; a row that the store rejects is left out. Raises StoreError."""
-        from cheapdeep_ops.store import candidates, upsert  # noqa: PLC0415 - see LazyStore
+        from cheapdeep_ops.store import inserts, recording  # noqa: PLC0415 - see LazyStore
 
         rows = list(self._rows)
         if not rows:
             return
-        rejected = upsert.write_accepted(store, rows, candidates.prepare)
+        rejected = inserts.write_accepted(store, rows, recording.prepare_candidates)
         for _ in rows:
             self._rows.popleft()
         if rejected:

@@ -1,132 +1,153 @@
 """Adds decisions to counters, one set of counters for each second."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.units import NUSD_PER_USD
-from cheapdeep_ops.values import Counters, Decision, Outcome
+from cheapdeep_ops.values import Counters, Decision, Hop, Outcome
 
-_MAX_MODELS: Final = 50
-"""The largest number of models in one row: callers choose the names, and a row must stay bounded."""
+_MOST: Final[Mapping[str, int]] = {"models": 50, "origins": 50, "base_origins": 0, "triage_errors": 20}
+"""The largest number of names in one mapping: callers choose them, and a row must stay bounded."""
 
-_MAX_ORIGINS: Final = 50
-_MAX_ERRORS: Final = 20
 _LONGEST_MODEL: Final = 100
 _OTHER: Final = "other"
 
+_Key = TypeVar("_Key", bound=Hashable)
 Second = tuple[str, str, int]
 """The key of a bucket: route, input class, and the second (Unix time)."""
 
 
-@dataclass(slots=True, kw_only=True)
+class Increments(NamedTuple):
+    """What one decision adds to counters: amounts by counter, and one for each (mapping, name) of `names`."""
+
+    amounts: dict[str, int]
+    names: list[tuple[str, str]]
+
+
 class Tally(Counters):
     """Counters of some decisions; `add` counts one more."""
 
+    __slots__ = ()
+
     def add(self, decision: Decision) -> None:
         """Count one decision."""
-        self.calls += 1
-        self.triaged += decision.triaged
-        self.shipped += decision.shipped
-        self.escalated += decision.triaged and decision.escalated
-        self.base_escalated += decision.base_outcome is Outcome.ESCALATE
-        self.later_answers += decision.base_outcome is Outcome.ESCALATE and decision.candidate is not None
-        self.withheld += decision.withheld
-        self.bypassed += _is_bypassed(decision)
-        self.errors += bool(decision.error)
-        self.fallbacks += decision.is_fallback
-        self.replays_rejected += decision.is_replay_rejected
-        self._add_costs(decision)
-        self._add_shadow(decision)
-        self._add_triage(decision)
-        self._add_deep(decision)
-        self._add_labels(decision)
-        if decision.triaged:
-            self._add_origin(decision)
+        self.apply(increments_of(decision))
 
-    def _add_costs(self, decision: Decision) -> None:
-        """Add the cost and the baseline cost of the call; if either is unknown, count the call as unpriced."""
-        # Cost and baseline are compared, so they must be sums over one set of calls.
-        if decision.cost_usd is None or decision.baseline_cost_usd is None:
-            self.unpriced += 1
-            self.unpriced_triaged += decision.triaged
-            self.unpriced_deep += _is_bypassed(decision) or (decision.triaged and decision.escalated)
-            return
-        self.cost_nusd += round(decision.cost_usd * NUSD_PER_USD)
-        self.triage_cost_nusd += round((decision.triage_cost_usd or 0.0) * NUSD_PER_USD)
-        self.baseline_nusd += round(decision.baseline_cost_usd * NUSD_PER_USD)
-        self.cold_cache_nusd += round(decision.cold_cache_usd * NUSD_PER_USD)
+    def apply(self, increments: Increments) -> None:
+        """Add what one decision adds."""
+        for counter, amount in increments.amounts.items():
+            if amount:
+                setattr(self, counter, getattr(self, counter) + amount)
+        for mapping, name in increments.names:
+            counts = getattr(self, mapping)
+            # The same name as in `origins`, where it is counted first: a rate needs one name in both counts.
+            known = self.origins if mapping == "base_origins" else counts
+            has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
+            counted = name if has_room else _OTHER
+            counts[counted] = counts.get(counted, 0) + 1
 
-    def _add_shadow(self, decision: Decision) -> None:
-        """Add the estimated cost of a shadow call if it had been routed, and its baseline, if both are known."""
-        if not decision.is_shadow:
-            return
-        self.shadowed += 1
-        routed, baseline = decision.routed_cost_usd, decision.baseline_cost_usd
-        if routed is None or baseline is None:
-            self.unpriced_shadowed += 1
-            return
-        self.shadow_cost_nusd += round(routed * NUSD_PER_USD)
-        self.shadow_baseline_nusd += round(baseline * NUSD_PER_USD)
 
-    def _add_triage(self, decision: Decision) -> None:
-        """Add the tokens, failures and faults of triage replies, and the latency that they add to an escalated call."""
-        for hop in decision.hops if decision.triaged else ():
-            if hop.verdict is not None and hop.usage is not None:
-                self.triage_replies += 1
-                self.triage_input_tokens += hop.usage.total_input_tokens
-                self.triage_output_tokens += hop.usage.output_tokens
-                self.triage_cache_read_tokens += hop.usage.cache_read_tokens
-            if hop.error and not hop.tier.is_deep:
-                self._count(self.triage_errors, hop.error, _MAX_ERRORS)
-            if hop.malformed_cause is not None:
-                self.malformed_causes[hop.malformed_cause.value] += 1
-        # In shadow mode triage runs beside the deep call, so it adds no latency.
-        if decision.triaged and decision.escalated and not decision.is_shadow:
-            self.added_latency[duration_bin(decision.triage_duration_s)] += 1
+def increments_of(decision: Decision) -> Increments:
+    """What `decision` adds to the counters of its second, and to those of its process."""
+    triaged, escalates = decision.triaged, decision.base_outcome is Outcome.ESCALATE
+    amounts = {
+        "calls": 1,
+        "triaged": triaged,
+        "shipped": decision.shipped,
+        "escalated": triaged and decision.escalated,
+        "base_escalated": escalates,
+        "later_answers": escalates and decision.candidate is not None,
+        "withheld": decision.withheld,
+        # In shadow mode, a bypassed call may be triaged too.
+        "bypassed": decision.bypass_cause is not None and not triaged,
+        "errors": bool(decision.error),
+        "fallbacks": decision.is_fallback,
+        "replays_rejected": decision.is_replay_rejected,
+    }
+    names = _labels(decision)
+    _add_costs(amounts, decision)
+    if decision.is_shadow:
+        _add_shadow(amounts, decision)
+    for hop in decision.hops:
+        _add_hop(amounts, names, hop, triaged=triaged)
+    return Increments(amounts, names)
 
-    def _add_deep(self, decision: Decision) -> None:
-        """Add the tokens of the deep tier's replies."""
-        for hop in decision.hops:
-            if hop.tier.is_deep and hop.usage is not None:
-                self.deep_replies += 1
-                self.deep_input_tokens += hop.usage.total_input_tokens
-                self.deep_cache_read_tokens += hop.usage.cache_read_tokens
 
-    def _add_labels(self, decision: Decision) -> None:
-        if decision.reason is not None:
-            self.reasons[decision.reason.value] += 1
-        if decision.base_reason is not None:
-            self.base_reasons[decision.base_reason.value] += 1
-        if decision.bypass_cause is not None and _is_bypassed(decision):
-            self.bypass_causes[decision.bypass_cause.value] += 1
-        # The first tier's, as `base_escalated`: the two tell what another threshold would have done.
-        if decision.first_confidence is not None:
-            self.confidence[confidence_bin(decision.first_confidence)] += 1
-        self._count(self.models, model_name(decision.model).name, _MAX_MODELS)
+def _add_costs(amounts: dict[str, int], decision: Decision) -> None:
+    """Add the cost and the baseline cost of the call; if either is unknown, count the call as unpriced."""
+    # Cost and baseline are compared, so they must be sums over one set of calls.
+    if decision.cost_usd is None or decision.baseline_cost_usd is None:
+        amounts["unpriced"] = 1
+        amounts["unpriced_triaged"] = amounts["triaged"]
+        amounts["unpriced_deep"] = amounts["bypassed"] or amounts["escalated"]
+        return
+    amounts["cost_nusd"] = round(decision.cost_usd * NUSD_PER_USD)
+    amounts["triage_cost_nusd"] = round((decision.triage_cost_usd or 0.0) * NUSD_PER_USD)
+    amounts["baseline_nusd"] = round(decision.baseline_cost_usd * NUSD_PER_USD)
+    amounts["cold_cache_nusd"] = round(decision.cold_cache_usd * NUSD_PER_USD)
 
-    def _add_origin(self, decision: Decision) -> None:
-        """Count the origin of a triaged call, and of a base escalation."""
-        origin = self._count(self.origins, origin_of(decision), _MAX_ORIGINS)
-        # Under the name that its call has, which may be `other`: a rate needs one name in both counts.
+
+def _add_shadow(amounts: dict[str, int], decision: Decision) -> None:
+    """Add the estimated cost of a shadow call if it had been routed, and its baseline, if both are known."""
+    amounts["shadowed"] = 1
+    routed, baseline = decision.routed_cost_usd, decision.baseline_cost_usd
+    if routed is None or baseline is None:
+        amounts["unpriced_shadowed"] = 1
+        return
+    amounts["shadow_cost_nusd"] = round(routed * NUSD_PER_USD)
+    amounts["shadow_baseline_nusd"] = round(baseline * NUSD_PER_USD)
+
+
+def _add_hop(amounts: dict[str, int], names: list[tuple[str, str]], hop: Hop, *, triaged: bool) -> None:
+    """Add the tokens of a reply, and the failure or fault of a triage reply."""
+    usage = hop.usage
+    if usage is not None and hop.tier.is_deep:
+        _add(amounts, "deep_replies", 1)
+        _add(amounts, "deep_input_tokens", usage.total_input_tokens)
+        _add(amounts, "deep_cache_read_tokens", usage.cache_read_tokens)
+    if not triaged:
+        return
+    if usage is not None and hop.verdict is not None:
+        _add(amounts, "triage_replies", 1)
+        _add(amounts, "triage_input_tokens", usage.total_input_tokens)
+        _add(amounts, "triage_output_tokens", usage.output_tokens)
+        _add(amounts, "triage_cache_read_tokens", usage.cache_read_tokens)
+    if hop.error and not hop.tier.is_deep:
+        names.append(("triage_errors", hop.error))
+    if hop.malformed_cause is not None:
+        names.append(("malformed_causes", hop.malformed_cause.value))
+
+
+def _add(amounts: dict[str, int], counter: str, amount: int) -> None:
+    amounts[counter] = amounts.get(counter, 0) + amount
+
+
+def _labels(decision: Decision) -> list[tuple[str, str]]:
+    triaged = decision.triaged
+    names = [("models", model_name(decision.model).name)]
+    if decision.reason is not None:
+        names.append(("reasons", decision.reason.value))
+    if decision.base_reason is not None:
+        names.append(("base_reasons", decision.base_reason.value))
+    if decision.bypass_cause is not None and not triaged:
+        names.append(("bypass_causes", decision.bypass_cause.value))
+    # The first tier's, as `base_escalated`: the two tell what another threshold would have done.
+    confidence = decision.first_confidence
+    if confidence is not None:
+        names.append(("confidence", confidence_bin(confidence)))
+    if triaged:
+        origin = origin_of(decision)
+        names.append(("origins", origin))
         if decision.base_outcome is Outcome.ESCALATE:
-            self.base_origins[origin] += 1
-
-    @staticmethod
-    def _count(counts: Counter[str], name: str, most: int) -> str:
-        """Count `name`, or `other` if `most` different names are counted already; returns the counted name."""
-        counted = name if name in counts or len(counts) < most else _OTHER
-        counts[counted] += 1
-        return counted
-
-
-def _is_bypassed(decision: Decision) -> bool:
-    """Whether the call was bypassed and not triaged; in shadow mode, a bypassed call may be triaged too."""
-    return decision.bypass_cause is not None and not decision.triaged
+            names.append(("base_origins", origin))
+        # In shadow mode triage runs beside the deep call, so it adds no latency.
+        if decision.escalated and not decision.is_shadow:
+            names.append(("added_latency", duration_bin(decision.triage_duration_s)))
+    return names
 
 
 def origin_of(decision: Decision) -> str:
@@ -150,6 +171,14 @@ def confidence_bin(confidence: float) -> str:
     return str(int(confidence * 100 + 1e-7))
 
 
+def _tally_of(tallies: dict[_Key, Tally], key: _Key) -> Tally:
+    """The tally under `key`, which is made if there is none."""
+    tally = tallies.get(key)
+    if tally is None:
+        tally = tallies[key] = Tally()
+    return tally
+
+
 class CounterBuffer:
     """One process's counters: the seconds that are open or unsaved, and the totals since the process began.
 
@@ -169,8 +198,9 @@ class CounterBuffer:
         key = (decision.route, decision.input_class, max(at, self._closed_before))
         if key not in self._buckets and len(self._buckets) >= self._capacity:
             return False
-        self._buckets.setdefault(key, Tally()).add(decision)
-        self._totals.setdefault(key[:2], Tally()).add(decision)
+        increments = increments_of(decision)
+        _tally_of(self._buckets, key).apply(increments)
+        _tally_of(self._totals, key[:2]).apply(increments)
         self._unsaved.add(key)
         return True
 

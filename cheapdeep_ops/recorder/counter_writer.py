@@ -9,8 +9,8 @@ from cheapdeep_ops.recorder.lazy_store import LazyStore
 from cheapdeep_ops.recorder.trouble_log import loggable
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.store.processes import Heartbeat
-    from cheapdeep_ops.store.upsert import Write
+    from cheapdeep_ops.store.inserts import Write
+    from cheapdeep_ops.store.recording import Heartbeat
 
 _CAPACITY: Final = 20_000
 """The largest number of buckets that wait for the store; further counts are dropped."""
@@ -42,13 +42,14 @@ class CounterWriter:
 
     def _save_seconds(self, seconds: Sequence[Second], beat: "Heartbeat") -> None:
         """Store the counters of these seconds and the heartbeat; counters that the store rejects are dropped."""
-        from cheapdeep_ops.store import counters, processes, upsert  # noqa: PLC0415 - see LazyStore
+        from cheapdeep_ops.store import inserts, recording  # noqa: PLC0415 - see LazyStore
 
         def prepare(some: Sequence[Second]) -> "Write":
             buckets, totals = self.buffer.rows(some, self.process)
-            return upsert.combined(counters.prepare(buckets=buckets, totals=totals), processes.prepare_beat(beat))
+            counted = recording.prepare_counters(buckets=buckets, totals=totals)
+            return inserts.combined(counted, recording.prepare_beat(beat))
 
-        rejected = upsert.write_accepted(self._store(), seconds, prepare)
+        rejected = inserts.write_accepted(self._store(), seconds, prepare)
         if rejected:
             lost = self.buffer.discard([second for second, _ in rejected])
             self._drop(lost, f"the store rejected counters ({loggable(rejected[0][1])})")
@@ -56,7 +57,7 @@ class CounterWriter:
 
     def sign_off(self, _now: float) -> None:
         """Mark the process as stopped. Raises StoreError."""
-        from cheapdeep_ops.store import processes  # noqa: PLC0415 - see LazyStore
+        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see LazyStore
 
         if self._store.opened is not None:
-            self._store.opened.transact(lambda connection: processes.mark_stopped(connection, self.process))
+            self._store.opened.transact(recording.prepare_stop(self._store.opened, self.process))

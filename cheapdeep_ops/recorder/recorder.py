@@ -26,7 +26,7 @@ from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
-    from cheapdeep_ops.store.processes import Heartbeat
+    from cheapdeep_ops.store.recording import Heartbeat, PolicyRow
 
 _log: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.25
@@ -86,6 +86,7 @@ class Recorder:
         self._is_wanted = is_wanted or (lambda: True)
         self.late: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """What the thread calls soon: it records streams that were dropped, perhaps together with their router."""
+        self._policies: list[PolicyRow] = []
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
         _recorders.add(self)
@@ -149,16 +150,19 @@ class Recorder:
 
     def refresh(self, now: float) -> None:
         """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
-        from cheapdeep_ops.store import policies, processes  # noqa: PLC0415 - see LazyStore
+        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see LazyStore
 
-        settings = self._settings
         if self._store.is_replaced:
             with self._storing:
                 self._store.reopen()
-        with self._storing, self._store().reading() as connection:
-            self.book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-            seen = processes.last_seen(connection, "guard")
-        self._samples.is_watched = self._guard.note(seen, now, store=self._store().shown_url)
+        with self._storing:
+            store = self._store()
+            rows, seen = recording.read_policies(store)
+        # At rest nothing has changed, and the book stays as it is.
+        if rows != self._policies:
+            base, raised = self._settings.base_threshold, self._settings.raised_threshold
+            self._policies, self.book = rows, recording.book_of(rows, base=base, raised=raised)
+        self._samples.is_watched = self._guard.note(seen, now, store=store)
 
     def fold(self, now: float) -> None:
         """Add the queued decisions to the counters, without storing them."""
@@ -236,7 +240,7 @@ class Recorder:
         self._samples.redact_all()
 
     def _beat(self, now: float) -> "Heartbeat":
-        from cheapdeep_ops.store.processes import Heartbeat  # noqa: PLC0415 - see LazyStore
+        from cheapdeep_ops.store.recording import Heartbeat  # noqa: PLC0415 - see LazyStore
 
         return Heartbeat(
             process=self.process,
@@ -262,7 +266,8 @@ class Recorder:
             self._informed.set()
             self._record_late()
             # Folded at each turn, so that a full queue never waits for the next flush.
-            self._attempt(self.fold)
+            if self._queue:
+                self._attempt(self.fold)
             if time.monotonic() >= flush_at:
                 if isinstance(self._attempt(self.drain), StoreBusyError):
                     self._wake.wait(_BREATH_S)
@@ -271,8 +276,8 @@ class Recorder:
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
 
     def _record_late(self) -> None:
-        with suppress(Empty):
-            while True:
+        while not self.late.empty():
+            with suppress(Empty):  # a router's call has taken it
                 self.late.get_nowait()()
 
     def _attempt(self, work: Callable[[float], None]) -> Exception | None:

@@ -1,6 +1,6 @@
 """Answers that may be graded: how they are chosen, in which state each is, and how their content is removed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,11 +21,12 @@ from sqlalchemy import (
 
 from cheapdeep_ops.store import sampling_rates
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.recording import prepare_candidates
 from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow
 from cheapdeep_ops.store.tables.row import table_of
-from cheapdeep_ops.store.upsert import Write, prepare_insert_absent
 from cheapdeep_ops.values import CandidateState, Grade, TextTurn, Trace
 
+prepare: Final = prepare_candidates
 _CANDIDATE: Final = table_of(Candidate)
 _GRADE: Final = table_of(GradeRow)
 _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
@@ -81,11 +82,6 @@ class Backlog:
     waiting: int
     submitted: int
     oldest: float | None
-
-
-def prepare(rows: Sequence[Mapping[str, object]]) -> Write:
-    """Prepare candidates for storing; a candidate that is stored already stays as it is."""
-    return prepare_insert_absent(Candidate, rows)
 
 
 def choose(store: Store, *, otherwise: float, now: float, limit: int = _AT_ONCE) -> int:

@@ -9,15 +9,17 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, and_, cast, delete, func, select, tuple_
 
 from cheapdeep_ops.store.engine import Store, take_lock
+from cheapdeep_ops.store.recording import prepare_counters
 from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
 from cheapdeep_ops.store.tables.row import table_of
-from cheapdeep_ops.store.upsert import Write, combined, prepare_upsert, upsert
+from cheapdeep_ops.store.upsert import upsert
 from cheapdeep_ops.units import USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES, COUNTERS, Counters
 
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
 _PROCESS: Final = table_of(Process)
+prepare: Final = prepare_counters
 RETIRED: Final = ""
 """The process name under which the totals of all retired processes are stored."""
 
@@ -116,11 +118,6 @@ class TrafficMix:
 
 SUMS: Final = tuple(field.name for field in fields(Sums) if field.type is int)
 COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not int)
-
-
-def prepare(*, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]) -> Write:
-    """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
-    return combined(prepare_upsert(Bucket, buckets), prepare_upsert(Total, totals))
 
 
 def by_route(connection: Connection, *, since: float, until: float) -> dict[str, RouteCounts]:

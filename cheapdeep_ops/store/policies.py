@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, insert, select
 
 from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopeState, act_on
+from cheapdeep_ops.store.recording import book_of
 from cheapdeep_ops.store.records import PolicyChange, record_of
 from cheapdeep_ops.store.tables.call_tables import PolicyChangeRow, PolicyRow
 from cheapdeep_ops.store.tables.row import table_of
@@ -31,17 +32,7 @@ class PolicyEdit:
 
 def read_book(connection: Connection, *, base: float, raised: float) -> PolicyBook:
     """All policies in force; the raised threshold is the guard's last stored one, else `raised`."""
-    rows = list(connection.execute(select(_POLICY)))
-    # A router's settings may differ from the guard's, and the guard decides what a raise means.
-    newest = max(rows, key=lambda row: row.version, default=None)
-    return PolicyBook(
-        base=base,
-        raised=newest.raised if newest else raised,
-        scopes={
-            row.scope: ScopeState(scope=row.scope, version=row.version, pin=row.pin, causes=frozenset(row.causes))
-            for row in rows
-        },
-    )
+    return book_of(connection.execute(select(_POLICY)), base=base, raised=raised)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

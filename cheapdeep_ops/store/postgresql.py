@@ -4,17 +4,12 @@ A pooler in transaction mode gives each transaction to another session of the se
 transaction: no prepared statement, no SET, no lock.
 """
 
-from contextlib import closing
-from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, PoolProxiedConnection, create_engine, event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
-
 from cheapdeep_ops.errors import StoreError
-from cheapdeep_ops.store.url import shown
+from cheapdeep_ops.store.url import Address
 
 SCHEMA: Final = "cheapdeep"
 """The PostgreSQL schema that holds all tables; SQLite has no schemas."""
@@ -50,32 +45,38 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 
 
-def make_engine(url: URL, *, lock_timeout_s: float) -> Engine:
-    """An engine for `url` whose statements wait at most `lock_timeout_s` seconds for a lock."""
-    options = {name: value for name, value in _OPTIONS.items() if name not in url.query}
-    engine = create_engine(
-        url,
-        hide_parameters=True,  # they may be content, and an error's text reaches the log
-        pool_pre_ping=True,
-        connect_args={**options, "prepare_threshold": None},
-        # Statements name the schema, because a session may have any search path.
-        execution_options={"schema_translate_map": {None: SCHEMA}},
-    )
-    # Before SQLAlchemy's own first look at a server, which fails on servers that it does not know.
-    event.listen(engine, "connect", partial(_check, url), insert=True)
-    # Here, because no statement precedes it, and an error in it is handled like that of a statement.
-    engine.dialect.do_begin = partial(_begin, lock_timeout_s)  # type: ignore[method-assign]
-    event.listen(engine, "handle_error", _give_up_lost)
-    return engine
+def driver() -> ModuleType:
+    """The driver. Raises StoreError if it is not installed."""
+    try:
+        return import_module("psycopg")  # the extra `postgres` brings it
+    except ModuleNotFoundError as error:
+        raise StoreError(f"{error}; for PostgreSQL run pip install 'cheapdeep_ops[postgres]'") from None
 
 
-def _check(url: URL, connection: DBAPIConnection, _record: object) -> None:
+def options_of(address: Address) -> dict[str, Any]:
+    """What the driver needs beside the address itself; the address's own options win."""
+    options = {name: value for name, value in _OPTIONS.items() if name not in address.options}
+    return {**options, "prepare_threshold": None}
+
+
+def connect(address: Address, **more: Any) -> Any:
+    """A connection of the driver's. Raises StoreError if the server cannot hold the store."""
+    server = {"host": address.host, "port": address.port, "dbname": address.database}
+    login = {"user": address.username, "password": address.password}
+    named = {name: value for name, value in {**server, **login}.items() if value is not None}
+    connection = driver().connect(**{**options_of(address), **named, **address.options, **more})
+    check(address, connection)
+    return connection
+
+
+def check(address: Address, connection: Any) -> None:
+    """Close the connection and raise StoreError if its server cannot hold the store."""
     # The server has said this at the beginning of the session, so it costs no query.
-    info: Any = connection.info
+    info = connection.info
     trouble = server_trouble(info.server_version, info.parameter_status("server_encoding") or "")
     if trouble:
         connection.close()
-        raise StoreError(f"the store {shown(url)} cannot be used: its server {trouble}")
+        raise StoreError(f"the store {address.shown} cannot be used: its server {trouble}")
 
 
 def server_trouble(version: int, encoding: str) -> str:
@@ -90,47 +91,45 @@ def server_trouble(version: int, encoding: str) -> str:
     return ""
 
 
-def _begin(lock_timeout_s: float, connection: PoolProxiedConnection) -> None:
-    """Bound the wait for locks in this transaction, and end it if this process hangs."""
-    limits = {"lock_timeout": lock_timeout_s, "idle_in_transaction_session_timeout": _ABANDONED_S}
-    calls = (f"set_config('{name}', '{max(seconds * 1000, 1):.0f}', true)" for name, seconds in limits.items())
-    with closing(connection.cursor()) as cursor:
-        cursor.execute(f"SELECT {', '.join(calls)}")
+def limits(lock_timeout_s: float) -> str:
+    """The statement that bounds the wait for locks in its transaction, and ends that if this process hangs."""
+    seconds = {"lock_timeout": lock_timeout_s, "idle_in_transaction_session_timeout": _ABANDONED_S}
+    calls = (f"set_config('{name}', '{max(each * 1000, 1):.0f}', true)" for name, each in seconds.items())
+    return f"SELECT {', '.join(calls)}"
 
 
-def _give_up_lost(context: ExceptionContext) -> None:
-    """Have the pool connect anew if the session can no longer be used; a proxy may lead to another server by then."""
-    if _state(context.original_exception).startswith(_LOST):
-        context.is_disconnect = True
+def is_lost(error: BaseException | None) -> bool:
+    """Whether the session can no longer be used; a proxy may lead to another server by the next one."""
+    return _state(error).startswith(_LOST)
 
 
-def is_contention(error: DBAPIError) -> bool:
+def is_contention(error: BaseException | None) -> bool:
     """Whether another process holds a lock."""
     # By the code, because messages may be translated.
-    return _state(error.orig) in _CONTENTION
+    return _state(error) in _CONTENTION
 
 
-def is_read_only(error: DBAPIError) -> bool:
+def is_read_only(error: BaseException | None) -> bool:
     """Whether the server takes no writes."""
-    return _state(error.orig) == _READ_ONLY
+    return _state(error) == _READ_ONLY
 
 
-def advice(error: DBAPIError, url: URL) -> str:
+def advice(error: BaseException | None, statement: str, address: Address) -> str:
     """What a person can do about the error, as the end of its sentence; '' if nothing is known."""
     if is_read_only(error):
         return (
             "; this server is a standby, or default_transaction_read_only is on: CHEAPDEEP_STORE_URL must lead to the "
             "primary (with several hosts, target_session_attrs=read-write finds it)"
         )
-    return _grant(error, url) if _state(error.orig) == _DENIED else ""
+    return _grant(statement, address) if _state(error) == _DENIED else ""
 
 
-def _grant(error: DBAPIError, url: URL) -> str:
-    role = url.username or "ROLE"
-    if (error.statement or "").lstrip().upper().startswith(("CREATE", "ALTER")):
+def _grant(statement: str, address: Address) -> str:
+    role = address.username or "ROLE"
+    if statement.lstrip().upper().startswith(("CREATE", "ALTER")):
         return (
             f"; run cheapdeep-ops migrate as the owner of the tables, or GRANT CREATE ON DATABASE "
-            f"{url.database or 'NAME'} TO {role} (if the schema exists: ON SCHEMA {SCHEMA})"
+            f"{address.database or 'NAME'} TO {role} (if the schema exists: ON SCHEMA {SCHEMA})"
         )
     return (
         f"; a router and a guard need GRANT USAGE ON SCHEMA {SCHEMA} TO {role}, and GRANT SELECT, INSERT, UPDATE, "

@@ -1,60 +1,36 @@
 """Heartbeats of routers and guards, and the lease of the guard that may act."""
 
-import os
-import socket
-from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Connection, case, func, or_, select, update
 
+from cheapdeep_ops.store.recording import Heartbeat, Kind, prepare_beat
 from cheapdeep_ops.store.tables.call_tables import Lease, Process
 from cheapdeep_ops.store.tables.row import table_of
-from cheapdeep_ops.store.upsert import Write, insert_if_absent, prepare_upsert
+from cheapdeep_ops.store.upsert import insert_if_absent
 
-Kind = Literal["router", "guard"]
+__all__ = [
+    "Heartbeat",
+    "Kind",
+    "any_router",
+    "beat",
+    "dropped",
+    "last_seen",
+    "mark_stopped",
+    "prepare_beat",
+    "processes",
+    "release_lease",
+    "renew_lease",
+    "take_lease",
+]
+
 _PROCESS: Final = table_of(Process)
 _LEASE: Final = table_of(Lease)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
-    """The heartbeat of one process; times are Unix seconds."""
-
-    process: str
-    kind: Kind
-    started_at: float
-    seen_at: float
-    base_threshold: float
-    policy_version: int = 0
-    dropped: int = 0
 
 
 def beat(connection: Connection, heartbeat: Heartbeat) -> None:
     """Store the heartbeat of this process."""
     prepare_beat(heartbeat)(connection)
-
-
-def prepare_beat(heartbeat: Heartbeat) -> Write:
-    """Prepare the heartbeat of this process for storing."""
-    row = {**asdict(heartbeat), "host": _host(), "pid": os.getpid(), "package_version": _version()}
-    return prepare_upsert(Process, [row])
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname()
-
-
-@cache
-def _version() -> str:
-    """The installed version of this package."""
-    # Cached, because the look-up reads files and a heartbeat comes with every flush.
-    try:
-        return version("cheapdeep_ops")
-    except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
-        return "0"
 
 
 def mark_stopped(connection: Connection, process: str) -> None:

@@ -2,15 +2,15 @@
 
 A version is two numbers, such as `1.0`: the baseline, and the number of additions to it.
 
-- A baseline is all of `store/tables`. Until 0.2.0, each change of the tables makes a new baseline: `_BASELINE` grows by
-  one. A store of another baseline is refused, because there is no migration between baselines.
+- A baseline is all of `store/tables`. Until 0.2.0, each change of the tables makes a new baseline: `_BASELINE` in
+  `version.py` grows by one. A store of another baseline is refused, because there is no migration between baselines.
 - From 0.2.0 on, the baseline stays. A change may add tables, indexes, and columns that are nullable or have a server
   default. `_ADDED` grows by one with each change. `migrate` adds what `store/tables` has and the store lacks.
 - A store that is newer than the code therefore has everything that the code uses. So an old router can run beside a
   guard that was upgraded first, and a guard can be rolled back. An addition must be right for old and new code.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Column, Connection, MetaData, Table, delete, insert, inspect, select, text, update
 from sqlalchemy.schema import CreateSchema, CreateTable
@@ -18,11 +18,9 @@ from sqlalchemy.schema import CreateSchema, CreateTable
 from cheapdeep_ops.errors import SchemaError
 from cheapdeep_ops.store.engine import SCHEMA, Store, take_lock
 from cheapdeep_ops.store.tables import METADATA, VERSION
+from cheapdeep_ops.store.version import HEAD, is_behind, is_of_other_baseline
 
-_BASELINE: Final = 4
-_ADDED: Final = 0
-HEAD: Final = f"{_BASELINE}.{_ADDED}"
-"""The version of this code's tables."""
+__all__ = ["HEAD", "migrate", "require_schema", "require_writable", "revision", "schema_trouble"]
 
 
 def revision(connection: Connection) -> str | None:
@@ -64,7 +62,7 @@ def schema_trouble(connection: Connection) -> str:
     stored = revision(connection)
     if refusal := _refusal(connection, stored, METADATA, HEAD):
         return refusal
-    if _is_behind(stored, HEAD):
+    if is_behind(stored, HEAD):
         state = f"is at version {stored}" if stored else "has no tables yet"
         return f"{state}, this code needs {HEAD}: run cheapdeep-ops migrate"
     return ""
@@ -79,7 +77,7 @@ def migrate(store: Store, *, tables: MetaData = METADATA, version: str = HEAD) -
     # Most stores are up to date: a look without a transaction spares them the write lock.
     with store.reading() as connection:
         stored = revision(connection)
-    if stored and not _is_behind(stored, version) and not _is_of_other_baseline(stored, version):
+    if stored and not is_behind(stored, version) and not is_of_other_baseline(stored, version):
         return stored
 
     def upgrade(connection: Connection) -> str:
@@ -87,7 +85,7 @@ def migrate(store: Store, *, tables: MetaData = METADATA, version: str = HEAD) -
         stored = revision(connection)
         if refusal := _refusal(connection, stored, tables, version):
             raise SchemaError(f"{store.shown_url} {refusal}")
-        if stored and not _is_behind(stored, version):
+        if stored and not is_behind(stored, version):
             return stored
         _add_missing(connection, tables)
         connection.execute(delete(VERSION))
@@ -100,7 +98,7 @@ def migrate(store: Store, *, tables: MetaData = METADATA, version: str = HEAD) -
 def _refusal(connection: Connection, stored: str | None, tables: MetaData, version: str) -> str:
     """Why the store is left alone: it has another baseline, or tables of our names and no version; '' if it fits."""
     elsewhere = "move it away, or name another store in CHEAPDEEP_STORE_URL"
-    if stored and _is_of_other_baseline(stored, version):
+    if stored and is_of_other_baseline(stored, version):
         return (
             f"was made by another development version of cheapdeep_ops (schema {stored}, this code's is {HEAD}), and "
             f"there is no way from one to the other: {elsewhere}"
@@ -112,18 +110,6 @@ def _refusal(connection: Connection, stored: str | None, tables: MetaData, versi
             f"{elsewhere}"
         )
     return ""
-
-
-def _is_of_other_baseline(stored: str, version: str) -> bool:
-    return _numbers(stored)[0] != _numbers(version)[0]
-
-
-def _is_behind(stored: str | None, version: str) -> bool:
-    return stored is None or _numbers(stored) < _numbers(version)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in version.split("."))
 
 
 def _add_missing(connection: Connection, tables: MetaData) -> None:

@@ -4,50 +4,33 @@ import os
 import random
 import sqlite3
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from cheapdeep_ops.store.url import Address
 
-PAUSES_S: Final = (0.002, 0.03)
-"""The shortest and the longest pause before a retry of a transaction; each pause is drawn at random."""
-
-SNAPSHOT: Final = "cheapdeep_snapshot"
-"""The execution option that makes SQLite begin a transaction without the write lock."""
+_PAUSES_S: Final = (0.002, 0.03)
+"""The shortest and the longest pause before a retry of the switch; each pause is drawn at random."""
 
 _CONTENTION: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _NOT_WRITABLE: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 _MEMORY: Final = (None, "", ":memory:")
-_IS_READ_ONLY: Final = "cheapdeep_read_only"
 
 
-def make_engine(url: URL, *, lock_timeout_s: float) -> Engine:
-    """An engine for the file of `url` whose reads wait at most `lock_timeout_s` seconds for a lock."""
-    # Parameters may be content, and an error's text reaches the log.
-    engine = create_engine(url, hide_parameters=True)
-    event.listen(engine, "do_connect", partial(_connect, lock_timeout_s, url))
-    event.listen(engine, "checkin", _forget_read_only)
-    event.listen(engine, "begin", partial(_begin, lock_timeout_s))
-    event.listen(engine, "handle_error", _give_up_replaced)
-    return engine
+def connect(path: str | None, *, lock_timeout_s: float, **options: Any) -> tuple[sqlite3.Connection, bool]:
+    """A connection to the file at `path`, and whether this user may only read it.
 
-
-def _connect(
-    lock_timeout_s: float, url: URL, _dialect: object, record: Any, args: list[Any], options: dict[str, Any]
-) -> sqlite3.Connection:
-    connection: sqlite3.Connection = sqlite3.connect(*args, **options)
+    It has no transaction control of the driver's. Its reads wait at most `lock_timeout_s` seconds for a lock.
+    """
+    connection: sqlite3.Connection = sqlite3.connect(path or ":memory:", **options)
     try:
         _prepare(connection, lock_timeout_s)
     except sqlite3.Error as error:
         connection.close()
-        if url.database in _MEMORY or _code(error) not in _NOT_WRITABLE:
+        if path in _MEMORY or _code(error) not in _NOT_WRITABLE:
             raise
-        connection = _open_to_read(Path(url.database), options, error)
-        record.info[_IS_READ_ONLY] = True
-    return connection
+        return _open_to_read(Path(path), options, error), True
+    return connection, False
 
 
 def _prepare(connection: sqlite3.Connection, lock_timeout_s: float) -> None:
@@ -57,6 +40,7 @@ def _prepare(connection: sqlite3.Connection, lock_timeout_s: float) -> None:
     _use_wal(connection, time.monotonic() + lock_timeout_s)
     for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+    wait_for_lock(connection, lock_timeout_s)
 
 
 def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
@@ -68,7 +52,7 @@ def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
         except sqlite3.OperationalError as error:
             if _code(error) not in _CONTENTION or time.monotonic() >= deadline:
                 raise
-            time.sleep(random.uniform(*PAUSES_S))  # noqa: S311 - jitter
+            time.sleep(random.uniform(*_PAUSES_S))  # noqa: S311 - jitter
         else:
             return
 
@@ -91,41 +75,27 @@ def _open_to_read(path: Path, options: dict[str, Any], cause: sqlite3.Error) -> 
     return connection
 
 
-def _forget_read_only(_connection: object, record: Any) -> None:
-    """Keep no read-only connection in the pool: the next use finds what has become of the file and its rights."""
-    if record.info.pop(_IS_READ_ONLY, False):
-        record.invalidate()
+def wait_for_lock(connection: sqlite3.Connection, seconds: float) -> None:
+    """Have the statements that follow wait at most `seconds` for a lock."""
+    connection.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}").close()
 
 
-def _give_up_replaced(context: ExceptionContext) -> None:
-    if _code(context.original_exception) == sqlite3.SQLITE_READONLY:
-        context.is_disconnect = True
-
-
-def _begin(lock_timeout_s: float, connection: Connection) -> None:
-    """Begin a transaction; one that writes takes the write lock at once, or fails at once."""
-    # SQLite cannot retry a transaction that reads first and finds the lock taken when it writes.
-    options = connection.get_execution_options()
-    is_snapshot = bool(options.get(SNAPSHOT))
-    writes = not is_snapshot and options.get("isolation_level") != "AUTOCOMMIT"
-    driver: Any = connection.connection.driver_connection
-    # A writer waits in `Store.transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
-    driver.execute(f"PRAGMA busy_timeout={0 if writes else lock_timeout_s * 1000:.0f}").close()
-    if writes or is_snapshot:
-        connection.exec_driver_sql("BEGIN" if is_snapshot else "BEGIN IMMEDIATE")
-
-
-def is_contention(error: DBAPIError) -> bool:
+def is_contention(error: BaseException | None) -> bool:
     """Whether another process holds the lock."""
     # By the code, because messages may be translated.
-    return _code(error.orig) in _CONTENTION
+    return _code(error) in _CONTENTION
 
 
-def advice(error: DBAPIError, url: URL) -> str:
+def is_lost(error: BaseException | None) -> bool:
+    """Whether the connection is of no more use, because the file behind it was replaced."""
+    return _code(error) == sqlite3.SQLITE_READONLY
+
+
+def advice(error: BaseException | None, _statement: str, address: Address) -> str:
     """The plain cause of SQLite's error, as the end of its sentence; '' if its own message is plain."""
-    if url.database in _MEMORY or _code(error.orig) not in _NOT_WRITABLE:
+    if address.database in _MEMORY or _code(error) not in _NOT_WRITABLE:
         return ""
-    path = Path(url.database)
+    path = Path(address.database)
     # `os.path` never raises, whatever the folders allow.
     if os.path.isdir(path):  # noqa: PTH112
         return f": {path} is a folder, and the store is a file"

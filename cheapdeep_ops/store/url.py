@@ -7,17 +7,17 @@ what people paste. No error repeats a part of the text, because that part may be
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
-
-from sqlalchemy.engine import URL
 
 from cheapdeep_ops.errors import StoreError
 
-__all__ = ["URL", "read_url", "shown"]
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 _log: Final = logging.getLogger(__name__)
 _POSTGRESQL: Final = frozenset({"postgresql", "postgres"})
@@ -40,8 +40,56 @@ _SECRET_WORDS: Final = ("pass", "pwd", "secret", "token", "key")
 """Words in the names of secret parameters: drivers accept passwords in a URL's query too."""
 
 
-def read_url(text: str, folder: Path) -> URL:
-    """The URL that `text` means; a relative SQLite path starts at `folder`. Raises StoreError if it is malformed."""
+class Address(NamedTuple):
+    """Where a store is: a SQLite file (`database` is its path), or a PostgreSQL server with its `options`."""
+
+    is_sqlite: bool
+    database: str | None
+    username: str | None = None
+    password: str | None = None
+    host: str | None = None
+    port: int | None = None
+    options: Mapping[str, str] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return f"Address({self.shown})"  # a password must not reach a log
+
+    @property
+    def url(self) -> "URL":
+        """The same for SQLAlchemy."""
+        from sqlalchemy import URL  # noqa: PLC0415 - it takes a tenth of a second to load, and a recorder needs none
+
+        # The driver is the one that the extra `postgres` brings.
+        driver = "sqlite" if self.is_sqlite else "postgresql+psycopg"
+        server = (self.username, self.password, self.host, self.port)
+        return URL.create(driver, *server, database=self.database, query=self.options)
+
+    @property
+    def shown(self) -> str:
+        """The address without its password and without the secrets in its options."""
+        return f"sqlite:///{self.database or ''}" if self.is_sqlite else shown(self.url)
+
+    def file_identity(self) -> tuple[int, int] | None:
+        """Device and inode of the file at a SQLite store's path; None if there is no file."""
+        if not self.is_sqlite or not self.database:
+            return None
+        try:
+            status = os.stat(self.database)  # noqa: PTH116 - the path is a string from the URL
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def read_url(text: str, folder: Path) -> "URL":
+    """The URL that `text` means; see `read_address`."""
+    return read_address(text, folder).url
+
+
+def read_address(text: str, folder: Path) -> Address:
+    """The address that `text` means; a relative SQLite path starts at `folder`.
+
+    Raises StoreError if it is malformed.
+    """
     # A secret that is mounted as a file often ends with a newline.
     scheme, separator, rest = text.strip().partition("://")
     family = scheme.casefold().partition("+")[0]  # the driver is ours to choose
@@ -54,7 +102,7 @@ def read_url(text: str, folder: Path) -> URL:
     raise StoreError(f"{_FORM} is not of the form {_FORMS}")
 
 
-def shown(url: URL) -> str:
+def shown(url: "URL") -> str:
     """`url` without its password, the secrets in its query and its driver; a path is shown as it is."""
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{url.database or ''}"
@@ -65,7 +113,7 @@ def shown(url: URL) -> str:
 # SQLite
 
 
-def _sqlite(rest: str, folder: Path) -> URL:
+def _sqlite(rest: str, folder: Path) -> Address:
     if rest and not rest.startswith("/"):
         raise StoreError(f"{_FORM} needs sqlite:/// before a relative path, and sqlite://// before an absolute one")
     _, mark, options = rest.rpartition("?")
@@ -74,8 +122,8 @@ def _sqlite(rest: str, folder: Path) -> URL:
         raise StoreError(f"{_FORM} has options of SQLite ({', '.join(sorted(names))}), which are not supported")
     written = rest[1:]
     if not written or written == ":memory:":
-        return URL.create("sqlite", database=written or None)
-    return URL.create("sqlite", database=str(_absolute(written, folder)))
+        return Address(is_sqlite=True, database=written or None)
+    return Address(is_sqlite=True, database=str(_absolute(written, folder)))
 
 
 def _absolute(written: str, folder: Path) -> Path:
@@ -103,7 +151,7 @@ def _warn_once(path: str, absolute: Path) -> None:
 # PostgreSQL
 
 
-def _postgresql(rest: str) -> URL:
+def _postgresql(rest: str) -> Address:
     readings = list(_readings(rest))
     if len(readings) > 1:
         raise StoreError(f"{_FORM} can be read in two ways: write each @ in the password or in an option as %40")
@@ -120,14 +168,14 @@ def _postgresql(rest: str) -> URL:
     # Of several servers, only the primary can be written to.
     if "," in options.get("host", ""):
         options.setdefault("target_session_attrs", "read-write")
-    return URL.create(
-        "postgresql+psycopg",  # the driver that the extra `postgres` brings
+    return Address(
+        is_sqlite=False,
         username=_decoded(user["user"]) if user else None,
         password=_decoded(user["password"]) if user else None,
         host=host or None,
         port=int(port) if port else None,
         database=_decoded(server["name"]),
-        query=options,
+        options=options,
     )
 
 

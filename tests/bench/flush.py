@@ -12,8 +12,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import event
-
 from cheapdeep_ops import Settings
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.values import Decision, Hop, Outcome, Tier
@@ -26,22 +24,22 @@ HOP = Hop(tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=Non
 
 
 class Locked:
-    """The time that a store's transactions hold the write lock, in seconds."""
+    """The time that a link's transactions hold the write lock, in seconds."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, link: Any) -> None:
         self.spans: list[float] = []
-        self._began: float | None = None
-        event.listen(engine, "begin", self._begin)  # runs after the store's own listener, which takes the lock
-        event.listen(engine.pool, "checkin", self._end)
+        self._begin, self._end = link.begin, link.end
+        link.begin, link.end = self.begin, self.end
 
-    def _begin(self, connection: Any) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            self._began = time.perf_counter()
+    def begin(self) -> None:
+        """Take the lock."""
+        self._begin()
+        self._began = time.perf_counter()
 
-    def _end(self, *_connection: object) -> None:
-        if self._began is not None:
-            self.spans.append(time.perf_counter() - self._began)
-            self._began = None
+    def end(self, how: str) -> None:
+        """Release it."""
+        self._end(how)
+        self.spans.append(time.perf_counter() - self._began)
 
 
 def decision(route: str, at: float) -> Decision:
@@ -58,7 +56,7 @@ def flushed(url: str, size: int, *, flushes: int, rest_s: float) -> tuple[float,
     """CPU seconds and seconds under the write lock of a flush of `size` routes."""
     recorder = Recorder(Settings(store_url=url, sample_rate=0), clock=lambda: NOW, background=False)
     recorder.drain(NOW)
-    locked = Locked(recorder._store().engine)
+    locked = Locked(recorder._store()._link)
     spent = []
     for number in range(flushes + 5):
         for route in range(size):

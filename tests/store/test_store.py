@@ -7,7 +7,16 @@ from sqlalchemy import select
 
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
-from cheapdeep_ops.store import counters, deliveries, incidents, policies, processes, revisions, stories
+from cheapdeep_ops.store import (
+    counters,
+    deliveries,
+    incidents,
+    policies,
+    processes,
+    recording,
+    revisions,
+    stories,
+)
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate, require_schema
@@ -355,7 +364,7 @@ def test_a_locked_store_is_tried_again(sqlite_url):
 
 def test_a_heartbeat_does_not_look_for_the_installed_version_each_time(store, monkeypatch):
     seen(store, "a", 1)
-    monkeypatch.setattr(processes, "version", lambda _name: pytest.fail("read again"))
+    monkeypatch.setattr(recording, "version", lambda _name: pytest.fail("read again"))
     monkeypatch.setattr("socket.gethostname", lambda: pytest.fail("asked again"))
     seen(store, "a", 2)
 

@@ -6,6 +6,8 @@ from sqlalchemy import Column, String, Table
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
+from cheapdeep_ops.store.version import TABLE
+
 
 class Row(SQLModel, registry=registry()):
     """The base of all tables; a service's own SQLModel classes are in another registry."""
@@ -13,7 +15,7 @@ class Row(SQLModel, registry=registry()):
 
 METADATA: Final = Row.metadata
 
-VERSION: Final = Table("cheapdeep_version", METADATA, Column("version", String, primary_key=True))
+VERSION: Final = Table(TABLE, METADATA, Column("version", String, primary_key=True))
 """One row: the version of the schema."""
 
 

@@ -1,0 +1,209 @@
+"""A store that is used through its driver alone, over one connection that is kept.
+
+A recorder needs few statements and is in every service. SQLAlchemy and SQLModel take a quarter of a second to load, and
+a statement through them costs several times what the database does.
+"""
+
+import sqlite3
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.store import postgresql, sqlite
+from cheapdeep_ops.store.drivers import failure_of, patiently
+from cheapdeep_ops.store.inserts import Write, table_name
+from cheapdeep_ops.store.url import Address, read_address
+from cheapdeep_ops.store.version import TABLE
+
+_T = TypeVar("_T")
+Rows = list[tuple[Any, ...]]
+
+
+class _Dialect(NamedTuple):
+    name: str
+
+
+class _Link(ABC):
+    """One connection of a driver; its methods raise the driver's errors."""
+
+    dialect: _Dialect
+    connection: Any
+    is_kept = True
+
+    @abstractmethod
+    def read(self, statement: str) -> Rows:
+        """The rows of one statement, which sees the newest state."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin a transaction that writes."""
+
+    @abstractmethod
+    def end(self, how: str) -> None:
+        """End the transaction, if there is one: COMMIT or ROLLBACK."""
+
+    @abstractmethod
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the connection is of no more use after `error`."""
+
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
+        """Run a statement once for each tuple of a list."""
+        cursor = self.connection.cursor()
+        try:
+            cursor.executemany(statement, parameters)
+        finally:
+            cursor.close()
+
+
+class _SqliteLink(_Link):
+    dialect = _Dialect("sqlite")
+
+    def __init__(self, address: Address, lock_timeout_s: float) -> None:
+        # One thread at a time uses it, but not always the same one.
+        options = {"lock_timeout_s": lock_timeout_s, "check_same_thread": False}
+        self.connection, is_read_only = sqlite.connect(address.database, **options)
+        # The next use finds what has become of the file and its rights.
+        self.is_kept = not is_read_only
+        self._lock_timeout_s = lock_timeout_s
+
+    def read(self, statement: str) -> Rows:
+        return self.connection.execute(statement).fetchall()  # type: ignore[no-any-return]
+
+    def begin(self) -> None:
+        # A writer waits in `transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
+        sqlite.wait_for_lock(self.connection, 0)
+        self.connection.execute("BEGIN IMMEDIATE").close()
+
+    def end(self, how: str) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute(how).close()
+        sqlite.wait_for_lock(self.connection, self._lock_timeout_s)
+
+    def is_lost(self, error: BaseException) -> bool:
+        return sqlite.is_lost(error)
+
+
+class _PostgresqlLink(_Link):
+    dialect = _Dialect("postgresql")
+
+    def __init__(self, address: Address, lock_timeout_s: float) -> None:
+        self.connection = postgresql.connect(address, autocommit=True)
+        self._lock_timeout_s = lock_timeout_s
+
+    # What is sent as one text is one transaction, so the limits hold for it and for nothing else.
+
+    def read(self, statement: str) -> Rows:
+        with self.connection.execute(f"{postgresql.limits(self._lock_timeout_s)}; {statement}") as cursor:
+            cursor.nextset()
+            return cursor.fetchall()  # type: ignore[no-any-return]
+
+    def begin(self) -> None:
+        self.connection.execute(f"BEGIN; {postgresql.limits(self._lock_timeout_s)}").close()
+
+    def end(self, how: str) -> None:
+        self.connection.execute(how).close()
+
+    def is_lost(self, error: BaseException) -> bool:
+        return self.connection.closed or postgresql.is_lost(error)
+
+
+class DirectStore:
+    """A store for few statements; open one in each process, and do not use it after a fork.
+
+    `patience_s` is how long a statement or a transaction waits for a lock. A relative SQLite path starts at `folder`.
+    Threads take turns. Raises StoreError if the URL is malformed or its driver is not installed.
+    """
+
+    def __init__(self, url: str, *, patience_s: float, folder: Path) -> None:
+        self.address: Final = read_address(url, folder)
+        self._patience_s = patience_s
+        self._errors: type[Exception] = sqlite3.Error if self.address.is_sqlite else postgresql.driver().Error
+        self._turn = threading.Lock()
+        self._link: _Link | None = None
+
+    @cached_property
+    def shown_url(self) -> str:
+        """The URL without its password and without the secrets in its query."""
+        return self.address.shown
+
+    def table(self, name: str) -> str:
+        """A table's name in the words of the database."""
+        return table_name("sqlite" if self.address.is_sqlite else "postgresql", name)
+
+    def read(self, statement: str) -> Rows:
+        """The rows of one statement, which sees the newest state. Raises StoreError if that fails."""
+        return self._use(lambda link: link.read(statement), statement)
+
+    def transact(self, work: Write) -> None:
+        """Run `work` in one write transaction, and commit it.
+
+        Repeats `work` while another process holds the lock, and once if the connection was lost: it may be done twice.
+        Raises StoreBusyError if the lock is not free within `patience_s`. Raises RowError if the store rejects a row,
+        and StoreError if it cannot be reached.
+        """
+
+        def write(link: _Link) -> None:
+            try:
+                link.begin()
+                work(link)
+                link.end("COMMIT")
+            except BaseException:
+                with suppress(self._errors):  # a lost connection cannot roll back
+                    link.end("ROLLBACK")
+                raise
+
+        patiently(lambda: self._use(write, ""), self._patience_s)
+
+    def version(self) -> str | None:
+        """The version of the store's schema; None if it has none. Raises StoreError if the store cannot be read."""
+        is_there = (
+            f"SELECT name FROM sqlite_master WHERE name = '{TABLE}'"  # noqa: S608 - our name
+            if self.address.is_sqlite
+            else f"SELECT 1 WHERE to_regclass('{self.table(TABLE)}') IS NOT NULL"
+        )
+        rows = self.read(is_there) and self.read(f"SELECT version FROM {self.table(TABLE)}")  # noqa: S608 - our name
+        return rows[0][0] if rows else None
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        with self._turn:
+            self._close()
+
+    def _use(self, work: Callable[[_Link], _T], statement: str) -> _T:
+        with self._turn:
+            was_kept = self._link is not None
+            try:
+                return self._try(work, statement)
+            except StoreError:
+                # A kept connection may have been lost long ago, which says nothing about the store.
+                if not was_kept or self._link is not None:
+                    raise
+            return self._try(work, statement)
+
+    def _try(self, work: Callable[[_Link], _T], statement: str) -> _T:
+        """What `work` returns. Raises StoreError, and closes a connection that can no longer be used."""
+        try:
+            link = self._link = self._link or self._connect()
+            return work(link)
+        except self._errors as error:
+            failure = failure_of(error, statement, self.address)
+            if self._link is not None and self._link.is_lost(error):
+                self._close()
+            raise failure from error
+        finally:
+            if self._link is not None and not self._link.is_kept:
+                self._close()
+
+    def _connect(self) -> _Link:
+        make = _SqliteLink if self.address.is_sqlite else _PostgresqlLink
+        return make(self.address, self._patience_s)
+
+    def _close(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.connection.close()

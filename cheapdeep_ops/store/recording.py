@@ -1,0 +1,128 @@
+"""What a recorder reads and writes, in the drivers' words: its tables, its heartbeat, and the policies in force.
+
+`store/tables` declares all tables; the targets here repeat what an insert needs to know, and a test compares the two.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, Literal, NamedTuple
+
+from cheapdeep_ops.policy import PolicyBook, ScopeState
+from cheapdeep_ops.store.direct import DirectStore
+from cheapdeep_ops.store.inserts import Target, Write, combined, prepare
+from cheapdeep_ops.values import Counters
+
+Kind = Literal["router", "guard"]
+_MAPPINGS: Final = frozenset(each.name for each in fields(Counters) if each.type is not int)
+_COUNTERS: Final[Mapping[str, object]] = {each.name: 0 if each.type is int else dict for each in fields(Counters)}
+
+BUCKET: Final = Target(
+    name="bucket", keys=("route", "input_class", "process", "at"), json=_MAPPINGS, defaults=_COUNTERS
+)
+TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), json=_MAPPINGS, defaults=_COUNTERS)
+PROCESS: Final = Target(name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0})
+CANDIDATE: Final = Target(
+    name="candidate",
+    keys=("call_id",),
+    json=frozenset({"turns"}),
+    defaults={
+        "tier": 0, "prompt_version": "", "response_id": "", "trace_id": "", "span_id": "", "trace_sampled": False,
+        "why": "", "due_at": 0.0, "attempts": 0, "batch_id": "", "steered": False,
+    },
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """The heartbeat of one process; times are Unix seconds."""
+
+    process: str
+    kind: Kind
+    started_at: float
+    seen_at: float
+    base_threshold: float
+    policy_version: int = 0
+    dropped: int = 0
+
+
+def prepare_counters(*, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]) -> Write:
+    """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
+    return combined(prepare(BUCKET, buckets, "replace"), prepare(TOTAL, totals, "replace"))
+
+
+def prepare_candidates(rows: Sequence[Mapping[str, object]]) -> Write:
+    """Prepare candidates for storing; a candidate that is stored already stays as it is."""
+    return prepare(CANDIDATE, rows, "keep")
+
+
+def prepare_beat(heartbeat: Heartbeat) -> Write:
+    """Prepare the heartbeat of this process for storing."""
+    row = {**asdict(heartbeat), "host": _host(), "pid": os.getpid(), "package_version": _version()}
+    return prepare(PROCESS, [row], "replace")
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+@cache
+def _version() -> str:
+    """The installed version of this package."""
+    # Cached, because the look-up reads files and a heartbeat comes with every flush.
+    try:
+        return version("cheapdeep_ops")
+    except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
+        return "0"
+
+
+def prepare_stop(store: DirectStore, process: str) -> Write:
+    """Prepare the mark that a process has stopped; its counters stay."""
+    mark = "?" if store.address.is_sqlite else "%s"
+    statement = f"UPDATE {store.table('process')} SET kind = 'stopped' WHERE process = {mark}"  # noqa: S608 - our names
+    return lambda connection: connection.exec_driver_sql(statement, [(process,)])
+
+
+class PolicyRow(NamedTuple):
+    """The stored policy of one scope; `causes` is a list, or its JSON."""
+
+    scope: str
+    version: int
+    pin: float | None
+    raised: float
+    causes: Any
+
+
+def read_policies(store: DirectStore) -> tuple[list[PolicyRow], float | None]:
+    """All stored policies, and when a running guard last wrote a heartbeat (Unix time). Raises StoreError."""
+    # One statement for both, because most of the cost is that of a statement.
+    rows = store.read(
+        f"SELECT seen, {', '.join(PolicyRow._fields)} "  # noqa: S608 - our names
+        f"FROM (SELECT max(seen_at) AS seen FROM {store.table('process')} WHERE kind = 'guard') AS guard "
+        f"LEFT JOIN {store.table('policy')} AS policy ON 1 = 1"
+    )
+    return [PolicyRow(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+
+
+def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
+    """The book of these rows (see `PolicyRow`); the raised threshold is the guard's last stored one, else `raised`."""
+    rows = list(rows)
+    # A router's settings may differ from the guard's, and the guard decides what a raise means.
+    newest = max(rows, key=lambda row: row.version, default=None)
+    return PolicyBook(
+        base=base,
+        raised=newest.raised if newest else raised,
+        scopes={
+            row.scope: ScopeState(scope=row.scope, version=row.version, pin=row.pin, causes=_causes(row.causes))
+            for row in rows
+        },
+    )
+
+
+def _causes(stored: Any) -> frozenset[str]:
+    return frozenset(json.loads(stored) if isinstance(stored, str) else stored)
