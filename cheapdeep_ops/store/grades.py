@@ -229,9 +229,8 @@ def confidences(
         statement = statement.where(columns.route == scope)
     if limit is not None:
         statement = statement.order_by(columns.called_at.desc(), columns.id.desc()).limit(limit)
-    return [
-        (row.confidence, row.verdict == _INCORRECT, row.inclusion) for row in connection.execute(statement)
-    ]
+    rows = connection.execute(statement)
+    return [(confidence, verdict == _INCORRECT, inclusion) for confidence, verdict, inclusion in rows]
 
 
 def _decided(route: str | None, grader: GraderVersion, since: float) -> Select[Any]:

@@ -54,6 +54,7 @@ def after_grades(
     *,
     oldest: Mapping[str, float],
     now: float,
+    fires: bool,
 ) -> SequentialTest:
     """`test` after those of `grades` that count; a grade is counted once, when it becomes known."""
     stakes = {route: Stakes.at(alarm) for route, alarm in alarms.items()}
@@ -62,7 +63,8 @@ def after_grades(
             (each, stakes[each.route])
             for each in grades
             if each.route in stakes and oldest[each.route] < each.called_at <= now + AHEAD_S
-        ]
+        ],
+        fires=fires,
     )
 
 

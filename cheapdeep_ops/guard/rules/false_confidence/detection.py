@@ -101,15 +101,18 @@ class SequentialTest:
 
     def after(self, grade: Observation, alarm: AlarmLevel) -> "SequentialTest":
         """The tests after one more grade, against the alarm level of its route."""
-        return self.after_all([(grade, Stakes.at(alarm))])
+        return self.after_all([(grade, Stakes.at(alarm))], fires=True)
 
-    def after_all(self, graded: Sequence[tuple[Observation, "Stakes"]]) -> "SequentialTest":
-        """The tests after more grades, each with the stakes of its route, in the order in which they became known."""
+    def after_all(self, graded: Sequence[tuple[Observation, "Stakes"]], *, fires: bool) -> "SequentialTest":
+        """The tests after more grades, each with the stakes of its route, in the order in which they became known.
+
+        The test for a fall reads them only while the alert fires. It begins with that phase, so it misses none.
+        """
         if not graded:
             return self
         climb = (Observed(stakes.climb[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
         fall = (Observed(stakes.fall[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
-        return replace(self, climb=self.climb.after_all(climb), fall=self.fall.after_all(fall))
+        return replace(self, climb=self.climb.after_all(climb), fall=self.fall.after_all(fall) if fires else self.fall)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,7 +168,7 @@ class GradeEvidence:
         test = before if before.phase == full else SequentialTest(phase=full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
-        test = after_grades(test, unread, alarms, oldest=oldest, now=self._now)
+        test = after_grades(test, unread, alarms, oldest=oldest, now=self._now, fires=phase[0])
         if unread or test != before:
             grade_id = unread[-1].id if unread else stored.grade_id
             after = detectors.DetectorState(grade_id=grade_id, state=test.row())
