@@ -30,13 +30,16 @@ from cheapdeep_ops.claude.rubric import PROMPT_VERSION
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.notify.log import LogSender
+from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from tests.tracing import traced
 
 CLASSES: Final = ("", "refund", "invoice-pdf")
-ROUTERS: Final = tuple(f"router-{number}" for number in range(4))
+ALIVE: Final = 4
+"""The routers that run now; all others are stopped ones, since each restart is a process of its own."""
+
 SHAPES: Final = 2_000
 """How many different rows of counters there are; each has the calls of one second."""
 
@@ -91,12 +94,13 @@ def buckets(shapes: list[dict[str, object]], size: argparse.Namespace, now: floa
     for number in range(count):
         turn, place = divmod(number, size.routes)
         at = int(now - span + number * span / count)
-        yield (f"route-{place}", CLASSES[turn % 3], ROUTERS[turn // 3 % 4], at, *random.choice(rows))
+        process = f"router-{number * size.processes // count}"
+        yield (f"route-{place}", CLASSES[turn % 3], process, at, *random.choice(rows))
 
 
 def totals(shapes: list[dict[str, object]], size: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     """A sum for each route, class and router."""
-    keys = [(route, name, router) for route in range(size.routes) for name in CLASSES for router in ROUTERS]
+    keys = [(route, name, router) for route in range(size.routes) for name in CLASSES for router in range(size.processes)]
     random, times = Random(2), max(size.buckets // (len(keys) * 40), 1)
     for route, name, router in keys:
         added: dict[str, Any] = {}
@@ -108,7 +112,7 @@ def totals(shapes: list[dict[str, object]], size: argparse.Namespace) -> Iterato
             key: {label: count * times for label, count in value.items()} if isinstance(value, dict) else value * times
             for key, value in added.items()
         }
-        yield (f"route-{route}", name, router, *as_row(scaled))
+        yield (f"route-{route}", name, f"router-{router}", *as_row(scaled))
 
 
 def grade_rows(size: argparse.Namespace, now: float, grader: str, first: int, count: int) -> Iterator[dict[str, Any]]:
@@ -177,9 +181,10 @@ def fill(path: Path, size: argparse.Namespace, settings: Settings, now: float) -
         connection.execute("INSERT INTO grade_total SELECT route, verdict, count(*), sum(cost_nusd) FROM grade "
                            "GROUP BY route, verdict")  # fmt: skip
         routers = (
-            {"process": name, "kind": "router", "host": "host", "pid": 1, "started_at": now - 86_400, "seen_at": now,
-             "package_version": "0", "base_threshold": settings.base_threshold, "policy_version": 0, "dropped": 0}
-            for name in ROUTERS
+            {"process": f"router-{number}", "kind": "router" if number >= size.processes - ALIVE else "stopped",
+             "host": "host", "pid": 1, "started_at": now - 86_400, "seen_at": now, "package_version": "0",
+             "base_threshold": settings.base_threshold, "policy_version": 0, "dropped": 0}
+            for number in range(size.processes)
         )  # fmt: skip
         put(connection, "process", routers)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -191,7 +196,7 @@ def reset(path: Path, size: argparse.Namespace) -> None:
     with sqlite3.connect(path) as connection:
         for table in GUARDS_OWN:
             connection.execute(f"DELETE FROM {table}")
-        connection.execute("DELETE FROM process WHERE kind != 'router'")
+        connection.execute("DELETE FROM process WHERE process NOT LIKE 'router-%'")
         connection.execute("DELETE FROM grade WHERE id > ?", [size.grades])
     connection.close()
 
@@ -241,6 +246,8 @@ def evaluations(table: Table, path: Path, size: argparse.Namespace, settings: Se
         print(f"    {len(tracer.transactions)} write transactions, the longest {longest * 1e3:.1f} ms of CPU")
 
     guard = started()
+    metrics(table, settings, now, "metrics page before the first evaluation", 1)
+    table.measure("the report `status` before the first evaluation", lambda: status(store, settings, now))
     step("evaluation: the first ever", guard, now)
     step("evaluation: 5 s later, nothing new", guard, now + 5)
     step("evaluation: 65 s later, nothing new", guard, now + 65)
@@ -260,7 +267,7 @@ def evaluations(table: Table, path: Path, size: argparse.Namespace, settings: Se
     store.close()
 
 
-def metrics(table: Table, settings: Settings, now: float) -> None:
+def metrics(table: Table, settings: Settings, now: float, part: str, scrapes: int) -> None:
     """The metrics page, scraped every 15 seconds."""
     rulebook, store = read_rulebook(), Store(settings.store_url)
     guard = Guard(store, settings=settings, rulebook=rulebook, senders={"log": LogSender()}, started_at=now)
@@ -268,8 +275,8 @@ def metrics(table: Table, settings: Settings, now: float) -> None:
     collector = FleetCollector(
         store, settings=settings, rulebook=rulebook, guard=guard, jobs=dict, clock=lambda: next(times)
     )
-    for number in range(SCRAPES):
-        table.measure(f"metrics page, scrape {number + 1}", lambda: page(collector))
+    for number in range(scrapes):
+        table.measure(f"{part}, scrape {number + 1}", lambda: page(collector))
     store.close()
 
 
@@ -291,7 +298,8 @@ def commands(table: Table, settings: Settings) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("routes", 200), ("grades", 100_000), ("buckets", 2_000_000), ("days", 30)):
+    sizes = {"routes": 200, "grades": 100_000, "buckets": 2_000_000, "days": 30, "processes": 20}
+    for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--store", type=Path, help="keep the store in this file")
     parser.add_argument("--profile", default="", metavar="PART")
@@ -306,7 +314,7 @@ def main() -> None:
         reset(path, size)
         now = _ends(path)
         evaluations(table, path, size, settings, now)
-        metrics(table, settings, now + 700)
+        metrics(table, settings, now + 700, "metrics page", SCRAPES)
         commands(table, settings)
 
 
