@@ -241,23 +241,28 @@ def _within(statement: Select[*tuple[Any, ...]], since: float, until: float, sco
     return statement if scope == ALL_ROUTES else statement.where(_BUCKET.c.route.concat("") == scope)
 
 
-def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
-    """The sums of all counters since the store was made, by (route, input class)."""
-    return _totals(connection, true())
+def totals(connection: Connection, *, mappings: Sequence[str] = COUNTS) -> dict[tuple[str, str], Sums]:
+    """The sums of all counters since the store was made, by (route, input class).
+
+    Mappings are slow to add up; those that are not among `mappings` stay empty.
+    """
+    return _totals(connection, true(), mappings)
 
 
-def _totals(connection: Connection, chosen: ColumnElement[bool]) -> dict[tuple[str, str], Sums]:
+def _totals(
+    connection: Connection, chosen: ColumnElement[bool], mappings: Sequence[str] = COUNTS
+) -> dict[tuple[str, str], Sums]:
     """The sums of the chosen totals by (route, input class), added up by the database."""
     columns = _TOTAL.c
     numbers = (func.sum(columns[name]).label(name) for name in SUMS)
     # All texts of a mapping in one, because parsing many short ones takes longer.
-    texts = (func.aggregate_strings(cast(columns[name], Text), ",").label(name) for name in COUNTS)
+    texts = (func.aggregate_strings(cast(columns[name], Text), ",").label(name) for name in mappings)
     statement = select(columns.route, columns.input_class, *numbers, *texts).where(chosen)
     rows = connection.execute(statement.group_by(columns.route, columns.input_class))
     return {
         (route, input_class): Sums(
             **{name: int(number) for name, number in zip(SUMS, values[: len(SUMS)], strict=True)},  # type: ignore[arg-type]
-            **{name: _added(text) for name, text in zip(COUNTS, values[len(SUMS) :], strict=True)},  # type: ignore[arg-type]
+            **{name: _added(text) for name, text in zip(mappings, values[len(SUMS) :], strict=True)},  # type: ignore[arg-type]
         )
         for route, input_class, *values in rows
     }
@@ -265,11 +270,11 @@ def _totals(connection: Connection, chosen: ColumnElement[bool]) -> dict[tuple[s
 
 def _added(texts: str) -> dict[str, int]:
     """The sum of mappings that are written as JSON, with commas between them."""
-    counts: dict[str, int] = {}
+    counts: defaultdict[str, int] = defaultdict(int)
     for mapping in json.loads(f"[{texts}]"):
         for key, value in mapping.items():
-            counts[key] = counts.get(key, 0) + value
-    return counts
+            counts[key] += value
+    return dict(counts)
 
 
 def routes(connection: Connection) -> set[str]:

@@ -46,6 +46,13 @@ class DecidedGrade:
     shipped: bool
     input_class: str
     steered: bool = False
+    tier: int = field(default=0, compare=False)
+    confidence: float = field(default=0.0, compare=False)
+
+    @property
+    def shows_confidence(self) -> bool:
+        """Whether it counts for figures on confidence: see `confidences`."""
+        return self.tier == 0 and not self.steered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +242,9 @@ def confidences(
 
 def _decided(route: str | None, grader: GraderVersion, since: float) -> Select[Any]:
     columns = _GRADE.c
-    names = ("id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
+    names = (
+        "id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered", "tier", "confidence"
+    )  # fmt: skip
     decided = select(columns.verdict, *(columns[name] for name in names)).where(
         columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, grader)
     )
@@ -249,18 +258,13 @@ def _read(connection: Connection, statement: Select[Any]) -> list[DecidedGrade]:
     # Unpacked, because names of columns are slow to look up in many rows.
     return [
         DecidedGrade(
-            id=id_,
-            at=at,
-            route=route,
-            called_at=called_at,
-            incorrect=verdict == _INCORRECT,
-            inclusion=inclusion,
-            shipped=shipped,
-            input_class=input_class,
-            steered=steered,
+            id=id_, at=at, route=route, called_at=called_at, incorrect=verdict == _INCORRECT, inclusion=inclusion,
+            shipped=shipped, input_class=input_class, steered=steered, tier=tier, confidence=confidence,
         )
-        for verdict, id_, at, route, called_at, inclusion, shipped, input_class, steered in connection.execute(statement)
-    ]
+        for (
+            verdict, id_, at, route, called_at, inclusion, shipped, input_class, steered, tier, confidence,
+        ) in connection.execute(statement)
+    ]  # fmt: skip
 
 
 def tallies(

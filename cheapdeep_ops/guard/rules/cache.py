@@ -23,6 +23,7 @@ class GradeCache:
         self.versions: dict[str, int] = {}
         """How many grades each route has ever had."""
         self._grades: dict[Hashable, tuple[int, list[DecidedGrade]]] = {}
+        self._complete: dict[tuple[str, float], tuple[int, list[DecidedGrade]]] = {}
         self._read: dict[Hashable, int] = {}
         """How many grades there were when a test last read them."""
         self._results: dict[Hashable, tuple[float, object]] = {}
@@ -40,7 +41,18 @@ class GradeCache:
         Calls were at most `max_age` seconds old at `now` (Unix time) when they were read.
         """
         read = partial(grades.newest, connection, route, self.grader, since=now - max_age, limit=limit)
-        return self._cached(("newest", route, limit, max_age), self.versions.get(route, 0), read)
+        newest = self._cached(("newest", route, limit, max_age), self.versions.get(route, 0), read)
+        if len(newest) < limit:
+            self._complete[route, max_age] = (self.versions.get(route, 0), newest)
+        return newest
+
+    def complete(self, route: str, *, version: int, max_age: float) -> list[DecidedGrade] | None:
+        """All decided grades of a route's calls within `max_age`, newest first, if `newest` has read them.
+
+        None if it has not, or if the route has had more than `version` grades since.
+        """
+        known, newest = self._complete.get((route, max_age), (None, None))
+        return newest if known == version else None
 
     def oldest(self, connection: Connection, route: str, since: float, limit: int) -> list[DecidedGrade]:
         """The decided grades of a route's first calls after `since`, oldest first; read only when it has new ones."""
