@@ -307,7 +307,8 @@ def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> 
         return False
     key = tuple_(_TOTAL.c.route, _TOTAL.c.input_class)
     own = select(_TOTAL.c.route, _TOTAL.c.input_class).where(_TOTAL.c.process == name)
-    keys = [tuple(row) for row in connection.execute(own.order_by(_TOTAL.c.route, _TOTAL.c.input_class).limit(_FOLDED_AT_ONCE))]
+    some = own.order_by(_TOTAL.c.route, _TOTAL.c.input_class).limit(_FOLDED_AT_ONCE)
+    keys = [tuple(row) for row in connection.execute(some)]
     if not keys:
         _retire_process(connection, name)
         return False
@@ -327,4 +328,3 @@ def _retire_process(connection: Connection, name: str) -> None:
 
 def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:
     return {"route": key[0], "input_class": key[1], "process": RETIRED, **sums.row()}
-

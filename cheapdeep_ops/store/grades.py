@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, cast, func, select, update
 
@@ -33,9 +33,19 @@ class GraderVersion:
         return f"{self.model}, prompt {self.prompt}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstGrade(NamedTuple):
+    """What a baseline is learned from: when the call began (Unix time), and its grade."""
+
+    called_at: float
+    incorrect: bool
+    inclusion: float
+
+
+@dataclass(slots=True, kw_only=True)
 class DecidedGrade:
     """A grade of correct or incorrect, as the rules read it; ids grow in the order of grading, and `at` is its time."""
+
+    # Not frozen, because a guard that starts makes many thousands, and a frozen one takes twice as long to make.
 
     id: int = field(default=0, compare=False)
     at: float = field(default=0.0, compare=False)
@@ -55,7 +65,7 @@ class DecidedGrade:
         return self.tier == 0 and not self.steered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AttributedGrade(DecidedGrade):
     """A decided grade with the attributes of its call; `model` and `prompt_version` are empty if they are unknown.
 
@@ -186,6 +196,14 @@ def oldest(
     """
     statement = _decided(route, grader, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
     return _read(connection, statement if known_by is None else statement.where(_GRADE.c.at <= known_by))
+
+
+def first(connection: Connection, route: str, grader: GraderVersion, *, since: float, limit: int) -> list[FirstGrade]:
+    """The decided grades of a route's first calls after `since`, oldest call first, without what only rules need."""
+    columns = _GRADE.c
+    statement = _decided(route, grader, since).order_by(columns.called_at, columns.id).limit(limit)
+    rows = connection.execute(statement.with_only_columns(columns.called_at, columns.verdict, columns.inclusion))
+    return [FirstGrade(called_at, verdict == _INCORRECT, inclusion) for called_at, verdict, inclusion in rows]
 
 
 def attributed(

@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -46,7 +47,17 @@ SHAPES: Final = 2_000
 WRONG: Final = 0.03
 FRESH_S: Final = 7_200.0
 SCRAPES: Final = 5
-GUARDS_OWN: Final = ("alert", "incident", "detector", "normal", "outbox", "delivery", "policy", "policy_change", "lease")
+GUARDS_OWN: Final = (
+    "alert",
+    "incident",
+    "detector",
+    "normal",
+    "outbox",
+    "delivery",
+    "policy",
+    "policy_change",
+    "lease",
+)
 """The tables that an evaluation writes; they are emptied before the first one."""
 
 PROBE: Final = """
@@ -100,7 +111,7 @@ def buckets(shapes: list[dict[str, object]], size: argparse.Namespace, now: floa
 
 def totals(shapes: list[dict[str, object]], size: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     """A sum for each route, class and router."""
-    keys = [(route, name, router) for route in range(size.routes) for name in CLASSES for router in range(size.processes)]
+    keys = list(product(range(size.routes), CLASSES, range(size.processes)))
     random, times = Random(2), max(size.buckets // (len(keys) * 40), 1)
     for route, name, router in keys:
         added: dict[str, Any] = {}
@@ -147,7 +158,7 @@ def put(connection: sqlite3.Connection, table: str, rows: Iterator[dict[str, Any
     """Insert rows that have the same columns."""
     first = next(rows)
     marks = ", ".join(f":{name}" for name in first)
-    statement = f'INSERT INTO {table} ({", ".join(first)}) VALUES ({marks})'
+    statement = f"INSERT INTO {table} ({', '.join(first)}) VALUES ({marks})"
     connection.execute(statement, first)
     connection.executemany(statement, rows)
 

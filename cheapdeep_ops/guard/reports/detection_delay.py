@@ -177,9 +177,10 @@ def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SuspicionOutcomes:
-    """The outcomes of a suspicion after its first batch of older answers: chance, height, weight of the mirrored motion.
+    """The outcomes of a suspicion after its first batch of older answers: the (chance, height, mirrored) of each.
 
-    The height above its end falls by `fall` a grade on average, with the variance `spread`; both in logarithms.
+    `mirrored` is the weight of the motion's mirror image. The height above its end falls by `fall` a grade on average,
+    with the variance `spread`; both in logarithms.
     """
 
     batch: int

@@ -114,8 +114,8 @@ class Detector:
                 for log, grown in zip(logs, growth, strict=True)
             ]
             # The e-detector's value never returns to zero; a CUSUM for each bet shows when evidence began.
-            runs = [(each if each > 0 else 0.0) + grown for each, grown in zip(runs, growth, strict=True)]
-            total, run = total + more, max(*runs, 0.0)
+            runs = [each + grown if each > 0 else grown for each, grown in zip(runs, growth, strict=True)]
+            total, run = total + more, max(0.0, *runs)
             if run:
                 n, hits, since = n + more, hits + more_hits, at if since is None else since
             else:
