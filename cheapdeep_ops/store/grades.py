@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, cast, func, select, update
 
@@ -31,14 +31,6 @@ class GraderVersion:
 
     def __str__(self) -> str:
         return f"{self.model}, prompt {self.prompt}"
-
-
-class FirstGrade(NamedTuple):
-    """What a baseline is learned from: when the call began (Unix time), and its grade."""
-
-    called_at: float
-    incorrect: bool
-    inclusion: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -196,14 +188,6 @@ def oldest(
     """
     statement = _decided(route, grader, since).order_by(_GRADE.c.called_at, _GRADE.c.id).limit(limit)
     return _read(connection, statement if known_by is None else statement.where(_GRADE.c.at <= known_by))
-
-
-def first(connection: Connection, route: str, grader: GraderVersion, *, since: float, limit: int) -> list[FirstGrade]:
-    """The decided grades of a route's first calls after `since`, oldest call first, without what only rules need."""
-    columns = _GRADE.c
-    statement = _decided(route, grader, since).order_by(columns.called_at, columns.id).limit(limit)
-    rows = connection.execute(statement.with_only_columns(columns.called_at, columns.verdict, columns.inclusion))
-    return [FirstGrade(called_at, verdict == _INCORRECT, inclusion) for called_at, verdict, inclusion in rows]
 
 
 def attributed(

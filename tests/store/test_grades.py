@@ -131,21 +131,6 @@ def test_of_calls_of_one_moment_the_one_graded_last_is_the_newest(do):
     assert classes(do(grades.oldest, "support", JUDGE, since=0, limit=9)) == ["a", "b", "c"]
 
 
-def test_the_first_grades_are_the_oldest_with_fewer_columns(do):
-    add_all(
-        do,
-        *(row(f"{at}", called_at=at, verdict=verdict, inclusion=at / 100, route=route)
-          for at, verdict in ((30.0, "correct"), (10.0, "incorrect"), (20.0, "unsure"), (40.0, "incorrect"))
-          for route in ("support", "legal")),
-        *(row("a", judge=other, called_at=15.0) for other in OTHERS),
-    )  # fmt: skip
-    for since, limit in ((0.0, 9), (0.0, 2), (10.0, 1), (40.0, 9)):
-        oldest = do(grades.oldest, "support", JUDGE, since=since, limit=limit)
-        first = do(grades.first, "support", JUDGE, since=since, limit=limit)
-        assert first == [(each.called_at, each.incorrect, each.inclusion) for each in oldest]
-        assert len(first) == min(limit, {0.0: 3, 10.0: 2, 40.0: 0}[since])
-
-
 @pytest.mark.parametrize("read", [grades.newest, grades.oldest])
 def test_only_decided_grades_of_the_route_and_the_judge_are_read(do, read):
     add_all(

@@ -8,7 +8,7 @@ from typing import Final, TypeVar, cast
 from cheapdeep_ops.guard.rules.model import Finding
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import DecidedGrade, FirstGrade, GraderVersion
+from cheapdeep_ops.store.grades import DecidedGrade, GraderVersion
 
 _T = TypeVar("_T")
 _FRESH_S: Final = 60.0
@@ -22,7 +22,7 @@ class GradeCache:
         self.grader = grader
         self.versions: dict[str, int] = {}
         """How many grades each route has ever had."""
-        self._grades: dict[Hashable, tuple[int, object]] = {}
+        self._grades: dict[Hashable, tuple[int, list[DecidedGrade]]] = {}
         self._complete: dict[tuple[str, float], tuple[int, list[DecidedGrade]]] = {}
         self._read: dict[Hashable, int] = {}
         """How many grades there were when a test last read them."""
@@ -54,10 +54,10 @@ class GradeCache:
         known, newest = self._complete.get((route, max_age), (None, None))
         return newest if known == version else None
 
-    def first(self, connection: Connection, route: str, since: float, limit: int) -> list[FirstGrade]:
+    def oldest(self, connection: Connection, route: str, since: float, limit: int) -> list[DecidedGrade]:
         """The decided grades of a route's first calls after `since`, oldest first; read only when it has new ones."""
-        read = partial(grades.first, connection, route, self.grader, since=since, limit=limit)
-        return self._cached(("first", route, since, limit), self.versions.get(route, 0), read)
+        read = partial(grades.oldest, connection, route, self.grader, since=since, limit=limit)
+        return self._cached(("oldest", route, since, limit), self.versions.get(route, 0), read)
 
     def is_behind(self, test: Hashable, *, route: str | None) -> bool:
         """Whether there are new grades of a route, or of any if None, since this was asked last for the same test."""
@@ -66,11 +66,11 @@ class GradeCache:
         before, self._read[test] = self._read.get(test, 0), version
         return before != version
 
-    def _cached(self, key: Hashable, version: int, read: Callable[[], list[_T]]) -> list[_T]:
+    def _cached(self, key: Hashable, version: int, read: Callable[[], list[DecidedGrade]]) -> list[DecidedGrade]:
         cached = self._grades.get(key)
         if cached is None or cached[0] != version:
             cached = self._grades[key] = (version, read())
-        return cast("list[_T]", cached[1])
+        return cached[1]
 
     def cached_for(self, seconds: float, key: Hashable, now: float, read: Callable[[], _T]) -> _T:
         """The cached value if it is younger than `seconds`, else the result of `read`; for expensive queries."""

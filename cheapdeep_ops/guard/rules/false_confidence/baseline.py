@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, Stakes, learned
+from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, Stakes, estimate, learned
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
-from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled, weighted
-from cheapdeep_ops.store.grades import Baseline, DecidedGrade, FirstGrade
+from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled
+from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 
 AHEAD_S: Final = 60.0
 """How far a router's clock may be ahead of the guard's; later calls are no evidence."""
@@ -31,11 +31,9 @@ def joint_alarm_level(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -
     return learned(pool) if pool else None
 
 
-def learned_from(
-    first: Sequence[FirstGrade | DecidedGrade], baseline: Baseline, *, enough: int, now: float
-) -> Baseline | None:
+def learned_from(first: Sequence[DecidedGrade], baseline: Baseline, *, enough: int, now: float) -> Baseline | None:
     """The baseline from the `first` grades of a scope; None if there are fewer than `enough`."""
-    rate = weighted((each.incorrect, each.inclusion, 1) for each in first)
+    rate = estimate(first)
     if rate is None or len(first) < enough:
         return None
     until = max(each.called_at for each in first)

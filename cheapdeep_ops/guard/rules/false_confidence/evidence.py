@@ -31,7 +31,7 @@ from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.store import detectors, grades, incidents
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.grades import Baseline, DecidedGrade, FirstGrade
+from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
 
 
@@ -77,11 +77,11 @@ class GradeEvidence:
         }
         self._tests = {rule.alert: self._read_tests(connection, rule) for rule in rules}
 
-    def _read_first(self, connection: Connection, rule: QualityRule, baseline: Baseline) -> list[FirstGrade]:
+    def _read_first(self, connection: Connection, rule: QualityRule, baseline: Baseline) -> list[DecidedGrade]:
         """The grades that a baseline is learned from; empty while there are too few."""
         if self._cache.versions.get(baseline.scope, 0) < rule.normal_grades:
             return []
-        return self._cache.first(connection, baseline.scope, baseline.since, rule.normal_grades)
+        return self._cache.oldest(connection, baseline.scope, baseline.since, rule.normal_grades)
 
     def _read_tests(self, connection: Connection, rule: QualityRule) -> ScopeTests:
         stored = detectors.read(connection, self._cache.grader, rule=rule.alert)
