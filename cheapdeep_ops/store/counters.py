@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, and_, cast, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, delete, func, select, true, tuple_
 
 from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.recording import prepare_counters
@@ -14,7 +14,7 @@ from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
 from cheapdeep_ops.units import USD_PER_NUSD
-from cheapdeep_ops.values import ALL_ROUTES, COUNTERS, Counters
+from cheapdeep_ops.values import ALL_ROUTES, Counters
 
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
@@ -238,11 +238,40 @@ def _within(statement: Select[*tuple[Any, ...]], since: float, until: float, sco
     return statement if scope == ALL_ROUTES else statement.where(_BUCKET.c.route.concat("") == scope)
 
 
-def totals(connection: Connection) -> dict[tuple[str, str], Sums]:
-    """The sums of all counters since the store was made, by (route, input class)."""
+def totals(connection: Connection, *, mappings: Sequence[str] = COUNTS) -> dict[tuple[str, str], Sums]:
+    """The sums of all counters since the store was made, by (route, input class).
+
+    Mappings are slow to add up; those that are not among `mappings` stay empty.
+    """
+    return _totals(connection, true(), mappings)
+
+
+def _totals(
+    connection: Connection, chosen: ColumnElement[bool], mappings: Sequence[str] = COUNTS
+) -> dict[tuple[str, str], Sums]:
+    """The sums of the chosen totals by (route, input class), added up by the database."""
     columns = _TOTAL.c
-    statement = select(columns.route, columns.input_class, *(columns[name] for name in COUNTERS))
-    return _by_class(connection.execute(statement).mappings())
+    numbers = (func.sum(columns[name]).label(name) for name in SUMS)
+    # All texts of a mapping in one, because parsing many short ones takes longer.
+    texts = (func.aggregate_strings(cast(columns[name], Text), ",").label(name) for name in mappings)
+    statement = select(columns.route, columns.input_class, *numbers, *texts).where(chosen)
+    rows = connection.execute(statement.group_by(columns.route, columns.input_class))
+    return {
+        (route, input_class): Sums(
+            **{name: int(number) for name, number in zip(SUMS, values[: len(SUMS)], strict=True)},  # type: ignore[arg-type]
+            **{name: _added(text) for name, text in zip(mappings, values[len(SUMS) :], strict=True)},  # type: ignore[arg-type]
+        )
+        for route, input_class, *values in rows
+    }
+
+
+def _added(texts: str) -> dict[str, int]:
+    """The sum of mappings that are written as JSON, with commas between them."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for mapping in json.loads(f"[{texts}]"):
+        for key, value in mapping.items():
+            counts[key] += value
+    return dict(counts)
 
 
 def routes(connection: Connection) -> set[str]:
@@ -273,15 +302,14 @@ def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> 
     is_gone = select(_PROCESS.c.process).where(_PROCESS.c.process == name, gone)
     if connection.execute(is_gone).first() is None:
         return False
-    own = select(_TOTAL).where(_TOTAL.c.process == name).order_by(_TOTAL.c.route, _TOTAL.c.input_class)
-    rows = connection.execute(own.limit(_FOLDED_AT_ONCE)).mappings().all()
-    if not rows:
+    key = tuple_(_TOTAL.c.route, _TOTAL.c.input_class)
+    own = select(_TOTAL.c.route, _TOTAL.c.input_class).where(_TOTAL.c.process == name)
+    some = own.order_by(_TOTAL.c.route, _TOTAL.c.input_class).limit(_FOLDED_AT_ONCE)
+    keys = [tuple(row) for row in connection.execute(some)]
+    if not keys:
         _retire_process(connection, name)
         return False
-    key = tuple_(_TOTAL.c.route, _TOTAL.c.input_class)
-    keys = [(row["route"], row["input_class"]) for row in rows]
-    before = connection.execute(select(_TOTAL).where(_TOTAL.c.process == RETIRED, key.in_(keys))).mappings().all()
-    folded = _by_class([*rows, *before])
+    folded = _totals(connection, and_(_TOTAL.c.process.in_([name, RETIRED]), key.in_(keys)))
     connection.execute(delete(_TOTAL).where(_TOTAL.c.process == name, key.in_(keys)))
     upsert(connection, Total, [_as_row(key, sums) for key, sums in folded.items()])
     return True
@@ -297,22 +325,3 @@ def _retire_process(connection: Connection, name: str) -> None:
 
 def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:
     return {"route": key[0], "input_class": key[1], "process": RETIRED, **sums.row()}
-
-
-def _by_class(rows: Iterable[RowMapping]) -> dict[tuple[str, str], Sums]:
-    """The sums of these totals by (route, input class)."""
-    groups: dict[tuple[str, str], list[RowMapping]] = defaultdict(list)
-    for row in rows:
-        groups[row["route"], row["input_class"]].append(row)
-    return {key: _added(members) for key, members in groups.items()}
-
-
-def _added(rows: Iterable[RowMapping]) -> Sums:
-    numbers: Counter[str] = Counter()
-    mappings: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
-    for values in rows:
-        for name in SUMS:
-            numbers[name] += values[name]
-        for name in COUNTS:
-            mappings[name].update(values[name])
-    return Sums(**numbers, **{name: dict(counted) for name, counted in mappings.items()})  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Grades, and the baselines of the false-confident rate that were learned from them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from cheapdeep_ops.values import ALL_ROUTES, Grade
 _GRADE: Final = table_of(GradeRow)
 _NORMAL: Final = table_of(NormalRow)
 _TOTAL: Final = table_of(GradeTotal)
-_DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
+_INCORRECT: Final = Grade.INCORRECT.value
+_DECIDED: Final = (Grade.CORRECT.value, _INCORRECT)
 SECOND: Final = "second_judge"
 """The outcome under which gradings of the second grader are counted, whatever their verdict."""
 
@@ -32,9 +33,11 @@ class GraderVersion:
         return f"{self.model}, prompt {self.prompt}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class DecidedGrade:
     """A grade of correct or incorrect, as the rules read it; ids grow in the order of grading, and `at` is its time."""
+
+    # Not frozen, because a guard that starts makes many thousands, and a frozen one takes twice as long to make.
 
     id: int = field(default=0, compare=False)
     at: float = field(default=0.0, compare=False)
@@ -45,9 +48,16 @@ class DecidedGrade:
     shipped: bool
     input_class: str
     steered: bool = False
+    tier: int = field(default=0, compare=False)
+    confidence: float = field(default=0.0, compare=False)
+
+    @property
+    def shows_confidence(self) -> bool:
+        """Whether it counts for figures on confidence: see `confidences`."""
+        return self.tier == 0 and not self.steered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AttributedGrade(DecidedGrade):
     """A decided grade with the attributes of its call; `model` and `prompt_version` are empty if they are unknown.
 
@@ -194,7 +204,7 @@ def attributed(
     )
     names = [name for name in AttributedGrade.__dataclass_fields__ if name != "incorrect"]
     return [
-        AttributedGrade(incorrect=row.verdict == Grade.INCORRECT.value, **{name: getattr(row, name) for name in names})
+        AttributedGrade(incorrect=row.verdict == _INCORRECT, **{name: getattr(row, name) for name in names})
         for row in connection.execute(statement)
     ]
 
@@ -228,14 +238,15 @@ def confidences(
         statement = statement.where(columns.route == scope)
     if limit is not None:
         statement = statement.order_by(columns.called_at.desc(), columns.id.desc()).limit(limit)
-    return [
-        (row.confidence, row.verdict == Grade.INCORRECT.value, row.inclusion) for row in connection.execute(statement)
-    ]
+    rows = connection.execute(statement)
+    return [(confidence, verdict == _INCORRECT, inclusion) for confidence, verdict, inclusion in rows]
 
 
 def _decided(route: str | None, grader: GraderVersion, since: float) -> Select[Any]:
     columns = _GRADE.c
-    names = ("id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered")
+    names = (
+        "id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered", "tier", "confidence"
+    )  # fmt: skip
     decided = select(columns.verdict, *(columns[name] for name in names)).where(
         columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, grader)
     )
@@ -246,21 +257,16 @@ def _decided(route: str | None, grader: GraderVersion, since: float) -> Select[A
 
 
 def _read(connection: Connection, statement: Select[Any]) -> list[DecidedGrade]:
-    rows: Iterable[Any] = connection.execute(statement)
+    # Unpacked, because names of columns are slow to look up in many rows.
     return [
         DecidedGrade(
-            id=row.id,
-            at=row.at,
-            route=row.route,
-            called_at=row.called_at,
-            incorrect=row.verdict == Grade.INCORRECT.value,
-            inclusion=row.inclusion,
-            shipped=row.shipped,
-            input_class=row.input_class,
-            steered=row.steered,
+            id=id_, at=at, route=route, called_at=called_at, incorrect=verdict == _INCORRECT, inclusion=inclusion,
+            shipped=shipped, input_class=input_class, steered=steered, tier=tier, confidence=confidence,
         )
-        for row in rows
-    ]
+        for (
+            verdict, id_, at, route, called_at, inclusion, shipped, input_class, steered, tier, confidence,
+        ) in connection.execute(statement)
+    ]  # fmt: skip
 
 
 def tallies(
@@ -307,7 +313,7 @@ def by_step(
         statement = statement.where(columns.route == scope)
     steps: dict[int, list[tuple[bool, float, int]]] = defaultdict(list)
     for step, verdict, inclusion, count in connection.execute(statement):
-        steps[int(step)].append((verdict == Grade.INCORRECT.value, inclusion, count))
+        steps[int(step)].append((verdict == _INCORRECT, inclusion, count))
     return dict(steps)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
+from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 rates = st.floats(0.001, 0.99)
@@ -67,6 +67,28 @@ def test_what_is_kept_goes_on_as_it_was(wrongs):
     assert kept == detector
     assert detector.total == len(wrongs)
     assert detector.hits <= detector.n <= len(wrongs)
+
+
+@steady
+@given(
+    st.lists(st.sampled_from([(0, 1), (1, 1), (0, 3), (2, 5)]), max_size=60),
+    st.sampled_from([0.03, 0.3]),
+    st.integers(0, 60),
+)
+def test_many_at_once_are_worth_what_the_definition_says(counts, target, cut):
+    bets = Bets.on_climb(target)
+    observed = [Observed(bets.growth(hits, n), hits, n, float(at)) for at, (hits, n) in enumerate(counts)]
+    values, runs, since = [0.0] * len(bets.rates), [0.0] * len(bets.rates), None
+    for growth, _, n, at in observed:
+        values = [(each + n) * math.exp(grown) for each, grown in zip(values, growth, strict=True)]
+        runs = [max(run, 0.0) + grown for run, grown in zip(runs, growth, strict=True)]
+        since = None if max(runs) <= 0 else at if since is None else since
+    detector = Detector().after_all(observed)
+    assert detector == Detector().after_all(observed[:cut]).after_all(observed[cut:])
+    assert (detector.total, detector.since) == (sum(n for _, n in counts), since)
+    assert detector.run == pytest.approx(max(*runs, 0.0))
+    if counts:
+        assert math.exp(detector.evidence) == pytest.approx(fmean(values))
 
 
 def test_a_run_begins_with_the_evidence_and_ends_with_it():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cheapdeep_ops.guard.reports import detection_delay
 from cheapdeep_ops.guard.reports.detection_delay import (
     SMALLEST,
     SamplingShares,
@@ -38,6 +39,18 @@ def test_answers_are_no_fewer_than_grades_and_unknown_together(target, factor, s
         assert grades is answers is None
     else:
         assert 1 <= grades <= answers < math.inf
+
+
+@steady
+@given(targets, st.floats(1.3, 10), st.floats(0, 3_000))
+def test_a_suspicion_lasts_as_the_motions_say(target, factor, time):
+    outcomes = detection_delay._suspicion_outcomes(target, min(target * factor, 0.99))
+    deviation, alive = math.sqrt(outcomes.spread * time), 0.0
+    for chance, height, _ in outcomes.heights:
+        mirrored = math.exp(min(2 * outcomes.fall * height / outcomes.spread, 700.0))
+        above, below = ((sign * height - outcomes.fall * time) / (deviation or 1e-300) for sign in (1, -1))
+        alive += chance * max(math.erfc(-above / math.sqrt(2)) / 2 - mirrored * math.erfc(-below / math.sqrt(2)) / 2, 0)
+    assert 1 - outcomes.ended(outcomes.batch + time) == pytest.approx(alive, abs=1e-12)
 
 
 @steady

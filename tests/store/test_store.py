@@ -1,6 +1,9 @@
 import logging
 import multiprocessing
 import sqlite3
+from collections import Counter
+from dataclasses import asdict
+from random import Random
 
 import pytest
 from sqlalchemy import select
@@ -61,6 +64,32 @@ def test_writing_the_same_rows_again_counts_nothing_twice(store):
     with store.reading() as connection:
         assert counters.summed(connection, since=10, until=12).calls == 6
         assert counters.totals(connection)[("support", "")].calls == 6
+
+
+def test_totals_are_the_sums_of_their_rows(store):
+    random = Random("totals")
+
+    def drawn(name):
+        if name in counters.COUNTS:
+            return {random.choice(["80", "a,b", 'a"]', "é"]): random.randint(1, 9) for _ in range(random.randint(0, 3))}
+        return random.randint(0, 10**15 if name.endswith("_nusd") else 99)
+
+    names = [*counters.SUMS, *counters.COUNTS]
+    rows = [
+        {"route": route, "input_class": input_class, "process": process, **{name: drawn(name) for name in names}}
+        for route in ("support", "faq") for input_class in ("", "x") for process in "abc"
+    ]  # fmt: skip
+    write(store, totals=rows)
+    expected = {}
+    for each in rows:
+        sums = expected.setdefault((each["route"], each["input_class"]), {name: Counter() for name in counters.COUNTS})
+        for name in names:
+            sums[name] = sums.get(name, 0) + (Counter(each[name]) if name in counters.COUNTS else each[name])
+    with store.reading() as connection:
+        assert {key: asdict(sums) for key, sums in counters.totals(connection).items()} == expected
+        some = counters.totals(connection, mappings=["confidence"])
+    empty = {name: {} for name in counters.COUNTS if name != "confidence"}
+    assert {key: asdict(sums) for key, sums in some.items()} == {key: {**expected[key], **empty} for key in expected}
 
 
 def test_counts_add_up_over_processes_and_keep_to_their_window(store):

@@ -97,7 +97,7 @@ async def _routes_of(context: ConsoleContext) -> dict[str, str]:
 
     def read() -> set[str]:
         with context.store.reading() as connection:
-            return {route for route, _ in counters.totals(connection)}
+            return counters.routes(connection)
 
     try:
         known = await asyncio.to_thread(read)

@@ -50,6 +50,9 @@ _BY_REASON: Final[tuple[tuple[str, str, Callable[[Sums], Mapping[str, int]]], ..
     (names.FLEET_ESCALATIONS, "Calls that left the first tier, by reason", lambda sums: sums.reasons),
     (names.FLEET_BASE_ESCALATIONS, "Calls that escalate at base, by reason", lambda sums: sums.base_reasons),
 )  # fmt: skip
+_MAPPINGS: Final = ("reasons", "base_reasons", "confidence", "malformed_causes")
+"""The mappings that the page shows."""
+
 _SIGNALS: Final = (
     (names.FLEET_SIGNAL, "Rate that a rule watches", "rate"),
     (names.FLEET_SIGNAL_LOW, "Lower bound of its 95% interval", "low"),
@@ -97,7 +100,7 @@ class FleetCollector(Collector):
         """All metric families. Raises StoreError if the store is unreachable."""
         # A failed scrape is visible in Prometheus; zeros would look like real figures.
         with self._store.reading() as connection:
-            sums, dropped = counters.totals(connection), processes.dropped(connection)
+            sums, dropped = counters.totals(connection, mappings=_MAPPINGS), processes.dropped(connection)
             graded, now = grades.totals(connection), self._clock()
             rates = rates_by_route(connection, since=now - DAY_S, until=now)
             self._insight.renew(connection, now)

@@ -177,13 +177,14 @@ def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SuspicionOutcomes:
-    """The outcomes of a suspicion after its first batch of older answers: the (chance, height) of each.
+    """The outcomes of a suspicion after its first batch of older answers: the (chance, height, mirrored) of each.
 
-    The height above its end falls by `fall` a grade on average, with the variance `spread`; both in logarithms.
+    `mirrored` is the weight of the motion's mirror image. The height above its end falls by `fall` a grade on average,
+    with the variance `spread`; both in logarithms.
     """
 
     batch: int
-    heights: tuple[tuple[float, float], ...]
+    heights: tuple[tuple[float, float, float], ...]
     fall: float
     spread: float
 
@@ -202,26 +203,26 @@ class _SuspicionOutcomes:
         return 1 - self._alive(max(most - self.batch, 0.0))
 
     def _alive(self, time: float) -> float:
-        return sum(chance * self._is_up(height, time) for chance, height in self.heights)
-
-    def _is_up(self, height: float, time: float) -> float:
-        """The probability that a Brownian motion from this height has not reached zero by then (Bachelier 1901)."""
-        # Without time there is no deviation to divide by.
+        """The probability that Brownian motions from these heights have not reached zero by then (Bachelier 1901)."""
+        # Without time there is no deviation to divide by, and each height is above zero.
         if not time:
-            return float(height > 0)
-        deviation = math.sqrt(self.spread * time)
-        mirrored = math.exp(min(2 * self.fall * height / self.spread, _MOST_EXPONENT))
-        above, below = ((sign * height - self.fall * time) / deviation for sign in (1, -1))
-        return max(_normal(above) - mirrored * _normal(below), 0.0)
+            return sum(chance for chance, _, _ in self.heights)
+        # The normal distribution is written out: a report for many routes spends most of its time here.
+        erfc, fallen, scale = math.erfc, self.fall * time, math.sqrt(2 * self.spread * time)
+        alive = 0.0
+        for chance, height, mirrored in self.heights:
+            is_up = (erfc((fallen - height) / scale) - mirrored * erfc((fallen + height) / scale)) / 2
+            if is_up > 0:
+                alive += chance * is_up
+        return alive
 
 
 _POINTS: Final = 12
+_NEGLIGIBLE: Final = 1e-20
+"""The chance of an outcome that is left out; all such outcomes together are less than the rounding of a float."""
+
 _MOST_EXPONENT: Final = 700.0
 """A larger exponent overflows a float."""
-
-
-def _normal(value: float) -> float:
-    return math.erfc(-value / math.sqrt(2)) / 2
 
 
 @lru_cache(maxsize=4096)
@@ -229,16 +230,16 @@ def _suspicion_outcomes(target: float, rate: float) -> _SuspicionOutcomes:
     first = _raised(target, rate)
     batch = first.retrospective_quota(0, target) or MAX_RETROSPECTIVE
     up, down = _steps(target)
+    fall, spread = (1 - rate) * down - rate * up, rate * (1 - rate) * (up + down) ** 2
     heights = []
     for wrong in range(batch + 1):
         chance = math.comb(batch, wrong) * rate**wrong * (1 - rate) ** (batch - wrong)
+        if chance < _NEGLIGIBLE:
+            continue
         height = math.log(_after(first, wrong, batch, target) / SUSPICIOUS)
         if height > 0:
-            heights.append((chance, height))
-    fall = (1 - rate) * down - rate * up
-    return _SuspicionOutcomes(
-        batch=batch, heights=tuple(heights), fall=fall, spread=rate * (1 - rate) * (up + down) ** 2
-    )
+            heights.append((chance, height, math.exp(min(2 * fall * height / spread, _MOST_EXPONENT))))
+    return _SuspicionOutcomes(batch=batch, heights=tuple(heights), fall=fall, spread=spread)
 
 
 def _raised(target: float, rate: float) -> Suspicion:

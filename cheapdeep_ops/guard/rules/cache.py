@@ -1,5 +1,6 @@
 """A cache of grades and of results from them. Most evaluations have no new grade, so they need no query."""
 
+import math
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -22,6 +23,9 @@ class GradeCache:
         self.versions: dict[str, int] = {}
         """How many grades each route has ever had."""
         self._grades: dict[Hashable, tuple[int, list[DecidedGrade]]] = {}
+        self._complete: dict[tuple[str, float], tuple[int, list[DecidedGrade]]] = {}
+        self._read: dict[Hashable, int] = {}
+        """How many grades there were when a test last read them."""
         self._results: dict[Hashable, tuple[float, object]] = {}
         self._findings: dict[Hashable, tuple[Hashable, float, Finding]] = {}
 
@@ -29,25 +33,38 @@ class GradeCache:
         """Read how many grades each route has; a changed number invalidates the cached grades."""
         self.versions = grades.counts(connection)
 
-    def newest(self, connection: Connection, route: str, limit: int) -> list[DecidedGrade]:
-        """The decided grades of a route's latest calls, newest first; read only when the route has new ones."""
-        read = partial(grades.newest, connection, route, self.grader, since=float("-inf"), limit=limit)
-        return self._cached(("newest", route, limit), self.versions.get(route, 0), read)
+    def newest(
+        self, connection: Connection, route: str, limit: int, *, max_age: float = math.inf, now: float = 0.0
+    ) -> list[DecidedGrade]:
+        """The decided grades of a route's latest calls, newest first; read only when the route has new ones.
+
+        Calls were at most `max_age` seconds old at `now` (Unix time) when they were read.
+        """
+        read = partial(grades.newest, connection, route, self.grader, since=now - max_age, limit=limit)
+        newest = self._cached(("newest", route, limit, max_age), self.versions.get(route, 0), read)
+        if len(newest) < limit:
+            self._complete[route, max_age] = (self.versions.get(route, 0), newest)
+        return newest
+
+    def complete(self, route: str, *, version: int, max_age: float) -> list[DecidedGrade] | None:
+        """All decided grades of a route's calls within `max_age`, newest first, if `newest` has read them.
+
+        None if it has not, or if the route has had more than `version` grades since.
+        """
+        known, newest = self._complete.get((route, max_age), (None, None))
+        return newest if known == version else None
 
     def oldest(self, connection: Connection, route: str, since: float, limit: int) -> list[DecidedGrade]:
         """The decided grades of a route's first calls after `since`, oldest first; read only when it has new ones."""
         read = partial(grades.oldest, connection, route, self.grader, since=since, limit=limit)
         return self._cached(("oldest", route, since, limit), self.versions.get(route, 0), read)
 
-    def unread(self, connection: Connection, test: Hashable, *, grade_id: int, route: str | None) -> list[DecidedGrade]:
-        """The grades after `grade_id` that a test has not seen; empty if there are no new ones since the last call."""
-        # A test over all routes has new grades when any route has.
-        version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
-        if self._grades.get(("unread", test), (0, []))[0] == version:
-            return []
+    def is_behind(self, test: Hashable, *, route: str | None) -> bool:
+        """Whether there are new grades of a route, or of any if None, since this was asked last for the same test."""
         # A guard whose commit fails starts with a new cache, so no grade is lost here.
-        self._grades[("unread", test)] = (version, [])
-        return grades.known_after(connection, self.grader, grade_id=grade_id, route=route)
+        version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
+        before, self._read[test] = self._read.get(test, 0), version
+        return before != version
 
     def _cached(self, key: Hashable, version: int, read: Callable[[], list[DecidedGrade]]) -> list[DecidedGrade]:
         cached = self._grades.get(key)

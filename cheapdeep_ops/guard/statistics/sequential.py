@@ -16,9 +16,9 @@ given those. Late grades are allowed: each observation is used once, in the orde
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Self
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple, Self
 
 CLIMBS: Final = (1.5, 2.0, 3.0, 4.5, 7.0)
 """Each bet is on a climb to this multiple of the target; the first is the smallest climb to detect."""
@@ -57,6 +57,15 @@ class Bets:
         )
 
 
+class Observed(NamedTuple):
+    """`hits` of `n` observations that became known together at `at` (Unix time), and the growth of each bet by them."""
+
+    growth: tuple[float, ...]
+    hits: int
+    n: int
+    at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Detector:
     """The state of an e-detector, and its current run: the observations since there was last no evidence."""
@@ -87,24 +96,31 @@ class Detector:
 
     def after(self, bets: Bets, hits: int, n: int, *, at: float = 0.0) -> "Detector":
         """The detector after `hits` of `n` more observations that became known together; the first is of time `at`."""
-        if not n:
-            return self
-        growth = bets.growth(hits, n)
-        before = self.logs or (-math.inf,) * len(growth)
-        # Each observation begins a new bet at 1, so n together begin n. The bound holds: they are one observed sum.
-        logs = tuple(_log_add(log, math.log(n)) + grown for log, grown in zip(before, growth, strict=True))
-        return self._counted(replace(self, logs=logs, total=self.total + n), growth, hits, n, at)
+        return self.after_all([Observed(bets.growth(hits, n), hits, n, at)]) if n else self
 
-    def _counted(self, after: "Detector", growth: tuple[float, ...], hits: int, n: int, at: float) -> "Detector":
-        """`after` with an updated run."""
-        # The e-detector's value never returns to zero; a CUSUM for each bet shows when evidence began.
-        before = self.runs or (0.0,) * len(growth)
-        runs = tuple(max(run, 0.0) + grown for run, grown in zip(before, growth, strict=True))
-        run = max(runs)
-        if run <= 0:
-            return replace(after, runs=runs, run=0.0, n=0, hits=0, since=None)
-        since = at if self.since is None else self.since
-        return replace(after, runs=runs, run=run, n=self.n + n, hits=self.hits + hits, since=since)
+    def after_all(self, observed: Iterable["Observed"]) -> "Detector":
+        """The detector after more observations, in the order in which they became known."""
+        logs, runs, run = list(self.logs), list(self.runs), self.run
+        total, n, hits, since = self.total, self.n, self.hits, self.since
+        exp, log1p = math.exp, math.log1p
+        for growth, more_hits, more, at in observed:
+            if not logs:
+                logs, runs = [-math.inf] * len(growth), [0.0] * len(growth)
+            # Each observation begins a new bet at 1, so n together begin n. The bound holds: they are one observed sum.
+            new = math.log(more)
+            # log(exp(log) + exp(new)), written out: a guard that starts spends much of its time here.
+            logs = [
+                (log + log1p(exp(new - log)) if log > new else new + log1p(exp(log - new))) + grown
+                for log, grown in zip(logs, growth, strict=True)
+            ]
+            # The e-detector's value never returns to zero; a CUSUM for each bet shows when evidence began.
+            runs = [each + grown if each > 0 else grown for each, grown in zip(runs, growth, strict=True)]
+            total, run = total + more, max(0.0, *runs)
+            if run:
+                n, hits, since = n + more, hits + more_hits, at if since is None else since
+            else:
+                n, hits, since = 0, 0, None
+        return Detector(tuple(logs), total, n, hits, since, run, tuple(runs))
 
     @property
     def evidence(self) -> float:
@@ -120,9 +136,3 @@ class Detector:
     def alarms(self, alpha: float) -> bool:
         """Whether the value is 1 / alpha or more; the mean time to a false alarm is at least 1 / alpha observations."""
         return self.evidence >= -math.log(alpha)
-
-
-def _log_add(first: float, second: float) -> float:
-    """log(exp(first) + exp(second))."""
-    high, low = max(first, second), min(first, second)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))

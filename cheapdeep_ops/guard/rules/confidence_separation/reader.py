@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from cheapdeep_ops.guard.rules.confidence_separation.detection import SeparationReading, finding_of, kinds_in
@@ -40,14 +41,25 @@ class SeparationReader(SignalReader):
 
 
 def _readings(rule: GateRule, context: ReaderContext) -> dict[str, SeparationReading]:
-    connection, grader, now = context.connection, context.cache.grader, context.now
-    counted = counters.by_route(connection, since=now - rule.window, until=now)
-    read = partial(grades.confidences, connection, grader, since=now - rule.max_age, until=now, limit=rule.max_grades)
+    counted = counters.by_route(context.connection, since=context.now - rule.window, until=context.now)
+    versions = grades.counts(context.connection)
     return {
         route: SeparationReading(
-            grades=[(confidence, wrong) for confidence, wrong, _ in read(scope=route)],
+            grades=_grades(rule, context, route, versions.get(route, 0)),
             triaged=counted[route].triaged if route in counted else 0,
             escalated=counted[route].base_escalated if route in counted else 0,
         )
-        for route in counted.keys() | grades.counts(connection).keys()
+        for route in counted.keys() | versions.keys()
     }
+
+
+def _grades(rule: GateRule, context: ReaderContext, route: str, version: int) -> list[tuple[float, bool]]:
+    """The latest grades of a route that count: confidence, and whether the answer is wrong."""
+    since, until, cache = context.now - rule.max_age, context.now, context.cache
+    # Rules on false confidence have read most routes' grades already.
+    complete = cache.complete(route, version=version, max_age=rule.max_age)
+    if complete is not None:
+        counting = (each for each in complete if since <= each.called_at < until and each.shows_confidence)
+        return [(each.confidence, each.incorrect) for each in islice(counting, rule.max_grades)]
+    read = partial(grades.confidences, context.connection, cache.grader, since=since, until=until, scope=route)
+    return [(confidence, wrong) for confidence, wrong, _ in read(limit=rule.max_grades)]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, estimate, learned
+from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, Stakes, estimate, learned
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
@@ -54,12 +54,18 @@ def after_grades(
     *,
     oldest: Mapping[str, float],
     now: float,
+    fires: bool,
 ) -> SequentialTest:
     """`test` after those of `grades` that count; a grade is counted once, when it becomes known."""
-    for each in grades:
-        if each.route in alarms and oldest[each.route] < each.called_at <= now + AHEAD_S:
-            test = test.after(each, alarms[each.route])
-    return test
+    stakes = {route: Stakes.at(alarm) for route, alarm in alarms.items()}
+    return test.after_all(
+        [
+            (each, stakes[each.route])
+            for each in grades
+            if each.route in stakes and oldest[each.route] < each.called_at <= now + AHEAD_S
+        ],
+        fires=fires,
+    )
 
 
 def _estimate_of(baseline: Baseline) -> Estimate:

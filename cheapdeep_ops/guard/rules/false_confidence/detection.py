@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.model import Finding, Level
 from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
-from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
+from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed
 
 _TARGET_CONFIDENCE: Final = 0.8
 """Two-sided, of the baseline's interval, whose upper bound is the target: one-sided it is 90%."""
@@ -101,10 +101,32 @@ class SequentialTest:
 
     def after(self, grade: Observation, alarm: AlarmLevel) -> "SequentialTest":
         """The tests after one more grade, against the alarm level of its route."""
-        at = grade.called_at
-        climb = self.climb.after(Bets.on_climb(alarm.target), int(grade.incorrect), 1, at=at)
-        fall = self.fall.after(Bets.on_fall(alarm.level), int(grade.incorrect), 1, at=at)
-        return replace(self, climb=climb, fall=fall)
+        return self.after_all([(grade, Stakes.at(alarm))], fires=True)
+
+    def after_all(self, graded: Sequence[tuple[Observation, "Stakes"]], *, fires: bool) -> "SequentialTest":
+        """The tests after more grades, each with the stakes of its route, in the order in which they became known.
+
+        The test for a fall reads them only while the alert fires. It begins with that phase, so it misses none.
+        """
+        if not graded:
+            return self
+        climb = (Observed(stakes.climb[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
+        fall = (Observed(stakes.fall[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
+        return replace(self, climb=self.climb.after_all(climb), fall=self.fall.after_all(fall) if fires else self.fall)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stakes:
+    """The growth of the bets of both tests by one grade: of a correct answer, and of an incorrect one."""
+
+    climb: tuple[tuple[float, ...], tuple[float, ...]]
+    fall: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @classmethod
+    def at(cls, alarm: AlarmLevel) -> Self:
+        """The stakes against an alarm level."""
+        climb, fall = Bets.on_climb(alarm.target), Bets.on_fall(alarm.level)
+        return cls(climb=(climb.growth(0, 1), climb.growth(1, 1)), fall=(fall.growth(0, 1), fall.growth(1, 1)))
 
 
 def finding_of(

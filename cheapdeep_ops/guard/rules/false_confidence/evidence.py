@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
@@ -62,7 +63,9 @@ class GradeEvidence:
         blank = {route: Baseline(scope=route, since=0.0) for route in cache.versions}
         self._baselines = {**blank, **grades.baselines(connection, cache.grader)}
         self._newest = {
-            (route, rule.max_grades): cache.newest(connection, route, rule.max_grades)
+            (route, rule.max_grades, rule.max_age): cache.newest(
+                connection, route, rule.max_grades, max_age=rule.max_age, now=context.now
+            )
             for rule in rules
             for route in self._baselines
         }
@@ -84,16 +87,23 @@ class GradeEvidence:
         stored = detectors.read(connection, self._cache.grader, rule=rule.alert)
         # A single route is not evaluated a second time as all routes.
         is_joint = len(self._baselines) > 1 or self._alerts.fires(rule.alert, ALL_ROUTES)
+        scopes = (*self._baselines, *([ALL_ROUTES] if is_joint else ()))
         unread = {
-            scope: self._cache.unread(
-                connection,
-                (rule.alert, scope),
-                grade_id=stored.get(scope, _BLANK).grade_id,
-                route=None if scope == ALL_ROUTES else scope,
-            )
-            for scope in (*self._baselines, *([ALL_ROUTES] if is_joint else ()))
+            scope: self._unread(connection, rule, scope, stored.get(scope, _BLANK).grade_id)
+            for scope in scopes
+            if self._cache.is_behind((rule.alert, scope), route=None if scope == ALL_ROUTES else scope)
         }
         return ScopeTests(stored=stored, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
+
+    def _unread(self, connection: Connection, rule: QualityRule, scope: str, grade_id: int) -> list[DecidedGrade]:
+        """The grades with an id above `grade_id` that may count in a scope, in the order of grading."""
+        is_joint = scope == ALL_ROUTES
+        latest = [self._latest(rule, route) for route in (self._baselines if is_joint else (scope,))]
+        # If the latest grades of a route are fewer than the limit, they are all that may count. A joint test that has
+        # begun needs so few that a query is faster than a search in all of them.
+        if all(len(each) < rule.max_grades for each in latest) and not (is_joint and grade_id):
+            return sorted((each for each in chain.from_iterable(latest) if each.id > grade_id), key=attrgetter("id"))
+        return grades.known_after(connection, self._cache.grader, grade_id=grade_id, route=None if is_joint else scope)
 
     @property
     def routes(self) -> set[str]:
@@ -156,7 +166,7 @@ class GradeEvidence:
         test = before if before.phase == full else SequentialTest(phase=full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
-        test = after_grades(test, unread, alarms, oldest=oldest, now=self._now)
+        test = after_grades(test, unread, alarms, oldest=oldest, now=self._now, fires=phase[0])
         if unread or test != before:
             grade_id = unread[-1].id if unread else stored.grade_id
             after = detectors.DetectorState(grade_id=grade_id, state=test.row())
@@ -212,8 +222,12 @@ class GradeEvidence:
 
     def _counting(self, rule: QualityRule, route: str) -> list[DecidedGrade]:
         """The latest grades of a route that count, newest first."""
-        since, newest = self._oldest(rule, route), self._newest.get((route, rule.max_grades), [])
-        return [each for each in newest if since < each.called_at <= self._now + AHEAD_S]
+        since = self._oldest(rule, route)
+        return [each for each in self._latest(rule, route) if since < each.called_at <= self._now + AHEAD_S]
+
+    def _latest(self, rule: QualityRule, route: str) -> list[DecidedGrade]:
+        """The latest grades of a route, newest first, also of calls that do not count."""
+        return self._newest.get((route, rule.max_grades, rule.max_age), [])
 
     def _oldest(self, rule: QualityRule, route: str) -> float:
         over = self._tests[rule.alert].over.get(route, 0.0)

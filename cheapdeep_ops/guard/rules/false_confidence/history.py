@@ -154,7 +154,8 @@ class GradeHistory:
         before = self._tests.get(scope) or SequentialTest(phase=phase)
         test = before if before.phase == phase else SequentialTest(phase=phase)
         oldest = {route: max(self._oldest(route), since) for route in alarms}
-        self._tests[scope] = after_grades(test, self._waiting.pop(scope, ()), alarms, oldest=oldest, now=self._now)
+        waiting = self._waiting.pop(scope, ())
+        self._tests[scope] = after_grades(test, waiting, alarms, oldest=oldest, now=self._now, fires=fires)
         return self._tests[scope]
 
     def _counting(self, routes: Iterable[str], since: float) -> list[DecidedGrade]:
