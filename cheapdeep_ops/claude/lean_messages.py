@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse
+from anthropic import Anthropic, AnthropicError, APIResponse, AsyncAnthropic, AsyncAPIResponse
 from anthropic._models import FinalRequestOptions
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
 from pydantic import ValidationError
 
 from cheapdeep_ops.claude.instrumentation import sends_plainly
+from cheapdeep_ops.claude.lean_requests import RequestTemplate, connection_error
 from cheapdeep_ops.ids import random_id
 
 _PATH: Final = "/v1/messages"
@@ -27,14 +28,27 @@ class LeanMessages(Messages):
 
     def __init__(self, client: Anthropic) -> None:
         super().__init__(client)
-        self._options = _options_for(client)
+        self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
         self._post: Any = self._send  # the SDK's methods send by this attribute
 
     def _send(self, path: str, **request: Any) -> Any:
-        if not _is_lean(self._client, path, request):
-            return self._client.post(path, **request)
-        response = self._client.request(_WHOLE, _with(self._options, request))
+        client = self._client
+        if not _is_lean(client, path, request):
+            return client.post(path, **request)
+        filled = self._template.filled(request)
+        if filled is None:
+            response = client.request(_WHOLE, _with(self._options, request))
+        else:
+            response = _whole(client, self._sent(filled), self._options)
         return parsed(response.http_response) or response.parse()
+
+    def _sent(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return self._client._client.send(request)
+        except AnthropicError:  # such as a transport's own
+            raise
+        except Exception as error:
+            raise connection_error(request, error) from error
 
 
 class AsyncLeanMessages(AsyncMessages):
@@ -42,14 +56,34 @@ class AsyncLeanMessages(AsyncMessages):
 
     def __init__(self, client: AsyncAnthropic) -> None:
         super().__init__(client)
-        self._options = _options_for(client)
+        self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
         self._post: Any = self._send
 
     async def _send(self, path: str, **request: Any) -> Any:
-        if not _is_lean(self._client, path, request):
-            return await self._client.post(path, **request)
-        response = await self._client.request(_ASYNC_WHOLE, _with(self._options, request))
+        client = self._client
+        if not _is_lean(client, path, request):
+            return await client.post(path, **request)
+        filled = self._template.filled(request)
+        if filled is None:
+            response = await client.request(_ASYNC_WHOLE, _with(self._options, request))
+        else:
+            response = _whole(client, await self._sent(filled), self._options, kind=AsyncAPIResponse)
         return parsed(response.http_response) or await response.parse()
+
+    async def _sent(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await self._client._client.send(request)
+        except AnthropicError:
+            raise
+        except Exception as error:
+            raise connection_error(request, error) from error
+
+
+def _whole(client: Any, response: httpx2.Response, options: FinalRequestOptions, *, kind: Any = APIResponse) -> Any:
+    """The SDK's wrapper of a response. Raises the SDK's error for the status."""
+    if not response.is_success:
+        raise client._make_status_error_from_response(response) from None
+    return kind(raw=response, cast_to=Message, client=client, stream=False, stream_cls=None, options=options)
 
 
 def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:

@@ -1,0 +1,90 @@
+"""Requests that differ in their body alone: the SDK builds the first one, and the others are copies of that.
+
+Building a request takes the SDK a third of the time of a whole call: it merges headers three times, and parses the URL.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx2
+from anthropic import Anthropic, APIConnectionError, APITimeoutError, AsyncAnthropic, Omit
+from anthropic._models import FinalRequestOptions
+
+_SDK_LOG: Final = logging.getLogger("anthropic._base_client")
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+"""As the SDK's, but that it refuses all types which the SDK converts."""
+
+_OF_ONE_REQUEST: Final = ("content-length", "cookie")
+_HEADERS_OF_ARGUMENTS: Final = frozenset({"anthropic-user-profile-id", "anthropic-workspace-id"})
+"""Headers that the SDK makes of arguments. Without the arguments, those of the client stay."""
+
+_OWN: Final = frozenset({"timeout", "params", "extra_json"})
+_BUILDERS: Final = (httpx2.Client.build_request, httpx2.AsyncClient.build_request)
+
+
+class RequestTemplate:
+    """What the requests of one client have in common. The client is of the SDK's own class."""
+
+    def __init__(self, client: Anthropic | AsyncAnthropic, path: str) -> None:
+        self._client, self._path = client, path
+        self._made: tuple[object, httpx2.Request] | None = None
+
+    def filled(self, request: Mapping[str, Any]) -> httpx2.Request | None:
+        """The request with its body; None if the SDK must build and send it. `request` are the arguments of `post`."""
+        if not (self._may_be_sent_once() and _is_usual(request["options"])):
+            return None
+        try:
+            given = {name: value for name, value in request["body"].items() if not isinstance(value, Omit)}
+            body = _ENCODER.encode(given).encode()
+        except (TypeError, ValueError, RecursionError):  # such as an open file or a date: the SDK can send those
+            return None
+        made, cookies = self._newest(), self._client._client.cookies  # noqa: SLF001 - a client of the SDK has no public one
+        return httpx2.Request(
+            "POST",
+            made.url,
+            headers=made.headers,
+            content=body,
+            extensions=made.extensions,
+            cookies=cookies if len(cookies.jar) else None,  # they may come with any response
+        )
+
+    def _may_be_sent_once(self) -> bool:
+        """Whether the client does nothing beside sending: it retries nothing, and its credentials do not change."""
+        client: Any = self._client
+        # On asyncio, the SDK finds the platform out at the first request, in a thread.
+        is_ready = client._platform is not None or isinstance(client, Anthropic)
+        adds_nothing = client.max_retries == 0 and not client.middleware and client.custom_auth is None
+        return is_ready and adds_nothing and type(client._client).build_request in _BUILDERS and not _is_logged()
+
+    def _newest(self) -> httpx2.Request:
+        """The request that is copied: built anew if headers of the client have changed."""
+        client: Any = self._client
+        http = client._client
+        made_of = (dict(client._custom_headers), dict(client._custom_query), http.headers.raw, http.params)
+        if self._made is None or self._made[0] != made_of:
+            made = client._build_request(FinalRequestOptions.construct(method="post", url=self._path, json_data={}))
+            for name in _OF_ONE_REQUEST:
+                made.headers.pop(name, None)
+            self._made = made_of, made
+        return self._made[1]
+
+
+def _is_usual(options: Mapping[str, Any]) -> bool:
+    """Whether a request has no headers, timeout, query or fields of its own."""
+    headers = options.get("headers") or {}
+    return _OWN.isdisjoint(options) and all(
+        isinstance(value, Omit) and name in _HEADERS_OF_ARGUMENTS for name, value in headers.items()
+    )
+
+
+def _is_logged() -> bool:
+    return _SDK_LOG.isEnabledFor(logging.DEBUG)
+
+
+def connection_error(request: httpx2.Request, error: Exception) -> Exception:
+    """The SDK's error for a request that got no response because of `error`."""
+    if isinstance(error, httpx2.TimeoutException):
+        return APITimeoutError(request=request)
+    return APIConnectionError(request=request)
