@@ -6,14 +6,14 @@ It is imported only where aiohttp is installed.
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from copy import copy
 from typing import Any, Final
 from weakref import finalize
 
 import httpx2
-from aiohttp import AddrInfoType, ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import AddrInfoType, ClientPayloadError, ClientSession, DummyCookieJar, TCPConnector
 from anthropic import DefaultAioHttpClient
 
 _PAUSE_S: Final = 1.0
@@ -21,6 +21,9 @@ _PAUSE_S: Final = 1.0
 
 _ROUNDS_OF_NEWS: Final = 3
 """So many rounds of a loop take in that a server hung up: one to be told, one to read, one to close (TLS)."""
+
+_CUT: Final = "peer closed connection without sending complete message body"
+"""httpx2's words for it."""
 
 _TCP_OPTIONS: Final = {
     option: value
@@ -38,7 +41,7 @@ class LoopAioHttpClient(DefaultAioHttpClient):
 
     def _init_proxy_transport(self, proxy: httpx2.Proxy, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
         if proxy.url.scheme.startswith("socks"):  # which aiohttp does not speak
-            return super(DefaultAioHttpClient, self)._init_proxy_transport(proxy, *args, **options)
+            return httpx2.AsyncHTTPTransport(*args, **{**options, "proxy": proxy})
         return LoopTransport(super()._init_proxy_transport(proxy, *args, **options))
 
 
@@ -97,7 +100,27 @@ class _Sending:
             if timeout.expired():
                 raise httpx2.WriteTimeout("the server does not take the request") from error
             raise
+        response.stream = _Body(response.stream)
         return response
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of a response, which ends with httpx2's error where it is cut."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._body:
+                yield chunk
+        except httpx2.ReadError as error:
+            if isinstance(error.__cause__, ClientPayloadError):
+                raise httpx2.RemoteProtocolError(_CUT) from error
+            raise
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
 
 
 def _limit(timeouts: Mapping[str, float | None]) -> float | None:
