@@ -13,14 +13,17 @@ from typing import Any, Final
 from weakref import finalize
 
 import httpx2
-from aiohttp import AddrInfoType, ClientPayloadError, ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import AddrInfoType, ClientError, ClientPayloadError, ClientSession, DummyCookieJar, TCPConnector
 from anthropic import DefaultAioHttpClient
 
-_PAUSE_S: Final = 1.0
+_PAUSE_S: Final = 0.5
 """After so long without a request, the loop may have stopped meanwhile, and may not know which servers hung up."""
 
 _ROUNDS_OF_NEWS: Final = 3
 """So many rounds of a loop take in that a server hung up: one to be told, one to read, one to close (TLS)."""
+
+_HEADER_BYTES: Final = 100 * 1024
+"""The longest line that httpx2 takes; aiohttp's own limit is 8190 bytes."""
 
 _CUT: Final = "peer closed connection without sending complete message body"
 """httpx2's words for it."""
@@ -100,6 +103,8 @@ class _Sending:
             if timeout.expired():
                 raise httpx2.WriteTimeout("the server does not take the request") from error
             raise
+        except ClientError as error:  # one that the SDK does not translate
+            raise httpx2.RemoteProtocolError(str(error)) from error
         response.stream = _Body(response.stream)
         return response
 
@@ -118,6 +123,8 @@ class _Body(httpx2.AsyncByteStream):
             if isinstance(error.__cause__, ClientPayloadError):
                 raise httpx2.RemoteProtocolError(_CUT) from error
             raise
+        except ClientError as error:
+            raise httpx2.RemoteProtocolError(str(error)) from error
 
     async def aclose(self) -> None:
         await self._body.aclose()
@@ -139,7 +146,12 @@ def _session(transport: Any) -> ClientSession:
         ssl=transport.ssl_context,
         socket_factory=_open_socket,
     )
-    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())  # the HTTP client keeps the cookies
+    return ClientSession(
+        connector=connector,
+        cookie_jar=DummyCookieJar(),  # the HTTP client keeps the cookies
+        max_line_size=_HEADER_BYTES,
+        max_field_size=_HEADER_BYTES,
+    )
 
 
 def _open_socket(address: AddrInfoType) -> socket.socket:
