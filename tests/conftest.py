@@ -29,6 +29,7 @@ from tests import browser
 from tests.postgres import Server, packages, running
 
 Open = Callable[..., "Shell"]
+ON_AIOHTTP = {"test_interruptions.py", "test_router.py", "test_streams.py", "test_triage_faults.py"}
 
 # No example fails because the machine is busy, and every run draws the same ones.
 hypothesis.settings.register_profile(
@@ -39,6 +40,15 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("steady")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Outside of `ON_AIOHTTP`, the tests that repeat on aiohttp what runs on httpx2 are thorough."""
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if params.get("open_shell") == "aiohttp" and item.path.name not in ON_AIOHTTP:
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(autouse=True)
@@ -285,7 +295,10 @@ def _same(value: Any) -> Any:
 
 @pytest.fixture(params=["sync", "async", "aiohttp"])
 def open_shell(request: pytest.FixtureRequest, api: SimulatedAnthropic) -> Iterator[Open]:
-    """Opens routers of one kind for the simulated API; settings by keyword, all of them closed at the end."""
+    """Opens routers of one kind for the simulated API; settings by keyword, all of them closed at the end.
+
+    `async` is on httpx2. `aiohttp`, a router's default, is fast in the modules of `ON_AIOHTTP`, elsewhere thorough.
+    """
     with asyncio.Runner() as runner:
 
         def awaited(call: Any) -> Any:
