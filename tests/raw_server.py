@@ -26,11 +26,11 @@ Then = Callable[[socket.socket], object]
 
 @dataclass
 class RawServer:
-    """`requests` are the first lines and headers of what came, `connections` all that were opened."""
+    """`requests` are the first lines and headers of what came, `connections` the number that was opened."""
 
     url: str
     requests: list[str] = field(default_factory=list)
-    connections: list[socket.socket] = field(default_factory=list)
+    connections: int = 0
 
     def read(self, connection: socket.socket) -> str:
         """The head of the next request, of which the body is read as well; empty at the end."""
@@ -55,16 +55,21 @@ def talking(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = RawServer(url=f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}")
 
+        speaking: list[socket.socket] = []
+        threads: list[Thread] = []
+
         def one(connection: socket.socket) -> None:
-            with suppress(OSError), tls.wrap_socket(connection, server_side=True) if tls else connection as speaking:
-                talk(server, speaking)  # until the other side hangs up
+            with suppress(OSError), tls.wrap_socket(connection, server_side=True) if tls else connection as spoken:
+                speaking.append(spoken)
+                talk(server, spoken)  # until the other side hangs up
 
         def accept() -> None:
             with suppress(OSError):  # the listener was closed
                 while True:
                     connection, _ = listener.accept()
-                    server.connections.append(connection)
-                    Thread(target=one, args=(connection,), daemon=True).start()
+                    server.connections += 1
+                    threads.append(Thread(target=one, args=(connection,), daemon=True))
+                    threads[-1].start()
 
         accepting = Thread(target=accept, daemon=True)
         accepting.start()
@@ -73,10 +78,11 @@ def talking(
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join()
-            for connection in server.connections:
+            for connection in speaking:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                connection.close()
+            for thread in threads:
+                thread.join(10)
 
 
 def answer(response: bytes, *, then: Then = socket.socket.close) -> Talk:

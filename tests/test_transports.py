@@ -140,7 +140,7 @@ class TestLoops:
                 assert runner.run(router.messages.create(**BYPASSED)).content[0].text == "Deep."
                 assert hung_up.wait(5)
             runner.run(router.aclose())
-        assert len(server.connections) == 3
+        assert server.connections == 3
 
     def test_log_nothing_of_a_router_that_nobody_closed(self, api):
         code = f"""
@@ -240,7 +240,7 @@ with asyncio.Runner() as runner:
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(server.connections) == 2
+    assert server.connections == 2
 
 
 def certified():
