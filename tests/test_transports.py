@@ -127,18 +127,21 @@ class TestLoops:
     @both
     def test_that_stood_still_do_not_use_what_the_server_closed_meanwhile(self, make, monkeypatch):
         monkeypatch.setattr(aiohttp_client, "_PAUSE_S", 0.0)
-        hung_up = threading.Event()
+        answered, hung_up = threading.Event(), threading.Event()
 
-        def once(connection):
+        def closed(connection):
+            answered.wait(5)
             connection.close()
             hung_up.set()
 
-        with talking(answer(WHOLE, then=once)) as server, asyncio.Runner() as runner:
+        with talking(answer(WHOLE, then=closed)) as server, asyncio.Runner() as runner:
             router = router_at(server.url, http_client=make(verify=False))
             for _ in range(3):
-                hung_up.clear()
                 assert runner.run(router.messages.create(**BYPASSED)).content[0].text == "Deep."
+                answered.set()
                 assert hung_up.wait(5)
+                answered.clear()
+                hung_up.clear()
             runner.run(router.aclose())
         assert server.connections == 3
 
