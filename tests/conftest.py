@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cheapdeep_ops import AsyncRouter, Decision, Routed, Router, Settings
+from cheapdeep_ops.claude.aiohttp_client import LoopAioHttpClient
 from cheapdeep_ops.policy import PolicyBook, blank_book
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
@@ -28,6 +29,7 @@ from tests import browser
 from tests.postgres import Server, packages, running
 
 Open = Callable[..., "Shell"]
+ON_AIOHTTP = {"test_interruptions.py", "test_router.py", "test_streams.py", "test_triage_faults.py"}
 
 # No example fails because the machine is busy, and every run draws the same ones.
 hypothesis.settings.register_profile(
@@ -38,6 +40,15 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("steady")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Outside of `ON_AIOHTTP`, the tests that repeat on aiohttp what runs on httpx2 are thorough."""
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if params.get("open_shell") == "aiohttp" and item.path.name not in ON_AIOHTTP:
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(autouse=True)
@@ -282,15 +293,18 @@ def _same(value: Any) -> Any:
     return value
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["sync", "async", "aiohttp"])
 def open_shell(request: pytest.FixtureRequest, api: SimulatedAnthropic) -> Iterator[Open]:
-    """Opens routers of one kind for the simulated API; settings by keyword, all of them closed at the end."""
+    """Opens routers of one kind for the simulated API; settings by keyword, all of them closed at the end.
+
+    `async` is on httpx2. `aiohttp`, a router's default, is fast in the modules of `ON_AIOHTTP`, elsewhere thorough.
+    """
     with asyncio.Runner() as runner:
 
         def awaited(call: Any) -> Any:
             return runner.run(call, context=copy_context())  # spans that are open in the test lie around the call
 
-        run = awaited if request.param == "async" else _same
+        run = _same if request.param == "sync" else awaited
         closing: list[Any] = []
 
         def opened(
@@ -316,13 +330,14 @@ def open_shell(request: pytest.FixtureRequest, api: SimulatedAnthropic) -> Itera
 def _client(kind: str, url: str, options: Mapping[str, Any]) -> Any:
     # Certificates would take longer to load than the test takes to run, and loopback needs none.
     known = {"base_url": url, "api_key": "any", "max_retries": 0, "open_telemetry": False, **options}
-    if kind == "async":
-        return anthropic.AsyncAnthropic(http_client=DefaultAsyncHttpxClient(verify=False), **known)
-    return anthropic.Anthropic(http_client=DefaultHttpxClient(verify=False), **known)
+    if kind == "sync":
+        return anthropic.Anthropic(http_client=DefaultHttpxClient(verify=False), **known)
+    make = LoopAioHttpClient if kind == "aiohttp" else DefaultAsyncHttpxClient
+    return anthropic.AsyncAnthropic(http_client=make(verify=False), **known)
 
 
 def _router(kind: str, client: Any, given: Mapping[str, Any]) -> Router | AsyncRouter:
-    return AsyncRouter(client=client, **given) if kind == "async" else Router(client=client, **given)
+    return Router(client=client, **given) if kind == "sync" else AsyncRouter(client=client, **given)
 
 
 @pytest.fixture

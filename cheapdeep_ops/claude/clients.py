@@ -30,6 +30,11 @@ from cheapdeep_ops.claude.lean_messages import AsyncLeanMessages, LeanMessages
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
+_AsyncHttpClient: type[httpx2.AsyncClient] = DefaultAsyncHttpxClient
+"""The HTTP client of an asyncio client; aiohttp's where it is installed, because it takes half of the CPU."""
+with suppress(ImportError):
+    from cheapdeep_ops.claude.aiohttp_client import LoopAioHttpClient as _AsyncHttpClient
+
 _LIMITS: Final = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 """The SDK's own limits, but idle connections stay open 60 s, not httpx2's 5: sparse traffic keeps its TLS session."""
 
@@ -39,8 +44,8 @@ _REQUEST_ERRORS: Final = frozenset({400, 409, 413, 422})
 _REQUEST_FAILURES: Final = (AnthropicError, httpx2.HTTPError, OSError)
 
 _BELOW_A_REQUEST: Final = sys.stdlib_module_names | {
-    "", "aiohttp", "anthropic", "anyio", "cheapdeep_ops", "h11", "h2", "httpcore2", "httpx2", "idna", "pydantic",
-    "pydantic_core",
+    "", "aiohappyeyeballs", "aiohttp", "anthropic", "anyio", "cheapdeep_ops", "h11", "h2", "httpcore2", "httpx2",
+    "idna", "multidict", "pydantic", "pydantic_core", "yarl",
 }  # fmt: skip
 """The packages that a request runs through. Others raise into it from outside, such as a signal's handler."""
 
@@ -87,7 +92,7 @@ def make_async_client(**options: Unpack[AsyncClientOptions]) -> AsyncAnthropic:
     """An asyncio client with the SDK's own `options`, as `make_client` makes a synchronous one."""
     all_options: AsyncClientOptions = {"open_telemetry": False, **options}
     if not all_options.get("http_client"):
-        all_options["http_client"] = DefaultAsyncHttpxClient(limits=_LIMITS)
+        all_options["http_client"] = _AsyncHttpClient(limits=_LIMITS)
     return AsyncAnthropic(**all_options)
 
 
@@ -208,9 +213,10 @@ def unrouted_way(options: Any) -> str | None:
 
 def max_connections_of(client: Anthropic | AsyncAnthropic) -> int | None:
     """The size of the client's connection pool; None if it is unknown or unbounded."""
-    # httpx2 2.x has no public attribute for it.
-    pool = getattr(getattr(client._client, "_transport", None), "_pool", None)  # noqa: SLF001
-    most = getattr(pool, "_max_connections", None)
+    # httpx2 2.x has no public attribute for it; a transport of aiohttp has `limits`.
+    transport = getattr(client._client, "_transport", None)  # noqa: SLF001
+    limits, pool = getattr(transport, "limits", None), getattr(transport, "_pool", None)
+    most = getattr(limits, "max_connections", None) or getattr(pool, "_max_connections", None)
     return most if isinstance(most, int) and most < sys.maxsize else None
 
 

@@ -10,7 +10,9 @@ from cheapdeep_ops.flow import Step
 _log: Final = logging.getLogger(__name__)
 
 _OURS: Final = "cheapdeep_ops"
-_MEANT: Final = frozenset({_OURS, "anthropic"})
+_MEANT: Final = frozenset({_OURS, "anthropic", "httpx2"})
+"""Packages whose errors say what happened: an open breaker, an answer or a connection that was cut."""
+
 _PREFIX: Final = "router_error:"
 _TOOLS: Final = sys.stdlib_module_names | {"pydantic", "pydantic_core"}
 """Packages that raise errors for the code that calls them."""
@@ -45,7 +47,6 @@ class TriageFaults:
 
 def _origin(error: Exception) -> TracebackType | None:
     """The line of ours that raised `error`; None if the error is meant, or others raised it."""
-    # A time limit, or an error that says what happened: the API's, an open breaker, an answer that was cut.
     if isinstance(error, TimeoutError) or type(error).__module__.partition(".")[0] in _MEANT:
         return None
     trace, origin = error.__traceback__, None

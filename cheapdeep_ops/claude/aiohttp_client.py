@@ -1,0 +1,188 @@
+"""The SDK's aiohttp client with a session for each event loop; nothing is logged about what is not closed.
+
+It is imported only where aiohttp is installed.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from copy import copy
+from typing import Any, Final
+from weakref import finalize
+
+import httpx2
+from aiohttp import AddrInfoType, ClientError, ClientPayloadError, ClientSession, DummyCookieJar, TCPConnector
+from anthropic import DefaultAioHttpClient
+
+_PAUSE_S: Final = 0.5
+"""After so long without a request, the loop may have stopped meanwhile, and may not know which servers hung up."""
+
+_ROUNDS_OF_NEWS: Final = 3
+"""So many rounds of a loop take in that a server hung up: one to be told, one to read, one to close (TLS)."""
+
+_HEADER_BYTES: Final = 100 * 1024
+"""The longest line that httpx2 takes; aiohttp's own limit is 8190 bytes."""
+
+_CUT: Final = "peer closed connection without sending complete message body"
+"""httpx2's words for it."""
+
+_TCP_OPTIONS: Final = {
+    option: value
+    for name, value in {"TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5, "TCP_KEEPIDLE": 60}.items()
+    if (option := getattr(socket, name, None)) is not None
+}
+"""What the SDK's httpx2 client sets, so that a network keeps a connection whose answer takes minutes."""
+
+
+class LoopAioHttpClient(DefaultAioHttpClient):
+    """The SDK's `DefaultAioHttpClient` for several event loops, which may run one after another or in threads."""
+
+    def _init_transport(self, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
+        return LoopTransport(super()._init_transport(*args, **options))
+
+    def _init_proxy_transport(self, proxy: httpx2.Proxy, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
+        if proxy.url.scheme.startswith("socks"):  # which aiohttp does not speak
+            return httpx2.AsyncHTTPTransport(*args, **{**options, "proxy": proxy})
+        return LoopTransport(super()._init_proxy_transport(proxy, *args, **options))
+
+
+class LoopTransport(httpx2.AsyncBaseTransport):
+    """Sends each request through a transport of the loop that runs."""
+
+    def __init__(self, transport: Any) -> None:
+        self.limits: httpx2.Limits = transport.limits
+        self._blank = transport
+        self._of_loops: dict[asyncio.AbstractEventLoop, _Sending] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send the request. Raises the errors of httpx2."""
+        loop = asyncio.get_running_loop()
+        sending = self._of_loops.get(loop) or self._begin(loop)
+        return await sending.send(request)
+
+    async def aclose(self) -> None:
+        """Close the connections of the loop that runs; other loops close theirs when they run again."""
+        here = self._of_loops.pop(asyncio.get_running_loop(), None)
+        self._of_loops.clear()
+        if here is not None:
+            await here.transport.aclose()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> "_Sending":
+        for other in list(self._of_loops):
+            if other.is_closed():
+                self._of_loops.pop(other, None)
+        sending = self._of_loops[loop] = _Sending(self._blank, loop)
+        return sending
+
+
+class _Sending:
+    """A transport with a session of its own, in one loop."""
+
+    def __init__(self, blank: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport: Any = copy(blank)
+        session = self.transport.client = _session(blank)
+        self._loop, self._last = loop, loop.time()
+        # A session that is collected before its connector is closed would log that. A detached one leaves the connector
+        # alone, which then closes itself.
+        finalize(self, session.detach)
+
+    async def send(self, request: httpx2.Request) -> httpx2.Response:
+        now = self._loop.time()
+        if now - self._last > _PAUSE_S:
+            for _ in range(_ROUNDS_OF_NEWS):
+                await asyncio.sleep(0)
+        self._last = now
+        # aiohttp begins to count when the request is written, so a server that does not read would never time out.
+        timeout = asyncio.timeout(_limit(request.extensions.get("timeout", {})))
+        try:
+            async with timeout:
+                response: httpx2.Response = await self.transport.handle_async_request(request)
+        except TimeoutError as error:
+            if timeout.expired():
+                raise httpx2.WriteTimeout("the server does not take the request") from error
+            raise
+        except ClientError as error:  # one that the SDK does not translate
+            raise httpx2.RemoteProtocolError(str(error)) from error
+        response.stream = _Body(response.stream)
+        return response
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of a response, which ends with httpx2's error where it is cut."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._body:
+                yield chunk
+        except httpx2.ReadError as error:
+            if isinstance(error.__cause__, ClientPayloadError):
+                raise httpx2.RemoteProtocolError(_CUT) from error
+            raise
+        except ClientError as error:
+            raise httpx2.RemoteProtocolError(str(error)) from error
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+def _limit(timeouts: Mapping[str, float | None]) -> float | None:
+    """The longest time in which httpx2 would have written a request and read the first of its response, in seconds."""
+    limits = [timeouts.get(part) for part in ("pool", "connect", "write", "read")]
+    known = [limit for limit in limits if limit is not None]
+    return sum(known) if len(known) == len(limits) else None
+
+
+def _session(transport: Any) -> ClientSession:
+    """A session with the SDK's settings."""
+    limits: httpx2.Limits = transport.limits
+    connector = _QuietConnector(
+        limit=limits.max_connections or 0,
+        keepalive_timeout=limits.keepalive_expiry,
+        ssl=transport.ssl_context,
+        socket_factory=_open_socket,
+    )
+    return ClientSession(
+        connector=connector,
+        cookie_jar=DummyCookieJar(),  # the HTTP client keeps the cookies
+        max_line_size=_HEADER_BYTES,
+        max_field_size=_HEADER_BYTES,
+    )
+
+
+def _open_socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _TCP_OPTIONS.items():
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+class _QuietConnector(TCPConnector):
+    """Closes its connections when it is collected, and logs nothing then."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._runs_in, self._process = asyncio.get_running_loop(), os.getpid()
+
+    def __del__(self, _warnings: object = None) -> None:
+        # After a fork the connections are the parent's: a word to the server, or to the selector, would break them.
+        if self.closed or self._process != os.getpid():
+            return
+        if self._runs_in.is_running() and self._runs_in is not _running_loop():
+            with suppress(RuntimeError):  # closed in this moment
+                self._runs_in.call_soon_threadsafe(self.__exit__, None, None, None)
+        else:
+            self.__exit__(None, None, None)  # not `close`, which leaves a task to a loop that may not run again
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
