@@ -394,6 +394,8 @@ _NAMED: Final = r"""
     |whatsapp|rufnummer)
     (?:[ -]?(?:number|nummer|no|nr))?[ .:=\#\u00a0\u202f]{0,4}(?:(?:is|ist|est|at|unter)[ ])?"""
 _NAMED_HEADS: Final = ("phone", "tel", "t?l", "mobil", "cell", "handy", "portable", "fax", "whatsapp", "rufnummer")
+"""`t?l` is what `_Folded` makes of `t\u00e9l`."""
+
 _DIALLED: Final = rf"[{_GAPS}./()]"
 _ATTACHED: Final = rf"[\w+./\#{_HYPHENS}{_MONEY}]"
 _BEFORE: Final = rf"(?<!{_ATTACHED})"

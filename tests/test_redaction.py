@@ -1,4 +1,7 @@
+import dataclasses
 import re
+import string
+import sys
 import time
 import uuid
 
@@ -192,6 +195,26 @@ IN_CONTEXT = [
 ]  # fmt: skip
 
 
+NAMES = {
+    "abcdef": [
+        "password", "passwd", "Passwort", "passphrase", "passcode", "Kennwort", "mot de passe", "pwd", "mdp",
+        "api secret", "app-secret", "client_secret", "api key", "apikey", "secret key", "secret_access_key",
+        "private key", "access token", "api-token", "auth token", "refresh_token",
+    ],
+    BODY: ["token", "secret", "key"],
+    "5551234567": [
+        "phone", "telephone", "Telefon", "tel", "T\u00e9l", "T\u00c9L", "t\u00e9l\u00e9phone", "mobile", "cell",
+        "Handy", "portable", "fax", "WhatsApp", "Rufnummer",
+    ],
+    "123 45 6789": ["SSN", "social security number"],
+}  # fmt: skip
+NAMED = [(value, name) for value, names in NAMES.items() for name in names]
+BEGINNINGS = [
+    "sk-", "sk_live_", "rk_test_", "whsec_", "xoxb-", "xapp-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_",
+    "glpat-", "AIza" + BODY, "eyJ" + BODY + ".",
+]  # fmt: skip
+
+
 class TestWhatIsPersonalOrSecret:
     @pytest.mark.parametrize(("kind", "text"), EVERYTHING)
     def test_is_replaced_by_its_kind_whatever_stands_around_it(self, kind, text):
@@ -202,6 +225,15 @@ class TestWhatIsPersonalOrSecret:
     def test_is_replaced_and_nothing_else(self, text, expected):
         assert redact(text) == expected
         assert redact(expected) == expected
+
+    @pytest.mark.parametrize(("value", "name"), NAMED)
+    def test_is_replaced_after_its_name(self, value, name):
+        for text in (name, name.lower(), name.upper()):
+            assert re.fullmatch(rf"{text}: \[(secret|phone|ssn)\]", redact(f"{text}: {value}"))
+
+    @pytest.mark.parametrize("token", [*(begin + BODY for begin in BEGINNINGS), "AKIA" + "Z7" * 8, "ASIA" + "Z7" * 8])
+    def test_is_replaced_if_it_begins_like_a_token(self, token):
+        assert redact(f"use {token}.") == "use [secret]."
 
     @steady
     @given(st.lists(st.sampled_from(EVERYTHING), max_size=6))
@@ -319,6 +351,50 @@ class TestRedactingTwice:
     def test_withholds_a_text_that_does_not_settle(self, monkeypatch):
         monkeypatch.setattr(redaction, "_one_pass", lambda text: text + "x")
         assert redact("y") == "[secret]"
+
+
+NARROWED = [rule for rule in redaction._rules() if rule.heads or rule.sign]
+DISGUISES = [
+    str,
+    str.upper,
+    str.title,
+    lambda text: text.translate(str.maketrans("sSkKiI", "\u017f\u017f\u212a\u212a\u0131\u0130")),
+]
+
+
+def assert_is_tried_everywhere(rule, text):
+    """Asserts that the rule's heads and its sign change no result, and returns the result."""
+    everywhere = dataclasses.replace(rule, heads=(), sign=None)
+    result = redaction._replace(text, redaction._Folded(text), rule)
+    assert result == redaction._replace(text, redaction._Folded(text), everywhere)
+    return result
+
+
+class TestHeadsAndSigns:
+    @pytest.mark.thorough
+    @pytest.mark.parametrize("rule", NARROWED, ids=[f"{rule.kind}-{place}" for place, rule in enumerate(NARROWED)])
+    @settings(steady, max_examples=100)
+    @given(st.data())
+    def test_find_what_the_pattern_of_their_rule_describes(self, rule, data):
+        text = data.draw(st.from_regex(rule.pattern))
+        for disguise in DISGUISES:
+            assert_is_tried_everywhere(rule, disguise(text))
+
+    @settings(steady, max_examples=400)
+    @given(
+        st.lists(st.sampled_from([*FRAGMENTS, *BEGINNINGS, *(name for _, name in NAMED)]), max_size=8).map("".join),
+        st.sampled_from(DISGUISES),
+    )
+    def test_find_what_every_rule_finds(self, text, disguise):
+        text = disguise(text)
+        for rule in redaction._rules():
+            text = assert_is_tried_everywhere(rule, text)
+
+    def test_find_a_letter_however_the_engine_takes_it_for_one(self):
+        beyond_ascii = "".join(map(chr, range(0x80, sys.maxunicode + 1)))
+        for letter in string.ascii_lowercase:
+            for char in {letter.upper(), *re.findall(letter, beyond_ascii, re.IGNORECASE)}:
+                assert redaction._Folded(f"\u00df{char}").places((letter,)) == [1]
 
 
 SIZE = 100_000
