@@ -7,7 +7,7 @@ Every quantifier is possessive, bounded, or stops where the next candidate may b
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -24,13 +24,61 @@ _Measure: TypeAlias = Callable[[str], int]
 """Returns how many characters at the start of a candidate are to be replaced; 0 if it is something else."""
 
 
+_EQUAL_TO_ASCII: Final = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))
+"""What `re.IGNORECASE` takes for a letter of ASCII: capital I with a dot, small I without one, long S, Kelvin."""
+
+
+class _Folded:
+    """A text with small letters, and "?" for each character beyond ASCII; every character keeps its place."""
+
+    def __init__(self, text: str) -> None:
+        # `casefold` lengthens some texts; `lower` keeps the small I without a dot and the long S.
+        for char, letter in _EQUAL_TO_ASCII:
+            text = text.replace(char, letter)
+        self._text = text.encode("ascii", "replace").lower().decode("ascii")
+        self._places: dict[tuple[str, ...], list[int]] = {}
+
+    def places(self, heads: tuple[str, ...]) -> list[int]:
+        """Where one of `heads` begins, in ascending order; remembered, because rules share their heads."""
+        places = self._places.get(heads)
+        if places is None:
+            places = sorted(place for head in heads if head in self._text for place in self._places_of(head))
+            self._places[heads] = places
+        return places
+
+    def _places_of(self, head: str) -> Iterator[int]:
+        place = self._text.find(head)
+        while place >= 0:
+            yield place
+            place = self._text.find(head, place + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One kind of data: the group `it` of its pattern is the candidate. A match without `it` is text that must stay."""
+    """One kind of data: the group `it` of its pattern is the candidate. A match without `it` is text that must stay.
+
+    The last two save time and change no result. Every match begins with one of the `heads`, written as in `_Folded`,
+    so the pattern is tried there only. Where `sign` is not found, nothing is to be replaced.
+    """
 
     kind: str
     pattern: re.Pattern[str]
     measure: _Measure = len
+    heads: tuple[str, ...] = ()
+    sign: re.Pattern[str] | None = None
+
+    def matches(self, text: str, folded: _Folded) -> Iterator[re.Match[str]]:
+        """The matches of `pattern.finditer(text)`, or none if none of them is to be replaced."""
+        if self.heads:
+            return self._matches_at(folded.places(self.heads), text)
+        return self.pattern.finditer(text) if self.sign is None or self.sign.search(text) else iter(())
+
+    def _matches_at(self, places: list[int], text: str) -> Iterator[re.Match[str]]:
+        done = 0
+        for place in places:
+            if place >= done and (match := self.pattern.match(text, place)):
+                yield match
+                done = match.end()
 
 
 _PASSES: Final = 8
@@ -52,16 +100,19 @@ def redact(text: str) -> str:
 
 
 def _one_pass(text: str) -> str:
+    folded = _Folded(text)
     for rule in _rules():
-        text = _replace(text, rule)
+        redacted = _replace(text, folded, rule)
+        if redacted is not text:
+            text, folded = redacted, _Folded(redacted)
     return text
 
 
-def _replace(text: str, rule: _Rule) -> str:
+def _replace(text: str, folded: _Folded, rule: _Rule) -> str:
     """`text` with the rule's candidates replaced from left to right; candidates may overlap."""
     pieces: list[str] = []
     done = 0
-    for match in rule.pattern.finditer(text):
+    for match in rule.matches(text, folded):
         start = match.start("it")
         length = rule.measure(match["it"]) if start >= done else 0
         if length:
@@ -111,6 +162,10 @@ _TOKEN: Final = partial(
     )""",
     _FLAGS,
 )
+_TOKEN_HEADS: Final = (
+    *("sk-", "sk_", "rk_", "whsec_", "xox", "xapp-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "glpat-"),
+    *("akia", "asia", "aiza", "eyj"),
+)
 _WEBHOOK: Final = partial(re.compile, r"hooks\.slack\.com/services/(?P<it>[\w/-]{20,}+)", _FLAGS)
 
 _AUTHORIZATION: Final = partial(
@@ -127,6 +182,10 @@ _SECRET_KEY: Final = rf"""
     |(?:api|app|client)[\ _-]?secret|api[\ _-]?key|secret[\ _-]?(?:access[\ _-]?)?key|private[\ _-]?key
     |(?:access|api|auth|refresh)[\ _-]?token)
     (?:_confirmation|[0-9])?"""
+_KEY_HEADS: Final = (
+    *("pass", "kennwort", "mot de passe", "pwd", "mdp"),
+    *("api", "app", "client", "secret", "private", "access", "auth", "refresh"),
+)
 _BLANK: Final = r"[^\S\n]{0,4}"
 _ASSIGNED: Final = rf"""\\*["'`]?{_BLANK}[:=]{{1,3}}>?{_BLANK}"""
 _BARE: Final = r"""(?:(?![&;,]\s*+\w++\s*+[=:])[^\s"'`<>])++"""
@@ -225,8 +284,13 @@ RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 
 """Country codes with the lengths of IBANs, from https://www.swift.com/standards/data-standards/iban (ISO 13616-2)."""
 
 _IBAN_LENGTHS: Final = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
+# The digit comes first and the rest in a look behind it, because the engine skips to digits; cards do the same.
 _IBAN: Final = partial(
-    re.compile, rf"(?<![A-Za-z0-9])(?=(?P<it>[A-Za-z]{{2}}[0-9]{{2}}(?:[{_GAPS}]?[A-Za-z0-9]){{11,30}}))", _FLAGS
+    re.compile,
+    rf"""[0-9](?<=
+    (?<![A-Za-z0-9])(?=(?P<it>[A-Za-z]{{2}}[0-9]{{2}}(?:[{_GAPS}]?[A-Za-z0-9]){{11,30}}))
+    [A-Za-z]{{2}}[0-9])""",
+    _FLAGS,
 )
 _IBAN_MODULUS: Final = 97
 
@@ -257,8 +321,10 @@ _SCHEME: Final = re.compile(
 )
 _CARD: Final = partial(
     re.compile,
-    rf"""(?<!\w)(?<!\w-)(?<![0-9]\.)(?=[2-6](?:[0-9]{{3}}|[0-9]{{5}}|[0-9]{{12,18}})(?![0-9]))  # the first group
-    (?=(?P<it>[0-9](?:[{_GAPS}]?[0-9]){{12,19}}\w?))""",
+    rf"""[2-6](?<=
+    (?<!\w)(?<!\w-)(?<![0-9]\.)(?=[2-6](?:[0-9]{{3}}|[0-9]{{5}}|[0-9]{{12,18}})(?![0-9]))  # the first group
+    (?=(?P<it>[0-9](?:[{_GAPS}]?[0-9]){{12,19}}\w?))
+    [2-6])""",
     _FLAGS,
 )
 _CARD_LENGTHS: Final = range(19, 12, -1)  # the longest first: a longer one may be a shorter one with its check code
@@ -327,8 +393,12 @@ _NAMED: Final = r"""
     (?<![a-z])(?:(?:tele)?phone|telefon|t[e\u00e9\u00c9]l(?:[e\u00e9\u00c9]phone)?|mobile?|cell|handy|portable|fax
     |whatsapp|rufnummer)
     (?:[ -]?(?:number|nummer|no|nr))?[ .:=\#\u00a0\u202f]{0,4}(?:(?:is|ist|est|at|unter)[ ])?"""
+_NAMED_HEADS: Final = ("phone", "tel", "t?l", "mobil", "cell", "handy", "portable", "fax", "whatsapp", "rufnummer")
+"""`t?l` is what `_Folded` makes of `t\u00e9l`."""
+
 _DIALLED: Final = rf"[{_GAPS}./()]"
-_BEFORE: Final = rf"(?<![\w+./\#{_HYPHENS}{_MONEY}])"
+_ATTACHED: Final = rf"[\w+./\#{_HYPHENS}{_MONEY}]"
+_BEFORE: Final = rf"(?<!{_ATTACHED})"
 _AFTER: Final = rf"(?!\w|[.{_HYPHENS}][0-9]|[ ]?[%{_MONEY}])"
 _PHONE_FLAGS: Final = _FLAGS | re.IGNORECASE
 
@@ -336,7 +406,7 @@ _PHONE_FLAGS: Final = _FLAGS | re.IGNORECASE
 # and France. Digits without a sign of a telephone stay, because they may be any number.
 _INTERNATIONAL: Final = partial(
     re.compile,
-    rf"(?<![\w+])(?P<it>\+[1-9](?:{_DIALLED}{{0,3}}[0-9]){{7,15}}){_AFTER}",
+    rf"\+(?<=(?<![\w+])(?=(?P<it>\+[1-9](?:{_DIALLED}{{0,3}}[0-9]){{7,15}}){_AFTER})\+)",
     _PHONE_FLAGS,
 )
 _NAMED_PHONE: Final = partial(
@@ -371,30 +441,45 @@ def _phone(candidate: str) -> int:
     return 0 if _NO_PHONE.match(candidate) or len(_digits(candidate)) > _MOST_DIGITS else len(candidate)
 
 
+# Signs begin with a literal or a class of characters: the engine skips to those faster than it tries a whole pattern.
+_USERINFO_SIGN: Final = partial(re.compile, r"""://[^\s/?\#"<>]+@""", _FLAGS)
+_EMAIL_SIGN: Final = partial(re.compile, r"@(?<=[\w.%+&-]@)[^\W_]++(?:-++[^\W_]++)*+\.[^\W_]", re.VERBOSE)
+_SSN_SIGN: Final = partial(re.compile, rf"[0-9][0-9]{{2}}[{_HYPHENS}][0-9]{{2}}[{_HYPHENS}][0-9]{{4}}", _FLAGS)
+_IPV6_SIGN: Final = partial(re.compile, r":(?: :[0-9A-Fa-f:]{0,40}+(?!\w) | (?:[0-9A-Fa-f]{1,4}:){5})", _FLAGS)
+_IPV4_SIGN: Final = partial(re.compile, r"\.(?<=[0-9]\.)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]", _FLAGS)
+_NATIONAL_SIGN: Final = partial(
+    re.compile,
+    rf"""[(0-9](?: (?<=0)(?<!{_ATTACHED}0)(?:{_DIALLED}{{0,3}}[0-9]){{8}}
+    |(?<=\()[0-9]{{3,6}}\)(?:{_DIALLED}{{0,3}}[0-9]){{3}} | [0-9]{{2}}[{_GAPS}.][0-9]{{3}}[{_GAPS}.][0-9]{{4}})""",
+    _FLAGS,
+)
+
+
 @cache
 def _rules() -> tuple[_Rule, ...]:
     """The rules in their order, with compiled patterns."""
     # Cached and not a constant: compiling takes 10 ms, which a process that stores no text saves.
     # Secrets first, because they may contain anything; rules with a check before those without; telephones last.
+    # The patterns of _PEM and _WEBHOOK start with a literal themselves.
     return (
         _Rule("secret", _PEM()),
-        _Rule("secret", _USERINFO()),
-        _Rule("secret", _QUOTED_SECRET(), _assigned_secret),
-        _Rule("secret", _BARE_SECRET(), _assigned_secret),
-        _Rule("secret", _SPOKEN(), _spoken_secret),
-        _Rule("secret", _AUTHORIZATION()),
-        _Rule("secret", _BEARER(), _bearer),
-        _Rule("secret", _TOKEN(), _token),
+        _Rule("secret", _USERINFO(), sign=_USERINFO_SIGN()),
+        _Rule("secret", _QUOTED_SECRET(), _assigned_secret, heads=_KEY_HEADS),
+        _Rule("secret", _BARE_SECRET(), _assigned_secret, heads=_KEY_HEADS),
+        _Rule("secret", _SPOKEN(), _spoken_secret, heads=_KEY_HEADS),
+        _Rule("secret", _AUTHORIZATION(), heads=("authorization",)),
+        _Rule("secret", _BEARER(), _bearer, heads=("bearer",)),
+        _Rule("secret", _TOKEN(), _token, heads=_TOKEN_HEADS),
         _Rule("secret", _WEBHOOK()),
-        _Rule("secret", _LONG_SECRET(), _mixed),
-        _Rule("email", _EMAIL(), _email),
+        _Rule("secret", _LONG_SECRET(), _mixed, heads=("token", "secret", "key")),
+        _Rule("email", _EMAIL(), _email, sign=_EMAIL_SIGN()),
         _Rule("iban", _IBAN(), _iban),
         _Rule("card", _CARD(), _card),
-        _Rule("ssn", _SSN()),
-        _Rule("ssn", _NAMED_SSN()),
-        _Rule("ip", _IPV6(), _ip),
-        _Rule("ip", _IPV4(), _ip),
+        _Rule("ssn", _SSN(), sign=_SSN_SIGN()),
+        _Rule("ssn", _NAMED_SSN(), heads=("ssn", "social security")),
+        _Rule("ip", _IPV6(), _ip, sign=_IPV6_SIGN()),
+        _Rule("ip", _IPV4(), _ip, sign=_IPV4_SIGN()),
         _Rule("phone", _INTERNATIONAL(), _phone),
-        _Rule("phone", _NAMED_PHONE(), _phone),
-        _Rule("phone", _NATIONAL(), _phone),
+        _Rule("phone", _NAMED_PHONE(), _phone, heads=_NAMED_HEADS),
+        _Rule("phone", _NATIONAL(), _phone, sign=_NATIONAL_SIGN()),
     )

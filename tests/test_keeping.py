@@ -5,14 +5,16 @@ import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from cheapdeep_ops import redaction
 from cheapdeep_ops.errors import StoreBusyError, StoreError
-from cheapdeep_ops.recorder import Recorder
+from cheapdeep_ops.recorder import Recorder, candidate_rows
 from cheapdeep_ops.recorder.candidate_rows import LONGEST_CHARACTERS, KeptCall, candidate_row, is_kept
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.settings import Settings
@@ -162,6 +164,35 @@ class TestRedaction:
         assert seen == [*(turn.text for turn in TURNS), PARCEL.answer]
         assert [turn["text"] for turn in row["turns"]] == ["text 1", "text 2", "text 3", "text 4"]
         assert [turn["role"] for turn in row["turns"]] == ["system", "user", "assistant", "user"]
+
+    def test_is_done_once_for_a_system_prompt_that_comes_again(self, monkeypatch):
+        seen = []
+
+        def counted(text):
+            seen.append(text)
+            return redaction.redact(text)
+
+        monkeypatch.setattr(candidate_rows, "_redacted_prompts", {})
+        # The default hook under another name, so that the rows see that it is the default.
+        monkeypatch.setattr(candidate_rows, "redaction", SimpleNamespace(redact=counted))
+        rows = [candidate_row(KeptCall(decision=SHIPPED, exchange=PARCEL), share=1.0, redact=counted) for _ in range(3)]
+        assert rows[0]["turns"][0] == {"role": "system", "text": "You help [email]."}
+        assert rows[0] == rows[1] == rows[2]
+        assert [seen.count(turn.text) for turn in TURNS] == [1, 3, 3, 3]
+
+    def test_remembers_few_system_prompts_and_none_unredacted(self, monkeypatch):
+        remembered = {}
+        monkeypatch.setattr(candidate_rows, "_redacted_prompts", remembered)
+        for number in range(100):
+            prompt = TextTurn(role="system", text=f"Call {number} for ann@example.com.")
+            row = candidate_row(
+                KeptCall(decision=SHIPPED, exchange=replace(PARCEL, turns=(prompt,))),
+                share=1.0,
+                redact=redaction.redact,
+            )
+            assert row["turns"] == [{"role": "system", "text": f"Call {number} for [email]."}]
+        assert 0 < len(remembered) <= 8
+        assert "ann@" not in repr(remembered)
 
     def test_leaves_nothing_of_what_it_took_out_in_the_row(self):
         assert "ann@example.com" in json.dumps(row_of(redact=as_it_is))

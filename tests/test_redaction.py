@@ -1,4 +1,8 @@
+import dataclasses
+import functools
 import re
+import string
+import sys
 import time
 import uuid
 
@@ -60,7 +64,7 @@ IBANS = [
 IPS = [
     "192.168.0.1", "8.8.8.8", "255.255.255.255", "1.2.3.4", "127.0.0.1", "2001:db8::1", "fe80::1", "::1", "fe80::",
     "2001:0db8:85a3:0000:0000:8a2e:0370:7334", "2001:db8:85a3::8a2e:370:7334", "::ffff:192.0.2.128", "fd00:abcd::1:2",
-    "2A02:8109:9A40:1::17",
+    "2001:db8:1:2:3:4:192.0.2.1", "2A02:8109:9A40:1::17",
 ]  # fmt: skip
 
 KINDS = {"email": EMAILS, "phone": PHONES, "card": CARDS, "iban": IBANS, "ip": IPS, "ssn": ["123-45-6789"]}
@@ -192,6 +196,26 @@ IN_CONTEXT = [
 ]  # fmt: skip
 
 
+NAMES = {
+    "abcdef": [
+        "password", "passwd", "Passwort", "passphrase", "passcode", "Kennwort", "mot de passe", "pwd", "mdp",
+        "api secret", "app-secret", "client_secret", "api key", "apikey", "secret key", "secret_access_key",
+        "private key", "access token", "api-token", "auth token", "refresh_token",
+    ],
+    BODY: ["token", "secret", "key"],
+    "5551234567": [
+        "phone", "telephone", "Telefon", "tel", "T\u00e9l", "T\u00c9L", "t\u00e9l\u00e9phone", "mobile", "cell",
+        "Handy", "portable", "fax", "WhatsApp", "Rufnummer",
+    ],
+    "123 45 6789": ["SSN", "social security number"],
+}  # fmt: skip
+NAMED = [(value, name) for value, names in NAMES.items() for name in names]
+BEGINNINGS = [
+    "sk-", "sk_live_", "rk_test_", "whsec_", "xoxb-", "xapp-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_",
+    "glpat-", "AIza" + BODY, "eyJ" + BODY + ".",
+]  # fmt: skip
+
+
 class TestWhatIsPersonalOrSecret:
     @pytest.mark.parametrize(("kind", "text"), EVERYTHING)
     def test_is_replaced_by_its_kind_whatever_stands_around_it(self, kind, text):
@@ -202,6 +226,15 @@ class TestWhatIsPersonalOrSecret:
     def test_is_replaced_and_nothing_else(self, text, expected):
         assert redact(text) == expected
         assert redact(expected) == expected
+
+    @pytest.mark.parametrize(("value", "name"), NAMED)
+    def test_is_replaced_after_its_name(self, value, name):
+        for text in (name, name.lower(), name.upper()):
+            assert re.fullmatch(rf"{text}: \[(secret|phone|ssn)\]", redact(f"{text}: {value}"))
+
+    @pytest.mark.parametrize("token", [*(begin + BODY for begin in BEGINNINGS), "AKIA" + "Z7" * 8, "ASIA" + "Z7" * 8])
+    def test_is_replaced_if_it_begins_like_a_token(self, token):
+        assert redact(f"use {token}.") == "use [secret]."
 
     @steady
     @given(st.lists(st.sampled_from(EVERYTHING), max_size=6))
@@ -319,6 +352,51 @@ class TestRedactingTwice:
     def test_withholds_a_text_that_does_not_settle(self, monkeypatch):
         monkeypatch.setattr(redaction, "_one_pass", lambda text: text + "x")
         assert redact("y") == "[secret]"
+
+
+like = functools.cache(st.from_regex)  # building the strategy takes longer than drawing from it
+NARROWED = [rule for rule in redaction._rules() if rule.heads or rule.sign]
+DISGUISES = [
+    str,
+    str.upper,
+    str.title,
+    lambda text: text.translate(str.maketrans("sSkKiI", "\u017f\u017f\u212a\u212a\u0131\u0130")),
+]
+
+
+def assert_is_tried_everywhere(rule, text):
+    """Asserts that the rule's heads and its sign change no result, and returns the result."""
+    everywhere = dataclasses.replace(rule, heads=(), sign=None)
+    result = redaction._replace(text, redaction._Folded(text), rule)
+    assert result == redaction._replace(text, redaction._Folded(text), everywhere)
+    return result
+
+
+class TestHeadsAndSigns:
+    @pytest.mark.thorough
+    @pytest.mark.parametrize("rule", NARROWED, ids=[f"{rule.kind}-{place}" for place, rule in enumerate(NARROWED)])
+    @settings(steady, max_examples=100)
+    @given(st.data())
+    def test_find_what_the_pattern_of_their_rule_describes(self, rule, data):
+        text = data.draw(like(rule.pattern))
+        for disguise in DISGUISES:
+            assert_is_tried_everywhere(rule, disguise(text))
+
+    @settings(steady, max_examples=400)
+    @given(
+        st.lists(st.sampled_from([*FRAGMENTS, *BEGINNINGS, *(name for _, name in NAMED)]), max_size=8).map("".join),
+        st.sampled_from(DISGUISES),
+    )
+    def test_find_what_every_rule_finds(self, text, disguise):
+        text = disguise(text)
+        for rule in redaction._rules():
+            text = assert_is_tried_everywhere(rule, text)
+
+    def test_find_a_letter_however_the_engine_takes_it_for_one(self):
+        beyond_ascii = "".join(map(chr, range(0x80, sys.maxunicode + 1)))
+        for letter in string.ascii_lowercase:
+            for char in {letter.upper(), *re.findall(letter, beyond_ascii, re.IGNORECASE)}:
+                assert redaction._Folded(f"\u00df{char}").places((letter,)) == [1]
 
 
 SIZE = 100_000

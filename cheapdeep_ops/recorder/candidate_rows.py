@@ -1,14 +1,19 @@
 """Converts a finished call into a candidate row; its content is redacted, and left out if it cannot be graded."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
+from cheapdeep_ops import redaction
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.sampling import position
-from cheapdeep_ops.values import CandidateState, Decision, Exchange, Outcome
+from cheapdeep_ops.values import CandidateState, Decision, Exchange, Outcome, TextTurn
 
 LONGEST_CHARACTERS: Final = 50_000
 """The longest exchange whose content is stored; a grader could read more, but the store is not an archive."""
+
+_MOST_PROMPTS: Final = 8
+_redacted_prompts: Final[dict[bytes, str]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,9 @@ def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]],
         return [], "", "too_long"
     storable = _storable(exchange.answer)
     try:
-        turns = [{"role": turn.role, "text": _by_hook(redact, _storable(turn.text))} for turn in exchange.turns]
+        turns = [
+            {"role": turn.role, "text": _by_hook(_hook(turn, redact), _storable(turn.text))} for turn in exchange.turns
+        ]
         answer = _by_hook(redact, storable)
     except BaseException:  # noqa: BLE001 - whatever a hook raises, the unredacted text must not be stored
         return [], "", "redaction_failed"
@@ -90,6 +97,24 @@ def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]],
     if storable != exchange.answer:
         return [], "", "unstorable"
     return turns, answer, "" if answer == exchange.answer else "redacted"
+
+
+def _hook(turn: TextTurn, redact: Redact) -> Redact:
+    # A hook of the application's own is called for each text, because it may count or change.
+    return _redacted_prompt if turn.role == "system" and redact is redaction.redact else redact
+
+
+def _redacted_prompt(text: str) -> str:
+    """`redaction.redact(text)`, remembered: a service sends the same few system prompts with all its calls."""
+    # Under a hash, so that no text outlives its call unredacted.
+    key = sha256(text.encode()).digest()
+    redacted = _redacted_prompts.get(key)
+    if redacted is None:
+        redacted = redaction.redact(text)
+        if len(_redacted_prompts) >= _MOST_PROMPTS:
+            _redacted_prompts.clear()
+        _redacted_prompts[key] = redacted
+    return redacted
 
 
 def _by_hook(redact: Redact, text: str) -> str:
