@@ -32,8 +32,12 @@ class _Link(ABC):
     """One connection of a driver; its methods raise the driver's errors."""
 
     dialect: _Dialect
-    connection: Any
     is_kept = True
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        # Kept, because making a cursor costs as much as running a statement.
+        self._cursor = connection.cursor()
 
     @abstractmethod
     def read(self, statement: str) -> Rows:
@@ -53,11 +57,7 @@ class _Link(ABC):
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
         """Run a statement once for each tuple of a list."""
-        cursor = self.connection.cursor()
-        try:
-            cursor.executemany(statement, parameters)
-        finally:
-            cursor.close()
+        self._cursor.executemany(statement, parameters)
 
 
 class _SqliteLink(_Link):
@@ -66,22 +66,23 @@ class _SqliteLink(_Link):
     def __init__(self, address: Address, lock_timeout_s: float) -> None:
         # One thread at a time uses it, but not always the same one.
         options = {"lock_timeout_s": lock_timeout_s, "check_same_thread": False}
-        self.connection, is_read_only = sqlite.connect(address.database, **options)
+        connection, is_read_only = sqlite.connect(address.database, **options)
+        super().__init__(connection)
         # The next use finds what has become of the file and its rights.
         self.is_kept = not is_read_only
         self._lock_timeout_s = lock_timeout_s
 
     def read(self, statement: str) -> Rows:
-        return self.connection.execute(statement).fetchall()  # type: ignore[no-any-return]
+        return self._cursor.execute(statement).fetchall()  # type: ignore[no-any-return]
 
     def begin(self) -> None:
         # A writer waits in `transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
         sqlite.wait_for_lock(self.connection, 0)
-        self.connection.execute("BEGIN IMMEDIATE").close()
+        self._cursor.execute("BEGIN IMMEDIATE")
 
     def end(self, how: str) -> None:
         if self.connection.in_transaction:
-            self.connection.execute(how).close()
+            self._cursor.execute(how)
         sqlite.wait_for_lock(self.connection, self._lock_timeout_s)
 
     def is_lost(self, error: BaseException) -> bool:
@@ -92,21 +93,21 @@ class _PostgresqlLink(_Link):
     dialect = _Dialect("postgresql")
 
     def __init__(self, address: Address, lock_timeout_s: float) -> None:
-        self.connection = postgresql.connect(address, autocommit=True)
-        self._lock_timeout_s = lock_timeout_s
+        super().__init__(postgresql.connect(address, autocommit=True))
+        self._limits = postgresql.limits(lock_timeout_s)
 
     # What is sent as one text is one transaction, so the limits hold for it and for nothing else.
 
     def read(self, statement: str) -> Rows:
-        with self.connection.execute(f"{postgresql.limits(self._lock_timeout_s)}; {statement}") as cursor:
-            cursor.nextset()
-            return cursor.fetchall()  # type: ignore[no-any-return]
+        self._cursor.execute(f"{self._limits}; {statement}")
+        self._cursor.nextset()
+        return self._cursor.fetchall()  # type: ignore[no-any-return]
 
     def begin(self) -> None:
-        self.connection.execute(f"BEGIN; {postgresql.limits(self._lock_timeout_s)}").close()
+        self._cursor.execute(f"BEGIN; {self._limits}")
 
     def end(self, how: str) -> None:
-        self.connection.execute(how).close()
+        self._cursor.execute(how)
 
     def is_lost(self, error: BaseException) -> bool:
         return self.connection.closed or postgresql.is_lost(error)
@@ -131,9 +132,10 @@ class DirectStore:
         """The URL without its password and without the secrets in its query."""
         return self.address.shown
 
-    def table(self, name: str) -> str:
-        """A table's name in the words of the database."""
-        return table_name("sqlite" if self.address.is_sqlite else "postgresql", name)
+    @property
+    def dialect(self) -> str:
+        """The name of the database: `sqlite` or `postgresql`."""
+        return "sqlite" if self.address.is_sqlite else "postgresql"
 
     def read(self, statement: str) -> Rows:
         """The rows of one statement, which sees the newest state. Raises StoreError if that fails."""
@@ -161,12 +163,13 @@ class DirectStore:
 
     def version(self) -> str | None:
         """The version of the store's schema; None if it has none. Raises StoreError if the store cannot be read."""
+        table = table_name(self.dialect, TABLE)
         is_there = (
             f"SELECT name FROM sqlite_master WHERE name = '{TABLE}'"  # noqa: S608 - our name
             if self.address.is_sqlite
-            else f"SELECT 1 WHERE to_regclass('{self.table(TABLE)}') IS NOT NULL"
+            else f"SELECT 1 WHERE to_regclass('{table}') IS NOT NULL"
         )
-        rows = self.read(is_there) and self.read(f"SELECT version FROM {self.table(TABLE)}")  # noqa: S608 - our name
+        rows = self.read(is_there) and self.read(f"SELECT version FROM {table}")  # noqa: S608 - our name
         return rows[0][0] if rows else None
 
     def close(self) -> None:

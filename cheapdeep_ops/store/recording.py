@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cheapdeep_ops.policy import PolicyBook, ScopeState
 from cheapdeep_ops.store.direct import DirectStore
-from cheapdeep_ops.store.inserts import Target, Write, combined, prepare
+from cheapdeep_ops.store.inserts import Target, Write, combined, prepare, table_name
 from cheapdeep_ops.values import Counters
 
 Kind = Literal["router", "guard"]
@@ -83,8 +83,8 @@ def _version() -> str:
 
 def prepare_stop(store: DirectStore, process: str) -> Write:
     """Prepare the mark that a process has stopped; its counters stay."""
-    mark = "?" if store.address.is_sqlite else "%s"
-    statement = f"UPDATE {store.table('process')} SET kind = 'stopped' WHERE process = {mark}"  # noqa: S608 - our names
+    mark = "?" if store.dialect == "sqlite" else "%s"
+    statement = f"UPDATE {table_name(store.dialect, 'process')} SET kind = 'stopped' WHERE process = {mark}"  # noqa: S608 - our names
     return lambda connection: connection.exec_driver_sql(statement, [(process,)])
 
 
@@ -100,13 +100,18 @@ class PolicyRow(NamedTuple):
 
 def read_policies(store: DirectStore) -> tuple[list[PolicyRow], float | None]:
     """All stored policies, and when a running guard last wrote a heartbeat (Unix time). Raises StoreError."""
-    # One statement for both, because most of the cost is that of a statement.
-    rows = store.read(
-        f"SELECT seen, {', '.join(PolicyRow._fields)} "  # noqa: S608 - our names
-        f"FROM (SELECT max(seen_at) AS seen FROM {store.table('process')} WHERE kind = 'guard') AS guard "
-        f"LEFT JOIN {store.table('policy')} AS policy ON 1 = 1"
-    )
+    rows = store.read(_policies_query(store.dialect))
     return [PolicyRow(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+
+
+@cache
+def _policies_query(dialect: str) -> str:
+    # One statement for policies and guard, because most of the cost is that of a statement.
+    return (
+        f"SELECT seen, {', '.join(PolicyRow._fields)} "  # noqa: S608 - our names
+        f"FROM (SELECT max(seen_at) AS seen FROM {table_name(dialect, 'process')} WHERE kind = 'guard') AS guard "
+        f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
+    )
 
 
 def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:

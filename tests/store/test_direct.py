@@ -7,7 +7,7 @@ from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.store import policies, processes, recording
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.inserts import combined, prepare
+from cheapdeep_ops.store.inserts import combined, prepare, table_name
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import HEAD, migrate
 from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
@@ -47,7 +47,7 @@ def beat(process="p", kind="router", seen_at=NOW):
 
 
 def kinds(direct):
-    return dict(direct.read(f"SELECT process, kind FROM {direct.table('process')}"))
+    return dict(direct.read(f"SELECT process, kind FROM {table_name(direct.dialect, 'process')}"))
 
 
 def value(default):
