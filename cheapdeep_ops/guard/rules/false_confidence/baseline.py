@@ -56,7 +56,10 @@ def after_grades(
     now: float,
     fires: bool,
 ) -> SequentialTest:
-    """`test` after those of `grades` that count; a grade is counted once, when it becomes known."""
+    """`test` after those of `grades` that count; a grade is counted once, when it becomes known.
+
+    `fires` is whether the alert fires in the test's phase.
+    """
     stakes = {route: Stakes.at(alarm) for route, alarm in alarms.items()}
     return test.after_all(
         [
