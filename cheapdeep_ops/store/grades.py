@@ -1,7 +1,7 @@
 """Grades, and the baselines of the false-confident rate that were learned from them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -166,11 +166,14 @@ def known_after(
     return _read(connection, statement if since is None else statement.where(_GRADE.c.at > since))
 
 
-def decided_since(connection: Connection, route: str, grader: GraderVersion, *, since: float) -> int:
-    """The number of decided grades of a route's calls that began after `since`."""
+def decided_by_route(
+    connection: Connection, routes: Iterable[str], grader: GraderVersion, *, since: float
+) -> dict[str, int]:
+    """The number of decided grades of calls that began after `since`, by route; a route without any is absent."""
+    chosen = _decided(None, grader, since).where(_GRADE.c.route.in_(routes))
     # Counted by the database, because a route may have more grades than should be loaded.
-    counted = select(func.count()).select_from(_decided(route, grader, since).subquery())
-    return int(connection.execute(counted).scalar() or 0)
+    counted = chosen.with_only_columns(_GRADE.c.route, func.count()).group_by(_GRADE.c.route)
+    return {route: int(count) for route, count in connection.execute(counted)}
 
 
 def oldest(

@@ -131,6 +131,17 @@ def test_of_calls_of_one_moment_the_one_graded_last_is_the_newest(do):
     assert classes(do(grades.oldest, "support", JUDGE, since=0, limit=9)) == ["a", "b", "c"]
 
 
+def test_decided_grades_are_counted_by_route(do):
+    called(do, [10.0, 20.0, 30.0])
+    called(do, [20.0], route="legal")
+    called(do, [30.0], route="faq")
+    add_all(do, row("unsure", verdict="unsure"), row("other", judge=OTHERS[0]), row("second", second=True))
+    count = {
+        since: do(grades.decided_by_route, ["support", "legal"], JUDGE, since=since) for since in (0.0, 10.0, 30.0)
+    }
+    assert count == {0.0: {"support": 3, "legal": 1}, 10.0: {"support": 2, "legal": 1}, 30.0: {}}
+
+
 @pytest.mark.parametrize("read", [grades.newest, grades.oldest])
 def test_only_decided_grades_of_the_route_and_the_judge_are_read(do, read):
     add_all(

@@ -129,8 +129,10 @@ def baselines_of(connection: Connection, settings: Settings) -> dict[str, Normal
     known = grades.baselines(connection, grader)
     routes = sorted(known.keys() | grades.counts(connection).keys())
     # A route with grades, but without a stored baseline, is still learning its own.
-    baselines = (known.get(route) or Baseline(scope=route, since=0.0) for route in routes)
-    return {each.scope: _learned(each) or _learning(connection, grader, each) for each in baselines}
+    baselines = {route: known.get(route) or Baseline(scope=route, since=0.0) for route in routes}
+    learned = {route: _learned(baseline) for route, baseline in baselines.items()}
+    graded = _graded(connection, grader, [baselines[route] for route in routes if learned[route] is None])
+    return {route: learned[route] or _learning(baselines[route], graded.get(route, 0)) for route in routes}
 
 
 def _learned(baseline: Baseline) -> Normal | None:
@@ -150,13 +152,23 @@ def _learned(baseline: Baseline) -> Normal | None:
     }
 
 
-def _learning(connection: Connection, grader: GraderVersion, baseline: Baseline) -> Normal:
-    """A baseline that is being learned; `grades` is the number of grades so far."""
+def _graded(connection: Connection, grader: GraderVersion, baselines: Sequence[Baseline]) -> dict[str, int]:
+    """The number of grades so far, by the scope of each baseline."""
+    by_since: dict[float, list[str]] = defaultdict(list)
+    for each in baselines:
+        by_since[each.since].append(each.scope)
+    # Few baselines were reset, so most routes share one query.
+    counts = [grades.decided_by_route(connection, routes, grader, since=since) for since, routes in by_since.items()]
+    return {route: count for counted in counts for route, count in counted.items()}
+
+
+def _learning(baseline: Baseline, graded: int) -> Normal:
+    """A baseline that is being learned from so many grades."""
     return {
         "rate": None,
         "low": 0.0,
         "high": 1.0,
-        "grades": grades.decided_since(connection, baseline.scope, grader, since=baseline.since),
+        "grades": graded,
         "alarm_level": None,
         "learned_at": None,
         "author": baseline.author,

@@ -56,16 +56,15 @@ def after_grades(
     now: float,
     fires: bool,
 ) -> SequentialTest:
-    """`test` after those of `grades` that count; a grade is counted once, when it becomes known."""
-    stakes = {route: Stakes.at(alarm) for route, alarm in alarms.items()}
-    return test.after_all(
-        [
-            (each, stakes[each.route])
-            for each in grades
-            if each.route in stakes and oldest[each.route] < each.called_at <= now + AHEAD_S
-        ],
-        fires=fires,
-    )
+    """`test` after those of `grades` that count; a grade is counted once, when it becomes known.
+
+    `fires` is whether the alert fires in the test's phase.
+    """
+    counting = [
+        each for each in grades if each.route in alarms and oldest[each.route] < each.called_at <= now + AHEAD_S
+    ]
+    stakes = {route: Stakes.at(alarms[route]) for route in {each.route for each in counting}}
+    return test.after_all([(each, stakes[each.route]) for each in counting], fires=fires)
 
 
 def _estimate_of(baseline: Baseline) -> Estimate:
