@@ -12,8 +12,8 @@ from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.provider import (
     AsyncStream,
     Event,
-    Events,
     RawMessageStreamEvent,
+    Shown,
     Stream,
     StreamProgress,
     claude,
@@ -31,12 +31,12 @@ Upstream = TypeVar("Upstream", Stream[RawMessageStreamEvent], AsyncStream[RawMes
 
 
 class OpenStream(Generic[Upstream]):
-    """A model's open stream; `passed` are the events that the caller gets first."""
+    """A model's open stream; `passed` is what the caller gets first."""
 
     def __init__(self, stream: Upstream, progress: StreamProgress, model_call: ModelCall) -> None:
         self.stream: Upstream = stream
         self.progress, self.model_call = progress, model_call
-        self.passed: list[Event] = []
+        self.passed: list[Event | str] = []
         self._tail, self._is_read = 0, False
 
     @property
@@ -67,21 +67,22 @@ class OpenStream(Generic[Upstream]):
         self._tail += len(text) if isinstance(text, str) else 0
         return self._tail <= _LONGEST_TAIL
 
-    def take(self, events: Events) -> None:
-        """Keep events for the caller."""
-        self.passed += events
+    def take(self, shown: Shown) -> None:
+        """Keep what the caller gets."""
+        self.passed += shown
 
     def read(self) -> None:
         """Its last event was read."""
         self._is_read = True
         self.take(self.progress.end())
 
-    def shown(self, events: Events) -> Iterator[Event]:
+    def shown(self, shown: Shown) -> Iterator[Event]:
         """The events, one by one. The time that the caller spends on each of them is not the model's.
 
         Raises an `anthropic.APIError` after the last event of an answer that was cut.
         """
-        for event in events:
+        for each in shown:
+            event = claude.text_event(each) if isinstance(each, str) else each
             self.model_call.pause()
             yield event
             self.model_call.resume()

@@ -15,7 +15,7 @@ from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
 from cheapdeep_ops.router.model_call import ModelCall
-from cheapdeep_ops.router.model_streams import open_helper, open_stream
+from cheapdeep_ops.router.model_streams import open_helper, open_stream, open_triage
 from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     Anthropic,
@@ -206,10 +206,10 @@ class Router(RouterBase[Anthropic], Anthropic):
         call, planner = open_call.call, self._core.planner
         if ask.kind == "original":
             return self._open_original(call, ask, is_helped=is_helped)
-        create = self._triage_streams.messages.create
-        with self._core.models.opening(call, ask, create) as model_call:
+        client = self._triage_streams
+        with self._core.models.opening(call, ask, client.messages.create) as model_call:
             progress = planner.progress(call, ask, model_call.request)
-            attempt = TimedOpen(lambda: OpenStream(open_stream(create, model_call), progress, model_call))
+            attempt = TimedOpen(lambda: OpenStream(open_triage(client, model_call), progress, model_call))
             with model_call.waiting():
                 self._readers.run(partial(copy_context().run, attempt.run))
                 opened = attempt.outcome(planner.settings.triage_timeout_s)
