@@ -87,6 +87,7 @@ class OriginalProgress:
     decision: Final = Early.SHIP
     is_withheld: Final = False
     is_cut: Final = False
+    gives_texts: Final = False
 
     def __init__(self) -> None:
         self._so_far = PartialMessage()
@@ -150,6 +151,11 @@ class TriageProgress:
     def is_cut(self) -> bool:
         """Whether a part of the answer went out, and the rest is lost in a malformed reply."""
         return self._has_shipped and (self._is_cut or self._partial.is_cut)
+
+    @property
+    def gives_texts(self) -> bool:
+        """Whether the caller gets a text for each delta, within a message that has begun."""
+        return self.message is not None
 
     def take(self, event: object) -> Shown:
         """Process the next event, of the SDK's types or as plain data.

@@ -16,7 +16,7 @@ from cheapdeep_ops.router.planner import random_id
 from cheapdeep_ops.router.provider import (
     AsyncAnthropic,
     AsyncClientOptions,
-    AsyncMessageStreamManager,
+    AsyncRoutedStreamManager,
     AsyncStream,
     CallParams,
     Message,
@@ -177,7 +177,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         opening = self._stream(request, route, input_class, is_helped=True)
-        return AsyncMessageStreamManager(opening, output_format=request["output_format"])
+        return AsyncRoutedStreamManager(opening, output_format=request["output_format"])
 
     async def _stream(
         self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import httpx2
 
 from cheapdeep_ops.claude import provider as claude_functions
+from cheapdeep_ops.claude.answer_streams import AsyncRoutedStreamManager, RoutedStreamManager
 from cheapdeep_ops.claude.clients import (
     RESOURCES,
     AnyClient,
@@ -70,6 +71,10 @@ class StreamProgress(Protocol):
     @property
     def is_cut(self) -> bool:
         """Whether the caller has a part of the answer, and the rest is lost because the reply is malformed."""
+
+    @property
+    def gives_texts(self) -> bool:
+        """Whether the caller gets a text for each delta, within a message that has begun."""
 
     def take(self, event: Event) -> Shown:
         """Take the next event; returns what the caller gets for it."""
@@ -159,6 +164,9 @@ class Provider(Protocol):
     def text_event(self, text: str) -> Event:
         """The event of a delta with a part of the answer."""
 
+    def answer_text(self, text: str) -> Any:
+        """What stands for that event in a stream helper of the router's."""
+
     def abort_response(self, response: httpx2.Response) -> None:
         """End a response whose body another thread is reading."""
 
@@ -193,6 +201,7 @@ __all__ = [
     "AsyncClientOptions",
     "AsyncHelpedStream",
     "AsyncMessageStreamManager",
+    "AsyncRoutedStreamManager",
     "AsyncStream",
     "CallClients",
     "CallParams",
@@ -210,6 +219,7 @@ __all__ = [
     "Provider",
     "RawMessageStreamEvent",
     "Request",
+    "RoutedStreamManager",
     "SdkAsyncMessages",
     "SdkMessages",
     "Shown",

@@ -37,6 +37,8 @@ class OpenStream(Generic[Upstream]):
         self.stream: Upstream = stream
         self.progress, self.model_call = progress, model_call
         self.passed: list[Event | str] = []
+        self.text_event = claude.text_event
+        """Makes what the caller gets of a text."""
         self._tail, self._is_read = 0, False
 
     @property
@@ -82,7 +84,7 @@ class OpenStream(Generic[Upstream]):
         Raises an `anthropic.APIError` after the last event of an answer that was cut.
         """
         for each in shown:
-            event = claude.text_event(each) if isinstance(each, str) else each
+            event = self.text_event(each) if isinstance(each, str) else each
             self.model_call.pause()
             yield event
             self.model_call.resume()
@@ -179,6 +181,12 @@ class _RecordedStream(Generic[Upstream]):
     @property
     def _is_sdks_own(self) -> bool:
         return self._opened.model_call.ask.kind == "original" and type(self._opened.stream) in (Stream, AsyncStream)
+
+    def tell_texts(self) -> bool:
+        """Give the helper of `messages.stream` what stands for the deltas; False if the events are the API's own."""
+        if self._opened.progress.gives_texts:
+            self._opened.text_event = claude.answer_text
+        return self._opened.progress.gives_texts
 
     @property
     def decision(self) -> Decision | None:

@@ -23,9 +23,9 @@ from cheapdeep_ops.router.provider import (
     ClientOptions,
     Message,
     MessageParam,
-    MessageStreamManager,
     Params,
     RawMessageStreamEvent,
+    RoutedStreamManager,
     Stream,
     make_client,
 )
@@ -190,7 +190,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         open_stream = partial(self._stream, request, route, input_class, is_helped=True)
-        return MessageStreamManager(open_stream, output_format=request["output_format"])
+        return RoutedStreamManager(open_stream, output_format=request["output_format"])
 
     def _stream(self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False) -> RoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
