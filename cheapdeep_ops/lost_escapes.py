@@ -121,6 +121,9 @@ _JSON_VALUE: Final = re.compile(
 )
 """A string in a JSON document that holds a control character, which JSON does not allow."""
 
+_NEVER_LEFT: Final = re.compile(r"[^\\\t\n\r]*")
+"""A text without what is left of an escape."""
+
 _LETTERS: Final = re.compile("[A-Za-z]*")
 _AHEAD: Final = 60
 """How many characters after a command's name are looked at."""
@@ -157,6 +160,9 @@ class LostEscapes:
     def _passed(self, more: str, *, is_end: bool) -> str:
         if self.is_found:
             return ""
+        if not self._held and _NEVER_LEFT.fullmatch(more):
+            self._before = (self._before + more)[-_REACH:]
+            return more
         start, text = len(self._before), self._before + self._held + more
         end = self._end_of_sound(text, start, is_end=is_end)
         self._before, self._held = text[max(end - _REACH, 0) : end], text[end:]
