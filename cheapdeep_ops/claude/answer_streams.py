@@ -1,116 +1,131 @@
 """The SDK's stream helper for an answer that ships, without the events that its caller does not see.
 
 The SDK's helper builds two events for each delta, also for a caller who only waits for the message or reads its text.
-Here such a caller's deltas are added to the message, and nothing else is made of them.
+Here the text goes straight into the message, and only what begins and ends the message goes through the SDK's helper.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Final
 
-from anthropic import AsyncMessageStream, AsyncMessageStreamManager, MessageStream, MessageStreamManager
+import httpx2
+from anthropic import AsyncMessageStream, AsyncMessageStreamManager, MessageStream, MessageStreamManager, Omit
 from anthropic.lib.streaming import TextEvent
-from pydantic import BaseModel
+from anthropic.types import ParsedMessage
 
 from cheapdeep_ops.claude.received_events import text_event
 
-
-class AnswerText(BaseModel):
-    """Stands for a delta with a part of the answer. The SDK's helper passes it on, as any event that it does not know.
-
-    It comes after the start of the message and of its only block.
-    """
-
-    type: Literal["answer_text"] = "answer_text"
-    text: str
+_WITHOUT_EFFECT: Final = frozenset({"content_block_stop", "message_stop"})
+"""The events that leave the message as it is."""
 
 
-def answer_text(text: str) -> AnswerText:
-    """What stands for the delta of a part of the answer."""
-    return AnswerText(text=text)
+class _OneByOne:
+    """A raw stream whose events are given to the SDK's helper one by one; each of them becomes one event of it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.event: Any = None
+
+    @property
+    def response(self) -> httpx2.Response:
+        response: httpx2.Response = self._stream.response
+        return response
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield self.event
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while True:
+            yield self.event
+
+    def close(self) -> Any:
+        return self._stream.close()
 
 
 class AnswerStream(MessageStream[Any]):
-    """The SDK's helper over a stream that gives an `AnswerText` for each delta."""
+    """The SDK's helper over `stream`, whose `parts` are events, and a text for each delta of the answer."""
 
-    def __init__(self, raw_stream: Any, output_format: Any) -> None:
-        super().__init__(raw_stream, output_format)
-        self.text_stream = self._texts()
-        self._parts: Iterator[Any] = super().__stream__()
+    def __init__(self, stream: Any, parts: Iterator[Any], output_format: Any) -> None:
+        self._next = _OneByOne(stream)
+        super().__init__(self._next, output_format)  # type: ignore[arg-type]
+        self._built, self._parts = super().__stream__(), parts
         self._is_seen = False
+        self.text_stream = self._texts()
 
     def __stream__(self) -> Iterator[Any]:
         """The events that the SDK's helper gives."""
         self._is_seen = True
         for part in self._parts:
-            if isinstance(part, AnswerText):
-                snapshot = self._longer_by(part.text)
-                yield text_event(part.text)
-                yield TextEvent(type="text", text=part.text, snapshot=snapshot)
+            if isinstance(part, str):
+                snapshot = _longer(self.current_message_snapshot, part)
+                yield text_event(part)
+                yield TextEvent(type="text", text=part, snapshot=snapshot)
             else:
-                yield part
+                self._next.event = part
+                yield next(self._built)
 
     def until_done(self) -> None:
         """Wait until the stream has been read."""
-        for part in self._rest():
-            if isinstance(part, AnswerText):
-                self._longer_by(part.text)
+        for _ in self._texts():
+            pass
 
     def _texts(self) -> Iterator[str]:
-        for part in self._rest():
-            if isinstance(part, AnswerText):
-                self._longer_by(part.text)
-                yield part.text
-            elif part.type == "content_block_delta":
-                yield part.delta.text
-
-    def _rest(self) -> Iterator[Any]:
-        # A caller who has seen events may find one of two unread.
-        return iter(self) if self._is_seen else self._parts
-
-    def _longer_by(self, text: str) -> str:
-        return _longer(self.current_message_snapshot, text)
+        # A caller who has seen an event may find the second one of its delta unread.
+        for part in self if self._is_seen else self._parts:
+            if isinstance(part, str):
+                _longer(self.current_message_snapshot, part)
+                yield part
+            elif self._is_seen:
+                yield from _text_of(part)
+            elif part.type not in _WITHOUT_EFFECT:
+                self._next.event = part
+                next(self._built)
 
 
 class AsyncAnswerStream(AsyncMessageStream[Any]):
     """`AnswerStream` for asyncio."""
 
-    def __init__(self, raw_stream: Any, output_format: Any) -> None:
-        super().__init__(raw_stream, output_format)
-        self.text_stream = self._texts()
-        self._parts: AsyncIterator[Any] = super().__stream__()
+    def __init__(self, stream: Any, parts: AsyncIterator[Any], output_format: Any) -> None:
+        self._next = _OneByOne(stream)
+        super().__init__(self._next, output_format)  # type: ignore[arg-type]
+        self._built, self._parts = super().__stream__(), parts
         self._is_seen = False
+        self.text_stream = self._texts()
 
     async def __stream__(self) -> AsyncIterator[Any]:
         """The events that the SDK's helper gives."""
         self._is_seen = True
         async for part in self._parts:
-            if isinstance(part, AnswerText):
-                snapshot = self._longer_by(part.text)
-                yield text_event(part.text)
-                yield TextEvent(type="text", text=part.text, snapshot=snapshot)
+            if isinstance(part, str):
+                snapshot = _longer(self.current_message_snapshot, part)
+                yield text_event(part)
+                yield TextEvent(type="text", text=part, snapshot=snapshot)
             else:
-                yield part
+                self._next.event = part
+                yield await anext(self._built)
 
     async def until_done(self) -> None:
         """Wait until the stream has been read."""
-        async for part in self._rest():
-            if isinstance(part, AnswerText):
-                self._longer_by(part.text)
+        async for _ in self._texts():
+            pass
 
     async def _texts(self) -> AsyncIterator[str]:
-        async for part in self._rest():
-            if isinstance(part, AnswerText):
-                self._longer_by(part.text)
-                yield part.text
-            elif part.type == "content_block_delta":
-                yield part.delta.text
+        async for part in self if self._is_seen else self._parts:
+            if isinstance(part, str):
+                _longer(self.current_message_snapshot, part)
+                yield part
+            elif self._is_seen:
+                for text in _text_of(part):
+                    yield text
+            elif part.type not in _WITHOUT_EFFECT:
+                self._next.event = part
+                await anext(self._built)
 
-    def _rest(self) -> AsyncIterator[Any]:
-        return aiter(self) if self._is_seen else self._parts
 
-    def _longer_by(self, text: str) -> str:
-        return _longer(self.current_message_snapshot, text)
+def _text_of(event: Any) -> tuple[str, ...]:
+    return (event.delta.text,) if event.type == "content_block_delta" else ()
 
 
 def _longer(message: Any, text: str) -> str:
@@ -129,9 +144,12 @@ class RoutedStreamManager(MessageStreamManager[Any]):
         self._helper: MessageStream[Any] | None = None
 
     def __enter__(self) -> MessageStream[Any]:
+        _keep_message_type()
         stream = self._open()
-        helper = AnswerStream if stream.tell_texts() else MessageStream
-        self._helper = helper(stream, self._output_format)
+        if stream.gives_texts and isinstance(self._output_format, Omit):
+            self._helper = AnswerStream(stream, stream.parts(), self._output_format)
+        else:
+            self._helper = MessageStream(stream, self._output_format)
         return self._helper
 
     def __exit__(
@@ -150,9 +168,12 @@ class AsyncRoutedStreamManager(AsyncMessageStreamManager[Any]):
         self._helper: AsyncMessageStream[Any] | None = None
 
     async def __aenter__(self) -> AsyncMessageStream[Any]:
+        _keep_message_type()
         stream = await self._opening
-        helper = AsyncAnswerStream if stream.tell_texts() else AsyncMessageStream
-        self._helper = helper(stream, self._output_format)
+        if stream.gives_texts and isinstance(self._output_format, Omit):
+            self._helper = AsyncAnswerStream(stream, stream.parts(), self._output_format)
+        else:
+            self._helper = AsyncMessageStream(stream, self._output_format)
         return self._helper
 
     async def __aexit__(
@@ -160,3 +181,13 @@ class AsyncRoutedStreamManager(AsyncMessageStreamManager[Any]):
     ) -> None:
         if self._helper is not None:
             await self._helper.close()
+
+
+@cache
+def _keep_message_type() -> object:
+    """Keep the generic type that the SDK names for each message that its helper begins.
+
+    Pydantic makes such a type anew if nothing has kept it, which takes longer than a short stream.
+    """
+    parsed, helper = ParsedMessage, MessageStream  # type: Any, Any
+    return parsed[helper.__parameters__[0]]

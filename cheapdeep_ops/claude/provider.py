@@ -3,7 +3,6 @@
 from contextlib import AbstractContextManager
 from typing import Final
 
-from cheapdeep_ops.claude.answer_streams import answer_text
 from cheapdeep_ops.claude.arguments import normalize_params
 from cheapdeep_ops.claude.cache_breakpoints import contract_place
 from cheapdeep_ops.claude.clients import (
@@ -36,7 +35,6 @@ from cheapdeep_ops.partial import PartialReply
 
 __all__ = [
     "abort_response",
-    "answer_text",
     "billed",
     "bypass_cause",
     "contract_place",

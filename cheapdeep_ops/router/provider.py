@@ -164,9 +164,6 @@ class Provider(Protocol):
     def text_event(self, text: str) -> Event:
         """The event of a delta with a part of the answer."""
 
-    def answer_text(self, text: str) -> Any:
-        """What stands for that event in a stream helper of the router's."""
-
     def abort_response(self, response: httpx2.Response) -> None:
         """End a response whose body another thread is reading."""
 

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from copy import copy
 from typing import Any, Final, Generic, TypeVar
 
 from cheapdeep_ops.flow import CascadeResult
@@ -27,6 +28,7 @@ _LONGEST_TAIL: Final = 64
 TAIL_S: Final = 0.5
 """How long the end of such a reply is waited for, in seconds."""
 
+Part = TypeVar("Part", Event, str)
 Upstream = TypeVar("Upstream", Stream[RawMessageStreamEvent], AsyncStream[RawMessageStreamEvent])
 
 
@@ -37,8 +39,6 @@ class OpenStream(Generic[Upstream]):
         self.stream: Upstream = stream
         self.progress, self.model_call = progress, model_call
         self.passed: list[Event | str] = []
-        self.text_event = claude.text_event
-        """Makes what the caller gets of a text."""
         self._tail, self._is_read = 0, False
 
     @property
@@ -78,15 +78,15 @@ class OpenStream(Generic[Upstream]):
         self._is_read = True
         self.take(self.progress.end())
 
-    def shown(self, shown: Shown) -> Iterator[Event]:
-        """The events, one by one. The time that the caller spends on each of them is not the model's.
+    def shown(self, parts: Shown, of_text: Callable[[str], Part]) -> Iterator[Event | Part]:
+        """The events, with what `of_text` makes of a text. The time that the caller spends on each is not the model's.
 
         Raises an `anthropic.APIError` after the last event of an answer that was cut.
         """
-        for each in shown:
-            event = self.text_event(each) if isinstance(each, str) else each
+        for part in parts:
+            given = of_text(part) if isinstance(part, str) else part
             self.model_call.pause()
-            yield event
+            yield given
             self.model_call.resume()
         if self.progress.is_cut:
             raise claude.cut_answer_error(self.stream.response)
@@ -182,10 +182,9 @@ class _RecordedStream(Generic[Upstream]):
     def _is_sdks_own(self) -> bool:
         return self._opened.model_call.ask.kind == "original" and type(self._opened.stream) in (Stream, AsyncStream)
 
-    def tell_texts(self) -> bool:
-        """Give the helper of `messages.stream` what stands for the deltas; False if the events are the API's own."""
-        if self._opened.progress.gives_texts:
-            self._opened.text_event = claude.answer_text
+    @property
+    def gives_texts(self) -> bool:
+        """Whether its parts are events and, within a message that has begun, a text for each delta."""
         return self._opened.progress.gives_texts
 
     @property
@@ -203,13 +202,21 @@ class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMes
 
     def __stream__(self) -> Iterator[RawMessageStreamEvent]:
         """The events for the caller."""
+        return self._parts(claude.text_event)
+
+    def parts(self) -> Iterator[RawMessageStreamEvent | str]:
+        """The events for the caller; a text stands for the event of a delta that is not built yet."""
+        # On a copy, as the SDK does: the generator must not keep this stream alive.
+        return copy(self)._parts(str)  # noqa: SLF001 - a copy of this object
+
+    def _parts(self, of_text: Callable[[str], Part]) -> Iterator[RawMessageStreamEvent | Part]:
         opened = self._opened
         opened.model_call.resume()
         try:
-            yield from opened.shown(opened.passed)
+            yield from opened.shown(opened.passed, of_text)
             for event in self._arriving:
-                yield from opened.shown(opened.progress.take(event))
-            yield from opened.shown(opened.progress.end())
+                yield from opened.shown(opened.progress.take(event), of_text)
+            yield from opened.shown(opened.progress.end(), of_text)
         except GeneratorExit:
             self._finalizer.later()
             raise
@@ -230,18 +237,25 @@ class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMes
 class AsyncRoutedStream(_RecordedStream[AsyncStream[RawMessageStreamEvent]], AsyncStream[RawMessageStreamEvent]):
     """`RoutedStream` for asyncio."""
 
-    async def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
+    def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
         """The events for the caller."""
+        return self._parts(claude.text_event)
+
+    def parts(self) -> AsyncIterator[RawMessageStreamEvent | str]:
+        """The events for the caller; a text stands for the event of a delta that is not built yet."""
+        return copy(self)._parts(str)  # noqa: SLF001 - a copy of this object
+
+    async def _parts(self, of_text: Callable[[str], Part]) -> AsyncIterator[RawMessageStreamEvent | Part]:
         opened = self._opened
         opened.model_call.resume()
         try:
-            for event in opened.shown(opened.passed):
-                yield event
-            async for arrived in self._arriving:
-                for event in opened.shown(opened.progress.take(arrived)):
-                    yield event
-            for event in opened.shown(opened.progress.end()):
-                yield event
+            for part in opened.shown(opened.passed, of_text):
+                yield part
+            async for event in self._arriving:
+                for part in opened.shown(opened.progress.take(event), of_text):
+                    yield part
+            for part in opened.shown(opened.progress.end(), of_text):
+                yield part
         except GeneratorExit:
             self._finalizer.later()
             raise
