@@ -151,6 +151,9 @@ class LostEscapes:
 
     def feed(self, text: str) -> str:
         """The text that is known to be as it was meant."""
+        if not (self.is_found or self._held) and _NEVER_LEFT.fullmatch(text):
+            self._before = (self._before + text)[-_REACH:]
+            return text
         return self._passed(text, is_end=False)
 
     def end(self) -> str:
@@ -160,9 +163,6 @@ class LostEscapes:
     def _passed(self, more: str, *, is_end: bool) -> str:
         if self.is_found:
             return ""
-        if not self._held and _NEVER_LEFT.fullmatch(more):
-            self._before = (self._before + more)[-_REACH:]
-            return more
         start, text = len(self._before), self._before + self._held + more
         end = self._end_of_sound(text, start, is_end=is_end)
         self._before, self._held = text[max(end - _REACH, 0) : end], text[end:]

@@ -91,8 +91,8 @@ class PartialReply:
     @property
     def is_cut(self) -> bool:
         """Whether the answer that goes out has a fault, and text is lost behind it."""
-        is_shown = self.state is Early.SHIP and not self.is_too_long
-        return is_shown and self._answer is not None and self._answer.is_cut
+        is_faulty = self._answer is not None and self._answer.is_cut
+        return is_faulty and self.state is Early.SHIP and not self.is_too_long
 
     def feed(self, text: str) -> str:
         """Read the next piece of the reply; returns the part of the answer that can go out now."""

@@ -163,6 +163,8 @@ class TriageProgress:
         Returns what the caller gets, nothing until the answer is certain to ship.
         """
         arrived, shown = self._translated_safely(event)
+        if self._has_shipped and isinstance(arrived, Piece):
+            return shown  # nothing is held back
         for each in shown:
             if isinstance(each, str) or each.type not in _ENDINGS:
                 self._buffered.append(each)
