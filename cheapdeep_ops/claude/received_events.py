@@ -19,6 +19,8 @@ from anthropic.types import (
 )
 from pydantic import ValidationError
 
+from cheapdeep_ops.claude.event_decoder import EventDecoder
+
 Event = RawMessageStreamEvent
 
 _DELTA: Final = "content_block_delta"
@@ -48,12 +50,16 @@ Received = Event | Piece | None
 def plain_stream(stream: Stream[Event], client: Anthropic) -> Stream[Event]:
     """The same stream, whose events are plain data. It must not be read yet; `client` is what opened it."""
     # The SDK gives an event as it is decoded if it is to be cast to `object`.
-    return Stream[Any](cast_to=object, response=stream.response, client=client)
+    plain = Stream[Any](cast_to=object, response=stream.response, client=client)
+    plain._decoder = EventDecoder(plain._decoder)  # noqa: SLF001 - the SDK has no public way to set it
+    return plain
 
 
 def plain_async_stream(stream: AsyncStream[Event], client: AsyncAnthropic) -> AsyncStream[Event]:
     """`plain_stream` for asyncio."""
-    return AsyncStream[Any](cast_to=object, response=stream.response, client=client)
+    plain = AsyncStream[Any](cast_to=object, response=stream.response, client=client)
+    plain._decoder = EventDecoder(plain._decoder)  # noqa: SLF001
+    return plain
 
 
 def received(event: Any) -> Received:
