@@ -45,7 +45,10 @@ class _OneByOne:
 
 
 class AnswerStream(MessageStream[Any]):
-    """The SDK's helper over `stream`, whose `parts` are events, and a text for each delta of the answer."""
+    """The SDK's helper over `stream`, whose `parts` are events, and a text for each delta of the answer.
+
+    Whoever turns from `text_stream` to the events gets those that follow the last text.
+    """
 
     def __init__(self, stream: Any, parts: Iterator[Any], output_format: Any) -> None:
         self._next = _OneByOne(stream)
