@@ -1,6 +1,6 @@
 """Decodes server-sent events in the form in which the API writes them, in a third of the SDK's time.
 
-The SDK's own decoder takes over where a stream has another form, and where the API reports an error.
+The SDK's own decoder takes over where a stream has another form.
 """
 
 import json
@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Final
 
 _HEAD: Final = b"event: "
-_EVENT: Final = re.compile(_HEAD + rb"(?!error\n)([a-z_]+)\ndata: ([^\r\n]*)\n\n")
+_EVENT: Final = re.compile(_HEAD + rb"([a-z_]+)\ndata: ([^\r\n]*)\n\n")
 
 
 class DecodedEvent:
