@@ -18,7 +18,8 @@ LINES = (
 WELL = "".join(f'event: {kind}\ndata: {{"type": "{kind}"}}\n\n' for kind in ("message_start", "ping", "message_stop"))
 FORMS = (
     WELL, WELL.replace("\n", "\r\n"), WELL.replace("\n", "\r"), WELL.replace("data", "id: 3\ndata"),
-    f": alive\n\n{WELL}", WELL.replace("event: ", "event:"), WELL.replace("message_", "Message "), WELL.replace("}", "\ndata: }"),
+    f": alive\n\n{WELL}", WELL.replace("event: ", "event:"), WELL.replace("message_", "Message "),
+    WELL.replace("}", "\ndata: }"),
 )  # fmt: skip
 bodies = st.lists(st.sampled_from([*LINES, WELL]), max_size=12).map("".join).map(str.encode)
 
