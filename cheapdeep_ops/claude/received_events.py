@@ -1,7 +1,7 @@
 """The events of a stream as they arrive: of the SDK's types, or as plain data that no event was built of yet.
 
-A triage stream brings many deltas of which the caller sees another text, or nothing. Building them takes most of the
-time of reading a stream, so they are read as plain data where nobody else looks at them.
+A triage stream brings many deltas of which the caller sees another text, or nothing. Building their events takes longer
+than decoding them, so they are read as plain data where nobody else looks at them.
 """
 
 from typing import Any, Final, NamedTuple
@@ -18,8 +18,6 @@ from anthropic.types import (
     TextDelta,
 )
 from pydantic import ValidationError
-
-from cheapdeep_ops.claude.event_decoder import EventDecoder
 
 Event = RawMessageStreamEvent
 
@@ -50,16 +48,12 @@ Received = Event | Piece | None
 def plain_stream(stream: Stream[Event], client: Anthropic) -> Stream[Event]:
     """The same stream, whose events are plain data. It must not be read yet; `client` is what opened it."""
     # The SDK gives an event as it is decoded if it is to be cast to `object`.
-    plain = Stream[Any](cast_to=object, response=stream.response, client=client)
-    plain._decoder = EventDecoder(plain._decoder)  # noqa: SLF001 - the SDK has no public way to set it
-    return plain
+    return Stream[Any](cast_to=object, response=stream.response, client=client)
 
 
 def plain_async_stream(stream: AsyncStream[Event], client: AsyncAnthropic) -> AsyncStream[Event]:
     """`plain_stream` for asyncio."""
-    plain = AsyncStream[Any](cast_to=object, response=stream.response, client=client)
-    plain._decoder = EventDecoder(plain._decoder)  # noqa: SLF001
-    return plain
+    return AsyncStream[Any](cast_to=object, response=stream.response, client=client)
 
 
 def received(event: Any) -> Received:
