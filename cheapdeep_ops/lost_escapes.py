@@ -121,8 +121,8 @@ _JSON_VALUE: Final = re.compile(
 )
 """A string in a JSON document that holds a control character, which JSON does not allow."""
 
-_SUSPECT: Final = re.compile(r"[\\\t\n\r]")
-"""What a lost escape leaves behind, one of them at least. A text of one paragraph has none."""
+_NEVER_LEFT: Final = re.compile(r"[^\\\t\n\r]*")
+"""A text without what is left of an escape."""
 
 _LETTERS: Final = re.compile("[A-Za-z]*")
 _AHEAD: Final = 60
@@ -151,6 +151,9 @@ class LostEscapes:
 
     def feed(self, text: str) -> str:
         """The text that is known to be as it was meant."""
+        if not (self.is_found or self._held) and _NEVER_LEFT.fullmatch(text):
+            self._before = (self._before + text)[-_REACH:]
+            return text
         return self._passed(text, is_end=False)
 
     def end(self) -> str:
@@ -182,7 +185,7 @@ class LostEscapes:
 
 def has_lost_escape(text: str) -> bool:
     """Whether an escape was lost anywhere in a whole text."""
-    if _SUSPECT.search(text) is None:
+    if _NEVER_LEFT.fullmatch(text):
         return False
     reader = LostEscapes()
     reader.feed(text)

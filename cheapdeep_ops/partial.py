@@ -37,7 +37,7 @@ _FARTHEST: Final = 400
 _HIGH: Final = r"u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW: Final = r"u[dD][c-fC-F][0-9a-fA-F]{2}"
 _PLAIN: Final = r"u(?![dD][89a-fA-F]|00(?:0[0-8bBcCeEfF]|1|7[fF]|[89]))[0-9a-fA-F]{4}"
-_PIECE: Final = re.compile(rf'(?:[^"\\\t\n\r{CONTROL}\ud800-\udfff]|\\(?:["\\/nrt]|{_PLAIN}|{_HIGH}\\{_LOW}))+')
+_PIECE: Final = re.compile(rf'(?:[^"\\\t\n\r{CONTROL}\ud800-\udfff]++|\\(?:["\\/nrt]|{_PLAIN}|{_HIGH}\\{_LOW}))+')
 _LONGEST_ESCAPE: Final = len(r"\ud83d\ude00")
 
 
@@ -91,8 +91,8 @@ class PartialReply:
     @property
     def is_cut(self) -> bool:
         """Whether the answer that goes out has a fault, and text is lost behind it."""
-        is_shown = self.state is Early.SHIP and not self.is_too_long
-        return is_shown and self._answer is not None and self._answer.is_cut
+        is_faulty = self._answer is not None and self._answer.is_cut
+        return is_faulty and self.state is Early.SHIP and not self.is_too_long
 
     def feed(self, text: str) -> str:
         """Read the next piece of the reply; returns the part of the answer that can go out now."""
@@ -254,7 +254,7 @@ class _StringDecoder:
         end = match.end() if match else 0
         piece, self._rest = self._rest[:end], self._rest[end:]
         self.has_ended = bool(self._rest) and not _may_be_completed(self._rest)
-        return str(json.loads(f'"{piece}"')) if end else ""
+        return str(json.loads(f'"{piece}"')) if "\\" in piece else piece
 
 
 _CONTROL_NEXT: Final = re.compile(r"[\x7f-\x9f]|\\(?:[bf]|u00)")

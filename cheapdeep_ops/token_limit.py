@@ -17,18 +17,28 @@ class TokenLimit:
     def __init__(self, most: int | None) -> None:
         self.is_over = False
         self._most = most
+        self._uncounted: list[str] = []
+        """What has passed before it was counted: a text has no more tokens than characters."""
+        self._at_most = 0
+        """At least as many tokens as all that has passed."""
         self._ended = 0
-        """The tokens of the words that have ended."""
+        """The tokens of the counted words that have ended."""
         self._open = 0
-        """The bytes of the word at the end."""
+        """The bytes of the counted word at the end."""
 
     def feed(self, text: str) -> str:
         """The part of `text` that is within the limit."""
         if self._most is None or self.is_over:
             return "" if self.is_over else text
+        self._at_most += len(text)
+        if self._at_most <= self._most:
+            self._uncounted.append(text)
+            return text
+        self._ended, self._open = self._with("".join(self._uncounted))
+        self._uncounted.clear()
         ended, begun = self._with(text)
         if ended + _tokens(begun) <= self._most:
-            self._ended, self._open = ended, begun
+            self._ended, self._open, self._at_most = ended, begun, ended + _tokens(begun)
             return text
         self.is_over = True
         return text[: self._fitting(text, self._most)]

@@ -17,6 +17,7 @@ from cheapdeep_ops.claude.conversion import billed, inference_geo, read_reply, u
 from cheapdeep_ops.claude.cut_answer import cut_answer_error
 from cheapdeep_ops.claude.features import bypass_cause
 from cheapdeep_ops.claude.prompt import triage_prompt
+from cheapdeep_ops.claude.received_events import text_event
 from cheapdeep_ops.claude.retry_wait import attempt_limit_s
 from cheapdeep_ops.claude.retry_wait import retry_wait_limit as limit_retry_waits
 from cheapdeep_ops.claude.stream_events import OriginalProgress, TriageProgress
@@ -53,6 +54,7 @@ __all__ = [
     "original_request",
     "read_reply",
     "retry_wait_limit",
+    "text_event",
     "texts",
     "triage_parts",
     "triage_progress",

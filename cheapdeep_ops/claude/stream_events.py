@@ -5,20 +5,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageStreamEvent, TextDelta
+from anthropic.types import Message
 
 from cheapdeep_ops.claude.conversion import has_container, is_code_run, merged_usage, read_usage, usage_fields
+from cheapdeep_ops.claude.received_events import Event, Piece, Received, received
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.values import Outcome, StopReason, TierReply, Usage, Verdict
 from cheapdeep_ops.verdict import decide, read_verdict
 
-Event = RawMessageStreamEvent
-Events = Sequence[Event]
+Shown = Sequence[Event | str]
+"""What the caller gets: events, and a text for each delta of the answer. The delta's event is built if it is seen."""
 
 _log: Final = logging.getLogger(__name__)
 _CHARACTERS_PER_TOKEN: Final = 4
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
-_DELTA_TEXTS: Final = ("text", "thinking", "partial_json")
+_DELTA_TEXTS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+"""Where each type of delta has what the model wrote."""
+
 _TOO_LONG: Final = StopReason.MAX_TOKENS.value
 _ENDINGS: Final = frozenset({"content_block_stop", "message_delta", "message_stop"})
 """The events with which an answer ends. They go out once it is known that the answer was not cut."""
@@ -60,7 +63,13 @@ class PartialMessage:
         elif event.type == "content_block_start":
             self._has_run_code = self._has_run_code or is_code_run(event.content_block)
         elif event.type == "content_block_delta":
-            self._characters += sum(len(getattr(event.delta, name, "")) for name in _DELTA_TEXTS)
+            delta = event.delta
+            name = _DELTA_TEXTS.get(delta.type)
+            self._characters += len(getattr(delta, name)) if name else 0
+
+    def count(self, text: str) -> None:
+        """Process a piece of text whose event is not built."""
+        self._characters += len(text)
 
     def usage(self) -> Usage | None:
         """The tokens of the call; an estimate by length if their final count did not come, None if unknown."""
@@ -78,6 +87,7 @@ class OriginalProgress:
     decision: Final = Early.SHIP
     is_withheld: Final = False
     is_cut: Final = False
+    gives_texts: Final = False
 
     def __init__(self) -> None:
         self._so_far = PartialMessage()
@@ -87,12 +97,12 @@ class OriginalProgress:
         """The stream's message so far, without its content; None before it has begun."""
         return self._so_far.message
 
-    def take(self, event: Event) -> Events:
+    def take(self, event: Event) -> Shown:
         """Process the next event and return it unchanged."""
         self._so_far.take(event)
         return (event,)
 
-    def end(self) -> Events:
+    def end(self) -> Shown:
         """Return no further events."""
         return ()
 
@@ -112,7 +122,7 @@ class TriageProgress:
         self._so_far = PartialMessage()
         self._index: int | None = None
         self._is_one_text = True
-        self._buffered: list[Event] = []
+        self._buffered: list[Event | str] = []
         self._endings: list[Event] = []
         self._has_shipped = False
         self._verdict: Verdict | None = None
@@ -142,17 +152,31 @@ class TriageProgress:
         """Whether a part of the answer went out, and the rest is lost in a malformed reply."""
         return self._has_shipped and (self._is_cut or self._partial.is_cut)
 
-    def take(self, event: Event) -> Events:
-        """Process the next event; returns the events for the caller, none until the answer is certain to ship."""
-        self._so_far.take(event)
-        for translated in self._translated_safely(event):
-            (self._endings if translated.type in _ENDINGS else self._buffered).append(translated)
+    @property
+    def gives_texts(self) -> bool:
+        """Whether the caller gets a text for each delta, within a message that has begun."""
+        return self.message is not None
+
+    def take(self, event: object) -> Shown:
+        """Process the next event, of the SDK's types or as plain data.
+
+        Returns what the caller gets, nothing until the answer is certain to ship.
+        """
+        arrived, shown = self._translated_safely(event)
+        if self._has_shipped and isinstance(arrived, Piece):
+            return shown  # nothing is held back
+        for each in shown:
+            if isinstance(each, str) or each.type not in _ENDINGS:
+                self._buffered.append(each)
+            else:
+                self._endings.append(each)
         if self._has_shipped or (self._partial.state is Early.SHIP and not self._partial.is_cut):
-            return [*self._release(), *(self.end() if event.type == "message_stop" else ())]
+            is_last = arrived is not None and arrived.type == "message_stop"
+            return [*self._release(), *self.end()] if is_last else self._release()
         return ()
 
-    def end(self) -> Events:
-        """Decide on the whole reply; returns the events that were not certain to go out before."""
+    def end(self) -> Shown:
+        """Decide on the whole reply; returns what was not certain to go out before."""
         if self._verdict is None:
             self._verdict = self._judged()
         verdict = self._verdict
@@ -160,7 +184,7 @@ class TriageProgress:
             if decide(verdict, threshold=self._threshold)[0] is Outcome.ESCALATE or verdict.answer is None:
                 return ()
             # The answer follows the start events of the message and of its text block.
-            self._buffered.insert(2, _delta(verdict.answer))
+            self._buffered.insert(2, verdict.answer)
         return [*self._release(), *self._released_endings()]
 
     def _judged(self) -> Verdict:
@@ -170,7 +194,7 @@ class TriageProgress:
         self._is_cut = True  # the reply has another block beside its text, which no triage reply has
         return read_verdict(None, stop_reason=text_end)
 
-    def _released_endings(self) -> Events:
+    def _released_endings(self) -> Shown:
         endings, self._endings = self._endings, []
         return () if self.is_cut else endings
 
@@ -182,22 +206,32 @@ class TriageProgress:
             verdict = replace(verdict, confidence=self._partial.confidence or verdict.confidence)
         return TierReply(verdict=verdict, usage=self._so_far.usage(), message=self.message)
 
-    def _release(self) -> Events:
+    def _release(self) -> list[Event | str]:
         self._has_shipped = True
         released, self._buffered = self._buffered, []
         return released
 
-    def _translated_safely(self, event: Event) -> Events:
+    def _translated_safely(self, event: object) -> tuple[Received, Shown]:
+        """What has arrived, and what it becomes in the answer's own message."""
+        arrived = None
         try:
-            return self._translated(event)
+            arrived = received(event)
+            return arrived, self._fed(arrived) if isinstance(arrived, Piece) else self._translated(arrived)
         except Exception:  # noqa: BLE001 - the SDK passes on what a server sends without validation
             _log.debug("a stream event is not in the API's format", exc_info=True)
             # Before the answer ships, a malformed event makes the reply unusable; later it is skipped.
             self._is_one_text = self._is_one_text and self._has_shipped
-            return ()
+            return arrived, ()
 
-    def _translated(self, event: Event) -> Events:
-        """The events of the answer's own message that `event` becomes."""
+    def _fed(self, piece: Piece) -> Shown:
+        self._so_far.count(piece.text)
+        shown = self._partial.feed(piece.text) if self._is_one_text and piece.block == self._index else ""
+        return (shown,) if shown else ()
+
+    def _translated(self, event: Event | None) -> Shown:
+        if event is None:
+            return ()
+        self._so_far.take(event)
         # A message that starts with content is not in the API's format, and this content would be lost.
         if event.type == "message_start":
             self._is_one_text = self._is_one_text and not getattr(event.message, "content", None)
@@ -207,30 +241,18 @@ class TriageProgress:
             return (event,)
         if event.type == "content_block_start":
             return self._block_started(event)
-        if getattr(event, "index", None) != self._index:
-            return ()
-        if event.type == "content_block_stop":
-            return (event.model_copy(update={"index": 0}),)
-        shown = self._partial.feed(_text(getattr(event, "delta", None))) if self._is_one_text else ""
-        return (_delta(shown),) if shown else ()
+        is_end = event.type == "content_block_stop" and event.index == self._index
+        return (event.model_copy(update={"index": 0}),) if is_end else ()
 
-    def _block_started(self, event: Any) -> Events:
+    def _block_started(self, event: Any) -> Shown:
         kind = event.content_block.type
         if kind == "text" and self._index is None and self._is_one_text:
             self._index = event.index
             # The API starts a block without text; another server's text is the first part of the reply.
-            shown = self._partial.feed(_text(event.content_block))
+            begun = getattr(event.content_block, "text", "")
+            shown = self._partial.feed(begun) if isinstance(begun, str) else ""
             block = event.content_block.model_copy(update={"text": ""})
             start = event.model_copy(update={"index": 0, "content_block": block})
-            return (start, _delta(shown)) if shown else (start,)
+            return (start, shown) if shown else (start,)
         self._is_one_text = self._is_one_text and kind in _THOUGHTS
         return ()
-
-
-def _text(delta: object) -> str:
-    text = getattr(delta, "text", "")
-    return text if isinstance(text, str) else ""
-
-
-def _delta(text: str) -> RawContentBlockDeltaEvent:
-    return RawContentBlockDeltaEvent(type="content_block_delta", index=0, delta=TextDelta(type="text_delta", text=text))

@@ -12,11 +12,11 @@ from cheapdeep_ops.router.base import RouterBase, own_resource, whole
 from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import AsyncMessages
-from cheapdeep_ops.router.model_streams import open_async_helper, open_async_stream
+from cheapdeep_ops.router.model_streams import open_async_helper, open_async_stream, open_async_triage
 from cheapdeep_ops.router.provider import (
     AsyncAnthropic,
     AsyncClientOptions,
-    AsyncMessageStreamManager,
+    AsyncRoutedStreamManager,
     AsyncStream,
     CallParams,
     Message,
@@ -182,7 +182,7 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         opening = self._stream(request, route, input_class, is_helped=True)
-        return AsyncMessageStreamManager(opening, output_format=request["output_format"])
+        return AsyncRoutedStreamManager(opening, output_format=request["output_format"])
 
     async def _stream(
         self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False
@@ -201,11 +201,11 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         call, planner = open_call.call, self._core.planner
         if ask.kind == "original":
             return await self._open_original(call, ask, is_helped=is_helped)
-        create = self._triage_streams.messages.create
-        with self._core.models.asking(call, ask, create, stays_open=True) as model_call:
+        client = self._triage_streams
+        with self._core.models.asking(call, ask, client.messages.create, stays_open=True) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
                 with model_call.waiting():
-                    stream = await open_async_stream(create, model_call)
+                    stream = await open_async_triage(client, model_call)
                 opened = OpenStream(stream, planner.progress(call, ask, model_call.request), model_call)
                 async with closing_on_failure(stream):
                     await read_until_decided(opened)

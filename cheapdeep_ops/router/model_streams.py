@@ -15,12 +15,16 @@ import httpx2
 
 from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.provider import (
+    Anthropic,
+    AsyncAnthropic,
     AsyncHelpedStream,
     AsyncStream,
     Event,
     HelpedStream,
     Params,
     Stream,
+    plain_async_stream,
+    plain_stream,
     raw_async_stream,
     raw_stream,
 )
@@ -36,6 +40,12 @@ def open_stream(method: Method, model_call: ModelCall) -> Events:
     return _opened(partial(method, **model_call.request), model_call)
 
 
+def open_triage(client: Anthropic, model_call: ModelCall) -> Events:
+    """Open the stream of a triage tier by `messages.create` of `client`."""
+    stream = open_stream(client.messages.create, model_call)
+    return plain_stream(stream, client) if _is_unseen(model_call) else stream
+
+
 def open_helper(method: Method, model_call: ModelCall) -> Events:
     """Open a stream by `messages.stream`."""
     manager = partial(method, **_without_stream(model_call.request))
@@ -49,12 +59,23 @@ async def open_async_stream(method: Method, model_call: ModelCall) -> AsyncEvent
     return await _async_opened(partial(method, **model_call.request), model_call)
 
 
+async def open_async_triage(client: AsyncAnthropic, model_call: ModelCall) -> AsyncEvents:
+    """Open the stream of a triage tier by `messages.create` of the asyncio `client`."""
+    stream = await open_async_stream(client.messages.create, model_call)
+    return plain_async_stream(stream, client) if _is_unseen(model_call) else stream
+
+
 async def open_async_helper(method: Method, model_call: ModelCall) -> AsyncEvents:
     """Open a stream by the asyncio client's `messages.stream`."""
     manager = partial(method, **_without_stream(model_call.request))
     if model_call.is_plain:
         return raw_async_stream(await manager().__aenter__())
     return await _async_opened(lambda: AsyncHelpedStream.entered(manager()), model_call)
+
+
+def _is_unseen(model_call: ModelCall) -> bool:
+    """Whether nobody but the router looks at the events."""
+    return model_call.is_plain and not model_call.is_traced
 
 
 def _without_stream(request: Params) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import httpx2
 
 from cheapdeep_ops.claude import provider as claude_functions
+from cheapdeep_ops.claude.answer_streams import AsyncRoutedStreamManager, RoutedStreamManager
 from cheapdeep_ops.claude.clients import (
     RESOURCES,
     AnyClient,
@@ -29,6 +30,7 @@ from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream,
 from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
 from cheapdeep_ops.claude.prompt import TriagePrompt
+from cheapdeep_ops.claude.received_events import plain_async_stream, plain_stream
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     AsyncAnthropic,
@@ -52,7 +54,8 @@ from cheapdeep_ops.treatment import Treatment
 from cheapdeep_ops.values import BypassCause, TextTurn, TierReply, TriageParts, Usage
 
 Event = RawMessageStreamEvent
-Events = Sequence[Event]
+Shown = Sequence[Event | str]
+"""What the caller gets for an event: events, and a text for each delta of an answer (`Provider.text_event`)."""
 
 
 class StreamProgress(Protocol):
@@ -70,11 +73,15 @@ class StreamProgress(Protocol):
     def is_cut(self) -> bool:
         """Whether the caller has a part of the answer, and the rest is lost because the reply is malformed."""
 
-    def take(self, event: Event) -> Events:
-        """Take the next event; returns the events that the caller gets for it."""
+    @property
+    def gives_texts(self) -> bool:
+        """Whether the caller gets a text for each delta, within a message that has begun."""
 
-    def end(self) -> Events:
-        """The stream has ended; returns the events that the caller still gets."""
+    def take(self, event: Event) -> Shown:
+        """Take the next event; returns what the caller gets for it."""
+
+    def end(self) -> Shown:
+        """The stream has ended; returns what the caller still gets."""
 
     def reply(self) -> TierReply:
         """The reply so far; after `end` the whole of it."""
@@ -155,6 +162,9 @@ class Provider(Protocol):
     def triage_progress(self, partial: PartialReply, *, threshold: float) -> StreamProgress:
         """The progress of a stream that answers a triage request."""
 
+    def text_event(self, text: str) -> Event:
+        """The event of a delta with a part of the answer."""
+
     def abort_response(self, response: httpx2.Response) -> None:
         """End a response whose body another thread is reading."""
 
@@ -189,12 +199,12 @@ __all__ = [
     "AsyncClientOptions",
     "AsyncHelpedStream",
     "AsyncMessageStreamManager",
+    "AsyncRoutedStreamManager",
     "AsyncStream",
     "CallClients",
     "CallParams",
     "ClientOptions",
     "Event",
-    "Events",
     "HelpedStream",
     "Message",
     "MessageParam",
@@ -207,8 +217,10 @@ __all__ = [
     "Provider",
     "RawMessageStreamEvent",
     "Request",
+    "RoutedStreamManager",
     "SdkAsyncMessages",
     "SdkMessages",
+    "Shown",
     "Stream",
     "StreamProgress",
     "TriagePrompt",
@@ -221,6 +233,8 @@ __all__ = [
     "make_client",
     "max_connections_of",
     "omit",
+    "plain_async_stream",
+    "plain_stream",
     "raw_async_stream",
     "raw_stream",
     "refuses_unstreamed",

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from copy import copy
 from typing import Any, Final, Generic, TypeVar
 
 from cheapdeep_ops.flow import CascadeResult
@@ -12,8 +13,8 @@ from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.provider import (
     AsyncStream,
     Event,
-    Events,
     RawMessageStreamEvent,
+    Shown,
     Stream,
     StreamProgress,
     claude,
@@ -27,16 +28,17 @@ _LONGEST_TAIL: Final = 64
 TAIL_S: Final = 0.5
 """How long the end of such a reply is waited for, in seconds."""
 
+Part = TypeVar("Part", Event, str)
 Upstream = TypeVar("Upstream", Stream[RawMessageStreamEvent], AsyncStream[RawMessageStreamEvent])
 
 
 class OpenStream(Generic[Upstream]):
-    """A model's open stream; `passed` are the events that the caller gets first."""
+    """A model's open stream; `passed` is what the caller gets first."""
 
     def __init__(self, stream: Upstream, progress: StreamProgress, model_call: ModelCall) -> None:
         self.stream: Upstream = stream
         self.progress, self.model_call = progress, model_call
-        self.passed: list[Event] = []
+        self.passed: list[Event | str] = []
         self._tail, self._is_read = 0, False
 
     @property
@@ -67,23 +69,24 @@ class OpenStream(Generic[Upstream]):
         self._tail += len(text) if isinstance(text, str) else 0
         return self._tail <= _LONGEST_TAIL
 
-    def take(self, events: Events) -> None:
-        """Keep events for the caller."""
-        self.passed += events
+    def take(self, shown: Shown) -> None:
+        """Keep what the caller gets."""
+        self.passed += shown
 
     def read(self) -> None:
         """Its last event was read."""
         self._is_read = True
         self.take(self.progress.end())
 
-    def shown(self, events: Events) -> Iterator[Event]:
-        """The events, one by one. The time that the caller spends on each of them is not the model's.
+    def shown(self, parts: Shown, of_text: Callable[[str], Part]) -> Iterator[Event | Part]:
+        """The events, with what `of_text` makes of a text. The time that the caller spends on each is not the model's.
 
         Raises an `anthropic.APIError` after the last event of an answer that was cut.
         """
-        for event in events:
+        for part in parts:
+            given = of_text(part) if isinstance(part, str) else part
             self.model_call.pause()
-            yield event
+            yield given
             self.model_call.resume()
         if self.progress.is_cut:
             raise claude.cut_answer_error(self.stream.response)
@@ -180,6 +183,11 @@ class _RecordedStream(Generic[Upstream]):
         return self._opened.model_call.ask.kind == "original" and type(self._opened.stream) in (Stream, AsyncStream)
 
     @property
+    def gives_texts(self) -> bool:
+        """Whether its parts are events and, within a message that has begun, a text for each delta."""
+        return self._opened.progress.gives_texts
+
+    @property
     def decision(self) -> Decision | None:
         """How the call was decided, and what it cost; None before its end."""
         return self._finalizer.open_call.decision
@@ -194,13 +202,21 @@ class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMes
 
     def __stream__(self) -> Iterator[RawMessageStreamEvent]:
         """The events for the caller."""
+        return self._parts(claude.text_event)
+
+    def parts(self) -> Iterator[RawMessageStreamEvent | str]:
+        """The events for the caller; a text stands for the event of a delta that is not built yet."""
+        # On a copy, as the SDK does: the generator must not keep this stream alive.
+        return copy(self)._parts(str)  # noqa: SLF001 - a copy of this object
+
+    def _parts(self, of_text: Callable[[str], Part]) -> Iterator[RawMessageStreamEvent | Part]:
         opened = self._opened
         opened.model_call.resume()
         try:
-            yield from opened.shown(opened.passed)
+            yield from opened.shown(opened.passed, of_text)
             for event in self._arriving:
-                yield from opened.shown(opened.progress.take(event))
-            yield from opened.shown(opened.progress.end())
+                yield from opened.shown(opened.progress.take(event), of_text)
+            yield from opened.shown(opened.progress.end(), of_text)
         except GeneratorExit:
             self._finalizer.later()
             raise
@@ -221,18 +237,25 @@ class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMes
 class AsyncRoutedStream(_RecordedStream[AsyncStream[RawMessageStreamEvent]], AsyncStream[RawMessageStreamEvent]):
     """`RoutedStream` for asyncio."""
 
-    async def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
+    def __stream__(self) -> AsyncIterator[RawMessageStreamEvent]:
         """The events for the caller."""
+        return self._parts(claude.text_event)
+
+    def parts(self) -> AsyncIterator[RawMessageStreamEvent | str]:
+        """The events for the caller; a text stands for the event of a delta that is not built yet."""
+        return copy(self)._parts(str)  # noqa: SLF001 - a copy of this object
+
+    async def _parts(self, of_text: Callable[[str], Part]) -> AsyncIterator[RawMessageStreamEvent | Part]:
         opened = self._opened
         opened.model_call.resume()
         try:
-            for event in opened.shown(opened.passed):
-                yield event
-            async for arrived in self._arriving:
-                for event in opened.shown(opened.progress.take(arrived)):
-                    yield event
-            for event in opened.shown(opened.progress.end()):
-                yield event
+            for part in opened.shown(opened.passed, of_text):
+                yield part
+            async for event in self._arriving:
+                for part in opened.shown(opened.progress.take(event), of_text):
+                    yield part
+            for part in opened.shown(opened.progress.end(), of_text):
+                yield part
         except GeneratorExit:
             self._finalizer.later()
             raise

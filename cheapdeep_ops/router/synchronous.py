@@ -16,16 +16,16 @@ from cheapdeep_ops.router.calls import Call, Routed, Sink
 from cheapdeep_ops.router.core import OpenCall, ShadowTriage
 from cheapdeep_ops.router.messages import Messages
 from cheapdeep_ops.router.model_call import ModelCall
-from cheapdeep_ops.router.model_streams import open_helper, open_stream
+from cheapdeep_ops.router.model_streams import open_helper, open_stream, open_triage
 from cheapdeep_ops.router.provider import (
     Anthropic,
     CallParams,
     ClientOptions,
     Message,
     MessageParam,
-    MessageStreamManager,
     Params,
     RawMessageStreamEvent,
+    RoutedStreamManager,
     Stream,
     Views,
     make_client,
@@ -190,7 +190,7 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _manager(self, request: Params, route: str | None, input_class: str) -> object:
         """The SDK's stream helper; the call begins when the caller enters it."""
         open_stream = partial(self._stream, request, route, input_class, is_helped=True)
-        return MessageStreamManager(open_stream, output_format=request["output_format"])
+        return RoutedStreamManager(open_stream, output_format=request["output_format"])
 
     def _stream(self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False) -> RoutedStream:
         """One call until it is known which tier answers; the caller reads the rest."""
@@ -206,10 +206,10 @@ class Router(RouterBase[Anthropic], Anthropic):
         call, planner = open_call.call, self._core.planner
         if ask.kind == "original":
             return self._open_original(call, ask, is_helped=is_helped)
-        create = self._triage_streams.messages.create
-        with self._core.models.asking(call, ask, create, stays_open=True) as model_call:
+        client = self._triage_streams
+        with self._core.models.asking(call, ask, client.messages.create, stays_open=True) as model_call:
             progress = planner.progress(call, ask, model_call.request)
-            attempt = TimedOpen(lambda: OpenStream(open_stream(create, model_call), progress, model_call))
+            attempt = TimedOpen(lambda: OpenStream(open_triage(client, model_call), progress, model_call))
             with model_call.waiting():
                 self._readers.run(partial(copy_context().run, attempt.run))
                 opened = attempt.outcome(planner.settings.triage_timeout_s)
