@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-RUNS = 9
+RUNS = 7
 SHOWS_CPU = "\nimport os, time; print(time.process_time() * 1000, flush=True); os._exit(0)"
 STARTS = {
     "import anthropic": "import anthropic",
