@@ -18,7 +18,6 @@ _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 """As the SDK's, but that it refuses all types which the SDK converts."""
 
-_OF_ONE_REQUEST: Final = ("content-length", "cookie")
 _HEADERS_OF_ARGUMENTS: Final = frozenset({"anthropic-user-profile-id", "anthropic-workspace-id"})
 """Headers that the SDK makes of arguments. Without the arguments, those of the client stay."""
 
@@ -43,14 +42,18 @@ class RequestTemplate:
         except (TypeError, ValueError, RecursionError):  # such as an open file or a date: the SDK can send those
             return None
         made, cookies = self._newest(), self._client._client.cookies
-        return httpx2.Request(
+        headers = httpx2.Headers(made.headers)
+        headers["Content-Length"] = str(len(body))
+        filled = httpx2.Request(
             "POST",
             made.url,
-            headers=made.headers,
-            content=body,
+            headers=headers,
+            stream=httpx2.ByteStream(body),
             extensions=made.extensions,
             cookies=cookies if len(cookies.jar) else None,  # they may come with any response
         )
+        filled.read()  # so that hooks can look at its content
+        return filled
 
     def _may_be_sent_once(self) -> bool:
         """Whether the client does nothing beside sending: it retries nothing, and its credentials do not change."""
@@ -67,8 +70,7 @@ class RequestTemplate:
         made_of = (dict(client._custom_headers), dict(client._custom_query), http.headers.raw, http.params)
         if self._made is None or self._made[0] != made_of:
             made = client._build_request(FinalRequestOptions.construct(method="post", url=self._path, json_data={}))
-            for name in _OF_ONE_REQUEST:
-                made.headers.pop(name, None)
+            made.headers.pop("Cookie", None)
             self._made = made_of, made
         return self._made[1]
 
