@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, AnthropicError, APIResponse, AsyncAnthropic, AsyncAPIResponse
+from anthropic import Anthropic, AnthropicError, APIResponse, AsyncAnthropic, AsyncAPIResponse, NotGiven
 from anthropic._models import FinalRequestOptions
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
@@ -96,7 +96,14 @@ def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:
 def _with(options: FinalRequestOptions, request: Mapping[str, Any]) -> FinalRequestOptions:
     # The SDK would ask the system for a random key, which takes long in a container.
     own = {"json_data": request["body"], "idempotency_key": random_id(), **request["options"]}
-    return options.model_copy(update=own)
+    return options.model_copy(update={name: _given(value) for name, value in own.items()})
+
+
+def _given(value: object) -> object:
+    """The value without what is not given in it, as the SDK's constructor of options takes it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: each for name, each in value.items() if not isinstance(each, NotGiven)}
 
 
 def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:
@@ -107,19 +114,14 @@ def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:
 
 def parsed(response: httpx2.Response) -> Message | None:
     """The message in a response; None if it is not exactly as the SDK's types say."""
-    # Read in one pass, because each look-up by name goes through the whole list.
-    headers = {name.lower(): value for name, value in response.headers.raw}
-    if not headers.get(b"content-type", b"").partition(b";")[0].endswith(b"json"):
+    headers = response.headers
+    if not headers.get("content-type", "").partition(";")[0].endswith("json"):
         return None
     try:
         # Without `strict`, Pydantic would turn "12" into 12.
         message = Message.model_validate_json(response.content, strict=True)
     except ValidationError:
         return None
-    message._request_id = _text(headers.get(b"request-id"))
-    message._workspace_id = _text(headers.get(b"anthropic-workspace-id"))
+    message._request_id = headers.get("request-id")
+    message._workspace_id = headers.get("anthropic-workspace-id")
     return message
-
-
-def _text(header: bytes | None) -> str | None:
-    return None if header is None else header.decode("latin-1")
