@@ -163,6 +163,14 @@ def test_what_is_no_message_is_left_to_the_sdk(body):
     assert raw_message(response(body)) is None
 
 
+@pytest.mark.parametrize("ids", [["req_1", "req_2"], ["ü".encode()], [b"\xfc"]])
+def test_ids_are_read_from_headers_as_the_sdk_reads_them(ids):
+    raw = response(MESSAGE)
+    del raw.headers["request-id"]
+    raw.headers = httpx2.Headers([*raw.headers.raw, *((b"request-id", each) for each in ids)])
+    assert assert_equal_to_the_sdks(raw)
+
+
 def test_a_text_that_looks_like_a_message_is_left_to_the_sdk():
     assert parsed(response(MESSAGE, **{"content-type": "text/plain"})) is None
     assert parsed(response(MESSAGE, **{"content-type": "application/vnd.api+json; charset=utf-8"})) is not None

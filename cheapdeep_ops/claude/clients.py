@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from operator import is_
 from traceback import walk_tb
+from types import FunctionType
 from typing import Any, Final, Generic, NamedTuple, TypeVar, Unpack
 
 import httpx2
@@ -175,8 +176,9 @@ def _copy_of(client: AnyClient, *, is_raw: bool = False, **changed: object) -> A
     vars(made).update(own, **changed)
     for name, value in slots.items():
         object.__setattr__(made, name, value)
-    # A middleware of the caller's may look at the parsed reply, so the SDK parses it.
-    lean = None if client.middleware or client.base_url.query else _LEAN.get(type(client))
+    # A middleware of the caller's, or a function in the place of a method, may look at what the SDK makes.
+    is_changed = any(isinstance(getattr(type(client), name, None), FunctionType) for name in attributes)
+    lean = None if is_changed or client.middleware or client.base_url.query else _LEAN.get(type(client))
     if lean is not None:
         vars(made)["messages"] = lean(made, is_raw=is_raw)
     if made._middleware:  # the SDK has no public way to change it

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, AnthropicError, APIResponse, AsyncAnthropic, AsyncAPIResponse
+from anthropic import Anthropic, AnthropicError, APIResponse, AsyncAnthropic, AsyncAPIResponse, NotGiven
 from anthropic._models import FinalRequestOptions
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
@@ -110,7 +110,14 @@ def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:
 def _with(options: FinalRequestOptions, request: Mapping[str, Any]) -> FinalRequestOptions:
     # The SDK would ask the system for a random key, which takes long in a container.
     own = {"json_data": request["body"], "idempotency_key": random_id(), **request["options"]}
-    return options.model_copy(update=own)
+    return options.model_copy(update={name: _given(value) for name, value in own.items()})
+
+
+def _given(value: object) -> object:
+    """The value without what is not given in it, as the SDK's constructor of options takes it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: each for name, each in value.items() if not isinstance(each, NotGiven)}
 
 
 def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:

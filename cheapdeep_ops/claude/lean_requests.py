@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, APIConnectionError, APITimeoutError, AsyncAnthropic, Omit
+from anthropic import Anthropic, APIConnectionError, APITimeoutError, AsyncAnthropic, Omit, omit
 from anthropic._models import FinalRequestOptions
 
 _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
@@ -49,7 +49,8 @@ class RequestTemplate:
             made.url,
             headers=headers,
             stream=httpx2.ByteStream(body),
-            extensions=made.extensions,
+            # A transport or a hook may change the timeout of one request.
+            extensions={**made.extensions, "timeout": {**made.extensions["timeout"]}},
             cookies=cookies if len(cookies.jar) else None,  # they may come with any response
         )
         filled.read()  # so that hooks can look at its content
@@ -61,18 +62,28 @@ class RequestTemplate:
         # On asyncio, the SDK finds the platform out at the first request, in a thread.
         is_ready = client._platform is not None or isinstance(client, Anthropic)
         adds_nothing = client.max_retries == 0 and not client.middleware and client.custom_auth is None
-        return is_ready and adds_nothing and type(client._client).build_request in _BUILDERS and not _is_logged()
+        has_keys = client._idempotency_header is not None  # of which each request gets another
+        builder = getattr(client._client.build_request, "__func__", None)
+        return is_ready and adds_nothing and not has_keys and builder in _BUILDERS and not _is_logged()
 
     def _newest(self) -> httpx2.Request:
         """The request that is copied: built anew if headers of the client have changed."""
         client: Any = self._client
         http = client._client
-        made_of = (dict(client._custom_headers), dict(client._custom_query), http.headers.raw, http.params)
+        # The query as text, because a value of it may be a list that changes.
+        made_of = (dict(client._custom_headers), repr(dict(client._custom_query)), http.headers.raw, http.params)
         if self._made is None or self._made[0] != made_of:
             made = client._build_request(FinalRequestOptions.construct(method="post", url=self._path, json_data={}))
-            made.headers.pop("Cookie", None)
+            if not _has_own_cookie(client):
+                made.headers.pop("cookie", None)
             self._made = made_of, made
         return self._made[1]
+
+
+def _has_own_cookie(client: Any) -> bool:
+    """Whether the cookies that are sent are a header of the client's, and not those of responses."""
+    given = {name.lower(): value for name, value in client._custom_headers.items()}
+    return "cookie" in client._client.headers or not isinstance(given.get("cookie", omit), Omit)
 
 
 def _is_usual(options: Mapping[str, Any]) -> bool:
