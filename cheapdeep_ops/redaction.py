@@ -58,7 +58,7 @@ class _Rule:
     """One kind of data: the group `it` of its pattern is the candidate. A match without `it` is text that must stay.
 
     `prefixes` and `prefilter` save time and change no result. Every match begins with one of the `prefixes`, written as
-    in `_Folded`, so the pattern is tried there only. In a text without a match of `prefilter`, the rule replaces nothing.
+    in `_Folded`, so the pattern is tried there only. Where `prefilter` matches nothing, the rule replaces nothing.
     """
 
     kind: str

@@ -44,7 +44,7 @@ class Tally(Counters):
                 setattr(self, counter, getattr(self, counter) + amount)
         for mapping, name in increments.names:
             counts = getattr(self, mapping)
-            # The same name as in `origins`, where it is counted first: a rate needs one name in both counts.
+            # Origins are counted first. Base origins keep to their names, because a rate needs one name in both.
             known = self.origins if mapping == "base_origins" else counts
             has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
             counted = name if has_room else _OTHER

@@ -138,7 +138,7 @@ class StreamFinalizer:
     def later(self) -> None:
         """The stream was dropped, perhaps while a lock is held that recording needs."""
         if not self._is_over:
-            self._runner.late.put(self)
+            self._runner.abandoned.put(self)
 
 
 class _DropNotice:

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 from cheapdeep_ops import Settings
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.store import processes
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.recording import Heartbeat, prepare_beat
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, Reason, TextTurn, Tier, Usage, Verdict
 
@@ -70,8 +70,8 @@ def measure(url: str, rate: int, *, seconds: float, is_kept: bool) -> Reading:
     migrate(store)
     if is_kept:
         now = time.time()
-        beat = processes.Heartbeat(process="guard", kind="guard", started_at=now, seen_at=now, base_threshold=0.8)
-        store.transact(processes.prepare_beat(beat))
+        beat = Heartbeat(process="guard", kind="guard", started_at=now, seen_at=now, base_threshold=0.8)
+        store.transact(prepare_beat(beat))
     recorder = Recorder(Settings(store_url=url, sample_rate=0.01 if is_kept else 0))
     put, put_s, longest_s, grown_from = 0, 0.0, 0.0, 0
     began, cpu_began, own_began = time.monotonic(), time.process_time(), time.thread_time()
