@@ -1,9 +1,9 @@
 """What recording costs at a high rate: `python tests/bench/recording.py` prints one table.
 
-One thread puts decisions into one recorder, evenly, and the recorder counts and stores them beside it: all on one core,
-where the platform can be told so. `CPU` is that of all threads in seconds per second, without what makes the
-decisions; `us each` is the same for each decision. In the rows with `kept`, a guard's heartbeat is in the store, so
-that answers are kept, redacted and stored too. `grown` is the growth of the resident memory after the first quarter.
+One thread puts decisions into one recorder, evenly, and the recorder counts and stores them beside it. All threads run
+on one core where the platform can pin them. `CPU` is that of all threads in seconds per second, without making the
+decisions. `us each` is this figure for each decision, in microseconds. In the rows with `kept`, a guard's heartbeat is
+in the store: answers are kept, redacted and stored too. `grown` is the growth of memory after the first quarter.
 """
 
 import os
@@ -65,7 +65,7 @@ def decision(number: int, at: float) -> Decision:
 
 
 def measure(url: str, rate: int, *, seconds: float, is_kept: bool) -> Reading:
-    """Put `rate` decisions a second for so many seconds."""
+    """Put `rate` decisions a second for `seconds`."""
     store = Store(url)
     migrate(store)
     if is_kept:
