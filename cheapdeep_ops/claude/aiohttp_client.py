@@ -17,7 +17,7 @@ from aiohttp import AddrInfoType, ClientError, ClientPayloadError, ClientSession
 from anthropic import DefaultAioHttpClient
 
 _PAUSE_S: Final = 0.5
-"""After this time without a request, the loop may have stood still, and may have missed that a server hung up."""
+"""After this time without a request, the loop may have stood still and have missed that a server hung up."""
 
 _LOOP_TURNS: Final = 3
 """The turns in which a loop notices that a server hung up: one for the event, one to read, one to close (TLS)."""

@@ -135,7 +135,7 @@ def _labels(decision: Decision) -> list[tuple[str, str]]:
         names.append(("base_reasons", decision.base_reason.value))
     if decision.bypass_cause is not None and not triaged:
         names.append(("bypass_causes", decision.bypass_cause.value))
-    # The first tier's, as `base_escalated`: the two tell what another threshold would have done.
+    # The first tier's, as `base_escalated`: together they show what another threshold would have done.
     confidence = decision.first_confidence
     if confidence is not None:
         names.append(("confidence", confidence_bin(confidence)))

@@ -1,10 +1,10 @@
 """What the guard's work costs on a large store: `python tests/bench/guard_size.py` prints one table.
 
-It fills a SQLite store with counters of 200 routes over 30 days, which are two million rows, and with 100,000 grades.
+It fills a SQLite store with two million rows of counters, of 200 routes over 30 days, and with 100,000 grades.
 Then it measures evaluations: the first ever, later ones, one with new grades, and the first after a restart. It also
 measures `cheapdeep-ops status` and the metrics page. CPU is user and system time of the whole process.
 
-`--store FILE` keeps the store and uses it again for two hours, in which its calls are of the last day.
+`--store FILE` keeps the store and uses it again for two hours. Older calls would not be of the last day.
 `--profile PART` prints the functions that take the time of one part, such as `metrics`.
 """
 
