@@ -28,7 +28,7 @@ _NO_USAGE: Final = "unknown: no usage was reported"
 _LESS_COLD_CACHE: Final = ", less what its cold prompt cache cost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Contract:
     """The triage contract in a prompt: its tokens, and the function that says where the API counts them."""
 
@@ -41,7 +41,7 @@ class Contract:
         return self.place() if is_cache_used else ContractPlace.UNCACHED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class DeepOnlyCost:
     """The cost of the deep tier alone in US dollars, and how it is known; None where it is unknown.
 

@@ -20,8 +20,10 @@ from cheapdeep_ops.values import (
 )
 from cheapdeep_ops.verdict import decide
 
+# What is made for each call is not frozen, here and in the router: a frozen value takes three times as long to make.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True)
 class Ask:
     """One request to a tier: the triage question, or the caller's original request.
 
@@ -62,7 +64,7 @@ class _NoRefusals:
 NOTHING_REFUSED: Final[Refusals] = _NoRefusals()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Step:
     """A request, its reply, and the reason to escalate, if any; `reply` is None if the call failed without one."""
 
@@ -72,7 +74,7 @@ class Step:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CascadeResult:
     """The steps of one call and their result.
 

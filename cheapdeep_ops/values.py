@@ -188,7 +188,7 @@ class Verdict:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TierReply:
     """The reply to one model call, without types of the SDK; `message` is passed through unread.
 

@@ -16,8 +16,10 @@ from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
 from pydantic import ValidationError
 
-from cheapdeep_ops.claude.instrumentation import sends_plainly
+from cheapdeep_ops.claude.instrumentation import is_plain, sends_plainly
 from cheapdeep_ops.claude.lean_requests import RequestTemplate, connection_error
+from cheapdeep_ops.claude.raw_message import RawMessage, raw_message
+from cheapdeep_ops.claude.response_headers import ResponseHeaders
 from cheapdeep_ops.ids import random_id
 
 _PATH: Final = "/v1/messages"
@@ -26,10 +28,14 @@ _ASYNC_WHOLE: Final = AsyncAPIResponse[Message]
 
 
 class LeanMessages(Messages):
-    """The `messages` of a client that the router has copied, and that is of the SDK's own class."""
+    """The `messages` of a client that the router has copied, and that is of the SDK's own class.
 
-    def __init__(self, client: Anthropic) -> None:
+    With `is_raw`, `create` gives a `RawMessage`, which only the router reads.
+    """
+
+    def __init__(self, client: Anthropic, *, is_raw: bool) -> None:
         super().__init__(client)
+        self._is_raw = is_raw
         self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
         self._post: Any = self._send  # the SDK's methods send by this attribute
 
@@ -42,7 +48,11 @@ class LeanMessages(Messages):
             response = client.request(_WHOLE, _with(self._options, request))
         else:
             response = _whole(client, self._sent(filled), self._options)
-        return parsed(response.http_response) or response.parse()
+        return self._read(response.http_response) or response.parse()
+
+    def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
+        # What lies around `create` is to see the SDK's message.
+        return raw_message(response) if self._is_raw and is_plain(self.create) else parsed(response)
 
     def _sent(self, request: httpx2.Request) -> httpx2.Response:
         try:
@@ -56,8 +66,9 @@ class LeanMessages(Messages):
 class AsyncLeanMessages(AsyncMessages):
     """`LeanMessages` for asyncio."""
 
-    def __init__(self, client: AsyncAnthropic) -> None:
+    def __init__(self, client: AsyncAnthropic, *, is_raw: bool) -> None:
         super().__init__(client)
+        self._is_raw = is_raw
         self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
         self._post: Any = self._send
 
@@ -70,7 +81,10 @@ class AsyncLeanMessages(AsyncMessages):
             response = await client.request(_ASYNC_WHOLE, _with(self._options, request))
         else:
             response = _whole(client, await self._sent(filled), self._options, kind=AsyncAPIResponse)
-        return parsed(response.http_response) or await response.parse()
+        return self._read(response.http_response) or await response.parse()
+
+    def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
+        return raw_message(response) if self._is_raw and is_plain(self.create) else parsed(response)
 
     async def _sent(self, request: httpx2.Request) -> httpx2.Response:
         try:
@@ -107,19 +121,13 @@ def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:
 
 def parsed(response: httpx2.Response) -> Message | None:
     """The message in a response; None if it is not exactly as the SDK's types say."""
-    # Read in one pass, because each look-up by name goes through the whole list.
-    headers = {name.lower(): value for name, value in response.headers.raw}
-    if not headers.get(b"content-type", b"").partition(b";")[0].endswith(b"json"):
+    headers = ResponseHeaders(response)
+    if not headers.is_json:
         return None
     try:
         # Without `strict`, Pydantic would turn "12" into 12.
         message = Message.model_validate_json(response.content, strict=True)
     except ValidationError:
         return None
-    message._request_id = _text(headers.get(b"request-id"))
-    message._workspace_id = _text(headers.get(b"anthropic-workspace-id"))
+    headers.name(message)
     return message
-
-
-def _text(header: bytes | None) -> str | None:
-    return None if header is None else header.decode("latin-1")

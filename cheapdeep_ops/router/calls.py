@@ -70,7 +70,7 @@ class Call:
         return error is self.interruption or not isinstance(error, Exception)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CallRecord:
     """What is recorded of a finished call: its result, its decision, and the seconds that each hop took.
 

@@ -26,6 +26,7 @@ from cheapdeep_ops.claude.clients import (
     unrouted_way,
     wants_raw_response,
 )
+from cheapdeep_ops.claude.conversion import AnyMessage
 from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
 from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
@@ -144,7 +145,7 @@ class Provider(Protocol):
 
     # From a tier
 
-    def read_reply(self, message: Message, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
+    def read_reply(self, message: AnyMessage, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
         """What a model replied. With `user_text` it is the reply to a triage request, and has a verdict.
 
         `max_tokens` is the caller's limit for the answer.
@@ -153,7 +154,7 @@ class Provider(Protocol):
     def billed(self, usage: Usage, params: Params) -> Usage:
         """The usage without what is free in a request with these arguments."""
 
-    def unwrapped(self, message: Message, answer: str) -> Message:
+    def unwrapped(self, message: AnyMessage, answer: str) -> Message:
         """A copy of a triage reply whose content is the answer."""
 
     def original_progress(self) -> StreamProgress:
@@ -195,6 +196,7 @@ __all__ = [
     "RESOURCES",
     "Anthropic",
     "AnyClient",
+    "AnyMessage",
     "AsyncAnthropic",
     "AsyncClientOptions",
     "AsyncHelpedStream",

@@ -76,7 +76,7 @@ def refused_parts_of(client: object) -> RefusedParts:
         return _of_clients.setdefault(client, RefusedParts())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CallRefusals:
     """The knowledge for one call: `cheapdeep_ops.flow.Refusals`.
 

@@ -27,7 +27,7 @@ Attributes = dict[str, AttributeValue]
 Entered = Token[otel_context.Context] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ChatRecord:
     """The facts of one finished model call; the fields of the response are empty if the call failed.
 
