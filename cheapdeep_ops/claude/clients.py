@@ -31,7 +31,7 @@ from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _AsyncHttpClient: type[httpx2.AsyncClient] = DefaultAsyncHttpxClient
-"""The HTTP client of an asyncio client; aiohttp's where it is installed, because it takes half of the CPU."""
+"""The HTTP client of an asyncio client; aiohttp's where it is installed, because it takes less CPU."""
 with suppress(ImportError):
     from cheapdeep_ops.claude.aiohttp_client import LoopAioHttpClient as _AsyncHttpClient
 
@@ -58,7 +58,7 @@ _FIRST_SERVER_ERROR: Final = 500
 _CLIENTS: Final = (Anthropic, AsyncAnthropic)
 
 _LEAN: Final[Mapping[type, type[Any]]] = {Anthropic: LeanMessages, AsyncAnthropic: AsyncLeanMessages}
-"""What takes the place of `messages` in the router's copies of a client of the SDK's own class."""
+"""The classes of `messages` in the router's copies of a client of the SDK's own class."""
 
 RESOURCES: Final = frozenset(
     name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
@@ -175,7 +175,7 @@ def _copy_of(client: AnyClient, *, is_raw: bool = False, **changed: object) -> A
     vars(made).update(own, **changed)
     for name, value in slots.items():
         object.__setattr__(made, name, value)
-    # A middleware of the caller's may look at the parsed reply, so the SDK parses it.
+    # A middleware of the caller may look at the parsed reply, so the SDK must parse it.
     lean = None if client.middleware or client.base_url.query else _LEAN.get(type(client))
     if lean is not None:
         vars(made)["messages"] = lean(made, is_raw=is_raw)
