@@ -53,6 +53,7 @@ class AnswerStream(MessageStream[Any]):
     def __init__(self, stream: Any, parts: Iterator[Any], output_format: Any) -> None:
         self._next = _OneByOne(stream)
         super().__init__(self._next, output_format)  # type: ignore[arg-type]
+        # The SDK's own generator adds each event to the message before it yields its own event.
         self._built, self._parts = super().__stream__(), parts
         self._is_seen = False
         self.text_stream = self._texts()
@@ -149,6 +150,7 @@ class RoutedStreamManager(MessageStreamManager[Any]):
     def __enter__(self) -> MessageStream[Any]:
         _keep_message_type()
         stream = self._open()
+        # With an output format, the SDK parses the text of the answer, so its helper needs all events.
         if stream.gives_texts and isinstance(self._output_format, Omit):
             self._helper = AnswerStream(stream, stream.parts(), self._output_format)
         else:

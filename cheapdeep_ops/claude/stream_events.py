@@ -14,7 +14,7 @@ from cheapdeep_ops.values import Outcome, StopReason, TierReply, Usage, Verdict
 from cheapdeep_ops.verdict import decide, read_verdict
 
 Shown = Sequence[Event | str]
-"""What the caller gets: events, and a text for each delta of the answer. The delta's event is built only on demand."""
+"""What the caller gets for an event: events, and a text for each delta of the answer (see `text_event`)."""
 
 _log: Final = logging.getLogger(__name__)
 _CHARACTERS_PER_TOKEN: Final = 4

@@ -18,7 +18,7 @@ from cheapdeep_ops.store import postgresql, sqlite
 from cheapdeep_ops.store.drivers import failure_of, patiently
 from cheapdeep_ops.store.inserts import Write, table_name
 from cheapdeep_ops.store.url import Address, read_address
-from cheapdeep_ops.store.version import TABLE
+from cheapdeep_ops.store.version import VERSION_TABLE
 
 _T = TypeVar("_T")
 Rows = list[tuple[Any, ...]]
@@ -163,9 +163,9 @@ class DirectStore:
 
     def version(self) -> str | None:
         """The version of the store's schema; None if it has none. Raises StoreError if the store cannot be read."""
-        table = table_name(self.dialect, TABLE)
+        table = table_name(self.dialect, VERSION_TABLE)
         is_there = (
-            f"SELECT name FROM sqlite_master WHERE name = '{TABLE}'"  # noqa: S608 - our name
+            f"SELECT name FROM sqlite_master WHERE name = '{VERSION_TABLE}'"  # noqa: S608 - our name
             if self.address.is_sqlite
             else f"SELECT 1 WHERE to_regclass('{table}') IS NOT NULL"
         )

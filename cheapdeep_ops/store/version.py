@@ -7,7 +7,7 @@ _ADDED: Final = 0
 HEAD: Final = f"{_BASELINE}.{_ADDED}"
 """The version of this code's tables."""
 
-TABLE: Final = "cheapdeep_version"
+VERSION_TABLE: Final = "cheapdeep_version"
 """The table whose one row is the store's version."""
 
 
