@@ -32,7 +32,7 @@ from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _AsyncHttpClient: type[httpx2.AsyncClient] = DefaultAsyncHttpxClient
-"""The HTTP client of an asyncio client; aiohttp's where it is installed, because it takes half of the CPU."""
+"""The HTTP client of an asyncio client; aiohttp's where it is installed, because it takes less CPU."""
 with suppress(ImportError):
     from cheapdeep_ops.claude.aiohttp_client import LoopAioHttpClient as _AsyncHttpClient
 
@@ -59,7 +59,7 @@ _FIRST_SERVER_ERROR: Final = 500
 _CLIENTS: Final = (Anthropic, AsyncAnthropic)
 
 _LEAN: Final[Mapping[type, type[Any]]] = {Anthropic: LeanMessages, AsyncAnthropic: AsyncLeanMessages}
-"""What takes the place of `messages` in the router's copies of a client of the SDK's own class."""
+"""The classes of `messages` in the router's copies of a client of the SDK's own class."""
 
 RESOURCES: Final = frozenset(
     name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
@@ -176,7 +176,7 @@ def _copy_of(client: AnyClient, *, is_raw: bool = False, **changed: object) -> A
     vars(made).update(own, **changed)
     for name, value in slots.items():
         object.__setattr__(made, name, value)
-    # A middleware of the caller's, or a function in the place of a method, may look at what the SDK makes.
+    # A middleware of the caller, or a function in place of a method, may look at what the SDK makes.
     is_changed = any(isinstance(getattr(type(client), name, None), FunctionType) for name in attributes)
     lean = None if is_changed or client.middleware or client.base_url.query else _LEAN.get(type(client))
     if lean is not None:

@@ -1,7 +1,7 @@
-"""`messages.create` whose replies are parsed in one step, in a tenth of the time that the SDK takes.
+"""A lean `messages.create`: it copies an earlier request, and parses a reply in one step, in a tenth of the SDK's time.
 
-The SDK builds a message field by field, so that it can return replies that are not as its types say. Nearly all replies
-are. Those are validated as a whole, strictly, and the result is equal to the SDK's. All others the SDK parses.
+The SDK builds a message field by field, because a reply may differ from its types. Nearly all replies fit the types.
+Those are validated as a whole, strictly, and the result is equal to the SDK's. The SDK parses all other replies.
 """
 
 # ruff: noqa: SLF001 - the SDK has no public names for sending a request without its retries
@@ -28,9 +28,9 @@ _ASYNC_WHOLE: Final = AsyncAPIResponse[Message]
 
 
 class LeanMessages(Messages):
-    """The `messages` of a client that the router has copied, and that is of the SDK's own class.
+    """The `messages` of the router's copy of a client, whose class is the SDK's own.
 
-    With `is_raw`, `create` gives a `RawMessage`, which only the router reads.
+    With `is_raw`, `create` returns a `RawMessage`, which only the router reads.
     """
 
     def __init__(self, client: Anthropic, *, is_raw: bool) -> None:
@@ -51,13 +51,13 @@ class LeanMessages(Messages):
         return self._read(response.http_response) or response.parse()
 
     def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
-        # What lies around `create` is to see the SDK's message.
+        # A wrapper around `create` must see the SDK's message.
         return raw_message(response) if self._is_raw and is_plain(self.create) else parsed(response)
 
     def _sent(self, request: httpx2.Request) -> httpx2.Response:
         try:
             return self._client._client.send(request)
-        except AnthropicError:  # such as a transport's own
+        except AnthropicError:  # a transport may raise one
             raise
         except Exception as error:
             raise connection_error(request, error) from error
@@ -103,7 +103,7 @@ def _whole(client: Any, response: httpx2.Response, options: FinalRequestOptions,
 
 
 def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:
-    """What all requests have in common. A relative URL would be joined and parsed anew for each of them."""
+    """The options that all requests share. Their URL is absolute: a relative one is parsed at each request."""
     return FinalRequestOptions.construct(method="post", url=str(client._prepare_url(_PATH)))
 
 
@@ -121,7 +121,7 @@ def _given(value: object) -> object:
 
 
 def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:
-    """Whether the reply is one message, which nothing but the SDK's own code is to see before it is parsed."""
+    """Whether the reply is one message, and only the SDK's own code could see it before it is parsed."""
     is_one_message = request["cast_to"] is Message and not request["stream"] and "post_parser" not in request["options"]
     return is_one_message and path == _PATH and sends_plainly(client)
 
@@ -136,5 +136,5 @@ def parsed(response: httpx2.Response) -> Message | None:
         message = Message.model_validate_json(response.content, strict=True)
     except ValidationError:
         return None
-    headers.name(message)
+    headers.add_ids_to(message)
     return message

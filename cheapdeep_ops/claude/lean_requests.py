@@ -1,6 +1,6 @@
-"""Requests that differ in their body alone: the SDK builds the first one, and the others are copies of that.
+"""Requests that differ in their body alone: the SDK builds the first one, and the others are copies of it.
 
-Building a request takes the SDK a third of the time of a whole call: it merges headers three times, and parses the URL.
+The SDK needs a third of a call's time to build a request: it merges headers three times, and parses the URL.
 """
 
 # ruff: noqa: SLF001 - the SDK has no public names for the parts of a request
@@ -16,12 +16,14 @@ from anthropic._models import FinalRequestOptions
 
 _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-"""As the SDK's, but that it refuses all types which the SDK converts."""
+"""The SDK's settings for JSON; other than the SDK, it refuses types that need conversion."""
 
 _HEADERS_OF_ARGUMENTS: Final = frozenset({"anthropic-user-profile-id", "anthropic-workspace-id"})
-"""Headers that the SDK makes of arguments. Without the arguments, those of the client stay."""
+"""Headers that the SDK makes from arguments. Without an argument, the client's header stays."""
 
 _OWN: Final = frozenset({"timeout", "params", "extra_json"})
+"""Options of one request that change more than its body."""
+
 _BUILDERS: Final = (httpx2.Client.build_request, httpx2.AsyncClient.build_request)
 
 
@@ -33,7 +35,7 @@ class RequestTemplate:
         self._made: tuple[object, httpx2.Request] | None = None
 
     def filled(self, request: Mapping[str, Any]) -> httpx2.Request | None:
-        """The request with its body; None if the SDK must build and send it. `request` are the arguments of `post`."""
+        """The request for these arguments of `post`; None if the SDK must build and send it."""
         if not (self._may_be_sent_once() and _is_usual(request["options"])):
             return None
         try:
@@ -57,7 +59,7 @@ class RequestTemplate:
         return filled
 
     def _may_be_sent_once(self) -> bool:
-        """Whether the client does nothing beside sending: it retries nothing, and its credentials do not change."""
+        """Whether the client only sends: it retries nothing, and its credentials do not change."""
         client: Any = self._client
         # On asyncio, the SDK finds the platform out at the first request, in a thread.
         is_ready = client._platform is not None or isinstance(client, Anthropic)
@@ -67,7 +69,7 @@ class RequestTemplate:
         return is_ready and adds_nothing and not has_keys and builder in _BUILDERS and not _is_logged()
 
     def _newest(self) -> httpx2.Request:
-        """The request that is copied: built anew if headers of the client have changed."""
+        """The request to copy; the SDK builds another one after a change of the client's headers."""
         client: Any = self._client
         http = client._client
         # The query as text, because a value of it may be a list that changes.

@@ -1,4 +1,4 @@
-"""A triage reply as the API sent it. The SDK's `Message` is made of it only if the caller gets it, with the answer."""
+"""A triage reply as the API sent it. The SDK's `Message` is made from it only if the caller gets the answer."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from cheapdeep_ops.claude.response_headers import ResponseHeaders
 
 
 class RawMessage:
-    """A message with the attributes of the SDK's; its content and its usage are plain data."""
+    """A message with the names of the SDK's attributes; content and usage are plain data, which is decoded JSON."""
 
     def __init__(self, fields: dict[str, Any], headers: ResponseHeaders) -> None:
         self._fields, self._headers = fields, headers
@@ -29,7 +29,7 @@ class RawMessage:
             message = Message.model_validate(fields, strict=True)
         except ValidationError:  # a field is not as the SDK's types say
             message = Message.construct(**fields)
-        self._headers.name(message)
+        self._headers.add_ids_to(message)
         return message
 
 

@@ -3,7 +3,7 @@
 `Provider` is for type checkers alone. `claude` is a plain module, so a call goes straight to its functions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
@@ -31,7 +31,7 @@ from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream,
 from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
 from cheapdeep_ops.claude.prompt import TriagePrompt
-from cheapdeep_ops.claude.received_events import plain_async_stream, plain_stream
+from cheapdeep_ops.claude.received_events import Event, plain_async_stream, plain_stream
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     AsyncAnthropic,
@@ -49,14 +49,11 @@ from cheapdeep_ops.claude.sdk import (
     Stream,
     omit,
 )
+from cheapdeep_ops.claude.stream_events import Shown
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
 from cheapdeep_ops.values import BypassCause, TextTurn, TierReply, TriageParts, Usage
-
-Event = RawMessageStreamEvent
-Shown = Sequence[Event | str]
-"""What the caller gets for an event: events, and a text for each delta of an answer (`Provider.text_event`)."""
 
 
 class StreamProgress(Protocol):

@@ -116,7 +116,7 @@ class Telemetry:
         return None if span is trace.INVALID_SPAN else otel_context.attach(trace.set_span_in_context(span))
 
     def leave(self, entered: Entered) -> None:
-        """Make the span the current one that was it before."""
+        """Make the span current again that was the current one before `enter`."""
         if entered is not None:
             otel_context.detach(entered)
 

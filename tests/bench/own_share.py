@@ -58,7 +58,7 @@ class Sampler:
 
 
 async def calls(call: Any, seconds: float) -> int:
-    """Make calls for so many seconds; returns their number."""
+    """Make calls for `seconds`; returns their number."""
     made, until = 0, time.monotonic() + seconds
     while time.monotonic() < until:
         await call()
