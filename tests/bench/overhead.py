@@ -65,9 +65,8 @@ class Worker:
 
     def close(self) -> None:
         """Stop the process."""
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.process.wait(30)
+        with self.process:  # which closes both pipes: the process ends when it has nothing more to read
+            pass
 
 
 def _command(variant: str) -> tuple[list[str], dict[str, str]]:

@@ -9,10 +9,12 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from inspect import isawaitable
 from typing import Any
 
 from overhead_server import UNSURE
@@ -23,8 +25,17 @@ QUESTION = f"{WORD * 12}What does venlafaxine inhibit? "
 TOOL = {"name": "lookup", "description": "Look a drug up.", "input_schema": {"type": "object", "properties": {}}}
 MODEL = "claude-opus-4-7"
 
-Call = Callable[[], Awaitable[object]] | Callable[[], object]
-Flush = Callable[[], object]
+Act = Callable[[], Any]
+"""Something to do; what it returns is awaited if it is awaitable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What is measured: `call`, and `flush` once in the end. `close` comes last and is not measured."""
+
+    call: Act
+    flush: Act = lambda: None
+    close: Act = lambda: None
 
 
 def request(kind: str) -> dict[str, Any]:
@@ -34,8 +45,9 @@ def request(kind: str) -> dict[str, Any]:
     return {"max_tokens": 1024, "system": SYSTEM, "messages": [{"role": "user", "content": content}], **tools}
 
 
-async def measured(call: Any, flush: Flush, *, seconds: float, concurrency: int) -> dict[str, float]:
+async def measured(variant: Variant, *, seconds: float, concurrency: int) -> dict[str, float]:
     """Make calls for `seconds`; CPU is that of all threads of the process."""
+    call = variant.call
     for _ in range(20):
         await call()
     made, until = 0, time.monotonic() + seconds
@@ -48,12 +60,13 @@ async def measured(call: Any, flush: Flush, *, seconds: float, concurrency: int)
 
     began = time.process_time()
     await asyncio.gather(*(caller() for _ in range(concurrency)))
-    flush()
+    variant.flush()
     return {"calls": made, "cpu_s": time.process_time() - began}
 
 
-def measured_in_threads(call: Any, flush: Flush, *, seconds: float, concurrency: int) -> dict[str, float]:
+def measured_in_threads(variant: Variant, *, seconds: float, concurrency: int) -> dict[str, float]:
     """`measured` for a synchronous client, with a thread for each caller."""
+    call = variant.call
     for _ in range(20):
         call()
     until = time.monotonic() + seconds
@@ -68,7 +81,7 @@ def measured_in_threads(call: Any, flush: Flush, *, seconds: float, concurrency:
     with ThreadPoolExecutor(concurrency) as threads:
         began = time.process_time()
         made = sum(threads.map(caller, range(concurrency)))
-        flush()
+        variant.flush()
         return {"calls": made, "cpu_s": time.process_time() - began}
 
 
@@ -81,20 +94,24 @@ def environment(packages: Iterable[str]) -> str:
     return ", ".join(found)
 
 
-def serve(make: Callable[[], tuple[Call, Flush]], packages: Iterable[str], *, is_sync: bool = False) -> None:
+def serve(make: Callable[[], Variant], packages: Iterable[str], *, is_sync: bool = False) -> None:
     """Say that the process is ready, or what it misses; then measure as often as it is asked for."""
-    with asyncio.Runner() as runner:
-        try:
-            call, flush = make()
-        except ModuleNotFoundError as error:
-            print(json.dumps({"missing": error.name}), flush=True)
-            return
-        print(json.dumps({"environment": environment(packages)}), flush=True)
-        with suppress(KeyboardInterrupt):
-            for line in sys.stdin:
-                given: dict[str, Any] = {"seconds": float(line.split()[0]), "concurrency": int(line.split()[1])}
-                if is_sync:
-                    figures = measured_in_threads(call, flush, **given)
-                else:
-                    figures = runner.run(measured(call, flush, **given))
-                print(json.dumps(figures), flush=True)
+    try:
+        variant = make()
+    except ModuleNotFoundError as error:
+        print(json.dumps({"missing": error.name}), flush=True)
+        return
+    print(json.dumps({"environment": environment(packages)}), flush=True)
+    with asyncio.Runner() as runner, suppress(KeyboardInterrupt):
+        for line in sys.stdin:
+            seconds, concurrency = line.split()
+            given: dict[str, Any] = {"seconds": float(seconds), "concurrency": int(concurrency)}
+            figures = measured_in_threads(variant, **given) if is_sync else runner.run(measured(variant, **given))
+            print(json.dumps(figures), flush=True)
+        runner.run(_done(variant.close))
+
+
+async def _done(act: Act) -> None:
+    made = act()
+    if isawaitable(made):
+        await made

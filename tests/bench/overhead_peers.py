@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from overhead_loop import MODEL, Call, Flush, request, serve
+from overhead_loop import MODEL, Variant, request, serve
 
 REQUIREMENTS = Path(__file__).with_name("peers.txt")
 PACKAGES = ("litellm", "httpx", "aiohttp")
@@ -38,7 +38,7 @@ def environment() -> dict[str, str]:
     return {"PATH": os.defpath, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
-def made(kind: str, url: str) -> tuple[Call, Flush]:
+def made(kind: str, url: str) -> Variant:
     """The calls of LiteLLM's SDK, or of its Router."""
     import litellm  # noqa: PLC0415 - it is installed in the peers' environment alone
 
@@ -48,8 +48,8 @@ def made(kind: str, url: str) -> tuple[Call, Flush]:
     target = {"model": f"anthropic/{MODEL}", "api_base": url, "api_key": "any"}
     if kind == "litellm-router":
         router = litellm.Router(model_list=[{"model_name": "deep", "litellm_params": target}])
-        return lambda: router.acompletion(model="deep", **arguments), lambda: None
-    return lambda: litellm.acompletion(**target, **arguments), lambda: None
+        return Variant(call=lambda: router.acompletion(model="deep", **arguments))
+    return Variant(call=lambda: litellm.acompletion(**target, **arguments))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Spans go to a batch processor, metrics to a periodic reader, counters to a SQLit
 and once at the end, inside the measured time.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -18,7 +19,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
-from overhead_loop import MODEL, Call, Flush, request, serve
+from overhead_loop import MODEL, Act, Variant, request, serve
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
 from cheapdeep_ops.telemetry import names
@@ -89,22 +90,21 @@ def client_of(transport: str, url: str, **more: Any) -> Any:
     return anthropic.AsyncAnthropic(**options(url), **more)
 
 
-def bare(kind: str, transport: str, url: str, extras: list[str]) -> tuple[Call, Flush]:
+def bare(kind: str, transport: str, url: str, extras: list[str]) -> Variant:
     """A client of the SDK without a router: alone, with the SDK's own tracing, or with an add-on's."""
-    if not extras:
-        return call_of(client_of(transport, url).messages, kind, transport, model=MODEL), lambda: None
-    (extra,) = extras
-    telemetry = Telemetry()
-    if extra == "traced":
-        client = client_of(transport, url, open_telemetry={"tracer_provider": telemetry.tracers})
-    else:
-        add_on = import_module(ADD_ONS[extra]).AnthropicInstrumentor()
+    telemetry = Telemetry() if extras else None
+    given: dict[str, Any] = {}
+    if telemetry and "traced" in extras:
+        given["open_telemetry"] = {"tracer_provider": telemetry.tracers}
+    elif telemetry:
+        add_on = import_module(ADD_ONS[extras[0]]).AnthropicInstrumentor()
         add_on.instrument(tracer_provider=telemetry.tracers, meter_provider=telemetry.meters)
-        client = client_of(transport, url)
-    return call_of(client.messages, kind, transport, model=MODEL), telemetry.flush
+    client = client_of(transport, url, **given)
+    call = call_of(client.messages, kind, transport, model=MODEL)
+    return Variant(call=call, flush=telemetry.flush if telemetry else lambda: None, close=client.close)
 
 
-def call_of(messages: Any, kind: str, transport: str, **more: Any) -> Call:
+def call_of(messages: Any, kind: str, transport: str, **more: Any) -> Act:
     """One call by the public methods of a client's `messages`."""
     arguments = {**request(kind), **more}
     is_sync = transport == "sync"
@@ -141,7 +141,7 @@ async def _aread_events(messages: Any, arguments: dict[str, Any]) -> Any:
     return event
 
 
-def routed(kind: str, transport: str, url: str, extras: list[str], folder: str) -> tuple[Call, Flush]:
+def routed(kind: str, transport: str, url: str, extras: list[str], folder: str) -> Variant:
     """A router."""
     given: dict[str, Any] = options(url)
     telemetry = None if "no-telemetry" in extras else Telemetry()
@@ -151,9 +151,10 @@ def routed(kind: str, transport: str, url: str, extras: list[str], folder: str) 
     given["settings"] = Settings(store_url=f"sqlite:///{Path(folder)}/store.db", record=records)
     if transport == "sync":
         router: Any = Router(**given)
+    elif transport == "aiohttp":
+        router = AsyncRouter(**given)  # its default where aiohttp is installed
     else:
-        http_client = anthropic.DefaultAioHttpClient if transport == "aiohttp" else anthropic.DefaultAsyncHttpxClient
-        router = AsyncRouter(**given, http_client=http_client())
+        router = AsyncRouter(**given, http_client=anthropic.DefaultAsyncHttpxClient())
 
     def flush() -> None:
         if telemetry:
@@ -162,10 +163,10 @@ def routed(kind: str, transport: str, url: str, extras: list[str], folder: str) 
         if records:
             recorder.recorder.flush()
 
-    return call_of(router.messages, kind, transport), flush
+    return Variant(call=call_of(router.messages, kind, transport), flush=flush, close=router.close)
 
 
-def floor(transport: str, url: str, telemetry: Telemetry) -> tuple[Call, Flush]:
+def floor(transport: str, url: str, telemetry: Telemetry) -> Variant:
     """The SDK's `post` with the spans and histograms of a shipped call, from attributes that are ready, and no routing.
 
     The reply stays plain data. The router's counters cost nearly nothing, so they are left out.
@@ -187,7 +188,7 @@ def floor(transport: str, url: str, telemetry: Telemetry) -> tuple[Call, Flush]:
         route.end()
         return reply
 
-    return call, telemetry.flush
+    return Variant(call=call, flush=telemetry.flush, close=client.close)
 
 
 def _recorded(meters: MeterProvider) -> Callable[[Any], None]:
@@ -256,9 +257,11 @@ DECIDED: dict[str, Any] = {
 """What the spans of a shipped call say: what was asked and replied on the model call's span, the rest on the call's."""
 
 
-def made(variant: str, url: str, folder: str) -> tuple[Call, Flush]:
-    """The calls of `variant` (`KIND/TRANSPORT[/EXTRA...]`). Raises ModuleNotFoundError for an add-on."""
+def made(variant: str, url: str, folder: str) -> Variant:
+    """The calls of `variant` (`KIND/TRANSPORT[/EXTRA...]`). Raises ModuleNotFoundError for a package it needs."""
     kind, transport, *extras = variant.split("/")
+    if transport == "aiohttp":
+        import_module("aiohttp")
     if kind == "floor":
         return floor(transport, url, Telemetry())
     if kind in ("bare", "helper", "events"):
@@ -267,6 +270,8 @@ def made(variant: str, url: str, folder: str) -> tuple[Call, Flush]:
 
 
 if __name__ == "__main__":
+    # No guard watches these stores, and each router would say so.
+    logging.getLogger("cheapdeep_ops").setLevel(logging.ERROR)
     name, api = sys.argv[1:]
     with TemporaryDirectory() as scratch:
         serve(lambda: made(name, api, scratch), PACKAGES, is_sync=name.split("/")[1] == "sync")
