@@ -44,17 +44,16 @@ class RequestTemplate:
         except (TypeError, ValueError, RecursionError):  # such as an open file or a date: the SDK can send those
             return None
         made, cookies = self._newest(), self._client._client.cookies
-        headers = httpx2.Headers(made.headers)
-        headers["Content-Length"] = str(len(body))
         filled = httpx2.Request(
             "POST",
             made.url,
-            headers=headers,
+            headers=made.headers,
             stream=httpx2.ByteStream(body),
             # A transport or a hook may change the timeout of one request.
             extensions={**made.extensions, "timeout": {**made.extensions["timeout"]}},
             cookies=cookies if len(cookies.jar) else None,  # they may come with any response
         )
+        filled.headers["Content-Length"] = str(len(body))
         filled.read()  # so that hooks can look at its content
         return filled
 
@@ -76,8 +75,9 @@ class RequestTemplate:
         made_of = (dict(client._custom_headers), repr(dict(client._custom_query)), http.headers.raw, http.params)
         if self._made is None or self._made[0] != made_of:
             made = client._build_request(FinalRequestOptions.construct(method="post", url=self._path, json_data={}))
+            del made.headers["Content-Length"]
             if not _has_own_cookie(client):
-                made.headers.pop("cookie", None)
+                made.headers.pop("Cookie", None)
             self._made = made_of, made
         return self._made[1]
 
