@@ -20,7 +20,7 @@ from cheapdeep_ops.values import (
 )
 from cheapdeep_ops.verdict import decide
 
-# Values of one call are not frozen, here and in the router, because a frozen one takes three times as long to make.
+# Values of one call are not frozen, here and in the router: a frozen one takes three times as long to make.
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The SDK's stream helper for an answer that ships, without the events that its caller does not see.
 
-The SDK's helper builds two events for each delta, even for a caller who only waits for the message or reads text.
+The SDK's helper builds two events for each delta, even if its caller reads only the message or the text.
 Here the text is added to the message directly. Only the events around the text go through the SDK's helper.
 """
 

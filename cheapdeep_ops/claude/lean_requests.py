@@ -63,7 +63,7 @@ class RequestTemplate:
         # On asyncio, the SDK finds the platform out at the first request, in a thread.
         is_ready = client._platform is not None or isinstance(client, Anthropic)
         adds_nothing = client.max_retries == 0 and not client.middleware and client.custom_auth is None
-        has_keys = client._idempotency_header is not None  # of which each request gets another
+        has_keys = client._idempotency_header is not None  # each request needs a key of its own
         builder = getattr(client._client.build_request, "__func__", None)
         return is_ready and adds_nothing and not has_keys and builder in _BUILDERS and not _is_logged()
 
@@ -83,7 +83,7 @@ class RequestTemplate:
 
 
 def _has_own_cookie(client: Any) -> bool:
-    """Whether the cookies that are sent are a header of the client's, and not those of responses."""
+    """Whether the client has a `Cookie` header of its own, which replaces the cookies of responses."""
     given = {name.lower(): value for name, value in client._custom_headers.items()}
     return "cookie" in client._client.headers or not isinstance(given.get("cookie", omit), Omit)
 

@@ -1,6 +1,6 @@
 """What the guard's work costs on a large store: `python tests/bench/guard_size.py` prints one table.
 
-It fills a SQLite store with two million rows of counters, of 200 routes over 30 days, and with 100,000 grades.
+It fills a SQLite store with two million rows of counters (200 routes, 30 days) and with 100,000 grades.
 Then it measures evaluations: the first ever, later ones, one with new grades, and the first after a restart. It also
 measures `cheapdeep-ops status` and the metrics page. CPU is user and system time of the whole process.
 

@@ -1,7 +1,7 @@
 """The measuring loop of one process of `overhead.py`; it needs the standard library alone.
 
-It reads `SECONDS CONCURRENCY` from standard input, makes calls for so long, and prints their number with the CPU
-seconds of the whole process. What the variant flushes in the end is inside the measured time.
+It reads `SECONDS CONCURRENCY` from standard input, and makes calls for this time. Then it prints their number and the
+CPU seconds of the whole process. What the variant flushes in the end is inside the measured time.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Where the time of a shipped call goes: `python tests/bench/own_share.py [SECONDS]` prints two tables.
 
-A timer interrupts the process at each millisecond of its CPU time, and the package of the running function is noted.
+A timer interrupts the process at each millisecond of CPU time, and the package of the running function is noted.
 The time of a function of the standard library or of C code counts for the package that calls it. `own` is what is
 neither the SDK, its libraries nor HTTP: the router's code and OpenTelemetry's. The API is simulated, in a process of
-its own; a bare call of the SDK is measured in the same way.
+its own. A bare call of the SDK is measured too.
 """
 
 import asyncio
