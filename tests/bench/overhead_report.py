@@ -168,7 +168,7 @@ def table(results: Results) -> Iterator[str]:
 
 def markdown(results: Results) -> Iterator[str]:
     """The lines of the table for a README, after the picture."""
-    yield f"![CPU time of a call, as a ratio to the SDK's]({PICTURE})"
+    yield f"![CPU time of a call, as a ratio]({PICTURE})"
     yield ""
     yield "; ".join(results.about()) + "."
     for title, rows in sections(results):
