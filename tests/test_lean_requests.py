@@ -43,6 +43,8 @@ def client_of(transport, http=None, **options):
 def triage_client(client, kind):
     triage = CallClients(client, triage_timeout_s=7.0).now().triage
     vars(triage)["messages"] = kind(triage)
+    if kind in (Messages, AsyncMessages):  # the SDK notes in a header that a middleware is there
+        vars(triage).update(_middleware=(), _middleware_chain=None)
     return triage
 
 
@@ -166,3 +168,53 @@ def test_a_logged_request_is_the_sdks(caplog):
     caplog.set_level(logging.DEBUG, logger="anthropic._base_client")
     assert_sent_as_by_the_sdk()
     assert sum(record.getMessage().startswith("Request options") for record in caplog.records) == 6
+
+
+class Failing(httpx2.BaseTransport):
+    """Fails as often as it has outcomes, and then answers."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.sent = list(outcomes), []
+
+    def handle_request(self, request):
+        self.sent.append((request.headers.raw, request.content))
+        outcome = self.outcomes.pop(0) if self.outcomes else 200
+        if isinstance(outcome, Exception):
+            raise outcome
+        body = MESSAGE if outcome == 200 else {"type": "error", "error": {"type": "api_error", "message": "no"}}
+        return httpx2.Response(outcome, json=body, headers={"retry-after-ms": "1", "request-id": "req_1"})
+
+
+def deep_client(transport):
+    return CallClients(client_of(transport), triage_timeout_s=7.0).now().original
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        (500, 529),
+        (httpx2.ConnectError("no"), 429),
+        (httpx2.ReadTimeout("late"), httpx2.ReadError("cut"), 500),
+        (500, 500, 500),
+        (400,),
+        (RuntimeError("of a transport"),) * 3,
+    ],
+)
+def test_a_deep_call_is_retried_as_by_the_sdk(outcomes):
+    ends, requests = [], []
+    for is_lean in (True, False):
+        transport = Failing(200)
+        client = deep_client(transport) if is_lean else client_of(transport)
+        client.messages.create(**HELLO)
+        transport.outcomes, transport.sent = list(outcomes), []
+        try:
+            ends.append(client.messages.create(**HELLO))
+        except Exception as error:
+            ends.append((type(error), str(error), type(error.__cause__)))
+        requests.append(transport.sent)
+    assert ends[0] == ends[1]
+    lean, by_the_sdk = [
+        [(dict(headers)[b"x-stainless-retry-count"], body) for headers, body in sent] for sent in requests
+    ]
+    assert lean == by_the_sdk
+    assert len(lean) > 1 or outcomes == (400,)

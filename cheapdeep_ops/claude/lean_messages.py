@@ -4,22 +4,23 @@ The SDK builds a message field by field, because a reply may differ from its typ
 Those are validated as a whole, strictly, and the result is equal to the SDK's. The SDK parses all other replies.
 """
 
-# ruff: noqa: SLF001 - the SDK has no public names for sending a request without its retries
+# ruff: noqa: SLF001 - the SDK has no public names for sending a request that is built already
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, AnthropicError, APIResponse, AsyncAnthropic, AsyncAPIResponse, NotGiven
+from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse, NotGiven
 from anthropic._models import FinalRequestOptions
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
 from pydantic import ValidationError
 
 from cheapdeep_ops.claude.instrumentation import is_plain, sends_plainly
-from cheapdeep_ops.claude.lean_requests import RequestTemplate, connection_error
+from cheapdeep_ops.claude.lean_requests import RequestTemplate, sdk_error
 from cheapdeep_ops.claude.raw_message import RawMessage, raw_message
 from cheapdeep_ops.claude.response_headers import ResponseHeaders
+from cheapdeep_ops.claude.retry_wait import after_failed_attempt
 from cheapdeep_ops.ids import random_id
 
 _PATH: Final = "/v1/messages"
@@ -37,6 +38,7 @@ class LeanMessages(Messages):
         super().__init__(client)
         self._is_raw = is_raw
         self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
+        self._wrapper: Any = {"cast_to": Message, "stream": False, "stream_cls": None, "options": self._options}
         self._post: Any = self._send  # the SDK's methods send by this attribute
 
     def _send(self, path: str, **request: Any) -> Any:
@@ -44,23 +46,24 @@ class LeanMessages(Messages):
         if not _is_lean(client, path, request):
             return client.post(path, **request)
         filled = self._template.filled(request)
-        if filled is None:
-            response = client.request(_WHOLE, _with(self._options, request))
-        else:
-            response = _whole(client, self._sent(filled), self._options)
-        return self._read(response.http_response) or response.parse()
+        outcome = None if filled is None else self._outcome(filled)
+        if not isinstance(outcome, APIResponse) or not outcome.http_response.is_success:
+            _raise_if_final(outcome, client)
+            with after_failed_attempt(outcome):
+                outcome = client.request(_WHOLE, _with(self._options, request))
+        return self._read(outcome.http_response) or outcome.parse()
 
     def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
         # A wrapper around `create` must see the SDK's message.
         return raw_message(response) if self._is_raw and is_plain(self.create) else parsed(response)
 
-    def _sent(self, request: httpx2.Request) -> httpx2.Response:
+    def _outcome(self, request: httpx2.Request) -> APIResponse[Message] | Exception:
+        """The response to a request, or the SDK's error if there was none."""
         try:
-            return self._client._client.send(request)
-        except AnthropicError:  # a transport may raise one
-            raise
-        except Exception as error:
-            raise connection_error(request, error) from error
+            response = self._client._client.send(request)
+        except Exception as error:  # noqa: BLE001 - the SDK decides whether to retry
+            return sdk_error(request, error)
+        return APIResponse(raw=response, client=self._client, **self._wrapper)
 
 
 class AsyncLeanMessages(AsyncMessages):
@@ -70,6 +73,7 @@ class AsyncLeanMessages(AsyncMessages):
         super().__init__(client)
         self._is_raw = is_raw
         self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
+        self._wrapper: Any = {"cast_to": Message, "stream": False, "stream_cls": None, "options": self._options}
         self._post: Any = self._send
 
     async def _send(self, path: str, **request: Any) -> Any:
@@ -77,29 +81,32 @@ class AsyncLeanMessages(AsyncMessages):
         if not _is_lean(client, path, request):
             return await client.post(path, **request)
         filled = self._template.filled(request)
-        if filled is None:
-            response = await client.request(_ASYNC_WHOLE, _with(self._options, request))
-        else:
-            response = _whole(client, await self._sent(filled), self._options, kind=AsyncAPIResponse)
-        return self._read(response.http_response) or await response.parse()
+        outcome = None if filled is None else await self._outcome(filled)
+        if not isinstance(outcome, AsyncAPIResponse) or not outcome.http_response.is_success:
+            _raise_if_final(outcome, client)
+            with after_failed_attempt(outcome):
+                outcome = await client.request(_ASYNC_WHOLE, _with(self._options, request))
+        return self._read(outcome.http_response) or await outcome.parse()
 
     def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
         return raw_message(response) if self._is_raw and is_plain(self.create) else parsed(response)
 
-    async def _sent(self, request: httpx2.Request) -> httpx2.Response:
+    async def _outcome(self, request: httpx2.Request) -> AsyncAPIResponse[Message] | Exception:
         try:
-            return await self._client._client.send(request)
-        except AnthropicError:
-            raise
-        except Exception as error:
-            raise connection_error(request, error) from error
+            response = await self._client._client.send(request)
+        except Exception as error:  # noqa: BLE001 - as above
+            return sdk_error(request, error)
+        return AsyncAPIResponse(raw=response, client=self._client, **self._wrapper)
 
 
-def _whole(client: Any, response: httpx2.Response, options: FinalRequestOptions, *, kind: Any = APIResponse) -> Any:
-    """The SDK's wrapper of a response. Raises the SDK's error for the status."""
-    if not response.is_success:
-        raise client._make_status_error_from_response(response) from None
-    return kind(raw=response, cast_to=Message, client=client, stream=False, stream_cls=None, options=options)
+def _raise_if_final(outcome: Any, client: Any) -> None:
+    """Raises the error of a failed attempt if the client does not retry."""
+    if outcome is None or client.middleware:
+        return
+    error = (
+        outcome if isinstance(outcome, Exception) else client._make_status_error_from_response(outcome.http_response)
+    )
+    raise error from error.__cause__
 
 
 def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:

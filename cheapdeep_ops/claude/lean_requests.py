@@ -11,8 +11,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, APIConnectionError, APITimeoutError, AsyncAnthropic, Omit, omit
+from anthropic import (
+    Anthropic,
+    AnthropicError,
+    APIConnectionError,
+    APITimeoutError,
+    AsyncAnthropic,
+    NotGiven,
+    Omit,
+    not_given,
+    omit,
+)
 from anthropic._models import FinalRequestOptions
+
+from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -21,8 +33,10 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), al
 _HEADERS_OF_ARGUMENTS: Final = frozenset({"anthropic-user-profile-id", "anthropic-workspace-id"})
 """Headers that the SDK makes from arguments. Without an argument, the client's header stays."""
 
-_OWN: Final = frozenset({"timeout", "params", "extra_json"})
-"""Options of one request that change more than its body."""
+_OWN: Final = frozenset({"params", "extra_json"})
+"""Options of one request that change more than its body and its timeout."""
+
+_TIMEOUTS: Final = (int, float, httpx2.Timeout, NotGiven)
 
 _BUILDERS: Final = (httpx2.Client.build_request, httpx2.AsyncClient.build_request)
 
@@ -36,14 +50,15 @@ class RequestTemplate:
 
     def filled(self, request: Mapping[str, Any]) -> httpx2.Request | None:
         """The request for these arguments of `post`; None if the SDK must build and send it."""
-        if not (self._may_be_sent_once() and _is_usual(request["options"])):
+        options = request["options"]
+        if not (self._only_sends() and _is_usual(options)):
             return None
         try:
             given = {name: value for name, value in request["body"].items() if not isinstance(value, Omit)}
             body = _ENCODER.encode(given).encode()
         except (TypeError, ValueError, RecursionError):  # such as an open file or a date: the SDK can send those
             return None
-        made, cookies = self._newest(), self._client._client.cookies
+        made, cookies = self._newest(options.get("timeout", not_given)), self._client._client.cookies
         filled = httpx2.Request(
             "POST",
             made.url,
@@ -57,24 +72,33 @@ class RequestTemplate:
         filled.read()  # so that hooks can look at its content
         return filled
 
-    def _may_be_sent_once(self) -> bool:
-        """Whether the client only sends: it retries nothing, and its credentials do not change."""
+    def _only_sends(self) -> bool:
+        """Whether the client adds nothing to the template, and retries no request or takes a failed attempt."""
         client: Any = self._client
         # On asyncio, the SDK finds the platform out at the first request, in a thread.
         is_ready = client._platform is not None or isinstance(client, Anthropic)
-        adds_nothing = client.max_retries == 0 and not client.middleware and client.custom_auth is None
+        middleware = [type(each) for each in client.middleware]
+        takes_attempts = middleware == [BoundedRetryWait] or not (middleware or client.max_retries)
         has_keys = client._idempotency_header is not None  # each request needs a key of its own
         builder = getattr(client._client.build_request, "__func__", None)
-        return is_ready and adds_nothing and not has_keys and builder in _BUILDERS and not _is_logged()
+        adds_nothing = not has_keys and client.custom_auth is None and builder in _BUILDERS
+        return is_ready and takes_attempts and adds_nothing and not _is_logged()
 
-    def _newest(self) -> httpx2.Request:
-        """The request to copy; the SDK builds another one after a change of the client's headers."""
+    def _newest(self, timeout: Any) -> httpx2.Request:
+        """The request to copy; the SDK builds another one after a change of the client's headers or timeout."""
         client: Any = self._client
         http = client._client
         # The query as text, because a value of it may be a list that changes.
-        made_of = (dict(client._custom_headers), repr(dict(client._custom_query)), http.headers.raw, http.params)
+        made_of = (
+            dict(client._custom_headers),
+            repr(dict(client._custom_query)),
+            http.headers.raw,
+            http.params,
+            timeout,
+        )
         if self._made is None or self._made[0] != made_of:
-            made = client._build_request(FinalRequestOptions.construct(method="post", url=self._path, json_data={}))
+            options = FinalRequestOptions.construct(method="post", url=self._path, json_data={}, timeout=timeout)
+            made = client._build_request(options)
             del made.headers["Content-Length"]
             if not _has_own_cookie(client):
                 made.headers.pop("Cookie", None)
@@ -89,19 +113,22 @@ def _has_own_cookie(client: Any) -> bool:
 
 
 def _is_usual(options: Mapping[str, Any]) -> bool:
-    """Whether a request has no headers, timeout, query or fields of its own."""
+    """Whether a request has no headers, query or fields of its own."""
+    if not (_OWN.isdisjoint(options) and isinstance(options.get("timeout", not_given), _TIMEOUTS)):
+        return False
     headers = options.get("headers") or {}
-    return _OWN.isdisjoint(options) and all(
-        isinstance(value, Omit) and name in _HEADERS_OF_ARGUMENTS for name, value in headers.items()
-    )
+    return all(isinstance(value, Omit) and name in _HEADERS_OF_ARGUMENTS for name, value in headers.items())
 
 
 def _is_logged() -> bool:
     return _SDK_LOG.isEnabledFor(logging.DEBUG)
 
 
-def connection_error(request: httpx2.Request, error: Exception) -> Exception:
+def sdk_error(request: httpx2.Request, error: Exception) -> Exception:
     """The SDK's error for a request that got no response because of `error`."""
-    if isinstance(error, httpx2.TimeoutException):
-        return APITimeoutError(request=request)
-    return APIConnectionError(request=request)
+    if isinstance(error, AnthropicError):  # a transport may raise one
+        return error
+    kind = APITimeoutError if isinstance(error, httpx2.TimeoutException) else APIConnectionError
+    made: Exception = kind(request=request)
+    made.__cause__ = error
+    return made
