@@ -186,6 +186,27 @@ def test_wrappers_around_providers_lose_no_call():
     assert [values(reader) for reader in readers] == [[3], [1]]
 
 
+class Calling(Wrapper):
+    """A provider that makes a call when it is first asked for a meter."""
+
+    has_called = False
+
+    def get_meter(self, *args, **options):
+        if not self.has_called:
+            self.has_called = True
+            record(Telemetry(meter_provider=self))
+        return super().get_meter(*args, **options)
+
+
+def test_a_call_from_within_a_provider_ends_and_is_counted():
+    reader = InMemoryMetricReader()
+    provider = Calling(MeterProvider([reader], shutdown_on_exit=False))
+    calling = threading.Thread(target=lambda: record(Telemetry(meter_provider=provider)), daemon=True)
+    calling.start()
+    calling.join(10)
+    assert values(reader) == [2]
+
+
 def test_routers_that_begin_at_once_on_one_provider_lose_no_call(restless):
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)

@@ -175,7 +175,8 @@ def outcome_of(decision: Decision) -> str:
     return Outcome.ESCALATE.value if decision.escalated else Outcome.SHIP.value
 
 
-_making: Final = threading.Lock()
+# Re-entrant, because a provider, or a signal handler, may make a call meanwhile.
+_making: Final = threading.RLock()
 
 
 def is_stand_in(provider: MeterProvider) -> bool:
@@ -202,7 +203,7 @@ def _of_meter(meter: Meter) -> Instruments | None:
 def _once(owner: object, make: Callable[[], Instruments | None]) -> Instruments | None:
     """What `make` returned the first time for this very provider or meter, which may be equal to others."""
     if id(owner) not in _made:
-        _made[id(owner)] = (owner, make())
+        _made.setdefault(id(owner), (owner, make()))
     return _made[id(owner)][1]
 
 
