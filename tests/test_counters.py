@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 from opentelemetry.metrics import CallbackOptions, NoOpMeterProvider
+from opentelemetry.metrics import MeterProvider as ApiMeterProvider
 from opentelemetry.sdk.metrics import Counter as SdkCounter
 from opentelemetry.sdk.metrics import Meter, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
@@ -160,6 +161,50 @@ def test_two_routers_on_one_provider_count_into_one_counter_for_every_reader():
     assert [values(reader, *names) for reader in readers] == [[3, 0.75]] * 3
     record(other)
     assert [values(reader, *names) for reader in readers] == [[4, 1.0], [4, 1.0], [1, 0.25]]
+
+
+class Wrapper(ApiMeterProvider):
+    """A provider of an application's own, around another; it cannot be the key of a mapping."""
+
+    __hash__ = None
+
+    def __init__(self, provider):
+        self._provider = provider
+
+    def __eq__(self, other):
+        return isinstance(other, Wrapper)
+
+    def get_meter(self, *args, **options):
+        return self._provider.get_meter(*args, **options)
+
+
+def test_wrappers_around_providers_lose_no_call():
+    readers = [InMemoryMetricReader(), InMemoryMetricReader()]
+    one, other = (MeterProvider([reader], shutdown_on_exit=False) for reader in readers)
+    for provider in (one, Wrapper(one), Wrapper(one), Wrapper(other)):
+        record(Telemetry(meter_provider=provider))
+    assert [values(reader) for reader in readers] == [[3], [1]]
+
+
+class Calling(Wrapper):
+    """A provider that makes a call when it is first asked for a meter."""
+
+    has_called = False
+
+    def get_meter(self, *args, **options):
+        if not self.has_called:
+            self.has_called = True
+            record(Telemetry(meter_provider=self))
+        return super().get_meter(*args, **options)
+
+
+def test_a_call_from_within_a_provider_ends_and_is_counted():
+    reader = InMemoryMetricReader()
+    provider = Calling(MeterProvider([reader], shutdown_on_exit=False))
+    calling = threading.Thread(target=lambda: record(Telemetry(meter_provider=provider)), daemon=True)
+    calling.start()
+    calling.join(10)
+    assert values(reader) == [2]
 
 
 def test_routers_that_begin_at_once_on_one_provider_lose_no_call(restless):

@@ -142,14 +142,25 @@ def test_each_request_has_a_key_of_its_own_where_the_client_sends_keys():
     assert len(set(keys)) == 3
 
 
-def test_a_function_in_the_place_of_a_method_of_the_client_is_called(api):
+def assert_is_signed(api, client):
     api.always(Reply.triage(0.9, "Paris"))
+    with Router(settings=Settings(record=False), client=client) as router:
+        for _ in range(2):
+            router.messages.create(max_tokens=50, messages=HELLO["messages"])
+    signed = [request.headers.get("x-signature") == request.headers["content-length"] for request in api.requests]
+    assert signed == [True, True]
+
+
+def test_a_function_in_the_place_of_a_method_of_the_client_is_called(api):
     with Anthropic(base_url=api.url, api_key="any", open_telemetry=False) as client:
         client._prepare_request = _signed
-        with Router(settings=Settings(record=False), client=client) as router:
-            router.messages.create(max_tokens=50, messages=HELLO["messages"])
-    [request] = api.requests
-    assert request.headers["x-signature"] == request.headers["content-length"]
+        assert_is_signed(api, client)
+
+
+def test_a_function_in_the_place_of_a_method_of_the_class_is_called(api, monkeypatch):
+    monkeypatch.setattr(Anthropic, "_prepare_request", lambda _self, request: _signed(request))
+    with Anthropic(base_url=api.url, api_key="any", open_telemetry=False) as client:
+        assert_is_signed(api, client)
 
 
 async def test_the_same_holds_for_asyncio():

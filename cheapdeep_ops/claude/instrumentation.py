@@ -8,6 +8,9 @@ from typing import Final
 _SDK: Final = "anthropic."
 _SENTRY: Final = "sentry_sdk"
 
+_BELOW_MESSAGES: Final = ("post", "request", "_request", "_prepare_options", "_prepare_request")
+"""The methods of a client that a request runs through, and that libraries replace."""
+
 Method = Callable[..., object]
 """A method of the SDK's `messages`, such as `client.messages.create`, perhaps with a wrapper around it."""
 
@@ -26,9 +29,9 @@ def is_plain(method: Method) -> bool:
 
 
 def sends_plainly(client: object) -> bool:
-    """Whether the client's `post` and `request` run the SDK's code only, and make no span."""
-    methods = (getattr(client, "post", None), _request_of(client))
-    return not _traces_itself(client) and all(_is_sdks(_function_of(method)) for method in methods)
+    """Whether only the SDK's code runs below the methods of `messages`, and makes no span there."""
+    own = (_function_of(getattr(client, name, None)) for name in _BELOW_MESSAGES)
+    return not _traces_itself(client) and all(map(_is_sdks, own))
 
 
 def _client_of(method: Method) -> object:

@@ -1,8 +1,8 @@
 """The metrics of the routers, once for each meter provider. Labels are bounded."""
 
 import threading
-from collections.abc import Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from opentelemetry import metrics
@@ -175,7 +175,8 @@ def outcome_of(decision: Decision) -> str:
     return Outcome.ESCALATE.value if decision.escalated else Outcome.SHIP.value
 
 
-_making: Final = threading.Lock()
+# Re-entrant, because a provider, or a signal handler, may make a call meanwhile.
+_making: Final = threading.RLock()
 
 
 def is_stand_in(provider: MeterProvider) -> bool:
@@ -190,11 +191,21 @@ def instruments_of(provider: MeterProvider) -> Instruments | None:
     if is_stand_in(provider):
         return None
     with _making:
-        return _made(provider)
+        return _once(provider, lambda: _of_meter(provider.get_meter(names.SCOPE)))
 
 
-# Cached, because two routers on one provider share their counters: the SDK takes a counter's first callback only.
-@cache
-def _made(provider: MeterProvider) -> Instruments | None:
-    meter = provider.get_meter(names.SCOPE)
-    return None if type(meter) is NoOpMeter else Instruments(meter)
+def _of_meter(meter: Meter) -> Instruments | None:
+    # Wrappers around one provider give the same meter.
+    return None if type(meter) is NoOpMeter else _once(meter, lambda: Instruments(meter))
+
+
+# Once, because two routers on one provider share their counters: the SDK takes a counter's first callback only.
+def _once(owner: object, make: Callable[[], Instruments | None]) -> Instruments | None:
+    """What `make` returned the first time for this very provider or meter, which may be equal to others."""
+    if id(owner) not in _made:
+        _made.setdefault(id(owner), (owner, make()))
+    return _made[id(owner)][1]
+
+
+_made: Final[dict[int, tuple[object, Instruments | None]]] = {}
+"""By the id of a provider or meter, which is kept, so that no other gets that id."""
