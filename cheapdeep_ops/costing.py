@@ -4,8 +4,7 @@ Pure functions: prices, and where the triage contract stands in a prompt, are ar
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cheapdeep_ops.flow import CascadeResult, Step
 from cheapdeep_ops.pricing import (
@@ -28,8 +27,7 @@ _NO_USAGE: Final = "unknown: no usage was reported"
 _LESS_COLD_CACHE: Final = ", less what its cold prompt cache cost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contract:
+class Contract(NamedTuple):
     """The triage contract in a prompt: its tokens, and the function that says where the API counts them."""
 
     tokens: int
@@ -41,8 +39,7 @@ class Contract:
         return self.place() if is_cache_used else ContractPlace.UNCACHED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeepOnlyCost:
+class DeepOnlyCost(NamedTuple):
     """The cost of the deep tier alone in US dollars, and how it is known; None where it is unknown.
 
     `cold_cache_usd` is already subtracted: see `cold_cache_usd`.

@@ -4,8 +4,7 @@ This is the pattern of httpx's auth flow: one flow, driven by a synchronous and 
 """
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 
 from cheapdeep_ops.values import (
     NO_PARTS,
@@ -21,8 +20,7 @@ from cheapdeep_ops.values import (
 from cheapdeep_ops.verdict import decide
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(NamedTuple):
     """One request to a tier: the triage question, or the caller's original request.
 
     A triage question is asked `without` some parts. `is_second` marks one that repeats a refused question.
@@ -62,8 +60,7 @@ class _NoRefusals:
 NOTHING_REFUSED: Final[Refusals] = _NoRefusals()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """A request, its reply, and the reason to escalate, if any; `reply` is None if the call failed without one."""
 
     ask: Ask
@@ -72,8 +69,7 @@ class Step:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CascadeResult:
+class CascadeResult(NamedTuple):
     """The steps of one call and their result.
 
     `answer` is the reply for the caller; if it is None, `error` is the exception for the caller. `confidence` is the
@@ -101,8 +97,7 @@ class CascadeResult:
         return next(step for step in reversed(self.steps) if step.reply is self.answer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bypass:
+class Bypass(NamedTuple):
     """Sends the original request to `tier` without triage; `cause` is set if the request cannot be triaged."""
 
     tier: Tier
@@ -174,7 +169,7 @@ def _with_fallback(result: CascadeResult) -> CascadeResult:
     answer = max(usable, key=_confidence, default=None)
     if answer is None:
         return result
-    return replace(result, answer=answer, error=None, is_fallback=True, confidence=_stated(answer))
+    return result._replace(answer=answer, error=None, is_fallback=True, confidence=_stated(answer))
 
 
 def _is_usable(reply: TierReply) -> bool:
@@ -199,7 +194,7 @@ def _triage(
     suspects = NO_PARTS if step.error is None else refusals.suspected(ask, step.error)
     if not suspects:
         return step
-    second = replace(ask, without=ask.without | suspects, is_second=True)
+    second = ask._replace(without=ask.without | suspects, is_second=True)
     step = yield from _question(second, threshold, interrupts)
     if step.error is None:
         refusals.proven(tier.model, suspects)
@@ -241,7 +236,7 @@ def shadowed(steps: Sequence[Step], result: CascadeResult, *, base_threshold: fl
 
 def revised(result: CascadeResult, tier: Tier, reply: TierReply, *, base_threshold: float) -> CascadeResult:
     """The result of a streamed call; the reply of `tier`, which escalated early, has now been read to its end."""
-    steps = [replace(step, reply=reply) if step.ask.tier == tier else step for step in result.steps]
+    steps = [step._replace(reply=reply) if step.ask.tier == tier else step for step in result.steps]
     return _result_of(steps, base_threshold)
 
 
@@ -281,7 +276,7 @@ def completed(
     if last.ask.kind == "triage":
         has_failed = error is not None and not interrupts(error)
         reason = _verdict(reply).problem or (Reason.TRIAGE_ERROR if has_failed else None)
-    step = replace(last, reply=reply, error=error, reason=reason)
+    step = last._replace(reply=reply, error=error, reason=reason)
     return _result_of([*before, step], base_threshold)
 
 

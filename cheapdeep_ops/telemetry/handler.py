@@ -6,8 +6,7 @@ details go to spans; metrics have bounded labels only.
 
 from collections.abc import Mapping, Sequence
 from contextvars import Token
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
@@ -27,8 +26,7 @@ Attributes = dict[str, AttributeValue]
 Entered = Token[otel_context.Context] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRecord:
+class ChatRecord(NamedTuple):
     """The facts of one finished model call; the fields of the response are empty if the call failed.
 
     `confidence` and `outcome` are those of a triage call; `outcome` is at the threshold in force.
