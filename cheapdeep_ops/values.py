@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 ALL_ROUTES: Final = "*"
 """The scope that stands for every route."""
@@ -188,8 +188,7 @@ class Verdict:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierReply:
+class TierReply(NamedTuple):
     """The reply to one model call, without types of the SDK; `message` is passed through unread.
 
     `usage` is None if the API sent none.
