@@ -79,7 +79,7 @@ class VerdictPattern:
     def _names_keys(self, text: str) -> bool:
         """Whether all key words occur at all."""
         # A cheap filter: nearly every text fails it, in a twentieth of the time of the patterns.
-        if text.isascii() and "\\" not in text and "&" not in text:  # no level of it is written in another way
+        if text.isascii() and "\\" not in text and "&" not in text:  # it has no escapes to undo
             lowered = text.lower()
             return all(key in lowered for key in self._strings)
         return any(all(key in level.casefold() for key in self._strings) for level in _levels(text, _ascii_part))

@@ -4,7 +4,8 @@ Pure functions: prices, and where the triage contract stands in a prompt, are ar
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from cheapdeep_ops.flow import CascadeResult, Step
 from cheapdeep_ops.pricing import (
@@ -27,7 +28,8 @@ _NO_USAGE: Final = "unknown: no usage was reported"
 _LESS_COLD_CACHE: Final = ", less what its cold prompt cache cost"
 
 
-class Contract(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class Contract:
     """The triage contract in a prompt: its tokens, and the function that says where the API counts them."""
 
     tokens: int
@@ -39,7 +41,8 @@ class Contract(NamedTuple):
         return self.place() if is_cache_used else ContractPlace.UNCACHED
 
 
-class DeepOnlyCost(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class DeepOnlyCost:
     """The cost of the deep tier alone in US dollars, and how it is known; None where it is unknown.
 
     `cold_cache_usd` is already subtracted: see `cold_cache_usd`.

@@ -4,7 +4,8 @@ This is the pattern of httpx's auth flow: one flow, driven by a synchronous and 
 """
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Final, Literal, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol, TypeVar
 
 from cheapdeep_ops.values import (
     NO_PARTS,
@@ -19,8 +20,11 @@ from cheapdeep_ops.values import (
 )
 from cheapdeep_ops.verdict import decide
 
+# Values of one call are not frozen, here and in the router: a frozen one takes three times as long to make.
 
-class Ask(NamedTuple):
+
+@dataclass(slots=True, kw_only=True)
+class Ask:
     """One request to a tier: the triage question, or the caller's original request.
 
     A triage question is asked `without` some parts. `is_second` marks one that repeats a refused question.
@@ -60,7 +64,8 @@ class _NoRefusals:
 NOTHING_REFUSED: Final[Refusals] = _NoRefusals()
 
 
-class Step(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class Step:
     """A request, its reply, and the reason to escalate, if any; `reply` is None if the call failed without one."""
 
     ask: Ask
@@ -69,7 +74,8 @@ class Step(NamedTuple):
     error: BaseException | None = None
 
 
-class CascadeResult(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class CascadeResult:
     """The steps of one call and their result.
 
     `answer` is the reply for the caller; if it is None, `error` is the exception for the caller. `confidence` is the
@@ -97,7 +103,8 @@ class CascadeResult(NamedTuple):
         return next(step for step in reversed(self.steps) if step.reply is self.answer)
 
 
-class Bypass(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bypass:
     """Sends the original request to `tier` without triage; `cause` is set if the request cannot be triaged."""
 
     tier: Tier
@@ -169,7 +176,7 @@ def _with_fallback(result: CascadeResult) -> CascadeResult:
     answer = max(usable, key=_confidence, default=None)
     if answer is None:
         return result
-    return result._replace(answer=answer, error=None, is_fallback=True, confidence=_stated(answer))
+    return replace(result, answer=answer, error=None, is_fallback=True, confidence=_stated(answer))
 
 
 def _is_usable(reply: TierReply) -> bool:
@@ -194,7 +201,7 @@ def _triage(
     suspects = NO_PARTS if step.error is None else refusals.suspected(ask, step.error)
     if not suspects:
         return step
-    second = ask._replace(without=ask.without | suspects, is_second=True)
+    second = replace(ask, without=ask.without | suspects, is_second=True)
     step = yield from _question(second, threshold, interrupts)
     if step.error is None:
         refusals.proven(tier.model, suspects)
@@ -236,7 +243,7 @@ def shadowed(steps: Sequence[Step], result: CascadeResult, *, base_threshold: fl
 
 def revised(result: CascadeResult, tier: Tier, reply: TierReply, *, base_threshold: float) -> CascadeResult:
     """The result of a streamed call; the reply of `tier`, which escalated early, has now been read to its end."""
-    steps = [step._replace(reply=reply) if step.ask.tier == tier else step for step in result.steps]
+    steps = [replace(step, reply=reply) if step.ask.tier == tier else step for step in result.steps]
     return _result_of(steps, base_threshold)
 
 
@@ -276,7 +283,7 @@ def completed(
     if last.ask.kind == "triage":
         has_failed = error is not None and not interrupts(error)
         reason = _verdict(reply).problem or (Reason.TRIAGE_ERROR if has_failed else None)
-    step = last._replace(reply=reply, error=error, reason=reason)
+    step = replace(last, reply=reply, error=error, reason=reason)
     return _result_of([*before, step], base_threshold)
 
 

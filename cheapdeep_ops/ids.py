@@ -1,10 +1,10 @@
-"""Random ids, without a system call for each: in a container that takes longer than all else that makes an id."""
+"""Random ids without a system call, which takes long in a container."""
 
 import os
 from random import Random
 from typing import Final
 
-# Not the generator of the `random` module: a service may seed that, and all its processes would draw one series of ids.
+# A generator of its own: a service may seed that of the `random` module, and its processes would draw equal ids.
 _random: Final = Random()  # noqa: S311 - an id is no secret
 
 if hasattr(os, "register_at_fork"):
@@ -12,5 +12,5 @@ if hasattr(os, "register_at_fork"):
 
 
 def random_id() -> str:
-    """32 hexadecimal digits (128 random bits) that no other call of this function gives, in any process."""
+    """32 hexadecimal digits (128 random bits), unique among all calls and processes."""
     return f"{_random.getrandbits(128):032x}"

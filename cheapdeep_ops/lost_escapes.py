@@ -122,7 +122,7 @@ _JSON_VALUE: Final = re.compile(
 """A string in a JSON document that holds a control character, which JSON does not allow."""
 
 _NEVER_LEFT: Final = re.compile(r"[^\\\t\n\r]*")
-"""A text without what is left of an escape."""
+"""A text with no character that a lost escape leaves behind."""
 
 _LETTERS: Final = re.compile("[A-Za-z]*")
 _AHEAD: Final = 60

@@ -46,7 +46,7 @@ class EffectivePolicy(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyBook:
-    """The policies of all scopes at one moment. The answers for routes are kept: each call asks for one."""
+    """The policies of all scopes at one moment. It keeps what it has found for each route, because each call asks."""
 
     base: float = BASE_THRESHOLD
     raised: float = RAISED_THRESHOLD

@@ -114,7 +114,7 @@ class PriceList:
     factors: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _FACTORS)
     web_searches_usd: float = _WEB_SEARCHES_USD
     _usual_factor: float | None = field(init=False)
-    """The factor of nearly all calls, which state nothing that changes the price."""
+    """The factor of a call that states nothing which changes the price, as nearly all do."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_usual_factor", self._product([""] * len(self.factors)))
@@ -137,7 +137,7 @@ class PriceList:
     def _product(self, values: Sequence[str]) -> float | None:
         """The product of the factors for these values of the fields; None if one has no known price."""
         factors = [known.get(value) for known, value in zip(self.factors.values(), values, strict=True)]
-        return None if None in factors else prod(factors)  # type: ignore[arg-type]  # none of them is None
+        return None if None in factors else prod(factors)  # type: ignore[arg-type]  # all are numbers here
 
     def _rates_for(self, usage: Usage) -> Rates:
         if len(self.steps) == 1:
@@ -204,7 +204,7 @@ def without_contract(usage: Usage, *, tokens: int, place: ContractPlace) -> Usag
 
 
 def _less_contract(usage: Usage, tokens: int, place: ContractPlace) -> dict[str, Any]:
-    """The count of the usage that has the contract's tokens, without them."""
+    """The one count that changes without the `tokens` of the triage contract, by its name."""
     pool = next((name for name in _POOLS[place] if getattr(usage, name) >= tokens), "input_tokens")
     return {pool: max(getattr(usage, pool) - tokens, 0)}
 

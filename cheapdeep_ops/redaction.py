@@ -29,7 +29,7 @@ _EQUAL_TO_ASCII: Final = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\
 
 
 class _Folded:
-    """A text with small letters, and "?" for each character beyond ASCII; every character keeps its place."""
+    """A text in lower case, with "?" for each character beyond ASCII; every character keeps its place."""
 
     def __init__(self, text: str) -> None:
         # `casefold` lengthens some texts; `lower` keeps the small I without a dot and the long S.
@@ -38,40 +38,40 @@ class _Folded:
         self._text = text.encode("ascii", "replace").lower().decode("ascii")
         self._places: dict[tuple[str, ...], list[int]] = {}
 
-    def places(self, heads: tuple[str, ...]) -> list[int]:
-        """Where one of `heads` begins, in ascending order; remembered, because rules share their heads."""
-        places = self._places.get(heads)
+    def places(self, prefixes: tuple[str, ...]) -> list[int]:
+        """Where one of `prefixes` begins, in ascending order; remembered, because rules share their prefixes."""
+        places = self._places.get(prefixes)
         if places is None:
-            places = sorted(place for head in heads if head in self._text for place in self._places_of(head))
-            self._places[heads] = places
+            places = sorted(place for prefix in prefixes if prefix in self._text for place in self._places_of(prefix))
+            self._places[prefixes] = places
         return places
 
-    def _places_of(self, head: str) -> Iterator[int]:
-        place = self._text.find(head)
+    def _places_of(self, prefix: str) -> Iterator[int]:
+        place = self._text.find(prefix)
         while place >= 0:
             yield place
-            place = self._text.find(head, place + 1)
+            place = self._text.find(prefix, place + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """One kind of data: the group `it` of its pattern is the candidate. A match without `it` is text that must stay.
 
-    The last two save time and change no result. Every match begins with one of the `heads`, written as in `_Folded`,
-    so the pattern is tried there only. Where `sign` is not found, nothing is to be replaced.
+    `prefixes` and `prefilter` save time and change no result. Every match begins with one of the `prefixes`, written as
+    in `_Folded`, so the pattern is tried there only. Where `prefilter` matches nothing, the rule replaces nothing.
     """
 
     kind: str
     pattern: re.Pattern[str]
     measure: _Measure = len
-    heads: tuple[str, ...] = ()
-    sign: re.Pattern[str] | None = None
+    prefixes: tuple[str, ...] = ()
+    prefilter: re.Pattern[str] | None = None
 
     def matches(self, text: str, folded: _Folded) -> Iterator[re.Match[str]]:
-        """The matches of `pattern.finditer(text)`, or none if none of them is to be replaced."""
-        if self.heads:
-            return self._matches_at(folded.places(self.heads), text)
-        return self.pattern.finditer(text) if self.sign is None or self.sign.search(text) else iter(())
+        """The matches of `pattern.finditer(text)`; it may give none if the rule replaces nothing."""
+        if self.prefixes:
+            return self._matches_at(folded.places(self.prefixes), text)
+        return self.pattern.finditer(text) if self.prefilter is None or self.prefilter.search(text) else iter(())
 
     def _matches_at(self, places: list[int], text: str) -> Iterator[re.Match[str]]:
         done = 0
@@ -162,7 +162,7 @@ _TOKEN: Final = partial(
     )""",
     _FLAGS,
 )
-_TOKEN_HEADS: Final = (
+_TOKEN_PREFIXES: Final = (
     *("sk-", "sk_", "rk_", "whsec_", "xox", "xapp-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "glpat-"),
     *("akia", "asia", "aiza", "eyj"),
 )
@@ -182,7 +182,7 @@ _SECRET_KEY: Final = rf"""
     |(?:api|app|client)[\ _-]?secret|api[\ _-]?key|secret[\ _-]?(?:access[\ _-]?)?key|private[\ _-]?key
     |(?:access|api|auth|refresh)[\ _-]?token)
     (?:_confirmation|[0-9])?"""
-_KEY_HEADS: Final = (
+_KEY_PREFIXES: Final = (
     *("pass", "kennwort", "mot de passe", "pwd", "mdp"),
     *("api", "app", "client", "secret", "private", "access", "auth", "refresh"),
 )
@@ -284,7 +284,7 @@ RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 
 """Country codes with the lengths of IBANs, from https://www.swift.com/standards/data-standards/iban (ISO 13616-2)."""
 
 _IBAN_LENGTHS: Final = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
-# The digit comes first and the rest in a look behind it, because the engine skips to digits; cards do the same.
+# The digit comes first, and the rest is in a lookbehind, because the engine skips to digits. Cards and `+` likewise.
 _IBAN: Final = partial(
     re.compile,
     rf"""[0-9](?<=
@@ -393,7 +393,7 @@ _NAMED: Final = r"""
     (?<![a-z])(?:(?:tele)?phone|telefon|t[e\u00e9\u00c9]l(?:[e\u00e9\u00c9]phone)?|mobile?|cell|handy|portable|fax
     |whatsapp|rufnummer)
     (?:[ -]?(?:number|nummer|no|nr))?[ .:=\#\u00a0\u202f]{0,4}(?:(?:is|ist|est|at|unter)[ ])?"""
-_NAMED_HEADS: Final = ("phone", "tel", "t?l", "mobil", "cell", "handy", "portable", "fax", "whatsapp", "rufnummer")
+_NAMED_PREFIXES: Final = ("phone", "tel", "t?l", "mobil", "cell", "handy", "portable", "fax", "whatsapp", "rufnummer")
 """`t?l` is what `_Folded` makes of `t\u00e9l`."""
 
 _DIALLED: Final = rf"[{_GAPS}./()]"
@@ -441,13 +441,13 @@ def _phone(candidate: str) -> int:
     return 0 if _NO_PHONE.match(candidate) or len(_digits(candidate)) > _MOST_DIGITS else len(candidate)
 
 
-# Signs begin with a literal or a class of characters: the engine skips to those faster than it tries a whole pattern.
-_USERINFO_SIGN: Final = partial(re.compile, r"""://[^\s/?\#"<>]+@""", _FLAGS)
-_EMAIL_SIGN: Final = partial(re.compile, r"@(?<=[\w.%+&-]@)[^\W_]++(?:-++[^\W_]++)*+\.[^\W_]", re.VERBOSE)
-_SSN_SIGN: Final = partial(re.compile, rf"[0-9][0-9]{{2}}[{_HYPHENS}][0-9]{{2}}[{_HYPHENS}][0-9]{{4}}", _FLAGS)
-_IPV6_SIGN: Final = partial(re.compile, r":(?: :[0-9A-Fa-f:]{0,40}+(?!\w) | (?:[0-9A-Fa-f]{1,4}:){5})", _FLAGS)
-_IPV4_SIGN: Final = partial(re.compile, r"\.(?<=[0-9]\.)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]", _FLAGS)
-_NATIONAL_SIGN: Final = partial(
+# Prefilters begin with a literal or a character class: the engine skips to those faster than it tries a whole pattern.
+_USERINFO_PREFILTER: Final = partial(re.compile, r"""://[^\s/?\#"<>]+@""", _FLAGS)
+_EMAIL_PREFILTER: Final = partial(re.compile, r"@(?<=[\w.%+&-]@)[^\W_]++(?:-++[^\W_]++)*+\.[^\W_]", re.VERBOSE)
+_SSN_PREFILTER: Final = partial(re.compile, rf"[0-9][0-9]{{2}}[{_HYPHENS}][0-9]{{2}}[{_HYPHENS}][0-9]{{4}}", _FLAGS)
+_IPV6_PREFILTER: Final = partial(re.compile, r":(?: :[0-9A-Fa-f:]{0,40}+(?!\w) | (?:[0-9A-Fa-f]{1,4}:){5})", _FLAGS)
+_IPV4_PREFILTER: Final = partial(re.compile, r"\.(?<=[0-9]\.)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]", _FLAGS)
+_NATIONAL_PREFILTER: Final = partial(
     re.compile,
     rf"""[(0-9](?: (?<=0)(?<!{_ATTACHED}0)(?:{_DIALLED}{{0,3}}[0-9]){{8}}
     |(?<=\()[0-9]{{3,6}}\)(?:{_DIALLED}{{0,3}}[0-9]){{3}} | [0-9]{{2}}[{_GAPS}.][0-9]{{3}}[{_GAPS}.][0-9]{{4}})""",
@@ -463,23 +463,23 @@ def _rules() -> tuple[_Rule, ...]:
     # The patterns of _PEM and _WEBHOOK start with a literal themselves.
     return (
         _Rule("secret", _PEM()),
-        _Rule("secret", _USERINFO(), sign=_USERINFO_SIGN()),
-        _Rule("secret", _QUOTED_SECRET(), _assigned_secret, heads=_KEY_HEADS),
-        _Rule("secret", _BARE_SECRET(), _assigned_secret, heads=_KEY_HEADS),
-        _Rule("secret", _SPOKEN(), _spoken_secret, heads=_KEY_HEADS),
-        _Rule("secret", _AUTHORIZATION(), heads=("authorization",)),
-        _Rule("secret", _BEARER(), _bearer, heads=("bearer",)),
-        _Rule("secret", _TOKEN(), _token, heads=_TOKEN_HEADS),
+        _Rule("secret", _USERINFO(), prefilter=_USERINFO_PREFILTER()),
+        _Rule("secret", _QUOTED_SECRET(), _assigned_secret, prefixes=_KEY_PREFIXES),
+        _Rule("secret", _BARE_SECRET(), _assigned_secret, prefixes=_KEY_PREFIXES),
+        _Rule("secret", _SPOKEN(), _spoken_secret, prefixes=_KEY_PREFIXES),
+        _Rule("secret", _AUTHORIZATION(), prefixes=("authorization",)),
+        _Rule("secret", _BEARER(), _bearer, prefixes=("bearer",)),
+        _Rule("secret", _TOKEN(), _token, prefixes=_TOKEN_PREFIXES),
         _Rule("secret", _WEBHOOK()),
-        _Rule("secret", _LONG_SECRET(), _mixed, heads=("token", "secret", "key")),
-        _Rule("email", _EMAIL(), _email, sign=_EMAIL_SIGN()),
+        _Rule("secret", _LONG_SECRET(), _mixed, prefixes=("token", "secret", "key")),
+        _Rule("email", _EMAIL(), _email, prefilter=_EMAIL_PREFILTER()),
         _Rule("iban", _IBAN(), _iban),
         _Rule("card", _CARD(), _card),
-        _Rule("ssn", _SSN(), sign=_SSN_SIGN()),
-        _Rule("ssn", _NAMED_SSN(), heads=("ssn", "social security")),
-        _Rule("ip", _IPV6(), _ip, sign=_IPV6_SIGN()),
-        _Rule("ip", _IPV4(), _ip, sign=_IPV4_SIGN()),
+        _Rule("ssn", _SSN(), prefilter=_SSN_PREFILTER()),
+        _Rule("ssn", _NAMED_SSN(), prefixes=("ssn", "social security")),
+        _Rule("ip", _IPV6(), _ip, prefilter=_IPV6_PREFILTER()),
+        _Rule("ip", _IPV4(), _ip, prefilter=_IPV4_PREFILTER()),
         _Rule("phone", _INTERNATIONAL(), _phone),
-        _Rule("phone", _NAMED_PHONE(), _phone, heads=_NAMED_HEADS),
-        _Rule("phone", _NATIONAL(), _phone, sign=_NATIONAL_SIGN()),
+        _Rule("phone", _NAMED_PHONE(), _phone, prefixes=_NAMED_PREFIXES),
+        _Rule("phone", _NATIONAL(), _phone, prefilter=_NATIONAL_PREFILTER()),
     )

@@ -9,7 +9,7 @@ _KEPT_PER_SAMPLE: Final = 30
 """The number of kept answers for each graded one, so that a guard can grade more past answers if it must."""
 
 
-@lru_cache(maxsize=512)  # a router asks several times for each call, within a moment
+@lru_cache(maxsize=512)  # a router asks several times for each call
 def position(call_id: str, salt: str = "") -> float:
     """The position of a call in [0, 1): uniform over ids, and equal in every process; another `salt` gives another one.
 

@@ -18,9 +18,9 @@ class TokenLimit:
         self.is_over = False
         self._most = most
         self._uncounted: list[str] = []
-        """What has passed before it was counted: a text has no more tokens than characters."""
+        """The texts that passed without a count, because a text has at most as many tokens as characters."""
         self._at_most = 0
-        """At least as many tokens as all that has passed."""
+        """An upper bound of the tokens that have passed."""
         self._ended = 0
         """The tokens of the counted words that have ended."""
         self._open = 0
@@ -61,7 +61,7 @@ class TokenLimit:
 
 def is_surely_longer(text: str, most: int | None) -> bool:
     """Whether `text` surely has more than `most` tokens."""
-    # No text has more of these tokens than characters.
+    # A text has at most as many of these tokens as characters.
     if most is None or len(text) <= most or _at_most(text) <= most:
         return False
     limit = TokenLimit(most)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 ALL_ROUTES: Final = "*"
 """The scope that stands for every route."""
@@ -188,7 +188,8 @@ class Verdict:
     detail: str = ""
 
 
-class TierReply(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class TierReply:
     """The reply to one model call, without types of the SDK; `message` is passed through unread.
 
     `usage` is None if the API sent none.

@@ -24,7 +24,7 @@ from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, NoOpTracerPr
 
 from cheapdeep_ops.telemetry import sums as module
 from cheapdeep_ops.telemetry.handler import Telemetry
-from cheapdeep_ops.telemetry.sums import MOST_LABEL_SETS, Sums
+from cheapdeep_ops.telemetry.sums import MOST_LABEL_SETS, ObservedCounter
 from cheapdeep_ops.values import Decision, Hop, Outcome, Tier, Usage
 
 MODEL = "claude-haiku-4-5"
@@ -63,7 +63,7 @@ def totals(sums):
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(0, 9))))
 def test_a_sum_is_that_of_the_amounts_of_its_label_set(added):
-    sums, expected = Sums("one", "two"), Counter()
+    sums, expected = ObservedCounter("one", "two"), Counter()
     for one, two, amount in added:
         sums.add(amount, (one, two), INVALID_SPAN_CONTEXT)
         expected[("one", one), ("two", two)] += amount
@@ -72,14 +72,14 @@ def test_a_sum_is_that_of_the_amounts_of_its_label_set(added):
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), float("-inf")])
 def test_an_amount_that_no_counter_may_take_changes_nothing(amount):
-    sums = Sums()
+    sums = ObservedCounter()
     sums.add(2, (), INVALID_SPAN_CONTEXT)
     sums.add(amount, (), INVALID_SPAN_CONTEXT)
     assert totals(sums) == {(): 2}
 
 
 def test_label_sets_beyond_the_limit_are_counted_together():
-    sums = Sums("one")
+    sums = ObservedCounter("one")
     for number in range(MOST_LABEL_SETS + 50):
         for _ in range(2):
             sums.add(1, (str(number),), INVALID_SPAN_CONTEXT)
@@ -107,7 +107,7 @@ class Slow(float):
 
 
 def test_threads_lose_no_amount(restless):
-    sums, threads, each = Sums("one"), 4, 2_000
+    sums, threads, each = ObservedCounter("one"), 4, 2_000
 
     def add(_number):
         for _ in range(each):
@@ -134,7 +134,7 @@ class Held(str):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_while_another_thread_adds_leaves_the_child_able_to_add():
-    sums, label = Sums("one"), Held("a")
+    sums, label = ObservedCounter("one"), Held("a")
     adding = threading.Thread(target=sums.add, args=(1, (label,), INVALID_SPAN_CONTEXT))
     adding.start()
     assert label.entered.wait(30)

@@ -1,6 +1,7 @@
 """Replies that are parsed in one step: equal to what the SDK makes of them, or left to the SDK."""
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops import AsyncRouter, Router, Settings
+from cheapdeep_ops.claude.conversion import read_reply, unwrapped
 from cheapdeep_ops.claude.lean_messages import AsyncLeanMessages, LeanMessages, parsed
+from cheapdeep_ops.claude.raw_message import raw_message
 from cheapdeep_ops.testing import Reply
 
 FIXTURES = Path(__file__).parents[2] / "shared" / "data" / "anthropic_fixtures"
@@ -82,6 +85,10 @@ def assert_equal_to_the_sdks(raw):
     return True
 
 
+def in_any_order(usage):
+    return usage and dataclasses.replace(usage, unpriced=tuple(sorted(usage.unpriced)))
+
+
 def places(value, path=()):
     """The paths of all parts of a JSON value."""
     yield path
@@ -117,6 +124,33 @@ def test_a_reply_that_is_not_as_the_types_say_is_left_to_the_sdk(content, data):
     assert_equal_to_the_sdks(response(body))
 
 
+@given(content=st.lists(st.sampled_from(BLOCKS), max_size=3), answer=st.text(max_size=9), data=st.data())
+def test_a_raw_reply_means_what_the_sdks_message_means(content, answer, data):
+    body = {**MESSAGE, "content": content}
+    for _ in range(data.draw(st.integers(0, 3))):
+        path = data.draw(st.sampled_from([path for path in places(body) if path]))
+        body = changed(body, path, data.draw(st.one_of(ODD, st.just(...))))
+    raw = raw_message(response(body))
+    if raw is None:  # the router gets the SDK's message
+        return
+    message = by_the_sdk(response(body))
+    assert (raw.id, raw.model, raw.stop_reason) == (message.id, message.model, message.stop_reason)
+    options = {"user_text": "hello", "max_tokens": 50}
+    of_raw, of_message = read_reply(raw, **options), read_reply(message, **options)
+    assert of_raw.verdict == of_message.verdict
+    if parsed(response(body)) is not None:  # else the SDK may have made a number of a text
+        assert in_any_order(of_raw.usage) == in_any_order(of_message.usage)
+    made, copied = raw.with_answer(answer), unwrapped(message, answer)
+    assert made == copied
+    assert shape(made) == shape(copied)
+    assert (made._request_id, made._workspace_id) == (copied._request_id, copied._workspace_id)
+
+
+def test_a_usual_reply_is_read_raw():
+    assert raw_message(response(MESSAGE)) is not None
+    assert raw_message(response({**MESSAGE, "content": list(BLOCKS)})) is not None
+
+
 def test_an_unknown_name_is_left_to_the_sdk():
     assert parsed(response({**MESSAGE, "content": [BLOCKS[-1]]})) is None
     assert parsed(response({**MESSAGE, "stop_reason": "of_tomorrow"})) is None
@@ -126,6 +160,15 @@ def test_an_unknown_name_is_left_to_the_sdk():
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"id": NaN}', b"\xff"])
 def test_what_is_no_message_is_left_to_the_sdk(body):
     assert parsed(response(body)) is None
+    assert raw_message(response(body)) is None
+
+
+@pytest.mark.parametrize("ids", [["req_1", "req_2"], ["ü".encode()], [b"\xfc"]])
+def test_ids_are_read_from_headers_as_the_sdk_reads_them(ids):
+    raw = response(MESSAGE)
+    del raw.headers["request-id"]
+    raw.headers = httpx2.Headers([*raw.headers.raw, *((b"request-id", each) for each in ids)])
+    assert assert_equal_to_the_sdks(raw)
 
 
 def test_a_text_that_looks_like_a_message_is_left_to_the_sdk():
@@ -179,7 +222,7 @@ class TestWhereItIsUsed:
         odd = changed(MESSAGE, ("usage", "input_tokens"), "12")
         lean = LeanMessages if kind is Anthropic else AsyncLeanMessages
         client = kind(api_key="any", open_telemetry=False, http_client=_answering(kind, odd))
-        answer = lean(client).create(model="claude-haiku-4-5", **HELLO)
+        answer = lean(client, is_raw=False).create(model="claude-haiku-4-5", **HELLO)
         message = answer if kind is Anthropic else await answer
         assert (message.usage.input_tokens, message._request_id) == ("12", "req_1")
 

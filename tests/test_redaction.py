@@ -355,7 +355,7 @@ class TestRedactingTwice:
 
 
 like = functools.cache(st.from_regex)  # building the strategy takes longer than drawing from it
-NARROWED = [rule for rule in redaction._rules() if rule.heads or rule.sign]
+NARROWED = [rule for rule in redaction._rules() if rule.prefixes or rule.prefilter]
 DISGUISES = [
     str,
     str.upper,
@@ -365,8 +365,8 @@ DISGUISES = [
 
 
 def assert_is_tried_everywhere(rule, text):
-    """Asserts that the rule's heads and its sign change no result, and returns the result."""
-    everywhere = dataclasses.replace(rule, heads=(), sign=None)
+    """Asserts that the rule's prefixes and its prefilter change no result, and returns the result."""
+    everywhere = dataclasses.replace(rule, prefixes=(), prefilter=None)
     result = redaction._replace(text, redaction._Folded(text), rule)
     assert result == redaction._replace(text, redaction._Folded(text), everywhere)
     return result

@@ -1,6 +1,6 @@
-"""The SDK's aiohttp client with a session for each event loop; nothing is logged about what is not closed.
+"""The SDK's aiohttp client, with a session for each event loop. It closes itself silently when it is collected.
 
-It is imported only where aiohttp is installed.
+This module can be imported only where aiohttp is installed.
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from aiohttp import AddrInfoType, ClientError, ClientPayloadError, ClientSession
 from anthropic import DefaultAioHttpClient
 
 _PAUSE_S: Final = 0.5
-"""After so long without a request, the loop may have stopped meanwhile, and may not know which servers hung up."""
+"""After this time without a request, the loop may have stood still and have missed that a server hung up."""
 
-_ROUNDS_OF_NEWS: Final = 3
-"""So many rounds of a loop take in that a server hung up: one to be told, one to read, one to close (TLS)."""
+_LOOP_TURNS: Final = 3
+"""The turns in which a loop notices that a server hung up: one for the event, one to read, one to close (TLS)."""
 
 _HEADER_BYTES: Final = 100 * 1024
 """The longest line that httpx2 takes; aiohttp's own limit is 8190 bytes."""
 
-_CUT: Final = "peer closed connection without sending complete message body"
-"""httpx2's words for it."""
+_CUT_OFF: Final = "peer closed connection without sending complete message body"
+"""httpx2's message for a body that ends too early."""
 
 _TCP_OPTIONS: Final = {
     option: value
     for name, value in {"TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5, "TCP_KEEPIDLE": 60}.items()
     if (option := getattr(socket, name, None)) is not None
 }
-"""What the SDK's httpx2 client sets, so that a network keeps a connection whose answer takes minutes."""
+"""The options of the SDK's httpx2 client. With them, a network keeps a connection whose answer takes minutes."""
 
 
 class LoopAioHttpClient(DefaultAioHttpClient):
@@ -43,58 +43,58 @@ class LoopAioHttpClient(DefaultAioHttpClient):
         return LoopTransport(super()._init_transport(*args, **options))
 
     def _init_proxy_transport(self, proxy: httpx2.Proxy, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
-        if proxy.url.scheme.startswith("socks"):  # which aiohttp does not speak
+        if proxy.url.scheme.startswith("socks"):  # aiohttp has no SOCKS
             return httpx2.AsyncHTTPTransport(*args, **{**options, "proxy": proxy})
         return LoopTransport(super()._init_proxy_transport(proxy, *args, **options))
 
 
 class LoopTransport(httpx2.AsyncBaseTransport):
-    """Sends each request through a transport of the loop that runs."""
+    """Sends each request through a session of the running event loop; `transport` has the settings of all."""
 
     def __init__(self, transport: Any) -> None:
         self.limits: httpx2.Limits = transport.limits
-        self._blank = transport
-        self._of_loops: dict[asyncio.AbstractEventLoop, _Sending] = {}
+        self._pattern = transport
+        self._sessions: dict[asyncio.AbstractEventLoop, _LoopSession] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request. Raises the errors of httpx2."""
         loop = asyncio.get_running_loop()
-        sending = self._of_loops.get(loop) or self._begin(loop)
-        return await sending.send(request)
+        session = self._sessions.get(loop) or self._begin(loop)
+        return await session.send(request)
 
     async def aclose(self) -> None:
-        """Close the connections of the loop that runs; other loops close theirs when they run again."""
-        here = self._of_loops.pop(asyncio.get_running_loop(), None)
-        self._of_loops.clear()
+        """Close the connections of the running loop; another loop closes its own when it runs again."""
+        here = self._sessions.pop(asyncio.get_running_loop(), None)
+        self._sessions.clear()
         if here is not None:
             await here.transport.aclose()
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> "_Sending":
-        for other in list(self._of_loops):
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> "_LoopSession":
+        for other in list(self._sessions):
             if other.is_closed():
-                self._of_loops.pop(other, None)
-        sending = self._of_loops[loop] = _Sending(self._blank, loop)
-        return sending
+                self._sessions.pop(other, None)
+        session = self._sessions[loop] = _LoopSession(self._pattern, loop)
+        return session
 
 
-class _Sending:
-    """A transport with a session of its own, in one loop."""
+class _LoopSession:
+    """A transport with a session of its own, for one loop; its settings are those of `pattern`."""
 
-    def __init__(self, blank: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self.transport: Any = copy(blank)
-        session = self.transport.client = _session(blank)
+    def __init__(self, pattern: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport: Any = copy(pattern)
+        session = self.transport.client = _client_session(pattern)
         self._loop, self._last = loop, loop.time()
-        # A session that is collected before its connector is closed would log that. A detached one leaves the connector
-        # alone, which then closes itself.
+        # aiohttp logs a session that is collected with an open connector. A detached session has no connector, and the
+        # connector closes itself.
         finalize(self, session.detach)
 
     async def send(self, request: httpx2.Request) -> httpx2.Response:
         now = self._loop.time()
         if now - self._last > _PAUSE_S:
-            for _ in range(_ROUNDS_OF_NEWS):
+            for _ in range(_LOOP_TURNS):
                 await asyncio.sleep(0)
         self._last = now
-        # aiohttp begins to count when the request is written, so a server that does not read would never time out.
+        # aiohttp's own timeout begins after the request is written. A server that does not read would never time out.
         timeout = asyncio.timeout(_limit(request.extensions.get("timeout", {})))
         try:
             async with timeout:
@@ -110,7 +110,7 @@ class _Sending:
 
 
 class _Body(httpx2.AsyncByteStream):
-    """The body of a response, which ends with httpx2's error where it is cut."""
+    """The body of a response; it raises httpx2's error if it is cut off."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
@@ -121,7 +121,7 @@ class _Body(httpx2.AsyncByteStream):
                 yield chunk
         except httpx2.ReadError as error:
             if isinstance(error.__cause__, ClientPayloadError):
-                raise httpx2.RemoteProtocolError(_CUT) from error
+                raise httpx2.RemoteProtocolError(_CUT_OFF) from error
             raise
         except ClientError as error:
             raise httpx2.RemoteProtocolError(str(error)) from error
@@ -137,7 +137,7 @@ def _limit(timeouts: Mapping[str, float | None]) -> float | None:
     return sum(known) if len(known) == len(limits) else None
 
 
-def _session(transport: Any) -> ClientSession:
+def _client_session(transport: Any) -> ClientSession:
     """A session with the SDK's settings."""
     limits: httpx2.Limits = transport.limits
     connector = _QuietConnector(
@@ -171,14 +171,14 @@ class _QuietConnector(TCPConnector):
         self._runs_in, self._process = asyncio.get_running_loop(), os.getpid()
 
     def __del__(self, _warnings: object = None) -> None:
-        # After a fork the connections are the parent's: a word to the server, or to the selector, would break them.
+        # After a fork the connections are the parent's: a byte to the server, or a call of the selector, breaks them.
         if self.closed or self._process != os.getpid():
             return
         if self._runs_in.is_running() and self._runs_in is not _running_loop():
             with suppress(RuntimeError):  # closed in this moment
                 self._runs_in.call_soon_threadsafe(self.__exit__, None, None, None)
         else:
-            self.__exit__(None, None, None)  # not `close`, which leaves a task to a loop that may not run again
+            self.__exit__(None, None, None)  # `close` would need a task in a loop that may never run again
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

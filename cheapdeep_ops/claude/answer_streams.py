@@ -1,7 +1,7 @@
 """The SDK's stream helper for an answer that ships, without the events that its caller does not see.
 
-The SDK's helper builds two events for each delta, also for a caller who only waits for the message or reads its text.
-Here the text goes straight into the message, and only what begins and ends the message goes through the SDK's helper.
+The SDK's helper builds two events for each delta, even if its caller reads only the message or the text.
+Here the text is added to the message directly. Only the events around the text go through the SDK's helper.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,11 +17,11 @@ from anthropic.types import ParsedMessage
 from cheapdeep_ops.claude.received_events import text_event
 
 _WITHOUT_EFFECT: Final = frozenset({"content_block_stop", "message_stop"})
-"""The events that leave the message as it is."""
+"""The events that do not change the message."""
 
 
 class _OneByOne:
-    """A raw stream whose events are given to the SDK's helper one by one; each of them becomes one event of it."""
+    """Stands for a raw stream: it gives `event` to the SDK's helper, which makes one event of its own from it."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -47,12 +47,13 @@ class _OneByOne:
 class AnswerStream(MessageStream[Any]):
     """The SDK's helper over `stream`, whose `parts` are events, and a text for each delta of the answer.
 
-    Whoever turns from `text_stream` to the events gets those that follow the last text.
+    A caller who changes from `text_stream` to the events gets the events after the last text.
     """
 
     def __init__(self, stream: Any, parts: Iterator[Any], output_format: Any) -> None:
         self._next = _OneByOne(stream)
         super().__init__(self._next, output_format)  # type: ignore[arg-type]
+        # The SDK's own generator adds each event to the message before it yields its own event.
         self._built, self._parts = super().__stream__(), parts
         self._is_seen = False
         self.text_stream = self._texts()
@@ -62,7 +63,7 @@ class AnswerStream(MessageStream[Any]):
         self._is_seen = True
         for part in self._parts:
             if isinstance(part, str):
-                snapshot = _longer(self.current_message_snapshot, part)
+                snapshot = _with_text(self.current_message_snapshot, part)
                 yield text_event(part)
                 yield TextEvent(type="text", text=part, snapshot=snapshot)
             else:
@@ -75,10 +76,10 @@ class AnswerStream(MessageStream[Any]):
             pass
 
     def _texts(self) -> Iterator[str]:
-        # A caller who has seen an event may find the second one of its delta unread.
+        # A caller who has seen the first event of a delta has not read the second one yet.
         for part in self if self._is_seen else self._parts:
             if isinstance(part, str):
-                _longer(self.current_message_snapshot, part)
+                _with_text(self.current_message_snapshot, part)
                 yield part
             elif self._is_seen:
                 yield from _text_of(part)
@@ -102,7 +103,7 @@ class AsyncAnswerStream(AsyncMessageStream[Any]):
         self._is_seen = True
         async for part in self._parts:
             if isinstance(part, str):
-                snapshot = _longer(self.current_message_snapshot, part)
+                snapshot = _with_text(self.current_message_snapshot, part)
                 yield text_event(part)
                 yield TextEvent(type="text", text=part, snapshot=snapshot)
             else:
@@ -117,7 +118,7 @@ class AsyncAnswerStream(AsyncMessageStream[Any]):
     async def _texts(self) -> AsyncIterator[str]:
         async for part in self if self._is_seen else self._parts:
             if isinstance(part, str):
-                _longer(self.current_message_snapshot, part)
+                _with_text(self.current_message_snapshot, part)
                 yield part
             elif self._is_seen:
                 for text in _text_of(part):
@@ -131,8 +132,8 @@ def _text_of(event: Any) -> tuple[str, ...]:
     return (event.delta.text,) if event.type == "content_block_delta" else ()
 
 
-def _longer(message: Any, text: str) -> str:
-    """The text of the answer so far, with `text` at its end."""
+def _with_text(message: Any, text: str) -> str:
+    """Add `text` to the message; returns the answer's text so far."""
     block = message.content[-1]
     block.text += text
     return str(block.text)
@@ -149,6 +150,7 @@ class RoutedStreamManager(MessageStreamManager[Any]):
     def __enter__(self) -> MessageStream[Any]:
         _keep_message_type()
         stream = self._open()
+        # With an output format, the SDK parses the text of the answer, so its helper needs all events.
         if stream.gives_texts and isinstance(self._output_format, Omit):
             self._helper = AnswerStream(stream, stream.parts(), self._output_format)
         else:
@@ -190,7 +192,7 @@ class AsyncRoutedStreamManager(AsyncMessageStreamManager[Any]):
 def _keep_message_type() -> object:
     """Keep the generic type that the SDK names for each message that its helper begins.
 
-    Pydantic makes such a type anew if nothing has kept it, which takes longer than a short stream.
+    Pydantic forgets such a type if nothing keeps it. Making it again takes longer than a short stream.
     """
     parsed, helper = ParsedMessage, MessageStream  # type: Any, Any
     return parsed[helper.__parameters__[0]]

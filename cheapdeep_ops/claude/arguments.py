@@ -2,12 +2,13 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from anthropic import NotGiven, Omit
 from pydantic import BaseModel
 
+from cheapdeep_ops.claude.content import is_mapping
 from cheapdeep_ops.claude.params import Params
 
 _NOT_GIVEN: Final = (Omit, NotGiven)
@@ -28,16 +29,13 @@ def normalize_params(params: Params) -> dict[str, Any]:
 
 
 def _repeatable(value: object) -> object:
-    # The common types first, because a check for an abstract one is slow.
-    if isinstance(value, list):
-        return list(value)
-    if isinstance(value, str | bytes) or isinstance(value, Mapping) or not isinstance(value, Iterable):  # noqa: SIM101
+    if isinstance(value, str | bytes) or is_mapping(value) or not isinstance(value, Iterable):
         return value
     return list(value)
 
 
 def _repeatable_turn(message: object) -> object:
-    if not isinstance(message, dict) and not isinstance(message, Mapping):
+    if not is_mapping(message):
         return message
     content = message.get("content")
     if isinstance(content, str | bytes):
@@ -50,12 +48,12 @@ def _repeatable_turn(message: object) -> object:
 
 
 def _is_attachment(block: object) -> bool:
-    return isinstance(block, Mapping) and str(block.get("type")) in _ATTACHMENTS
+    return is_mapping(block) and str(block.get("type")) in _ATTACHMENTS
 
 
 def _repeatable_copy(value: object) -> object:
     """A copy that holds only values that can be read again."""
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         is_base64 = value.get("type") == "base64"
         return {
             name: _as_base64(field) if is_base64 and name == "data" else _repeatable_copy(field)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from operator import is_
 from traceback import walk_tb
+from types import FunctionType
 from typing import Any, Final, Generic, NamedTuple, TypeVar, Unpack
 
 import httpx2
@@ -31,7 +32,7 @@ from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _AsyncHttpClient: type[httpx2.AsyncClient] = DefaultAsyncHttpxClient
-"""The HTTP client of an asyncio client; aiohttp's where it is installed, because it takes half of the CPU."""
+"""The HTTP client of an asyncio client; aiohttp's where it is installed, because it takes less CPU."""
 with suppress(ImportError):
     from cheapdeep_ops.claude.aiohttp_client import LoopAioHttpClient as _AsyncHttpClient
 
@@ -58,7 +59,7 @@ _FIRST_SERVER_ERROR: Final = 500
 _CLIENTS: Final = (Anthropic, AsyncAnthropic)
 
 _LEAN: Final[Mapping[type, type[Any]]] = {Anthropic: LeanMessages, AsyncAnthropic: AsyncLeanMessages}
-"""What takes the place of `messages` in the router's copies of a client of the SDK's own class."""
+"""The classes of `messages` in the router's copies of a client of the SDK's own class."""
 
 RESOURCES: Final = frozenset(
     name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
@@ -132,7 +133,7 @@ class CallClients(Generic[AnyClient]):
         own_timeout, limit = client.timeout, self._triage_timeout_s
         limit = min(own_timeout, limit) if isinstance(own_timeout, int | float) else limit
         # A failed triage call escalates instead of a retry. The SDK would wait as long as a Retry-After header says.
-        triage = _copy_of(client, max_retries=0, _timeout=limit, _timeout_overridden=True)
+        triage = _copy_of(client, is_raw=True, max_retries=0, _timeout=limit, _timeout_overridden=True)
         # The router itself limits the time to the first event; the rest of a stream may take longer.
         triage_streams = _copy_of(client, max_retries=0)
         # First in the list is outermost: it must see the response before the SDK decides on a retry.
@@ -162,8 +163,11 @@ def _sends_in_its_own_way(client: Anthropic | AsyncAnthropic) -> bool:
     return not is_of_the_sdk or not _SENDING.isdisjoint([*vars(client), *vars(messages)])
 
 
-def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
-    """A shallow copy of `client`, with its class and its attributes but those `changed`."""
+def _copy_of(client: AnyClient, *, is_raw: bool = False, **changed: object) -> AnyClient:
+    """A shallow copy of `client`, with its class and its attributes but those `changed`.
+
+    With `is_raw`, its replies may be left as the API sent them.
+    """
     # `with_options` would call the constructor, which a subclass may have changed, and lose other attributes.
     made = object.__new__(type(client))
     attributes, slots = _attributes(client)
@@ -172,10 +176,11 @@ def _copy_of(client: AnyClient, **changed: object) -> AnyClient:
     vars(made).update(own, **changed)
     for name, value in slots.items():
         object.__setattr__(made, name, value)
-    # A middleware of the caller's may look at the parsed reply, so the SDK parses it.
-    lean = None if client.middleware or client.base_url.query else _LEAN.get(type(client))
+    # A middleware of the caller, or a function in place of a method, may look at what the SDK makes.
+    is_changed = any(isinstance(getattr(type(client), name, None), FunctionType) for name in attributes)
+    lean = None if is_changed or client.middleware or client.base_url.query else _LEAN.get(type(client))
     if lean is not None:
-        vars(made)["messages"] = lean(made)
+        vars(made)["messages"] = lean(made, is_raw=is_raw)
     if made._middleware:  # the SDK has no public way to change it
         made._middleware_chain = made._build_middleware_chain()
     return made

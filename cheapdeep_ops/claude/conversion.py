@@ -9,6 +9,7 @@ from anthropic.types import Message, TextBlock
 from pydantic import BaseModel
 
 from cheapdeep_ops.claude.content import field, kind_of
+from cheapdeep_ops.claude.raw_message import RawMessage
 from cheapdeep_ops.values import TierReply, Usage
 from cheapdeep_ops.verdict import read_verdict
 
@@ -16,7 +17,10 @@ _TOO_MANY: Final = 2**31
 """A count from here on is invalid: no call has as many tokens, and the store has no column for it."""
 
 
-def read_reply(message: Message, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
+AnyMessage = Message | RawMessage
+
+
+def read_reply(message: AnyMessage, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
     """The reply of a model call; with `user_text` it is a triage reply, and its verdict is parsed.
 
     `max_tokens` is the caller's limit for the answer.
@@ -30,10 +34,10 @@ def read_reply(message: Message, *, user_text: str | None, max_tokens: int | Non
     return TierReply(verdict=verdict, usage=read_usage(message.usage, has_run_code=has_run_code), message=message)
 
 
-def only_text(message: Message) -> str | None:
+def only_text(message: AnyMessage) -> str | None:
     """The text of a message that has exactly one text block, thinking blocks not counted; else None."""
-    blocks = [block for block in message.content if block.type not in ("thinking", "redacted_thinking")]
-    return blocks[0].text if len(blocks) == 1 and blocks[0].type == "text" else None
+    blocks = [block for block in message.content if field(block, "type") not in ("thinking", "redacted_thinking")]
+    return field(blocks[0], "text") if len(blocks) == 1 and field(blocks[0], "type") == "text" else None
 
 
 def has_container(part: object) -> bool:
@@ -197,6 +201,8 @@ def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_MANY
 
 
-def unwrapped(message: Message, answer: str) -> Message:
+def unwrapped(message: AnyMessage, answer: str) -> Message:
     """A copy of the triage reply with `answer` as its content; all other fields stay."""
+    if isinstance(message, RawMessage):
+        return message.with_answer(answer)
     return message.model_copy(update={"content": [TextBlock(type="text", text=answer, citations=None)]})

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from cheapdeep_ops.claude.content import blocks_of, field, is_content, kind_of, pieces
+from cheapdeep_ops.claude.content import blocks_of, field, is_content, is_mapping, kind_of, pieces
 from cheapdeep_ops.claude.params import Params
 from cheapdeep_ops.claude.profiles import THINKING_OFF
 from cheapdeep_ops.treatment import BY_NAME, DEFAULTS, Treatment
@@ -73,7 +73,7 @@ def features(params: Params) -> Iterator[str]:
 
 def _features_of_turns(params: Params) -> Iterator[str]:
     messages = params.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(each, Mapping) for each in messages):
+    if not isinstance(messages, list) or not messages or not all(map(is_mapping, messages)):
         yield "malformed_request"
         return
     if messages[-1].get("role") != "user":
@@ -105,7 +105,7 @@ def _features_of_options(params: Params) -> Iterator[str]:
     elif max_tokens == 0:
         yield "cache_warming"
     opened = [params.get(name) or {} for name in _MAPPINGS]
-    if not all(isinstance(each, Mapping) for each in opened):
+    if not all(map(is_mapping, opened)):
         yield "unknown_parameters"
         return
     thinking, config, body = opened

@@ -26,9 +26,9 @@ def is_plain(method: Method) -> bool:
 
 
 def sends_plainly(client: object) -> bool:
-    """Whether only the SDK's code runs below the methods of `messages`, and makes no span there."""
-    own = (getattr(client, "post", None), _request_of(client))
-    return not _traces_itself(client) and all(_is_sdks(_function_of(method)) for method in own)
+    """Whether the client's `post` and `request` run the SDK's code only, and make no span."""
+    methods = (getattr(client, "post", None), _request_of(client))
+    return not _traces_itself(client) and all(_is_sdks(_function_of(method)) for method in methods)
 
 
 def _client_of(method: Method) -> object:

@@ -1,23 +1,26 @@
-"""`messages.create` whose replies are parsed in one step, in a tenth of the time that the SDK takes.
+"""A lean `messages.create`: it copies an earlier request, and parses a reply in one step, in a tenth of the SDK's time.
 
-The SDK builds a message field by field, so that it can return replies that are not as its types say. Nearly all replies
-are. Those are validated as a whole, strictly, and the result is equal to the SDK's. All others the SDK parses.
+The SDK builds a message field by field, because a reply may differ from its types. Nearly all replies fit the types.
+Those are validated as a whole, strictly, and the result is equal to the SDK's. The SDK parses all other replies.
 """
 
-# ruff: noqa: SLF001 - the SDK has no public names for sending a request without its retries
+# ruff: noqa: SLF001 - the SDK has no public names for sending a request that is built already
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, AnthropicError, APIResponse, AsyncAnthropic, AsyncAPIResponse
+from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse, NotGiven
 from anthropic._models import FinalRequestOptions
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
 from pydantic import ValidationError
 
-from cheapdeep_ops.claude.instrumentation import sends_plainly
-from cheapdeep_ops.claude.lean_requests import RequestTemplate, connection_error
+from cheapdeep_ops.claude.instrumentation import is_plain, sends_plainly
+from cheapdeep_ops.claude.lean_requests import RequestTemplate, sdk_error
+from cheapdeep_ops.claude.raw_message import RawMessage, raw_message
+from cheapdeep_ops.claude.response_headers import ResponseHeaders
+from cheapdeep_ops.claude.retry_wait import after_failed_attempt
 from cheapdeep_ops.ids import random_id
 
 _PATH: Final = "/v1/messages"
@@ -26,11 +29,16 @@ _ASYNC_WHOLE: Final = AsyncAPIResponse[Message]
 
 
 class LeanMessages(Messages):
-    """The `messages` of a client that the router has copied, and that is of the SDK's own class."""
+    """The `messages` of the router's copy of a client, whose class is the SDK's own.
 
-    def __init__(self, client: Anthropic) -> None:
+    With `is_raw`, `create` returns a `RawMessage`, which only the router reads.
+    """
+
+    def __init__(self, client: Anthropic, *, is_raw: bool) -> None:
         super().__init__(client)
+        self._is_raw = is_raw
         self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
+        self._wrapper: Any = {"cast_to": Message, "stream": False, "stream_cls": None, "options": self._options}
         self._post: Any = self._send  # the SDK's methods send by this attribute
 
     def _send(self, path: str, **request: Any) -> Any:
@@ -38,27 +46,34 @@ class LeanMessages(Messages):
         if not _is_lean(client, path, request):
             return client.post(path, **request)
         filled = self._template.filled(request)
-        if filled is None:
-            response = client.request(_WHOLE, _with(self._options, request))
-        else:
-            response = _whole(client, self._sent(filled), self._options)
-        return parsed(response.http_response) or response.parse()
+        outcome = None if filled is None else self._outcome(filled)
+        if not isinstance(outcome, APIResponse) or not outcome.http_response.is_success:
+            _raise_if_final(outcome, client)
+            with after_failed_attempt(outcome):
+                outcome = client.request(_WHOLE, _with(self._options, request))
+        return self._read(outcome.http_response) or outcome.parse()
 
-    def _sent(self, request: httpx2.Request) -> httpx2.Response:
+    def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
+        # A wrapper around `create` must see the SDK's message.
+        return raw_message(response) if self._is_raw and is_plain(self.create) else parsed(response)
+
+    def _outcome(self, request: httpx2.Request) -> APIResponse[Message] | Exception:
+        """The response to a request, or the SDK's error if there was none."""
         try:
-            return self._client._client.send(request)
-        except AnthropicError:  # such as a transport's own
-            raise
-        except Exception as error:
-            raise connection_error(request, error) from error
+            response = self._client._client.send(request)
+        except Exception as error:  # noqa: BLE001 - the SDK decides whether to retry
+            return sdk_error(request, error)
+        return APIResponse(raw=response, client=self._client, **self._wrapper)
 
 
 class AsyncLeanMessages(AsyncMessages):
     """`LeanMessages` for asyncio."""
 
-    def __init__(self, client: AsyncAnthropic) -> None:
+    def __init__(self, client: AsyncAnthropic, *, is_raw: bool) -> None:
         super().__init__(client)
+        self._is_raw = is_raw
         self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
+        self._wrapper: Any = {"cast_to": Message, "stream": False, "stream_cls": None, "options": self._options}
         self._post: Any = self._send
 
     async def _send(self, path: str, **request: Any) -> Any:
@@ -66,60 +81,67 @@ class AsyncLeanMessages(AsyncMessages):
         if not _is_lean(client, path, request):
             return await client.post(path, **request)
         filled = self._template.filled(request)
-        if filled is None:
-            response = await client.request(_ASYNC_WHOLE, _with(self._options, request))
-        else:
-            response = _whole(client, await self._sent(filled), self._options, kind=AsyncAPIResponse)
-        return parsed(response.http_response) or await response.parse()
+        outcome = None if filled is None else await self._outcome(filled)
+        if not isinstance(outcome, AsyncAPIResponse) or not outcome.http_response.is_success:
+            _raise_if_final(outcome, client)
+            with after_failed_attempt(outcome):
+                outcome = await client.request(_ASYNC_WHOLE, _with(self._options, request))
+        return self._read(outcome.http_response) or await outcome.parse()
 
-    async def _sent(self, request: httpx2.Request) -> httpx2.Response:
+    def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
+        return raw_message(response) if self._is_raw and is_plain(self.create) else parsed(response)
+
+    async def _outcome(self, request: httpx2.Request) -> AsyncAPIResponse[Message] | Exception:
         try:
-            return await self._client._client.send(request)
-        except AnthropicError:
-            raise
-        except Exception as error:
-            raise connection_error(request, error) from error
+            response = await self._client._client.send(request)
+        except Exception as error:  # noqa: BLE001 - as above
+            return sdk_error(request, error)
+        return AsyncAPIResponse(raw=response, client=self._client, **self._wrapper)
 
 
-def _whole(client: Any, response: httpx2.Response, options: FinalRequestOptions, *, kind: Any = APIResponse) -> Any:
-    """The SDK's wrapper of a response. Raises the SDK's error for the status."""
-    if not response.is_success:
-        raise client._make_status_error_from_response(response) from None
-    return kind(raw=response, cast_to=Message, client=client, stream=False, stream_cls=None, options=options)
+def _raise_if_final(outcome: Any, client: Any) -> None:
+    """Raises the error of a failed attempt if the client does not retry."""
+    if outcome is None or client.middleware:
+        return
+    error = (
+        outcome if isinstance(outcome, Exception) else client._make_status_error_from_response(outcome.http_response)
+    )
+    raise error from error.__cause__
 
 
 def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:
-    """What all requests have in common. A relative URL would be joined and parsed anew for each of them."""
+    """The options that all requests share. Their URL is absolute: a relative one is parsed at each request."""
     return FinalRequestOptions.construct(method="post", url=str(client._prepare_url(_PATH)))
 
 
 def _with(options: FinalRequestOptions, request: Mapping[str, Any]) -> FinalRequestOptions:
     # The SDK would ask the system for a random key, which takes long in a container.
     own = {"json_data": request["body"], "idempotency_key": random_id(), **request["options"]}
-    return options.model_copy(update=own)
+    return options.model_copy(update={name: _given(value) for name, value in own.items()})
+
+
+def _given(value: object) -> object:
+    """The value without what is not given in it, as the SDK's constructor of options takes it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: each for name, each in value.items() if not isinstance(each, NotGiven)}
 
 
 def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:
-    """Whether the reply is one message, which nothing but the SDK's own code is to see before it is parsed."""
+    """Whether the reply is one message, and only the SDK's own code could see it before it is parsed."""
     is_one_message = request["cast_to"] is Message and not request["stream"] and "post_parser" not in request["options"]
     return is_one_message and path == _PATH and sends_plainly(client)
 
 
 def parsed(response: httpx2.Response) -> Message | None:
     """The message in a response; None if it is not exactly as the SDK's types say."""
-    # Read in one pass, because each look-up by name goes through the whole list.
-    headers = {name.lower(): value for name, value in response.headers.raw}
-    if not headers.get(b"content-type", b"").partition(b";")[0].endswith(b"json"):
+    headers = ResponseHeaders(response)
+    if not headers.is_json:
         return None
     try:
         # Without `strict`, Pydantic would turn "12" into 12.
         message = Message.model_validate_json(response.content, strict=True)
     except ValidationError:
         return None
-    message._request_id = _text(headers.get(b"request-id"))
-    message._workspace_id = _text(headers.get(b"anthropic-workspace-id"))
+    headers.add_ids_to(message)
     return message
-
-
-def _text(header: bytes | None) -> str | None:
-    return None if header is None else header.decode("latin-1")

@@ -1,6 +1,6 @@
-"""Requests that differ in their body alone: the SDK builds the first one, and the others are copies of that.
+"""Requests that differ in their body alone: the SDK builds the first one, and the others are copies of it.
 
-Building a request takes the SDK a third of the time of a whole call: it merges headers three times, and parses the URL.
+The SDK needs a third of a call's time to build a request: it merges headers three times, and parses the URL.
 """
 
 # ruff: noqa: SLF001 - the SDK has no public names for the parts of a request
@@ -11,18 +11,33 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, APIConnectionError, APITimeoutError, AsyncAnthropic, Omit
+from anthropic import (
+    Anthropic,
+    AnthropicError,
+    APIConnectionError,
+    APITimeoutError,
+    AsyncAnthropic,
+    NotGiven,
+    Omit,
+    not_given,
+    omit,
+)
 from anthropic._models import FinalRequestOptions
+
+from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-"""As the SDK's, but that it refuses all types which the SDK converts."""
+"""The SDK's settings for JSON; other than the SDK, it refuses types that need conversion."""
 
-_OF_ONE_REQUEST: Final = ("content-length", "cookie")
 _HEADERS_OF_ARGUMENTS: Final = frozenset({"anthropic-user-profile-id", "anthropic-workspace-id"})
-"""Headers that the SDK makes of arguments. Without the arguments, those of the client stay."""
+"""Headers that the SDK makes from arguments. Without an argument, the client's header stays."""
 
-_OWN: Final = frozenset({"timeout", "params", "extra_json"})
+_OWN: Final = frozenset({"params", "extra_json"})
+"""Options of one request that change more than its body and its timeout."""
+
+_TIMEOUTS: Final = (int, float, httpx2.Timeout, NotGiven)
+
 _BUILDERS: Final = (httpx2.Client.build_request, httpx2.AsyncClient.build_request)
 
 
@@ -34,59 +49,86 @@ class RequestTemplate:
         self._made: tuple[object, httpx2.Request] | None = None
 
     def filled(self, request: Mapping[str, Any]) -> httpx2.Request | None:
-        """The request with its body; None if the SDK must build and send it. `request` are the arguments of `post`."""
-        if not (self._may_be_sent_once() and _is_usual(request["options"])):
+        """The request for these arguments of `post`; None if the SDK must build and send it."""
+        options = request["options"]
+        if not (self._only_sends() and _is_usual(options)):
             return None
         try:
             given = {name: value for name, value in request["body"].items() if not isinstance(value, Omit)}
             body = _ENCODER.encode(given).encode()
         except (TypeError, ValueError, RecursionError):  # such as an open file or a date: the SDK can send those
             return None
-        made, cookies = self._newest(), self._client._client.cookies
-        return httpx2.Request(
+        made, cookies = self._newest(options.get("timeout", not_given)), self._client._client.cookies
+        filled = httpx2.Request(
             "POST",
             made.url,
             headers=made.headers,
-            content=body,
-            extensions=made.extensions,
+            stream=httpx2.ByteStream(body),
+            # A transport or a hook may change the timeout of one request.
+            extensions={**made.extensions, "timeout": {**made.extensions["timeout"]}},
             cookies=cookies if len(cookies.jar) else None,  # they may come with any response
         )
+        filled.headers["Content-Length"] = str(len(body))
+        filled.read()  # so that hooks can look at its content
+        return filled
 
-    def _may_be_sent_once(self) -> bool:
-        """Whether the client does nothing beside sending: it retries nothing, and its credentials do not change."""
+    def _only_sends(self) -> bool:
+        """Whether the client adds nothing to the template, and retries no request or takes a failed attempt."""
         client: Any = self._client
         # On asyncio, the SDK finds the platform out at the first request, in a thread.
         is_ready = client._platform is not None or isinstance(client, Anthropic)
-        adds_nothing = client.max_retries == 0 and not client.middleware and client.custom_auth is None
-        return is_ready and adds_nothing and type(client._client).build_request in _BUILDERS and not _is_logged()
+        middleware = [type(each) for each in client.middleware]
+        takes_attempts = middleware == [BoundedRetryWait] or not (middleware or client.max_retries)
+        has_keys = client._idempotency_header is not None  # each request needs a key of its own
+        builder = getattr(client._client.build_request, "__func__", None)
+        adds_nothing = not has_keys and client.custom_auth is None and builder in _BUILDERS
+        return is_ready and takes_attempts and adds_nothing and not _is_logged()
 
-    def _newest(self) -> httpx2.Request:
-        """The request that is copied: built anew if headers of the client have changed."""
+    def _newest(self, timeout: Any) -> httpx2.Request:
+        """The request to copy; the SDK builds another one after a change of the client's headers or timeout."""
         client: Any = self._client
         http = client._client
-        made_of = (dict(client._custom_headers), dict(client._custom_query), http.headers.raw, http.params)
+        # The query as text, because a value of it may be a list that changes.
+        made_of = (
+            dict(client._custom_headers),
+            repr(dict(client._custom_query)),
+            http.headers.raw,
+            http.params,
+            timeout,
+        )
         if self._made is None or self._made[0] != made_of:
-            made = client._build_request(FinalRequestOptions.construct(method="post", url=self._path, json_data={}))
-            for name in _OF_ONE_REQUEST:
-                made.headers.pop(name, None)
+            options = FinalRequestOptions.construct(method="post", url=self._path, json_data={}, timeout=timeout)
+            made = client._build_request(options)
+            del made.headers["Content-Length"]
+            if not _has_own_cookie(client):
+                made.headers.pop("Cookie", None)
             self._made = made_of, made
         return self._made[1]
 
 
+def _has_own_cookie(client: Any) -> bool:
+    """Whether the client has a `Cookie` header of its own, which replaces the cookies of responses."""
+    given = {name.lower(): value for name, value in client._custom_headers.items()}
+    return "cookie" in client._client.headers or not isinstance(given.get("cookie", omit), Omit)
+
+
 def _is_usual(options: Mapping[str, Any]) -> bool:
-    """Whether a request has no headers, timeout, query or fields of its own."""
+    """Whether a request has no headers, query or fields of its own."""
+    if not (_OWN.isdisjoint(options) and isinstance(options.get("timeout", not_given), _TIMEOUTS)):
+        return False
     headers = options.get("headers") or {}
-    return _OWN.isdisjoint(options) and all(
-        isinstance(value, Omit) and name in _HEADERS_OF_ARGUMENTS for name, value in headers.items()
-    )
+    return all(isinstance(value, Omit) and name in _HEADERS_OF_ARGUMENTS for name, value in headers.items())
 
 
 def _is_logged() -> bool:
     return _SDK_LOG.isEnabledFor(logging.DEBUG)
 
 
-def connection_error(request: httpx2.Request, error: Exception) -> Exception:
+def sdk_error(request: httpx2.Request, error: Exception) -> Exception:
     """The SDK's error for a request that got no response because of `error`."""
-    if isinstance(error, httpx2.TimeoutException):
-        return APITimeoutError(request=request)
-    return APIConnectionError(request=request)
+    if isinstance(error, AnthropicError):  # a transport may raise one
+        return error
+    kind = APITimeoutError if isinstance(error, httpx2.TimeoutException) else APIConnectionError
+    made: Exception = kind(request=request)
+    made.__cause__ = error
+    return made

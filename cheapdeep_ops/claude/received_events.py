@@ -1,7 +1,7 @@
-"""The events of a stream as they arrive: of the SDK's types, or as plain data that no event was built of yet.
+"""The events of a stream as they arrive: objects of the SDK's types, or plain data, which are decoded JSON.
 
-A triage stream brings many deltas of which the caller sees another text, or nothing. Building their events takes longer
-than decoding them, so they are read as plain data where nobody else looks at them.
+A triage stream has many deltas. The caller sees only the answer in their text, or nothing. Building an event object
+takes longer than decoding its JSON. So the events are read as plain data if no other code can see them.
 """
 
 from typing import Any, Final, NamedTuple
@@ -46,7 +46,7 @@ Received = Event | Piece | None
 
 
 def plain_stream(stream: Stream[Event], client: Anthropic) -> Stream[Event]:
-    """The same stream, whose events are plain data. It must not be read yet; `client` is what opened it."""
+    """`stream` with plain data as its events. It must be unread; `client` has opened it."""
     # The SDK gives an event as it is decoded if it is to be cast to `object`.
     return Stream[Any](cast_to=object, response=stream.response, client=client)
 
@@ -57,7 +57,7 @@ def plain_async_stream(stream: AsyncStream[Event], client: AsyncAnthropic) -> As
 
 
 def received(event: Any) -> Received:
-    """A piece of text, or the SDK's event. Raises an error of any type for what is not in the API's format."""
+    """A piece of text, or the SDK's event. Raises an error of any type if `event` is not in the API's format."""
     if isinstance(event, dict):
         delta = event.get("delta")
         text = delta.get("text") if event.get("type") == _DELTA and isinstance(delta, dict) else None

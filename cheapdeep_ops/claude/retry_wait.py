@@ -45,20 +45,44 @@ class _WaitLimit:
 _wait_limit: ContextVar[_WaitLimit | None] = ContextVar("cheapdeep_wait_limit", default=None)
 
 
+_failed_attempt: ContextVar[Any] = ContextVar("cheapdeep_failed_attempt", default=None)
+
+
 class BoundedRetryWait(Middleware):
     """Enforces `retry_wait_limit` on the SDK's retries; it must be a client's outermost middleware."""
 
     def handle(self, request: APIRequest, call_next: CallNext) -> APIResponse[Any]:
         """Send the request and limit the wait after it."""
-        response = call_next(request)
+        response = _outcome_before(request) or call_next(request)
         _limit_wait(response)
         return response
 
     async def handle_async(self, request: APIRequest, call_next: AsyncCallNext) -> AsyncAPIResponse[Any]:
         """Send the request and limit the wait after it, with asyncio."""
-        response = await call_next(request)
+        response = _outcome_before(request) or await call_next(request)
         _limit_wait(response)
         return response
+
+
+@contextmanager
+def after_failed_attempt(outcome: object) -> Iterator[None]:
+    """Inside the block, the SDK's first attempt is one that was made before: it had this error or response.
+
+    So the SDK decides on a retry, waits, and counts the attempts, as if it had sent that request.
+    """
+    token = _failed_attempt.set(outcome)
+    try:
+        yield
+    finally:
+        _failed_attempt.reset(token)
+
+
+def _outcome_before(request: APIRequest) -> Any:
+    """The response to an attempt that was made before. Raises its error; None if there was none."""
+    outcome = _failed_attempt.get() if request.retries_taken == 0 else None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 @contextmanager

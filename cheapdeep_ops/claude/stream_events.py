@@ -14,7 +14,7 @@ from cheapdeep_ops.values import Outcome, StopReason, TierReply, Usage, Verdict
 from cheapdeep_ops.verdict import decide, read_verdict
 
 Shown = Sequence[Event | str]
-"""What the caller gets: events, and a text for each delta of the answer. The delta's event is built if it is seen."""
+"""What the caller gets for an event: events, and a text for each delta of the answer (see `text_event`)."""
 
 _log: Final = logging.getLogger(__name__)
 _CHARACTERS_PER_TOKEN: Final = 4
@@ -160,7 +160,7 @@ class TriageProgress:
     def take(self, event: object) -> Shown:
         """Process the next event, of the SDK's types or as plain data.
 
-        Returns what the caller gets, nothing until the answer is certain to ship.
+        Returns what the caller gets: nothing until the answer is certain to ship.
         """
         arrived, shown = self._translated_safely(event)
         if self._has_shipped and isinstance(arrived, Piece):

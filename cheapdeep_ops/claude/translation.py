@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from cheapdeep_ops.claude.content import is_mapping
 from cheapdeep_ops.claude.features import SAMPLING
 from cheapdeep_ops.claude.params import Params
 from cheapdeep_ops.claude.profiles import EFFORTS, THINKING_OFF, THINKING_TYPES, ModelProfile
@@ -64,7 +65,7 @@ def accepted_effort(effort: object, profile: ModelProfile, *, thinking: Params) 
 def mapping(params: Params, name: str) -> Mapping[str, Any]:
     """The parameter `name` if it is a mapping; else an empty one."""
     value = params.get(name)
-    return value if isinstance(value, Mapping) else {}
+    return value if is_mapping(value) else {}
 
 
 def changes(params: Params, request: Params) -> tuple[str, ...]:

@@ -98,13 +98,13 @@ def _redacted(exchange: Exchange, redact: Redact) -> tuple[list[dict[str, str]],
 
 
 def _hook(turn: TextTurn, redact: Redact) -> Redact:
-    # A hook of the application's own is called for each text, because it may count or change.
+    # A hook of the application's own is called for each text, because its result may change.
     return _redacted_prompt if turn.role == "system" and redact is redaction.redact else redact
 
 
 def _redacted_prompt(text: str) -> str:
-    """`redaction.redact(text)`, remembered: a service sends the same few system prompts with all its calls."""
-    # Under a hash, so that no text outlives its call unredacted.
+    """`redaction.redact(text)`, remembered, because a service sends a few system prompts with all its calls."""
+    # The key is a hash, so that no unredacted text outlives its call.
     key = sha256(text.encode()).digest()
     redacted = _redacted_prompts.get(key)
     if redacted is None:

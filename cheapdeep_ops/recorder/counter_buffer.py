@@ -44,7 +44,7 @@ class Tally(Counters):
                 setattr(self, counter, getattr(self, counter) + amount)
         for mapping, name in increments.names:
             counts = getattr(self, mapping)
-            # The same name as in `origins`, where it is counted first: a rate needs one name in both counts.
+            # Origins are counted first. Base origins keep to their names, because a rate needs one name in both.
             known = self.origins if mapping == "base_origins" else counts
             has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
             counted = name if has_room else _OTHER
@@ -135,7 +135,7 @@ def _labels(decision: Decision) -> list[tuple[str, str]]:
         names.append(("base_reasons", decision.base_reason.value))
     if decision.bypass_cause is not None and not triaged:
         names.append(("bypass_causes", decision.bypass_cause.value))
-    # The first tier's, as `base_escalated`: the two tell what another threshold would have done.
+    # The first tier's, as `base_escalated`: together they show what another threshold would have done.
     confidence = decision.first_confidence
     if confidence is not None:
         names.append(("confidence", confidence_bin(confidence)))

@@ -29,7 +29,7 @@ class GuardWatch:
         self._started_at = started_at
 
     def note(self, seen: float | None, now: float, *, store: "DirectStore") -> bool:
-        """Whether a guard wrote a heartbeat lately; `seen` is its last one in `store`."""
+        """Whether a guard is taken to run; `seen` is its last heartbeat in `store` (Unix time), None without one."""
         # A guard gets the full time from the recorder's own start, so that a start together does not warn.
         quiet_since = max(seen or 0, self._started_at)
         if self._drops is not None:

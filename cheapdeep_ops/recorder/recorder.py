@@ -26,7 +26,7 @@ from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
-    from cheapdeep_ops.store.recording import Heartbeat, PolicyRow
+    from cheapdeep_ops.store.recording import Heartbeat, StoredPolicy
 
 _log: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.25
@@ -84,9 +84,9 @@ class Recorder:
         self._share = kept_share(settings.graded_share)
         self._queue_size = queue_size
         self._is_wanted = is_wanted or (lambda: True)
-        self.late: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        """What the thread calls soon: it records streams that were dropped, perhaps together with their router."""
-        self._policies: list[PolicyRow] = []
+        self.abandoned: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        """Functions that the thread calls soon: each records a stream that its caller has abandoned."""
+        self._policies: list[StoredPolicy] = []
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
         _recorders.add(self)
@@ -158,7 +158,7 @@ class Recorder:
         with self._storing:
             store = self._store()
             rows, seen = recording.read_policies(store)
-        # At rest nothing has changed, and the book stays as it is.
+        # Usually nothing has changed, and a new book would lose its look-ups.
         if rows != self._policies:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
             self._policies, self.book = rows, recording.book_of(rows, base=base, raised=raised)
@@ -264,7 +264,7 @@ class Recorder:
                 return
             self._attempt(self.refresh)
             self._informed.set()
-            self._record_late()
+            self._record_abandoned()
             # Folded at each turn, so that a full queue never waits for the next flush.
             if self._queue:
                 self._attempt(self.fold)
@@ -275,10 +275,10 @@ class Recorder:
                 flush_at = time.monotonic() + self._settings.flush_every_s
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
 
-    def _record_late(self) -> None:
-        while not self.late.empty():
+    def _record_abandoned(self) -> None:
+        while not self.abandoned.empty():
             with suppress(Empty):  # a router's call has taken it
-                self.late.get_nowait()()
+                self.abandoned.get_nowait()()
 
     def _attempt(self, work: Callable[[float], None]) -> Exception | None:
         """Run one part of the thread's work; returns its error, which is logged once, or None."""

@@ -57,9 +57,9 @@ class RecorderShare:
         return self.recorder.book
 
     @property
-    def late(self) -> SimpleQueue[Callable[[], None]]:
-        """See `Recorder.late`."""
-        return self.recorder.late
+    def abandoned(self) -> SimpleQueue[Callable[[], None]]:
+        """See `Recorder.abandoned`."""
+        return self.recorder.abandoned
 
     def put(self, decision: Decision, tell: ReadExchange | None = None) -> None:
         """Queue a finished decision; see `Recorder.put`."""

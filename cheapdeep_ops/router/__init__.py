@@ -1,6 +1,6 @@
 """The router that a service embeds, for threads and for asyncio."""
 
-# First, because deep inside of a chain of imports the SDK takes a tenth of a second longer to load.
+# First, because the SDK takes a tenth of a second longer to load deep inside a chain of imports.
 import cheapdeep_ops.router.provider  # noqa: F401
 from cheapdeep_ops.router.asynchronous import AsyncRouter
 from cheapdeep_ops.router.calls import Routed

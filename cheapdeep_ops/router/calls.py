@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from cheapdeep_ops.flow import Bypass, CascadeResult
 from cheapdeep_ops.policy import EffectivePolicy, PolicyBook
@@ -70,7 +70,8 @@ class Call:
         return error is self.interruption or not isinstance(error, Exception)
 
 
-class CallRecord(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class CallRecord:
     """What is recorded of a finished call: its result, its decision, and the seconds that each hop took.
 
     `call` is the call as it was asked. In shadow mode it is a copy, because the caller may change the arguments later.

@@ -116,11 +116,11 @@ class CallRunner:
         self._has_warned = Event()  # views share it
         self.open_streams: WeakSet[Callable[[], None]] = WeakSet()
         """The finalizers of streams that callers are still reading, for the end of the interpreter."""
-        # A dropped stream may be collected anywhere, even inside the recorder's lock, so it is recorded later.
-        self.late: SimpleQueue[Callable[[], None]] = (
-            recorder.late if isinstance(recorder, RecorderShare) else SimpleQueue()
+        # An abandoned stream may be collected anywhere, even inside the recorder's lock, so it is recorded later.
+        self.abandoned: SimpleQueue[Callable[[], None]] = (
+            recorder.abandoned if isinstance(recorder, RecorderShare) else SimpleQueue()
         )
-        """What records the streams that callers have dropped; the recorder's thread calls it too."""
+        """Functions that each record a stream which its caller has abandoned; the recorder's thread calls them too."""
         _living.add(self)
 
     def for_view(self, options: Mapping[str, object]) -> "CallRunner":
@@ -138,8 +138,8 @@ class CallRunner:
     # A call
 
     def calling(self, params: Params, *, route: str | None, input_class: str, stays_open: bool = False) -> OpenCall:
-        """A new call."""
-        self.record_late()
+        """A new call of `route`; with `stays_open`, its stream is read after the block (see `OpenCall`)."""
+        self.record_abandoned()
         call = self.planner.begin(params, route=route, input_class=input_class, book=self.recorder.book)
         call.refused = self._refused
         self._show_threshold(call)
@@ -244,16 +244,16 @@ class CallRunner:
     # What is not recorded yet
 
     def record_pending(self) -> None:
-        """Record all calls that wait for a background task, without its outcome, and all dropped streams."""
+        """Record all calls that wait for a background task, without its outcome, and all abandoned streams."""
         for task in _members(self._pending):
             task.over()
-        self.record_late()
+        self.record_abandoned()
 
-    def record_late(self) -> None:
-        """Record the streams that callers have dropped."""
-        while not self.late.empty():
+    def record_abandoned(self) -> None:
+        """Record the streams that callers have abandoned."""
+        while not self.abandoned.empty():
             with suppress(Empty):
-                self.late.get_nowait()()
+                self.abandoned.get_nowait()()
 
 
 _living: Final[WeakSet[CallRunner]] = WeakSet()

@@ -11,7 +11,7 @@ from cheapdeep_ops.costing import Contract, baseline, total_usd
 from cheapdeep_ops.flow import Ask, CascadeResult, Step, base_of, candidate, shadowed
 from cheapdeep_ops.pricing import PriceBook, known_sum
 from cheapdeep_ops.router.calls import Call, CallRecord
-from cheapdeep_ops.router.provider import Message, TriagePrompt, claude
+from cheapdeep_ops.router.provider import AnyMessage, TriagePrompt, claude
 from cheapdeep_ops.router.triage_faults import TriageFaults
 from cheapdeep_ops.telemetry.handler import ChatRecord
 from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, Tier, TierReply, Trace, Usage
@@ -143,7 +143,7 @@ class DecisionBuilder:
     def chat_record(self, call: Call, ask: Ask, reply: TierReply, *, has_shipped: bool) -> ChatRecord:
         """What the span of a model call says of its reply; `has_shipped` is whether a stream's answer goes out."""
         message = reply.message
-        if not isinstance(message, Message):
+        if not isinstance(message, AnyMessage):
             return ChatRecord()
         return ChatRecord(
             usage=reply.usage and claude.billed(reply.usage, call.params),
@@ -164,7 +164,7 @@ class DecisionBuilder:
         return Exchange(
             turns=claude.turns(call.params),
             answer=reply.verdict.answer,
-            response_id=str(reply.message.id or "") if isinstance(reply.message, Message) else "",
+            response_id=str(reply.message.id or "") if isinstance(reply.message, AnyMessage) else "",
             prompt_version=self._prompt.version,
             trace=trace,
         )
@@ -189,6 +189,6 @@ def answer_of(result: CascadeResult) -> object:
     if result.answer is None:
         raise result.error or AssertionError("a call ends with an answer or an error")
     message, verdict = result.answer.message, result.answer.verdict
-    if isinstance(message, Message) and verdict is not None and verdict.answer is not None:
+    if isinstance(message, AnyMessage) and verdict is not None and verdict.answer is not None:
         return claude.unwrapped(message, verdict.answer)
     return message

@@ -32,8 +32,8 @@ is_asking: Final[ContextVar[bool]] = ContextVar("cheapdeep_is_asking", default=F
 class ModelCall:
     """One request to a model, as a context: inside, its span is the current one.
 
-    It ends with the block. If it `stays_open`, because its stream is read later, it ends with the block only if the
-    block fails; else call `end`. `request` are the keyword arguments of `messages.create`. `is_traced` is whether the
+    It ends with the block. If it `stays_open`, because its stream is read later, it ends with the block only if that
+    fails; otherwise call `end`. `request` are the keyword arguments of `messages.create`. `is_traced` is whether the
     SDK or another package traces it, and `is_plain` whether only the SDK's code sends it.
     """
 
@@ -92,7 +92,7 @@ class ModelCall:
             raise
 
     def check(self, error: Exception) -> None:
-        """Raise the exception from outside that has interrupted the wait for a triage tier, if `error` comes of one."""
+        """Raise the exception from outside that interrupted the wait for a triage tier, if it caused `error`."""
         interruption = claude.interruption(error)
         if interruption is not None:
             self._call.interruption = interruption
@@ -184,14 +184,14 @@ class ModelCaller:
             raise BreakerOpenError(f"{ask.tier.model} keeps failing and gets no requests for a while")
 
     def report(self, call: Call, ask: Ask, begun_at: float, error: BaseException | None) -> None:
-        """Report the outcome of a call, which was `begun_at` (monotonic clock), to the breaker of its tier."""
+        """Report the outcome of a call that began at `begun_at` (monotonic clock) to the breaker of its tier."""
         if ask.kind == "original":
             return
         breaker = self._breakers[ask.tier.index]
         if error is None:
             breaker.succeeded(begun_at)
             return
-        # A timeout of the caller's own says nothing about the tier, because it may be as short as the caller likes.
+        # A timeout of the caller's own says nothing about the tier, because it may be very short.
         has_own_timeout = self._is_impatient or "timeout" in call.params
         is_tiers = claude.is_tier_failure(error) and not (has_own_timeout and claude.is_timeout(error))
         if is_tiers and error is not call.interruption:

@@ -74,7 +74,7 @@ async def open_async_helper(method: Method, model_call: ModelCall) -> AsyncEvent
 
 
 def _is_unseen(model_call: ModelCall) -> bool:
-    """Whether nobody but the router looks at the events."""
+    """Whether the router alone sees the stream's events."""
     return model_call.is_plain and not model_call.is_traced
 
 

@@ -15,7 +15,7 @@ from cheapdeep_ops.policy import PolicyBook
 from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.label_limits import LabelLimiter
-from cheapdeep_ops.router.provider import Message, Params, Request, StreamProgress, TriagePrompt, claude
+from cheapdeep_ops.router.provider import AnyMessage, Params, Request, StreamProgress, TriagePrompt, claude
 from cheapdeep_ops.router.refusals import CallRefusals
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.treatment import treatments
@@ -217,7 +217,7 @@ class CallPlanner:
 
     def read(self, call: Call, ask: Ask, message: object) -> TierReply:
         """The reply to one request. What is not a message goes to the caller unread."""
-        if not isinstance(message, Message):
+        if not isinstance(message, AnyMessage):
             return TierReply(message=message)
         user_text = call.user_text if ask.kind == "triage" else None
         return claude.read_reply(message, user_text=user_text, max_tokens=call.params.get("max_tokens"))

@@ -3,7 +3,7 @@
 `Provider` is for type checkers alone. `claude` is a plain module, so a call goes straight to its functions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
@@ -26,11 +26,12 @@ from cheapdeep_ops.claude.clients import (
     unrouted_way,
     wants_raw_response,
 )
+from cheapdeep_ops.claude.conversion import AnyMessage
 from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
 from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
 from cheapdeep_ops.claude.prompt import TriagePrompt
-from cheapdeep_ops.claude.received_events import plain_async_stream, plain_stream
+from cheapdeep_ops.claude.received_events import Event, plain_async_stream, plain_stream
 from cheapdeep_ops.claude.sdk import (
     Anthropic,
     AsyncAnthropic,
@@ -48,14 +49,11 @@ from cheapdeep_ops.claude.sdk import (
     Stream,
     omit,
 )
+from cheapdeep_ops.claude.stream_events import Shown
 from cheapdeep_ops.partial import Early, PartialReply
 from cheapdeep_ops.pricing import ContractPlace
 from cheapdeep_ops.treatment import Treatment
 from cheapdeep_ops.values import BypassCause, TextTurn, TierReply, TriageParts, Usage
-
-Event = RawMessageStreamEvent
-Shown = Sequence[Event | str]
-"""What the caller gets for an event: events, and a text for each delta of an answer (`Provider.text_event`)."""
 
 
 class StreamProgress(Protocol):
@@ -144,7 +142,7 @@ class Provider(Protocol):
 
     # From a tier
 
-    def read_reply(self, message: Message, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
+    def read_reply(self, message: AnyMessage, *, user_text: str | None, max_tokens: int | None = None) -> TierReply:
         """What a model replied. With `user_text` it is the reply to a triage request, and has a verdict.
 
         `max_tokens` is the caller's limit for the answer.
@@ -153,7 +151,7 @@ class Provider(Protocol):
     def billed(self, usage: Usage, params: Params) -> Usage:
         """The usage without what is free in a request with these arguments."""
 
-    def unwrapped(self, message: Message, answer: str) -> Message:
+    def unwrapped(self, message: AnyMessage, answer: str) -> Message:
         """A copy of a triage reply whose content is the answer."""
 
     def original_progress(self) -> StreamProgress:
@@ -195,6 +193,7 @@ __all__ = [
     "RESOURCES",
     "Anthropic",
     "AnyClient",
+    "AnyMessage",
     "AsyncAnthropic",
     "AsyncClientOptions",
     "AsyncHelpedStream",

@@ -8,7 +8,7 @@ the fault may be the caller's, and nothing is learned.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from cheapdeep_ops.flow import Ask
@@ -76,7 +76,8 @@ def refused_parts_of(client: object) -> RefusedParts:
         return _of_clients.setdefault(client, RefusedParts())
 
 
-class CallRefusals(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class CallRefusals:
     """The knowledge for one call: `cheapdeep_ops.flow.Refusals`.
 
     `decided` are parts on which a setting decides, and `left_out` those of them that are never sent. `sent` gives the

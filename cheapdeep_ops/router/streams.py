@@ -138,7 +138,7 @@ class StreamFinalizer:
     def later(self) -> None:
         """The stream was dropped, perhaps while a lock is held that recording needs."""
         if not self._is_over:
-            self._runner.late.put(self)
+            self._runner.abandoned.put(self)
 
 
 class _DropNotice:
@@ -206,7 +206,7 @@ class RoutedStream(_RecordedStream[Stream[RawMessageStreamEvent]], Stream[RawMes
 
     def parts(self) -> Iterator[RawMessageStreamEvent | str]:
         """The events for the caller; a text stands for the event of a delta that is not built yet."""
-        # On a copy, as the SDK does: the generator must not keep this stream alive.
+        # On a copy, as in the SDK: the generator must not keep this stream alive.
         return copy(self)._parts(str)  # noqa: SLF001 - a copy of this object
 
     def _parts(self, of_text: Callable[[str], Part]) -> Iterator[RawMessageStreamEvent | Part]:

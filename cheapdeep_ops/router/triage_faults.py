@@ -11,7 +11,7 @@ _log: Final = logging.getLogger(__name__)
 
 _OURS: Final = "cheapdeep_ops"
 _MEANT: Final = frozenset({_OURS, "anthropic", "httpx2"})
-"""Packages whose errors say what happened: an open breaker, an answer or a connection that was cut."""
+"""Packages whose errors are meant: an open breaker, or an answer or a connection that was cut."""
 
 _PREFIX: Final = "router_error:"
 _TOOLS: Final = sys.stdlib_module_names | {"pydantic", "pydantic_core"}

@@ -21,12 +21,10 @@ from sqlalchemy import (
 
 from cheapdeep_ops.store import sampling_rates
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.recording import prepare_candidates
 from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import CandidateState, Grade, TextTurn, Trace
 
-prepare: Final = prepare_candidates
 _CANDIDATE: Final = table_of(Candidate)
 _GRADE: Final = table_of(GradeRow)
 _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)

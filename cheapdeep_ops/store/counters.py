@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, delete, func, select, true, tuple_
 
 from cheapdeep_ops.store.engine import Store, take_lock
-from cheapdeep_ops.store.recording import prepare_counters
 from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
@@ -19,7 +18,6 @@ from cheapdeep_ops.values import ALL_ROUTES, Counters
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
 _PROCESS: Final = table_of(Process)
-prepare: Final = prepare_counters
 RETIRED: Final = ""
 """The process name under which the totals of all retired processes are stored."""
 

@@ -1,7 +1,7 @@
-"""A store that is used through its driver alone, over one connection that is kept.
+"""The store as a recorder uses it: through the database's driver alone, over one connection that is kept.
 
-A recorder needs few statements and is in every service. SQLAlchemy and SQLModel take a quarter of a second to load, and
-a statement through them costs several times what the database does.
+A recorder needs few statements and is in every service. SQLAlchemy and SQLModel take a quarter of a second to load.
+A statement through them costs several times what the database's own work costs.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ from cheapdeep_ops.store import postgresql, sqlite
 from cheapdeep_ops.store.drivers import failure_of, patiently
 from cheapdeep_ops.store.inserts import Write, table_name
 from cheapdeep_ops.store.url import Address, read_address
-from cheapdeep_ops.store.version import TABLE
+from cheapdeep_ops.store.version import VERSION_TABLE
 
 _T = TypeVar("_T")
 Rows = list[tuple[Any, ...]]
@@ -29,7 +29,7 @@ class _Dialect(NamedTuple):
 
 
 class _Link(ABC):
-    """One connection of a driver; its methods raise the driver's errors."""
+    """One connection of a driver, with its cursor; its methods raise the driver's errors."""
 
     dialect: _Dialect
     is_kept = True
@@ -53,10 +53,10 @@ class _Link(ABC):
 
     @abstractmethod
     def is_lost(self, error: BaseException) -> bool:
-        """Whether the connection is of no more use after `error`."""
+        """Whether the connection can no longer be used after `error`."""
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
-        """Run a statement once for each tuple of a list."""
+        """Run a statement once for each tuple of a list. The name is SQLAlchemy's: see `inserts.Statements`."""
         self._cursor.executemany(statement, parameters)
 
 
@@ -64,11 +64,11 @@ class _SqliteLink(_Link):
     dialect = _Dialect("sqlite")
 
     def __init__(self, address: Address, lock_timeout_s: float) -> None:
-        # One thread at a time uses it, but not always the same one.
+        # Threads take turns on it, and the driver would refuse all threads but the first.
         options = {"lock_timeout_s": lock_timeout_s, "check_same_thread": False}
         connection, is_read_only = sqlite.connect(address.database, **options)
         super().__init__(connection)
-        # The next use finds what has become of the file and its rights.
+        # A read-only connection is not kept: the file may be writable at the next use.
         self.is_kept = not is_read_only
         self._lock_timeout_s = lock_timeout_s
 
@@ -96,7 +96,7 @@ class _PostgresqlLink(_Link):
         super().__init__(postgresql.connect(address, autocommit=True))
         self._limits = postgresql.limits(lock_timeout_s)
 
-    # What is sent as one text is one transaction, so the limits hold for it and for nothing else.
+    # Statements that are sent as one text are one transaction, so the limits hold for them alone.
 
     def read(self, statement: str) -> Rows:
         self._cursor.execute(f"{self._limits}; {statement}")
@@ -144,9 +144,9 @@ class DirectStore:
     def transact(self, work: Write) -> None:
         """Run `work` in one write transaction, and commit it.
 
-        Repeats `work` while another process holds the lock, and once if the connection was lost: it may be done twice.
-        Raises StoreBusyError if the lock is not free within `patience_s`. Raises RowError if the store rejects a row,
-        and StoreError if it cannot be reached.
+        Repeats `work` while another process holds the lock, and once if a kept connection was lost. So `work` must be
+        idempotent. Raises StoreBusyError if the lock is not free within `patience_s`. Raises RowError if the store
+        rejects a row, and StoreError if it cannot be reached.
         """
 
         def write(link: _Link) -> None:
@@ -163,9 +163,9 @@ class DirectStore:
 
     def version(self) -> str | None:
         """The version of the store's schema; None if it has none. Raises StoreError if the store cannot be read."""
-        table = table_name(self.dialect, TABLE)
+        table = table_name(self.dialect, VERSION_TABLE)
         is_there = (
-            f"SELECT name FROM sqlite_master WHERE name = '{TABLE}'"  # noqa: S608 - our name
+            f"SELECT name FROM sqlite_master WHERE name = '{VERSION_TABLE}'"  # noqa: S608 - our name
             if self.address.is_sqlite
             else f"SELECT 1 WHERE to_regclass('{table}') IS NOT NULL"
         )

@@ -1,4 +1,4 @@
-"""What both ways to the store have in common: the two databases, patience with a lock, and plain errors."""
+"""What `Store` and `DirectStore` share: the choice of the database, repeats while a lock is held, and errors."""
 
 import random
 import time
@@ -21,13 +21,16 @@ Source: https://peps.python.org/pep-0249/#exceptions
 
 
 class Database(Protocol):
-    """What the modules of the two databases have in common; `error` is the driver's."""
+    """The functions that the modules of both databases have; `error` is the driver's."""
 
-    def is_contention(self, error: BaseException | None) -> bool: ...
+    def is_contention(self, error: BaseException | None) -> bool:
+        """Whether another process holds a lock."""
 
-    def is_lost(self, error: BaseException | None) -> bool: ...
+    def is_lost(self, error: BaseException | None) -> bool:
+        """Whether the connection can no longer be used."""
 
-    def advice(self, error: BaseException | None, statement: str, address: Address) -> str: ...
+    def advice(self, error: BaseException | None, statement: str, address: Address) -> str:
+        """What a person can do about the error, as the end of its sentence; '' if nothing is known."""
 
 
 def database_of(address: Address) -> Database:
@@ -63,5 +66,5 @@ def failure_of(error: BaseException, statement: str, address: Address) -> StoreE
 
 def _cause(error: BaseException) -> Any:
     """The driver's message."""
-    # Only the first line of PostgreSQL's: the other lines may show whole rows.
+    # Of PostgreSQL's message only the first line, because the others may show whole rows.
     return getattr(getattr(error, "diag", None), "message_primary", None) or error

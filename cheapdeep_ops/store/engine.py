@@ -82,7 +82,7 @@ class Store:
             with self.engine.begin() as connection:
                 return work(connection)
         except SQLAlchemyError as error:
-            # The pool has dropped its connections to a server that has become a standby, and connects anew.
+            # The server has become a standby. The pool has dropped its connections to it, and makes others.
             if not (may_reconnect and postgresql.is_read_only(_driver_error(error))):
                 raise self._failure(error) from error
         return self._transact_once(work, may_reconnect=False)

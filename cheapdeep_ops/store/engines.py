@@ -28,7 +28,7 @@ def make_engine(address: Address, *, lock_timeout_s: float) -> Engine:
 
 
 def _give_up_lost(is_lost: Any, context: ExceptionContext) -> None:
-    """Have the pool connect anew if the connection can no longer be used."""
+    """Tell the pool to replace the connection if it can no longer be used."""
     if is_lost(context.original_exception):
         context.is_disconnect = True
 
@@ -55,7 +55,7 @@ def _connect(
 
 
 def _forget_read_only(_connection: object, record: Any) -> None:
-    """Keep no read-only connection in the pool: the next use finds what has become of the file and its rights."""
+    """Keep no read-only connection in the pool: the file may be writable at the next use."""
     if record.info.pop(_IS_READ_ONLY, False):
         record.invalidate()
 

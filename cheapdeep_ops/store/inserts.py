@@ -32,14 +32,14 @@ class Target:
 
 
 class Statements(Protocol):
-    """A connection, SQLAlchemy's or a direct one, in the style of the former."""
+    """What a write needs of a connection: SQLAlchemy's has it, and so has that of a `DirectStore`."""
 
     @property
     def dialect(self) -> Any:
         """Has the name of the database: `sqlite` or `postgresql`."""
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
-        """Run a statement in the driver's own words, once for each tuple in a list of them."""
+        """Run a statement in the driver's own SQL, once for each tuple in a list."""
 
 
 Write = Callable[[Statements], None]
@@ -115,7 +115,7 @@ def _text(value: object) -> str | None:
     """`value` as JSON; None stays None, which the database stores as NULL."""
     if value is None:
         return None
-    # Most mappings of counters are empty, and a constant costs less than encoding.
+    # Most mappings of counters are empty, and a constant costs less than an encoder.
     return _NO_ENTRIES if value == {} else json.dumps(value)
 
 
@@ -136,6 +136,6 @@ def statement(dialect: str, target: Target, names: tuple[str, ...], on_conflict:
 
 
 def table_name(dialect: str, name: str) -> str:
-    """A table's name in the words of the database."""
-    # Such text bypasses SQLAlchemy, and so its translation of schema names too.
+    """A table's name as the database's SQL writes it."""
+    # SQLAlchemy does not see this text, so it cannot put the schema's name in.
     return f'{SCHEMA}."{name}"' if dialect == "postgresql" else f'"{name}"'

@@ -11,13 +11,11 @@ from cheapdeep_ops.store.upsert import insert_if_absent
 
 __all__ = [
     "Heartbeat",
-    "Kind",
     "any_router",
     "beat",
     "dropped",
     "last_seen",
     "mark_stopped",
-    "prepare_beat",
     "processes",
     "release_lease",
     "renew_lease",

@@ -1,6 +1,6 @@
-"""What a recorder reads and writes, in the drivers' words: its tables, its heartbeat, and the policies in force.
+"""What a recorder reads and writes, in plain SQL: its counters, candidates and heartbeat, and the policies in force.
 
-`store/tables` declares all tables; the targets here repeat what an insert needs to know, and a test compares the two.
+`store/tables` declares all tables. The targets here repeat what an insert needs to know, and a test compares the two.
 """
 
 import json
@@ -88,7 +88,7 @@ def prepare_stop(store: DirectStore, process: str) -> Write:
     return lambda connection: connection.exec_driver_sql(statement, [(process,)])
 
 
-class PolicyRow(NamedTuple):
+class StoredPolicy(NamedTuple):
     """The stored policy of one scope; `causes` is a list, or its JSON."""
 
     scope: str
@@ -98,24 +98,24 @@ class PolicyRow(NamedTuple):
     causes: Any
 
 
-def read_policies(store: DirectStore) -> tuple[list[PolicyRow], float | None]:
+def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None]:
     """All stored policies, and when a running guard last wrote a heartbeat (Unix time). Raises StoreError."""
     rows = store.read(_policies_query(store.dialect))
-    return [PolicyRow(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+    return [StoredPolicy(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
 
 
 @cache
 def _policies_query(dialect: str) -> str:
-    # One statement for policies and guard, because most of the cost is that of a statement.
+    # One statement for policies and guard, because each statement costs more than its rows.
     return (
-        f"SELECT seen, {', '.join(PolicyRow._fields)} "  # noqa: S608 - our names
+        f"SELECT seen, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
         f"FROM (SELECT max(seen_at) AS seen FROM {table_name(dialect, 'process')} WHERE kind = 'guard') AS guard "
         f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
     )
 
 
 def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
-    """The book of these rows (see `PolicyRow`); the raised threshold is the guard's last stored one, else `raised`."""
+    """The book of `rows`, which are `StoredPolicy` or alike; the guard's last raised threshold replaces `raised`."""
     rows = list(rows)
     # A router's settings may differ from the guard's, and the guard decides what a raise means.
     newest = max(rows, key=lambda row: row.version, default=None)

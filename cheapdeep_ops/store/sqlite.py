@@ -76,7 +76,7 @@ def _open_to_read(path: Path, options: dict[str, Any], cause: sqlite3.Error) -> 
 
 
 def wait_for_lock(connection: sqlite3.Connection, seconds: float) -> None:
-    """Have the statements that follow wait at most `seconds` for a lock."""
+    """Let the statements that follow wait at most `seconds` for a lock."""
     connection.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}").close()
 
 
@@ -87,7 +87,7 @@ def is_contention(error: BaseException | None) -> bool:
 
 
 def is_lost(error: BaseException | None) -> bool:
-    """Whether the connection is of no more use, because the file behind it was replaced."""
+    """Whether the connection can no longer be used, because the file behind it was replaced."""
     return _code(error) == sqlite3.SQLITE_READONLY
 
 

@@ -7,19 +7,8 @@ from typing import Any
 from sqlalchemy import JSON, Column, Connection
 
 from cheapdeep_ops.store import inserts
-from cheapdeep_ops.store.inserts import Target, Write, combined, write_accepted
+from cheapdeep_ops.store.inserts import Target, Write
 from cheapdeep_ops.store.tables.row import Row, table_of
-
-__all__ = [
-    "Write",
-    "combined",
-    "insert_if_absent",
-    "prepare_insert_absent",
-    "prepare_upsert",
-    "target_of",
-    "upsert",
-    "write_accepted",
-]
 
 
 def prepare_upsert(model: type[Row], rows: Sequence[Mapping[str, object]]) -> Write:

@@ -56,7 +56,7 @@ class Address(NamedTuple):
 
     @property
     def url(self) -> "URL":
-        """The same for SQLAlchemy."""
+        """The address as SQLAlchemy's URL."""
         from sqlalchemy import URL  # noqa: PLC0415 - it takes a tenth of a second to load, and a recorder needs none
 
         # The driver is the one that the extra `postgres` brings.
@@ -78,11 +78,6 @@ class Address(NamedTuple):
         except OSError:
             return None
         return status.st_dev, status.st_ino
-
-
-def read_url(text: str, folder: Path) -> "URL":
-    """The URL that `text` means; see `read_address`."""
-    return read_address(text, folder).url
 
 
 def read_address(text: str, folder: Path) -> Address:

@@ -1,4 +1,4 @@
-"""The number of the schema's version: the baseline, and the number of additions to it (see `schema.py`)."""
+"""The version of the schema: the number of its baseline, and the number of additions to that (see `schema.py`)."""
 
 from typing import Final
 
@@ -7,12 +7,12 @@ _ADDED: Final = 0
 HEAD: Final = f"{_BASELINE}.{_ADDED}"
 """The version of this code's tables."""
 
-TABLE: Final = "cheapdeep_version"
+VERSION_TABLE: Final = "cheapdeep_version"
 """The table whose one row is the store's version."""
 
 
 def is_of_other_baseline(stored: str, version: str) -> bool:
-    """Whether there is no way from the one version to the other."""
+    """Whether the two versions have different baselines, between which no migration exists."""
     return _numbers(stored)[0] != _numbers(version)[0]
 
 

@@ -6,7 +6,8 @@ details go to spans; metrics have bounded labels only.
 
 from collections.abc import Mapping, Sequence
 from contextvars import Token
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
@@ -26,7 +27,8 @@ Attributes = dict[str, AttributeValue]
 Entered = Token[otel_context.Context] | None
 
 
-class ChatRecord(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class ChatRecord:
     """The facts of one finished model call; the fields of the response are empty if the call failed.
 
     `confidence` and `outcome` are those of a triage call; `outcome` is at the threshold in force.
@@ -114,7 +116,7 @@ class Telemetry:
         return None if span is trace.INVALID_SPAN else otel_context.attach(trace.set_span_in_context(span))
 
     def leave(self, entered: Entered) -> None:
-        """Make the span the current one that was it before."""
+        """Make the span current again that was the current one before `enter`."""
         if entered is not None:
             otel_context.detach(entered)
 

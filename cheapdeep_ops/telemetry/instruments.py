@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext, get_current_span
 from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.telemetry.shield import shielded
-from cheapdeep_ops.telemetry.sums import Sums
+from cheapdeep_ops.telemetry.sums import ObservedCounter
 from cheapdeep_ops.values import Decision, Hop, Outcome
 
 _MAX_MODELS: Final = 100
@@ -24,16 +24,16 @@ _Labels = dict[str, str]
 class Instruments:
     """The metric instruments of one meter provider.
 
-    The counters are plain sums: a write to a counter of the SDK costs about as much as one to a histogram.
+    Counters are observed: a write to a counter of the SDK costs about as much as one to a histogram.
     """
 
     def __init__(self, meter: Meter) -> None:
         self._models: set[str] = set()
 
-        def counter(name: str, unit: str, description: str, *labels: str) -> Sums:
-            sums = Sums(*labels)
-            meter.create_observable_counter(name, [sums.observe], unit, description)
-            return sums
+        def counter(name: str, unit: str, description: str, *labels: str) -> ObservedCounter:
+            made = ObservedCounter(*labels)
+            meter.create_observable_counter(name, [made.observe], unit, description)
+            return made
 
         def histogram(name: str, unit: str, description: str, edges: tuple[float, ...]) -> Histogram:
             return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=edges)
@@ -95,7 +95,7 @@ class Instruments:
         labels = {names.LABEL_ROUTE: decision.route, names.LABEL_INPUT_CLASS: decision.input_class}
         # The first tier's, whichever tier answered: a distribution of two models' confidences would mean nothing.
         confidence = decision.first_confidence
-        # Each write is shielded on its own, so that an instrument that fails costs no other figure.
+        # Each write has a shield of its own, so that an instrument that fails costs no other figure.
         if confidence is not None:
             shielded(self._confidence.record, confidence, labels, context)
         shielded(self._duration.record, decision.duration_s, labels, context)
@@ -155,7 +155,7 @@ class _HopLabels(NamedTuple):
 
 @lru_cache(maxsize=512)
 def _hop_labels(provider: str, model: str, error: str) -> _HopLabels:
-    """The labels of a model call's duration and tokens. Nobody may change them."""
+    """The labels of a model call's duration and tokens. They are shared, so they must not be changed."""
     labels = {
         names.GEN_AI_OPERATION: names.OPERATION,
         names.GEN_AI_PROVIDER: provider,
@@ -186,14 +186,14 @@ def is_stand_in(provider: MeterProvider) -> bool:
 
 def instruments_of(provider: MeterProvider) -> Instruments | None:
     """The instruments of a meter provider; None if it records nothing."""
-    # The real provider would have every counter of a stand-in twice, and would ask only the first.
+    # A stand-in passes its instruments on: the real provider would have each counter twice, and ask only the first.
     if is_stand_in(provider):
         return None
     with _making:
         return _made(provider)
 
 
-# Cached, because two routers on one provider share their sums: the SDK takes the first callback of a counter only.
+# Cached, because two routers on one provider share their counters: the SDK takes a counter's first callback only.
 @cache
 def _made(provider: MeterProvider) -> Instruments | None:
     meter = provider.get_meter(names.SCOPE)

@@ -1,4 +1,4 @@
-"""A shield between telemetry and calls: what a provider of the application raises ends here."""
+"""The shield between telemetry and calls: an error of a telemetry provider is logged, and no call sees it."""
 
 import logging
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 def shielded(write: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
-    """The result of `write`; if a telemetry library, exporter or processor raises, it is logged, and None returned."""
+    """The result of `write`; None if a telemetry library, exporter or processor raises, which is logged."""
     try:
         return write(*args, **kwargs)
     except Exception:  # noqa: BLE001 - a failing provider of the application must not fail a call

@@ -1,4 +1,4 @@
-"""Counters as plain sums: a call adds to them, and each meter reader observes their totals."""
+"""Counters whose totals are kept here: a call adds to them, and each meter reader observes them."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 from cheapdeep_ops.telemetry import names
 
 MOST_LABEL_SETS: Final = 2_000
-"""Of one counter, as in the SDK by default; later ones are counted together."""
+"""The largest number of label sets of one counter, as in the SDK by default; later ones are counted together."""
 
 # Re-entrant, because a signal handler may make a call while its thread adds.
 _lock: Final = threading.RLock()
@@ -31,8 +31,8 @@ class _Sum:
         return Observation(self.total, self.labels, _context_of(self.last) if self.last else None)
 
 
-class Sums:
-    """One counter: a total for each label set, since the start of the process. `labels` are the labels' names.
+class ObservedCounter:
+    """A total for each label set since the start of the process; `labels` are the labels' names.
 
     A fork copies the totals, as it copies those of the SDK's own counters.
     """
@@ -44,7 +44,7 @@ class Sums:
     def add(self, amount: float, values: tuple[str, ...], at: SpanContext) -> None:
         """Add `amount` to the label set with these `values`, in the order of the names. `at` is the span of the call.
 
-        As the SDK's counters do, it takes no amount that is negative or not finite.
+        A negative or infinite amount, or NaN, is ignored, as the SDK's counters ignore it.
         """
         if not 0 <= amount < math.inf:
             return
@@ -67,7 +67,7 @@ class Sums:
 
 
 def _context_of(span_context: SpanContext) -> Context:
-    """A context with nothing but the ids of a span: a whole one would keep the application's values alive."""
+    """A context that has only the ids of a span: a whole one would keep the application's values alive."""
     return set_span_in_context(NonRecordingSpan(span_context), Context())
 
 

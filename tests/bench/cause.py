@@ -13,7 +13,7 @@ from typing import Any
 
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
 from cheapdeep_ops.recorder.counter_buffer import CounterBuffer
-from cheapdeep_ops.store import counters
+from cheapdeep_ops.store import recording
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
@@ -186,7 +186,7 @@ def answers(store: Store, *, many: int = 50, seed: int = 1) -> Iterator[Answer]:
         sort = list(sorts)[number % len(sorts)]
         begin = BEGIN + number * APART_S
         rows = played(traffic, sorts[sort], rng, begin=begin)
-        store.transact(counters.prepare(buckets=rows[0], totals=rows[1]))
+        store.transact(recording.prepare_counters(buckets=rows[0], totals=rows[1]))
         seen = float(begin + BEFORE_S + WINDOW_S)
         with store.reading() as connection:
             cause = storm_cause(connection, scope=sorts[sort].scope, started_at=seen, long_s=WINDOW_S, now=seen)

@@ -1,8 +1,8 @@
 """Whether all counts of a long run agree to the unit: `python tests/bench/counting.py [CALLS]` (100000) prints a table.
 
-Callers, 32 at a time, ask a simulated API in another process, through an AsyncRouter and a Router, whole and streamed,
-on several routes. One request in twenty fails. In the end, what the callers saw and what the API sent are compared with
-the spans, with the metrics and with the store. The script exits with 1 if any two figures of a row differ.
+32 callers ask a simulated API in another process, through an AsyncRouter and a Router. Their calls are whole and
+streamed, on several routes, and one request in twenty fails. In the end, five sources are compared: callers, API,
+spans, metrics and store. The script exits with 1 if any two figures of a row differ.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ from cheapdeep_ops.units import USD_PER_NUSD
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 CONCURRENCY, THREADS, SEED = 32, 4, 0
 TIMEOUT_S = 5.0
-"""Far longer than any answer of the simulated API takes, and far shorter than those that are meant to be too late."""
+"""Far longer than any answer of the simulated API takes, except for those that are meant to be too late."""
 
 ANSWER = "Venlafaxine inhibits the reuptake of serotonin and noradrenaline. " * 4
 EARLY, MIDWAY = 200, 1_500
 """Bytes within which a reply is cut: before its first text, or anywhere in a stream that is read to its end."""
 
 STATUSES = {"ok": 950, "529": 16, "500": 16, "400": 8, "cut": 8, "late": 2}
-"""What becomes of a thousand requests."""
+"""The outcomes of a thousand requests."""
 
 VERDICTS = {"sure": 65, "unsure": 20, "no answer": 5, "malformed": 5, "refused": 5}
 """What a hundred triage replies say."""
@@ -60,7 +60,7 @@ STATUS_OF = {
     "": "ok", "OverloadedError": "529", "InternalServerError": "500", "BadRequestError": "400",
     "APIConnectionError": "cut", "RemoteProtocolError": "cut", "APITimeoutError": "late", "TimeoutError": "late",
 }  # fmt: skip
-"""What must have become of a request whose error has this name."""
+"""The outcome of a request, by the name of its error."""
 
 
 def drawn(rng: Random, weights: Mapping[str, int]) -> str:
@@ -146,7 +146,7 @@ class Plan:
 
     @classmethod
     def of(cls, number: int) -> "Plan":
-        """That of the call with this number."""
+        """The plan of the call with this number."""
         rng = Random(f"{SEED} {number}")
         way = drawn(rng, WAYS)
         params: dict[str, Any] = {"max_tokens": 1_024, "messages": [{"role": "user", "content": f"Question {number}?"}]}
@@ -218,7 +218,7 @@ async def call_all(router: AsyncRouter, threaded: Router, calls: int, seen: Seen
 
 
 class CountingExporter(SpanExporter):
-    """Counts spans and adds up their figures; keeps none of them."""
+    """Counts spans and adds up their figures, without keeping the spans."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -257,7 +257,7 @@ class CountingExporter(SpanExporter):
 
 
 def status_of(error: Any) -> str:
-    """What became of a request whose error has this name; an unexpected name stays as it is."""
+    """The outcome of a request whose error has this name; an unexpected name stays as it is."""
     return STATUS_OF.get(str(error), str(error))
 
 
@@ -418,7 +418,7 @@ def stored(url: str) -> tuple[counters.Sums, dict[str, counters.Sums], int]:
 
 
 def run(calls: int) -> list[Row]:
-    """Make so many calls, and compare what was counted."""
+    """Make this number of calls, and compare what was counted."""
     spans, reader, seen = CountingExporter(), InMemoryMetricReader(), Seen()
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(spans))

@@ -1,10 +1,10 @@
 """What the guard's work costs on a large store: `python tests/bench/guard_size.py` prints one table.
 
-It fills a SQLite store with the counters of 200 routes over 30 days (two million rows of one second), and with 100,000
-grades. Then it measures the first evaluation ever, later ones, one with new grades, the first one after a restart,
-`cheapdeep-ops status`, and the metrics page. CPU is that of the whole process, user and system time.
+It fills a SQLite store with two million rows of counters (200 routes, 30 days) and with 100,000 grades.
+Then it measures evaluations: the first ever, later ones, one with new grades, and the first after a restart. It also
+measures `cheapdeep-ops status` and the metrics page. CPU is user and system time of the whole process.
 
-`--store FILE` keeps the store, and uses it again for two hours; after that its calls are no longer of the last day.
+`--store FILE` keeps the store and uses it again for two hours. Older calls would not be of the last day.
 `--profile PART` prints the functions that take the time of one part, such as `metrics`.
 """
 
@@ -39,7 +39,7 @@ from tests.tracing import traced
 
 CLASSES: Final = ("", "refund", "invoice-pdf")
 ALIVE: Final = 4
-"""The routers that run now; all others are stopped ones, since each restart is a process of its own."""
+"""The number of routers that run now; the others have stopped, because each restart makes another process."""
 
 SHAPES: Final = 2_000
 """How many different rows of counters there are; each has the calls of one second."""
@@ -155,7 +155,7 @@ def candidate_of(grade: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def put(connection: sqlite3.Connection, table: str, rows: Iterator[dict[str, Any]]) -> None:
-    """Insert rows that have the same columns."""
+    """Insert rows with equal columns."""
     first = next(rows)
     marks = ", ".join(f":{name}" for name in first)
     statement = f"INSERT INTO {table} ({', '.join(first)}) VALUES ({marks})"

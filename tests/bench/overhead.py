@@ -1,8 +1,11 @@
 """What the router adds to a call, in CPU time: `python tests/bench/overhead.py` prints a table of ratios.
 
 A simulated API answers at once, in a process of its own on one core. Each variant makes its calls in a process of its
-own on another core. Rounds are interleaved in random order, so that a busy machine slows all variants alike. A figure
-is the median of the rounds; a ratio compares two variants of one run.
+own on another core. Rounds are interleaved in random order, so that a busy machine slows all variants alike. A ratio
+compares two variants in one round; the table has the median of the rounds with the least and the greatest.
+
+`--peers` measures LiteLLM too, in an environment of its own that is made at the first use. `INSTRUMENTED_PYTHON` may
+name the Python of an environment with add-ons that trace the SDK's client.
 """
 
 import argparse
@@ -10,77 +13,73 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+
+import overhead_peers
+from overhead_report import CONCURRENCIES, PEERS, PICTURE, SECTIONS, Results, markdown, plot, put_between, table
 
 HERE = Path(__file__).parent
-CONCURRENCIES = (1, 32)
+README = HERE / "README.md"
+UNWANTED = ("CHEAPDEEP_", "ANTHROPIC_", "OTEL_")
+"""Variables of the caller that would change what is measured."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A variant, what it is compared with, and the largest ratio that is wanted at each concurrency."""
-
-    variant: str
-    against: tuple[str, ...] = ("bare/default",)
-    most: tuple[float, float] | None = None
-
-
-ROWS = (
-    Row("shipped/aiohttp", ("bare/aiohttp",), (1.15, 1.15)),
-    Row("shipped/default", ("bare/default",), (1.10, 1.10)),
-    Row("shipped/sync", ("bare/sync",), (1.10, 1.10)),
-    Row("escalated/aiohttp", ("bare/aiohttp", "bare/aiohttp"), (1.10, 1.10)),
-    Row("escalated/default", ("bare/default", "bare/default"), (1.10, 1.10)),
-    Row("bypassed/aiohttp", ("bare/aiohttp",), (1.08, 1.08)),
-    Row("bypassed/default", ("bare/default",), (1.08, 1.08)),
-    Row("streamed/aiohttp", ("helper/default",), (0.80, 0.80)),
-    Row("streamed/aiohttp", ("helper/aiohttp",)),
-    Row("streamed/default", ("helper/default",), (1.00, 1.00)),
-    Row("streamed-events/default", ("events/default",)),
-    Row("shipped/aiohttp", ("bare/default",), (0.70, 0.60)),
-    Row("shipped/aiohttp/no-telemetry"),
-    Row("shipped/aiohttp/no-recording"),
-    Row("bare/aiohttp"),
-    Row("bare/default/traced"),
-    Row("bare/sync"),
-)
+class MissingError(Exception):
+    """A variant cannot be measured here; says what is missing."""
 
 
 class Worker:
-    """The process of one variant."""
+    """The process of one variant. Raises MissingError."""
 
     def __init__(self, variant: str, url: str, core: int | None) -> None:
         self.variant = variant
-        command = [sys.executable, str(HERE / "overhead_worker.py"), variant, url]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command, environment = _command(variant)
+        self.process = subprocess.Popen(
+            [*command, variant, url], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         _pin(self.process.pid, core)
-        self._line()
+        ready = self._line()
+        if "missing" in ready:
+            self.close()
+            raise MissingError(f"not installed: {ready['missing']}")
+        self.environment = ready["environment"]
 
     def measure(self, seconds: float, concurrency: int) -> float:
         """CPU microseconds for each call."""
         print(seconds, concurrency, file=self.process.stdin, flush=True)
-        figures = json.loads(self._line())
+        figures = self._line()
         return figures["cpu_s"] / figures["calls"] * 1e6
 
-    def _line(self) -> str:
+    def _line(self) -> dict:
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
             raise RuntimeError(f"{self.variant} ended")
-        return line
+        return json.loads(line)
 
     def close(self) -> None:
         """Stop the process."""
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.process.wait(30)
+        with self.process:  # which closes both pipes: the process ends when it has nothing more to read
+            pass
+
+
+def _command(variant: str) -> tuple[list[str], dict[str, str]]:
+    """The command of a variant's process, and its variables. Raises MissingError."""
+    if variant.startswith("litellm"):
+        try:
+            return [overhead_peers.installed(), str(HERE / "overhead_peers.py")], overhead_peers.environment()
+        except subprocess.CalledProcessError as error:
+            raise MissingError(f"not installed: {Path(error.cmd[0]).name} ended with {error.returncode}") from error
+    python = os.environ.get("INSTRUMENTED_PYTHON", sys.executable) if "add-on" in variant else sys.executable
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)}
+    # The checkout of this file is measured, whatever else is installed.
+    return [python, str(HERE / "overhead_worker.py")], {**inherited, "PYTHONPATH": str(HERE.parents[1])}
 
 
 def _pin(pid: int, core: int | None) -> None:
@@ -95,72 +94,95 @@ def _cores() -> tuple[int | None, int | None]:
 
 
 @contextmanager
-def simulated_api(core: int | None) -> Iterator[str]:
+def simulated_api(core: int | None = None) -> Iterator[str]:
     """The URL of a simulated API."""
     command = [sys.executable, str(HERE / "overhead_server.py")]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        _pin(server.pid, core)
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"  # type: ignore[union-attr]
-    finally:
-        server.terminate()
-        server.wait(30)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            _pin(server.pid, core)
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"  # type: ignore[union-attr]
+        finally:
+            server.terminate()
 
 
-Figures = dict[tuple[str, int], list[float]]
-
-
-def measure(variants: Sequence[str], *, rounds: int, seconds: float, seed: int) -> Figures:
-    """CPU microseconds for each call, by variant and concurrency."""
-    figures: Figures = defaultdict(list)
+def measure(variants: Sequence[str], *, rounds: int, seconds: float, seed: int) -> Results:
+    """Measure all variants in turns."""
+    now, machine = datetime.now(UTC).astimezone(), _machine()
+    results = Results(
+        date=f"{now:%Y-%m-%d %H:%M}", machine=machine, load=_load(), rounds=rounds, seconds=seconds, seed=seed
+    )
+    figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: {str(each): [] for each in CONCURRENCIES})
     rng = random.Random(seed)
     api_core, client_core = _cores()
     with ExitStack() as stack:
         url = stack.enter_context(simulated_api(api_core))
         workers = []
         for variant in variants:
-            workers.append(Worker(variant, url, client_core))
-            stack.callback(workers[-1].close)
+            try:
+                worker = Worker(variant, url, client_core)
+            except MissingError as error:
+                results.missing[variant] = str(error)
+                continue
+            workers.append(worker)
+            stack.callback(worker.close)
         for number in range(rounds + 1):
             for concurrency in CONCURRENCIES:
                 for worker in rng.sample(workers, len(workers)):
-                    figure = worker.measure(seconds if number else 1.0, concurrency)
+                    figure = worker.measure(seconds if number else min(seconds, 1.0), concurrency)
                     if number:  # the first round warms up
-                        figures[worker.variant, concurrency].append(figure)
+                        figures[worker.variant][str(concurrency)].append(figure)
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-    return figures
+    results.environments = list(dict.fromkeys(worker.environment for worker in workers))
+    results.figures = dict(figures)
+    return results
 
 
-def table(rows: Sequence[Row], figures: Figures) -> Iterator[str]:
-    """The lines of the table."""
-    yield f"{'variant':<32}{'against':<32}{'us c=1':>8}{'us c=32':>8}{'ratio c=1':>18}{'ratio c=32':>18}  wanted"
-    for row in rows:
-        cells = []
-        for concurrency in CONCURRENCIES:
-            own = figures[row.variant, concurrency]
-            others = [sum(parts) for parts in zip(*(figures[name, concurrency] for name in row.against), strict=True)]
-            ratios = [one / other for one, other in zip(own, others, strict=True)]
-            cells.append((median(own), median(own) / median(others), min(ratios), max(ratios)))
-        (us_1, *first), (us_32, *second) = cells
-        spread = "".join(f"{ratio:>6.2f} ({low:.2f}-{high:.2f})" for ratio, low, high in (first, second))
-        wanted = " / ".join(f"{most:.2f}" for most in row.most) if row.most else ""
-        yield f"{row.variant:<32}{' + '.join(row.against):<32}{us_1:>8.0f}{us_32:>8.0f}  {spread}  {wanted}"
+def _machine() -> str:
+    """The processor and the number of its cores."""
+    known = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", known.read_text("utf-8"), re.MULTILINE) if known.exists() else None
+    return f"{named[1] if named else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _load() -> float:
+    """The load average of a minute; 0 where there is none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def variants_of(only: str, *, peers: bool) -> list[str]:
+    """The variants of the rows whose variant contains a part of `only`, and what these are compared with."""
+    rows = [row for title, rows in SECTIONS.items() if peers or title != PEERS for row in rows]
+    parts = only.split(",")
+    chosen = [row for row in rows if any(part in row.variant for part in parts)]
+    return list(dict.fromkeys(name for row in chosen for name in row.variants))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each variant in each round")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each variant in each round and concurrency")
     parser.add_argument("--only", default="", help="rows whose variant contains this text; several with commas")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    rows = [row for row in ROWS if any(part in row.variant for part in args.only.split(","))]
-    variants = list(dict.fromkeys(name for row in rows for name in (row.variant, *row.against)))
-    figures = measure(variants, rounds=args.rounds, seconds=args.seconds, seed=args.seed)
-    packages = ", ".join(f"{name} {version(name)}" for name in ("anthropic", "httpx2", "aiohttp", "opentelemetry-sdk"))
-    print(f"{platform.python_implementation()} {platform.python_version()}, {packages}; {os.cpu_count()} cores")
-    print("\n".join(table(rows, figures)))
+    parser.add_argument("--seed", type=int, default=0, help="of the order in which variants take turns")
+    parser.add_argument("--peers", action="store_true", help="LiteLLM too; the first time, it is installed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--from", type=Path, metavar="FILE", dest="earlier", help="show these figures, measure nothing")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios, in SVG")
+    parser.add_argument("--readme", action="store_true", help=f"put table and picture into {README.name} beside this")
+    args = parser.parse_args(arguments)
+    if args.earlier:
+        results = Results.read(args.earlier)
+    else:
+        variants = variants_of(args.only, peers=args.peers)
+        results = measure(variants, rounds=args.rounds, seconds=args.seconds, seed=args.seed)
+    print("\n".join(table(results)))
+    if args.json:
+        results.write(args.json)
+    if args.plot:
+        args.plot.write_text(plot(results), encoding="utf-8")
+    if args.readme:
+        README.write_text(put_between(README.read_text("utf-8"), markdown(results)), encoding="utf-8")
+        README.with_name(PICTURE).write_text(plot(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

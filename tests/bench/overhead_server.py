@@ -1,6 +1,6 @@
 """A simulated Messages API that answers at once, for `overhead.py`: it prints its port and runs until it is stopped.
 
-It parses nothing but the length of a request, the model and `stream`, so that it costs little beside its client.
+It reads only a request's length, model and `stream`, so that it costs little beside its client.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _MODEL = re.compile(rb'"model": ?"([^"]+)"')
 _STREAM = re.compile(rb'"stream": ?true')
 UNSURE = "Are you sure?"
-"""A question with these words gets a verdict of little confidence."""
+"""A question with this text gets a verdict of little confidence."""
 
 _UNSURE = UNSURE.encode()
 _HEADERS = (

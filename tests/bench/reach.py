@@ -1,4 +1,4 @@
-"""How soon a climb is found, as `guard/reach.py` says and as simulated with the package's detector and suspicions.
+"""How soon a climb is found, as `detection_delay.py` says and as simulated with the package's detector and suspicions.
 
 Run `python tests/bench/reach.py`; five minutes. Unlike `detection.py`, which grades in hindsight no further back than
 to the last suspicion, this takes the newest answers that were kept and not chosen, as the guard does.

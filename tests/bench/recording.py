@@ -1,9 +1,9 @@
 """What recording costs at a high rate: `python tests/bench/recording.py` prints one table.
 
-One thread puts decisions into one recorder, evenly, and the recorder counts and stores them beside it: all on one core,
-where the platform can be told so. `CPU` is that of all threads in seconds per second, without what makes the
-decisions; `us each` is the same for each decision. In the rows with `kept`, a guard's heartbeat is in the store, so
-that answers are kept, redacted and stored too. `grown` is the growth of the resident memory after the first quarter.
+One thread puts decisions into one recorder, evenly, and the recorder counts and stores them beside it. All threads run
+on one core where the platform can pin them. `CPU` is that of all threads in seconds per second, without making the
+decisions. `us each` is this figure for each decision, in microseconds. In the rows with `kept`, a guard's heartbeat is
+in the store: answers are kept, redacted and stored too. `grown` is the growth of memory after the first quarter.
 """
 
 import os
@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 from cheapdeep_ops import Settings
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.store import processes
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.recording import Heartbeat, prepare_beat
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, Reason, TextTurn, Tier, Usage, Verdict
 
@@ -65,13 +65,13 @@ def decision(number: int, at: float) -> Decision:
 
 
 def measure(url: str, rate: int, *, seconds: float, is_kept: bool) -> Reading:
-    """Put `rate` decisions a second for so many seconds."""
+    """Put `rate` decisions a second for `seconds`."""
     store = Store(url)
     migrate(store)
     if is_kept:
         now = time.time()
-        beat = processes.Heartbeat(process="guard", kind="guard", started_at=now, seen_at=now, base_threshold=0.8)
-        store.transact(processes.prepare_beat(beat))
+        beat = Heartbeat(process="guard", kind="guard", started_at=now, seen_at=now, base_threshold=0.8)
+        store.transact(prepare_beat(beat))
     recorder = Recorder(Settings(store_url=url, sample_rate=0.01 if is_kept else 0))
     put, put_s, longest_s, grown_from = 0, 0.0, 0.0, 0
     began, cpu_began, own_began = time.monotonic(), time.process_time(), time.thread_time()

@@ -1,6 +1,6 @@
 """What the spans and metrics of one shipped call cost in CPU time: `python tests/bench/telemetry.py`.
 
-Each setting makes the same writes as a call that ships. Rounds of the settings are interleaved; a figure is the median.
+Each setting writes what a call that ships writes. Rounds of the settings are interleaved; a figure is the median.
 With an SDK, spans go to a batch processor and metrics to a reader, which export nothing.
 """
 
@@ -101,7 +101,7 @@ def one_call(telemetry: Telemetry) -> None:
 
 
 def cpu_us(telemetry: Telemetry, calls: int) -> float:
-    """CPU microseconds for each of so many calls, of all threads."""
+    """CPU microseconds of all threads for each call, over `calls` calls."""
     began = time.process_time()
     for _ in range(calls):
         one_call(telemetry)

@@ -24,7 +24,7 @@ def test_callers_api_spans_metrics_and_store_count_the_same(bench):
     rows = bench.run(2_000)
     print(*bench.table(rows), sep="\n")
     assert [row.name for row in rows if not row.agrees] == []
-    # Nothing agrees because nothing has happened.
+    # Figures must not agree because all are zero.
     happened = {row.name for row in rows if any(row.figures)}
     assert {f"{bench.HAIKU} {status}" for status in bench.STATUSES} <= happened
     assert {

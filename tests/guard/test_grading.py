@@ -25,7 +25,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import facts_of
 from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, trouble_of
 from cheapdeep_ops.pricing import PriceOverride
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grader_state, grades
+from cheapdeep_ops.store import candidates, grader_state, grades, recording
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow, GradingBatch
 from cheapdeep_ops.store.tables.row import table_of
@@ -62,7 +62,7 @@ def row(call_id: str, *, at: float = NOW - 30, **changes):
 
 
 def keep(store: Store, *call_ids: str, **changes) -> None:
-    store.transact(candidates.prepare([row(each, **changes) for each in call_ids]))
+    store.transact(recording.prepare_candidates([row(each, **changes) for each in call_ids]))
 
 
 def graded(store: Store) -> dict[str, dict]:

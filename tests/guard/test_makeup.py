@@ -3,7 +3,7 @@ import pytest
 from cheapdeep_ops.guard.rules.escalation.explanation import compared, storm_cause
 from cheapdeep_ops.guard.statistics.attribution import Kind
 from cheapdeep_ops.recorder.counter_buffer import Tally
-from cheapdeep_ops.store import counters
+from cheapdeep_ops.store import recording
 from cheapdeep_ops.store.counters import TrafficMix
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
@@ -47,7 +47,7 @@ def test_the_hour_before_is_compared_with_else_the_day_else_nothing_is_said(sqli
     store = Store(sqlite_url)
     migrate(store)
     rows = [*before, bucket(NOW - 10, 100, 60)]
-    store.transact(counters.prepare(buckets=rows, totals=[]))
+    store.transact(recording.prepare_counters(buckets=rows, totals=[]))
     with store.reading() as connection:
         found = storm_cause(connection, scope="support", started_at=NOW, long_s=300, now=NOW)
     store.close()

@@ -3,7 +3,7 @@ import pytest
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates
+from cheapdeep_ops.store import recording
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 
@@ -29,7 +29,7 @@ def keep(store, route, count, *, at):
         }
         for n in range(count)
     ]  # fmt: skip
-    store.transact(candidates.prepare(rows))
+    store.transact(recording.prepare_candidates(rows))
 
 
 def test_shares_follow_the_traffic_of_the_last_day(store):

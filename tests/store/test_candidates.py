@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.sampling import kept_share, position
-from cheapdeep_ops.store import candidates, grades, sampling_rates
+from cheapdeep_ops.store import candidates, grades, recording, sampling_rates
 from cheapdeep_ops.store.candidates import Backlog, GradingSample
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
@@ -68,7 +68,7 @@ def grade_row(call_id, *, called_at=NOW, **changes):
 
 
 def kept(do, *rows):
-    do(candidates.prepare(rows))
+    do(recording.prepare_candidates(rows))
 
 
 def column(store, name, table=CANDIDATE, key="call_id"):

@@ -21,12 +21,12 @@ from cheapdeep_ops.store import (
     stories,
 )
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.inserts import write_accepted
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate, require_schema
 from cheapdeep_ops.store.tables.call_tables import Bucket, Total
 from cheapdeep_ops.store.tables.row import table_of
-from cheapdeep_ops.store.upsert import write_accepted
-from cheapdeep_ops.store.url import read_url
+from cheapdeep_ops.store.url import read_address
 
 from .rows import most_rows
 
@@ -55,7 +55,7 @@ def total(*, route="support", process="p", **changes):
 
 
 def write(store, buckets=(), totals=()):
-    store.transact(counters.prepare(buckets=list(buckets), totals=list(totals)))
+    store.transact(recording.prepare_counters(buckets=list(buckets), totals=list(totals)))
 
 
 def test_writing_the_same_rows_again_counts_nothing_twice(store):
@@ -337,7 +337,7 @@ def test_a_snapshot_sees_one_moment_and_holds_no_writer_up(store):
 
 def test_a_relative_path_is_made_absolute_and_said(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        assert read_url("sqlite:///cheapdeep.db", tmp_path).database == str(tmp_path / "cheapdeep.db")
+        assert read_address("sqlite:///cheapdeep.db", tmp_path).database == str(tmp_path / "cheapdeep.db")
     assert "relative" in caplog.text
 
 
@@ -365,7 +365,7 @@ def test_a_password_is_not_shown(tmp_path):
 
 def test_a_failed_transaction_leaves_nothing(store):
     def half(connection):
-        counters.prepare(buckets=[bucket(1)], totals=[])(connection)
+        recording.prepare_counters(buckets=[bucket(1)], totals=[])(connection)
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):
@@ -385,7 +385,7 @@ def test_a_locked_store_is_tried_again(sqlite_url):
     patient = Store(sqlite_url, sleep=unblock)
     migrate(patient)
     blocker.execute("BEGIN IMMEDIATE")
-    patient.transact(counters.prepare(buckets=[bucket(1)], totals=[]))
+    patient.transact(recording.prepare_counters(buckets=[bucket(1)], totals=[]))
     assert tries == [1]
     blocker.close()
     patient.close()
@@ -425,7 +425,9 @@ def test_of_rows_that_are_written_together_the_refused_ones_alone_are_left_out(s
 
     def prepare(some):
         prepared.append(len(some))
-        return counters.prepare(buckets=[bucket(at, calls=None if at in (3, 17) else 1) for at in some], totals=[])
+        return recording.prepare_counters(
+            buckets=[bucket(at, calls=None if at in (3, 17) else 1) for at in some], totals=[]
+        )
 
     assert [(at, type(error)) for at, error in write_accepted(store, seconds, prepare)] == [
         (3, RowError),

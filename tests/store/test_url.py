@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
-from cheapdeep_ops.store.url import read_url, shown
+from cheapdeep_ops.store.url import read_address, shown
 
 HERE = Path("/")
 PASSWORDS = st.text(st.sampled_from("ab1@/#%:?=&+[] \\'\"é;,."), min_size=6, max_size=14)
@@ -31,13 +31,13 @@ SEVERAL = ("a:p@h1:1,h2:2/d", "a:p@/d?host=h1:1&host=h2:2", "a:p@/d?host=h1,h2&p
 
 
 def parts(text):
-    url = read_url(text, HERE)
+    url = read_address(text, HERE).url
     return url.username, url.password, url.host, url.port, url.database
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_scheme_of_postgresql_means_the_driver_that_is_installed(scheme):
-    url = read_url(f" {scheme}://ann:pw@db.example:6543/calls?sslmode=require\n", HERE)
+    url = read_address(f" {scheme}://ann:pw@db.example:6543/calls?sslmode=require\n", HERE).url
     assert (url.drivername, dict(url.query)) == ("postgresql+psycopg", {"sslmode": "require"})
     assert parts(str(url.render_as_string(hide_password=False))) == ("ann", "pw", "db.example", 6543, "calls")
 
@@ -52,7 +52,7 @@ def test_an_encoded_password_is_read_as_it_is(password):
 def test_a_pasted_password_is_read_whole_or_refused_and_never_shown(password):
     url = said = None
     try:
-        url = read_url(f"postgresql://ann:{password}@db.example:5432/calls", HERE)
+        url = read_address(f"postgresql://ann:{password}@db.example:5432/calls", HERE).url
     except StoreError as error:
         said = str(error)
     if url is None:
@@ -128,16 +128,16 @@ def test_the_parts_of_a_url(text, read):
 def test_of_several_hosts_the_primary_is_looked_for(rest):
     text = f"postgresql://{rest}"
     expected = {"host": "h1,h2", "port": "1,2", "target_session_attrs": "read-write"}
-    url = read_url(text, HERE)
+    url = read_address(text, HERE).url
     assert dict(url.query) == expected
     assert url.host is None
-    any_host = read_url(text + ("&" if "?" in text else "?") + "target_session_attrs=any", HERE)
+    any_host = read_address(text + ("&" if "?" in text else "?") + "target_session_attrs=any", HERE).url
     assert any_host.query["target_session_attrs"] == "any"
 
 
 @pytest.mark.parametrize(("ssl", "mode"), [("true", "require"), ("verify-full", "verify-full"), ("0", "disable")])
 def test_the_option_ssl_of_other_drivers_is_sslmode(ssl, mode):
-    assert dict(read_url(f"postgresql+asyncpg://h/d?ssl={ssl}", HERE).query) == {"sslmode": mode}
+    assert dict(read_address(f"postgresql+asyncpg://h/d?ssl={ssl}", HERE).url.query) == {"sslmode": mode}
 
 
 # SQLite
@@ -163,16 +163,16 @@ def test_a_path_is_taken_as_it_is_written(tmp_path, name, is_folder):
 def test_a_folder_may_be_percent_encoded(tmp_path, name):
     path = tmp_path / name / "store.db"
     path.parent.mkdir()
-    assert read_url(f"sqlite:///{quote(str(path))}", HERE).database == str(path)
+    assert read_address(f"sqlite:///{quote(str(path))}", HERE).url.database == str(path)
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
 def test_any_name_is_a_path(name):
     if name.strip() not in (".", ".."):
-        assert read_url(f"sqlite:////{name}/x.db", HERE).database == f"/{name}/x.db"
+        assert read_address(f"sqlite:////{name}/x.db", HERE).url.database == f"/{name}/x.db"
 
 
 @pytest.mark.parametrize("text", ["sqlite://tmp/x.db", "sqlite:////x.db?timeout=5&mode=ro"])
 def test_what_is_no_path_is_explained(text):
     with pytest.raises(StoreError, match=r"needs sqlite:///|options of SQLite"):
-        read_url(text, HERE)
+        read_address(text, HERE)

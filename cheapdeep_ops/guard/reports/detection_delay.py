@@ -179,8 +179,8 @@ def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
 class _SuspicionOutcomes:
     """The outcomes of a suspicion after its first batch of older answers: the (chance, height, mirrored) of each.
 
-    `mirrored` is the weight of the motion's mirror image. The height above its end falls by `fall` a grade on average,
-    with the variance `spread`; both in logarithms.
+    The height above the suspicion's end is a Brownian motion: it falls by `fall` a grade on average, with the variance
+    `spread`; both in logarithms. `mirrored` is the weight of the mirror image in Bachelier's formula.
     """
 
     batch: int
@@ -203,11 +203,11 @@ class _SuspicionOutcomes:
         return 1 - self._alive(max(most - self.batch, 0.0))
 
     def _alive(self, time: float) -> float:
-        """The probability that Brownian motions from these heights have not reached zero by then (Bachelier 1901)."""
-        # Without time there is no deviation to divide by, and each height is above zero.
+        """The probability that the motions from these heights have not reached zero after `time` (Bachelier 1901)."""
+        # At time 0 the formula would divide by zero; then all heights are above zero.
         if not time:
             return sum(chance for chance, _, _ in self.heights)
-        # The normal distribution is written out: a report for many routes spends most of its time here.
+        # The normal distribution is written with `erfc`: a report for many routes spends most of its time here.
         erfc, fallen, scale = math.erfc, self.fall * time, math.sqrt(2 * self.spread * time)
         alive = 0.0
         for chance, height, mirrored in self.heights:

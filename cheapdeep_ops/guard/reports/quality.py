@@ -163,7 +163,7 @@ def _graded(connection: Connection, grader: GraderVersion, baselines: Sequence[B
 
 
 def _learning(baseline: Baseline, graded: int) -> Normal:
-    """A baseline that is being learned from so many grades."""
+    """A baseline that is being learned; `graded` is the number of its grades so far."""
     return {
         "rate": None,
         "low": 0.0,

@@ -25,7 +25,7 @@ class GradeCache:
         self._grades: dict[Hashable, tuple[int, list[DecidedGrade]]] = {}
         self._complete: dict[tuple[str, float], tuple[int, list[DecidedGrade]]] = {}
         self._read: dict[Hashable, int] = {}
-        """How many grades there were when a test last read them."""
+        """By test: how many grades there were when it last read them."""
         self._results: dict[Hashable, tuple[float, object]] = {}
         self._findings: dict[Hashable, tuple[Hashable, float, Finding]] = {}
 
@@ -49,7 +49,7 @@ class GradeCache:
     def complete(self, route: str, *, version: int, max_age: float) -> list[DecidedGrade] | None:
         """All decided grades of a route's calls within `max_age`, newest first, if `newest` has read them.
 
-        None if it has not, or if the route has had more than `version` grades since.
+        None if it has not, or if their number was not yet `version`.
         """
         known, newest = self._complete.get((route, max_age), (None, None))
         return newest if known == version else None
@@ -60,7 +60,7 @@ class GradeCache:
         return self._cached(("oldest", route, since, limit), self.versions.get(route, 0), read)
 
     def is_behind(self, test: Hashable, *, route: str | None) -> bool:
-        """Whether there are new grades of a route, or of any if None, since this was asked last for the same test."""
+        """Whether a route (None: any) has new grades since the last call for this `test`."""
         # A guard whose commit fails starts with a new cache, so no grade is lost here.
         version = sum(self.versions.values()) if route is None else self.versions.get(route, 0)
         before, self._read[test] = self._read.get(test, 0), version

@@ -98,7 +98,7 @@ class Detector:
         """The detector after `hits` of `n` more observations that became known together; the first is of time `at`."""
         return self.after_all([Observed(bets.growth(hits, n), hits, n, at)]) if n else self
 
-    def after_all(self, observed: Iterable["Observed"]) -> "Detector":
+    def after_all(self, observed: Iterable[Observed]) -> "Detector":
         """The detector after more observations, in the order in which they became known."""
         logs, runs, run = list(self.logs), list(self.runs), self.run
         total, n, hits, since = self.total, self.n, self.hits, self.since

@@ -6,7 +6,7 @@ from sqlalchemy import Column, String, Table
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
-from cheapdeep_ops.store.version import TABLE
+from cheapdeep_ops.store.version import VERSION_TABLE
 
 
 class Row(SQLModel, registry=registry()):
@@ -15,7 +15,7 @@ class Row(SQLModel, registry=registry()):
 
 METADATA: Final = Row.metadata
 
-VERSION: Final = Table(TABLE, METADATA, Column("version", String, primary_key=True))
+VERSION: Final = Table(VERSION_TABLE, METADATA, Column("version", String, primary_key=True))
 """One row: the version of the schema."""
 
 

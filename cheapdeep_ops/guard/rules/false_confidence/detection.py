@@ -106,7 +106,7 @@ class SequentialTest:
     def after_all(self, graded: Sequence[tuple[Observation, "Stakes"]], *, fires: bool) -> "SequentialTest":
         """The tests after more grades, each with the stakes of its route, in the order in which they became known.
 
-        The test for a fall reads them only while the alert fires. It begins with that phase, so it misses none.
+        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade.
         """
         if not graded:
             return self
@@ -117,7 +117,7 @@ class SequentialTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stakes:
-    """The growth of the bets of both tests by one grade: of a correct answer, and of an incorrect one."""
+    """How the bets of both tests grow by one grade: by a correct one (first entry), by an incorrect one (second)."""
 
     climb: tuple[tuple[float, ...], tuple[float, ...]]
     fall: tuple[tuple[float, ...], tuple[float, ...]]

@@ -99,8 +99,8 @@ class GradeEvidence:
         """The grades with an id above `grade_id` that may count in a scope, in the order of grading."""
         is_joint = scope == ALL_ROUTES
         latest = [self._latest(rule, route) for route in (self._baselines if is_joint else (scope,))]
-        # If the latest grades of a route are fewer than the limit, they are all that may count. A joint test that has
-        # begun needs so few that a query is faster than a search in all of them.
+        # If a route's latest grades are fewer than the limit, they are all that may count. A joint test that has begun
+        # needs few of them, and a query for those is faster than a search.
         if all(len(each) < rule.max_grades for each in latest) and not (is_joint and grade_id):
             return sorted((each for each in chain.from_iterable(latest) if each.id > grade_id), key=attrgetter("id"))
         return grades.known_after(connection, self._cache.grader, grade_id=grade_id, route=None if is_joint else scope)
