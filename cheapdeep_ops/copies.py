@@ -6,7 +6,6 @@ description in prose). Sources for lookalikes: https://www.unicode.org/reports/t
 https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point.
 """
 
-import html
 import json
 import re
 import unicodedata
@@ -175,4 +174,9 @@ def _decomposed(text: str) -> str:
 
 
 def _without_entities(text: str) -> str:
-    return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
+    if "&" not in text:
+        return text
+    # Imported here, because its table of entities takes 2 ms to load and most texts have none.
+    from html import unescape  # noqa: PLC0415
+
+    return _ENTITY.sub(lambda match: unescape(match[0]), text)

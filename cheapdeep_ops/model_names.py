@@ -5,9 +5,8 @@ Sources: the model ids of the Claude API, Amazon Bedrock, Vertex AI and Foundry
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 Version = tuple[int, ...]
 
@@ -26,8 +25,7 @@ _FORMS: Final = tuple(
 _RELEASED: Final = re.compile(_RELEASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelName:
+class ModelName(NamedTuple):
     """What a model's name says.
 
     `name` is one for all names of the model, such as `claude-haiku-4-5`; a name of unknown form is its own. `family` is

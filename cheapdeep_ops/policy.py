@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.values import ALL_ROUTES
@@ -35,8 +35,7 @@ class ScopeState:
     causes: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectivePolicy:
+class EffectivePolicy(NamedTuple):
     """The threshold in force for one route, and the version of the change that set it."""
 
     threshold: float

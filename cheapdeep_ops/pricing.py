@@ -65,7 +65,7 @@ class PriceOverride(BaseModel):
     `web_searches` is the price of a thousand.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     model: str
     since: date = date.min

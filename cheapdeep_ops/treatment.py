@@ -5,9 +5,8 @@ can get. So a call is not triaged if it needs a feature that a triage reply (one
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from cheapdeep_ops.values import BypassCause
 
@@ -23,8 +22,7 @@ class Treatment(StrEnum):
     """The whole call goes to the deep tier without triage, with a cause."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feature:
+class Feature(NamedTuple):
     """A row of the table: a feature, its default treatment, and the other treatments that a setting may choose.
 
     `cause` is the bypass cause that is counted; None if the feature never bypasses. `means` explains the row in one
@@ -34,8 +32,8 @@ class Feature:
     name: str
     cause: BypassCause | None
     default: Treatment
-    others: tuple[Treatment, ...] = ()
     means: str
+    others: tuple[Treatment, ...] = ()
 
     @property
     def possible(self) -> tuple[Treatment, ...]:

@@ -18,7 +18,7 @@ from tests.test_recorder import decision
 CHEAP = Tier(model="claude-haiku-4-5", index=0, is_deep=False)
 PACKAGES = [cheapdeep_ops, cheapdeep_ops.testing]
 HEAVY = (
-    "apscheduler", "fastapi", "genai_prices", "google", "grpc", "markdown_it", "nicegui",
+    "apscheduler", "fastapi", "genai_prices", "google", "grpc", "html", "markdown_it", "nicegui",
     "opentelemetry.exporter", "opentelemetry.sdk", "prometheus_client", "psycopg", "pydantic_settings", "requests",
     "rich", "slack_sdk", "sqlalchemy", "sqlmodel", "starlette", "typer", "uvicorn", "yaml",
 )  # fmt: skip
@@ -79,6 +79,19 @@ def test_importing_the_router_loads_nothing_that_only_others_need():
     loaded = done.stdout.split()
     assert "cheapdeep_ops.router.synchronous" in loaded
     assert [name for name in loaded if name.startswith(HEAVY)] == []
+
+
+BUILDS = """
+from anthropic.types import ParsedMessage
+from cheapdeep_ops import AsyncRouter, Router
+from cheapdeep_ops.pricing import PriceOverride
+print(ParsedMessage.__subclasses__(), PriceOverride.__pydantic_complete__)
+"""
+
+
+def test_importing_the_router_makes_pydantic_build_no_models():
+    done = subprocess.run([sys.executable, "-c", BUILDS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "False"]
 
 
 RECORDS = """

@@ -6,7 +6,7 @@ report where it is the only source of a refusal.
 
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from cheapdeep_ops.model_names import Version, model_name
@@ -52,55 +52,44 @@ class ModelProfile:
     """The highest effort that the model accepts with thinking off."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Generation45(ModelProfile):
-    context_tokens: int | None = 200_000
-    output_tokens: int | None = 64_000
-    sampling: bool = True
-    thinking: frozenset[str] = frozenset({"enabled", "disabled"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Generation46(ModelProfile):
-    efforts: frozenset[str] = _BEFORE_XHIGH
-    sampling: bool = True
-    thinking: frozenset[str] = frozenset({"enabled", "adaptive", "disabled"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Generation5(ModelProfile):
-    thinks_unasked: bool = True
-    most_effort_unthinking: str = "high"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AlwaysThinking(ModelProfile):
-    thinking: frozenset[str] = frozenset({"adaptive"})
-    thinks_unasked: bool = True
-
+_generation_45: Final = partial(
+    ModelProfile,
+    context_tokens=200_000,
+    output_tokens=64_000,
+    sampling=True,
+    thinking=frozenset({"enabled", "disabled"}),
+)
+_generation_46: Final = partial(
+    ModelProfile,
+    efforts=_BEFORE_XHIGH,
+    sampling=True,
+    thinking=frozenset({"enabled", "adaptive", "disabled"}),
+)
+_generation_5: Final = partial(ModelProfile, thinks_unasked=True, most_effort_unthinking="high")
+_always_thinking: Final = partial(ModelProfile, thinking=frozenset({"adaptive"}), thinks_unasked=True)
 
 PROFILES: Final[tuple[ModelProfile, ...]] = (
     # Haiku 4.5 answers 400 to effort and to adaptive thinking (OmniRoute issues 1563 and 4661).
-    _Generation45(family="haiku", version=(4, 5), efforts=frozenset()),
-    _Generation5(family="haiku", version=(5, 5)),
-    _Generation45(family="sonnet", version=(4, 5), efforts=frozenset()),
-    _Generation46(family="sonnet", version=(4, 6)),
+    _generation_45(family="haiku", version=(4, 5), efforts=frozenset()),
+    _generation_5(family="haiku", version=(5, 5)),
+    _generation_45(family="sonnet", version=(4, 5), efforts=frozenset()),
+    _generation_46(family="sonnet", version=(4, 6)),
     ModelProfile(family="sonnet", version=(5,), thinks_unasked=True),
     # Sonnet 5.5 switches thinking off before the first tool call only (`between_tools`), never for a whole reply.
-    _Generation5(family="sonnet", version=(5, 5), thinking=frozenset({"adaptive", "between_tools"})),
-    _Generation45(family="opus", version=(4, 5), efforts=_BEFORE_XHIGH - {"max"}),
-    _Generation46(family="opus", version=(4, 6)),
+    _generation_5(family="sonnet", version=(5, 5), thinking=frozenset({"adaptive", "between_tools"})),
+    _generation_45(family="opus", version=(4, 5), efforts=_BEFORE_XHIGH - {"max"}),
+    _generation_46(family="opus", version=(4, 6)),
     # Opus 4.7 answers 400 to sampling parameters and to fixed thinking budgets (Roo-Code issue 12162).
     ModelProfile(family="opus", version=(4, 7)),
     ModelProfile(family="opus", version=(4, 8)),
-    _Generation5(family="opus", version=(5,)),
-    _AlwaysThinking(family="opus", version=(5, 5)),
-    _AlwaysThinking(family="fable", version=(5,)),
-    _AlwaysThinking(family="fable", version=(5, 1)),
-    _AlwaysThinking(family="fable", version=(5, 2)),
-    _AlwaysThinking(family="mythos", version=(5,)),
-    _AlwaysThinking(family="mythos", version=(5, 1)),
-    _AlwaysThinking(family="mythos", version=(5, 2)),
+    _generation_5(family="opus", version=(5,)),
+    _always_thinking(family="opus", version=(5, 5)),
+    _always_thinking(family="fable", version=(5,)),
+    _always_thinking(family="fable", version=(5, 1)),
+    _always_thinking(family="fable", version=(5, 2)),
+    _always_thinking(family="mythos", version=(5,)),
+    _always_thinking(family="mythos", version=(5, 1)),
+    _always_thinking(family="mythos", version=(5, 2)),
 )
 """The known models; in each family the oldest first."""
 

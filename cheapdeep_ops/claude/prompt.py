@@ -1,8 +1,7 @@
 """The triage contract: the default wording, a team's own template, and the schema of the reply."""
 
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cheapdeep_ops.verdict import ANSWER, CONFIDENCE
 
@@ -40,8 +39,7 @@ Confidence is the first field, so that a stream has it early.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TriagePrompt:
+class TriagePrompt(NamedTuple):
     """The instructions for a triage tier."""
 
     text: str

@@ -1,8 +1,7 @@
 """Converts a finished call into a candidate row; its content is redacted, and left out if it cannot be graded."""
 
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from cheapdeep_ops import redaction
 from cheapdeep_ops.redaction import Redact
@@ -16,8 +15,7 @@ _MOST_PROMPTS: Final = 8
 _redacted_prompts: Final[dict[bytes, str]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptCall:
+class KeptCall(NamedTuple):
     """A call that was chosen by its hash, with its content before redaction."""
 
     decision: Decision

@@ -109,7 +109,7 @@ class Messages(SdkMessages):
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> ParsedMessage[_Parsed]:
+    ) -> "ParsedMessage[_Parsed]":
         """Answer one request, parsed into `output_format`.
 
         The deep tier answers, because a triage reply has a schema of its own. Without `output_format` the call is not
@@ -183,7 +183,7 @@ class AsyncMessages(SdkAsyncMessages):
         route: str | None = None,
         input_class: str = "",
         **params: Any,
-    ) -> ParsedMessage[_Parsed]:
+    ) -> "ParsedMessage[_Parsed]":
         """Answer one request, parsed into `output_format`. See `Messages.parse`."""
         request = {
             "max_tokens": max_tokens, "messages": messages, "model": model, "output_format": output_format, **params,
