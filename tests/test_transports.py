@@ -421,3 +421,14 @@ class TestStreams:
             api.enqueue(Reply.triage(0.4, "An answer. " * 200), Reply.text("Deep."))
             async with router.messages.stream(**{**QUESTION, "max_tokens": 1_000}) as stream:
                 assert await stream.get_final_text() == "Deep."
+
+
+@both
+async def test_the_url_is_sent_as_it_was_written(make):
+    with talking(always) as server:
+        path, query = "/a%3Ab%7E", {"s": "a/b", "t": "~"}
+        async with router_at(server.url + path, http_client=make(), default_query=query) as router:
+            await router.messages.create(**BYPASSED)
+            await router.messages.create(**BYPASSED)
+    lines = {request.splitlines()[0] for request in server.requests}
+    assert lines == {"POST /a%3Ab%7E/v1/messages?s=a%2Fb&t=~ HTTP/1.1"}

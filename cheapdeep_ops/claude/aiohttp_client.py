@@ -6,9 +6,10 @@ This module can be imported only where aiohttp is installed.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from typing import Any, Final
 from weakref import finalize
 
@@ -40,26 +41,37 @@ class LoopAioHttpClient(DefaultAioHttpClient):
     """The SDK's `DefaultAioHttpClient` for several event loops, which may run one after another or in threads."""
 
     def _init_transport(self, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
-        return LoopTransport(super()._init_transport(*args, **options))
+        given = {name: value for name, value in options.items() if name != "transport"}
+        return LoopTransport(
+            super()._init_transport(*args, **options), partial(httpx2.AsyncHTTPTransport, *args, **given)
+        )
 
     def _init_proxy_transport(self, proxy: httpx2.Proxy, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
+        make_httpx2 = partial(httpx2.AsyncHTTPTransport, *args, **{**options, "proxy": proxy})
         if proxy.url.scheme.startswith("socks"):  # aiohttp has no SOCKS
-            return httpx2.AsyncHTTPTransport(*args, **{**options, "proxy": proxy})
-        return LoopTransport(super()._init_proxy_transport(proxy, *args, **options))
+            return make_httpx2()
+        return LoopTransport(super()._init_proxy_transport(proxy, *args, **options), make_httpx2)
 
 
 class LoopTransport(httpx2.AsyncBaseTransport):
-    """Sends each request through a session of the running event loop; `transport` has the settings of all."""
+    """Sends each request through a session of the running event loop; `transport` has the settings of all.
 
-    def __init__(self, transport: Any) -> None:
+    `make_httpx2` makes a transport of httpx2 with these settings, for the URLs that aiohttp would change.
+    """
+
+    def __init__(self, transport: Any, make_httpx2: Callable[[], httpx2.AsyncBaseTransport]) -> None:
         self.limits: httpx2.Limits = transport.limits
-        self._pattern = transport
+        self._pattern, self._make_httpx2 = transport, make_httpx2
         self._sessions: dict[asyncio.AbstractEventLoop, _LoopSession] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request. Raises the errors of httpx2."""
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop) or self._begin(loop)
+        # aiohttp decodes what needs no escape (`%7E`), and a signature of the URL would no longer match.
+        if b"%" in request.url.raw_path:
+            session.httpx2 = session.httpx2 or self._make_httpx2()
+            return await session.httpx2.handle_async_request(request)
         return await session.send(request)
 
     async def aclose(self) -> None:
@@ -68,6 +80,8 @@ class LoopTransport(httpx2.AsyncBaseTransport):
         self._sessions.clear()
         if here is not None:
             await here.transport.aclose()
+            if here.httpx2 is not None:
+                await here.httpx2.aclose()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> "_LoopSession":
         for other in list(self._sessions):
@@ -83,6 +97,7 @@ class _LoopSession:
     def __init__(self, pattern: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.transport: Any = copy(pattern)
         session = self.transport.client = _client_session(pattern)
+        self.httpx2: httpx2.AsyncBaseTransport | None = None
         self._loop, self._last = loop, loop.time()
         # aiohttp logs a session that is collected with an open connector. A detached session has no connector, and the
         # connector closes itself.

@@ -68,7 +68,10 @@ class AnswerStream(MessageStream[Any]):
                 yield TextEvent(type="text", text=part, snapshot=snapshot)
             else:
                 self._next.event = part
-                yield next(self._built)
+                built = next(self._built, None)
+                if built is None:  # it ended with an error before
+                    return
+                yield built
 
     def until_done(self) -> None:
         """Wait until the stream has been read."""
@@ -85,7 +88,8 @@ class AnswerStream(MessageStream[Any]):
                 yield from _text_of(part)
             elif part.type not in _WITHOUT_EFFECT:
                 self._next.event = part
-                next(self._built)
+                if next(self._built, None) is None:
+                    return
 
 
 class AsyncAnswerStream(AsyncMessageStream[Any]):
@@ -108,7 +112,10 @@ class AsyncAnswerStream(AsyncMessageStream[Any]):
                 yield TextEvent(type="text", text=part, snapshot=snapshot)
             else:
                 self._next.event = part
-                yield await anext(self._built)
+                built = await anext(self._built, None)
+                if built is None:
+                    return
+                yield built
 
     async def until_done(self) -> None:
         """Wait until the stream has been read."""
@@ -125,7 +132,8 @@ class AsyncAnswerStream(AsyncMessageStream[Any]):
                     yield text
             elif part.type not in _WITHOUT_EFFECT:
                 self._next.event = part
-                await anext(self._built)
+                if await anext(self._built, None) is None:
+                    return
 
 
 def _text_of(event: Any) -> tuple[str, ...]:
