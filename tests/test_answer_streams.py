@@ -7,6 +7,7 @@ import anthropic
 import pytest
 from anthropic import AsyncMessageStream, MessageStream, omit
 from anthropic.lib.streaming import TextEvent
+from anthropic.types import RawMessageDeltaEvent, RawMessageStartEvent, RawMessageStopEvent
 from pydantic import BaseModel
 
 from cheapdeep_ops import AsyncRouter
@@ -202,3 +203,19 @@ def test_the_deep_answer_comes_by_the_sdks_own(api, shell):
         return type(stream)
 
     assert given(shell, kind) in (anthropic.MessageStream, anthropic.AsyncMessageStream)
+
+
+def test_a_helper_that_failed_at_an_odd_event_ends_when_it_is_read_on():
+    message = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-haiku-4-5", "content": [],
+        "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 9, "output_tokens": 1},
+    }  # fmt: skip
+    events = [
+        RawMessageStartEvent.construct(type="message_start", message=message),
+        RawMessageDeltaEvent.construct(type="message_delta", delta={"stop_reason": "end_turn"}),  # without a usage
+        RawMessageStopEvent.construct(type="message_stop"),
+    ]
+    for helper in (MessageStream(Told(events), omit), AnswerStream(Told(events), iter(events), omit)):
+        with pytest.raises(AttributeError):
+            list(helper)
+        assert list(helper) == []
