@@ -217,5 +217,5 @@ def test_a_helper_that_failed_at_an_odd_event_ends_when_it_is_read_on():
     ]
     for helper in (MessageStream(Told(events), omit), AnswerStream(Told(events), iter(events), omit)):
         with pytest.raises(AttributeError):
-            list(helper)
+            list(helper.text_stream)
         assert list(helper) == []
