@@ -145,6 +145,7 @@ class TestLoops:
             runner.run(router.aclose())
         assert server.connections == 3
 
+    @pytest.mark.thorough
     def test_log_nothing_of_a_router_that_nobody_closed(self, api):
         code = f"""
 import asyncio, gc, os, sys, threading
@@ -210,6 +211,7 @@ loop.run_until_complete(ask(at_exit))
         assert ran(code) == (0, "", "")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.parametrize("scheme", ["https", pytest.param("http", marks=pytest.mark.thorough)])
 def test_a_child_that_ends_leaves_the_parents_connections_alone(scheme):
