@@ -2,12 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, Engine, event
+
+from cheapdeep_ops.store import direct
 
 
 @dataclass(slots=True)
@@ -54,7 +57,20 @@ class Tracer:
     def rollback(self, connection: Connection) -> None:
         self._end(connection, is_committed=False)
 
-    def _end(self, connection: Connection, *, is_committed: bool) -> None:
+    def begin_directly(self, link: Any) -> None:
+        """A recorder's transaction, which goes to the driver and not through SQLAlchemy."""
+        self._open[id(link)] = Transaction(begun=time.thread_time())
+
+    def execute_directly(self, link: Any, text: str, parameters: Any = None) -> None:
+        opened = self._open[id(link)]
+        opened.statements[text.split(None, 1)[0].upper()] += 1
+        opened.texts.append(text)
+        opened.rows += len(parameters)
+
+    def end_directly(self, link: Any, how: str) -> None:
+        self._end(link, is_committed=how == "COMMIT")
+
+    def _end(self, connection: object, *, is_committed: bool) -> None:
         opened = self._open.pop(id(connection), None)
         if opened is not None:
             opened.cpu_s, opened.is_committed = time.thread_time() - opened.begun, is_committed
@@ -66,10 +82,26 @@ def traced() -> Iterator[Tracer]:
     """A tracer of all write transactions until the context ends."""
     tracer = Tracer()
     listeners = [("before_cursor_execute", tracer.execute), ("commit", tracer.commit), ("rollback", tracer.rollback)]
-    for name, listener in listeners:
-        event.listen(Engine, name, listener)
-    try:
-        yield tracer
-    finally:
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (direct._SqliteLink, direct._PostgresqlLink):
+            _tell_after(patch, kind, "begin", tracer.begin_directly)
+            _tell_after(patch, kind, "exec_driver_sql", tracer.execute_directly)
+            _tell_after(patch, kind, "end", tracer.end_directly)
         for name, listener in listeners:
-            event.remove(Engine, name, listener)
+            event.listen(Engine, name, listener)
+        try:
+            yield tracer
+        finally:
+            for name, listener in listeners:
+                event.remove(Engine, name, listener)
+
+
+def _tell_after(patch: pytest.MonkeyPatch, kind: type, name: str, listener: Callable[..., None]) -> None:
+    method = getattr(kind, name)
+
+    def told(link: object, *arguments: object) -> object:
+        result = method(link, *arguments)
+        listener(link, *arguments)
+        return result
+
+    patch.setattr(kind, name, told)
