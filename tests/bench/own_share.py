@@ -80,8 +80,8 @@ def main() -> None:
     """Print the tables."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     with simulated_api(None) as url, TemporaryDirectory() as folder:
-        _, bare_us = sampled(bare("bare", "default", url, [])[0], seconds / 4)
-        sampler, us = sampled(routed("shipped", "aiohttp", url, [], folder)[0], seconds)
+        _, bare_us = sampled(bare("bare", "default", url, []).call, seconds / 4)
+        sampler, us = sampled(routed("shipped", "aiohttp", url, [], folder).call, seconds)
     share = us / sampler.samples
     own = sum(sampler.packages[name] for name in OWN) * share
     print(f"a bare call {bare_us:.0f} us, a shipped call {us:.0f} us ({sampler.samples} samples), own {own:.0f} us")
