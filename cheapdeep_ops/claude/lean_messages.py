@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse, NotGiven
+from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse
 from anthropic._models import FinalRequestOptions
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
@@ -21,11 +21,17 @@ from cheapdeep_ops.claude.lean_requests import RequestTemplate, sdk_error
 from cheapdeep_ops.claude.raw_message import RawMessage, raw_message
 from cheapdeep_ops.claude.response_headers import ResponseHeaders
 from cheapdeep_ops.claude.retry_wait import after_failed_attempt
-from cheapdeep_ops.ids import random_id
 
 _PATH: Final = "/v1/messages"
 _WHOLE: Final = APIResponse[Message]
 _ASYNC_WHOLE: Final = AsyncAPIResponse[Message]
+_WRAPPER: Final[Mapping[str, Any]] = {
+    "cast_to": Message,
+    "stream": False,
+    "stream_cls": None,
+    "options": FinalRequestOptions.construct(method="post", url=_PATH),
+}
+"""What the SDK's wrapper of a response is told of the request."""
 
 
 class LeanMessages(Messages):
@@ -37,8 +43,7 @@ class LeanMessages(Messages):
     def __init__(self, client: Anthropic, *, is_raw: bool) -> None:
         super().__init__(client)
         self._is_raw = is_raw
-        self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
-        self._wrapper: Any = {"cast_to": Message, "stream": False, "stream_cls": None, "options": self._options}
+        self._template = RequestTemplate(client, _PATH)
         self._post: Any = self._send  # the SDK's methods send by this attribute
 
     def _send(self, path: str, **request: Any) -> Any:
@@ -50,7 +55,7 @@ class LeanMessages(Messages):
         if not isinstance(outcome, APIResponse) or not outcome.http_response.is_success:
             _raise_if_final(outcome, client)
             with after_failed_attempt(outcome):
-                outcome = client.request(_WHOLE, _with(self._options, request))
+                outcome = client.post(path, **{**request, "cast_to": _WHOLE})
         return self._read(outcome.http_response) or outcome.parse()
 
     def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
@@ -63,7 +68,7 @@ class LeanMessages(Messages):
             response = self._client._client.send(request)
         except Exception as error:  # noqa: BLE001 - the SDK decides whether to retry
             return sdk_error(request, error)
-        return APIResponse(raw=response, client=self._client, **self._wrapper)
+        return APIResponse(raw=response, client=self._client, **_WRAPPER)
 
 
 class AsyncLeanMessages(AsyncMessages):
@@ -72,8 +77,7 @@ class AsyncLeanMessages(AsyncMessages):
     def __init__(self, client: AsyncAnthropic, *, is_raw: bool) -> None:
         super().__init__(client)
         self._is_raw = is_raw
-        self._template, self._options = RequestTemplate(client, _PATH), _options_for(client)
-        self._wrapper: Any = {"cast_to": Message, "stream": False, "stream_cls": None, "options": self._options}
+        self._template = RequestTemplate(client, _PATH)
         self._post: Any = self._send
 
     async def _send(self, path: str, **request: Any) -> Any:
@@ -85,7 +89,7 @@ class AsyncLeanMessages(AsyncMessages):
         if not isinstance(outcome, AsyncAPIResponse) or not outcome.http_response.is_success:
             _raise_if_final(outcome, client)
             with after_failed_attempt(outcome):
-                outcome = await client.request(_ASYNC_WHOLE, _with(self._options, request))
+                outcome = await client.post(path, **{**request, "cast_to": _ASYNC_WHOLE})
         return self._read(outcome.http_response) or await outcome.parse()
 
     def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
@@ -96,7 +100,7 @@ class AsyncLeanMessages(AsyncMessages):
             response = await self._client._client.send(request)
         except Exception as error:  # noqa: BLE001 - as above
             return sdk_error(request, error)
-        return AsyncAPIResponse(raw=response, client=self._client, **self._wrapper)
+        return AsyncAPIResponse(raw=response, client=self._client, **_WRAPPER)
 
 
 def _raise_if_final(outcome: Any, client: Any) -> None:
@@ -107,24 +111,6 @@ def _raise_if_final(outcome: Any, client: Any) -> None:
         outcome if isinstance(outcome, Exception) else client._make_status_error_from_response(outcome.http_response)
     )
     raise error from error.__cause__
-
-
-def _options_for(client: Anthropic | AsyncAnthropic) -> FinalRequestOptions:
-    """The options that all requests share. Their URL is absolute: a relative one is parsed at each request."""
-    return FinalRequestOptions.construct(method="post", url=str(client._prepare_url(_PATH)))
-
-
-def _with(options: FinalRequestOptions, request: Mapping[str, Any]) -> FinalRequestOptions:
-    # The SDK would ask the system for a random key, which takes long in a container.
-    own = {"json_data": request["body"], "idempotency_key": random_id(), **request["options"]}
-    return options.model_copy(update={name: _given(value) for name, value in own.items()})
-
-
-def _given(value: object) -> object:
-    """The value without what is not given in it, as the SDK's constructor of options takes it."""
-    if not isinstance(value, Mapping):
-        return value
-    return {name: each for name, each in value.items() if not isinstance(each, NotGiven)}
 
 
 def _is_lean(client: object, path: str, request: Mapping[str, Any]) -> bool:
