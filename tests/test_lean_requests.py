@@ -12,6 +12,7 @@ from anthropic.types import TextBlock
 from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.claude.clients import CallClients
 from cheapdeep_ops.claude.lean_messages import AsyncLeanMessages, LeanMessages
+from cheapdeep_ops.claude.lean_requests import RequestTemplate
 from cheapdeep_ops.testing import Reply
 
 HELLO = {"model": "claude-haiku-4-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Füße 🙂"}]}
@@ -230,3 +231,17 @@ def test_a_deep_call_is_retried_as_by_the_sdk(outcomes):
     ]
     assert lean == by_the_sdk
     assert len(lean) > 1 or outcomes == (400,)
+
+
+@pytest.mark.parametrize("name", ["_only_sends", "_newest"])
+def test_a_name_that_the_sdk_lacks_fails_no_call(api, monkeypatch, name):
+    def lacking(*_arguments):
+        raise AttributeError("no attribute '_custom_headers'")
+
+    monkeypatch.setattr(RequestTemplate, name, lacking)
+    api.always(Reply.triage(0.9, "Paris"), model=HELLO["model"])
+    api.always(Reply.text("Deep."))
+    with Router(settings=Settings(record=False), base_url=api.url, api_key="any") as router:
+        assert router.ask("Capital of France?").decision.shipped
+        bypassed = router.messages.create(max_tokens=50, messages=HELLO["messages"], stop_sequences=["END"])
+    assert bypassed.content[0].text == "Deep."

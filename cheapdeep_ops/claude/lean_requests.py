@@ -26,6 +26,7 @@ from anthropic._models import FinalRequestOptions
 
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
+_log: Final = logging.getLogger(__name__)
 _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 """The SDK's settings for JSON; other than the SDK, it refuses types that need conversion."""
@@ -50,14 +51,20 @@ class RequestTemplate:
 
     def filled(self, request: Mapping[str, Any]) -> httpx2.Request | None:
         """The request for these arguments of `post`; None if the SDK must build and send it."""
+        try:
+            return self._filled(request)
+        # The SDK can send an open file or a date, and says best what is wrong with a request. Another version of it may
+        # lack a name that is used here: a call must not fail for that.
+        except Exception:  # noqa: BLE001
+            _log.debug("the SDK builds a request that cannot be copied", exc_info=True)
+            return None
+
+    def _filled(self, request: Mapping[str, Any]) -> httpx2.Request | None:
         options = request["options"]
         if not (self._only_sends() and _is_usual(options)):
             return None
-        try:
-            given = {name: value for name, value in request["body"].items() if not isinstance(value, Omit)}
-            body = _ENCODER.encode(given).encode()
-        except (TypeError, ValueError, RecursionError):  # such as an open file or a date: the SDK can send those
-            return None
+        given = {name: value for name, value in request["body"].items() if not isinstance(value, Omit)}
+        body = _ENCODER.encode(given).encode()
         made, cookies = self._newest(options.get("timeout", not_given)), self._client._client.cookies
         filled = httpx2.Request(
             "POST",
