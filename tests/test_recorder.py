@@ -499,7 +499,7 @@ def test_policies_are_read_between_the_attempts_to_write_into_a_locked_store(set
 @contextmanager
 def traced(recorder):
     """The statements that a recorder's connection runs, without their values."""
-    statements, connection = [], recorder._store()._link.connection
+    statements, connection = [], recorder._destination._store()._link.connection
     connection.set_trace_callback(lambda statement: statements.append(statement.split("(")[0].strip()))
     try:
         yield statements

@@ -4,15 +4,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_kept
+from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.trouble_log import loggable
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.values import Decision, Exchange
-
-if TYPE_CHECKING:
-    from cheapdeep_ops.store.inserts import Transacting
 
 _LEAVE_S: Final = 2.0
 """How long `close` waits for texts that are being redacted."""
@@ -79,14 +77,12 @@ class CandidateQueue:
         """Whether any row is ready for the store."""
         return bool(self._rows)
 
-    def save(self, store: "Transacting") -> None:
-        """Store the redacted answers; a row that the store rejects is left out. Raises StoreError."""
-        from cheapdeep_ops.store import inserts, recording  # noqa: PLC0415 - see LazyStore
-
+    def save(self, destination: Destination) -> None:
+        """Store the redacted answers; a row that is rejected is left out. Raises StoreError."""
         rows = list(self._rows)
         if not rows:
             return
-        rejected = inserts.write_accepted(store, rows, recording.prepare_candidates)
+        rejected = destination.write_candidates(rows)
         for _ in rows:
             self._rows.popleft()
         if rejected:

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Second
-from cheapdeep_ops.recorder.lazy_store import LazyStore
+from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.trouble_log import loggable
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.store.inserts import Write
     from cheapdeep_ops.store.recording import Heartbeat
 
 _CAPACITY: Final = 20_000
@@ -25,8 +24,8 @@ class CounterWriter:
     `drop` takes the number of calls whose counters the store rejected, and the cause.
     """
 
-    def __init__(self, store: LazyStore, *, drop: Callable[[int, str], None]) -> None:
-        self._store = store
+    def __init__(self, destination: Destination, *, drop: Callable[[int, str], None]) -> None:
+        self._destination = destination
         self._drop = drop
         self.restart()
 
@@ -42,22 +41,13 @@ class CounterWriter:
 
     def _save_seconds(self, seconds: Sequence[Second], beat: "Heartbeat") -> None:
         """Store the counters of these seconds and the heartbeat; counters that the store rejects are dropped."""
-        from cheapdeep_ops.store import inserts, recording  # noqa: PLC0415 - see LazyStore
-
-        def prepare(some: Sequence[Second]) -> "Write":
-            buckets, totals = self.buffer.rows(some, self.process)
-            counted = recording.prepare_counters(buckets=buckets, totals=totals)
-            return inserts.combined(counted, recording.prepare_beat(beat))
-
-        rejected = inserts.write_accepted(self._store(), seconds, prepare)
+        buckets, totals = self.buffer.rows(seconds, self.process)
+        rejected = self._destination.write_counters(buckets=buckets, totals=totals, beat=beat)
         if rejected:
-            lost = self.buffer.discard([second for second, _ in rejected])
+            lost = self.buffer.discard([(row["route"], row["input_class"], row["at"]) for row, _ in rejected])
             self._drop(lost, f"the store rejected counters ({loggable(rejected[0][1])})")
         self.buffer.saved(seconds)
 
     def sign_off(self, _now: float) -> None:
         """Mark the process as stopped. Raises StoreError."""
-        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see LazyStore
-
-        if self._store.opened is not None:
-            self._store.opened.transact(recording.prepare_stop(self._store.opened, self.process))
+        self._destination.sign_off(self.process)

@@ -1,11 +1,9 @@
 """Watches whether a guard runs on the recorder's store."""
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
-
-if TYPE_CHECKING:
-    from cheapdeep_ops.store.direct import DirectStore
 
 GUARD_SILENT_S: Final = 60.0
 
@@ -28,8 +26,8 @@ class GuardWatch:
         self._troubles = troubles
         self._started_at = started_at
 
-    def note(self, seen: float | None, now: float, *, store: "DirectStore") -> bool:
-        """Whether a guard is taken to run; `seen` is its last heartbeat in `store` (Unix time), None without one."""
+    def note(self, seen: float | None, now: float, *, destination: Destination) -> bool:
+        """Whether a guard is taken to run; `seen` is its last heartbeat (Unix time), or None."""
         # A guard gets the full time from the recorder's own start, so that a start together does not warn.
         quiet_since = max(seen or 0, self._started_at)
         if self._drops is not None:
@@ -41,7 +39,7 @@ class GuardWatch:
             "guard",
             "no guard has written a heartbeat to the store %s for %.0f s: thresholds are neither raised nor released; "
             "run cheapdeep-ops serve with the same CHEAPDEEP_STORE_URL",
-            store.shown_url,
+            destination.shown_url,
             now - quiet_since,
         )
         return False

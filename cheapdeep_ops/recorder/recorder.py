@@ -17,8 +17,9 @@ from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
+from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
-from cheapdeep_ops.recorder.lazy_store import LazyStore
+from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
@@ -107,8 +108,8 @@ class Recorder:
         self._wake = threading.Event()
         self._informed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._store = LazyStore(self._settings.store_url, folder=self._folder)
-        self._writer = CounterWriter(self._store, drop=self._drop)
+        self._destination: Destination = StoreDestination(self._settings.store_url, folder=self._folder)
+        self._writer = CounterWriter(self._destination, drop=self._drop)
         self._started_at = self._clock()
         self._guard = GuardWatch(self._drops, self._troubles, started_at=self._started_at)
         self._last_beat = float("-inf")
@@ -150,19 +151,15 @@ class Recorder:
 
     def refresh(self, now: float) -> None:
         """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
-        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see LazyStore
+        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see StoreDestination
 
-        if self._store.is_replaced:
-            with self._storing:
-                self._store.reopen()
         with self._storing:
-            store = self._store()
-            rows, seen = recording.read_policies(store)
+            rows, seen = self._destination.read()
         # Usually nothing has changed, and a new book would lose its look-ups.
         if rows != self._policies:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
             self._policies, self.book = rows, recording.book_of(rows, base=base, raised=raised)
-        self._samples.is_watched = self._guard.note(seen, now, store=store)
+        self._samples.is_watched = self._guard.note(seen, now, destination=self._destination)
 
     def fold(self, now: float) -> None:
         """Add the queued decisions to the counters, without storing them."""
@@ -204,7 +201,7 @@ class Recorder:
             _log.error("the recorder was closed with counters or content that the store did not take")
         else:
             self._attempt(self._writer.sign_off)
-        self._store.close()
+        self._destination.close()
         _recorders.discard(self)
 
     @property
@@ -220,7 +217,7 @@ class Recorder:
         self._writer.save(self._beat(now))
         self._writer.buffer.close(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
-        self._samples.save(self._store())
+        self._samples.save(self._destination)
 
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
@@ -240,7 +237,7 @@ class Recorder:
         self._samples.redact_all()
 
     def _beat(self, now: float) -> "Heartbeat":
-        from cheapdeep_ops.store.recording import Heartbeat  # noqa: PLC0415 - see LazyStore
+        from cheapdeep_ops.store.recording import Heartbeat  # noqa: PLC0415 - see StoreDestination
 
         return Heartbeat(
             process=self.process,
@@ -308,7 +305,7 @@ class Recorder:
         # A child that inherits an SQLite connection inherits its locks too, which are then never released.
         self._rests = self._storing.acquire(timeout=_REST_S)
         if self._rests:
-            self._store.close()
+            self._destination.close()
 
     def after_fork_in_parent(self) -> None:
         """Allow writes again."""
@@ -318,7 +315,7 @@ class Recorder:
     def after_fork_in_child(self) -> None:
         """Start over with a queue, a thread and a process name of the child's own."""
         was_closed = self._closed
-        _orphans.append(self._store.opened)
+        _orphans.append(self._destination)
         self._begin()
         self._closed = was_closed
         if self._background and not was_closed:

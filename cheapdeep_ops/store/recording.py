@@ -7,17 +7,30 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, NamedTuple
 
 from cheapdeep_ops.policy import PolicyBook, ScopeState
 from cheapdeep_ops.store.direct import DirectStore
-from cheapdeep_ops.store.inserts import Target, Write, combined, prepare, table_name
+from cheapdeep_ops.store.inserts import (
+    Statements,
+    Target,
+    Transacting,
+    Write,
+    combined,
+    prepare,
+    table_name,
+    write_accepted,
+)
 from cheapdeep_ops.values import Counters
 
 Kind = Literal["router", "guard"]
+Rows = Sequence[Mapping[str, Any]]
+Rejected = list[tuple[Mapping[str, Any], Exception]]
+"""The rows that the store rejects for good, each with its error."""
+
 _MAPPINGS: Final = frozenset(each.name for each in fields(Counters) if each.type is not int)
 _COUNTERS: Final[Mapping[str, object]] = {each.name: 0 if each.type is int else dict for each in fields(Counters)}
 
@@ -37,35 +50,6 @@ CANDIDATE: Final = Target(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
-    """The heartbeat of one process; times are Unix seconds."""
-
-    process: str
-    kind: Kind
-    started_at: float
-    seen_at: float
-    base_threshold: float
-    policy_version: int = 0
-    dropped: int = 0
-
-
-def prepare_counters(*, buckets: Sequence[Mapping[str, object]], totals: Sequence[Mapping[str, object]]) -> Write:
-    """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
-    return combined(prepare(BUCKET, buckets, "replace"), prepare(TOTAL, totals, "replace"))
-
-
-def prepare_candidates(rows: Sequence[Mapping[str, object]]) -> Write:
-    """Prepare candidates for storing; a candidate that is stored already stays as it is."""
-    return prepare(CANDIDATE, rows, "keep")
-
-
-def prepare_beat(heartbeat: Heartbeat) -> Write:
-    """Prepare the heartbeat of this process for storing."""
-    row = {**asdict(heartbeat), "host": _host(), "pid": os.getpid(), "package_version": _version()}
-    return prepare(PROCESS, [row], "replace")
-
-
 @cache
 def _host() -> str:
     return socket.gethostname()
@@ -81,11 +65,68 @@ def _version() -> str:
         return "0"
 
 
-def prepare_stop(store: DirectStore, process: str) -> Write:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """The heartbeat of one process, by default of this one; times are Unix seconds."""
+
+    process: str
+    kind: Kind
+    started_at: float
+    seen_at: float
+    base_threshold: float
+    policy_version: int = 0
+    dropped: int = 0
+    host: str = field(default_factory=_host)
+    pid: int = field(default_factory=os.getpid)
+    package_version: str = field(default_factory=_version)
+
+
+def write_counters(store: Transacting, *, buckets: Rows, totals: Rows, beat: Heartbeat) -> Rejected:
+    """Store the present counters and the heartbeat of one process; returns the buckets that the store rejects.
+
+    `totals` has one row for each (route, input class) of `buckets`. Raises StoreError if the store is busy or cannot be
+    reached; some rows may be stored by then, and may be written again.
+    """
+    total_of = {(row["route"], row["input_class"]): row for row in totals}
+
+    def prepared(some: Rows) -> Write:
+        touched = dict.fromkeys((row["route"], row["input_class"]) for row in some)
+        counted = prepare_counters(buckets=some, totals=[total_of[key] for key in touched])
+        return combined(counted, prepare_beat(beat))
+
+    return write_accepted(store, buckets, prepared)
+
+
+def write_candidates(store: Transacting, rows: Rows) -> Rejected:
+    """Store candidates; returns those that the store rejects. Raises StoreError as `write_counters` does."""
+    return write_accepted(store, rows, prepare_candidates)
+
+
+def prepare_counters(*, buckets: Rows, totals: Rows) -> Write:
+    """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
+    return combined(prepare(BUCKET, buckets, "replace"), prepare(TOTAL, totals, "replace"))
+
+
+def prepare_candidates(rows: Rows) -> Write:
+    """Prepare candidates for storing; a candidate that is stored already stays as it is."""
+    return prepare(CANDIDATE, rows, "keep")
+
+
+def prepare_beat(heartbeat: Heartbeat) -> Write:
+    """Prepare the heartbeat of a process for storing."""
+    return prepare(PROCESS, [asdict(heartbeat)], "replace")
+
+
+def prepare_stop(process: str) -> Write:
     """Prepare the mark that a process has stopped; its counters stay."""
-    mark = "?" if store.dialect == "sqlite" else "%s"
-    statement = f"UPDATE {table_name(store.dialect, 'process')} SET kind = 'stopped' WHERE process = {mark}"  # noqa: S608 - our names
-    return lambda connection: connection.exec_driver_sql(statement, [(process,)])
+
+    def write(connection: Statements) -> None:
+        dialect = connection.dialect.name
+        mark = "?" if dialect == "sqlite" else "%s"
+        statement = f"UPDATE {table_name(dialect, 'process')} SET kind = 'stopped' WHERE process = {mark}"  # noqa: S608 - our names
+        connection.exec_driver_sql(statement, [(process,)])
+
+    return write
 
 
 class StoredPolicy(NamedTuple):

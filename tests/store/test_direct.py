@@ -86,7 +86,7 @@ def test_a_transaction_is_stored_whole_or_not_at_all(direct):
     with pytest.raises(RowError):
         direct.transact(combined(beat("one"), refused))
     direct.transact(beat("two"))
-    direct.transact(recording.prepare_stop(direct, "two"))
+    direct.transact(recording.prepare_stop("two"))
     assert kinds(direct) == {"two": "stopped"}
 
 
