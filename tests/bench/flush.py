@@ -56,7 +56,7 @@ def flushed(url: str, size: int, *, flushes: int, rest_s: float) -> tuple[float,
     """CPU seconds and seconds under the write lock of a flush of `size` routes."""
     recorder = Recorder(Settings(store_url=url, sample_rate=0), clock=lambda: NOW, background=False)
     recorder.drain(NOW)
-    locked = Locked(recorder._store()._link)
+    locked = Locked(recorder._destination._store()._link)
     spent = []
     for number in range(flushes + 5):
         for route in range(size):
