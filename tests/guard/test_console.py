@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.grading.grader import grader_version
-from cheapdeep_ops.guard.http.api import Access, make_api
+from cheapdeep_ops.guard.http.access import Access
+from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.service import NO_CONSOLE, Service
 from cheapdeep_ops.store import incidents, labels, policies
