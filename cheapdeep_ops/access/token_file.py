@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final
 
 from cheapdeep_ops.access.tokens import Role, Token
@@ -30,7 +31,8 @@ _TABLE: Final = "token"
 _LONGEST_NAME: Final = 100
 _HEADER: Final = re.compile(r"""^[ \t]*\[\[[ \t]*(?:token|"token"|'token')[ \t]*\]\]""", re.MULTILINE)
 _HASH: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
-_AT_LINE: Final = re.compile(r"^(.*) \(at line (\d+), column \d+\)$", re.DOTALL)
+_AT_LINE: Final = re.compile(r"^(.*) \(at (?:line (\d+), column \d+|end of document)\)$", re.DOTALL)
+_NEW_LINE: Final = re.compile(r"^line \d+: ")
 _ROLES: Final = ", ".join(Role)
 _EXPIRY_FORM: Final = "needs a date and time with an offset and without quotes, such as 2027-01-31T00:00:00Z (RFC 3339)"
 
@@ -48,28 +50,29 @@ class _FaultError(ValueError):
 
 
 def parse(text: str) -> tuple[Token, ...]:
-    """The tokens of a file, in its order. Raises TokenFileError, which names all faults with line and key."""
+    """The tokens of a file, in its order. Raises TokenFileError, which names line and key for each wrong token."""
     try:
         document = tomllib.loads(text)
     except RecursionError:
         raise TokenFileError("is nested too deeply") from None
     except ValueError as error:  # also of a date that no calendar has
         problem = _AT_LINE.match(str(error))
-        where = f"line {problem[2]}: {problem[1]}" if problem else str(error)
+        last = _line_at(text, len(text))
+        where = f"line {problem[2] or last}: {problem[1]}" if problem else str(error)
         raise TokenFileError(f"is not TOML: {where}") from None
     if faults := [_unknown(key, [_TABLE], _line_of(text, key)) for key in document if key != _TABLE]:
         raise TokenFileError("; ".join(faults))
-    tables, starts = document.get(_TABLE, []), _starts(text)
-    if not isinstance(tables, list) or len(tables) != len(starts):
+    tables, spans = document.get(_TABLE, []), _spans(text)
+    if not isinstance(tables, list) or len(tables) != len(spans):
         raise TokenFileError(f"each token needs a table of its own, under a line [[{_TABLE}]]")
-    return _tokens(text, tables, starts)
+    return _tokens(text, tables, spans)
 
 
-def _tokens(text: str, tables: list[dict[str, Any]], starts: list[int]) -> tuple[Token, ...]:
+def _tokens(text: str, tables: list[dict[str, Any]], spans: list[tuple[int, int]]) -> tuple[Token, ...]:
     tokens: list[Token] = []
     faults: list[str] = []
     lines: dict[tuple[str, str], int] = {}
-    for table, start, end in zip(tables, starts, [*starts[1:], len(text)], strict=True):
+    for table, (start, end) in zip(tables, spans, strict=True):
         block, first = text[start:end], _line_at(text, start)
         faults += [_unknown(key, _KEYS, _line_of(block, key, first)) for key in table if key not in _KEYS]
         try:
@@ -146,8 +149,10 @@ def _unknown(key: str, known: Collection[str], line: int) -> str:
     return f"line {line}: {key!r} is no key of this file; {advice}"
 
 
-def _starts(text: str) -> list[int]:
-    return [match.start() for match in _HEADER.finditer(text)]
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Where the table of each token begins and ends."""
+    starts = [match.start() for match in _HEADER.finditer(text)]
+    return list(pairwise([*starts, len(text)]))
 
 
 def _line_at(text: str, place: int) -> int:
@@ -166,7 +171,12 @@ def with_token(text: str, token: Token) -> str:
     head = text if not text or text.endswith("\n") else f"{text}\n"
     after = f"{head}\n{_table_of(token)}"
     # Read again, so that no text is written that means something else.
-    if parse(after) != (*before, token):
+    try:
+        tokens = parse(after)
+    except TokenFileError as error:
+        # The text alone is right, so the fault is in the new lines, whose numbers say nothing.
+        raise TokenFileError(_NEW_LINE.sub("the new token: ", str(error), count=1)) from None
+    if tokens != (*before, token):
         raise TokenFileError(f"the token {token.name} cannot be added to this file: add it by hand")
     return after
 
@@ -180,13 +190,12 @@ def without_token(text: str, name: str) -> str:
     names = [token.name for token in before]
     if name not in names:
         raise TokenFileError(f"has no token {name!r}; tokens are {', '.join(names) or 'none'}")
-    number, starts = names.index(name), _starts(text)
-    end = [*starts[1:], len(text)][number]
-    block = text[starts[number] : end].splitlines(keepends=True)
+    start, end = _spans(text)[names.index(name)]
+    block = text[start:end].splitlines(keepends=True)
     # Comments below its last key are about the next token.
     length = max(index for index, line in enumerate(block) if line.strip() and not line.lstrip().startswith("#")) + 1
     kept = "".join(block[length:]).removeprefix("\n")
-    after = text[: starts[number]] + kept + text[end:]
+    after = text[:start] + kept + text[end:]
     if parse(after) != tuple(token for token in before if token.name != name):
         raise TokenFileError(f"the token {name} cannot be removed from this file by a program: remove it by hand")
     return after

@@ -3,7 +3,7 @@
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ NameArgument = Annotated[str, typer.Argument(callback=filled_option, help="Who h
 
 
 @keys_app.command("make")
-def keys_make(
+def keys_make(  # noqa: PLR0917 - typer passes options by name
     name: NameArgument,
     role: Annotated[list[Role], typer.Option("--role", help="What the token allows; may be repeated.")],
     route: Annotated[
@@ -102,13 +102,16 @@ def _expires_at(expiry: str | None) -> float | None:
     try:
         moment = datetime.fromisoformat(expiry)
     except ValueError:
-        return float(int(time.time() + seconds_in(expiry, "--expiry")))
+        if expiry[-1:].isalpha():
+            return float(int(time.time() + seconds_in(expiry, "--expiry")))
+        why = "needs a moment such as 2027-01-31T00:00:00Z, or a period such as 90d"
+        raise typer.BadParameter(why, param_hint="--expiry") from None
     if moment.tzinfo is None:
         raise typer.BadParameter("needs an offset, such as the Z of 2027-01-31T00:00:00Z", param_hint="--expiry")
     return float(int(moment.timestamp()))
 
 
-def _shown(token: Token) -> dict[str, object]:
+def _shown(token: Token) -> dict[str, Any]:
     from cheapdeep_ops.access.token_file import expiry_text
 
     return {

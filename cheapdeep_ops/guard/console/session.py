@@ -100,9 +100,7 @@ async def perform_signed_in(context: ConsoleContext, perform: Callable[[str], st
 
 def _ask(context: ConsoleContext, refusal: Refusal) -> None:
     if not context.access.may_have_tokens:
-        ui.label(
-            "Set CHEAPDEEP_API_TOKENS_FILE or CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line."
-        )
+        ui.label(f"{refusal.detail[:1].upper()}{refusal.detail[1:]}.")
         return
     with ui.card().classes("w-full max-w-md"):
         if author():
