@@ -157,6 +157,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8642
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    api_tokens_file: Path | None = None
+    """The file of API tokens that `cheapdeep_ops.access.token_file` describes; the guard follows its changes."""
     guard_url: str | None = None
     """The URL of a guard; commands then use its HTTP API instead of the store."""
     guard_token: SecretStr | None = None

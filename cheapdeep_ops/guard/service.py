@@ -23,6 +23,7 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
@@ -88,6 +89,7 @@ class Service:
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self._access = Access(settings, clock=clock)
         self._jobs: Counter[tuple[str, str]] = Counter()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -150,7 +152,12 @@ class Service:
         """Run the jobs and the HTTP server until SIGTERM or SIGINT. Raises SettingsError if the port is taken."""
         listener = _listen(self._settings.host, self._settings.port)
         api = make_api(
-            self.store, settings=self._settings, collector=self._collector, is_ready=self._missing, clock=self._clock
+            self.store,
+            settings=self._settings,
+            collector=self._collector,
+            is_ready=self._missing,
+            clock=self._clock,
+            access=self._access,
         )
         self._add_console(api)
         server = uvicorn.Server(
@@ -183,7 +190,7 @@ class Service:
         # Imported here, because it takes half a second, and commands other than `serve` do without it.
         from cheapdeep_ops.guard.console import add_console  # noqa: PLC0415
 
-        add_console(api, store=self.store, settings=self._settings, clock=self._clock)
+        add_console(api, store=self.store, settings=self._settings, clock=self._clock, access=self._access)
 
     def _make_scheduler(self) -> BackgroundScheduler:
         # No grace time and coalescing: after a suspended process, each missed job runs once, and at once.
