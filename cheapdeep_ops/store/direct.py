@@ -54,6 +54,7 @@ class _Link(ABC):
     def poll(self, statement: str) -> object:
         """What one statement finds, in a form that is only good for comparing."""
 
+    @abstractmethod
     def allow(self, seconds: float) -> None:
         """Let all that follows end within `seconds`."""
 
@@ -90,6 +91,9 @@ class _SqliteLink(_Link):
         return self._cursor.execute(statement).fetchall()  # type: ignore[no-any-return]
 
     poll = read
+
+    def allow(self, seconds: float) -> None:
+        """Do nothing: a file answers at once, and locks have a limit of their own."""
 
     def begin(self) -> None:
         # A writer waits in `transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
