@@ -7,10 +7,14 @@ if TYPE_CHECKING:
 
 
 class News(NamedTuple):
-    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never."""
+    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
+
+    `store` changes when the store was made anew, so that it lacks what it had.
+    """
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
+    store: object = None
 
 
 class Destination(Protocol):
@@ -24,7 +28,7 @@ class Destination(Protocol):
         """Its URL without secrets."""
 
     def read(self) -> News:
-        """The policies in force, and whether a guard is there."""
+        """The policies in force, and whether a guard is there; the object of the last read if nothing has changed."""
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """Store the present counters of this process; returns the buckets that are rejected for good."""

@@ -84,13 +84,14 @@ class Heartbeat:
 def write_counters(store: Transacting, *, buckets: Rows, totals: Rows, beat: Heartbeat) -> Rejected:
     """Store the present counters and the heartbeat of one process; returns the buckets that the store rejects.
 
-    `totals` has one row for each (route, input class) of `buckets`. Raises StoreError if the store is busy or cannot be
-    reached; some rows may be stored by then, and may be written again.
+    `totals` has one row for each (route, input class) of `buckets`, and may have more. Raises StoreError if the store
+    is busy or cannot be reached; some rows may be stored by then, and may be written again.
     """
     total_of = {(row["route"], row["input_class"]): row for row in totals}
+    alone = total_of.keys() - {(row["route"], row["input_class"]) for row in buckets}
 
     def prepared(some: Rows) -> Write:
-        touched = dict.fromkeys((row["route"], row["input_class"]) for row in some)
+        touched = dict.fromkeys([*((row["route"], row["input_class"]) for row in some), *sorted(alone)])
         counted = prepare_counters(buckets=some, totals=[total_of[key] for key in touched])
         return combined(counted, prepare_beat(beat))
 
@@ -153,6 +154,21 @@ def _policies_query(dialect: str) -> str:
         f"FROM (SELECT max(seen_at) AS seen FROM {table_name(dialect, 'process')} WHERE kind = 'guard') AS guard "
         f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
     )
+
+
+@cache
+def poll_query(dialect: str) -> str:
+    """The statement for `DirectStore.poll`, whose result changes with that of `read_policies` and with the store."""
+    query = _policies_query(dialect)
+    if dialect == "sqlite":
+        return query
+    # The table's number changes when a schema was dropped and made anew while its connections went on.
+    return f"SELECT '{table_name(dialect, 'process')}'::regclass::oid AS store, news.* FROM ({query}) AS news"  # noqa: S608 - our names
+
+
+def identity_in(found: Any, dialect: str) -> object:
+    """What the result of `poll_query` says of the store itself; None for a file."""
+    return found[0][0] if dialect == "postgresql" else None
 
 
 def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
