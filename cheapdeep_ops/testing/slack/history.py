@@ -7,7 +7,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
@@ -47,7 +47,7 @@ def _page(method: str, ordered: Sequence[SlackMessage], counts: dict[str, int], 
     found = [each for each in ordered if _is_within(each, arguments)]
     page, has_more = found[start : start + limit], len(found) > start + limit
     has_metadata = arguments.get("include_all_metadata") in _TRUE
-    answer: JsonObject = {
+    answer: dict[str, Any] = {
         "ok": True,
         "messages": [_shown(each, counts.get(each.ts, 0), has_metadata=has_metadata) for each in page],
         "has_more": has_more,

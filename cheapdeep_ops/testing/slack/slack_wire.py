@@ -71,7 +71,7 @@ class SlackMessage:
 
     def as_json(self, *, has_metadata: bool = True) -> JsonObject:
         """Return the message object of Slack's responses, with or without its metadata."""
-        body = {
+        body: dict[str, Any] = {
             "type": "message",
             "subtype": "bot_message",
             "bot_id": "B0SIMULATED",
