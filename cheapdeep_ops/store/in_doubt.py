@@ -31,6 +31,7 @@ class InDoubt:
     message_id: int
     delivery_id: str
     incident_id: int | None
+    state: str
     in_thread: bool
     created_at: float
     in_doubt_at: float
@@ -51,8 +52,8 @@ def over(connection: Connection, receiver: str) -> list[InDoubt]:
     """The deliveries to `receiver` that are in doubt and no longer wait, oldest first."""
     ref = and_(_REF.c.incident_id == _OUTBOX.c.incident_id, _REF.c.receiver == receiver)
     columns = (
-        _DELIVERY.c.message_id, _DELIVERY.c.delivery_id, _OUTBOX.c.incident_id, _OUTBOX.c.in_thread,
-        _OUTBOX.c.created_at, _DELIVERY.c.in_doubt_at,
+        _DELIVERY.c.message_id, _DELIVERY.c.delivery_id, _OUTBOX.c.incident_id, _DELIVERY.c.state,
+        _OUTBOX.c.in_thread, _OUTBOX.c.created_at, _DELIVERY.c.in_doubt_at,
         func.coalesce(_REF.c.channel, "").label("channel"),
         func.coalesce(_REF.c.ts, "").label("ts"),
     )  # fmt: skip

@@ -62,8 +62,11 @@ class DoubtWatch:
         for each in doubts:
             ref = MessageRef(channel=each.channel, ts=each.ts)
             if incident_id is None or (each.in_thread and ref.ts):
+                # The lines of a digest that was superseded are in the one that took its place.
+                is_kept = incident_id is not None or each.state != "superseded"
                 ids, age_s = {each.delivery_id}, now - each.created_at
-                sender.reconcile(Doubt(delivery_ids=ids, ref=ref, in_thread=each.in_thread, age_s=age_s))
+                doubt = Doubt(delivery_ids=ids, ref=ref, in_thread=each.in_thread, age_s=age_s, is_kept=is_kept)
+                sender.reconcile(doubt)
         if incident_id is not None:
             self._settle_message(receiver, sender, incident_id, doubts, now)
         # By the distance, because a clock that was far ahead must not keep a doubt for hours.

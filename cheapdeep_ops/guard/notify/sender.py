@@ -62,6 +62,8 @@ class Doubt:
     in_thread: bool
     age_s: float
     """Seconds since the message was created."""
+    is_kept: bool = True
+    """Whether one message stays; False if another message says what it says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Reconciler(Sender, Protocol):
     def reconcile(self, doubt: Doubt) -> Found | None:
         """Find the message of `doubt`, and delete its doubles.
 
-        Returns None if there is none, or if the receiver cannot be read: then a message is sent at least once. Raises
+        Returns None if none stays, or if the receiver cannot be read: then a message is sent at least once. Raises
         DeliveryError if the receiver cannot be read at present.
         """
 

@@ -56,16 +56,16 @@ def is_channel_id(channel: str) -> bool:
 
 
 def reconcile(client: WebClient, doubt: Doubt, *, channel: str) -> Found | None:
-    """Find the message of `doubt` in the channel with this id, and delete its doubles; None if there is none.
+    """Find the message of `doubt` in the channel with this id, and delete its doubles; None if none stays.
 
     Raises SlackApiError, and what else slack_sdk and urllib raise.
     """
     own = [each for each in _messages(client, doubt, channel) if _delivery_id(each) in doubt.delivery_ids]
-    kept = _kept(client, own, doubt, channel)
+    kept = _kept(client, own, doubt, channel) if doubt.is_kept else None
+    for double in (each for each in own if each is not kept):
+        _delete(client, channel, double["ts"])
     if kept is None:
         return None
-    for double in (each for each in own if each["ts"] != kept["ts"]):
-        _delete(client, channel, double["ts"])
     return Found(ref=MessageRef(channel=channel, ts=kept["ts"]), delivery_id=_delivery_id(kept))
 
 
@@ -133,7 +133,7 @@ def _since(client: WebClient, age_s: float) -> dict[str, str]:
 
 
 def _kept(client: WebClient, own: Sequence[Message], doubt: Doubt, channel: str) -> Message | None:
-    """The message that stays: the one of the record, else one with replies, else the oldest."""
+    """The message that stays: the one of the record, else one with replies, else the oldest; None without any."""
     if doubt.ref.ts and not doubt.in_thread:
         recorded = next((each for each in own if each["ts"] == doubt.ref.ts), None) or _at(client, doubt.ref, channel)
         if recorded is not None:
