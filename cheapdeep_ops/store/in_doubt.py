@@ -77,6 +77,12 @@ def delivery_ids(connection: Connection, receiver: str, incident_id: int) -> fro
     return frozenset(connection.execute(ids.where(*those)).scalars())
 
 
+def last_channel(connection: Connection, receiver: str) -> str:
+    """Where the message of the newest incident is that `receiver` was sent; empty if there is none."""
+    newest_first = select(_REF.c.channel).where(_REF.c.receiver == receiver).order_by(_REF.c.incident_id.desc())
+    return connection.execute(newest_first.limit(1)).scalar() or ""
+
+
 def newest(connection: Connection, receiver: str, incident_id: int) -> Newest | None:
     """The last of what an incident's message must show; None if nothing was to be shown."""
     columns = (_DELIVERY.c.delivery_id, _OUTBOX.c.payload, _DELIVERY.c.state)

@@ -258,6 +258,10 @@ def test_a_channel_that_the_setting_names_is_read_once_its_id_is_known(store, sl
     office.say(incident, "resolved")
     office.deliver()
     assert ["resolved" in text for text in office.texts] == [True], "the double went in the same run"
+    office.begin("sales")
+    office.killed("after")
+    office.slack.fail_with("internal_error", method=POST)
+    assert office.deliver() == 1, "found by the id that an earlier message has told, and not posted"
 
 
 def test_messages_of_another_store_in_the_channel_are_left_alone(office, slack, clock):

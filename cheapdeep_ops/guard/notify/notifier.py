@@ -242,10 +242,13 @@ class Notifier:
         is_alone, in_thread = incident_id is None or is_reply(attempt.payload), is_reply(attempt.payload) and ref.ts
         with self._store.reading() as connection:
             since = in_doubt.since(connection, attempt.receiver, message_id=attempt.message_id, incident_id=incident_id)
+            last_channel = in_doubt.last_channel(connection, attempt.receiver)
             if incident_id is not None and not is_alone:
                 ids = in_doubt.delivery_ids(connection, attempt.receiver, incident_id)
         age_s = now - (attempt.since if since is None else since)
-        found = sender.reconcile(Doubt(delivery_ids=ids, ref=ref, in_thread=bool(in_thread), age_s=age_s))
+        found = sender.reconcile(
+            Doubt(delivery_ids=ids, ref=ref, in_thread=bool(in_thread), age_s=age_s, last_channel=last_channel)
+        )
         if found is None:
             return ref, False
         return (ref if in_thread else found.ref), found.delivery_id == attempt.delivery_id

@@ -62,6 +62,8 @@ class Doubt:
     in_thread: bool
     age_s: float
     """Seconds since the message was created."""
+    last_channel: str = ""
+    """Where the receiver's newest message of any incident is: a hint, for an address that is only a name."""
     is_kept: bool = True
     """Whether one message stays; False if another message says what it says."""
 

@@ -262,7 +262,7 @@ class BotSender:
 
         Source: https://docs.slack.dev/reference/methods/conversations.history and conversations.replies
         """
-        known = self._channel if is_channel_id(self._channel) else self._channel_id
+        known = self._channel if is_channel_id(self._channel) else self._channel_id or doubt.last_channel
         channel = doubt.ref.channel or known
         if not is_channel_id(channel):
             return None
