@@ -80,6 +80,7 @@ class DeliveryError(CheapdeepError):
 
     `unreachable` is whether the receiver is down or refuses every message, so that other messages would fail too.
     `is_final` is whether the receiver has rejected this message for good, so that the outbox does not retry.
+    `may_be_sent` is whether the receiver may have accepted the message, although its answer did not arrive.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class DeliveryError(CheapdeepError):
         retry_after_s: float | None = None,
         unreachable: bool = False,
         is_final: bool = False,
+        may_be_sent: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.unreachable = unreachable
         self.is_final = is_final
+        self.may_be_sent = may_be_sent
 
     @property
     def is_about_all(self) -> bool:

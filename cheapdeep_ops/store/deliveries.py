@@ -5,12 +5,12 @@ a delivery for each of them. After that, every receiver has its own attempts, wa
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, literal_column, or_, select, update
 
 from cheapdeep_ops.store import delivery_acts
 from cheapdeep_ops.store.records import MessageDelivery, Queue, ReceiverQueue, record_of
@@ -30,7 +30,8 @@ _BATCH: Final = 200
 class PendingDelivery:
     """A message that waits for one receiver; `channel` and `ts` are the place of the incident's message there.
 
-    `delivery_id` stays the same at each attempt.
+    `delivery_id` stays the same at each attempt. `attempts` have begun. `in_doubt_at` is when an earlier one began of
+    which nothing says whether the receiver accepted the message; see `in_doubt.py`.
     """
 
     message_id: int
@@ -43,6 +44,9 @@ class PendingDelivery:
     since: float
     is_told: bool
     """Whether the receiver has accepted an earlier message of the incident."""
+    in_doubt_at: float | None = None
+    is_in_doubt: bool = False
+    """Whether this delivery, or an earlier one of its incident's message, may have arrived without a record."""
     channel: str = ""
     ts: str = ""
 
@@ -117,6 +121,7 @@ def next_due(connection: Connection, receiver: str, *, now: float) -> PendingDel
     columns = (
         _DELIVERY.c.message_id, _DELIVERY.c.receiver, _DELIVERY.c.delivery_id, _OUTBOX.c.incident_id, _OUTBOX.c.kind,
         _OUTBOX.c.payload, _DELIVERY.c.attempts, _DELIVERY.c.since, _is_told(receiver).label("is_told"),
+        _DELIVERY.c.in_doubt_at, _is_in_doubt(receiver).label("is_in_doubt"),
         func.coalesce(_REF.c.channel, "").label("channel"),
         func.coalesce(_REF.c.ts, "").label("ts"),
     )  # fmt: skip
@@ -142,6 +147,23 @@ def _is_told(receiver: str) -> ColumnElement[bool]:
     )
 
 
+def _is_in_doubt(receiver: str) -> ColumnElement[bool]:
+    """Whether a delivery is in doubt, or if it is no reply, another one of its incident's message."""
+    other, message = _DELIVERY.alias("other"), _OUTBOX.alias("other_message")
+    of_incident = (
+        select(other.c.message_id)
+        .join_from(other, message, message.c.id == other.c.message_id)
+        .where(
+            other.c.receiver == receiver,
+            other.c.in_doubt_at.is_not(None),
+            message.c.incident_id == _OUTBOX.c.incident_id,
+            ~message.c.in_thread,
+        )
+        .exists()
+    )
+    return or_(_DELIVERY.c.in_doubt_at.is_not(None), and_(~_OUTBOX.c.in_thread, of_incident))
+
+
 def newer_told(connection: Connection, delivery: PendingDelivery) -> Mapping[str, Any] | None:
     """The payload of the newest later message of the incident that the receiver has accepted; None if there is none."""
     newest = (
@@ -161,40 +183,70 @@ def newer_told(connection: Connection, delivery: PendingDelivery) -> Mapping[str
     return found
 
 
-def delivered(connection: Connection, delivery: PendingDelivery, *, at: float, channel: str, ts: str) -> None:
+def begin(connection: Connection, delivery: PendingDelivery, *, at: float) -> PendingDelivery | None:
+    """Record that an attempt begins, before anything is sent; None if another guard has begun one meanwhile.
+
+    Pass what it returns to the function that records the result. Until then the delivery is in doubt.
+    """
+    is_begun = _update(connection, delivery, _is(_DELIVERY, "waiting"), attempts=delivery.attempts + 1, in_doubt_at=at)
+    return replace(delivery, attempts=delivery.attempts + 1) if is_begun else None
+
+
+def delivered(connection: Connection, attempt: PendingDelivery, *, at: float, channel: str, ts: str) -> None:
     """Record that the receiver accepted the message, and where the incident's message is now."""
-    _record(connection, delivery, state="delivered", tried_at=at, delivered_at=at, error="")
+    values = {"state": "delivered", "tried_at": at, "delivered_at": at, "error": ""}
+    if not _update(connection, attempt, **values, in_doubt_at=attempt.in_doubt_at):
+        _doubt(connection, attempt, at=at)
+        return
     # Most deliveries edit the message, so its place stays and needs no write.
-    is_moved = (channel, ts) != (delivery.channel, delivery.ts)
-    if delivery.incident_id is not None and ts and is_moved:
-        ref = {"incident_id": delivery.incident_id, "receiver": delivery.receiver, "channel": channel, "ts": ts}
+    is_moved = (channel, ts) != (attempt.channel, attempt.ts)
+    if attempt.incident_id is not None and ts and is_moved:
+        ref = {"incident_id": attempt.incident_id, "receiver": attempt.receiver, "channel": channel, "ts": ts}
         upsert(connection, MessageRefRow, [ref])
 
 
-def postponed(connection: Connection, delivery: PendingDelivery, *, at: float, until: float, error: str) -> None:
-    """Record a failed attempt; the next one is due at `until`."""
-    _record(connection, delivery, state="waiting", tried_at=at, due_at=until, error=error)
+def postponed(
+    connection: Connection,
+    attempt: PendingDelivery,
+    *,
+    at: float,
+    until: float,
+    error: str,
+    may_be_sent: bool = False,
+) -> None:
+    """Record a failed attempt; the next one is due at `until`. `may_be_sent` leaves the delivery in doubt."""
+    doubt = at if may_be_sent else attempt.in_doubt_at
+    if not _update(connection, attempt, tried_at=at, due_at=until, error=error, in_doubt_at=doubt) and may_be_sent:
+        _doubt(connection, attempt, at=at)
 
 
-def failed(connection: Connection, delivery: PendingDelivery, *, at: float, error: str) -> None:
+def failed(connection: Connection, attempt: PendingDelivery, *, at: float, error: str) -> None:
     """Record that the receiver refused the message for good: it is not retried, and later messages may be sent."""
-    _record(connection, delivery, state="failed", tried_at=at, error=error)
+    _update(connection, attempt, state="failed", tried_at=at, error=error, in_doubt_at=attempt.in_doubt_at)
 
 
-def skipped(connection: Connection, delivery: PendingDelivery, *, at: float) -> None:
+def skipped(connection: Connection, attempt: PendingDelivery, *, at: float) -> None:
     """Record that the receiver shows no such message: nothing was sent, and later messages may be sent."""
-    _update(connection, delivery, state="skipped", delivered_at=at, error="")
+    none = {"attempts": attempt.attempts - 1, "in_doubt_at": attempt.in_doubt_at}
+    _update(connection, attempt, state="skipped", delivered_at=at, error="", **none)
 
 
-def _record(connection: Connection, delivery: PendingDelivery, **values: object) -> None:
-    """Record an attempt."""
-    _update(connection, delivery, attempts=delivery.attempts + 1, **values)
+def _update(
+    connection: Connection, delivery: PendingDelivery, *conditions: ColumnElement[bool], **values: object
+) -> bool:
+    """Change a delivery, unless another guard has begun an attempt meanwhile; returns whether it was changed."""
+    number = _DELIVERY.c.attempts == delivery.attempts
+    changed = update(_DELIVERY).where(*_one(delivery), number, *conditions).values(**values)
+    return bool(connection.execute(changed).rowcount)
 
 
-def _update(connection: Connection, delivery: PendingDelivery, **values: object) -> None:
-    columns = _DELIVERY.c
-    one = (columns.message_id == delivery.message_id, columns.receiver == delivery.receiver)
-    connection.execute(update(_DELIVERY).where(*one).values(**values))
+def _doubt(connection: Connection, attempt: PendingDelivery, *, at: float) -> None:
+    """Note that an attempt, which another guard has overtaken, may have sent the message once more."""
+    connection.execute(update(_DELIVERY).where(*_one(attempt)).values(in_doubt_at=at))
+
+
+def _one(delivery: PendingDelivery) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return _DELIVERY.c.message_id == delivery.message_id, _DELIVERY.c.receiver == delivery.receiver
 
 
 def queue_state(connection: Connection) -> Queue:

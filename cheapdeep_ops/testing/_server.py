@@ -50,8 +50,10 @@ class _Server(uvicorn.Server):
 class ServedApp:
     """Serve `app` over HTTP from `start` to `stop`; a later `start` uses the old port again."""
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, name: str) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, port: int, name: str, has_dates: bool = False) -> None:
+        """`has_dates` is whether `app` itself sends the Date header, from a clock of its own."""
         self._app = app
+        self._has_dates = has_dates
         self._host = host
         self._port = port
         self._name = name
@@ -121,6 +123,7 @@ class ServedApp:
             log_config=None,  # uvicorn must not change the process's logging
             log_level="warning",
             access_log=False,
+            date_header=not self._has_dates,
             lifespan="off",
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,

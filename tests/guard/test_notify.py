@@ -7,7 +7,8 @@ from cheapdeep_ops.guard.formatting import duration, waiting_time, without_marku
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.notify.sender import MessageRef
-from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, escaped, make_sender, rendered
+from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, make_sender
+from cheapdeep_ops.guard.notify.slack_blocks import escaped, rendered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
 

@@ -94,6 +94,7 @@ def test_a_message_about_an_incident_has_the_documented_shape(sender, endpoint):
     (request,) = endpoint.posts
     assert (request.path, request.headers["content-type"]) == ("/hook?key=whsec-in-url", "application/json")
     assert request.headers["X-Cheapdeep-Delivery"] == "d-1"
+    assert request.headers["Idempotency-Key"] == '"d-1"'
 
 
 def test_the_end_says_when_it_was_and_all_routes_are_no_route(sender, endpoint):

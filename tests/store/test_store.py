@@ -187,6 +187,12 @@ def due(store, receiver, now):
         return deliveries.next_due(connection, receiver, now=now)
 
 
+def begun(store, receiver, now):
+    """An attempt at the next delivery."""
+    delivery = due(store, receiver, now)
+    return store.transact(lambda connection: deliveries.begin(connection, delivery, at=now))
+
+
 def queued(store):
     with store.reading() as connection:
         return deliveries.queue_state(connection)
@@ -204,9 +210,9 @@ def test_deliveries_keep_the_order_within_an_incident_and_let_others_pass(store)
     store.transact(fill)
     assert (due(store, "slack", 1), queued(store)["waiting"]) == (None, 3)
     routed(store, "slack")
-    first = due(store, "slack", 1)
+    first = begun(store, "slack", 1)
     store.transact(lambda connection: deliveries.postponed(connection, first, at=1, until=100, error="down"))
-    second = due(store, "slack", 2)
+    second = begun(store, "slack", 2)
     assert (first.kind, second.kind, second.incident_id) == ("started", "started", 2)
     store.transact(lambda connection: deliveries.delivered(connection, second, at=2, channel="C", ts="1.0"))
     assert due(store, "slack", 3) is None
@@ -220,10 +226,10 @@ def test_deliveries_keep_the_order_within_an_incident_and_let_others_pass(store)
 def test_each_receiver_has_its_own_order_attempts_and_message(store):
     store.transact(fill)
     routed(store, "slack", "webhook")
-    stuck = due(store, "slack", 1)
+    stuck = begun(store, "slack", 1)
     store.transact(lambda connection: deliveries.postponed(connection, stuck, at=1, until=100, error="down"))
     for _ in range(3):
-        delivery = due(store, "webhook", 1)
+        delivery = begun(store, "webhook", 1)
         store.transact(
             lambda connection, each=delivery: deliveries.delivered(connection, each, at=1, channel="W", ts="9.0")
         )
@@ -238,7 +244,7 @@ def test_each_receiver_has_its_own_order_attempts_and_message(store):
 def test_a_message_that_was_refused_for_good_lets_the_next_one_pass_and_is_known_until_one_arrives(store):
     store.transact(fill)
     routed(store, "webhook")
-    refused = due(store, "webhook", 1)
+    refused = begun(store, "webhook", 1)
     store.transact(lambda connection: deliveries.failed(connection, refused, at=5, error="answered 401"))
 
     def refusal(since):
@@ -246,7 +252,7 @@ def test_a_message_that_was_refused_for_good_lets_the_next_one_pass_and_is_known
             return deliveries.refusal(connection, since=since)
 
     assert (refusal(5), refusal(6)) == ("answered 401", "")
-    following = due(store, "webhook", 1)
+    following = begun(store, "webhook", 1)
     assert (following.incident_id, following.kind) == (refused.incident_id, "resolved")
     store.transact(lambda connection: deliveries.delivered(connection, following, at=6, channel="", ts=""))
     assert refusal(5) == ""
@@ -259,7 +265,7 @@ def test_a_message_that_was_refused_for_good_lets_the_next_one_pass_and_is_known
 def test_what_waits_for_a_receiver_that_is_taken_out_goes_to_the_others_once(store):
     store.transact(fill)
     routed(store, "slack", "webhook")
-    taken = due(store, "webhook", 1)
+    taken = begun(store, "webhook", 1)
     store.transact(lambda connection: deliveries.delivered(connection, taken, at=1, channel="", ts=""))
     routed(store, "webhook", "pager")
     assert due(store, "slack", 1) is None

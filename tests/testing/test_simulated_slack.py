@@ -251,3 +251,98 @@ def test_clear_forgets_messages_and_faults(slack, web):
     slack.clear()
     assert slack.messages == []
     assert web.auth_test()["ok"]
+
+
+def event(number):
+    return {"event_type": "a_test", "event_payload": {"number": number}}
+
+
+def pages_of(call, **arguments):
+    """The texts of each page, following the cursor."""
+    pages, cursor = [], None
+    while cursor is None or cursor:
+        answer = call(cursor=cursor, **arguments)
+        pages.append([each["text"] for each in answer["messages"]])
+        cursor = (answer.get("response_metadata") or {}).get("next_cursor", "")
+        assert answer["has_more"] is bool(cursor)
+    return pages
+
+
+def test_history_comes_newest_first_in_pages_without_replies(slack, web):
+    posts = [web.chat_postMessage(channel="#alerts", text=str(number)) for number in range(5)]
+    web.chat_postMessage(channel="#alerts", text="reply", thread_ts=posts[1]["ts"])
+    web.chat_postMessage(channel="#other", text="elsewhere")
+    there = posts[0]["channel"]
+    assert pages_of(web.conversations_history, channel=there, limit=2) == [["4", "3"], ["2", "1"], ["0"]]
+    assert pages_of(web.conversations_history, channel=there, oldest=posts[2]["ts"]) == [["4", "3"]]
+    bounds = {"oldest": posts[1]["ts"], "latest": posts[2]["ts"], "inclusive": True}
+    (page,) = [web.conversations_history(channel=there, **bounds)["messages"]]
+    assert [each.get("reply_count") for each in page] == [None, 1]
+    assert pages_of(web.conversations_replies, channel=there, ts=posts[1]["ts"]) == [["1", "reply"]]
+    for call, arguments, code in (
+        (web.conversations_history, {"channel": "#alerts"}, "channel_not_found"),
+        (web.conversations_history, {"channel": there, "cursor": "x"}, "invalid_cursor"),
+        (web.conversations_history, {"channel": there, "oldest": "now"}, "invalid_ts_oldest"),
+        (web.conversations_replies, {"channel": there, "ts": "1.000001"}, "thread_not_found"),
+    ):
+        assert code_of(call, **arguments) == code
+    slack.channels.leave("#alerts")
+    assert code_of(web.conversations_history, channel=there) == "not_in_channel"
+
+
+def test_metadata_are_read_where_asked_for_and_stay_over_an_edit_without_them(slack, web):
+    posted = web.chat_postMessage(channel="C01", text="one", metadata=event(1))
+    place = {"channel": posted["channel"], "ts": posted["ts"]}
+    web.chat_update(**place, text="two")
+    (plain,) = web.conversations_history(channel="C01")["messages"]
+    (full,) = web.conversations_history(channel="C01", include_all_metadata=True)["messages"]
+    assert "metadata" not in plain
+    assert full["metadata"] == event(1)
+    web.chat_update(**place, text="three", metadata=event(3))
+    assert slack.messages[0].metadata == event(3)
+    web.chat_update(**place, text="four", metadata={})
+    assert slack.messages[0].metadata == {}
+    refused = {"channel": "C01", "text": "x", "metadata": {"event_type": "a_test"}}
+    assert code_of(web.chat_postMessage, **refused) == "invalid_metadata_format"
+
+
+def test_delete_takes_only_what_the_bot_has_posted(slack, web, webhook):
+    posted = web.chat_postMessage(channel="webhook", text="mine")
+    place = {"channel": posted["channel"], "ts": posted["ts"]}
+    webhook.send(text="of another bot")
+    other = slack.messages[1]
+    assert code_of(web.chat_delete, channel=other.channel_id, ts=other.ts) == "cant_delete_message"
+    assert code_of(web.chat_delete, channel="webhook", ts=posted["ts"]) == "channel_not_found"
+    assert web.chat_delete(**place)["ts"] == posted["ts"]
+    assert code_of(web.chat_delete, **place) == "message_not_found"
+    assert slack.messages == [other]
+
+
+def test_scopes_are_told_and_needed(slack, web):
+    slack.scopes = {"chat:write", "groups:history"}
+    assert web.auth_test().headers["x-oauth-scopes"] == "chat:write,groups:history"
+    with pytest.raises(SlackApiError) as failure:
+        web.conversations_history(channel="C01")
+    assert (error_of(failure), failure.value.response["needed"]) == ("missing_scope", "channels:history")
+    assert web.conversations_history(channel="G01")["messages"] == []
+
+
+def test_an_answer_that_is_lost_a_call_that_is_late_and_one_that_is_held(slack, web):
+    slack.lose_answers(method="chat.postMessage")
+    slack.lose_answers(method="chat.postMessage", status=500)
+    slack.delay(method="chat.postMessage")
+    assert web.auth_test()["ok"]
+    for text in ("lost", "failed", "late"):
+        with pytest.raises((RemoteDisconnected, ConnectionError, SlackApiError)):
+            web.chat_postMessage(channel="C01", text=text)
+    assert [each.text for each in slack.messages] == ["lost", "failed"]
+    assert (slack.apply_late(), slack.apply_late()) == (1, 0)
+    assert slack.messages[2].text == "late"
+    for moment, seen in (("before", 3), ("after", 5)):
+        hold = slack.hold("chat.postMessage", moment)
+        caller = threading.Thread(target=web.chat_postMessage, kwargs={"channel": "C01", "text": moment})
+        caller.start()
+        assert hold.reached.wait(5)
+        assert len(slack.messages) == seen
+        hold.release()
+        caller.join()

@@ -1,5 +1,8 @@
 """Delivers the outbox to every receiver: at least once, in order within an incident, with waits between attempts.
 
+Each attempt is recorded before anything is sent. A receiver that can be read is read after an attempt without a result:
+a message that is already there is taken over.
+
 A receiver that is out of reach, refuses every message or asks for a pause rests as a whole. After each rest, one
 message shows whether it accepts messages again.
 """
@@ -14,10 +17,11 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.notify.backlog import BACKLOG_S, catch_up, store_catch_up, tell_of_open
+from cheapdeep_ops.guard.notify.doubts import DoubtWatch
 from cheapdeep_ops.guard.notify.messages import headline, is_reply
-from cheapdeep_ops.guard.notify.sender import Addressed, MessageRef, Sender
+from cheapdeep_ops.guard.notify.sender import Addressed, Doubt, MessageRef, Reconciler, Sender
 from cheapdeep_ops.guard.rules.rule_text import Payload
-from cheapdeep_ops.store import backlogs, candidates, deliveries, receivers
+from cheapdeep_ops.store import backlogs, candidates, deliveries, in_doubt, receivers
 from cheapdeep_ops.store.deliveries import PendingDelivery
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.receivers import KnownReceiver
@@ -39,6 +43,10 @@ class Rest:
     since: float
     until: float
     failures: int
+
+
+class _OvertakenError(Exception):
+    """Another guard has begun to send a delivery."""
 
 
 class Notifier:
@@ -63,13 +71,16 @@ class Notifier:
         self._shows_examples = shows_examples
         self._monotonic = monotonic
         self._new_id = new_id
+        self._doubts = DoubtWatch(store, complete=self._with_examples)
         self._rests: dict[str, Rest] = {}
         """The pauses of receivers. Those that a receiver asked for are stored too, so that a restart keeps them."""
 
     def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
         """Send all that is due at `now`; returns how many deliveries are done.
 
-        A delivery is recorded after the receiver has accepted the message, so a crash in between sends it once more.
+        A delivery is recorded after the receiver has accepted the message. After a crash in between, a receiver that
+        can be read keeps that message, and any other gets it once more.
+
         No attempt begins after `patience_s` seconds, but one attempt may last longer. A receiver that is out of reach,
         or asks for a pause, gets no further message in this run; the rest stays due.
         """
@@ -79,6 +90,13 @@ class Notifier:
             self._catch_up(name, now)
         due = {name: delivery for name in active if (delivery := self._next_due(name, now)) is not None}
         until = self._monotonic() + patience_s
+        done = self._drain_all(due, now, until)
+        for name in active:
+            if not self._is_resting(name, known.get(name), now):
+                self._doubts.run(name, self._senders[name], now)
+        return done
+
+    def _drain_all(self, due: Mapping[str, PendingDelivery], now: float, until: float) -> int:
         if len(due) < 2:  # noqa: PLR2004 - one receiver needs no thread
             return sum(self._drain(delivery, now, until) for delivery in due.values())
         # In threads, because a receiver that hangs would delay all others by its timeout.
@@ -135,7 +153,11 @@ class Notifier:
         for _ in range(_BATCH):
             if delivery is None or self._monotonic() >= until:
                 break
-            error = self._deliver(delivery, now)
+            try:
+                error = self._deliver(delivery, now)
+            except _OvertakenError:
+                _log.info("another guard sends message %s to %s", delivery.message_id, delivery.receiver)
+                break
             # A refusal may be about this message only, so the next one is tried.
             if error is not None and error.is_about_all:
                 break
@@ -148,20 +170,28 @@ class Notifier:
             return deliveries.next_due(connection, receiver, now=now)
 
     def _deliver(self, delivery: PendingDelivery, now: float) -> DeliveryError | None:
+        if not isinstance(self._senders[delivery.receiver], Reconciler):
+            # Nothing but another attempt can end the doubt.
+            delivery = replace(delivery, in_doubt_at=None, is_in_doubt=False)
+        attempt = self._store.transact(lambda connection: deliveries.begin(connection, delivery, at=now))
+        if attempt is None:
+            raise _OvertakenError
         try:
-            payload = _as_told_now(self._not_outdated(delivery), now)
-            ref = self._send(delivery, self._with_examples(payload))
+            payload = _as_told_now(self._not_outdated(attempt), now)
+            ref = self._send(attempt, self._with_examples(payload), now)
         except DeliveryError as error:
-            self._record(delivery, error, now)
+            self._record(attempt, error, now)
             return error
-        self._rests.pop(delivery.receiver, None)
+        self._rests.pop(attempt.receiver, None)
         if ref is None:
-            self._store.transact(lambda connection: deliveries.skipped(connection, delivery, at=now))
+            self._store.transact(lambda connection: deliveries.skipped(connection, attempt, at=now))
             return None
-        _log.info("delivered to %s: %s", delivery.receiver, headline(delivery.payload))
+        _log.info("delivered to %s: %s", attempt.receiver, headline(attempt.payload))
         self._store.transact(
-            lambda connection: deliveries.delivered(connection, delivery, at=now, channel=ref.channel, ts=ref.ts)
+            lambda connection: deliveries.delivered(connection, attempt, at=now, channel=ref.channel, ts=ref.ts)
         )
+        if attempt.is_in_doubt:
+            self._doubts.hasten(attempt.receiver)
         return None
 
     def _not_outdated(self, delivery: PendingDelivery) -> PendingDelivery:
@@ -189,34 +219,57 @@ class Notifier:
             stored = candidates.examples(connection, [each["call_id"] for each in named])
         return {**payload, "examples": [asdict(each) for each in stored]}
 
-    def _send(self, delivery: PendingDelivery, payload: Payload) -> MessageRef | None:
+    def _send(self, attempt: PendingDelivery, payload: Payload, now: float) -> MessageRef | None:
         """Where the message is now; None if the receiver shows no such message."""
-        sender, ref = self._senders[delivery.receiver], MessageRef(channel=delivery.channel, ts=delivery.ts)
+        sender = self._senders[attempt.receiver]
         try:
             if not sender.accepts(payload):
                 return None
-            return sender.send({**payload, "delivery_id": delivery.delivery_id}, ref)
+            ref, is_there = self._place(sender, attempt, now)
+            return ref if is_there else sender.send({**payload, "delivery_id": attempt.delivery_id}, ref)
         except DeliveryError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of one sender must not hold up all other messages
-            raise DeliveryError(f"the sender failed: {type(error).__name__}") from None  # its words may hold secrets
+            why = f"the sender failed: {type(error).__name__}"  # its words may hold secrets
+            raise DeliveryError(why, may_be_sent=True) from None
 
-    def _record(self, delivery: PendingDelivery, error: DeliveryError, now: float) -> None:
+    def _place(self, sender: Sender, attempt: PendingDelivery, now: float) -> tuple[MessageRef, bool]:
+        """Where the incident's message is, and whether this delivery has already arrived there."""
+        ref = MessageRef(channel=attempt.channel, ts=attempt.ts)
+        if not attempt.is_in_doubt or not isinstance(sender, Reconciler):
+            return ref, False
+        ids, incident_id = frozenset({attempt.delivery_id}), attempt.incident_id
+        is_alone, in_thread = incident_id is None or is_reply(attempt.payload), is_reply(attempt.payload) and ref.ts
+        with self._store.reading() as connection:
+            since = in_doubt.since(connection, attempt.receiver, message_id=attempt.message_id, incident_id=incident_id)
+            last_channel = in_doubt.last_channel(connection, attempt.receiver)
+            if incident_id is not None and not is_alone:
+                ids = in_doubt.delivery_ids(connection, attempt.receiver, incident_id)
+        age_s = now - (attempt.since if since is None else since)
+        found = sender.reconcile(
+            Doubt(delivery_ids=ids, ref=ref, in_thread=bool(in_thread), age_s=age_s, last_channel=last_channel)
+        )
+        if found is None:
+            return ref, False
+        return (ref if in_thread else found.ref), found.delivery_id == attempt.delivery_id
+
+    def _record(self, attempt: PendingDelivery, error: DeliveryError, now: float) -> None:
         """Record a failed attempt, and when the next one is due; a final failure is not retried."""
-        what = f"message {delivery.message_id} to {delivery.receiver}"
+        what = f"message {attempt.message_id} to {attempt.receiver}"
         if error.is_final:
             _log.error("%s has failed and is not retried: %s", what, error)
-            self._store.transact(lambda connection: deliveries.failed(connection, delivery, at=now, error=str(error)))
+            self._store.transact(lambda connection: deliveries.failed(connection, attempt, at=now, error=str(error)))
             return
-        _log.warning("%s did not arrive (attempt %s): %s", what, delivery.attempts + 1, error)
+        _log.warning("%s did not arrive (attempt %s): %s", what, attempt.attempts, error)
         until = (
-            self._pause(delivery.receiver, error, now) if error.is_about_all else now + _backoff_s(delivery.attempts)
+            self._pause(attempt.receiver, error, now) if error.is_about_all else now + _backoff_s(attempt.attempts - 1)
         )
 
         def work(connection: Connection) -> None:
-            deliveries.postponed(connection, delivery, at=now, until=until, error=str(error))
+            sent = error.may_be_sent
+            deliveries.postponed(connection, attempt, at=now, until=until, error=str(error), may_be_sent=sent)
             if error.retry_after_s is not None:
-                receivers.rest(connection, delivery.receiver, until=until)
+                receivers.rest(connection, attempt.receiver, until=until)
 
         self._store.transact(work)
 

@@ -1,6 +1,6 @@
 """A receiver: its name, the settings that configure it, and the sender that delivers messages to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -33,7 +33,7 @@ class Sender(Protocol):
         """Deliver `payload`: edit the message at `ref`, reply in its thread, or post a new message.
 
         `payload["delivery_id"]` names the delivery, and stays the same at each attempt. Returns where the message is.
-        Raises DeliveryError, which says whether another attempt makes sense.
+        Raises DeliveryError, which says whether another attempt makes sense, and whether the message may have arrived.
         """
 
     def check(self) -> str:
@@ -49,6 +49,43 @@ class Addressed(Protocol):
 
     target: str
     """The address, such as a channel, without any secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A message that may have arrived at a receiver without an answer."""
+
+    delivery_ids: Collection[str]
+    """The deliveries of which the receiver keeps one message: all of an incident, or that of another message."""
+    ref: MessageRef
+    """Where the message should be, or the message whose thread to read; empty if that is not known."""
+    in_thread: bool
+    age_s: float
+    """Seconds since the message was created."""
+    last_channel: str = ""
+    """Where the receiver's newest message of any incident is: a hint, for an address that is only a name."""
+    is_kept: bool = True
+    """Whether one message stays; False if another message says what it says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The one message that a receiver keeps of a doubt, and the delivery whose content it shows."""
+
+    ref: MessageRef
+    delivery_id: str
+
+
+@runtime_checkable
+class Reconciler(Sender, Protocol):
+    """A sender that can read what its receiver shows."""
+
+    def reconcile(self, doubt: Doubt) -> Found | None:
+        """Find the message of `doubt`, and delete its doubles.
+
+        Returns None if none stays, or if the receiver cannot be read: then a message is sent at least once. Raises
+        DeliveryError if the receiver cannot be read at present.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
+from socket import gaierror
 from typing import Any, Final
 from urllib.error import URLError
 
@@ -16,12 +17,29 @@ from slack_sdk.web import SlackResponse
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from cheapdeep_ops.errors import DeliveryError, SettingsError
-from cheapdeep_ops.guard.formatting import LONGEST_LABEL, plain
-from cheapdeep_ops.guard.notify.messages import details, headline, history, is_history, is_reply, links, quotes
-from cheapdeep_ops.guard.notify.sender import MessageRef, Receiver, Sender, fingerprint, wait_asked_for
+from cheapdeep_ops.guard.notify.messages import is_history, is_reply
+from cheapdeep_ops.guard.notify.sender import (
+    Doubt,
+    Found,
+    MessageRef,
+    Receiver,
+    Sender,
+    fingerprint,
+    wait_asked_for,
+)
+from cheapdeep_ops.guard.notify.slack_blocks import rendered
+from cheapdeep_ops.guard.notify.slack_history import (
+    code_of,
+    header,
+    history_trouble,
+    is_channel_id,
+    metadata_of,
+    reconcile,
+)
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.settings import Settings
 
+_log: Final = logging.getLogger(__name__)
 _TIMEOUT_S: Final = 5
 _OUT_OF_REACH: Final = (OSError, HTTPException)
 _FAILURES: Final = (SlackClientError, *_OUT_OF_REACH, ValueError, AttributeError, LookupError)
@@ -63,6 +81,23 @@ Source: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhook
 _NO_BLOCKS: Final = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
 """The codes with which Slack refuses the form of a message, but not its text."""
 
+_NO_METADATA: Final = frozenset({
+    "invalid_metadata_format", "invalid_metadata_schema", "metadata_must_be_sent_from_app", "metadata_too_large",
+})  # fmt: skip
+"""The codes with which Slack refuses the metadata of a message, such as those of a token without an app.
+
+Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors
+"""
+
+_MAYBE: Final = frozenset({"fatal_error", "internal_error"})
+"""The codes of calls that may have taken effect before they failed. Source: as above"""
+
+_PASSING: Final = _MAYBE | {"ratelimited", "rate_limited", "service_unavailable", "request_timeout"}
+"""The codes of failures that pass."""
+
+_NEVER_SENT: Final = (ConnectionRefusedError, gaierror)
+"""What is raised before a request is sent."""
+
 _NO_REPLY: Final = _GONE | {
     "thread_not_found",
     "cannot_reply_to_message",
@@ -79,21 +114,11 @@ _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa
 
 _SHOWN: Final = 200
 _WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
+_OK: Final = 200
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
-Form = tuple[str, list[dict[str, Any]]]
-"""A message on Slack: the text for notifications, and the blocks."""
-
-_ICONS: Final = {
-    "started": ":red_circle:",
-    "changed": ":large_orange_circle:",
-    "acknowledged": ":large_orange_circle:",
-    "reminder": ":red_circle:",
-    "resolved": ":large_green_circle:",
-    "report": ":bar_chart:",
-}
-_TEXT_LIMIT: Final = 3_000
-"""Characters of a section. Source: https://docs.slack.dev/reference/block-kit/blocks/section-block"""
+Content = Mapping[str, Any]
+"""The arguments of a call that are a message's content: text, blocks and metadata."""
 
 
 def is_configured(settings: Settings) -> bool:
@@ -134,12 +159,16 @@ class BotSender:
     Source: https://docs.slack.dev/reference/methods/chat.postMessage and chat.update
     """
 
-    def __init__(self, *, token: str, channel: str, base_url: str) -> None:
+    def __init__(self, *, token: str, channel: str, base_url: str, timeout_s: float = _TIMEOUT_S) -> None:
+        """`timeout_s` is the longest wait for an answer, in seconds."""
         self.target = self._channel = channel
         self._channel_id = ""
         """The channel's id, once Slack has told it: a channel keeps its id when it gets another name."""
         # The outbox retries, not the client: it keeps messages over a restart, and knows how long one may wait.
-        self._client = WebClient(token=token, base_url=base_url, timeout=_TIMEOUT_S, retry_handlers=[], logger=_SILENT)
+        self._client = WebClient(token=token, base_url=base_url, retry_handlers=[], logger=_SILENT)
+        self._client.timeout = timeout_s  # type: ignore[assignment]  # an int by its type, but passed on to a socket
+        self._unreadable: set[str] = set()
+        """The codes with which Slack refused to show the history, each of which is logged once."""
 
     def accepts(self, payload: Payload) -> bool:  # noqa: ARG002 - the bot has a form for everything
         """Every message."""
@@ -152,96 +181,130 @@ class BotSender:
         to a message that takes none. Raises DeliveryError.
         """
         self._channel_id = ref.channel or self._channel_id
-        form = rendered(payload)
+        content = _content(payload)
         try:
             if is_reply(payload) and (ref.ts or is_history(payload)):
-                is_there = not ref.ts or self._replied(form, ref)
-                return ref if is_there else self._posted(rendered({**payload, "in_thread": False}))
-            if ref.ts and self._edited(form, ref):
+                is_there = not ref.ts or self._replied(content, ref)
+                return ref if is_there else self._posted(_content({**payload, "in_thread": False}))
+            if ref.ts and self._edited(content, ref):
                 return ref
-            return self._posted(form)
+            return self._posted(content)
         except SlackApiError as error:
             raise self._refusal(error) from None
         except _FAILURES as error:
             raise _failure("Slack", error) from None
 
-    def _edited(self, form: Form, ref: MessageRef) -> bool:
+    def _edited(self, content: Content, ref: MessageRef) -> bool:
         """Edit the message at `ref`; returns False if a new one must take its place."""
         try:
-            self._call(self._client.chat_update, form, channel=ref.channel, ts=ref.ts)
+            self._call(self._client.chat_update, content, channel=ref.channel, ts=ref.ts)
         except SlackApiError as error:
-            if _code(error) in _GONE or self._may_post_instead(error, ref):
+            if code_of(error) in _GONE or self._may_post_instead(error, ref):
                 return False
             raise
         return True
 
-    def _replied(self, form: Form, ref: MessageRef) -> bool:
+    def _replied(self, content: Content, ref: MessageRef) -> bool:
         """Reply in the thread; returns False if a new message must take its place.
 
         A reply that Slack refuses for good is dropped, so that later messages are sent.
         """
         try:
-            self._call(self._client.chat_postMessage, form, channel=ref.channel, thread_ts=ref.ts)
+            self._call(self._client.chat_postMessage, content, channel=ref.channel, thread_ts=ref.ts)
         except SlackApiError as error:
             if self._may_post_instead(error, ref):
                 return False
-            if _code(error) not in _NO_REPLY:
+            if code_of(error) not in _NO_REPLY:
                 raise
         return True
 
     def _may_post_instead(self, error: SlackApiError, ref: MessageRef) -> bool:
         """Whether the configured channel may take a message: it may be another one, perhaps with an equal name."""
         is_same = ref.channel == self._channel
-        return _code(error) in _NO_CHANNEL - ({"channel_not_found"} if is_same else set())
+        return code_of(error) in _NO_CHANNEL - ({"channel_not_found"} if is_same else set())
 
-    def _posted(self, form: Form) -> MessageRef:
+    def _posted(self, content: Content) -> MessageRef:
         try:
-            response = self._call(self._client.chat_postMessage, form, channel=self._channel)
+            response = self._call(self._client.chat_postMessage, content, channel=self._channel)
         except SlackApiError as error:
             # A channel that was renamed is not found by its old name any more, but still by its id.
-            if _code(error) != "channel_not_found" or self._channel_id in {"", self._channel}:
+            if code_of(error) != "channel_not_found" or self._channel_id in {"", self._channel}:
                 raise
-            response = self._posted_by_id(form, error)
+            response = self._posted_by_id(content, error)
         channel, ts = response.get("channel"), response.get("ts")
         if not channel or not ts:
-            raise DeliveryError("Slack accepted a message but did not return its place")
+            raise DeliveryError("Slack accepted a message but did not return its place", may_be_sent=True)
         self._channel_id = str(channel)
         return MessageRef(channel=str(channel), ts=str(ts))
 
-    def _posted_by_id(self, form: Form, refusal: SlackApiError) -> SlackResponse:
+    def _posted_by_id(self, content: Content, refusal: SlackApiError) -> SlackResponse:
         try:
-            return self._call(self._client.chat_postMessage, form, channel=self._channel_id)
+            return self._call(self._client.chat_postMessage, content, channel=self._channel_id)
         except SlackApiError as error:
-            raise (refusal if _code(error) in _NO_CHANNEL else error) from None
+            raise (refusal if code_of(error) in _NO_CHANNEL else error) from None
 
-    def _call(self, method: Callable[..., SlackResponse], form: Form, **place: str) -> SlackResponse:
-        """Call `method` with the message; only with its text, if Slack refuses its blocks."""
-        text, blocks = form
+    def _call(self, method: Callable[..., SlackResponse], content: Content, **place: str) -> SlackResponse:
+        """Call `method` with the message, without the part of it that Slack refuses."""
         try:
-            return method(text=text, blocks=blocks, **place)
+            return method(**content, **place)
         except SlackApiError as error:
-            if _code(error) not in _NO_BLOCKS:
-                raise
             # An alert without its form is better than none. An edit without blocks would keep the old ones.
-            return method(text=text, blocks=[], **place)
+            without: Content = {"blocks": []} if code_of(error) in _NO_BLOCKS else {"metadata": None}
+            if code_of(error) not in _NO_BLOCKS | _NO_METADATA:
+                raise
+            return method(**{**content, **without}, **place)
 
-    def _refusal(self, error: SlackApiError) -> DeliveryError:
-        code, status = _code(error), error.response.status_code
+    def reconcile(self, doubt: Doubt) -> Found | None:
+        """Find the message of `doubt` in the channel or the thread, and delete its doubles.
+
+        Returns None if there is none, if the channel's id is not known yet, or if the bot may not read the history: it
+        lacks the scope `channels:history` or `groups:history`, or is no member. Raises DeliveryError.
+
+        Source: https://docs.slack.dev/reference/methods/conversations.history and conversations.replies
+        """
+        known = self._channel if is_channel_id(self._channel) else self._channel_id or doubt.last_channel
+        channel = doubt.ref.channel or known
+        if not is_channel_id(channel):
+            return None
+        try:
+            return reconcile(self._client, doubt, channel=channel)
+        except SlackApiError as error:
+            if code_of(error) in _PASSING or error.response.status_code != _OK:
+                raise self._refusal(error, may_be_sent=False) from None
+            self._note_unreadable(code_of(error))
+            return None
+        except _FAILURES as error:
+            raise _failure("Slack", error, may_be_sent=False) from None
+
+    def _note_unreadable(self, code: str) -> None:
+        if code not in self._unreadable:
+            self._unreadable.add(code)
+            _log.warning("after an answer that was lost, a message may come twice: %s", _unread(code))
+
+    def _refusal(self, error: SlackApiError, *, may_be_sent: bool = True) -> DeliveryError:
+        code, status = code_of(error)[:_SHOWN], error.response.status_code
         where = f" for channel {self._channel}" if code in _NO_CHANNEL else ""
         return DeliveryError(
             f"Slack answered {code}{where}",
             retry_after_s=_retry_after(error.response.headers),
             unreachable=code in _NO_CHANNEL | _NO_ACCESS or status >= _SERVER_ERROR or status == _TOO_MANY,
+            may_be_sent=may_be_sent and (code in _MAYBE or status >= _SERVER_ERROR),
         )
 
     def check(self) -> str:
-        """Ask Slack for the owner of the token. Raises SettingsError if Slack refuses it or is out of reach."""
+        """Ask Slack for the owner of the token, and whether the bot may read the channel's history.
+
+        Raises SettingsError if Slack refuses the token or is out of reach.
+        """
         try:
             response = self._client.auth_test()
+            scopes = header(response.headers, "x-oauth-scopes")
+            trouble = history_trouble(self._client, self._channel, scopes)
         except _FAILURES as error:
-            code = _code(error) if isinstance(error, SlackApiError) else _name(error)
+            code = code_of(error)[:_SHOWN] if isinstance(error, SlackApiError) else _name(error)
             raise SettingsError(f"Slack refuses CHEAPDEEP_SLACK_BOT_TOKEN: {code}") from None
-        return f"bot {response['user']} in {response['team']}, channel {self._channel}"
+        doubles = f"; after an answer that is lost, a message may come twice: {_unread(trouble)}" if trouble else ""
+        return f"bot {response['user']} in {response['team']}, channel {self._channel}{doubles}"
 
 
 class WebhookSender:
@@ -269,13 +332,13 @@ class WebhookSender:
                 response = self._client.send(text=text)
         except _FAILURES as error:
             raise _failure("the Slack webhook", error) from None
-        if response.status_code != 200:  # noqa: PLR2004 - HTTP's OK
+        if response.status_code != _OK:
             raise self._refusal(response)
         return ref
 
     def check(self) -> str:
         """Say that a webhook is set: Slack offers no check of a webhook without a message."""
-        return "a webhook is set; cheapdeep-ops alert test sends a message to it"
+        return "a webhook is set; cheapdeep-ops alert test sends a message to it. It can neither edit nor read messages"
 
     def _refusal(self, response: WebhookResponse) -> DeliveryError:
         # Slack answers with a short code; a proxy's page may repeat the message, or the path, which is a secret.
@@ -287,80 +350,41 @@ class WebhookSender:
         )
 
 
-def rendered(payload: Payload) -> Form:
-    """The text for notifications, and the Block Kit blocks; labels that callers chose are shown as code."""
-    if is_reply(payload):
-        return _rendered_history(payload)
-    title = escaped(headline(payload, label=_code_span))
-    lines = [escaped(line) for line in details(payload, label=_code_span)]
-    blocks = [_section(f"{_icon(payload)} *{title}*")]
-    if payload["kind"] == "digest":
-        blocks += map(_section, lines)  # together they may exceed the limit of one section
-    elif lines:
-        blocks.append(_section("\n".join(lines)))
-    blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]
-    if leads := links(payload):
-        blocks.append(_section(" | ".join(_link(name, address) for name, address in leads)))
-    return title, blocks
+def _content(payload: Payload) -> Content:
+    """What `rendered` says, and the metadata by which the message is found again."""
+    text, blocks = rendered(payload)
+    return {"text": text, "blocks": blocks, "metadata": metadata_of(payload)}
 
 
-def _rendered_history(payload: Payload) -> Form:
-    title, *lines = map(escaped, history(payload, label=_code_span))
-    return title, [_section("\n".join([f"{_icon(payload)} {title}", *lines]))]
+def _unread(code: str) -> str:
+    """Why the history cannot be read, and what to do."""
+    repairs = {
+        "missing_scope": "give the app the scope channels:history, or groups:history for a private channel",
+        "not_in_channel": "invite the bot",
+    }
+    repair = f"; {repairs[code]}" if code in repairs else ""
+    return f"Slack does not show the channel's history ({code[:_SHOWN]}){repair}"
 
 
-def _icon(payload: Payload) -> str:
-    return _ICONS.get(payload["kind"], ":bell:")
-
-
-def escaped(text: str) -> str:
-    """`text` without anything that Slack would read as a mention, link or entity.
-
-    Source: https://docs.slack.dev/messaging/formatting-message-text#escaping
-    """
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _code_span(label: str, longest: int = LONGEST_LABEL) -> str:
-    """`label` as a code span, in which mrkdwn has no meaning; a span cannot escape its own end."""
-    inside = plain(label, longest).replace("`", "'")
-    return f"`{inside}`"
-
-
-def _link(name: str, address: str) -> str:
-    """A link; characters that would end it early are encoded.
-
-    Source: https://docs.slack.dev/messaging/formatting-message-text#linking-urls
-    """
-    closed = address.replace("|", "%7C").replace("<", "%3C").replace(">", "%3E")
-    return f"<{escaped(closed)}|{escaped(name)}>"
-
-
-def _section(text: str) -> dict[str, Any]:
-    # verbatim: no link out of a bare URL, see https://docs.slack.dev/reference/block-kit/composition-objects/text-object
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text[:_TEXT_LIMIT], "verbatim": True}}
-
-
-def _code(error: SlackApiError) -> str:
-    """Slack's error code, or else the HTTP status."""
-    data = error.response.data
-    return str(data.get("error") if data and isinstance(data, dict) else error.response.status_code)[:_SHOWN]
-
-
-def _failure(receiver: str, error: Exception) -> DeliveryError:
+def _failure(receiver: str, error: Exception, *, may_be_sent: bool = True) -> DeliveryError:
     """The failure by the type of `error` alone: its text may contain a URL or a token."""
     is_out_of_reach = isinstance(error, _OUT_OF_REACH)
     why = "is out of reach" if is_out_of_reach else "cannot be called, or sent an answer that cannot be read"
-    return DeliveryError(f"{receiver} {why}: {_name(error)}", unreachable=is_out_of_reach)
+    return DeliveryError(
+        f"{receiver} {why}: {_name(error)}",
+        unreachable=is_out_of_reach,
+        may_be_sent=may_be_sent and not isinstance(_cause(error), _NEVER_SENT),
+    )
+
+
+def _cause(error: Exception) -> Exception:
+    return error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
 
 
 def _name(error: Exception) -> str:
-    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
-    return type(cause).__name__
+    return type(_cause(error)).__name__
 
 
 def _retry_after(headers: Mapping[str, Any]) -> float | None:
-    values = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
-    value = values[0] if isinstance(values, list) else values
     # Slack sends seconds. Only a proxy sends a date, which counts as the longest wait.
-    return wait_asked_for(None if value is None else str(value), now=0.0)
+    return wait_asked_for(header(headers, "retry-after"), now=0.0)

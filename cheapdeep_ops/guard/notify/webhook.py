@@ -18,7 +18,9 @@ Times are Unix seconds; rates are from 0 to 1, with intervals of 95%.
 The headers are `X-Cheapdeep-Delivery`, the id of the delivery, which stays the same at each attempt, and
 `X-Cheapdeep-Signature: t=<Unix seconds>,v1=<hex>`, where `<hex>` is HMAC-SHA256 over `<t>.<body>` with the secret. A
 receiver computes it over the bytes that arrived, compares in constant time, and refuses an old `t`. A message may
-arrive twice, so a receiver drops an id that it has seen.
+arrive twice, so a receiver drops an id that it has seen. `Idempotency-Key` has the same id as a quoted string, for
+gateways and frameworks that drop duplicates by this header. It stays the same also if a later attempt says more, such
+as when the incident began. Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header
 
 An answer of 2xx accepts the message. After 408, 425, 429, 5xx and failures of the network it is sent again: at the time
 of `Retry-After`, at most 300 s later. Any other answer refuses the message for good. Redirects are not followed.
@@ -43,6 +45,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 VERSION: Final = 1
 DELIVERY_HEADER: Final = "X-Cheapdeep-Delivery"
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 SIGNATURE_HEADER: Final = "X-Cheapdeep-Signature"
 _NOT_IN_RECEIPT: Final = frozenset({"kind", "rule", "links", "delivery_id", "since", "until"})
 
@@ -129,9 +132,11 @@ class SignedWebhookSender:
         if not self.accepts(payload):
             return ref
         body = json.dumps(body_of(payload), allow_nan=False).encode()  # NaN is not JSON, and breaks strict readers
+        delivery_id = str(payload.get("delivery_id", ""))
         headers = {
             "Content-Type": "application/json",
-            DELIVERY_HEADER: str(payload.get("delivery_id", "")),
+            DELIVERY_HEADER: delivery_id,
+            IDEMPOTENCY_HEADER: f'"{delivery_id}"',
             SIGNATURE_HEADER: signature(self._secret, body, at=int(self._clock())),
         }
         self._endpoint.post(body, headers)

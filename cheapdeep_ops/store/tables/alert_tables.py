@@ -12,6 +12,7 @@ _IS_UNROUTED: Final = {"sqlite": text("routed = 0"), "postgresql": text("NOT rou
 
 _IS_WAITING: Final = text("state = 'waiting'")
 _HAS_FAILED: Final = text("state = 'failed'")
+_IS_IN_DOUBT: Final = text("in_doubt_at IS NOT NULL")
 
 
 class AlertRow(Row, table=True):
@@ -117,7 +118,9 @@ class DeliveryRow(Row, table=True):
     left to say. Dropped: a person gave it up. Cancelled: the receiver was removed from the settings. `since` is when
     people should have heard of it, also if that was an older message that it supersedes. `due_at` is the time of the
     next attempt, `tried_at` that of the last one. `delivered_at` is when the receiver accepted or skipped it.
-    `delivery_id` is random, and identifies the delivery to the receiver.
+    `delivery_id` is random, and identifies the delivery to the receiver. `attempts` grows when an attempt begins, so
+    its number tells an attempt from those of other guards. `in_doubt_at` is when the last attempt began of which
+    nothing says whether the receiver accepted the message.
     """
 
     __tablename__ = "delivery"
@@ -125,6 +128,7 @@ class DeliveryRow(Row, table=True):
         # Partial indexes, because only these states are searched, and most deliveries have others.
         Index("ix_delivery_waiting", "message_id", sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING),
         Index("ix_delivery_failed", "message_id", sqlite_where=_HAS_FAILED, postgresql_where=_HAS_FAILED),
+        Index("ix_delivery_in_doubt", "message_id", sqlite_where=_IS_IN_DOUBT, postgresql_where=_IS_IN_DOUBT),
     )
 
     message_id: int = Field(primary_key=True)
@@ -135,6 +139,7 @@ class DeliveryRow(Row, table=True):
     due_at: float
     attempts: int = 0
     tried_at: float | None = None
+    in_doubt_at: float | None = None
     delivered_at: float | None = None
     error: str = ""
 

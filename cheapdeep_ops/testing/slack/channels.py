@@ -35,6 +35,12 @@ class Channels:
             return "channel_not_found"
         return self._error(channel, archived="is_inactive")
 
+    def read_error(self, channel: str) -> str | None:
+        """Slack's error code for reading the history there; None if it is accepted. An archived channel is readable."""
+        if channel != self.id_of(channel):
+            return "channel_not_found"
+        return "not_in_channel" if channel in self._left else None
+
     def archive(self, channel: str) -> None:
         """Archive a channel."""
         self._archived.add(self._existing(channel))

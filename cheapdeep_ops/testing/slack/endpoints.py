@@ -1,7 +1,8 @@
 """Slack's Web API and its incoming webhook."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Final
 
 from starlette.applications import Starlette
@@ -12,7 +13,8 @@ from cheapdeep_ops.testing._server import Delivery, Hangup, ServedApp
 from cheapdeep_ops.testing.messages_api import wire
 from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.slack.channels import Channels
-from cheapdeep_ops.testing.slack.faults import Faults
+from cheapdeep_ops.testing.slack.faults import Fault, Faults
+from cheapdeep_ops.testing.slack.history import history, replies
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import content_error, parsed_body, version_of
 
@@ -51,6 +53,10 @@ class SlackEndpoints:
     faults: Faults
     token: Callable[[], str]
     """The accepted bot token; read for each call, so that a test can change it."""
+    scopes: Callable[[], Collection[str]]
+    """The scopes of the token; read for each call too."""
+    clock: Callable[[], float]
+    """The Unix time of the Date header."""
     channels: Channels
     webhook_channel: str
     """The channel of the webhook."""
@@ -66,38 +72,44 @@ class SlackEndpoints:
         )
 
     async def _call(self, request: Request) -> Delivery | Hangup:
-        raw = await request.body()
-        failure = self._failure(is_api=True)
-        if failure is not None:
-            return failure
-        body = parsed_body(raw, request.headers.get("content-type", ""))
-        if body is None:
-            return self._answer({"ok": False, "error": "invalid_json"})
-        error = self._token_error(request, body)
-        if error is not None:
-            return self._answer({"ok": False, "error": error})
-        return self._answer(self._result(request.path_params["method"], body))
+        raw, method = await request.body(), request.path_params["method"]
+
+        def result() -> Delivery:
+            body = parsed_body(raw, request.headers.get("content-type", ""))
+            if body is None:
+                return self._answer({"ok": False, "error": "invalid_json"})
+            body = {**request.query_params, **body}
+            error = self._token_error(request, body)
+            if error is not None:
+                return self._answer({"ok": False, "error": error})
+            return self._answer(self._result(method, body))
+
+        return await self._under_faults(method, result)
 
     async def _webhook(self, request: Request) -> Delivery | Hangup:
         raw = await request.body()
-        failure = self._failure(is_api=False)
-        if failure is not None:
-            return failure
-        body = parsed_body(raw, request.headers.get("content-type", ""))
-        body = body.get("payload", body) if body is not None else None
-        # A webhook answers in plain text, with an error's code and HTTP 400.
-        if not isinstance(body, dict):
-            return self._plain("invalid_payload", status=400)
-        error = self.channels.post_error(self.webhook_channel)
-        # A webhook has a word of its own for this, and needs no membership.
-        error = {"is_archived": "channel_is_archived", "not_in_channel": None}.get(error or "", error)
-        error = error or content_error(version_of(body))
-        if error is not None:
-            return self._plain(error, status=_WEBHOOK_STATUS.get(error, 400))
-        self.store.post("", self.channels.id_of(self.webhook_channel) or "", body, via="webhook")
-        return self._plain("ok")
+
+        def result() -> Delivery:
+            body = parsed_body(raw, request.headers.get("content-type", ""))
+            body = body.get("payload", body) if body is not None else None
+            # A webhook answers in plain text, with an error's code and HTTP 400.
+            if not isinstance(body, dict):
+                return self._plain("invalid_payload", status=400)
+            error = self.channels.post_error(self.webhook_channel)
+            # A webhook has a word of its own for this, and needs no membership.
+            error = {"is_archived": "channel_is_archived", "not_in_channel": None}.get(error or "", error)
+            error = error or content_error(version_of(body))
+            if error is not None:
+                return self._plain(error, status=_WEBHOOK_STATUS.get(error, 400))
+            self.store.post("", self.channels.id_of(self.webhook_channel) or "", body, via="webhook")
+            return self._plain("ok")
+
+        return await self._under_faults(None, result)
 
     def _result(self, method: str, body: JsonObject) -> JsonObject:
+        needed = _needed_scope(method, str(body.get("channel") or ""))
+        if needed is not None and needed not in self.scopes():
+            return {"ok": False, "error": "missing_scope", "needed": needed, "provided": self._shown_scopes}
         match method:
             case "auth.test":
                 return _IDENTITY
@@ -105,6 +117,10 @@ class SlackEndpoints:
                 return self._post(body)
             case "chat.update":
                 return self._update(body)
+            case "chat.delete":
+                return self._delete(body)
+            case "conversations.history" | "conversations.replies":
+                return self._read(method, body)
             case _:
                 return {"ok": False, "error": "unknown_method", "req_method": method}
 
@@ -117,12 +133,33 @@ class SlackEndpoints:
         return {"ok": True, "channel": message.channel_id, "ts": message.ts, "message": message.as_json()}
 
     def _update(self, body: JsonObject) -> JsonObject:
-        channel, ts, version = str(body.get("channel") or ""), str(body.get("ts") or ""), version_of(body)
-        error = self.channels.update_error(channel) or content_error(version)
-        message = None if error is not None else self.store.update(channel, ts, version)
+        channel, ts = str(body.get("channel") or ""), str(body.get("ts") or "")
+        error = self.channels.update_error(channel) or content_error(version_of(body))
+        message = None if error is not None else self.store.update(channel, ts, body)
         if message is None:
             return {"ok": False, "error": error or "message_not_found"}
         return {"ok": True, "channel": channel, "ts": ts, "text": message.text, "message": message.as_json()}
+
+    def _delete(self, body: JsonObject) -> JsonObject:
+        channel, ts = str(body.get("channel") or ""), str(body.get("ts") or "")
+        if not channel or channel != self.channels.id_of(channel):
+            return {"ok": False, "error": "channel_not_found"}
+        message = self.store.find(channel, ts)
+        if message is None:
+            return {"ok": False, "error": "message_not_found"}
+        # A bot may delete only what it posted itself; a webhook posts as another bot.
+        if message.via != "api":
+            return {"ok": False, "error": "cant_delete_message"}
+        self.store.delete(message)
+        return {"ok": True, "channel": channel, "ts": ts}
+
+    def _read(self, method: str, body: JsonObject) -> JsonObject:
+        channel = str(body.get("channel") or "")
+        error = self.channels.read_error(channel)
+        if error is not None:
+            return {"ok": False, "error": error}
+        messages = [each for each in self.store.all() if each.channel_id == channel]
+        return (history if method == "conversations.history" else replies)(messages, body)
 
     def _token_error(self, request: Request, body: JsonObject) -> str | None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or body.get("token")
@@ -130,15 +167,27 @@ class SlackEndpoints:
             return "not_authed"
         return None if token == self.token() else "invalid_auth"
 
-    def _failure(self, *, is_api: bool) -> Delivery | Hangup | None:
+    async def _under_faults(self, method: str | None, result: Callable[[], Delivery]) -> Delivery | Hangup:
+        """Answer with `result`, or with the fault that a test has ordered; `method` is None for the webhook."""
         match self.faults.state:
             case "closing":
                 return Hangup(served=self.served())
             case "unavailable":
                 return self._plain("Service Unavailable", status=503)
-        fault = self.faults.take()
-        if fault is None:
-            return None
+        hold = self.faults.take_hold(method)
+        if hold is not None and hold.moment == "before":
+            await hold.wait()
+        fault = self.faults.take(method)
+        answer = result() if fault is None else self._failure(fault, result, is_api=method is not None)
+        if hold is not None and hold.moment == "after":
+            await hold.wait()
+        return answer
+
+    def _failure(self, fault: Fault, result: Callable[[], Delivery], *, is_api: bool) -> Delivery | Hangup:
+        if fault.effect != "none":
+            result() if fault.effect == "now" else self.faults.put_off(result)
+            is_lost = fault.status is None
+            return Hangup(served=self.served()) if is_lost else self._plain("an error", status=fault.status or 500)
         # Slack's API reports errors with HTTP 200; a rate limit and the webhook have their own status.
         status, waits = (200 if is_api else _WEBHOOK_STATUS.get(fault.error, 400)), {}
         if fault.retry_after_s is not None:
@@ -147,10 +196,29 @@ class SlackEndpoints:
             return self._answer({"ok": False, "error": fault.error}, status=status, headers=waits)
         return self._plain(fault.error, status=status, headers=waits)
 
+    @property
+    def _shown_scopes(self) -> str:
+        return ",".join(sorted(self.scopes()))
+
     def _answer(self, body: JsonObject, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Delivery:
-        typed = {"content-type": "application/json; charset=utf-8", **(headers or {})}
+        typed = {"content-type": "application/json; charset=utf-8", "x-oauth-scopes": self._shown_scopes}
+        typed |= {"date": self._date, **(headers or {})}
         return Delivery(served=self.served(), pieces=(wire.encoded(body),), status=status, headers=typed)
 
     def _plain(self, text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Delivery:
-        typed = {"content-type": "text/plain; charset=utf-8", **(headers or {})}
+        typed = {"content-type": "text/plain; charset=utf-8", "date": self._date, **(headers or {})}
         return Delivery(served=self.served(), pieces=(text.encode(),), status=status, headers=typed)
+
+    @property
+    def _date(self) -> str:
+        return formatdate(self.clock(), usegmt=True)
+
+
+def _needed_scope(method: str, channel: str) -> str | None:
+    """The scope that a bot token needs for a call; None if it needs none."""
+    if method.startswith("chat."):
+        return "chat:write"
+    if method in {"conversations.history", "conversations.replies"}:
+        # Here, private channels are those with an id of the old form.
+        return "groups:history" if channel.startswith("G") else "channels:history"
+    return None

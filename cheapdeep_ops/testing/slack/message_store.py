@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from cheapdeep_ops.testing.messages_api.replies import JsonObject
-from cheapdeep_ops.testing.slack.slack_wire import SlackMessage, Version, version_of
+from cheapdeep_ops.testing.slack.slack_wire import SlackMessage, version_of
 
 MICROSECONDS: Final = 1_000_000
 TS_STEP: Final = 100
@@ -28,9 +28,10 @@ class MessageStore:
             return list(self._messages.values())
 
     def delete(self, message: SlackMessage) -> None:
-        """Delete a message, as a person does; its replies stay."""
+        """Delete a message; its replies stay."""
         with self._changed:
             self._messages.pop((message.channel_id, message.ts), None)
+            self._changed.notify_all()
 
     def clear(self) -> None:
         """Remove all messages."""
@@ -65,12 +66,18 @@ class MessageStore:
         self._notify(message)
         return message
 
-    def update(self, channel: str, ts: str, version: Version) -> SlackMessage | None:
-        """Add a version to a message and return it; None if there is no such message."""
+    def find(self, channel: str, ts: str) -> SlackMessage | None:
+        """Return the message with this `ts` in the channel with this id; None if there is none."""
+        with self._changed:
+            return self._messages.get((channel, ts))
+
+    def update(self, channel: str, ts: str, body: JsonObject) -> SlackMessage | None:
+        """Add the version of a request body to a message and return it; None if there is no such message."""
         with self._changed:
             message = self._messages.get((channel, ts))
             if message is None:
                 return None
+            version = version_of(body, message.versions[-1])
             message = replace(message, versions=(*message.versions, version))
             self._messages[channel, ts] = message
             self._changed.notify_all()

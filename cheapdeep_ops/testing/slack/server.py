@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from typing import Literal
 
 from cheapdeep_ops.testing._server import ServedApp, SimulatedServer
 from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.endpoints import SlackEndpoints
-from cheapdeep_ops.testing.slack.faults import Fault, Faults
+from cheapdeep_ops.testing.slack.faults import Fault, Faults, Hold
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
 
@@ -37,6 +38,8 @@ class SimulatedSlack(SimulatedServer):
         """
         self.token = token
         """The only bot token that is accepted."""
+        self.scopes = {"chat:write", "channels:history", "groups:history"}
+        """The scopes of the token, which a test can change."""
         self.channels = Channels(None if channels is None else (*channels, webhook_channel))
         """The channels, which a test can archive, delete, rename and leave."""
         self._store = MessageStore(clock, on_message)
@@ -45,11 +48,13 @@ class SimulatedSlack(SimulatedServer):
             store=self._store,
             faults=self._faults,
             token=lambda: self.token,
+            scopes=lambda: self.scopes,
+            clock=clock,
             channels=self.channels,
             webhook_channel=webhook_channel,
             served=lambda: self._served,
         )
-        self._served = ServedApp(endpoints.app(), host=host, port=port, name="simulated-slack")
+        self._served = ServedApp(endpoints.app(), host=host, port=port, name="simulated-slack", has_dates=True)
 
     @property
     def url(self) -> str:
@@ -89,13 +94,36 @@ class SimulatedSlack(SimulatedServer):
         """Return the first message that satisfies `predicate`. Raises TimeoutError after `timeout_s`."""
         return self._store.wait_for(predicate, timeout_s)
 
-    def rate_limit(self, times: int = 1, *, retry_after_s: float = 1) -> None:
-        """Answer the next `times` calls with HTTP 429 and a Retry-After in seconds."""
-        self._faults.enqueue(Fault(error="ratelimited", retry_after_s=retry_after_s), times=times)
+    def stop(self) -> None:
+        """Release the calls that are held, close every connection, and stop listening."""
+        self._faults.release()
+        super().stop()
 
-    def fail_with(self, error: str, *, times: int = 1) -> None:
+    def rate_limit(self, times: int = 1, *, retry_after_s: float = 1, method: str | None = None) -> None:
+        """Answer the next `times` calls, of one method or of any, with HTTP 429 and a Retry-After in seconds."""
+        self._faults.enqueue(Fault(error="ratelimited", retry_after_s=retry_after_s, method=method), times=times)
+
+    def fail_with(self, error: str, *, times: int = 1, method: str | None = None) -> None:
         """Answer the next `times` calls with Slack's `error` code; a webhook call gets it as HTTP 400."""
-        self._faults.enqueue(Fault(error=error), times=times)
+        self._faults.enqueue(Fault(error=error, method=method), times=times)
+
+    def lose_answers(self, times: int = 1, *, method: str | None = None, status: int | None = None) -> None:
+        """Let the next `times` calls take effect, but close the connection, or answer with the HTTP status `status`."""
+        self._faults.enqueue(Fault(effect="now", method=method, status=status), times=times)
+
+    def delay(self, times: int = 1, *, method: str | None = None) -> None:
+        """Close the connection of the next `times` calls; they take effect at `apply_late`."""
+        self._faults.enqueue(Fault(effect="late", method=method), times=times)
+
+    def apply_late(self) -> int:
+        """Have the calls that `delay` put off take effect now; returns how many."""
+        return self._faults.apply_late()
+
+    def hold(self, method: str, moment: Literal["before", "after"] = "after") -> Hold:
+        """Let the next call of `method` wait before or after it takes effect; `clear` and `stop` release it too."""
+        hold = Hold(method=method, moment=moment)
+        self._faults.hold(hold)
+        return hold
 
     def delete(self, message: SlackMessage) -> None:
         """Delete a message, as a person does in Slack."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
@@ -21,6 +21,8 @@ class Version:
     text: str
     blocks: tuple[JsonObject, ...] = ()
     attachments: tuple[JsonObject, ...] = ()
+    metadata: JsonObject = field(default_factory=dict)
+    """Its `event_type` and `event_payload`; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,11 @@ class SlackMessage:
         return self.versions[-1].attachments
 
     @property
+    def metadata(self) -> JsonObject:
+        """Its current metadata; empty if it has none."""
+        return self.versions[-1].metadata
+
+    @property
     def is_reply(self) -> bool:
         """Whether it is in another message's thread."""
         return self.thread_ts is not None and self.thread_ts != self.ts
@@ -62,9 +69,9 @@ class SlackMessage:
         """The versions after the first, oldest first."""
         return self.versions[1:]
 
-    def as_json(self) -> JsonObject:
-        """Return the message object of Slack's responses."""
-        body = {
+    def as_json(self, *, has_metadata: bool = True) -> JsonObject:
+        """Return the message object of Slack's responses, with or without its metadata."""
+        body: dict[str, Any] = {
             "type": "message",
             "subtype": "bot_message",
             "bot_id": "B0SIMULATED",
@@ -73,6 +80,8 @@ class SlackMessage:
             "blocks": list(self.blocks),
             "attachments": list(self.attachments),
         }
+        if has_metadata and self.metadata:
+            body["metadata"] = self.metadata
         return body if self.thread_ts is None else {**body, "thread_ts": self.thread_ts}
 
 
@@ -97,12 +106,17 @@ def parsed_body(raw: bytes, content_type: str) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def version_of(body: JsonObject) -> Version:
-    """Return the content that a request body gives a message."""
+def version_of(body: JsonObject, before: Version | None = None) -> Version:
+    """Return the content that a request body gives a message; an update without metadata keeps those of `before`.
+
+    Source: https://docs.slack.dev/reference/methods/chat.update#arg_metadata
+    """
+    metadata = body.get("metadata")
     return Version(
         text=str(body.get("text") or ""),
         blocks=tuple(body.get("blocks") or ()),
         attachments=tuple(body.get("attachments") or ()),
+        metadata=(before.metadata if before and metadata is None else metadata) or {},
     )
 
 
@@ -110,11 +124,22 @@ def content_error(version: Version) -> str | None:
     """Return Slack's error code for invalid content; None if it is valid."""
     if not (version.text or version.blocks or version.attachments):
         return "no_text"
+    if version.metadata and not _is_metadata(version.metadata):
+        return "invalid_metadata_format"
     return "invalid_blocks" if _breaks_limits(version.blocks) else None
 
 
 def _breaks_limits(blocks: Sequence[JsonObject]) -> bool:
     return len(blocks) > MAX_BLOCKS or any(map(_is_too_long, blocks))
+
+
+def _is_metadata(metadata: JsonObject) -> bool:
+    """Whether it has the keys that Slack asks for.
+
+    Source: https://docs.slack.dev/messaging/message-metadata
+    """
+    event, payload = metadata.get("event_type"), metadata.get("event_payload")
+    return isinstance(event, str) and bool(event) and isinstance(payload, dict)
 
 
 def _is_too_long(block: JsonObject) -> bool:
