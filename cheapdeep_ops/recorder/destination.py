@@ -7,10 +7,16 @@ if TYPE_CHECKING:
 
 
 class News(NamedTuple):
-    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never."""
+    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
+
+    `flush_every_s` is the shortest interval between two writes that the destination asks for, None: any.
+    `wants_candidates` is whether it takes answers for grading.
+    """
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
+    flush_every_s: float | None = None
+    wants_candidates: bool = True
 
 
 class Destination(Protocol):

@@ -13,11 +13,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from cheapdeep_ops.errors import StoreBusyError, StoreError
+from cheapdeep_ops.errors import AskedToWaitError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
 from cheapdeep_ops.recorder.destination import Destination
+from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
 from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
@@ -108,7 +109,8 @@ class Recorder:
         self._wake = threading.Event()
         self._informed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._destination: Destination = StoreDestination(self._settings.store_url, folder=self._folder)
+        self._destination: Destination = self._make_destination()
+        self._interval_s = self._settings.flush_every_s
         self._writer = CounterWriter(self._destination, drop=self._drop)
         self._started_at = self._clock()
         self._guard = GuardWatch(self._drops, self._troubles, started_at=self._started_at)
@@ -116,9 +118,16 @@ class Recorder:
         self._closed = False
         self._rests = False
 
+    def _make_destination(self) -> Destination:
+        url, token = self._settings.store_url, self._settings.guard_token
+        if self._settings.is_store_remote and token is not None:
+            secret = token.get_secret_value()
+            return GuardDestination(url, token=secret, clock=self._clock, on_news=self._wake.set)
+        return StoreDestination(url, folder=self._folder)
+
     @property
     def process(self) -> str:
-        """The process's name in the store."""
+        """The process's name in the store; a guard gives a process that sends to it another name."""
         return self._writer.process
 
     @property
@@ -154,12 +163,15 @@ class Recorder:
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see StoreDestination
 
         with self._storing:
-            rows, seen = self._destination.read()
+            news = self._destination.read()
+        rows = news.policies
+        self._interval_s = max(self._settings.flush_every_s, news.flush_every_s or 0.0)
         # Usually nothing has changed, and a new book would lose its look-ups.
         if rows != self._policies:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
             self._policies, self.book = rows, recording.book_of(rows, base=base, raised=raised)
-        self._samples.is_watched = self._guard.note(seen, now, destination=self._destination)
+        is_guarded = self._guard.note(news.guard_seen, now, destination=self._destination)
+        self._samples.is_watched = is_guarded and news.wants_candidates
 
     def fold(self, now: float) -> None:
         """Add the queued decisions to the counters, without storing them."""
@@ -266,11 +278,15 @@ class Recorder:
             if self._queue:
                 self._attempt(self.fold)
             if time.monotonic() >= flush_at:
-                if isinstance(self._attempt(self.drain), StoreBusyError):
+                failure = self._attempt(self.drain)
+                wait_s = failure.retry_after_s if isinstance(failure, AskedToWaitError) else self._interval_s
+                if isinstance(failure, StoreBusyError) and not isinstance(failure, AskedToWaitError):
                     self._wake.wait(_BREATH_S)
                     continue
-                flush_at = time.monotonic() + self._settings.flush_every_s
+                flush_at = time.monotonic() + wait_s
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
+            # Set for new policies too. `close` sets its mark before the event, so the loop sees it.
+            self._wake.clear()
 
     def _record_abandoned(self) -> None:
         while not self.abandoned.empty():

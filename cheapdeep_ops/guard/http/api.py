@@ -42,6 +42,7 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.guard.http.flushes import Senders
     from cheapdeep_ops.guard.http.metrics import FleetCollector
 
 Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
@@ -59,6 +60,7 @@ _TAGS: Final = [
     {"name": "health", "description": "For probes and scrapers."},
     {"name": "reports", "description": "The present state and the past."},
     {"name": "changes", "description": "Changes by people, each with author and reason. They need a token."},
+    {"name": "senders", "description": "Routers without a database send their counts, and follow the policies."},
     {"name": "labels", "description": "People check the grader. These paths have content and need a token."},
 ]
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
@@ -99,6 +101,11 @@ class Access:
         if token is None or not self.is_known(token.credentials):
             raise HTTPException(401, "needs one of the tokens in CHEAPDEEP_API_TOKENS", {"WWW-Authenticate": "Bearer"})
 
+    async def may_send(self, token: Token) -> None:
+        """Raise HTTP error 401 or 403 unless this caller may send counts."""
+        # Not in a thread: FastAPI's threads may all be busy with reports.
+        self.may_change(token)
+
     def is_known(self, token: str) -> bool:
         """Whether this is one of the tokens."""
         # In constant time for each token, so that the time tells nothing about its characters.
@@ -112,8 +119,12 @@ def make_api(
     collector: "FleetCollector",
     is_ready: Callable[[], str],
     clock: Callable[[], float] = time.time,
+    served: "Senders | None" = None,
 ) -> FastAPI:
-    """The application; `is_ready` returns what is missing, or an empty text."""
+    """The application; `is_ready` returns what is missing, or an empty text.
+
+    With `served`, routers can send to it.
+    """
     # No documentation page, because FastAPI's pages load their scripts from another host.
     api = FastAPI(
         title="cheapdeep_ops guard",
@@ -135,6 +146,16 @@ def make_api(
     api.include_router(_health(is_ready), tags=["health"])
     api.include_router(_metrics(collector), tags=["reports"], dependencies=needs["read"], responses=_UNREACHABLE)
     _add_paths(api, ActionContext(store=store, settings=settings, clock=clock), needs)
+    if served is not None:
+        # Loaded here, because a command that reads one report does not need it.
+        from cheapdeep_ops.guard.http.flushes import sending_paths  # noqa: PLC0415
+
+        api.include_router(
+            sending_paths(served),
+            tags=["senders"],
+            dependencies=[Depends(access.may_send)],
+            responses=_UNREACHABLE | _REFUSALS,
+        )
     return api
 
 
@@ -209,7 +230,7 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
     router = APIRouter()
 
     @router.get("/healthz", **_answering(Health, "Whether the process answers"))
-    def healthz() -> Health:
+    async def healthz() -> Health:
         """The process answers."""
         return {"status": "ok"}
 
