@@ -15,10 +15,6 @@
     │   └── BatchMissingError  the API does not find a batch or its results; it may find them later
     └── StoreError       the store cannot be reached or used
         ├── StoreBusyError   another process held the lock for longer than this transaction waits
-        │   └── AskedToWaitError  a guard asks its senders to wait
-        ├── SenderError      a guard does not take rows from this sender
-        │   ├── StaleFlushError     a flush with this number or a later one was stored before
-        │   └── UnknownSenderError  the store does not know the process
         ├── RowError         the store rejects a row, and will reject it again
         └── SchemaError      the schema is missing, or has a version that this code cannot use
 
@@ -73,30 +69,6 @@ class StoreError(CheapdeepError):
 
 class StoreBusyError(StoreError):
     """Other processes held the store's lock for longer than the transaction waits; retry later."""
-
-
-class AskedToWaitError(StoreBusyError):
-    """A guard asks its senders to wait `retry_after_s` seconds; what they have waits with them."""
-
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class SenderError(StoreError):
-    """A guard does not take rows from this sender: its secret is not that of the process."""
-
-
-class StaleFlushError(SenderError):
-    """A flush with this number or a later one was stored before; `number` is that of the last one."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"flush {number} of this process is stored already")
-        self.number = number
-
-
-class UnknownSenderError(SenderError):
-    """The store does not know the process: it was made anew, or the process was away for very long."""
 
 
 class RowError(StoreError):

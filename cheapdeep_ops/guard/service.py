@@ -174,7 +174,6 @@ class Service:
             served=self._senders,
         )
         self._add_console(api)
-        certificate = {"ssl_certfile": self._settings.tls_cert, "ssl_keyfile": self._settings.tls_key}
         server = _Server(
             uvicorn.Config(
                 api,
@@ -184,7 +183,8 @@ class Service:
                 timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_S,
                 # A router at rest sends every ten seconds, and should find its connection open.
                 timeout_keep_alive=_KEEP_ALIVE_S,
-                **(certificate if self._settings.tls_cert else {}),
+                ssl_certfile=self._settings.tls_cert,
+                ssl_keyfile=self._settings.tls_key,
             )
         )
         server.before_shutdown = self._senders.feed.end

@@ -2,8 +2,18 @@
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from cheapdeep_ops.errors import StoreBusyError
+
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
+
+
+class AskedToWaitError(StoreBusyError):
+    """The destination asks its senders to wait `retry_after_s` seconds; what they have waits with them."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class News(NamedTuple):
@@ -22,7 +32,8 @@ class News(NamedTuple):
 class Destination(Protocol):
     """Takes one process's rows and tells it the policies. Used by one thread at a time.
 
-    Every method but `close` raises StoreError if the destination cannot be reached or used.
+    Every method but `close` raises StoreError if the destination cannot be reached or used, and AskedToWaitError if it
+    asks to wait.
     """
 
     @property

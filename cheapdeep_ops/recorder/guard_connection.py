@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from cheapdeep_ops.errors import AskedToWaitError, StoreError
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.recorder.destination import AskedToWaitError
 from cheapdeep_ops.recorder.wire import LARGEST_BODY
 
 _WAITING: Final = frozenset({429, 503})

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cheapdeep_ops.errors import AskedToWaitError, RowError, StoreError
-from cheapdeep_ops.recorder.destination import News
+from cheapdeep_ops.errors import RowError, StoreError
+from cheapdeep_ops.recorder.destination import AskedToWaitError, News
 from cheapdeep_ops.recorder.guard_connection import Answer, GuardConnection
 from cheapdeep_ops.recorder.policy_follower import PolicyFollower, refusal
 from cheapdeep_ops.recorder.wire import (

@@ -13,11 +13,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from cheapdeep_ops.errors import AskedToWaitError, StoreBusyError, StoreError
+from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
-from cheapdeep_ops.recorder.destination import Destination
+from cheapdeep_ops.recorder.destination import AskedToWaitError, Destination
 from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
 from cheapdeep_ops.recorder.store_destination import StoreDestination

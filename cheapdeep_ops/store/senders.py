@@ -12,7 +12,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from cheapdeep_ops.errors import SenderError, StaleFlushError, UnknownSenderError
+from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.store import recording
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import Statements, Write, combined, prepare, table_name
@@ -24,6 +24,22 @@ IS_PROCESS: Final = re.compile(r"[0-9a-f]{32}")
 _SECRET_BYTES: Final = 32
 LIVE_S: Final = 60.0
 """A router whose last heartbeat is older than this does not count as alive."""
+
+
+class SenderError(StoreError):
+    """The secret is not that of the process."""
+
+
+class StaleFlushError(SenderError):
+    """A flush with this number or a later one was stored before; `number` is that of the last one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"flush {number} of this process is stored already")
+        self.number = number
+
+
+class UnknownSenderError(SenderError):
+    """The store does not know the process: the store was made anew, or the process was away for very long."""
 
 
 class Identity(NamedTuple):

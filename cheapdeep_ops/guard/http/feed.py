@@ -137,8 +137,8 @@ class Feed:
             found = await self._read()
         except StoreError as error:
             self._newest, self._failure = None, error
-        except Exception as error:  # the reader must survive every error of a driver
-            _log.exception("reading the policies for routers failed")
+        except Exception as error:  # noqa: BLE001 - the reader must survive every error of a driver
+            _log.warning("reading the policies for routers failed", exc_info=True)
             self._newest, self._failure = None, StoreError(f"reading the policies failed: {type(error).__name__}")
         else:
             is_other = self._newest is None or self._newest.etag != found.etag

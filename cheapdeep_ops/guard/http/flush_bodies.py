@@ -54,12 +54,12 @@ def _kind_of(counter: Any) -> Any:
 
 
 _COUNTERS: Final = {each.name: _kind_of(each) for each in fields(Counters)}
-_EMPTY: Final = {each.name: 0 if each.type is int else {} for each in fields(Counters)}
+_EMPTY: Final[Mapping[str, Any]] = {each.name: 0 if each.type is int else {} for each in fields(Counters)}
 # Made from the counters themselves, so that a new counter needs no line here.
-_Counts: Any = TypedDict("_Counts", _COUNTERS, total=False)  # type: ignore[operator]
+_Counts: Any = TypedDict("_Counts", _COUNTERS, total=False)  # type: ignore[misc]
 
 
-class _Total(_Counts):  # type: ignore[misc]
+class _Total(_Counts):
     route: _Label
     input_class: _Label
 
@@ -186,7 +186,7 @@ def read_candidates(body: bytes, *, now: float) -> tuple[Identity, Rows, Rejecte
 def _validated(
     form: TypeAdapter[Any], body: bytes, lists: tuple[str, ...]
 ) -> tuple[Any, Mapping[str, list[tuple[Any, str]]]]:
-    """The body without the rows of `lists` that are malformed, and those rows. Raises BodyError if more is malformed."""
+    """The body without the malformed rows of `lists`, and those rows. Raises BodyError if more is malformed."""
     faults: dict[str, list[tuple[Any, str]]] = {name: [] for name in lists}
     try:
         return form.validate_json(body), faults

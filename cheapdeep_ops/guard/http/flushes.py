@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from cheapdeep_ops.errors import SenderError, StaleFlushError, StoreBusyError, StoreError, UnknownSenderError
+from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.guard.http.feed import Feed, Snapshot, snapshot_of
 from cheapdeep_ops.guard.http.flush_bodies import Join, read_candidates, read_flush
 from cheapdeep_ops.recorder.wire import (
@@ -35,6 +35,7 @@ from cheapdeep_ops.recorder.wire import (
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import senders
 from cheapdeep_ops.store.direct import DirectStore
+from cheapdeep_ops.store.senders import SenderError, StaleFlushError, UnknownSenderError
 
 _T = TypeVar("_T")
 _WRITERS: Final = 4
@@ -51,7 +52,7 @@ Work = Callable[[DirectStore], _T]
 
 
 class Senders:
-    """The store as the routers that send over HTTP use it: a few connections of its own, however many routers there are."""
+    """The store as routers use it that send over HTTP: with a few connections of its own, for any number of routers."""
 
     def __init__(self, store_url: str, settings: Settings, clock: Callable[[], float]) -> None:
         self._settings, self.clock = settings, clock
@@ -134,47 +135,18 @@ def sending_paths(served: Senders) -> APIRouter:
     @router.post(FLUSHES_PATH, summary="Store the counts of one router")
     async def post_flush(request: Request) -> Response:
         """The present state of the changed seconds of one process; the response has the news for it."""
-
-        def work(store: DirectStore, body: bytes) -> dict[str, Any]:
-            now = served.clock()
-            read = read_flush(body, now=now)
-            if isinstance(read, Join):
-                process, secret = senders.new_identity()
-                senders.join(store, read.beat, process=process, secret=secret)
-                return {"process": process, "secret": secret, "number": 0, "rejected": []}
-            try:
-                rejected = senders.apply_flush(store, read.flush)
-            except StaleFlushError as error:
-                return {"number": error.number, "rejected": [], "knows": read.knows}
-            refused = [[*key, fault] for key, fault in read.refused]
-            refused += [[row["route"], row["input_class"], row["at"], _plain(error)] for row, error in rejected]
-            return {"number": read.flush.number, "rejected": refused, "knows": read.knows}
-
-        async def told(answer: dict[str, Any]) -> dict[str, Any]:
-            snapshot = await served.feed.newest()
-            return {**answer, "news": snapshot.body(served.clock(), knows=answer.pop("knows", ""))}
-
-        return await _answer(served, request, work, told)
+        return await _answer(served, request, _store_flush, has_news=True)
 
     @router.post(CANDIDATES_PATH, summary="Store answers for grading")
     async def post_candidates(request: Request) -> Response:
         """Answers that may be graded, redacted by their router; those that are stored already stay as they are."""
-
-        def work(store: DirectStore, body: bytes) -> dict[str, Any]:
-            identity, rows, refused = read_candidates(body, now=served.clock())
-            rejected = [*refused, *senders.apply_candidates(store, identity, rows)]
-            return {"rejected": [[row.get("call_id"), _plain(error)] for row, error in rejected]}
-
-        async def told(answer: dict[str, Any]) -> dict[str, Any]:
-            return answer
-
-        return await _answer(served, request, work, told)
+        return await _answer(served, request, _store_candidates)
 
     @router.get(POLICIES_PATH, summary="The policies, when they change")
     async def get_policies(
         request: Request, wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S)] = 0.0
     ) -> Response:
-        """All policies. With `If-None-Match`, the response comes when they change, or after `wait_s` with status 304."""
+        """All policies. With `If-None-Match`, they come when they change, or status 304 after `wait_s` seconds."""
         known = request.headers.get("if-none-match", "")
         try:
             _require_version(request)
@@ -184,29 +156,61 @@ def sending_paths(served: Senders) -> APIRouter:
                 snapshot = await served.feed.newest()
         except (BodyError, StoreError) as error:
             return _refused(error)
-        now = served.clock()
-        age = snapshot.age_s(now)
-        headers = {"ETag": snapshot.etag, **({} if age is None else {AGE_HEADER: f"{age:.3f}"})}
-        if snapshot.etag == known:
-            return Response(status_code=304, headers=headers)
-        return JSONResponse(snapshot.body(now), headers=headers)
+        return _policies(snapshot, known, served.clock())
 
     return router
+
+
+def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
+    age = snapshot.age_s(now)
+    headers = {"ETag": snapshot.etag, **({} if age is None else {AGE_HEADER: f"{age:.3f}"})}
+    if snapshot.etag == known:
+        return Response(status_code=304, headers=headers)
+    return JSONResponse(snapshot.body(now), headers=headers)
+
+
+def _store_flush(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
+    """Store a flush, or register the process of a first one; what its sender is told. Raises BodyError, StoreError."""
+    read = read_flush(body, now=now)
+    if isinstance(read, Join):
+        process, secret = senders.new_identity()
+        senders.join(store, read.beat, process=process, secret=secret)
+        return {"process": process, "secret": secret, "number": 0, "rejected": []}
+    try:
+        rejected = senders.apply_flush(store, read.flush)
+    except StaleFlushError as error:
+        return {"number": error.number, "rejected": [], "knows": read.knows}
+    refused = [[*key, fault] for key, fault in read.refused]
+    refused += [[row["route"], row["input_class"], row["at"], _plain(error)] for row, error in rejected]
+    return {"number": read.flush.number, "rejected": refused, "knows": read.knows}
+
+
+def _store_candidates(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
+    """Store candidates; what their sender is told. Raises BodyError and StoreError."""
+    identity, rows, refused = read_candidates(body, now=now)
+    rejected = [*refused, *senders.apply_candidates(store, identity, rows)]
+    return {"rejected": [[row.get("call_id"), _plain(error)] for row, error in rejected]}
 
 
 async def _answer(
     served: Senders,
     request: Request,
-    work: Callable[[DirectStore, bytes], dict[str, Any]],
-    told: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
+    work: Callable[[DirectStore, bytes, float], dict[str, Any]],
+    *,
+    has_news: bool = False,
 ) -> Response:
+    """The response to a body that is stored with `work` in one of the writing threads."""
     try:
         _require_version(request)
         with served.admitted(_declared(request)):
             body = await _body(request)
             encoding = request.headers.get("content-encoding", "")
-            answer = await served.write(lambda store: work(store, unpacked(body, encoding)))
-        return JSONResponse(await told(answer))
+            now = served.clock()
+            answer = await served.write(lambda store: work(store, unpacked(body, encoding), now))
+        if has_news:
+            snapshot = await served.feed.newest()
+            answer["news"] = snapshot.body(served.clock(), knows=answer.pop("knows", ""))
+        return JSONResponse(answer)
     except (BodyError, StoreError) as error:
         return _refused(error)
 
