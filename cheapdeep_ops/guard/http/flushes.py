@@ -45,8 +45,12 @@ _PATIENCE_S: Final = 2.0
 _MOST_WAITING: Final = 256
 _MOST_WAITING_BYTES: Final = 64_000_000
 _COUNT_EVERY_S: Final = 5.0
-_RETRY_S: Final = (0.5, 2.0)
-"""The shortest and the longest wait that a sender is asked for; each is drawn at random, so that they spread."""
+_RETRY_S: Final = (0.5, 1.5)
+"""The shortest and the longest wait that a sender is asked for beside its place in the queue: drawn at random."""
+
+_LONGEST_RETRY_S: Final = 30.0
+_FIRST_GUESS_S: Final = 0.005
+_SMOOTHING: Final = 0.1
 
 Work = Callable[[DirectStore], _T]
 
@@ -63,6 +67,8 @@ class Senders:
         self._reader: ThreadPoolExecutor | None = None
         self._watched: DirectStore | None = None
         self._waiting = self._waiting_bytes = 0
+        self._each_s = _FIRST_GUESS_S
+        self._next_at = 0.0
         self._counted_at, self._routers = float("-inf"), 0
         self.feed = Feed(self._read)
 
@@ -87,6 +93,14 @@ class Senders:
             self._waiting -= 1
             self._waiting_bytes -= size
 
+    def retry_after_s(self) -> float:
+        """How long the next refused sender is asked to wait, in seconds: each gets a place of its own in time."""
+        now = time.monotonic()
+        # Places that nobody shares, because senders that return together would be refused again.
+        self._next_at = max(self._next_at, now + self._waiting * self._each_s) + self._each_s
+        wait_s = self._next_at - now + random.uniform(*_RETRY_S)  # noqa: S311 - jitter
+        return min(wait_s, _LONGEST_RETRY_S)
+
     def write(self, work: Work[_T]) -> Awaitable[_T]:
         """What `work` returns, which runs in one of the writing threads. Raises what it raises."""
         if self._pool is None:
@@ -98,10 +112,12 @@ class Senders:
         return asyncio.get_running_loop().run_in_executor(self._pool, self._with_store, work)
 
     def _with_store(self, work: Work[_T]) -> _T:
-        store = self._stores.get()
+        store, begun = self._stores.get(), time.monotonic()
         try:
             return work(store)
         finally:
+            took_s = (time.monotonic() - begun) / len(self._all)
+            self._each_s += (took_s - self._each_s) * _SMOOTHING
             self._stores.put(store)
 
     def _open(self) -> DirectStore:
@@ -155,7 +171,7 @@ def sending_paths(served: Senders) -> APIRouter:
             else:
                 snapshot = await served.feed.newest()
         except (BodyError, StoreError) as error:
-            return _refused(error)
+            return _refused(error, served)
         return _policies(snapshot, known, served.clock())
 
     return router
@@ -212,7 +228,7 @@ async def _answer(
             answer["news"] = snapshot.body(served.clock(), knows=answer.pop("knows", ""))
         return JSONResponse(answer)
     except (BodyError, StoreError) as error:
-        return _refused(error)
+        return _refused(error, served)
 
 
 def _require_version(request: Request) -> None:
@@ -245,15 +261,16 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _refused(error: Exception) -> Response:
+def _refused(error: Exception, served: Senders) -> Response:
     if isinstance(error, BodyError):
         return JSONResponse({"detail": str(error)}, status_code=400)
     if isinstance(error, UnknownSenderError):
         return JSONResponse({"detail": str(error)}, status_code=404)
     if isinstance(error, SenderError):
         return JSONResponse({"detail": str(error)}, status_code=403)
-    wait_s = random.uniform(*_RETRY_S)  # noqa: S311 - jitter
-    return PlainTextResponse(str(error), status_code=503, headers={"Retry-After": f"{wait_s:.2f}"})
+    # Seconds with a fraction, which RFC 9110 does not have: only routers read it, and they spread better so.
+    retry_after = f"{served.retry_after_s():.2f}"
+    return PlainTextResponse(str(error), status_code=503, headers={"Retry-After": retry_after})
 
 
 def _plain(error: Exception) -> str:
