@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cheapdeep_ops.errors import RowError, StoreError
@@ -21,13 +21,13 @@ from cheapdeep_ops.recorder.wire import (
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 
-_TIMEOUT_S: Final = 4.0
+_TIMEOUT_S: Final = 3.0
 """How long a request waits for the guard: less than closing a recorder may take."""
 
 _OK: Final = 200
 _GONE: Final = 404
-_KEPT: Final = ("started_at", "base_threshold", "policy_version", "dropped", "host", "pid", "package_version")
-"""What a heartbeat says of the router itself: process, kind and time are the guard's to say."""
+_THE_GUARDS: Final = frozenset({"process", "kind", "seen_at"})
+"""What a guard says of a heartbeat itself."""
 
 
 @dataclass(slots=True)
@@ -173,4 +173,4 @@ def _body(
 
 
 def _about(beat: "Heartbeat") -> dict[str, Any]:
-    return {name: getattr(beat, name) for name in _KEPT}
+    return {name: value for name, value in asdict(beat).items() if name not in _THE_GUARDS}

@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,13 +28,13 @@ class PolicyFollower:
 
     def __init__(self, url: str, *, token: str, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
         self._connection = GuardConnection(url, token=token)
-        self._clock, self._on_change = clock, on_change
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._tried = threading.Event()
         self._failure: StoreError | None = None
-        self._state = _State()
+        self._state = _State(clock)
 
     @property
     def etag(self) -> str:
@@ -55,7 +54,7 @@ class PolicyFollower:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            return self._state.news(self._clock())
+            return self._state.news
 
     def note(self, body: Mapping[str, Any], *, is_whole: bool) -> None:
         """Take in the state that came with a response.
@@ -120,37 +119,34 @@ class PolicyFollower:
 
 
 class _State:
-    """What a guard has said; not thread-safe."""
+    """What a guard has said; not thread-safe. `news` is one object until something changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.etag = ""
         self._version = 0
-        self._policies: list[StoredPolicy] = []
-        self._interval_s: float | None = None
-        self._wants_candidates = True
-        self._evaluated: float | None = None
-        """When the acting guard last evaluated, on the monotonic clock."""
-
-    def news(self, now: float) -> News:
-        seen = None if self._evaluated is None else now - (time.monotonic() - self._evaluated)
-        return News(self._policies, seen, self._interval_s, self._wants_candidates)
+        self.news = News([], None)
 
     def take(self, body: Mapping[str, Any], *, is_whole: bool) -> bool:
         """Take in a state; returns whether it has other policies."""
         from cheapdeep_ops.store.recording import StoredPolicy  # noqa: PLC0415 - see StoreDestination
 
         self.take_age(body.get("evaluated_age_s"))
-        self._interval_s = body.get("flush_every_s")
+        self.news = self.news._replace(flush_every_s=body.get("flush_every_s"))
         rows, version = body.get("policies"), body.get("version", 0)
         if rows is None or not (is_whole or version > self._version):
             return False
-        self._wants_candidates = bool(body.get("wants_candidates", True))
-        self._policies = [StoredPolicy(*row[: len(StoredPolicy._fields)]) for row in rows]
         self.etag, self._version = body["etag"], version
+        self.news = self.news._replace(
+            policies=[StoredPolicy(*row[: len(StoredPolicy._fields)]) for row in rows],
+            wants_candidates=bool(body.get("wants_candidates", True)),
+        )
         return True
 
     def take_age(self, age: object) -> None:
-        self._evaluated = None if age is None else time.monotonic() - float(str(age))
+        """Note how long ago the acting guard evaluated, in seconds; None: never."""
+        # By this host's clock, because the guard's may show another time.
+        self.news = self.news._replace(guard_seen=None if age is None else self._clock() - float(str(age)))
 
 
 def refusal(connection: GuardConnection, answer: Answer) -> str:

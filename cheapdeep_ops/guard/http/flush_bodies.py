@@ -1,8 +1,8 @@
 """Reads the bodies that routers send. Their values are data: types, ranges and lengths are checked strictly."""
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Annotated, Any, Final, NamedTuple
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, Final, NamedTuple, NotRequired, Required
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic does not read that of `typing` before Python 3.12
@@ -68,14 +68,19 @@ class _Bucket(_Total):
     at: _Sum
 
 
-class _Beat(TypedDict):
-    started_at: _Time
-    base_threshold: _Share
-    policy_version: _Count
-    dropped: _Count
-    host: _Short
-    pid: _Count
-    package_version: _Short
+_THE_GUARDS: Final = frozenset({"process", "kind", "seen_at"})
+_BEAT_KINDS: Final[Mapping[Any, Any]] = {float: _Time, int: _Count, str: _Short}
+# Made from the heartbeat itself; an older router leaves out what has a default.
+_Beat: Any = TypedDict(  # type: ignore[misc]
+    "_Beat",
+    {
+        each.name: (Required if each.default is each.default_factory is MISSING else NotRequired)[
+            _Share if each.name == "base_threshold" else _BEAT_KINDS[each.type]
+        ]
+        for each in fields(Heartbeat)
+        if each.name not in _THE_GUARDS
+    },
+)
 
 
 class _FlushBody(TypedDict, total=False):
