@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -91,6 +92,36 @@ def is_web_address(text: str) -> bool:
     return is_clean and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
+def is_guard_url(text: str) -> bool:
+    """Whether a store's URL is the HTTP address of a guard."""
+    return text.strip().casefold().startswith(("http:", "https:"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or IP address is this machine's own."""
+    if host.casefold() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _guard_url_trouble(text: str) -> str:
+    """Why a guard's URL cannot be used, and what to write; '' if it can be used."""
+    parts = urlsplit(text.strip())
+    if not is_web_address(text.strip()) or parts.query or parts.fragment:
+        return "needs a guard's URL of the form https://host:port, without a query"
+    if parts.username is not None or parts.password is not None:
+        return "has a user or a password in a guard's URL: remove it, and set CHEAPDEEP_GUARD_TOKEN"
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        return (
+            "is a plain http:// URL of another machine, which would show the token to the network: write https:// (the "
+            "guard serves it with CHEAPDEEP_TLS_CERT and CHEAPDEEP_TLS_KEY, or behind a proxy)"
+        )
+    return ""
+
+
 def likely_settings(name: str, others: Iterable[str] = ()) -> list[str]:
     """The settings, or `others`, that a wrong name probably stands for, the likeliest first."""
     plain = name.lower().replace("-", "_").removeprefix(PREFIX.lower())
@@ -158,6 +189,10 @@ class Settings(BaseSettings):
     """The URL of the runbook; messages then link to the section on the alert."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8642
+    tls_cert: Path | None = None
+    """The file with the certificate chain (PEM) with which the guard serves HTTPS; it needs `tls_key`."""
+    tls_key: Path | None = None
+    """The file with the private key of that certificate (PEM, without a passphrase)."""
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     api_tokens_file: Path | None = None
     """The file of API tokens that `cheapdeep_ops.access.token_file` describes; the guard follows its changes."""
@@ -235,6 +270,13 @@ class Settings(BaseSettings):
         if path is None:
             return (init_settings, env_settings)
         return (init_settings, env_settings, _toml_source(settings_cls, Path(path)))
+
+    @field_validator("store_url")
+    @classmethod
+    def _safe_to_send_to(cls, value: str) -> str:
+        if is_guard_url(value) and (trouble := _guard_url_trouble(value)):
+            raise ValueError(trouble)
+        return value.strip() if is_guard_url(value) else value
 
     @field_validator("tiers", "api_tokens", mode="before")
     @classmethod
@@ -321,6 +363,21 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _allowed_to_send(self) -> Self:
+        if is_guard_url(self.store_url) and self.guard_token is None:
+            raise ValueError(
+                "CHEAPDEEP_STORE_URL is the URL of a guard, which needs CHEAPDEEP_GUARD_TOKEN: a token that may send "
+                "counts to that guard"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("CHEAPDEEP_TLS_CERT and CHEAPDEEP_TLS_KEY need each other: set both or none")
+        return self
+
+    @model_validator(mode="after")
     def _signed(self) -> Self:
         if self.webhook_url is not None and self.webhook_secret is None:
             raise ValueError("CHEAPDEEP_WEBHOOK_URL needs CHEAPDEEP_WEBHOOK_SECRET, the secret to sign messages with")
@@ -336,6 +393,16 @@ class Settings(BaseSettings):
                 "grader cannot check itself"
             )
         return self
+
+    @property
+    def is_store_remote(self) -> bool:
+        """Whether the store is behind a guard, which this process reaches over HTTP."""
+        return is_guard_url(self.store_url)
+
+    @property
+    def asked_guard(self) -> str | None:
+        """The URL of the guard that commands ask: `guard_url`, or `store_url` if that is a guard's; None: no guard."""
+        return self.guard_url or (self.store_url if self.is_store_remote else None)
 
     @property
     def graded_share(self) -> float:

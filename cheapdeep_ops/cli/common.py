@@ -81,18 +81,18 @@ def fail(error: Exception, status: int) -> int:
 def opened(settings: Settings) -> Iterator["Store"]:
     """The store that the settings name.
 
-    Raises SettingsError if CHEAPDEEP_GUARD_URL is set, StoreError if there is no store yet, SchemaError if its schema
-    does not fit.
+    Raises SettingsError if the settings name a guard over HTTP, StoreError if there is no store yet, SchemaError if its
+    schema does not fit.
     """
     # Loaded here, because a command that asks a guard elsewhere needs no database driver.
     from cheapdeep_ops.store.engine import Store
     from cheapdeep_ops.store.schema import require_schema
 
     # A guard elsewhere has a store of its own, so this command would read or change the wrong one.
-    if settings.guard_url is not None:
+    if settings.asked_guard is not None:
         raise SettingsError(
-            "this command works on the store itself: unset CHEAPDEEP_GUARD_URL, and name the store in "
-            "CHEAPDEEP_STORE_URL"
+            "this command works on the store itself: unset CHEAPDEEP_GUARD_URL, and name the store (sqlite:///path or "
+            "postgresql://user@host/name) in CHEAPDEEP_STORE_URL"
         )
     store = Store(settings.store_url)
     try:

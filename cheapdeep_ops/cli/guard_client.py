@@ -128,12 +128,13 @@ def _reason(response: httpx2.Response) -> str:
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[GuardClient]:
-    """A client of the guard at CHEAPDEEP_GUARD_URL, or, without that setting, of the API over the settings' store.
+    """A client of the guard at CHEAPDEEP_GUARD_URL, or at CHEAPDEEP_STORE_URL if that is a guard's.
 
-    Raises StoreError if there is no store yet, SchemaError if its schema does not fit.
+    Without either, it is a client of the API over the settings' store. Raises StoreError if there is no store yet,
+    SchemaError if its schema does not fit.
     """
-    if settings.guard_url is not None:
-        with _over_http(settings.guard_url, settings) as client:
+    if settings.asked_guard is not None:
+        with _over_http(settings.asked_guard, settings) as client:
             yield client
         return
     # The objects that a command loads stay alive; garbage collection would take a tenth of the command's time.

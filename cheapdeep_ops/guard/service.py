@@ -25,6 +25,7 @@ from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.flushes import Senders
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lifecycle_check import check_models
@@ -39,6 +40,7 @@ from cheapdeep_ops.units import DAY_S
 _log: Final = logging.getLogger(__name__)
 _DELIVER_EVERY_S: Final = 1.0
 _GRACEFUL_SHUTDOWN_S: Final = 1
+_KEEP_ALIVE_S: Final = 75
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
 _LONGEST_SHUTDOWN_S: Final = 6.0
 """A little longer than the timeout of a request to a receiver."""
@@ -77,6 +79,18 @@ class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         return due if now < due < latest else latest
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which calls `before_shutdown` when it begins to end."""
+
+    before_shutdown: Callable[[], None]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all connections."""
+        # Requests that wait for something end first: otherwise the server would wait for them, and then cancel them.
+        self.before_shutdown()
+        await super().shutdown(sockets)
+
+
 class Service:
     """A guard with its scheduler and its HTTP server."""
 
@@ -105,6 +119,7 @@ class Service:
             grader=Grader(self.store, settings=settings, api=GraderApi()),
             started_at=clock(),
         )
+        self._senders = Senders(settings.store_url, settings, clock)
         self._scheduler = self._make_scheduler()
         self._collector = FleetCollector(
             self.store,
@@ -131,6 +146,7 @@ class Service:
             if is_prompt:
                 self.guard.deliver(self._clock())
         finally:
+            self._senders.close()
             self.guard.close()
             self.store.close()
 
@@ -158,22 +174,29 @@ class Service:
             is_ready=self._missing,
             clock=self._clock,
             access=self._access,
+            served=self._senders,
         )
         self._add_console(api)
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 api,
                 log_level="warning",
                 access_log=False,
                 # An open page keeps its connection, which would otherwise delay the end of the guard.
                 timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_S,
+                # A router at rest sends every ten seconds, and should find its connection open.
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                ssl_certfile=self._settings.tls_cert,
+                ssl_keyfile=self._settings.tls_key,
             )
         )
+        server.before_shutdown = self._senders.feed.end
         self.start()
         try:
             with _own_signals(), listener:
                 host, port = listener.getsockname()[:2]
-                _log.info("watching %s; http://%s:%s", self.store.shown_url, host, port)
+                scheme = "https" if self._settings.tls_cert else "http"
+                _log.info("watching %s; %s://%s:%s", self.store.shown_url, scheme, host, port)
                 server.run(sockets=[listener])
         finally:
             self.stop()

@@ -2,25 +2,40 @@
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from cheapdeep_ops.errors import StoreBusyError
+
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
+
+
+class AskedToWaitError(StoreBusyError):
+    """The destination asks its senders to wait `retry_after_s` seconds; what they have waits with them."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class News(NamedTuple):
     """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
 
     `store` changes when the store was made anew, so that it lacks what it had.
+    `flush_every_s` is the shortest interval between two writes that the destination asks for, None: any.
+    `wants_candidates` is whether it takes answers for grading.
     """
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
     store: object = None
+    flush_every_s: float | None = None
+    wants_candidates: bool = True
 
 
 class Destination(Protocol):
     """Takes one process's rows and tells it the policies. Used by one thread at a time.
 
-    Every method but `close` raises StoreError if the destination cannot be reached or used.
+    Every method but `close` raises StoreError if the destination cannot be reached or used, and AskedToWaitError if it
+    asks to wait.
     """
 
     @property

@@ -14,8 +14,9 @@ from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
-from cheapdeep_ops.recorder.destination import Destination, News
+from cheapdeep_ops.recorder.destination import AskedToWaitError, Destination, News
 from cheapdeep_ops.recorder.forks import forget_recorder, keep_alive, note_recorder
+from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
 from cheapdeep_ops.recorder.remainder import Remainder
 from cheapdeep_ops.recorder.spool import Spool
@@ -120,7 +121,8 @@ class Recorder:
         self._informed = threading.Event()
         self._flushes: SimpleQueue[SimpleQueue[Exception | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._destination: Destination = StoreDestination(self._settings.store_url, folder=self._folder)
+        self._destination: Destination = self._make_destination()
+        self._interval_s = self._settings.flush_every_s
         self._writer = CounterWriter(self._destination, drop=self._drop)
         self._remainder = Remainder(self._make_spool(), self._writer, self._samples)
         self._started_at = self._clock()
@@ -136,9 +138,16 @@ class Recorder:
         is_remote = url.strip().casefold().startswith("http")
         return None if folder is None or is_remote else Spool(self._folder / folder, url, self._folder)
 
+    def _make_destination(self) -> Destination:
+        url, token = self._settings.store_url, self._settings.guard_token
+        if self._settings.is_store_remote and token is not None:
+            secret = token.get_secret_value()
+            return GuardDestination(url, token=secret, clock=self._clock, on_news=self._wake.set)
+        return StoreDestination(url, folder=self._folder)
+
     @property
     def process(self) -> str:
-        """The process's name in the store."""
+        """The process's name in the store; a guard gives a process that sends to it another name."""
         return self._writer.process
 
     @property
@@ -179,7 +188,8 @@ class Recorder:
             self._learn(news)
         if is_new or abs(now - self._looked_at) >= _EACH_S:
             self._looked_at = now
-            self._samples.is_watched = self._guard.note(news.guard_seen, now, destination=self._destination)
+            is_guarded = self._guard.note(news.guard_seen, now, destination=self._destination)
+            self._samples.is_watched = is_guarded and news.wants_candidates
 
     def fold(self, now: float) -> None:
         """Add the queued decisions to the counters, without storing them."""
@@ -242,6 +252,7 @@ class Recorder:
             with self._storing:
                 self._writer.store_lost()
         self._news = news
+        self._interval_s = max(self._settings.flush_every_s, news.flush_every_s or 0.0)
         # A new book would lose its look-ups.
         if news.policies != self._policies:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
@@ -308,21 +319,25 @@ class Recorder:
             if hangs:
                 self._answer_flushes(failure)
             elif time.monotonic() >= flush_at or not self._flushes.empty():
-                if self._drain_for_flushes():
+                wait_s = self._drain_for_flushes()
+                if wait_s is None:
                     self._wake.wait(_BREATH_S)
                     continue
-                flush_at = time.monotonic() + self._settings.flush_every_s
+                flush_at = time.monotonic() + wait_s
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
         self._finish()
 
-    def _drain_for_flushes(self) -> bool:
-        """Write, and answer those who waited for that when it began; returns whether the store is busy."""
+    def _drain_for_flushes(self) -> float | None:
+        """Write, and answer those who waited for that when it began.
+
+        Returns the seconds until the next write; None if the store is busy, which is tried again at once.
+        """
         waiting = self._flushes.qsize()
         failure = self._attempt(self.drain)
-        is_busy = isinstance(failure, StoreBusyError)
-        if not is_busy:
-            self._answer_flushes(failure, most=waiting)
-        return is_busy
+        if isinstance(failure, StoreBusyError) and not isinstance(failure, AskedToWaitError):
+            return None
+        self._answer_flushes(failure, most=waiting)
+        return failure.retry_after_s if isinstance(failure, AskedToWaitError) else self._interval_s
 
     def _answer_flushes(self, failure: Exception | None, *, most: int | None = None) -> None:
         for _ in range(self._flushes.qsize() if most is None else most):

@@ -143,6 +143,7 @@ def _key(settings: "Settings") -> Hashable:
     return (
         Path.cwd(),
         settings.store_url,
+        settings.guard_token,
         settings.flush_every_s,
         settings.spool_dir,
         settings.graded_share,

@@ -70,9 +70,13 @@ class _Link(ABC):
     def is_lost(self, error: BaseException) -> bool:
         """Whether the connection can no longer be used after `error`."""
 
-    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
-        """Run a statement once for each tuple of a list. The name is SQLAlchemy's: see `inserts.Statements`."""
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
+        """Run a statement once for each tuple of a list; what it returns has a `rowcount` over all of them.
+
+        The name is SQLAlchemy's: see `inserts.Statements`.
+        """
         self._cursor.executemany(statement, parameters)
+        return self._cursor
 
 
 class _SqliteLink(_Link):

@@ -38,7 +38,9 @@ BUCKET: Final = Target(
     name="bucket", keys=("route", "input_class", "process", "at"), json=_MAPPINGS, defaults=_COUNTERS
 )
 TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), json=_MAPPINGS, defaults=_COUNTERS)
-PROCESS: Final = Target(name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0})
+PROCESS: Final = Target(
+    name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0, "flush": 0, "secret": ""}
+)
 CANDIDATE: Final = Target(
     name="candidate",
     keys=("call_id",),
@@ -81,11 +83,14 @@ class Heartbeat:
     package_version: str = field(default_factory=_version)
 
 
-def write_counters(store: Transacting, *, buckets: Rows, totals: Rows, beat: Heartbeat) -> Rejected:
+def write_counters(
+    store: Transacting, *, buckets: Rows, totals: Rows, beat: Heartbeat, admitted: Write | None = None
+) -> Rejected:
     """Store the present counters and the heartbeat of one process; returns the buckets that the store rejects.
 
     `totals` has one row for each (route, input class) of `buckets`, and may have more. Raises StoreError if the store
-    is busy or cannot be reached; some rows may be stored by then, and may be written again.
+    is busy or cannot be reached; some rows may be stored by then, and may be written again. `admitted` is run first in
+    each transaction, and prevents the write by raising a StoreError.
     """
     total_of = {(row["route"], row["input_class"]): row for row in totals}
     alone = total_of.keys() - {(row["route"], row["input_class"]) for row in buckets}
@@ -93,7 +98,8 @@ def write_counters(store: Transacting, *, buckets: Rows, totals: Rows, beat: Hea
     def prepared(some: Rows) -> Write:
         touched = dict.fromkeys([*((row["route"], row["input_class"]) for row in some), *sorted(alone)])
         counted = prepare_counters(buckets=some, totals=[total_of[key] for key in touched])
-        return combined(counted, prepare_beat(beat))
+        writes = (counted, prepare_beat(beat))
+        return combined(*writes) if admitted is None else combined(admitted, *writes)
 
     return write_accepted(store, buckets, prepared)
 

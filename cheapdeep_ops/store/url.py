@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _POSTGRESQL: Final = frozenset({"postgresql", "postgres"})
+_HTTP: Final = frozenset({"http", "https"})
 _FORM: Final = "the store's URL (CHEAPDEEP_STORE_URL)"
 _FORMS: Final = "sqlite:///path or postgresql://user@host/name"
 
@@ -94,6 +95,11 @@ def read_address(text: str, folder: Path) -> Address:
         return _sqlite(rest, folder)
     if separator and family in _POSTGRESQL:
         return _postgresql(rest)
+    if separator and family in _HTTP:
+        raise StoreError(
+            f"{_FORM} is the address of a guard, which only routers and commands that ask a guard can use; this needs "
+            f"the store itself: {_FORMS}"
+        )
     raise StoreError(f"{_FORM} is not of the form {_FORMS}")
 
 

@@ -25,6 +25,7 @@ from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
 from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.pricing import PriceBook
+from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import require_writable, revision, schema_trouble
@@ -128,6 +129,8 @@ def _lifecycles(settings: Settings) -> str:
 
 
 def _store(settings: Settings) -> str:
+    if settings.is_store_remote:
+        return f"at the guard {settings.store_url}: this service needs no database"
     store = Store(settings.store_url)
     try:
         if not store.exists:
@@ -156,6 +159,8 @@ def _watchers(settings: Settings) -> Watchers | None:
 
 
 def _guard(settings: Settings) -> str:
+    if settings.is_store_remote:
+        return "not checked: the guard itself has the store"
     state = _watchers(settings)
     if state is None:
         return "not checked: there is no store yet"
@@ -169,7 +174,9 @@ def _guard(settings: Settings) -> str:
 
 
 def _remote_guard(settings: Settings) -> str:
-    """Whether the guard at CHEAPDEEP_GUARD_URL answers and knows the token."""
+    """Whether the guard answers that commands ask, or to which this service sends, and knows the token."""
+    if settings.is_store_remote:
+        return _sending(settings)
     if settings.guard_url is None:
         return "not set up: commands use the store (set CHEAPDEEP_GUARD_URL to use a guard over HTTP)"
     with connected(settings) as guard:
@@ -178,6 +185,23 @@ def _remote_guard(settings: Settings) -> str:
             return "answers; CHEAPDEEP_GUARD_TOKEN is not set, so commands can only read"
         guard.read("review/next")  # needs a token but changes nothing
     return "answers, and knows the token"
+
+
+def _sending(settings: Settings) -> str:
+    """Whether a router with these settings could follow the policies, and send."""
+    destination = GuardDestination(
+        settings.store_url,
+        token=settings.guard_token.get_secret_value() if settings.guard_token else "",
+        clock=time.time,
+        on_news=lambda: None,
+    )
+    try:
+        seen = destination.read().guard_seen
+    finally:
+        destination.close()
+    if seen is None:
+        raise _Problem(f"{destination.shown_url} answers, but no guard evaluates its store: look at its log")
+    return f"{destination.shown_url} takes counts from here; it evaluated {duration(time.time() - seen)} ago"
 
 
 def _rules(settings: Settings) -> str:
@@ -191,6 +215,8 @@ def _grader(settings: Settings) -> str:
         return "off: CHEAPDEEP_SAMPLE_RATE or CHEAPDEEP_RETAIN_CONTENT_DAYS is 0, so false confidence stays unknown"
     if PriceBook(settings.price_overrides).prices(settings.grader_model, at=time.time()) is None:
         raise _Problem(f"no price is known for the grader {settings.grader_model}: set CHEAPDEEP_PRICE_OVERRIDES")
+    if settings.is_store_remote:
+        return "not checked: the guard grades, with its own settings"
     store = Store(settings.store_url)
     try:
         grader = present(store, settings, time.time())["grader"] if store.exists else {"state": "idle", "why": ""}
@@ -258,6 +284,8 @@ def _answering(endpoint: str) -> str:
 
 def _clock(settings: Settings) -> str:
     """Whether the guard's clock is ahead of this one."""
+    if settings.is_store_remote:
+        return "not checked: the guard itself has the store"
     # An old heartbeat is no sign of a slow clock, because a guard that has stopped leaves one too.
     watchers = _watchers(settings)
     seen = watchers and watchers["guard_last_seen"]

@@ -41,6 +41,7 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.guard.http.flushes import Senders
     from cheapdeep_ops.guard.http.metrics import FleetCollector
 
 _MOST_SKIPPED: Final = 200
@@ -57,6 +58,7 @@ _TAGS: Final = [
     {"name": "health", "description": "For probes and scrapers."},
     {"name": "reports", "description": "The present state and the past."},
     {"name": "changes", "description": "Changes by people, each with author and reason. They need a token."},
+    {"name": "senders", "description": "Routers without a database send their counts, and follow the policies."},
     {"name": "labels", "description": "People check the grader. These paths have content and need a token."},
 ]
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
@@ -80,10 +82,11 @@ def make_api(
     is_ready: Callable[[], str],
     clock: Callable[[], float] = time.time,
     access: Access | None = None,
+    served: "Senders | None" = None,
 ) -> FastAPI:
     """The application; `is_ready` returns what is missing, or an empty text. By default `access` is made of `settings`.
 
-    Raises SettingsError if the file of tokens is missing or wrong.
+    With `served`, routers can send to it. Raises SettingsError if the file of tokens is missing or wrong.
     """
     # No documentation page, because FastAPI's pages load their scripts from another host.
     api = FastAPI(
@@ -105,6 +108,16 @@ def make_api(
         _metrics(collector), tags=["reports"], dependencies=access.needs(Role.READ), responses=_UNREACHABLE
     )
     _add_paths(api, ActionContext(store=store, settings=settings, clock=clock), access)
+    if served is not None:
+        # Loaded here, because a command that reads one report does not need it.
+        from cheapdeep_ops.guard.http.flushes import sending_paths  # noqa: PLC0415
+
+        api.include_router(
+            sending_paths(served),
+            tags=["senders"],
+            dependencies=access.needs(Role.SEND),
+            responses=_UNREACHABLE | _REFUSALS,
+        )
     return api
 
 
@@ -179,7 +192,7 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
     router = APIRouter()
 
     @router.get("/healthz", **_answering(Health, "Whether the process answers"))
-    def healthz() -> Health:
+    async def healthz() -> Health:
         """The process answers."""
         return {"status": "ok"}
 

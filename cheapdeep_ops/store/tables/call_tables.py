@@ -75,7 +75,11 @@ class Total(_Counters, table=True):
 
 
 class Process(Row, table=True):
-    """A router or a guard; `seen_at` is its last heartbeat."""
+    """A router or a guard; `seen_at` is its last heartbeat.
+
+    Of a router that sends over HTTP, `flush` is the number of the last flush that was stored. `secret` is the hash of
+    the secret that its requests must have, in hexadecimal digits; it is empty for every other process.
+    """
 
     __tablename__ = "process"
 
@@ -89,6 +93,8 @@ class Process(Row, table=True):
     base_threshold: float
     policy_version: int = 0
     dropped: int = 0
+    flush: int = Field(default=0, sa_type=BigInteger)
+    secret: str = ""
 
 
 class PolicyRow(Row, table=True):

@@ -1,0 +1,278 @@
+"""What routers without a database send, and how they follow the policies: flushes, candidates, and a long poll.
+
+The work on the store runs in threads of its own, so that no number of routers keeps the other paths waiting.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from cheapdeep_ops.errors import StoreBusyError, StoreError
+from cheapdeep_ops.guard.http.feed import Feed, Snapshot, snapshot_of
+from cheapdeep_ops.guard.http.flush_bodies import Join, read_candidates, read_flush
+from cheapdeep_ops.recorder.wire import (
+    AGE_HEADER,
+    CANDIDATES_PATH,
+    FLUSHES_PATH,
+    LARGEST_BODY,
+    LONGEST_POLL_S,
+    POLICIES_PATH,
+    WIRE_HEADER,
+    WIRE_VERSION,
+    BodyError,
+    flush_interval_s,
+    unpacked,
+)
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import senders
+from cheapdeep_ops.store.direct import DirectStore
+from cheapdeep_ops.store.senders import SenderError, StaleFlushError, UnknownSenderError
+
+_T = TypeVar("_T")
+_WRITERS: Final = 4
+"""Threads that write to PostgreSQL, each with a connection; SQLite has one writer at a time anyway."""
+
+_PATIENCE_S: Final = 2.0
+_MOST_WAITING: Final = 256
+_MOST_WAITING_BYTES: Final = 64_000_000
+_COUNT_EVERY_S: Final = 5.0
+_RETRY_S: Final = (0.5, 1.5)
+"""The shortest and the longest wait that a sender is asked for beside its place in the queue: drawn at random."""
+
+_LONGEST_RETRY_S: Final = 30.0
+_FIRST_GUESS_S: Final = 0.005
+_SMOOTHING: Final = 0.1
+
+Work = Callable[[DirectStore], _T]
+
+
+class Senders:
+    """The store as routers use it that send over HTTP: with a few connections of its own, for any number of routers."""
+
+    def __init__(self, store_url: str, settings: Settings, clock: Callable[[], float]) -> None:
+        self._settings, self.clock = settings, clock
+        self._url, self._folder = store_url, Path.cwd()
+        self._stores: SimpleQueue[DirectStore] = SimpleQueue()
+        self._all: list[DirectStore] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._reader: ThreadPoolExecutor | None = None
+        self._watched: DirectStore | None = None
+        self._waiting = self._waiting_bytes = 0
+        self._each_s = _FIRST_GUESS_S
+        self._next_at = 0.0
+        self._counted_at, self._routers = float("-inf"), 0
+        self.feed = Feed(self._read)
+
+    def close(self) -> None:
+        """End the threads and close the connections."""
+        for pool in (self._pool, self._reader):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+        for store in self._all:
+            store.close()
+
+    @contextmanager
+    def admitted(self, size: int) -> Iterator[None]:
+        """Count a request of `size` bytes as waiting. Raises StoreBusyError if too many wait."""
+        if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
+            raise StoreBusyError("too many routers send at this moment")
+        self._waiting += 1
+        self._waiting_bytes += size
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self._waiting_bytes -= size
+
+    def retry_after_s(self) -> float:
+        """How long the next refused sender is asked to wait, in seconds: each gets a place of its own in time."""
+        now = time.monotonic()
+        # Places that nobody shares, because senders that return together would be refused again.
+        self._next_at = max(self._next_at, now + self._waiting * self._each_s) + self._each_s
+        wait_s = self._next_at - now + random.uniform(*_RETRY_S)  # noqa: S311 - jitter
+        return min(wait_s, _LONGEST_RETRY_S)
+
+    def write(self, work: Work[_T]) -> Awaitable[_T]:
+        """What `work` returns, which runs in one of the writing threads. Raises what it raises."""
+        if self._pool is None:
+            first = self._open()
+            count = _WRITERS if first.dialect == "postgresql" else 1
+            for store in (first, *(self._open() for _ in range(count - 1))):
+                self._stores.put(store)
+            self._pool = ThreadPoolExecutor(count, thread_name_prefix="flushes")
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._with_store, work)
+
+    def _with_store(self, work: Work[_T]) -> _T:
+        store, begun = self._stores.get(), time.monotonic()
+        try:
+            return work(store)
+        finally:
+            took_s = (time.monotonic() - begun) / len(self._all)
+            self._each_s += (took_s - self._each_s) * _SMOOTHING
+            self._stores.put(store)
+
+    def _open(self) -> DirectStore:
+        store = DirectStore(self._url, patience_s=_PATIENCE_S, folder=self._folder)
+        self._all.append(store)
+        return store
+
+    async def _read(self) -> Snapshot:
+        if self._reader is None:
+            self._watched = self._open()
+            self._reader = ThreadPoolExecutor(1, thread_name_prefix="policies")
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._snapshot)
+
+    def _snapshot(self) -> Snapshot:
+        store = self._watched
+        assert store is not None  # noqa: S101 - made before the thread
+        if time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
+            self._routers = senders.live_routers(store, now=self.clock())
+            self._counted_at = time.monotonic()
+        return snapshot_of(
+            senders.read_fleet(store),
+            wants_candidates=self._settings.graded_share > 0,
+            flush_every_s=flush_interval_s(self._routers),
+        )
+
+
+def sending_paths(served: Senders) -> APIRouter:
+    """The paths for routers."""
+    router = APIRouter()
+
+    @router.post(FLUSHES_PATH, summary="Store the counts of one router")
+    async def post_flush(request: Request) -> Response:
+        """The present state of the changed seconds of one process; the response has the news for it."""
+        return await _answer(served, request, _store_flush, has_news=True)
+
+    @router.post(CANDIDATES_PATH, summary="Store answers for grading")
+    async def post_candidates(request: Request) -> Response:
+        """Answers that may be graded, redacted by their router; those that are stored already stay as they are."""
+        return await _answer(served, request, _store_candidates)
+
+    @router.get(POLICIES_PATH, summary="The policies, when they change")
+    async def get_policies(
+        request: Request, wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S)] = 0.0
+    ) -> Response:
+        """All policies. With `If-None-Match`, they come when they change, or status 304 after `wait_s` seconds."""
+        known = request.headers.get("if-none-match", "")
+        try:
+            _require_version(request)
+            if known and wait_s:
+                snapshot = await served.feed.other_than(known, within_s=wait_s)
+            else:
+                snapshot = await served.feed.newest()
+        except (BodyError, StoreError) as error:
+            return _refused(error, served)
+        return _policies(snapshot, known, served.clock())
+
+    return router
+
+
+def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
+    age = snapshot.age_s(now)
+    headers = {"ETag": snapshot.etag, **({} if age is None else {AGE_HEADER: f"{age:.3f}"})}
+    if snapshot.etag == known:
+        return Response(status_code=304, headers=headers)
+    return JSONResponse(snapshot.body(now), headers=headers)
+
+
+def _store_flush(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
+    """Store a flush, or register the process of a first one; what its sender is told. Raises BodyError, StoreError."""
+    read = read_flush(body, now=now)
+    if isinstance(read, Join):
+        process, secret = senders.new_identity()
+        senders.join(store, read.beat, process=process, secret=secret)
+        return {"process": process, "secret": secret, "number": 0, "rejected": []}
+    try:
+        rejected = senders.apply_flush(store, read.flush)
+    except StaleFlushError as error:
+        return {"number": error.number, "rejected": [], "knows": read.knows}
+    refused = [[*key, fault] for key, fault in read.refused]
+    refused += [[row["route"], row["input_class"], row["at"], _plain(error)] for row, error in rejected]
+    return {"number": read.flush.number, "rejected": refused, "knows": read.knows}
+
+
+def _store_candidates(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
+    """Store candidates; what their sender is told. Raises BodyError and StoreError."""
+    identity, rows, refused = read_candidates(body, now=now)
+    rejected = [*refused, *senders.apply_candidates(store, identity, rows)]
+    return {"rejected": [[row.get("call_id"), _plain(error)] for row, error in rejected]}
+
+
+async def _answer(
+    served: Senders,
+    request: Request,
+    work: Callable[[DirectStore, bytes, float], dict[str, Any]],
+    *,
+    has_news: bool = False,
+) -> Response:
+    """The response to a body that is stored with `work` in one of the writing threads."""
+    try:
+        _require_version(request)
+        with served.admitted(_declared(request)):
+            body = await _body(request)
+            encoding = request.headers.get("content-encoding", "")
+            now = served.clock()
+            answer = await served.write(lambda store: work(store, unpacked(body, encoding), now))
+        if has_news:
+            snapshot = await served.feed.newest()
+            answer["news"] = snapshot.body(served.clock(), knows=answer.pop("knows", ""))
+        return JSONResponse(answer)
+    except (BodyError, StoreError) as error:
+        return _refused(error, served)
+
+
+def _require_version(request: Request) -> None:
+    """Raises BodyError if the router speaks a version that this guard does not read."""
+    version = request.headers.get(WIRE_HEADER, "")
+    if version != str(WIRE_VERSION):
+        raise BodyError(
+            f"this guard reads version {WIRE_VERSION} of {WIRE_HEADER}, and the request has {version[:20] or 'none'}: "
+            "install one version of cheapdeep_ops for routers and guard, the guard first"
+        )
+
+
+def _declared(request: Request) -> int:
+    """The length that a request declares; the largest one if it declares none. Raises BodyError if it is too large."""
+    declared = request.headers.get("content-length", "")
+    size = int(declared) if declared.isascii() and declared.isdecimal() else LARGEST_BODY
+    if size > LARGEST_BODY:
+        raise BodyError(f"has more than {LARGEST_BODY} bytes")
+    return size
+
+
+async def _body(request: Request) -> bytes:
+    """The body as it was sent. Raises BodyError as soon as it is too large."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise BodyError(f"has more than {LARGEST_BODY} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refused(error: Exception, served: Senders) -> Response:
+    if isinstance(error, BodyError):
+        return JSONResponse({"detail": str(error)}, status_code=400)
+    if isinstance(error, UnknownSenderError):
+        return JSONResponse({"detail": str(error)}, status_code=404)
+    if isinstance(error, SenderError):
+        return JSONResponse({"detail": str(error)}, status_code=403)
+    # Seconds with a fraction, which RFC 9110 does not have: only routers read it, and they spread better so.
+    retry_after = f"{served.retry_after_s():.2f}"
+    return PlainTextResponse(str(error), status_code=503, headers={"Retry-After": retry_after})
+
+
+def _plain(error: Exception) -> str:
+    """Why a row is rejected, without its values."""
+    return str(error) if isinstance(error, (StoreError, BodyError)) else type(error).__name__

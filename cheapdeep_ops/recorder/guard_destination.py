@@ -1,0 +1,176 @@
+"""A guard as a recorder's destination: flushes and candidates over HTTP, so that a service needs no database."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cheapdeep_ops.errors import RowError, StoreError
+from cheapdeep_ops.recorder.destination import AskedToWaitError, News
+from cheapdeep_ops.recorder.guard_connection import Answer, GuardConnection
+from cheapdeep_ops.recorder.policy_follower import PolicyFollower, refusal
+from cheapdeep_ops.recorder.wire import (
+    CANDIDATES_PATH,
+    FLUSHES_PATH,
+    LARGEST_SENT,
+    compact,
+    encoded,
+    packed,
+)
+
+if TYPE_CHECKING:
+    from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
+
+_TIMEOUT_S: Final = 3.0
+"""How long a request waits for the guard: less than closing a recorder may take."""
+
+_OK: Final = 200
+_GONE: Final = 404
+_THE_GUARDS: Final = frozenset({"process", "kind", "seen_at"})
+"""What a guard says of a heartbeat itself."""
+
+
+@dataclass(slots=True)
+class _Sender:
+    """One process as the guard knows it, and the number of the last flush that was sent."""
+
+    process: str
+    secret: str = field(repr=False)
+    number: int = 0
+
+
+class GuardDestination:
+    """The guard at `url`; see `Destination` for the methods. `on_news` is called when policies may have changed.
+
+    The guard gives each process of the recorder an id of its own, so the names here are not those in the store.
+    """
+
+    def __init__(self, url: str, *, token: str, clock: Callable[[], float], on_news: Callable[[], None]) -> None:
+        self._connection = GuardConnection(url, token=token)
+        self._follower = PolicyFollower(url, token=token, clock=clock, on_change=on_news)
+        self._senders: dict[str, _Sender] = {}
+        self._beat: Heartbeat | None = None
+        self._rests_until = 0.0  # on the monotonic clock
+
+    @property
+    def shown_url(self) -> str:
+        """The URL, which has no secrets."""
+        return self._connection.shown_url
+
+    def read(self) -> News:
+        """The newest known policies, without a request. Raises StoreError if the guard could not be asked."""
+        return self._follower.newest()
+
+    def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
+        """Send the present counters, in several flushes if they are long; returns the buckets that are rejected."""
+        self._beat = beat
+        total_of = {(row["route"], row["input_class"]): row for row in totals}
+        return self._send_buckets(buckets, total_of, beat)
+
+    def write_candidates(self, rows: "Rows") -> "Rejected":
+        """Send answers for grading; returns those that are rejected."""
+        if self._beat is None:
+            raise StoreError("answers can be sent after the first counters only")
+        sender = self._sender(self._beat)
+        body = encoded({"process": sender.process, "secret": sender.secret, "rows": rows})
+        if len(body) > LARGEST_SENT and len(rows) > 1:
+            half = len(rows) // 2
+            return [*self.write_candidates(rows[:half]), *self.write_candidates(rows[half:])]
+        answer = self._post(CANDIDATES_PATH, body)
+        if answer.status == _GONE:
+            self._senders.pop(self._beat.process, None)
+        self._require_success(answer)
+        by_id = {row["call_id"]: row for row in rows}
+        return [(by_id[name], RowError(why)) for name, why in answer.body["rejected"] if name in by_id]
+
+    def sign_off(self, process: str) -> None:
+        """Mark the process as stopped, if the guard knows it."""
+        sender, beat = self._senders.get(process), self._beat
+        if sender is not None and beat is not None:
+            self._flush(sender, _body(replace(beat, process=process), (), {}, is_last=True))
+            self._senders.pop(process)
+
+    def close(self) -> None:
+        """Close all connections, and end the thread that follows the policies; the next use opens them again."""
+        self._follower.stop()
+        self._connection.close()
+
+    def _send_buckets(
+        self, buckets: "Rows", total_of: Mapping[tuple[str, str], Mapping[str, Any]], beat: "Heartbeat"
+    ) -> "Rejected":
+        body = _body(beat, buckets, total_of)
+        if len(encoded(body)) > LARGEST_SENT and len(buckets) > 1:
+            half = len(buckets) // 2
+            parts = (buckets[:half], buckets[half:])
+            return [each for part in parts for each in self._send_buckets(part, total_of, beat)]
+        answer = self._flush(self._sender(beat), body)
+        if answer.status == _GONE:
+            # The store was made anew. What it lacks is sent again under a new id.
+            self._senders.pop(beat.process, None)
+            answer = self._flush(self._sender(beat), body)
+        self._require_success(answer)
+        by_key = {(row["route"], row["input_class"], row["at"]): row for row in buckets}
+        return [(by_key[tuple(key)], RowError(why)) for *key, why in answer.body["rejected"] if tuple(key) in by_key]
+
+    def _sender(self, beat: "Heartbeat") -> _Sender:
+        """The process as the guard knows it, which is registered first if it is new. Raises StoreError."""
+        sender = self._senders.get(beat.process)
+        if sender is None:
+            answer = self._post(FLUSHES_PATH, encoded({"beat": _about(beat)}))
+            self._require_success(answer)
+            sender = self._senders[beat.process] = _Sender(answer.body["process"], answer.body["secret"])
+        return sender
+
+    def _flush(self, sender: _Sender, body: Mapping[str, Any]) -> Answer:
+        """Send one flush under the next number. A flush that was stored already counts as sent."""
+        answer = self._send_numbered(sender, body)
+        # The guard knows a later flush of this process. What is sent now is newer still.
+        if answer.status == _OK and answer.body["number"] > sender.number:
+            sender.number = answer.body["number"]
+            answer = self._send_numbered(sender, body)
+        return answer
+
+    def _send_numbered(self, sender: _Sender, body: Mapping[str, Any]) -> Answer:
+        # A number is used once, also if no answer comes: the next flush may have other counts.
+        sender.number += 1
+        identity = {"process": sender.process, "secret": sender.secret, "number": sender.number}
+        answer = self._post(FLUSHES_PATH, encoded({**identity, "knows": self._follower.etag, **body}))
+        if answer.status == _OK:
+            self._follower.note(answer.body["news"], is_whole=False)
+        return answer
+
+    def _post(self, path: str, body: bytes) -> Answer:
+        """The response to a request. Raises AskedToWaitError, without a request while the guard asked to wait."""
+        left_s = self._rests_until - time.monotonic()
+        if left_s > 0:
+            raise AskedToWaitError(f"the guard at {self.shown_url} asked to wait", retry_after_s=left_s)
+        content, headers = packed(body)
+        try:
+            return self._connection.ask("POST", path, body=content, headers=headers, timeout_s=_TIMEOUT_S)
+        except AskedToWaitError as error:
+            self._rests_until = time.monotonic() + error.retry_after_s
+            raise
+
+    def _require_success(self, answer: Answer) -> None:
+        if answer.status != _OK:
+            raise StoreError(refusal(self._connection, answer))
+
+
+def _body(
+    beat: "Heartbeat",
+    buckets: "Rows",
+    total_of: Mapping[tuple[str, str], Mapping[str, Any]],
+    *,
+    is_last: bool = False,
+) -> dict[str, Any]:
+    touched: Sequence[tuple[str, str]] = list(dict.fromkeys((row["route"], row["input_class"]) for row in buckets))
+    return {
+        "beat": _about(beat),
+        "buckets": compact(buckets),
+        "totals": compact([total_of[key] for key in touched]),
+        "is_last": is_last,
+    }
+
+
+def _about(beat: "Heartbeat") -> dict[str, Any]:
+    return {name: value for name, value in asdict(beat).items() if name not in _THE_GUARDS}

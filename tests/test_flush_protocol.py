@@ -1,0 +1,451 @@
+"""The protocol between a router and the guards of one store, against a model that only counts.
+
+The router's side and the guard's are the product's own; between them a network without sockets loses, repeats and delays.
+"""
+
+import gzip
+import itertools
+import json
+from collections import Counter
+from http.client import HTTPMessage
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.guard.http.flush_bodies import read_candidates, read_flush
+from cheapdeep_ops.guard.http.flushes import _store_candidates, _store_flush
+from cheapdeep_ops.recorder.counter_writer import CounterWriter
+from cheapdeep_ops.recorder.guard_connection import Answer
+from cheapdeep_ops.recorder.guard_destination import GuardDestination
+from cheapdeep_ops.recorder.wire import LARGEST_BODY, BodyError, compact, flush_interval_s, packed, unpacked
+from cheapdeep_ops.store import senders
+from cheapdeep_ops.store.direct import DirectStore
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.recording import Heartbeat
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.store.senders import (
+    Flush,
+    Identity,
+    SenderError,
+    StaleFlushError,
+    UnknownSenderError,
+    apply_candidates,
+    apply_flush,
+)
+from cheapdeep_ops.values import Counters, Decision, Outcome
+
+NOW = 1_800_000_000
+ROUTES = ("support", "sales")
+FATES = ("arrives", "is lost", "its answer is lost", "comes later")
+
+
+def decision(route, at):
+    return Decision(
+        call_id="id", route=route, input_class="", tier=0, model="claude-haiku-4-5", confidence=0.9, threshold=0.8,
+        policy_version=0, escalated=False, reason=None, bypass_cause=None, base_outcome=Outcome.SHIP, base_reason=None,
+        cost_usd=0.0004, triage_cost_usd=0.0004, baseline_cost_usd=0.002, baseline_basis="", started_at=at,
+        duration_s=0.0, triage_duration_s=0.0, hops=(), error="failed",
+    )  # fmt: skip
+
+
+def beat(process, **changes):
+    return Heartbeat(
+        **{"process": process, "kind": "router", "started_at": 1.0, "seen_at": float(NOW), "base_threshold": 0.8}
+        | changes
+    )
+
+
+class NoFollower:
+    """In place of the thread with the long poll."""
+
+    etag = ""
+
+    def note(self, body, *, is_whole):
+        pass
+
+    def stop(self):
+        pass
+
+
+class Network:
+    """Carries requests to one of the guards, and may lose them or their answers."""
+
+    shown_url = "https://guard"
+
+    def __init__(self, stores):
+        self.stores = stores
+        self.fate, self.guard = "arrives", 0
+        self.sent, self.under_way = [], []
+
+    def ask(self, method, path, *, body, headers, timeout_s):
+        content = unpacked(body, headers.get("Content-Encoding", ""))
+        if self.fate == "is lost":
+            raise StoreError("no answer")
+        if self.fate == "comes later":
+            self.under_way.append((path, content))
+            raise StoreError("no answer")
+        answer = self.deliver(path, content, self.guard)
+        if self.fate == "its answer is lost":
+            raise StoreError("no answer")
+        return answer
+
+    def deliver(self, path, content, guard):
+        work = _store_candidates if path.endswith("candidates") else _store_flush
+        self.sent.append((path, content))
+        try:
+            found = work(self.stores[guard], content, float(NOW))
+        except UnknownSenderError as error:
+            return Answer(404, HTTPMessage(), {"detail": str(error)})
+        except SenderError as error:
+            return Answer(403, HTTPMessage(), {"detail": str(error)})
+        return Answer(200, HTTPMessage(), {**found, "news": {}})
+
+    def close(self):
+        pass
+
+
+def destination_over(network):
+    destination = GuardDestination("https://guard", token="t", clock=lambda: NOW, on_news=lambda: None)
+    destination._connection, destination._follower = network, NoFollower()
+    return destination
+
+
+class Protocol(RuleBasedStateMachine):
+    """Two routers and two guards on one store."""
+
+    url = ""  # of a blank store, by default a file of the example's own
+
+    def __init__(self):
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        url = self.url or f"sqlite:///{self.folder.name}/store.db"
+        store = Store(url)
+        migrate(store)
+        store.close()
+        self.stores = [DirectStore(url, patience_s=1.0, folder=Path(self.folder.name)) for _ in range(2)]
+        self.networks = [Network(self.stores) for _ in range(2)]
+        self.writers = [CounterWriter(destination_over(network), drop=self.dropped) for network in self.networks]
+        self.model = Counter()
+        self.acknowledged = [Counter(), Counter()]
+        self.mine = [Counter(), Counter()]
+
+    def dropped(self, count, why):
+        raise AssertionError(f"{count} calls were dropped: {why}")
+
+    @rule(who=st.integers(0, 1), route=st.sampled_from(ROUTES), second=st.integers(0, 3), count=st.integers(1, 3))
+    def count(self, who, route, second, count):
+        for _ in range(count):
+            assert self.writers[who].buffer.add(decision(route, NOW), at=NOW + second)
+        self.mine[who][route, NOW + second] += count
+
+    @rule(who=st.integers(0, 1), guard=st.integers(0, 1), fate=st.sampled_from(FATES))
+    def flush(self, who, guard, fate):
+        network, writer = self.networks[who], self.writers[who]
+        network.fate, network.guard = fate, guard
+        try:
+            writer.save(beat(writer.process))
+        except StoreError:
+            return
+        assert fate == "arrives"
+        self.acknowledged[who] = self.mine[who].copy()
+
+    @rule(who=st.integers(0, 1), guard=st.integers(0, 1), choice=st.randoms(use_true_random=False))
+    def repeat(self, who, guard, choice):
+        """A request that was delayed, or sent twice, arrives at either guard."""
+        network = self.networks[who]
+        if waiting := [*network.sent, *network.under_way]:
+            network.deliver(*choice.choice(waiting), guard)
+
+    @rule(who=st.integers(0, 1), other=st.integers(0, 1))
+    def forge(self, who, other):
+        """A sender with the id of another process, and a secret of its own, changes nothing."""
+        before = self.stored()
+        for process in [row[0] for row in self.stores[0].read("SELECT process FROM process")] if not self.url else []:
+            forged = Flush(
+                identity=Identity(process, "guessed"),
+                number=10**9,
+                buckets=[{**Counters(calls=99).row(), "route": "x", "input_class": "", "at": NOW, "process": process}],
+                totals=[{**Counters(calls=99).row(), "route": "x", "input_class": "", "process": process}],
+                beat=beat(process),
+            )
+            with pytest.raises(SenderError):
+                apply_flush(self.stores[other], forged)
+        assert self.stored() == before
+
+    def stored(self, table="bucket"):
+        schema = "" if self.stores[0].dialect == "sqlite" else "cheapdeep."
+        rows = self.stores[0].read(
+            f"SELECT process, route, {'at' if table == 'bucket' else 0}, calls FROM {schema}{table}"
+        )
+        return {row[:3]: row[3] for row in rows}
+
+    @invariant()
+    def nothing_is_counted_twice_and_nothing_acknowledged_is_missing(self):
+        counts = Counter()
+        for (_, route, at), calls in self.stored().items():
+            counts[route, at] += calls
+        assert counts <= self.mine[0] + self.mine[1]
+        assert self.acknowledged[0] + self.acknowledged[1] <= counts
+
+    def teardown(self):
+        try:
+            for who in range(2):
+                self.flush(who, 1 - who, "arrives")
+            self.nothing_is_counted_twice_and_nothing_acknowledged_is_missing()
+            counts = Counter()
+            for (_, route, _), calls in self.stored("total").items():
+                counts[route] += calls
+            counted = Counter()
+            for (route, _), calls in (self.mine[0] + self.mine[1]).items():
+                counted[route] += calls
+            assert counts == counted
+        finally:
+            for store in self.stores:
+                store.close()
+            self.folder.cleanup()
+
+
+def test_whatever_the_network_does_counts_are_exact():
+    steady = hypothesis_settings(derandomize=True, deadline=None, max_examples=8, stateful_step_count=20, database=None)
+    run_state_machine_as_test(Protocol, settings=steady)
+
+
+@pytest.mark.thorough
+def test_whatever_the_network_does_counts_are_exact_in_many_more_runs():
+    steady = hypothesis_settings(
+        derandomize=True, deadline=None, max_examples=400, stateful_step_count=50, database=None
+    )
+    run_state_machine_as_test(Protocol, settings=steady)
+
+
+@pytest.mark.thorough
+def test_postgresql_gives_the_same_counts(postgresql):
+    names = itertools.count()
+
+    class OnPostgresql(Protocol):
+        def __init__(self):
+            name = f"protocol{next(names)}"
+            postgresql.execute(f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy")
+            self.url = postgresql.url(name)
+            super().__init__()
+
+    steady = hypothesis_settings(
+        derandomize=True, deadline=None, max_examples=30, stateful_step_count=40, database=None
+    )
+    run_state_machine_as_test(OnPostgresql, settings=steady)
+
+
+# The guard's side alone
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"
+
+
+@pytest.fixture
+def direct(tmp_path):
+    url = f"sqlite:///{tmp_path}/store.db"
+    store = Store(url)
+    migrate(store)
+    store.close()
+    direct = DirectStore(url, patience_s=1.0, folder=tmp_path)
+    yield direct
+    direct.close()
+
+
+@pytest.fixture
+def identity(direct):
+    return senders.join(direct, beat(""), process="ab" * 16, secret="s3same")
+
+
+def flush_of(identity, number, calls, *, at=NOW, **changes):
+    key = {"route": "support", "input_class": "", "process": identity.process}
+    row = Counters(calls=calls).row()
+    known = {
+        "identity": identity, "number": number, "buckets": [{**key, "at": at, **row}], "totals": [{**key, **row}],
+        "beat": beat(identity.process),
+    }  # fmt: skip
+    return Flush(**known | changes)
+
+
+def calls(direct):
+    return direct.read("SELECT coalesce(sum(calls), 0) FROM bucket")[0][0]
+
+
+def test_only_a_greater_number_is_applied_and_the_answer_has_the_last_one(direct, identity):
+    apply_flush(direct, flush_of(identity, 3, calls=7))
+    for number in (3, 2):
+        with pytest.raises(StaleFlushError) as refused:
+            apply_flush(direct, flush_of(identity, number, calls=5))
+        assert refused.value.number == 3
+    assert calls(direct) == 7
+    apply_flush(direct, flush_of(identity, 4, calls=8))
+    assert calls(direct) == 8
+
+
+def test_a_process_that_has_never_sent_is_not_alive_and_its_secret_is_stored_hashed(direct, identity):
+    assert direct.read("SELECT kind, flush FROM process") == [("stopped", 0)]
+    assert "s3same" not in str(direct.read("SELECT * FROM process"))
+    assert senders.live_routers(direct, now=NOW) == 0
+    apply_flush(direct, flush_of(identity, 1, calls=1))
+    assert senders.live_routers(direct, now=NOW + 59) == 1
+    apply_flush(direct, flush_of(identity, 2, calls=1, is_last=True))
+    assert senders.live_routers(direct, now=NOW) == 0
+    assert calls(direct) == 1
+
+
+@pytest.mark.parametrize(
+    ("process", "secret", "error"),
+    [
+        ("ab" * 16, "guessed", SenderError),
+        ("ab" * 16, "", SenderError),
+        ("cd" * 16, "s3same", UnknownSenderError),
+        ("'; DROP TABLE bucket; --", "s3same", UnknownSenderError),
+    ],
+)
+def test_no_other_sender_writes_the_rows_of_a_process(direct, identity, process, secret, error):
+    with pytest.raises(error):
+        apply_flush(direct, flush_of(Identity(process, secret), 1, calls=9))
+    with pytest.raises(error):
+        apply_candidates(direct, Identity(process, secret), [])
+    assert calls(direct) == 0
+
+
+def test_a_router_that_writes_to_the_store_itself_has_no_secret_that_could_be_guessed(direct):
+    plain = beat("ef" * 16)
+    senders.join(direct, plain, process=plain.process, secret="x")
+    direct.transact(lambda connection: connection.exec_driver_sql("UPDATE process SET secret = ?", [("",)]))
+    with pytest.raises(SenderError):
+        apply_flush(direct, flush_of(Identity(plain.process, ""), 1, calls=9))
+
+
+def test_a_row_that_the_database_rejects_takes_no_other_row_with_it(direct, identity):
+    key = {"route": "support", "input_class": "", "process": identity.process}
+    rows = [{**key, "at": NOW + second, **Counters(calls=1).row()} for second in range(5)]
+    rows[2]["calls"] = 2**70
+    rejected = apply_flush(direct, flush_of(identity, 1, calls=5, buckets=rows))
+    assert [row["at"] for row, _ in rejected] == [NOW + 2]
+    assert calls(direct) == 4
+    with pytest.raises(StaleFlushError):
+        apply_flush(direct, flush_of(identity, 1, calls=99))
+
+
+# Bodies
+
+
+ABOUT = {
+    "started_at": 1.0, "base_threshold": 0.8, "policy_version": 0, "dropped": 0, "host": "h", "pid": 1,
+    "package_version": "1",
+}  # fmt: skip
+BUCKET = {"route": "support", "input_class": "", "at": NOW, "calls": 2, "models": {"claude-haiku-4-5": 2}}
+TOTAL = {"route": "support", "input_class": "", "calls": 2}
+
+
+def flush_body(**changes):
+    body = {"process": "ab" * 16, "secret": "s", "number": 1, "beat": ABOUT, "buckets": [BUCKET], "totals": [TOTAL]}
+    return json.dumps(body | changes).encode()
+
+
+def test_what_a_router_leaves_out_is_zero_and_what_a_guard_does_not_know_is_ignored():
+    newer = flush_body(buckets=[{**BUCKET, "new_counter": 3}], mood="fine", beat={**ABOUT, "zone": "eu"})
+    (row,) = read_flush(newer, now=NOW).flush.buckets
+    assert row["calls"] == 2
+    assert row == {**Counters(calls=2, models={"claude-haiku-4-5": 2}).row(), **row}
+    assert "new_counter" not in row
+    assert row["process"] == "ab" * 16
+    everything = {**Counters(calls=3, models={"m": 1}).row(), "route": "r", "input_class": "", "at": 5, "process": "p"}
+    assert compact([everything]) == [{"route": "r", "input_class": "", "at": 5, "calls": 3, "models": {"m": 1}}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"calls": -1}, {"calls": 2**31}, {"calls": "2"}, {"calls": 2.5}, {"calls": True}, {"cost_nusd": 2**63},
+        {"models": {"m": -1}}, {"models": {"m\0": 1}}, {"models": {"m" * 401: 1}}, {"models": []},
+        {"models": {f"m{number}": 1 for number in range(501)}}, {"route": "a\nb"}, {"route": "r" * 101}, {"route": 1},
+        {"input_class": None}, {"at": -1}, {"at": NOW + 2 * 86_400}, {"at": "now"}, {"at": NOW + 0.5},
+    ],
+)  # fmt: skip
+def test_a_malformed_bucket_is_refused_alone(change):
+    read = read_flush(flush_body(buckets=[{**BUCKET, **change}, BUCKET]), now=NOW)
+    assert len(read.refused) == len(read.flush.buckets) == 1
+    assert read.flush.buckets[0]["calls"] == 2
+
+
+def test_a_bucket_without_a_total_is_refused_so_that_sums_agree():
+    read = read_flush(flush_body(totals=[{**TOTAL, "calls": -1}]), now=NOW)
+    assert read.flush.buckets == read.flush.totals == []
+    assert read.refused == [(["support", "", NOW], "has no total")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"{", b"\xff", b'{"beat": 1}', b"{}", flush_body(process="../x"), flush_body(process="AB" * 16),
+        flush_body(number=-1), flush_body(number=2**63), flush_body(secret=None), flush_body(beat={}),
+        flush_body(beat={**ABOUT, "started_at": float("inf")}), flush_body(buckets={}), b"[" * 100_000,
+        flush_body(beat={**ABOUT, "host": "a\x1b[31m"}), flush_body(number=True),
+    ],
+)  # fmt: skip
+def test_a_malformed_body_is_refused_whole_and_the_fault_shows_no_secret(body):
+    with pytest.raises(BodyError) as refused:
+        read_flush(body.replace(b'"s"', b'"s3same"'), now=NOW)
+    assert "s3same" not in str(refused.value)
+
+
+CANDIDATE = {
+    "call_id": "c1", "position": 0.1, "kept_share": 0.3, "route": "support", "input_class": "", "at": float(NOW),
+    "threshold": 0.8, "policy_version": 0, "tier": 0, "model": "m", "shipped": True, "confidence": 0.9,
+    "prompt_version": "", "response_id": "", "trace_id": "", "span_id": "", "trace_sampled": False,
+    "turns": [{"role": "user", "text": "Is it open?"}], "answer": "Yes.", "state": "kept", "why": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "graded"}, {"confidence": 1.5}, {"answer": "a\0b"}, {"turns": [{"role": "root", "text": ""}]},
+        {"at": NOW + 2 * 86_400.0}, {"shipped": 1}, {"call_id": ""}, {"route": "r" * 101},
+    ],
+)  # fmt: skip
+def test_a_malformed_candidate_is_refused_alone_and_no_sender_chooses_what_is_graded(change):
+    body = {"process": "ab" * 16, "secret": "s", "rows": [{**CANDIDATE, **change}, {**CANDIDATE, "call_id": "c2"}]}
+    identity, rows, refused = read_candidates(json.dumps(body).encode(), now=NOW)
+    assert identity == ("ab" * 16, "s")
+    assert [row["call_id"] for row in rows] == ["c2"]
+    assert len(refused) == 1
+    more = {**CANDIDATE, "inclusion": 1.0, "chosen_at": 1.0}
+    _, (row,), _ = read_candidates(json.dumps({**body, "rows": [more]}).encode(), now=NOW)
+    assert row == CANDIDATE
+
+
+def test_candidates_that_are_sent_twice_are_stored_once(direct, identity):
+    for answer in ("Yes.", "No."):
+        assert apply_candidates(direct, identity, [{**CANDIDATE, "answer": answer}]) == []
+    assert direct.read("SELECT call_id, answer FROM candidate") == [("c1", "Yes.")]
+
+
+def test_bodies_are_bounded_before_and_after_they_are_unpacked():
+    body, headers = packed(b"x" * 2_000)
+    assert unpacked(body, headers["Content-Encoding"]) == b"x" * 2_000
+    assert packed(b"short")[0] == b"short"
+    assert unpacked(gzip.compress(bytes(LARGEST_BODY), 1), "gzip") == bytes(LARGEST_BODY)
+    for malformed, encoding in (
+        (gzip.compress(bytes(LARGEST_BODY + 1), 1), "gzip"),
+        (gzip.compress(b"whole" * 100)[:-9], "gzip"),
+        (b"not gzip", "gzip"),
+        (b"x", "br"),
+    ):
+        with pytest.raises(BodyError):
+            unpacked(malformed, encoding)
+
+
+def test_flushes_a_second_stay_bounded_however_many_routers_there_are():
+    assert [flush_interval_s(routers) for routers in (0, 1, 400, 401, 2_000, 10_000, 10**6)] == [1, 1, 1, 2, 5, 25, 30]
+    assert all(routers / flush_interval_s(routers) <= 400 for routers in range(1, 12_000, 37))
