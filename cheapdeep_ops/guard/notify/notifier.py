@@ -46,7 +46,7 @@ class Rest:
 
 
 class _OvertakenError(Exception):
-    """Another guard has begun to send a delivery."""
+    """Another guard has begun to send a delivery, or a person has dropped it."""
 
 
 class Notifier:
@@ -156,7 +156,7 @@ class Notifier:
             try:
                 error = self._deliver(delivery, now)
             except _OvertakenError:
-                _log.info("another guard sends message %s to %s", delivery.message_id, delivery.receiver)
+                _log.info("message %s to %s is another guard's now", delivery.message_id, delivery.receiver)
                 break
             # A refusal may be about this message only, so the next one is tried.
             if error is not None and error.is_about_all:
