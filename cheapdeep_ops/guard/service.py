@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
@@ -26,6 +27,7 @@ from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
+from cheapdeep_ops.guard.lease import keep_every_s
 from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
@@ -47,6 +49,7 @@ _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
 """The interval of the check whether a receipt is due."""
 
+_RETAIN_EVERY_S: Final = 60.0
 _MODELS_EVERY_S: Final = float(DAY_S)
 _MODELS_AFTER_S: Final = 30.0
 _CLOCK_CHECK_S: Final = 0.3
@@ -100,7 +103,7 @@ class Service:
             settings=settings,
             rulebook=rulebook,
             senders=senders,
-            grader=Grader(self.store, settings=settings, api=GraderApi()),
+            make_grader=partial(Grader, settings=settings, api=GraderApi()),
             started_at=clock(),
         )
         self._scheduler = self._make_scheduler()
@@ -191,11 +194,18 @@ class Service:
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
+        self._add_job(scheduler, "leases", self._keep_leases, keep_every_s(self._settings.evaluate_every_s))
+        self._add_job(scheduler, "retain", self.guard.retain, _RETAIN_EVERY_S)
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
         if self._settings.report_every != "never":
             self._add_job(scheduler, "report", self.guard.report, _REPORT_EVERY_S)
         self._add_job(scheduler, "models", self._check_models, _MODELS_EVERY_S, after_s=_MODELS_AFTER_S)
         return scheduler
+
+    def _keep_leases(self, now: float) -> None:
+        """Renew the leases; a guard that has just taken over evaluates at once."""
+        if self.guard.keep_leases(now):
+            self._scheduler.modify_job("evaluate", next_run_time=datetime.now(UTC))
 
     def _check_models(self, now: float) -> None:
         check_models(self.store, self._settings, now)

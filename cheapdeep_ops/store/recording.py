@@ -38,7 +38,7 @@ BUCKET: Final = Target(
     name="bucket", keys=("route", "input_class", "process", "at"), json=_MAPPINGS, defaults=_COUNTERS
 )
 TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), json=_MAPPINGS, defaults=_COUNTERS)
-PROCESS: Final = Target(name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0})
+PROCESS: Final = Target(name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0, "clock_ahead_s": 0.0})
 CANDIDATE: Final = Target(
     name="candidate",
     keys=("call_id",),
@@ -76,6 +76,7 @@ class Heartbeat:
     base_threshold: float
     policy_version: int = 0
     dropped: int = 0
+    clock_ahead_s: float = 0.0
     host: str = field(default_factory=_host)
     pid: int = field(default_factory=os.getpid)
     package_version: str = field(default_factory=_version)

@@ -569,7 +569,7 @@ def test_what_is_too_old_or_too_much_is_forgotten_before_anything_is_asked(api, 
         "newest": True,
     }
     assert make(retain_content_days=2.0, max_candidates=2).run(NOW) == 3  # what waits for its grade is not crowded out
-    make(retain_content_days=2.0, max_candidates=2).run(NOW + 1)
+    candidates.trim(store, most=2)
     assert kept(store, "state", "answer")["old"] == ("graded", None)
     assert kept(store, "state", "answer")["newer"][1] is not None
 
