@@ -33,6 +33,8 @@ from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import processes
+from cheapdeep_ops.store.clock import StoreClock
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.units import DAY_S
@@ -88,9 +90,10 @@ class Service:
         *,
         senders: Mapping[str, Sender] | None = None,
         clock: Callable[[], float] = time.time,
+        steady_clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
-        self._clock = clock
+        self._clock = StoreClock(clock, steady_clock=steady_clock)
         self._jobs: Counter[tuple[str, str]] = Counter()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -98,13 +101,16 @@ class Service:
         senders = senders or senders_for(settings)
         self.store = Store(settings.store_url)
         migrate(self.store)
+        self._read_time()
         self.guard = Guard(
             self.store,
             settings=settings,
             rulebook=rulebook,
             senders=senders,
             make_grader=partial(Grader, settings=settings, api=GraderApi()),
-            started_at=clock(),
+            started_at=self._clock(),
+            monotonic=self._clock.steady,
+            clock_ahead_s=lambda: self._clock.ahead_s,
         )
         self._scheduler = self._make_scheduler()
         self._collector = FleetCollector(
@@ -113,7 +119,7 @@ class Service:
             rulebook=rulebook,
             guard=self.guard,
             jobs=lambda: dict(self._jobs),
-            clock=clock,
+            clock=self._clock,
         )
 
     def start(self) -> None:
@@ -203,9 +209,15 @@ class Service:
         return scheduler
 
     def _keep_leases(self, now: float) -> None:
-        """Renew the leases; a guard that has just taken over evaluates at once."""
+        """Read the store's time and renew the leases; a guard that has just taken over evaluates at once."""
+        self._read_time()
         if self.guard.keep_leases(now):
             self._scheduler.modify_job("evaluate", next_run_time=datetime.now(UTC))
+
+    def _read_time(self) -> None:
+        asked_at = self._clock.steady()
+        with self.store.reading() as connection:
+            self._clock.note(processes.store_time(connection), asked_at=asked_at)
 
     def _check_models(self, now: float) -> None:
         check_models(self.store, self._settings, now)

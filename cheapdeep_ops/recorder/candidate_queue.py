@@ -10,6 +10,7 @@ from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_ke
 from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.trouble_log import loggable
 from cheapdeep_ops.redaction import Redact
+from cheapdeep_ops.store.clock import corrected
 from cheapdeep_ops.values import Decision, Exchange
 
 _LEAVE_S: Final = 2.0
@@ -48,6 +49,8 @@ class CandidateQueue:
         self._hurried = threading.Event()
         self._is_closed = False
         self._thread: threading.Thread | None = None
+        self.offset_s = 0.0
+        """What to add to this host's clock for the store's time."""
         self.is_watched = True
         """Whether a guard wrote a heartbeat lately: only a guard grades answers and removes their content."""
 
@@ -132,4 +135,5 @@ class CandidateQueue:
 
     def _redact_one(self) -> None:
         kept, redact = self._kept.popleft()
-        self._rows.append(candidate_row(kept, share=self._share, redact=redact))
+        row = candidate_row(kept, share=self._share, redact=redact)
+        self._rows.append({**row, "at": corrected(kept.decision.started_at, self.offset_s)})

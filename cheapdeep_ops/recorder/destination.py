@@ -3,14 +3,19 @@
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.store.clock import StoreTime
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
 
 
 class News(NamedTuple):
-    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never."""
+    """What a recorder learns at each read, all in the store's time.
+
+    `guard_seen` is the last heartbeat of a guard (Unix time), None: never. `time` is what the store says about time.
+    """
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
+    time: "StoreTime"
 
 
 class Destination(Protocol):

@@ -23,6 +23,7 @@ from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
+from cheapdeep_ops.store.clock import StoreClock, corrected
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Recorder:
         *,
         drops: DropCounter | None = None,
         clock: Callable[[], float] = time.time,
+        steady_clock: Callable[[], float] | None = None,
         background: bool = True,
         redact: Redact = redact,
         queue_size: int = 10_000,
@@ -79,7 +81,7 @@ class Recorder:
         self._settings = settings
         self._folder = Path.cwd()
         self._drops = drops
-        self._clock = clock
+        self._clock = StoreClock(clock, steady_clock=steady_clock)
         self._background = background
         self._redact = redact
         self._share = kept_share(settings.graded_share)
@@ -154,7 +156,10 @@ class Recorder:
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see StoreDestination
 
         with self._storing:
-            rows, seen = self._destination.read()
+            asked_at = self._clock.steady()
+            rows, seen, told = self._destination.read()
+            self._clock.note(told, asked_at=asked_at)
+        self._samples.offset_s = -self._clock.ahead_s
         # Usually nothing has changed, and a new book would lose its look-ups.
         if rows != self._policies:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
@@ -228,9 +233,10 @@ class Recorder:
             self._writer.restart()
         # A late decision counts in the oldest open second: closed seconds never change again.
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
+        offset_s = -self._clock.ahead_s
         while self._queue:
             decision = self._queue.popleft()
-            finished = int(decision.started_at + decision.duration_s)
+            finished = int(corrected(decision.started_at + decision.duration_s, offset_s))
             lost += not self._writer.buffer.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
@@ -247,6 +253,7 @@ class Recorder:
             base_threshold=self._settings.base_threshold,
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
             dropped=self.dropped,
+            clock_ahead_s=self._clock.ahead_s,
         )
 
     def _start(self) -> None:

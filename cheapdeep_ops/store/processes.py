@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, update
 
-from cheapdeep_ops.store.recording import Heartbeat, Kind, prepare_beat
+from cheapdeep_ops.store.clock import StoreTime
+from cheapdeep_ops.store.recording import Heartbeat, Kind, prepare_beat, time_query
 from cheapdeep_ops.store.tables.call_tables import Process
 from cheapdeep_ops.store.tables.row import table_of
 
@@ -17,6 +18,7 @@ __all__ = [
     "mark_stopped",
     "processes",
     "running_guards",
+    "store_time",
 ]
 
 _PROCESS: Final = table_of(Process)
@@ -38,6 +40,11 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
         select(func.max(_PROCESS.c.seen_at)).where(_PROCESS.c.kind == kind)
     ).scalar()
     return seen
+
+
+def store_time(connection: Connection) -> StoreTime:
+    """What the store says about time."""
+    return StoreTime(*connection.exec_driver_sql(time_query(connection.dialect.name)).one())
 
 
 def running_guards(connection: Connection, *, since: float) -> list[str]:

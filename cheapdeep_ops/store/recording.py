@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, NamedTuple
 
 from cheapdeep_ops.policy import PolicyBook, ScopeState
+from cheapdeep_ops.store.clock import StoreTime
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import (
     Statements,
@@ -27,6 +28,9 @@ from cheapdeep_ops.store.inserts import (
 from cheapdeep_ops.values import Counters
 
 Kind = Literal["router", "guard"]
+_BEFORE_POLICY: Final = 4
+"""The number of columns of `_policies_query` before those of the policy."""
+
 Rows = Sequence[Mapping[str, Any]]
 Rejected = list[tuple[Mapping[str, Any], Exception]]
 """The rows that the store rejects for good, each with its error."""
@@ -140,20 +144,36 @@ class StoredPolicy(NamedTuple):
     causes: Any
 
 
-def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None]:
-    """All stored policies, and when a running guard last wrote a heartbeat (Unix time). Raises StoreError."""
+def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None, StoreTime]:
+    """All stored policies, when a running guard last wrote a heartbeat (Unix time), and what the store's time is.
+
+    Raises StoreError.
+    """
     rows = store.read(_policies_query(store.dialect))
-    return [StoredPolicy(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+    seen, *told = rows[0][:_BEFORE_POLICY]
+    policies = [StoredPolicy(*row[_BEFORE_POLICY:]) for row in rows if row[_BEFORE_POLICY] is not None]
+    return policies, seen, StoreTime(*told)
 
 
 @cache
 def _policies_query(dialect: str) -> str:
-    # One statement for policies and guard, because each statement costs more than its rows.
+    # One statement for policies, guard and time, because each statement costs more than its rows.
+    process = table_name(dialect, "process")
     return (
-        f"SELECT seen, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
-        f"FROM (SELECT max(seen_at) AS seen FROM {table_name(dialect, 'process')} WHERE kind = 'guard') AS guard "
+        f"SELECT seen, told.*, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
+        f"FROM (SELECT max(seen_at) AS seen FROM {process} WHERE kind = 'guard') AS guard "
+        f"CROSS JOIN ({time_query(dialect)}) AS told "
         f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
     )
+
+
+def time_query(dialect: str) -> str:
+    """The statement that reads a `StoreTime`, in one row."""
+    if dialect == "postgresql":
+        return "SELECT extract(epoch FROM clock_timestamp())::float8 AS now, NULL AS seen_at, NULL AS ahead_s"
+    # SQLite takes the other columns from the row with the maximum. Source: https://sqlite.org/lang_select.html#bareagg
+    runs = "kind IN ('router', 'guard')"
+    return f"SELECT NULL, max(seen_at), clock_ahead_s FROM {table_name(dialect, 'process')} WHERE {runs}"  # noqa: S608 - our names
 
 
 def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
