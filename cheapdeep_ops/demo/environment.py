@@ -5,9 +5,9 @@ Virtual time passes only with calls and with the guard's scheduled work: results
 
 import heapq
 import os
-from functools import partial
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory

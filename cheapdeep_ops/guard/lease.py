@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cheapdeep_ops.errors import LeaseLostError
@@ -27,8 +27,6 @@ It is longer than the longest request to a grader, and than the first evaluation
 _KEEP_EVERY_S: Final = (0.2, 1.0)
 _KEEPS_PER_EVALUATION: Final = 5
 _MARGIN_S: Final = 3.0
-_LONGEST_GAP: Final = 3
-"""An observer that did not look for so many intervals begins to watch anew."""
 
 
 def keep_every_s(evaluate_every_s: float) -> float:
@@ -50,7 +48,7 @@ def lease_s(evaluate_every_s: float) -> float:
 class Watch:
     """What an observer has seen of a lease; times are those of its own monotonic clock."""
 
-    state: LeaseState = LeaseState()
+    state: LeaseState = field(default_factory=LeaseState)
     since: float = 0.0
     seen_at: float = float("-inf")
 
@@ -184,7 +182,7 @@ class Leases:
                 states, running = leases.states(connection), guards(connection)
             at = self._kept_at = self._monotonic()
             for lease in self._all.values():
-                lease.watch.note(states.get(lease.name, LeaseState()), at, longest_gap_s=_LONGEST_GAP * self._every_s)
+                lease.watch.note(states.get(lease.name, LeaseState()), at, longest_gap_s=self.lasts_s)
             wants_work = bool(set(running) - {self._holder} - {each.holder for each in states.values()})
             return self._write(wants_work=wants_work, beat=beat)
 
@@ -192,9 +190,13 @@ class Leases:
         """Store what was decided; `wants_work` is whether another guard has no lease."""
         given = self._give() if wants_work else None
         held = [lease for lease in self._all.values() if lease.is_held and not lease.is_stuck]
-        wanted = [lease for lease in self._all.values() if not lease.is_held and self._may_take(lease, wants_work, held)]
-        if given is not None:
-            wanted = [lease for lease in wanted if lease is not given[0]]
+        # A guard that has work leaves a free lease to one that has none, for the lease's time.
+        is_modest = wants_work and bool(held)
+        wanted = [
+            lease
+            for lease in self._all.values()
+            if not lease.is_held and not (given and lease is given[0]) and self._may_take(lease, is_modest=is_modest)
+        ]
 
         def work(connection: Connection) -> tuple[list[Lease], Mapping[str, int | None]]:
             lost = [lease for lease in held if not lease.renew(connection)]
@@ -223,11 +225,8 @@ class Leases:
                 return lease, number
         return None
 
-    def _may_take(self, lease: Lease, wants_work: bool, held: Collection[Lease]) -> bool:
-        if lease.watch.unchanged_s >= self.lasts_s:
-            return True
-        # A guard that has work leaves a free lease to one that has none, for a while.
-        return lease.watch.state.is_free and not (wants_work and held)
+    def _may_take(self, lease: Lease, *, is_modest: bool) -> bool:
+        return lease.watch.unchanged_s >= self.lasts_s or (lease.watch.state.is_free and not is_modest)
 
     def release(self, connection: Connection) -> None:
         """Release all leases in a write transaction, so that other guards can act at once."""

@@ -34,7 +34,7 @@ from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import processes
-from cheapdeep_ops.store.clock import StoreClock
+from cheapdeep_ops.store.clock import SKEW_S, SKEW_WARNING, StoreClock
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.units import DAY_S
@@ -94,6 +94,7 @@ class Service:
     ) -> None:
         self._settings = settings
         self._clock = StoreClock(clock, steady_clock=steady_clock)
+        self._is_skewed = False
         self._jobs: Counter[tuple[str, str]] = Counter()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -218,6 +219,10 @@ class Service:
         asked_at = self._clock.steady()
         with self.store.reading() as connection:
             self._clock.note(processes.store_time(connection), asked_at=asked_at)
+        is_skewed = abs(self._clock.ahead_s) > SKEW_S
+        if is_skewed and not self._is_skewed:
+            _log.warning(SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
+        self._is_skewed = is_skewed
 
     def _check_models(self, now: float) -> None:
         check_models(self.store, self._settings, now)

@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import socket
 import threading
 import time
 import weakref
@@ -23,7 +24,7 @@ from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
-from cheapdeep_ops.store.clock import StoreClock, corrected
+from cheapdeep_ops.store.clock import SKEW_S, SKEW_WARNING, StoreClock, corrected
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class Recorder:
             rows, seen, told = self._destination.read()
             self._clock.note(told, asked_at=asked_at)
         self._samples.offset_s = -self._clock.ahead_s
+        if abs(self._clock.ahead_s) > SKEW_S:
+            self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
         # Usually nothing has changed, and a new book would lose its look-ups.
         if rows != self._policies:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold

@@ -14,6 +14,11 @@ from typing import Final, NamedTuple
 SKEW_S: Final = 30.0
 """A host's clock that differs from the store's time by more is reported."""
 
+SKEW_WARNING: Final = (
+    "the clock of this host, %s, is %.0f s ahead of the store's time (negative: behind): calls are counted and rules "
+    "evaluated at the store's time"
+)
+
 _FOLLOWED_S: Final = 5.0
 """On SQLite, a smaller step of the host's clock is followed: such corrections are normal."""
 

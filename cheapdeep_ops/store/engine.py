@@ -73,7 +73,7 @@ class Store:
     def fenced(self, fence: Callable[[Connection], None]) -> Self:
         """This store with `fence` run at the start of each write transaction; an error of it prevents the write."""
         view = copy(self)
-        view._fence = fence
+        view._fence = fence  # noqa: SLF001 - the class's own
         return view
 
     def transact(self, work: Callable[[Connection], _T]) -> _T:

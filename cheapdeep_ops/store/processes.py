@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, update
 
-from cheapdeep_ops.store.clock import StoreTime
+from cheapdeep_ops.store.clock import StoreClock, StoreTime
+from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.recording import Heartbeat, Kind, prepare_beat, time_query
 from cheapdeep_ops.store.tables.call_tables import Process
 from cheapdeep_ops.store.tables.row import table_of
@@ -13,6 +14,7 @@ __all__ = [
     "Heartbeat",
     "any_router",
     "beat",
+    "clock_of",
     "dropped",
     "last_seen",
     "mark_stopped",
@@ -45,6 +47,15 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
 def store_time(connection: Connection) -> StoreTime:
     """What the store says about time."""
     return StoreTime(*connection.exec_driver_sql(time_query(connection.dialect.name)).one())
+
+
+def clock_of(store: Store) -> StoreClock:
+    """The store's time, which was read now. Raises StoreError."""
+    clock = StoreClock()
+    asked_at = clock.steady()
+    with store.reading() as connection:
+        clock.note(store_time(connection), asked_at=asked_at)
+    return clock
 
 
 def running_guards(connection: Connection, *, since: float) -> list[str]:

@@ -42,7 +42,9 @@ BUCKET: Final = Target(
     name="bucket", keys=("route", "input_class", "process", "at"), json=_MAPPINGS, defaults=_COUNTERS
 )
 TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), json=_MAPPINGS, defaults=_COUNTERS)
-PROCESS: Final = Target(name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0, "clock_ahead_s": 0.0})
+PROCESS: Final = Target(
+    name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0, "clock_ahead_s": 0.0}
+)
 CANDIDATE: Final = Target(
     name="candidate",
     keys=("call_id",),
