@@ -29,8 +29,8 @@ MAX_PER_RUN: Final = MAX_REQUESTS
 class Grader:
     """Chooses samples and has them graded; its state is in the store.
 
-    After a crash between a reply and its commit, the request is sent again: paid twice, counted once. The limit on
-    spending is checked before each request; requests under way may exceed it.
+    After a crash, at most as many single requests as run at once are sent again: paid twice, counted once; a batch is
+    found again. The limit on spending is checked before each request; requests under way may exceed it.
     """
 
     def __init__(
