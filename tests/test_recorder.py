@@ -15,7 +15,7 @@ import pytest
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Tally, confidence_bin, origin_of
+from cheapdeep_ops.recorder.counter_buffer import Tally, confidence_bin, origin_of
 from cheapdeep_ops.recorder.trouble_log import PATIENCE_S, TroubleLog
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes
@@ -339,14 +339,6 @@ def test_a_killed_process_loses_at_most_one_flush_interval(settings):
     kept_at_least = sum(float(at) < killed_at - 0.5 - 0.1 for _, at in lines)
     assert kept_at_least > 100
     assert calls(settings) >= kept_at_least
-
-
-def test_a_full_ledger_refuses_new_seconds_and_keeps_the_old():
-    ledger = CounterBuffer(capacity=2)
-    assert [ledger.add(decision(), at=at) for at in (1, 2, 3, 2)] == [True, True, False, True]
-    buckets, totals = ledger.rows(ledger.unsaved, "p")
-    assert [row["calls"] for row in buckets] == [1, 2]
-    assert totals[0]["calls"] == 3
 
 
 @pytest.mark.parametrize(

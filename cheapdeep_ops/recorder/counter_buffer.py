@@ -8,13 +8,19 @@ from typing import Final, NamedTuple, TypeVar
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.units import NUSD_PER_USD
-from cheapdeep_ops.values import Counters, Decision, Hop, Outcome
+from cheapdeep_ops.values import COUNTERS, Counters, Decision, Hop, Outcome
 
 _MOST: Final[Mapping[str, int]] = {"models": 50, "origins": 50, "base_origins": 0, "triage_errors": 20}
 """The largest number of names in one mapping: callers choose them, and a row must stay bounded."""
 
 _LONGEST_MODEL: Final = 100
 _OTHER: Final = "other"
+
+_WIDTHS_S: Final = (60, 3_600, 86_400, 2**40)
+"""The periods of which a full buffer keeps one row for each route and input class, one after another."""
+
+_ROOMY: Final = 0.75
+"""The share of the capacity down to which a full buffer is reduced, so that it is not full again at once."""
 
 _Key = TypeVar("_Key", bound=Hashable)
 Second = tuple[str, str, int]
@@ -43,12 +49,26 @@ class Tally(Counters):
             if amount:
                 setattr(self, counter, getattr(self, counter) + amount)
         for mapping, name in increments.names:
-            counts = getattr(self, mapping)
-            # Origins are counted first. Base origins keep to their names, because a rate needs one name in both.
-            known = self.origins if mapping == "base_origins" else counts
-            has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
-            counted = name if has_room else _OTHER
-            counts[counted] = counts.get(counted, 0) + 1
+            self._count(mapping, name, 1)
+
+    def merge(self, other: Counters) -> None:
+        """Add the counters of other decisions."""
+        for name in COUNTERS:
+            counted = getattr(other, name)
+            if isinstance(counted, int):
+                setattr(self, name, getattr(self, name) + counted)
+            else:
+                for each, count in counted.items():
+                    self._count(name, each, count)
+
+    def _count(self, mapping: str, name: str, count: int) -> None:
+        """Add to one name of a mapping, or to `other` if the mapping is full."""
+        counts = getattr(self, mapping)
+        # Origins are counted first. Base origins keep to their names, because a rate needs one name in both.
+        known = self.origins if mapping == "base_origins" else counts
+        has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
+        counted = name if has_room else _OTHER
+        counts[counted] = counts.get(counted, 0) + count
 
 
 def increments_of(decision: Decision) -> Increments:
@@ -179,8 +199,27 @@ def _tally_of(tallies: dict[_Key, Tally], key: _Key) -> Tally:
     return tally
 
 
+class Batch(NamedTuple):
+    """What one transaction stores: the rows of these seconds, and of these totals (route, input class)."""
+
+    seconds: list[Second]
+    totals: list[tuple[str, str]]
+
+
 class CounterBuffer:
     """One process's counters: the seconds that are open or unsaved, and the totals since the process began.
+
+    A row holds the present counts of its second, and replaces the stored row as a whole. So a count may move from one
+    row to another only while the store has neither of them. This is the invariant of `coarsen`:
+
+    - `_sent` has every second whose row the store has or may have, because a transaction with it was begun.
+    - `coarsen` moves counts between seconds that are not in `_sent`.
+    - A second is added to `_sent` before its row leaves the buffer, and leaves `_sent` only when it is closed. A closed
+      second never gets counts again.
+
+    A transaction that failed may have been committed, if only its answer was lost. Its seconds are in doubt: nothing
+    else is sent until they are stored. So an outage adds at most one batch to `_sent`, and all later seconds can become
+    minutes.
 
     Not thread-safe: the owner holds a lock.
     """
@@ -191,12 +230,16 @@ class CounterBuffer:
         self._buckets: dict[Second, Tally] = {}
         self._totals: dict[tuple[str, str], Tally] = {}
         self._unsaved: set[Second] = set()
+        self._sent: set[Second] = set()
+        self._in_doubt: set[Second] = set()
+        self._absent_totals: set[tuple[str, str]] = set()
+        self._full_at: int | None = None
 
     def add(self, decision: Decision, *, at: int) -> bool:
         """Count a decision in the second `at`, or in the first open one; False if the buffer is full."""
         # A clock that was set back must not reopen a second that is stored and deleted: its row would be replaced.
         key = (decision.route, decision.input_class, max(at, self._closed_before))
-        if key not in self._buckets and len(self._buckets) >= self._capacity:
+        if key not in self._buckets and len(self._buckets) >= self._capacity and not self._make_room(key[2]):
             return False
         increments = increments_of(decision)
         _tally_of(self._buckets, key).apply(increments)
@@ -207,22 +250,31 @@ class CounterBuffer:
     @property
     def is_dirty(self) -> bool:
         """Whether any counters are not stored yet."""
-        return bool(self._unsaved)
+        return bool(self._unsaved or self._absent_totals)
 
     @property
-    def unsaved(self) -> list[Second]:
-        """The seconds that changed since they were last stored, sorted."""
-        return sorted(self._unsaved)
+    def unsaved_calls(self) -> int:
+        """The number of calls whose counters are not stored yet, or were not stored since they changed."""
+        return sum(self._buckets[key].calls for key in self._unsaved)
 
-    def rows(self, seconds: Sequence[Second], process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-        """The buckets of these seconds and their totals, as rows of `process`."""
+    def next_batch(self, most: int) -> Batch:
+        """What to store next, at most `most` seconds: what is in doubt, else the oldest. Both empty: all is stored."""
+        waiting = self._in_doubt or self._unsaved
+        seconds = sorted(waiting, key=lambda key: (key[2], key))[:most]
+        absent = sorted(self._absent_totals)[:most]
+        self._sent.update(seconds)
+        self._in_doubt.update(seconds)
+        return Batch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *absent])))
+
+    def rows(self, batch: Batch, process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        """The buckets and totals of a batch, as rows of `process`."""
         buckets = [
             {"route": key[0], "input_class": key[1], "at": key[2], "process": process, **self._buckets[key].row()}
-            for key in seconds
+            for key in batch.seconds
         ]
         totals = [
             {"route": route, "input_class": name, "process": process, **self._totals[route, name].row()}
-            for route, name in dict.fromkeys(key[:2] for key in seconds)
+            for route, name in batch.totals
         ]
         return buckets, totals
 
@@ -230,15 +282,19 @@ class CounterBuffer:
         """Whether seconds after `now` are closed already, which means that the clock was set back."""
         return self._closed_before > now
 
-    def saved(self, seconds: Sequence[Second]) -> None:
-        """Mark these seconds as stored."""
-        self._unsaved.difference_update(seconds)
+    def saved(self, batch: Batch) -> None:
+        """Mark a batch as stored."""
+        self._unsaved.difference_update(batch.seconds)
+        self._in_doubt.difference_update(batch.seconds)
+        self._absent_totals.difference_update(batch.totals)
 
     def discard(self, seconds: Sequence[Second]) -> int:
         """Remove the seconds that the store rejected, and their totals; returns the number of lost calls."""
-        self._unsaved.difference_update(seconds)
+        for kept in (self._unsaved, self._in_doubt):
+            kept.difference_update(seconds)
         for key in seconds:
             self._totals.pop(key[:2], None)
+            self._absent_totals.discard(key[:2])
         return sum(self._buckets.pop(key).calls for key in seconds)
 
     def close(self, *, before: int) -> None:
@@ -246,3 +302,38 @@ class CounterBuffer:
         self._closed_before = max(self._closed_before, before)
         for key in [key for key in self._buckets if key[2] < self._closed_before and key not in self._unsaved]:
             del self._buckets[key]
+        self._sent.intersection_update(self._buckets)
+        self._full_at = None
+
+    def coarsen(self, *, before: int, width: int) -> None:
+        """Add up the unsent seconds before `before`, for each route, input class and period of `width` seconds.
+
+        The sum is in the first of these seconds, so that no row appears before the seconds that are closed.
+        """
+        firsts: dict[tuple[str, str, int], Second] = {}
+        for key in sorted(self._unsaved - self._sent):
+            if key[2] >= before:
+                continue
+            first = firsts.setdefault((key[0], key[1], key[2] // width), key)
+            if first is not key:
+                self._buckets[first].merge(self._buckets.pop(key))
+                self._unsaved.remove(key)
+
+    def store_lost(self) -> None:
+        """Mark all that is known as unsaved, because the store was made anew."""
+        # The seconds stay sent: a store that was restored from a backup may have their rows.
+        self._unsaved.update(self._buckets)
+        self._absent_totals.update(self._totals)
+
+    def _make_room(self, at: int) -> bool:
+        """Whether there is room for another second, after a part of the waiting ones was added up."""
+        # At most once a second: where all widths free nothing, the next call would fail as well.
+        if self._full_at == at:
+            return False
+        self._full_at = at
+        for width in _WIDTHS_S:
+            self.coarsen(before=sys.maxsize, width=width)
+            if len(self._buckets) <= self._capacity * _ROOMY:
+                self._full_at = None
+                return True
+        return len(self._buckets) < self._capacity

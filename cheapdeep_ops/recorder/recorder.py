@@ -219,20 +219,17 @@ class Recorder:
 
     @property
     def _has_unsaved(self) -> bool:
-        return self._writer.buffer.is_dirty or self._samples.has_rows
+        return self._writer.is_dirty or self._samples.has_rows
 
     def _save(self, now: float) -> None:
         self._writer.save(self._beat(now))
-        self._writer.buffer.close(before=int(now) - _BUCKET_OPEN_S)
+        self._writer.close_seconds(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
         self._samples.save(self._destination)
 
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
         if self._writer.buffer.is_ahead_of(int(now)):
-            if self._writer.buffer.is_dirty:
-                self._save(now)
-            self._attempt(self._writer.sign_off)
             self._writer.restart()
         # A late decision counts in the oldest open second: closed seconds never change again.
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0

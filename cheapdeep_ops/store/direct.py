@@ -15,12 +15,19 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.store import postgresql, sqlite
-from cheapdeep_ops.store.drivers import failure_of, patiently
+from cheapdeep_ops.store.answer_limit import connection_class
+from cheapdeep_ops.store.drivers import database_of, failure_of, patiently
 from cheapdeep_ops.store.inserts import Write, table_name
 from cheapdeep_ops.store.url import Address, read_address
 from cheapdeep_ops.store.version import VERSION_TABLE
 
 _T = TypeVar("_T")
+ANSWER_S: Final = 3.0
+"""How long a statement or a transaction may take, also on a server that hangs: closing a recorder waits for it."""
+
+_CONNECT_S: Final = 2
+"""How long each host of an address has for the connection: the shortest time that PostgreSQL's library takes."""
+
 Rows = list[tuple[Any, ...]]
 
 
@@ -42,6 +49,13 @@ class _Link(ABC):
     @abstractmethod
     def read(self, statement: str) -> Rows:
         """The rows of one statement, which sees the newest state."""
+
+    @abstractmethod
+    def poll(self, statement: str) -> object:
+        """What one statement finds, in a form that is only good for comparing."""
+
+    def allow(self, seconds: float) -> None:
+        """Let all that follows end within `seconds`."""
 
     @abstractmethod
     def begin(self) -> None:
@@ -75,6 +89,8 @@ class _SqliteLink(_Link):
     def read(self, statement: str) -> Rows:
         return self._cursor.execute(statement).fetchall()  # type: ignore[no-any-return]
 
+    poll = read
+
     def begin(self) -> None:
         # A writer waits in `transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
         sqlite.wait_for_lock(self.connection, 0)
@@ -93,7 +109,8 @@ class _PostgresqlLink(_Link):
     dialect = _Dialect("postgresql")
 
     def __init__(self, address: Address, lock_timeout_s: float) -> None:
-        super().__init__(postgresql.connect(address, autocommit=True))
+        timeout = {} if "connect_timeout" in address.options else {"connect_timeout": _CONNECT_S}
+        super().__init__(postgresql.connect(address, kind=connection_class(), autocommit=True, **timeout))
         self._limits = postgresql.limits(lock_timeout_s)
 
     # Statements that are sent as one text are one transaction, so the limits hold for them alone.
@@ -102,6 +119,13 @@ class _PostgresqlLink(_Link):
         self._cursor.execute(f"{self._limits}; {statement}")
         self._cursor.nextset()
         return self._cursor.fetchall()  # type: ignore[no-any-return]
+
+    def poll(self, statement: str) -> object:
+        # Without a limit for locks: those of a read are rare, and `allow` bounds the wait.
+        return self.connection.poll(statement.encode())
+
+    def allow(self, seconds: float) -> None:
+        self.connection.allow(seconds)
 
     def begin(self) -> None:
         self._cursor.execute(f"BEGIN; {self._limits}")
@@ -140,6 +164,10 @@ class DirectStore:
     def read(self, statement: str) -> Rows:
         """The rows of one statement, which sees the newest state. Raises StoreError if that fails."""
         return self._use(lambda link: link.read(statement), statement)
+
+    def poll(self, statement: str) -> object:
+        """What one statement finds, only to be compared with what it found before. Raises StoreError if that fails."""
+        return self._use(lambda link: link.poll(statement), statement)
 
     def transact(self, work: Write) -> None:
         """Run `work` in one write transaction, and commit it.
@@ -182,9 +210,10 @@ class DirectStore:
             was_kept = self._link is not None
             try:
                 return self._try(work, statement)
-            except StoreError:
+            except StoreError as error:
                 # A kept connection may have been lost long ago, which says nothing about the store.
-                if not was_kept or self._link is not None:
+                is_stale = was_kept and self._link is None
+                if not is_stale or database_of(self.address).is_unanswered(error.__cause__):
                     raise
             return self._try(work, statement)
 
@@ -192,6 +221,7 @@ class DirectStore:
         """What `work` returns. Raises StoreError, and closes a connection that can no longer be used."""
         try:
             link = self._link = self._link or self._connect()
+            link.allow(ANSWER_S)
             return work(link)
         except self._errors as error:
             failure = failure_of(error, statement, self.address)

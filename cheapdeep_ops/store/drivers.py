@@ -29,6 +29,12 @@ class Database(Protocol):
     def is_lost(self, error: BaseException | None) -> bool:
         """Whether the connection can no longer be used."""
 
+    def is_unanswered(self, error: BaseException | None) -> bool:
+        """Whether the database did not answer in time."""
+
+    def trouble(self, error: BaseException | None) -> str:
+        """What is the matter with the store, as the verb of its sentence: `failed` if nothing is known."""
+
     def advice(self, error: BaseException | None, statement: str, address: Address) -> str:
         """What a person can do about the error, as the end of its sentence; '' if nothing is known."""
 
@@ -61,7 +67,8 @@ def failure_of(error: BaseException, statement: str, address: Address) -> StoreE
         return StoreBusyError(f"the store {address.shown} is busy: {cause}")
     kinds = {kind.__name__ for kind in type(error).__mro__}
     kind = RowError if kinds & _ROW_ERRORS else StoreError
-    return kind(f"the store {address.shown} failed: {cause}{database.advice(error, statement, address)}")
+    advice = database.advice(error, statement, address)
+    return kind(f"the store {address.shown} {database.trouble(error)}: {cause}{advice}")
 
 
 def _cause(error: BaseException) -> Any:

@@ -25,6 +25,22 @@ Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 _READ_ONLY: Final = "25006"
 _DENIED: Final = "42501"
+_TROUBLES: Final = {
+    "25006": "is read-only",
+    "53100": "has no room left on its disk",
+    "53300": "has no connection left",
+    "3D000": "lacks its database",
+    "3F000": "lacks its schema",
+    "42P01": "lacks a table",
+    "57P01": "is stopping",
+    "57P02": "has crashed",
+    "57P03": "is starting or stopping",
+}
+"""What is the matter with the store, by the code of the error.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
 _LOST: Final = ("08", "57P0", "25P03", _READ_ONLY)
 """How the codes begin after which a connection is of no more use.
 
@@ -59,12 +75,13 @@ def options_of(address: Address) -> dict[str, Any]:
     return {**options, "prepare_threshold": None}
 
 
-def connect(address: Address, **more: Any) -> Any:
-    """A connection of the driver's. Raises StoreError if the server cannot hold the store."""
+def connect(address: Address, *, kind: Any = None, **more: Any) -> Any:
+    """A connection of the driver's, or of the class `kind`. Raises StoreError if the server cannot hold the store."""
     server = {"host": address.host, "port": address.port, "dbname": address.database}
     login = {"user": address.username, "password": address.password}
     named = {name: value for name, value in {**server, **login}.items() if value is not None}
-    connection = driver().connect(**{**options_of(address), **named, **address.options, **more})
+    make = driver().Connection if kind is None else kind
+    connection = make.connect(**{**options_of(address), **named, **address.options, **more})
     check(address, connection)
     return connection
 
@@ -112,6 +129,20 @@ def is_contention(error: BaseException | None) -> bool:
 def is_read_only(error: BaseException | None) -> bool:
     """Whether the server takes no writes."""
     return _state(error) == _READ_ONLY
+
+
+def is_unanswered(error: BaseException | None) -> bool:
+    """Whether the server did not answer in time, although it may still be there."""
+    return any(kind.__name__ == "ConnectionTimeout" for kind in type(error).__mro__)
+
+
+def trouble(error: BaseException | None) -> str:
+    """What is the matter with the store, as the verb of its sentence."""
+    if is_unanswered(error):
+        return "does not answer"
+    # An error of the connection itself comes from the client, and has no code.
+    is_connection = not _state(error) and type(error).__name__ == "OperationalError"
+    return _TROUBLES.get(_state(error), "cannot be reached" if is_connection else "failed")
 
 
 def advice(error: BaseException | None, statement: str, address: Address) -> str:

@@ -91,13 +91,14 @@ class Heartbeat:
 def write_counters(store: Transacting, *, buckets: Rows, totals: Rows, beat: Heartbeat) -> Rejected:
     """Store the present counters and the heartbeat of one process; returns the buckets that the store rejects.
 
-    `totals` has one row for each (route, input class) of `buckets`. Raises StoreError if the store is busy or cannot be
-    reached; some rows may be stored by then, and may be written again.
+    `totals` has one row for each (route, input class) of `buckets`, and may have more. Raises StoreError if the store is
+    busy or cannot be reached; some rows may be stored by then, and may be written again.
     """
     total_of = {(row["route"], row["input_class"]): row for row in totals}
+    alone = total_of.keys() - {(row["route"], row["input_class"]) for row in buckets}
 
     def prepared(some: Rows) -> Write:
-        touched = dict.fromkeys((row["route"], row["input_class"]) for row in some)
+        touched = dict.fromkeys([*((row["route"], row["input_class"]) for row in some), *sorted(alone)])
         counted = prepare_counters(buckets=some, totals=[total_of[key] for key in touched])
         return combined(counted, prepare_beat(beat))
 

@@ -14,6 +14,16 @@ _PAUSES_S: Final = (0.002, 0.03)
 
 _CONTENTION: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _NOT_WRITABLE: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+_TROUBLES: Final = {
+    sqlite3.SQLITE_READONLY: "is read-only",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_FULL: "has no room left on its disk",
+    sqlite3.SQLITE_IOERR: "cannot be read or written",
+    sqlite3.SQLITE_CORRUPT: "is damaged",
+    sqlite3.SQLITE_NOTADB: "is no SQLite file",
+}
+"""What is the matter with the store, by the code of the error. Source: https://www.sqlite.org/rescode.html"""
+
 _MEMORY: Final = (None, "", ":memory:")
 
 
@@ -84,6 +94,16 @@ def is_contention(error: BaseException | None) -> bool:
     """Whether another process holds the lock."""
     # By the code, because messages may be translated.
     return _code(error) in _CONTENTION
+
+
+def is_unanswered(_error: BaseException | None) -> bool:
+    """Whether the database did not answer in time: never, because it is a file."""
+    return False
+
+
+def trouble(error: BaseException | None) -> str:
+    """What is the matter with the store, as the verb of its sentence."""
+    return _TROUBLES.get(_code(error) or 0, "failed")
 
 
 def is_lost(error: BaseException | None) -> bool:
