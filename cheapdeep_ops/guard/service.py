@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -31,6 +32,7 @@ from cheapdeep_ops.guard.lease import keep_every_s
 from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
+from cheapdeep_ops.guard.outages import OutageLog
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import processes
@@ -43,9 +45,11 @@ _log: Final = logging.getLogger(__name__)
 _DELIVER_EVERY_S: Final = 1.0
 _GRACEFUL_SHUTDOWN_S: Final = 1
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
-_LONGEST_SHUTDOWN_S: Final = 6.0
-"""A little longer than the timeout of a request to a receiver."""
+_STOP_S: Final = 7.5
+"""How long `stop` takes at most, whatever hangs: after the second for HTTP it stays well below 10 s."""
 
+_JOBS_END_S: Final = 4.5
+_CLOSE_S: Final = 1.5
 _PROMPT_SHUTDOWN_S: Final = 2.0
 _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
@@ -81,6 +85,19 @@ class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         return due if now < due < latest else latest
 
 
+class _Server(uvicorn.Server):
+    """A server that also calls `on_signal` when it is to end."""
+
+    def __init__(self, on_signal: Callable[[], None], config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end. uvicorn calls it in a signal handler, which works even while its event loop is blocked."""
+        self._on_signal()
+        super().handle_exit(sig, frame)
+
+
 class Service:
     """A guard with its scheduler and its HTTP server."""
 
@@ -96,6 +113,7 @@ class Service:
         self._clock = StoreClock(clock, steady_clock=steady_clock)
         self._is_skewed = False
         self._jobs: Counter[tuple[str, str]] = Counter()
+        self._outages = OutageLog()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         rulebook = read_rulebook(settings.rules_file)
@@ -129,17 +147,21 @@ class Service:
         self._watchdog.start()
 
     def stop(self) -> None:
-        """End the jobs, deliver the messages that are due, release the lease and close the store.
+        """End the jobs, deliver the messages that are due, release the leases and close the store.
 
-        If a receiver hangs, this takes about one request's timeout; messages that were not sent stay in the outbox.
+        This takes at most 7.5 s, also if the store, the API or a receiver hangs. Messages that were not sent stay in
+        the outbox. Leases that were not released are taken over after their time.
         """
-        is_prompt = self._end_jobs()
+        until = time.monotonic() + _STOP_S
+        # After a slow end of the jobs, something hangs, and would hang here too.
+        if self._end_jobs():
+            _try("delivering", lambda: self.guard.deliver(self._clock()), until - _CLOSE_S)
+        _try("signing off", self._sign_off, until)
+
+    def _sign_off(self) -> None:
         try:
-            # After a slow end of the jobs, a receiver hangs, and would hang here too.
-            if is_prompt:
-                self.guard.deliver(self._clock())
-        finally:
             self.guard.close()
+        finally:
             self.store.close()
 
     def _end_jobs(self) -> bool:
@@ -148,29 +170,33 @@ class Service:
         self._stopping.set()
         self.guard.stop_grading()
         if self._watchdog.is_alive():
-            self._watchdog.join()
+            self._watchdog.join(_PROMPT_SHUTDOWN_S)
         if self._scheduler.running:
             # In a thread with a time limit, because the scheduler waits forever for a job that hangs.
             ending = threading.Thread(target=self._scheduler.shutdown, name="shutdown", daemon=True)
             ending.start()
-            ending.join(_LONGEST_SHUTDOWN_S)
+            ending.join(_JOBS_END_S)
         return time.monotonic() - begun < _PROMPT_SHUTDOWN_S
 
-    def serve(self) -> None:
-        """Run the jobs and the HTTP server until SIGTERM or SIGINT. Raises SettingsError if the port is taken."""
+    def serve(self, *, on_signal: Callable[[], None] = lambda: None) -> None:
+        """Run the jobs and the HTTP server until SIGTERM or SIGINT; then call `on_signal`, and `stop`.
+
+        Raises SettingsError if the port is taken.
+        """
         listener = _listen(self._settings.host, self._settings.port)
         api = make_api(
             self.store, settings=self._settings, collector=self._collector, is_ready=self._missing, clock=self._clock
         )
         self._add_console(api)
-        server = uvicorn.Server(
+        server = _Server(
+            on_signal,
             uvicorn.Config(
                 api,
                 log_level="warning",
                 access_log=False,
                 # An open page keeps its connection, which would otherwise delay the end of the guard.
                 timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_S,
-            )
+            ),
         )
         self.start()
         try:
@@ -212,7 +238,10 @@ class Service:
     def _keep_leases(self, now: float) -> None:
         """Read the store's time and renew the leases; a guard that has just taken over evaluates at once."""
         self._read_time()
-        if self.guard.keep_leases(now):
+        is_taken = self.guard.keep_leases(now)
+        # This job reads and writes at each run, so its success shows that the store works.
+        self._outages.worked()
+        if is_taken:
             self._scheduler.modify_job("evaluate", next_run_time=datetime.now(UTC))
 
     def _read_time(self) -> None:
@@ -237,7 +266,7 @@ class Service:
         after_s: float | None = None,
     ) -> None:
         """Schedule `work` every `every_s` seconds, first after `after_s` (default: `every_s`)."""
-        job = Job(name, lambda: work(self._clock()), every_s=every_s, runs=self._jobs)
+        job = Job(name, lambda: work(self._clock()), every_s=every_s, runs=self._jobs, outages=self._outages)
         first_s = every_s if after_s is None else after_s
         trigger = Every(timedelta(seconds=every_s), first=timedelta(seconds=first_s))
         scheduler.add_job(job, trigger, id=name, name=name)
@@ -267,6 +296,23 @@ class Service:
         if age_s < -_CLOCK_TOLERANCE_S:
             return f"the last evaluation lies {duration(-age_s)} in the future: the clock was set back"
         return "" if age_s <= limit_s else f"the last evaluation is {duration(age_s)} old"
+
+
+def _try(what: str, work: Callable[[], object], until: float) -> None:
+    """Do `work`, and log if it fails or has not ended at `until` (monotonic seconds)."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the rest of the end must follow, whatever fails
+            _log.warning("%s failed at the end: %s", what, error)
+
+    # A thread that can be abandoned, because a driver may wait for a server that hangs.
+    thread = threading.Thread(target=run, name=what, daemon=True)
+    thread.start()
+    thread.join(max(until - time.monotonic(), 0.0))
+    if thread.is_alive():
+        _log.warning("%s takes too long at the end, and is abandoned", what)
 
 
 @contextmanager
