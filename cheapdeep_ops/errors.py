@@ -11,6 +11,7 @@
     ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
     ├── EventLoopError   an AsyncRouter is used without asyncio, for example with trio
     ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
+    ├── LeaseLostError   another guard has taken over this guard's work; nothing was written
     ├── GraderError      the grader is unavailable; samples wait
     │   └── BatchMissingError  the API does not find a batch or its results; it may find them later
     └── StoreError       the store cannot be reached or used
@@ -57,6 +58,10 @@ class BreakerOpenError(CheapdeepError):
 
 class EventLoopError(CheapdeepError):
     """An `AsyncRouter` is made or called without asyncio; nothing was sent. The message names what runs instead."""
+
+
+class LeaseLostError(CheapdeepError):
+    """Another guard has taken over this part of the work, so that this guard may not write; nothing was written."""
 
 
 class RemoteError(CheapdeepError):

@@ -233,6 +233,15 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedBatch:
+    """A batch in the API's list: its number of requests, and whether all of them have a result."""
+
+    id: str
+    requests: int
+    has_ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GradeResult:
     """The result of one grading: a grade or a failure; `usage` is None if the API sent none.
 

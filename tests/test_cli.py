@@ -455,14 +455,15 @@ def test_doctor_leaves_tiers_of_one_price_and_a_single_tier_alone():
 
 
 def test_doctor_sees_a_clock_that_is_wrong_and_a_router_with_another_base(capsys, store):
-    for kind, seen_at, base in (("guard", time() + 900, 0.8), ("router", time(), 0.7)):
+    for kind, ahead_s, base in (("guard", 0.0, 0.8), ("router", 900.0, 0.7)):
         beat = {
-            "process": kind, "kind": kind, "started_at": 1.0, "seen_at": seen_at,
+            "process": kind, "kind": kind, "started_at": 1.0, "seen_at": time(), "host": "web-1",
+            "clock_ahead_s": ahead_s,
             "base_threshold": base, "policy_version": 0, "dropped": 0,
         }  # fmt: skip
         store.transact(lambda connection, beat=beat: processes.beat(connection, processes.Heartbeat(**beat)))
     _, out, _ = run(capsys, "doctor")
-    assert "the guard's clock is 15 min ahead of this one" in out
+    assert "web-1 is 15 min ahead of the store's time" in out
     assert "base threshold [0.7]" in out
 
 

@@ -21,10 +21,12 @@ from cheapdeep_ops.claude.conversion import only_text, read_usage
 from cheapdeep_ops.claude.forged_grades import LONGEST_REASON
 from cheapdeep_ops.claude.grade_text import read_grade_text
 from cheapdeep_ops.errors import BatchMissingError, GraderError
-from cheapdeep_ops.values import GradeFailure, GradeResult, StopReason
+from cheapdeep_ops.values import GradeFailure, GradeResult, ListedBatch, StopReason
 
 _LONGEST_ERROR: Final = 200
 _TIMEOUT_S: Final = 120.0
+_BATCHES_PER_PAGE: Final = 100
+_MOST_BATCHES: Final = 1_000
 _PAUSING: Final = frozenset({401, 402, 403, 404})
 """Statuses that the next request would get too: wrong key, no credit, no permission, unknown model."""
 
@@ -105,6 +107,26 @@ class GraderApi:
         if not isinstance(batch_id, str):
             raise GraderError("the answer to a batch is not from the API", may_be_sent=True)
         return batch_id
+
+    def batches(self, *, since: float) -> list[ListedBatch]:
+        """The batches of the key's workspace created since `since` (Unix time), newest first. Raises GraderError.
+
+        Source: https://platform.claude.com/docs/en/api/python/messages/batches/list
+        """
+        listed: list[ListedBatch] = []
+        try:
+            for batch in self._api.messages.batches.list(limit=_BATCHES_PER_PAGE):
+                if batch.created_at.timestamp() < since or len(listed) >= _MOST_BATCHES:
+                    break
+                counts = batch.request_counts
+                requests = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+                has_ended = batch.processing_status == "ended"
+                listed.append(ListedBatch(id=batch.id, requests=requests, has_ended=has_ended))
+        except AttributeError:
+            raise GraderError("the list of batches is not from the API") from None
+        except _SDK_ERRORS as error:
+            raise _grader_error(error) from error
+        return listed
 
     def results(self, batch_id: str) -> dict[str, GradeResult | GraderError] | None:
         """The results of a batch by custom id, None until it has ended. Results that cannot be read are left out.

@@ -7,6 +7,7 @@ import heapq
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,8 +118,9 @@ class Environment(ClosedAtExit):
             settings=self.settings,
             rulebook=read_rulebook(self.settings.rules_file),
             senders=senders_for(self.settings, [slack.RECEIVER]),  # no other, because those are real
-            grader=Grader(self.store, settings=self.settings, api=GraderApi(simulators.client)),
+            make_grader=partial(Grader, settings=self.settings, api=GraderApi(simulators.client)),
             started_at=START,
+            monotonic=self.clock,
         )
 
     def _make_router(self, simulators: Simulators, route: str, ids: str) -> Router:
@@ -163,7 +165,7 @@ class Environment(ClosedAtExit):
 
     def settle(self) -> None:
         """Count and grade all calls, and evaluate the rules on them."""
-        # The first evaluation takes the lease, without which the guard does not grade.
+        # Evaluated before the grades and after them, as by a guard that goes on.
         for work in (self.evaluate, self._grade, self.evaluate):
             work(self.clock.advance(self.settings.evaluate_every_s))
 

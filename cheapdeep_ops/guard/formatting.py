@@ -132,6 +132,9 @@ def period(since: float, until: float) -> str:
     return f"{first}" if first == last else f"{first} to {last}"
 
 
+_MOST_HOSTS: Final = 3
+
+
 def duration(seconds: float) -> str:
     """Seconds in a suitable unit, with at most three digits below a thousand: 90 -> `1.5 min`, 172,800 -> `2 days`."""
     for unit, name in ((DAY_S, "day"), (HOUR_S, "h"), (60, "min")):
@@ -145,6 +148,16 @@ def duration(seconds: float) -> str:
 def waiting_time(seconds: float) -> str:
     """How long something has waited, in whole minutes, so that the text does not change at each evaluation."""
     return duration(seconds // 60 * 60) if seconds >= 60 else "less than a minute"  # noqa: PLR2004 - a minute
+
+
+def skew_text(ahead_s: Mapping[str, float]) -> str:
+    """Hosts by the seconds that the clock of each is ahead, in whole minutes: `web-1 is 5 min ahead`."""
+    texts = [
+        f"{host} is {duration(max(round(abs(seconds) / 60), 1) * 60)} {'ahead' if seconds > 0 else 'behind'}"
+        for host, seconds in sorted(ahead_s.items())
+    ]
+    more = f" and {len(texts) - _MOST_HOSTS} more" if len(texts) > _MOST_HOSTS else ""
+    return ", ".join(texts[:_MOST_HOSTS]) + more
 
 
 def _three_digits(number: float) -> str:

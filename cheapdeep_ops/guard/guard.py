@@ -1,34 +1,40 @@
 """The guard's work as functions of time, which a scheduler, a replay or a test calls."""
 
 import logging
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum, auto
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 from uuid import uuid4
 
+from cheapdeep_ops.errors import LeaseLostError
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
 from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
+from cheapdeep_ops.guard.lease import Lease, Leases
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.reports.weekly import enqueue_week
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, processes, revisions
+from cheapdeep_ops.store import candidates, counters, processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.units import DAY_S
 
+_T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
-_LEASE: Final = "guard"
-_LEASE_EVALUATIONS: Final = 4
-"""A lease lasts this many evaluations, so that a slow one does not lose it."""
+EVALUATE: Final = "evaluate"
+DELIVER: Final = "deliver"
+GRADE: Final = "grade"
+RETAIN: Final = "retain"
+_WORK: Final = (GRADE, DELIVER, RETAIN, EVALUATE)
+"""The parts of the work, each with a lease of its own; a guard gives away the first ones first."""
 
 _RETIRE_AFTER_S: Final = 30.0 * DAY_S
-_RETIRE_EVERY_S: Final = 3_600.0
 
 
 class Commit(Enum):
@@ -36,14 +42,15 @@ class Commit(Enum):
 
     DONE = auto()
     OUTDATED = auto()
-    LEASE_LOST = auto()
 
 
 class Guard:
-    """Evaluates rules, delivers messages, and grades samples if it has a grader.
+    """Evaluates rules, delivers messages, grades samples if it has a grader, and deletes what is old.
 
-    If several guards share a store, the one that holds the lease acts. `senders` has the sender of each receiver by the
-    receiver's name. Times are Unix seconds. Every method raises StoreError if the store is unreachable.
+    If several guards share a store, each part of this work is done by the one that holds its lease. `senders` has the
+    sender of each receiver by the receiver's name. `make_grader` makes the grader with the store that it is to use.
+    Times are Unix seconds in the store's time; `monotonic` is a clock that never steps. `clock_ahead_s` returns how
+    far this host's clock is ahead of the store's time. Every method raises StoreError if the store is unreachable.
     """
 
     def __init__(
@@ -53,59 +60,79 @@ class Guard:
         settings: Settings,
         rulebook: Rulebook,
         senders: Mapping[str, Sender],
-        grader: Grader | None = None,
+        make_grader: Callable[[Store], Grader] | None = None,
         started_at: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock_ahead_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self.process = uuid4().hex
+        self.last_evaluation: float | None = None
         self._store = store
         self._settings = settings
         self._rulebook = rulebook
-        self._notifier = Notifier(store, senders, shows_examples=settings.shows_examples)
-        self._grader = grader
+        self._clock_ahead_s = clock_ahead_s
+        self._leases = Leases(
+            store, _WORK, holder=self.process, evaluate_every_s=settings.evaluate_every_s, monotonic=monotonic
+        )
+        self._notifier = Notifier(self._leases[DELIVER].store, senders, shows_examples=settings.shows_examples)
+        self._grader = make_grader(self._leases[GRADE].store) if make_grader else None
         self._cache = GradeCache(grader_version(settings))
         self._started_at = started_at
-        self.process = uuid4().hex
-        self.last_evaluation: float | None = None
         # The sampler grades more while one of these holds a raise, because the raise waits for grades.
         self._raising_rules = {rule.alert for rule in rulebook.rules if rule.rests_on_grades and rule.raises}
-        self._lease: int | None = None
-        """The fencing token of the lease; None if another guard holds it."""
-        self._retire_at = started_at + _RETIRE_EVERY_S
+
+    def keep_leases(self, now: float) -> bool:
+        """Renew this guard's leases, take those that are free or abandoned; returns whether it evaluates from now on.
+
+        Run it every `lease.keep_every_s`, beside all other methods.
+        """
+
+        def beat(connection: Connection) -> None:
+            # The guard that evaluates beats with its evaluations, so that its heartbeat shows that it evaluates.
+            if not self._leases[EVALUATE].is_held:
+                processes.beat(connection, self._heartbeat(now))
+
+        def guards(connection: Connection) -> list[str]:
+            return processes.running_guards(connection, since=now - self._leases.lasts_s)
+
+        taken = self._leases.keep(guards=guards, beat=beat)
+        if not self._leases[GRADE].is_held and self._grader is not None:
+            self._grader.finish()
+        return EVALUATE in taken
+
+    def _do(self, name: str, work: Callable[[], _T], now: float) -> _T | None:
+        """The result of a part of the work; None if another guard does it."""
+        lease = self._leases[name]
+        if not lease.is_held and self._leases.is_due:
+            self.keep_leases(now)
+        with lease.working() as may_work:
+            try:
+                return work() if may_work else None
+            except LeaseLostError:
+                lease.lose()
+                return None
 
     def step(self, now: float) -> bool:
         """Evaluate all rules; an alert's transition, its policy changes and its messages are committed together.
 
-        Returns False if another guard holds the lease, or if policies, incidents or silences changed during the
-        evaluation. Then the rest of the changes is dropped, and the next evaluation decides again.
+        Returns False if another guard evaluates, or if policies, incidents or silences changed during the evaluation.
+        Then the rest of the changes is dropped, and the next evaluation decides again.
         """
-        if self._lease is None:
-            self._lease = self._store.transact(lambda connection: self._take_lease(connection, now))
-        is_done = self._lease is not None and self._evaluate(self._lease, now)
-        if not self._holds_lease and self._grader is not None:
-            self._grader.finish()
-        return is_done
+        return self._do(EVALUATE, lambda: self._evaluate(self._leases[EVALUATE], now), now) or False
 
-    def _take_lease(self, connection: Connection, now: float) -> int | None:
-        # A guard without the lease beats too, so that `status` shows how many guards there are.
-        processes.beat(connection, self._heartbeat(now))
-        return processes.take_lease(connection, name=_LEASE, holder=self.process, now=now, lasts_s=self._lease_s)
-
-    def _evaluate(self, lease: int, now: float) -> bool:
+    def _evaluate(self, lease: Lease, now: float) -> bool:
+        is_done = False
         try:
             is_done = self._decide_and_commit(lease, now)
-        except BaseException:
+        finally:
             # The cache holds changes that were not committed.
-            self._cache = GradeCache(self._cache.grader)
-            raise
-        if not is_done:
-            self._cache = GradeCache(self._cache.grader)
-            return False
-        self.last_evaluation = now
-        if now >= self._retire_at:
-            counters.retire(self._store, unseen_since=now - _RETIRE_AFTER_S)
-            self._retire_at = now + _RETIRE_EVERY_S
-        return True
+            if not is_done:
+                self._cache = GradeCache(self._cache.grader)
+        if is_done:
+            self.last_evaluation = now
+        return is_done
 
-    def _decide_and_commit(self, lease: int, now: float) -> bool:
+    def _decide_and_commit(self, lease: Lease, now: float) -> bool:
         with self._store.snapshot() as connection:
             evaluation = Evaluation(
                 connection,
@@ -121,22 +148,17 @@ class Guard:
         revision = evaluation.revision
         # Groups keep transactions short, so that routers can write between them.
         for group in groups(units):
-            work = partial(self._commit, group=group, lease=lease, revision=revision, now=now)
-            outcome = self._store.transact(work)
-            if outcome is not Commit.DONE:
-                return self._note_refusal(outcome)
+            work = partial(self._commit, group=group, revision=revision, now=now)
+            if lease.store.transact(work) is not Commit.DONE:
+                _log.info("policies, incidents or silences changed during an evaluation: the next one decides again")
+                return False
             revision += bool(group)
             for step in (step for unit in group for step in unit.steps if step.applied):
                 _log.info("%s", step_text(step))
         return True
 
-    def _commit(
-        self, connection: Connection, *, group: Collection[Unit], lease: int, revision: int, now: float
-    ) -> Commit:
-        """Store a group of changes, if this guard still holds the lease and the revision is unchanged."""
-        until = now + self._lease_s
-        if not processes.renew_lease(connection, name=_LEASE, holder=self.process, number=lease, until=until):
-            return Commit.LEASE_LOST
+    def _commit(self, connection: Connection, *, group: Collection[Unit], revision: int, now: float) -> Commit:
+        """Store a group of changes, if the revision is unchanged."""
         processes.beat(connection, self._heartbeat(now))
         if not group:
             return Commit.DONE
@@ -146,30 +168,35 @@ class Guard:
         store_group(connection, group, self._settings, self._cache.grader, now)
         return Commit.DONE
 
-    def _note_refusal(self, outcome: Commit) -> bool:
-        if outcome is Commit.LEASE_LOST:
-            self._lease = None
-            _log.info("another guard has taken the lease: this evaluation is dropped")
-        else:
-            _log.info("policies, incidents or silences changed during an evaluation: the next one decides again")
-        return False
-
     def deliver(self, now: float) -> int:
-        """Send each receiver its due messages; returns how many deliveries were made, 0 without the lease."""
-        return self._notifier.deliver(now) if self._holds_lease else 0
+        """Send each receiver its due messages; returns how many deliveries were made, 0 if another guard delivers."""
+        return self._do(DELIVER, lambda: self._notifier.deliver(now), now) or 0
 
     def grade(self, now: float) -> int:
-        """Choose and grade samples; returns how many were settled, 0 without the lease."""
-        if not self._holds_lease or self._grader is None:
+        """Choose and grade samples; returns how many were settled, 0 if another guard grades."""
+        grader = self._grader
+        if grader is None:
             return 0
-        return self._grader.run(now, raising_rules=self._raising_rules)
+        return self._do(GRADE, lambda: grader.run(now, raising_rules=self._raising_rules), now) or 0
 
     def report(self, now: float) -> bool:
         """Enqueue the receipt of the last full week, if settings ask for it; returns whether it did so now.
 
-        Each week's receipt is enqueued once. Without the lease it does nothing.
+        Each week's receipt is enqueued once, by the guard that evaluates.
         """
-        return self._holds_lease and enqueue_week(self._store, self._settings, now)
+        store = self._leases[EVALUATE].store
+        return self._leases[EVALUATE].is_held and enqueue_week(store, self._settings, now)
+
+    def retain(self, now: float) -> None:
+        """Delete content that is too old or too much, and fold the counters of processes that are gone for long."""
+        store, settings = self._leases[RETAIN].store, self._settings
+
+        def work() -> None:
+            candidates.forget(store, before=now - settings.retain_content_days * DAY_S)
+            candidates.trim(store, most=settings.max_candidates)
+            counters.retire(store, unseen_since=now - _RETIRE_AFTER_S)
+
+        self._do(RETAIN, work, now)
 
     def stop_grading(self) -> None:
         """Stop grading; a run under way ends at once."""
@@ -177,24 +204,15 @@ class Guard:
             self._grader.stop()
 
     def close(self) -> None:
-        """Sign off and release the lease, so that another guard can act at once."""
-        self._lease = None
-        if self._grader is not None:
-            self._grader.close()
+        """Sign off and release the leases, so that another guard can act at once."""
 
         def work(connection: Connection) -> None:
+            self._leases.release(connection)
             processes.mark_stopped(connection, self.process)
-            processes.release_lease(connection, name=_LEASE, holder=self.process)
 
         self._store.transact(work)
-
-    @property
-    def _holds_lease(self) -> bool:
-        return self._lease is not None
-
-    @property
-    def _lease_s(self) -> float:
-        return max(_LEASE_EVALUATIONS * self._settings.evaluate_every_s, 10.0)
+        if self._grader is not None:
+            self._grader.close()
 
     def _heartbeat(self, now: float) -> processes.Heartbeat:
         return processes.Heartbeat(
@@ -203,4 +221,5 @@ class Guard:
             started_at=self._started_at,
             seen_at=now,
             base_threshold=self._settings.base_threshold,
+            clock_ahead_s=self._clock_ahead_s(),
         )

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.errors import CheapdeepError, StoreError
+from cheapdeep_ops.guard.outages import OutageLog
 
 DONE: Final = "done"
 FAILED: Final = "failed"
@@ -21,17 +22,26 @@ class Job:
     """Runs `work` at each call; skips the run if an earlier call still runs. A call never raises.
 
     `runs` counts the runs by (name, outcome). Skipped runs are normal on a busy machine. A series of them is logged at
-    INFO: once when it begins, and once when it ends.
+    INFO: once when it begins, and once when it ends. Errors of the store go to `outages`. Any other error is logged
+    once, until it changes or a run succeeds.
     """
 
     def __init__(
-        self, name: str, work: Callable[[], object], *, every_s: float, runs: Counter[tuple[str, str]]
+        self,
+        name: str,
+        work: Callable[[], object],
+        *,
+        every_s: float,
+        runs: Counter[tuple[str, str]],
+        outages: OutageLog,
     ) -> None:
         self.name = name
         self.every_s = every_s
         self._work = work
         self._runs = runs
         self._running = threading.Lock()
+        self._outages = outages
+        self._last_failure = ""
         self._skipped = 0
         self._is_late = False
         # All outcomes begin at 0, so that a counter's first increase shows in Prometheus.
@@ -56,14 +66,23 @@ class Job:
     def _run(self) -> str:
         try:
             self._work()
+        except StoreError as error:
+            self._outages.failed(error)
         except CheapdeepError as error:
-            _log.error("the job %s failed: %s", self.name, error)
-        except Exception:  # noqa: BLE001 - any error of this run must leave the scheduler running
+            if self._is_news(error):
+                _log.error("the job %s failed: %s", self.name, error)
+        except Exception as error:  # noqa: BLE001 - any error of this run must leave the scheduler running
             # With the traceback, because an unexpected error is a bug.
-            _log.exception("the job %s failed", self.name)
+            if self._is_news(error):
+                _log.exception("the job %s failed", self.name)
         else:
+            self._last_failure = ""
             return DONE
         return FAILED
+
+    def _is_news(self, error: Exception) -> bool:
+        before, self._last_failure = self._last_failure, f"{type(error).__name__}: {error}"
+        return self._last_failure != before
 
     def _skip(self) -> None:
         self.count(SKIPPED)

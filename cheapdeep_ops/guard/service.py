@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -28,11 +30,15 @@ from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.flushes import Senders
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
+from cheapdeep_ops.guard.lease import keep_every_s
 from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
+from cheapdeep_ops.guard.outages import OutageLog
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import processes
+from cheapdeep_ops.store.clock import SKEW_S, SKEW_WARNING, StoreClock
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.units import DAY_S
@@ -42,14 +48,17 @@ _DELIVER_EVERY_S: Final = 1.0
 _GRACEFUL_SHUTDOWN_S: Final = 1
 _KEEP_ALIVE_S: Final = 75
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
-_LONGEST_SHUTDOWN_S: Final = 6.0
-"""A little longer than the timeout of a request to a receiver."""
+_STOP_S: Final = 7.5
+"""How long `stop` takes at most, whatever hangs: after the second for HTTP it stays well below 10 s."""
 
+_JOBS_END_S: Final = 4.5
+_CLOSE_S: Final = 1.5
 _PROMPT_SHUTDOWN_S: Final = 2.0
 _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
 """The interval of the check whether a receipt is due."""
 
+_RETAIN_EVERY_S: Final = 60.0
 _MODELS_EVERY_S: Final = float(DAY_S)
 _MODELS_AFTER_S: Final = 30.0
 _CLOCK_CHECK_S: Final = 0.3
@@ -80,14 +89,23 @@ class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which calls `before_shutdown` when it begins to end."""
+    """uvicorn's server, which calls `on_signal` when it is to end, and `before_shutdown` when it begins to."""
 
-    before_shutdown: Callable[[], None]
+    def __init__(
+        self, config: uvicorn.Config, *, on_signal: Callable[[], None], before_shutdown: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._on_signal, self._before_shutdown = on_signal, before_shutdown
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end. uvicorn calls it in a signal handler, which works even while its event loop is blocked."""
+        self._on_signal()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End all connections."""
         # Requests that wait for something end first: otherwise the server would wait for them, and then cancel them.
-        self.before_shutdown()
+        self._before_shutdown()
         await super().shutdown(sockets)
 
 
@@ -100,26 +118,32 @@ class Service:
         *,
         senders: Mapping[str, Sender] | None = None,
         clock: Callable[[], float] = time.time,
+        steady_clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
-        self._clock = clock
-        self._access = Access(settings, clock=clock)
+        self._clock = StoreClock(clock, steady_clock=steady_clock)
+        self._is_skewed = False
+        self._access = Access(settings, clock=self._clock)
         self._jobs: Counter[tuple[str, str]] = Counter()
+        self._outages = OutageLog()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         rulebook = read_rulebook(settings.rules_file)
         senders = senders or senders_for(settings)
         self.store = Store(settings.store_url)
         migrate(self.store)
+        self._read_time()
         self.guard = Guard(
             self.store,
             settings=settings,
             rulebook=rulebook,
             senders=senders,
-            grader=Grader(self.store, settings=settings, api=GraderApi()),
-            started_at=clock(),
+            make_grader=partial(Grader, settings=settings, api=GraderApi()),
+            started_at=self._clock(),
+            monotonic=self._clock.steady,
+            clock_ahead_s=lambda: self._clock.ahead_s,
         )
-        self._senders = Senders(settings.store_url, settings, clock)
+        self._senders = Senders(settings.store_url, settings, self._clock)
         self._scheduler = self._make_scheduler()
         self._collector = FleetCollector(
             self.store,
@@ -127,7 +151,7 @@ class Service:
             rulebook=rulebook,
             guard=self.guard,
             jobs=lambda: dict(self._jobs),
-            clock=clock,
+            clock=self._clock,
         )
 
     def start(self) -> None:
@@ -136,18 +160,22 @@ class Service:
         self._watchdog.start()
 
     def stop(self) -> None:
-        """End the jobs, deliver the messages that are due, release the lease and close the store.
+        """End the jobs, deliver the messages that are due, release the leases and close the store.
 
-        If a receiver hangs, this takes about one request's timeout; messages that were not sent stay in the outbox.
+        This takes at most 7.5 s, also if the store, the API or a receiver hangs. Messages that were not sent stay in
+        the outbox. Leases that were not released are taken over after their time.
         """
-        is_prompt = self._end_jobs()
+        until = time.monotonic() + _STOP_S
+        # After a slow end of the jobs, something hangs, and would hang here too.
+        if self._end_jobs():
+            _try("delivering", lambda: self.guard.deliver(self._clock()), until - _CLOSE_S)
+        _try("signing off", self._sign_off, until)
+
+    def _sign_off(self) -> None:
         try:
-            # After a slow end of the jobs, a receiver hangs, and would hang here too.
-            if is_prompt:
-                self.guard.deliver(self._clock())
-        finally:
             self._senders.close()
             self.guard.close()
+        finally:
             self.store.close()
 
     def _end_jobs(self) -> bool:
@@ -156,16 +184,19 @@ class Service:
         self._stopping.set()
         self.guard.stop_grading()
         if self._watchdog.is_alive():
-            self._watchdog.join()
+            self._watchdog.join(_PROMPT_SHUTDOWN_S)
         if self._scheduler.running:
             # In a thread with a time limit, because the scheduler waits forever for a job that hangs.
             ending = threading.Thread(target=self._scheduler.shutdown, name="shutdown", daemon=True)
             ending.start()
-            ending.join(_LONGEST_SHUTDOWN_S)
+            ending.join(_JOBS_END_S)
         return time.monotonic() - begun < _PROMPT_SHUTDOWN_S
 
-    def serve(self) -> None:
-        """Run the jobs and the HTTP server until SIGTERM or SIGINT. Raises SettingsError if the port is taken."""
+    def serve(self, *, on_signal: Callable[[], None] = lambda: None) -> None:
+        """Run the jobs and the HTTP server until SIGTERM or SIGINT; then call `on_signal`, and `stop`.
+
+        Raises SettingsError if the port is taken.
+        """
         listener = _listen(self._settings.host, self._settings.port)
         api = make_api(
             self.store,
@@ -188,9 +219,10 @@ class Service:
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 ssl_certfile=self._settings.tls_cert,
                 ssl_keyfile=self._settings.tls_key,
-            )
+            ),
+            on_signal=on_signal,
+            before_shutdown=self._senders.feed.end,
         )
-        server.before_shutdown = self._senders.feed.end
         self.start()
         try:
             with _own_signals(), listener:
@@ -221,11 +253,31 @@ class Service:
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
+        self._add_job(scheduler, "leases", self._keep_leases, keep_every_s(self._settings.evaluate_every_s))
+        self._add_job(scheduler, "retain", self.guard.retain, _RETAIN_EVERY_S)
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
         if self._settings.report_every != "never":
             self._add_job(scheduler, "report", self.guard.report, _REPORT_EVERY_S)
         self._add_job(scheduler, "models", self._check_models, _MODELS_EVERY_S, after_s=_MODELS_AFTER_S)
         return scheduler
+
+    def _keep_leases(self, now: float) -> None:
+        """Read the store's time and renew the leases; a guard that has just taken over evaluates at once."""
+        self._read_time()
+        is_taken = self.guard.keep_leases(now)
+        # This job reads and writes at each run, so its success shows that the store works.
+        self._outages.worked()
+        if is_taken:
+            self._scheduler.modify_job("evaluate", next_run_time=datetime.now(UTC))
+
+    def _read_time(self) -> None:
+        asked_at = self._clock.steady()
+        with self.store.reading() as connection:
+            self._clock.note(processes.store_time(connection), asked_at=asked_at)
+        is_skewed = abs(self._clock.ahead_s) > SKEW_S
+        if is_skewed and not self._is_skewed:
+            _log.warning(SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
+        self._is_skewed = is_skewed
 
     def _check_models(self, now: float) -> None:
         check_models(self.store, self._settings, now)
@@ -240,7 +292,7 @@ class Service:
         after_s: float | None = None,
     ) -> None:
         """Schedule `work` every `every_s` seconds, first after `after_s` (default: `every_s`)."""
-        job = Job(name, lambda: work(self._clock()), every_s=every_s, runs=self._jobs)
+        job = Job(name, lambda: work(self._clock()), every_s=every_s, runs=self._jobs, outages=self._outages)
         first_s = every_s if after_s is None else after_s
         trigger = Every(timedelta(seconds=every_s), first=timedelta(seconds=first_s))
         scheduler.add_job(job, trigger, id=name, name=name)
@@ -270,6 +322,23 @@ class Service:
         if age_s < -_CLOCK_TOLERANCE_S:
             return f"the last evaluation lies {duration(-age_s)} in the future: the clock was set back"
         return "" if age_s <= limit_s else f"the last evaluation is {duration(age_s)} old"
+
+
+def _try(what: str, work: Callable[[], object], until: float) -> None:
+    """Do `work`, and log if it fails or has not ended at `until` (monotonic seconds)."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the rest of the end must follow, whatever fails
+            _log.warning("%s failed at the end: %s", what, error)
+
+    # A thread that can be abandoned, because a driver may wait for a server that hangs.
+    thread = threading.Thread(target=run, name=what, daemon=True)
+    thread.start()
+    thread.join(max(until - time.monotonic(), 0.0))
+    if thread.is_alive():
+        _log.warning("%s takes too long at the end, and is abandoned", what)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_ke
 from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog, loggable
 from cheapdeep_ops.redaction import Redact
+from cheapdeep_ops.store.clock import corrected
 from cheapdeep_ops.values import Decision, Exchange
 
 _LEAVE_S: Final = 2.0
@@ -47,6 +48,8 @@ class CandidateQueue:
         self._thread: threading.Thread | None = None
         self.left_out = 0
         """How many answers were chosen while the queue was full."""
+        self.offset_s = 0.0
+        """What to add to this host's clock for the store's time."""
         self.is_watched = True
         """Whether a guard wrote a heartbeat lately: only a guard grades answers and removes their content."""
 
@@ -149,4 +152,5 @@ class CandidateQueue:
 
     def _redact_one(self) -> None:
         kept, redact = self._kept.popleft()
-        self._rows.append(candidate_row(kept, share=self._share, redact=redact))
+        row = candidate_row(kept, share=self._share, redact=redact)
+        self._rows.append({**row, "at": corrected(kept.decision.started_at, self.offset_s)})

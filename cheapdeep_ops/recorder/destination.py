@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from cheapdeep_ops.errors import StoreBusyError
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.store.clock import Reading
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
 
 
@@ -17,8 +18,9 @@ class AskedToWaitError(StoreBusyError):
 
 
 class News(NamedTuple):
-    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
+    """What a recorder learns at each read, all in the store's time.
 
+    `guard_seen` is the last heartbeat of a guard (Unix time), None: never. `time` is what the store said about time.
     `store` changes when the store was made anew, so that it lacks what it had.
     `flush_every_s` is the shortest interval between two writes that the destination asks for, None: any.
     `wants_candidates` is whether it takes answers for grading.
@@ -26,6 +28,7 @@ class News(NamedTuple):
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
+    time: "Reading | None" = None
     store: object = None
     flush_every_s: float | None = None
     wants_candidates: bool = True

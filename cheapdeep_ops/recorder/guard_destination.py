@@ -17,6 +17,7 @@ from cheapdeep_ops.recorder.wire import (
     encoded,
     packed,
 )
+from cheapdeep_ops.store.clock import steady
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
@@ -43,11 +44,21 @@ class GuardDestination:
     """The guard at `url`; see `Destination` for the methods. `on_news` is called when policies may have changed.
 
     The guard gives each process of the recorder an id of its own, so the names here are not those in the store.
+    `clock` is the store's time in Unix seconds, and `steady` a clock that never steps.
     """
 
-    def __init__(self, url: str, *, token: str, clock: Callable[[], float], on_news: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str,
+        clock: Callable[[], float],
+        on_news: Callable[[], None],
+        steady: Callable[[], float] = steady,
+    ) -> None:
         self._connection = GuardConnection(url, token=token)
         self._follower = PolicyFollower(url, token=token, clock=clock, on_change=on_news)
+        self._steady = steady
         self._senders: dict[str, _Sender] = {}
         self._beat: Heartbeat | None = None
         self._rests_until = 0.0  # on the monotonic clock
@@ -134,9 +145,10 @@ class GuardDestination:
         # A number is used once, also if no answer comes: the next flush may have other counts.
         sender.number += 1
         identity = {"process": sender.process, "secret": sender.secret, "number": sender.number}
+        asked_at = self._steady()
         answer = self._post(FLUSHES_PATH, encoded({**identity, "knows": self._follower.etag, **body}))
         if answer.status == _OK:
-            self._follower.note(answer.body["news"], is_whole=False)
+            self._follower.note(answer.body["news"], asked_at=asked_at, answered_at=self._steady())
         return answer
 
     def _post(self, path: str, body: bytes) -> Answer:

@@ -3,15 +3,12 @@
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.destination import News
 from cheapdeep_ops.recorder.guard_connection import Answer, GuardConnection
 from cheapdeep_ops.recorder.wire import AGE_HEADER, LONGEST_POLL_S, POLICIES_PATH, WIRE_HEADER, WIRE_VERSION
-
-if TYPE_CHECKING:
-    pass
 
 _SLACK_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.25
@@ -56,13 +53,12 @@ class PolicyFollower:
                 raise self._failure
             return self._state.news
 
-    def note(self, body: Mapping[str, Any], *, is_whole: bool) -> None:
-        """Take in the state that came with a response.
-
-        Only the long poll is whole: another response may come from a guard that has not read the newest policies yet.
-        """
+    def note(self, body: Mapping[str, Any], *, asked_at: float, answered_at: float) -> None:
+        """Take in the state that came with the response to a flush, and the store's time in it."""
+        # The response may come from a guard that has not read the newest policies yet.
         with self._lock:
-            is_new = self._state.take(body, is_whole=is_whole)
+            is_new = self._state.take(body, is_whole=False)
+            self._state.take_time(body.get("time"), asked_at, answered_at)
         if is_new:
             self._on_change()
 
@@ -111,11 +107,14 @@ class PolicyFollower:
         return answer
 
     def _take(self, answer: Answer) -> None:
-        if answer.status == 200:  # noqa: PLR2004 - the success with a body
-            self.note(answer.body, is_whole=True)
-            return
         with self._lock:
-            self._state.take_age(answer.headers.get(AGE_HEADER))
+            if answer.status != 200:  # noqa: PLR2004 - the success with a body
+                self._state.take_age(answer.headers.get(AGE_HEADER))
+                return
+            # A long poll says nothing about time: how long its response travelled is not known.
+            is_new = self._state.take(answer.body, is_whole=True)
+        if is_new:
+            self._on_change()
 
 
 class _State:
@@ -142,6 +141,13 @@ class _State:
             wants_candidates=bool(body.get("wants_candidates", True)),
         )
         return True
+
+    def take_time(self, now: object, asked_at: float, answered_at: float) -> None:
+        """Note the store's time, as a response said it."""
+        from cheapdeep_ops.store.clock import Reading, StoreTime  # noqa: PLC0415 - see StoreDestination
+
+        if isinstance(now, float | int):
+            self.news = self.news._replace(time=Reading(StoreTime(now=float(now)), asked_at, answered_at))
 
     def take_age(self, age: object) -> None:
         """Note how long ago the acting guard evaluated, in seconds; None: never."""

@@ -1,6 +1,7 @@
 """A bounded queue and one background thread between the router and the store."""
 
 import logging
+import socket
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.recorder.wake import Wake
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
+from cheapdeep_ops.store.clock import SKEW_S, SKEW_WARNING, StoreClock, corrected
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class Recorder:
         *,
         drops: DropCounter | None = None,
         clock: Callable[[], float] = time.time,
+        steady_clock: Callable[[], float] | None = None,
         background: bool = True,
         redact: Redact = redact,
         queue_size: int = 10_000,
@@ -91,7 +94,7 @@ class Recorder:
         self._settings = settings
         self._folder = Path.cwd()
         self._drops = drops
-        self._clock = clock
+        self._clock = StoreClock(clock, steady_clock=steady_clock)
         self._background = background
         self._redact = redact
         self._share = kept_share(settings.graded_share)
@@ -142,8 +145,10 @@ class Recorder:
         url, token = self._settings.store_url, self._settings.guard_token
         if self._settings.is_store_remote and token is not None:
             secret = token.get_secret_value()
-            return GuardDestination(url, token=secret, clock=self._clock, on_news=self._wake.set)
-        return StoreDestination(url, folder=self._folder)
+            return GuardDestination(
+                url, token=secret, clock=self._clock, steady=self._clock.steady, on_news=self._wake.set
+            )
+        return StoreDestination(url, folder=self._folder, steady=self._clock.steady)
 
     @property
     def process(self) -> str:
@@ -186,8 +191,11 @@ class Recorder:
         is_new = news is not self._news
         if is_new:
             self._learn(news)
+        self._samples.offset_s = -self._clock.ahead_s
         if is_new or abs(now - self._looked_at) >= _EACH_S:
             self._looked_at = now
+            if abs(self._clock.ahead_s) > SKEW_S:
+                self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
             is_guarded = self._guard.note(news.guard_seen, now, destination=self._destination)
             self._samples.is_watched = is_guarded and news.wants_candidates
 
@@ -251,6 +259,9 @@ class Recorder:
         if self._news is not None and news.store != self._news.store:
             with self._storing:
                 self._writer.store_lost()
+        if news.time is not None and (self._news is None or news.time is not self._news.time):
+            told, asked_at, answered_at = news.time
+            self._clock.note(told, asked_at=asked_at, answered_at=answered_at)
         self._news = news
         self._interval_s = max(self._settings.flush_every_s, news.flush_every_s or 0.0)
         # A new book would lose its look-ups.
@@ -271,9 +282,10 @@ class Recorder:
             self._writer.restart()
         # A late decision counts in the oldest open second: closed seconds never change again.
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
+        offset_s = -self._clock.ahead_s
         while self._queue:
             decision = self._queue.popleft()
-            finished = int(decision.started_at + decision.duration_s)
+            finished = int(corrected(decision.started_at + decision.duration_s, offset_s))
             lost += not self._writer.buffer.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
@@ -291,6 +303,7 @@ class Recorder:
             base_threshold=self._settings.base_threshold,
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
             dropped=self.dropped,
+            clock_ahead_s=self._clock.ahead_s,
         )
 
     def _start(self) -> None:

@@ -1,6 +1,7 @@
 """The store as a recorder's destination, opened at its first use."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,23 +18,30 @@ _PATIENCE_S: Final = 0.25
 _LOOK_EVERY_S: Final = 1.0
 """How often a reader looks whether the store's file is still there: the look costs as much as a third of a read."""
 
+_ASK_TIME_EVERY_S: Final = 10.0
+"""How often a reader asks for the store's time, if nothing else has changed."""
+
 # A database's driver takes some time to load. So this module imports the store in its methods: the background thread
 # waits, and not the importer.
 
 
 class StoreDestination:
-    """The store at `url`. A relative SQLite path starts at `folder`; see `Destination` for the methods."""
+    """The store at `url`. A relative SQLite path starts at `folder`; see `Destination` for the methods.
 
-    def __init__(self, url: str, *, folder: Path) -> None:
+    `steady` is a clock that never steps, in seconds.
+    """
+
+    def __init__(self, url: str, *, folder: Path, steady: Callable[[], float]) -> None:
         self._url = url
         self._folder = folder
+        self._steady = steady
         self._file: tuple[int, int] | None = None
         self._opened: DirectStore | None = None
         self._query = ""
         self._found: object = None
         self._news: News | None = None
         self._generation = 0
-        self._look_at = float("-inf")  # on the monotonic clock
+        self._look_at = self._ask_at = float("-inf")  # on the monotonic clock
 
     @property
     def shown_url(self) -> str:
@@ -47,16 +55,20 @@ class StoreDestination:
             self._leave_if_replaced()
         store = self._opened or self._store()
         found = store.poll(self._query)
-        if self._news is None or found != self._found:
+        if self._news is None or found != self._found or time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + _ASK_TIME_EVERY_S
             self._news = self._read(store, found)
             self._found = found
         return self._news
 
     def _read(self, store: "DirectStore", found: Any) -> News:
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
+        from cheapdeep_ops.store.clock import Reading  # noqa: PLC0415 - see above
 
-        identity = recording.identity_in(found, store.dialect)
-        return News(*recording.read_policies(store), store=(self._generation, identity))
+        identity, asked_at = recording.identity_in(found, store.dialect), self._steady()
+        policies, guard_seen, told = recording.read_policies(store)
+        time_read = Reading(told, asked_at, self._steady())
+        return News(policies, guard_seen, time=time_read, store=(self._generation, identity))
 
     def _leave_if_replaced(self) -> None:
         """Close the store if its file was replaced since it was opened."""

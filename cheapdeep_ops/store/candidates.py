@@ -218,6 +218,17 @@ def submit(connection: Connection, call_ids: Sequence[str], batch_id: str) -> No
     connection.execute(part.values(state=CandidateState.SUBMITTED.value, batch_id=batch_id))
 
 
+def resubmit(connection: Connection, intent: str, batch_id: str) -> None:
+    """Move the samples of an intent to the batch that it has become."""
+    connection.execute(update(_CANDIDATE).where(_CANDIDATE.c.batch_id == intent).values(batch_id=batch_id))
+
+
+def withdraw(connection: Connection, intent: str) -> None:
+    """Return the open samples of an intent to the waiting ones, because its batch was not sent."""
+    part = update(_CANDIDATE).where(_CANDIDATE.c.batch_id == intent, _IS_OPEN)
+    connection.execute(part.values(state=CandidateState.WAITING.value, batch_id=""))
+
+
 def forget(store: Store, *, before: float, limit: int = _AT_ONCE) -> int:
     """Remove the content of calls that began before `before`; returns the number of calls.
 

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -42,6 +43,7 @@ class Store:
         self.url = self._address.url
         self._patience_s = patience_s
         self._sleep = sleep
+        self._fence: Callable[[Connection], None] | None = None
         # A lock inside the database may not take more than the caller's whole patience.
         self.engine = self._make_engine(min(_LOCK_TIMEOUT_S, patience_s))
         # On PostgreSQL, reads need a transaction too: outside of one, nothing would bound their wait for a lock.
@@ -68,6 +70,12 @@ class Store:
         """The URL without its password and without the secrets in its query."""
         return self._address.shown
 
+    def fenced(self, fence: Callable[[Connection], None]) -> Self:
+        """This store with `fence` run at the start of each write transaction; an error of it prevents the write."""
+        view = copy(self)
+        view._fence = fence  # noqa: SLF001 - the class's own
+        return view
+
     def transact(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in one write transaction, commit it, and return its result.
 
@@ -80,6 +88,8 @@ class Store:
     def _transact_once(self, work: Callable[[Connection], _T], *, may_reconnect: bool = True) -> _T:
         try:
             with self.engine.begin() as connection:
+                if self._fence is not None:
+                    self._fence(connection)
                 return work(connection)
         except SQLAlchemyError as error:
             # The server has become a standby. The pool has dropped its connections to it, and makes others.

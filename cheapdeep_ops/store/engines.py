@@ -2,7 +2,7 @@
 
 import sqlite3
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
@@ -10,10 +10,14 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from cheapdeep_ops.store import postgresql, sqlite
+from cheapdeep_ops.store.answer_limit import connection_class
 from cheapdeep_ops.store.url import Address
 
 SNAPSHOT: Final = "cheapdeep_snapshot"
 """The execution option that makes SQLite begin a transaction without the write lock."""
+
+_ANSWER_S: Final = 30.0
+"""How long PostgreSQL may take to answer one statement."""
 
 _IS_READ_ONLY: Final = "cheapdeep_read_only"
 
@@ -87,9 +91,26 @@ def _postgresql_engine(address: Address, lock_timeout_s: float) -> Engine:
     )
     # Before SQLAlchemy's own first look at a server, which fails on servers that it does not know.
     event.listen(engine, "connect", partial(_check, address), insert=True)
+    event.listen(engine, "do_connect", _connect_patiently)
     # Here, because no statement precedes it, and an error in it is handled like that of a statement.
     engine.dialect.do_begin = partial(_begin_postgresql, lock_timeout_s)  # type: ignore[method-assign]
     return engine
+
+
+def _connect_patiently(_dialect: object, _record: object, args: list[Any], options: dict[str, Any]) -> Any:
+    return _patient_connection_class().connect(*args, **options)
+
+
+@cache
+def _patient_connection_class() -> Any:
+    """A connection that gives up each statement in time, so that a server that hangs is an error like any other."""
+    limited = connection_class()
+
+    def wait(self: Any, generator: Any, *_: object, **__: object) -> Any:
+        self.allow(_ANSWER_S)
+        return limited.wait(self, generator)
+
+    return type("PatientConnection", (limited,), {"wait": wait})
 
 
 def _check(address: Address, connection: DBAPIConnection, _record: object) -> None:

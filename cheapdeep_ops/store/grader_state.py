@@ -1,22 +1,33 @@
 """The grader's state, and its open batches."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, case, func, select, update
+from sqlalchemy import Connection, and_, case, delete, func, select, update
 
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables.grade_tables import GraderRow, GradingBatch
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import insert_if_absent, upsert
-from cheapdeep_ops.units import USD_PER_NUSD
+from cheapdeep_ops.units import DAY_S, USD_PER_NUSD
 
 _GRADER: Final = table_of(GraderRow)
 _BATCH: Final = table_of(GradingBatch)
 _NAME: Final = "grader"
-_UNANSWERED: Final = "unanswered "
-"""How the id begins that a batch without an answer gets here."""
+_INTENT: Final = "intent"
+_SENT: Final = "batch"
+_DIRECT: Final = "direct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIntent:
+    """A batch that was about to be sent at `at` (Unix time), and perhaps was."""
+
+    name: str
+    at: float
+    requests: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,7 @@ class OpenBatch:
     """
 
     id: str
+    intent: str
     grader: GraderVersion
     submitted_at: float
     unread: int
@@ -60,35 +72,75 @@ def save_state(connection: Connection, status: GraderStatus) -> None:
     upsert(connection, GraderRow, [{"name": _NAME, **asdict(status)}])
 
 
-def begin_batch(
-    connection: Connection, batch_id: str, grader: GraderVersion, *, at: float, requests: int, nusd_each: int
+def begin_intent(
+    connection: Connection, intent: str, grader: GraderVersion, *, at: float, requests: int, nusd_each: int
 ) -> None:
-    """Store a batch that the API has accepted; each request is estimated to cost `nusd_each`."""
-    row = {"id": batch_id, "grader_model": grader.model, "grader_prompt": grader.prompt, "submitted_at": at,
-           "requests": requests, "unread": requests, "nusd_each": nusd_each}  # fmt: skip
+    """Store that a batch is about to be sent; until the API accepts it, each request counts as `nusd_each`."""
+    _insert(connection, intent, _INTENT, grader, at=at, requests=requests, nusd_each=nusd_each)
+
+
+def accept_intent(connection: Connection, intent: str, batch_id: str, *, nusd_each: int | None = None) -> None:
+    """Store the id of the batch that an intent has become; each request is then estimated to cost `nusd_each`."""
+    values: dict[str, object] = {"id": batch_id, "kind": _SENT}
+    if nusd_each is not None:
+        values["nusd_each"] = nusd_each
+    connection.execute(update(_BATCH).where(_BATCH.c.id == intent, _BATCH.c.kind == _INTENT).values(**values))
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Delete an intent that has not become a batch, or a reservation whose requests are all answered."""
+    connection.execute(delete(_BATCH).where(_BATCH.c.id == name, _BATCH.c.kind != _SENT))
+
+
+def open_intents(connection: Connection) -> list[OpenIntent]:
+    """The batches of which nobody knows whether the API has accepted them, oldest first."""
+    statement = select(_BATCH).where(_BATCH.c.kind == _INTENT).order_by(_BATCH.c.submitted_at, _BATCH.c.id)
+    return [
+        OpenIntent(name=row.id, at=row.submitted_at, requests=row.requests) for row in connection.execute(statement)
+    ]
+
+
+def is_newest_unanswered(connection: Connection) -> bool:
+    """Whether nobody knows if the API has accepted the newest batch."""
+    newest = select(_BATCH.c.kind).where(_BATCH.c.kind != _DIRECT).order_by(_BATCH.c.submitted_at.desc()).limit(1)
+    return connection.execute(newest).scalar() == _INTENT
+
+
+def known_batches(connection: Connection, batch_ids: Collection[str]) -> set[str]:
+    """Those of these batches that are stored."""
+    return set(connection.execute(select(_BATCH.c.id).where(_BATCH.c.id.in_(batch_ids))).scalars())
+
+
+def reserve(
+    connection: Connection, name: str, grader: GraderVersion, *, at: float, requests: int, nusd_each: int
+) -> None:
+    """Store that single requests are about to be sent; each counts as `nusd_each` until it is answered.
+
+    What a guard that was killed had reserved counts for a day, because its requests may cost money.
+    """
+    forgotten = and_(_BATCH.c.kind == _DIRECT, _BATCH.c.submitted_at < at - DAY_S)
+    connection.execute(delete(_BATCH).where(forgotten))
+    _insert(connection, name, _DIRECT, grader, at=at, requests=requests, nusd_each=nusd_each)
+
+
+def _insert(
+    connection: Connection, name: str, kind: str, grader: GraderVersion, *, at: float, requests: int, nusd_each: int
+) -> None:
+    row = {"id": name, "kind": kind, "intent": name if kind == _INTENT else "", "grader_model": grader.model,
+           "grader_prompt": grader.prompt, "submitted_at": at, "requests": requests, "unread": requests,
+           "nusd_each": nusd_each}  # fmt: skip
     insert_if_absent(connection, GradingBatch, row)
-
-
-def note_unanswered(connection: Connection, grader: GraderVersion, *, at: float, requests: int, nusd_each: int) -> None:
-    """Store that a batch was sent and not answered: its results cannot be read, but they may cost money."""
-    batch_id = f"{_UNANSWERED}{at!r}"
-    begin_batch(connection, batch_id, grader, at=at, requests=requests, nusd_each=nusd_each)
-    end_batch(connection, batch_id, at=at)
-
-
-def is_last_unanswered(connection: Connection) -> bool:
-    """Whether the last batch was not answered."""
-    newest = select(_BATCH.c.id).order_by(_BATCH.c.submitted_at.desc()).limit(1)
-    return (connection.execute(newest).scalar() or "").startswith(_UNANSWERED)
 
 
 def open_batches(connection: Connection) -> list[OpenBatch]:
     """The batches whose results have not all been read, oldest first."""
     # The version is stored, because the settings may name another grader by the time a batch ends.
-    statement = select(_BATCH).where(_BATCH.c.ended_at.is_(None)).order_by(_BATCH.c.submitted_at, _BATCH.c.id)
+    is_open = and_(_BATCH.c.kind == _SENT, _BATCH.c.ended_at.is_(None))
+    statement = select(_BATCH).where(is_open).order_by(_BATCH.c.submitted_at, _BATCH.c.id)
     return [
         OpenBatch(
             id=row.id,
+            intent=row.intent,
             grader=GraderVersion(model=row.grader_model, prompt=row.grader_prompt),
             submitted_at=row.submitted_at,
             unread=row.unread,
@@ -101,7 +153,7 @@ def open_batches(connection: Connection) -> list[OpenBatch]:
 
 
 def count_read(connection: Connection, batch_id: str, results: int) -> None:
-    """Count results of a batch as read: their cost is known, so it is no longer estimated."""
+    """Count results of a batch, or of a reservation, as read: their cost is no longer estimated."""
     unread = _BATCH.c.unread
     # Two guards may read one batch: one of them may have lost the lease without knowing it.
     left = case((unread > results, unread - results), else_=0)
@@ -127,7 +179,7 @@ def end_batch(connection: Connection, batch_id: str, *, at: float) -> None:
 
 
 def committed_usd(connection: Connection, *, since: float) -> float:
-    """What gradings since `since` cost, with an estimate for requests in batches since then; in US dollars."""
+    """What gradings since `since` cost, with an estimate for requests since then without a result; in US dollars."""
     recent = and_(_BATCH.c.submitted_at >= since, _BATCH.c.unread > 0)
     unread = select(func.coalesce(func.sum(_BATCH.c.unread * _BATCH.c.nusd_each), 0)).where(recent)
     return grades.spent_usd(connection, since=since) + int(connection.execute(unread).scalar() or 0) * USD_PER_NUSD

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, NamedTuple
 
 from cheapdeep_ops.policy import PolicyBook, ScopeState
+from cheapdeep_ops.store.clock import StoreTime
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import (
     Statements,
@@ -27,6 +28,9 @@ from cheapdeep_ops.store.inserts import (
 from cheapdeep_ops.values import Counters
 
 Kind = Literal["router", "guard"]
+_BEFORE_POLICY: Final = 4
+"""The number of columns of `_news_query` before those of the policy."""
+
 Rows = Sequence[Mapping[str, Any]]
 Rejected = list[tuple[Mapping[str, Any], Exception]]
 """The rows that the store rejects for good, each with its error."""
@@ -39,7 +43,9 @@ BUCKET: Final = Target(
 )
 TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), json=_MAPPINGS, defaults=_COUNTERS)
 PROCESS: Final = Target(
-    name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0, "flush": 0, "secret": ""}
+    name="process",
+    keys=("process",),
+    defaults={"policy_version": 0, "dropped": 0, "clock_ahead_s": 0.0, "flush": 0, "secret": ""},
 )
 CANDIDATE: Final = Target(
     name="candidate",
@@ -78,6 +84,7 @@ class Heartbeat:
     base_threshold: float
     policy_version: int = 0
     dropped: int = 0
+    clock_ahead_s: float = 0.0
     host: str = field(default_factory=_host)
     pid: int = field(default_factory=os.getpid)
     package_version: str = field(default_factory=_version)
@@ -146,35 +153,56 @@ class StoredPolicy(NamedTuple):
     causes: Any
 
 
-def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None]:
-    """All stored policies, and when a running guard last wrote a heartbeat (Unix time). Raises StoreError."""
-    rows = store.read(_policies_query(store.dialect))
-    return [StoredPolicy(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+_POLICY: Final = ", ".join(StoredPolicy._fields)
+
+
+def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None, StoreTime]:
+    """All stored policies, when a running guard last wrote a heartbeat (Unix time), and what the store's time is.
+
+    Raises StoreError.
+    """
+    rows = store.read(_news_query(store.dialect))
+    seen, *told = rows[0][:_BEFORE_POLICY]
+    policies = [StoredPolicy(*row[_BEFORE_POLICY:]) for row in rows if row[_BEFORE_POLICY] is not None]
+    return policies, seen, StoreTime(*told)
 
 
 @cache
-def _policies_query(dialect: str) -> str:
-    # One statement for policies and guard, because each statement costs more than its rows.
-    return (
-        f"SELECT seen, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
-        f"FROM (SELECT max(seen_at) AS seen FROM {table_name(dialect, 'process')} WHERE kind = 'guard') AS guard "
-        f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
-    )
+def _news_query(dialect: str) -> str:
+    # One statement for policies, guard and time, because each statement costs more than its rows.
+    return _policies_query(dialect, f"seen, told.*, {_POLICY}", f"CROSS JOIN ({time_query(dialect)}) AS told")
 
 
 @cache
 def poll_query(dialect: str) -> str:
-    """The statement for `DirectStore.poll`, whose result changes with that of `read_policies` and with the store."""
-    query = _policies_query(dialect)
+    """The statement for `DirectStore.poll`: its result changes with that of `read_policies`, but for the time."""
     if dialect == "sqlite":
-        return query
+        return _policies_query(dialect, f"seen, {_POLICY}")
     # The table's number changes when a schema was dropped and made anew while its connections went on.
-    return f"SELECT '{table_name(dialect, 'process')}'::regclass::oid AS store, news.* FROM ({query}) AS news"  # noqa: S608 - our names
+    process = table_name(dialect, "process")
+    return _policies_query(dialect, f"'{process}'::regclass::oid, seen, {_POLICY}")
 
 
 def identity_in(found: Any, dialect: str) -> object:
     """What the result of `poll_query` says of the store itself; None for a file."""
     return found[0][0] if dialect == "postgresql" else None
+
+
+def _policies_query(dialect: str, columns: str, more: str = "") -> str:
+    process, policy = table_name(dialect, "process"), table_name(dialect, "policy")
+    return (
+        f"SELECT {columns} FROM (SELECT max(seen_at) AS seen FROM {process} WHERE kind = 'guard') AS guard "  # noqa: S608 - our names
+        f"{more} LEFT JOIN {policy} AS policy ON 1 = 1"
+    )
+
+
+def time_query(dialect: str) -> str:
+    """The statement that reads a `StoreTime`, in one row."""
+    if dialect == "postgresql":
+        return "SELECT extract(epoch FROM clock_timestamp())::float8 AS now, NULL AS seen_at, NULL AS ahead_s"
+    # SQLite takes the other columns from the row with the maximum. Source: https://sqlite.org/lang_select.html#bareagg
+    runs = "kind IN ('router', 'guard')"
+    return f"SELECT NULL, max(seen_at), clock_ahead_s FROM {table_name(dialect, 'process')} WHERE {runs}"  # noqa: S608 - our names
 
 
 def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:

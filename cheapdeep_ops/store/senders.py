@@ -170,7 +170,7 @@ def _fleet_query(dialect: str) -> str:
     # Only the holder of the lease evaluates, and each evaluation ends with its heartbeat.
     evaluated = (
         f"SELECT max(p.seen_at) AS seen FROM {process} AS p JOIN {lease} AS l ON l.holder = p.process "  # noqa: S608 - our names
-        "WHERE l.name = 'guard'"
+        "WHERE l.name = 'evaluate'"
     )
     return (
         f"SELECT seen, {', '.join(StoredPolicy._fields)} FROM ({evaluated}) AS guard "  # noqa: S608 - our names

@@ -3,6 +3,7 @@
 It prints each decision as a line of JSON.
 Its traffic is named on standard input, one line of class names at a time; an empty line is silence, `end` ends it.
 Where `OTEL_EXPORTER_PROMETHEUS_PORT` names a port, it shows its own metrics there, as a service that is scraped does.
+Where `CALLER_CLOCK` names a file, it is on a host whose clock differs by the seconds in that file; see `host.py`.
 """
 
 import json
@@ -16,7 +17,9 @@ from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 
-from cheapdeep_ops import Router
+from cheapdeep_ops import Router, Settings
+from cheapdeep_ops.recorder import Recorder
+from cheapdeep_ops.store.clock import steady
 from cheapdeep_ops.testing import CLASSES
 
 RATE = 40.0
@@ -60,11 +63,21 @@ def tell(done: "Future[str]") -> None:
         print(done.result(), flush=True)
 
 
+def make_router() -> Router:
+    path = os.environ.get("CALLER_CLOCK")
+    if path is None:
+        return Router()
+    from tests.e2e.host import wall  # noqa: PLC0415 - few callers have a clock of their own
+
+    clock, settings = wall(path), Settings()
+    return Router(settings=settings, clock=clock, recorder=Recorder(settings, clock=clock, steady_clock=steady))
+
+
 def main() -> None:
     if port := os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT"):
         show_metrics(int(port))
     threading.Thread(target=follow_orders, daemon=True).start()
-    with Router() as router, ThreadPoolExecutor(8) as pool:
+    with make_router() as router, ThreadPoolExecutor(8) as pool:
         number = 0
         while not ended.wait(1 / RATE):
             if names := tuple(traffic):

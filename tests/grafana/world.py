@@ -102,7 +102,7 @@ class Fleet:
         rulebook, grader = read_rulebook(), Grader(self.store, settings=self.settings, api=self.judge)
         self.guard = Guard(
             self.store, settings=self.settings, rulebook=rulebook, senders={"slack": sender or self.inbox},
-            grader=grader, started_at=START,
+            make_grader=lambda _: grader, started_at=START,
         )  # fmt: skip
         self.collector = FleetCollector(
             self.store, settings=self.settings, rulebook=rulebook, guard=self.guard, jobs=lambda: self.jobs,

@@ -86,6 +86,7 @@ class Town:
             rulebook=rulebook or town_rules(),
             senders=self.senders or {"inbox": self.inbox},
             started_at=self.clock(),
+            monotonic=self.clock,
         )
 
     def run(
@@ -211,7 +212,7 @@ class School(Town):
             settings=settings,
             rulebook=rulebook or town_rules(),
             senders=self.senders or {"inbox": self.inbox},
-            grader=grader,
+            make_grader=lambda _: grader,
             started_at=self.clock(),
         )
 

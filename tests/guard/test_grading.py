@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from sqlalchemy import select, update
 
 from cheapdeep_ops.claude.grade_request import GraderApi
-from cheapdeep_ops.claude.rubric import PROMPT_VERSION
+from cheapdeep_ops.claude.rubric import PROMPT_VERSION, grading_request
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.grading.workers import Workers
 from cheapdeep_ops.guard.reports.quality import funnel_of, grader_of, spending_of
@@ -569,7 +569,7 @@ def test_what_is_too_old_or_too_much_is_forgotten_before_anything_is_asked(api, 
         "newest": True,
     }
     assert make(retain_content_days=2.0, max_candidates=2).run(NOW) == 3  # what waits for its grade is not crowded out
-    make(retain_content_days=2.0, max_candidates=2).run(NOW + 1)
+    candidates.trim(store, most=2)
     assert kept(store, "state", "answer")["old"] == ("graded", None)
     assert kept(store, "state", "answer")["newer"][1] is not None
 
@@ -643,19 +643,90 @@ class DyingAfterSubmit(GraderApi):
         raise KilledError
 
 
-def test_a_batch_that_nobody_noted_is_handed_in_again_and_counted_once(slow_api, batching, make, clock, store):
+def test_a_batch_that_nobody_noted_is_found_again_and_counted_once(slow_api, batching, make, clock, store):
     keep(store, *"ab")
     slow_api.always(verdict("correct", usage=USAGE))
     with client(slow_api.url) as sdk, pytest.raises(KilledError):
         make(api=DyingAfterSubmit(sdk), grade_by="batch").run(clock())
-    assert set(states(store).values()) == {"waiting"}
+    assert set(states(store).values()) == {"submitted"}
+    assert spent(store, clock()) > 2 * NUSD / 2 * 1e-9  # at its worst price
     batching.run(clock())
     clock.advance(HOUR_S)
     assert batching.run(clock()) == 2
-    assert paths(slow_api).count(("POST", "batches")) == 2
+    assert paths(slow_api).count(("POST", "batches")) == 1
     assert {found["cost_nusd"] for found in graded(store).values()} == {NUSD / 2}
+    assert spent(store, clock()) == pytest.approx(2 * NUSD / 2 * 1e-9)
     with store.reading() as connection:
         assert grades.totals(connection) == {("support", "correct"): (2, pytest.approx(NUSD * 1e-9))}
+
+
+class DyingBeforeSubmit(GraderApi):
+    """Ends the process between the note of an intent and its request."""
+
+    def submit(self, _requests):
+        raise KilledError
+
+
+def test_a_batch_that_was_never_sent_is_sent_once_that_is_certain(slow_api, batching, make, clock, store):
+    keep(store, *"ab")
+    with client(slow_api.url) as sdk, pytest.raises(KilledError):
+        make(api=DyingBeforeSubmit(sdk), grade_by="batch").run(clock())
+    clock.advance(299)
+    batching.run(clock())
+    assert paths(slow_api).count(("POST", "batches")) == 0
+    clock.advance(1)
+    batching.run(clock())
+    assert paths(slow_api).count(("POST", "batches")) == 1
+    clock.advance(HOUR_S)
+    assert batching.run(clock()) == 2
+
+
+def test_the_batch_of_another_program_with_as_many_requests_is_not_taken_for_ours(
+    slow_api, batching, make, clock, store
+):
+    keep(store, *"ab")
+    with client(slow_api.url) as sdk:
+        with pytest.raises(KilledError):
+            make(api=DyingBeforeSubmit(sdk), grade_by="batch").run(clock())
+        request = grading_request((), "of another program", model="claude-opus-4-7")
+        GraderApi(sdk).submit({"x": request, "y": request})
+    for _ in range(3):
+        clock.advance(HOUR_S)
+        batching.run(clock())
+    assert [size for _, size in sent(slow_api)] == [2, 2]
+    assert set(states(store).values()) == {"graded"}
+    assert len(asked(slow_api)) == 4
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_a_killed_guard_asked_directly_is_asked_again_for_as_many_as_ran_at_once(api, make, store, concurrency):
+    """It dies in the transaction of its second chunk, as by a signal."""
+    keep(store, *(f"call-{number}" for number in range(12)))
+    api.always(verdict("correct", usage=USAGE))
+    grading = make(grade_concurrency=concurrency)
+    write, writes = grading._writer.write, []
+
+    def dying(attempts, *args):
+        writes.append(len(attempts))
+        if len(writes) > 1:
+            raise KilledError
+        return write(attempts, *args)
+
+    grading._writer.write = grading._direct._writer.write = dying
+    grading._direct._release = lambda _names: None  # a process that is killed does nothing at its end
+    with pytest.raises(KilledError):
+        grading.run(NOW)
+    answered, counted = Counter(asked(api)), set(graded(store))
+    assert len(answered) - len(counted) <= concurrency
+    paid = spent(store, NOW)
+    assert paid > len(counted) * NUSD * 1e-9
+    make(grade_concurrency=concurrency).run(NOW + 60)
+    again = sum(count - 1 for count in Counter(asked(api)).values())
+    assert again <= concurrency
+    assert len(graded(store)) == 12
+    assert spent(store, NOW + 60) > 12 * NUSD * 1e-9  # what was lost stays in the spending of a day
+    make().run(NOW + 2 * DAY_S)
+    assert spent(store, NOW + 2 * DAY_S) == 0
 
 
 # Batches
@@ -907,20 +978,23 @@ LOST = {
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_a_batch_whose_answer_is_lost_counts_as_spent_and_one_sample_shows_when_it_is_over(
-    slow_api, batching, clock, store, lost
-):
+def test_a_batch_whose_answer_is_lost_is_found_and_not_sent_again(slow_api, batching, clock, store, lost):
     keep(store, *"abcde")
+    slow_api.always(verdict("correct", usage=USAGE))
     slow_api.batch_faults.enqueue("create", LOST[lost], times=2)
-    for _ in range(3):
-        batching.run(clock())
-        clock.advance(60)
-    assert [size for _, size in sent(slow_api)] == [5, 1, 1]
-    assert spent(store, clock()) == pytest.approx(7 * EACH_USD)
     batching.run(clock())
-    assert [size for _, size in sent(slow_api)][3:] == [4]
+    keep(store, *"fg")
+    for _ in range(3):
+        clock.advance(60)
+        batching.run(clock())
+    # One sample shows whether answers arrive again, and the other goes out after it.
+    assert [size for _, size in sent(slow_api)] == [5, 1, 1]
+    assert spent(store, clock()) > 6 * EACH_USD
     clock.advance(HOUR_S)
-    assert batching.run(clock()) == 5
+    batching.run(clock())
+    batching.run(clock())
+    assert len(graded(store)) == len(asked(slow_api)) == 7
+    assert spent(store, clock()) == pytest.approx(7 * NUSD / 2 * 1e-9)
 
 
 def test_a_batch_that_was_surely_not_sent_costs_nothing(make, store, clock):

@@ -15,12 +15,13 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from cheapdeep_ops.errors import SettingsError, StoreError
+from cheapdeep_ops.errors import RemoteError, SettingsError, StoreError
 from cheapdeep_ops.guard.actions.labels import label
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.grader_metrics import KEPT_S
 from cheapdeep_ops.guard.jobs import Job
+from cheapdeep_ops.guard.outages import OutageLog
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.service import Every, Service
@@ -402,7 +403,7 @@ def test_runs_that_are_skipped_are_counted_and_said_once_by_name_for_each_episod
         going_on.set()
         held.wait(10)
 
-    job = Job("evaluate", work, every_s=5, runs=runs)
+    job = Job("evaluate", work, every_s=5, runs=runs, outages=OutageLog())
     with caplog.at_level("INFO"):
         for _ in range(2):
             held.clear()
@@ -449,17 +450,41 @@ def test_a_scheduler_whose_jobs_are_late_says_nothing_of_its_own(make_service, c
 
 
 @pytest.mark.parametrize(
-    ("error", "has_traceback"), [(StoreError("the disk is full"), False), (ValueError("odd"), True)]
+    ("error", "has_traceback"), [(RemoteError("the API is away"), False), (ValueError("odd"), True)]
 )
-def test_a_job_that_fails_is_said_once(caplog, error, has_traceback):
+def test_a_job_that_fails_again_and_again_is_said_once(caplog, error, has_traceback):
     def work():
         raise error
 
-    job = Job("deliver", work, every_s=1, runs=Counter())
-    job()
+    job = Job("deliver", work, every_s=1, runs=Counter(), outages=OutageLog())
+    for _ in range(100):
+        job()
     (record,) = caplog.records
     assert (record.levelname, bool(record.exc_info)) == ("ERROR", has_traceback)
     assert "the job deliver failed" in record.getMessage()
+
+
+@pytest.mark.parametrize("lasts_s", [1, 60, 3_600, 3 * 86_400])
+def test_an_outage_of_the_store_is_said_in_ten_lines_at_most(caplog, lasts_s):
+    """Every second, three jobs fail, in six ways that alternate; the details differ each time."""
+    now = [0.0]
+    outages = OutageLog(lambda: now[0])
+    ways = [f"the store postgresql://h/d {way}" for way in ("is read-only", "failed", "does not answer", "x", "y", "z")]
+    with caplog.at_level("INFO"):
+        while now[0] < lasts_s:
+            for job in range(3):
+                outages.failed(StoreError(f"{ways[int(now[0]) % 6]}: attempt {now[0]} of job {job}"))
+            now[0] += 1 if lasts_s < 10_000 else 61
+        outages.worked()
+        outages.worked()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) <= 10
+    assert said[0].startswith("the store postgresql://h/d is read-only: attempt 0.0")
+    assert said[-1].startswith("the store works again after")
+    assert sum(way in line for line in said[:-1] for way in ways[:4]) >= min(lasts_s, 4)
+    caplog.clear()
+    outages.failed(StoreError("the store failed: again"))
+    assert len(caplog.records) == 1
 
 
 def test_a_port_that_is_taken_is_said(make_service):

@@ -281,40 +281,6 @@ def test_counters_begin_with_nothing():
         assert {table.c[name].default.arg for name in counters.SUMS} == {0}
 
 
-def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(store):
-    def take(holder, now):
-        return store.transact(
-            lambda connection: processes.take_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
-        )
-
-    assert take("a", 0) == 1
-    assert take("b", 5) is None
-    assert take("a", 9) == 1
-    assert take("b", 18) is None
-    assert take("b", 20) == 2
-    store.transact(lambda connection: processes.release_lease(connection, name="g", holder="b"))
-    assert take("a", 21) == 3
-
-
-def test_a_lease_that_has_run_out_is_renewed_unless_another_holder_took_it(store):
-    def take(holder, now):
-        return store.transact(
-            lambda connection: processes.take_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
-        )
-
-    def renew(holder, number):
-        return store.transact(
-            lambda connection: processes.renew_lease(connection, name="g", holder=holder, number=number, until=100)
-        )
-
-    first = take("a", 0)
-    assert renew("a", first)
-    second = take("b", 101)
-    assert not renew("a", first)
-    assert not renew("b", first)
-    assert renew("b", second)
-
-
 def test_a_revision_advances_from_the_number_that_was_read_and_from_no_other(store):
     def read():
         with store.reading() as connection:
@@ -521,16 +487,6 @@ def test_a_process_that_shows_itself_again_is_not_folded(store, monkeypatch):
     counters.retire(store, unseen_since=8)
     with store.reading() as connection:
         assert connection.execute(select(table_of(Total).c.process)).scalars().all() == ["a"]
-
-
-def test_a_lease_from_a_clock_that_was_wrong_is_free(store):
-    def take(holder, now):
-        return store.transact(
-            lambda connection: processes.take_lease(connection, name="g", holder=holder, now=now, lasts_s=10)
-        )
-
-    assert take("ahead", 3_600) == 1
-    assert take("b", 0) == 2
 
 
 def test_sums_by_the_database_are_those_of_the_rows(store):

@@ -15,7 +15,7 @@ from cheapdeep_ops.claude.profiles import UNKNOWN, is_assumed, profile_of
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.cli.guard_client import connected
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard.formatting import duration, plain
+from cheapdeep_ops.guard.formatting import duration, plain, skew_text
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
 from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured
 from cheapdeep_ops.guard.notify.sender import Receiver
@@ -27,6 +27,8 @@ from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.settings import Settings, is_web_address
+from cheapdeep_ops.store import processes
+from cheapdeep_ops.store.clock import SKEW_S
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import require_writable, revision, schema_trouble
 from cheapdeep_ops.telemetry.setup import SIGNALS, endpoint_of, is_asked_for
@@ -34,7 +36,6 @@ from cheapdeep_ops.values import Grade, TextTurn, Usage
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
-_CLOCK_SLACK_S: Final = 5.0
 _COMPARED: Final = Usage(input_tokens=1_000, output_tokens=1_000)
 """The tokens by whose cost the prices of tiers are compared."""
 _EASY_QUESTION: Final = (TextTurn(role="user", text="How many days are in a week?"),)
@@ -153,7 +154,7 @@ def _watchers(settings: Settings) -> Watchers | None:
     """The processes that wrote a heartbeat in the last minute; None if there is no store yet."""
     store = Store(settings.store_url)
     try:
-        return present(store, settings, time.time())["watchers"] if store.exists else None
+        return present(store, settings, processes.clock_of(store)())["watchers"] if store.exists else None
     finally:
         store.close()
 
@@ -283,18 +284,22 @@ def _answering(endpoint: str) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    """Whether the guard's clock is ahead of this one."""
+    """Whether the clocks of this host, and of those whose processes run, agree with the store's time."""
     if settings.is_store_remote:
         return "not checked: the guard itself has the store"
-    # An old heartbeat is no sign of a slow clock, because a guard that has stopped leaves one too.
-    watchers = _watchers(settings)
-    seen = watchers and watchers["guard_last_seen"]
-    if seen is None:
-        return "not checked: no guard has written a heartbeat"
-    ahead_s = seen - time.time()
-    if ahead_s > _CLOCK_SLACK_S:
-        raise _Problem(f"the guard's clock is {duration(ahead_s)} ahead of this one: synchronise both")
-    return "the guard's clock is not ahead of this one"
+    store = Store(settings.store_url)
+    try:
+        if not store.exists:
+            return "not checked: there is no store yet"
+        here_s = processes.clock_of(store).ahead_s
+        hosts = present(store, settings, time.time() - here_s)["watchers"]["skewed_hosts"]
+    finally:
+        store.close()
+    if abs(here_s) > SKEW_S:
+        hosts = {**hosts, socket.gethostname(): here_s}
+    if hosts:
+        raise _Problem(f"{skew_text(hosts)} of the store's time: synchronise their clocks; counts and rules are right")
+    return "the clocks of this host and of all running processes agree with the store's time"
 
 
 _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (

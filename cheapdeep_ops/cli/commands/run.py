@@ -1,6 +1,9 @@
 """Commands that run something: the demonstration, one call, the guard, the simulators, a replay."""
 
 import logging
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,6 +15,10 @@ from cheapdeep_ops.cli.render import runs, terminal
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.settings import Settings
 
+_ENDS_WITHIN_S: Final = 9.0
+"""How long `serve` goes on after a signal: service managers kill a process after 10 s."""
+
+_TELEMETRY_S: Final = 1.0
 SLOWEST_REPLAY: Final = 0.01
 FASTEST_REPLAY: Final = 10_000.0
 """Calls a second of virtual time. A slow rate means more work of the guard between two calls."""
@@ -81,9 +88,33 @@ def serve() -> None:
     logging.getLogger("cheapdeep_ops").setLevel(logging.INFO)
     stop = configure("cheapdeep-ops serve")
     try:
-        Service(Settings()).serve()
+        Service(Settings()).serve(on_signal=_end_within_limit)
     finally:
-        stop()
+        _in_time(stop)
+    _leave()
+
+
+def _end_within_limit() -> None:
+    """End the process after 9 s, whatever still runs then."""
+    limit = threading.Timer(_ENDS_WITHIN_S, os._exit, [FAILED])
+    limit.daemon = True
+    limit.start()
+
+
+def _in_time(stop: Callable[[], None]) -> None:
+    """Let telemetry send the rest; a collector that hangs is not waited for."""
+    thread = threading.Thread(target=stop, name="telemetry", daemon=True)
+    thread.start()
+    thread.join(_TELEMETRY_S)
+
+
+def _leave() -> None:
+    """End the process now if a thread is left that Python would wait for."""
+    main = threading.main_thread()
+    if any(each is not main and not each.daemon for each in threading.enumerate()):
+        # A request to a store or to an API hangs in it. All that was to be stored is stored.
+        logging.shutdown()
+        os._exit(0)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from cheapdeep_ops.guard.formatting import (
     percent,
     plain,
     rate,
+    skew_text,
     timestamp,
 )
 from cheapdeep_ops.guard.notify.receipt_text import cold_cache_words, false_confidence_words
@@ -290,6 +291,7 @@ def show_status(out: Console, status: Status) -> None:
         "threshold": in_force(policy),
         "guard": _guard(watchers, status["at"]),
         "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions dropped",
+        **({"clocks": f"{skew_text(skewed)} of the store's time"} if (skewed := watchers["skewed_hosts"]) else {}),
         "failed triage": f"{counts(status['triage_errors'])} in the last hour",
         "grader": _grader(status["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"

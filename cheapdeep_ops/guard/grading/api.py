@@ -1,10 +1,10 @@
 """What a grader needs of the API."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from cheapdeep_ops.errors import GraderError
-from cheapdeep_ops.values import GradeResult
+from cheapdeep_ops.values import GradeResult, ListedBatch
 
 
 class GradingApi(Protocol):
@@ -21,6 +21,9 @@ class GradingApi(Protocol):
 
         Raises GraderError; BatchMissingError if the API does not find the batch or its results.
         """
+
+    def batches(self, *, since: float) -> Sequence[ListedBatch]:
+        """The batches of this key's workspace created since `since` (Unix time), newest first. Raises GraderError."""
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,13 +1,20 @@
 """Grade samples by Message Batches, at half the price and later.
 
+What is about to be sent is stored before, as an intent. If the answer does not arrive, or this guard is killed before
+it is stored, the batch is found again: by the API's list of batches since then, and by the custom ids of its results,
+which no other batch has. So no batch is sent twice.
+Source: https://platform.claude.com/docs/en/api/python/messages/batches/list
+
 A batch that the API does not find is read again, because to send its samples once more would cost money. The guard
 gives it up after several reads, an hour, and the day within which it expires.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
-from typing import Final, TypedDict
+from typing import Final
+from uuid import uuid4
 
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.errors import BatchMissingError, GraderError
@@ -15,8 +22,9 @@ from cheapdeep_ops.guard.grading.api import GradingApi
 from cheapdeep_ops.guard.grading.grade_writer import GradeAttempt, GradeWriter
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state, grades
+from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.store.grader_state import OpenBatch
+from cheapdeep_ops.store.grader_state import OpenBatch, OpenIntent
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.units import DAY_S, NUSD_PER_USD
 from cheapdeep_ops.values import GradeResult, Usage
@@ -30,6 +38,12 @@ _MISSING_S: Final = 3_600.0
 _EXPIRES_AFTER_S: Final = float(DAY_S)
 """The API ends a batch after a day. Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing"""
 
+_CLOCK_TOLERANCE_S: Final = 600.0
+"""How far the API's clock may be behind the store's time."""
+
+_SETTLED_S: Final = 300.0
+"""A batch that is not in the API's list so long after its intent was not sent: a request ends after two minutes."""
+
 _PROBE_EVERY_S: Final = 3_600.0
 """How often one more sample is sent while the newest batch is missing, to show whether batches can be read."""
 
@@ -37,25 +51,27 @@ _TYPICAL: Final = Usage(input_tokens=2_000, output_tokens=200)
 """The assumed usage of one grade until some are known."""
 
 
-class _Cost(TypedDict):
-    """When a batch is sent, its number of requests, and the estimated cost of each."""
-
-    at: float
-    requests: int
-    nusd_each: int
-
-
 class BatchGrading:
     """Submits batches of samples, and reads their results in later runs."""
 
     def __init__(
-        self, store: Store, *, settings: Settings, grader: GraderVersion, api: GradingApi, writer: GradeWriter
+        self,
+        store: Store,
+        *,
+        settings: Settings,
+        grader: GraderVersion,
+        api: GradingApi,
+        writer: GradeWriter,
+        new_id: Callable[[], str] = lambda: f"intent-{uuid4().hex}",
     ) -> None:
         self._store = store
         self._settings = settings
         self._grader = grader
         self._api = api
         self._writer = writer
+        self._new_id = new_id
+        self._foreign: set[str] = set()
+        """Batches of other programs that use this key."""
         self._stopped = False
 
     def stop(self) -> None:
@@ -71,28 +87,88 @@ class BatchGrading:
             samples = candidates.due(connection, now=now, limit=most, steered=False)
         if not samples or self._stopped:
             return
-        model = self._grader.model
-        requests = {_custom_id(each.call_id): grading_request(each.turns, each.answer, model=model) for each in samples}
-        cost = _Cost(at=now, requests=len(samples), nusd_each=round(usd_each * NUSD_PER_USD))
+        intent = self._new_id()
+        requests = {
+            _custom_id(each.call_id, intent): grading_request(each.turns, each.answer, model=self._grader.model)
+            for each in samples
+        }
+        self._store_intent(intent, samples, requests, now)
         try:
             batch_id = self._api.submit(requests)
         except GraderError as error:
+            # If the API may have accepted the batch, the samples wait under their intent, and `collect` looks for it.
+            if not error.may_be_sent:
+                self._withdraw(intent)
             self._writer.note_error(error, now)
-            if error.may_be_sent:
-                self._store.transact(lambda connection: grader_state.note_unanswered(connection, self._grader, **cost))
             return
 
         def work(connection: Connection) -> None:
             grader_state.save_state(
                 connection, replace(grader_state.state(connection), paused_why="", paused_until=None)
             )
-            grader_state.begin_batch(connection, batch_id, self._grader, **cost)
-            candidates.submit(connection, [each.call_id for each in samples], batch_id)
+            self._accept(connection, intent, batch_id, nusd_each=round(usd_each * NUSD_PER_USD))
 
         self._store.transact(work)
 
+    def _store_intent(
+        self, intent: str, samples: Sequence[GradingSample], requests: Mapping[str, Mapping[str, object]], now: float
+    ) -> None:
+        """Store what is about to be sent, so that the next guard finds it if this one is killed before the answer."""
+        worst = max(self._writer.worst_nusd(self._grader, each, now, batch=True) for each in requests.values())
+
+        def work(connection: Connection) -> None:
+            count = len(requests)
+            grader_state.begin_intent(connection, intent, self._grader, at=now, requests=count, nusd_each=worst)
+            candidates.submit(connection, [each.call_id for each in samples], intent)
+
+        self._store.transact(work)
+
+    def _accept(self, connection: Connection, intent: str, batch_id: str, *, nusd_each: int | None = None) -> None:
+        grader_state.accept_intent(connection, intent, batch_id, nusd_each=nusd_each)
+        candidates.resubmit(connection, intent, batch_id)
+
+    def _withdraw(self, intent: str) -> None:
+        def work(connection: Connection) -> None:
+            grader_state.remove(connection, intent)
+            candidates.withdraw(connection, intent)
+
+        self._store.transact(work)
+
+    def _find_intents(self, now: float) -> None:
+        """Find the batches that were sent, but whose answer did not arrive or was not stored."""
+        with self._store.reading() as connection:
+            intents = grader_state.open_intents(connection)
+        for intent in intents:
+            try:
+                self._find(intent, now)
+            except GraderError as error:
+                self._writer.note_error(error, now)
+                return
+
+    def _find(self, intent: OpenIntent, now: float) -> None:
+        """Look for the batch of one intent; its samples wait again if it was surely not sent."""
+        listed = self._api.batches(since=intent.at - _CLOCK_TOLERANCE_S)
+        with self._store.reading() as connection:
+            known = grader_state.known_batches(connection, [each.id for each in listed])
+            samples = candidates.submitted(connection, intent.name)
+        ours = {_custom_id(each.call_id, intent.name) for each in samples}
+        possible = [each for each in listed if each.requests == intent.requests and each.id not in known]
+        # The list shows no custom ids, and another program may use this key: only results prove whose a batch is.
+        undecided = False
+        for batch in possible:
+            results = self._api.results(batch.id) if batch.has_ended and batch.id not in self._foreign else None
+            if results is not None and ours & results.keys():
+                self._store.transact(partial(self._accept, intent=intent.name, batch_id=batch.id))
+                return
+            if batch.has_ended:
+                self._foreign.add(batch.id)
+            undecided = undecided or not batch.has_ended
+        if not undecided and now - intent.at >= _SETTLED_S:
+            self._withdraw(intent.name)
+
     def collect(self, now: float, *, is_paused: Callable[[float], bool]) -> int:
         """Store the results of batches that have ended; returns how many samples are settled."""
+        self._find_intents(now)
         with self._store.reading() as connection:
             open_batches = grader_state.open_batches(connection)
         # An error of one batch may pause grading, so this is checked before each.
@@ -123,7 +199,9 @@ class BatchGrading:
         with self._store.reading() as connection:
             samples = candidates.submitted(connection, batch.id)
         attempts = [
-            GradeAttempt(sample=each, outcome=results.get(_custom_id(each.call_id), missing), batch_id=batch.id)
+            GradeAttempt(
+                sample=each, outcome=results.get(_custom_id(each.call_id, batch.intent), missing), batch_id=batch.id
+            )
             for each in samples
         ]
         found = [each for each in attempts if each.outcome is not missing]
@@ -160,9 +238,9 @@ class BatchGrading:
 def _readable_count(connection: Connection, now: float) -> int:
     """How many requests to send: few while batches get lost, because these would be lost too.
 
-    It is one after a batch without an answer, and one an hour while the newest batch is missing.
+    It is one while the newest batch has no answer, and one an hour while the newest batch is missing.
     """
-    if grader_state.is_last_unanswered(connection):
+    if grader_state.is_newest_unanswered(connection):
         return 1
     newest = next(reversed(grader_state.open_batches(connection)), None)
     if newest is None or newest.missing_since is None:
@@ -177,6 +255,7 @@ def _is_lost(batch: OpenBatch, now: float) -> bool:
     return now - batch.missing_since >= _MISSING_S and now - batch.submitted_at >= _EXPIRES_AFTER_S
 
 
-def _custom_id(call_id: str) -> str:
-    """A custom id in the API's format, for a call id in any format."""
-    return blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+def _custom_id(call_id: str, intent: str) -> str:
+    """A custom id in the API's format, for a call id in any format; no two batches have one in common."""
+    text = f"{intent} {call_id}".encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=16).hexdigest()

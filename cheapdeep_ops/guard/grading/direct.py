@@ -1,19 +1,20 @@
 """Grade samples by single requests, several at a time."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Final
+from uuid import uuid4
 
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.grading.grade_writer import GradeAttempt, GradeWriter
 from cheapdeep_ops.guard.grading.workers import Workers
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates
+from cheapdeep_ops.store import candidates, grader_state
 from cheapdeep_ops.store.candidates import GradingSample
-from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.values import GradeFailure, GradeResult
 
@@ -21,8 +22,8 @@ _MAX_ERRORS: Final = 3
 """After so many failed requests in a row the API counts as down, and the rest of the run waits."""
 
 _CHUNK: Final = 10
-_CHUNK_S: Final = 1.0
-"""A transaction stores at most 10 grades, or those of one second."""
+_CHUNK_S: Final = 0.2
+"""A transaction stores at most 10 grades, or those of this time; meanwhile no further request begins for them."""
 
 
 class DirectGrading:
@@ -71,11 +72,28 @@ class DirectGrading:
         # Checked after `_workers` is set: `stop` in another thread either sees them or is seen here.
         if self._stopped:
             return 0
-        settled = errors = 0
         self._spent_usd = self._writer.spent_usd(now)
-        chunks = workers.chunks(self._affordable(samples), most=_CHUNK, within_s=_CHUNK_S, ends=_is_refused)
-        for chunk in chunks:
-            attempts = [GradeAttempt(sample=sample, outcome=outcome) for sample, outcome in chunk]
+        reservations: dict[str, str] = {}
+        affordable = self._affordable(self._reserved(iter(samples), reservations, now))
+        try:
+            return self._settle(workers, affordable, reservations, now)
+        finally:
+            self._release(set(reservations.values()))
+
+    def _settle(
+        self,
+        workers: Workers[GradingSample, GradeResult | GraderError],
+        samples: Iterator[GradingSample],
+        reservations: Mapping[str, str],
+        now: float,
+    ) -> int:
+        """Have the samples graded and store the results; returns how many are settled."""
+        settled = errors = 0
+        for chunk in workers.chunks(samples, most=_CHUNK, within_s=_CHUNK_S, ends=_is_refused):
+            attempts = [
+                GradeAttempt(sample=sample, outcome=outcome, reservation=reservations[sample.call_id])
+                for sample, outcome in chunk
+            ]
             settled += self._writer.write(attempts, self._grader, now)
             # A refused request ends its chunk, so the requests before it in the chunk were answered.
             before = errors if len(chunk) == 1 else 0
@@ -84,7 +102,35 @@ class DirectGrading:
                 workers.finish()
         return settled
 
-    def _affordable(self, samples: list[GradingSample]) -> Iterator[GradingSample]:
+    def _reserved(
+        self, samples: Iterator[GradingSample], reservations: dict[str, str], now: float
+    ) -> Iterator[GradingSample]:
+        """The samples, each after its request was stored as spent, at the most that it can cost.
+
+        Fills `reservations` by call id. What a guard that is killed has sent stays in its spending.
+        """
+        while some := list(islice(samples, self._settings.grade_concurrency)):
+            name = f"direct-{uuid4().hex}"
+            requests = (grading_request(each.turns, each.answer, model=self._grader.model) for each in some)
+            worst = max(self._writer.worst_nusd(self._grader, each, now, batch=False) for each in requests)
+            reserve = partial(
+                grader_state.reserve, name=name, grader=self._grader, at=now, requests=len(some), nusd_each=worst
+            )
+            self._store.transact(reserve)
+            reservations.update({each.call_id: name for each in some})
+            yield from some
+
+    def _release(self, names: Collection[str]) -> None:
+        """Remove the reservations of a run that has ended, except those with requests under way."""
+
+        def work(connection: Connection) -> None:
+            for name in names:
+                grader_state.remove(connection, name)
+
+        if names and not self._stopped:
+            self._store.transact(work)
+
+    def _affordable(self, samples: Iterator[GradingSample]) -> Iterator[GradingSample]:
         """The samples until the limit on spending is reached."""
         limit_usd = self._settings.max_grader_usd_per_day
         return takewhile(lambda _sample: self._spent_usd < limit_usd, samples)

@@ -1,5 +1,6 @@
 """Store the results of grading, and emit them as telemetry."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -29,12 +30,13 @@ _FIRST_WAIT_S: Final = 30.0
 class GradeAttempt:
     """One sample and the outcome of its request: a grade or a failure, or an error of the API.
 
-    `batch_id` is the batch of the request; empty for a single request.
+    `batch_id` is the batch of the request; empty for a single request, which has the name of its `reservation`.
     """
 
     sample: GradingSample
     outcome: GradeResult | GraderError
     batch_id: str = ""
+    reservation: str = ""
 
     @property
     def batch(self) -> bool:
@@ -60,6 +62,13 @@ class GradeWriter:
         """The cost of one grade in US dollars; None if its usage or the model's price is unknown."""
         return None if usage is None else self._prices.cost(grader.model, usage, at=now, batch=batch)
 
+    def worst_nusd(self, grader: GraderVersion, request: Mapping[str, object], now: float, *, batch: bool) -> int:
+        """The most that a request can cost, in billionths of a US dollar; 0 if the model has no price."""
+        # No tokenizer makes more tokens than there are bytes.
+        size, longest = len(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace")), request["max_tokens"]
+        usage = Usage(input_tokens=size, output_tokens=cast("int", longest))
+        return round((self.cost(grader, usage, now, batch=batch) or 0.0) * NUSD_PER_USD)
+
     def write(self, attempts: Sequence[GradeAttempt], grader: GraderVersion, now: float) -> int:
         """Store the outcomes in one transaction and emit the new grades; returns how many samples are settled."""
         finals = [(attempt, _final_result(attempt)) for attempt in attempts]
@@ -80,7 +89,7 @@ class GradeWriter:
                     status = after_result(status, result, now)
             if status != before:
                 grader_state.save_state(connection, status)
-            for batch_id, results in _results_read(attempts).items():
+            for batch_id, results in (_results_read(attempts) + _answered(attempts)).items():
                 grader_state.count_read(connection, batch_id, results)
             return before, is_new
 
@@ -140,6 +149,11 @@ class GradeWriter:
 def _results_read(attempts: Sequence[GradeAttempt]) -> Counter[str]:
     """The number of results that the API gave, by batch."""
     return Counter(each.batch_id for each in attempts if each.batch and not isinstance(each.outcome, BatchMissingError))
+
+
+def _answered(attempts: Sequence[GradeAttempt]) -> Counter[str]:
+    """The number of single requests that have ended, by reservation."""
+    return Counter(each.reservation for each in attempts if each.reservation)
 
 
 def _final_result(attempt: GradeAttempt) -> GradeResult | None:

@@ -29,8 +29,8 @@ MAX_PER_RUN: Final = MAX_REQUESTS
 class Grader:
     """Chooses samples and has them graded; its state is in the store.
 
-    After a crash between a reply and its commit, the request is sent again: paid twice, counted once. The limit on
-    spending is checked before each request; requests under way may exceed it.
+    After a crash, at most as many single requests as run at once are sent again: paid twice, counted once; a batch is
+    found again. The limit on spending is checked before each request; requests under way may exceed it.
     """
 
     def __init__(
@@ -50,12 +50,17 @@ class Grader:
         self._second = SecondGrader(store, settings=settings, first=self.version)
 
     def run(self, now: float, *, raising_rules: Collection[str] = ()) -> int:
-        """Choose samples, delete old candidates, and grade what waits; returns how many samples were settled.
+        """Choose samples, delete those that are too old, and grade what waits; returns how many were settled.
 
         The raises of `raising_rules` wait for grades. Raises StoreError.
         """
-        self._prepare(now, raising_rules)
-        if not self._settings.graded_share or self._is_paused(now):
+        if not self._settings.graded_share:
+            return 0
+        self._apply(partial(self._sampler.plan, raising_rules=raising_rules), now)
+        candidates.choose(self._store, otherwise=self._settings.graded_share, now=now)
+        # Retention does this too, but a request may not take content along that should be deleted by now.
+        candidates.forget(self._store, before=now - self._settings.retain_content_days * DAY_S)
+        if self._is_paused(now):
             return 0
         settled = self._batches.collect(now, is_paused=self._is_paused)
         if self._is_paused(now):
@@ -81,15 +86,6 @@ class Grader:
     def close(self) -> None:
         """Close the connections to the API."""
         self._api.close()
-
-    def _prepare(self, now: float, raising_rules: Collection[str]) -> None:
-        """Choose samples, then delete candidates that are too old or too many; each in short transactions."""
-        settings = self._settings
-        if settings.graded_share:
-            self._apply(partial(self._sampler.plan, raising_rules=raising_rules), now)
-            candidates.choose(self._store, otherwise=settings.graded_share, now=now)
-        candidates.forget(self._store, before=now - settings.retain_content_days * DAY_S)
-        candidates.trim(self._store, most=settings.max_candidates)
 
     def _grade(self, now: float, *, limit: int) -> int:
         if self._settings.grade_by == "direct":

@@ -52,11 +52,12 @@ class Workers(Generic[_T, _R]):
             chunk: list[tuple[_T, _R]] = []
             until = 0.0
             while len(chunk) < most:
-                while under_way < self._size and self._start_next(items):
+                # Results of this chunk hold their places: their reader may lose them, and would ask for them again.
+                while under_way + len(chunk) < self._size and self._start_next(items):
                     under_way += 1
-                is_over = not under_way
+                is_over = not under_way and not chunk
                 # The time of a chunk runs from its first result on, which may take any time.
-                done = None if is_over else self._take(until if chunk else None)
+                done = self._take(until if chunk else None) if under_way else None
                 if done is None:
                     break
                 item, future = done

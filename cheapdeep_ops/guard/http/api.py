@@ -33,7 +33,7 @@ from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.guard.reports.status import policy_state, status
 from cheapdeep_ops.guard.reports.trends import trends
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import delivery_acts, incidents, policies
+from cheapdeep_ops.store import delivery_acts, incidents, policies, processes
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.records import Incident, IncidentStory, PolicyChange, UndeliveredMessage
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
@@ -125,7 +125,7 @@ def make_local_api(store: Store, settings: Settings) -> FastAPI:
     """The paths below `/api`, for a caller in this process."""
     # Without tokens, because this caller can open the store itself.
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    _add_paths(api, ActionContext(store=store, settings=settings, clock=time.time), None)
+    _add_paths(api, ActionContext(store=store, settings=settings, clock=processes.clock_of(store)), None)
     return api
 
 

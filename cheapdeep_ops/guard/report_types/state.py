@@ -86,6 +86,10 @@ class Watchers(Record):
     router_base_thresholds: list[float]
     dropped: Annotated[int, Field(description="decisions that routers have dropped")]
     guard_last_seen: float | None
+    skewed_hosts: Annotated[
+        dict[str, float],
+        Field(description="by host: the seconds that its clock is ahead of the store's time, if more than 30 or -30"),
+    ]
 
 
 class Climb(Record):

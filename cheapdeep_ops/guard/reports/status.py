@@ -8,6 +8,7 @@ from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, deliveries, incidents, policies, processes
+from cheapdeep_ops.store.clock import SKEW_S
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Alert, record_of
 from cheapdeep_ops.units import HOUR_S
@@ -78,4 +79,5 @@ def _watchers(connection: Connection, now: float) -> Watchers:
         "router_base_thresholds": sorted({row["base_threshold"] for row in routers}),
         "dropped": sum(row["dropped"] for row in routers),
         "guard_last_seen": processes.last_seen(connection, "guard"),
+        "skewed_hosts": {row["host"]: row["clock_ahead_s"] for row in seen if abs(row["clock_ahead_s"]) > SKEW_S},
     }

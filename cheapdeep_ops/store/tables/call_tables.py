@@ -75,8 +75,9 @@ class Total(_Counters, table=True):
 
 
 class Process(Row, table=True):
-    """A router or a guard; `seen_at` is its last heartbeat.
+    """A router or a guard; `seen_at` is its last heartbeat, in the store's time.
 
+    `clock_ahead_s` is how far its host's clock was ahead of the store's time then.
     Of a router that sends over HTTP, `flush` is the number of the last flush that was stored. `secret` is the hash of
     the secret that its requests must have, in hexadecimal digits; it is empty for every other process.
     """
@@ -93,6 +94,7 @@ class Process(Row, table=True):
     base_threshold: float
     policy_version: int = 0
     dropped: int = 0
+    clock_ahead_s: float = 0.0
     flush: int = Field(default=0, sa_type=BigInteger)
     secret: str = ""
 
@@ -127,15 +129,15 @@ class PolicyChangeRow(Row, table=True):
     applied: bool = True
 
 
-class Lease(Row, table=True):
-    """The guard that may act, and until when; `number` is the fencing number, which grows with each new holder."""
+class LeaseRow(Row, table=True):
+    """The guard that may do a part of the work; `number` grows with each new holder, `beats` with each renewal."""
 
     __tablename__ = "lease"
 
     name: str = Field(primary_key=True)
     holder: str
-    until: float
     number: int = Field(default=0, sa_type=BigInteger)
+    beats: int = Field(default=0, sa_type=BigInteger)
 
 
 class Revision(Row, table=True):

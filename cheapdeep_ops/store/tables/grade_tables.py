@@ -151,15 +151,19 @@ class GraderRow(Row, table=True):
 
 
 class GradingBatch(Row, table=True):
-    """A batch of gradings that was sent to the API; `ended_at` is when its last result was read, or was given up.
+    """Gradings that were sent to the API, or are about to be; `ended_at` is when the last result was read, or given up.
 
-    `unread` requests have no result yet; each is estimated to cost `nusd_each`. `missing_since` is when the API first
-    did not find the batch or some of its results. `missing_reads` is how often in a row, `missing_why` the reason.
+    `kind` is `intent` before the API has accepted a batch, `batch` from then on, and `direct` for single requests.
+    `unread` requests have no result yet; each is estimated to cost `nusd_each`. `intent` is a part of the requests'
+    custom ids. `missing_since` is when the API first did not find the batch or some of its results. `missing_reads` is
+    how often in a row, `missing_why` the reason.
     """
 
     __tablename__ = "grading_batch"
 
     id: str = Field(primary_key=True)
+    kind: str
+    intent: str = ""
     grader_model: str
     grader_prompt: str
     submitted_at: float

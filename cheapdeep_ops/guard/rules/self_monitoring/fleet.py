@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from cheapdeep_ops.guard.formatting import duration, waiting_time
+from cheapdeep_ops.guard.formatting import duration, skew_text, waiting_time
 from cheapdeep_ops.guard.rules.model import Finding, Level
 from cheapdeep_ops.guard.rules.rule_text import Signal
+from cheapdeep_ops.store.clock import SKEW_S
 from cheapdeep_ops.units import DAY_S
 
 _SILENT_S: Final = 30.0
@@ -25,10 +26,9 @@ _DROPPED_LATELY_S: Final = 300.0
 _WAITS_S: Final = 120.0
 _ATTEMPTS: Final = 3
 _GAP_EVALUATIONS: Final = 6
-"""A lease lasts four evaluations, so a guard that takes over from a dead one evaluates within five."""
+"""A guard that takes over from one that was killed evaluates within two intervals and 5 s."""
 
 _GAP_S: Final = 60.0
-_SKEW_S: Final = 60.0
 _RETIRES_S: Final = 60.0 * DAY_S
 _CHECKED_S: Final = 7.0 * DAY_S
 """How long an answer of the API about a model is valid; a job asks every day."""
@@ -46,6 +46,8 @@ class RouterHeartbeat:
     base_threshold: float
     policy_version: int
     dropped: int
+    host: str = ""
+    clock_ahead_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +185,12 @@ def _clock(at: float) -> str:
 
 
 def skewed(fleet: Fleet, now: float) -> Finding:
-    """Above while a router's heartbeat is more than a minute ahead of the guard's clock."""
-    ahead = [each for each in fleet.heartbeats if each.seen_at > now + _SKEW_S]
-    most_s = max((each.seen_at - now for each in ahead), default=0.0)
-    why = f"{_routers(ahead)} up to {duration(most_s)} ahead of the guard's clock: {_names(ahead)}"
-    return _finding(ahead, why, is_known=bool(fleet.alive(now)))
+    """Above while the clock of a running router's host differs from the store's time by more than 30 seconds."""
+    alive = fleet.alive(now)
+    # Each host once, with one of its routers.
+    hosts = {each.host: each for each in alive if abs(each.clock_ahead_s) > SKEW_S}
+    why = f"clocks of hosts differ from the store's time: {skew_text({n: r.clock_ahead_s for n, r in hosts.items()})}"
+    return _finding(list(hosts.values()), why, is_known=bool(alive))
 
 
 def retiring(models: Collection[str], lifecycles: Collection[ModelLifecycle], now: float) -> Finding:

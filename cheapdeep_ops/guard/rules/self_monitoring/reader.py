@@ -141,5 +141,5 @@ def lifecycles_in(connection: Connection) -> list[fleet.ModelLifecycle]:
 
 
 def _heartbeat(row: Mapping[str, Any]) -> fleet.RouterHeartbeat:
-    kept = ("process", "seen_at", "base_threshold", "policy_version", "dropped")
+    kept = ("process", "seen_at", "base_threshold", "policy_version", "dropped", "host", "clock_ahead_s")
     return fleet.RouterHeartbeat(name=f"{row['host']}:{row['pid']}", **{name: row[name] for name in kept})

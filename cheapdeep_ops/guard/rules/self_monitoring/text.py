@@ -13,7 +13,7 @@ _RESOLVED: Final = {
     "recorder_dropping": "every decision is counted again",
     "notifications_failing": "messages arrive again",
     "scheduler_stalled": "the rules are evaluated again",
-    "clock_skewed": "no router's clock is more than a minute ahead of the guard's clock",
+    "clock_skewed": "the clocks of all hosts agree with the store's time again",
     "model_retiring": "no model in use is about to retire",
     "schema_changed": "the store has the schema version that this guard needs",
 }

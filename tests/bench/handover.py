@@ -1,0 +1,127 @@
+"""How long no guard evaluates after a kill -9, and what becomes of grades then: three guards on PostgreSQL.
+
+    python -m tests.bench.handover [--kills 8] [--seed 1] [--by direct|batch] [--every 5]
+
+At random times, the guard that evaluates or grades is killed, and another one is started. The simulated API's own log
+says which answers it was asked to grade, and how often.
+"""
+
+import argparse
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
+from tests.e2e.test_guards import GuardProcess
+from tests.e2e.test_processes import RULES, Database, caller, until
+from tests.postgres import packages, running
+
+HOLDERS = "SELECT pid, seen_at FROM lease JOIN process ON process.process = lease.holder WHERE lease.name = '{}'"
+
+
+def holder(database: Database, work: str) -> tuple[int | None, float]:
+    found = database.rows(HOLDERS.format(work))
+    return (found[0]["pid"], found[0]["seen_at"]) if found else (None, 0.0)
+
+
+def hand_over(database: Database, guards: dict[int, GuardProcess], work: str) -> float:
+    """Kill the guard that does `work`; seconds until another one has evaluated, or has the lease of other work."""
+    victim = guards.pop(until(lambda: holder(database, work)[0], f"a guard that does: {work}"))
+    victim.signal(signal.SIGKILL)
+    begun, began_at = time.monotonic(), time.time()
+
+    def is_replaced() -> bool:
+        pid, seen_at = holder(database, work)
+        return pid in guards and (work != "evaluate" or seen_at > began_at)
+
+    until(is_replaced, "the next guard")
+    victim.process.wait(10)
+    return time.monotonic() - begun
+
+
+def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict[str, object]:
+    random = Random(seed)
+    installed = packages()
+    assert installed is not None, "PostgreSQL's programs are not installed; the extra dev has them"
+    with running(installed) as server, SimulatedAnthropic(latency_s=0.2) as api, SimulatedSlack() as slack:
+        url = server.url("postgres")
+        store = Store(url)
+        migrate(store)
+        store.close()
+        rules = Path(folder) / "rules.yaml"
+        rules.write_text(RULES)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHEAPDEEP_", "OTEL_"))}
+        environment = {
+            **kept, "ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "simulated", "CHEAPDEEP_STORE_URL": url,
+            "CHEAPDEEP_RULES_FILE": str(rules), "CHEAPDEEP_EVALUATE_EVERY_S": str(every_s),
+            "CHEAPDEEP_SLACK_BOT_TOKEN": slack.token, "CHEAPDEEP_SLACK_CHANNEL": "C0STORMS",
+            "CHEAPDEEP_SLACK_BASE_URL": slack.url, "CHEAPDEEP_SAMPLE_RATE": "0.2", "CHEAPDEEP_GRADE_EVERY_S": "1",
+            "CHEAPDEEP_GRADE_BY": by,
+        }  # fmt: skip
+        database = Database(url)
+        guards: dict[int, GuardProcess] = {}
+
+        def start() -> None:
+            guard = GuardProcess(environment, folder)
+            guards[guard.pid] = guard
+
+        try:
+            for _ in range(3):
+                start()
+            with caller(environment) as service:
+                until(lambda: database.rows("SELECT * FROM grade LIMIT 1"), "the first grade")
+                gaps: dict[str, list[float]] = {"evaluate": [], "grade": []}
+                for number in range(kills):
+                    time.sleep(random.uniform(1, 6))
+                    work = ("evaluate", "grade")[number % 2]
+                    gaps[work].append(round(hand_over(database, guards, work), 2))
+                    start()
+            calls = len(service.decisions)
+            open_ones = "SELECT count(*) AS n FROM candidate WHERE state IN ('waiting', 'submitted', 'kept')"
+            settled = "SELECT count(*) AS n FROM candidate WHERE inclusion IS NOT NULL"
+
+            def is_settled() -> bool:
+                rows = database.rows(f"{settled} AND state IN ('waiting', 'submitted')")
+                return rows[0]["n"] == 0
+
+            # What was never sent is known to be so after five minutes.
+            deadline = time.monotonic() + 420
+            while not is_settled() and time.monotonic() < deadline:
+                time.sleep(1)
+            asked = Counter(each.graded_answer for each in api.requests if each.is_grading)
+            (grades,) = database.rows("SELECT count(*) AS n, count(DISTINCT call_id) AS calls FROM grade")
+            (counted,) = database.rows("SELECT sum(calls) AS n FROM bucket")
+            return {
+                "kills": kills, "seed": seed, "by": by, "evaluate_every_s": every_s, "hand_over_s": gaps,
+                "calls": calls, "counted": int(counted["n"]), "chosen": database.rows(settled)[0]["n"],
+                "grades": grades["n"], "graded_calls": grades["calls"], "open": database.rows(open_ones)[0]["n"],
+                "gradings_asked": sum(asked.values()),
+                "asked_again": sum(asked.values()) - grades["n"],
+                "reserved_or_intended": database.rows("SELECT kind, unread FROM grading_batch WHERE kind != 'batch'"),
+            }  # fmt: skip
+        finally:
+            for guard in guards.values():
+                guard.process.kill()
+                guard.process.wait(10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--by", choices=("direct", "batch"), default="direct")
+    parser.add_argument("--every", type=float, default=5.0)
+    given = parser.parse_args()
+    with TemporaryDirectory(prefix="cheapdeep-") as folder:
+        print(json.dumps(figures(given.kills, given.seed, given.by, given.every, folder), indent=1))
+
+
+if __name__ == "__main__":
+    main()
