@@ -29,6 +29,7 @@ def run(folder: Path, *, seconds: float, seed: int, rate: float, calm: bool = Fa
         if not calm:
             run_faults(made, faults, until_s=begun + seconds)
         traffic.join()
+        made.revive()
         _settle(made)
         made.end()
         return audit(made)

@@ -136,5 +136,6 @@ def run_faults(world: World, chance: random.Random, *, until_s: float) -> None:
                 return
             world.note(fault.__name__.replace("_", " "))
             fault(world, chance)
+            world.revive()
             time.sleep(chance.uniform(0.5, 2))
         is_first = False

@@ -158,6 +158,12 @@ class World:
         self.services[index : index + 1] = [Running(name, clock, process, log, life)]
         self._tell(self.services[index])
 
+    def revive(self) -> None:
+        """Start the guards again that have ended, as a supervisor does: one that finds no store at its start ends."""
+        for index, guard in enumerate(self.guards):
+            if not guard.is_alive:
+                self.start_guard(index)
+
     def kill_service(self, index: int) -> None:
         service = self.services[index]
         service.signal(signal.SIGKILL)
