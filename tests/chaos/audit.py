@@ -1,0 +1,103 @@
+"""What must be true after a run, by the logs of the simulated servers and of the services, and by the database."""
+
+import statistics
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.world import FLUSH_S, LIFE, World
+
+_SLACK_S = 1.0
+"""What a killed service may lose beside one flush: calls under way, and a write under way."""
+
+
+@dataclass
+class Findings:
+    """The figures of a run, and what is wrong with it."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def check(self, holds: bool, text: str) -> None:
+        if not holds:
+            self.wrong.append(text)
+
+
+def audit(world: World) -> Findings:
+    found = Findings()
+    _calls(world, found)
+    _messages(world, found)
+    _policies(world, found)
+    _grades(world, found)
+    return found
+
+
+def _calls(world: World, found: Findings) -> None:
+    logged = list(world.calls())
+    failed = [each for each in logged if "error" in each[2]]
+    found.check(not failed, f"{len(failed)} calls failed, such as {failed[:1]}")
+    took = sorted(each["ended"] - each["begun"] for _, _, each in logged)
+    found.figures["calls"] = len(logged)
+    found.figures["p50_ms"] = round(1e3 * statistics.median(took), 1)
+    found.figures["p99_ms"] = round(1e3 * took[int(0.99 * len(took))], 1)
+    # A service that is killed may have asked for an answer that it never logged, and may have counted it.
+    asked: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for request in world.api.requests:
+        if request.is_triage:
+            number = _number(request.question)
+            asked[f"service{number // LIFE // 100}", number // LIFE % 100].add(number)
+    by_life: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for name, life, call in logged:
+        by_life[name, life].append(call["ended"])
+    killed = {(each.name, each.life): each.at for each in world.killed}
+    least = most = 0
+    for key in asked.keys() | by_life.keys():
+        at = killed.get(key)
+        ended = by_life[key]
+        least += len(ended) if at is None else sum(each < at - FLUSH_S - _SLACK_S for each in ended)
+        most += len(asked[key])
+    counted = sum(row["calls"] for row in world.rows("SELECT calls FROM total"))
+    found.figures.update(asked=most, counted=counted, certain=least, services_killed=len(killed))
+    found.check(least <= counted <= most, f"{counted} calls were counted, at least {least} and at most {most} expected")
+    by_second = world.rows("SELECT coalesce(sum(calls), 0) AS calls FROM bucket")[0]["calls"]
+    found.check(by_second == counted, f"seconds add up to {by_second}, totals to {counted}")
+
+
+def _number(question: str) -> int:
+    return max(int(word) for word in "".join(each if each.isdigit() else " " for each in question).split())
+
+
+def _messages(world: World, found: Findings) -> None:
+    incidents = world.rows("SELECT id, rule, scope, resolved_at FROM incident ORDER BY id")
+    found.figures["incidents"] = len(incidents)
+    found.check(bool(incidents), "no incident began: the run shows nothing")
+    open_ones = [each["id"] for each in incidents if each["resolved_at"] is None]
+    found.check(not open_ones, f"incidents {open_ones} never ended")
+    posts = [each for each in world.slack.posts if "EscalationStorm" in each.text]
+    found.figures["messages"] = len(posts)
+    found.check(len(posts) == len(incidents), f"{len(posts)} messages for {len(incidents)} incidents")
+    red = [each.text for each in posts if "resolved" not in each.text]
+    found.check(not red, f"messages that do not say that it is over: {red}")
+
+
+def _policies(world: World, found: Findings) -> None:
+    changes = world.rows("SELECT scope, act, cause FROM policy_change WHERE applied ORDER BY version")
+    found.figures["policy_changes"] = len(changes)
+    last: dict[tuple[str, str], str] = {}
+    for each in changes:
+        key = each["scope"], each["cause"]
+        found.check(last.get(key) != each["act"], f"{each['act']} of {key} is there twice in a row")
+        last[key] = each["act"]
+    for key, act in last.items():
+        found.check(act == "release", f"the raise of {key} was never released")
+
+
+def _grades(world: World, found: Findings) -> None:
+    grades = Counter(row["call_id"] for row in world.rows("SELECT call_id FROM grade WHERE verdict IS NOT NULL"))
+    twice = [call for call, times in grades.items() if times > 1]
+    found.check(not twice, f"{len(twice)} calls have two grades, such as {twice[:1]}")
+    requests = Counter(each.graded_answer for each in world.api.requests if each.is_grading)
+    found.figures.update(grades=len(grades), grading_requests=requests.total())
+    counted = world.rows("SELECT coalesce(sum(count), 0) AS n FROM grade_total")[0]["n"]
+    stored = world.rows("SELECT count(*) AS n FROM grade")[0]["n"]
+    found.check(counted == stored, f"{stored} grades are stored, totals say {counted}")
