@@ -65,7 +65,7 @@ class NoFollower:
 
     etag = ""
 
-    def note(self, body, *, is_whole):
+    def note(self, body, *, asked_at, answered_at):
         pass
 
     def stop(self):

@@ -19,11 +19,11 @@ from tests.chaos.world import World, until, world
 
 def run(folder: Path, *, seconds: float, seed: int, rate: float, calm: bool = False) -> Findings:
     """One run; everything is stopped when it returns."""
-    with world(folder, seed=seed, rate=rate, tokens={}) as made:
+    with world(folder, seed=seed, rate=rate) as made:
         until(lambda: sum(1 for _ in made.calls()) > 5 * rate, "calls")
         begun = time.monotonic()
         # Sources of their own, so that the order of the faults does not depend on how long each takes.
-        faults, storms = random.Random(seed), random.Random(seed + 1)  # noqa: S311 - repeatable, no secret
+        faults, storms = random.Random(seed), random.Random(seed + 1)
         traffic = threading.Thread(target=_traffic, args=(made, storms, begun + seconds), daemon=True)
         traffic.start()
         if not calm:
@@ -49,10 +49,12 @@ def _settle(made: World) -> None:
     """Wait until every incident has ended, and Slack has all messages."""
     made.note("calm")
     until(
-        lambda: made.rows("SELECT 1 FROM incident")
-        and not made.rows("SELECT 1 FROM incident WHERE resolved_at IS NULL")
-        and not made.rows("SELECT 1 FROM delivery WHERE state = 'waiting'")
-        and not made.rows("SELECT 1 FROM outbox WHERE NOT routed"),
+        lambda: (
+            made.rows("SELECT 1 FROM incident")
+            and not made.rows("SELECT 1 FROM incident WHERE resolved_at IS NULL")
+            and not made.rows("SELECT 1 FROM delivery WHERE state = 'waiting'")
+            and not made.rows("SELECT 1 FROM outbox WHERE NOT routed")
+        ),
         "the end of all incidents",
         within_s=120,
     )

@@ -18,7 +18,7 @@ class Findings:
     figures: dict[str, Any] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
-    def check(self, holds: bool, text: str) -> None:
+    def check(self, holds: object, text: str) -> None:
         if not holds:
             self.wrong.append(text)
 

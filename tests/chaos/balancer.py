@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import suppress
 from itertools import count
+from typing import Self
 
 
 class Balancer:
@@ -15,7 +16,7 @@ class Balancer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="balancer", daemon=True)
         self.port = 0
 
-    def __enter__(self) -> "Balancer":
+    def __enter__(self) -> Self:
         self._thread.start()
         server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop)
         self.port = server.result(10).sockets[0].getsockname()[1]

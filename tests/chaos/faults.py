@@ -14,7 +14,7 @@ Fault = Callable[[World, random.Random], None]
 
 def acting(world: World) -> int:
     """The guard that acts by the store's lease; the first one if that is not known."""
-    found = world.rows("SELECT p.pid FROM lease l JOIN process p ON p.process = l.holder WHERE l.name = 'guard'")
+    found = world.rows("SELECT p.pid FROM lease l JOIN process p ON p.process = l.holder WHERE l.name = 'evaluate'")
     pids = [guard.process.pid for guard in world.guards]
     return pids.index(found[0]["pid"]) if found and found[0]["pid"] in pids else 0
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ import psutil
 import psycopg
 from psycopg.rows import dict_row
 
+from cheapdeep_ops.access.tokens import hash_of, new_secret
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
 from tests.chaos.balancer import Balancer
 from tests.chaos.stepped_clock import VARIABLE
@@ -37,9 +38,7 @@ rules:
 FLUSH_S: Final = 1.0
 GUARDS: Final = 3
 SERVICES: Final = 8
-BY_HTTP = False
 CHANNEL: Final = "C0CHAOS"
-TOKEN: Final = "chaos-token-of-the-services"  # noqa: S105 - a secret of this run alone
 LIFE: Final = 1_000_000
 """The distance between the first call numbers of two lives, so that each question of a run is its own."""
 
@@ -85,6 +84,7 @@ class World:
     balancer: Balancer
     ports: list[int]
     rate: float
+    token: str
     guards: list[Running] = field(default_factory=list)
     services: list[Running] = field(default_factory=list)
     killed: list[Killed] = field(default_factory=list)
@@ -120,7 +120,7 @@ class World:
             "CHEAPDEEP_SLACK_CHANNEL": CHANNEL,
             "CHEAPDEEP_SLACK_BASE_URL": self.slack.url,
             "CHEAPDEEP_API_TOKENS": "an-operator-of-this-run",
-#TMP            "CHEAPDEEP_API_TOKENS_FILE": str(self.folder / "tokens.toml"),
+            "CHEAPDEEP_API_TOKENS_FILE": str(self.folder / "tokens.toml"),
             **changes,
         }
 
@@ -137,13 +137,13 @@ class World:
 
     def start_service(self, index: int) -> None:
         life = self.services[index].lives + 1 if index < len(self.services) else 1
-        by_http = BY_HTTP and index >= SERVICES // 2
+        by_http = index >= SERVICES // 2
         name, clock = f"service{index}", self.folder / f"service{index}.clock"
         changes = {}
         if by_http:
             changes = {
                 "CHEAPDEEP_STORE_URL": f"http://127.0.0.1:{self.balancer.port}",
-                "CHEAPDEEP_GUARD_TOKEN": TOKEN,
+                "CHEAPDEEP_GUARD_TOKEN": self.token,
             }
         environment = self.environment(clock, **changes)
         log = self.folder / f"{name}-{life}.calls"
@@ -273,7 +273,7 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def until(condition: Callable[[], object], what: str, *, within_s: float = 60.0) -> None:
+def until(condition: Callable[[], object], what: str, *, within_s: float = 180.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
@@ -282,22 +282,22 @@ def until(condition: Callable[[], object], what: str, *, within_s: float = 60.0)
 
 
 @contextlib.contextmanager
-def world(folder: Path, *, seed: int, rate: float, tokens: Mapping[str, str]) -> Iterator[World]:
-    """Start everything, and stop it again. `tokens` are the files that let services in, by name."""
+def world(folder: Path, *, seed: int, rate: float) -> Iterator[World]:
+    """Start everything, and stop it again."""
     installed = packages()
     assert installed is not None
     (folder / "rules.yaml").write_text(RULES)
-    for name, text in tokens.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o600)
+    token, tokens = new_secret(), folder / "tokens.toml"
+    tokens.write_text(f'[[token]]\nname = "services"\nrole = "send"\nhash = "sha256:{hash_of(token)}"\n')
+    tokens.chmod(0o600)
     ports = free_ports(GUARDS)
     with contextlib.ExitStack() as stack:
         primary = stack.enter_context(running(installed))
         standby = stack.enter_context(running(installed, primary))
         api = stack.enter_context(SimulatedAnthropic(seed=seed, keep_requests=10**6))
-        slack = stack.enter_context(SimulatedSlack(on_message=lambda message: made.heard(message)))
+        slack = stack.enter_context(SimulatedSlack(on_message=lambda message: made.heard(message)  # noqa: PLW0108 - made later))
         balancer = stack.enter_context(Balancer(ports))
-        made = World(folder, primary, standby, api, slack, balancer, ports, rate)
+        made = World(folder, primary, standby, api, slack, balancer, ports, rate, token)
         stack.callback(made.kill_all)
         for index in range(GUARDS):
             made.start_guard(index)
