@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from slack_sdk import WebClient
@@ -62,7 +63,7 @@ def reconcile(client: WebClient, doubt: Doubt, *, channel: str) -> Found | None:
     """
     own = [each for each in _messages(client, doubt, channel) if _delivery_id(each) in doubt.delivery_ids]
     kept = _kept(client, own, doubt, channel) if doubt.is_kept else None
-    for double in (each for each in own if each is not kept):
+    for double in (each for each in own if kept is None or each["ts"] != kept["ts"]):
         _delete(client, channel, double["ts"])
     if kept is None:
         return None
@@ -79,7 +80,8 @@ def history_trouble(client: WebClient, channel: str, scopes: str | None) -> str:
     try:
         client.conversations_history(channel=channel, limit=1)
     except SlackApiError as error:
-        return code_of(error)
+        is_busy = error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        return "" if is_busy else code_of(error)
     return ""
 
 
