@@ -72,8 +72,11 @@ def _tokens(text: str, tables: list[dict[str, Any]], spans: list[tuple[int, int]
     tokens: list[Token] = []
     faults: list[str] = []
     lines: dict[tuple[str, str], int] = {}
+    first, counted = 1, 0
     for table, (start, end) in zip(tables, spans, strict=True):
-        block, first = text[start:end], _line_at(text, start)
+        # Counted on from the table before, so that a long file takes linear time.
+        first, counted = first + text.count("\n", counted, start), start
+        block = text[start:end]
         faults += [_unknown(key, _KEYS, _line_of(block, key, first)) for key in table if key not in _KEYS]
         try:
             token = _token(table)

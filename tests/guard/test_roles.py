@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from cheapdeep_ops.access.token_file import with_token, without_token
 from cheapdeep_ops.access.token_writer import change
 from cheapdeep_ops.access.tokens import Role, Token, hash_of
+from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.service import Service, _listen
@@ -251,5 +252,5 @@ def test_a_path_for_routers_is_opened_by_its_role_alone(serve, settings, path, c
 
 def test_a_guard_does_not_start_with_a_wrong_file(settings, path):
     path.write_text("[[tokens]]")
-    with pytest.raises(Exception, match=r"tokens\.toml: line 1: 'tokens' is no key of this file"):
+    with pytest.raises(SettingsError, match=r"tokens\.toml: line 1: 'tokens' is no key of this file"):
         Service(settings.model_copy(update={"api_tokens_file": path}), senders={})
