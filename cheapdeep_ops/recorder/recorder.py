@@ -113,8 +113,8 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._destination: Destination = StoreDestination(self._settings.store_url, folder=self._folder)
         self._writer = CounterWriter(self._destination, drop=self._drop)
-        self._started_at = self._clock()
-        self._guard = GuardWatch(self._drops, self._troubles, started_at=self._started_at)
+        self._started = self._clock.steady()
+        self._guard = GuardWatch(self._drops, self._troubles)
         self._last_beat = float("-inf")
         self._closed = False
         self._rests = False
@@ -157,9 +157,11 @@ class Recorder:
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see StoreDestination
 
         with self._storing:
-            asked_at = self._clock.steady()
+            asked_at, before = self._clock.steady(), self._clock()
             rows, seen, told = self._destination.read()
             self._clock.note(told, asked_at=asked_at)
+        # The first reading may move the time a lot, and `now` is from before it.
+        now += self._clock() - before
         self._samples.offset_s = -self._clock.ahead_s
         if abs(self._clock.ahead_s) > SKEW_S:
             self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
@@ -167,7 +169,14 @@ class Recorder:
         if rows != self._policies:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
             self._policies, self.book = rows, recording.book_of(rows, base=base, raised=raised)
-        self._samples.is_watched = self._guard.note(seen, now, destination=self._destination)
+        self._samples.is_watched = self._guard.note(
+            seen, now, started_at=self._started_at, destination=self._destination
+        )
+
+    @property
+    def _started_at(self) -> float:
+        """When this process began to record, in the store's time as it is known now."""
+        return self._clock() - (self._clock.steady() - self._started)
 
     def fold(self, now: float) -> None:
         """Add the queued decisions to the counters, without storing them."""
