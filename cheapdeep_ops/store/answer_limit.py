@@ -91,4 +91,3 @@ def connection_class() -> Any:
             raise psycopg.errors.ConnectionTimeout(f"no answer within {self._allowed_s:.1f} s")
 
     return LimitedConnection
-

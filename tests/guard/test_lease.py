@@ -161,7 +161,7 @@ def test_what_is_released_is_taken_at_the_next_look(fleet, store):
     fleet.keep("a")
     fleet.start("b")
     fleet.run(2)
-    store.transact(first.release)
+    store.transact(first.give_up())
     fleet.kill("a")
     fleet.keep("b")
     assert set(fleet.holders().values()) == {"b"}
