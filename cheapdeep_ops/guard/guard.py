@@ -205,9 +205,10 @@ class Guard:
 
     def close(self) -> None:
         """Sign off and release the leases, so that another guard can act at once."""
+        release = self._leases.give_up()
 
         def work(connection: Connection) -> None:
-            self._leases.release(connection)
+            release(connection)
             processes.mark_stopped(connection, self.process)
 
         self._store.transact(work)

@@ -163,6 +163,7 @@ class Leases:
         self._all = {name: Lease(name, holder=holder, store=store, monotonic=monotonic) for name in names}
         self._turn = threading.Lock()
         self._kept_at = float("-inf")
+        self._is_closed = False
 
     def __getitem__(self, name: str) -> Lease:
         return self._all[name]
@@ -183,6 +184,8 @@ class Leases:
             at = self._kept_at = self._monotonic()
             for lease in self._all.values():
                 lease.watch.note(states.get(lease.name, LeaseState()), at, longest_gap_s=self.lasts_s)
+            if self._is_closed:
+                return set()
             wants_work = bool(set(running) - {self._holder} - {each.holder for each in states.values()})
             return self._write(wants_work=wants_work, beat=beat)
 
@@ -228,9 +231,13 @@ class Leases:
     def _may_take(self, lease: Lease, *, is_modest: bool) -> bool:
         return lease.watch.unchanged_s >= self.lasts_s or (lease.watch.state.is_free and not is_modest)
 
-    def release(self, connection: Connection) -> None:
-        """Release all leases in a write transaction, so that other guards can act at once."""
-        for lease in self._all.values():
-            number = lease.give_up()
-            if number is not None:
+    def give_up(self) -> Callable[[Connection], None]:
+        """Note that this guard holds no lease, and takes none; returns what releases them in a write transaction."""
+        self._is_closed = True
+        given = [(lease, number) for lease in self._all.values() if (number := lease.give_up()) is not None]
+
+        def release(connection: Connection) -> None:
+            for lease, number in given:
                 lease.free(connection, number)
+
+        return release

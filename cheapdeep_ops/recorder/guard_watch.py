@@ -21,17 +21,19 @@ class DropCounter(Protocol):
 class GuardWatch:
     """Reports the age of the guard's last heartbeat, and warns once while there is none."""
 
-    def __init__(self, drops: DropCounter | None, troubles: TroubleLog, *, started_at: float) -> None:
+    def __init__(self, drops: DropCounter | None, troubles: TroubleLog) -> None:
         self._drops = drops
         self._troubles = troubles
-        self._started_at = started_at
 
-    def note(self, seen: float | None, now: float, *, destination: Destination) -> bool:
-        """Whether a guard is taken to run; `seen` is its last heartbeat (Unix time), or None."""
+    def note(self, seen: float | None, now: float, *, started_at: float, destination: Destination) -> bool:
+        """Whether a guard is taken to run; `seen` is its last heartbeat (Unix time), or None.
+
+        The recorder began at `started_at`. All times are the store's.
+        """
         # A guard gets the full time from the recorder's own start, so that a start together does not warn.
-        quiet_since = max(seen or 0, self._started_at)
+        quiet_since = max(seen or 0, started_at)
         if self._drops is not None:
-            self._drops.record_guard_age(max(now - (seen or self._started_at), 0.0))
+            self._drops.record_guard_age(max(now - (seen or started_at), 0.0))
         if now - quiet_since < GUARD_SILENT_S:
             self._troubles.reset("guard")
             return True

@@ -128,8 +128,8 @@ class Recorder:
         self._interval_s = self._settings.flush_every_s
         self._writer = CounterWriter(self._destination, drop=self._drop)
         self._remainder = Remainder(self._make_spool(), self._writer, self._samples)
-        self._started_at = self._clock()
-        self._guard = GuardWatch(self._drops, self._troubles, started_at=self._started_at)
+        self._started = self._clock.steady()
+        self._guard = GuardWatch(self._drops, self._troubles)
         self._news: News | None = None
         self._looked_at = self._last_beat = float("-inf")
         self._closed = self._is_finished = self._is_away = self._rests = False
@@ -186,18 +186,27 @@ class Recorder:
     def refresh(self, now: float) -> None:
         """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
         with self._storing:
-            news = self._destination.read()
+            before, news = self._clock(), self._destination.read()
         # Usually nothing has changed, and each turn at rest should cost next to nothing.
         is_new = news is not self._news
         if is_new:
             self._learn(news)
+            # The first reading may move the time a lot, and `now` is from before it.
+            now += self._clock() - before
         self._samples.offset_s = -self._clock.ahead_s
         if is_new or abs(now - self._looked_at) >= _EACH_S:
             self._looked_at = now
             if abs(self._clock.ahead_s) > SKEW_S:
                 self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
-            is_guarded = self._guard.note(news.guard_seen, now, destination=self._destination)
+            is_guarded = self._guard.note(
+                news.guard_seen, now, started_at=self._started_at, destination=self._destination
+            )
             self._samples.is_watched = is_guarded and news.wants_candidates
+
+    @property
+    def _started_at(self) -> float:
+        """When this process began to record, in the store's time as it is known now."""
+        return self._clock() - (self._clock.steady() - self._started)
 
     def fold(self, now: float) -> None:
         """Add the queued decisions to the counters, without storing them."""
