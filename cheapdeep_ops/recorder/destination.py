@@ -20,13 +20,15 @@ class News(NamedTuple):
     """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
 
     `flush_every_s` is the shortest interval between two writes that the destination asks for, None: any.
-    `wants_candidates` is whether it takes answers for grading.
+    `wants_candidates` is whether it takes answers for grading. `store` changes when the store was made anew, so that it
+    lacks what it had.
     """
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
     flush_every_s: float | None = None
     wants_candidates: bool = True
+    store: object = None
 
 
 class Destination(Protocol):

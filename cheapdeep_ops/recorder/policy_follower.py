@@ -3,15 +3,12 @@
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.destination import News
 from cheapdeep_ops.recorder.guard_connection import Answer, GuardConnection
 from cheapdeep_ops.recorder.wire import AGE_HEADER, LONGEST_POLL_S, POLICIES_PATH, WIRE_HEADER, WIRE_VERSION
-
-if TYPE_CHECKING:
-    from cheapdeep_ops.store.recording import StoredPolicy
 
 _SLACK_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.25
@@ -66,22 +63,32 @@ class PolicyFollower:
         if is_new:
             self._on_change()
 
+    def store_changed(self) -> None:
+        """Note that the guard's store was made anew."""
+        with self._lock:
+            self._state.store_changed()
+        self._on_change()
+
     def stop(self) -> None:
         """End the thread and close the connection; the next `newest` starts them again."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
         self._stopping.set()
-        self._connection.interrupt()
+        # The thread closes its own connection. If it waits for a new one, that takes longer than anybody should wait.
+        ended, self._connection = self._connection, self._connection.another()
+        ended.interrupt()
         thread.join(_JOIN_S)
-        # A thread that still waits for a connection ends by itself, and keeps what it has.
-        if thread.is_alive():
-            self._connection = self._connection.another()
-        else:
-            self._connection.close()
 
     def _run(self) -> None:
-        connection, stopping, pause_s = self._connection, self._stopping, _FIRST_PAUSE_S
+        connection, stopping = self._connection, self._stopping
+        try:
+            self._follow(connection, stopping)
+        finally:
+            connection.close()
+
+    def _follow(self, connection: GuardConnection, stopping: threading.Event) -> None:
+        pause_s = _FIRST_PAUSE_S
         while not stopping.is_set():
             try:
                 answer = self._poll(connection)
@@ -142,6 +149,11 @@ class _State:
             wants_candidates=bool(body.get("wants_candidates", True)),
         )
         return True
+
+    def store_changed(self) -> None:
+        """Note that the store was made anew: its policies count from one again."""
+        self._version = 0
+        self.news = self.news._replace(store=object())
 
     def take_age(self, age: object) -> None:
         """Note how long ago the acting guard evaluated, in seconds; None: never."""
