@@ -23,7 +23,8 @@ class News(NamedTuple):
     `guard_seen` is the last heartbeat of a guard (Unix time), None: never. `time` is what the store said about time.
     `store` changes when the store was made anew, so that it lacks what it had.
     `flush_every_s` is the shortest interval between two writes that the destination asks for, None: any.
-    `wants_candidates` is whether it takes answers for grading.
+    `wants_candidates` is whether it takes answers for grading. `store` changes when the store was made anew, so that it
+    lacks what it had.
     """
 
     policies: "list[StoredPolicy]"
@@ -32,6 +33,7 @@ class News(NamedTuple):
     store: object = None
     flush_every_s: float | None = None
     wants_candidates: bool = True
+    store: object = None
 
 
 class Destination(Protocol):

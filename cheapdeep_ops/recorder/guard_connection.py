@@ -131,7 +131,7 @@ class GuardConnection:
         return Answer(status, response.headers, body)
 
     def interrupt(self) -> None:
-        """Have a request that another thread waits for fail at once; no request is made until `close`."""
+        """Have a request that another thread waits for fail at once, and further ones too."""
         self._is_interrupted = True
         kept = self._open
         if kept is not None and kept.sock is not None:
@@ -146,7 +146,6 @@ class GuardConnection:
         """Close the connection; the next request opens another."""
         with self._turn:
             self._drop()
-            self._is_interrupted = False
 
     def _drop(self) -> None:
         kept, self._open = self._open, None

@@ -89,7 +89,7 @@ class GuardDestination:
             return [*self.write_candidates(rows[:half]), *self.write_candidates(rows[half:])]
         answer = self._post(CANDIDATES_PATH, body)
         if answer.status == _GONE:
-            self._senders.pop(self._beat.process, None)
+            self._forget(self._beat.process)
         self._require_success(answer)
         by_id = {row["call_id"]: row for row in rows}
         return [(by_id[name], RowError(why)) for name, why in answer.body["rejected"] if name in by_id]
@@ -117,7 +117,7 @@ class GuardDestination:
         answer = self._flush(self._sender(beat), body)
         if answer.status == _GONE:
             # The store was made anew. What it lacks is sent again under a new id.
-            self._senders.pop(beat.process, None)
+            self._forget(beat.process)
             answer = self._flush(self._sender(beat), body)
         self._require_success(answer)
         by_key = {(row["route"], row["input_class"], row["at"]): row for row in buckets}
@@ -131,6 +131,10 @@ class GuardDestination:
             self._require_success(answer)
             sender = self._senders[beat.process] = _Sender(answer.body["process"], answer.body["secret"])
         return sender
+
+    def _forget(self, process: str) -> None:
+        self._senders.pop(process, None)
+        self._follower.store_changed()
 
     def _flush(self, sender: _Sender, body: Mapping[str, Any]) -> Answer:
         """Send one flush under the next number. A flush that was stored already counts as sent."""

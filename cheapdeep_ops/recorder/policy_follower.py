@@ -62,22 +62,32 @@ class PolicyFollower:
         if is_new:
             self._on_change()
 
+    def store_changed(self) -> None:
+        """Note that the guard's store was made anew."""
+        with self._lock:
+            self._state.store_changed()
+        self._on_change()
+
     def stop(self) -> None:
         """End the thread and close the connection; the next `newest` starts them again."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
         self._stopping.set()
-        self._connection.interrupt()
+        # The thread closes its own connection. If it waits for a new one, that takes longer than anybody should wait.
+        ended, self._connection = self._connection, self._connection.another()
+        ended.interrupt()
         thread.join(_JOIN_S)
-        # A thread that still waits for a connection ends by itself, and keeps what it has.
-        if thread.is_alive():
-            self._connection = self._connection.another()
-        else:
-            self._connection.close()
 
     def _run(self) -> None:
-        connection, stopping, pause_s = self._connection, self._stopping, _FIRST_PAUSE_S
+        connection, stopping = self._connection, self._stopping
+        try:
+            self._follow(connection, stopping)
+        finally:
+            connection.close()
+
+    def _follow(self, connection: GuardConnection, stopping: threading.Event) -> None:
+        pause_s = _FIRST_PAUSE_S
         while not stopping.is_set():
             try:
                 answer = self._poll(connection)
@@ -148,6 +158,11 @@ class _State:
 
         if isinstance(now, float | int):
             self.news = self.news._replace(time=Reading(StoreTime(now=float(now)), asked_at, answered_at))
+
+    def store_changed(self) -> None:
+        """Note that the store was made anew: its policies count from one again."""
+        self._version = 0
+        self.news = self.news._replace(store=object())
 
     def take_age(self, age: object) -> None:
         """Note how long ago the acting guard evaluated, in seconds; None: never."""

@@ -1,7 +1,7 @@
 """Two thousand routers that come back at once: `python tests/bench/senders.py` prints one table.
 
 The senders are simulated: each keeps one connection and sends real flushes, and they all begin at one moment with the
-counts of an outage. Two guards take them, behind two addresses, on one PostgreSQL. A sender that is asked to wait waits.
+counts of an outage. Two guards take them, behind two addresses, on one PostgreSQL. A sender waits if it is asked to.
 `exact` is whether the store has every call once. `connections` is the largest number at PostgreSQL. `health` are the
 times that GET /healthz took meanwhile. `CPU each` is that of both guards for each flush.
 """

@@ -1,0 +1,540 @@
+"""A recorder without a database: it sends to a guard, and follows the policies there, over real HTTP."""
+
+import logging
+import os
+import signal
+import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from cheapdeep_ops import Router, Settings
+from cheapdeep_ops.cli import main
+from cheapdeep_ops.errors import SettingsError, StoreError
+from cheapdeep_ops.policy import PolicyAct, blank_book
+from cheapdeep_ops.recorder import Recorder, guard_destination
+from cheapdeep_ops.recorder.guard_destination import GuardDestination
+from cheapdeep_ops.recorder.wire import POLICIES_PATH, WIRE_HEADER
+from cheapdeep_ops.store import policies
+from cheapdeep_ops.store.policies import PolicyEdit
+from cheapdeep_ops.testing import Reply, SimulatedAnthropic
+from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, TextTurn, Tier, Verdict
+from tests.guards import TOKEN, Deal, dealing, serving
+from tests.raw_server import answer, forward, hang, talking
+
+CERTIFICATE = Path(__file__).with_name("loopback.pem")
+EXCHANGE = Exchange(turns=(TextTurn(role="user", text="Is it open?"),), answer="Yes.")
+HOP = Hop(
+    tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=None, cost_usd=0.0004, outcome=Outcome.SHIP,
+    base_outcome=Outcome.SHIP, verdict=Verdict(confidence=0.9, answer="Yes."),
+)  # fmt: skip
+HEADERS = {"Authorization": f"Bearer {TOKEN}", WIRE_HEADER: "1"}
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"
+
+
+@pytest.fixture
+def store_url(tmp_path):
+    return f"sqlite:///{tmp_path}/guard.db"
+
+
+@pytest.fixture
+def guard(store_url):
+    with serving(store_url, sample_rate=1.0) as served:
+        yield served
+
+
+def decision(**changes):
+    values = {
+        "call_id": "id", "route": "support", "input_class": "", "tier": 0, "model": "claude-haiku-4-5",
+        "confidence": 0.9, "threshold": 0.8, "policy_version": 0, "escalated": False, "reason": None,
+        "bypass_cause": None, "base_outcome": Outcome.SHIP, "base_reason": None, "cost_usd": 0.0004,
+        "triage_cost_usd": 0.0004, "baseline_cost_usd": 0.002, "baseline_basis": "", "started_at": time.time(),
+        "duration_s": 0.0, "triage_duration_s": 0.0, "hops": (HOP,),
+    }  # fmt: skip
+    return Decision(**{**values, **changes})
+
+
+def settings_for(url, **changes):
+    return Settings(**{"store_url": url, "guard_token": TOKEN, "sample_rate": 1.0, **changes})
+
+
+def recorder_at(url, **changes):
+    """Its work is done by the test that calls `refresh` and `drain`."""
+    return Recorder(settings_for(url, **changes), background=False)
+
+
+def drained(recorder, calls=0):
+    for _ in range(calls):
+        recorder.put(decision())
+    recorder.drain(time.time())
+
+
+def rows(store_url, query="SELECT coalesce(sum(calls), 0) FROM bucket"):
+    connection = sqlite3.connect(store_url.removeprefix("sqlite:///"))
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def calls(store_url):
+    (((counted,),), ((total,),)) = rows(store_url), rows(store_url, "SELECT coalesce(sum(calls), 0) FROM total")
+    assert counted == total
+    return counted
+
+
+def pin(store, threshold=0.85):
+    change = PolicyEdit(scope="support", act=PolicyAct.PIN, author="ann", why="trial", threshold=threshold)
+    store.transact(lambda connection: policies.apply(connection, blank_book(), change, at=1.0))
+
+
+def test_a_router_needs_no_database_its_counts_answers_and_thresholds_go_by_the_guard(guard, store_url, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "simulated")
+    with SimulatedAnthropic() as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        api.enqueue(Reply.triage(0.95, "Yes."))
+        with Router(settings=settings_for(guard.url)) as router:
+            assert router.ask("Is it open?", route="support").text == "Yes."
+    assert calls(store_url) == 1
+    assert rows(store_url, "SELECT kind, flush > 0, length(secret) FROM process") == [("stopped", 1, 64)]
+    assert rows(store_url, "SELECT route, state FROM candidate WHERE 0") == []
+
+
+def test_a_change_of_policy_wakes_the_recorder(guard):
+    recorder = recorder_at(guard.url)
+    woken = threading.Event()
+    recorder._destination._follower._on_change = woken.set
+    recorder.refresh(time.time())
+    assert recorder.book.for_route("support").threshold == 0.8
+    woken.clear()
+    pin(guard.store)
+    assert woken.wait(10)
+    recorder.refresh(time.time())
+    assert recorder.book.for_route("support").threshold == 0.85
+    known = recorder._destination.read()
+    assert recorder._destination.read() is known
+    recorder.close()
+    assert not [each for each in threading.enumerate() if each.name == "cheapdeep-policies"]
+
+
+def test_answers_for_grading_arrive_once_and_only_if_they_are_wanted(guard, store_url):
+    recorder = recorder_at(guard.url)
+    for number in (1, 1, 2):
+        recorder.put(decision(call_id=f"call-{number}"), lambda: EXCHANGE)
+    drained(recorder)
+    assert rows(store_url, "SELECT call_id, answer FROM candidate") == [("call-1", "Yes."), ("call-2", "Yes.")]
+    recorder.close()
+
+
+def test_what_a_guard_does_not_want_is_not_kept(store_url):
+    with serving(store_url, sample_rate=0.0) as guard:
+        recorder = recorder_at(guard.url)
+        recorder.refresh(time.time())
+        recorder.put(decision(), lambda: pytest.fail("the answer was read"))
+        recorder.close()
+
+
+def test_two_guards_behind_one_address_that_is_cut_at_random_count_exactly(store_url):
+    """Each third response is cut off after the guard has stored the flush."""
+    turns = iter(range(10**6))
+    with serving(store_url) as one, serving(store_url) as other:
+        cut = lambda request: request.startswith(b"POST") and next(turns) % 3 == 0  # noqa: E731
+        with dealing(Deal([one.port, other.port], cut)) as deal:
+            recorders = [recorder_at(deal.url) for _ in range(3)]
+            failures = 0
+            for round_ in range(12):
+                for recorder in recorders:
+                    try:
+                        drained(recorder, calls=2)
+                    except StoreError:
+                        failures += 1
+                if round_ == 6:
+                    deal.cut_all()
+            for recorder in recorders:
+                recorder.close()
+    assert failures
+    assert calls(store_url) == 3 * 12 * 2
+
+
+@pytest.mark.thorough
+def test_a_guard_that_is_killed_between_commit_and_answer_and_restarted_has_each_call_once(tmp_path, store_url):
+    known = {name: value for name, value in os.environ.items() if not name.startswith("CHEAPDEEP_")}
+    known |= {"CHEAPDEEP_STORE_URL": store_url, "CHEAPDEEP_API_TOKENS": TOKEN, "ANTHROPIC_API_KEY": "none"}
+
+    def start(port):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cheapdeep_ops", "serve"],
+            env={**known, "CHEAPDEEP_PORT": str(port), "CHEAPDEEP_EVALUATE_EVERY_S": "3600"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        line = next(line for line in process.stderr if "watching" in line)
+        return process, int(line.rsplit(":", 1)[1])
+
+    process, port = start(0)
+    killed = []
+
+    def kill(request):
+        if b"buckets" not in request or killed:
+            return False
+        process.kill()
+        process.communicate()
+        killed.append(request)
+        return True
+
+    with dealing(Deal([port], kill)) as deal:
+        recorder = recorder_at(deal.url)
+        with pytest.raises(StoreError, match="does not answer"):
+            drained(recorder, calls=5)
+        assert killed
+        assert calls(store_url) == 5
+        with pytest.raises(StoreError):
+            drained(recorder, calls=2)
+        process, _ = start(port)
+        drained(recorder, calls=3)
+        recorder.close()
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert calls(store_url) == 10
+
+
+def test_a_store_that_was_made_anew_gets_what_is_known(store_url, tmp_path):
+    with serving(store_url) as guard:
+        recorder = recorder_at(guard.url)
+        drained(recorder, calls=2)
+    for path in tmp_path.glob("guard.db*"):
+        path.unlink()
+    known = recorder._destination.read().store
+    with serving(store_url, port=guard.port):
+        drained(recorder, calls=3)
+        assert recorder._destination.read().store != known
+        recorder.close()
+    (((counted,),), ((total,),)) = rows(store_url), rows(store_url, "SELECT sum(calls) FROM total")
+    assert counted >= 3
+    assert total == 5
+
+
+def test_a_clock_that_is_set_back_begins_a_new_process_and_overwrites_nothing(guard, store_url):
+    recorder = recorder_at(guard.url)
+    now = time.time()
+    recorder.put(decision(started_at=now))
+    recorder.drain(now)
+    recorder.drain(now + 60)
+    recorder.put(decision(started_at=now))
+    recorder.drain(now)
+    assert calls(store_url) == 2
+    assert rows(store_url, "SELECT count(*) FROM process") == [(2,)]
+    recorder.close()
+
+
+def test_a_wrong_token_is_said_with_what_to_do_and_counts_wait_for_the_right_one(guard, store_url, caplog):
+    recorder = recorder_at(guard.url, guard_token="wr0ng")
+    with pytest.raises(StoreError, match=r"HTTP 401: .*CHEAPDEEP_GUARD_TOKEN") as refused:
+        drained(recorder, calls=2)
+    assert "wr0ng" not in str(refused.value) + caplog.text + repr(recorder._settings)
+    assert calls(store_url) == 0
+    assert recorder.is_behind
+    recorder._destination._connection._token = TOKEN
+    recorder.close()
+    assert calls(store_url) == 2
+
+
+def test_another_token_makes_another_recorder(guard):
+    def recorder_of(token):
+        with Router(api_key="none", settings=settings_for(guard.url, guard_token=token)) as router:
+            return router._core.recorder.recorder
+
+    with Router(api_key="none", settings=settings_for(guard.url)) as router:
+        assert recorder_of(TOKEN) is router._core.recorder.recorder
+        assert recorder_of("other") is not router._core.recorder.recorder
+
+
+def test_a_token_follows_no_redirect():
+    with talking(hang_after_redirect) as elsewhere:
+        location = f"HTTP/1.1 307 Moved\r\nlocation: {elsewhere.url}/\r\ncontent-length: 0\r\n\r\n".encode()
+        with talking(answer(location)) as server:
+            recorder = recorder_at(server.url)
+            with pytest.raises(StoreError, match="redirects"):
+                drained(recorder, calls=1)
+            recorder._destination.close()
+    assert elsewhere.requests == []
+
+
+def hang_after_redirect(server, connection):
+    server.read(connection)
+
+
+def test_a_sender_that_is_asked_to_wait_sends_nothing_until_then(monkeypatch):
+    busy = b"HTTP/1.1 503 Busy\r\nretry-after: 7.5\r\ncontent-length: 4\r\n\r\nbusy"
+    now = [100.0]
+    monkeypatch.setattr(guard_destination.time, "monotonic", lambda: now[0])
+    with talking(answer(busy)) as server:
+        recorder = recorder_at(server.url)
+        for _ in range(3):
+            with pytest.raises(StoreError, match="wait") as asked:
+                drained(recorder, calls=1)
+        assert asked.value.retry_after_s == 7.5
+        assert len(server.requests) == 1
+        now[0] += 7.6
+        with pytest.raises(StoreError):
+            drained(recorder)
+        assert len(server.requests) == 2
+        recorder._destination.close()
+
+
+def test_a_guard_that_hangs_holds_up_no_caller_and_closing_ends(monkeypatch, caplog):
+    monkeypatch.setattr(guard_destination, "_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cheapdeep_ops.recorder.recorder._CLOSE_S", 0.3)
+    with talking(lambda server, connection: hang(connection)) as server, caplog.at_level(logging.WARNING):
+        recorder = recorder_at(server.url)
+        recorder.put(decision())
+        recorder.close()
+    assert "did not take" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\nlogin", "answers HTTP 200"),
+        (b"HTTP/1.1 502 Bad\r\ncontent-length: 5\r\n\r\nproxy", "answers HTTP 502: proxy"),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n{", "not JSON"),
+        (b"garbage\r\n\r\n", "does not answer"),
+        (b"", "does not answer"),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9000000\r\n\r\n" + b" " * 9_000_000,
+         "more than"),
+    ],
+)  # fmt: skip
+def test_what_is_no_guard_is_told_and_the_counts_wait(response, said):
+    with talking(answer(response)) as server:
+        recorder = recorder_at(server.url)
+        with pytest.raises(StoreError, match=said):
+            drained(recorder, calls=1)
+        assert recorder.is_behind
+        recorder._destination.close()
+
+
+def test_many_routers_that_wait_for_policies_keep_nothing_else_waiting(guard):
+    """More routers than the server has threads wait; one thread of the guard reads the store for all of them."""
+    waiting = 64
+    with httpx2.Client(base_url=guard.url, headers=HEADERS, limits=httpx2.Limits(max_connections=200)) as client:
+        first = client.get(POLICIES_PATH)
+        tag = {"If-None-Match": first.headers["etag"]}
+
+        def poll(_number):
+            return client.get(POLICIES_PATH, params={"wait_s": 30}, headers=tag, timeout=40)
+
+        with ThreadPoolExecutor(waiting) as pool:
+            answers = [pool.submit(poll, number) for number in range(waiting)]
+            assert client.get("/healthz").status_code == 200
+            drained(recorder := recorder_at(guard.url), calls=1)
+            assert not any(each.done() for each in answers)
+            pin(guard.store)
+            found = {each.result().headers["etag"] for each in answers}
+        assert len(found) == 1
+        assert found != {first.headers["etag"]}
+        recorder.close()
+        assert len([each for each in threading.enumerate() if each.name.startswith("policies")]) == 1
+        late = client.get(POLICIES_PATH, params={"wait_s": 0.01}, headers={"If-None-Match": found.pop()})
+        assert (late.status_code, late.content) == (304, b"")
+
+
+def test_a_guard_that_does_not_evaluate_counts_as_silent(guard):
+    with httpx2.Client(base_url=guard.url, headers=HEADERS) as client:
+        assert client.get(POLICIES_PATH).json()["evaluated_age_s"] is None
+    recorder = recorder_at(guard.url)
+    recorder.refresh(time.time())
+    assert recorder._destination.read().guard_seen is None
+    recorder.close()
+
+
+def test_a_router_of_another_wire_version_is_refused_with_what_to_do(guard, monkeypatch):
+    monkeypatch.setattr("cheapdeep_ops.recorder.wire.WIRE_VERSION", 2)
+    recorder = recorder_at(guard.url)
+    with pytest.raises(StoreError, match=r"HTTP 400: .*install one version of cheapdeep_ops"):
+        drained(recorder, calls=1)
+    assert recorder.is_behind
+    recorder._destination.close()
+
+
+def test_without_a_token_nothing_is_taken_or_told(guard):
+    with httpx2.Client(base_url=guard.url, headers={WIRE_HEADER: "1"}) as client:
+        assert client.get(POLICIES_PATH).status_code == 401
+        for path in ("flushes", "candidates"):
+            assert client.post(f"/api/v1/{path}", content=b"{}").status_code == 401
+
+
+def test_bodies_that_are_too_long_are_refused_before_they_are_read(guard):
+    def body():
+        yield b" " * 5_000_000
+        yield b" " * 5_000_000
+
+    with httpx2.Client(base_url=guard.url, headers=HEADERS) as client:
+        for content in (b" " * 8_000_001, body()):
+            answered = client.post("/api/v1/flushes", content=content)
+            assert (answered.status_code, "more than 8000000 bytes" in answered.text) == (400, True)
+
+
+def test_rows_that_are_too_long_for_one_body_go_in_several(guard, store_url, monkeypatch):
+    monkeypatch.setattr(guard_destination, "LARGEST_SENT", 1_500)
+    recorder = recorder_at(guard.url)
+    for number in range(40):
+        recorder.put(decision(route=f"route-{number}", call_id=f"call-{number}"), lambda: EXCHANGE)
+    drained(recorder)
+    recorder.close()
+    assert calls(store_url) == 40
+    assert rows(store_url, "SELECT count(*) FROM candidate") == [(40,)]
+    assert rows(store_url, "SELECT flush > 20 FROM process") == [(1,)]
+
+
+# TLS and proxies
+
+
+@pytest.fixture
+def trusted(monkeypatch):
+    """The certificate of the tests counts as one of the system's authorities."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    for name in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name}_proxy".upper(), raising=False)
+
+
+def test_a_guard_serves_https_and_a_certificate_that_is_not_trusted_is_refused(store_url, trusted, monkeypatch):
+    with serving(store_url, certificate=CERTIFICATE) as guard:
+        assert guard.url.startswith("https://")
+        recorder = recorder_at(guard.url)
+        drained(recorder, calls=2)
+        recorder.close()
+        assert calls(store_url) == 2
+        monkeypatch.delenv("SSL_CERT_FILE")
+        recorder = recorder_at(guard.url)
+        with pytest.raises(StoreError, match="certificate verify failed"):
+            drained(recorder, calls=1)
+        recorder._destination.close()
+
+
+def test_a_proxy_of_the_environment_carries_https_and_no_proxy_names_exceptions(store_url, trusted, monkeypatch):
+    with serving(store_url, certificate=CERTIFICATE) as guard, talking(forward) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//me:s%40x@"))
+        recorder = recorder_at(guard.url)
+        drained(recorder, calls=2)
+        (request,) = proxy.requests
+        assert request.startswith(f"CONNECT 127.0.0.1:{guard.port} ")
+        assert "proxy-authorization: basic bwu6c0b4" in request.lower()
+        assert TOKEN not in request
+        recorder.close()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        recorder = recorder_at(guard.url)
+        drained(recorder, calls=1)
+        recorder.close()
+        assert len(proxy.requests) == 1
+        monkeypatch.delenv("NO_PROXY")
+        monkeypatch.setenv("HTTPS_PROXY", "socks5://me:s3cret@127.0.0.1:1")
+        recorder = recorder_at(guard.url)
+        with pytest.raises(StoreError, match="needs the form http://host:port") as refused:
+            drained(recorder, calls=1)
+        assert "s3cret" not in str(refused.value)
+        recorder._destination.close()
+
+
+# Settings and commands
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://guard.internal:8642", "write https://"), ("http://10.0.0.7", "write https://"),
+        ("https://me:s3cret@guard", "set CHEAPDEEP_GUARD_TOKEN"), ("https://", "form https://host:port"),
+        ("https://guard/?token=s3cret", "without a query"), ("http:guard", "form https://host:port"),
+        ("https://gu ard", "form https://host:port"),
+    ],
+)  # fmt: skip
+def test_a_guards_address_that_would_show_a_token_is_refused(url, said):
+    with pytest.raises(SettingsError, match=said) as refused:
+        Settings(store_url=url, guard_token=TOKEN)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_guards_address_needs_a_token_and_a_certificate_needs_a_key(tmp_path):
+    with pytest.raises(SettingsError, match="CHEAPDEEP_GUARD_TOKEN"):
+        Settings(store_url="https://guard.internal:8642")
+    for given in ("tls_cert", "tls_key"):
+        with pytest.raises(SettingsError, match="need each other"):
+            Settings(**{given: tmp_path / "file.pem"})
+    for url in ("http://localhost:8642", "http://127.0.0.1", "http://[::1]:8642", "https://guard/behind/a/proxy"):
+        assert Settings(store_url=url, guard_token=TOKEN).asked_guard == url
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "purge --call x"])
+def test_commands_that_need_the_store_itself_refuse_a_guards_address(command, monkeypatch, capsys, guard):
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", guard.url)
+    monkeypatch.setenv("CHEAPDEEP_GUARD_TOKEN", TOKEN)
+    assert main(command.split()) != 0
+    assert "sqlite:///path or postgresql://user@host/name" in capsys.readouterr().err
+
+
+def test_commands_that_ask_a_guard_ask_the_one_that_is_the_store(monkeypatch, capsys, guard):
+    monkeypatch.setenv("CHEAPDEEP_STORE_URL", guard.url)
+    monkeypatch.setenv("CHEAPDEEP_GUARD_TOKEN", TOKEN)
+    assert main(["threshold", "set", "0.85", "--route", "support", "--why", "trial"]) == 0
+    assert main(["threshold", "show", "--json"]) == 0
+    assert '"threshold": 0.85' in capsys.readouterr().out
+
+
+# Processes
+
+
+FORKED = """
+import os, sys, time
+from cheapdeep_ops import Settings
+from cheapdeep_ops.recorder import Recorder
+sys.path.insert(0, sys.argv[2])
+from tests.test_guard_over_http import decision, settings_for
+
+recorder = Recorder(settings_for(sys.argv[1], flush_every_s=0.05))
+for _ in range(10):
+    recorder.put(decision())
+while recorder.is_behind:
+    time.sleep(0.01)
+recorder.put(decision())
+children = []
+for number in range(3):
+    child = os.fork()
+    if not child:
+        for _ in range(5):
+            recorder.put(decision())
+        recorder.close()
+        os._exit(int(recorder.is_behind))
+    children.append(child)
+failed = sum(os.waitpid(child, 0)[1] for child in children)
+recorder.put(decision())
+recorder.close()
+sys.exit(failed)
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_after_a_fork_each_process_has_an_id_of_its_own_and_counts_go_on(guard, store_url):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, guard.url, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert calls(store_url) == 10 + 2 + 3 * 5
+    assert rows(store_url, "SELECT count(*), count(DISTINCT secret) FROM process WHERE flush > 0") == [(4, 4)]
+
+
+def test_the_certificates_are_checked_by_the_systems_own_means(trusted):
+    destination = GuardDestination("https://127.0.0.1:1", token="t", clock=time.time, on_news=lambda: None)
+    context = destination._connection._new(1.0)._context
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
