@@ -7,11 +7,12 @@ above its own to everybody.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -143,6 +144,17 @@ class Server:
         finally:
             self.start()
 
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """No process of the server runs for a while: connections stay open, and none gets an answer."""
+        assert self._process is not None
+        stopped = _descendants(self._process.pid)
+        _signal(stopped, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(stopped, signal.SIGCONT)
+
     def url(self, database: str, user: str = "postgres") -> str:
         """`user` may bring a password along, as in a URL."""
         return f"postgresql+psycopg://{user}@/{database}?host={self.folder}"
@@ -162,6 +174,17 @@ class Server:
             yield name
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _descendants(pid: int) -> list[int]:
+    children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(each for child in children for each in _descendants(child))]
+
+
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for each in processes:
+        with suppress(ProcessLookupError):
+            os.kill(each, number)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 class News(NamedTuple):
     """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
 
-    `store` changes when the store was made anew, so that it lacks what it had.
+    `store` changes when the store may lack what it had: it was made anew, or another server has taken over.
     """
 
     policies: "list[StoredPolicy]"

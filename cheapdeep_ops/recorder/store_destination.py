@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.destination import News
@@ -46,17 +46,18 @@ class StoreDestination:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._leave_if_replaced()
         store = self._opened or self._store()
-        found = store.poll(self._query)
+        found = store.poll(self._query), self._epoch(store)
         if self._news is None or found != self._found:
-            self._news = self._read(store, found)
-            self._found = found
+            from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
+
+            identity = recording.identity_in(found[0], store.dialect), found[1]
+            self._news, self._found = News(*recording.read_policies(store), store=identity), found
         return self._news
 
-    def _read(self, store: "DirectStore", found: Any) -> News:
-        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
-
-        identity = recording.identity_in(found, store.dialect)
-        return News(*recording.read_policies(store), store=(self._generation, identity))
+    def _epoch(self, store: "DirectStore") -> int:
+        """A number that grows when the store may lack what it had: its file or its connection was replaced."""
+        # Another server may have taken over, without the last transactions of the one before.
+        return self._generation if store.address.is_sqlite else store.connections
 
     def _leave_if_replaced(self) -> None:
         """Close the store if its file was replaced since it was opened."""
