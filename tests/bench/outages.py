@@ -170,10 +170,9 @@ def sqlite_locked(place: Place) -> Iterator[None]:
 def sqlite_full(place: Place) -> Iterator[None]:
     """The folder is a small file system of its own: see `small_disk`."""
     ballast = place.folder / "ballast"
-    with ballast.open("wb") as file, suppress(OSError):
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"\0" * 4096)
-            file.flush()
     yield
     ballast.unlink()
 
@@ -189,9 +188,10 @@ def sqlite_read_only(place: Place) -> Iterator[None]:
         other.chmod(0o444)
         other.rename(each)
     yield
+    # The log beside the file was made by root, as which the routers begin.
     for each in place.files:
-        each.chmod(0o644)
-    place.folder.chmod(0o755)
+        each.chmod(0o666)
+    place.folder.chmod(0o777)
 
 
 def sqlite_deleted(place: Place) -> Iterator[None]:
@@ -267,9 +267,9 @@ OUTAGES: dict[str, Outage] = {
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of four megabytes at `folder`. Raises OSError if this user may not mount one."""
+    """A file system of 24 megabytes at `folder`. Raises OSError if this user may not mount one."""
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, check=False)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", folder], capture_output=True, check=False)
     if done.returncode:
         raise PermissionError(f"this user may not mount a small file system: {done.stderr.decode().strip()}")
     try:
@@ -329,8 +329,10 @@ def simulator() -> Iterator[str]:
     command = [sys.executable, "-m", "cheapdeep_ops", "sim", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["anthropic_url"]
-        process.terminate()
+        try:
+            yield json.loads(process.stdout.readline())["anthropic_url"]
+        finally:
+            process.terminate()
 
 
 def beat_of_a_guard(place: Place) -> None:
@@ -474,6 +476,7 @@ def main() -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:2] == ["call"]:
-        print(json.dumps(call_until_told()))
+        print(json.dumps(call_until_told()), flush=True)
+        os._exit(0)  # a process that has changed its user may hang in the C library's own cleaning up
     else:
         main()
