@@ -21,10 +21,9 @@ class News(NamedTuple):
     """What a recorder learns at each read, all in the store's time.
 
     `guard_seen` is the last heartbeat of a guard (Unix time), None: never. `time` is what the store said about time.
-    `store` changes when the store was made anew, so that it lacks what it had.
+    `store` changes when the store may lack what it had: it was made anew, or another server has taken over.
     `flush_every_s` is the shortest interval between two writes that the destination asks for, None: any.
-    `wants_candidates` is whether it takes answers for grading. `store` changes when the store was made anew, so that it
-    lacks what it had.
+    `wants_candidates` is whether it takes answers for grading.
     """
 
     policies: "list[StoredPolicy]"
@@ -33,7 +32,6 @@ class News(NamedTuple):
     store: object = None
     flush_every_s: float | None = None
     wants_candidates: bool = True
-    store: object = None
 
 
 class Destination(Protocol):

@@ -237,7 +237,7 @@ def server():
 def test_a_guard_whose_store_hangs_ends_in_time_and_says_so_in_few_lines(environment, start, server):
     guard = start(CHEAPDEEP_STORE_URL=server.url("postgres"))
     until(lambda: is_ready(guard.environment), "the guard")
-    with server.frozen():
+    with server.hung():
         until(lambda: "does not answer" in guard.log, "the outage to be logged")
         assert guard.ends_within(ENDS_WITHIN_S) < ENDS_WITHIN_S
     assert len(guard.log.splitlines()) <= 15
