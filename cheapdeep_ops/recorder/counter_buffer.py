@@ -1,20 +1,21 @@
 """Adds decisions to counters, one set of counters for each second."""
 
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.units import NUSD_PER_USD
-from cheapdeep_ops.values import Counters, Decision, Hop, Outcome
+from cheapdeep_ops.values import OTHER, Counters, Decision, Hop, Name, Outcome
 
 _MOST: Final[Mapping[str, int]] = {"models": 50, "origins": 50, "base_origins": 0, "triage_errors": 20}
 """The largest number of names in one mapping: callers choose them, and a row must stay bounded."""
 
 _LONGEST_MODEL: Final = 100
-_OTHER: Final = "other"
 
 _Key = TypeVar("_Key", bound=Hashable)
 Second = tuple[str, str, int]
@@ -43,12 +44,25 @@ class Tally(Counters):
             if amount:
                 setattr(self, counter, getattr(self, counter) + amount)
         for mapping, name in increments.names:
-            counts = getattr(self, mapping)
-            # Origins are counted first. Base origins keep to their names, because a rate needs one name in both.
-            known = self.origins if mapping == "base_origins" else counts
-            has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
-            counted = name if has_room else _OTHER
-            counts[counted] = counts.get(counted, 0) + 1
+            self._count(mapping, name, 1)
+
+    def merge(self, other: Counters) -> None:
+        """Add all that `other` has counted."""
+        for each in fields(Counters):
+            value = getattr(other, each.name)
+            if each.type is int:
+                setattr(self, each.name, getattr(self, each.name) + value)
+                continue
+            for name, count in value.items():
+                self._count(each.name, name, count)
+
+    def _count(self, mapping: str, name: str, count: int) -> None:
+        counts = getattr(self, mapping)
+        # Origins are counted first. Base origins keep to their names, because a rate needs one name in both.
+        known = self.origins if mapping == "base_origins" else counts
+        has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
+        counted = name if has_room else OTHER
+        counts[counted] = counts.get(counted, 0) + count
 
 
 def increments_of(decision: Decision) -> Increments:
@@ -190,24 +204,49 @@ class CounterBuffer:
         self._closed_before = 0
         self._buckets: dict[Second, Tally] = {}
         self._totals: dict[tuple[str, str], Tally] = {}
+        self._undecided: dict[Second, Tally] = {}
+        """The counters of names that the store has neither admitted nor refused: no row of them is written."""
         self._unsaved: set[Second] = set()
 
-    def add(self, decision: Decision, *, at: int) -> bool:
-        """Count a decision in the second `at`, or in the first open one; False if the buffer is full."""
+    def add(self, decision: Decision, name: Name, *, at: int, is_decided: bool = True) -> bool:
+        """Count a decision under `name` in the second `at`, or in the first open one; False if the buffer is full.
+
+        With `is_decided` off, it waits for `settle`.
+        """
         # A clock that was set back must not reopen a second that is stored and deleted: its row would be replaced.
-        key = (decision.route, decision.input_class, max(at, self._closed_before))
-        if key not in self._buckets and len(self._buckets) >= self._capacity:
+        key = (*name, max(at, self._closed_before))
+        tallies = self._buckets if is_decided else self._undecided
+        if key not in tallies and len(self._buckets) + len(self._undecided) >= self._capacity:
             return False
         increments = increments_of(decision)
-        _tally_of(self._buckets, key).apply(increments)
-        _tally_of(self._totals, key[:2]).apply(increments)
-        self._unsaved.add(key)
+        _tally_of(tallies, key).apply(increments)
+        if is_decided:
+            _tally_of(self._totals, key[:2]).apply(increments)
+            self._unsaved.add(key)
         return True
+
+    @property
+    def undecided(self) -> Counter[Name]:
+        """The calls of the names that wait for `settle`."""
+        calls: Counter[Name] = Counter()
+        for (route, input_class, _), tally in self._undecided.items():
+            calls[Name(route, input_class)] += tally.calls
+        return calls
+
+    def settle(self, counted: Callable[[Name], Name]) -> None:
+        """Count all that waits under the names that `counted` gives."""
+        # Whole tallies are added to rows that are replaced whole, so all sums stay exact.
+        for (route, input_class, at), tally in self._undecided.items():
+            key = (*counted(Name(route, input_class)), at)
+            _tally_of(self._buckets, key).merge(tally)
+            _tally_of(self._totals, key[:2]).merge(tally)
+            self._unsaved.add(key)
+        self._undecided.clear()
 
     @property
     def is_dirty(self) -> bool:
         """Whether any counters are not stored yet."""
-        return bool(self._unsaved)
+        return bool(self._unsaved or self._undecided)
 
     @property
     def unsaved(self) -> list[Second]:

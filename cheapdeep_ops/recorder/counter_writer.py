@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Second
 from cheapdeep_ops.recorder.destination import Destination
+from cheapdeep_ops.recorder.name_counts import NameCounts
 from cheapdeep_ops.recorder.trouble_log import loggable
+from cheapdeep_ops.values import Decision, Name
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat
@@ -24,14 +27,31 @@ class CounterWriter:
     `drop` takes the number of calls whose counters the store rejected, and the cause.
     """
 
-    def __init__(self, destination: Destination, *, drop: Callable[[int, str], None]) -> None:
+    def __init__(self, destination: Destination, admitted: Admitted, *, drop: Callable[[int, str], None]) -> None:
         self._destination = destination
         self._drop = drop
+        self.admitted = admitted
+        """The names that the fleet admits, as they were last read."""
         self.restart()
 
     def restart(self) -> None:
         """Start with a new process name and empty counters; rows under the old name stay as they are."""
-        self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=_CAPACITY)
+        self.process, self.buffer, self.names = uuid4().hex, CounterBuffer(capacity=_CAPACITY), NameCounts()
+
+    def add(self, decision: Decision, *, at: int) -> bool:
+        """Count a decision in the second `at`; False if the buffer is full."""
+        return self.names.add(self.buffer, decision, self.admitted, at=at)
+
+    def settle(self, now: float) -> None:
+        """Have new names admitted, and count what waited for it. Raises StoreError; it then goes on waiting."""
+        names = self.names.wanted(self.buffer, self.admitted, now)
+        if names:
+            self.admitted = self._destination.admit(names, now)
+        self.names.settle(self.buffer, self.admitted)
+
+    def stored(self, name: Name) -> Name:
+        """The name under which a candidate is stored; one that may be admitted soon keeps its own."""
+        return name if self.admitted.wanted(name) else self.admitted.counted(name)
 
     def save(self, beat: "Heartbeat") -> None:
         """Store the unsaved counters and the heartbeat. Raises StoreError."""

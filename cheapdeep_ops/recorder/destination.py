@@ -3,14 +3,22 @@
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cheapdeep_ops.admission import Admitted
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
+    from cheapdeep_ops.values import Name
 
 
 class News(NamedTuple):
-    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never."""
+    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
+
+    `admitted` are the names that count by themselves; an unchanged set is one object at each read.
+    """
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
+    admitted: "Admitted"
 
 
 class Destination(Protocol):
@@ -25,6 +33,9 @@ class Destination(Protocol):
 
     def read(self) -> News:
         """The policies in force, and whether a guard is there."""
+
+    def admit(self, names: "Sequence[Name]", now: float) -> "Admitted":
+        """Admit `names`, called at `now`, in their order while there is room; returns all admitted names."""
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """Store the present counters of this process; returns the buckets that are rejected for good."""

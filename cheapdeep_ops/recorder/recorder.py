@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
@@ -87,7 +88,7 @@ class Recorder:
         self._is_wanted = is_wanted or (lambda: True)
         self.abandoned: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """Functions that the thread calls soon: each records a stream that its caller has abandoned."""
-        self._policies: list[StoredPolicy] = []
+        self._read: tuple[list[StoredPolicy], Admitted | None] = ([], None)
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
         _recorders.add(self)
@@ -108,8 +109,9 @@ class Recorder:
         self._wake = threading.Event()
         self._informed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._destination: Destination = StoreDestination(self._settings.store_url, folder=self._folder)
-        self._writer = CounterWriter(self._destination, drop=self._drop)
+        limits = {"max_routes": self._settings.max_routes, "max_classes": self._settings.max_input_classes}
+        self._destination: Destination = StoreDestination(self._settings.store_url, folder=self._folder, **limits)
+        self._writer = CounterWriter(self._destination, Admitted(called={}, **limits), drop=self._drop)
         self._started_at = self._clock()
         self._guard = GuardWatch(self._drops, self._troubles, started_at=self._started_at)
         self._last_beat = float("-inf")
@@ -150,15 +152,17 @@ class Recorder:
         self._drop(1, "the recorder is closed")
 
     def refresh(self, now: float) -> None:
-        """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
+        """Read the policies, the admitted names and the guard's last heartbeat from the store. Raises StoreError."""
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see StoreDestination
 
         with self._storing:
-            rows, seen = self._destination.read()
-        # Usually nothing has changed, and a new book would lose its look-ups.
-        if rows != self._policies:
+            rows, seen, admitted = self._destination.read()
+            self._writer.admitted = admitted
+        # Usually nothing has changed, and with a new book routers look up all labels again.
+        if (rows, admitted) != self._read:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
-            self._policies, self.book = rows, recording.book_of(rows, base=base, raised=raised)
+            self.book = recording.book_of(rows, base=base, raised=raised, admitted=admitted)
+            self._read = (rows, admitted)
         self._samples.is_watched = self._guard.note(seen, now, destination=self._destination)
 
     def fold(self, now: float) -> None:
@@ -214,10 +218,23 @@ class Recorder:
         return self._writer.buffer.is_dirty or self._samples.has_rows
 
     def _save(self, now: float) -> None:
+        self._writer.settle(now)
         self._writer.save(self._beat(now))
         self._writer.buffer.close(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
-        self._samples.save(self._destination)
+        self._samples.save(self._destination, self._writer.stored)
+        self._note_folded()
+
+    def _note_folded(self) -> None:
+        names = self._writer.names
+        if names.folded:
+            shown = ", ".join(names.folded_names)
+            self._troubles.warn(
+                "labels",
+                "the store has no room for further routes or input classes: %s count as "
+                "`other`; see cheapdeep-ops routes list",
+                shown,
+            )
 
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
@@ -231,7 +248,7 @@ class Recorder:
         while self._queue:
             decision = self._queue.popleft()
             finished = int(decision.started_at + decision.duration_s)
-            lost += not self._writer.buffer.add(decision, at=min(max(finished, floor), ceiling))
+            lost += not self._writer.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
         self._samples.redact_all()
@@ -247,6 +264,8 @@ class Recorder:
             base_threshold=self._settings.base_threshold,
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
             dropped=self.dropped,
+            folded=self._writer.names.folded,
+            folded_names=self._writer.names.folded_names,
         )
 
     def _start(self) -> None:

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Final
 from cheapdeep_ops.recorder.destination import News
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cheapdeep_ops.admission import Admitted
     from cheapdeep_ops.store.direct import DirectStore
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
+    from cheapdeep_ops.values import Name
 
 _PATIENCE_S: Final = 0.25
 """How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
@@ -19,11 +23,13 @@ _PATIENCE_S: Final = 0.25
 class StoreDestination:
     """The store at `url`. A relative SQLite path starts at `folder`; see `Destination` for the methods."""
 
-    def __init__(self, url: str, *, folder: Path) -> None:
+    def __init__(self, url: str, *, folder: Path, max_routes: int, max_classes: int) -> None:
         self._url = url
         self._folder = folder
         self._file: tuple[int, int] | None = None
         self._opened: DirectStore | None = None
+        self._max = (max_routes, max_classes)
+        self._admitted: Admitted | None = None
 
     @property
     def shown_url(self) -> str:
@@ -32,12 +38,24 @@ class StoreDestination:
 
     def read(self) -> News:
         """All stored policies, and the guard's last heartbeat. Raises StoreError."""
-        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
+        from cheapdeep_ops.store import admission, recording  # noqa: PLC0415 - see above
 
         if self._is_replaced:
             self.close()
-            self._opened = None
-        return News(*recording.read_policies(self._store()))
+            self._opened = self._admitted = None
+        policies, guard_seen, version = recording.read_policies(self._store())
+        if self._admitted is None or self._admitted.version != version:
+            self._admitted = admission.read_admitted(self._store(), admission.Limits(*self._max))
+        return News(policies, guard_seen, self._admitted)
+
+    def admit(self, names: "Sequence[Name]", now: float) -> "Admitted":
+        """See `admission.prepare_admission`. Raises StoreError."""
+        from cheapdeep_ops.store import admission  # noqa: PLC0415 - see above
+
+        store, limits = self._store(), admission.Limits(*self._max)
+        store.transact(admission.prepare_admission(names, limits=limits, now=now))
+        self._admitted = admission.read_admitted(store, limits)
+        return self._admitted
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """See `recording.write_counters`."""

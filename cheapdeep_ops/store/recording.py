@@ -12,7 +12,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, NamedTuple
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.policy import PolicyBook, ScopeState
+from cheapdeep_ops.store.admission import version_query
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import (
     Statements,
@@ -38,7 +40,12 @@ BUCKET: Final = Target(
     name="bucket", keys=("route", "input_class", "process", "at"), json=_MAPPINGS, defaults=_COUNTERS
 )
 TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), json=_MAPPINGS, defaults=_COUNTERS)
-PROCESS: Final = Target(name="process", keys=("process",), defaults={"policy_version": 0, "dropped": 0})
+PROCESS: Final = Target(
+    name="process",
+    keys=("process",),
+    json=frozenset({"folded_names"}),
+    defaults={"policy_version": 0, "dropped": 0, "folded": 0, "folded_names": dict},
+)
 CANDIDATE: Final = Target(
     name="candidate",
     keys=("call_id",),
@@ -67,7 +74,10 @@ def _version() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """The heartbeat of one process, by default of this one; times are Unix seconds."""
+    """The heartbeat of one process, by default of this one; times are Unix seconds.
+
+    `folded` is how many of its calls count as `other`; `folded_names` has the calls of some names that they gave.
+    """
 
     process: str
     kind: Kind
@@ -76,6 +86,8 @@ class Heartbeat:
     base_threshold: float
     policy_version: int = 0
     dropped: int = 0
+    folded: int = 0
+    folded_names: Mapping[str, int] = field(default_factory=dict)
     host: str = field(default_factory=_host)
     pid: int = field(default_factory=os.getpid)
     package_version: str = field(default_factory=_version)
@@ -139,23 +151,26 @@ class StoredPolicy(NamedTuple):
     causes: Any
 
 
-def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None]:
-    """All stored policies, and when a running guard last wrote a heartbeat (Unix time). Raises StoreError."""
+def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None, int]:
+    """All stored policies, a running guard's last heartbeat (Unix time), and the version of the admitted names.
+
+    Raises StoreError.
+    """
     rows = store.read(_policies_query(store.dialect))
-    return [StoredPolicy(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+    return [StoredPolicy(*row[2:]) for row in rows if row[2] is not None], rows[0][0], rows[0][1] or 0
 
 
 @cache
 def _policies_query(dialect: str) -> str:
     # One statement for policies and guard, because each statement costs more than its rows.
     return (
-        f"SELECT seen, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
+        f"SELECT seen, {version_query(dialect)}, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
         f"FROM (SELECT max(seen_at) AS seen FROM {table_name(dialect, 'process')} WHERE kind = 'guard') AS guard "
         f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
     )
 
 
-def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
+def book_of(rows: Iterable[Any], *, base: float, raised: float, admitted: Admitted | None = None) -> PolicyBook:
     """The book of `rows`, which are `StoredPolicy` or alike; the guard's last raised threshold replaces `raised`."""
     rows = list(rows)
     # A router's settings may differ from the guard's, and the guard decides what a raise means.
@@ -163,6 +178,7 @@ def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
     return PolicyBook(
         base=base,
         raised=newest.raised if newest else raised,
+        admitted=admitted,
         scopes={
             row.scope: ScopeState(scope=row.scope, version=row.version, pin=row.pin, causes=_causes(row.causes))
             for row in rows

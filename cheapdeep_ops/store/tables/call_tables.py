@@ -75,7 +75,10 @@ class Total(_Counters, table=True):
 
 
 class Process(Row, table=True):
-    """A router or a guard; `seen_at` is its last heartbeat."""
+    """A router or a guard; `seen_at` is its last heartbeat.
+
+    `folded` counts its calls whose route or input class was not admitted; `folded_names` has some of their names.
+    """
 
     __tablename__ = "process"
 
@@ -89,6 +92,8 @@ class Process(Row, table=True):
     base_threshold: float
     policy_version: int = 0
     dropped: int = 0
+    folded: int = 0
+    folded_names: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
 
 
 class PolicyRow(Row, table=True):
@@ -130,6 +135,23 @@ class Lease(Row, table=True):
     holder: str
     until: float
     number: int = Field(default=0, sa_type=BigInteger)
+
+
+class RouteLabel(Row, table=True):
+    """A route that the fleet counts by name, or an input class of one; all others count as `other`.
+
+    The class is empty in the row of the route itself. `how` is `auto`, or the person who admitted it. `version` is the
+    number of the change that admitted it.
+    """
+
+    __tablename__ = "route_label"
+
+    route: str = Field(primary_key=True)
+    input_class: str = Field(primary_key=True)
+    admitted_at: float
+    last_called: float
+    how: str
+    version: int = Field(sa_type=BigInteger)
 
 
 class Revision(Row, table=True):
