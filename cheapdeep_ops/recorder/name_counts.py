@@ -15,6 +15,8 @@ _MOST_FOLDED: Final = 200
 """Of so many names that are not admitted, a process counts the calls of each."""
 
 _MOST_SHOWN: Final = 10
+_CHOICE: Final = 2
+"""So many names wait for each place: the busiest of them are admitted."""
 
 
 class NameCounts:
@@ -50,13 +52,13 @@ class NameCounts:
     def _awaited(self, name: Name, admitted: Admitted) -> Name | None:
         """The name under which calls of `name` wait for its admission; None if there is no room for it.
 
-        No more names wait than the store can admit, so a caller with endless names takes no memory.
+        At most twice as many names wait as the store can admit, so a caller with endless names takes no memory.
         """
         wanted, waiting = admitted.wanted(name), self._waiting.get(name.route, set())
         is_new = Name(name.route) in wanted
-        if not wanted or (is_new and not waiting and len(self._waiting) >= max(admitted.room, 1)):
+        if not wanted or (is_new and not waiting and len(self._waiting) >= _CHOICE * admitted.room):
             return None
-        if name in wanted and name.input_class not in waiting and len(waiting) > admitted.max_classes:
+        if name in wanted and name.input_class not in waiting and len(waiting) > _CHOICE * admitted.max_classes:
             if not is_new:
                 return None
             name = Name(name.route, OTHER)

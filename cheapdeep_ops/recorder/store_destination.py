@@ -49,12 +49,10 @@ class StoreDestination:
         return News(policies, guard_seen, self._admitted)
 
     def admit(self, names: "Sequence[Name]", now: float) -> "Admitted":
-        """See `admission.prepare_admission`. Raises StoreError."""
+        """See `admission.admit`."""
         from cheapdeep_ops.store import admission  # noqa: PLC0415 - see above
 
-        store, limits = self._store(), admission.Limits(*self._max)
-        store.transact(admission.prepare_admission(names, limits=limits, now=now))
-        self._admitted = admission.read_admitted(store, limits)
+        self._admitted = admission.admit(self._store(), names, limits=admission.Limits(*self._max), now=now)
         return self._admitted
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":

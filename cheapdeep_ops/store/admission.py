@@ -5,12 +5,12 @@ for each other. So many processes at once never admit more than the limit.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Final, NamedTuple
 
 from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.store.direct import DirectStore
-from cheapdeep_ops.store.inserts import Statements, Write, table_name
+from cheapdeep_ops.store.inserts import Statements, Write, table_name, write_accepted
 from cheapdeep_ops.values import Name
 
 REVISION: Final = "route labels"
@@ -37,6 +37,15 @@ def read_admitted(store: DirectStore, limits: Limits) -> Admitted:
     )
     called = {Name(route, input_class): at for _, route, input_class, at in rows if route is not None}
     return Admitted(called=called, version=rows[0][0] or 0, max_routes=limits.routes, max_classes=limits.classes)
+
+
+def admit(store: DirectStore, names: Sequence[Name], *, limits: Limits, now: float) -> Admitted:
+    """Admit `names` as `prepare_admission` does; returns all admitted names. Raises StoreError.
+
+    A name that the store rejects is not admitted.
+    """
+    write_accepted(store, names, partial(prepare_admission, limits=limits, now=now))
+    return read_admitted(store, limits)
 
 
 def prepare_admission(names: Sequence[Name], *, limits: Limits, now: float) -> Write:
