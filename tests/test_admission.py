@@ -145,10 +145,8 @@ def test_a_report_shows_at_most_the_limit_and_other(names, known, limit):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def settings(request, tmp_path):
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/store.db"
-    else:
-        url = request.getfixturevalue("postgresql_url")
+    is_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/store.db" if is_sqlite else request.getfixturevalue("postgresql_url")
     store = Store(url)
     migrate(store)
     store.close()
@@ -193,7 +191,10 @@ def test_the_busiest_new_routes_are_admitted_and_the_others_count_as_other(setti
     recorder.drain(NOW)
     expected = {(f"route-{number}", ""): number + 1 for number in range(3, 8)} | {("other", ""): 6}
     assert stored(settings) == (expected, expected)
-    assert (recorder._writer.names.folded, set(recorder._writer.names.folded_names)) == (6, {"route-0", "route-1", "route-2"})
+    assert (recorder._writer.names.folded, set(recorder._writer.names.folded_names)) == (
+        6,
+        {"route-0", "route-1", "route-2"},
+    )
 
 
 def test_a_second_process_counts_what_the_first_was_admitted_for_and_folds_the_rest(settings, made):

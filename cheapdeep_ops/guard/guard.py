@@ -8,6 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
+from cheapdeep_ops.guard.idle_labels import IdleLabels
 from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
@@ -70,6 +71,7 @@ class Guard:
         self._lease: int | None = None
         """The fencing token of the lease; None if another guard holds it."""
         self._retire_at = started_at + _RETIRE_EVERY_S
+        self._idle_labels = IdleLabels(store, started_at=started_at)
 
     def step(self, now: float) -> bool:
         """Evaluate all rules; an alert's transition, its policy changes and its messages are committed together.
@@ -103,6 +105,7 @@ class Guard:
         if now >= self._retire_at:
             counters.retire(self._store, unseen_since=now - _RETIRE_AFTER_S)
             self._retire_at = now + _RETIRE_EVERY_S
+        self._idle_labels.step(now)
         return True
 
     def _decide_and_commit(self, lease: int, now: float) -> bool:

@@ -48,19 +48,19 @@ def admit(store: DirectStore, names: Sequence[Name], *, limits: Limits, now: flo
     return read_admitted(store, limits)
 
 
-def prepare_admission(names: Sequence[Name], *, limits: Limits, now: float) -> Write:
+def prepare_admission(names: Sequence[Name], *, limits: Limits, now: float, how: str = AUTO) -> Write:
     """Admit `names` in their order while there is room, and note that they were called at `now` (Unix time).
 
     A class is admitted only after its route. Names that are admitted already only get the time.
     """
-    routes = [(each.route, now, now, AUTO, each.route, limits.routes) for each in names if not each.input_class]
+    routes = [(each.route, now, now, how, each.route, limits.routes) for each in names if not each.input_class]
     classes = [
         (
             each.route,
             each.input_class,
             now,
             now,
-            AUTO,
+            how,
             each.route,
             each.route,
             each.input_class,

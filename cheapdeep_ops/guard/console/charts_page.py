@@ -12,7 +12,7 @@ from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.report_types.steps import Series
 from cheapdeep_ops.guard.reports.series import series
-from cheapdeep_ops.store import counters
+from cheapdeep_ops.store import counters, route_labels
 from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -97,7 +97,8 @@ async def _routes_of(context: ConsoleContext) -> dict[str, str]:
 
     def read() -> set[str]:
         with context.store.reading() as connection:
-            return counters.routes(connection)
+            routes = counters.routes(connection)
+            return set(route_labels.shown_routes(connection, routes, most=context.settings.max_routes))
 
     try:
         known = await asyncio.to_thread(read)
