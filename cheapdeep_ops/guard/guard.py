@@ -8,11 +8,11 @@ from typing import Final
 from uuid import uuid4
 
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
-from cheapdeep_ops.guard.idle_labels import IdleLabels
 from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
+from cheapdeep_ops.guard.label_places import LabelPlaces
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.reports.weekly import enqueue_week
@@ -71,7 +71,7 @@ class Guard:
         self._lease: int | None = None
         """The fencing token of the lease; None if another guard holds it."""
         self._retire_at = started_at + _RETIRE_EVERY_S
-        self._idle_labels = IdleLabels(store, started_at=started_at)
+        self._label_places = LabelPlaces(store, max_routes=settings.max_routes, started_at=started_at)
 
     def step(self, now: float) -> bool:
         """Evaluate all rules; an alert's transition, its policy changes and its messages are committed together.
@@ -105,7 +105,7 @@ class Guard:
         if now >= self._retire_at:
             counters.retire(self._store, unseen_since=now - _RETIRE_AFTER_S)
             self._retire_at = now + _RETIRE_EVERY_S
-        self._idle_labels.step(now)
+        self._label_places.step(now)
         return True
 
     def _decide_and_commit(self, lease: int, now: float) -> bool:

@@ -12,7 +12,7 @@ TOUCH_EVERY_S: Final = 86_400.0
 
 _CHECK_EVERY_S: Final = 3_600.0
 _MOST_FOLDED: Final = 200
-"""Of so many names that are not admitted, a process counts the calls of each."""
+"""Of so many names that are not admitted, a process counts the calls; those with fewer calls are left out first."""
 
 _MOST_SHOWN: Final = 10
 _CHOICE: Final = 2
@@ -46,7 +46,7 @@ class NameCounts:
             return buffer.add(decision, awaited, at=at, is_decided=False)
         is_counted = buffer.add(decision, counted, at=at)
         if is_counted:
-            self._note_folded(name, 1)
+            self._note_folded(_lacking(name, counted), 1)
         return is_counted
 
     def _awaited(self, name: Name, admitted: Admitted) -> Name | None:
@@ -72,8 +72,9 @@ class NameCounts:
     def settle(self, buffer: CounterBuffer, admitted: Admitted) -> None:
         """Count all that waited for admission."""
         for name, calls in buffer.undecided.items():
-            if admitted.counted(name) != name:
-                self._note_folded(name, calls)
+            counted = admitted.counted(name)
+            if counted != name:
+                self._note_folded(_lacking(name, counted), calls)
         buffer.settle(admitted.counted)
         self._waiting.clear()
 
@@ -99,10 +100,16 @@ class NameCounts:
 
     def _note_folded(self, name: Name, calls: int) -> None:
         self.folded += calls
-        if name in self._folded_names or len(self._folded_names) < _MOST_FOLDED:
-            self._folded_names[name] += calls
+        self._folded_names[name] += calls
+        if len(self._folded_names) > _MOST_FOLDED:
+            self._folded_names = Counter(busiest(self._folded_names, _MOST_FOLDED // 2))
 
     @property
     def folded_names(self) -> dict[str, int]:
         """The calls of ten names that are not admitted, the busiest first."""
         return {str(name): calls for name, calls in busiest(self._folded_names, _MOST_SHOWN).items()}
+
+
+def _lacking(name: Name, counted: Name) -> Name:
+    """The route that has no place or, if it has one, the class of it."""
+    return Name(name.route) if counted.route == OTHER else name

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func, or_, select
 
 from cheapdeep_ops.admission import busiest, shown_names
-from cheapdeep_ops.store.admission import REVISION, Limits, prepare_admission
-from cheapdeep_ops.store.tables.alert_tables import AlertRow
-from cheapdeep_ops.store.tables.call_tables import PolicyRow, Process, Revision, RouteLabel
+from cheapdeep_ops.store.admission import AUTO, REVISION, Limits, prepare_admission
+from cheapdeep_ops.store.tables.alert_tables import AlertRow, IncidentRow
+from cheapdeep_ops.store.tables.call_tables import PolicyRow, Process, Revision, RouteLabel, Total
 from cheapdeep_ops.store.tables.grade_tables import NormalRow
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import insert_if_absent
@@ -20,7 +20,9 @@ _LABEL: Final = table_of(RouteLabel)
 _PROCESS: Final = table_of(Process)
 _POLICY: Final = table_of(PolicyRow)
 _ALERT: Final = table_of(AlertRow)
+_INCIDENT: Final = table_of(IncidentRow)
 _NORMAL: Final = table_of(NormalRow)
+_TOTAL: Final = table_of(Total)
 _REVISION: Final = table_of(Revision)
 _MOST_EXAMPLES: Final = 10
 _EVERY: Final = Limits(routes=2**31 - 1, classes=2**31 - 1)
@@ -65,6 +67,31 @@ def is_admitted(connection: Connection, name: Name) -> bool:
     return connection.execute(select(_LABEL.c.version).where(_is(name))).first() is not None
 
 
+def calls_of_replaceable(connection: Connection, *, admitted_before: float, seen_since: float) -> dict[str, int]:
+    """The calls of the routes that may give up their place, in the processes with a heartbeat since `seen_since`.
+
+    A route may if it was admitted by being called, before `admitted_before` (Unix time), and nothing else keeps it.
+    """
+    replaceable = select(_LABEL.c.route).where(
+        _LABEL.c.input_class == "",
+        _LABEL.c.how == AUTO,
+        _LABEL.c.admitted_at < admitted_before,
+        ~_is_kept(admitted_before),
+    )
+    seen = select(_PROCESS.c.process).where(_PROCESS.c.seen_at >= seen_since)
+    counted = (
+        select(_TOTAL.c.route, func.sum(_TOTAL.c.calls)).where(_TOTAL.c.process.in_(seen)).group_by(_TOTAL.c.route)
+    )
+    calls = {route: int(count) for route, count in connection.execute(counted)}
+    return {route: calls.get(route, 0) for route in connection.execute(replaceable).scalars()}
+
+
+def exchange(connection: Connection, leaves: str, comes: str, *, now: float, max_routes: int) -> None:
+    """Give the place of one route to another. Run it in a write transaction."""
+    forget(connection, Name(leaves))
+    admit(connection, Name(comes), how=AUTO, now=now, limits=Limits(max_routes, 0))
+
+
 def forget(connection: Connection, name: Name) -> bool:
     """Free the place of a class, or of a route and its classes; returns whether it had one.
 
@@ -80,16 +107,21 @@ def forget_idle(connection: Connection, *, before: float) -> int:
     A route keeps its place while it has a pin or a raise, an alert that does not rest, or a normal that was learned
     since then.
     """
-    pinned = select(_POLICY.c.scope).where(or_(_POLICY.c.pin.is_not(None), cast(_POLICY.c.causes, Text) != "[]"))
-    alerting = select(_ALERT.c.scope).where(or_(_ALERT.c.state != "inactive", _ALERT.c.since >= before))
-    learned = select(_NORMAL.c.scope).where(or_(_NORMAL.c.learned_at >= before, _NORMAL.c.since >= before))
-    is_kept = or_(*(_LABEL.c.route.in_(each) for each in (pinned, alerting, learned)))
     idle = _LABEL.c.last_called < before
-    count = _remove(connection, and_(idle, or_(_LABEL.c.input_class != "", ~is_kept)))
+    count = _remove(connection, and_(idle, or_(_LABEL.c.input_class != "", ~_is_kept(before))))
     # The classes of a route go with it.
     of_route = _LABEL.alias()
     orphaned = _LABEL.c.route.not_in(select(of_route.c.route).where(of_route.c.input_class == ""))
     return count + _remove(connection, orphaned) if count else 0
+
+
+def _is_kept(before: float) -> ColumnElement[bool]:
+    """Whether a pin, a raise, an alert or a normal keeps the place of a route."""
+    pinned = select(_POLICY.c.scope).where(or_(_POLICY.c.pin.is_not(None), cast(_POLICY.c.causes, Text) != "[]"))
+    alerting = select(_ALERT.c.scope).where(_ALERT.c.state != "inactive")
+    resolved = select(_INCIDENT.c.scope).where(_INCIDENT.c.resolved_at >= before)
+    learned = select(_NORMAL.c.scope).where(or_(_NORMAL.c.learned_at >= before, _NORMAL.c.since >= before))
+    return or_(*(_LABEL.c.route.in_(each) for each in (pinned, alerting, resolved, learned)))
 
 
 def _remove(connection: Connection, chosen: ColumnElement[bool]) -> int:
