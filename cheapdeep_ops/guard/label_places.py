@@ -18,15 +18,15 @@ EXCHANGE_EVERY_S: Final = 60.0
 SETTLED_S: Final = 600.0
 """A route keeps its place for so long after its admission, so that a new one is not judged by its first seconds."""
 
-_TIMES: Final = 10
-_FEWEST: Final = 100
+_TIMES: Final = 5
+_FEWEST: Final = 50
 _OF_S: Final = 1.0 * DAY_S
 
 
 def exchanges(rare: Mapping[str, int], folded: Mapping[str, int]) -> dict[str, str]:
     """The admitted routes that give their place to a folded one, and that one; by the calls of each; pure.
 
-    A folded route needs a hundred calls, and ten times those of the other, so that places do not change to and fro.
+    A folded route needs fifty calls, and five times those of the other, so that places do not change to and fro.
     """
     busiest = sorted((name for name, calls in folded.items() if calls >= _FEWEST), key=lambda name: -folded[name])
     rarest = sorted(rare, key=lambda name: (rare[name], name))
