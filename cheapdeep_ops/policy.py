@@ -1,12 +1,13 @@
 """The threshold in force: a person's pin, else the raised threshold while a cause holds a raise, else the base."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.values import ALL_ROUTES
+from cheapdeep_ops.values import ALL_ROUTES, Name
 
 BASE_THRESHOLD: Final = 0.8
 RAISED_THRESHOLD: Final = 0.9
@@ -46,20 +47,25 @@ class EffectivePolicy(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyBook:
-    """The policies of all scopes at one moment. It keeps what it has found for each route, because each call asks."""
+    """The policies of all scopes at one moment, and the names that the fleet admits; None if no store admits any."""
 
     base: float = BASE_THRESHOLD
     raised: float = RAISED_THRESHOLD
     scopes: Mapping[str, ScopeState]
-    _known: dict[str, EffectivePolicy] = field(default_factory=dict, init=False, compare=False, repr=False)
+    admitted: Admitted | None = None
 
-    def for_route(self, route: str) -> EffectivePolicy:
-        """The policy in force for `route`: its pin, else the global pin, else raised while a cause holds, else base."""
-        known = self._known.get(route)
-        if known is None:
-            scopes = [self.scopes[name] for name in (route, ALL_ROUTES) if name in self.scopes]
-            known = self._known[route] = _effective(scopes, base=self.base, raised=self.raised)
-        return known
+    def for_route(self, route: str, counted: str = "") -> EffectivePolicy:
+        """The policy in force for `route`: its pin, else the global pin, else raised while a cause holds, else base.
+
+        If its calls count as the route `counted`, pins and raises of that one hold where it has none of its own.
+        """
+        names = dict.fromkeys((route, counted, ALL_ROUTES))
+        scopes = [self.scopes[name] for name in names if name in self.scopes]
+        return _effective(scopes, base=self.base, raised=self.raised)
+
+    def admits(self, name: Name) -> bool:
+        """Whether calls of `name` count under it; False if no store admits any."""
+        return self.admitted is not None and name in self.admitted.called
 
     def with_scope(self, scope: ScopeState) -> "PolicyBook":
         """A copy of this book with `scope`, which replaces an earlier state of that scope."""

@@ -243,6 +243,10 @@ class Settings(BaseSettings):
     """That share."""
     max_candidates: Annotated[int, Field(ge=1)] = 20_000
     """The largest number of answers whose content the store keeps for grading; the oldest content is removed first."""
+    max_routes: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """How many routes the fleet counts by name; calls of further ones count as `other`."""
+    max_input_classes: Annotated[int, Field(ge=0, le=10_000)] = 50
+    """How many input classes of each route it counts by name."""
     record: bool = True
     """Whether the router counts into the store; if not, it reads no policy either."""
 

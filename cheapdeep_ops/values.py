@@ -3,13 +3,26 @@
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 ALL_ROUTES: Final = "*"
 """The scope that stands for every route."""
 
 DEFAULT_ROUTE: Final = "default"
 """The route of a call that names none."""
+
+OTHER: Final = "other"
+"""The route, or input class, of all calls whose own is not admitted."""
+
+
+class Name(NamedTuple):
+    """A route and an input class as callers name them; an empty class stands for the route itself."""
+
+    route: str
+    input_class: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.route} / {self.input_class}" if self.input_class else self.route
 
 
 class Reason(StrEnum):
@@ -303,6 +316,9 @@ class Decision:
     come first, and `cost_usd` includes their cost; `routed_cost_usd` is the cost that routing would have had.
     `is_fallback` marks a triage answer that went out because the deep tier failed. `is_replay_rejected` marks a request
     that the deep tier refused as invalid after triage had escalated it.
+
+    `route` and `input_class` are the caller's own text. `name` is that without ids, and `counted` is what metrics show:
+    the name, or `other`. None: they are the caller's own text.
     """
 
     call_id: str
@@ -333,6 +349,8 @@ class Decision:
     is_fallback: bool = False
     is_replay_rejected: bool = False
     cold_cache_usd: float = 0.0
+    name: Name | None = None
+    counted: Name | None = None
 
     @property
     def triaged(self) -> bool:

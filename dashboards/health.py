@@ -80,8 +80,8 @@ GUARDRAIL = (
     timeline(
         "Alerts of all scopes",
         "Every alert that fired in the shown period, of all routes whatever is chosen above: red while it did; a gap "
-        "means that no guard was there to say. `RouterSilent`, "
-        "`RouterOutdated`, `RecorderDropping`, `NotificationsFailing`, `SchedulerStalled`, `ClockSkewed`, "
+        "means that no guard was there to say. `RouterSilent`, `RouterOutdated`, "
+        "`RecorderDropping`, `LabelsFolded`, `NotificationsFailing`, `SchedulerStalled`, `ClockSkewed`, "
         "`GraderFailing` and `SchemaChanged` are about the watching itself; each has its heading in alerts/README.md.",
         {"any alert": any_alert(), "{{rule}} {{scope}}": fired("rule, scope")},
         empty="No alert state: the guard is not scraped, or has not evaluated yet.",

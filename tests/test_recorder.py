@@ -23,7 +23,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
-from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
+from cheapdeep_ops.values import Decision, Hop, Name, Outcome, Reason, Tier
 
 NOW = 1_800_000_000.0
 
@@ -376,14 +376,21 @@ def test_a_clock_that_is_set_back_by_an_hour_stops_nothing(recorder, settings, c
 
 
 def test_a_row_that_the_driver_refuses_keeps_no_other_out(recorder, settings, clock, caplog):
-    for route in ("a", "a lone surrogate \ud800", "b", "c", "a lone surrogate \ud800"):
-        recorder.put(decision(route=route))
+    for route, usd in (("a", 0.1), ("too large", 1e12), ("b", 0.1), ("c", 0.1), ("too large", 1e12)):
+        recorder.put(decision(route=route, cost_usd=usd))
     recorder.drain(clock())
     assert (calls(settings), recorder.dropped) == (3, 2)
     assert "rejected" in caplog.text
     recorder.put(decision(route="b"))
     recorder.drain(clock())
     assert (calls(settings), recorder.dropped) == (4, 2)
+
+
+def test_calls_of_a_name_that_the_driver_refuses_count_as_other(recorder, settings, clock):
+    for route in ("a", "a lone surrogate \ud800", "b"):
+        recorder.put(decision(route=route))
+    recorder.drain(clock())
+    assert (calls(settings), recorder.dropped) == (3, 0)
 
 
 @pytest.mark.thorough
@@ -503,9 +510,10 @@ INSERTS = [f'INSERT INTO "{table}"' for table in ("bucket", "total", "process")]
 
 
 def test_a_flush_holds_the_lock_for_its_rows_and_nothing_else(recorder, settings, clock):
-    recorder.drain(clock())
-    for route in "abc":
-        recorder.put(decision(route=route))
+    for _ in range(2):
+        recorder.drain(clock())
+        for route in "abc":
+            recorder.put(decision(route=route))
     with traced(recorder) as statements:
         recorder.drain(clock())
     bucket, total, process = INSERTS
@@ -515,7 +523,8 @@ def test_a_flush_holds_the_lock_for_its_rows_and_nothing_else(recorder, settings
     assert not [each for each in statements[:begun] + statements[begun + len(written) :] if "PRAGMA" not in each]
 
 
-def test_what_has_piled_up_is_written_in_transactions_of_a_thousand_rows(recorder, settings, clock):
+def test_what_has_piled_up_is_written_in_transactions_of_a_thousand_rows(settings, clock):
+    recorder = Recorder(settings.model_copy(update={"max_routes": 2_000}), clock=clock, background=False)
     recorder.drain(clock())
     for number in range(1_300):
         recorder.put(decision(route=str(number)))
@@ -529,7 +538,9 @@ def test_what_has_piled_up_is_written_in_transactions_of_a_thousand_rows(recorde
             rows.append(0)
     *rows, rest = rows
     assert max(rows) <= 1_000
-    assert (sum(rows), rest) == (2 * 1_300 + len(rows), 0)  # bucket, total, and a heartbeat each time
+    # Bucket, total, and a heartbeat each time; the first transaction admits the names.
+    assert (sum(rows), rest) == (2 * 1_300 + len(rows) - 1, 0)
+    recorder.close()
 
 
 def test_policies_that_have_not_changed_are_not_read_into_another_book(recorder, settings, clock):

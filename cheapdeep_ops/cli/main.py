@@ -14,6 +14,7 @@ from cheapdeep_ops.cli.commands import (  # noqa: F401 - importing a module regi
     recommend,
     reports,
     review,
+    routes,
     run,
 )
 from cheapdeep_ops.cli.common import FAILED, INTERRUPTED, USAGE, app, fail

@@ -4,14 +4,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_kept
 from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog, loggable
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.store.clock import corrected
-from cheapdeep_ops.values import Decision, Exchange
+from cheapdeep_ops.values import Decision, Exchange, Name
 
 _LEAVE_S: Final = 2.0
 """How long `close` waits for texts that are being redacted."""
@@ -40,7 +40,7 @@ class CandidateQueue:
         self._troubles = troubles
         # Deques, because two threads append and remove without a lock.
         self._kept: deque[tuple[KeptCall, Redact]] = deque()
-        self._rows: deque[dict[str, object]] = deque()
+        self._rows: deque[dict[str, Any]] = deque()
         self._has_kept = threading.Event()
         self._is_done = threading.Event()
         self._hurried = threading.Event()
@@ -83,7 +83,7 @@ class CandidateQueue:
         return bool(self._rows)
 
     @property
-    def rows(self) -> list[dict[str, object]]:
+    def rows(self) -> list[dict[str, Any]]:
         """The redacted answers, as rows of the store."""
         return list(self._rows)
 
@@ -92,9 +92,12 @@ class CandidateQueue:
         """The number of answers that are not stored yet."""
         return len(self._kept) + len(self._rows)
 
-    def save(self, destination: Destination) -> None:
-        """Store the redacted answers; a row that is rejected is left out. Raises StoreError."""
-        rows = list(self._rows)
+    def save(self, destination: Destination, stored: Callable[[Name], Name]) -> None:
+        """Store the redacted answers; a row that is rejected is left out. Raises StoreError.
+
+        `stored` gives the name under which a route and an input class are stored.
+        """
+        rows = [{**row, **stored(Name(row["route"], row["input_class"]))._asdict()} for row in list(self._rows)]
         if not rows:
             return
         rejected = destination.write_candidates(rows)

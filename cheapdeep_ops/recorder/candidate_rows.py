@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from cheapdeep_ops import redaction
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.sampling import position
-from cheapdeep_ops.values import CandidateState, Decision, Exchange, Outcome, TextTurn
+from cheapdeep_ops.values import CandidateState, Decision, Exchange, Name, Outcome, TextTurn
 
 LONGEST_CHARACTERS: Final = 50_000
 """The longest exchange whose content is stored; a grader could read more, but the store is not an archive."""
@@ -46,8 +46,7 @@ def _call(decision: Decision, share: float) -> dict[str, object]:
         "call_id": _storable(decision.call_id),
         "position": position(decision.call_id),
         "kept_share": share,
-        "route": decision.route,
-        "input_class": decision.input_class,
+        **(decision.name or Name(decision.route, decision.input_class))._asdict(),
         "at": decision.started_at,
         "threshold": decision.threshold,
         "policy_version": decision.policy_version,

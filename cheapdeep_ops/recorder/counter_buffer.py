@@ -1,20 +1,20 @@
 """Adds decisions to counters, one set of counters for each second."""
 
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.units import NUSD_PER_USD
-from cheapdeep_ops.values import COUNTERS, Counters, Decision, Hop, Outcome
+from cheapdeep_ops.values import COUNTERS, OTHER, Counters, Decision, Hop, Name, Outcome
 
 _MOST: Final[Mapping[str, int]] = {"models": 50, "origins": 50, "base_origins": 0, "triage_errors": 20}
 """The largest number of names in one mapping: callers choose them, and a row must stay bounded."""
 
 _LONGEST_MODEL: Final = 100
-_OTHER: Final = "other"
 
 _WIDTHS_S: Final = (60, 3_600, 86_400, 2**40)
 """The periods of which a full buffer keeps one row for each route and input class, one after another."""
@@ -67,7 +67,7 @@ class Tally(Counters):
         # Origins are counted first. Base origins keep to their names, because a rate needs one name in both.
         known = self.origins if mapping == "base_origins" else counts
         has_room = name in known or len(known) < _MOST.get(mapping, sys.maxsize)
-        counted = name if has_room else _OTHER
+        counted = name if has_room else OTHER
         counts[counted] = counts.get(counted, 0) + count
 
 
@@ -229,33 +229,64 @@ class CounterBuffer:
         self._closed_before = 0
         self._buckets: dict[Second, Tally] = {}
         self._totals: dict[tuple[str, str], Tally] = {}
+        self._undecided: dict[Second, Tally] = {}
+        """The counters of names that the store has neither admitted nor refused: no row of them is written."""
         self._unsaved: set[Second] = set()
         self._sent: set[Second] = set()
         self._in_doubt: set[Second] = set()
         self._absent_totals: set[tuple[str, str]] = set()
         self._full_at: int | None = None
 
-    def add(self, decision: Decision, *, at: int) -> bool:
-        """Count a decision in the second `at`, or in the first open one; False if the buffer is full."""
+    def add(self, decision: Decision, name: Name, *, at: int, is_decided: bool = True) -> bool:
+        """Count a decision under `name` in the second `at`, or in the first open one; False if the buffer is full.
+
+        With `is_decided` off, it waits for `settle`.
+        """
         # A clock that was set back must not reopen a second that is stored and deleted: its row would be replaced.
-        key = (decision.route, decision.input_class, max(at, self._closed_before))
-        if key not in self._buckets and len(self._buckets) >= self._capacity and not self._make_room(key[2]):
+        key = (*name, max(at, self._closed_before))
+        tallies = self._buckets if is_decided else self._undecided
+        if key not in tallies and self._size >= self._capacity and not self._make_room(key[2]):
             return False
         increments = increments_of(decision)
-        _tally_of(self._buckets, key).apply(increments)
-        _tally_of(self._totals, key[:2]).apply(increments)
-        self._unsaved.add(key)
+        _tally_of(tallies, key).apply(increments)
+        if is_decided:
+            _tally_of(self._totals, key[:2]).apply(increments)
+            self._unsaved.add(key)
         return True
+
+    @property
+    def undecided(self) -> Counter[Name]:
+        """The calls of the names that wait for `settle`."""
+        calls: Counter[Name] = Counter()
+        for (route, input_class, _), tally in self._undecided.items():
+            calls[Name(route, input_class)] += tally.calls
+        return calls
+
+    def settle(self, counted: Callable[[Name], Name]) -> None:
+        """Count all that waits under the names that `counted` gives."""
+        # Whole tallies are added to rows that are replaced whole, so all sums stay exact.
+        for (route, input_class, at), tally in self._undecided.items():
+            key = (*counted(Name(route, input_class)), at)
+            _tally_of(self._buckets, key).merge(tally)
+            _tally_of(self._totals, key[:2]).merge(tally)
+            self._unsaved.add(key)
+        self._undecided.clear()
 
     @property
     def is_dirty(self) -> bool:
         """Whether any counters are not stored yet."""
+        return bool(self.has_rows or self._undecided)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether any row waits to be stored."""
         return bool(self._unsaved or self._absent_totals)
 
     @property
     def unsaved_calls(self) -> int:
         """The number of calls whose counters are not stored yet, or were not stored since they changed."""
-        return sum(self._buckets[key].calls for key in self._unsaved)
+        waiting = [*(self._buckets[key] for key in self._unsaved), *self._undecided.values()]
+        return sum(tally.calls for tally in waiting)
 
     def next_batch(self, most: int) -> Batch:
         """What to store next, at most `most` seconds: what is in doubt, else the oldest. Both empty: all is stored."""
@@ -282,6 +313,10 @@ class CounterBuffer:
             for route, name in batch.totals
         ]
         return buckets, totals
+
+    def take_undecided(self, other: "CounterBuffer") -> None:
+        """Take over what waits in `other` for `settle`; nothing waits here yet."""
+        self._undecided, other._undecided = other._undecided, {}  # noqa: SLF001 - of this class
 
     def is_ahead_of(self, now: int) -> bool:
         """Whether seconds after `now` are closed already, which means that the clock was set back."""
@@ -323,6 +358,12 @@ class CounterBuffer:
             if first is not key:
                 self._buckets[first].merge(self._buckets.pop(key))
                 self._unsaved.remove(key)
+        # No row of an undecided name was ever sent.
+        firsts.clear()
+        for key in sorted(key for key in self._undecided if key[2] < before):
+            first = firsts.setdefault((key[0], key[1], key[2] // width), key)
+            if first is not key:
+                self._undecided[first].merge(self._undecided.pop(key))
 
     def store_lost(self) -> None:
         """Mark all that is known as unsaved, because the store was made anew."""
@@ -338,7 +379,11 @@ class CounterBuffer:
         self._full_at = at
         for width in _WIDTHS_S:
             self.coarsen(before=sys.maxsize, width=width)
-            if len(self._buckets) <= self._capacity * _ROOMY:
+            if self._size <= self._capacity * _ROOMY:
                 self._full_at = None
                 return True
-        return len(self._buckets) < self._capacity
+        return self._size < self._capacity
+
+    @property
+    def _size(self) -> int:
+        return len(self._buckets) + len(self._undecided)

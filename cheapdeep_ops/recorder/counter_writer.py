@@ -5,9 +5,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.recorder.counter_buffer import Batch, CounterBuffer
 from cheapdeep_ops.recorder.destination import Destination
+from cheapdeep_ops.recorder.name_counts import NameCounts
 from cheapdeep_ops.recorder.trouble_log import loggable
+from cheapdeep_ops.values import Decision, Name
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat
@@ -27,10 +30,12 @@ class CounterWriter:
     `drop` takes the number of calls whose counters the store rejected, and the cause.
     """
 
-    def __init__(self, destination: Destination, *, drop: Callable[[int, str], None]) -> None:
+    def __init__(self, destination: Destination, admitted: Admitted, *, drop: Callable[[int, str], None]) -> None:
         self._destination = destination
         self._drop = drop
-        self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=_CAPACITY)
+        self.admitted = admitted
+        """The names that the fleet admits, as they were last read."""
+        self.process, self.buffer, self.names = uuid4().hex, CounterBuffer(capacity=_CAPACITY), NameCounts()
         # Counters under an earlier name. One is enough: a buffer that was never saved is not ahead of any clock.
         self._retired: tuple[str, CounterBuffer] | None = None
         self._coarsened_before = 0
@@ -38,7 +43,27 @@ class CounterWriter:
     def restart(self) -> None:
         """Start with a new process name and empty counters; those under the old name are stored with the next save."""
         self._retired = self.process, self.buffer
-        self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=_CAPACITY)
+        self.process, self.buffer, self.names = uuid4().hex, CounterBuffer(capacity=_CAPACITY), NameCounts()
+        self.buffer.take_undecided(self._retired[1])
+
+    def add(self, decision: Decision, *, at: int) -> bool:
+        """Count a decision in the second `at`; False if the buffer is full."""
+        return self.names.add(self.buffer, decision, self.admitted, at=at)
+
+    def settle(self, now: float) -> None:
+        """Have new names admitted, and count what waited for it. Raises StoreError; it then goes on waiting."""
+        names = self.names.wanted(self.buffer, self.admitted, now)
+        if names:
+            self.admitted = self._destination.admit(names, now)
+        self.names.settle(self.buffer, self.admitted)
+
+    def stored(self, name: Name) -> Name:
+        """The name under which a candidate is stored; one that may be admitted soon keeps its own."""
+        return name if self.admitted.wanted(name) else self.admitted.counted(name)
+
+    def settle_unasked(self) -> None:
+        """Count all that waits for admission as if there was room, because the store cannot be asked."""
+        self.buffer.settle(self.stored)
 
     @property
     def is_dirty(self) -> bool:
@@ -69,7 +94,7 @@ class CounterWriter:
         """Store all batches of a buffer; a heartbeat comes with each, and alone if there is none."""
         while True:
             self._save_batch(buffer.next_batch(_SECONDS_AT_ONCE), process, buffer, beat)
-            if not buffer.is_dirty:
+            if not buffer.has_rows:
                 return
 
     def _save_batch(self, batch: Batch, process: str, buffer: CounterBuffer, beat: "Heartbeat") -> None:

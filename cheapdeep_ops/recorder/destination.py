@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from cheapdeep_ops.errors import StoreBusyError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cheapdeep_ops.admission import Admitted
     from cheapdeep_ops.store.clock import Reading
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
+    from cheapdeep_ops.values import Name
 
 
 class AskedToWaitError(StoreBusyError):
@@ -21,6 +25,7 @@ class News(NamedTuple):
     """What a recorder learns at each read, all in the store's time.
 
     `guard_seen` is the last heartbeat of a guard (Unix time), None: never. `time` is what the store said about time.
+    `admitted` are the names that count by themselves; an unchanged set is one object at each read.
     `store` changes when the store may lack what it had: it was made anew, or another server has taken over.
     `flush_every_s` is the shortest interval between two writes that the destination asks for, None: any.
     `wants_candidates` is whether it takes answers for grading.
@@ -28,6 +33,7 @@ class News(NamedTuple):
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
+    admitted: "Admitted"
     time: "Reading | None" = None
     store: object = None
     flush_every_s: float | None = None
@@ -47,6 +53,9 @@ class Destination(Protocol):
 
     def read(self) -> News:
         """The policies in force, and whether a guard is there; the object of the last read if nothing has changed."""
+
+    def admit(self, names: "Sequence[Name]", now: float) -> "Admitted":
+        """Admit `names`, called at `now`, in their order while there is room; returns all admitted names."""
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """Store the present counters of this process; returns the buckets that are rejected for good."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import RowError, StoreError
 from cheapdeep_ops.recorder.destination import AskedToWaitError, News
 from cheapdeep_ops.recorder.guard_connection import Answer, GuardConnection
@@ -13,6 +14,8 @@ from cheapdeep_ops.recorder.wire import (
     CANDIDATES_PATH,
     FLUSHES_PATH,
     LARGEST_SENT,
+    NAMES_PATH,
+    admitted_in,
     compact,
     encoded,
     packed,
@@ -21,6 +24,7 @@ from cheapdeep_ops.store.clock import steady
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
+    from cheapdeep_ops.values import Name
 
 _TIMEOUT_S: Final = 3.0
 """How long a request waits for the guard: less than closing a recorder may take."""
@@ -71,6 +75,12 @@ class GuardDestination:
     def read(self) -> News:
         """The newest known policies, without a request. Raises StoreError if the guard could not be asked."""
         return self._follower.newest()
+
+    def admit(self, names: "Sequence[Name]", now: float) -> Admitted:  # noqa: ARG002 - the guard has the store's time
+        """Have `names` admitted in their order while there is room; returns all admitted names."""
+        answer = self._post(NAMES_PATH, encoded({"names": names}))
+        self._require_success(answer)
+        return admitted_in(answer.body)
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """Send the present counters, in several flushes if they are long; returns the buckets that are rejected."""

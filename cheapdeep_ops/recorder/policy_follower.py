@@ -5,10 +5,18 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.destination import News
 from cheapdeep_ops.recorder.guard_connection import Answer, GuardConnection
-from cheapdeep_ops.recorder.wire import AGE_HEADER, LONGEST_POLL_S, POLICIES_PATH, WIRE_HEADER, WIRE_VERSION
+from cheapdeep_ops.recorder.wire import (
+    AGE_HEADER,
+    LONGEST_POLL_S,
+    POLICIES_PATH,
+    WIRE_HEADER,
+    WIRE_VERSION,
+    admitted_in,
+)
 
 _SLACK_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.25
@@ -134,7 +142,7 @@ class _State:
         self._clock = clock
         self.etag = ""
         self._version = 0
-        self.news = News([], None)
+        self.news = News([], None, Admitted(called={}))
 
     def take(self, body: Mapping[str, Any], *, is_whole: bool) -> bool:
         """Take in a state; returns whether it has other policies."""
@@ -149,6 +157,8 @@ class _State:
         self.news = self.news._replace(
             policies=[StoredPolicy(*row[: len(StoredPolicy._fields)]) for row in rows],
             wants_candidates=bool(body.get("wants_candidates", True)),
+            # A guard of an older version does not send names.
+            admitted=admitted_in(body["admitted"]) if "admitted" in body else self.news.admitted,
         )
         return True
 

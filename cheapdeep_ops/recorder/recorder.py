@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
@@ -102,7 +103,7 @@ class Recorder:
         self._is_wanted = is_wanted or (lambda: True)
         self.abandoned: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """Functions that the thread calls soon: each records a stream that its caller has abandoned."""
-        self._policies: list[StoredPolicy] = []
+        self._read: tuple[list[StoredPolicy], Admitted | None] = ([], None)
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
         note_recorder(self)
@@ -126,7 +127,8 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._destination: Destination = self._make_destination()
         self._interval_s = self._settings.flush_every_s
-        self._writer = CounterWriter(self._destination, drop=self._drop)
+        limits = {"max_routes": self._settings.max_routes, "max_classes": self._settings.max_input_classes}
+        self._writer = CounterWriter(self._destination, Admitted(called={}, **limits), drop=self._drop)
         self._remainder = Remainder(self._make_spool(), self._writer, self._samples)
         self._started = self._clock.steady()
         self._guard = GuardWatch(self._drops, self._troubles)
@@ -148,7 +150,8 @@ class Recorder:
             return GuardDestination(
                 url, token=secret, clock=self._clock, steady=self._clock.steady, on_news=self._wake.set
             )
-        return StoreDestination(url, folder=self._folder, steady=self._clock.steady)
+        limits = {"max_routes": self._settings.max_routes, "max_classes": self._settings.max_input_classes}
+        return StoreDestination(url, folder=self._folder, steady=self._clock.steady, **limits)
 
     @property
     def process(self) -> str:
@@ -184,7 +187,7 @@ class Recorder:
         self._drop(1, "the recorder is closed")
 
     def refresh(self, now: float) -> None:
-        """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
+        """Read the policies, the admitted names and the guard's last heartbeat from the store. Raises StoreError."""
         with self._storing:
             before, news = self._clock(), self._destination.read()
         # Usually nothing has changed, and each turn at rest should cost next to nothing.
@@ -273,17 +276,34 @@ class Recorder:
             self._clock.note(told, asked_at=asked_at, answered_at=answered_at)
         self._news = news
         self._interval_s = max(self._settings.flush_every_s, news.flush_every_s or 0.0)
-        # A new book would lose its look-ups.
-        if news.policies != self._policies:
+        with self._storing:
+            self._writer.admitted = news.admitted
+        # Usually nothing has changed, and with a new book routers look up all labels again.
+        read = (news.policies, news.admitted)
+        if read != self._read:
             base, raised = self._settings.base_threshold, self._settings.raised_threshold
-            self._policies, self.book = news.policies, recording.book_of(news.policies, base=base, raised=raised)
+            self.book = recording.book_of(news.policies, base=base, raised=raised, admitted=news.admitted)
+            self._read = read
 
     def _save(self, now: float) -> None:
+        self._writer.settle(now)
         self._writer.save(self._beat(now))
         self._writer.close_seconds(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
-        self._samples.save(self._destination)
+        self._samples.save(self._destination, self._writer.stored)
         self._remainder.take_over(self._destination)
+        self._note_folded()
+
+    def _note_folded(self) -> None:
+        names = self._writer.names
+        if names.folded:
+            shown = ", ".join(names.folded_names)
+            self._troubles.warn(
+                "labels",
+                "the store has no room for further routes or input classes: %s count as "
+                "`other`; see cheapdeep-ops routes list",
+                shown,
+            )
 
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
@@ -295,7 +315,7 @@ class Recorder:
         while self._queue:
             decision = self._queue.popleft()
             finished = int(corrected(decision.started_at + decision.duration_s, offset_s))
-            lost += not self._writer.buffer.add(decision, at=min(max(finished, floor), ceiling))
+            lost += not self._writer.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
         self._writer.coarsen(before=floor)
@@ -313,6 +333,8 @@ class Recorder:
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
             dropped=self.dropped,
             clock_ahead_s=self._clock.ahead_s,
+            folded=self._writer.names.folded,
+            folded_names=self._writer.names.folded_names,
         )
 
     def _start(self) -> None:
@@ -392,6 +414,7 @@ class Recorder:
         is_held = self._storing.acquire(timeout=_BREATH_S)
         try:
             self._fold(self._clock())
+            self._writer.settle_unasked()
             self._remainder.leave(self._beat(self._clock()))
         except Exception as error:  # noqa: BLE001 - closing must not fail, whatever the disk does
             self._troubles.failed("closing", error, "the recorder failed at closing: %r", error)

@@ -149,6 +149,8 @@ def _key(settings: "Settings") -> Hashable:
         settings.graded_share,
         settings.base_threshold,
         settings.raised_threshold,
+        settings.max_routes,
+        settings.max_input_classes,
     )
 
 

@@ -9,8 +9,12 @@ from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.destination import News
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cheapdeep_ops.admission import Admitted
     from cheapdeep_ops.store.direct import DirectStore
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
+    from cheapdeep_ops.values import Name
 
 _PATIENCE_S: Final = 0.25
 """How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
@@ -28,10 +32,12 @@ _ASK_TIME_EVERY_S: Final = 10.0
 class StoreDestination:
     """The store at `url`. A relative SQLite path starts at `folder`; see `Destination` for the methods.
 
-    `steady` is a clock that never steps, in seconds.
+    `max_routes` and `max_classes` bound the names that are admitted. `steady` is a clock that never steps, in seconds.
     """
 
-    def __init__(self, url: str, *, folder: Path, steady: Callable[[], float]) -> None:
+    def __init__(
+        self, url: str, *, folder: Path, max_routes: int, max_classes: int, steady: Callable[[], float]
+    ) -> None:
         self._url = url
         self._folder = folder
         self._steady = steady
@@ -42,6 +48,8 @@ class StoreDestination:
         self._news: News | None = None
         self._generation = 0
         self._look_at = self._ask_at = float("-inf")  # on the monotonic clock
+        self._max = (max_routes, max_classes)
+        self._admitted: Admitted | None = None
 
     @property
     def shown_url(self) -> str:
@@ -62,12 +70,15 @@ class StoreDestination:
         return self._news
 
     def _read(self, store: "DirectStore", found: Any, epoch: int) -> News:
-        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
+        from cheapdeep_ops.store import admission, recording  # noqa: PLC0415 - see above
         from cheapdeep_ops.store.clock import Reading  # noqa: PLC0415 - see above
 
         identity, asked_at = (recording.identity_in(found, store.dialect), epoch), self._steady()
-        policies, guard_seen, told = recording.read_policies(store)
-        return News(policies, guard_seen, time=Reading(told, asked_at, self._steady()), store=identity)
+        policies, guard_seen, told, version = recording.read_policies(store)
+        time_read = Reading(told, asked_at, self._steady())
+        if self._admitted is None or self._admitted.version != version:
+            self._admitted = admission.read_admitted(store, admission.Limits(*self._max))
+        return News(policies, guard_seen, self._admitted, time=time_read, store=identity)
 
     def _epoch(self, store: "DirectStore") -> int:
         """A number that grows when the store may lack what it had: its file or its connection was replaced."""
@@ -79,8 +90,15 @@ class StoreDestination:
         # An open handle would go on writing into the deleted file, which no reader sees.
         if self._opened is not None and self._opened.address.file_identity() != self._file:
             self.close()
-            self._opened = self._news = None
+            self._opened = self._news = self._admitted = None
             self._generation += 1
+
+    def admit(self, names: "Sequence[Name]", now: float) -> "Admitted":
+        """See `admission.admit`."""
+        from cheapdeep_ops.store import admission  # noqa: PLC0415 - see above
+
+        self._admitted = admission.admit(self._store(), names, limits=admission.Limits(*self._max), now=now)
+        return self._admitted
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """See `recording.write_counters`."""

@@ -6,9 +6,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from cheapdeep_ops.admission import Admitted
+from cheapdeep_ops.values import Name
+
 FLUSHES_PATH: Final = "/api/v1/flushes"
 CANDIDATES_PATH: Final = "/api/v1/candidates"
 POLICIES_PATH: Final = "/api/v1/policies"
+NAMES_PATH: Final = "/api/v1/names"
 
 WIRE_HEADER: Final = "Cheapdeep-Wire"
 """The request header with the version of these bodies. A guard ignores fields that it does not know."""
@@ -49,6 +53,23 @@ def flush_interval_s(routers: int) -> float:
 def compact(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`rows` without the name of their process, and without counters that are zero or empty."""
     return [{key: value for key, value in row.items() if key != "process" and value not in (0, {})} for row in rows]
+
+
+def written(admitted: Admitted) -> dict[str, Any]:
+    """The admitted names as JSON."""
+    return {
+        "version": admitted.version,
+        "max_routes": admitted.max_routes,
+        "max_classes": admitted.max_classes,
+        "called": [[name.route, name.input_class, at] for name, at in admitted.called.items()],
+    }
+
+
+def admitted_in(body: Mapping[str, Any]) -> Admitted:
+    """The admitted names that `written` wrote."""
+    called = {Name(route, input_class): at for route, input_class, at in body["called"]}
+    limits = {each: body[each] for each in ("max_routes", "max_classes")}
+    return Admitted(called=called, version=body["version"], **limits)
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cheapdeep_ops.flow import Bypass, CascadeResult
-from cheapdeep_ops.policy import EffectivePolicy, PolicyBook
+from cheapdeep_ops.policy import PolicyBook
+from cheapdeep_ops.router.label_limits import CallLabels
 from cheapdeep_ops.router.provider import Message, Params
 from cheapdeep_ops.router.refusals import RefusedParts
 from cheapdeep_ops.values import Decision, Exchange, Tier
@@ -49,11 +50,9 @@ class Call:
     """
 
     id: str
-    route: str
-    input_class: str
+    labels: CallLabels
     params: Params
     tiers: tuple[Tier, ...]
-    policy: EffectivePolicy
     bypass: Bypass | None
     user_text: str
     conversation: str

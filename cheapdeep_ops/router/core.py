@@ -146,10 +146,10 @@ class CallRunner:
         return OpenCall(self, call, self.telemetry.begin_route(), stays_open=stays_open)
 
     def _show_threshold(self, call: Call) -> None:
-        threshold = call.policy.threshold
-        if self._thresholds.get(call.route) != threshold:
-            self._thresholds[call.route] = threshold
-            self.telemetry.record_threshold(call.route, threshold)
+        route, threshold = call.labels.counted.route, call.labels.shown_threshold
+        if self._thresholds.get(route) != threshold:
+            self._thresholds[route] = threshold
+            self.telemetry.record_threshold(route, threshold)
 
     def end_stream(self, open_call: OpenCall, reply: TierReply, error: BaseException | None) -> None:
         """End a streamed call, of whose last answer `reply` has arrived."""

@@ -84,18 +84,18 @@ class DecisionBuilder:
             price=partial(self._price, call),
             inference_geo=claude.inference_geo(call.params),
         )
-        last, answered = result.steps[-1], result.answered
+        last, answered, labels = result.steps[-1], result.answered, call.labels
         # `ended` is set if a background task delays the record, which must not count as the caller's time.
         ended = call.ended or time.perf_counter()
         return Decision(
             call_id=call.id,
-            route=call.route,
-            input_class=call.input_class,
+            route=labels.text.route,
+            input_class=labels.text.input_class,
             tier=answered.ask.tier.index,
             model=answered.ask.tier.model,
             confidence=result.confidence,
-            threshold=call.policy.threshold,
-            policy_version=call.policy.version,
+            threshold=labels.policy.threshold,
+            policy_version=labels.policy.version,
             escalated=result.escalated,
             reason=result.reason,
             bypass_cause=call.bypass.cause if call.bypass else None,
@@ -112,6 +112,8 @@ class DecisionBuilder:
             error=type(result.error).__name__ if result.error else "",
             prompt_version="" if call.bypass else self._prompt.version,
             cold_cache_usd=deep.cold_cache_usd,
+            name=labels.name,
+            counted=labels.counted,
             is_fallback=result.is_fallback,
             is_replay_rejected=len(hops) > 1 and last.error is not None and claude.is_bad_request(last.error),
         )
@@ -149,7 +151,7 @@ class DecisionBuilder:
             usage=reply.usage and claude.billed(reply.usage, call.params),
             cost_usd=self._price(call, ask.tier.model, reply.usage),
             confidence=reply.verdict.confidence if reply.verdict else None,
-            outcome=_outcome_at(call.policy.threshold, reply, has_shipped=has_shipped),
+            outcome=_outcome_at(call.labels.policy.threshold, reply, has_shipped=has_shipped),
             response_id=message.id,
             response_model=message.model,
             stop_reason=message.stop_reason or "",

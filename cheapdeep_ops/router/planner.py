@@ -14,13 +14,12 @@ from cheapdeep_ops.partial import PartialReply
 from cheapdeep_ops.policy import PolicyBook
 from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.conversations import Conversations
-from cheapdeep_ops.router.label_limits import LabelLimiter
+from cheapdeep_ops.router.label_limits import Labeller
 from cheapdeep_ops.router.provider import AnyMessage, Params, Request, StreamProgress, TriagePrompt, claude
 from cheapdeep_ops.router.refusals import CallRefusals
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.treatment import treatments
 from cheapdeep_ops.values import (
-    ALL_ROUTES,
     NO_PARTS,
     BypassCause,
     Decision,
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _FORMAT: Final = frozenset({TriagePart.FORMAT})
-_MAX_ROUTES: Final = 200
-_MAX_INPUT_CLASSES: Final = 200
 _NOT_OF_THE_CONVERSATION: Final = frozenset({Reason.TRIAGE_ERROR, Reason.RAISED_THRESHOLD})
 """Reasons that say nothing about the conversation's next turn."""
 
@@ -46,9 +43,6 @@ _GRACE_S: Final = 1.0
 
 _SHADOW_SALT: Final = "shadow"
 """Makes the choice of shadow calls independent of the choice of calls for grading."""
-
-_NAMED_STAR: Final = "all"
-"""The label of a route that the caller names `*`, because the star is the scope of all routes."""
 
 
 class CallPlanner:
@@ -68,11 +62,10 @@ class CallPlanner:
         self.clock = clock
         self.prompt: TriagePrompt = claude.triage_prompt(settings.triage_template)
         self._treatments = treatments(settings.treatments)
-        self._route = route
         self._new_id = new_id
         self._on_refusal = on_refusal
         self._conversations = Conversations(turns=settings.sticky_turns, lasts_s=settings.sticky_s)
-        self._routes, self._classes = LabelLimiter(_MAX_ROUTES), LabelLimiter(_MAX_INPUT_CLASSES)
+        self._labels = Labeller(route, max_routes=settings.max_routes, max_classes=settings.max_input_classes)
 
     @property
     def background_limit_s(self) -> float:
@@ -81,8 +74,6 @@ class CallPlanner:
 
     def begin(self, params: Params, *, route: str | None, input_class: str, book: PolicyBook) -> Call:
         """A new call: its tiers, its policy, and whether it is triaged."""
-        label = self._routes.bounded(route or self._route)
-        label = _NAMED_STAR if label == ALL_ROUTES else label
         params, started_at = claude.normalize_params(params), self.clock()
         own_key = params.pop("conversation", None)
         tiers, bypass = self._choose_tiers(params)
@@ -93,14 +84,12 @@ class CallPlanner:
         conversation = "" if bypass else self._conversation_key(params, own_key)
         if conversation and self._stays_deep(conversation, params, own_key, started_at):
             bypass = Bypass(tier=tiers[-1], reason=Reason.STICKY)
-        # The policy is read once, so that a change of it cannot decide half of a call.
+        # The policy is among the labels, and read once, so that a change of it cannot decide half of a call.
         return Call(
             id=call_id,
-            route=label,
-            input_class=self._classes.bounded(input_class),
+            labels=self._labels.of(route, input_class, book),
             params=params,
             tiers=tiers,
-            policy=book.for_route(label),
             bypass=bypass,
             user_text="" if bypass and not is_shadowed else claude.texts(params),
             conversation=conversation,
@@ -160,7 +149,7 @@ class CallPlanner:
         may_fall_back = self.settings.ship_cheap_when_deep_fails and not call.params.get("stream")
         return cascade(
             call.tiers,
-            threshold=call.policy.threshold,
+            threshold=call.labels.policy.threshold,
             base_threshold=self.settings.base_threshold,
             bypass=call.bypass,
             falls_back=claude.is_outage if may_fall_back else None,
@@ -201,7 +190,7 @@ class CallPlanner:
 
     def shadow_flow(self, shadow: Call) -> Asking[list[Step]]:
         """The triage requests of a shadow call, for a driver."""
-        return triaged(shadow.tiers[:-1], threshold=shadow.policy.threshold, refusals=self._refusals(shadow))
+        return triaged(shadow.tiers[:-1], threshold=shadow.labels.policy.threshold, refusals=self._refusals(shadow))
 
     def request(self, call: Call, ask: Ask) -> Request:
         """The keyword arguments of `messages.create` for one request, and in words what had to change in them."""
@@ -226,7 +215,7 @@ class CallPlanner:
         """The reader of a stream that answers one request; `request` is what is sent."""
         if ask.kind == "original":
             return claude.original_progress()
-        threshold, settings = call.policy.threshold, self.settings
+        threshold, settings = call.labels.policy.threshold, self.settings
         partial = PartialReply(
             threshold=threshold,
             base_threshold=settings.base_threshold,

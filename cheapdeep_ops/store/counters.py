@@ -1,6 +1,7 @@
 """Counters per second, and since each process began."""
 
 import json
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -47,6 +48,11 @@ class RouteCounts:
         """The calls with an answer of a triage tier that ships at the base threshold, shipped or withheld."""
         return self.triaged - self.base_escalated + self.later_answers
 
+    def __add__(self, other: "RouteCounts") -> "RouteCounts":
+        """The counts of two routes together, under the name of this one."""
+        names = (each.name for each in fields(self) if each.name != "route")
+        return RouteCounts(route=self.route, **{name: getattr(self, name) + getattr(other, name) for name in names})
+
 
 class SecondCounts(NamedTuple):
     """A route's counts in the second that began at `at` (Unix time)."""
@@ -59,6 +65,15 @@ class SecondCounts(NamedTuple):
     base_escalated: int
 
 
+def merged(one: Sequence[SecondCounts], other: Sequence[SecondCounts]) -> list[SecondCounts]:
+    """The counts of two routes together, oldest first."""
+    seconds: dict[int, SecondCounts] = {}
+    for each in (*one, *other):
+        before = seconds.get(each.at, SecondCounts(each.at, 0, 0, 0))
+        seconds[each.at] = SecondCounts(each.at, *(map(operator.add, before[1:], each[1:])))
+    return [seconds[at] for at in sorted(seconds)]
+
+
 @dataclass(slots=True, kw_only=True)
 class Sums(Counters):
     """Sums of counters over a period."""
@@ -67,6 +82,12 @@ class Sums(Counters):
     def answers(self) -> int:
         """The calls with an answer of a triage tier that ships at the base threshold, shipped or withheld."""
         return self.triaged - self.base_escalated + self.later_answers
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """The sums of two sets of calls together."""
+        numbers = {name: getattr(self, name) + getattr(other, name) for name in SUMS}
+        counted = {name: dict(Counter(getattr(self, name)) + Counter(getattr(other, name))) for name in COUNTS}
+        return Sums(**numbers, **counted)  # type: ignore[arg-type]
 
     @property
     def cost_usd(self) -> float:
@@ -314,11 +335,12 @@ def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> 
 
 
 def _retire_process(connection: Connection, name: str) -> None:
-    """Delete the row of a process, and add its dropped calls to the retired row."""
+    """Delete the row of a process, and add its dropped and folded calls to the retired row."""
     both = _PROCESS.c.process.in_([name, RETIRED])
-    dropped = connection.execute(select(func.sum(_PROCESS.c.dropped)).where(both)).scalar() or 0
+    sums = select(func.sum(_PROCESS.c.dropped), func.sum(_PROCESS.c.folded)).where(both)
+    dropped, folded = (int(each or 0) for each in connection.execute(sums).one())
     connection.execute(delete(_PROCESS).where(_PROCESS.c.process == name))
-    upsert(connection, Process, [{**_RETIRED_PROCESS, "dropped": dropped}])
+    upsert(connection, Process, [{**_RETIRED_PROCESS, "dropped": dropped, "folded": folded}])
 
 
 def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:

@@ -12,7 +12,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, NamedTuple
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.policy import PolicyBook, ScopeState
+from cheapdeep_ops.store.admission import version_query
 from cheapdeep_ops.store.clock import StoreTime
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import (
@@ -28,7 +30,7 @@ from cheapdeep_ops.store.inserts import (
 from cheapdeep_ops.values import Counters
 
 Kind = Literal["router", "guard"]
-_BEFORE_POLICY: Final = 4
+_BEFORE_POLICY: Final = 5
 """The number of columns of `_news_query` before those of the policy."""
 
 Rows = Sequence[Mapping[str, Any]]
@@ -45,7 +47,16 @@ TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), js
 PROCESS: Final = Target(
     name="process",
     keys=("process",),
-    defaults={"policy_version": 0, "dropped": 0, "clock_ahead_s": 0.0, "flush": 0, "secret": ""},
+    json=frozenset({"folded_names"}),
+    defaults={
+        "policy_version": 0,
+        "dropped": 0,
+        "clock_ahead_s": 0.0,
+        "folded": 0,
+        "folded_names": dict,
+        "flush": 0,
+        "secret": "",
+    },
 )
 CANDIDATE: Final = Target(
     name="candidate",
@@ -75,7 +86,10 @@ def _version() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """The heartbeat of one process, by default of this one; times are Unix seconds."""
+    """The heartbeat of one process, by default of this one; times are Unix seconds.
+
+    `folded` is how many of its calls count as `other`; `folded_names` has the calls of some names that they gave.
+    """
 
     process: str
     kind: Kind
@@ -85,6 +99,8 @@ class Heartbeat:
     policy_version: int = 0
     dropped: int = 0
     clock_ahead_s: float = 0.0
+    folded: int = 0
+    folded_names: Mapping[str, int] = field(default_factory=dict)
     host: str = field(default_factory=_host)
     pid: int = field(default_factory=os.getpid)
     package_version: str = field(default_factory=_version)
@@ -156,31 +172,41 @@ class StoredPolicy(NamedTuple):
 _POLICY: Final = ", ".join(StoredPolicy._fields)
 
 
-def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None, StoreTime]:
-    """All stored policies, when a running guard last wrote a heartbeat (Unix time), and what the store's time is.
+class StoredNews(NamedTuple):
+    """What a recorder reads: all policies, a running guard's last heartbeat (Unix time; None: never), and more.
 
-    Raises StoreError.
+    `admitted_version` is the version of the admitted names.
     """
+
+    policies: list[StoredPolicy]
+    guard_seen: float | None
+    time: StoreTime
+    admitted_version: int
+
+
+def read_policies(store: DirectStore) -> StoredNews:
+    """All stored policies, and what else a recorder must know. Raises StoreError."""
     rows = store.read(_news_query(store.dialect))
-    seen, *told = rows[0][:_BEFORE_POLICY]
+    seen, version, *told = rows[0][:_BEFORE_POLICY]
     policies = [StoredPolicy(*row[_BEFORE_POLICY:]) for row in rows if row[_BEFORE_POLICY] is not None]
-    return policies, seen, StoreTime(*told)
+    return StoredNews(policies, seen, StoreTime(*told), version or 0)
 
 
 @cache
 def _news_query(dialect: str) -> str:
     # One statement for policies, guard and time, because each statement costs more than its rows.
-    return _policies_query(dialect, f"seen, told.*, {_POLICY}", f"CROSS JOIN ({time_query(dialect)}) AS told")
+    columns = f"seen, {version_query(dialect)}, told.*, {_POLICY}"
+    return _policies_query(dialect, columns, f"CROSS JOIN ({time_query(dialect)}) AS told")
 
 
 @cache
 def poll_query(dialect: str) -> str:
     """The statement for `DirectStore.poll`: its result changes with that of `read_policies`, but for the time."""
     if dialect == "sqlite":
-        return _policies_query(dialect, f"seen, {_POLICY}")
+        return _policies_query(dialect, f"seen, {version_query(dialect)}, {_POLICY}")
     # The table's number changes when a schema was dropped and made anew while its connections went on.
     process = table_name(dialect, "process")
-    return _policies_query(dialect, f"'{process}'::regclass::oid, seen, {_POLICY}")
+    return _policies_query(dialect, f"'{process}'::regclass::oid, seen, {version_query(dialect)}, {_POLICY}")
 
 
 def identity_in(found: Any, dialect: str) -> object:
@@ -205,7 +231,7 @@ def time_query(dialect: str) -> str:
     return f"SELECT NULL, max(seen_at), clock_ahead_s FROM {table_name(dialect, 'process')} WHERE {runs}"  # noqa: S608 - our names
 
 
-def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
+def book_of(rows: Iterable[Any], *, base: float, raised: float, admitted: Admitted | None = None) -> PolicyBook:
     """The book of `rows`, which are `StoredPolicy` or alike; the guard's last raised threshold replaces `raised`."""
     rows = list(rows)
     # A router's settings may differ from the guard's, and the guard decides what a raise means.
@@ -213,6 +239,7 @@ def book_of(rows: Iterable[Any], *, base: float, raised: float) -> PolicyBook:
     return PolicyBook(
         base=base,
         raised=newest.raised if newest else raised,
+        admitted=admitted,
         scopes={
             row.scope: ScopeState(scope=row.scope, version=row.version, pin=row.pin, causes=_causes(row.causes))
             for row in rows

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.store import recording
+from cheapdeep_ops.store.admission import version_query
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import Statements, Write, combined, prepare, table_name
 from cheapdeep_ops.store.recording import PROCESS, Heartbeat, Rejected, Rows, StoredPolicy
@@ -68,10 +69,14 @@ class Flush:
 
 
 class FleetState(NamedTuple):
-    """What routers follow: all policies, and when the acting guard last evaluated (Unix time), None: never."""
+    """What routers follow: all policies, and when the acting guard last evaluated (Unix time), None: never.
+
+    `admitted_version` is the version of the admitted names.
+    """
 
     policies: list[StoredPolicy]
     evaluated_at: float | None
+    admitted_version: int = 0
 
 
 def join(store: DirectStore, beat: Heartbeat, *, process: str, secret: str) -> Identity:
@@ -161,7 +166,9 @@ def _stored_flush(store: DirectStore, identity: Identity) -> int:
 def read_fleet(store: DirectStore) -> FleetState:
     """All stored policies, and when the acting guard last evaluated. Raises StoreError."""
     rows = store.read(_fleet_query(store.dialect))
-    return FleetState([StoredPolicy(*row[1:]) for row in rows if row[1] is not None], rows[0][0])
+    evaluated_at, version = rows[0][:2]
+    policies = [StoredPolicy(*row[2:]) for row in rows if row[2] is not None]
+    return FleetState(policies, evaluated_at, version or 0)
 
 
 @cache
@@ -173,7 +180,7 @@ def _fleet_query(dialect: str) -> str:
         "WHERE l.name = 'evaluate'"
     )
     return (
-        f"SELECT seen, {', '.join(StoredPolicy._fields)} FROM ({evaluated}) AS guard "  # noqa: S608 - our names
+        f"SELECT seen, {version_query(dialect)}, {', '.join(StoredPolicy._fields)} FROM ({evaluated}) AS guard "  # noqa: S608 - our names
         f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
     )
 

@@ -92,7 +92,7 @@ class Instruments:
     ) -> None:
         """Record one call; see `Telemetry.record_decision`. Exemplars lead to the span of `context` (None: current)."""
         self._count(decision, get_current_span(context).get_span_context())
-        labels = {names.LABEL_ROUTE: decision.route, names.LABEL_INPUT_CLASS: decision.input_class}
+        labels = dict(zip(_BY_CLASS, _scope_of(decision), strict=True))
         # The first tier's, whichever tier answered: a distribution of two models' confidences would mean nothing.
         confidence = decision.first_confidence
         # Each write has a shield of its own, so that an instrument that fails costs no other figure.
@@ -111,7 +111,7 @@ class Instruments:
             shielded(self._tokens.record, hop.usage.output_tokens, labels.output_tokens, context)
 
     def _count(self, decision: Decision, at: SpanContext) -> None:
-        scope = (decision.route, decision.input_class)
+        scope = _scope_of(decision)
         self._calls.add(1, (*scope, outcome_of(decision), self._label(decision.model)), at)
         if decision.escalated and decision.reason:
             self._escalations.add(1, (*scope, decision.reason.value), at)
@@ -124,7 +124,7 @@ class Instruments:
         for hop in decision.hops:
             cause = hop.malformed_cause
             if cause is not None:
-                self._malformed.add(1, (decision.route, cause.value), at)
+                self._malformed.add(1, (scope[0], cause.value), at)
         # Cost and baseline are compared, so they must be sums over one set of calls.
         if decision.cost_usd is None or decision.baseline_cost_usd is None:
             self._unpriced.add(1, scope, at)
@@ -145,6 +145,11 @@ class Instruments:
                 return names.OTHER
             self._models.add(model)
         return model
+
+
+def _scope_of(decision: Decision) -> tuple[str, str]:
+    """The bounded labels of a decision."""
+    return decision.counted or (decision.route, decision.input_class)
 
 
 class _HopLabels(NamedTuple):

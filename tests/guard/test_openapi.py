@@ -30,6 +30,8 @@ ORDERS = (
     ("DELETE", "/api/v1/silences/1", BY),
     ("POST", "/api/v1/undelivered/1/drop", BY),
     ("POST", "/api/v1/undelivered/2/retry", BY),
+    ("PUT", "/api/v1/routes", {"route": "chat", "input_class": "fax", "author": "ann"}),
+    ("DELETE", "/api/v1/routes", {"route": "chat", "input_class": "fax", "author": "ann"}),
 )
 
 

@@ -188,7 +188,7 @@ def test_another_schema_is_above():
 
 def test_every_watcher_tells_and_none_raises():
     rules = [rule for rule in read_rulebook().rules if isinstance(rule, WatchRule)]
-    assert len(rules) == 10
+    assert len(rules) == 11
     assert all(rule.actions == {Action.NOTIFY} for rule in rules)
     assert all(rule.annotations["runbook"] == f"alerts/README.md#{rule.alert.lower()}" for rule in rules)
 
@@ -290,6 +290,24 @@ def test_decisions_that_are_dropped_are_told_and_five_minutes_later_it_is_over(t
     assert "7 decisions were made and not counted" in told(town, "RecorderDropping")[0][1]
     pass_by(town, 330)
     assert state(town, "RecorderDropping") == "inactive"
+
+
+def test_names_without_a_place_are_told_once_with_examples_and_an_hour_later_it_is_over(town):
+    town.run(10, CALM)
+    beat(town, folded=12, folded_names={"chat/a": 9, "chat/b": 3})
+    pass_by(town, 10)
+    beat(town, folded=2_000, folded_names={"chat/a": 1_990, "chat/b": 10})
+    pass_by(town, 60)
+    assert state(town, "LabelsFolded") == "firing"
+    (kind, text), *later = told(town, "LabelsFolded")
+    assert (kind, later) == ("started", [])
+    assert "12 calls so far count as 'other'" in text
+    assert "chat/a, chat/b" in text
+    for _ in range(40):
+        town.clock.advance(95)
+        pass_by(town, 5)
+    assert state(town, "LabelsFolded") == "inactive"
+    assert [kind for kind, _ in told(town, "LabelsFolded")] == ["started", "resolved"]
 
 
 @pytest.mark.thorough

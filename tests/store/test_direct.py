@@ -74,7 +74,7 @@ def test_policies_and_the_guard_are_read_as_the_guard_reads_them(direct, store):
     direct.transact(beat("router", seen_at=NOW + 9))
     for seen_at in (NOW + 1, NOW + 2):
         direct.transact(beat("guard", kind="guard", seen_at=seen_at))
-    rows, seen, _ = recording.read_policies(direct)
+    rows, seen, *_ = recording.read_policies(direct)
     with store.reading() as connection:
         expected = policies.read_book(connection, base=0.8, raised=0.9)
         assert seen == processes.last_seen(connection, "guard") == NOW + 2

@@ -32,6 +32,7 @@ from cheapdeep_ops.guard.report_types.figures import (
     TierFalseConfidence,
     TriageFigures,
 )
+from cheapdeep_ops.guard.report_types.route_labels import Routes
 from cheapdeep_ops.guard.report_types.state import (
     GraderState,
     Normal,
@@ -234,6 +235,28 @@ def show_normal(out: Console, normals: Mapping[str, Normal]) -> None:
     """Print the normal false confidence of each route."""
     shown = table("Normal false confidence", NORMAL_TITLES, normal_rows(normals))
     out.print(shown if normals else "no answer was graded yet")
+
+
+def show_routes(out: Console, routes: Routes) -> None:
+    """Print the routes that count by name, and examples of the names that do not."""
+    titles = ("route", "classes", "admitted", "by", "last called")
+    rows = [
+        (
+            each["route"],
+            str(each["classes"]),
+            timestamp(each["admitted_at"]),
+            each["how"],
+            timestamp(each["last_called"]),
+        )
+        for each in routes["routes"]
+    ]
+    out.print(
+        table(f"Routes, {len(rows)} of {routes['max_routes']}", titles, rows) if rows else "no route was called yet"
+    )
+    if routes["folded"]:
+        out.print(f"{routes['folded']:,} calls count as `other`: there was no room for their names", markup=False)
+    for name, calls in routes["folded_names"].items():
+        out.print(f"  {plain(name)} ({calls:,} calls)", markup=False)
 
 
 def normal_words(normal: Normal) -> str:

@@ -6,6 +6,7 @@ from cheapdeep_ops.guard.actions.alerts import acknowledge, drop, retry, silence
 from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.actions.labels import label, label_all
 from cheapdeep_ops.guard.actions.operation import Operation
+from cheapdeep_ops.guard.actions.route_labels import admit, forget
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 
 OPERATIONS: Final[tuple[Operation[Any], ...]] = (
@@ -19,4 +20,6 @@ OPERATIONS: Final[tuple[Operation[Any], ...]] = (
     unsilence,
     drop,
     retry,
+    admit,
+    forget,
 )

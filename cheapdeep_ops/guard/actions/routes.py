@@ -6,7 +6,7 @@ from typing import Final
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, policies
+from cheapdeep_ops.store import counters, policies, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -19,7 +19,7 @@ def check_route(connection: Connection, settings: Settings, route: str, *, is_ne
 
     Raises PolicyError if it is unknown and resembles a known one, unless the person says that it is new.
     """
-    called = counters.routes(connection)
+    called = counters.routes(connection) | route_labels.folded_names(connection, since=0.0).keys()
     if route == ALL_ROUTES or route in called:
         return ""
     book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)

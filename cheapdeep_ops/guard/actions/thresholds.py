@@ -10,10 +10,10 @@ from cheapdeep_ops.guard.actions.routes import check_route
 from cheapdeep_ops.guard.report_types.state import Pinned, Policy
 from cheapdeep_ops.guard.reports.status import policy_state
 from cheapdeep_ops.policy import PolicyAct, PolicyBook
-from cheapdeep_ops.store import policies
+from cheapdeep_ops.store import policies, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import PolicyEdit
-from cheapdeep_ops.values import ALL_ROUTES
+from cheapdeep_ops.values import ALL_ROUTES, OTHER, Name
 
 
 class PinRequest(ActionRequest):
@@ -48,6 +48,9 @@ def pin(context: ActionContext, request: PinRequest) -> Pinned:
     def check(connection: Connection, _book: PolicyBook) -> None:
         nonlocal note
         note = check_route(connection, context.settings, request.route, is_new=request.new_route)
+        # So that its calls are seen by themselves, also if there was no room for it.
+        if request.route not in (ALL_ROUTES, OTHER):
+            route_labels.admit(connection, Name(request.route), how=request.author, now=context.clock())
 
     return {**_apply(context, edit, check), "note": note}
 

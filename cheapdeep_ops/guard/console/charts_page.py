@@ -12,7 +12,9 @@ from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.report_types.steps import Series
 from cheapdeep_ops.guard.reports.series import series
-from cheapdeep_ops.store import counters
+from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.store import counters, route_labels
+from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -94,16 +96,17 @@ def drawn_of(context: ConsoleContext, route: str, period: ChartPeriod) -> dict[C
 
 async def _routes_of(context: ConsoleContext) -> dict[str, str]:
     """The name on the page of each route with counters."""
-
-    def read() -> set[str]:
-        with context.store.reading() as connection:
-            return counters.routes(connection)
-
     try:
-        known = await asyncio.to_thread(read)
+        known = await asyncio.to_thread(shown_routes, context.store, context.settings)
     except StoreError:
-        known = set()  # the charts show this error
-    return {ALL_ROUTES: "all routes", **{route: plain(route) for route in sorted(known)}}
+        known = []  # the charts show this error
+    return {ALL_ROUTES: "all routes", **{route: plain(route) for route in known}}
+
+
+def shown_routes(store: Store, settings: Settings) -> list[str]:
+    """The routes with counters of which there are charts, sorted. Raises StoreError if the store is unreachable."""
+    with store.reading() as connection:
+        return route_labels.shown_routes(connection, counters.routes(connection), most=settings.max_routes)
 
 
 def _canvas(plot: ChartSpec) -> ui.echart:

@@ -24,11 +24,13 @@ from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import Receipt
 from cheapdeep_ops.guard.report_types.labels import Review, Sample
+from cheapdeep_ops.guard.report_types.route_labels import Routes
 from cheapdeep_ops.guard.report_types.state import Health, Normal, Policy, Silence, Status
 from cheapdeep_ops.guard.report_types.steps import Series, Trends
 from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
+from cheapdeep_ops.guard.reports.route_labels import routes_of
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.guard.reports.status import policy_state, status
 from cheapdeep_ops.guard.reports.trends import trends
@@ -271,6 +273,12 @@ def _state(store: Store, settings: Settings, clock: Callable[[], float]) -> APIR
         """The thresholds in force, and their causes."""
         with store.reading() as connection:
             return policy_state(connection, settings)
+
+    @router.get("/api/v1/routes", **_answering(Routes, "The routes that count by name"))
+    def get_routes() -> Routes:
+        """The routes that count by name, the limits, and examples of names that count as `other`."""
+        with store.reading() as connection:
+            return routes_of(connection, settings, clock())
 
     @router.get("/api/v1/normal", **_answering(dict[str, Normal], "What is normal for each route"))
     def get_normal() -> dict[str, Normal]:

@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.recorder.wire import written
 from cheapdeep_ops.store.senders import FleetState
 
 _log: Final = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ class Snapshot:
     etag: str
     version: int
     policies: list[list[Any]]
+    admitted: Admitted
     wants_candidates: bool
     evaluated_at: float | None
     flush_every_s: float
@@ -35,7 +38,7 @@ class Snapshot:
         return None if self.evaluated_at is None else max(now - self.evaluated_at, 0.0)
 
     def body(self, now: float, *, knows: str = "") -> dict[str, Any]:
-        """The state as JSON; without the policies if their tag is `knows`."""
+        """The state as JSON; without policies and names if their tag is `knows`."""
         body: dict[str, Any] = {
             "time": now,
             "evaluated_age_s": self.age_s(now),
@@ -44,17 +47,18 @@ class Snapshot:
             "etag": self.etag,
             "wants_candidates": self.wants_candidates,
         }
-        return body if knows == self.etag else {**body, "policies": self.policies}
+        return body if knows == self.etag else {**body, "policies": self.policies, "admitted": written(self.admitted)}
 
 
-def snapshot_of(fleet: FleetState, *, wants_candidates: bool, flush_every_s: float) -> Snapshot:
+def snapshot_of(fleet: FleetState, admitted: Admitted, *, wants_candidates: bool, flush_every_s: float) -> Snapshot:
     """The snapshot of what was read."""
     policies = sorted([row.scope, row.version, row.pin, row.raised, _listed(row.causes)] for row in fleet.policies)
-    said = json.dumps([policies, wants_candidates], separators=(",", ":"))
+    said = json.dumps([policies, wants_candidates, admitted.version], separators=(",", ":"))
     return Snapshot(
         etag=f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"',
         version=max((row.version for row in fleet.policies), default=0),
         policies=policies,
+        admitted=admitted,
         wants_candidates=wants_candidates,
         evaluated_at=fleet.evaluated_at,
         flush_every_s=flush_every_s,

@@ -11,7 +11,7 @@ from cheapdeep_ops.recorder.wire import BodyError
 from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 from cheapdeep_ops.store.senders import Flush, Identity
 from cheapdeep_ops.units import DAY_S
-from cheapdeep_ops.values import Counters
+from cheapdeep_ops.values import Counters, Name
 
 _LARGEST: Final = 2**31 - 1
 _LARGEST_SUM: Final = 2**63 - 1
@@ -69,7 +69,9 @@ class _Bucket(_Total):
 
 
 _THE_GUARDS: Final = frozenset({"process", "kind", "seen_at"})
-_BEAT_KINDS: Final[Mapping[Any, Any]] = {float: _Time, int: _Count, str: _Short}
+_BEAT_KINDS: Final[Mapping[Any, Any]] = {
+    float: _Time, int: _Count, str: _Short, Mapping[str, int]: Annotated[dict[_Short, _Count], Field(max_length=20)]
+}  # fmt: skip
 # Made from the heartbeat itself; an older router leaves out what has a default.
 _Beat: Any = TypedDict(  # type: ignore[misc]
     "_Beat",
@@ -92,6 +94,10 @@ class _FlushBody(TypedDict, total=False):
     buckets: Annotated[list[_Bucket], Field(max_length=_MOST_ROWS)]
     totals: Annotated[list[_Total], Field(max_length=_MOST_ROWS)]
     is_last: bool
+
+
+class _NamesBody(TypedDict):
+    names: Annotated[list[tuple[_Label, _Label]], Field(max_length=_MOST_ROWS)]
 
 
 class _Turn(TypedDict):
@@ -131,6 +137,7 @@ class _CandidatesBody(TypedDict):
 
 _FLUSH: Final = TypeAdapter(_FlushBody)
 _CANDIDATES: Final = TypeAdapter(_CandidatesBody)
+_NAMES: Final = TypeAdapter(_NamesBody)
 _JSON: Final = TypeAdapter(dict[str, Any])
 
 
@@ -186,6 +193,12 @@ def read_candidates(body: bytes, *, now: float) -> tuple[Identity, Rows, Rejecte
     late: Rejected = [(row, BodyError("lies more than a day ahead")) for row in content["rows"] if row not in rows]
     refused: Rejected = [(row, BodyError(fault)) for row, fault in faults["rows"] if isinstance(row, dict)]
     return Identity(content["process"], content["secret"]), rows, [*refused, *late]
+
+
+def read_names(body: bytes) -> list[Name]:
+    """The names to admit. Raises BodyError if the body is malformed."""
+    content, _ = _validated(_NAMES, body, ())
+    return [Name(*each) for each in content["names"]]
 
 
 def _validated(

@@ -16,24 +16,28 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.guard.http.feed import Feed, Snapshot, snapshot_of
-from cheapdeep_ops.guard.http.flush_bodies import Join, read_candidates, read_flush
+from cheapdeep_ops.guard.http.flush_bodies import Join, read_candidates, read_flush, read_names
 from cheapdeep_ops.recorder.wire import (
     AGE_HEADER,
     CANDIDATES_PATH,
     FLUSHES_PATH,
     LARGEST_BODY,
     LONGEST_POLL_S,
+    NAMES_PATH,
     POLICIES_PATH,
     WIRE_HEADER,
     WIRE_VERSION,
     BodyError,
     flush_interval_s,
     unpacked,
+    written,
 )
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import senders
+from cheapdeep_ops.store import admission, senders
+from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.senders import SenderError, StaleFlushError, UnknownSenderError
 
@@ -70,6 +74,8 @@ class Senders:
         self._each_s = _FIRST_GUESS_S
         self._next_at = 0.0
         self._counted_at, self._routers = float("-inf"), 0
+        self._limits = Limits(settings.max_routes, settings.max_input_classes)
+        self._admitted: Admitted | None = None
         self.feed = Feed(self._read)
 
     def close(self) -> None:
@@ -111,6 +117,10 @@ class Senders:
             self._pool = ThreadPoolExecutor(count, thread_name_prefix="flushes")
         return asyncio.get_running_loop().run_in_executor(self._pool, self._with_store, work)
 
+    def admit(self, store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
+        """Admit the names in a body; what their sender is told. Raises BodyError and StoreError."""
+        return written(admission.admit(store, read_names(body), limits=self._limits, now=now))
+
     def _with_store(self, work: Work[_T]) -> _T:
         store, begun = self._stores.get(), time.monotonic()
         try:
@@ -137,8 +147,12 @@ class Senders:
         if time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
             self._routers = senders.live_routers(store, now=self.clock())
             self._counted_at = time.monotonic()
+        fleet = senders.read_fleet(store)
+        if self._admitted is None or self._admitted.version != fleet.admitted_version:
+            self._admitted = admission.read_admitted(store, self._limits)
         return snapshot_of(
-            senders.read_fleet(store),
+            fleet,
+            self._admitted,
             wants_candidates=self._settings.graded_share > 0,
             flush_every_s=flush_interval_s(self._routers),
         )
@@ -157,6 +171,11 @@ def sending_paths(served: Senders) -> APIRouter:
     async def post_candidates(request: Request) -> Response:
         """Answers that may be graded, redacted by their router; those that are stored already stay as they are."""
         return await _answer(served, request, _store_candidates)
+
+    @router.post(NAMES_PATH, summary="Admit routes and input classes")
+    async def post_names(request: Request) -> Response:
+        """The names of new routes and input classes; the response has all that count by name."""
+        return await _answer(served, request, served.admit)
 
     @router.get(POLICIES_PATH, summary="The policies, when they change")
     async def get_policies(

@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.report_types.labels import Agreement
 from cheapdeep_ops.guard.reports.quality import confidence_in
 from cheapdeep_ops.guard.reports.review import agreement_of
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import grades
+from cheapdeep_ops.store import grades, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.units import WEEK_S
@@ -69,7 +69,8 @@ class GraderMetrics:
 
         Raises StoreError if the store is unreachable.
         """
-        subjects = (_GRADER, ALL_ROUTES, *sorted(grades.counts(connection)))
+        routes = route_labels.shown_routes(connection, grades.counts(connection), most=self._settings.max_routes)
+        subjects = (_GRADER, ALL_ROUTES, *routes)
         # Two scrapes at once must not compute one figure twice.
         with self._lock:
             self._at = {each: at for each, at in self._at.items() if each in subjects}

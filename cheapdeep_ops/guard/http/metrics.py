@@ -1,5 +1,6 @@
 """The guard's metrics page: fleet-wide figures from the store, in Prometheus' text format."""
 
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -16,9 +17,10 @@ from cheapdeep_ops.guard.reports.quality import is_up, rates_by_route
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, grades, processes
+from cheapdeep_ops.store import counters, grades, processes, route_labels
+from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.counters import Sums
-from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Alert
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.units import DAY_S
@@ -100,9 +102,15 @@ class FleetCollector(Collector):
         """All metric families. Raises StoreError if the store is unreachable."""
         # A failed scrape is visible in Prometheus; zeros would look like real figures.
         with self._store.reading() as connection:
-            sums, dropped = counters.totals(connection, mappings=_MAPPINGS), processes.dropped(connection)
-            graded, now = grades.totals(connection), self._clock()
-            rates = rates_by_route(connection, since=now - DAY_S, until=now)
+            dropped, now, most = processes.dropped(connection), self._clock(), self._settings.max_routes
+            sums = route_labels.by_shown_name(
+                connection,
+                counters.totals(connection, mappings=_MAPPINGS),
+                most=Limits(most, self._settings.max_input_classes),
+                add=operator.add,
+            )
+            graded = _by_shown_route(connection, grades.totals(connection), most)
+            rates = rates_by_route(connection, self._settings, since=now - DAY_S, until=now)
             self._insight.renew(connection, now)
         state = present(self._store, self._settings, now)
         yield from _counted(sums)
@@ -136,6 +144,18 @@ class FleetCollector(Collector):
         if evaluations := [at for at in (self._guard.last_evaluation, *stored) if at is not None]:
             text = "Time of the last evaluation of the rules by any guard, Unix seconds"
             yield _gauge(names.FLEET_LAST_EVALUATION, text, max(evaluations))
+
+
+def _by_shown_route(
+    connection: Connection, totals: Mapping[tuple[str, str], tuple[int, float]], most: int
+) -> dict[tuple[str, str], tuple[int, float]]:
+    """The gradings and their cost by the label of each route, and verdict."""
+    labels = route_labels.shown(connection, {route for route, _ in totals}, most=most)
+    counted: dict[tuple[str, str], tuple[int, float]] = {}
+    for (route, verdict), (count, usd) in totals.items():
+        before = counted.get((labels[route], verdict), (0, 0.0))
+        counted[labels[route], verdict] = (before[0] + count, before[1] + usd)
+    return counted
 
 
 def page(collector: FleetCollector) -> bytes:

@@ -21,7 +21,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, tr
 from cheapdeep_ops.guard.statistics import calibration
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grader_state, grades
+from cheapdeep_ops.store import candidates, grader_state, grades, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
 from cheapdeep_ops.store.records import record_of
@@ -48,12 +48,15 @@ def quality_of(connection: Connection, *, since: float, until: float, scope: str
     }
 
 
-def rates_by_route(connection: Connection, *, since: float, until: float) -> dict[str, FalseConfidence]:
+def rates_by_route(
+    connection: Connection, settings: Settings, *, since: float, until: float
+) -> dict[str, FalseConfidence]:
     """False confidence of shipped answers, by route; without the routes that have no decided grade."""
-    by_route: dict[str, list[GradeTally]] = defaultdict(list)
+    decided: dict[str, list[GradeTally]] = defaultdict(list)
     for each in grades.tallies(connection, since=since, until=until):
         if each.shipped and each.verdict in _DECIDED:
-            by_route[each.route].append(each)
+            decided[each.route].append(each)
+    by_route = route_labels.by_shown_route(connection, decided, most=settings.max_routes)
     return {route: false_confidence(_wrong_among(tallies)) for route, tallies in sorted(by_route.items())}
 
 
@@ -127,12 +130,13 @@ def baselines_of(connection: Connection, settings: Settings) -> dict[str, Normal
     """The baseline of each route, with its interval and n; the rate is None while it is being learned."""
     grader = grader_version(settings)
     known = grades.baselines(connection, grader)
-    routes = sorted(known.keys() | grades.counts(connection).keys())
+    graded = known.keys() | grades.counts(connection).keys()
+    routes = route_labels.shown_routes(connection, graded, most=settings.max_routes)
     # A route with grades, but without a stored baseline, is still learning its own.
     baselines = {route: known.get(route) or Baseline(scope=route, since=0.0) for route in routes}
     learned = {route: _learned(baseline) for route, baseline in baselines.items()}
-    graded = _graded(connection, grader, [baselines[route] for route in routes if learned[route] is None])
-    return {route: learned[route] or _learning(baselines[route], graded.get(route, 0)) for route in routes}
+    so_far = _graded(connection, grader, [baselines[route] for route in routes if learned[route] is None])
+    return {route: learned[route] or _learning(baselines[route], so_far.get(route, 0)) for route in routes}
 
 
 def _learned(baseline: Baseline) -> Normal | None:
@@ -194,7 +198,7 @@ def confidence_of(connection: Connection, settings: Settings, *, since: float, u
 
     It covers the latest ten thousand grades of each, of the first tier's answers that ship at base.
     """
-    scopes = [ALL_ROUTES, *sorted(grades.counts(connection))]
+    scopes = [ALL_ROUTES, *route_labels.shown_routes(connection, grades.counts(connection), most=settings.max_routes)]
     worth = {scope: confidence_in(connection, settings, since=since, until=until, scope=scope) for scope in scopes}
     return {scope: confidence for scope, confidence in worth.items() if confidence is not None}
 

@@ -25,7 +25,7 @@ from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.histogram import PRECISION, quantile
 from cheapdeep_ops.pricing import is_covered
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, policies
+from cheapdeep_ops.store import counters, policies, route_labels
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.units import DAY_S
@@ -46,7 +46,8 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         answers = sums.answers
         correction = correction_of(connection, settings, since=since, until=until)
         spending = spending_of(connection, since=since, until=until)
-        by_route = counters.by_route(connection, since=since, until=until)
+        counted = counters.by_route(connection, since=since, until=until)
+        by_route = route_labels.by_shown_route(connection, counted, most=settings.max_routes)
         return {
             "since": since,
             "until": until,

@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import climb_alpha
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, grades
+from cheapdeep_ops.store import counters, grades, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GradeTally
 from cheapdeep_ops.units import DAY_S, USD_PER_NUSD
@@ -27,13 +27,14 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
 
     Shipped and withheld answers count, because both are graded. For a new route, its answers so far count as a day's.
     """
-    counted = counters.by_route(connection, since=now - DAY_S, until=now)
+    called = counters.by_route(connection, since=now - DAY_S, until=now)
+    counted = route_labels.by_shown_route(connection, called, most=settings.max_routes)
     answers = {route: counts.answers for route, counts in counted.items()}
     baselines = grades.baselines(connection, grader_version(settings))
     alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
     reach: dict[str, Reach] = {}
-    for route in sorted(answers.keys() | baselines.keys()):
+    for route in route_labels.shown_routes(connection, answers.keys() | baselines.keys(), most=settings.max_routes):
         alarm, per_day = alarms.get(route), float(answers.get(route, 0))
         if alpha is None:
             reach[route] = unknown(alarm, per_day, "no valid rule detects a climb over the baseline")

@@ -8,7 +8,7 @@ from cheapdeep_ops.guard.reports.quality import baselines_of, false_confidence
 from cheapdeep_ops.guard.reports.series import points_of
 from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, grades, policies
+from cheapdeep_ops.store import counters, grades, policies, route_labels
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import TrendChange, record_of
 from cheapdeep_ops.units import DAY_S
@@ -81,7 +81,8 @@ def _steps(connection: Connection, settings: Settings, *, since: float, until: f
 
 def _quality(connection: Connection, settings: Settings, *, since: float, until: float) -> dict[str, RouteQuality]:
     """False confidence by route, busiest first; with several routes also of all of them."""
-    counted = counters.by_route(connection, since=since, until=until)
+    called = counters.by_route(connection, since=since, until=until)
+    counted = route_labels.by_shown_route(connection, called, most=settings.max_routes)
     busiest = sorted(counted, key=lambda route: (-counted[route].calls, route))[:MOST_ROUTES]
     baselines = baselines_of(connection, settings)
     scopes = [ALL_ROUTES, *busiest] if len(counted) > 1 else busiest

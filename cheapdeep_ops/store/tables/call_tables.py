@@ -78,6 +78,7 @@ class Process(Row, table=True):
     """A router or a guard; `seen_at` is its last heartbeat, in the store's time.
 
     `clock_ahead_s` is how far its host's clock was ahead of the store's time then.
+    `folded` counts its calls whose route or input class was not admitted; `folded_names` has some of their names.
     Of a router that sends over HTTP, `flush` is the number of the last flush that was stored. `secret` is the hash of
     the secret that its requests must have, in hexadecimal digits; it is empty for every other process.
     """
@@ -97,6 +98,8 @@ class Process(Row, table=True):
     clock_ahead_s: float = 0.0
     flush: int = Field(default=0, sa_type=BigInteger)
     secret: str = ""
+    folded: int = 0
+    folded_names: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
 
 
 class PolicyRow(Row, table=True):
@@ -138,6 +141,23 @@ class LeaseRow(Row, table=True):
     holder: str
     number: int = Field(default=0, sa_type=BigInteger)
     beats: int = Field(default=0, sa_type=BigInteger)
+
+
+class RouteLabel(Row, table=True):
+    """A route that the fleet counts by name, or an input class of one; all others count as `other`.
+
+    The class is empty in the row of the route itself. `how` is `auto`, or the person who admitted it. `version` is the
+    number of the change that admitted it.
+    """
+
+    __tablename__ = "route_label"
+
+    route: str = Field(primary_key=True)
+    input_class: str = Field(primary_key=True)
+    admitted_at: float
+    last_called: float
+    how: str
+    version: int = Field(sa_type=BigInteger)
 
 
 class Revision(Row, table=True):

@@ -10,7 +10,7 @@ from cheapdeep_ops.guard.rules.confidence_separation.detection import Separation
 from cheapdeep_ops.guard.rules.confidence_separation.rule import GateRule
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
-from cheapdeep_ops.store import counters, grades
+from cheapdeep_ops.store import counters, grades, route_labels
 
 _READ_EVERY_S: Final = 600.0
 """The figures change slowly, and reading thousands of grades of each route is expensive."""
@@ -41,15 +41,17 @@ class SeparationReader(SignalReader):
 
 
 def _readings(rule: GateRule, context: ReaderContext) -> dict[str, SeparationReading]:
-    counted = counters.by_route(context.connection, since=context.now - rule.window, until=context.now)
-    versions = grades.counts(context.connection)
+    connection, most = context.connection, context.settings.max_routes
+    called = counters.by_route(connection, since=context.now - rule.window, until=context.now)
+    counted = route_labels.by_shown_route(connection, called, most=most)
+    versions = grades.counts(connection)
     return {
         route: SeparationReading(
             grades=_grades(rule, context, route, versions.get(route, 0)),
             triaged=counted[route].triaged if route in counted else 0,
             escalated=counted[route].base_escalated if route in counted else 0,
         )
-        for route in counted.keys() | versions.keys()
+        for route in route_labels.shown_routes(connection, counted.keys() | versions.keys(), most=most)
     }
 
 

@@ -22,7 +22,7 @@ from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader, has
 from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert, Transition
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.guard.statistics.intervals import Proportion
-from cheapdeep_ops.store import counters, incidents
+from cheapdeep_ops.store import counters, incidents, route_labels
 from cheapdeep_ops.store.counters import SecondCounts
 from cheapdeep_ops.store.engine import Connection
 
@@ -88,7 +88,7 @@ class EscalationReader(SignalReader):
         self._limit = rule.limit_in(context.settings)
         self._now = context.now
         over = incidents.last_resolved(context.connection, rule=rule.alert)
-        count = partial(_by_second, context.connection)
+        count = partial(_by_second, context.connection, context.settings.max_routes)
         self._windows = windows_of(rule, count, context.now, over=over)
         self._rise_s: dict[str, float] = {}
         """How long ago the climb of the sequential test began, in seconds, by scope."""
@@ -143,8 +143,9 @@ class EscalationReader(SignalReader):
         return has_left_interval(announced, finding)
 
 
-def _by_second(connection: Connection, since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
-    return counters.by_second(connection, since=since, until=until)
+def _by_second(connection: Connection, most: int, since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
+    counted = counters.by_second(connection, since=since, until=until)
+    return route_labels.by_shown_route(connection, counted, most=most, add=counters.merged)
 
 
 def _base_rate(seconds: Iterable[SecondCounts]) -> Proportion:

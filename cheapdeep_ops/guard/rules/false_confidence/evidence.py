@@ -29,7 +29,7 @@ from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.interface import ReaderContext
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
 from cheapdeep_ops.guard.statistics.intervals import Estimate
-from cheapdeep_ops.store import detectors, grades, incidents
+from cheapdeep_ops.store import detectors, grades, incidents, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
@@ -61,7 +61,9 @@ class GradeEvidence:
         cache.refresh(connection)
         # A route without a baseline learns it from its first grade on.
         blank = {route: Baseline(scope=route, since=0.0) for route in cache.versions}
-        self._baselines = {**blank, **grades.baselines(connection, cache.grader)}
+        baselines = {**blank, **grades.baselines(connection, cache.grader)}
+        evaluated = route_labels.shown_routes(connection, baselines, most=context.settings.max_routes)
+        self._baselines = {route: baselines[route] for route in evaluated}
         self._newest = {
             (route, rule.max_grades, rule.max_age): cache.newest(
                 connection, route, rule.max_grades, max_age=rule.max_age, now=context.now

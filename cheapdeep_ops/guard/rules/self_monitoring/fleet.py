@@ -3,7 +3,7 @@
 `no_data` is a level of its own: it neither fires nor resolves an alert. Times are Unix seconds.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -23,6 +23,7 @@ _FOLLOWS_S: Final = 30.0
 """How long a router may take to follow a change; it asks four times a second and reports every ten seconds."""
 
 _DROPPED_LATELY_S: Final = 300.0
+_FOLDED_LATELY_S: Final = 3_600.0
 _WAITS_S: Final = 120.0
 _ATTEMPTS: Final = 3
 _GAP_EVALUATIONS: Final = 6
@@ -149,6 +150,19 @@ def dropping(fleet: Fleet, total: int, before: Signal, now: float) -> Finding:
     why = f"{rose} decisions were made and not counted" if is_recent else ""
     level = Level.ABOVE if is_recent else Level.BELOW if alive else Level.NO_DATA
     return Finding(level=level, signal={"kind": "dropping" if is_recent else "", "why": why, **memory})
+
+
+def folding(fleet: Fleet, total: int, names: Sequence[str], before: Signal, now: float) -> Finding:
+    """Above for an hour after the `total` of folded calls has risen; `names` are examples, `before` the last signal."""
+    rose_at = now if total > before.get("total", 0) else before.get("rose_at")
+    is_recent = rose_at is not None and now - rose_at <= _FOLDED_LATELY_S
+    why = f"{total} calls so far count as `other`, because there is no room for their names"
+    if names:
+        why += f": {', '.join(names[:_NAMED])}{' and others' if len(names) > _NAMED else ''}"
+    level = Level.ABOVE if is_recent else Level.BELOW if fleet.is_known else Level.NO_DATA
+    # One kind, so that each further call does not change the message.
+    shown = {"kind": "folded", "why": why} if is_recent else {"kind": "", "why": ""}
+    return Finding(level=level, signal={**shown, "total": total, "rose_at": rose_at})
 
 
 def undelivered(outbox: Outbox, now: float) -> Finding:

@@ -12,7 +12,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import grader_facts
 from cheapdeep_ops.guard.rules.self_monitoring.rule import WatchRule
 from cheapdeep_ops.guard.rules.self_monitoring.undecided import UndecidedReader
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import deliveries, model_lifecycles, policies, processes
+from cheapdeep_ops.store import deliveries, model_lifecycles, policies, processes, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.schema import HEAD, revision
 from cheapdeep_ops.values import ALL_ROUTES
@@ -75,6 +75,10 @@ class SystemHealth:
     def _dropping(self, last: Mapping[str, object]) -> Finding:
         return fleet.dropping(self._fleet, processes.dropped(self._connection), last, self._now)
 
+    def _folded(self, last: Mapping[str, object]) -> Finding:
+        names = route_labels.folded_names(self._connection, since=self._now - fleet.FORGOTTEN_S)
+        return fleet.folding(self._fleet, route_labels.folded(self._connection), list(names), last, self._now)
+
     def _undelivered(self, _last: Mapping[str, object]) -> Finding:
         refusal = deliveries.refusal(self._connection, since=self._now - fleet.FORGOTTEN_S)
         outbox = fleet.Outbox(**deliveries.oldest_waiting(self._connection), refusal=refusal)
@@ -112,6 +116,7 @@ _FINDINGS: Final[Mapping[str, Callable[[SystemHealth, Mapping[str, Any]], Findin
     "router_silent": SystemHealth._silent,  # noqa: SLF001 - the class's own
     "router_outdated": SystemHealth._outdated,  # noqa: SLF001 - the class's own
     "recorder_dropping": SystemHealth._dropping,  # noqa: SLF001 - the class's own
+    "labels_folded": SystemHealth._folded,  # noqa: SLF001 - the class's own
     "notifications_failing": SystemHealth._undelivered,  # noqa: SLF001 - the class's own
     "scheduler_stalled": SystemHealth._unwatched,  # noqa: SLF001 - the class's own
     "clock_skewed": SystemHealth._skewed,  # noqa: SLF001 - the class's own

@@ -14,6 +14,7 @@ class WatchRule(Rule):
         "router_silent",
         "router_outdated",
         "recorder_dropping",
+        "labels_folded",
         "notifications_failing",
         "scheduler_stalled",
         "clock_skewed",

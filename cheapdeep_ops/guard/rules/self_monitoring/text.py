@@ -11,6 +11,7 @@ _RESOLVED: Final = {
     "router_silent": "every router sends heartbeats, has signed off, or stopped more than a day ago",
     "router_outdated": "the routers follow the policy",
     "recorder_dropping": "every decision is counted again",
+    "labels_folded": "for an hour every call was counted under its own route and input class",
     "notifications_failing": "messages arrive again",
     "scheduler_stalled": "the rules are evaluated again",
     "clock_skewed": "the clocks of all hosts agree with the store's time again",
