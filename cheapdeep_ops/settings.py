@@ -192,6 +192,8 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     """The file with the private key of that certificate (PEM, without a passphrase)."""
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    api_tokens_file: Path | None = None
+    """The file of API tokens that `cheapdeep_ops.access.token_file` describes; the guard follows its changes."""
     guard_url: str | None = None
     """The URL of a guard; commands then use its HTTP API instead of the store."""
     guard_token: SecretStr | None = None

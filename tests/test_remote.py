@@ -316,7 +316,7 @@ def serving(store, **changes):
 def test_a_guard_without_tokens_says_that_nothing_is_changed_over_http(remote, store):
     with serving(store) as url:
         status, _, err = remote("threshold", "set", "0.9", "--why", "x", at=url)
-    assert (status, "set CHEAPDEEP_API_TOKENS to allow this over HTTP" in err) == (1, True)
+    assert (status, "set CHEAPDEEP_API_TOKENS_FILE or CHEAPDEEP_API_TOKENS to allow this over HTTP" in err) == (1, True)
 
 
 def test_off_loopback_reports_need_a_token_too(remote, store):

@@ -35,6 +35,7 @@ DEFAULTS = {
     "host": "127.0.0.1",
     "port": 8642,
     "api_tokens": (),
+    "api_tokens_file": None,
     "capture_content": False,
     "retain_content_days": 7.0,
     "treatments": {},

@@ -32,10 +32,12 @@ app = typer.Typer(
 threshold_app = typer.Typer(help="Show the thresholds, pin one, or release a pin.", no_args_is_help=True)
 normal_app = typer.Typer(help="Show which false confidence is normal, or learn it again.", no_args_is_help=True)
 alert_app = typer.Typer(help="Acknowledge incidents, silence rules, send a test alert.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make, list and revoke tokens of the HTTP API.", no_args_is_help=True)
 dashboards_app = typer.Typer(help="Export the Grafana dashboards.", no_args_is_help=True)
 app.add_typer(threshold_app, name="threshold")
 app.add_typer(normal_app, name="normal")
 app.add_typer(alert_app, name="alert")
+app.add_typer(keys_app, name="keys")
 app.add_typer(dashboards_app, name="dashboards")
 
 

@@ -92,9 +92,7 @@ class GuardClient:
             return
         if response.status_code == _UNAUTHORIZED:
             problem = "does not know the token in" if self._has_token else "needs a token in"
-            raise RemoteError(
-                f"the guard at {self._shown} {problem} CHEAPDEEP_GUARD_TOKEN: one of those in its CHEAPDEEP_API_TOKENS"
-            )
+            raise RemoteError(f"the guard at {self._shown} {problem} CHEAPDEEP_GUARD_TOKEN, which that guard must know")
         reason = _reason(response)
         error = _ERRORS.get(response.status_code)
         if error is not None:

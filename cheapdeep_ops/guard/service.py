@@ -23,6 +23,7 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
+from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.flushes import Senders
 from cheapdeep_ops.guard.http.metrics import FleetCollector
@@ -102,6 +103,7 @@ class Service:
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self._access = Access(settings, clock=clock)
         self._jobs: Counter[tuple[str, str]] = Counter()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -171,6 +173,7 @@ class Service:
             collector=self._collector,
             is_ready=self._missing,
             clock=self._clock,
+            access=self._access,
             served=self._senders,
         )
         self._add_console(api)
@@ -210,7 +213,7 @@ class Service:
         # Imported here, because it takes half a second, and commands other than `serve` do without it.
         from cheapdeep_ops.guard.console import add_console  # noqa: PLC0415
 
-        add_console(api, store=self.store, settings=self._settings, clock=self._clock)
+        add_console(api, store=self.store, settings=self._settings, clock=self._clock, access=self._access)
 
     def _make_scheduler(self) -> BackgroundScheduler:
         # No grace time and coalescing: after a suspended process, each missed job runs once, and at once.

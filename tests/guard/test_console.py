@@ -2,15 +2,20 @@ import asyncio
 import re
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from cheapdeep_ops.access.token_file import with_token, without_token
+from cheapdeep_ops.access.token_writer import change
+from cheapdeep_ops.access.tokens import Role, Token, hash_of
 from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.grading.grader import grader_version
-from cheapdeep_ops.guard.http.api import Access, make_api
+from cheapdeep_ops.guard.http.access import Access
+from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.service import NO_CONSOLE, Service
 from cheapdeep_ops.store import incidents, labels, policies
@@ -54,10 +59,10 @@ async def visit_school(school):
 async def visiting(town):
     async with user_simulation() as user:
 
-        async def opened(path, **changes):
+        async def opened(path, ticks=time.monotonic, **changes):
             if changes or not Client.page_routes:
                 settings = town.settings.model_copy(update=changes)
-                access = Access(settings)
+                access = Access(settings, monotonic=ticks)
                 desk = ConsoleContext(
                     store=town.store, settings=settings, clock=town.clock, access=access, refresh_s=0.02
                 )
@@ -250,6 +255,39 @@ async def test_nothing_is_changed_without_a_token_of_the_guard(town, visit):
     user = await sign_in(visit, "/policy", name=" ")
     await user.should_see("name: ")
     await user.should_not_see("Signed in")
+
+
+@pytest.mark.thorough
+async def test_a_named_token_opens_what_its_role_allows_and_its_revocation_ends_the_session(town, visit, tmp_path):
+    path = tmp_path / "tokens.toml"
+    for name, roles, routes in (
+        ("reader", {Role.READ}, None),
+        ("bob", {Role.READ, Role.ACT}, None),
+        ("team", {Role.READ, Role.ACT}, frozenset({"support"})),
+    ):
+        token = Token(name=name, hash=hash_of(name), roles=frozenset(roles), routes=routes)
+        change(path, lambda text, token=token: with_token(text, token), creates=True)
+    # the file is looked at anew at each check
+    known = {"host": "0.0.0.0", "api_tokens_file": path, "api_tokens": (), "ticks": iter(range(10**9)).__next__}
+    user = await sign_in(visit, "/policy", token="never", **known)
+    await user.should_see("This token is wrong")
+    for name, refusal in (("reader", "does not have the role act"), ("team", "is limited to other routes")):
+        user = await sign_in(visit, "/policy", token=name, **known)
+        await user.should_see(f"Signed in as {name}: this token {refusal}", retries=20)
+        await user.should_not_see(marker="pin-why")
+    user = await sign_in(visit, "/policy", token="bob", name="mallory", **known)
+    await user.should_see("Signed in as bob", retries=20)
+    user.find(marker="pin-why").type("trial")
+    user.find("Pin").click()
+    await user.should_see("Pinned until a person releases it", retries=20)
+    assert changes_of(town) == [("pin", "*", "bob", "trial")]
+    change(path, lambda text: without_token(text, "bob"))
+    user.find(marker="release-why").type("trial")
+    user.find("Release").click()
+    await user.should_see("Please load this page again and sign in", retries=20)
+    user = await visit("/review")
+    await user.should_see("Sign in")
+    assert len(changes_of(town)) == 1
 
 
 async def test_a_form_that_outlives_its_session_changes_nothing(town, visit):

@@ -1,5 +1,6 @@
 """Operations on alerts: acknowledge an incident, silence a rule, end a silence, drop or retry a message."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import Field
@@ -20,7 +21,7 @@ from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import delivery_acts, incidents, receivers, silences
+from cheapdeep_ops.store import delivery_acts, incidents, receivers, silences, subjects
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.records import Incident, UndeliveredMessage
 from cheapdeep_ops.suggestions import did_you_mean, likely_names
@@ -69,7 +70,25 @@ class RetryRequest(ActionRequest):
     why: Text = ""
 
 
-@operation("POST", "/api/v1/incidents/{incident_id}/ack", name="post_ack", summary="Acknowledge an incident")
+def _incident(connection: Connection, _request: object, ids: Mapping[str, int]) -> set[str | None]:
+    return {subjects.of_incident(connection, ids["incident_id"])}
+
+
+def _silence(connection: Connection, _request: object, ids: Mapping[str, int]) -> set[str | None]:
+    return {subjects.of_silence(connection, ids["silence_id"])}
+
+
+def _message(connection: Connection, _request: object, ids: Mapping[str, int]) -> set[str | None]:
+    return {subjects.of_message(connection, ids["message_id"])}
+
+
+@operation(
+    "POST",
+    "/api/v1/incidents/{incident_id}/ack",
+    name="post_ack",
+    summary="Acknowledge an incident",
+    touches=_incident,
+)
 def acknowledge(context: ActionContext, request: AcknowledgeRequest, incident_id: RowId) -> Incident:
     """Acknowledge an open incident: its message shows the person, and its reminders stop. Returns the incident.
 
@@ -129,7 +148,13 @@ def silence(context: ActionContext, request: SilenceRequest) -> list[Silence]:
     return context.read(lambda connection: active_silences(connection, now))
 
 
-@operation("DELETE", "/api/v1/silences/{silence_id}", name="delete_silence", summary="End a silence")
+@operation(
+    "DELETE",
+    "/api/v1/silences/{silence_id}",
+    name="delete_silence",
+    summary="End a silence",
+    touches=_silence,
+)
 def unsilence(context: ActionContext, request: UnsilenceRequest, silence_id: RowId) -> list[Silence]:
     """End a silence early. Returns the silences that are still active.
 
@@ -145,7 +170,13 @@ def unsilence(context: ActionContext, request: UnsilenceRequest, silence_id: Row
     return context.read(lambda connection: active_silences(connection, now))
 
 
-@operation("POST", "/api/v1/undelivered/{message_id}/drop", name="post_drop", summary="Give a message up")
+@operation(
+    "POST",
+    "/api/v1/undelivered/{message_id}/drop",
+    name="post_drop",
+    summary="Give a message up",
+    touches=_message,
+)
 def drop(context: ActionContext, request: DropRequest, message_id: RowId) -> list[UndeliveredMessage]:
     """Do not send a message any more, so that later ones of its incident are sent. Returns the undelivered messages.
 
@@ -161,7 +192,13 @@ def drop(context: ActionContext, request: DropRequest, message_id: RowId) -> lis
     return context.read(delivery_acts.undelivered)
 
 
-@operation("POST", "/api/v1/undelivered/{message_id}/retry", name="post_retry", summary="Send a message again")
+@operation(
+    "POST",
+    "/api/v1/undelivered/{message_id}/retry",
+    name="post_retry",
+    summary="Send a message again",
+    touches=_message,
+)
 def retry(context: ActionContext, request: RetryRequest, message_id: RowId) -> list[UndeliveredMessage]:
     """Send a message at once to the channel that is configured now. Returns the undelivered messages.
 

@@ -8,7 +8,7 @@ from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, operation
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.labels import Label
-from cheapdeep_ops.store import labels
+from cheapdeep_ops.store import labels, subjects
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import Grade
 
@@ -36,7 +36,13 @@ class LabelsRequest(ActionRequest):
     author: Name
 
 
-@operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", tag="labels")
+def _calls(connection: Connection, request: LabelRequest | LabelsRequest, _ids: object) -> set[str | None]:
+    calls = [each.call_id for each in request.labels] if isinstance(request, LabelsRequest) else [request.call_id]
+    known = subjects.of_calls(connection, calls)
+    return {known.get(call) for call in calls}
+
+
+@operation("POST", "/api/v1/labels", name="post_label", summary="Label an answer", tag="labels", touches=_calls)
 def label(context: ActionContext, request: LabelRequest) -> LabelRequest:
     """Label a graded answer; a new label replaces this person's earlier one. Returns the label.
 
@@ -47,7 +53,9 @@ def label(context: ActionContext, request: LabelRequest) -> LabelRequest:
     return request
 
 
-@operation("POST", "/api/v1/labels/batch", name="post_labels", summary="Label several answers", tag="labels")
+@operation(
+    "POST", "/api/v1/labels/batch", name="post_labels", summary="Label several answers", tag="labels", touches=_calls
+)
 def label_all(context: ActionContext, request: LabelsRequest) -> list[Label]:
     """Label several answers: all labels are stored, or none. Returns the labels with the grader's verdicts.
 

@@ -8,23 +8,25 @@ from typing import Annotated, Any, Concatenate, Final, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from cheapdeep_ops.access.tokens import Role
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.settings import Settings, filled_text, valid_text
 from cheapdeep_ops.store import revisions
 from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.values import ALL_ROUTES
 
 T = TypeVar("T")
 Method = Literal["DELETE", "POST", "PUT"]
 Tag = Literal["changes", "labels"]
-Role = Literal["read", "act"]
-"""The right that a caller needs."""
-
 RequestT = TypeVar("RequestT", bound=BaseModel)
 Route = Annotated[str, AfterValidator(filled_text)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(valid_text)]
 FilledText = Annotated[Text, AfterValidator(filled_text)]
 # PostgreSQL has ids of 32 bits, and raises an error of its own for a larger number.
 RowId = Annotated[int, Field(ge=1, lt=2**31)]
+Touches = Callable[[Connection, Any, Mapping[str, Any]], set[str | None]]
+"""The routes that a request with these row ids changes; `*` or None if it is about all of them or nothing known."""
+
 _PATH_NAME: Final = re.compile(r"{(\w+)}")
 
 
@@ -77,6 +79,8 @@ class Operation(Generic[RequestT]):
     """The type of the answer, for the OpenAPI document."""
 
     act: Callable[Concatenate[ActionContext, RequestT, ...], Any]
+    touches: Touches
+    """What a token that is limited to some routes must cover."""
 
     @property
     def description(self) -> str:
@@ -102,18 +106,31 @@ class Operation(Generic[RequestT]):
         return request, ids
 
 
+def _named_route(_connection: Connection, request: Any, _ids: Mapping[str, Any]) -> set[str | None]:
+    return {getattr(request, "route", ALL_ROUTES)}
+
+
 def operation(
-    method: Method, path: str, *, name: str, summary: str, tag: Tag = "changes", role: Role = "act"
+    method: Method,
+    path: str,
+    *,
+    name: str,
+    summary: str,
+    tag: Tag = "changes",
+    role: Role = Role.ACT,
+    touches: Touches = _named_route,
 ) -> Callable[[Callable[Concatenate[ActionContext, RequestT, ...], Any]], Operation[RequestT]]:
     """Declare an operation by the function that performs it.
 
-    The function's second parameter has the type of the request; its return type is the type of the answer.
+    The function's second parameter has the type of the request; its return type is the type of the answer. `touches`
+    returns the routes that a request changes, by default the one that it names.
     """
 
     def declare(act: Callable[Concatenate[ActionContext, RequestT, ...], Any]) -> Operation[RequestT]:
         # From the signature, so that the request type stands in one place.
         typed = signature(act)
         _, request, *_ = typed.parameters.values()
-        return Operation(method, path, name, summary, tag, role, request.annotation, typed.return_annotation, act)
+        answer = typed.return_annotation
+        return Operation(method, path, name, summary, tag, role, request.annotation, answer, act, touches)
 
     return declare

@@ -8,20 +8,25 @@ from nicegui import app, ui
 from cheapdeep_ops.guard.console.layout import REFRESH_S, ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
 from cheapdeep_ops.guard.console.session import LONGEST_S
-from cheapdeep_ops.guard.http.api import Access
+from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 
 
 def add_console(
-    api: FastAPI, *, store: Store, settings: Settings, clock: Callable[[], float], refresh_s: float = REFRESH_S
+    api: FastAPI,
+    *,
+    store: Store,
+    settings: Settings,
+    clock: Callable[[], float],
+    access: Access,
+    refresh_s: float = REFRESH_S,
 ) -> None:
     """Serve the console under `/`, beside the API; it loads nothing from other servers.
 
     Open pages refresh every `refresh_s` seconds. NiceGUI has one application for each process, so only one `api` at a
     time can have a console.
     """
-    access = Access(settings)
     add_pages(ConsoleContext(store=store, settings=settings, clock=clock, access=access, refresh_s=refresh_s))
     app.storage.max_tab_storage_age = LONGEST_S
     # A colour scheme of None follows the browser. No welcome message, because `serve` logs its own address.

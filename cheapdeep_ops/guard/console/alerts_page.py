@@ -115,7 +115,7 @@ class AlertsPanel:
 
     def _buttons(self, name: str, action: PageAction, *, done: str) -> None:
         with ui.row():
-            action_button(name, action, done=done, then=self._dialog.close)
+            action_button(self._context, name, action, done=done, then=self._dialog.close)
             self._show_cancel()
         show_session()
 

@@ -41,7 +41,7 @@ def _pin_form(context: ConsoleContext) -> None:
             )
             return str(pinned["note"])
 
-        action_button("Pin", perform, done="Pinned until a person releases it", clears=[why])
+        action_button(context, "Pin", perform, done="Pinned until a person releases it", clears=[why])
 
 
 def _release_form(context: ConsoleContext) -> None:
@@ -52,7 +52,7 @@ def _release_form(context: ConsoleContext) -> None:
         def perform(who: str) -> None:
             release.perform(context, route=route.value, author=who, why=why.value)
 
-        action_button("Release", perform, done="Released: the rules decide again", clears=[why])
+        action_button(context, "Release", perform, done="Released: the rules decide again", clears=[why])
 
 
 def _relearn_form(context: ConsoleContext) -> None:
@@ -63,16 +63,23 @@ def _relearn_form(context: ConsoleContext) -> None:
         def perform(who: str) -> None:
             relearn.perform(context, route=route.value, author=who, why=why.value)
 
-        action_button("Relearn what is normal", perform, done="Learning again, from calls that begin now", clears=[why])
+        done = "Learning again, from calls that begin now"
+        action_button(context, "Relearn what is normal", perform, done=done, clears=[why])
 
 
 def action_button(
-    name: str, action: PageAction, *, done: str, clears: Sequence[ui.input] = (), then: Callable[[], object] = bool
+    context: ConsoleContext,
+    name: str,
+    action: PageAction,
+    *,
+    done: str,
+    clears: Sequence[ui.input] = (),
+    then: Callable[[], object] = bool,
 ) -> None:
     """Show a button that performs an operation; on success it empties `clears` and calls `then`."""
 
     async def press() -> None:
-        if await perform_signed_in(action, done=done):
+        if await perform_signed_in(context, action, done=done):
             for field in clears:
                 field.set_value("")
             then()

@@ -10,7 +10,7 @@ from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.actions.operation import ActionContext
-from cheapdeep_ops.guard.http.api import Access
+from cheapdeep_ops.guard.http.access import Access
 
 T = TypeVar("T")
 REFRESH_S: Final = 5.0

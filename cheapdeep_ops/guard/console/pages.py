@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.console.charts_page import show_charts
 from cheapdeep_ops.guard.console.forms import show_forms
 from cheapdeep_ops.guard.console.layout import ConsoleContext, PagePart, facts, framed, heading, live, live_parts, table
 from cheapdeep_ops.guard.console.review_page import show_review
-from cheapdeep_ops.guard.console.session import may_change, may_read
+from cheapdeep_ops.guard.console.session import may_change, may_label, may_read
 from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
 from cheapdeep_ops.guard.formatting import scope_text
 from cheapdeep_ops.guard.incidents.attention import active_silences
@@ -52,7 +52,7 @@ def add_pages(context: ConsoleContext) -> None:
     _page(context, "/charts", "Charts", lambda: show_charts(context))
     _page(context, "/incidents", "Incidents", lambda: live(context, lambda: _incidents_of(context), _show_incidents))
     _page(context, "/policy", "Policy", lambda: _show_policy_and_forms(context))
-    _page(context, "/review", "Review", lambda: show_review(context), admits=may_change)
+    _page(context, "/review", "Review", lambda: show_review(context), admits=may_label)
 
     @ui.page("/incidents/{incident_id}", response_timeout=_PATIENCE_S)
     async def incident(incident_id: int) -> None:

@@ -6,11 +6,12 @@ from typing import Final
 
 from nicegui import ui
 
+from cheapdeep_ops.access.tokens import Role
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.actions.labels import label
 from cheapdeep_ops.guard.console import text
 from cheapdeep_ops.guard.console.layout import ConsoleContext, facts, heading
-from cheapdeep_ops.guard.console.session import perform_signed_in, show_session
+from cheapdeep_ops.guard.console.session import perform_signed_in, show_session, still_has
 from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.guard.report_types.labels import Sample
 from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
@@ -36,6 +37,8 @@ class ReviewPanel:
 
     async def show(self) -> None:
         """Show the next answer, and how far the grader agrees with the labels."""
+        if not still_has(self._context, Role.CONTENT):
+            return
         try:
             self._sample, figures = await asyncio.to_thread(self._read)
         except StoreError as error:
@@ -65,7 +68,7 @@ class ReviewPanel:
             def put(who: str) -> None:
                 label.perform(self._context, call_id=call_id, verdict=verdict, author=who)
 
-            if await perform_signed_in(put, done=f"Labelled {verdict.value}"):
+            if await perform_signed_in(self._context, put, done=f"Labelled {verdict.value}"):
                 await self.show()
 
         return put_label

@@ -1,26 +1,25 @@
 """The guard's HTTP API: health, metrics, reports and operations."""
 
-import hmac
-import ipaddress
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cheapdeep_ops.access.tokens import Role
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
-from cheapdeep_ops.guard.actions.operation import ActionContext, Role, Route
+from cheapdeep_ops.guard.actions.operation import ActionContext, Route
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
 from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.http.access import Access, is_loopback
+from cheapdeep_ops.guard.http.endpoints import endpoint_of, within_route
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import Receipt
@@ -45,15 +44,14 @@ if TYPE_CHECKING:
     from cheapdeep_ops.guard.http.flushes import Senders
     from cheapdeep_ops.guard.http.metrics import FleetCollector
 
-Token = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
-
 _MOST_SKIPPED: Final = 200
 _DESCRIPTION: Final = f"""
 The guard's reports and operations. Paths below `/api/v1` do not change. The second number of the version grows with
 each addition; every response below `/api` has the version in `{VERSION_HEADER}`.
 
-Changes and content need one of the tokens in `CHEAPDEEP_API_TOKENS`. Off loopback, reading needs one too. Rates are
-shares from 0 to 1, null if unknown. Intervals are 95%. Times are Unix seconds. Route `*` is all routes together.
+Changes and content need a token; off loopback, reading needs one too. The role that a token must have stands beside the
+security scheme of each path. Rates are shares from 0 to 1, null if unknown. Intervals are 95%. Times are Unix seconds.
+Route `*` is all routes together.
 """
 
 _TAGS: Final = [
@@ -65,8 +63,8 @@ _TAGS: Final = [
 ]
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"description": "The token is missing or wrong"},
-    403: {"description": "The guard has no tokens, so it refuses every request that needs one"},
+    401: {"description": "The token is missing, unknown or expired"},
+    403: {"description": "The token lacks the role or the route, or the guard has no tokens at all"},
     404: {"description": "The request names something that does not exist", "content": _TEXT},
     409: {"description": "The operation is not possible in the present state", "content": _TEXT},
 }
@@ -76,42 +74,6 @@ _UNREACHABLE: Final[dict[int | str, dict[str, Any]]] = {
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
-class Access:
-    """Access rights: every change needs a token; reading needs one only off loopback."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._tokens = [token.get_secret_value() for token in settings.api_tokens]
-        self.is_local = _is_loopback(settings.host)
-        """Whether reading needs no token."""
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether changes over HTTP are possible at all."""
-        return bool(self._tokens)
-
-    def may_read(self, token: Token) -> None:
-        """Raise HTTP error 401 or 403 unless this caller may read."""
-        if not self.is_local:
-            self.may_change(token)
-
-    def may_change(self, token: Token) -> None:
-        """Raise HTTP error 403 if the guard has no tokens, 401 unless this caller has one."""
-        if not self._tokens:
-            raise HTTPException(403, "set CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line")
-        if token is None or not self.is_known(token.credentials):
-            raise HTTPException(401, "needs one of the tokens in CHEAPDEEP_API_TOKENS", {"WWW-Authenticate": "Bearer"})
-
-    async def may_send(self, token: Token) -> None:
-        """Raise HTTP error 401 or 403 unless this caller may send counts."""
-        # Not in a thread: FastAPI's threads may all be busy with reports.
-        self.may_change(token)
-
-    def is_known(self, token: str) -> bool:
-        """Whether this is one of the tokens."""
-        # In constant time for each token, so that the time tells nothing about its characters.
-        return bool(token) and any(hmac.compare_digest(token.encode(), known.encode()) for known in self._tokens)
-
-
 def make_api(
     store: Store,
     *,
@@ -119,11 +81,12 @@ def make_api(
     collector: "FleetCollector",
     is_ready: Callable[[], str],
     clock: Callable[[], float] = time.time,
+    access: Access | None = None,
     served: "Senders | None" = None,
 ) -> FastAPI:
-    """The application; `is_ready` returns what is missing, or an empty text.
+    """The application; `is_ready` returns what is missing, or an empty text. By default `access` is made of `settings`.
 
-    With `served`, routers can send to it.
+    With `served`, routers can send to it. Raises SettingsError if the file of tokens is missing or wrong.
     """
     # No documentation page, because FastAPI's pages load their scripts from another host.
     api = FastAPI(
@@ -135,26 +98,23 @@ def make_api(
         redoc_url=None,
         generate_unique_id_function=_name_of,
     )
-    access = Access(settings)
-    if _is_loopback(settings.host):
+    access = access or Access(settings)
+    if is_loopback(settings.host):
         # Reading needs no token here, so a web page must not reach the API by a DNS name that points to loopback.
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
 
-    needs: dict[Role, list[Any]] = {"read": [], "act": [Depends(access.may_change)]}
-    if not access.is_local:
-        needs["read"] = [Depends(access.may_read)]
     api.include_router(_health(is_ready), tags=["health"])
-    api.include_router(_metrics(collector), tags=["reports"], dependencies=needs["read"], responses=_UNREACHABLE)
-    _add_paths(api, ActionContext(store=store, settings=settings, clock=clock), needs)
+    api.include_router(
+        _metrics(collector), tags=["reports"], dependencies=access.needs(Role.READ), responses=_UNREACHABLE
+    )
+    _add_paths(api, ActionContext(store=store, settings=settings, clock=clock), access)
     if served is not None:
         # Loaded here, because a command that reads one report does not need it.
         from cheapdeep_ops.guard.http.flushes import sending_paths  # noqa: PLC0415
 
+        needs = access.needs(Role.SEND)
         api.include_router(
-            sending_paths(served),
-            tags=["senders"],
-            dependencies=[Depends(access.may_send)],
-            responses=_UNREACHABLE | _REFUSALS,
+            sending_paths(served), tags=["senders"], dependencies=needs, responses=_UNREACHABLE | _REFUSALS
         )
     return api
 
@@ -163,12 +123,12 @@ def make_local_api(store: Store, settings: Settings) -> FastAPI:
     """The paths below `/api`, for a caller in this process."""
     # Without tokens, because this caller can open the store itself.
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    _add_paths(api, ActionContext(store=store, settings=settings, clock=time.time), {"read": [], "act": []})
+    _add_paths(api, ActionContext(store=store, settings=settings, clock=time.time), None)
     return api
 
 
-def _add_paths(api: FastAPI, context: ActionContext, needs: Mapping[Role, list[Any]]) -> None:
-    """Add all paths below `/api`; `needs` has FastAPI's dependencies for each role."""
+def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> None:
+    """Add all paths below `/api`; without `access` they need no token."""
     store, settings, clock = context.store, context.settings, context.clock
     api.add_middleware(_Versioned)
 
@@ -190,11 +150,11 @@ def _add_paths(api: FastAPI, context: ActionContext, needs: Mapping[Role, list[A
         return Response(str(error), status_code=404, media_type="text/plain")
 
     for reports in (_state(store, settings, clock), _periods(store, settings, clock), _history(store, clock)):
-        api.include_router(reports, tags=["reports"], dependencies=needs["read"], responses=_UNREACHABLE)
-    # Content needs a token, also on loopback.
-    token: dict[str, Any] = {"dependencies": needs["act"], "responses": _UNREACHABLE | _REFUSALS}
-    api.include_router(_labelling(store, settings), tags=["labels"], **token)
-    api.include_router(_actions(context, needs), responses=_UNREACHABLE | _REFUSALS)
+        needed = access.needs(Role.READ) if access else []
+        api.include_router(reports, tags=["reports"], dependencies=needed, responses=_UNREACHABLE)
+    refusals = _UNREACHABLE | _REFUSALS
+    api.include_router(_labelling(store, settings, access), tags=["labels"], responses=refusals)
+    api.include_router(_actions(context, access), responses=refusals)
 
 
 def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
@@ -361,36 +321,40 @@ def _history(store: Store, clock: Callable[[], float]) -> APIRouter:
     return router
 
 
-def _labelling(store: Store, settings: Settings) -> APIRouter:
+def _labelling(store: Store, settings: Settings, access: Access | None) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/api/v1/review/next", **_answering(Sample | None, "The answer to label next"))
     def get_next(
         route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
     ) -> Sample | None:
         """The answer to label next, without the calls in `skip`; null if none is left.
 
-        The response has content, so it needs a token.
+        The response has content, so it needs a token, also on loopback.
         """
         with store.reading() as connection:
             sample = next_sample(connection, settings, scope=route, skipped=skip)
         return None if sample is None else shown(sample)
 
+    router.add_api_route(
+        "/api/v1/review/next",
+        within_route(get_next, access, Role.CONTENT),
+        methods=["GET"],
+        **_answering(Sample | None, "The answer to label next"),
+    )
     return router
 
 
-def _actions(context: ActionContext, needs: Mapping[Role, list[Any]]) -> APIRouter:
+def _actions(context: ActionContext, access: Access | None) -> APIRouter:
     """An endpoint for each operation; FastAPI takes the body and the row ids from the signature of `act`."""
     router = APIRouter()
     for each in OPERATIONS:
         router.add_api_route(
             each.path,
-            partial(each.act, context),
+            endpoint_of(each, context, access),
             methods=[each.method],
             name=each.name,
             description=each.description,
             tags=[each.tag],
-            dependencies=needs[each.role],
             **_answering(each.answer, each.summary),
         )
     return router
@@ -401,12 +365,3 @@ def _fault(fault: Mapping[str, Any]) -> dict[str, Any]:
     # Without the input, which may be secret, or no value that JSON can hold.
     place = fault["loc"][:1] if fault["type"] == "extra_forbidden" else fault["loc"]
     return {"loc": list(place), "msg": fault["msg"], "type": fault["type"]}
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

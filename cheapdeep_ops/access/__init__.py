@@ -1,0 +1,1 @@
+"""API tokens: their roles, the file that lists them, and the check of a token."""

@@ -1,0 +1,123 @@
+"""API tokens, their roles, and the answer to a request that a token does not allow. Pure functions."""
+
+import hashlib
+import secrets
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+PREFIX: Final = "cdk_"
+"""The start of every token that is made here, by which secret scanners and redaction find one."""
+
+_ALPHABET: Final = string.ascii_letters + string.digits
+_RANDOM_CHARACTERS: Final = 43
+"""43 characters out of 62 have 256 random bits."""
+
+
+class Role(StrEnum):
+    """What a token allows."""
+
+    READ = "read"
+    """Read reports and metrics."""
+
+    ACT = "act"
+    """Change something: thresholds, silences, labels."""
+
+    CONTENT = "content"
+    """Read stored questions and answers."""
+
+    SEND = "send"
+    """Add counts and candidates and read policies, as a router does."""
+
+    OUTCOME = "outcome"
+    """Add what users say about an answer."""
+
+    CALL = "call"
+    """Make calls through the gateway. Reserved: no path needs this role yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A token without its secret."""
+
+    name: str
+    """Who holds it, for the history; empty for a token of `CHEAPDEEP_API_TOKENS`."""
+
+    hash: str
+    """The SHA-256 of the secret, 64 hexadecimal digits."""
+
+    roles: frozenset[Role]
+    routes: frozenset[str] | None = None
+    """The routes to which all roles but `read` are limited; None: all routes."""
+
+    expires_at: float | None = None
+    """From this Unix time on the token allows nothing; None: it does not expire."""
+
+    def covers(self, route: str) -> bool:
+        """Whether the token allows its roles, other than `read`, on this route; `*` stands for all routes."""
+        return self.routes is None or route in self.routes
+
+    def has_expired(self, now: float) -> bool:
+        """Whether the token has expired at `now`, a Unix time."""
+        return self.expires_at is not None and now >= self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is refused, with the status and the header of RFC 6750 (section 3)."""
+
+    status: Literal[401, 403]
+    detail: str
+    error: Literal["", "invalid_token", "insufficient_scope"] = ""
+    """RFC 6750's error code; empty if the request has no token."""
+
+    scope: str = ""
+    """The role that the request needs."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The response header `WWW-Authenticate`."""
+        fields = [f'{name}="{value}"' for name, value in (("error", self.error), ("scope", self.scope)) if value]
+        return {"WWW-Authenticate": " ".join(filter(None, ("Bearer", ", ".join(fields))))}
+
+
+NO_TOKENS: Final = Refusal(
+    403, "set CHEAPDEEP_API_TOKENS_FILE or CHEAPDEEP_API_TOKENS to allow this over HTTP, or use the command line"
+)
+
+
+def missing(role: Role) -> Refusal:
+    """The refusal of a request without a token."""
+    return Refusal(401, f"needs a token with the role {role}")
+
+
+def invalid(role: Role) -> Refusal:
+    """The refusal of a token that is unknown, revoked or expired; these must not differ for the caller."""
+    return Refusal(401, f"needs a valid token with the role {role}", "invalid_token")
+
+
+def lacks_role(role: Role) -> Refusal:
+    """The refusal of a valid token without the role."""
+    return Refusal(403, f"this token does not have the role {role}", "insufficient_scope", role)
+
+
+def lacks_route(role: Role) -> Refusal:
+    """The refusal of a valid token that is limited to other routes."""
+    # Without the route, which may be one that this token must not learn about.
+    return Refusal(403, "this token is limited to other routes", "insufficient_scope", role)
+
+
+def new_secret(choose: Callable[[Sequence[str]], str] = secrets.choice) -> str:
+    """A new secret with 256 random bits; `choose` must be a cryptographic source of randomness."""
+    return PREFIX + "".join(choose(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+
+
+def hash_of(secret: str) -> str:
+    """The SHA-256 of a secret, in hexadecimal digits.
+
+    A fast hash without salt is enough: a secret of 256 random bits cannot be guessed. NIST SP 800-63B asks for salt and
+    a slow function below 112 bits only (section 5.1.2.2).
+    """
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
