@@ -215,10 +215,10 @@ def test_a_store_that_was_made_anew_gets_what_is_known(store_url, tmp_path):
         drained(recorder, calls=2)
     for path in tmp_path.glob("guard.db*"):
         path.unlink()
-    known = recorder._destination.read().store
+    known = recorder._destination._follower._state.news.store
     with serving(store_url, port=guard.port):
         drained(recorder, calls=3)
-        assert recorder._destination.read().store != known
+        assert recorder._destination._follower._state.news.store != known
         recorder.close()
     (((counted,),), ((total,),)) = rows(store_url), rows(store_url, "SELECT sum(calls) FROM total")
     assert counted >= 3

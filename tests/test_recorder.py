@@ -23,7 +23,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
-from cheapdeep_ops.values import Decision, Hop, Name, Outcome, Reason, Tier
+from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
 
 NOW = 1_800_000_000.0
 

@@ -73,8 +73,8 @@ class GuardConnection:
     ) -> tuple[http.client.HTTPResponse, bytes]:
         connection = self._usable(timeout_s)
         connection.request(method, path, body=body, headers=headers)
-        response = connection.getresponse()
-        content = response.read(LARGEST_BODY + 1)
+        with connection.getresponse() as response:
+            content = response.read(LARGEST_BODY + 1)
         if len(content) > LARGEST_BODY:
             raise ValueError(f"its response has more than {LARGEST_BODY} bytes")
         if response.will_close:

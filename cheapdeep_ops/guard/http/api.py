@@ -114,11 +114,9 @@ def make_api(
         # Loaded here, because a command that reads one report does not need it.
         from cheapdeep_ops.guard.http.flushes import sending_paths  # noqa: PLC0415
 
+        needs = access.needs(Role.SEND)
         api.include_router(
-            sending_paths(served),
-            tags=["senders"],
-            dependencies=access.needs(Role.SEND),
-            responses=_UNREACHABLE | _REFUSALS,
+            sending_paths(served), tags=["senders"], dependencies=needs, responses=_UNREACHABLE | _REFUSALS
         )
     return api
 
