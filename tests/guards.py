@@ -41,8 +41,8 @@ def serving(store_url: str, *, port: int = 0, certificate: Path | None = None, *
     api = make_api(store, settings=settings, collector=None, is_ready=str, served=senders)
     listener = _listen("127.0.0.1", port)
     tls = {"ssl_certfile": certificate, "ssl_keyfile": certificate} if certificate else {}
-    server = _Server(uvicorn.Config(api, log_level="error", timeout_graceful_shutdown=1, **tls))
-    server.before_shutdown = senders.feed.end
+    config = uvicorn.Config(api, log_level="error", timeout_graceful_shutdown=1, **tls)
+    server = _Server(config, on_signal=lambda: None, before_shutdown=senders.feed.end)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -299,10 +299,10 @@ def test_whole_tallies_fold_exactly(calls):
                     called[name] = NOW
                     known = replace(known, called=called)
             names.settle(buffer, known)
-            seconds = buffer.unsaved
-            buckets, totals = buffer.rows(seconds, "p")
+            batch = buffer.everything()
+            buckets, totals = buffer.rows(batch, "p")
             rows |= {(row["route"], row["input_class"], row["at"]): row["calls"] for row in buckets}
-            buffer.saved(seconds)
+            buffer.saved(batch)
             by_name = Counter()
             for (name_route, name_class, _), count in rows.items():
                 by_name[name_route, name_class] += count

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Tally
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
 from cheapdeep_ops.store.recording import Heartbeat
+from cheapdeep_ops.values import Name
 from tests.test_recorder import NOW, decision, escalating
 
 OPEN_S = 10
@@ -23,6 +25,7 @@ class Store:
     def __init__(self):
         self.buckets, self.totals, self.fates = {}, {}, []
         self.stopped = set()
+        self.admitted = Admitted(called={Name("a"): NOW, Name("support"): NOW})
 
     def write_counters(self, *, buckets, totals, beat):
         fate = self.fates.pop(0) if self.fates else "stored"
@@ -33,6 +36,12 @@ class Store:
         if fate == "unanswered":
             raise StoreError("written, and the answer was lost")
         return []
+
+    def admit(self, names, now):
+        if self.fates and self.fates[0] == "refused":
+            raise StoreError("nothing was admitted")
+        self.admitted = Admitted(called={**self.admitted.called, **dict.fromkeys(names, now)})
+        return self.admitted
 
     def sign_off(self, process):
         self.stopped.add(process)
@@ -55,14 +64,14 @@ class AwayStore(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.store, self.put, self.kept, self.now = Store(), 0, {}, int(NOW)
-        self.writer = CounterWriter(self.store, drop=unexpected)
+        self.writer = CounterWriter(self.store, self.store.admitted, drop=unexpected)
         self.writer.buffer._capacity = 40
 
     @rule(route=st.sampled_from("ab"), seconds_ago=st.lists(st.integers(0, 12), min_size=1, max_size=6))
     def call(self, route, seconds_ago):
         for ago in seconds_ago:
             at = min(max(self.now - ago, self.now - OPEN_S + 1), self.now)
-            assert self.writer.buffer.add(decision(route=route), at=at)
+            assert self.writer.add(decision(route=route), at=at)
         self.put += len(seconds_ago)
         self.kept[route] = self.kept.get(route, 0) + len(seconds_ago)
 
@@ -79,6 +88,7 @@ class AwayStore(RuleBasedStateMachine):
 
     @rule()
     def flush(self):
+        self.writer.settle(float(self.now))
         self.writer.save(beat(self.writer.process))
         self.writer.close_seconds(before=self.now - OPEN_S)
         assert self.store.calls() == self.put
@@ -92,6 +102,7 @@ class AwayStore(RuleBasedStateMachine):
     def flush_that_fails(self, stored, fate):
         self.store.fates = ["stored"] * stored + [fate]
         with suppress(StoreError):
+            self.writer.settle(float(self.now))
             self.writer.save(beat(self.writer.process))
         self.store.fates = []
 
@@ -107,7 +118,7 @@ class AwayStore(RuleBasedStateMachine):
     @invariant()
     def nothing_is_counted_twice(self):
         assert self.store.calls() <= self.put
-        assert len(self.writer.buffer._buckets) <= 40
+        assert self.writer.buffer._size <= 40
 
 
 TestAwayStore = AwayStore.TestCase
@@ -121,14 +132,14 @@ def store():
 
 @pytest.fixture
 def writer(store):
-    return CounterWriter(store, drop=unexpected)
+    return CounterWriter(store, store.admitted, drop=unexpected)
 
 
 def test_an_hour_of_outage_is_a_row_for_each_minute_and_loses_no_call(writer, store):
     calls = 60 * 12
     for number in range(calls):
         at = int(NOW) + 5 * number
-        writer.buffer.add(decision(), at=at)
+        writer.add(decision(), at=at)
         writer.coarsen(before=at - OPEN_S)
     assert len(writer.buffer._buckets) <= 60 + 2 * 12
     writer.save(beat(writer.process))
@@ -138,12 +149,12 @@ def test_an_hour_of_outage_is_a_row_for_each_minute_and_loses_no_call(writer, st
 
 def test_a_second_that_the_store_may_have_is_not_added_to_a_minute(writer, store):
     for at in (0, 1):
-        writer.buffer.add(decision(), at=60 + at)
+        writer.add(decision(), at=60 + at)
     store.fates = ["unanswered"]
     with pytest.raises(StoreError):
         writer.save(beat(writer.process))
     for at in (2, 3, 4):
-        writer.buffer.add(decision(), at=60 + at)
+        writer.add(decision(), at=60 + at)
     writer.coarsen(before=1_000)
     assert sorted(at for *_, at in writer.buffer._buckets) == [60, 61, 62]
     writer.save(beat(writer.process))
@@ -152,7 +163,7 @@ def test_a_second_that_the_store_may_have_is_not_added_to_a_minute(writer, store
 
 def test_while_a_write_is_in_doubt_no_other_second_is_sent(writer, store):
     for at in range(5):
-        writer.buffer.add(decision(), at=60 + at)
+        writer.add(decision(), at=60 + at)
         store.fates = ["refused"]
         with pytest.raises(StoreError):
             writer.save(beat(writer.process))
@@ -161,15 +172,15 @@ def test_while_a_write_is_in_doubt_no_other_second_is_sent(writer, store):
 
 def test_a_full_buffer_adds_up_its_seconds_and_refuses_only_more_labels_than_it_can_hold():
     buffer = CounterBuffer(capacity=10)
-    assert all(buffer.add(decision(), at=at) for at in range(0, 10_000_000, 997))
+    assert all(buffer.add(decision(), Name("support"), at=at) for at in range(0, 10_000_000, 997))
     assert sum(row["calls"] for row in buffer.rows(buffer.next_batch(10), "p")[0]) == len(range(0, 10_000_000, 997))
-    taken = [buffer.add(decision(route=str(number)), at=10_000_000) for number in range(12)]
+    taken = [buffer.add(decision(route=str(number)), Name(str(number)), at=10_000_000) for number in range(12)]
     assert not taken[-1]
 
 
 def test_a_store_that_was_made_anew_gets_every_total_and_the_seconds_that_are_known(writer, store):
     for route, at in (("old", 100), ("new", 200)):
-        writer.buffer.add(decision(route=route), at=at)
+        writer.add(decision(route=route), at=at)
         writer.save(beat(writer.process))
         writer.close_seconds(before=at - OPEN_S)
     store.buckets, store.totals = {}, {}
@@ -204,13 +215,13 @@ def test_names_stay_bounded_when_counters_are_added_up():
 
 
 def test_counters_under_the_name_before_the_clock_was_set_back_wait_for_the_store_too(writer, store):
-    writer.buffer.add(decision(), at=100)
+    writer.add(decision(), at=100)
     writer.save(beat(writer.process))
     writer.close_seconds(before=90)
     first = writer.process
-    writer.buffer.add(decision(), at=101)
+    writer.add(decision(), at=101)
     writer.restart()
-    writer.buffer.add(decision(), at=50)
+    writer.add(decision(), at=50)
     store.fates = ["refused"]
     with pytest.raises(StoreError):
         writer.save(replace(beat(writer.process)))

@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.http.flush_bodies import read_candidates, read_flush
 from cheapdeep_ops.guard.http.flushes import _store_candidates, _store_flush
@@ -38,10 +39,11 @@ from cheapdeep_ops.store.senders import (
     apply_candidates,
     apply_flush,
 )
-from cheapdeep_ops.values import Counters, Decision, Outcome
+from cheapdeep_ops.values import Counters, Decision, Name, Outcome
 
 NOW = 1_800_000_000
 ROUTES = ("support", "sales")
+ADMITTED = Admitted(called={Name(route): 0.0 for route in ROUTES})
 FATES = ("arrives", "is lost", "its answer is lost", "comes later")
 
 
@@ -130,7 +132,7 @@ class Protocol(RuleBasedStateMachine):
         store.close()
         self.stores = [DirectStore(url, patience_s=1.0, folder=Path(self.folder.name)) for _ in range(2)]
         self.networks = [Network(self.stores) for _ in range(2)]
-        self.writers = [CounterWriter(destination_over(network), drop=self.dropped) for network in self.networks]
+        self.writers = [CounterWriter(destination_over(network), ADMITTED, drop=self.dropped) for network in self.networks]
         self.model = Counter()
         self.acknowledged = [Counter(), Counter()]
         self.mine = [Counter(), Counter()]
@@ -141,7 +143,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1), route=st.sampled_from(ROUTES), second=st.integers(0, 3), count=st.integers(1, 3))
     def count(self, who, route, second, count):
         for _ in range(count):
-            assert self.writers[who].buffer.add(decision(route, NOW), at=NOW + second)
+            assert self.writers[who].add(decision(route, NOW), at=NOW + second)
         self.mine[who][route, NOW + second] += count
 
     @rule(who=st.integers(0, 1), guard=st.integers(0, 1), fate=st.sampled_from(FATES))

@@ -295,7 +295,7 @@ def world(folder: Path, *, seed: int, rate: float) -> Iterator[World]:
         primary = stack.enter_context(running(installed))
         standby = stack.enter_context(running(installed, primary))
         api = stack.enter_context(SimulatedAnthropic(seed=seed, keep_requests=10**6))
-        slack = stack.enter_context(SimulatedSlack(on_message=lambda message: made.heard(message)  # noqa: PLW0108 - made later))
+        slack = stack.enter_context(SimulatedSlack(on_message=lambda message: made.heard(message)))  # noqa: PLW0108 - made later
         balancer = stack.enter_context(Balancer(ports))
         made = World(folder, primary, standby, api, slack, balancer, ports, rate, token)
         stack.callback(made.kill_all)
