@@ -14,6 +14,7 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -109,14 +110,15 @@ def lives(url: str, names: Sequence[Sequence[str]], process: int, *, begins_at: 
         order = list(routes)
         Random(f"{process}/{life}").shuffle(order)
         for second in range(SECONDS):
-            for route in order:
+            for route, times in Counter(order).items():
                 labels = labeller.of(route, "", recorder.book)
                 decision = replace(
                     DECISION, route=labels.text.route, started_at=at + second, name=labels.name, counted=labels.counted
                 )
                 telemetry.record_decision(trace.INVALID_SPAN, decision, provider="p", hop_s=[0.1], waited_s=0.1)
-                recorder.put(decision)
-                made += 1
+                for _ in range(times):
+                    recorder.put(decision)
+                made += times
             _patiently(partial(recorder.drain, at + second))
             _patiently(partial(recorder.refresh, at + second))
         recorder.close()
