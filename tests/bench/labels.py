@@ -51,6 +51,9 @@ PROCESSES, LIVES, ROUTES, BUSY, RARE = 8, 30, 220, 200, 20
 SECONDS: Final = 2
 """How long a life is, in seconds of its clock; a flush follows each of them."""
 
+APART_S: Final = 600
+"""How far lives are apart, so that the windows of the rules have one of them."""
+
 NOW: Final = 1_800_000_000
 _BREATH_S: Final = 0.01
 HOP = Hop(tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=None, cost_usd=0.0004)
@@ -100,7 +103,7 @@ def lives(url: str, names: Sequence[Sequence[str]], process: int, *, begins_at: 
     """One process that lives once for each list of names: the calls that it made, and the routes of its meters."""
     made, seen = 0, set[str]()
     for life, routes in enumerate(names):
-        at = begins_at + life * SECONDS
+        at = begins_at + life * APART_S
         settings = Settings(store_url=url, sample_rate=0)
         recorder = Recorder(settings, clock=partial(float, at), background=False)
         _patiently(partial(recorder.refresh, at))
@@ -222,7 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", action="append", help="an empty store for each part, in this order")
-    urls = iter(parser.parse_args(arguments).url or ())
+    parser.add_argument("--only", help="one part: words or ids")
+    given = parser.parse_args(arguments)
+    urls = iter(given.url or ())
     plain = words(ROUTES, seed=1)
     kinds = {
         "words, one life": [[plain] for _ in range(PROCESSES)],
@@ -230,13 +235,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "words": [[plain] * LIVES for _ in range(PROCESSES)],
     }
     for kind, names in kinds.items():
+        if given.only not in (None, kind.partition(",")[0]):
+            continue
         with TemporaryDirectory() as folder:
             url = next(urls, f"sqlite:///{Path(folder)}/store.db")
             _make(url)
             made, meters = live(url, names)
-            reading = read(url, made, meters, now=NOW + LIVES * SECONDS + 1.0)
+            reading = read(url, made, meters, now=NOW + (len(names[0]) - 1) * APART_S + SECONDS + 1.0)
         figures = {name: round(value, 3) for name, value in asdict(reading).items()}
         print(f"{kind}: {json.dumps(figures)}", flush=True)
+    if given.only is not None:
+        return
     with TemporaryDirectory() as folder:
         url = next(urls, f"sqlite:///{Path(folder)}/store.db")
         _make(url)
