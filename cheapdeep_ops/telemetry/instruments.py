@@ -91,8 +91,9 @@ class Instruments:
         self, decision: Decision, *, provider: str, hop_s: Sequence[float], waited_s: float, context: Context | None
     ) -> None:
         """Record one call; see `Telemetry.record_decision`. Exemplars lead to the span of `context` (None: current)."""
-        self._count(decision, get_current_span(context).get_span_context())
-        labels = dict(zip(_BY_CLASS, _scope_of(decision), strict=True))
+        scope = decision.counted or (decision.route, decision.input_class)
+        self._count(decision, scope, get_current_span(context).get_span_context())
+        labels = {names.LABEL_ROUTE: scope[0], names.LABEL_INPUT_CLASS: scope[1]}
         # The first tier's, whichever tier answered: a distribution of two models' confidences would mean nothing.
         confidence = decision.first_confidence
         # Each write has a shield of its own, so that an instrument that fails costs no other figure.
@@ -110,8 +111,7 @@ class Instruments:
             shielded(self._tokens.record, hop.usage.total_input_tokens, labels.input_tokens, context)
             shielded(self._tokens.record, hop.usage.output_tokens, labels.output_tokens, context)
 
-    def _count(self, decision: Decision, at: SpanContext) -> None:
-        scope = _scope_of(decision)
+    def _count(self, decision: Decision, scope: tuple[str, str], at: SpanContext) -> None:
         self._calls.add(1, (*scope, outcome_of(decision), self._label(decision.model)), at)
         if decision.escalated and decision.reason:
             self._escalations.add(1, (*scope, decision.reason.value), at)
@@ -145,11 +145,6 @@ class Instruments:
                 return names.OTHER
             self._models.add(model)
         return model
-
-
-def _scope_of(decision: Decision) -> tuple[str, str]:
-    """The bounded labels of a decision."""
-    return decision.counted or (decision.route, decision.input_class)
 
 
 class _HopLabels(NamedTuple):

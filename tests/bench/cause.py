@@ -16,7 +16,7 @@ from cheapdeep_ops.recorder.counter_buffer import CounterBuffer
 from cheapdeep_ops.store import recording
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
-from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
+from cheapdeep_ops.values import Decision, Hop, Name, Outcome, Reason, Tier
 
 BEGIN = 1_800_000_000
 BEFORE_S, WINDOW_S, APART_S = 3_600, 300, 2 * 86_400
@@ -131,7 +131,8 @@ def played(traffic: Traffic, storm: Storm, rng: random.Random, *, begin: int) ->
     for at in range(begin, changes + WINDOW_S, EVERY_S):
         now = storm if at >= changes else None
         for call in _calls(traffic, now, rng, DURING if now else CALM):
-            ledger.add(_decided(call, traffic, now, rng, at), at=at)
+            decision = _decided(call, traffic, now, rng, at)
+            ledger.add(decision, Name(decision.route, decision.input_class), at=at)
     return ledger.rows(ledger.unsaved, "router")
 
 

@@ -14,6 +14,7 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +50,9 @@ from cheapdeep_ops.values import Decision, Hop, Outcome, Tier
 PROCESSES, LIVES, ROUTES, BUSY, RARE = 8, 30, 220, 200, 20
 SECONDS: Final = 2
 """How long a life is, in seconds of its clock; a flush follows each of them."""
+
+APART_S: Final = 600
+"""How far lives are apart, so that the windows of the rules have one of them."""
 
 NOW: Final = 1_800_000_000
 _BREATH_S: Final = 0.01
@@ -99,7 +103,7 @@ def lives(url: str, names: Sequence[Sequence[str]], process: int, *, begins_at: 
     """One process that lives once for each list of names: the calls that it made, and the routes of its meters."""
     made, seen = 0, set[str]()
     for life, routes in enumerate(names):
-        at = begins_at + life * SECONDS
+        at = begins_at + life * APART_S
         settings = Settings(store_url=url, sample_rate=0)
         recorder = Recorder(settings, clock=partial(float, at), background=False)
         _patiently(partial(recorder.refresh, at))
@@ -109,14 +113,15 @@ def lives(url: str, names: Sequence[Sequence[str]], process: int, *, begins_at: 
         order = list(routes)
         Random(f"{process}/{life}").shuffle(order)
         for second in range(SECONDS):
-            for route in order:
+            for route, times in Counter(order).items():
                 labels = labeller.of(route, "", recorder.book)
                 decision = replace(
                     DECISION, route=labels.text.route, started_at=at + second, name=labels.name, counted=labels.counted
                 )
                 telemetry.record_decision(trace.INVALID_SPAN, decision, provider="p", hop_s=[0.1], waited_s=0.1)
-                recorder.put(decision)
-                made += 1
+                for _ in range(times):
+                    recorder.put(decision)
+                made += times
             _patiently(partial(recorder.drain, at + second))
             _patiently(partial(recorder.refresh, at + second))
         recorder.close()
@@ -220,7 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", action="append", help="an empty store for each part, in this order")
-    urls = iter(parser.parse_args(arguments).url or ())
+    parser.add_argument("--only", help="one part: words or ids")
+    given = parser.parse_args(arguments)
+    urls = iter(given.url or ())
     plain = words(ROUTES, seed=1)
     kinds = {
         "words, one life": [[plain] for _ in range(PROCESSES)],
@@ -228,13 +235,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "words": [[plain] * LIVES for _ in range(PROCESSES)],
     }
     for kind, names in kinds.items():
+        if given.only not in (None, kind.partition(",")[0]):
+            continue
         with TemporaryDirectory() as folder:
             url = next(urls, f"sqlite:///{Path(folder)}/store.db")
             _make(url)
             made, meters = live(url, names)
-            reading = read(url, made, meters, now=NOW + LIVES * SECONDS + 1.0)
+            reading = read(url, made, meters, now=NOW + (len(names[0]) - 1) * APART_S + SECONDS + 1.0)
         figures = {name: round(value, 3) for name, value in asdict(reading).items()}
         print(f"{kind}: {json.dumps(figures)}", flush=True)
+    if given.only is not None:
+        return
     with TemporaryDirectory() as folder:
         url = next(urls, f"sqlite:///{Path(folder)}/store.db")
         _make(url)
