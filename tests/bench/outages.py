@@ -44,8 +44,10 @@ SAMPLE_RATE = 0.002
 CALM_S, AFTER_S = 6.0, 6.0
 WORKERS = 4
 _NOBODY = 65_534
-_FULL = "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', " \
-    "MESSAGE = 'could not extend file: No space left on device'; END $$"  # fmt: skip
+_FULL = """
+CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file: No space left on device'; END $$
+"""
 
 
 # One router process
@@ -216,7 +218,8 @@ def postgresql_hung(place: Place) -> Iterator[None]:
 
 
 def postgresql_failed_over(place: Place) -> Iterator[None]:
-    assert place.server is not None and place.standby is not None
+    assert place.server is not None
+    assert place.standby is not None
     place.server.stop()
     yield
     place.standby.promote()
@@ -254,7 +257,9 @@ def postgresql_deleted(place: Place) -> Iterator[None]:
 
 
 _WRITTEN = ("bucket", "total", "process", "candidate")
-_END_OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
+_END_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
+)
 OUTAGES: dict[str, Outage] = {
     each.__name__.replace("_", "-"): each
     for each in (
@@ -464,7 +469,9 @@ def main() -> None:
             except (PermissionError, FileNotFoundError) as error:
                 print(f"{kind:24} left out: {error}")
                 continue
-            times = ["{:.1f} / {:.1f}".format(*(1e3 * each for each in pair)) for pair in (result.before, result.during)]
+            times = [
+                "{:.1f} / {:.1f}".format(*(1e3 * each for each in pair)) for pair in (result.before, result.during)
+            ]
             memory = " ".join(f"{each:.1f}" for each in result.mib)
             print(f"{kind:24}{times[0]:>14}{times[1]:>14}{memory:>18}{result.lines:>6}{result.closed_s:>8.2f}"
                   f"{result.calls:>7}{result.failed:>7}{result.missing:>8}{result.missing_in_seconds:>8}"
