@@ -4,10 +4,13 @@ A server that hangs keeps its connections open and acknowledges what it receives
 and none that the server itself keeps.
 """
 
+import logging
 import select
 import selectors
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -89,8 +92,32 @@ class _Limited:
         raise postgresql.driver().errors.ConnectionTimeout(f"no answer within {self._allowed_s:.1f} s")
 
 
+class _Writing(threading.local):
+    """Whether this thread runs a statement of ours."""
+
+    is_ours = False
+
+
+_writing: Final = _Writing()
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep the driver from logging errors that it raises as well: in an outage, that is a line for each try."""
+    _writing.is_ours = True
+    try:
+        yield
+    finally:
+        _writing.is_ours = False
+
+
+def _is_not_ours(_record: logging.LogRecord) -> bool:
+    return not _writing.is_ours
+
+
 @cache
 def connection_class() -> Any:
     """A connection of the driver's with `allow` and `poll`. Raises StoreError if the driver is not installed."""
+    logging.getLogger("psycopg").addFilter(_is_not_ours)
     # A class with this base cannot be written down, because the driver is loaded late.
     return type("LimitedConnection", (_Limited, postgresql.driver().Connection), {})

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.store import postgresql, sqlite
-from cheapdeep_ops.store.answer_limit import connection_class
+from cheapdeep_ops.store.answer_limit import connection_class, unlogged
 from cheapdeep_ops.store.drivers import database_of, failure_of, patiently
 from cheapdeep_ops.store.inserts import Write, table_name
 from cheapdeep_ops.store.url import Address, read_address
@@ -134,6 +134,10 @@ class _PostgresqlLink(_Link):
 
     def allow(self, seconds: float) -> None:
         self.connection.allow(seconds)
+
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
+        with unlogged():
+            super().exec_driver_sql(statement, parameters)
 
     def begin(self) -> None:
         self._cursor.execute(f"BEGIN; {self._limits}")

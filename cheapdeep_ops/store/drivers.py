@@ -72,6 +72,6 @@ def failure_of(error: BaseException, statement: str, address: Address) -> StoreE
 
 
 def _cause(error: BaseException) -> Any:
-    """The driver's message."""
+    """The driver's message in one line."""
     # Of PostgreSQL's message only the first line, because the others may show whole rows.
-    return getattr(getattr(error, "diag", None), "message_primary", None) or error
+    return getattr(getattr(error, "diag", None), "message_primary", None) or " ".join(str(error).split())

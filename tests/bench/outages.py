@@ -44,8 +44,10 @@ SAMPLE_RATE = 0.002
 CALM_S, AFTER_S = 6.0, 6.0
 WORKERS = 4
 _NOBODY = 65_534
-_FULL = "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', " \
-    "MESSAGE = 'could not extend file: No space left on device'; END $$"  # fmt: skip
+_FULL = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file: No space left on device'; END $$
+"""
 
 
 # One router process
@@ -70,9 +72,8 @@ def resident_bytes() -> int:
 def call_until_told() -> dict[str, Any]:
     """One service: calls at its rate until a line on standard input; returns what it made and how long things took."""
     lines = Lines()
-    logger = logging.getLogger("cheapdeep_ops")
-    logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
+    logging.getLogger().addHandler(lines)
+    logging.getLogger("cheapdeep_ops").setLevel(logging.INFO)
     settings = Settings()
     recorder = Recorder(settings)
     share = kept_share(settings.graded_share)
@@ -216,7 +217,8 @@ def postgresql_hung(place: Place) -> Iterator[None]:
 
 
 def postgresql_failed_over(place: Place) -> Iterator[None]:
-    assert place.server is not None and place.standby is not None
+    assert place.server is not None
+    assert place.standby is not None
     place.server.stop()
     yield
     place.standby.promote()
@@ -233,10 +235,12 @@ def postgresql_read_only(place: Place) -> Iterator[None]:
 
 def postgresql_full(place: Place) -> Iterator[None]:
     """A trigger gives the server's error for a full disk: a real one would take the whole server down."""
-    triggers = [f'CREATE TRIGGER full BEFORE INSERT ON cheapdeep."{name}" EXECUTE FUNCTION full()' for name in _WRITTEN]
+    triggers = [
+        f'CREATE TRIGGER no_room BEFORE INSERT ON cheapdeep."{name}" EXECUTE FUNCTION no_room()' for name in _WRITTEN
+    ]
     place.execute(_FULL, *triggers)
     yield
-    place.execute("DROP FUNCTION full CASCADE")
+    place.execute("DROP FUNCTION no_room CASCADE")
 
 
 def postgresql_locked(place: Place) -> Iterator[None]:
