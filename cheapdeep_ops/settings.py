@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     shadow_share: Rate = 0.1
     """The share of triageable calls on which shadow mode runs triage."""
     flush_every_s: Seconds = 1.0
+    spool_dir: Path | None = None
+    """Where a router leaves what a database did not take until its close; the next process stores it."""
     evaluate_every_s: Seconds = 5.0
     grade_every_s: Seconds = 60.0
     rules_file: Path | None = None

@@ -145,16 +145,15 @@ class Server:
             self.start()
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """All processes of the server stand still for a while: connections stay open, and nothing answers."""
-        # Each process of the server has a group of its own, so each gets the signal.
-        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
-        pids = [postmaster, *_children(postmaster)]
-        _signal(pids, signal.SIGSTOP)
+    def hung(self) -> Iterator[None]:
+        """No process of the server runs for a while: connections stay open, and none gets an answer."""
+        assert self._process is not None
+        stopped = _descendants(self._process.pid)
+        _signal(stopped, signal.SIGSTOP)
         try:
             yield
         finally:
-            _signal(pids, signal.SIGCONT)
+            _signal(stopped, signal.SIGCONT)
 
     def url(self, database: str, user: str = "postgres") -> str:
         """`user` may bring a password along, as in a URL."""
@@ -177,19 +176,15 @@ class Server:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _children(parent: int) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(folder.name))
-    return found
+def _descendants(pid: int) -> list[int]:
+    children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(each for child in children for each in _descendants(child))]
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for each in processes:
         with suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(each, number)
 
 
 @contextmanager

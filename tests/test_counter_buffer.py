@@ -18,7 +18,7 @@ OPEN_S = 10
 
 
 class Store:
-    """A destination in memory: rows replace rows, as the tables' upserts do. `fates` says what becomes of each write."""
+    """A destination in memory: rows replace rows, as in the tables. `fates` says what becomes of each write."""
 
     def __init__(self):
         self.buckets, self.totals, self.fates = {}, {}, []

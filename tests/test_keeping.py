@@ -425,7 +425,7 @@ def test_content_that_waits_is_bounded_and_what_finds_no_room_is_left_out_and_sa
         assert "left out" not in caplog.text
         for number in range(500, 600):
             recorder.put(named(f"call-{number}"), must_not_tell)
-    assert caplog.text.count("some are left out of the sample") == 1
+    assert caplog.text.count("further ones are left out of the sample") == 1
     recorder.drain(clock())
     assert [row["call_id"] for row in stored(sqlite_url)] == [f"call-{number}" for number in range(500)]
     assert (calls(sqlite_url), recorder.dropped) == (600, 0)

@@ -16,7 +16,7 @@ from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.counter_buffer import Tally, confidence_bin, origin_of
-from cheapdeep_ops.recorder.trouble_log import PATIENCE_S, TroubleLog
+from cheapdeep_ops.recorder.trouble_log import MOST_LINES, PATIENCE_S, PEACE_S, TroubleLog
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes
 from cheapdeep_ops.store.engine import Store
@@ -542,7 +542,7 @@ def test_policies_that_have_not_changed_are_not_read_into_another_book(recorder,
     assert recorder.book.for_route("support").threshold == 0.9
 
 
-BUSY, GONE = StoreBusyError("database is locked"), StoreError("no such file")
+BUSY, GONE, DENIED = StoreBusyError("database is locked"), StoreError("no such file"), StoreError("denied")
 
 
 @pytest.fixture
@@ -575,11 +575,37 @@ def test_any_other_failure_is_said_at_once_as_a_warning_for_each_time_that_it_co
     for _ in range(2):
         troubles.failed("writing", GONE, "%s", GONE)
         troubles.failed("writing", GONE, "%s", GONE)
-        troubles.failed("reading", GONE, "reads nothing")
+        troubles.failed("reading", DENIED, "reads nothing")
         clock.advance(2)
         troubles.ended("writing")
     again = [("WARNING", "no such file"), ("WARNING", "writing works again after 2.0 s")]
     assert said(caplog) == [again[0], ("WARNING", "reads nothing"), again[1], *again]
+
+
+def test_one_cause_that_stops_reading_and_writing_is_said_once(troubles, clock, caplog):
+    troubles.failed("reading", GONE, "reads nothing")
+    troubles.failed("writing", StoreError("no such file: another path"), "writes nothing")
+    troubles.ended("reading")
+    troubles.ended("writing")
+    assert [text for _, text in said(caplog)] == ["reads nothing", "reading works again after 0.0 s"]
+
+
+def test_a_failure_of_another_kind_is_said_while_the_first_lasts(troubles, clock, caplog):
+    for error in (GONE, DENIED, GONE, DENIED):
+        troubles.failed("writing", error, "%s", error)
+    assert [text for _, text in said(caplog)] == ["no such file", "denied", "no such file", "denied"]
+
+
+def test_an_outage_that_comes_and_goes_says_ten_lines_at_most_and_a_later_one_speaks_again(troubles, clock, caplog):
+    for _ in range(50):
+        troubles.failed("writing", GONE, "%s", GONE)
+        clock.advance(1)
+        troubles.ended("writing")
+    assert len(said(caplog)) == MOST_LINES + 1 <= 10
+    assert "no more" in said(caplog)[-1][1]
+    clock.advance(PEACE_S + 1)
+    troubles.failed("writing", GONE, "%s", GONE)
+    assert said(caplog)[-1] == ("WARNING", "no such file")
 
 
 def test_a_lock_that_turns_into_another_failure_is_said_as_that(troubles, clock, caplog):

@@ -16,6 +16,7 @@ from anthropic import AsyncAnthropic
 from cheapdeep_ops import AsyncRouter, Router, Settings
 from cheapdeep_ops.recorder import sharing
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue
+from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.values import Exchange
 
 ENDS_WITHIN_S = 20
@@ -234,7 +235,7 @@ def test_an_answer_that_waits_is_redacted_at_once_when_its_router_is_closed(api,
         time.sleep(0.1)  # the thread then rests for nine times as long
         return text
 
-    queue = CandidateQueue(share=1.0, redact=slow, background=True, warn=lambda *said: pytest.fail(str(said)))
+    queue = CandidateQueue(share=1.0, redact=slow, background=True, troubles=TroubleLog())
     for _ in range(3):
         queue.offer(shipped, lambda: Exchange(turns=(), answer="yes"))
     queue.hurry()

@@ -8,7 +8,7 @@ from typing import Final
 
 from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_kept
 from cheapdeep_ops.recorder.destination import Destination
-from cheapdeep_ops.recorder.trouble_log import loggable
+from cheapdeep_ops.recorder.trouble_log import TroubleLog, loggable
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.store.clock import corrected
 from cheapdeep_ops.values import Decision, Exchange
@@ -25,9 +25,6 @@ _CAPACITY: Final = 500
 ReadExchange = Callable[[], Exchange | None]
 """Returns a call's questions and answer; it is used only for calls whose answer is kept."""
 
-Warn = Callable[..., None]
-"""Takes a topic, a message and its values; logs each topic once."""
-
 
 class CandidateQueue:
     """One process's answers for grading. The owner calls `save` to store them.
@@ -36,11 +33,11 @@ class CandidateQueue:
     answer that comes without a hook of its own is redacted with `redact`.
     """
 
-    def __init__(self, *, share: float, redact: Redact, background: bool, warn: Warn) -> None:
+    def __init__(self, *, share: float, redact: Redact, background: bool, troubles: TroubleLog) -> None:
         self._share = share
         self._redact = redact
         self._background = background
-        self._warn = warn
+        self._troubles = troubles
         # Deques, because two threads append and remove without a lock.
         self._kept: deque[tuple[KeptCall, Redact]] = deque()
         self._rows: deque[dict[str, object]] = deque()
@@ -49,6 +46,8 @@ class CandidateQueue:
         self._hurried = threading.Event()
         self._is_closed = False
         self._thread: threading.Thread | None = None
+        self.left_out = 0
+        """How many answers were chosen while the queue was full."""
         self.offset_s = 0.0
         """What to add to this host's clock for the store's time."""
         self.is_watched = True
@@ -58,13 +57,16 @@ class CandidateQueue:
         """Keep the answer for grading if its hash chooses it and the queue has room; never raises."""
         if not self.is_watched or not is_kept(decision, self._share):
             return
-        if len(self._kept) + len(self._rows) >= _CAPACITY:
-            self._warn("candidates", "too many answers wait for the store: some are left out of the sample")
+        if self.waiting >= _CAPACITY:
+            self.left_out += 1
+            self._troubles.warn(
+                "candidates", "too many answers wait for the store: further ones are left out of the sample"
+            )
             return
         try:
             exchange = read_exchange()
         except Exception as error:  # noqa: BLE001 - a sample must never cost an answer
-            self._warn("exchange", "an answer could not be kept for grading: %r", error)
+            self._troubles.warn("exchange", "an answer could not be kept for grading: %r", error)
             return
         if exchange is not None:
             # The hook stays with its answer: a queue that kept it would keep the router alive to which it may belong.
@@ -80,6 +82,16 @@ class CandidateQueue:
         """Whether any row is ready for the store."""
         return bool(self._rows)
 
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """The redacted answers, as rows of the store."""
+        return list(self._rows)
+
+    @property
+    def waiting(self) -> int:
+        """The number of answers that are not stored yet."""
+        return len(self._kept) + len(self._rows)
+
     def save(self, destination: Destination) -> None:
         """Store the redacted answers; a row that is rejected is left out. Raises StoreError."""
         rows = list(self._rows)
@@ -88,8 +100,13 @@ class CandidateQueue:
         rejected = destination.write_candidates(rows)
         for _ in rows:
             self._rows.popleft()
+        if self.left_out:
+            self._troubles.warn(
+                "samples left out", "%d answers were left out of the sample while too many waited", self.left_out
+            )
+            self.left_out = 0
         if rejected:
-            self._warn(
+            self._troubles.warn(
                 "samples",
                 "%s answers were left out of the sample: the store rejected them (%s)",
                 len(rejected),

@@ -266,6 +266,11 @@ class CounterBuffer:
         self._in_doubt.update(seconds)
         return Batch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *absent])))
 
+    def everything(self) -> Batch:
+        """All that is not stored yet."""
+        seconds = sorted(self._unsaved)
+        return Batch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *sorted(self._absent_totals)])))
+
     def rows(self, batch: Batch, process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """The buckets and totals of a batch, as rows of `process`."""
         buckets = [

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat
 
 _CAPACITY: Final = 20_000
-"""The largest number of buckets that wait for the store, some 3 kB each; further seconds are added up to larger ones."""
+"""The largest number of buckets that wait for the store, of some 3 kB each; beyond it, they are added up."""
 
 _MINUTE_S: Final = 60
 
@@ -33,6 +33,7 @@ class CounterWriter:
         self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=_CAPACITY)
         # Counters under an earlier name. One is enough: a buffer that was never saved is not ahead of any clock.
         self._retired: tuple[str, CounterBuffer] | None = None
+        self._coarsened_before = 0
 
     def restart(self) -> None:
         """Start with a new process name and empty counters; those under the old name are stored with the next save."""
@@ -86,8 +87,11 @@ class CounterWriter:
 
     def coarsen(self, *, before: int) -> None:
         """Add up the minutes before `before` (Unix time) that the store has not seen, so that memory stays bounded."""
-        for _, buffer in self.unsaved:
-            buffer.coarsen(before=before // _MINUTE_S * _MINUTE_S, width=_MINUTE_S)
+        minute = before // _MINUTE_S * _MINUTE_S
+        if minute != self._coarsened_before:
+            self._coarsened_before = minute
+            for _, buffer in self.unsaved:
+                buffer.coarsen(before=minute, width=_MINUTE_S)
 
     def store_lost(self) -> None:
         """Store everything that is known once more, because the store was made anew."""

@@ -8,14 +8,14 @@ if TYPE_CHECKING:
 
 
 class News(NamedTuple):
-    """What a recorder learns at each read, all in the store's time.
+    """What a recorder learns at each read; `guard_seen` is the last heartbeat of a guard (Unix time), None: never.
 
-    `guard_seen` is the last heartbeat of a guard (Unix time), None: never. `time` is what the store says about time.
+    `store` changes when the store may lack what it had: it was made anew, or another server has taken over.
     """
 
     policies: "list[StoredPolicy]"
     guard_seen: float | None
-    time: "StoreTime"
+    store: object = None
 
 
 class Destination(Protocol):
@@ -29,7 +29,10 @@ class Destination(Protocol):
         """Its URL without secrets."""
 
     def read(self) -> News:
-        """The policies in force, and whether a guard is there."""
+        """The policies in force, and whether a guard is there; the object of the last read if nothing has changed."""
+
+    def read_time(self) -> "StoreTime":
+        """What the store says about time."""
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """Store the present counters of this process; returns the buckets that are rejected for good."""

@@ -1,12 +1,9 @@
 """A bounded queue and one background thread between the router and the store."""
 
-import atexit
 import logging
-import os
 import socket
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,10 +15,14 @@ from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
-from cheapdeep_ops.recorder.destination import Destination
+from cheapdeep_ops.recorder.destination import Destination, News
+from cheapdeep_ops.recorder.forks import forget_recorder, keep_alive, note_recorder
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
+from cheapdeep_ops.recorder.remainder import Remainder
+from cheapdeep_ops.recorder.spool import Spool
 from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
+from cheapdeep_ops.recorder.wake import Wake
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.store.clock import SKEW_S, SKEW_WARNING, StoreClock, corrected
@@ -35,11 +36,20 @@ _log: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.25
 """How often the thread reads the policies: well below the two seconds within which a router must follow."""
 
+_EACH_S: Final = 1.0
+"""How often the thread looks whether routers and a guard are there: each look costs a tenth of a turn."""
+
 _FIRST_POLICY_S: Final = 2.0
 _IDLE_BEAT_S: Final = 10.0
 _BUCKET_OPEN_S: Final = 10
 _CLOSE_S: Final = 5.0
 _RETRY_S: Final = 0.1
+_SLOW_S: Final = 1.0
+"""After how long a failure is one of a store that hangs."""
+
+_SLOWEST_S: Final = 3.0
+"""How long one use of such a store may take: see `store.direct.ANSWER_S`."""
+
 _BREATH_S: Final = 0.01
 """The pause before a retry while the store is busy, in which a fork or a closing thread can use the store."""
 
@@ -55,8 +65,9 @@ class Recorder:
 
     `put` takes about a microsecond, never blocks and never raises; a decision that does not fit is dropped and counted.
     A background thread writes every `flush_every_s` seconds, in short transactions, and reads the policies four times a
-    second. While the store is busy or unreachable, counters and content wait (bounded), and the last policies stay in
-    force.
+    second. While the store is away, no count is lost: seconds add up to minutes, so that memory stays bounded. At most
+    500 answers for grading wait, and the last policies stay in force. `close` takes at most five seconds. What the
+    store has not taken by then is lost, or left in CHEAPDEEP_SPOOL_DIR for the next process.
 
     It keeps the content of a hash-chosen share of the answers with base outcome ship, for grading. A second thread
     redacts it with `redact`, and works at most a tenth of the time. No content is kept if no guard has written a
@@ -93,7 +104,7 @@ class Recorder:
         self._policies: list[StoredPolicy] = []
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
         self._begin()
-        _recorders.add(self)
+        note_recorder(self)
         if background:
             self._start()
             if is_wanted is None:
@@ -105,19 +116,28 @@ class Recorder:
         self._queue: deque[Decision] = deque()
         self._troubles = TroubleLog()
         self._samples = CandidateQueue(
-            share=self._share, redact=self._redact, background=self._background, warn=self._troubles.warn
+            share=self._share, redact=self._redact, background=self._background, troubles=self._troubles
         )
         self._storing = threading.Lock()
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._informed = threading.Event()
+        self._flushes: SimpleQueue[SimpleQueue[Exception | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._destination: Destination = StoreDestination(self._settings.store_url, folder=self._folder)
         self._writer = CounterWriter(self._destination, drop=self._drop)
+        self._remainder = Remainder(self._make_spool(), self._writer, self._samples)
         self._started = self._clock.steady()
         self._guard = GuardWatch(self._drops, self._troubles)
-        self._last_beat = float("-inf")
-        self._closed = False
-        self._rests = False
+        self._news: News | None = None
+        self._looked_at = self._last_beat = float("-inf")
+        self._closed = self._is_finished = self._is_away = self._rests = False
+        self._close_by = float("inf")  # on the monotonic clock
+
+    def _make_spool(self) -> Spool | None:
+        """The files for what a database does not take; a guard gives each process a name that no other can use."""
+        folder, url = self._settings.spool_dir, self._settings.store_url
+        is_remote = url.strip().casefold().startswith("http")
+        return None if folder is None or is_remote else Spool(self._folder / folder, url, self._folder)
 
     @property
     def process(self) -> str:
@@ -154,24 +174,34 @@ class Recorder:
 
     def refresh(self, now: float) -> None:
         """Read the policies and the guard's last heartbeat from the store. Raises StoreError."""
-        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see StoreDestination
-
         with self._storing:
-            asked_at, before = self._clock.steady(), self._clock()
-            rows, seen, told = self._destination.read()
-            self._clock.note(told, asked_at=asked_at)
-        # The first reading may move the time a lot, and `now` is from before it.
-        now += self._clock() - before
+            news = self._destination.read()
+            if self._news is None:
+                # The first reading may move the time a lot, and `now` is from before it.
+                before = self._clock()
+                self._read_time()
+                now += self._clock() - before
+        # Usually nothing has changed, and each turn at rest should cost next to nothing.
+        is_new = news is not self._news
+        if is_new:
+            self._learn(news)
+        if is_new or abs(now - self._looked_at) >= _EACH_S:
+            self._looked_at = now
+            self._samples.is_watched = self._guard.note(
+                news.guard_seen, now, started_at=self._started_at, destination=self._destination
+            )
+
+    def _read_time(self) -> None:
+        """Read the store's time. Raises StoreError."""
+        asked_at = self._clock.steady()
+        self._clock.note(self._destination.read_time(), asked_at=asked_at)
+        self._note_difference()
+
+    def _note_difference(self) -> None:
+        """Use the difference of this host's clock from the store's time; a large one is logged once."""
         self._samples.offset_s = -self._clock.ahead_s
         if abs(self._clock.ahead_s) > SKEW_S:
             self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
-        # Usually nothing has changed, and a new book would lose its look-ups.
-        if rows != self._policies:
-            base, raised = self._settings.base_threshold, self._settings.raised_threshold
-            self._policies, self.book = rows, recording.book_of(rows, base=base, raised=raised)
-        self._samples.is_watched = self._guard.note(
-            seen, now, started_at=self._started_at, destination=self._destination
-        )
 
     @property
     def _started_at(self) -> float:
@@ -191,35 +221,37 @@ class Recorder:
                 self._save(now)
 
     def flush(self) -> None:
-        """Store everything that was queued; if that takes too many seconds, log an error."""
+        """Store everything that was queued. If the store does not take it within five seconds, it waits."""
         deadline = time.monotonic() + _CLOSE_S
         self._samples.hurry(within_s=_CLOSE_S)
-        while self._attempt(self.drain) is not None:
-            if time.monotonic() >= deadline:
-                _log.error("a router was closed while the store did not take its counters; they wait")
-                return
-            time.sleep(_RETRY_S)
+        if self._thread is None or self._thread is threading.current_thread() or not self._thread.is_alive():
+            self._attempt(self.drain)
+            return
+        answer: SimpleQueue[Exception | None] = SimpleQueue()
+        self._flushes.put(answer)
+        self._wake.set()
+        failure: object = "no answer"
+        with suppress(Empty):
+            failure = answer.get(timeout=max(deadline - time.monotonic(), 0))
+        if failure is not None:
+            self._troubles.warn("flush", "a router was closed while the store did not take its counters; they wait")
 
     def close(self) -> None:
-        """Store everything that was queued, and stop; if that takes too many seconds, log an error."""
-        is_first, self._closed = not self._closed, True
-        self._wake.set()
-        deadline = time.monotonic() + _CLOSE_S
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_CLOSE_S)
-        if not is_first:
-            return
-        self._samples.close(within_s=max(deadline - time.monotonic(), 0))
-        self._attempt(self.drain)
-        while self.is_behind and time.monotonic() < deadline:
-            time.sleep(_RETRY_S)
-            self._attempt(self.drain)
-        if self.is_behind:
-            _log.error("the recorder was closed with counters or content that the store did not take")
-        else:
-            self._attempt(self._writer.sign_off)
-        self._destination.close()
-        _recorders.discard(self)
+        """Store everything that was queued, and stop, within five seconds; logs how much the store did not take."""
+        self.end()
+        if self._thread is None:
+            self._finish()
+        elif self._thread is not threading.current_thread():
+            self._thread.join(max(self._close_by - time.monotonic(), 0))
+            if self._thread.is_alive():
+                self._give_up()
+
+    def end(self) -> None:
+        """Take no more decisions, and have the thread finish."""
+        if not self._closed:
+            self._close_by = time.monotonic() + _CLOSE_S
+            self._closed = True
+            self._wake.set()
 
     @property
     def is_behind(self) -> bool:
@@ -230,11 +262,28 @@ class Recorder:
     def _has_unsaved(self) -> bool:
         return self._writer.is_dirty or self._samples.has_rows
 
+    def _learn(self, news: News) -> None:
+        from cheapdeep_ops.store import recording  # noqa: PLC0415 - see StoreDestination
+
+        if self._news is not None and news.store != self._news.store:
+            with self._storing:
+                self._writer.store_lost()
+        self._news = news
+        # A new book would lose its look-ups.
+        if news.policies != self._policies:
+            base, raised = self._settings.base_threshold, self._settings.raised_threshold
+            self._policies, self.book = news.policies, recording.book_of(news.policies, base=base, raised=raised)
+
     def _save(self, now: float) -> None:
+        if self._clock.follows_server:
+            self._read_time()
+        else:
+            self._note_difference()
         self._writer.save(self._beat(now))
         self._writer.close_seconds(before=int(now) - _BUCKET_OPEN_S)
         self._last_beat = now
         self._samples.save(self._destination)
+        self._remainder.take_over(self._destination)
 
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
@@ -249,6 +298,7 @@ class Recorder:
             lost += not self._writer.buffer.add(decision, at=min(max(finished, floor), ceiling))
         if lost:
             self._drop(lost, "too many counters wait for the store")
+        self._writer.coarsen(before=floor)
         self._samples.redact_all()
 
     def _beat(self, now: float) -> "Heartbeat":
@@ -270,23 +320,80 @@ class Recorder:
         self._thread.start()
 
     def _run(self) -> None:
-        flush_at = float("-inf")  # on the monotonic clock, because the wall clock may be set
+        flush_at = look_at = float("-inf")  # on the monotonic clock, because the wall clock may be set
         while not self._closed:
-            if not self._is_wanted():
-                self.close()
-                return
-            self._attempt(self.refresh)
-            self._informed.set()
-            self._record_abandoned()
+            begun = time.monotonic()
+            if begun >= look_at:
+                look_at = begun + _EACH_S
+                if not self._is_wanted():
+                    self.end()
+                    break
+            failure = self._attempt(self.refresh)
+            if not self._informed.is_set():
+                self._informed.set()
+            if not self.abandoned.empty():
+                self._record_abandoned()
             # Folded at each turn, so that a full queue never waits for the next flush.
             if self._queue:
                 self._attempt(self.fold)
-            if time.monotonic() >= flush_at:
-                if isinstance(self._attempt(self.drain), StoreBusyError):
+            # A store that hangs holds the thread long enough: it is used once in each turn.
+            hangs = failure is not None and time.monotonic() - begun > _SLOW_S
+            if hangs:
+                self._answer_flushes(failure)
+            elif time.monotonic() >= flush_at or not self._flushes.empty():
+                if self._drain_for_flushes():
                     self._wake.wait(_BREATH_S)
                     continue
                 flush_at = time.monotonic() + self._settings.flush_every_s
             self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
+        self._finish()
+
+    def _drain_for_flushes(self) -> bool:
+        """Write, and answer those who waited for that when it began; returns whether the store is busy."""
+        waiting = self._flushes.qsize()
+        failure = self._attempt(self.drain)
+        is_busy = isinstance(failure, StoreBusyError)
+        if not is_busy:
+            self._answer_flushes(failure, most=waiting)
+        return is_busy
+
+    def _answer_flushes(self, failure: Exception | None, *, most: int | None = None) -> None:
+        for _ in range(self._flushes.qsize() if most is None else most):
+            self._flushes.get().put(failure)
+
+    def _finish(self) -> None:
+        """Store the rest, or give it up; runs in the thread, so that no caller of `close` waits for a store."""
+        if self._is_finished:
+            return
+        self._is_finished = True
+        self._samples.close(within_s=max(self._close_by - time.monotonic(), 0))
+        # As long as the last attempt took, so will the next.
+        needed_s = _SLOWEST_S if self._is_away else 0.0
+        while self.is_behind and time.monotonic() + needed_s < self._close_by:
+            begun = time.monotonic()
+            if self._attempt(self.drain) is not None:
+                needed_s = time.monotonic() - begun + _RETRY_S
+                time.sleep(_RETRY_S)
+        if self.is_behind:
+            self._give_up()
+        elif not self._is_away:
+            self._attempt(self._writer.sign_off)
+        self._answer_flushes(None)
+        self._destination.close()
+        forget_recorder(self)
+
+    def _give_up(self) -> None:
+        """Leave what the store did not take in the spool, or lose it; says so in the log."""
+        # The thread may hold the lock for as long as a store hangs. It changes no counter then.
+        is_held = self._storing.acquire(timeout=_BREATH_S)
+        try:
+            self._fold(self._clock())
+            self._remainder.leave(self._beat(self._clock()))
+        except Exception as error:  # noqa: BLE001 - closing must not fail, whatever the disk does
+            self._troubles.failed("closing", error, "the recorder failed at closing: %r", error)
+        finally:
+            if is_held:
+                self._storing.release()
 
     def _record_abandoned(self) -> None:
         while not self.abandoned.empty():
@@ -299,11 +406,13 @@ class Recorder:
         try:
             work(self._clock())
         except StoreError as error:
+            self._is_away = not isinstance(error, StoreBusyError)
             self._troubles.failed(part, error, "%s; counters wait and the last policies stay in force", error)
             return error
         except Exception as error:  # noqa: BLE001 - the thread must survive every error of a driver
             self._troubles.failed(part, error, "the recorder failed at %s: %r", part, error)
             return error
+        self._is_away = self._is_away and part == _PARTS["fold"]
         self._troubles.ended(part)
         return None
 
@@ -331,31 +440,8 @@ class Recorder:
     def after_fork_in_child(self) -> None:
         """Start over with a queue, a thread and a process name of the child's own."""
         was_closed = self._closed
-        _orphans.append(self._destination)
+        keep_alive(self._destination)
         self._begin()
         self._closed = was_closed
         if self._background and not was_closed:
             self._start()
-
-
-_orphans: Final[list[object]] = []
-"""The parent's stores in a forked child: kept alive, because closing their connections would harm the parent."""
-
-_recorders: Final["weakref.WeakSet[Recorder]"] = weakref.WeakSet()
-
-
-def _for_all(act: Callable[[Recorder], None]) -> Callable[[], None]:
-    def run() -> None:
-        for recorder in list(_recorders):
-            act(recorder)
-
-    return run
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_for_all(Recorder.before_fork),
-        after_in_parent=_for_all(Recorder.after_fork_in_parent),
-        after_in_child=_for_all(Recorder.after_fork_in_child),
-    )
-atexit.register(_for_all(Recorder.close))

@@ -144,6 +144,7 @@ def _key(settings: "Settings") -> Hashable:
         Path.cwd(),
         settings.store_url,
         settings.flush_every_s,
+        settings.spool_dir,
         settings.graded_share,
         settings.base_threshold,
         settings.raised_threshold,

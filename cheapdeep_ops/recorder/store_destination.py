@@ -1,16 +1,22 @@
 """The store as a recorder's destination, opened at its first use."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.destination import News
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.store.clock import StoreTime
     from cheapdeep_ops.store.direct import DirectStore
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 
 _PATIENCE_S: Final = 0.25
 """How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
+
+_LOOK_EVERY_S: Final = 1.0
+"""How often a reader looks whether the store's file is still there: the look costs as much as a third of a read."""
 
 # A database's driver takes some time to load. So this module imports the store in its methods: the background thread
 # waits, and not the importer.
@@ -24,6 +30,11 @@ class StoreDestination:
         self._folder = folder
         self._file: tuple[int, int] | None = None
         self._opened: DirectStore | None = None
+        self._query = ""
+        self._found: object = None
+        self._news: News | None = None
+        self._generation = 0
+        self._look_at = float("-inf")  # on the monotonic clock
 
     @property
     def shown_url(self) -> str:
@@ -32,18 +43,47 @@ class StoreDestination:
 
     def read(self) -> News:
         """All stored policies, and the guard's last heartbeat. Raises StoreError."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_EVERY_S
+            self._leave_if_replaced()
+        store = self._opened or self._store()
+        found = store.poll(self._query), self._epoch(store)
+        if self._news is None or found != self._found:
+            from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
+
+            identity = recording.identity_in(found[0], store.dialect), found[1]
+            self._news, self._found = News(*recording.read_policies(store), store=identity), found
+        return self._news
+
+    def read_time(self) -> "StoreTime":
+        """See `recording.read_time`."""
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
 
-        if self._is_replaced:
+        return recording.read_time(self._store())
+
+    def _epoch(self, store: "DirectStore") -> int:
+        """A number that grows when the store may lack what it had: its file or its connection was replaced."""
+        # Another server may have taken over, without the last transactions of the one before.
+        return self._generation if store.address.is_sqlite else store.connections
+
+    def _leave_if_replaced(self) -> None:
+        """Close the store if its file was replaced since it was opened."""
+        # An open handle would go on writing into the deleted file, which no reader sees.
+        if self._opened is not None and self._opened.address.file_identity() != self._file:
             self.close()
-            self._opened = None
-        return News(*recording.read_policies(self._store()))
+            self._opened = self._news = None
+            self._generation += 1
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """See `recording.write_counters`."""
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
 
-        return recording.write_counters(self._store(), buckets=buckets, totals=totals, beat=beat)
+        self._leave_if_replaced()
+        rejected = recording.write_counters(self._store(), buckets=buckets, totals=totals, beat=beat)
+        self._leave_if_replaced()
+        if self._opened is None:
+            raise StoreError(f"the store {self.shown_url} was replaced during a write")
+        return rejected
 
     def write_candidates(self, rows: "Rows") -> "Rejected":
         """See `recording.write_candidates`."""
@@ -66,6 +106,7 @@ class StoreDestination:
     def _store(self) -> "DirectStore":
         """The open store. Raises StoreError."""
         if self._opened is None:
+            from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
             from cheapdeep_ops.store.direct import DirectStore  # noqa: PLC0415 - see above
             from cheapdeep_ops.store.version import is_current  # noqa: PLC0415
 
@@ -73,6 +114,7 @@ class StoreDestination:
             if not is_current(store.version()):
                 self._require_schema(store)
             self._opened, self._file = store, store.address.file_identity()
+            self._query = recording.poll_query(store.dialect)
         return self._opened
 
     def _require_schema(self, store: "DirectStore") -> None:
@@ -87,9 +129,3 @@ class StoreDestination:
             require_schema(whole)
         finally:
             whole.close()
-
-    @property
-    def _is_replaced(self) -> bool:
-        """Whether the store's file was replaced since it was opened."""
-        # An open handle would go on writing into the deleted file, which no reader sees.
-        return self._opened is not None and self._opened.address.file_identity() != self._file

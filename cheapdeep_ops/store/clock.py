@@ -92,6 +92,11 @@ class StoreClock:
         """How far this host's clock is ahead of the store's time, in seconds."""
         return self._wall() - self()
 
+    @property
+    def follows_server(self) -> bool:
+        """Whether the store's time is a server's, which is to be read again and again."""
+        return self._is_told
+
     def note(self, told: StoreTime, *, asked_at: float) -> None:
         """Note what the store says; `asked_at` is `steady()` just before it was asked."""
         if self._is_given:

@@ -54,6 +54,7 @@ class _Link(ABC):
     def poll(self, statement: str) -> object:
         """What one statement finds, in a form that is only good for comparing."""
 
+    @abstractmethod
     def allow(self, seconds: float) -> None:
         """Let all that follows end within `seconds`."""
 
@@ -90,6 +91,9 @@ class _SqliteLink(_Link):
         return self._cursor.execute(statement).fetchall()  # type: ignore[no-any-return]
 
     poll = read
+
+    def allow(self, seconds: float) -> None:
+        """Do nothing: a file answers at once, and locks have a limit of their own."""
 
     def begin(self) -> None:
         # A writer waits in `transact`: SQLite's own pauses grow to 0.1 s without jitter, and starve rare writers.
@@ -150,6 +154,8 @@ class DirectStore:
         self._errors: type[Exception] = sqlite3.Error if self.address.is_sqlite else postgresql.driver().Error
         self._turn = threading.Lock()
         self._link: _Link | None = None
+        self.connections = 0
+        """How many connections were opened so far."""
 
     @cached_property
     def shown_url(self) -> str:
@@ -234,7 +240,9 @@ class DirectStore:
 
     def _connect(self) -> _Link:
         make = _SqliteLink if self.address.is_sqlite else _PostgresqlLink
-        return make(self.address, self._patience_s)
+        link = make(self.address, self._patience_s)
+        self.connections += 1
+        return link
 
     def _close(self) -> None:
         link, self._link = self._link, None

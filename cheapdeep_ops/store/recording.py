@@ -28,9 +28,6 @@ from cheapdeep_ops.store.inserts import (
 from cheapdeep_ops.values import Counters
 
 Kind = Literal["router", "guard"]
-_BEFORE_POLICY: Final = 4
-"""The number of columns of `_policies_query` before those of the policy."""
-
 Rows = Sequence[Mapping[str, Any]]
 Rejected = list[tuple[Mapping[str, Any], Exception]]
 """The rows that the store rejects for good, each with its error."""
@@ -91,8 +88,8 @@ class Heartbeat:
 def write_counters(store: Transacting, *, buckets: Rows, totals: Rows, beat: Heartbeat) -> Rejected:
     """Store the present counters and the heartbeat of one process; returns the buckets that the store rejects.
 
-    `totals` has one row for each (route, input class) of `buckets`, and may have more. Raises StoreError if the store is
-    busy or cannot be reached; some rows may be stored by then, and may be written again.
+    `totals` has one row for each (route, input class) of `buckets`, and may have more. Raises StoreError if the store
+    is busy or cannot be reached; some rows may be stored by then, and may be written again.
     """
     total_of = {(row["route"], row["input_class"]): row for row in totals}
     alone = total_of.keys() - {(row["route"], row["input_class"]) for row in buckets}
@@ -147,27 +144,40 @@ class StoredPolicy(NamedTuple):
     causes: Any
 
 
-def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None, StoreTime]:
-    """All stored policies, when a running guard last wrote a heartbeat (Unix time), and what the store's time is.
-
-    Raises StoreError.
-    """
+def read_policies(store: DirectStore) -> tuple[list[StoredPolicy], float | None]:
+    """All stored policies, and when a running guard last wrote a heartbeat (Unix time). Raises StoreError."""
     rows = store.read(_policies_query(store.dialect))
-    seen, *told = rows[0][:_BEFORE_POLICY]
-    policies = [StoredPolicy(*row[_BEFORE_POLICY:]) for row in rows if row[_BEFORE_POLICY] is not None]
-    return policies, seen, StoreTime(*told)
+    return [StoredPolicy(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
 
 
 @cache
 def _policies_query(dialect: str) -> str:
-    # One statement for policies, guard and time, because each statement costs more than its rows.
-    process = table_name(dialect, "process")
+    # One statement for policies and guard, because each statement costs more than its rows.
     return (
-        f"SELECT seen, told.*, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
-        f"FROM (SELECT max(seen_at) AS seen FROM {process} WHERE kind = 'guard') AS guard "
-        f"CROSS JOIN ({time_query(dialect)}) AS told "
+        f"SELECT seen, {', '.join(StoredPolicy._fields)} "  # noqa: S608 - our names
+        f"FROM (SELECT max(seen_at) AS seen FROM {table_name(dialect, 'process')} WHERE kind = 'guard') AS guard "
         f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
     )
+
+
+@cache
+def poll_query(dialect: str) -> str:
+    """The statement for `DirectStore.poll`, whose result changes with that of `read_policies` and with the store."""
+    query = _policies_query(dialect)
+    if dialect == "sqlite":
+        return query
+    # The table's number changes when a schema was dropped and made anew while its connections went on.
+    return f"SELECT '{table_name(dialect, 'process')}'::regclass::oid AS store, news.* FROM ({query}) AS news"  # noqa: S608 - our names
+
+
+def identity_in(found: Any, dialect: str) -> object:
+    """What the result of `poll_query` says of the store itself; None for a file."""
+    return found[0][0] if dialect == "postgresql" else None
+
+
+def read_time(store: DirectStore) -> StoreTime:
+    """What the store says about time. Raises StoreError."""
+    return StoreTime(*store.read(time_query(store.dialect))[0])
 
 
 def time_query(dialect: str) -> str:
