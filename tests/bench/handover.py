@@ -31,6 +31,12 @@ def holder(database: Database, work: str) -> tuple[int | None, float]:
     return (found[0]["pid"], found[0]["seen_at"]) if found else (None, 0.0)
 
 
+def running_among(database: Database, guards: dict[int, GuardProcess]) -> int:
+    """How many of the guards have written a heartbeat."""
+    rows = database.rows("SELECT pid FROM process WHERE kind = 'guard'")
+    return len({row["pid"] for row in rows} & guards.keys())
+
+
 def hand_over(database: Database, guards: dict[int, GuardProcess], work: str) -> tuple[float, float]:
     """Kill the guard that does `work`; seconds until another one has its lease, and until that one has evaluated."""
     victim = guards.pop(until(lambda: holder(database, work)[0], f"a guard that does: {work}"))
@@ -79,6 +85,8 @@ def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict
                 until(lambda: database.rows("SELECT * FROM grade LIMIT 1"), "the first grade")
                 gaps: dict[str, list[tuple[float, float]]] = {"evaluate": [], "grade": []}
                 for number in range(kills):
+                    # Each takes over from a guard that runs, and not from one that still starts.
+                    until(lambda: running_among(database, guards) == len(guards), "all guards to run")
                     time.sleep(random.uniform(1, 6))
                     work = ("evaluate", "grade")[number % 2]
                     gaps[work].append(hand_over(database, guards, work))
