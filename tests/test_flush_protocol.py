@@ -132,7 +132,9 @@ class Protocol(RuleBasedStateMachine):
         store.close()
         self.stores = [DirectStore(url, patience_s=1.0, folder=Path(self.folder.name)) for _ in range(2)]
         self.networks = [Network(self.stores) for _ in range(2)]
-        self.writers = [CounterWriter(destination_over(network), ADMITTED, drop=self.dropped) for network in self.networks]
+        self.writers = [
+            CounterWriter(destination_over(network), ADMITTED, drop=self.dropped) for network in self.networks
+        ]
         self.model = Counter()
         self.acknowledged = [Counter(), Counter()]
         self.mine = [Counter(), Counter()]

@@ -31,19 +31,25 @@ def holder(database: Database, work: str) -> tuple[int | None, float]:
     return (found[0]["pid"], found[0]["seen_at"]) if found else (None, 0.0)
 
 
-def hand_over(database: Database, guards: dict[int, GuardProcess], work: str) -> float:
-    """Kill the guard that does `work`; seconds until another one has evaluated, or has the lease of other work."""
+def running_among(database: Database, guards: dict[int, GuardProcess]) -> int:
+    """How many of the guards have written a heartbeat."""
+    rows = database.rows("SELECT pid FROM process WHERE kind = 'guard'")
+    return len({row["pid"] for row in rows} & guards.keys())
+
+
+def hand_over(database: Database, guards: dict[int, GuardProcess], work: str) -> tuple[float, float]:
+    """Kill the guard that does `work`; seconds until another one has its lease, and until that one has evaluated."""
     victim = guards.pop(until(lambda: holder(database, work)[0], f"a guard that does: {work}"))
     victim.signal(signal.SIGKILL)
     begun, began_at = time.monotonic(), time.time()
 
-    def is_replaced() -> bool:
-        pid, seen_at = holder(database, work)
-        return pid in guards and (work != "evaluate" or seen_at > began_at)
-
-    until(is_replaced, "the next guard")
+    until(lambda: holder(database, work)[0] in guards, "the next guard")
+    taken = time.monotonic()
+    if work == "evaluate":
+        # The guard that evaluates beats with its evaluations.
+        until(lambda: holder(database, work)[1] > began_at + (taken - begun), "its evaluation")
     victim.process.wait(10)
-    return time.monotonic() - begun
+    return round(taken - begun, 2), round(time.monotonic() - begun, 2)
 
 
 def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict[str, object]:
@@ -77,11 +83,13 @@ def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict
                 start()
             with caller(environment) as service:
                 until(lambda: database.rows("SELECT * FROM grade LIMIT 1"), "the first grade")
-                gaps: dict[str, list[float]] = {"evaluate": [], "grade": []}
+                gaps: dict[str, list[tuple[float, float]]] = {"evaluate": [], "grade": []}
                 for number in range(kills):
+                    # Each takes over from a guard that runs, and not from one that still starts.
+                    until(lambda: running_among(database, guards) == len(guards), "all guards to run")
                     time.sleep(random.uniform(1, 6))
                     work = ("evaluate", "grade")[number % 2]
-                    gaps[work].append(round(hand_over(database, guards, work), 2))
+                    gaps[work].append(hand_over(database, guards, work))
                     start()
             calls = len(service.decisions)
             open_ones = "SELECT count(*) AS n FROM candidate WHERE state IN ('waiting', 'submitted', 'kept')"
@@ -99,7 +107,7 @@ def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict
             (grades,) = database.rows("SELECT count(*) AS n, count(DISTINCT call_id) AS calls FROM grade")
             (counted,) = database.rows("SELECT sum(calls) AS n FROM bucket")
             return {
-                "kills": kills, "seed": seed, "by": by, "evaluate_every_s": every_s, "hand_over_s": gaps,
+                "kills": kills, "seed": seed, "by": by, "evaluate_every_s": every_s, "lease_and_evaluation_s": gaps,
                 "calls": calls, "counted": int(counted["n"]), "chosen": database.rows(settled)[0]["n"],
                 "grades": grades["n"], "graded_calls": grades["calls"], "open": database.rows(open_ones)[0]["n"],
                 "gradings_asked": sum(asked.values()),

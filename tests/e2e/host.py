@@ -1,6 +1,5 @@
 """A host whose clock differs: what a process on it sees. A file has the seconds to add, and a test may change it."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,4 +14,4 @@ def set_clock(path: Path, seconds: float) -> None:
     """Let the host's clock differ by `seconds` from now on."""
     new = path.with_suffix(".new")
     new.write_text(str(seconds))
-    os.replace(new, path)
+    new.replace(path)

@@ -161,7 +161,7 @@ def clocks(tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
-def test_clocks_of_guards_and_routers_that_differ_change_nothing(environment, start, database, pid_of, clocks, slack):
+def test_clocks_of_guards_and_routers_that_differ_change_nothing(environment, start, database, pid_of, clocks):
     """Guards 120 s apart and one 60 days ahead; routers five minutes apart in both directions; one clock steps."""
     guards = {start(clock=clocks(f"guard{at}", at)).pid for at in (60 * DAY_S, -120.0, 0.0)}
     until(lambda: pid_of("evaluate") in guards, "a guard")
@@ -197,12 +197,10 @@ def test_clocks_of_guards_and_routers_that_differ_change_nothing(environment, st
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("step_s", [3 * HOUR_S, -3 * HOUR_S])
-def test_a_step_of_the_hosts_clock_in_a_storm_changes_nothing_on_sqlite(
-    environment, start, database, pid_of, clocks, step_s
-):
+def test_a_step_of_the_hosts_clock_in_a_storm_changes_nothing_on_sqlite(environment, start, database, clocks, step_s):
     host = clocks("host", 0.0)
     guard = start(clock=host)
-    until(lambda: pid_of("evaluate") == guard.pid, "the guard")
+    until(lambda: is_ready(guard.environment), "the guard")
     on_host = {**environment, "CALLER_CLOCK": str(host)}
     with caller(on_host) as service:
         until(lambda: len(service.decisions) > 150, "traffic")

@@ -414,6 +414,10 @@ def test_a_password_that_is_refused_is_not_shown(postgresql, postgresql_url):
 def test_a_server_that_does_not_answer_is_given_five_seconds(open_store):
     asked = []
     store = open_store()
-    event.listen(store.engine, "do_connect", lambda _dialect, _record, _given, options: asked.append(dict(options)))
+
+    def note(_dialect, _record, _given, options):
+        asked.append(dict(options))
+
+    event.listen(store.engine, "do_connect", note, insert=True)  # before ours, which makes the connection
     store.transact(wait_for("policy"))
     assert {(each["connect_timeout"], each["tcp_user_timeout"]) for each in asked} == {(5, 30_000)}
