@@ -7,10 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
-from pydantic import SecretStr
 
+from cheapdeep_ops.access.tokens import hash_of
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.flushes import Senders
 from cheapdeep_ops.guard.service import _listen, _Server
@@ -34,7 +35,9 @@ class Served:
 @contextmanager
 def serving(store_url: str, *, port: int = 0, certificate: Path | None = None, **changes) -> Iterator[Served]:
     """The API of a guard on the store, without its jobs, for as long as the context lasts."""
-    settings = Settings(store_url=store_url, api_tokens=(SecretStr(TOKEN),), **changes)
+    folder = TemporaryDirectory()
+    known = {"store_url": store_url, "api_tokens_file": tokens_file(Path(folder.name))}
+    settings = Settings(**known | changes)
     store = Store(store_url)
     migrate(store)
     senders = Senders(store_url, settings, clock())
@@ -54,6 +57,16 @@ def serving(store_url: str, *, port: int = 0, certificate: Path | None = None, *
         listener.close()
         senders.close()
         store.close()
+        folder.cleanup()
+
+
+def tokens_file(folder: Path, *roles: str, token: str = TOKEN, routes: str = "") -> Path:
+    """A file with one token that has these roles; by default all that routers and people need."""
+    shown = ", ".join(f'"{role}"' for role in roles or ("read", "act", "content", "send"))
+    path = folder / "tokens.toml"
+    path.write_text(f'[[token]]\nname = "fleet"\nrole = [{shown}]\nhash = "sha256:{hash_of(token)}"\n{routes}')
+    path.chmod(0o600)
+    return path
 
 
 def clock() -> Callable[[], float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from jsonschema import Draft202012Validator
 
 from cheapdeep_ops import Router, Settings
 from cheapdeep_ops.cli import main
@@ -26,7 +27,7 @@ from cheapdeep_ops.store import policies
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, TextTurn, Tier, Verdict
-from tests.guards import TOKEN, Deal, dealing, serving
+from tests.guards import TOKEN, Deal, dealing, serving, tokens_file
 from tests.raw_server import answer, forward, hang, talking
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
@@ -170,7 +171,8 @@ def test_two_guards_behind_one_address_that_is_cut_at_random_count_exactly(store
 @pytest.mark.thorough
 def test_a_guard_that_is_killed_between_commit_and_answer_and_restarted_has_each_call_once(tmp_path, store_url):
     known = {name: value for name, value in os.environ.items() if not name.startswith("CHEAPDEEP_")}
-    known |= {"CHEAPDEEP_STORE_URL": store_url, "CHEAPDEEP_API_TOKENS": TOKEN, "ANTHROPIC_API_KEY": "none"}
+    known |= {"CHEAPDEEP_STORE_URL": store_url, "ANTHROPIC_API_KEY": "none"}
+    known["CHEAPDEEP_API_TOKENS_FILE"] = str(tokens_file(tmp_path))
 
     def start(port):
         process = subprocess.Popen(
@@ -372,6 +374,61 @@ def test_without_a_token_nothing_is_taken_or_told(guard):
         assert client.get(POLICIES_PATH).status_code == 401
         for path in ("flushes", "candidates"):
             assert client.post(f"/api/v1/{path}", content=b"{}").status_code == 401
+
+
+@pytest.mark.parametrize("role", ["read", "act", "content", "outcome"])
+def test_only_the_role_send_may_send_and_it_may_do_nothing_else(store_url, tmp_path, role):
+    with (
+        serving(store_url, api_tokens_file=tokens_file(tmp_path, role)) as guard,
+        httpx2.Client(base_url=guard.url, headers=HEADERS) as client,
+    ):
+        for path in ("flushes", "candidates"):
+            assert client.post(f"/api/v1/{path}", content=b"{}").status_code == 403
+        assert client.get(POLICIES_PATH).status_code == 403
+        tokens_file(tmp_path, "send")
+        deadline = time.monotonic() + 20
+        while client.get(POLICIES_PATH).status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.05)  # the file is read again within a second
+        assert client.get(POLICIES_PATH).status_code == 200
+        assert client.put("/api/v1/policy/pin", json={}).status_code == 403
+        assert client.get("/api/v1/review/next").status_code == 403
+
+
+def test_a_token_that_is_limited_to_routes_sends_counts_of_those_alone(store_url, tmp_path):
+    limited = tokens_file(tmp_path, "send", routes='routes = ["support"]\n')
+    with serving(store_url, api_tokens_file=limited) as guard:
+        recorder = recorder_at(guard.url)
+        recorder.put(decision(route="sales", call_id="sales"), lambda: EXCHANGE)
+        recorder.put(decision(call_id="support"), lambda: EXCHANGE)
+        drained(recorder)
+        recorder.close()
+    assert calls(store_url) == 1
+    assert recorder.dropped == 1
+    assert rows(store_url, "SELECT call_id FROM candidate") == [("support",)]
+
+
+def test_what_a_guard_answers_is_documented(guard):
+    with httpx2.Client(base_url=guard.url, headers=HEADERS) as client:
+        document = client.get("/openapi.json").json()
+        about = {"started_at": 1.0, "base_threshold": 0.8, "host": "h", "pid": 1, "package_version": "1"}
+        joined = client.post("/api/v1/flushes", json={"beat": about})
+        identity = {name: joined.json()[name] for name in ("process", "secret")}
+        flush = client.post("/api/v1/flushes", json={**identity, "number": 1, "beat": about})
+        candidates = client.post("/api/v1/candidates", json={**identity, "rows": []})
+        for answered, method in (
+            (joined, "post"),
+            (flush, "post"),
+            (candidates, "post"),
+            (client.get(POLICIES_PATH), "get"),
+        ):
+            assert answered.status_code == 200, answered.text
+            operation = document["paths"][answered.url.path][method]
+            schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            Draft202012Validator({"components": document["components"], **schema}).validate(answered.json())
+            assert operation["security"]
+            assert operation["summary"]
+            assert operation["description"]
+            assert ("requestBody" in operation) == (method == "post")
 
 
 def test_bodies_that_are_too_long_are_refused_before_they_are_read(guard):

@@ -112,10 +112,8 @@ def make_api(
         # Loaded here, because a command that reads one report does not need it.
         from cheapdeep_ops.guard.http.flushes import sending_paths  # noqa: PLC0415
 
-        needs = access.needs(Role.SEND)
-        api.include_router(
-            sending_paths(served), tags=["senders"], dependencies=needs, responses=_UNREACHABLE | _REFUSALS
-        )
+        refusals = _UNREACHABLE | _REFUSALS
+        api.include_router(sending_paths(served, access), tags=["senders"], responses=refusals)
     return api
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated, Any, Final, TypeVar
@@ -16,9 +17,12 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from cheapdeep_ops.access.tokens import Role, Token
 from cheapdeep_ops.errors import StoreBusyError, StoreError
+from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.feed import Feed, Snapshot, snapshot_of
-from cheapdeep_ops.guard.http.flush_bodies import Join, read_candidates, read_flush
+from cheapdeep_ops.guard.http.flush_bodies import Join, all_routes, read_candidates, read_flush
+from cheapdeep_ops.guard.report_types.senders import CandidatesAnswer, FleetNews, FlushAnswer
 from cheapdeep_ops.recorder.wire import (
     AGE_HEADER,
     CANDIDATES_PATH,
@@ -52,7 +56,32 @@ _LONGEST_RETRY_S: Final = 30.0
 _FIRST_GUESS_S: Final = 0.005
 _SMOOTHING: Final = 0.1
 
+_FLUSH_BODY: Final = {
+    "type": "object",
+    "required": ["beat"],
+    "properties": {
+        "process": {"type": "string", "description": "absent in the first request, whose answer has it"},
+        "secret": {"type": "string"},
+        "number": {"type": "integer", "description": "greater with each flush of the process"},
+        "knows": {"type": "string", "description": "the tag of the policies that the sender knows"},
+        "beat": {"type": "object", "description": "the heartbeat"},
+        "buckets": {"type": "array", "items": {"type": "object"}, "description": "the counters of changed seconds"},
+        "totals": {"type": "array", "items": {"type": "object"}, "description": "those since the process began"},
+        "is_last": {"type": "boolean", "description": "whether the process ends"},
+    },
+}
+_CANDIDATES_BODY: Final = {
+    "type": "object",
+    "required": ["process", "secret", "rows"],
+    "properties": {
+        "process": {"type": "string"},
+        "secret": {"type": "string"},
+        "rows": {"type": "array", "items": {"type": "object"}, "description": "the answers"},
+    },
+}
+
 Work = Callable[[DirectStore], _T]
+Covers = Callable[[str], bool]
 
 
 class Senders:
@@ -144,21 +173,22 @@ class Senders:
         )
 
 
-def sending_paths(served: Senders) -> APIRouter:
-    """The paths for routers."""
+def sending_paths(served: Senders, access: Access) -> APIRouter:
+    """The paths for routers, which need a token that may send."""
     router = APIRouter()
+    sender: Any = access.caller(Role.SEND)
 
-    @router.post(FLUSHES_PATH, summary="Store the counts of one router")
-    async def post_flush(request: Request) -> Response:
+    @router.post(FLUSHES_PATH, **_answering(FlushAnswer, "Store the counts of one router", _FLUSH_BODY))
+    async def post_flush(request: Request, token: Token = sender) -> Response:
         """The present state of the changed seconds of one process; the response has the news for it."""
-        return await _answer(served, request, _store_flush, has_news=True)
+        return await _answer(served, request, partial(_store_flush, covers=token.covers), has_news=True)
 
-    @router.post(CANDIDATES_PATH, summary="Store answers for grading")
-    async def post_candidates(request: Request) -> Response:
+    @router.post(CANDIDATES_PATH, **_answering(CandidatesAnswer, "Store answers for grading", _CANDIDATES_BODY))
+    async def post_candidates(request: Request, token: Token = sender) -> Response:
         """Answers that may be graded, redacted by their router; those that are stored already stay as they are."""
-        return await _answer(served, request, _store_candidates)
+        return await _answer(served, request, partial(_store_candidates, covers=token.covers))
 
-    @router.get(POLICIES_PATH, summary="The policies, when they change")
+    @router.get(POLICIES_PATH, dependencies=[sender], **_answering(FleetNews, "The policies, when they change"))
     async def get_policies(
         request: Request, wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S)] = 0.0
     ) -> Response:
@@ -177,6 +207,17 @@ def sending_paths(served: Senders) -> APIRouter:
     return router
 
 
+def _answering(model: Any, summary: str, body: Any = None) -> dict[str, Any]:
+    """The documentation of a path: the type of its response, and the JSON schema of a body that it reads itself."""
+    content = {"content": {"application/json": {"schema": body}}, "required": True}
+    documented: dict[str, Any] = {"openapi_extra": {"requestBody": content}} if body else {}
+    responses = {
+        200: {"model": model},
+        400: {"description": "The body is malformed or too large, or has another version"},
+    }
+    return {"response_model": None, "responses": responses, "summary": summary, **documented}
+
+
 def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
     age = snapshot.age_s(now)
     headers = {"ETag": snapshot.etag, **({} if age is None else {AGE_HEADER: f"{age:.3f}"})}
@@ -185,9 +226,12 @@ def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
     return JSONResponse(snapshot.body(now), headers=headers)
 
 
-def _store_flush(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
-    """Store a flush, or register the process of a first one; what its sender is told. Raises BodyError, StoreError."""
-    read = read_flush(body, now=now)
+def _store_flush(store: DirectStore, body: bytes, now: float, *, covers: Covers = all_routes) -> dict[str, Any]:
+    """Store a flush, or register the process of a first one; what its sender is told. Raises BodyError, StoreError.
+
+    Buckets of routes that its token does not cover are refused.
+    """
+    read = read_flush(body, now=now, covers=covers)
     if isinstance(read, Join):
         process, secret = senders.new_identity()
         senders.join(store, read.beat, process=process, secret=secret)
@@ -201,9 +245,9 @@ def _store_flush(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
     return {"number": read.flush.number, "rejected": refused, "knows": read.knows}
 
 
-def _store_candidates(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
-    """Store candidates; what their sender is told. Raises BodyError and StoreError."""
-    identity, rows, refused = read_candidates(body, now=now)
+def _store_candidates(store: DirectStore, body: bytes, now: float, *, covers: Covers = all_routes) -> dict[str, Any]:
+    """Store candidates of routes that the token covers; what their sender is told. Raises BodyError and StoreError."""
+    identity, rows, refused = read_candidates(body, now=now, covers=covers)
     rejected = [*refused, *senders.apply_candidates(store, identity, rows)]
     return {"rejected": [[row.get("call_id"), _plain(error)] for row, error in rejected]}
 
