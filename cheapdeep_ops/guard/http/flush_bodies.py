@@ -46,6 +46,7 @@ _Text = Annotated[str, Field(max_length=_LONGEST_TEXT, pattern=_STORABLE)]
 _Names = Annotated[dict[_Name, _Sum], Field(max_length=_MOST_NAMES)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 _Time = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
+_Number = Annotated[float, Field(gt=-1e11, lt=1e11, allow_inf_nan=False)]
 _Process = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 _Secret = Annotated[str, Field(max_length=100)]
 
@@ -72,7 +73,7 @@ class _Bucket(_Total):
 
 
 _THE_GUARDS: Final = frozenset({"process", "kind", "seen_at"})
-_BEAT_KINDS: Final[Mapping[Any, Any]] = {float: _Time, int: _Count, str: _Short}
+_BEAT_KINDS: Final[Mapping[Any, Any]] = {float: _Number, int: _Count, str: _Short, Mapping[str, int]: _Names}
 # Made from the heartbeat itself; an older router leaves out what has a default.
 _Beat: Any = TypedDict(  # type: ignore[misc]
     "_Beat",
