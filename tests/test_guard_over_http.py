@@ -3,8 +3,6 @@
 import logging
 import os
 import signal
-import sqlite3
-import ssl
 import subprocess
 import sys
 import threading
@@ -16,26 +14,32 @@ import httpx2
 import pytest
 from jsonschema import Draft202012Validator
 
-from cheapdeep_ops import Router, Settings
+from cheapdeep_ops import Router
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.errors import SettingsError, StoreError
+from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
-from cheapdeep_ops.recorder import Recorder, guard_destination
-from cheapdeep_ops.recorder.guard_destination import GuardDestination
+from cheapdeep_ops.recorder import guard_destination
 from cheapdeep_ops.recorder.wire import POLICIES_PATH, WIRE_HEADER
 from cheapdeep_ops.store import policies
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
-from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, TextTurn, Tier, Verdict
-from tests.guards import TOKEN, Deal, dealing, serving, tokens_file
-from tests.raw_server import answer, forward, hang, talking
+from tests.guards import (
+    EXCHANGE,
+    TOKEN,
+    Deal,
+    calls,
+    dealing,
+    decision,
+    drained,
+    recorder_at,
+    rows,
+    serving,
+    settings_for,
+    tokens_file,
+)
+from tests.raw_server import answer, hang, talking
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
-EXCHANGE = Exchange(turns=(TextTurn(role="user", text="Is it open?"),), answer="Yes.")
-HOP = Hop(
-    tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=None, cost_usd=0.0004, outcome=Outcome.SHIP,
-    base_outcome=Outcome.SHIP, verdict=Verdict(confidence=0.9, answer="Yes."),
-)  # fmt: skip
 HEADERS = {"Authorization": f"Bearer {TOKEN}", WIRE_HEADER: "1"}
 
 
@@ -64,46 +68,6 @@ def store_url(request, tmp_path):
     if "guard" in request.fixturenames:
         return request.getfixturevalue("guard").store.url.render_as_string()
     return f"sqlite:///{tmp_path}/guard.db"
-
-
-def decision(**changes):
-    values = {
-        "call_id": "id", "route": "support", "input_class": "", "tier": 0, "model": "claude-haiku-4-5",
-        "confidence": 0.9, "threshold": 0.8, "policy_version": 0, "escalated": False, "reason": None,
-        "bypass_cause": None, "base_outcome": Outcome.SHIP, "base_reason": None, "cost_usd": 0.0004,
-        "triage_cost_usd": 0.0004, "baseline_cost_usd": 0.002, "baseline_basis": "", "started_at": time.time(),
-        "duration_s": 0.0, "triage_duration_s": 0.0, "hops": (HOP,),
-    }  # fmt: skip
-    return Decision(**{**values, **changes})
-
-
-def settings_for(url, **changes):
-    return Settings(**{"store_url": url, "guard_token": TOKEN, "sample_rate": 1.0, **changes})
-
-
-def recorder_at(url, **changes):
-    """Its work is done by the test that calls `refresh` and `drain`."""
-    return Recorder(settings_for(url, **changes), background=False)
-
-
-def drained(recorder, calls=0):
-    for _ in range(calls):
-        recorder.put(decision())
-    recorder.drain(time.time())
-
-
-def rows(store_url, query="SELECT coalesce(sum(calls), 0) FROM bucket"):
-    connection = sqlite3.connect(store_url.removeprefix("sqlite:///"))
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
-
-
-def calls(store_url):
-    (((counted,),), ((total,),)) = rows(store_url), rows(store_url, "SELECT coalesce(sum(calls), 0) FROM total")
-    assert counted == total
-    return counted
 
 
 def pin(store, threshold=0.85):
@@ -467,82 +431,7 @@ def test_rows_that_are_too_long_for_one_body_go_in_several(guard, store_url, mon
     assert rows(store_url, "SELECT flush > 20 FROM process") == [(1,)]
 
 
-# TLS and proxies
-
-
-@pytest.fixture
-def trusted(monkeypatch):
-    """The certificate of the tests counts as one of the system's authorities."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    for name in ("http", "https", "all", "no"):
-        monkeypatch.delenv(f"{name}_proxy", raising=False)
-        monkeypatch.delenv(f"{name}_proxy".upper(), raising=False)
-
-
-def test_a_guard_serves_https_and_a_certificate_that_is_not_trusted_is_refused(store_url, trusted, monkeypatch):
-    with serving(store_url, certificate=CERTIFICATE) as guard:
-        assert guard.url.startswith("https://")
-        recorder = recorder_at(guard.url)
-        drained(recorder, calls=2)
-        recorder.close()
-        assert calls(store_url) == 2
-        monkeypatch.delenv("SSL_CERT_FILE")
-        recorder = recorder_at(guard.url)
-        with pytest.raises(StoreError, match="certificate verify failed"):
-            drained(recorder, calls=1)
-        recorder._destination.close()
-
-
-def test_a_proxy_of_the_environment_carries_https_and_no_proxy_names_exceptions(store_url, trusted, monkeypatch):
-    with serving(store_url, certificate=CERTIFICATE) as guard, talking(forward) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//me:s%40x@"))
-        recorder = recorder_at(guard.url)
-        drained(recorder, calls=2)
-        (request,) = proxy.requests
-        assert request.startswith(f"CONNECT 127.0.0.1:{guard.port} ")
-        assert "proxy-authorization: basic bwu6c0b4" in request.lower()
-        assert TOKEN not in request
-        recorder.close()
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        recorder = recorder_at(guard.url)
-        drained(recorder, calls=1)
-        recorder.close()
-        assert len(proxy.requests) == 1
-        monkeypatch.delenv("NO_PROXY")
-        monkeypatch.setenv("HTTPS_PROXY", "socks5://me:s3cret@127.0.0.1:1")
-        recorder = recorder_at(guard.url)
-        with pytest.raises(StoreError, match="needs the form http://host:port") as refused:
-            drained(recorder, calls=1)
-        assert "s3cret" not in str(refused.value)
-        recorder._destination.close()
-
-
-# Settings and commands
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("http://guard.internal:8642", "write https://"), ("http://10.0.0.7", "write https://"),
-        ("https://me:s3cret@guard", "set CHEAPDEEP_GUARD_TOKEN"), ("https://", "form https://host:port"),
-        ("https://guard/?token=s3cret", "without a query"), ("http:guard", "form https://host:port"),
-        ("https://gu ard", "form https://host:port"),
-    ],
-)  # fmt: skip
-def test_a_guards_address_that_would_show_a_token_is_refused(url, said):
-    with pytest.raises(SettingsError, match=said) as refused:
-        Settings(store_url=url, guard_token=TOKEN)
-    assert "s3cret" not in str(refused.value)
-
-
-def test_a_guards_address_needs_a_token_and_a_certificate_needs_a_key(tmp_path):
-    with pytest.raises(SettingsError, match="CHEAPDEEP_GUARD_TOKEN"):
-        Settings(store_url="https://guard.internal:8642")
-    for given in ("tls_cert", "tls_key"):
-        with pytest.raises(SettingsError, match="need each other"):
-            Settings(**{given: tmp_path / "file.pem"})
-    for url in ("http://localhost:8642", "http://127.0.0.1", "http://[::1]:8642", "https://guard/behind/a/proxy"):
-        assert Settings(store_url=url, guard_token=TOKEN).asked_guard == url
+# Commands
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "purge --call x"])
@@ -569,7 +458,7 @@ import os, sys, time
 from cheapdeep_ops import Settings
 from cheapdeep_ops.recorder import Recorder
 sys.path.insert(0, sys.argv[2])
-from tests.test_guard_over_http import decision, settings_for
+from tests.guards import decision, settings_for
 
 recorder = Recorder(settings_for(sys.argv[1], flush_every_s=0.05))
 for _ in range(10):
@@ -601,10 +490,3 @@ def test_after_a_fork_each_process_has_an_id_of_its_own_and_counts_go_on(guard, 
     assert (done.returncode, done.stderr) == (0, "")
     assert calls(store_url) == 10 + 2 + 3 * 5
     assert rows(store_url, "SELECT count(*), count(DISTINCT secret) FROM process WHERE flush > 0") == [(4, 4)]
-
-
-def test_the_certificates_are_checked_by_the_systems_own_means(trusted):
-    destination = GuardDestination("https://127.0.0.1:1", token="t", clock=time.time, on_news=lambda: None)
-    context = destination._connection._new(1.0)._context
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.http.api import make_api
-from cheapdeep_ops.guard.http.flushes import Senders
+from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
 from cheapdeep_ops.store import incidents
 

@@ -41,8 +41,8 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.guard.http.flushes import Senders
     from cheapdeep_ops.guard.http.metrics import FleetCollector
+    from cheapdeep_ops.guard.http.senders import Senders
 
 _MOST_SKIPPED: Final = 200
 _DESCRIPTION: Final = f"""
