@@ -1,22 +1,27 @@
 """Guards for tests that talk to them over HTTP: their API in a thread, and a proxy that deals connections out."""
 
 import socket
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
-from pydantic import SecretStr
 
+from cheapdeep_ops.access.tokens import hash_of
 from cheapdeep_ops.guard.http.api import make_api
-from cheapdeep_ops.guard.http.flushes import Senders
+from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.service import _listen, _Server
+from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, TextTurn, Tier, Verdict
 
 TOKEN = "s3same"
 
@@ -34,10 +39,12 @@ class Served:
 @contextmanager
 def serving(store_url: str, *, port: int = 0, certificate: Path | None = None, **changes) -> Iterator[Served]:
     """The API of a guard on the store, without its jobs, for as long as the context lasts."""
-    settings = Settings(store_url=store_url, api_tokens=(SecretStr(TOKEN),), **changes)
+    folder = TemporaryDirectory()
+    known = {"store_url": store_url, "api_tokens_file": tokens_file(Path(folder.name))}
+    settings = Settings(**known | changes)
     store = Store(store_url)
     migrate(store)
-    senders = Senders(store_url, settings, clock())
+    senders = Senders(store_url, settings, time.time)
     api = make_api(store, settings=settings, collector=None, is_ready=str, served=senders)
     listener = _listen("127.0.0.1", port)
     tls = {"ssl_certfile": certificate, "ssl_keyfile": certificate} if certificate else {}
@@ -54,12 +61,16 @@ def serving(store_url: str, *, port: int = 0, certificate: Path | None = None, *
         listener.close()
         senders.close()
         store.close()
+        folder.cleanup()
 
 
-def clock() -> Callable[[], float]:
-    import time  # noqa: PLC0415 - the only use
-
-    return time.time
+def tokens_file(folder: Path, *roles: str, token: str = TOKEN, routes: str = "") -> Path:
+    """A file with one token that has these roles; by default all that routers and people need."""
+    shown = ", ".join(f'"{role}"' for role in roles or ("read", "act", "content", "send"))
+    path = folder / "tokens.toml"
+    path.write_text(f'[[token]]\nname = "fleet"\nrole = [{shown}]\nhash = "sha256:{hash_of(token)}"\n{routes}')
+    path.chmod(0o600)
+    return path
 
 
 @dataclass
@@ -143,3 +154,53 @@ def _message(connection: socket.socket) -> bytes:
     while len(body) < int(lengths[0] if lengths else 0):
         body += connection.recv(65_536)
     return head + b"\r\n\r\n" + body
+
+
+# A recorder that sends to a guard, and what arrives
+
+
+EXCHANGE = Exchange(turns=(TextTurn(role="user", text="Is it open?"),), answer="Yes.")
+HOP = Hop(
+    tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=None, cost_usd=0.0004, outcome=Outcome.SHIP,
+    base_outcome=Outcome.SHIP, verdict=Verdict(confidence=0.9, answer="Yes."),
+)  # fmt: skip
+
+
+def decision(**changes):
+    values = {
+        "call_id": "id", "route": "support", "input_class": "", "tier": 0, "model": "claude-haiku-4-5",
+        "confidence": 0.9, "threshold": 0.8, "policy_version": 0, "escalated": False, "reason": None,
+        "bypass_cause": None, "base_outcome": Outcome.SHIP, "base_reason": None, "cost_usd": 0.0004,
+        "triage_cost_usd": 0.0004, "baseline_cost_usd": 0.002, "baseline_basis": "", "started_at": time.time(),
+        "duration_s": 0.0, "triage_duration_s": 0.0, "hops": (HOP,),
+    }  # fmt: skip
+    return Decision(**{**values, **changes})
+
+
+def settings_for(url, **changes):
+    return Settings(**{"store_url": url, "guard_token": TOKEN, "sample_rate": 1.0, **changes})
+
+
+def recorder_at(url, **changes):
+    """Its work is done by the test that calls `refresh` and `drain`."""
+    return Recorder(settings_for(url, **changes), background=False)
+
+
+def drained(recorder, calls=0):
+    for _ in range(calls):
+        recorder.put(decision())
+    recorder.drain(time.time())
+
+
+def rows(store_url, query="SELECT coalesce(sum(calls), 0) FROM bucket"):
+    connection = sqlite3.connect(store_url.removeprefix("sqlite:///"))
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def calls(store_url):
+    (((counted,),), ((total,),)) = rows(store_url), rows(store_url, "SELECT coalesce(sum(calls), 0) FROM total")
+    assert counted == total
+    return counted

@@ -220,6 +220,20 @@ def test_whatever_the_network_does_counts_are_exact():
     run_state_machine_as_test(Protocol, settings=steady)
 
 
+@pytest.mark.parametrize("fate", ["is lost", "its answer is lost", "comes later"])
+def test_what_was_counted_after_a_lost_flush_is_in_the_next_one(fate):
+    state = Protocol()
+    try:
+        for step, calls in (("arrives", 2), (fate, 3), ("arrives", 1)):
+            state.count(0, "support", 0, calls)
+            state.flush(0, 0, step)
+        for path, content in [*state.networks[0].under_way, *state.networks[0].sent]:
+            state.networks[0].deliver(path, content, 1)
+        assert list(state.stored().values()) == [6]
+    finally:
+        state.teardown()
+
+
 @pytest.mark.thorough
 def test_whatever_the_network_does_counts_are_exact_in_many_more_runs():
     steady = hypothesis_settings(

@@ -27,8 +27,8 @@ from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
-from cheapdeep_ops.guard.http.flushes import Senders
 from cheapdeep_ops.guard.http.metrics import FleetCollector
+from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lease import keep_every_s
 from cheapdeep_ops.guard.lifecycle_check import check_models

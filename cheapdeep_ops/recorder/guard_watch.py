@@ -37,6 +37,15 @@ class GuardWatch:
         if now - quiet_since < GUARD_SILENT_S:
             self._troubles.reset("guard")
             return True
+        if destination.shown_url.startswith("http"):
+            self._troubles.warn(
+                "guard",
+                "the guard at %s has evaluated nothing for %.0f s: thresholds are neither raised nor released; "
+                "look at its log",
+                destination.shown_url,
+                now - quiet_since,
+            )
+            return False
         self._troubles.warn(
             "guard",
             "no guard has written a heartbeat to the store %s for %.0f s: thresholds are neither raised nor released; "

@@ -55,7 +55,9 @@ class PolicyFollower:
             self._stopping, self._tried, self._failure = threading.Event(), threading.Event(), None
             self._thread = threading.Thread(target=self._run, name="cheapdeep-policies", daemon=True)
             self._thread.start()
-            self._tried.wait(_FIRST_STATE_S)
+            # With a known state, the first response may come only with the next change.
+            if not self._state.etag:
+                self._tried.wait(_FIRST_STATE_S)
         with self._lock:
             if self._failure is not None:
                 raise self._failure

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psycopg
+from guards import tokens_file
 from postgres import Server, packages, running
 
 from cheapdeep_ops.recorder.wire import FLUSHES_PATH, packed
@@ -136,7 +137,7 @@ async def health(port: int, stop: asyncio.Event) -> list[float]:
 
 
 @contextmanager
-def guards(url: str, count: int) -> Iterator[list[tuple[subprocess.Popen, int]]]:
+def guards(url: str, count: int, tokens: Path) -> Iterator[list[tuple[subprocess.Popen, int]]]:
     known = {name: value for name, value in os.environ.items() if not name.startswith("CHEAPDEEP_")}
     known |= {
         "CHEAPDEEP_STORE_URL": url,
@@ -204,7 +205,7 @@ async def storm(ports: Sequence[int], server: Server, database: str, count: int)
 def measured(url: str, server: Server, database: str, count: int) -> dict:
     store = Store(url)
     migrate(store)
-    with guards(url, GUARDS) as made:
+    with TemporaryDirectory() as folder, guards(url, GUARDS, tokens_file(Path(folder), token=TOKEN)) as made:
         before = sum(cpu_s(process) for process, _ in made)
         found = asyncio.run(storm([port for _, port in made], server, database, count))
         found["cpu_ms_each"] = 1e3 * (sum(cpu_s(process) for process, _ in made) - before) / (found["flushes"] + count)
@@ -218,7 +219,7 @@ def measured(url: str, server: Server, database: str, count: int) -> dict:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else SENDERS
-    with TemporaryDirectory(), running(packages()) as server, server.database() as database:
+    with running(packages()) as server, server.database() as database:
         found = measured(server.url(database), server, database, count)
     print(
         f"{count} senders, {GUARDS} guards, {SECONDS} s of backlog on {ROUTES} routes, then {ROUNDS - 1} flushes each"

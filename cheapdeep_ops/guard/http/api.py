@@ -43,8 +43,8 @@ from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
-    from cheapdeep_ops.guard.http.flushes import Senders
     from cheapdeep_ops.guard.http.metrics import FleetCollector
+    from cheapdeep_ops.guard.http.senders import Senders
 
 _MOST_SKIPPED: Final = 200
 _DESCRIPTION: Final = f"""
@@ -114,10 +114,8 @@ def make_api(
         # Loaded here, because a command that reads one report does not need it.
         from cheapdeep_ops.guard.http.flushes import sending_paths  # noqa: PLC0415
 
-        needs = access.needs(Role.SEND)
-        api.include_router(
-            sending_paths(served), tags=["senders"], dependencies=needs, responses=_UNREACHABLE | _REFUSALS
-        )
+        refusals = _UNREACHABLE | _REFUSALS
+        api.include_router(sending_paths(served, access), tags=["senders"], responses=refusals)
     return api
 
 

@@ -122,6 +122,8 @@ class Feed:
 
     def _keep_reading(self) -> None:
         self._asked_at = time.monotonic()
+        if self._is_ended:
+            return
         if self._task is None or self._task.done():
             self._newest = self._failure = None
             self._task = asyncio.get_running_loop().create_task(self._follow())

@@ -1,6 +1,6 @@
 """Reads the bodies that routers send. Their values are data: types, ranges and lengths are checked strictly."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, Required
 
@@ -24,6 +24,9 @@ _LONGEST_TEXT: Final = 200_000
 _AHEAD_S: Final = float(DAY_S)
 """How far a row's time may lie ahead of the guard's clock."""
 
+_TOO_LATE: Final = "lies more than a day ahead"
+_OTHER_ROUTE: Final = "the token is limited to other routes"
+
 _SUMS: Final = ("_nusd", "_tokens")
 """How the names of counters end that the store keeps in 64 bits; the others have 32."""
 
@@ -43,6 +46,7 @@ _Text = Annotated[str, Field(max_length=_LONGEST_TEXT, pattern=_STORABLE)]
 _Names = Annotated[dict[_Name, _Sum], Field(max_length=_MOST_NAMES)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 _Time = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
+_Number = Annotated[float, Field(gt=-1e11, lt=1e11, allow_inf_nan=False)]
 _Process = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 _Secret = Annotated[str, Field(max_length=100)]
 
@@ -69,9 +73,7 @@ class _Bucket(_Total):
 
 
 _THE_GUARDS: Final = frozenset({"process", "kind", "seen_at"})
-_BEAT_KINDS: Final[Mapping[Any, Any]] = {
-    float: _Time, int: _Count, str: _Short, Mapping[str, int]: Annotated[dict[_Short, _Count], Field(max_length=20)]
-}  # fmt: skip
+_BEAT_KINDS: Final[Mapping[Any, Any]] = {float: _Number, int: _Count, str: _Short, Mapping[str, int]: _Names}
 # Made from the heartbeat itself; an older router leaves out what has a default.
 _Beat: Any = TypedDict(  # type: ignore[misc]
     "_Beat",
@@ -141,6 +143,11 @@ _NAMES: Final = TypeAdapter(_NamesBody)
 _JSON: Final = TypeAdapter(dict[str, Any])
 
 
+def all_routes(_route: str) -> bool:
+    """Covers every route."""
+    return True
+
+
 class Join(NamedTuple):
     """The first request of a process, which has no id yet."""
 
@@ -155,10 +162,11 @@ class ReadFlush(NamedTuple):
     refused: list[tuple[list[Any], str]]
 
 
-def read_flush(body: bytes, *, now: float) -> Join | ReadFlush:
+def read_flush(body: bytes, *, now: float, covers: Callable[[str], bool] = all_routes) -> Join | ReadFlush:
     """The flush in a body; `now` becomes the time of its heartbeat. Raises BodyError if it is malformed.
 
-    A malformed bucket alone is left out, because its sender would otherwise repeat it for ever.
+    `covers` is whether its sender may send counts of a route. A malformed or refused bucket alone is left out, because
+    its sender would otherwise repeat it for ever.
     """
     content, faults = _validated(_FLUSH, body, ("buckets", "totals"))
     if "beat" not in content:
@@ -170,11 +178,14 @@ def read_flush(body: bytes, *, now: float) -> Join | ReadFlush:
     identity = Identity(content["process"], content["secret"])
     buckets, totals = content.get("buckets", []), content.get("totals", [])
     refused = [(_key(row), fault) for row, fault in faults["buckets"]]
-    refused += [(_key(row), "lies more than a day ahead") for row in buckets if row["at"] > now + _AHEAD_S]
-    kept = [row for row in buckets if row["at"] <= now + _AHEAD_S]
     counted = {(row["route"], row["input_class"]) for row in totals}
-    refused += [(_key(row), "has no total") for row in kept if (row["route"], row["input_class"]) not in counted]
-    kept = [row for row in kept if (row["route"], row["input_class"]) in counted]
+    kept = []
+    for row in buckets:
+        if trouble := _trouble(row, counted, covers, now):
+            refused.append((_key(row), trouble))
+        else:
+            kept.append(row)
+    totals = [row for row in totals if covers(row["route"])]
     flush = Flush(
         identity=identity,
         number=content["number"],
@@ -186,13 +197,35 @@ def read_flush(body: bytes, *, now: float) -> Join | ReadFlush:
     return ReadFlush(flush, content.get("knows", ""), refused)
 
 
-def read_candidates(body: bytes, *, now: float) -> tuple[Identity, Rows, Rejected]:
-    """The sender of candidates, their rows, and those that are refused. Raises BodyError if the body is malformed."""
+def _trouble(
+    row: Mapping[str, Any], counted: Collection[tuple[str, str]], covers: Callable[[str], bool], now: float
+) -> str:
+    """Why a bucket is refused; '' if it is not."""
+    if row["at"] > now + _AHEAD_S:
+        return _TOO_LATE
+    if not covers(row["route"]):
+        return _OTHER_ROUTE
+    return "" if (row["route"], row["input_class"]) in counted else "has no total"
+
+
+def read_candidates(
+    body: bytes, *, now: float, covers: Callable[[str], bool] = all_routes
+) -> tuple[Identity, Rows, Rejected]:
+    """The sender of candidates, their rows, and those that are refused. Raises BodyError if the body is malformed.
+
+    `covers` is whether the sender may send answers of a route.
+    """
     content, faults = _validated(_CANDIDATES, body, ("rows",))
-    rows = [row for row in content["rows"] if row["at"] <= now + _AHEAD_S]
-    late: Rejected = [(row, BodyError("lies more than a day ahead")) for row in content["rows"] if row not in rows]
     refused: Rejected = [(row, BodyError(fault)) for row, fault in faults["rows"] if isinstance(row, dict)]
-    return Identity(content["process"], content["secret"]), rows, [*refused, *late]
+    rows = []
+    for row in content["rows"]:
+        if row["at"] > now + _AHEAD_S:
+            refused.append((row, BodyError(_TOO_LATE)))
+        elif not covers(row["route"]):
+            refused.append((row, BodyError(_OTHER_ROUTE)))
+        else:
+            rows.append(row)
+    return Identity(content["process"], content["secret"]), rows, refused
 
 
 def read_names(body: bytes) -> list[Name]:

@@ -3,23 +3,20 @@
 The work on the store runs in threads of its own, so that no number of routers keeps the other paths waiting.
 """
 
-import asyncio
-import random
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from queue import SimpleQueue
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from cheapdeep_ops.admission import Admitted
-from cheapdeep_ops.errors import StoreBusyError, StoreError
-from cheapdeep_ops.guard.http.feed import Feed, Snapshot, snapshot_of
-from cheapdeep_ops.guard.http.flush_bodies import Join, read_candidates, read_flush, read_names
+from cheapdeep_ops.access.tokens import Role, Token
+from cheapdeep_ops.errors import StoreError
+from cheapdeep_ops.guard.http.access import Access
+from cheapdeep_ops.guard.http.feed import Snapshot
+from cheapdeep_ops.guard.http.flush_bodies import Join, all_routes, read_candidates, read_flush, read_names
+from cheapdeep_ops.guard.http.senders import Senders
+from cheapdeep_ops.guard.report_types.senders import AdmittedNames, CandidatesAnswer, FleetNews, FlushAnswer
 from cheapdeep_ops.recorder.wire import (
     AGE_HEADER,
     CANDIDATES_PATH,
@@ -31,153 +28,68 @@ from cheapdeep_ops.recorder.wire import (
     WIRE_HEADER,
     WIRE_VERSION,
     BodyError,
-    flush_interval_s,
     unpacked,
     written,
 )
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import admission, senders
 from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.senders import SenderError, StaleFlushError, UnknownSenderError
 
-_T = TypeVar("_T")
-_WRITERS: Final = 4
-"""Threads that write to PostgreSQL, each with a connection; SQLite has one writer at a time anyway."""
+_FLUSH_BODY: Final = {
+    "type": "object",
+    "required": ["beat"],
+    "properties": {
+        "process": {"type": "string", "description": "absent in the first request, whose answer has it"},
+        "secret": {"type": "string"},
+        "number": {"type": "integer", "description": "greater with each flush of the process"},
+        "knows": {"type": "string", "description": "the tag of the policies that the sender knows"},
+        "beat": {"type": "object", "description": "the heartbeat"},
+        "buckets": {"type": "array", "items": {"type": "object"}, "description": "the counters of changed seconds"},
+        "totals": {"type": "array", "items": {"type": "object"}, "description": "those since the process began"},
+        "is_last": {"type": "boolean", "description": "whether the process ends"},
+    },
+}
+_CANDIDATES_BODY: Final = {
+    "type": "object",
+    "required": ["process", "secret", "rows"],
+    "properties": {
+        "process": {"type": "string"},
+        "secret": {"type": "string"},
+        "rows": {"type": "array", "items": {"type": "object"}, "description": "the answers"},
+    },
+}
 
-_PATIENCE_S: Final = 2.0
-_MOST_WAITING: Final = 256
-_MOST_WAITING_BYTES: Final = 64_000_000
-_COUNT_EVERY_S: Final = 5.0
-_RETRY_S: Final = (0.5, 1.5)
-"""The shortest and the longest wait that a sender is asked for beside its place in the queue: drawn at random."""
+_NAMES_BODY: Final = {
+    "type": "object",
+    "required": ["names"],
+    "properties": {"names": {"type": "array", "items": {"type": "array"}, "description": "pairs of route and class"}},
+}
 
-_LONGEST_RETRY_S: Final = 30.0
-_FIRST_GUESS_S: Final = 0.005
-_SMOOTHING: Final = 0.1
-
-Work = Callable[[DirectStore], _T]
-
-
-class Senders:
-    """The store as routers use it that send over HTTP: with a few connections of its own, for any number of routers."""
-
-    def __init__(self, store_url: str, settings: Settings, clock: Callable[[], float]) -> None:
-        self._settings, self.clock = settings, clock
-        self._url, self._folder = store_url, Path.cwd()
-        self._stores: SimpleQueue[DirectStore] = SimpleQueue()
-        self._all: list[DirectStore] = []
-        self._pool: ThreadPoolExecutor | None = None
-        self._reader: ThreadPoolExecutor | None = None
-        self._watched: DirectStore | None = None
-        self._waiting = self._waiting_bytes = 0
-        self._each_s = _FIRST_GUESS_S
-        self._next_at = 0.0
-        self._counted_at, self._routers = float("-inf"), 0
-        self._limits = Limits(settings.max_routes, settings.max_input_classes)
-        self._admitted: Admitted | None = None
-        self.feed = Feed(self._read)
-
-    def close(self) -> None:
-        """End the threads and close the connections."""
-        for pool in (self._pool, self._reader):
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
-        for store in self._all:
-            store.close()
-
-    @contextmanager
-    def admitted(self, size: int) -> Iterator[None]:
-        """Count a request of `size` bytes as waiting. Raises StoreBusyError if too many wait."""
-        if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
-            raise StoreBusyError("too many routers send at this moment")
-        self._waiting += 1
-        self._waiting_bytes += size
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            self._waiting_bytes -= size
-
-    def retry_after_s(self) -> float:
-        """How long the next refused sender is asked to wait, in seconds: each gets a place of its own in time."""
-        now = time.monotonic()
-        # Places that nobody shares, because senders that return together would be refused again.
-        self._next_at = max(self._next_at, now + self._waiting * self._each_s) + self._each_s
-        wait_s = self._next_at - now + random.uniform(*_RETRY_S)  # noqa: S311 - jitter
-        return min(wait_s, _LONGEST_RETRY_S)
-
-    def write(self, work: Work[_T]) -> Awaitable[_T]:
-        """What `work` returns, which runs in one of the writing threads. Raises what it raises."""
-        if self._pool is None:
-            first = self._open()
-            count = _WRITERS if first.dialect == "postgresql" else 1
-            for store in (first, *(self._open() for _ in range(count - 1))):
-                self._stores.put(store)
-            self._pool = ThreadPoolExecutor(count, thread_name_prefix="flushes")
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._with_store, work)
-
-    def admit(self, store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
-        """Admit the names in a body; what their sender is told. Raises BodyError and StoreError."""
-        return written(admission.admit(store, read_names(body), limits=self._limits, now=now))
-
-    def _with_store(self, work: Work[_T]) -> _T:
-        store, begun = self._stores.get(), time.monotonic()
-        try:
-            return work(store)
-        finally:
-            took_s = (time.monotonic() - begun) / len(self._all)
-            self._each_s += (took_s - self._each_s) * _SMOOTHING
-            self._stores.put(store)
-
-    def _open(self) -> DirectStore:
-        store = DirectStore(self._url, patience_s=_PATIENCE_S, folder=self._folder)
-        self._all.append(store)
-        return store
-
-    async def _read(self) -> Snapshot:
-        if self._reader is None:
-            self._watched = self._open()
-            self._reader = ThreadPoolExecutor(1, thread_name_prefix="policies")
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._snapshot)
-
-    def _snapshot(self) -> Snapshot:
-        store = self._watched
-        assert store is not None  # noqa: S101 - made before the thread
-        if time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
-            self._routers = senders.live_routers(store, now=self.clock())
-            self._counted_at = time.monotonic()
-        fleet = senders.read_fleet(store)
-        if self._admitted is None or self._admitted.version != fleet.admitted_version:
-            self._admitted = admission.read_admitted(store, self._limits)
-        return snapshot_of(
-            fleet,
-            self._admitted,
-            wants_candidates=self._settings.graded_share > 0,
-            flush_every_s=flush_interval_s(self._routers),
-        )
+Covers = Callable[[str], bool]
 
 
-def sending_paths(served: Senders) -> APIRouter:
-    """The paths for routers."""
+def sending_paths(served: Senders, access: Access) -> APIRouter:
+    """The paths for routers, which need a token that may send."""
     router = APIRouter()
+    sender: Any = access.caller(Role.SEND)
 
-    @router.post(FLUSHES_PATH, summary="Store the counts of one router")
-    async def post_flush(request: Request) -> Response:
+    @router.post(FLUSHES_PATH, **_answering(FlushAnswer, "Store the counts of one router", _FLUSH_BODY))
+    async def post_flush(request: Request, token: Token = sender) -> Response:
         """The present state of the changed seconds of one process; the response has the news for it."""
-        return await _answer(served, request, _store_flush, has_news=True)
+        return await _answer(served, request, partial(_store_flush, covers=token.covers), has_news=True)
 
-    @router.post(CANDIDATES_PATH, summary="Store answers for grading")
-    async def post_candidates(request: Request) -> Response:
+    @router.post(CANDIDATES_PATH, **_answering(CandidatesAnswer, "Store answers for grading", _CANDIDATES_BODY))
+    async def post_candidates(request: Request, token: Token = sender) -> Response:
         """Answers that may be graded, redacted by their router; those that are stored already stay as they are."""
-        return await _answer(served, request, _store_candidates)
+        return await _answer(served, request, partial(_store_candidates, covers=token.covers))
 
-    @router.post(NAMES_PATH, summary="Admit routes and input classes")
-    async def post_names(request: Request) -> Response:
+    @router.post(NAMES_PATH, **_answering(AdmittedNames, "Admit routes and input classes", _NAMES_BODY))
+    async def post_names(request: Request, token: Token = sender) -> Response:
         """The names of new routes and input classes; the response has all that count by name."""
-        return await _answer(served, request, served.admit)
+        return await _answer(served, request, partial(_admit_names, limits=served.limits, covers=token.covers))
 
-    @router.get(POLICIES_PATH, summary="The policies, when they change")
+    @router.get(POLICIES_PATH, dependencies=[sender], **_answering(FleetNews, "The policies, when they change"))
     async def get_policies(
         request: Request, wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S)] = 0.0
     ) -> Response:
@@ -196,6 +108,17 @@ def sending_paths(served: Senders) -> APIRouter:
     return router
 
 
+def _answering(model: Any, summary: str, body: Any = None) -> dict[str, Any]:
+    """The documentation of a path: the type of its response, and the JSON schema of a body that it reads itself."""
+    content = {"content": {"application/json": {"schema": body}}, "required": True}
+    documented: dict[str, Any] = {"openapi_extra": {"requestBody": content}} if body else {}
+    responses = {
+        200: {"model": model},
+        400: {"description": "The body is malformed or too large, or has another version"},
+    }
+    return {"response_model": None, "responses": responses, "summary": summary, **documented}
+
+
 def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
     age = snapshot.age_s(now)
     headers = {"ETag": snapshot.etag, **({} if age is None else {AGE_HEADER: f"{age:.3f}"})}
@@ -204,9 +127,12 @@ def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
     return JSONResponse(snapshot.body(now), headers=headers)
 
 
-def _store_flush(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
-    """Store a flush, or register the process of a first one; what its sender is told. Raises BodyError, StoreError."""
-    read = read_flush(body, now=now)
+def _store_flush(store: DirectStore, body: bytes, now: float, *, covers: Covers = all_routes) -> dict[str, Any]:
+    """Store a flush, or register the process of a first one; what its sender is told. Raises BodyError, StoreError.
+
+    Buckets of routes that its token does not cover are refused.
+    """
+    read = read_flush(body, now=now, covers=covers)
     if isinstance(read, Join):
         process, secret = senders.new_identity()
         senders.join(store, read.beat, process=process, secret=secret)
@@ -220,11 +146,17 @@ def _store_flush(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
     return {"number": read.flush.number, "rejected": refused, "knows": read.knows}
 
 
-def _store_candidates(store: DirectStore, body: bytes, now: float) -> dict[str, Any]:
-    """Store candidates; what their sender is told. Raises BodyError and StoreError."""
-    identity, rows, refused = read_candidates(body, now=now)
+def _store_candidates(store: DirectStore, body: bytes, now: float, *, covers: Covers = all_routes) -> dict[str, Any]:
+    """Store candidates of routes that the token covers; what their sender is told. Raises BodyError and StoreError."""
+    identity, rows, refused = read_candidates(body, now=now, covers=covers)
     rejected = [*refused, *senders.apply_candidates(store, identity, rows)]
     return {"rejected": [[row.get("call_id"), _plain(error)] for row, error in rejected]}
+
+
+def _admit_names(store: DirectStore, body: bytes, now: float, *, limits: Limits, covers: Covers) -> dict[str, Any]:
+    """Admit the names that the sender may send, while there is room. Raises BodyError and StoreError."""
+    names = [name for name in read_names(body) if covers(name.route)]
+    return written(admission.admit(store, names, limits=limits, now=now))
 
 
 async def _answer(
