@@ -15,20 +15,18 @@ from cheapdeep_ops.guard.incidents.evaluation import Evaluation
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.reports.weekly import enqueue_week
+from cheapdeep_ops.guard.retention import Retention
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
+from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, processes, revisions
+from cheapdeep_ops.store import processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store
-from cheapdeep_ops.units import DAY_S
 
 _log: Final = logging.getLogger(__name__)
 _LEASE: Final = "guard"
 _LEASE_EVALUATIONS: Final = 4
 """A lease lasts this many evaluations, so that a slow one does not lose it."""
-
-_RETIRE_AFTER_S: Final = 30.0 * DAY_S
-_RETIRE_EVERY_S: Final = 3_600.0
 
 
 class Commit(Enum):
@@ -69,7 +67,7 @@ class Guard:
         self._raising_rules = {rule.alert for rule in rulebook.rules if rule.rests_on_grades and rule.raises}
         self._lease: int | None = None
         """The fencing token of the lease; None if another guard holds it."""
-        self._retire_at = started_at + _RETIRE_EVERY_S
+        self._retention = Retention(store, settings, keep_grades_s=max(map(_max_age, rulebook.rules), default=0.0))
 
     def step(self, now: float) -> bool:
         """Evaluate all rules; an alert's transition, its policy changes and its messages are committed together.
@@ -100,9 +98,6 @@ class Guard:
             self._cache = GradeCache(self._cache.grader)
             return False
         self.last_evaluation = now
-        if now >= self._retire_at:
-            counters.retire(self._store, unseen_since=now - _RETIRE_AFTER_S)
-            self._retire_at = now + _RETIRE_EVERY_S
         return True
 
     def _decide_and_commit(self, lease: int, now: float) -> bool:
@@ -164,6 +159,10 @@ class Guard:
             return 0
         return self._grader.run(now, raising_rules=self._raising_rules)
 
+    def retain(self, now: float) -> int:
+        """Fold old counters and delete what is too old; returns how many rows were folded, 0 without the lease."""
+        return self._retention.step(now) if self._holds_lease else 0
+
     def report(self, now: float) -> bool:
         """Enqueue the receipt of the last full week, if settings ask for it; returns whether it did so now.
 
@@ -204,3 +203,8 @@ class Guard:
             seen_at=now,
             base_threshold=self._settings.base_threshold,
         )
+
+
+def _max_age(rule: Rule) -> float:
+    """The age up to which a rule uses grades, in seconds; 0 for a rule that uses none."""
+    return float(getattr(rule, "max_age", 0.0))

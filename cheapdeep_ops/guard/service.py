@@ -29,6 +29,7 @@ from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
+from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -194,6 +195,7 @@ class Service:
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
         if self._settings.report_every != "never":
             self._add_job(scheduler, "report", self.guard.report, _REPORT_EVERY_S)
+        self._add_job(scheduler, "retain", self.guard.retain, RETAIN_EVERY_S)
         self._add_job(scheduler, "models", self._check_models, _MODELS_EVERY_S, after_s=_MODELS_AFTER_S)
         return scheduler
 

@@ -214,6 +214,11 @@ class CounterBuffer:
         """The seconds that changed since they were last stored, sorted."""
         return sorted(self._unsaved)
 
+    @property
+    def closed_before(self) -> int:
+        """The lowest second that may still change, or that is not stored yet (Unix time)."""
+        return min((self._closed_before, *(second for _, _, second in self._unsaved)))
+
     def rows(self, seconds: Sequence[Second], process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """The buckets of these seconds and their totals, as rows of `process`."""
         buckets = [

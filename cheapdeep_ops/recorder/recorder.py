@@ -43,6 +43,9 @@ _BREATH_S: Final = 0.01
 _REST_S: Final = 2.0
 """How long a fork waits for a write in progress to end."""
 
+_RENAME_AFTER_S: Final = 43_200.0
+"""A process that was silent for longer counts on under a new name: after a day, a guard seals a silent process."""
+
 _PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "sign_off": "closing"}
 """The names of the thread's methods in the log."""
 
@@ -219,8 +222,11 @@ class Recorder:
     def _save(self, now: float) -> None:
         self._writer.save(self._beat(now))
         self._writer.buffer.close(before=int(now) - _BUCKET_OPEN_S)
-        self._last_beat = now
+        silent_s, self._last_beat = now - self._last_beat, now
         self._samples.save(self._store())
+        if _RENAME_AFTER_S < silent_s < float("inf"):
+            self._attempt(self._writer.sign_off)
+            self._writer.restart()
 
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
@@ -250,6 +256,7 @@ class Recorder:
             base_threshold=self._settings.base_threshold,
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
             dropped=self.dropped,
+            closed_before=self._writer.buffer.closed_before,
         )
 
     def _start(self) -> None:

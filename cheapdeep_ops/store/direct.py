@@ -55,9 +55,11 @@ class _Link(ABC):
     def is_lost(self, error: BaseException) -> bool:
         """Whether the connection can no longer be used after `error`."""
 
-    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
-        """Run a statement once for each tuple of a list. The name is SQLAlchemy's: see `inserts.Statements`."""
-        self._cursor.executemany(statement, parameters)
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
+        """Run a statement, as `inserts.Statements` says; the name is SQLAlchemy's."""
+        run = self._cursor.executemany if isinstance(parameters, list) else self._cursor.execute
+        run(statement, parameters)
+        return self._cursor
 
 
 class _SqliteLink(_Link):

@@ -39,7 +39,10 @@ class Statements(Protocol):
         """Has the name of the database: `sqlite` or `postgresql`."""
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
-        """Run a statement in the driver's own SQL, once for each tuple in a list."""
+        """Run a statement in the driver's own SQL: once for each tuple in a list, or once with one tuple.
+
+        With one tuple, `fetchone` of what it returns has the first row.
+        """
 
 
 Write = Callable[[Statements], None]

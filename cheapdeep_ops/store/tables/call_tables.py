@@ -64,6 +64,34 @@ class Bucket(_Counters, table=True):
     at: int = Field(primary_key=True, sa_type=BigInteger)
 
 
+class Rollup(_Counters, table=True):
+    """Counters of one minute, hour or day (`width_s` seconds from `at`) of one route and input class, in all processes.
+
+    They count what was folded out of `bucket`. Rows of the route `*` add up all routes. In a minute, bit n of
+    `call_seconds` and of `base_seconds` is set if a call or a base escalation fell in its second n; else both are 0.
+    """
+
+    __tablename__ = "rollup"
+    # The primary key serves reads of all routes by time, the index those of one route and of all together.
+    __table_args__ = (Index("ix_rollup_route", "width_s", "route", "at"),)
+
+    width_s: int = Field(primary_key=True)
+    at: int = Field(primary_key=True, sa_type=BigInteger)
+    route: str = Field(primary_key=True)
+    input_class: str = Field(primary_key=True)
+    call_seconds: int = Field(default=0, sa_type=BigInteger)
+    base_seconds: int = Field(default=0, sa_type=BigInteger)
+
+
+class Horizon(Row, table=True):
+    """Since when the rows of one width in `rollup` are complete (Unix time); older ones are deleted."""
+
+    __tablename__ = "horizon"
+
+    width_s: int = Field(primary_key=True)
+    since: int = Field(sa_type=BigInteger)
+
+
 class Total(_Counters, table=True):
     """Counters of one route and input class since the process began: a metrics page reads them at constant cost."""
 
@@ -75,7 +103,11 @@ class Total(_Counters, table=True):
 
 
 class Process(Row, table=True):
-    """A router or a guard; `seen_at` is its last heartbeat."""
+    """A router or a guard; `seen_at` is its last heartbeat.
+
+    It never writes seconds before `closed_before` again. Seconds before `sealed_before` may be folded, so the store
+    refuses their rows, and adds their calls to `late`.
+    """
 
     __tablename__ = "process"
 
@@ -89,6 +121,9 @@ class Process(Row, table=True):
     base_threshold: float
     policy_version: int = 0
     dropped: int = 0
+    closed_before: int = Field(default=0, sa_type=BigInteger)
+    sealed_before: int = Field(default=0, sa_type=BigInteger)
+    late: int = Field(default=0, sa_type=BigInteger)
 
 
 class PolicyRow(Row, table=True):
