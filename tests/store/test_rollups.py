@@ -43,7 +43,7 @@ def direct(either_url, tmp_path):
 def row(at, *, process="p", route="support", input_class="", calls=1, base=0, **more):
     return {
         "route": route, "input_class": input_class, "process": process, "at": at, "calls": calls, "triaged": calls,
-        "base_escalated": base, "confidence": {"80": calls}, "reasons": {"low_confidence": base} if base else {}, **more,
+        "base_escalated": base, "confidence": {"80": calls}, "reasons": {"low_confidence": base}, **more,
     }  # fmt: skip
 
 

@@ -115,6 +115,8 @@ class FleetCollector(Collector):
         yield from _false_confidence(rates if is_up(state["grader"]) else {})
         yield from self._insight.families()
         yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were dropped and not counted", value=dropped)
+        late, text = state["watchers"]["late"], "Calls refused because their second was sealed"
+        yield CounterMetricFamily(names.FLEET_LATE, text, value=late)
         yield from self._health(state)
 
     def describe(self) -> Iterable[Metric]:

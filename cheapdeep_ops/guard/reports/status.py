@@ -77,5 +77,6 @@ def _watchers(connection: Connection, now: float) -> Watchers:
         "routers": len(routers),
         "router_base_thresholds": sorted({row["base_threshold"] for row in routers}),
         "dropped": sum(row["dropped"] for row in routers),
+        "late": processes.late(connection),
         "guard_last_seen": processes.last_seen(connection, "guard"),
     }
