@@ -7,9 +7,23 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, Connection, Subquery, Table, Text, cast, func, literal, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Subquery,
+    Table,
+    Text,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 
 from cheapdeep_ops.store.spans import Span, finest, spans_of
 from cheapdeep_ops.store.tables.call_tables import Bucket, Horizon, Rollup, Total
@@ -343,12 +357,29 @@ def _horizons(connection: Connection) -> dict[int, int]:
     return {row.width_s: row.since for row in connection.execute(select(_HORIZON))}
 
 
-def totals(connection: Connection, *, mappings: Sequence[str] = COUNTS) -> dict[tuple[str, str], Sums]:
+def totals(
+    connection: Connection,
+    *,
+    mappings: Sequence[str] = COUNTS,
+    known: Mapping[tuple[str, str], Sums] = MappingProxyType({}),
+) -> dict[tuple[str, str], Sums]:
     """The sums of all counters since the store was made, by (route, input class).
 
-    Mappings are slow to add up; those that are not among `mappings` stay empty.
+    Mappings are slow to add up; those that are not among `mappings` stay empty. `known` is an earlier result with the
+    same `mappings`: routes and classes without new calls are taken from it.
     """
-    return totals_where(connection, true(), mappings)
+    if not known:
+        return totals_where(connection, true(), mappings)
+    numbers = totals_where(connection, true(), ())
+    fresh = [key for key, sums in numbers.items() if not _is_known(known.get(key), sums)]
+    if len(fresh) > len(numbers) / 2:
+        return totals_where(connection, true(), mappings)
+    changed = totals_where(connection, tuple_(_TOTAL.c.route, _TOTAL.c.input_class).in_(fresh), mappings)
+    return {key: changed.get(key) or known[key] for key in numbers}
+
+
+def _is_known(known: Sums | None, numbers: Sums) -> bool:
+    return known is not None and all(getattr(known, name) == getattr(numbers, name) for name in SUMS)
 
 
 def totals_where(

@@ -2,7 +2,7 @@ import logging
 import multiprocessing
 import sqlite3
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 
 import pytest
@@ -90,6 +90,13 @@ def test_totals_are_the_sums_of_their_rows(store):
     with store.reading() as connection:
         assert {key: asdict(sums) for key, sums in counters.totals(connection).items()} == expected
         some = counters.totals(connection, mappings=["confidence"])
+        # Of what was known before, only what has new calls is read again.
+        known = {**some, ("faq", "x"): replace(some["faq", "x"], confidence={"kept": 1})}
+        write(store, totals=[total(route="support")])
+        again = counters.totals(connection, mappings=["confidence"], known=known)
+        assert again["faq", "x"].confidence == {"kept": 1}
+        assert again["support", ""] == counters.totals(connection, mappings=["confidence"])["support", ""]
+        assert again["support", ""].calls == some["support", ""].calls + 3
     empty = {name: {} for name in counters.COUNTS if name != "confidence"}
     assert {key: asdict(sums) for key, sums in some.items()} == {key: {**expected[key], **empty} for key in expected}
 

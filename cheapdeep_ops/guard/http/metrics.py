@@ -95,12 +95,15 @@ class FleetCollector(Collector):
         self._jobs = jobs
         self._clock = clock
         self._insight = GraderMetrics(settings)
+        self._sums: Mapping[tuple[str, str], Sums] = {}
+        """The sums of the last scrape."""
 
     def collect(self) -> Iterable[Metric]:
         """All metric families. Raises StoreError if the store is unreachable."""
         # A failed scrape is visible in Prometheus; zeros would look like real figures.
         with self._store.reading() as connection:
-            sums, dropped = counters.totals(connection, mappings=_MAPPINGS), processes.dropped(connection)
+            sums = self._sums = counters.totals(connection, mappings=_MAPPINGS, known=self._sums)
+            dropped = processes.dropped(connection)
             graded, now = grades.totals(connection), self._clock()
             rates = rates_by_route(connection, since=now - DAY_S, until=now)
             self._insight.renew(connection, now)
