@@ -10,7 +10,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.retirement import retire
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 
-RETAIN_EVERY_S: Final = 30.0
+RETAIN_EVERY_S: Final = 60.0
 """How often the guard runs `Retention.step`."""
 
 _FOLDS_AT_ONCE: Final = 50
@@ -42,6 +42,7 @@ class Retention:
     ) -> None:
         self._store = store
         self._keep_s = {
+            1: rollups.SECONDS_S,
             MINUTE_S: settings.retain_minutes_days * DAY_S,
             HOUR_S: settings.retain_hours_days * DAY_S,
             DAY_S: settings.retain_counts_days * DAY_S,
@@ -60,9 +61,8 @@ class Retention:
         self._seal_dead(now)
         # If the guard's clock is ahead, nothing may be folded or deleted too soon.
         now = min(now, rollups.newest_heartbeat(self._store) or now)
-        before = now - rollups.SECONDS_S
-        rollups.seal(self._store, before=before)
-        folded = self._fold(before // MINUTE_S * MINUTE_S, orphaned_since=now - _DEAD_AFTER_S)
+        rollups.seal(self._store, before=now)
+        folded = self._fold(orphaned_since=now - _DEAD_AFTER_S)
         rollups.expire(self._store, now=now, keep_s=self._keep_s)
         if self._monotonic() >= self._slow_at:
             retire(self._store, unseen_since=now - _FORGET_AFTER_S)
@@ -71,10 +71,10 @@ class Retention:
         space.give_back(self._store)
         return folded
 
-    def _fold(self, before: float, *, orphaned_since: float) -> int:
+    def _fold(self, *, orphaned_since: float) -> int:
         total = 0
         for _ in range(_FOLDS_AT_ONCE):
-            folded = rollups.fold(self._store, before=before, orphaned_since=orphaned_since)
+            folded = rollups.fold(self._store, orphaned_since=orphaned_since)
             total += folded
             if not folded:
                 break

@@ -165,17 +165,23 @@ def by_second(
 
     Where seconds are folded, an entry has the counts of a minute, or of the finest longer row that is stored.
     """
-    names = ("triaged", "escalated", "base_escalated")
-    columns = _BUCKET.c
-    second = select(columns.route, columns.at, *(func.sum(columns[name]) for name in names), literal(1), literal(1))
-    second = second.where(*_second_of(since, until, scope)).group_by(columns.at, columns.route)
+    names = ("route", "at", "triaged", "escalated", "base_escalated")
     spans = finest(since, until, _horizons(connection))
-    folded = (
-        select(*(_ROLLUP.c[name] for name in ("route", "at", *names, "width_s", "base_seconds"))).where(*chosen)
-        for chosen in _folded_in(spans, scope, by_route=True)
+    folded = list(zip(spans, _folded_in(spans, scope, by_route=True), strict=True))
+    parts = [
+        select(*_columns(_BUCKET, names)).where(*_second_of(since, until, scope)),
+        *(select(*_columns(_ROLLUP, names)).where(*chosen) for span, chosen in folded if span.width_s == 1),
+    ]
+    second = union_all(*parts).subquery()
+    sums = (func.sum(second.c[name]) for name in names[2:])
+    seconds = select(second.c.route, second.c.at, *sums, literal(1), literal(1)).group_by(second.c.at, second.c.route)
+    longer = (
+        select(*_columns(_ROLLUP, (*names, "width_s", "base_seconds"))).where(*chosen)
+        for span, chosen in folded
+        if span.width_s > 1
     )
     # One statement sees one state of the store, in which each call is either folded or not.
-    rows = connection.execute(union_all(second, *folded).order_by("at")).all()
+    rows = connection.execute(union_all(seconds, *longer).order_by("at")).all()
     # The sums are converted, because PostgreSQL returns them as Decimal.
     return _by_route([(row[0], SecondCounts(*map(int, row[1:]))) for row in rows])
 
@@ -188,7 +194,7 @@ def _by_route(rows: Sequence[tuple[str, SecondCounts]]) -> dict[str, list[Second
         for route, each in rows:
             seconds[route].append(each)
         return dict(seconds)
-    # Some processes may not be folded yet: their seconds go into the entry of their minute.
+    # Seconds of some processes may not be folded yet: they go into the entry of their minute.
     merged: dict[tuple[int, str], SecondCounts] = {}
     for route, each in rows:
         entry = each.within(MINUTE_S) if (each.at - each.at % MINUTE_S, MINUTE_S) in folded else each
@@ -200,7 +206,7 @@ def _by_route(rows: Sequence[tuple[str, SecondCounts]]) -> dict[str, list[Second
 
 
 def resolution_s(connection: Connection, *, since: float, until: float) -> int:
-    """The longest entry that `by_second` gives for `[since, until)`, in seconds: 1 if nothing there is folded."""
+    """The longest entry that `by_second` gives for `[since, until)`, in seconds: 1 if it gives only seconds."""
     spans = finest(since, until, _horizons(connection))
     chosen = zip(spans, _folded_in(spans, ALL_ROUTES), strict=True)
     there = (span.width_s for span, where in chosen if connection.execute(select(_ROLLUP.c.at).where(*where)).first())

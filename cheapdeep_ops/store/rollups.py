@@ -1,12 +1,14 @@
-"""Folds stored seconds into minutes, hours and days, and deletes folded rows that are too old.
+"""Folds the seconds of processes into seconds, minutes, hours and days of all processes, and deletes those in time.
 
-A second is first sealed: from then on the store refuses its rows (see `recording`). A sealed row is then added to the
-rows of its minute, hour and day, and deleted, in one transaction. So each call is counted in one place at all times,
-and a fold that is repeated finds nothing to do. Which rows answer for a period is in `spans`.
+A second of a process is first sealed: from then on the store refuses its rows (see `recording`). Then its row is added
+to the rows of that second, minute, hour and day, and deleted, in one transaction. So each call is at all times either
+in `bucket` or in the rows of each width in `rollup`, and a fold that is repeated finds nothing to do. Which rows answer
+for a period is in `spans`.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, func, or_, select, tuple_, update
@@ -29,16 +31,20 @@ _HORIZON: Final = table_of(Horizon)
 _PROCESS: Final = table_of(Process)
 
 SECONDS_S: Final = float(HOUR_S)
-"""How long seconds are stored before they are folded."""
+"""How long seconds are stored; then their minutes answer."""
+
+_OTHER_ROWS: Final = 4
+"""At most so many rows that a fold changes are not counters: that of its revision."""
 
 _Key = tuple[int, int, str, str]
 """The primary key of a folded row: width, begin, route and input class."""
 
 
 def seal(store: Store, *, before: float) -> None:
-    """Seal the seconds before `before` (Unix time) that their processes never write again."""
-    whole = int(before) // MINUTE_S * MINUTE_S
-    closed = case((_PROCESS.c.closed_before < whole, _PROCESS.c.closed_before), else_=whole)
+    """Seal the whole minutes before `before` (Unix time) whose seconds their process never writes again."""
+    # Whole minutes, because each fold writes the rows of hours and days anew.
+    first_open = case((_PROCESS.c.closed_before < int(before), _PROCESS.c.closed_before), else_=int(before))
+    closed = first_open - first_open % MINUTE_S
     query = select(_PROCESS.c.process, closed).where(_PROCESS.c.sealed_before < closed).limit(MOST_ROWS)
     _seal_each(store, query)
 
@@ -80,14 +86,14 @@ def _seal_each(store: Store, query: Any) -> None:
         store.transact(lambda connection, rows=rows: connection.execute(statement, rows))  # type: ignore[misc]
 
 
-def fold(store: Store, *, before: float, orphaned_since: float) -> int:
-    """Fold the oldest sealed seconds before `before`, in one transaction; returns how many rows of them there were.
+def fold(store: Store, *, orphaned_since: float) -> int:
+    """Fold the oldest sealed seconds, in one transaction; returns how many rows of them there were.
 
-    Rows without a process, which nobody can seal, are folded if they began before `orphaned_since` (Unix times).
+    Rows without a process, which nothing can seal, are folded if they began before `orphaned_since` (Unix time).
     """
     with store.snapshot() as connection:
         number = revisions.current(connection, revisions.ROLLUPS)
-        rows, added = _next_rows(connection, before, orphaned_since)
+        rows, added = _next_rows(connection, orphaned_since)
         # Parsed and added up here, because the transaction holds the lock of all writers.
         stored = {_key(row): row for row in _stored(connection, list(added))}
     if not rows:
@@ -111,22 +117,19 @@ _OWN: Final = tuple(column.name for column in _BUCKET.primary_key)
 _DELETE_SECOND: Final = delete(_BUCKET).where(*(_BUCKET.c[name] == bindparam(f"its_{name}") for name in _OWN))
 
 
-def _next_rows(
-    connection: Connection, before: float, orphaned_since: float
-) -> tuple[list[RowMapping], dict[_Key, list[RowMapping]]]:
+def _next_rows(connection: Connection, orphaned_since: float) -> tuple[list[RowMapping], dict[_Key, list[RowMapping]]]:
     """The oldest seconds that can be folded, as many as one transaction may change; and by the rows they go into."""
     joined = _BUCKET.outerjoin(_PROCESS, _PROCESS.c.process == _BUCKET.c.process)
     is_sealed = or_(
         _BUCKET.c.at < _PROCESS.c.sealed_before,
         and_(_PROCESS.c.process.is_(None), _BUCKET.c.at < orphaned_since),
     )
-    query = select(_BUCKET).select_from(joined).where(_BUCKET.c.at < before, is_sealed)
+    query = select(_BUCKET).select_from(joined).where(is_sealed)
     rows: list[RowMapping] = []
     added: dict[_Key, list[RowMapping]] = {}
     for row in connection.execute(query.order_by(_BUCKET.c.at).limit(MOST_ROWS // 2)).mappings():
         keys = _keys_of(row)
-        # One more is the row of the revision.
-        if len(rows) + len(added.keys() | set(keys)) + 2 > MOST_ROWS:
+        if len(rows) + len(added.keys() | set(keys)) > MOST_ROWS - _OTHER_ROWS:
             break
         rows.append(row)
         for key in keys:
@@ -189,11 +192,11 @@ def expire(store: Store, *, now: float, keep_s: Mapping[int, float]) -> int:
     too_old = (and_(_ROLLUP.c.width_s == width_s, _ROLLUP.c.at < since) for width_s, since in noted.items())
     deleted = sum(delete_some(store, _ROLLUP, chosen) for chosen in too_old)
     # Whole days and hours, because longer rows answer for what is deleted.
-    steps = {MINUTE_S: HOUR_S, HOUR_S: DAY_S, DAY_S: DAY_S}
+    steps = {1: MINUTE_S, MINUTE_S: HOUR_S, HOUR_S: DAY_S, DAY_S: DAY_S}
     wanted = {width_s: int(now - keep_s[width_s]) // step_s * step_s for width_s, step_s in steps.items()}
-    # Minutes are kept for no longer than hours, and hours for no longer than days.
-    wanted[HOUR_S] = max(wanted[HOUR_S], wanted[DAY_S])
-    wanted[MINUTE_S] = max(wanted[MINUTE_S], wanted[HOUR_S])
+    # No row is kept for longer than the longer rows.
+    for finer, coarser in reversed(list(pairwise(WIDTHS))):
+        wanted[finer] = max(wanted[finer], wanted[coarser])
     later = [{"width_s": width_s, "since": since} for width_s, since in wanted.items() if since > noted.get(width_s, 0)]
     if later:
         store.transact(lambda connection: upsert(connection, Horizon, later))

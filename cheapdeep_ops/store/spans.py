@@ -1,8 +1,8 @@
 """Which rows of counters answer for a period: the coarsest that fit. Pure.
 
 One rule decides at the edges: a row counts in the period in which it begins. So periods that follow each other share no
-call and lose none, and a period is exact where its edges lie between rows. An edge inside of a folded minute counts as
-the end of that minute. Where minutes are deleted it counts as the end of its hour, and where hours are, of its day.
+call and lose none, and a period is exact where its edges lie between rows. Where seconds are deleted, an edge inside of
+a minute counts as the end of that minute. Where minutes are deleted it is the end of the hour, then of the day.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 
-WIDTHS: Final = (MINUTE_S, HOUR_S, DAY_S)
+WIDTHS: Final = (1, MINUTE_S, HOUR_S, DAY_S)
 """The widths of folded rows in seconds, the finest first; each is a multiple of those before."""
 
 _ALWAYS: Final = 2**62

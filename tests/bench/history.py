@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -59,17 +59,22 @@ class Size:
     days: float = 30.0
     routes: int = 200
     processes: int = 20
+    classes: int = len(CLASSES)
     minutes_days: float = 2.0
     hours_days: float = 31.0
+
+    def lasting(self, days: float) -> "Size":
+        """Calls at the same rate over so many days."""
+        return replace(self, days=days, calls=round(self.rate * days * DAY))
 
     @property
     def rate(self) -> float:
         """Calls a second."""
         return self.calls / (self.days * DAY)
 
-    def keys(self) -> list[tuple[str, str]]:
+    def streams(self) -> list[tuple[str, str]]:
         """Route and class of each stream of calls."""
-        return [(f"route-{number}", name) for number in range(self.routes) for name in CLASSES]
+        return [(f"route-{number}", name) for number in range(self.routes) for name in CLASSES[: self.classes]]
 
 
 class Rows:
@@ -118,13 +123,10 @@ def poisson(random: Random, mean: float) -> int:
 
 def folded(size: Size, rows: Rows, now: float) -> Iterator[tuple[object, ...]]:
     """The rows of `rollup` after folds."""
-    random, begin, end = Random(1), now - size.days * DAY, int(now - HOUR) // MINUTE * MINUTE
-    kept = {MINUTE: size.minutes_days * DAY, HOUR: size.hours_days * DAY, DAY: 100 * 365 * DAY}
-    steps = {MINUTE: HOUR, HOUR: DAY, DAY: DAY}
-    keys = size.keys()
-    for width in kept:
-        oldest = max(int(begin) // width * width, int(now - kept[width]) // steps[width] * steps[width])
-        for at in range(oldest, end, width):
+    random, begin, end = Random(1), now - size.days * DAY, open_since(now)
+    keys, since = size.streams(), horizons(size, now)
+    for width in (1, MINUTE, HOUR, DAY):
+        for at in range(max(int(begin) // width * width, since.get(width, 0)), end, width):
             lasts = min(at + width, end) - max(at, begin)
             mean = size.rate * lasts / len(keys)
             for route, name in keys:
@@ -134,43 +136,51 @@ def folded(size: Size, rows: Rows, now: float) -> Iterator[tuple[object, ...]]:
             yield (width, at, "*", "", 0, 0, *rows.of(max(round(mean * len(keys)), 1)))
 
 
-def seconds(size: Size, rows: Rows, now: float, since: float) -> Iterator[tuple[object, ...]]:
+def open_since(now: float) -> int:
+    """When the first second began that is not folded: a guard folds each whole minute soon after its end."""
+    return int(now - 75) // MINUTE * MINUTE
+
+
+def horizons(size: Size, now: float) -> dict[int, int]:
+    """Since when the rows of each width are stored."""
+    return {
+        1: int(now - HOUR) // MINUTE * MINUTE,
+        MINUTE: int(now - size.minutes_days * DAY) // HOUR * HOUR,
+        HOUR: int(now - size.hours_days * DAY) // DAY * DAY,
+    }
+
+
+def seconds(size: Size, rows: Rows, now: float) -> Iterator[tuple[object, ...]]:
     """The rows of `bucket`."""
-    random, keys = Random(2), size.keys()
-    for at in range(int(since), int(now)):
+    random, keys = Random(2), size.streams()
+    for at in range(open_since(now), int(now)):
         for _ in range(poisson(random, size.rate)):
             yield (*random.choice(keys), f"router-{random.randrange(size.processes)}", at, *rows.of(1))
 
 
-def totals(size: Size, rows: Rows, calls: int) -> Iterator[tuple[object, ...]]:
+def totals(size: Size, rows: Rows) -> Iterator[tuple[object, ...]]:
     """A sum for each stream of calls and process."""
-    each = max(calls // (len(size.keys()) * size.processes), 1)
+    each = max(size.calls // (len(size.streams()) * size.processes), 1)
     for number in range(size.processes):
-        for key in size.keys():
+        for key in size.streams():
             yield (*key, f"router-{number}", *rows.of(each))
 
 
-def fill(store: Store, size: Size, now: float, *, calls: int) -> None:
-    """Make the store: with all `calls` of the size folded, or only with the last ones, in seconds."""
+def fill(store: Store, size: Size, now: float) -> None:
+    """Make a store as it is after folds."""
     migrate(store)
-    rows, whole = Rows(), calls >= size.calls
-    insert(store, "rollup", rows.names, folded(size, rows, now) if whole else iter(()))
-    since = now // MINUTE * MINUTE - HOUR if whole else now - calls / size.rate
-    insert(store, "bucket", rows.names, seconds(size, rows, now, since))
-    insert(store, "total", rows.names, totals(size, rows, calls))
+    rows = Rows()
+    insert(store, "rollup", rows.names, folded(size, rows, now))
+    insert(store, "bucket", rows.names, seconds(size, rows, now))
+    insert(store, "total", rows.names, totals(size, rows))
     process = {
         "kind": "router", "host": "host", "pid": 1, "started_at": now - DAY, "seen_at": now, "package_version": "0",
         "base_threshold": 0.8, "policy_version": 0, "dropped": 0, "closed_before": int(now) - 10,
-        "sealed_before": int(now - HOUR) // MINUTE * MINUTE, "late": 0,
+        "sealed_before": open_since(now), "late": 0,
     }  # fmt: skip
     routers = ((f"router-{number}", *process.values()) for number in range(size.processes))
     put(store, "process", ["process", *process], routers)
-    if whole:
-        horizons = [
-            (MINUTE, int(now - size.minutes_days * DAY) // HOUR * HOUR),
-            (HOUR, int(now - size.hours_days * DAY) // DAY * DAY),
-        ]
-        put(store, "horizon", ["width_s", "since"], iter(horizons))
+    put(store, "horizon", ["width_s", "since"], iter(horizons(size, now).items()))
     tidy(store)
 
 
@@ -300,12 +310,8 @@ def grown(url: Callable[[str], str], size: Size, now: float) -> tuple[int, int]:
     """Bytes on disk at day 30 and at day 60, with the same traffic."""
     sizes = []
     for days in (30.0, 60.0):
-        longer = Size(
-            calls=int(size.rate * DAY * days), days=days, routes=size.routes, processes=size.processes,
-            minutes_days=size.minutes_days, hours_days=size.hours_days,
-        )  # fmt: skip
         store = Store(url(f"day_{days:.0f}"))
-        fill(store, longer, now, calls=longer.calls)
+        fill(store, size.lasting(days), now)
         sizes.append(size_of(store))
         store.close()
     return sizes[0], sizes[1]
@@ -316,13 +322,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=Size.calls)
     parser.add_argument("--routes", type=int, default=Size.routes)
+    parser.add_argument("--classes", type=int, default=Size.classes, help="input classes of each route, at most 3")
     parser.add_argument("--few", type=int, default=10_000, help="calls in the small store")
     parser.add_argument("--hours-days", type=float, default=Size.hours_days, help="how long hours are stored")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--postgresql", action="store_true", help="on a server that the bench starts")
     parser.add_argument("--no-size", action="store_true", help="leave out the sizes, which take some minutes")
     given = parser.parse_args()
-    size = Size(calls=given.calls, routes=given.routes, hours_days=given.hours_days)
+    size = Size(calls=given.calls, routes=given.routes, classes=given.classes, hours_days=given.hours_days)
     with ExitStack() as stack:
         if given.postgresql:
             installed = packages() or sys.exit("PostgreSQL's programs are not installed")
@@ -341,14 +348,13 @@ def main() -> None:
                 return f"sqlite:///{folder / name}.db"
 
         stores = {}
-        for name, calls in (("many", size.calls), ("few", given.few)):
-            begun = time.perf_counter()
-            settings = Settings(store_url=url(name))
+        few = size.lasting(given.few / size.rate / DAY)
+        for name, each in (("many", size), ("few", few)):
+            begun, settings = time.perf_counter(), Settings(store_url=url(name))
             stores[name] = (Store(settings.store_url), settings)
-            fill(stores[name][0], size, END, calls=calls)
-            print(
-                f"{calls:,} calls: {size_of(stores[name][0]) / 1e6:.0f} MB, filled in {time.perf_counter() - begun:.0f} s"
-            )
+            fill(stores[name][0], each, END)
+            megabytes, took_s = size_of(stores[name][0]) / 1e6, time.perf_counter() - begun
+            print(f"{each.calls:,} calls: {megabytes:.0f} MB, filled in {took_s:.0f} s")
         found = measured(stores["many"], stores["few"], END, runs=given.runs, by_wall=given.postgresql)
         print(
             f"{'seconds of wall time' if given.postgresql else 'seconds of CPU':<54}{'many':>8}{'few':>8}{'ratio':>8}"

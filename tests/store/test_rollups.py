@@ -123,11 +123,13 @@ def test_a_minute_knows_in_which_of_its_seconds_base_escalations_fell(store):
 
 def test_seconds_that_a_process_may_still_write_are_not_folded(store):
     now = BEGIN + 3 * HOUR
-    flush(store, [row(BEGIN), row(BEGIN + 60), row(BEGIN + 61)], seen_at=now, closed_before=BEGIN + 61)
+    flush(store, [row(BEGIN), row(BEGIN + 60)], seen_at=now, closed_before=BEGIN + 120)
+    flush(store, [row(BEGIN + 61, process="q")], process="q", seen_at=now, closed_before=BEGIN + 60)
     assert folded(store, now) == [2, 0]
     # The process writes its open second again, as often as it likes.
     for calls in (5, 6):
-        flush(store, [row(BEGIN + 61, calls=calls)], seen_at=now, closed_before=BEGIN + 61)
+        open_second = row(BEGIN + 61, process="q", calls=calls)
+        flush(store, [open_second], process="q", seen_at=now, closed_before=BEGIN + 60)
     assert folded(store, now) == [0, 0]
     assert read(store, "sums_of", names=["calls"], since=BEGIN, until=now) == {"calls": 8}
     # Its seconds count in the entry of the minute, of which the others are folded.
@@ -135,14 +137,26 @@ def test_seconds_that_a_process_may_still_write_are_not_folded(store):
     assert (entry.triaged, entry.width_s) == (7, 60)
 
 
+def test_the_last_hour_keeps_its_seconds(store):
+    now = BEGIN + HOUR
+    ats = [BEGIN + 1, BEGIN + 2, BEGIN + 63]
+    flush(store, [row(at, base=1) for at in ats], seen_at=now, closed_before=BEGIN + 120)
+    flush(store, [row(BEGIN + 2, process="q", base=1)], process="q", seen_at=now, closed_before=BEGIN)
+    before = read(store, "by_second", since=BEGIN, until=now)
+    assert folded(store, now) == [3, 0]
+    assert read(store, "by_second", since=BEGIN, until=now) == before
+    for since, until, calls in ((BEGIN + 2, BEGIN + 3, 2), (BEGIN, BEGIN + 2, 1), (BEGIN + 3, now, 1)):
+        assert read(store, "sums_of", names=["calls"], since=since, until=until) == {"calls": calls}
+
+
 @pytest.mark.parametrize("way", ["direct", "sqlalchemy"])
 def test_a_late_row_of_a_sealed_second_is_refused_and_counted(store, direct, way):
     now = BEGIN + 3 * HOUR
-    flush(store, [row(BEGIN)], seen_at=now, closed_before=BEGIN + 1)
+    flush(store, [row(BEGIN)], seen_at=now, closed_before=BEGIN + 60)
     folded(store, now)
     writer = direct if way == "direct" else store
     for _ in range(2):
-        flush(writer, [row(BEGIN, calls=7), row(now, calls=2)], seen_at=now, closed_before=BEGIN + 1)
+        flush(writer, [row(BEGIN, calls=7), row(now, calls=2)], seen_at=now, closed_before=BEGIN + 60)
     with store.reading() as connection:
         assert processes.late(connection) == 14
     assert read(store, "sums_of", names=["calls"], since=BEGIN, until=now + 1) == {"calls": 3}
@@ -195,9 +209,10 @@ def test_a_process_that_has_stopped_is_sealed_an_hour_later_and_its_totals_are_f
 
 
 def test_a_guard_whose_clock_is_ahead_folds_and_deletes_nothing_too_soon(store):
-    flush(store, [row(BEGIN)], seen_at=BEGIN + 60, closed_before=BEGIN + 60)
-    assert folded(store, BEGIN + 60 * DAY) == [0, 0]
-    assert count(store, BUCKET) == 1
+    flush(store, [row(BEGIN)], seen_at=BEGIN + 120, closed_before=BEGIN + 60)
+    assert folded(store, BEGIN + 60 * DAY, runs=3) == [1, 0, 0]
+    with store.reading() as connection:
+        assert sorted(connection.execute(select(ROLLUP.c.width_s).distinct()).scalars()) == [1, 60, 3_600, DAY]
 
 
 def test_minutes_and_hours_are_deleted_and_longer_rows_answer(store):
@@ -239,11 +254,11 @@ def test_two_guards_fold_no_row_twice(store, either_url, monkeypatch):
 
     def slower(work):
         monkeypatch.undo()
-        assert rollups.fold(other, before=BEGIN + HOUR, orphaned_since=0) == 2
+        assert rollups.fold(other, orphaned_since=0) == 2
         return transact(work)
 
     monkeypatch.setattr(store, "transact", slower)
-    assert rollups.fold(store, before=BEGIN + HOUR, orphaned_since=0) == 0
+    assert rollups.fold(store, orphaned_since=0) == 0
     other.close()
     assert read(store, "sums_of", names=["calls"], since=0, until=2**40) == {"calls": 2}
 

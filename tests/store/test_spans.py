@@ -8,18 +8,26 @@ from hypothesis import strategies as st
 from cheapdeep_ops.store.spans import WIDTHS, finest, spans_of
 
 DAY = 86_400
-edges = st.integers(0, 20 * DAY) | st.integers(0, 20 * 24).map(lambda hour: hour * 3_600)
+edges = (
+    st.integers(0, 20 * DAY)
+    | st.integers(0, 20 * 24 * 60).map(lambda minute: minute * 60)
+    | st.integers(0, 20 * 24).map(lambda hour: hour * 3_600)
+)
 hours = st.integers(0, 20 * 24).map(lambda hour: hour * 3_600)
 days = st.integers(0, 20).map(lambda day: day * DAY)
 
 
 def stored(hour, day):
     """The horizons of a store; minutes are never kept for longer than hours."""
-    return {60: max(hour, day), 3_600: day}
+    return {1: max(hour, day) + 3_600, 60: max(hour, day), 3_600: day}
+
+
+def finest_width(at, horizons):
+    return next((width for width in WIDTHS[:-1] if at >= horizons[width]), DAY)
 
 
 def aligned(edge, horizons):
-    width = 60 if edge >= horizons[60] else 3_600 if edge >= horizons[3_600] else DAY
+    width = finest_width(edge, horizons)
     return -(-edge // width) * width
 
 
@@ -37,8 +45,7 @@ def test_a_period_is_covered_once_by_rows_that_are_stored(since, until, hour, da
     for width, first, last in spans:
         assert first % width == last % width == 0
         assert first >= horizons.get(width, 0)
-        finest_width = 60 if first >= horizons[60] else 3_600 if first >= horizons[3_600] else DAY
-        assert step is None or width == finest_width or step % width == 0
+        assert step is None or width == finest_width(first, horizons) or step % width == 0
 
 
 @given(edge=edges, lasts=st.integers(0, 5 * DAY), more=st.integers(0, 5 * DAY), hour=hours, day=days)
@@ -53,13 +60,15 @@ def test_periods_that_follow_each_other_share_no_row_and_lose_none(edge, lasts, 
 
 
 def test_days_answer_inside_and_hours_and_minutes_at_the_edges():
-    spans = spans_of(DAY - 3_660, 2 * DAY + 3_720, {})
-    assert spans == [(60, DAY - 3_660, DAY - 3_600), (3_600, DAY - 3_600, DAY), (DAY, DAY, 2 * DAY),
-                     (3_600, 2 * DAY, 2 * DAY + 3_600), (60, 2 * DAY + 3_600, 2 * DAY + 3_720)]  # fmt: skip
+    spans = spans_of(DAY - 3_661, 2 * DAY + 3_720, {})
+    hour = 3_600
+    assert spans == [
+        (1, DAY - 3_661, DAY - 3_660), (60, DAY - 3_660, DAY - hour), (hour, DAY - hour, DAY), (DAY, DAY, 2 * DAY),
+        (hour, 2 * DAY, 2 * DAY + hour), (60, 2 * DAY + hour, 2 * DAY + 3_720),
+    ]  # fmt: skip
 
 
 def test_the_finest_rows_of_each_age_are_found():
-    assert finest(0, 4 * DAY, {60: 3 * DAY, 3_600: 2 * DAY}) == [
-        (DAY, 0, 2 * DAY), (3_600, 2 * DAY, 3 * DAY), (60, 3 * DAY, 4 * DAY),
+    assert finest(0, 4 * DAY + 61, {1: 4 * DAY + 60, 60: 3 * DAY, 3_600: 2 * DAY}) == [
+        (DAY, 0, 2 * DAY), (3_600, 2 * DAY, 3 * DAY), (60, 3 * DAY, 4 * DAY + 60), (1, 4 * DAY + 60, 4 * DAY + 61),
     ]  # fmt: skip
-    assert WIDTHS == (60, 3_600, DAY)

@@ -53,7 +53,7 @@ class _Counters(Row):
 
 
 class Bucket(_Counters, table=True):
-    """Counters of one second of one route and input class in one process."""
+    """Counters of one second of one route and input class in one process, until they are folded into `rollup`."""
 
     __tablename__ = "bucket"
     __table_args__ = (Index("ix_bucket_at", "at"),)
@@ -65,10 +65,11 @@ class Bucket(_Counters, table=True):
 
 
 class Rollup(_Counters, table=True):
-    """Counters of one minute, hour or day (`width_s` seconds from `at`) of one route and input class, in all processes.
+    """Counters of one second, minute, hour or day of one route and input class, in all processes.
 
-    They count what was folded out of `bucket`. Rows of the route `*` add up all routes. In a minute, bit n of
-    `call_seconds` and of `base_seconds` is set if a call or a base escalation fell in its second n; else both are 0.
+    They count what was folded out of `bucket`, in the `width_s` seconds from `at` on. Rows of the route `*` add up all
+    routes. In a minute, bit n of `call_seconds` and of `base_seconds` is set if a call or a base escalation fell in its
+    second n; in other rows both are 0.
     """
 
     __tablename__ = "rollup"
