@@ -9,7 +9,10 @@ Last it prints the size on disk at day 30 and at day 60.
 
 import argparse
 import json
+import os
+import resource
 import sqlite3
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -121,6 +124,13 @@ def poisson(random: Random, mean: float) -> int:
     return number
 
 
+def spread(random: Random, calls: float, streams: int) -> Counter[int]:
+    """How many of `calls` each stream has, by its number; those without one are left out."""
+    if calls < 2 * streams:
+        return Counter(random.choices(range(streams), k=poisson(random, calls)))
+    return +Counter({number: poisson(random, calls / streams) for number in range(streams)})
+
+
 def folded(size: Size, rows: Rows, now: float) -> Iterator[tuple[object, ...]]:
     """The rows of `rollup` after folds."""
     random, begin, end = Random(1), now - size.days * DAY, open_since(now)
@@ -128,12 +138,11 @@ def folded(size: Size, rows: Rows, now: float) -> Iterator[tuple[object, ...]]:
     for width in (1, MINUTE, HOUR, DAY):
         for at in range(max(int(begin) // width * width, since.get(width, 0)), end, width):
             lasts = min(at + width, end) - max(at, begin)
-            mean = size.rate * lasts / len(keys)
-            for route, name in keys:
-                if calls := poisson(random, mean):
-                    bits = random.getrandbits(60) | 1 if width == MINUTE else 0
-                    yield (width, at, route, name, bits, bits, *rows.of(calls))
-            yield (width, at, "*", "", 0, 0, *rows.of(max(round(mean * len(keys)), 1)))
+            counts = spread(random, size.rate * lasts, len(keys))
+            for number in sorted(counts):
+                bits = random.getrandbits(60) | 1 if width == MINUTE else 0
+                yield (width, at, *keys[number], bits, bits, *rows.of(counts[number]))
+            yield (width, at, "*", "", 0, 0, *rows.of(max(counts.total(), 1)))
 
 
 def open_since(now: float) -> int:
@@ -306,15 +315,35 @@ def measured(
     return {name: (least_s(parts[0][name], runs, clock), least_s(parts[1][name], runs, clock)) for name in parts[0]}
 
 
-def grown(url: Callable[[str], str], size: Size, now: float) -> tuple[int, int]:
-    """Bytes on disk at day 30 and at day 60, with the same traffic."""
-    sizes = []
-    for days in (30.0, 60.0):
-        store = Store(url(f"day_{days:.0f}"))
-        fill(store, size.lasting(days), now)
-        sizes.append(size_of(store))
-        store.close()
-    return sizes[0], sizes[1]
+def commands(*settings: Settings) -> dict[str, tuple[float, float]]:
+    """The CPU seconds of whole commands, with Python's start and imports: for many calls and for few."""
+    month = ["report", "--last", "30d", "--json"]
+    found = {}
+    for name, arguments in (("command status", ["status"]), ("command report --last 30d --json", month)):
+        many, few = (_command_s(arguments, each) for each in settings)
+        found[name] = (many, few)
+    return found
+
+
+def _command_s(arguments: list[str], settings: Settings) -> float:
+    # The command asks for the time, and the calls end at END.
+    code = (
+        f"import sys, time; time.time = lambda: {END}; from cheapdeep_ops.cli import main; sys.exit(main({arguments}))"
+    )
+    environment = {**os.environ, "CHEAPDEEP_STORE_URL": settings.store_url}
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
+
+
+def grown(store: Store, size: Size, now: float) -> int:
+    """Bytes on disk after twice the days, with the same traffic."""
+    fill(store, size.lasting(2 * size.days), now)
+    return size_of(store)
 
 
 def main() -> None:
@@ -359,13 +388,19 @@ def main() -> None:
         print(
             f"{'seconds of wall time' if given.postgresql else 'seconds of CPU':<54}{'many':>8}{'few':>8}{'ratio':>8}"
         )
+        if not given.postgresql:
+            found |= commands(*(settings for _, settings in stores.values()))
         for name, (many, few) in found.items():
             print(f"{name:<54}{many:>8.3f}{few:>8.3f}{many / few:>8.2f}", flush=True)
+        sizes = [size_of(stores["many"][0])]
         for store, _ in stores.values():
             store.close()
         if not given.no_size:
-            thirty, sixty = grown(url, size, END)
-            print(f"day 30: {thirty / 1e6:.0f} MB, day 60: {sixty / 1e6:.0f} MB, {sixty / thirty - 1:+.1%}")
+            later = Store(url("later"))
+            sizes.append(grown(later, size, END))
+            later.close()
+            days = [f"day {size.days * times:.0f}: {each / 1e6:.0f} MB" for times, each in enumerate(sizes, start=1)]
+            print(f"{', '.join(days)}, {sizes[1] / sizes[0] - 1:+.1%}")
 
 
 if __name__ == "__main__":
