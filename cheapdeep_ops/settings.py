@@ -202,6 +202,14 @@ class Settings(BaseSettings):
     """An API token of that guard."""
     capture_content: bool = False
     retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    retain_minutes_days: Annotated[float, Field(ge=0.25, le=3650)] = 2.0
+    """How long the counters of each minute are stored; after an hour they replace those of each second."""
+    retain_hours_days: Annotated[float, Field(ge=1, le=3650)] = 31.0
+    """How long the counters of each hour are stored."""
+    retain_counts_days: Annotated[float, Field(ge=1, le=36_500)] = 3650.0
+    """How long the counters of each day are stored; they answer for all older periods."""
+    retain_grades_days: Annotated[float, Field(ge=1, le=36_500)] = 400.0
+    """How long grades, and the rows of their calls, are stored; longer if a rule needs them, or a normal is learned."""
     show_examples: bool = False
     """Whether alerts on Slack about wrong answers quote some of them, redacted."""
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+MINUTE_S: Final = 60
 HOUR_S: Final = 3_600
 DAY_S: Final = 86_400
 WEEK_S: Final = 604_800

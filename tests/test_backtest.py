@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import count
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -14,12 +15,14 @@ from cheapdeep_ops.guard.actions.thresholds import pin
 from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
 from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost, estimated_cost, paid_cost, spent_in
 from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.retention import Retention
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.statistics.intervals import wilson
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import grades, incidents
+from cheapdeep_ops.store import grades, incidents, recording
 from cheapdeep_ops.store.counters import Sums
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.recording import Heartbeat
 from cheapdeep_ops.store.schema import migrate
 from tests.guard import conftest as guards
 
@@ -207,6 +210,48 @@ def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):
     assert found["paid"]["estimate_at_base_usd"] is None
     assert found["paid"]["why"] == "10 calls had another outcome than at the base threshold"
     assert "10 calls had another outcome" in run(capsys)[1]
+
+
+def day_of_seconds(store, now):
+    """A day of two routes in seconds, with storms of several strengths, short and long ones."""
+    random, rows = Random(7), []
+    storms = [(3, 900, 0.6), (7, 200, 0.9), (11, 3_000, 0.45), (15, 60, 0.9), (19, 1_500, 0.5)]
+    for at in range(int(now) - 86_400, int(now), 2):
+        hour, second = divmod(at - int(now) + 86_400, 3_600)
+        rate = next((rate for begin, lasts, rate in storms if hour == begin and second < lasts), 0.15)
+        for route, calls in (("support", 3), ("faq", 1)):
+            hits = sum(random.random() < (rate if route == "support" else 0.2) for _ in range(calls))
+            rows.append({
+                "route": route, "input_class": "", "process": "p", "at": at, "calls": calls, "triaged": calls,
+                "escalated": hits, "base_escalated": hits, "shipped": calls - hits,
+                "confidence": {"50": hits, "90": calls - hits}, "base_reasons": {"low_confidence": hits},
+                "cost_nusd": calls * 10**6, "triage_cost_nusd": calls * 10**5, "baseline_nusd": calls * 10**7,
+            })  # fmt: skip
+    beat = Heartbeat(process="p", kind="router", started_at=0, seen_at=now, base_threshold=0.8, closed_before=int(now))
+    store.transact(recording.prepare_counters(buckets=rows, totals=[]))
+    store.transact(recording.prepare_beat(beat))
+
+
+@pytest.mark.thorough
+def test_a_day_in_minutes_says_what_the_same_day_in_seconds_says(capsys, store, monkeypatch):
+    now = 20_000 * 86_400.0 + 86_400
+    monkeypatch.setattr(backtest, "time", lambda: now)
+    day_of_seconds(store, now)
+    seconds = run_json(capsys, "--threshold", 0.8, "--threshold", 0.9)
+    retention = Retention(store, Settings())
+    while retention.step(now):
+        pass
+    minutes = run_json(capsys, "--threshold", 0.8, "--threshold", 0.9)
+    assert [seconds["period"].pop("alerts_resolution_s"), minutes["period"].pop("alerts_resolution_s")] == [1, 60]
+    assert "Alerts (from counts of each minute): " in run(capsys)[1]
+    # Thresholds, counts and costs are equal; the alerts are the same ones, each at most two minutes later or earlier.
+    alerts = [each.pop("alerts") for each in (seconds, minutes)]
+    assert seconds == minutes
+    kinds = [[(each["rule"], each["scope"], each["state"]) for each in some] for some in alerts]
+    assert kinds[0] == kinds[1]
+    assert len(kinds[0]) >= 8
+    delays = [there["at"] - here["at"] for here, there in zip(*alerts, strict=True)]
+    assert max(map(abs, delays)) <= 120, delays
 
 
 @given(

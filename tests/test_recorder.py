@@ -509,6 +509,38 @@ def traced(recorder):
 INSERTS = [f'INSERT INTO "{table}"' for table in ("bucket", "total", "process")]
 
 
+def test_a_recorder_that_was_asleep_goes_on_under_a_new_name(recorder, settings, clock):
+    recorder.put(decision())
+    recorder.drain(clock())
+    before = recorder.process
+    clock.advance(11 * 3_600)
+    recorder.drain(clock())
+    assert recorder.process == before
+    clock.advance(13 * 3_600)
+    recorder.put(decision(started_at=clock() - 1))
+    recorder.drain(clock())
+    assert recorder.process != before
+    clock.advance(1)
+    recorder.put(decision(started_at=clock() - 1))
+    recorder.drain(clock())
+    assert calls(settings) == 3
+
+
+def test_a_heartbeat_promises_the_seconds_that_are_closed_and_stored(recorder, clock):
+    buffer = recorder._writer.buffer
+    recorder.put(decision(started_at=clock()))
+    recorder.drain(clock())
+    begun = int(clock())
+    assert buffer.closed_before == begun - 10
+    clock.advance(30)
+    recorder.put(decision(started_at=clock()))
+    recorder.fold(clock())
+    # The open second is not stored, and those since the last flush may still change.
+    assert buffer.closed_before == begun - 10
+    recorder.drain(clock())
+    assert buffer.closed_before == begun + 20
+
+
 def test_a_flush_holds_the_lock_for_its_rows_and_nothing_else(recorder, settings, clock):
     for _ in range(2):
         recorder.drain(clock())
@@ -518,7 +550,9 @@ def test_a_flush_holds_the_lock_for_its_rows_and_nothing_else(recorder, settings
         recorder.drain(clock())
     bucket, total, process = INSERTS
     begun = statements.index("BEGIN IMMEDIATE")
-    written = ["BEGIN IMMEDIATE", *[bucket] * 3, *[total] * 3, process, "COMMIT"]
+    # One look at the process's own row, because a guard may have sealed the seconds.
+    sealed = f"SELECT sealed_before FROM \"process\" WHERE process = '{recorder.process}'"
+    written = ["BEGIN IMMEDIATE", sealed, *[bucket] * 3, *[total] * 3, process, "COMMIT"]
     assert statements[begun : begun + len(written)] == written
     assert not [each for each in statements[:begun] + statements[begun + len(written) :] if "PRAGMA" not in each]
 

@@ -38,6 +38,10 @@ DEFAULTS = {
     "api_tokens_file": None,
     "capture_content": False,
     "retain_content_days": 7.0,
+    "retain_minutes_days": 2.0,
+    "retain_hours_days": 31.0,
+    "retain_counts_days": 3650.0,
+    "retain_grades_days": 400.0,
     "treatments": {},
     "triage_max_input_tokens": None,
 }

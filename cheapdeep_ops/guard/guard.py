@@ -14,14 +14,17 @@ from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
+from cheapdeep_ops.guard.label_places import LabelPlaces
 from cheapdeep_ops.guard.lease import Lease, Leases
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.reports.weekly import enqueue_week
+from cheapdeep_ops.guard.retention import Retention
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
+from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, counters, processes, revisions
+from cheapdeep_ops.store import candidates, processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.units import DAY_S
 
@@ -33,8 +36,6 @@ GRADE: Final = "grade"
 RETAIN: Final = "retain"
 _WORK: Final = (GRADE, DELIVER, RETAIN, EVALUATE)
 """The parts of the work, each with a lease of its own; a guard gives away the first ones first."""
-
-_RETIRE_AFTER_S: Final = 30.0 * DAY_S
 
 
 class Commit(Enum):
@@ -78,6 +79,10 @@ class Guard:
         self._grader = make_grader(self._leases[GRADE].store) if make_grader else None
         self._cache = GradeCache(grader_version(settings))
         self._started_at = started_at
+        retaining = self._leases[RETAIN].store
+        keep_grades_s = max(map(_max_age, rulebook.rules), default=0.0)
+        self._retention = Retention(retaining, settings, keep_grades_s=keep_grades_s)
+        self._label_places = LabelPlaces(retaining, max_routes=settings.max_routes, started_at=started_at)
         # The sampler grades more while one of these holds a raise, because the raise waits for grades.
         self._raising_rules = {rule.alert for rule in rulebook.rules if rule.rests_on_grades and rule.raises}
 
@@ -187,16 +192,20 @@ class Guard:
         store = self._leases[EVALUATE].store
         return self._leases[EVALUATE].is_held and enqueue_week(store, self._settings, now)
 
-    def retain(self, now: float) -> None:
-        """Delete content that is too old or too much, and fold the counters of processes that are gone for long."""
-        store, settings = self._leases[RETAIN].store, self._settings
+    def retain(self, now: float) -> int:
+        """Fold old counters, delete what is too old or too much, and free the places of names that are not called.
 
-        def work() -> None:
-            candidates.forget(store, before=now - settings.retain_content_days * DAY_S)
-            candidates.trim(store, most=settings.max_candidates)
-            counters.retire(store, unseen_since=now - _RETIRE_AFTER_S)
+        Returns how many rows were folded, 0 if another guard does it.
+        """
 
-        self._do(RETAIN, work, now)
+        def work() -> int:
+            store = self._leases[RETAIN].store
+            candidates.forget(store, before=now - self._settings.retain_content_days * DAY_S)
+            candidates.trim(store, most=self._settings.max_candidates)
+            self._label_places.step(now)
+            return self._retention.step(now)
+
+        return self._do(RETAIN, work, now) or 0
 
     def stop_grading(self) -> None:
         """Stop grading; a run under way ends at once."""
@@ -224,3 +233,8 @@ class Guard:
             base_threshold=self._settings.base_threshold,
             clock_ahead_s=self._clock_ahead_s(),
         )
+
+
+def _max_age(rule: Rule) -> float:
+    """The age up to which a rule uses grades, in seconds; 0 for a rule that uses none."""
+    return float(getattr(rule, "max_age", 0.0))

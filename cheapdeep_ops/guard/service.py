@@ -35,6 +35,7 @@ from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.outages import OutageLog
+from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import processes
@@ -58,8 +59,6 @@ _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
 """The interval of the check whether a receipt is due."""
 
-_RETAIN_EVERY_S: Final = 60.0
-_MODELS_EVERY_S: Final = float(DAY_S)
 _MODELS_AFTER_S: Final = 30.0
 _CLOCK_CHECK_S: Final = 0.3
 """The shortest interval between two checks whether the clock was set back."""
@@ -254,10 +253,10 @@ class Service:
         self._add_job(scheduler, "evaluate", self.guard.step, self._settings.evaluate_every_s)
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
         self._add_job(scheduler, "leases", self._keep_leases, keep_every_s(self._settings.evaluate_every_s))
-        self._add_job(scheduler, "retain", self.guard.retain, _RETAIN_EVERY_S)
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
         if self._settings.report_every != "never":
             self._add_job(scheduler, "report", self.guard.report, _REPORT_EVERY_S)
+        self._add_job(scheduler, "retain", self.guard.retain, RETAIN_EVERY_S)
         self._add_job(scheduler, "models", self._check_models, _MODELS_EVERY_S, after_s=_MODELS_AFTER_S)
         return scheduler
 

@@ -283,6 +283,11 @@ class CounterBuffer:
         return bool(self._unsaved or self._absent_totals)
 
     @property
+    def closed_before(self) -> int:
+        """The lowest second that may still change, or that is not stored yet (Unix time)."""
+        return min((self._closed_before, *(second for _, _, second in (*self._unsaved, *self._undecided))))
+
+    @property
     def unsaved_calls(self) -> int:
         """The number of calls whose counters are not stored yet, or were not stored since they changed."""
         waiting = [*(self._buckets[key] for key in self._unsaved), *self._undecided.values()]

@@ -58,6 +58,9 @@ _BREATH_S: Final = 0.01
 _REST_S: Final = 2.0
 """How long a fork waits for a write in progress to end."""
 
+_RENAME_AFTER_S: Final = 43_200.0
+"""A process that was silent for longer counts on under a new name: after a day, a guard seals a silent process."""
+
 _PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "sign_off": "closing"}
 """The names of the thread's methods in the log."""
 
@@ -289,10 +292,12 @@ class Recorder:
         self._writer.settle(now)
         self._writer.save(self._beat(now))
         self._writer.close_seconds(before=int(now) - _BUCKET_OPEN_S)
-        self._last_beat = now
+        silent_s, self._last_beat = now - self._last_beat, now
         self._samples.save(self._destination, self._writer.stored)
         self._remainder.take_over(self._destination)
         self._note_folded()
+        if _RENAME_AFTER_S < silent_s < float("inf"):
+            self._writer.restart()
 
     def _note_folded(self) -> None:
         names = self._writer.names
@@ -335,6 +340,7 @@ class Recorder:
             clock_ahead_s=self._clock.ahead_s,
             folded=self._writer.names.folded,
             folded_names=self._writer.names.folded_names,
+            closed_before=self._writer.buffer.closed_before,
         )
 
     def _start(self) -> None:

@@ -1,34 +1,40 @@
-"""Counters per second, and since each process began."""
+"""Reads the counters: of a period from the coarsest rows that answer it, and since each process began.
+
+Periods are `[since, until)` in Unix time, and `spans` says which rows count in them.
+"""
 
 import json
-import operator
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, delete, func, select, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Subquery,
+    Table,
+    Text,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 
-from cheapdeep_ops.store.engine import Store, take_lock
-from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
+from cheapdeep_ops.store.spans import Span, finest, spans_of
+from cheapdeep_ops.store.tables.call_tables import Bucket, Horizon, Rollup, Total
 from cheapdeep_ops.store.tables.row import table_of
-from cheapdeep_ops.store.upsert import upsert
-from cheapdeep_ops.units import USD_PER_NUSD
+from cheapdeep_ops.units import MINUTE_S, USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES, Counters
 
 _BUCKET: Final = table_of(Bucket)
 _TOTAL: Final = table_of(Total)
-_PROCESS: Final = table_of(Process)
-RETIRED: Final = ""
-"""The process name under which the totals of all retired processes are stored."""
-
-_FOLDED_AT_ONCE: Final = 400
-"""The largest number of totals that one transaction folds into rows of `RETIRED`."""
-
-_RETIRED_PROCESS: Final = {
-    "process": RETIRED, "kind": "retired", "host": "", "pid": 0, "started_at": 0.0, "seen_at": 0.0,
-    "package_version": "", "base_threshold": 0.0, "policy_version": 0,
-}  # fmt: skip
+_ROLLUP: Final = table_of(Rollup)
+_HORIZON: Final = table_of(Horizon)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +61,10 @@ class RouteCounts:
 
 
 class SecondCounts(NamedTuple):
-    """A route's counts in the second that began at `at` (Unix time)."""
+    """A route's counts in the second that began at `at` (Unix time); or in `width_s` seconds, where those are folded.
+
+    Bit n of `base_seconds` is set if a base escalation fell in its second n. Rows longer than a minute do not have it.
+    """
 
     # A tuple, because a window has thousands of these and a dataclass takes longer to make.
 
@@ -63,15 +72,36 @@ class SecondCounts(NamedTuple):
     triaged: int
     escalated: int
     base_escalated: int
+    width_s: int = 1
+    base_seconds: int = 1
+
+    @property
+    def base_mask(self) -> int:
+        """The seconds with a base escalation, as bits; one of them, where only their number is known to be above 0."""
+        return (self.base_seconds or 1) if self.base_escalated else 0
+
+    def within(self, width_s: int) -> Self:
+        """These counts as those of the longer row in which the second lies."""
+        place = self.at % width_s
+        return self._replace(at=self.at - place, width_s=width_s, base_seconds=self.base_mask << place)
+
+    def plus(self, other: Self) -> Self:
+        """The counts of both together; `other` began at the same time and is as long."""
+        return self._replace(
+            triaged=self.triaged + other.triaged,
+            escalated=self.escalated + other.escalated,
+            base_escalated=self.base_escalated + other.base_escalated,
+            base_seconds=self.base_mask | other.base_mask,
+        )
 
 
 def merged(one: Sequence[SecondCounts], other: Sequence[SecondCounts]) -> list[SecondCounts]:
     """The counts of two routes together, oldest first."""
-    seconds: dict[int, SecondCounts] = {}
+    rows: dict[tuple[int, int], SecondCounts] = {}
     for each in (*one, *other):
-        before = seconds.get(each.at, SecondCounts(each.at, 0, 0, 0))
-        seconds[each.at] = SecondCounts(each.at, *(map(operator.add, before[1:], each[1:])))
-    return [seconds[at] for at in sorted(seconds)]
+        before = rows.get((each.at, each.width_s))
+        rows[each.at, each.width_s] = each if before is None else before.plus(each)
+    return [rows[key] for key in sorted(rows)]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,34 +170,84 @@ COUNTS: Final = tuple(field.name for field in fields(Sums) if field.type is not 
 
 
 def by_route(connection: Connection, *, since: float, until: float) -> dict[str, RouteCounts]:
-    """Counts of the buckets that began in `[since, until)`, by route; reads the rows of that window only."""
-    columns = _BUCKET.c
+    """Counts of the rows that began in `[since, until)`, by route."""
     names = ("calls", "triaged", "escalated", "base_escalated", "later_answers", "withheld")
-    statement = select(columns.route, *(func.sum(columns[name]).label(name) for name in names))
-    rows = connection.execute(_within(statement, since, until, ALL_ROUTES).group_by(columns.route)).mappings()
+    counted = _counted_in(connection, ("route", *names), since=since, until=until)
+    sums = (func.sum(counted.c[name]).label(name) for name in names)
+    rows = connection.execute(select(counted.c.route, *sums).group_by(counted.c.route)).mappings()
     return {row["route"]: RouteCounts(**row) for row in rows}
 
 
 def by_second(
     connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES
 ) -> dict[str, list[SecondCounts]]:
-    """Counts of the seconds that began in `[since, until)`, by route, oldest first; empty seconds are absent."""
-    columns = _BUCKET.c
-    names = ("triaged", "escalated", "base_escalated")
-    counted = select(columns.route, columns.at, *(func.sum(columns[name]) for name in names))
-    grouped = counted.group_by(columns.at, columns.route).order_by(columns.at)
-    statement = _within(grouped, since, until, scope)
+    """Counts of the seconds that began in `[since, until)`, by route, oldest first; empty seconds are absent.
+
+    Where seconds are folded, an entry has the counts of a minute, or of the finest longer row that is stored.
+    """
+    names = ("route", "at", "triaged", "escalated", "base_escalated")
+    spans = finest(since, until, _horizons(connection))
+    folded = list(zip(spans, _folded_in(spans, scope, by_route=True), strict=True))
+    parts = [
+        select(*_columns(_BUCKET, names)).where(*_second_of(since, until, scope)),
+        *(select(*_columns(_ROLLUP, names)).where(*chosen) for span, chosen in folded if span.width_s == 1),
+    ]
+    second = union_all(*parts).subquery()
+    sums = (func.sum(second.c[name]) for name in names[2:])
+    seconds = select(second.c.route, second.c.at, *sums, literal(1), literal(1)).group_by(second.c.at, second.c.route)
+    longer = (
+        select(*_columns(_ROLLUP, (*names, "width_s", "base_seconds"))).where(*chosen)
+        for span, chosen in folded
+        if span.width_s > 1
+    )
+    # One statement sees one state of the store, in which each call is either folded or not.
+    rows = connection.execute(union_all(seconds, *longer).order_by("at")).all()
+    # The sums are converted, because PostgreSQL returns them as Decimal.
+    return _by_route([(row[0], SecondCounts(*map(int, row[1:]))) for row in rows])
+
+
+def _by_route(rows: Sequence[tuple[str, SecondCounts]]) -> dict[str, list[SecondCounts]]:
+    """The entries of each route in the order of time, each time once."""
+    folded = {(each.at, each.width_s) for _, each in rows if each.width_s > 1}
     seconds: dict[str, list[SecondCounts]] = defaultdict(list)
-    for route, at, triaged, escalated, base in connection.execute(statement):
-        # The sums are converted, because PostgreSQL returns them as Decimal.
-        seconds[route].append(SecondCounts(at, int(triaged), int(escalated), int(base)))
+    if not folded:
+        for route, each in rows:
+            seconds[route].append(each)
+        return dict(seconds)
+    # Seconds of some processes may not be folded yet: they go into the entry of their minute.
+    merged: dict[tuple[int, str], SecondCounts] = {}
+    for route, each in rows:
+        entry = each.within(MINUTE_S) if (each.at - each.at % MINUTE_S, MINUTE_S) in folded else each
+        before = merged.get((entry.at, route))
+        merged[entry.at, route] = entry if before is None else before.plus(entry)
+    for (_, route), entry in sorted(merged.items()):
+        seconds[route].append(entry)
     return dict(seconds)
 
 
+def resolution_s(connection: Connection, *, since: float, until: float) -> int:
+    """The longest entry that `by_second` gives for `[since, until)`, in seconds: 1 if it gives only seconds."""
+    spans = finest(since, until, _horizons(connection))
+    chosen = zip(spans, _folded_in(spans, ALL_ROUTES), strict=True)
+    there = (span.width_s for span, where in chosen if connection.execute(select(_ROLLUP.c.at).where(*where)).first())
+    return max(there, default=1)
+
+
+def minutes_since(connection: Connection) -> int:
+    """When the oldest minute that is stored may begin (Unix time)."""
+    return _horizons(connection).get(MINUTE_S, 0)
+
+
 def first_second(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> int | None:
-    """When the first second with calls in `[since, until)` began (Unix time); None if there were no calls."""
-    ordered = select(_BUCKET.c.at).order_by(_BUCKET.c.at).limit(1)
-    first: int | None = connection.execute(_within(ordered, since, until, scope)).scalar()
+    """When the first row with calls in `[since, until)` began (Unix time): a second, or the finest that is stored.
+
+    None if there were no calls.
+    """
+    second = select(func.min(_BUCKET.c.at).label("at")).where(*_second_of(since, until, scope))
+    spans = finest(since, until, _horizons(connection))
+    folded = (select(func.min(_ROLLUP.c.at)).where(*chosen) for chosen in _folded_in(spans, scope))
+    ats = union_all(second, *folded).subquery()
+    first: int | None = connection.execute(select(func.min(ats.c.at))).scalar()
     return first
 
 
@@ -175,8 +255,8 @@ def sums_of(
     connection: Connection, names: Sequence[str], *, since: float, until: float, scope: str = ALL_ROUTES
 ) -> dict[str, int]:
     """The sums of the counters `names` over `[since, until)`, added up by the database."""
-    statement = select(*(func.coalesce(func.sum(_BUCKET.c[name]), 0).label(name) for name in names))
-    row = connection.execute(_within(statement, since, until, scope)).one()
+    counted = _counted_in(connection, names, since=since, until=until, scope=scope)
+    row = connection.execute(select(*(func.coalesce(func.sum(counted.c[name]), 0) for name in names))).one()
     return {name: int(total) for name, total in zip(names, row, strict=True)}
 
 
@@ -185,11 +265,13 @@ def by_step(
 ) -> dict[int, Sums]:
     """The sums of `[since, until)` for each step of `step_s` seconds, by the start of the step (Unix time).
 
-    Steps start at multiples of `step_s`. The mappings are empty, and steps without calls are absent.
+    Steps start at multiples of `step_s`. The mappings are empty, and steps without calls are absent. A folded row that
+    is longer than a step counts in the step in which it begins.
     """
-    began = (_BUCKET.c.at - _BUCKET.c.at % step_s).label("began")
-    statement = select(began, *(func.sum(_BUCKET.c[name]).label(name) for name in SUMS)).group_by(began)
-    rows = connection.execute(_within(statement, since, until, scope)).mappings()
+    counted = _counted_in(connection, ("at", *SUMS), since=since, until=until, scope=scope, step_s=step_s)
+    began = (counted.c.at - counted.c.at % step_s).label("began")
+    statement = select(began, *(func.sum(counted.c[name]).label(name) for name in SUMS)).group_by(began)
+    rows = connection.execute(statement).mappings()
     return {int(row["began"]): Sums(**{name: int(row[name]) for name in SUMS}) for row in rows}  # type: ignore[arg-type]
 
 
@@ -217,18 +299,20 @@ def malformed_causes(connection: Connection, *, since: float, until: float) -> d
 
 def base_escalations_by_class(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
     """Base escalations of `[since, until)` by input class."""
-    columns = _BUCKET.c
-    statement = select(columns.input_class, func.sum(columns.base_escalated)).group_by(columns.input_class)
-    return {name: int(count) for name, count in connection.execute(_within(statement, since, until, scope))}
+    names = ("route", "input_class", "base_escalated")
+    counted = _counted_in(connection, names, since=since, until=until, scope=scope)
+    statement = select(counted.c.input_class, func.sum(counted.c.base_escalated)).group_by(counted.c.input_class)
+    return {name: int(count) for name, count in connection.execute(statement)}
 
 
 def traffic_mix(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> TrafficMix:
     """The composition of the triaged calls of `[since, until)`, in one route or in all."""
-    columns = _BUCKET.c
+    names = ("route", "input_class", "triaged", "base_escalated")
+    columns = _counted_in(connection, names, since=since, until=until, scope=scope).c
     statement = select(
         columns.route, columns.input_class, func.sum(columns.triaged), func.sum(columns.base_escalated)
     ).group_by(columns.route, columns.input_class)
-    cells = [tuple(row) for row in connection.execute(_within(statement, since, until, scope))]
+    cells = [tuple(row) for row in connection.execute(statement)]
     return TrafficMix(
         calls={(route, name): int(calls) for route, name, calls, _ in cells},
         base_escalated={(route, name): int(escalated) for route, name, _, escalated in cells},
@@ -241,31 +325,90 @@ def traffic_mix(connection: Connection, *, since: float, until: float, scope: st
 def _counted(connection: Connection, name: str, since: float, until: float, scope: str) -> dict[str, int]:
     """The sum of one mapping over `[since, until)`."""
     # Few different texts occur. The database groups equal ones, so that few have to be parsed here.
-    text = cast(_BUCKET.c[name], Text).label("text")
-    statement = _within(select(text, func.count().label("rows")).group_by(text), since, until, scope)
+    text = _counted_in(connection, (name,), since=since, until=until, scope=scope).c[name]
     counts: Counter[str] = Counter()
-    for written, rows in connection.execute(statement):
+    for written, rows in connection.execute(select(text, func.count().label("rows")).group_by(text)):
         for key, value in json.loads(written).items():
             counts[key] += value * rows
     return dict(counts)
 
 
-def _within(statement: Select[*tuple[Any, ...]], since: float, until: float, scope: str) -> Select[*tuple[Any, ...]]:
-    statement = statement.where(_BUCKET.c.at >= since, _BUCKET.c.at < until)
+def _counted_in(
+    connection: Connection,
+    names: Sequence[str],
+    *,
+    since: float,
+    until: float,
+    scope: str = ALL_ROUTES,
+    step_s: int | None = None,
+) -> Subquery:
+    """The columns `names` of the seconds that are not folded, and of the folded rows, which cover `[since, until)`.
+
+    See `spans`. Mappings are texts. With `route` among the names, each route has rows of its own.
+    """
+    # One statement sees one state of the store, in which each call is either folded or not.
+    spans = spans_of(since, until, _horizons(connection), step_s=step_s)
+    folded = _folded_in(spans, scope, by_route="route" in names)
+    parts = [
+        select(*_columns(_BUCKET, names)).where(*_second_of(since, until, scope)),
+        *(select(*_columns(_ROLLUP, names)).where(*chosen) for chosen in folded),
+    ]
+    return union_all(*parts).subquery("counted")
+
+
+def _columns(table: Table, names: Sequence[str]) -> Iterator[ColumnElement[Any]]:
+    return (cast(table.c[name], Text).label(name) if name in COUNTS else table.c[name] for name in names)
+
+
+def _second_of(since: float, until: float, scope: str) -> list[ColumnElement[bool]]:
+    """What selects the seconds that began in `[since, until)`."""
+    within = [_BUCKET.c.at >= since, _BUCKET.c.at < until]
     # The expression makes the database use the index on time. The primary key starts with the route, and would make it
     # read the route's whole history.
-    return statement if scope == ALL_ROUTES else statement.where(_BUCKET.c.route.concat("") == scope)
+    return within if scope == ALL_ROUTES else [*within, _BUCKET.c.route.concat("") == scope]
 
 
-def totals(connection: Connection, *, mappings: Sequence[str] = COUNTS) -> dict[tuple[str, str], Sums]:
+def _folded_in(spans: Iterable[Span], scope: str, *, by_route: bool = False) -> Iterator[list[ColumnElement[bool]]]:
+    """What selects the folded rows of each of `spans`."""
+    columns = _ROLLUP.c
+    for span in spans:
+        within = [columns.width_s == span.width_s, columns.at >= span.begin, columns.at < span.end]
+        # Few rows of their own add up all routes.
+        is_own = columns.route != ALL_ROUTES if by_route and scope == ALL_ROUTES else columns.route == scope
+        yield [*within, is_own]
+
+
+def _horizons(connection: Connection) -> dict[int, int]:
+    """Since when the rows of each width are stored (Unix time)."""
+    return {row.width_s: row.since for row in connection.execute(select(_HORIZON))}
+
+
+def totals(
+    connection: Connection,
+    *,
+    mappings: Sequence[str] = COUNTS,
+    known: Mapping[tuple[str, str], Sums] = MappingProxyType({}),
+) -> dict[tuple[str, str], Sums]:
     """The sums of all counters since the store was made, by (route, input class).
 
-    Mappings are slow to add up; those that are not among `mappings` stay empty.
+    Mappings are slow to add up; those that are not among `mappings` stay empty. `known` is an earlier result with the
+    same `mappings`: routes and classes without new calls are taken from it.
     """
-    return _totals(connection, true(), mappings)
+    if not known:
+        return totals_where(connection, true(), mappings)
+    numbers = totals_where(connection, true(), ())
+    fresh = [key for key, sums in numbers.items() if not _is_known(known.get(key), sums)]
+    if len(fresh) > len(numbers) / 2:
+        return totals_where(connection, true(), mappings)
+    changed = totals_where(connection, tuple_(_TOTAL.c.route, _TOTAL.c.input_class).in_(fresh), mappings)
+    return {key: changed.get(key) or known[key] for key in numbers}
 
 
-def _totals(
+def _is_known(known: Sums | None, numbers: Sums) -> bool:
+    return known is not None and all(getattr(known, name) == getattr(numbers, name) for name in SUMS)
+
+
+def totals_where(
     connection: Connection, chosen: ColumnElement[bool], mappings: Sequence[str] = COUNTS
 ) -> dict[tuple[str, str], Sums]:
     """The sums of the chosen totals by (route, input class), added up by the database."""
@@ -296,52 +439,3 @@ def _added(texts: str) -> dict[str, int]:
 def routes(connection: Connection) -> set[str]:
     """The routes that calls have named since the store was made."""
     return set(connection.execute(select(_TOTAL.c.route).distinct()).scalars())
-
-
-def retire(store: Store, *, unseen_since: float) -> int:
-    """Fold the totals of processes without a heartbeat since `unseen_since` into one row for each route and class.
-
-    The sums stay equal after each transaction. The time to read them no longer grows with the number of past processes.
-    A folded process that returns would count twice, so `unseen_since` should lie weeks back. Returns the number of
-    folded processes.
-    """
-    gone = and_(_PROCESS.c.seen_at < unseen_since, _PROCESS.c.process != RETIRED)
-    with store.reading() as connection:
-        names = connection.execute(select(_PROCESS.c.process).where(gone)).scalars().all()
-    for name in names:
-        while store.transact(lambda connection, name=name: _fold_some(connection, name, gone)):  # type: ignore[misc]
-            pass
-    return len(names)
-
-
-def _fold_some(connection: Connection, name: str, gone: ColumnElement[bool]) -> bool:
-    """Fold some totals of a process, or its own row after the last of them; returns whether more is left."""
-    # Two guards at once must not add one total to the retired row twice.
-    take_lock(connection, "retirement")
-    is_gone = select(_PROCESS.c.process).where(_PROCESS.c.process == name, gone)
-    if connection.execute(is_gone).first() is None:
-        return False
-    key = tuple_(_TOTAL.c.route, _TOTAL.c.input_class)
-    own = select(_TOTAL.c.route, _TOTAL.c.input_class).where(_TOTAL.c.process == name)
-    some = own.order_by(_TOTAL.c.route, _TOTAL.c.input_class).limit(_FOLDED_AT_ONCE)
-    keys = [tuple(row) for row in connection.execute(some)]
-    if not keys:
-        _retire_process(connection, name)
-        return False
-    folded = _totals(connection, and_(_TOTAL.c.process.in_([name, RETIRED]), key.in_(keys)))
-    connection.execute(delete(_TOTAL).where(_TOTAL.c.process == name, key.in_(keys)))
-    upsert(connection, Total, [_as_row(key, sums) for key, sums in folded.items()])
-    return True
-
-
-def _retire_process(connection: Connection, name: str) -> None:
-    """Delete the row of a process, and add its dropped and folded calls to the retired row."""
-    both = _PROCESS.c.process.in_([name, RETIRED])
-    sums = select(func.sum(_PROCESS.c.dropped), func.sum(_PROCESS.c.folded)).where(both)
-    dropped, folded = (int(each or 0) for each in connection.execute(sums).one())
-    connection.execute(delete(_PROCESS).where(_PROCESS.c.process == name))
-    upsert(connection, Process, [{**_RETIRED_PROCESS, "dropped": dropped, "folded": folded}])
-
-
-def _as_row(key: tuple[str, str], sums: Sums) -> dict[str, object]:
-    return {"route": key[0], "input_class": key[1], "process": RETIRED, **sums.row()}

@@ -71,11 +71,9 @@ class _Link(ABC):
         """Whether the connection can no longer be used after `error`."""
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
-        """Run a statement once for each tuple of a list; what it returns has a `rowcount` over all of them.
-
-        The name is SQLAlchemy's: see `inserts.Statements`.
-        """
-        self._cursor.executemany(statement, parameters)
+        """Run a statement, as `inserts.Statements` says; the name is SQLAlchemy's."""
+        run = self._cursor.executemany if isinstance(parameters, list) else self._cursor.execute
+        run(statement, parameters)
         return self._cursor
 
 

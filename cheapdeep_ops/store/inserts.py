@@ -39,9 +39,9 @@ class Statements(Protocol):
         """Has the name of the database: `sqlite` or `postgresql`."""
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
-        """Run a statement in the driver's own SQL, once for each tuple in a list.
+        """Run a statement in the driver's own SQL: once for each tuple in a list, or once with one tuple.
 
-        What it returns has the number of changed rows as `rowcount`.
+        What it returns has the number of changed rows as `rowcount`; with one tuple, `fetchone` has the first row.
         """
 
 

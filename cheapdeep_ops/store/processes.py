@@ -17,6 +17,7 @@ __all__ = [
     "clock_of",
     "dropped",
     "last_seen",
+    "late",
     "mark_stopped",
     "processes",
     "running_guards",
@@ -75,6 +76,12 @@ def dropped(connection: Connection) -> int:
     """The number of decisions that could not be counted, over all processes so far."""
     total: int | None = connection.execute(select(func.sum(_PROCESS.c.dropped))).scalar()
     return total or 0
+
+
+def late(connection: Connection) -> int:
+    """The number of calls that came after their second was sealed, and were refused; over all processes so far."""
+    total: int | None = connection.execute(select(func.sum(_PROCESS.c.late))).scalar()
+    return int(total or 0)
 
 
 def processes(connection: Connection, *, since: float) -> list[dict[str, Any]]:

@@ -56,6 +56,9 @@ PROCESS: Final = Target(
         "folded_names": dict,
         "flush": 0,
         "secret": "",
+        "closed_before": 0,
+        "sealed_before": 0,
+        "late": 0,
     },
 )
 CANDIDATE: Final = Target(
@@ -99,6 +102,7 @@ class Heartbeat:
     policy_version: int = 0
     dropped: int = 0
     clock_ahead_s: float = 0.0
+    closed_before: int = 0
     folded: int = 0
     folded_names: Mapping[str, int] = field(default_factory=dict)
     host: str = field(default_factory=_host)
@@ -132,9 +136,49 @@ def write_candidates(store: Transacting, rows: Rows) -> Rejected:
     return write_accepted(store, rows, prepare_candidates)
 
 
-def prepare_counters(*, buckets: Rows, totals: Rows) -> Write:
-    """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process."""
-    return combined(prepare(BUCKET, buckets, "replace"), prepare(TOTAL, totals, "replace"))
+FOREVER: Final = 2**62
+"""The value of `sealed_before` of a process that counts as dead: the store refuses all of its rows."""
+
+
+def prepare_counters(*, buckets: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> Write:
+    """Prepare the current rows of `buckets` and `totals` for storing; each row belongs to one process.
+
+    Rows of sealed seconds are refused in that transaction, because they may be folded. Their calls count as late.
+    """
+    stored = combined(prepare(BUCKET, buckets, "replace"), prepare(TOTAL, totals, "replace"))
+    processes = sorted({row["process"] for row in (*buckets, *totals)})
+
+    def write(connection: Statements) -> None:
+        sealed = {process: _sealed_before(connection, process) for process in processes}
+        late = [row for row in buckets if row["at"] < sealed[row["process"]]]
+        if not late and FOREVER not in sealed.values():
+            stored(connection)
+            return
+        # Rare, so it may encode the rows again.
+        prepare(BUCKET, [row for row in buckets if row["at"] >= sealed[row["process"]]], "replace")(connection)
+        prepare(TOTAL, [row for row in totals if sealed[row["process"]] != FOREVER], "replace")(connection)
+        _count_late(connection, late)
+
+    return write
+
+
+def _sealed_before(connection: Statements, process: str) -> int:
+    """The second before which rows of a process are refused; its row stays locked until the transaction ends."""
+    # The lock makes a fold wait, which seals the process first. SQLite has one writer, and needs no lock.
+    mark, lock = ("?", "") if connection.dialect.name == "sqlite" else ("%s", " FOR UPDATE")
+    table = table_name(connection.dialect.name, "process")
+    query = f"SELECT sealed_before FROM {table} WHERE process = {mark}{lock}"  # noqa: S608 - our names
+    row = connection.exec_driver_sql(query, (process,)).fetchone()
+    return row[0] if row else 0
+
+
+def _count_late(connection: Statements, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add the calls of refused rows to what was late."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    table = table_name(connection.dialect.name, "process")
+    update = f"UPDATE {table} SET late = late + {mark} WHERE process = {mark}"  # noqa: S608 - our names
+    if rows:
+        connection.exec_driver_sql(update, [(row.get("calls", 0), row["process"]) for row in rows])
 
 
 def prepare_candidates(rows: Rows) -> Write:

@@ -13,9 +13,13 @@ _DECISIONS: Final = "decisions"
 """Counts changes of policies, alerts, incidents, silences and baselines: both rules and people change them."""
 
 
-def current(connection: Connection) -> int:
-    """The number of the last change; 0 before the first."""
-    number: int | None = connection.execute(select(_REVISION.c.number).where(_REVISION.c.name == _DECISIONS)).scalar()
+ROLLUPS: Final = "rollups"
+"""Counts folds, each of which adds to rows of `rollup` that it has read before."""
+
+
+def current(connection: Connection, name: str = _DECISIONS) -> int:
+    """The number of the last change of the part `name`; 0 before the first."""
+    number: int | None = connection.execute(select(_REVISION.c.number).where(_REVISION.c.name == name)).scalar()
     return number or 0
 
 
@@ -27,9 +31,9 @@ def advance(connection: Connection) -> None:
         insert_if_absent(connection, Revision, {"name": _DECISIONS, "number": 0})
 
 
-def advance_from(connection: Connection, number: int) -> bool:
-    """Count a change in this transaction if `number` is still current; returns whether it was."""
+def advance_from(connection: Connection, number: int, name: str = _DECISIONS) -> bool:
+    """Count a change of the part `name` in this transaction if `number` is still current; returns whether it was."""
     if not number:
-        insert_if_absent(connection, Revision, {"name": _DECISIONS, "number": 0})
-    row = update(_REVISION).where(_REVISION.c.name == _DECISIONS, _REVISION.c.number == number)
+        insert_if_absent(connection, Revision, {"name": name, "number": 0})
+    row = update(_REVISION).where(_REVISION.c.name == name, _REVISION.c.number == number)
     return bool(connection.execute(row.values(number=number + 1)).rowcount)

@@ -47,6 +47,8 @@ def _prepare(connection: sqlite3.Connection, lock_timeout_s: float) -> None:
     """Switch to write-ahead logging, and turn the driver's transaction control off."""
     # The driver's legacy mode never begins a transaction before a SELECT.
     connection.isolation_level = None
+    # Only a file without any page takes it, so it comes before the switch, which writes the first one.
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
     _use_wal(connection, time.monotonic() + lock_timeout_s)
     for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()

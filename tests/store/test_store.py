@@ -2,7 +2,7 @@ import logging
 import multiprocessing
 import sqlite3
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 
 import pytest
@@ -17,7 +17,9 @@ from cheapdeep_ops.store import (
     policies,
     processes,
     recording,
+    retirement,
     revisions,
+    rollups,
     stories,
 )
 from cheapdeep_ops.store.engine import Store
@@ -88,6 +90,13 @@ def test_totals_are_the_sums_of_their_rows(store):
     with store.reading() as connection:
         assert {key: asdict(sums) for key, sums in counters.totals(connection).items()} == expected
         some = counters.totals(connection, mappings=["confidence"])
+        # Of what was known before, only what has new calls is read again.
+        known = {**some, ("faq", "x"): replace(some["faq", "x"], confidence={"kept": 1})}
+        write(store, totals=[total(route="support")])
+        again = counters.totals(connection, mappings=["confidence"], known=known)
+        assert again["faq", "x"].confidence == {"kept": 1}
+        assert again["support", ""] == counters.totals(connection, mappings=["confidence"])["support", ""]
+        assert again["support", ""].calls == some["support", ""].calls + 3
     empty = {name: {} for name in counters.COUNTS if name != "confidence"}
     assert {key: asdict(sums) for key, sums in some.items()} == {key: {**expected[key], **empty} for key in expected}
 
@@ -449,11 +458,19 @@ def ever(store):
         return counters.totals(connection), processes.dropped(connection)
 
 
-def test_totals_of_processes_that_are_gone_are_folded_and_their_sums_stay_in_every_step(store, monkeypatch):
-    monkeypatch.setattr(counters, "_FOLDED_AT_ONCE", 3)
+def dead(store, *names):
+    """Seal these processes for good, at their last heartbeat."""
+    with store.reading() as connection:
+        beats = {each["process"]: each["seen_at"] for each in processes.processes(connection, since=0)}
+    rollups.seal_for_good(store, {name: beats[name] for name in names})
+
+
+def test_totals_of_dead_processes_are_folded_and_their_sums_stay_in_every_step(store, monkeypatch):
+    monkeypatch.setattr(retirement, "_FOLDED_AT_ONCE", 3)
     for number in range(10):
         seen(store, str(number), number, dropped=number)
         write(store, [], [total(process=str(number), route=route) for route in "abcde"])
+    dead(store, *map(str, range(8)))
     before, transact, after = ever(store), store.transact, []
 
     def watched(work):
@@ -463,30 +480,27 @@ def test_totals_of_processes_that_are_gone_are_folded_and_their_sums_stay_in_eve
 
     monkeypatch.setattr(store, "transact", watched)
     with most_rows(store) as rows:
-        assert [counters.retire(store, unseen_since=8) for _ in range(2)] == [8, 0]
-    assert len(after) == 8 * 3
+        assert [retirement.retire(store, unseen_since=5) for _ in range(2)] == [8, 0]
+    # Two transactions fold five totals and a third finds none; five processes were last seen before that time.
+    assert len(after) == 8 * 3 + 5
     assert all(each == before for each in after)
     assert max(rows) <= 6
     with store.reading() as connection:
         of = table_of(Total).c.process
         left = connection.execute(select(of).distinct().order_by(of)).scalars().all()
+        known = {each["process"] for each in processes.processes(connection, since=-1)}
     assert left == ["", "8", "9"]
+    # A dead process is known for a while, because its rows must be refused.
+    assert known == {"", "5", "6", "7", "8", "9"}
 
 
-def test_a_process_that_shows_itself_again_is_not_folded(store, monkeypatch):
+def test_a_process_that_shows_itself_again_does_not_count_as_dead(store):
     seen(store, "a", 1)
     write(store, [], [total(process="a")])
-    transact = store.transact
-
-    def late(work):
-        monkeypatch.undo()
-        seen(store, "a", 100)
-        return transact(work)
-
-    monkeypatch.setattr(store, "transact", late)
-    counters.retire(store, unseen_since=8)
-    with store.reading() as connection:
-        assert connection.execute(select(table_of(Total).c.process)).scalars().all() == ["a"]
+    silent = rollups.silent_processes(store, unseen_since=8, stopped_since=8)
+    seen(store, "a", 100)
+    rollups.seal_for_good(store, silent)
+    assert (silent, retirement.retire(store, unseen_since=200)) == ({"a": 1}, 0)
 
 
 def test_sums_by_the_database_are_those_of_the_rows(store):

@@ -14,6 +14,7 @@ from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
 from cheapdeep_ops.cli.render.runs import is_known
 from cheapdeep_ops.guard.formatting import bounds, coverage, exact_money, percent, timestamp
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.units import HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
@@ -114,10 +115,16 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
         with store.reading() as connection:
             sums = counters.summed(connection, **wanted, scope=route)
             first = counters.first_second(connection, **wanted, scope=route)
+            minutes_since = counters.minutes_since(connection)
             graded = grades.confidences(connection, grader_version(settings), **wanted, scope=route)
+            # Hours are too long for the windows of rules, so alerts begin with the first minute.
+            rerun_from = max(wanted["since"], float(minutes_since))
+            resolution_s = counters.resolution_s(connection, since=rerun_from, until=until)
         # The report shows the period that has data, which may begin later than the wanted one.
         since = until if first is None else max(float(first), wanted["since"])
-        period = ReplayPeriod(since=wanted["since"], counted=since, until=until, route=route)
+        period = ReplayPeriod(
+            since=rerun_from, counted=max(since, rerun_from), until=until, route=route, resolution_s=resolution_s
+        )
         history = History(store=store, settings=settings, period=period, follow=output.show_progress)
         past = history.rerun(rulebook.rules)
     base, spent = settings.base_threshold, spent_in(sums, prices=_prices(settings, _RECORDED))
@@ -128,14 +135,21 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
             "since": since,
             "until": until,
             "asked_since": wanted["since"],
-            # A second of tolerance, because counters have whole seconds.
-            "is_whole": since <= wanted["since"] + 1,
+            # Some tolerance, because counters have whole seconds, minutes or hours.
+            "is_whole": since <= wanted["since"] + _tolerance_s(resolution_s, is_rerun=rerun_from == wanted["since"]),
+            "alerts_since": rerun_from,
+            "alerts_resolution_s": resolution_s,
         },
         "n": sums.triaged,
         **_priced(lambda value: of_stored(counted, graded, value, base=base), spent, tried, base=base),
         "confidence": _worth(graded),
         **past,
     }
+
+
+def _tolerance_s(resolution_s: int, *, is_rerun: bool) -> int:
+    """How much later than asked a whole period may begin: one entry, which is an hour before the first minute."""
+    return resolution_s if is_rerun else HOUR_S
 
 
 def _worth(grades: Iterable[tuple[float, bool, float]]) -> "Confidence":
@@ -173,7 +187,10 @@ def _show(backtested: Mapping[str, Any]) -> None:
     period = backtested["period"]
     if period and not period["is_whole"]:
         out.print(f"The store has data only since {timestamp(period['since'])}: the period begins there.")
-    out.print(f"Alerts: {len(backtested['alerts']) or 'none'}")
+    if period and period["alerts_since"] > period["asked_since"]:
+        out.print(f"Alerts are rerun since {timestamp(period['alerts_since'])}: older minutes are not stored.")
+    steps = " (from counts of each minute)" if period and period["alerts_resolution_s"] > 1 else ""
+    out.print(f"Alerts{steps}: {len(backtested['alerts']) or 'none'}")
     if idle := backtested.get("rules_not_run"):
         out.print(f"Rules that were not rerun: {', '.join(idle)}", markup=False)
     if unknown := backtested.get("rules_without_data"):

@@ -15,12 +15,16 @@ from cheapdeep_ops.store.engine import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPeriod:
-    """The period to evaluate, `(since, until]` in Unix time, and its route; counters begin at `counted`."""
+    """The period to evaluate, `(since, until]` in Unix time, and its route.
+
+    Counters begin at `counted`, and have an entry for each `resolution_s` seconds.
+    """
 
     since: float
     counted: float
     until: float
     route: str
+    resolution_s: int = 1
 
 
 class Follow(Protocol):
@@ -59,11 +63,11 @@ class History:
         period, grader = self.period, grader_version(self.settings)
         return RecordedPast(
             store=self.store, settings=self.settings, grader=grader, since=period.since, counted=period.counted,
-            until=period.until, route=period.route,
+            until=period.until, route=period.route, resolution_s=period.resolution_s,
         )  # fmt: skip
 
     def _transitions(self, rule: Rule, replay: RuleBacktest) -> list[dict[str, Any]]:
-        times = (replay.begin, self.period.until, self.settings.evaluate_every_s)
+        times = (replay.begin, self.period.until, max(self.settings.evaluate_every_s, replay.every_s))
         run = RuleReplay(rule, replay.history)
         self.follow(run.run(moments_in(*times)), total=moments_count(*times), what=f"evaluations of {rule.alert}")
         # A rule on grades begins before the period, because it needs older grades.

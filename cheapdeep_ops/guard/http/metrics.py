@@ -97,17 +97,17 @@ class FleetCollector(Collector):
         self._jobs = jobs
         self._clock = clock
         self._insight = GraderMetrics(settings)
+        self._sums: Mapping[tuple[str, str], Sums] = {}
+        """The sums of the last scrape."""
 
     def collect(self) -> Iterable[Metric]:
         """All metric families. Raises StoreError if the store is unreachable."""
         # A failed scrape is visible in Prometheus; zeros would look like real figures.
         with self._store.reading() as connection:
             dropped, now, most = processes.dropped(connection), self._clock(), self._settings.max_routes
+            self._sums = counters.totals(connection, mappings=_MAPPINGS, known=self._sums)
             sums = route_labels.by_shown_name(
-                connection,
-                counters.totals(connection, mappings=_MAPPINGS),
-                most=Limits(most, self._settings.max_input_classes),
-                add=operator.add,
+                connection, self._sums, most=Limits(most, self._settings.max_input_classes), add=operator.add
             )
             graded = _by_shown_route(connection, grades.totals(connection), most)
             rates = rates_by_route(connection, self._settings, since=now - DAY_S, until=now)
@@ -123,6 +123,8 @@ class FleetCollector(Collector):
         yield from _false_confidence(rates if is_up(state["grader"]) else {})
         yield from self._insight.families()
         yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were dropped and not counted", value=dropped)
+        late, text = state["watchers"]["late"], "Calls refused because their second was sealed"
+        yield CounterMetricFamily(names.FLEET_LATE, text, value=late)
         yield from self._health(state)
 
     def describe(self) -> Iterable[Metric]:

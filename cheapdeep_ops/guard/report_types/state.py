@@ -85,6 +85,7 @@ class Watchers(Record):
     routers: int
     router_base_thresholds: list[float]
     dropped: Annotated[int, Field(description="decisions that routers have dropped")]
+    late: Annotated[int, Field(description="calls that came after their second was sealed, and were not counted")]
     guard_last_seen: float | None
     skewed_hosts: Annotated[
         dict[str, float],

@@ -78,6 +78,7 @@ def _watchers(connection: Connection, now: float) -> Watchers:
         "routers": len(routers),
         "router_base_thresholds": sorted({row["base_threshold"] for row in routers}),
         "dropped": sum(row["dropped"] for row in routers),
+        "late": processes.late(connection),
         "guard_last_seen": processes.last_seen(connection, "guard"),
         "skewed_hosts": {row["host"]: row["clock_ahead_s"] for row in seen if abs(row["clock_ahead_s"]) > SKEW_S},
     }

@@ -101,7 +101,8 @@ def has_left_interval(announced: Payload, finding: Finding) -> bool:
 class RecordedPast:
     """The stored counters and grades of one route, or of all routes, in `(since, until]` (Unix time).
 
-    Counters begin at `counted`. `grader` is the one whose grades count.
+    Counters begin at `counted`, and have an entry for each `resolution_s` seconds. `grader` is the one whose grades
+    count.
     """
 
     store: Store
@@ -111,14 +112,19 @@ class RecordedPast:
     counted: float
     until: float
     route: str
+    resolution_s: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleBacktest:
-    """The recorded data of one rule, and when its evaluation begins (Unix time)."""
+    """The recorded data of one rule, and when its evaluation begins (Unix time).
+
+    It is evaluated as often as a guard would, or every `every_s` seconds if that is less often.
+    """
 
     history: SignalHistory
     begin: float
+    every_s: float = 0.0
 
 
 def _no_replay(_rule: Rule, _past: RecordedPast) -> RuleBacktest | None:

@@ -53,7 +53,7 @@ class _Counters(Row):
 
 
 class Bucket(_Counters, table=True):
-    """Counters of one second of one route and input class in one process."""
+    """Counters of one second of one route and input class in one process, until they are folded into `rollup`."""
 
     __tablename__ = "bucket"
     __table_args__ = (Index("ix_bucket_at", "at"),)
@@ -62,6 +62,35 @@ class Bucket(_Counters, table=True):
     input_class: str = Field(primary_key=True)
     process: str = Field(primary_key=True)
     at: int = Field(primary_key=True, sa_type=BigInteger)
+
+
+class Rollup(_Counters, table=True):
+    """Counters of one second, minute, hour or day of one route and input class, in all processes.
+
+    They count what was folded out of `bucket`, in the `width_s` seconds from `at` on. Rows of the route `*` add up all
+    routes. In a minute, bit n of `call_seconds` and of `base_seconds` is set if a call or a base escalation fell in its
+    second n; in other rows both are 0.
+    """
+
+    __tablename__ = "rollup"
+    # The primary key serves reads of all routes by time, the index those of one route and of all together.
+    __table_args__ = (Index("ix_rollup_route", "width_s", "route", "at"),)
+
+    width_s: int = Field(primary_key=True)
+    at: int = Field(primary_key=True, sa_type=BigInteger)
+    route: str = Field(primary_key=True)
+    input_class: str = Field(primary_key=True)
+    call_seconds: int = Field(default=0, sa_type=BigInteger)
+    base_seconds: int = Field(default=0, sa_type=BigInteger)
+
+
+class Horizon(Row, table=True):
+    """Since when the rows of one width in `rollup` are complete (Unix time); older ones are deleted."""
+
+    __tablename__ = "horizon"
+
+    width_s: int = Field(primary_key=True)
+    since: int = Field(sa_type=BigInteger)
 
 
 class Total(_Counters, table=True):
@@ -81,6 +110,8 @@ class Process(Row, table=True):
     `folded` counts its calls whose route or input class was not admitted; `folded_names` has some of their names.
     Of a router that sends over HTTP, `flush` is the number of the last flush that was stored. `secret` is the hash of
     the secret that its requests must have, in hexadecimal digits; it is empty for every other process.
+    It never writes seconds before `closed_before` again. Seconds before `sealed_before` may be folded, so the store
+    refuses their rows, and adds their calls to `late`.
     """
 
     __tablename__ = "process"
@@ -100,6 +131,9 @@ class Process(Row, table=True):
     secret: str = ""
     folded: int = 0
     folded_names: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    closed_before: int = Field(default=0, sa_type=BigInteger)
+    sealed_before: int = Field(default=0, sa_type=BigInteger)
+    late: int = Field(default=0, sa_type=BigInteger)
 
 
 class PolicyRow(Row, table=True):

@@ -16,11 +16,15 @@ CLIMBS: Final = (1.2, 1.45, 1.75, 2.2, 2.6)
 
 
 class SecondOfCalls(NamedTuple):
-    """The second that began at `at` (Unix time): `hits` base escalations among `n` triaged calls."""
+    """The second that began at `at` (Unix time): `hits` base escalations among `n` triaged calls.
+
+    Where seconds are folded, it is a minute, and `seconds` is how many of its seconds had a base escalation.
+    """
 
     at: int
     hits: int
     n: int
+    seconds: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +90,9 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
     """The sequential test over `seconds`, oldest first, that end at `until` (Unix time).
 
     An e-detector (see `statistics.sequential`). Each second starts one bet on each of the climbs. One second adds at
-    most a share of the needed evidence, so that one burst is never enough. The test starts with the first second of the
-    long window and not with the first second ever. Both only make the evidence smaller, so the bound on false alarms is
+    most a share of the needed evidence, so that one burst is never enough. A folded minute adds at most one share for
+    each of its seconds with a base escalation. The test starts with the first second of the long window and not with
+    the first second ever. Both only make the evidence smaller, so the bound on false alarms is
     that of the full detector. No state is stored, so restarts and late buckets do not affect it.
     """
     if limit is None or not 0 < limit < 1 or not seconds:
@@ -101,7 +106,7 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
         evidence=_log_mean([log for log, _ in bets]),
         lasted=until - since,
         calls=Proportion(hits=sum(second.hits for second in since_onset), n=sum(second.n for second in since_onset)),
-        seconds=sum(second.hits > 0 for second in since_onset),
+        seconds=sum(second.seconds for second in since_onset if second.hits),
     )
 
 
@@ -111,8 +116,8 @@ def _sum_of_bets(seconds: Iterable[SecondOfCalls], rate: float, limit: float, mo
     hit = math.log(rate / limit) - miss
     log, best, since = -math.inf, 0.0, 0
     exp, log1p = math.exp, math.log1p
-    for at, hits, n in seconds:
-        growth = min(hits * hit + n * miss, most)
+    for at, hits, n, distinct in seconds:
+        growth = min(hits * hit + n * miss, most * distinct)
         # As in CUSUM, a bet that has lost everything starts again; that dates the onset.
         if best <= 0:
             best, since = 0.0, at
@@ -179,7 +184,7 @@ class BurstCap:
         misses = second.n - second.hits
         for place, (hit, miss) in enumerate(zip(*self._growth, strict=True)):
             log = self._logs[place]
-            growth = min(second.hits * hit + misses * miss, self._most)
+            growth = min(second.hits * hit + misses * miss, self._most * second.seconds)
             self._logs[place] = (log + math.log1p(math.exp(-log)) if log > 0 else math.log1p(math.exp(log))) + growth
 
     @property

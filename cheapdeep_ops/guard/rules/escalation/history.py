@@ -1,6 +1,9 @@
-"""A storm rule over recorded data: windows move over stored seconds, of which one hour is in memory at a time."""
+"""A storm rule over recorded data: windows move over stored seconds, of which one hour is in memory at a time.
 
-from bisect import bisect_left
+Seconds are stored for an hour. An older period is read in minutes, and evaluated once a minute.
+"""
+
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
@@ -8,7 +11,7 @@ from operator import attrgetter
 from typing import Final
 
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
-from cheapdeep_ops.guard.rules.escalation.reader import Count, EscalationWindows, windows_of
+from cheapdeep_ops.guard.rules.escalation.reader import Count, EscalationWindows, entry_of, windows_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
@@ -27,22 +30,28 @@ class ReadAhead:
         self._read = read
         self._stretch_s = stretch_s
         self._seconds: Mapping[str, Sequence[SecondCounts]] = {}
-        self._places: Mapping[str, Sequence[int]] = {}
+        self._places: Mapping[str, tuple[Sequence[int], Sequence[int]]] = {}
         self._span = (0.0, 0.0)
 
     def __call__(self, since: float, until: float) -> dict[str, Sequence[SecondCounts]]:
-        """The counts of the seconds in `[since, until)`; routes without counts are left out, as in the store."""
+        """The counts of the seconds in `[since, until)`; routes without counts are left out, as in the store.
+
+        A folded minute counts once it is over, because a guard would not have known its last seconds before.
+        """
         if since < self._span[0] or until > self._span[1]:
             self._read_stretch(since, max(until, since + self._stretch_s))
-        cut = {
-            route: seconds[bisect_left(self._places[route], since) : bisect_left(self._places[route], until)]
-            for route, seconds in self._seconds.items()
-        }
+        cut = {}
+        for route, seconds in self._seconds.items():
+            begins, ends = self._places[route]
+            cut[route] = seconds[bisect_left(begins, since) : bisect_right(ends, until)]
         return {route: seconds for route, seconds in cut.items() if seconds}
 
     def _read_stretch(self, since: float, until: float) -> None:
         self._seconds = self._read(since, until)
-        self._places = {route: [second.at for second in seconds] for route, seconds in self._seconds.items()}
+        self._places = {
+            route: ([second.at for second in seconds], [_end(second) for second in seconds])
+            for route, seconds in self._seconds.items()
+        }
         self._span = (since, until)
 
 
@@ -64,7 +73,10 @@ class EscalationHistory:
         """Move the windows on; returns the routes that have calls in the long one."""
         self._windows = windows_of(self._rule, self._count, now, over=dict(resolved_at))
         # The bound must read each second once, though windows overlap.
-        fresh = {route: _since(seconds, self._known_until) for route, seconds in self._windows.seconds.items()}
+        fresh = {
+            route: seconds[bisect_right(seconds, self._known_until, key=_end) :]
+            for route, seconds in self._windows.seconds.items()
+        }
         for route, seconds in fresh.items():
             self._take_in(route, _together([seconds]))
         self._take_in(ALL_ROUTES, _together(fresh.values()))
@@ -110,14 +122,22 @@ def _since(seconds: Sequence[SecondCounts], at: float) -> Sequence[SecondCounts]
 _AT: Final = attrgetter("at")
 
 
+def _end(second: SecondCounts) -> int:
+    """When a second, or a folded minute, is over (Unix time)."""
+    return second.at + second.width_s
+
+
 def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondOfCalls]:
     """The seconds of several routes, added up, oldest first."""
     hits: dict[int, int] = defaultdict(int)
     calls: dict[int, int] = defaultdict(int)
+    masks: dict[int, int] = {}
     for second in chain.from_iterable(of_routes):
         hits[second.at] += second.base_escalated
         calls[second.at] += second.triaged
-    return [SecondOfCalls(at, hits[at], calls[at]) for at in sorted(calls)]
+        if second.width_s > 1:
+            masks[second.at] = masks.get(second.at, 0) | second.base_mask
+    return [entry_of(at, hits[at], calls[at], masks.get(at)) for at in sorted(calls)]
 
 
 def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:
@@ -130,4 +150,5 @@ def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:
         with past.store.reading() as connection:
             return counters.by_second(connection, since=since, until=until, scope=past.route)
 
-    return RuleBacktest(history=EscalationHistory(rule, ReadAhead(read), limit=limit), begin=past.counted)
+    history = EscalationHistory(rule, ReadAhead(read), limit=limit)
+    return RuleBacktest(history=history, begin=past.counted, every_s=past.resolution_s)

@@ -48,7 +48,7 @@ class EscalationWindows:
         return WindowReading(
             long=_base_rate(seconds),
             short=_base_rate(second for second in seconds if second.at >= since),
-            seconds=len({second.at for second in seconds if second.base_escalated}),
+            seconds=_distinct(seconds),
             limit=limit,
             climb=climb_of(self.rule, limit, self._fresh(routes, scope), until=self.until),
         )
@@ -62,13 +62,16 @@ class EscalationWindows:
         """The seconds of `routes` together, since the end of the last incident of the scope and of each route."""
         hits: dict[int, int] = {}
         calls: dict[int, int] = {}
+        masks: dict[int, int] = {}
         for route in routes:
             over = max(self.over.get(scope, 0.0), self.over.get(route, 0.0))
             for second in self.seconds.get(route, ()):
                 if second.at >= over and second.triaged:
                     hits[second.at] = hits.get(second.at, 0) + second.base_escalated
                     calls[second.at] = calls.get(second.at, 0) + second.triaged
-        return [SecondOfCalls(at, hits[at], calls[at]) for at in sorted(calls)]
+                    if second.width_s > 1:
+                        masks[second.at] = masks.get(second.at, 0) | second.base_mask
+        return [entry_of(at, hits[at], calls[at], masks.get(at)) for at in sorted(calls)]
 
 
 def windows_of(rule: StormRule, count: Count, now: float, *, over: Mapping[str, float]) -> EscalationWindows:
@@ -146,6 +149,20 @@ class EscalationReader(SignalReader):
 def _by_second(connection: Connection, most: int, since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
     counted = counters.by_second(connection, since=since, until=until)
     return route_labels.by_shown_route(connection, counted, most=most, add=counters.merged)
+
+
+def entry_of(at: int, hits: int, calls: int, mask: int | None) -> SecondOfCalls:
+    """A second; or a folded minute, if `mask` has its seconds with a base escalation as bits."""
+    return SecondOfCalls(at, hits, calls) if mask is None else SecondOfCalls(at, hits, calls, mask.bit_count())
+
+
+def _distinct(seconds: Iterable[SecondCounts]) -> int:
+    """In how many distinct seconds a base escalation fell, in any route."""
+    masks: dict[int, int] = {}
+    for second in seconds:
+        if second.base_escalated:
+            masks[second.at] = masks.get(second.at, 0) | second.base_mask
+    return sum(mask.bit_count() for mask in masks.values())
 
 
 def _base_rate(seconds: Iterable[SecondCounts]) -> Proportion:

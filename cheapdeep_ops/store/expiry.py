@@ -1,0 +1,53 @@
+"""Deletes rows that are too old, in short transactions."""
+
+from typing import Final
+
+from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, exists, or_, select
+
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow, LabelRow, NormalRow
+from cheapdeep_ops.store.tables.row import table_of
+from cheapdeep_ops.values import CandidateState
+
+_GRADE: Final = table_of(GradeRow)
+_NORMAL: Final = table_of(NormalRow)
+_LABEL: Final = table_of(LabelRow)
+_CANDIDATE: Final = table_of(Candidate)
+_OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
+
+MOST_ROWS: Final = 1_000
+"""The largest number of rows that one transaction changes: other processes wait until it ends."""
+
+
+def expire_grades(store: Store, *, before: float) -> int:
+    """Delete grades of calls that began before `before` (Unix time), and their labels and candidates.
+
+    Grades stay from which a normal was learned, or is learned again. So do answers that wait for a grade. Returns how
+    many rows were deleted.
+    """
+    grader = and_(_NORMAL.c.grader_model == _GRADE.c.grader_model, _NORMAL.c.grader_prompt == _GRADE.c.grader_prompt)
+    of_grade = and_(_NORMAL.c.scope == _GRADE.c.route, grader)
+    needed = exists().where(of_grade, or_(_NORMAL.c.rate.is_(None), _NORMAL.c.until >= _GRADE.c.called_at))
+    deleted = delete_some(store, _GRADE, and_(_GRADE.c.called_at < before, ~needed))
+    has_grade = exists().where(_GRADE.c.call_id == _LABEL.c.call_id)
+    deleted += delete_some(store, _LABEL, and_(_LABEL.c.at < before, ~has_grade))
+    is_graded = exists().where(_GRADE.c.call_id == _CANDIDATE.c.call_id)
+    settled = and_(_CANDIDATE.c.at < before, _CANDIDATE.c.state.not_in(_OPEN))
+    return deleted + delete_some(store, _CANDIDATE, and_(settled, ~is_graded))
+
+
+def delete_some(store: Store, table: Table, chosen: ColumnElement[bool]) -> int:
+    """Delete the chosen rows of a table, in short transactions; returns how many they were."""
+    keys = [column.name for column in table.primary_key]
+    query = select(*table.primary_key).where(chosen).limit(MOST_ROWS)
+    statement = delete(table).where(*(table.c[name] == bindparam(f"its_{name}") for name in keys))
+    deleted = 0
+    while True:
+        with store.reading() as connection:
+            rows = [
+                {f"its_{name}": value for name, value in row.items()} for row in connection.execute(query).mappings()
+            ]
+        if not rows:
+            return deleted
+        store.transact(lambda connection, rows=rows: connection.execute(statement, rows))  # type: ignore[misc]
+        deleted += len(rows)
