@@ -59,6 +59,7 @@ _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
 """The interval of the check whether a receipt is due."""
 
+_MODELS_EVERY_S: Final = float(DAY_S)
 _MODELS_AFTER_S: Final = 30.0
 _CLOCK_CHECK_S: Final = 0.3
 """The shortest interval between two checks whether the clock was set back."""
