@@ -10,7 +10,7 @@ import selectors
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -54,17 +54,23 @@ class _Limited:
                 wanted = gen.send(ready[0][1] if ready else self._gave_up())
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+        except BaseException:
+            # Here, because an error in the generator's own end would be printed with its traceback later.
+            with suppress(Exception):
+                gen.close()
+            raise
 
     def poll(self, statement: bytes) -> RawRows:
-        """The rows of one statement as the server writes them, at a third of a cursor's cost."""
+        """The rows of the last statement as the server writes them, at a third of a cursor's cost."""
         pgconn = self.pgconn
         pgconn.send_query(statement)
         pgconn.flush()
         # All results are fetched, also after an error: the next statement may not be sent before.
         results = list(iter(self._next_result, None))
-        if results[0].error_message:
-            raise postgresql.driver().errors.error_from_result(results[0])
-        found, columns = results[0], range(results[0].nfields)
+        found = results[-1]
+        if found.error_message:
+            raise postgresql.driver().errors.error_from_result(found)
+        columns = range(found.nfields)
         return [tuple([found.get_value(row, each) for each in columns]) for row in range(found.ntuples)]
 
     def _next_result(self) -> Any:

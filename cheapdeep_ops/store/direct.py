@@ -127,8 +127,7 @@ class _PostgresqlLink(_Link):
         return self._cursor.fetchall()  # type: ignore[no-any-return]
 
     def poll(self, statement: str) -> object:
-        # Without a limit for locks: those of a read are rare, and `allow` bounds the wait.
-        return self.connection.poll(statement.encode())
+        return self.connection.poll(f"{self._limits}; {statement}".encode())
 
     def allow(self, seconds: float) -> None:
         self.connection.allow(seconds)
