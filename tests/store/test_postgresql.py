@@ -415,9 +415,9 @@ def test_a_server_that_does_not_answer_is_given_five_seconds(open_store):
     asked = []
     store = open_store()
 
-    def note(_dialect, _record, _given, options):
-        asked.append(dict(options))
+    def note(connection, _record):
+        asked.append(connection.info.get_parameters())
 
-    event.listen(store.engine, "do_connect", note, insert=True)  # before ours, which makes the connection
+    event.listen(store.engine, "connect", note)
     store.transact(wait_for("policy"))
-    assert {(each["connect_timeout"], each["tcp_user_timeout"]) for each in asked} == {(5, 30_000)}
+    assert {(each["connect_timeout"], each["tcp_user_timeout"]) for each in asked} == {("5", "30000")}

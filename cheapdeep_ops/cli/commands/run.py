@@ -109,9 +109,10 @@ def _in_time(stop: Callable[[], None]) -> None:
 
 
 def _leave() -> None:
-    """End the process now if a thread is left that Python would wait for."""
+    """End the process now if a thread is left."""
+    # Python waits for the threads of an executor, also if they are daemons.
     main = threading.main_thread()
-    if any(each is not main and not each.daemon for each in threading.enumerate()):
+    if any(each is not main and not isinstance(each, threading.Timer) for each in threading.enumerate()):
         # A request to a store or to an API hangs in it. All that was to be stored is stored.
         logging.shutdown()
         os._exit(0)
