@@ -141,7 +141,7 @@ def guards(url: str, count: int, tokens: Path) -> Iterator[list[tuple[subprocess
     known = {name: value for name, value in os.environ.items() if not name.startswith("CHEAPDEEP_")}
     known |= {
         "CHEAPDEEP_STORE_URL": url,
-        "CHEAPDEEP_API_TOKENS": TOKEN,
+        "CHEAPDEEP_API_TOKENS_FILE": str(tokens),
         "CHEAPDEEP_PORT": "0",
         "ANTHROPIC_API_KEY": "x",
     }
