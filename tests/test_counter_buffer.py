@@ -25,7 +25,7 @@ class Store:
     def __init__(self):
         self.buckets, self.totals, self.fates = {}, {}, []
         self.stopped = set()
-        self.admitted = Admitted(called={Name("a"): NOW, Name("support"): NOW})
+        self.admitted = Admitted(called={Name(each): NOW for each in ("a", "support", "old", "new")})
 
     def write_counters(self, *, buckets, totals, beat):
         fate = self.fates.pop(0) if self.fates else "stored"

@@ -25,7 +25,7 @@ def database_stops(world: World, chance: random.Random) -> None:
 
 
 def database_hangs(world: World, chance: random.Random) -> None:
-    with world.hung():
+    with world.database.hung():
         time.sleep(chance.uniform(4, 8))
 
 

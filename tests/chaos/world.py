@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import psycopg
 from psycopg.rows import dict_row
 
@@ -218,21 +217,6 @@ class World:
             name, _, life = path.stem.partition("-")
             for line in path.read_text().splitlines():
                 yield name, int(life), json.loads(line)
-
-    @contextlib.contextmanager
-    def hung(self) -> Iterator[None]:
-        """Every process of the database stands still; its connections stay open."""
-        server = self.database._process
-        assert server is not None
-        family = psutil.Process(server.pid).children(recursive=True)
-        for each in family:
-            each.suspend()
-        try:
-            yield
-        finally:
-            for each in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.resume()
 
     def fail_over(self) -> None:
         # A clean end of the primary sends all that it has committed to the standby.
