@@ -150,7 +150,8 @@ def folded(size: Size, rows: Rows, now: float) -> Iterator[tuple[object, ...]]:
             for number in sorted(counts):
                 bits = random.getrandbits(60) | 1 if width == MINUTE else 0
                 yield (width, at, *keys[number], bits, bits, *rows.of(counts[number]))
-            yield (width, at, "*", "", 0, 0, *rows.of(max(counts.total(), 1)))
+            if counts:
+                yield (width, at, "*", "", 0, 0, *rows.of(counts.total()))
 
 
 def open_since(now: float) -> int:
