@@ -107,7 +107,9 @@ class NameCounts:
     @property
     def folded_names(self) -> dict[str, int]:
         """The calls of ten names that are not admitted, the busiest first."""
-        return {str(name): calls for name, calls in busiest(self._folded_names, _MOST_SHOWN).items()}
+        shown = busiest(self._folded_names, _MOST_SHOWN)
+        # A lone surrogate, which no log or database takes, is shown as a question mark.
+        return {str(name).encode("utf-8", "replace").decode(): calls for name, calls in shown.items()}
 
 
 def _lacking(name: Name, counted: Name) -> Name:
