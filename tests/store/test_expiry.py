@@ -1,0 +1,75 @@
+"""Old grades are deleted, and a SQLite file gives their space back."""
+
+import pytest
+from sqlalchemy import select
+
+from cheapdeep_ops.store import expiry, grades, space
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.grades import Baseline, GraderVersion
+from cheapdeep_ops.store.schema import migrate
+from cheapdeep_ops.store.tables.grade_tables import GradeRow, LabelRow
+from cheapdeep_ops.store.tables.row import table_of
+
+GRADER = GraderVersion(model="m", prompt="p")
+
+
+@pytest.fixture
+def store(sqlite_url):
+    store = Store(sqlite_url)
+    migrate(store)
+    yield store
+    store.close()
+
+
+def grade(number, *, route, at):
+    return {
+        "call_id": f"g{number}", "grader_model": "m", "grader_prompt": "p", "verdict": "correct", "failure": "",
+        "reason": "", "at": at, "called_at": at, "route": route, "input_class": "", "shipped": True, "confidence": 0.9,
+        "policy_version": 0, "inclusion": 0.5, "cost_nusd": 0,
+    }  # fmt: skip
+
+
+def test_old_grades_go_but_not_those_from_which_a_normal_was_or_is_learned(store):
+    rows = [
+        grade(at, route=route, at=at) for route, begin in (("known", 0), ("new", 100)) for at in range(begin, begin + 9)
+    ]
+    learned = [Baseline(scope="known", since=-1, rate=0.01, n=5, grades=5, until=4), Baseline(scope="new", since=-1)]
+
+    def fill(connection):
+        for each in rows:
+            grades.add(connection, each)
+        grades.save_baselines(connection, GRADER, learned)
+        connection.execute(
+            table_of(LabelRow).insert(),
+            [{"call_id": f"g{at}", "author": "ann", "verdict": "correct", "at": at} for at in (2, 6)],
+        )
+
+    store.transact(fill)
+    assert expiry.expire_grades(store, before=200) == 4 + 1
+    with store.reading() as connection:
+        left = connection.execute(select(table_of(GradeRow).c.called_at)).scalars().all()
+        assert connection.execute(select(table_of(LabelRow).c.call_id)).scalars().all() == ["g2"]
+    assert sorted(left) == [0, 1, 2, 3, 4, *range(100, 109)]
+
+
+def test_a_file_gives_the_space_of_deleted_rows_back_in_small_steps(store, tmp_path):
+    path = tmp_path / "store.db"
+
+    def fill(connection):
+        connection.exec_driver_sql("CREATE TABLE filler (text)")
+        connection.exec_driver_sql("INSERT INTO filler VALUES (?)", [("x" * 100_000,) for _ in range(100)])
+
+    def checkpoint():
+        with store.reading() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+        return path.stat().st_size
+
+    store.transact(fill)
+    full = checkpoint()
+    store.transact(lambda connection: connection.exec_driver_sql("DELETE FROM filler"))
+    space.give_back(store)
+    step = full - checkpoint()
+    assert 200 * 4_096 < step <= 260 * 4_096  # pages, and a few that only map them
+    for _ in range(20):
+        space.give_back(store)
+    assert checkpoint() < 0.3 * full
