@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from cheapdeep_ops import Router
 from cheapdeep_ops.cli import main
+from cheapdeep_ops.cli.commands.doctor import examine
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import guard_destination
@@ -483,6 +484,12 @@ def test_commands_that_need_the_store_itself_refuse_a_guards_address(command, mo
     monkeypatch.setenv("CHEAPDEEP_GUARD_TOKEN", TOKEN)
     assert main(command.split()) != 0
     assert "sqlite:///path or postgresql://user@host/name" in capsys.readouterr().err
+
+
+def test_the_doctor_of_a_service_asks_for_no_receiver_of_messages(guard):
+    found = {each.name: each for each in examine(settings_for(guard.url))}
+    assert found["Slack"].ok
+    assert found["Slack"].found == "not checked: the guard sends messages, with its own settings"
 
 
 def test_commands_that_ask_a_guard_ask_the_one_that_is_the_store(monkeypatch, capsys, guard):
