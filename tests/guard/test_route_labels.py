@@ -167,6 +167,13 @@ def test_a_busy_route_gets_the_place_of_a_rare_one(small):
     assert names_of(found(small)).keys() == {"busy", "late"}
 
 
+def test_a_busy_class_without_a_place_takes_no_route_from_its_own(small):
+    called(small, ("rare",), ("busy", "x"))
+    called(small, ("busy", "y"), ("busy", "x"), times=150)
+    step(small, 700)
+    assert names_of(found(small)) == {"rare": 0, "busy": 1}
+
+
 def test_a_guard_that_retains_exchanges_places_folds_seconds_and_forgets_content(small):
     called(small, ("rare",), ("busy",))
     called(small, ("busy",), ("late",), times=150)
