@@ -24,7 +24,15 @@ from cheapdeep_ops.guard.http.flushes import _store_candidates, _store_flush
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
 from cheapdeep_ops.recorder.guard_connection import Answer
 from cheapdeep_ops.recorder.guard_destination import GuardDestination
-from cheapdeep_ops.recorder.wire import LARGEST_BODY, BodyError, compact, flush_interval_s, packed, unpacked
+from cheapdeep_ops.recorder.wire import (
+    LARGEST_BODY,
+    VERSION_HEADER,
+    BodyError,
+    compact,
+    flush_interval_s,
+    packed,
+    unpacked,
+)
 from cheapdeep_ops.store import senders
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.engine import Store
@@ -103,7 +111,9 @@ class Network:
         try:
             found = work(self.stores[guard], content, float(NOW))
         except UnknownSenderError as error:
-            return Answer(404, HTTPMessage(), {"detail": str(error)})
+            known = HTTPMessage()
+            known[VERSION_HEADER] = "1.2"
+            return Answer(404, known, {"detail": str(error)})
         except SenderError as error:
             return Answer(403, HTTPMessage(), {"detail": str(error)})
         return Answer(200, HTTPMessage(), {**found, "news": {}})
@@ -213,6 +223,23 @@ class Protocol(RuleBasedStateMachine):
             for store in self.stores:
                 store.close()
             self.folder.cleanup()
+
+
+def test_a_proxy_that_finds_no_guard_makes_nothing_count_twice():
+    state = Protocol()
+    try:
+        state.count(0, "support", 0, 2)
+        state.flush(0, 0, "arrives")
+        state.count(0, "support", 1, 1)
+        state.networks[0].deliver = lambda *_: Answer(404, HTTPMessage(), {"message": "no route"})
+        with pytest.raises(StoreError, match="404"):
+            state.writers[0].save(beat(state.writers[0].process))
+        del state.networks[0].deliver
+        state.writers[0].store_lost()
+        state.flush(0, 0, "arrives")
+        assert len({process for process, *_ in state.stored()}) == 1
+    finally:
+        state.teardown()
 
 
 def test_whatever_the_network_does_counts_are_exact():

@@ -18,8 +18,9 @@ from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.http.api import make_api
-from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER, serves
+from cheapdeep_ops.guard.http.version import API_VERSION, serves
 from cheapdeep_ops.guard.service import _listen
+from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate

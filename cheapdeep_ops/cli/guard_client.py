@@ -11,7 +11,8 @@ import httpx2
 
 from cheapdeep_ops.cli.common import author, opened
 from cheapdeep_ops.errors import MissingError, PolicyError, RemoteError, StoreError
-from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER, serves
+from cheapdeep_ops.guard.http.version import API_VERSION, serves
+from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from cheapdeep_ops.recorder.wire import (
     FLUSHES_PATH,
     LARGEST_SENT,
     NAMES_PATH,
+    VERSION_HEADER,
     admitted_in,
     compact,
     encoded,
@@ -30,7 +31,7 @@ _TIMEOUT_S: Final = 3.0
 """How long a request waits for the guard: less than closing a recorder may take."""
 
 _OK: Final = 200
-_GONE: Final = 404
+_NOT_FOUND: Final = 404
 _THE_GUARDS: Final = frozenset({"process", "kind", "seen_at"})
 """What a guard says of a heartbeat itself."""
 
@@ -79,7 +80,7 @@ class GuardDestination:
     def admit(self, names: Sequence[Name], now: float) -> Admitted:
         """Have `names` admitted in their order while there is room; returns all admitted names."""
         answer = self._post(NAMES_PATH, encoded({"names": names}))
-        if answer.status == _GONE:
+        if _is_unknown(answer):
             # A guard of an older version bounds no names, and counts must not wait for it.
             known = self._follower.admitted
             return replace(known, called={**known.called, **dict.fromkeys(names, now)})
@@ -107,7 +108,7 @@ class GuardDestination:
             half = len(rows) // 2
             return [*self.write_candidates(rows[:half]), *self.write_candidates(rows[half:])]
         answer = self._post(CANDIDATES_PATH, body)
-        if answer.status == _GONE:
+        if _is_unknown(answer):
             self._forget(self._beat.process)
         self._require_success(answer)
         by_id = {row["call_id"]: row for row in rows}
@@ -140,7 +141,7 @@ class GuardDestination:
             first = self._send_buckets(buckets[:half], total_of, beat, alone=alone)
             return [*first, *self._send_buckets(buckets[half:], total_of, beat)]
         answer = self._flush(self._sender(beat), body)
-        if answer.status == _GONE:
+        if _is_unknown(answer):
             # The store was made anew. What it lacks is sent again under a new id.
             self._forget(beat.process)
             answer = self._flush(self._sender(beat), body)
@@ -195,6 +196,12 @@ class GuardDestination:
     def _require_success(self, answer: Answer) -> None:
         if answer.status != _OK:
             raise StoreError(refusal(self._connection, answer))
+
+
+def _is_unknown(answer: Answer) -> bool:
+    """Whether a guard does not know the process or the path that a request names."""
+    # A proxy says "not found" too while the guard restarts, and then the store has all that it had.
+    return answer.status == _NOT_FOUND and VERSION_HEADER in answer.headers
 
 
 def _body(

@@ -20,6 +20,9 @@ WIRE_HEADER: Final = "Cheapdeep-Wire"
 WIRE_VERSION: Final = 1
 """Grows only with a change that an older guard would misread."""
 
+VERSION_HEADER: Final = "Cheapdeep-Api-Version"
+"""The header with the version of the API, in every response of a guard below `/api`."""
+
 AGE_HEADER: Final = "Cheapdeep-Evaluated-Age"
 """The response header with the age of the acting guard's last evaluation in seconds; absent if there was none."""
 

@@ -8,7 +8,8 @@ from pydantic import SecretStr
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.senders import Senders
-from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
+from cheapdeep_ops.guard.http.version import API_VERSION
+from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.store import incidents
 
 STORM = [0.95] * 2 + [0.5] * 8

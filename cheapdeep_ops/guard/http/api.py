@@ -20,7 +20,7 @@ from cheapdeep_ops.guard.actions.operations import OPERATIONS
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.http.access import Access, is_loopback
 from cheapdeep_ops.guard.http.endpoints import endpoint_of, within_route
-from cheapdeep_ops.guard.http.version import API_VERSION, VERSION_HEADER
+from cheapdeep_ops.guard.http.version import API_VERSION
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import Receipt
 from cheapdeep_ops.guard.report_types.labels import Review, Sample
@@ -34,6 +34,7 @@ from cheapdeep_ops.guard.reports.route_labels import routes_of
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.guard.reports.status import policy_state, status
 from cheapdeep_ops.guard.reports.trends import trends
+from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import delivery_acts, incidents, policies, processes
 from cheapdeep_ops.store.engine import Store

@@ -5,9 +5,6 @@ from typing import Final
 API_VERSION: Final = "1.2"
 """The second number grows with each addition. A change that breaks callers makes the path `/api/v2`."""
 
-VERSION_HEADER: Final = "Cheapdeep-Api-Version"
-"""The header with the version, in every response below `/api`."""
-
 
 def serves(offered: str, needed: str = API_VERSION) -> bool:
     """Whether a guard of API version `offered` has everything of version `needed`; False if `offered` is malformed."""
