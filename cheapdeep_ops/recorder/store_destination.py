@@ -17,6 +17,9 @@ _PATIENCE_S: Final = 0.25
 _LOOK_EVERY_S: Final = 1.0
 """How often a reader looks whether the store's file is still there: the look costs as much as a third of a read."""
 
+_READ_EVERY_S: Final = 2.0
+"""How old the guard's last heartbeat may be in a process at rest, and a policy whose announcement was lost."""
+
 # A database's driver takes some time to load. So this module imports the store in its methods: the background thread
 # waits, and not the importer.
 
@@ -33,7 +36,7 @@ class StoreDestination:
         self._found: object = None
         self._news: News | None = None
         self._generation = 0
-        self._look_at = float("-inf")  # on the monotonic clock
+        self._look_at = self._read_at = float("-inf")  # on the monotonic clock
 
     @property
     def shown_url(self) -> str:
@@ -46,7 +49,11 @@ class StoreDestination:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._leave_if_replaced()
         store = self._opened or self._store()
+        if self._news is not None and time.monotonic() < self._read_at and store.is_unchanged():
+            return self._news
+        self._read_at = float("-inf")  # for the case that this read fails
         found = store.poll(self._query)
+        self._read_at = time.monotonic() + _READ_EVERY_S
         if self._news is None or found != self._found:
             self._news = self._read(store, found)
             self._found = found
