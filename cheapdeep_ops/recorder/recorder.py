@@ -143,7 +143,8 @@ class Recorder:
         if self._settings.is_store_remote and token is not None:
             secret = token.get_secret_value()
             return GuardDestination(url, token=secret, clock=self._clock, on_news=self._wake.set)
-        return StoreDestination(url, folder=self._folder)
+        # A caller that runs `refresh` itself relies on what was committed just before.
+        return StoreDestination(url, folder=self._folder, always_reads=not self._background)
 
     @property
     def process(self) -> str:
@@ -333,11 +334,18 @@ class Recorder:
         Returns the seconds until the next write; None if the store is busy, which is tried again at once.
         """
         waiting = self._flushes.qsize()
+        if not waiting and self._has_nothing_to_say():
+            return self._interval_s
         failure = self._attempt(self.drain)
         if isinstance(failure, StoreBusyError) and not isinstance(failure, AskedToWaitError):
             return None
         self._answer_flushes(failure, most=waiting)
         return failure.retry_after_s if isinstance(failure, AskedToWaitError) else self._interval_s
+
+    def _has_nothing_to_say(self) -> bool:
+        """Whether a write would store nothing, not even a heartbeat: to find that out here costs a third."""
+        is_beat_due = abs(self._clock() - self._last_beat) >= _IDLE_BEAT_S
+        return not (self.is_behind or is_beat_due or self._is_away)
 
     def _answer_flushes(self, failure: Exception | None, *, most: int | None = None) -> None:
         for _ in range(self._flushes.qsize() if most is None else most):

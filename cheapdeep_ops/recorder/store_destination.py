@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 0.25
 """How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
 
-_LOOK_EVERY_S: Final = 1.0
+_LOOK_EVERY_S: Final = 2.0
 """How often a reader looks whether the store's file is still there: the look costs as much as a third of a read."""
 
 _READ_EVERY_S: Final = 2.0
@@ -25,10 +25,15 @@ _READ_EVERY_S: Final = 2.0
 
 
 class StoreDestination:
-    """The store at `url`. A relative SQLite path starts at `folder`; see `Destination` for the methods."""
+    """The store at `url`. A relative SQLite path starts at `folder`; see `Destination` for the methods.
 
-    def __init__(self, url: str, *, folder: Path) -> None:
+    With `always_reads`, each read asks the database, and sees what was committed before. Else it does so only if the
+    database has told that something changed, or every two seconds.
+    """
+
+    def __init__(self, url: str, *, folder: Path, always_reads: bool = False) -> None:
         self._url = url
+        self._always_reads = always_reads
         self._folder = folder
         self._file: tuple[int, int] | None = None
         self._opened: DirectStore | None = None
@@ -53,7 +58,8 @@ class StoreDestination:
             return self._news
         self._read_at = float("-inf")  # for the case that this read fails
         found = store.poll(self._query)
-        self._read_at = time.monotonic() + _READ_EVERY_S
+        if not self._always_reads:
+            self._read_at = time.monotonic() + _READ_EVERY_S
         if self._news is None or found != self._found:
             self._news = self._read(store, found)
             self._found = found
