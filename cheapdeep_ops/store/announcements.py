@@ -60,4 +60,4 @@ def _keeps_session(connection: Any) -> bool:
     # A pooler makes up the number that it tells its client: to the pooler, it is the key for cancelling.
     # A standby refuses LISTEN.
     ((process, is_standby),) = connection.poll(b"SELECT pg_backend_pid(), pg_is_in_recovery()")
-    return int(process) == connection.info.backend_pid and is_standby == b"f"
+    return bool(int(process) == connection.info.backend_pid and is_standby == b"f")
