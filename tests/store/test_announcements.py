@@ -13,6 +13,7 @@ from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import store_destination
 from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.store import policies
+from cheapdeep_ops.store.announcements import announce
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import migrate
@@ -130,6 +131,19 @@ def test_a_router_at_rest_sends_nothing_and_follows_what_is_applied(postgresql_u
     raise_on(store, "d")
     followed(router, {"a", "d"})
     assert len(sent) == 2
+
+
+def test_a_recorder_may_announce_too(postgresql_url, destination):
+    one, other = destination(postgresql_url), destination(postgresql_url)
+    other.read()
+    one.read()
+    one._opened.transact(announce)
+    sent = statements(other)
+    deadline = time.monotonic() + FOLLOWS_WITHIN_S
+    while not sent and time.monotonic() < deadline:
+        other.read()
+        time.sleep(0.01)
+    assert len(sent) == 1
 
 
 class OneConnection:
