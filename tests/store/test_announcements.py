@@ -1,6 +1,7 @@
 """A recorder follows the policies without asking for them: on real servers, behind poolers, and while they fail."""
 
 import os
+import select
 import shutil
 import signal
 import time
@@ -164,17 +165,21 @@ def test_what_is_announced_while_the_router_writes_or_reads_is_not_missed(postgr
     for _ in range(20):  # the driver takes the notification from the socket during one of these
         direct.read("SELECT 1")
     followed(router, {"a"})
-    poll = direct.poll
+    connection, read = direct._link.connection, []
+    poll = connection.poll
 
     def overtaken(statement):
         found = poll(statement)
-        raise_on(store, "c")  # announced after this read began, so another follows
+        read.append(found)
+        if len(read) == 1:  # announced after this read began, so another follows
+            raise_on(store, "c")
+            assert select.select([connection.pgconn.socket], [], [], FOLLOWS_WITHIN_S)[0]
         return found
 
-    direct.poll = overtaken
+    connection.poll = overtaken
     raise_on(store, "b")
     followed(router, {"a", "b", "c"})
-    direct.poll = poll
+    assert len(read) == 2
 
 
 @pytest.fixture(params=["transaction", "session"])
