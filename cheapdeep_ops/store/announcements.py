@@ -18,7 +18,7 @@ def announce(connection: "Statements") -> None:
     on SQLite, where routers see a commit in the file's log.
     """
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SELECT pg_notify(%s, '')", [(CHANNEL,)])
+        connection.exec_driver_sql(f"NOTIFY {CHANNEL}", [()])
 
 
 class Listener:
