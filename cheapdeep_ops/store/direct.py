@@ -162,9 +162,9 @@ class _PostgresqlLink(_Link):
     def allow(self, seconds: float) -> None:
         self.connection.allow(seconds)
 
-    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
         with unlogged():
-            super().exec_driver_sql(statement, parameters)
+            return super().exec_driver_sql(statement, parameters)
 
     def begin(self) -> None:
         self._cursor.execute(f"BEGIN; {self._limits}")
