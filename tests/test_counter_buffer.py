@@ -83,7 +83,7 @@ class AwayStore(RuleBasedStateMachine):
     def set_the_clock_back(self, seconds):
         self.now -= seconds
         if self.writer.buffer.is_ahead_of(self.now):
-            self.writer.restart()
+            self.writer.restart(beat(self.writer.process))
             self.writer.buffer._capacity = 40
 
     @rule()
@@ -110,6 +110,11 @@ class AwayStore(RuleBasedStateMachine):
     def add_up_minutes(self, later):
         self.now += later
         self.writer.coarsen(before=self.now - OPEN_S)
+
+    @rule()
+    def go_on_under_a_new_name(self):
+        self.writer.restart(beat(self.writer.process))
+        self.writer.buffer._capacity = 40
 
     @rule()
     def restore_the_store_from_a_backup(self):
@@ -214,13 +219,35 @@ def test_names_stay_bounded_when_counters_are_added_up():
     assert sum_of_all.base_origins == sum_of_all.origins
 
 
+def test_what_is_taken_away_leaves_what_was_there_before():
+    parts = [Tally() for _ in range(2)]
+    for number, part in enumerate(parts):
+        for version in range(20):
+            part.add(escalating(policy_version=version + 20 * number))
+    total = Tally()
+    for part in parts:
+        total.merge(part)
+    total.subtract(parts[1])
+    assert total == parts[0]
+
+
+def test_a_rejected_second_leaves_the_total_of_the_others():
+    buffer = CounterBuffer(capacity=10)
+    for at in (1, 2):
+        buffer.add(decision(), Name("support"), at=at)
+    buffer.next_batch(1)
+    assert buffer.discard([("support", "", 1)]) == 1
+    _, totals = buffer.rows(buffer.everything(), "p")
+    assert [row["calls"] for row in totals] == [1]
+
+
 def test_counters_under_the_name_before_the_clock_was_set_back_wait_for_the_store_too(writer, store):
     writer.add(decision(), at=100)
     writer.save(beat(writer.process))
     writer.close_seconds(before=90)
     first = writer.process
     writer.add(decision(), at=101)
-    writer.restart()
+    writer.restart(beat(writer.process))
     writer.add(decision(), at=50)
     store.fates = ["refused"]
     with pytest.raises(StoreError):

@@ -21,6 +21,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.policies import PolicyEdit
+from cheapdeep_ops.store.rollups import seal_for_good
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier
@@ -524,6 +525,38 @@ def test_a_recorder_that_was_asleep_goes_on_under_a_new_name(recorder, settings,
     recorder.put(decision(started_at=clock() - 1))
     recorder.drain(clock())
     assert calls(settings) == 3
+
+
+def test_a_call_counts_though_its_process_was_sealed_while_its_store_was_away(recorder, settings, clock):
+    recorder.put(decision())
+    recorder.drain(clock())
+    clock.advance(20)
+    recorder.drain(clock())
+    store = Store(settings.store_url)
+    for _ in range(5):
+        clock.advance(6 * 3_600)
+        recorder.put(decision(started_at=clock() - 1))
+        recorder.fold(clock())
+    seal_for_good(store, {recorder.process: clock() - 5 * 6 * 3_600})
+    recorder.drain(clock())
+    with store.reading() as connection:
+        late = processes.late(connection)
+    store.close()
+    assert (calls(settings), late) == (6, 0)
+
+
+def test_a_dropped_decision_counts_once_though_the_process_gets_another_name(recorder, settings, clock):
+    recorder.put(decision())
+    recorder._drop(3, "a test")
+    recorder.drain(clock())
+    recorder._drop(2, "a test")
+    recorder.put(decision())
+    recorder.drain(NOW - 3_600)
+    store = Store(settings.store_url)
+    with store.reading() as connection:
+        dropped = processes.dropped(connection)
+    store.close()
+    assert (recorder.dropped, dropped) == (5, 5)
 
 
 def test_a_heartbeat_promises_the_seconds_that_are_closed_and_stored(recorder, clock):

@@ -13,6 +13,7 @@ from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.rollups import seal_for_good
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Exchange, Hop, Outcome, TextTurn, Tier, Verdict
@@ -256,3 +257,25 @@ def test_an_interrupted_write_is_said_in_one_line(postgresql, postgresql_url, ca
     recorder.close()
     assert caplog.text.count("does not answer") == 1
     assert "Traceback" not in caplog.text
+
+
+def test_a_spool_that_is_taken_over_after_days_loses_no_call(settings, folder, clock):
+    folder.mkdir()
+    recorder = Recorder(settings, clock=clock, background=False)
+    recorder.put(decision())
+    recorder.drain(clock())
+    process, seen_at = recorder.process, clock()
+    with locked(settings), pytest.raises(StoreError):
+        recorder.drain(clock.advance(60))
+    clock.advance(60)
+    recorder.put(decision(started_at=clock()))
+    recorder.fold(clock())
+    recorder._give_up()
+    store = Store(settings.store_url)
+    seal_for_good(store, {process: seen_at})
+    store.close()
+    clock.advance(3 * 86_400)
+    later = Recorder(settings, clock=clock, background=False)
+    later.drain(clock())
+    later.close()
+    assert calls(settings) == 2

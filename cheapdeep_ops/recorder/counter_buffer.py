@@ -61,6 +61,25 @@ class Tally(Counters):
                 for each, count in counted.items():
                     self._count(name, each, count)
 
+    def subtract(self, part: Counters) -> None:
+        """Take away the counters of decisions that were counted here."""
+        for name in COUNTERS:
+            counted = getattr(part, name)
+            if isinstance(counted, int):
+                setattr(self, name, getattr(self, name) - counted)
+            else:
+                for each, count in counted.items():
+                    self._uncount(name, each, count)
+
+    def _uncount(self, mapping: str, name: str, count: int) -> None:
+        """Take away from one name of a mapping; from `other` what was counted there because the mapping was full."""
+        counts = getattr(self, mapping)
+        own = min(count, counts.get(name, 0))
+        for each, amount in ((name, own), (OTHER, count - own)):
+            left = counts.pop(each, 0) - amount
+            if left > 0:
+                counts[each] = left
+
     def _count(self, mapping: str, name: str, count: int) -> None:
         """Add to one name of a mapping, or to `other` if the mapping is full."""
         counts = getattr(self, mapping)
@@ -206,6 +225,13 @@ class Batch(NamedTuple):
     totals: list[tuple[str, str]]
 
 
+class Unsent(NamedTuple):
+    """Counters that the store has not seen, and those of names that wait for admission."""
+
+    seconds: Mapping[Second, Tally]
+    undecided: Mapping[Second, Tally]
+
+
 class CounterBuffer:
     """One process's counters: the seconds that are open or unsaved, and the totals since the process began.
 
@@ -319,9 +345,24 @@ class CounterBuffer:
         ]
         return buckets, totals
 
-    def take_undecided(self, other: "CounterBuffer") -> None:
-        """Take over what waits in `other` for `settle`; nothing waits here yet."""
-        self._undecided, other._undecided = other._undecided, {}  # noqa: SLF001 - of this class
+    def give_unsent(self) -> Unsent:
+        """Give away all that the store has not seen."""
+        seconds = {key: self._buckets.pop(key) for key in self._unsaved - self._sent}
+        self._unsaved.difference_update(seconds)
+        for key, tally in seconds.items():
+            self._uncount(key[:2], tally)
+        # A batch before may have stored totals with these counts.
+        self._absent_totals.update({key[:2] for key in seconds} & self._totals.keys())
+        undecided, self._undecided = self._undecided, {}
+        return Unsent(seconds, undecided)
+
+    def take(self, unsent: Unsent) -> None:
+        """Take over what another buffer gave away; this one is new."""
+        self._undecided.update(unsent.undecided)
+        self._buckets.update(unsent.seconds)
+        self._unsaved.update(unsent.seconds)
+        for key, tally in unsent.seconds.items():
+            _tally_of(self._totals, key[:2]).merge(tally)
 
     def is_ahead_of(self, now: int) -> bool:
         """Whether seconds after `now` are closed already, which means that the clock was set back."""
@@ -334,13 +375,23 @@ class CounterBuffer:
         self._absent_totals.difference_update(batch.totals)
 
     def discard(self, seconds: Sequence[Second]) -> int:
-        """Remove the seconds that the store rejected, and their totals; returns the number of lost calls."""
+        """Remove the seconds that the store rejected, also from their totals; returns the number of lost calls."""
+        lost = 0
         for kept in (self._unsaved, self._in_doubt):
             kept.difference_update(seconds)
         for key in seconds:
-            self._totals.pop(key[:2], None)
-            self._absent_totals.discard(key[:2])
-        return sum(self._buckets.pop(key).calls for key in seconds)
+            tally = self._buckets.pop(key)
+            self._uncount(key[:2], tally)
+            lost += tally.calls
+        return lost
+
+    def _uncount(self, name: tuple[str, str], tally: Tally) -> None:
+        """Take away from a total, which is removed once it has no calls."""
+        total = self._totals[name]
+        total.subtract(tally)
+        if not total.calls:
+            del self._totals[name]
+            self._absent_totals.discard(name)
 
     def close(self, *, before: int) -> None:
         """Close all seconds before `before`, and delete the stored ones among them."""

@@ -36,15 +36,24 @@ class CounterWriter:
         self.admitted = admitted
         """The names that the fleet admits, as they were last read."""
         self.process, self.buffer, self.names = uuid4().hex, CounterBuffer(capacity=_CAPACITY), NameCounts()
-        # Counters under an earlier name. One is enough: a buffer that was never saved is not ahead of any clock.
-        self._retired: tuple[str, CounterBuffer] | None = None
+        self.dropped_before = 0
+        """The decisions that were dropped under earlier names."""
+        self._retired: tuple[Heartbeat, CounterBuffer] | None = None
         self._coarsened_before = 0
 
-    def restart(self) -> None:
-        """Start with a new process name and empty counters; those under the old name are stored with the next save."""
-        self._retired = self.process, self.buffer
-        self.process, self.buffer, self.names = uuid4().hex, CounterBuffer(capacity=_CAPACITY), NameCounts()
-        self.buffer.take_undecided(self._retired[1])
+    def restart(self, beat: "Heartbeat") -> None:
+        """Go on under a new process name, with all that the store has not seen; `beat` is the last of the old name.
+
+        What was sent under the old name stays under it, and is stored with the next save.
+        """
+        # One earlier name is enough: nothing was sent under the present one, because the earlier one goes first.
+        if self._retired is not None:
+            return
+        self._retired = beat, self.buffer
+        self.dropped_before += beat.dropped
+        self.process, self.buffer = uuid4().hex, CounterBuffer(capacity=_CAPACITY)
+        self.names.restart()
+        self.buffer.take(self._retired[1].give_unsent())
 
     def add(self, decision: Decision, *, at: int) -> bool:
         """Count a decision in the second `at`; False if the buffer is full."""
@@ -70,36 +79,36 @@ class CounterWriter:
         """Whether any counters are not stored yet."""
         return self._retired is not None or self.buffer.is_dirty
 
-    @property
-    def unsaved(self) -> list[tuple[str, CounterBuffer]]:
-        """Each process name with its counters, if any of them are not stored yet."""
+    def unsaved(self, beat: "Heartbeat") -> list[tuple["Heartbeat", CounterBuffer]]:
+        """The counters that are not stored yet of each process name, with its heartbeat; `beat` is the last."""
         named = [self._retired] if self._retired else []
-        return [*named, *([(self.process, self.buffer)] if self.buffer.is_dirty else [])]
+        return [*named, *([(beat, self.buffer)] if self.buffer.is_dirty else [])]
 
     @property
     def unsaved_calls(self) -> int:
         """The number of calls whose counters are not stored yet."""
-        return sum(buffer.unsaved_calls for _, buffer in self.unsaved)
+        retired = self._retired[1].unsaved_calls if self._retired else 0
+        return retired + self.buffer.unsaved_calls
 
     def save(self, beat: "Heartbeat") -> None:
         """Store the unsaved counters and the heartbeat. Raises StoreError."""
         if self._retired is not None:
-            process, buffer = self._retired
-            self._save(process, buffer, replace(beat, process=process))
-            self._destination.sign_off(process)
+            last, buffer = self._retired
+            self._save(buffer, replace(last, seen_at=beat.seen_at))
+            self._destination.sign_off(last.process)
             self._retired = None
-        self._save(self.process, self.buffer, beat)
+        self._save(self.buffer, beat)
 
-    def _save(self, process: str, buffer: CounterBuffer, beat: "Heartbeat") -> None:
+    def _save(self, buffer: CounterBuffer, beat: "Heartbeat") -> None:
         """Store all batches of a buffer; a heartbeat comes with each, and alone if there is none."""
         while True:
-            self._save_batch(buffer.next_batch(_SECONDS_AT_ONCE), process, buffer, beat)
+            self._save_batch(buffer.next_batch(_SECONDS_AT_ONCE), buffer, beat)
             if not buffer.has_rows:
                 return
 
-    def _save_batch(self, batch: Batch, process: str, buffer: CounterBuffer, beat: "Heartbeat") -> None:
+    def _save_batch(self, batch: Batch, buffer: CounterBuffer, beat: "Heartbeat") -> None:
         """Store one batch and the heartbeat; counters that the store rejects are dropped."""
-        buckets, totals = buffer.rows(batch, process)
+        buckets, totals = buffer.rows(batch, beat.process)
         rejected = self._destination.write_counters(buckets=buckets, totals=totals, beat=beat)
         if rejected:
             lost = buffer.discard([(row["route"], row["input_class"], row["at"]) for row, _ in rejected])
@@ -115,8 +124,8 @@ class CounterWriter:
         minute = before // _MINUTE_S * _MINUTE_S
         if minute != self._coarsened_before:
             self._coarsened_before = minute
-            for _, buffer in self.unsaved:
-                buffer.coarsen(before=minute, width=_MINUTE_S)
+            # The buffer of an earlier name has only rows that were sent, which are never added up.
+            self.buffer.coarsen(before=minute, width=_MINUTE_S)
 
     def store_lost(self) -> None:
         """Store everything that is known once more, because the store was made anew."""

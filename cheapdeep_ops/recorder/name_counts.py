@@ -34,6 +34,11 @@ class NameCounts:
         self._called: set[Name] = set()
         self._check_at = float("-inf")
 
+    def restart(self) -> None:
+        """Count calls of names that are not admitted from zero again, because the process has another name now."""
+        self.folded = 0
+        self._folded_names = Counter()
+
     def add(self, buffer: CounterBuffer, decision: Decision, admitted: Admitted, *, at: int) -> bool:
         """Count a decision in the second `at`; False if the buffer is full."""
         name = decision.name or Name(decision.route, decision.input_class)

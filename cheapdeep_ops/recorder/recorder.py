@@ -62,7 +62,7 @@ _REST_S: Final = 2.0
 """How long a fork waits for a write in progress to end."""
 
 _RENAME_AFTER_S: Final = 43_200.0
-"""A process that was silent for longer counts on under a new name: after a day, a guard seals a silent process."""
+"""A process that was silent for longer writes under a new name: after a day, a guard seals a silent process."""
 
 _PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "sign_off": "closing"}
 """The names of the thread's methods in the log."""
@@ -294,15 +294,19 @@ class Recorder:
             self._read = read
 
     def _save(self, now: float) -> None:
+        if _RENAME_AFTER_S < now - self._last_beat < float("inf"):
+            self._rename(now)
         self._writer.settle(now)
         self._writer.save(self._beat(now))
         self._writer.close_seconds(before=int(now) - _BUCKET_OPEN_S)
-        silent_s, self._last_beat = now - self._last_beat, now
+        self._last_beat = now
         self._samples.save(self._destination, self._writer.stored)
         self._remainder.take_over(self._destination)
         self._note_folded()
-        if _RENAME_AFTER_S < silent_s < float("inf"):
-            self._writer.restart()
+
+    def _rename(self, now: float) -> None:
+        """Go on under a new process name; only what was sent stays under the old one."""
+        self._writer.restart(self._beat(now))
 
     def _note_folded(self) -> None:
         names = self._writer.names
@@ -318,7 +322,7 @@ class Recorder:
     def _fold(self, now: float) -> None:
         # The clock was set back. Under the old name, new counts would replace rows of seconds that are stored.
         if self._writer.buffer.is_ahead_of(int(now)):
-            self._writer.restart()
+            self._rename(now)
         # A late decision counts in the oldest open second: closed seconds never change again.
         floor, ceiling, lost = int(now) - _BUCKET_OPEN_S + 1, int(now), 0
         offset_s = -self._clock.ahead_s
@@ -341,7 +345,7 @@ class Recorder:
             seen_at=now,
             base_threshold=self._settings.base_threshold,
             policy_version=max((scope.version for scope in self.book.scopes.values()), default=0),
-            dropped=self.dropped,
+            dropped=self.dropped - self._writer.dropped_before,
             clock_ahead_s=self._clock.ahead_s,
             folded=self._writer.names.folded,
             folded_names=self._writer.names.folded_names,
@@ -433,6 +437,9 @@ class Recorder:
         try:
             self._fold(self._clock())
             self._writer.settle_unasked()
+            # The next process may come after a day, when a guard has sealed the name that the store knows.
+            if self._last_beat > float("-inf"):
+                self._rename(self._clock())
             self._remainder.leave(self._beat(self._clock()))
         except Exception as error:  # noqa: BLE001 - closing must not fail, whatever the disk does
             self._troubles.failed("closing", error, "the recorder failed at closing: %r", error)

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue
@@ -57,5 +56,5 @@ class Remainder:
             _log.info("what %d processes left in the spool is stored", taken)
 
     def _left(self, beat: "Heartbeat") -> list[Left]:
-        named = [(process, buffer, buffer.everything()) for process, buffer in self._writer.unsaved]
-        return [Left(replace(beat, process=process), *buffer.rows(batch, process)) for process, buffer, batch in named]
+        named = self._writer.unsaved(beat)
+        return [Left(each, *buffer.rows(buffer.everything(), each.process)) for each, buffer in named]
