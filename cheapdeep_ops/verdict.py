@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import Any, Final, NoReturn
 
-from cheapdeep_ops.copies import VerdictPattern
+from cheapdeep_ops.copies import Spelling, VerdictPattern
 from cheapdeep_ops.lost_escapes import CONTROL, has_lost_escape
 from cheapdeep_ops.token_limit import is_surely_longer
 from cheapdeep_ops.values import MalformedCause, Outcome, Reason, StopReason, Verdict
@@ -218,7 +218,7 @@ def _refuse_copies(fields: dict[str, Any], user_text: str) -> None:
     if any(map(_holds_verdict, [*others.values(), fields[ANSWER]])):
         cause = MalformedCause.COPIED_VERDICT if states_verdict(user_text) else MalformedCause.SECOND_VERDICT
         raise _MalformedError(cause, "a verdict inside the verdict")
-    if _VERDICT.stands_in(user_text, {CONFIDENCE: fields[CONFIDENCE], ANSWER: fields[ANSWER]}):
+    if user_text and _VERDICT.stands_in(user_text, {CONFIDENCE: fields[CONFIDENCE], ANSWER: fields[ANSWER]}):
         raise _MalformedError(MalformedCause.COPIED_VERDICT, "the verdict is a copy of the user's text")
 
 
@@ -240,5 +240,15 @@ def _holds_verdict(value: Any) -> bool:
 
 
 def states_verdict(text: str) -> bool:
-    """Whether the caller's `text` spells out a verdict of its own, with both keys."""
-    return _VERDICT.is_spelled_in(text)
+    """Whether the caller's `text` spells out a verdict of its own, with both keys, or may do so."""
+    return bool(text) and _VERDICT.is_spelled_in(text)
+
+
+def verdict_in(text: str) -> Spelling:
+    """Whether the caller's `text` spells out a verdict of its own; unclear if to find out would take too much work."""
+    return _VERDICT.spelling_in(text)
+
+
+def prepare() -> None:
+    """Make the patterns for texts that are not ASCII, so that no call waits some milliseconds for them."""
+    _VERDICT.prepare()
