@@ -77,8 +77,7 @@ Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors
 _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa: LOG001 - no other code can set it up
 """A logger without parent and handler for slack_sdk, which logs whole URLs, and so secrets."""
 
-_SHOWN: Final = 200
-_WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
+_ERROR_CODE: Final = re.compile(r"[a-z_]{1,60}")
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
 Form = tuple[str, list[dict[str, Any]]]
@@ -279,7 +278,7 @@ class WebhookSender:
 
     def _refusal(self, response: WebhookResponse) -> DeliveryError:
         # Slack answers with a short code; a proxy's page may repeat the message, or the path, which is a secret.
-        code, status = f": {response.body}" if _WEBHOOK_CODE.fullmatch(response.body) else "", response.status_code
+        code, status = f": {response.body}" if _ERROR_CODE.fullmatch(response.body) else "", response.status_code
         return DeliveryError(
             f"the Slack webhook answered {status}{code}",
             retry_after_s=_retry_after(response.headers),
@@ -343,8 +342,10 @@ def _section(text: str) -> dict[str, Any]:
 
 def _code(error: SlackApiError) -> str:
     """Slack's error code, or else the HTTP status."""
+    # A proxy may answer with an error of its own that repeats the request's headers, and so the token.
     data = error.response.data
-    return str(data.get("error") if data and isinstance(data, dict) else error.response.status_code)[:_SHOWN]
+    code = str(data.get("error")) if isinstance(data, dict) else ""
+    return code if _ERROR_CODE.fullmatch(code) else str(error.response.status_code)
 
 
 def _failure(receiver: str, error: Exception) -> DeliveryError:
