@@ -183,7 +183,7 @@ class TestTheSlowReader:
         assert found > 300
         assert unclear < 100
 
-    @steady
+    @settings(steady, max_examples=100)
     @given(st.text(alphabet=st.characters(categories=None)))
     @example('{"confidence": 1, "answer": "x"}')
     @example("\ufb01ne \uff5b\uff02\uff41\uff02 \u00bd \uac01 \u0316\u0300")
@@ -262,6 +262,7 @@ class TestEscapes:
             ("AT&T; a&mask; \\n", "AT&T; a&mask; n"),
             ("&#99;&amp;#99;&quot;&nope;&#", 'cc"&nope;&#'),
             ("\uff3cu0063 \ufe60#99;", "c c"),
+            ("&#65340;u0063 &#xff06;#99;", "c c"),
             ("\x01\x02a\\b", "ab"),
         ],
     )

@@ -486,16 +486,16 @@ class TestSlices:
             whole = engine.settled(text, rules, len(text) + 1)
             assert engine.settled(text, rules, size) == whole
 
-    @pytest.mark.parametrize("gap", range(0, 400, 7))
+    @pytest.mark.parametrize("gap", [0, 1, 8, 40, 200])
     def test_find_what_lies_across_their_ends(self, gap):
-        filler = "so it is, " * 2_000
-        for kind, text in EVERYTHING[::9]:
+        filler = "so it is, " * 700
+        for kind, text in EVERYTHING[::12]:
             before = filler[: engine.SLICE - gap]
-            assert redact(f"{before} {text} {filler}") == f"{before} [{kind}] {filler}"
+            assert redact(f"{before} {text}, ok") == f"{before} [{kind}], ok"
 
     @pytest.mark.parametrize("begin", ["sk-ant-", "password=", "password='", "token=", "Bearer ", "ghp_"])
     def test_leave_nothing_of_a_secret_that_is_longer_than_any(self, begin):
-        secret = BODY * 2_000
+        secret = BODY * 400
         assert len(secret) > engine.LONGEST
         redacted = redact(f"first\n{begin}{secret}\nlast")
         assert redacted.startswith("first\n")
@@ -531,7 +531,7 @@ class TestSlices:
             )
             for rule in redaction.all_rules()
         ]
-        text = unit * (SIZE // len(unit))
+        text = unit * (30_000 // len(unit))
         assert engine.settled(text, rules) == redact(text)
         assert max(seen) <= engine.SLICE + engine.LONGEST
 

@@ -25,6 +25,7 @@ _ENTITY: Final = re.compile(r"&#?[0-9A-Za-z]{1,32};")
 _CODE, _NO_CODE = "\x01", "\x02"
 r"""Stand for `\u` while other backslashes are removed: with four hexadecimal digits behind it, and without."""
 
+_FOUR: Final = re.compile(f"{_CODE}[0-9a-fA-F]{{4}}")
 _DANGLING: Final = re.compile(f"{_CODE}(?![0-9a-fA-F]{{4}})")
 _COMPLETED: Final = re.compile(f"{_NO_CODE}[0-9a-fA-F]{{4}}")
 _AND_WORK: Final = 3
@@ -48,9 +49,9 @@ def without_escapes(text: str, work: Work) -> str:
                 text = text.replace(mark, plain)
         if "&" in text:
             text = _without_entities(text, work)
-        if "\\" in text:
+        if had_backslashes := "\\" in text:
             text = _without_backslashes(text, work)
-        if text == before or not _has_more(text):
+        if text == before or not _has_more(text, may_have_entities=had_backslashes):
             break
         work.spend(len(text) // (2 if level else 4))
     else:
@@ -62,10 +63,10 @@ def without_escapes(text: str, work: Work) -> str:
     return text
 
 
-def _has_more(text: str) -> bool:
+def _has_more(text: str, *, may_have_entities: bool) -> bool:
     """Whether undoing some escapes has spelled others."""
     has_marks = not text.isascii() and any(mark in text for mark in MARKS)
-    return has_marks or "\\" in text or any(_entities(text))
+    return has_marks or "\\" in text or (may_have_entities and any(_entities(text)))
 
 
 def _without_entities(text: str, work: Work) -> str:
@@ -110,13 +111,17 @@ def _without_backslashes(text: str, work: Work) -> str:
 def _without_codes(text: str, work: Work, *, is_nested: bool) -> str:
     """`text` with the character of each code of four hexadecimal digits."""
     work.spend(text.count(_CODE))
-    try:
-        text = _decoded(text.replace(_CODE, "\\u"), work)
-    except UnicodeDecodeError:  # not all of them are codes: C:\users
-        work.spend(4 * text.count(_CODE))
-        text = _decoded(_DANGLING.sub(_NO_CODE, text).replace(_CODE, "\\u"), work)
+    if not _FOUR.search(text):  # as in most texts: C:\users, \underline
+        text = text.replace(_CODE, _NO_CODE)
+    else:
+        try:
+            text = _decoded(text.replace(_CODE, "\\u"), work)
+        except UnicodeDecodeError:  # some of them are codes, and some are not
+            work.spend(4 * text.count(_CODE))
+            text = _decoded(_DANGLING.sub(_NO_CODE, text).replace(_CODE, "\\u"), work)
+    if _NO_CODE in text:
         if not text.isascii() and _disguised_digits().search(text):
-            raise TooMuchWorkError from None
+            raise TooMuchWorkError
         text = text.replace(_NO_CODE, "\\u" if "\\" in text or _COMPLETED.search(text) else "u")
     if is_nested and not text.isascii() and _decoded_letter().search(text):
         raise TooMuchWorkError
