@@ -172,9 +172,14 @@ _SAY_NOTHING: Final = frozenset({"null", "none", "...", "<string or null>"})
 """Words that models write instead of null; the last one is from the contract itself."""
 
 
+_SURELY_VISIBLE: Final = 1_000
+"""An answer whose first so many characters show nothing is taken for a blank one: each takes 0.2 us to look at."""
+
+
 def says_something(text: str) -> bool:
     """Whether `text` is an answer: not blank, and not a word that models write instead of null."""
-    return text.strip().casefold() not in _SAY_NOTHING and any(map(_is_visible, text))
+    begun = text.strip()[:_SURELY_VISIBLE]
+    return begun.casefold() not in _SAY_NOTHING and any(map(_is_visible, begun))
 
 
 def may_grow_to_nothing(text: str) -> bool:
