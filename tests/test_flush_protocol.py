@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreError
-from cheapdeep_ops.guard.http.flush_bodies import read_candidates, read_flush
+from cheapdeep_ops.guard.http.flush_bodies import read_candidates, read_flush, read_names
 from cheapdeep_ops.guard.http.flushes import _store_candidates, _store_flush
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
 from cheapdeep_ops.recorder.guard_connection import Answer
@@ -388,11 +388,12 @@ def test_what_a_router_leaves_out_is_zero_and_what_a_guard_does_not_know_is_igno
         {"calls": -1}, {"calls": 2**31}, {"calls": "2"}, {"calls": 2.5}, {"calls": True}, {"cost_nusd": 2**63},
         {"models": {"m": -1}}, {"models": {"m\0": 1}}, {"models": {"m" * 401: 1}}, {"models": []},
         {"models": {f"m{number}": 1 for number in range(501)}}, {"route": "a\nb"}, {"route": "r" * 101}, {"route": 1},
-        {"input_class": None}, {"at": -1}, {"at": NOW + 2 * 86_400}, {"at": "now"}, {"at": NOW + 0.5},
+        {"input_class": None}, {"at": -1}, {"at": NOW + 2 * 86_400}, {"at": "now"}, {"at": NOW + 0.5}, {"route": "*"},
     ],
 )  # fmt: skip
 def test_a_malformed_bucket_is_refused_alone(change):
-    read = read_flush(flush_body(buckets=[{**BUCKET, **change}, BUCKET]), now=NOW)
+    totals = [TOTAL, {**TOTAL, "route": "*"}]
+    read = read_flush(flush_body(buckets=[{**BUCKET, **change}, BUCKET], totals=totals), now=NOW)
     assert len(read.refused) == len(read.flush.buckets) == 1
     assert read.flush.buckets[0]["calls"] == 2
 
@@ -401,6 +402,13 @@ def test_a_bucket_without_a_total_is_refused_so_that_sums_agree():
     read = read_flush(flush_body(totals=[{**TOTAL, "calls": -1}]), now=NOW)
     assert read.flush.buckets == read.flush.totals == []
     assert read.refused == [(["support", "", NOW], "has no total")]
+
+
+def test_a_malformed_name_leaves_the_others():
+    asked = [["a\nb", ""], ["sales", ""], ["*", ""], ["sales"], ["sales", "faq"], 7]
+    assert read_names(json.dumps({"names": asked}).encode()) == [Name("sales"), Name("sales", "faq")]
+    with pytest.raises(BodyError):
+        read_names(b'{"names": 1}')
 
 
 @pytest.mark.parametrize(

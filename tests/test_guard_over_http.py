@@ -16,13 +16,16 @@ from jsonschema import Draft202012Validator
 
 from cheapdeep_ops import Router
 from cheapdeep_ops.cli import main
+from cheapdeep_ops.cli.commands.doctor import examine
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import guard_destination
 from cheapdeep_ops.recorder.wire import POLICIES_PATH, WIRE_HEADER
 from cheapdeep_ops.store import policies
+from cheapdeep_ops.store.admission import Limits, prepare_admission
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
+from cheapdeep_ops.values import Name
 from tests.guards import (
     EXCHANGE,
     TOKEN,
@@ -200,6 +203,47 @@ def test_a_store_that_was_made_anew_gets_what_is_known(store_url, tmp_path):
     (((counted,),), ((total,),)) = rows(store_url), rows(store_url, "SELECT sum(calls) FROM total")
     assert counted >= 3
     assert total == 5
+
+
+def test_totals_without_open_seconds_reach_a_store_that_was_made_anew(store_url, tmp_path):
+    begun = time.time()
+    with serving(store_url) as guard:
+        recorder = recorder_at(guard.url)
+        recorder.refresh(begun)
+        recorder.put(decision(started_at=begun, route="early"))
+        recorder.drain(begun)
+        recorder.drain(begun + 60)
+        recorder.drain(begun + 120)
+    for path in tmp_path.glob("guard.db*"):
+        path.unlink()
+    with serving(store_url, port=guard.port):
+        for later in (121, 122):
+            recorder.put(decision(started_at=begun + later))
+            recorder.drain(begun + later)
+            recorder.refresh(begun + later)
+        recorder.drain(begun + 140)
+        recorder.close()
+    assert dict(rows(store_url, "SELECT route, sum(calls) FROM total GROUP BY route")) == {"early": 1, "support": 2}
+
+
+def test_counts_do_not_wait_for_a_guard_that_admits_no_names(guard, store_url, monkeypatch):
+    monkeypatch.setattr(guard_destination, "NAMES_PATH", "/api/v1/none")
+    recorder = recorder_at(guard.url)
+    recorder.put(decision(route="billing"))
+    drained(recorder)
+    recorder.close()
+    assert rows(store_url, "SELECT route, calls FROM bucket") == [("billing", 1)]
+
+
+def test_a_limited_token_loses_no_call_of_a_route_without_a_place(store_url, tmp_path):
+    limited = tokens_file(tmp_path, "send", routes='routes = ["support"]\n')
+    with serving(store_url, api_tokens_file=limited, max_routes=1) as guard:
+        guard.store.transact(prepare_admission([Name("first")], limits=Limits(1, 1), now=1.0))
+        recorder = recorder_at(guard.url)
+        recorder.put(decision(route="support"))
+        drained(recorder)
+        recorder.close()
+    assert (rows(store_url, "SELECT route, calls FROM bucket"), recorder.dropped) == ([("other", 1)], 0)
 
 
 def test_a_clock_that_is_set_back_begins_a_new_process_and_overwrites_nothing(guard, store_url):
@@ -440,6 +484,12 @@ def test_commands_that_need_the_store_itself_refuse_a_guards_address(command, mo
     monkeypatch.setenv("CHEAPDEEP_GUARD_TOKEN", TOKEN)
     assert main(command.split()) != 0
     assert "sqlite:///path or postgresql://user@host/name" in capsys.readouterr().err
+
+
+def test_the_doctor_of_a_service_asks_for_no_receiver_of_messages(guard):
+    found = {each.name: each for each in examine(settings_for(guard.url))}
+    assert found["Slack"].ok
+    assert found["Slack"].found == "not checked: the guard sends messages, with its own settings"
 
 
 def test_commands_that_ask_a_guard_ask_the_one_that_is_the_store(monkeypatch, capsys, guard):

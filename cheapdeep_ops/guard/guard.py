@@ -81,7 +81,7 @@ class Guard:
         self._started_at = started_at
         retaining = self._leases[RETAIN].store
         keep_grades_s = max(map(_max_age, rulebook.rules), default=0.0)
-        self._retention = Retention(retaining, settings, keep_grades_s=keep_grades_s)
+        self._retention = Retention(retaining, settings, keep_grades_s=keep_grades_s, monotonic=monotonic)
         self._label_places = LabelPlaces(retaining, max_routes=settings.max_routes, started_at=started_at)
         # The sampler grades more while one of these holds a raise, because the raise waits for grades.
         self._raising_rules = {rule.alert for rule in rulebook.rules if rule.rests_on_grades and rule.raises}

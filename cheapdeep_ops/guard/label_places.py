@@ -1,10 +1,10 @@
 """Keeps places for names that are called: idle names lose theirs, and busy routes get those of rare ones."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from cheapdeep_ops.store import route_labels
+from cheapdeep_ops.store import counters, route_labels
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import Name
@@ -32,6 +32,11 @@ def exchanges(rare: Mapping[str, int], folded: Mapping[str, int]) -> dict[str, s
     rarest = sorted(rare, key=lambda name: (rare[name], name))
     pairs = zip(rarest, busiest, strict=False)
     return {leaves: comes for leaves, comes in pairs if folded[comes] >= _TIMES * max(rare[leaves], 1)}
+
+
+def lacks_class(name: str, routes: Collection[str]) -> bool:
+    """Whether a folded name is one of `routes` with an input class: then only the class has no place; pure."""
+    return any(name.startswith(f"{route} / ") for route in routes)
 
 
 class LabelPlaces:
@@ -65,9 +70,11 @@ class LabelPlaces:
             if folded <= self._folded:
                 return
             self._folded = folded
-            names = route_labels.folded_names(connection, since=now - _OF_S)
+            names, routes = route_labels.folded_names(connection, since=now - _OF_S), counters.routes(connection)
             names = {
-                name: calls for name, calls in names.items() if not route_labels.is_admitted(connection, Name(name))
+                name: calls
+                for name, calls in names.items()
+                if not lacks_class(name, routes) and not route_labels.is_admitted(connection, Name(name))
             }
             rare = route_labels.calls_of_replaceable(
                 connection, admitted_before=now - SETTLED_S, seen_since=now - _OF_S

@@ -21,10 +21,10 @@ from cheapdeep_ops.recorder.wire import (
     packed,
 )
 from cheapdeep_ops.store.clock import steady
+from cheapdeep_ops.values import Name
 
 if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
-    from cheapdeep_ops.values import Name
 
 _TIMEOUT_S: Final = 3.0
 """How long a request waits for the guard: less than closing a recorder may take."""
@@ -76,17 +76,26 @@ class GuardDestination:
         """The newest known policies, without a request. Raises StoreError if the guard could not be asked."""
         return self._follower.newest()
 
-    def admit(self, names: "Sequence[Name]", now: float) -> Admitted:  # noqa: ARG002 - the guard has the store's time
+    def admit(self, names: Sequence[Name], now: float) -> Admitted:
         """Have `names` admitted in their order while there is room; returns all admitted names."""
         answer = self._post(NAMES_PATH, encoded({"names": names}))
+        if answer.status == _GONE:
+            # A guard of an older version bounds no names, and counts must not wait for it.
+            known = self._follower.admitted
+            return replace(known, called={**known.called, **dict.fromkeys(names, now)})
         self._require_success(answer)
-        return admitted_in(answer.body)
+        admitted = admitted_in(answer.body)
+        # Under its own name, a call that the token may not send is refused with the cause.
+        refused = {Name(*each): now for each in answer.body.get("refused", ())}
+        return replace(admitted, called={**admitted.called, **refused}) if refused else admitted
 
     def write_counters(self, *, buckets: "Rows", totals: "Rows", beat: "Heartbeat") -> "Rejected":
         """Send the present counters, in several flushes if they are long; returns the buckets that are rejected."""
         self._beat = beat
         total_of = {(row["route"], row["input_class"]): row for row in totals}
-        return self._send_buckets(buckets, total_of, beat)
+        # After a store was made anew, totals are sent without seconds too.
+        alone = total_of.keys() - {(row["route"], row["input_class"]) for row in buckets}
+        return self._send_buckets(buckets, total_of, beat, alone=sorted(alone))
 
     def write_candidates(self, rows: "Rows") -> "Rejected":
         """Send answers for grading; returns those that are rejected."""
@@ -117,13 +126,19 @@ class GuardDestination:
         self._connection.close()
 
     def _send_buckets(
-        self, buckets: "Rows", total_of: Mapping[tuple[str, str], Mapping[str, Any]], beat: "Heartbeat"
+        self,
+        buckets: "Rows",
+        total_of: Mapping[tuple[str, str], Mapping[str, Any]],
+        beat: "Heartbeat",
+        *,
+        alone: Sequence[tuple[str, str]] = (),
     ) -> "Rejected":
-        body = _body(beat, buckets, total_of)
+        """Send buckets with their totals, and those `alone`; returns the buckets that are rejected."""
+        body = _body(beat, buckets, total_of, alone=alone)
         if len(encoded(body)) > LARGEST_SENT and len(buckets) > 1:
             half = len(buckets) // 2
-            parts = (buckets[:half], buckets[half:])
-            return [each for part in parts for each in self._send_buckets(part, total_of, beat)]
+            first = self._send_buckets(buckets[:half], total_of, beat, alone=alone)
+            return [*first, *self._send_buckets(buckets[half:], total_of, beat)]
         answer = self._flush(self._sender(beat), body)
         if answer.status == _GONE:
             # The store was made anew. What it lacks is sent again under a new id.
@@ -187,9 +202,10 @@ def _body(
     buckets: "Rows",
     total_of: Mapping[tuple[str, str], Mapping[str, Any]],
     *,
+    alone: Sequence[tuple[str, str]] = (),
     is_last: bool = False,
 ) -> dict[str, Any]:
-    touched: Sequence[tuple[str, str]] = list(dict.fromkeys((row["route"], row["input_class"]) for row in buckets))
+    touched = dict.fromkeys([*((row["route"], row["input_class"]) for row in buckets), *alone])
     return {
         "beat": _about(beat),
         "buckets": compact(buckets),

@@ -22,6 +22,9 @@ _SLACK_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 _FIRST_STATE_S: Final = 2.0
+_REST_S: Final = 0.1
+"""The pause after a change: two guards that know different states would be asked in turn without end."""
+
 _JOIN_S: Final = 0.5
 
 
@@ -45,6 +48,11 @@ class PolicyFollower:
     def etag(self) -> str:
         """The tag of the state that is known; empty if none is."""
         return self._state.etag
+
+    @property
+    def admitted(self) -> Admitted:
+        """The admitted names that are known."""
+        return self._state.news.admitted
 
     def newest(self) -> News:
         """The newest known state, without a request. The first use waits for one response, at most two seconds.
@@ -117,6 +125,7 @@ class PolicyFollower:
                 self._failure = None
             self._take(answer)
             self._tried.set()
+            stopping.wait(_REST_S)
 
     def _poll(self, connection: GuardConnection) -> Answer:
         headers = {WIRE_HEADER: str(WIRE_VERSION), "If-None-Match": self._state.etag}

@@ -56,7 +56,7 @@ class StoreDestination:
         self._file: tuple[int, int] | None = None
         self._opened: DirectStore | None = None
         self._query = ""
-        self._found: tuple[Any, int] | None = None
+        self._found: Any = None
         self._news: News | None = None
         self._generation = 0
         self._look_at = self._read_at = self._ask_at = float("-inf")  # on the monotonic clock
@@ -77,30 +77,26 @@ class StoreDestination:
         if self._news is not None and time.monotonic() < self._read_at and store.is_unchanged():
             return self._news
         self._read_at = float("-inf")  # for the case that this read fails
-        found = store.poll(self._query), self._epoch(store)
+        found = store.poll(self._query)
         if not self._always_reads:
             self._read_at = time.monotonic() + _READ_EVERY_S
         if self._news is None or found != self._found or time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + _ASK_TIME_EVERY_S
-            self._news = self._read(store, *found)
+            self._news = self._read(store, found)
             self._found = found
         return self._news
 
-    def _read(self, store: "DirectStore", found: Any, epoch: int) -> News:
+    def _read(self, store: "DirectStore", found: Any) -> News:
         from cheapdeep_ops.store import admission, recording  # noqa: PLC0415 - see above
         from cheapdeep_ops.store.clock import Reading  # noqa: PLC0415 - see above
 
-        identity, asked_at = (recording.identity_in(found, store.dialect), epoch), self._steady()
+        # Another server may have taken over, without the last transactions of the one before.
+        identity, asked_at = (recording.identity_in(found, store.dialect), self._generation), self._steady()
         policies, guard_seen, told, version = recording.read_policies(store)
         time_read = Reading(told, asked_at, self._steady())
         if self._admitted is None or self._admitted.version != version:
             self._admitted = admission.read_admitted(store, admission.Limits(*self._max))
         return News(policies, guard_seen, self._admitted, time=time_read, store=identity)
-
-    def _epoch(self, store: "DirectStore") -> int:
-        """A number that grows when the store may lack what it had: its file or its connection was replaced."""
-        # Another server may have taken over, without the last transactions of the one before.
-        return self._generation if store.address.is_sqlite else store.connections
 
     def _leave_if_replaced(self) -> None:
         """Close the store if its file was replaced since it was opened."""

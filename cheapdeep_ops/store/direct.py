@@ -189,8 +189,6 @@ class DirectStore:
         self._errors: type[Exception] = sqlite3.Error if self.address.is_sqlite else postgresql.driver().Error
         self._turn = threading.Lock()
         self._link: _Link | None = None
-        self.connections = 0
-        """How many connections were opened so far."""
 
     @cached_property
     def shown_url(self) -> str:
@@ -288,9 +286,7 @@ class DirectStore:
 
     def _connect(self) -> _Link:
         make = _SqliteLink if self.address.is_sqlite else _PostgresqlLink
-        link = make(self.address, self._patience_s)
-        self.connections += 1
-        return link
+        return make(self.address, self._patience_s)
 
     def _close(self) -> None:
         link, self._link = self._link, None

@@ -248,9 +248,11 @@ def poll_query(dialect: str) -> str:
     """The statement for `DirectStore.poll`: its result changes with that of `read_policies`, but for the time."""
     if dialect == "sqlite":
         return _policies_query(dialect, f"seen, {version_query(dialect)}, {_POLICY}")
-    # The table's number changes when a schema was dropped and made anew while its connections went on.
+    # The table's number changes when a schema was dropped and made anew while its connections went on. The time of the
+    # server's start shows a fail-over, also behind a pooler that keeps the connection.
     process = table_name(dialect, "process")
-    return _policies_query(dialect, f"'{process}'::regclass::oid, seen, {version_query(dialect)}, {_POLICY}")
+    identity = f"concat('{process}'::regclass::oid, ' ', extract(epoch FROM pg_postmaster_start_time()))"
+    return _policies_query(dialect, f"{identity}, seen, {version_query(dialect)}, {_POLICY}")
 
 
 def identity_in(found: Any, dialect: str) -> object:

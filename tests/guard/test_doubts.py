@@ -2,7 +2,8 @@
 
 import pytest
 
-from cheapdeep_ops.errors import DeliveryError
+from cheapdeep_ops.errors import DeliveryError, LeaseLostError
+from cheapdeep_ops.guard.notify.doubts import DoubtWatch
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender
@@ -324,6 +325,21 @@ def test_a_guard_that_was_frozen_while_it_posted_leaves_one_message(office, slac
     office.deliver(1)
     assert [each.ts for each in slack.posts] == [post.ts]
     assert "resolved" in slack.posts[0].text
+
+
+def test_a_guard_that_has_lost_its_lease_ends_its_reading_and_blames_no_message(office, caplog):
+    def overtaken(_connection):
+        raise LeaseLostError("another guard has taken over this work: deliver")
+
+    office.begin()
+    office.killed("after")
+    office.deliver(20)
+    assert office.doubts
+    office.clock.advance(3_600)
+    doubts = DoubtWatch(office.store.fenced(overtaken), complete=dict)
+    with pytest.raises(LeaseLostError):
+        doubts.run("slack", office.bot, office.clock())
+    assert "cannot be corrected" not in caplog.text
 
 
 def test_a_guard_that_is_killed_while_it_deletes_doubles_has_left_none(office):

@@ -167,6 +167,29 @@ def test_a_busy_route_gets_the_place_of_a_rare_one(small):
     assert names_of(found(small)).keys() == {"busy", "late"}
 
 
+def test_a_busy_class_without_a_place_takes_no_route_from_its_own(small):
+    called(small, ("rare",), ("busy", "x"))
+    called(small, ("busy", "y"), ("busy", "x"), times=150)
+    step(small, 700)
+    assert names_of(found(small)) == {"rare": 0, "busy": 1}
+
+
+def test_a_guard_that_retains_exchanges_places_folds_seconds_and_forgets_content(small):
+    called(small, ("rare",), ("busy",))
+    called(small, ("busy",), ("late",), times=150)
+    begun = small.clock()
+    for _ in range(3):
+        small.clock.advance(700)
+        called(small, ("busy",))
+        assert small.guard.retain(small.clock()) >= 0
+    small.recorder.refresh(small.clock())
+    assert names_of(found(small)).keys() == {"busy", "late"}
+    with small.store.reading() as connection:
+        oldest = connection.exec_driver_sql("SELECT min(at) FROM bucket").scalar()
+        assert oldest > begun
+        assert counters.summed(connection, since=0, until=2**40).calls == 305
+
+
 @given(
     st.dictionaries(st.text(max_size=2), st.integers(0, 5_000)),
     st.dictionaries(st.text(max_size=2), st.integers(0, 5_000)),

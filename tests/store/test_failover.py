@@ -1,12 +1,15 @@
 """A primary and its standby: what processes do when another server takes over."""
 
+import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder import Recorder
+from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes
 from cheapdeep_ops.store.engine import Store
@@ -53,6 +56,30 @@ def test_a_connection_to_a_standby_is_given_up_when_the_address_leads_to_the_pri
     address.symlink_to(primary.folder)
     store.transact(mark)
     store.close()
+
+
+def test_a_recorder_tells_a_lost_connection_from_another_server(servers, tmp_path):
+    primary, standby = servers
+    address = Path(tmp_path / "current")
+    address.symlink_to(standby.folder)
+    limits = {"max_routes": 1, "max_classes": 1}
+    destination = StoreDestination(url_of(address), folder=tmp_path, steady=time.monotonic, **limits)
+
+    def disconnect(server):
+        with psycopg.connect(host=str(server.folder), user="postgres", dbname="postgres") as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+
+    first = destination.read().store
+    disconnect(standby)
+    assert destination.read().store == first
+    address.unlink()
+    address.symlink_to(primary.folder)
+    disconnect(standby)
+    assert destination.read().store != first
+    destination.close()
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,8 @@ def _receiver(receiver: Receiver, settings: Settings) -> str:
     """The receiver's own check. Without any receiver, the first one is the problem."""
     if receiver.is_configured(settings):
         return receiver.make_sender(settings).check()
+    if settings.is_store_remote:
+        return "not checked: the guard sends messages, with its own settings"
     if receiver is RECEIVERS[0] and not configured(settings):
         raise _Problem(f"not set up, and no other receiver is: set {receiver.needs}")
     return "not set up"

@@ -11,7 +11,7 @@ from cheapdeep_ops.recorder.wire import BodyError
 from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 from cheapdeep_ops.store.senders import Flush, Identity
 from cheapdeep_ops.units import DAY_S
-from cheapdeep_ops.values import Counters, Name
+from cheapdeep_ops.values import ALL_ROUTES, Counters, Name
 
 _LARGEST: Final = 2**31 - 1
 _LARGEST_SUM: Final = 2**63 - 1
@@ -185,7 +185,7 @@ def read_flush(body: bytes, *, now: float, covers: Callable[[str], bool] = all_r
             refused.append((_key(row), trouble))
         else:
             kept.append(row)
-    totals = [row for row in totals if covers(row["route"])]
+    totals = [row for row in totals if covers(row["route"]) and row["route"] != ALL_ROUTES]
     flush = Flush(
         identity=identity,
         number=content["number"],
@@ -203,6 +203,8 @@ def _trouble(
     """Why a bucket is refused; '' if it is not."""
     if row["at"] > now + _AHEAD_S:
         return _TOO_LATE
+    if row["route"] == ALL_ROUTES:
+        return "its route stands for all routes, whose rows are sums"
     if not covers(row["route"]):
         return _OTHER_ROUTE
     return "" if (row["route"], row["input_class"]) in counted else "has no total"
@@ -229,9 +231,9 @@ def read_candidates(
 
 
 def read_names(body: bytes) -> list[Name]:
-    """The names to admit. Raises BodyError if the body is malformed."""
-    content, _ = _validated(_NAMES, body, ())
-    return [Name(*each) for each in content["names"]]
+    """The names to admit, without malformed ones. Raises BodyError if more is malformed."""
+    content, _ = _validated(_NAMES, body, ("names",))
+    return [Name(*each) for each in content["names"] if each[0] != ALL_ROUTES]
 
 
 def _validated(

@@ -35,6 +35,7 @@ from cheapdeep_ops.store import admission, senders
 from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.senders import SenderError, StaleFlushError, UnknownSenderError
+from cheapdeep_ops.values import OTHER
 
 _FLUSH_BODY: Final = {
     "type": "object",
@@ -77,12 +78,12 @@ def sending_paths(served: Senders, access: Access) -> APIRouter:
     @router.post(FLUSHES_PATH, **_answering(FlushAnswer, "Store the counts of one router", _FLUSH_BODY))
     async def post_flush(request: Request, token: Token = sender) -> Response:
         """The present state of the changed seconds of one process; the response has the news for it."""
-        return await _answer(served, request, partial(_store_flush, covers=token.covers), has_news=True)
+        return await _answer(served, request, partial(_store_flush, covers=_sent_by(token)), has_news=True)
 
     @router.post(CANDIDATES_PATH, **_answering(CandidatesAnswer, "Store answers for grading", _CANDIDATES_BODY))
     async def post_candidates(request: Request, token: Token = sender) -> Response:
         """Answers that may be graded, redacted by their router; those that are stored already stay as they are."""
-        return await _answer(served, request, partial(_store_candidates, covers=token.covers))
+        return await _answer(served, request, partial(_store_candidates, covers=_sent_by(token)))
 
     @router.post(NAMES_PATH, **_answering(AdmittedNames, "Admit routes and input classes", _NAMES_BODY))
     async def post_names(request: Request, token: Token = sender) -> Response:
@@ -154,9 +155,24 @@ def _store_candidates(store: DirectStore, body: bytes, now: float, *, covers: Co
 
 
 def _admit_names(store: DirectStore, body: bytes, now: float, *, limits: Limits, covers: Covers) -> dict[str, Any]:
-    """Admit the names that the sender may send, while there is room. Raises BodyError and StoreError."""
-    names = [name for name in read_names(body) if covers(name.route)]
-    return written(admission.admit(store, names, limits=limits, now=now))
+    """Admit the names that the sender may send, while there is room; all others are refused.
+
+    Raises BodyError and StoreError.
+    """
+    asked = read_names(body)
+    names = [name for name in asked if covers(name.route)]
+    refused = [name for name in asked if not covers(name.route)]
+    # A sender that may send none of them asks with each flush, and should take no transaction.
+    if not names:
+        return {**written(admission.read_admitted(store, limits)), "refused": refused}
+    admitted = admission.admit(store, names, limits=limits, now=now)
+    return {**written(admitted), "refused": refused}
+
+
+def _sent_by(token: Token) -> Covers:
+    """Whether rows of a route may come from `token`."""
+    # A covered route counts as `other` while there is no room for it, and its counts must not be lost.
+    return lambda route: route == OTHER or token.covers(route)
 
 
 async def _answer(

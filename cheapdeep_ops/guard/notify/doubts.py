@@ -10,7 +10,7 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
-from cheapdeep_ops.errors import DeliveryError
+from cheapdeep_ops.errors import DeliveryError, LeaseLostError, StoreError
 from cheapdeep_ops.guard.notify.sender import Doubt, MessageRef, Reconciler, Sender
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.store import in_doubt
@@ -54,6 +54,8 @@ class DoubtWatch:
             except DeliveryError as error:
                 _log.debug("%s cannot be read at present: %s", receiver, error)
                 return
+            except (LeaseLostError, StoreError):
+                raise
             except Exception as error:  # noqa: BLE001 - a message that a sender stumbles over must not hide the others
                 # Its words may hold secrets.
                 _log.warning("%s shows a message that cannot be corrected: %s", receiver, type(error).__name__)

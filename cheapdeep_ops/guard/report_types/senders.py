@@ -14,6 +14,9 @@ class AdmittedNames(Record):
     max_routes: int
     max_classes: Annotated[int, Field(description="the largest number of input classes of a route")]
     called: Annotated[list[list[Any]], Field(description="route, input class and the time of the last call")]
+    refused: NotRequired[
+        Annotated[list[list[Any]], Field(description="route and input class of each name that the token may not send")]
+    ]
 
 
 class FleetNews(Record):
