@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from ipaddress import ip_address
@@ -34,6 +35,12 @@ CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
 
 _SECRET_WORDS: Final = ("token", "webhook", "key", "secret", "password")
 """If a key or value has one of these words, its error shows no value: it may be a secret under a wrong key."""
+
+_LOGIN: Final = re.compile(r":[^@]*@")
+"""A user and a password before a host."""
+
+_LOGIN_IN_URL: Final = re.compile("[@?#]")
+"""Begins what may be secret in a URL: the host behind a login, a query, a fragment."""
 
 _PLAIN: Final = frozenset({"triage_max_input_tokens"})
 """Settings with such a word in their name whose values are not secret."""
@@ -88,7 +95,8 @@ def is_web_address(text: str) -> bool:
         _ = (parts.hostname or "").encode("idna")
     except ValueError:
         return False
-    is_clean = text.isascii() and text.isprintable() and " " not in text
+    # Of several @, readers of URLs disagree which one ends the password.
+    is_clean = text.isascii() and text.isprintable() and " " not in text and parts.netloc.count("@") <= 1
     return is_clean and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
@@ -168,7 +176,7 @@ class Settings(BaseSettings):
     slack_bot_token: SecretStr | None = None
     slack_channel: str | None = None
     slack_webhook_url: SecretStr | None = None
-    slack_base_url: str = "https://slack.com/api/"
+    slack_base_url: Annotated[str, Field(repr=False)] = "https://slack.com/api/"
     webhook_url: SecretStr | None = None
     """Where messages are posted as signed JSON, which `cheapdeep_ops.guard.notify.webhook` describes."""
     webhook_secret: SecretStr | None = None
@@ -181,11 +189,11 @@ class Settings(BaseSettings):
     """Whether the receipt of each full week (Monday to Sunday, UTC) is sent as a message."""
     report_hour: Annotated[int, Field(ge=0, le=23)] = 8
     """The hour of Monday (UTC) at which the receipt is sent; later if no guard runs at that time."""
-    grafana_url: str | None = None
+    grafana_url: Annotated[str | None, Field(repr=False)] = None
     """The URL of Grafana; messages then link to the incident's time window on the dashboard."""
-    console_url: str | None = None
+    console_url: Annotated[str | None, Field(repr=False)] = None
     """The URL of the guard's console; messages then link to the incident there."""
-    runbook_url: str | None = None
+    runbook_url: Annotated[str | None, Field(repr=False)] = None
     """The URL of the runbook; messages then link to the section on the alert."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8642
@@ -196,7 +204,7 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     api_tokens_file: Path | None = None
     """The file of API tokens that `cheapdeep_ops.access.token_file` describes; the guard follows its changes."""
-    guard_url: str | None = None
+    guard_url: Annotated[str | None, Field(repr=False)] = None
     """The URL of a guard; commands then use its HTTP API instead of the store."""
     guard_token: SecretStr | None = None
     """An API token of that guard."""
@@ -328,6 +336,13 @@ class Settings(BaseSettings):
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text is not None and not is_web_address(text):
             raise ValueError("needs a URL of the form https://host/path, without spaces")
+        return value
+
+    @field_validator("grafana_url", "console_url", "runbook_url")
+    @classmethod
+    def _shareable(cls, value: str | None) -> str | None:
+        if value is not None and "@" in urlsplit(value).netloc:
+            raise ValueError("needs a URL without a user and a password, because messages show it")
         return value
 
     @field_validator("webhook_secret")
@@ -491,8 +506,11 @@ def _fault(fault: ErrorDetails) -> str:
     key = ".".join(map(str, fault["loc"]))
     shown = f" = {fault['input']!r}"
     searched = shown if key in _PLAIN else f"{key}{shown}"
-    # The store's URL may have a password in it.
-    if key == "store_url" or any(word in searched.casefold() for word in _SECRET_WORDS):
+    # The store's URL may have a password in it, and so may any other URL, however it is misspelt.
+    may_have_login = (
+        key == "store_url" or _LOGIN.search(shown) or (key.endswith("_url") and _LOGIN_IN_URL.search(shown))
+    )
+    if may_have_login or any(word in searched.casefold() for word in _SECRET_WORDS):
         shown = ""
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."

@@ -127,6 +127,11 @@ FEATURES: Final = (
         "of text a token.",
     ),
     _bypassed(
+        "suspicious_text",
+        BypassCause.SUSPICIOUS_TEXT,
+        "Text with so many escapes, lookalikes or keys of a verdict that the search for copied verdicts is given up.",
+    ),
+    _bypassed(
         "cache_warming",
         BypassCause.PARAMETERS,
         "`max_tokens` of 0 warms the deep tier's cache and asks for no answer.",

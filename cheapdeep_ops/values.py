@@ -76,6 +76,8 @@ class BypassCause(StrEnum):
     CHEAP_REQUESTED = "cheap_requested"
     NO_TRIAGE_TIER = "no_triage_tier"
     TOO_LONG = "too_long"
+    SUSPICIOUS_TEXT = "suspicious_text"
+    """Whether the text has a verdict of its own cannot be found out with bounded work."""
     PARAMETERS = "parameters"
     MALFORMED_REQUEST = "malformed_request"
     SHADOW = "shadow"

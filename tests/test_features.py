@@ -140,7 +140,7 @@ FOUND = {
 """Requests that have a feature, in all the forms that the SDK takes."""
 
 CASES = [pytest.param(name, params, id=f"{name}-{n}") for name, many in FOUND.items() for n, params in enumerate(many)]
-NOT_LOOKED_FOR = {"system", "cache_control", "carried", "too_long"}
+NOT_LOOKED_FOR = {"system", "cache_control", "carried", "too_long", "suspicious_text"}
 
 
 @pytest.mark.parametrize(("name", "params"), CASES)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cheapdeep_ops import redaction
-from cheapdeep_ops.redaction import Redact, redact
+from cheapdeep_ops.redaction import Redact, engine, redact
 
 steady = settings(
     derandomize=True, deadline=None, max_examples=150, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -26,6 +26,10 @@ TOKENS = [
     "xox" + "p-1234567890-" + BODY, "gh" + "p_" + BODY * 2, "gh" + "o_" + BODY * 2, "github" + "_pat_" + BODY,
     "AK" + "IAIOSFODNN7EXAMPLE", "AI" + "za" + BODY + "-_abcdefghijklm", "glpat" + "-" + BODY, "sk" + "_live_" + BODY,
     JWT, PEM,
+    "SG" + "." + BODY + "ab." + BODY * 2, "npm" + "_" + BODY * 2, "pypi" + "-AgEIcHlwaS5vcmcC" + BODY,
+    "dop" + "_v1_" + "0a1b2c3d" * 8, "hf" + "_" + "aBcDeFgHiJ" * 3, "ya29" + ".a0" + BODY, "sq0" + "atp-" + BODY + "ab",
+    "EAAA" + BODY * 3, "shp" + "at_" + "0a1b2c3d" * 4, "gsk" + "_" + BODY * 2, "xai" + "-" + BODY * 4,
+    "MTA" + BODY + "A" + ".Ga1b2C." + BODY + "1234567", "123456789" + ":AA" + BODY + "a1B2c3D4e5F6g",
 ]  # fmt: skip
 
 EMAILS = [
@@ -51,7 +55,8 @@ CARDS = [
     "4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "4111\u00a01111\u00a01111\u00a01111",
     "5555555555554444", "5555 5555 5555 4444", "2223003122003222", "378282246310005", "3782 822463 10005",
     "30569309025904", "3056 930902 5904", "6011111111111117", "3530111333300000", "6304000000000000", "4222222222222",
-    "6200000000000005", "4000 0000 0000 0000 006",
+    "6200000000000005", "4000 0000 0000 0000 006", "4111.1111.1111.1111", "4111/1111/1111/1111", "4111_1111_1111_1111",
+    "3782.822463.10005",
 ]  # fmt: skip
 
 IBANS = [
@@ -105,7 +110,10 @@ UNTOUCHED = [
     "DE00370400440532013000", "XX89370400440532013000", "IBAN ist falsch", "DE12 is a code that we use every day now",
     "123456789", "000-12-3456", "666-12-3456", "900-12-3456", "123-00-4567", "123-45-0000", "1123-45-67890",
     # versions, places in documents, addresses of nothing
-    "1.2.3", "v1.2.3.4", "1.2.3.4.5", "Python 3.11.7", "256.1.1.1", "1.2.3", "01.02.03.04.05.06", "10.4", "§ 12.3.4",
+    "1.2.3", "v1.2.3.4", "version 1.2.3.4", "Version: 10.0.19045.3", "pkg==1.2.3.4", "pkg >= 1.2.3.4", "v. 8.8.8.8",
+    "10.0.0.0/8", "192.168.1.0/24", "2001:db8::/32", "fe80::/10", "release 1.2.3.4", "4111.1111.1111.1112",
+    "2026.1111.1111.1111", "\u0661\u0662\u0663", "\u0967\u0968\u0969 \u0930\u0941\u092a\u092f\u0947",
+    "1.2.3.4.5", "Python 3.11.7", "256.1.1.1", "1.2.3", "01.02.03.04.05.06", "10.4", "§ 12.3.4",
     "1.2.3-beta.4", "lodash@4.17.21", "react@18.2.0", "logo@2x.png", "@ann", "ann@", "@example.com", "ann@localhost",
     "ann at example dot com", "a @ b.com", "user@", "@property", "https://example.com/a?b=c",
     "http://localhost:8080/x",
@@ -161,9 +169,15 @@ IN_CONTEXT = [
     ("AT61 1904 3002 3457 3201 bitte überweisen", "[iban] bitte überweisen"),
     ("XY12 DE89 3704 0044 0532 0130 00", "XY12 [iban]"),
     ("DE89370400440532013000 AT611904300234573201", "[iban] [iban]"),
-    ("from 10.0.0.1 to 10.0.0.2:8080, 10.0.0.0/8", "from [ip] to [ip]:8080, [ip]/8"),
+    ("from 10.0.0.1 to 10.0.0.2:8080, 10.0.0.0/8", "from [ip] to [ip]:8080, 10.0.0.0/8"),
+    ("192.168.0.17/24, 10.0.0.1/32, 2001:db8::5/64", "[ip]/24, [ip]/32, [ip]/64"),
+    ("http://192.0.2.1/24/x and 192.0.2.0/24.", "http://[ip]/24/x and 192.0.2.0/24."),
     ("http://[2001:db8::1]:8080/ and http://192.0.2.1/x", "http://[[ip]]:8080/ and http://[ip]/x"),
-    ("version 1.2.3.4", "version [ip]"),
+    ("ip=192.0.2.1 == 192.0.2.1, conversion 192.0.2.1", "ip=[ip] == 192.0.2.1, conversion [ip]"),
+    ("card \u0664\u0661\u0661\u0661 " + "\u0661\u0661\u0661\u0661 " * 3 + "!", "card [card] !"),
+    ("\uff11\uff19\uff12.168.0.1 um \uff11\uff10", "[ip] um 10"),
+    ("AccountKey=" + BODY * 4 + "Zz==;EndpointSuffix=x", "AccountKey=[secret];EndpointSuffix=x"),
+    ("discord.com/api/webhooks/1234567890123456/" + BODY * 3, "discord.com/api/webhooks/1234567890123456/[secret]"),
     ("ip:2001:db8::1: unreachable", "ip:[ip]: unreachable"),
     ("fe80::1%eth0", "[ip]%eth0"),
     ("SSN 123 45 6789 or ssn: 123456789", "SSN [ssn] or ssn: [ssn]"),
@@ -350,12 +364,12 @@ class TestRedactingTwice:
             assert not re.search("[0-9]", redact(text * times))
 
     def test_withholds_a_text_that_does_not_settle(self, monkeypatch):
-        monkeypatch.setattr(redaction, "_one_pass", lambda text: text + "x")
+        monkeypatch.setattr(engine, "one_pass", lambda text, *_: text + "x")
         assert redact("y") == "[secret]"
 
 
 like = functools.cache(st.from_regex)  # building the strategy takes longer than drawing from it
-NARROWED = [rule for rule in redaction._rules() if rule.prefixes or rule.prefilter]
+NARROWED = [rule for rule in redaction.all_rules() if rule.prefixes or rule.prefilter]
 DISGUISES = [
     str,
     str.upper,
@@ -367,8 +381,8 @@ DISGUISES = [
 def assert_is_tried_everywhere(rule, text):
     """Asserts that the rule's prefixes and its prefilter change no result, and returns the result."""
     everywhere = dataclasses.replace(rule, prefixes=(), prefilter=None)
-    result = redaction._replace(text, redaction._Folded(text), rule)
-    assert result == redaction._replace(text, redaction._Folded(text), everywhere)
+    result = engine.replace(text, engine.Folded(text), rule)
+    assert result == engine.replace(text, engine.Folded(text), everywhere)
     return result
 
 
@@ -389,14 +403,14 @@ class TestHeadsAndSigns:
     )
     def test_find_what_every_rule_finds(self, text, disguise):
         text = disguise(text)
-        for rule in redaction._rules():
+        for rule in redaction.all_rules():
             text = assert_is_tried_everywhere(rule, text)
 
     def test_find_a_letter_however_the_engine_takes_it_for_one(self):
         beyond_ascii = "".join(map(chr, range(0x80, sys.maxunicode + 1)))
         for letter in string.ascii_lowercase:
             for char in {letter.upper(), *re.findall(letter, beyond_ascii, re.IGNORECASE)}:
-                assert redaction._Folded(f"\u00df{char}").places((letter,)) == [1]
+                assert engine.Folded(f"\u00df{char}").places((letter,)) == [1]
 
 
 SIZE = 100_000
@@ -442,8 +456,8 @@ class TestHostileText:
 
             return count
 
-        rules = [redaction._Rule(rule.kind, rule.pattern, counted(rule.measure)) for rule in redaction._rules()]
-        monkeypatch.setattr(redaction, "_rules", lambda: rules)
+        rules = [engine.Rule(rule.kind, rule.pattern, counted(rule.measure)) for rule in redaction.all_rules()]
+        monkeypatch.setattr(redaction, "all_rules", lambda: rules)
         counts = []
         for size in (1_000, 4_000):
             checks = 0
@@ -457,6 +471,71 @@ class TestHostileText:
         assert isinstance(redact(text), str)
 
 
+class TestSlices:
+    @settings(steady, max_examples=80)
+    @given(
+        st.lists(st.sampled_from([*FRAGMENTS, *HOSTILE, *BEGINNINGS]), max_size=25).map("".join),
+        st.sampled_from([1, 3, 20, 64, 199]),
+        st.integers(1, 3),
+    )
+    def test_give_what_the_whole_gives(self, text, size, times):
+        text = text * times
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(engine, "LONGEST", 200)  # so that short texts are longer than that
+            rules = redaction.all_rules()
+            whole = engine.settled(text, rules, len(text) + 1)
+            assert engine.settled(text, rules, size) == whole
+
+    @pytest.mark.parametrize("gap", [0, 1, 8, 40, 200])
+    def test_find_what_lies_across_their_ends(self, gap):
+        filler = "so it is, " * 700
+        for kind, text in EVERYTHING[::12]:
+            before = filler[: engine.SLICE - gap]
+            assert redact(f"{before} {text}, ok") == f"{before} [{kind}], ok"
+
+    @pytest.mark.parametrize("begin", ["sk-ant-", "password=", "password='", "token=", "Bearer ", "ghp_"])
+    def test_leave_nothing_of_a_secret_that_is_longer_than_any(self, begin):
+        secret = BODY * 400
+        assert len(secret) > engine.LONGEST
+        redacted = redact(f"first\n{begin}{secret}\nlast")
+        assert redacted.startswith("first\n")
+        assert redacted.endswith("\nlast")
+        assert len(redacted) < 60
+
+    def test_leave_nothing_of_a_key_of_any_length(self):
+        begin, end = "-----BEGIN PGP PRIVATE KEY BLOCK-----", "-----END PGP PRIVATE KEY BLOCK-----"
+        body = "Version: GnuPG v2\nComment: none\n\n" + f"{BODY}\n" * 5_000
+        assert redact(f"one {begin}\n{body}{end} two {begin}\n{body}{end}") == "one [secret] two [secret]"
+
+    @pytest.mark.parametrize(
+        "unit", ["so it is, ", "a", "password=", "a@a.", "1.", "sk-", "://a:", "é1", "-----BEGIN "]
+    )
+    def test_are_all_that_a_search_sees(self, unit):
+        seen = []
+
+        class Watched:
+            def __init__(self, pattern):
+                self.pattern = pattern
+
+            def search(self, text, start, end):
+                seen.append(min(end, len(text)) - start)
+                return self.pattern.search(text, start, end)
+
+            def match(self, text, start, end):
+                seen.append(min(end, len(text)) - start)
+                return self.pattern.match(text, start, end)
+
+        rules = [
+            dataclasses.replace(
+                rule, pattern=Watched(rule.pattern), prefilter=rule.prefilter and Watched(rule.prefilter)
+            )
+            for rule in redaction.all_rules()
+        ]
+        text = unit * (30_000 // len(unit))
+        assert engine.settled(text, rules) == redact(text)
+        assert max(seen) <= engine.SLICE + engine.LONGEST
+
+
 def test_a_hook_of_ones_own_may_do_more():
     def without_names(text: str) -> str:
         return redact(text).replace("Ann", "[name]")
@@ -466,4 +545,4 @@ def test_a_hook_of_ones_own_may_do_more():
 
 
 def test_every_kind_is_tested():
-    assert {rule.kind for rule in redaction._rules()} == set(KINDS)
+    assert {rule.kind for rule in redaction.all_rules()} == set(KINDS)

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -18,9 +20,10 @@ from sqlalchemy import text
 
 from cheapdeep_ops import Settings
 from cheapdeep_ops.cli import main
+from cheapdeep_ops.demo import csv_file
 from cheapdeep_ops.demo.recording import RecordedCall, RecordedTokens, read_recording
 from cheapdeep_ops.demo.replay import Replay, ReplayOptions, Simulators
-from cheapdeep_ops.errors import RulesError
+from cheapdeep_ops.errors import RecordingError, RulesError
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.testing import SimulatedGrader
 from tests.corpus import pair_rows, stream_rows, write_csv
@@ -712,6 +715,32 @@ def test_a_folder_or_a_file_that_is_not_there_exits_with_2(capsys, tmp_path, nam
     status, out, err = run(capsys, tmp_path / name)
     assert (status, out) == (2, "")
     assert str(tmp_path) in err
+
+
+@pytest.mark.parametrize("line", [b"\0", b"1,1\n", b"x"], ids=["zeros", "rows", "one line"])
+def test_a_pipe_without_end_is_given_up_at_the_bound(capsys, monkeypatch, tmp_path, line):
+    monkeypatch.setattr(csv_file, "MOST_BYTES", 2**20)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    def write():
+        with suppress(BrokenPipeError), path.open("wb", buffering=0) as pipe:
+            pipe.write(b"cheap_confidence,cheap_correct\n")
+            while True:
+                pipe.write(line * 4_096)
+
+    writer = Thread(target=write)
+    writer.start()
+    status, out, err = run(capsys, path, "--json")
+    writer.join()
+    assert (status, out) == (2, "")
+    assert f"{path} has more than 1 MB or has no end; replay it in parts" in err
+
+
+def test_a_device_without_end_is_given_up_at_the_bound(monkeypatch):
+    monkeypatch.setattr(csv_file, "MOST_BYTES", 2**20)
+    with pytest.raises(RecordingError, match="/dev/zero has more than 1 MB or has no end"):
+        csv_file.read_csv(Path("/dev/zero"), bool)
 
 
 # Settings

@@ -537,3 +537,47 @@ def test_a_secret_in_an_unknown_variable_is_not_shown(env):
     message = refused()
     assert "CHEAPDEEP_API_KEY" in message
     assert SECRET not in message
+
+
+URL_NAMES = ("GUARD_URL", "GRAFANA_URL", "CONSOLE_URL", "RUNBOOK_URL", "SLACK_BASE_URL")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://u:{SECRET}/x@guard.internal",
+        f"https//u:{SECRET}@guard.internal",
+        f"u:{SECRET}@guard.internal:8642",
+        f"https://u:p@{SECRET}@guard.internal",
+        f"ftp://guard.internal/?key={SECRET}",
+        f"https://guard internal/#{SECRET}",
+    ],
+)
+@pytest.mark.parametrize("name", URL_NAMES)
+def test_a_login_in_a_malformed_url_is_not_shown(env, name, url):
+    env(name, url)
+    message = refused()
+    assert message.startswith(f"CHEAPDEEP_{name}: needs a URL of the form https://host/path")
+    assert SECRET not in message
+
+
+def test_a_login_under_an_unknown_name_is_not_shown(env):
+    env("GUARD", f"https://u:{SECRET}@guard.internal")
+    assert SECRET not in refused()
+
+
+@pytest.mark.parametrize("name", ["GRAFANA_URL", "CONSOLE_URL", "RUNBOOK_URL"])
+def test_a_url_that_messages_show_has_no_login(env, name):
+    env(name, f"https://u:{SECRET}@grafana.internal/")
+    message = refused()
+    assert "without a user and a password, because messages show it" in message
+    assert SECRET not in message
+
+
+def test_a_url_with_a_login_is_not_in_the_representation(env):
+    env("GUARD_URL", f"https://u:{SECRET}@guard.internal")
+    env("SLACK_BASE_URL", f"https://proxy.internal/{SECRET}/")
+    settings = Settings()
+    assert settings.guard_url == f"https://u:{SECRET}@guard.internal"
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)

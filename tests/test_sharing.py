@@ -247,7 +247,7 @@ def test_a_recorder_whose_last_router_is_collected_waits_for_the_next_router(set
     made(settings, bare).ask("hello")
     gc.collect()
     (thread,) = recorders()
-    thread.join(0.6)  # it looks four times a second
+    thread.join(0.6)  # it looks three times a second
     router = made(settings, bare)
     assert recorders() == [thread]
     router.close()

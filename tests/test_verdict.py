@@ -402,3 +402,8 @@ def _mutated(rng: Random, text: str) -> str:
         insert = rng.choice(("", "", text[end : end + 9], rng.choice('{}[]",:\\ \n\x00\ud800Ae.09-'), "null"))
         text = text[:start] + insert + text[end:]
     return text
+
+
+@pytest.mark.parametrize(("hidden", "problem"), [(999, None), (1_000, Reason.NO_ANSWER), (100_000, Reason.NO_ANSWER)])
+def test_an_answer_that_long_shows_nothing_is_a_blank_one(hidden, problem):
+    assert read(json.dumps({"confidence": 0.9, "answer": "\u200b" * hidden + "x"})).problem is problem

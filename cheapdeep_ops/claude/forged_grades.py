@@ -10,7 +10,7 @@ from cheapdeep_ops.values import GradeFailure, GradeResult, TextTurn
 LONGEST_REASON: Final = 500
 """How many characters of a grader's reason are stored."""
 
-_GRADE: Final = VerdictPattern("reason", "verdict")
+_GRADE: Final = VerdictPattern("verdict", "reason")
 
 
 def reject_copied(result: GradeResult, turns: Iterable[TextTurn], answer: str) -> GradeResult:

@@ -73,7 +73,8 @@ class GuardClient:
         try:
             response = self._client.request(method, path, **content)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            why = str(error) or type(error).__name__
+            # The text of an InvalidURL may repeat a part of the URL, and so of a password.
+            why = (not isinstance(error, httpx2.InvalidURL) and str(error)) or type(error).__name__
             raise RemoteError(
                 f"no guard answers at {self._shown}: {why} (CHEAPDEEP_GUARD_URL says where it is)"
             ) from None
@@ -156,7 +157,9 @@ def connected(settings: Settings) -> Iterator[GuardClient]:
 def _over_http(url: str, settings: Settings) -> Iterator[GuardClient]:
     parts, token = urlsplit(url), settings.guard_token
     # Errors show this URL, so it must not contain a user's password.
-    shown_url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+    # With an unescaped slash in the password, a part of it is in the path.
+    path = "" if "@" in parts.path else parts.path
+    shown_url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}".rstrip("/")
     headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
     with httpx2.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S) as client:
         yield GuardClient(client, shown_url=shown_url, has_token=token is not None)

@@ -13,6 +13,9 @@ from typing import Final
 
 from cheapdeep_ops.errors import RecordingError
 
+MOST_BYTES: Final = 256 * 2**20
+"""The size of the largest file that is read: some million calls. A device or a pipe may have no end."""
+
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _QUOTING: Final = "text in quotes ends with a quotation mark, and one inside it is written twice"
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\r?\n")
@@ -97,9 +100,12 @@ def read_csv(path: Path, is_known: Callable[[str], bool]) -> CsvFile:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise RecordingError(f"{path} has more than {MOST_BYTES // 2**20} MB or has no end; replay it in parts")
     if found := next((name for start, name in _OTHER_FORMATS if content.startswith(start)), None):
         raise RecordingError(f"{path} is {found}, not CSV: save it as CSV, with the names of columns in its first line")
     encoding = _encoding(content)

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 0.25
 """How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
 
-_LOOK_EVERY_S: Final = 1.0
+_LOOK_EVERY_S: Final = 2.0
 """How often a reader looks whether the store's file is still there: the look costs as much as a third of a read."""
 
 _ASK_TIME_EVERY_S: Final = 10.0
 """How often a reader asks for the store's time, if nothing else has changed."""
+_READ_EVERY_S: Final = 2.0
+"""How old the guard's last heartbeat may be in a process at rest, and a policy whose announcement was lost."""
 
 # A database's driver takes some time to load. So this module imports the store in its methods: the background thread
 # waits, and not the importer.
@@ -33,12 +35,22 @@ class StoreDestination:
     """The store at `url`. A relative SQLite path starts at `folder`; see `Destination` for the methods.
 
     `max_routes` and `max_classes` bound the names that are admitted. `steady` is a clock that never steps, in seconds.
+    With `always_reads`, each read asks the database, and sees what was committed before. Else it does so only if the
+    database has told that something changed, or every two seconds.
     """
 
     def __init__(
-        self, url: str, *, folder: Path, max_routes: int, max_classes: int, steady: Callable[[], float]
+        self,
+        url: str,
+        *,
+        folder: Path,
+        max_routes: int,
+        max_classes: int,
+        steady: Callable[[], float],
+        always_reads: bool = False,
     ) -> None:
         self._url = url
+        self._always_reads = always_reads
         self._folder = folder
         self._steady = steady
         self._file: tuple[int, int] | None = None
@@ -47,7 +59,7 @@ class StoreDestination:
         self._found: Any = None
         self._news: News | None = None
         self._generation = 0
-        self._look_at = self._ask_at = float("-inf")  # on the monotonic clock
+        self._look_at = self._read_at = self._ask_at = float("-inf")  # on the monotonic clock
         self._max = (max_routes, max_classes)
         self._admitted: Admitted | None = None
 
@@ -62,7 +74,12 @@ class StoreDestination:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._leave_if_replaced()
         store = self._opened or self._store()
+        if self._news is not None and time.monotonic() < self._read_at and store.is_unchanged():
+            return self._news
+        self._read_at = float("-inf")  # for the case that this read fails
         found = store.poll(self._query)
+        if not self._always_reads:
+            self._read_at = time.monotonic() + _READ_EVERY_S
         if self._news is None or found != self._found or time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + _ASK_TIME_EVERY_S
             self._news = self._read(store, found)

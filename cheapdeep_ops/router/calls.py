@@ -45,8 +45,8 @@ class Call:
 
     `started_at` is in Unix seconds; `started` and `ended` are readings of `time.perf_counter`. `model_s` are the
     seconds that each model call has taken so far, in the order of the steps. `refused` is what the client's models are
-    known to refuse. `interruption` is an exception that others raised into the call, such as the time limit of a
-    worker.
+    known to refuse. `user_text` is all text that the caller sent if it spells out a verdict, and empty otherwise.
+    `interruption` is an exception that others raised into the call, such as the time limit of a worker.
     """
 
     id: str

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cheapdeep_ops.copies import Spelling
 from cheapdeep_ops.flow import Ask, Asking, Bypass, Flow, Step, cascade, triaged
 from cheapdeep_ops.model_names import is_same_model
 from cheapdeep_ops.partial import PartialReply
@@ -29,6 +30,7 @@ from cheapdeep_ops.values import (
     TriagePart,
     TriageParts,
 )
+from cheapdeep_ops.verdict import prepare, verdict_in
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
@@ -65,6 +67,7 @@ class CallPlanner:
         self._new_id = new_id
         self._on_refusal = on_refusal
         self._conversations = Conversations(turns=settings.sticky_turns, lasts_s=settings.sticky_s)
+        prepare()
         self._labels = Labeller(route, max_routes=settings.max_routes, max_classes=settings.max_input_classes)
 
     @property
@@ -77,6 +80,11 @@ class CallPlanner:
         params, started_at = claude.normalize_params(params), self.clock()
         own_key = params.pop("conversation", None)
         tiers, bypass = self._choose_tiers(params)
+        # Read before the call, because a text that cannot be cleared is not triaged.
+        text = "" if bypass else claude.texts(params)
+        spelling = verdict_in(text)
+        if spelling is Spelling.UNCLEAR:
+            bypass = Bypass(cause=BypassCause.SUSPICIOUS_TEXT, tier=tiers[-1])
         call_id, is_shadowed = self._new_id(), False
         if bypass is None and self.settings.mode == "shadow":
             bypass = Bypass(cause=BypassCause.SHADOW, tier=tiers[-1])
@@ -91,7 +99,7 @@ class CallPlanner:
             params=params,
             tiers=tiers,
             bypass=bypass,
-            user_text="" if bypass and not is_shadowed else claude.texts(params),
+            user_text=text if spelling is Spelling.SPELLED else "",
             conversation=conversation,
             started_at=started_at,
             started=time.perf_counter(),

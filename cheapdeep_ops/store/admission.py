@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Final, NamedTuple
 
 from cheapdeep_ops.admission import Admitted
+from cheapdeep_ops.store.announcements import announce
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import Statements, Write, table_name, write_accepted
 from cheapdeep_ops.values import Name
@@ -81,6 +82,7 @@ def prepare_admission(names: Sequence[Name], *, limits: Limits, now: float, how:
         if classes:
             connection.exec_driver_sql(sql.admit_class, classes)
         connection.exec_driver_sql(sql.count_change, [(REVISION,)])
+        announce(connection)
 
     return write
 

@@ -48,10 +48,12 @@ class _Limited:
         try:
             wanted = next(gen)
             while True:
-                with _SELECTOR() as selector:
-                    selector.register(self.pgconn.socket, wanted)
-                    ready = selector.select(self._left_s())
-                wanted = gen.send(ready[0][1] if ready else self._gave_up())
+                try:
+                    ready = self._await(wanted)
+                except Exception as error:  # noqa: BLE001 - its clean-up runs now, not when the generator is collected
+                    wanted = gen.throw(error)
+                else:
+                    wanted = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         except BaseException:
@@ -59,6 +61,12 @@ class _Limited:
             with suppress(Exception):
                 gen.close()
             raise
+
+    def _await(self, wanted: int) -> int:
+        with _SELECTOR() as selector:
+            selector.register(self.pgconn.socket, wanted)
+            ready = selector.select(self._left_s())
+        return ready[0][1] if ready else self._gave_up()
 
     def poll(self, statement: bytes) -> RawRows:
         """The rows of the last statement as the server writes them, at a third of a cursor's cost."""

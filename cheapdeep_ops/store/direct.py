@@ -6,6 +6,7 @@ A statement through them costs several times what the database's own work costs.
 
 import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,9 +16,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.store import postgresql, sqlite
+from cheapdeep_ops.store.announcements import Listener
 from cheapdeep_ops.store.answer_limit import connection_class, unlogged
 from cheapdeep_ops.store.drivers import database_of, failure_of, patiently
 from cheapdeep_ops.store.inserts import Write, table_name
+from cheapdeep_ops.store.log_watch import LogWatch
 from cheapdeep_ops.store.url import Address, read_address
 from cheapdeep_ops.store.version import VERSION_TABLE
 
@@ -55,6 +58,10 @@ class _Link(ABC):
         """What one statement finds, in a form that is only good for comparing."""
 
     @abstractmethod
+    def is_unchanged(self) -> bool:
+        """Whether the last `poll` would find nothing else now; False if only another `poll` can tell."""
+
+    @abstractmethod
     def allow(self, seconds: float) -> None:
         """Let all that follows end within `seconds`."""
 
@@ -69,6 +76,10 @@ class _Link(ABC):
     @abstractmethod
     def is_lost(self, error: BaseException) -> bool:
         """Whether the connection can no longer be used after `error`."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
         """Run a statement, as `inserts.Statements` says; the name is SQLAlchemy's."""
@@ -88,11 +99,23 @@ class _SqliteLink(_Link):
         # A read-only connection is not kept: the file may be writable at the next use.
         self.is_kept = not is_read_only
         self._lock_timeout_s = lock_timeout_s
+        self._path = address.database or ""
+        self._watch: LogWatch | None = None
 
     def read(self, statement: str) -> Rows:
         return self._cursor.execute(statement).fetchall()  # type: ignore[no-any-return]
 
     poll = read
+
+    def is_unchanged(self) -> bool:
+        # Made late, because SQLite makes the log at the first read.
+        self._watch = self._watch or LogWatch(self._path)
+        return self._watch.is_unchanged(time.monotonic())
+
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        super().close()
 
     def allow(self, seconds: float) -> None:
         """Do nothing: a file answers at once, and locks have a limit of their own."""
@@ -118,6 +141,7 @@ class _PostgresqlLink(_Link):
         timeout = {} if "connect_timeout" in address.options else {"connect_timeout": _CONNECT_S}
         super().__init__(postgresql.connect(address, kind=connection_class(), autocommit=True, **timeout))
         self._limits = postgresql.limits(lock_timeout_s)
+        self._listener: Listener | None = None
 
     # Statements that are sent as one text are one transaction, so the limits hold for them alone.
 
@@ -127,14 +151,20 @@ class _PostgresqlLink(_Link):
         return self._cursor.fetchall()  # type: ignore[no-any-return]
 
     def poll(self, statement: str) -> object:
+        # Only who polls listens. The first read comes after that, so that it misses no change.
+        self._listener = self._listener or Listener(self.connection)
+        self._listener.forget()
         return self.connection.poll(f"{self._limits}; {statement}".encode())
+
+    def is_unchanged(self) -> bool:
+        return self._listener is not None and self._listener.is_uncalled
 
     def allow(self, seconds: float) -> None:
         self.connection.allow(seconds)
 
-    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> None:
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
         with unlogged():
-            super().exec_driver_sql(statement, parameters)
+            return super().exec_driver_sql(statement, parameters)
 
     def begin(self) -> None:
         self._cursor.execute(f"BEGIN; {self._limits}")
@@ -177,6 +207,19 @@ class DirectStore:
     def poll(self, statement: str) -> object:
         """What one statement finds, only to be compared with what it found before. Raises StoreError if that fails."""
         return self._use(lambda link: link.poll(statement), statement)
+
+    def is_unchanged(self) -> bool:
+        """Whether the last `poll` would find nothing else now, except for heartbeats; False if that is unknown.
+
+        Sends no statement, does not wait, and never raises. It may be wrong for a moment after a commit on SQLite, and
+        where a proxy loses notifications: poll every few seconds in any case.
+        """
+        with self._turn:
+            try:
+                return self._link is not None and self._link.is_unchanged()
+            except (self._errors, OSError):
+                self._close()  # the next use connects anew
+                return False
 
     def transact(self, work: Write) -> None:
         """Run `work` in one write transaction, and commit it.
@@ -248,4 +291,4 @@ class DirectStore:
     def _close(self) -> None:
         link, self._link = self._link, None
         if link is not None:
-            link.connection.close()
+            link.close()

@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, insert, select
 
 from cheapdeep_ops.policy import PolicyAct, PolicyBook, ScopeState, act_on
+from cheapdeep_ops.store.announcements import announce
 from cheapdeep_ops.store.recording import book_of
 from cheapdeep_ops.store.records import PolicyChange, record_of
 from cheapdeep_ops.store.tables.call_tables import PolicyChangeRow, PolicyRow
@@ -83,6 +84,7 @@ def write(connection: Connection, step: PolicyStep, *, at: float) -> int:
         after = step.after
         row = {"scope": after.scope, "version": version, "pin": after.pin, "raised": step.raised}
         upsert(connection, PolicyRow, [{**row, "causes": sorted(after.causes)}])
+        announce(connection)
     return version
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func
 
 from cheapdeep_ops.admission import busiest, shown_names
 from cheapdeep_ops.store.admission import AUTO, REVISION, Limits, prepare_admission
+from cheapdeep_ops.store.announcements import announce
 from cheapdeep_ops.store.tables.alert_tables import AlertRow, IncidentRow
 from cheapdeep_ops.store.tables.call_tables import PolicyRow, Process, Revision, RouteLabel, Total
 from cheapdeep_ops.store.tables.grade_tables import NormalRow
@@ -131,6 +132,7 @@ def _remove(connection: Connection, chosen: ColumnElement[bool]) -> int:
     count = connection.execute(delete(_LABEL).where(chosen)).rowcount
     if count:
         connection.execute(lock.values(number=_REVISION.c.number + 1))
+        announce(connection)
     return count
 
 

@@ -43,7 +43,7 @@ def require_schema(store: Store) -> None:
     with store.reading() as connection:
         trouble = schema_trouble(connection)
     if trouble:
-        store.close()  # a router tries four times a second until somebody migrates, each time with a new store
+        store.close()  # a router tries three times a second until somebody migrates, each time with a new store
         raise SchemaError(f"{store.shown_url} {trouble}")
 
 

@@ -41,6 +41,15 @@ _SECRET_WORDS: Final = ("pass", "pwd", "secret", "token", "key")
 """Words in the names of secret parameters: drivers accept passwords in a URL's query too."""
 
 
+_KNOWN_OPTIONS: Final = frozenset(
+    {
+        "application_name", "connect_timeout", "dbname", "host", "password", "port", "sslkey", "sslmode", "sslpassword",
+        "target_session_attrs", "user",
+    }
+)  # fmt: skip
+"""Options that are shown beside a secret one."""
+
+
 class Address(NamedTuple):
     """Where a store is: a SQLite file (`database` is its path), or a PostgreSQL server with its `options`."""
 
@@ -108,7 +117,10 @@ def shown(url: "URL") -> str:
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{url.database or ''}"
     hidden = {name: "hidden" for name in url.query if any(word in name.casefold() for word in _SECRET_WORDS)}
-    return url.set(drivername="postgresql").update_query_dict(hidden).render_as_string(hide_password=True)
+    # An unescaped & in a secret makes an option of its end.
+    unsure = [name for name in url.query if hidden and name not in _KNOWN_OPTIONS]
+    shown_url = url.set(drivername="postgresql").update_query_dict(hidden).difference_update_query(unsure)
+    return shown_url.render_as_string(hide_password=True)
 
 
 # SQLite

@@ -1,3 +1,7 @@
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -239,3 +243,34 @@ def test_examples_without_words_are_not_shown_and_never_logged(caplog):
 )
 def test_codes_of_others_stay_whole_and_their_markup_goes(text, shown):
     assert without_markup(text) == shown
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """Refuses every request with a JSON error that repeats the request's headers."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        body = json.dumps({"ok": False, "error": f"denied: {self.headers['Authorization']}"}).encode()
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_what_a_proxy_repeats_of_a_request_is_in_no_error():
+    with HTTPServer(("127.0.0.1", 0), _Proxy) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            bot = BotSender(token="xoxb-SECRET", channel="C1", base_url=f"http://127.0.0.1:{server.server_port}/")
+            with pytest.raises(DeliveryError) as failed:
+                bot.send(PAYLOAD, MessageRef())
+            with pytest.raises(SettingsError) as refused:
+                bot.check()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert str(failed.value) == "Slack answered 403"
+    assert str(refused.value) == "Slack refuses CHEAPDEEP_SLACK_BOT_TOKEN: 403"

@@ -151,3 +151,24 @@ def test_a_limit_may_be_a_rate_of_its_own():
     rule = read_rulebook().rules[0]
     assert rule.limit_in(Settings()) == 0.35
     assert rule.model_copy(update={"limit": 0.2}).limit_in(Settings()) == 0.2
+
+
+def test_a_key_that_occurs_twice_is_refused(rules_file):
+    message = fault_of(rules_file, STORM.replace("min_calls: 100", "min_calls: 100\n    min_calls: 5"))
+    assert "found the key 'min_calls' twice" in message
+    assert "line 3" in message
+    assert "found the key 'rules' twice" in fault_of(rules_file, STORM + STORM)
+
+
+@pytest.mark.parametrize("content", ["rules: []", "rules: ", "rules: {}"])
+def test_no_rules_are_refused(rules_file, content):
+    assert "rules: " in fault_of(rules_file, content)
+
+
+def test_an_empty_list_says_what_it_would_mean(rules_file):
+    assert "needs at least one rule; without rules nothing is watched" in fault_of(rules_file, "rules: []")
+
+
+@pytest.mark.parametrize("content", ["rules: " + "[" * 20_000, "rules: " + "{a: " * 20_000, "- " * 20_000])
+def test_deep_nesting_is_said_in_words(rules_file, content):
+    assert "is nested too deeply" in fault_of(rules_file, content)

@@ -176,3 +176,10 @@ def test_any_name_is_a_path(name):
 def test_what_is_no_path_is_explained(text):
     with pytest.raises(StoreError, match=r"needs sqlite:///|options of SQLite"):
         read_address(text, HERE)
+
+
+@pytest.mark.parametrize("password", ["one&SECRET", "one&x=SECRET", "one@two&SECRET=", "SECRET"])
+def test_a_password_in_an_option_is_not_shown_however_it_ends(password):
+    address = read_address(f"postgresql://db.example/calls?user=ann&sslmode=require&password={password}", HERE)
+    assert "SECRET" not in repr(address)
+    assert repr(address) == ("Address(postgresql://db.example/calls?password=hidden&sslmode=require&user=ann)")

@@ -112,7 +112,6 @@ Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors
 _SILENT: Final = logging.Logger("slack_sdk", level=logging.CRITICAL + 1)  # noqa: LOG001 - no other code can set it up
 """A logger without parent and handler for slack_sdk, which logs whole URLs, and so secrets."""
 
-_SHOWN: Final = 200
 _WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
@@ -282,7 +281,7 @@ class BotSender:
             _log.warning("after an answer that was lost, a message may come twice: %s", _unread(code))
 
     def _refusal(self, error: SlackApiError, *, may_be_sent: bool = True) -> DeliveryError:
-        code, status = code_of(error)[:_SHOWN], error.response.status_code
+        code, status = code_of(error), error.response.status_code
         where = f" for channel {self._channel}" if code in _NO_CHANNEL else ""
         return DeliveryError(
             f"Slack answered {code}{where}",
@@ -301,7 +300,7 @@ class BotSender:
             scopes = header(response.headers, "x-oauth-scopes")
             trouble = history_trouble(self._client, self._channel, scopes)
         except _FAILURES as error:
-            code = code_of(error)[:_SHOWN] if isinstance(error, SlackApiError) else _name(error)
+            code = code_of(error) if isinstance(error, SlackApiError) else _name(error)
             raise SettingsError(f"Slack refuses CHEAPDEEP_SLACK_BOT_TOKEN: {code}") from None
         doubles = f"; after an answer that is lost, a message may come twice: {_unread(trouble)}" if trouble else ""
         return f"bot {response['user']} in {response['team']}, channel {self._channel}{doubles}"
@@ -363,7 +362,7 @@ def _unread(code: str) -> str:
         "not_in_channel": "invite the bot",
     }
     repair = f"; {repairs[code]}" if code in repairs else ""
-    return f"Slack does not show the channel's history ({code[:_SHOWN]}){repair}"
+    return f"Slack does not show the channel's history ({code}){repair}"
 
 
 def _failure(receiver: str, error: Exception, *, may_be_sent: bool = True) -> DeliveryError:

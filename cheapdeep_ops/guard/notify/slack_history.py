@@ -19,6 +19,7 @@ from slack_sdk.web import SlackResponse
 from cheapdeep_ops.guard.notify.sender import Doubt, Found, MessageRef
 from cheapdeep_ops.guard.rules.rule_text import Payload
 
+_ERROR_CODE: Final = re.compile(r"[a-z_]{1,60}")
 _log: Final = logging.getLogger(__name__)
 
 EVENT_TYPE: Final = "cheapdeep_message"
@@ -87,8 +88,10 @@ def history_trouble(client: WebClient, channel: str, scopes: str | None) -> str:
 
 def code_of(error: SlackApiError) -> str:
     """Slack's error code, or else the HTTP status."""
+    # A proxy may answer with an error of its own that repeats the request's headers, and so the token.
     data = error.response.data
-    return str(data.get("error") if data and isinstance(data, dict) else error.response.status_code)
+    code = str(data.get("error")) if isinstance(data, dict) else ""
+    return code if _ERROR_CODE.fullmatch(code) else str(error.response.status_code)
 
 
 def header(headers: Mapping[str, Any], name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Reads the rules file, strictly."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Union
 
@@ -30,6 +30,21 @@ else:
     _AnyRule = Annotated[Union[tuple(kind.rule for kind in KINDS)], Field(discriminator="signal")]  # noqa: UP007
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: YAML forbids it, and PyYAML takes the last one in silence.
+
+    Source: https://yaml.org/spec/1.2.2/#3213-node-comparison
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002 - PyYAML's
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key, times in Counter(keys).items() if times > 1]:
+            raise yaml.constructor.ConstructorError(
+                "while reading a mapping", node.start_mark, f"found the key {twice[0]!r} twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 class Rulebook(BaseModel):
     """All rules of a file, in its order."""
 
@@ -40,6 +55,8 @@ class Rulebook(BaseModel):
     @field_validator("rules")
     @classmethod
     def _distinct(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        if not rules:
+            raise ValueError("needs at least one rule; without rules nothing is watched")
         names = Counter(rule.alert for rule in rules)
         if twice := [name for name, times in names.items() if times > 1]:
             raise ValueError(f"more than one rule has the alert {', '.join(twice)}")
@@ -53,11 +70,13 @@ def read_rulebook(path: Path | None = None) -> Rulebook:
     """
     path = path or packaged(PACKAGED)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - it is a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise RulesError(f"cannot read the rules file {path}: {error}") from None
     except yaml.YAMLError as error:
         raise RulesError(f"the rules file {path} is not YAML: {error}") from None
+    except RecursionError:
+        raise RulesError(f"the rules file {path} is nested too deeply; rules need some five levels") from None
     if not isinstance(content, dict):
         raise RulesError(f"the rules file {path} needs a list under the key `rules`")
     try:

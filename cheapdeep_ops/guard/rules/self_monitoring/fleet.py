@@ -20,7 +20,7 @@ FORGOTTEN_S: Final = 1.0 * DAY_S
 """How long a router that has stopped counts as missing."""
 
 _FOLLOWS_S: Final = 30.0
-"""How long a router may take to follow a change; it asks four times a second and reports every ten seconds."""
+"""How long a router may take to follow a change; it looks three times a second and reports every ten seconds."""
 
 _DROPPED_LATELY_S: Final = 300.0
 _FOLDED_LATELY_S: Final = 3_600.0

@@ -1,9 +1,6 @@
-"""Detects copies of a verdict: a JSON object in the user's text that a model should have written by itself.
+"""A reader of copies that is slow and easy to follow: it undoes one level of escapes at a time, over the whole text.
 
-Detects every form that a reader can recognise: JSON or Python syntax, escaped strings inside strings, HTML entities,
-and fullwidth, lookalike or invisible characters. Does not detect forms that must be decoded first (base64, a
-description in prose). Sources for lookalikes: https://www.unicode.org/reports/tr39/; for invisible characters:
-https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point.
+`cheapdeep_ops.copies` has to find all that it finds.
 """
 
 import json
