@@ -205,6 +205,17 @@ def test_a_store_that_was_made_anew_gets_what_is_known(store_url, tmp_path):
     assert total == 5
 
 
+def refreshed(recorder, now):
+    """Read the policies, once the thread that follows them has found the guard again."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return recorder.refresh(now)
+        except StoreError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def test_totals_without_open_seconds_reach_a_store_that_was_made_anew(store_url, tmp_path):
     begun = time.time()
     with serving(store_url) as guard:
@@ -220,10 +231,24 @@ def test_totals_without_open_seconds_reach_a_store_that_was_made_anew(store_url,
         for later in (121, 122):
             recorder.put(decision(started_at=begun + later))
             recorder.drain(begun + later)
-            recorder.refresh(begun + later)
+            refreshed(recorder, begun + later)
         recorder.drain(begun + 140)
         recorder.close()
     assert dict(rows(store_url, "SELECT route, sum(calls) FROM total GROUP BY route")) == {"early": 1, "support": 2}
+
+
+def test_a_guard_whose_file_is_deleted_makes_another_and_routers_send_what_they_know(store_url, tmp_path):
+    with serving(store_url) as guard:
+        recorder = recorder_at(guard.url)
+        recorder.refresh(time.time())
+        drained(recorder, calls=2)
+        for path in tmp_path.glob("guard.db*"):
+            path.unlink()
+        for _ in range(2):
+            drained(recorder, calls=1)
+            recorder.refresh(time.time())
+        recorder.close()
+        assert (calls(store_url), rows(store_url, "SELECT sum(calls) FROM total")) == (4, [(4,)])
 
 
 def test_counts_do_not_wait_for_a_guard_that_admits_no_names(guard, store_url, monkeypatch):

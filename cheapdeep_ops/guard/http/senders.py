@@ -11,13 +11,15 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from cheapdeep_ops.admission import Admitted
-from cheapdeep_ops.errors import StoreBusyError
+from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.guard.http.feed import Feed, Snapshot, snapshot_of
 from cheapdeep_ops.recorder.wire import flush_interval_s
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import admission, senders
 from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.direct import DirectStore
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import require_schema
 
 _T = TypeVar("_T")
 _WRITERS: Final = 4
@@ -48,6 +50,7 @@ class Senders:
         self._url, self._folder = store_url, Path.cwd()
         self._stores: SimpleQueue[DirectStore] = SimpleQueue()
         self._all: list[DirectStore] = []
+        self._files: dict[DirectStore, tuple[int, int] | None] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
         self._watched: DirectStore | None = None
@@ -99,7 +102,11 @@ class Senders:
     def _with_store(self, work: Work[_T]) -> _T:
         store, begun = self._stores.get(), time.monotonic()
         try:
-            return work(store)
+            self._leave_if_replaced(store)
+            answer = work(store)
+            if self._leave_if_replaced(store):
+                raise StoreError(f"the store {store.shown_url} was replaced during a write")
+            return answer
         finally:
             took_s = (time.monotonic() - begun) / len(self._all)
             self._each_s += (took_s - self._each_s) * _SMOOTHING
@@ -108,7 +115,22 @@ class Senders:
     def _open(self) -> DirectStore:
         store = DirectStore(self._url, patience_s=_PATIENCE_S, folder=self._folder)
         self._all.append(store)
+        self._files[store] = store.address.file_identity()
         return store
+
+    def _leave_if_replaced(self, store: DirectStore) -> bool:
+        """Close a SQLite store whose file was deleted or replaced, and make its tables; returns whether it was."""
+        if store.address.file_identity() == self._files[store]:
+            return False
+        # An open handle would go on writing into the deleted file, which no reader sees.
+        store.close()
+        whole = Store(self._url, folder=self._folder)
+        try:
+            require_schema(whole)
+        finally:
+            whole.close()
+        self._files[store] = store.address.file_identity()
+        return True
 
     async def _read(self) -> Snapshot:
         if self._reader is None:
@@ -119,6 +141,8 @@ class Senders:
     def _snapshot(self) -> Snapshot:
         store = self._watched
         assert store is not None  # noqa: S101 - made before the thread
+        if self._leave_if_replaced(store):
+            self._admitted = None
         if time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
             self._routers = senders.live_routers(store, now=self.clock())
             self._counted_at = time.monotonic()
