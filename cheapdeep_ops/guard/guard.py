@@ -207,6 +207,10 @@ class Guard:
 
         return self._do(RETAIN, work, now) or 0
 
+    def store_replaced(self) -> None:
+        """Forget what was read from a store that was made anew meanwhile."""
+        self._cache = GradeCache(self._cache.grader)
+
     def stop_grading(self) -> None:
         """Stop grading; a run under way ends at once."""
         if self._grader is not None:

@@ -132,6 +132,7 @@ class Service:
         senders = senders or senders_for(settings)
         self.store = Store(settings.store_url)
         migrate(self.store)
+        self._file = self.store.file_identity()
         self._read_time()
         self.guard = Guard(
             self.store,
@@ -263,12 +264,24 @@ class Service:
 
     def _keep_leases(self, now: float) -> None:
         """Read the store's time and renew the leases; a guard that has just taken over evaluates at once."""
+        self._leave_if_replaced()
         self._read_time()
         is_taken = self.guard.keep_leases(now)
         # This job reads and writes at each run, so its success shows that the store works.
         self._outages.worked()
         if is_taken:
             self._scheduler.modify_job("evaluate", next_run_time=datetime.now(UTC))
+
+    def _leave_if_replaced(self) -> None:
+        """Open the SQLite file that is there now, with all tables, if the one before was deleted or replaced."""
+        if self.store.file_identity() == self._file:
+            return
+        # An open handle would go on reading and writing the deleted file, which routers have left.
+        self.store.close()
+        migrate(self.store)
+        self._file = self.store.file_identity()
+        self.guard.store_replaced()
+        _log.warning("the file of the store %s was replaced: the guard goes on with the new one", self.store.shown_url)
 
     def _read_time(self) -> None:
         asked_at = self._clock.steady()

@@ -27,7 +27,8 @@ from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.service import Every, Service
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import labels, policies
+from cheapdeep_ops.store import labels, policies, processes
+from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.telemetry import names
 
 STORM = [0.95] * 2 + [0.5] * 8
@@ -79,6 +80,22 @@ def test_it_is_not_ready_while_another_guard_acts(make_service, settings):
     first.guard.step(first._clock())
     second.guard.step(second._clock())
     assert "another guard" in client_of(second, settings).get("/readyz").json()["status"]
+
+
+def test_a_guard_goes_on_with_the_file_that_took_the_place_of_its_own(tmp_path, make_service):
+    service = make_service(store_url=f"sqlite:///{tmp_path}/own.db")
+    service._keep_leases(service._clock())
+    assert service.guard.step(service._clock())
+    for path in tmp_path.glob("own.db*"):
+        path.unlink()
+    # It loses the leases of the old file first, and takes those of the new one.
+    for _ in range(3):
+        service._keep_leases(service._clock())
+    found = Store(f"sqlite:///{tmp_path}/own.db")
+    with found.reading() as connection:
+        assert processes.running_guards(connection, since=0.0) == [service.guard.process]
+    found.close()
+    assert service.guard.step(service._clock())
 
 
 def test_metrics_have_only_the_names_of_the_package_and_the_figures_of_the_store(town, make_service, settings):
