@@ -545,6 +545,32 @@ def test_a_call_counts_though_its_process_was_sealed_while_its_store_was_away(re
     assert (calls(settings), late) == (6, 0)
 
 
+def test_a_process_gets_one_new_name_however_many_attempts_its_first_write_takes(
+    recorder, settings, clock, monkeypatch
+):
+    recorder.put(decision())
+    recorder.drain(clock())
+    before = recorder.process
+    clock.advance(50_000)
+    recorder.put(decision(started_at=clock()))
+    write, names = recorder._destination.write_counters, set()
+
+    def fail(*, beat, **rows):
+        names.add(beat.process)
+        if beat.process != before:
+            raise StoreError("a test")
+        return write(beat=beat, **rows)
+
+    monkeypatch.setattr(recorder._destination, "write_counters", fail)
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            recorder.drain(clock.advance(1))
+    monkeypatch.undo()
+    recorder.drain(clock.advance(1))
+    assert names == {before, recorder.process}
+    assert calls(settings) == 2
+
+
 def test_a_dropped_decision_counts_once_though_the_process_gets_another_name(recorder, settings, clock):
     recorder.put(decision())
     recorder._drop(3, "a test")

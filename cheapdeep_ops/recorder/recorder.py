@@ -296,6 +296,8 @@ class Recorder:
     def _save(self, now: float) -> None:
         if _RENAME_AFTER_S < now - self._last_beat < float("inf"):
             self._rename(now)
+            # Once: the new name has not been silent, however many attempts the first write takes.
+            self._last_beat = now
         self._writer.settle(now)
         self._writer.save(self._beat(now))
         self._writer.close_seconds(before=int(now) - _BUCKET_OPEN_S)
