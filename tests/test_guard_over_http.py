@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import httpx2
@@ -20,6 +21,7 @@ from cheapdeep_ops.cli.commands.doctor import examine
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import guard_destination
+from cheapdeep_ops.recorder.policy_follower import _State
 from cheapdeep_ops.recorder.wire import POLICIES_PATH, WIRE_HEADER
 from cheapdeep_ops.store import policies
 from cheapdeep_ops.store.admission import Limits, prepare_admission
@@ -249,6 +251,16 @@ def test_a_guard_whose_file_is_deleted_makes_another_and_routers_send_what_they_
             recorder.refresh(time.time())
         recorder.close()
         assert (calls(store_url), rows(store_url, "SELECT sum(calls) FROM total")) == (4, [(4,)])
+
+
+def test_a_router_learns_from_its_guard_that_another_server_has_taken_over():
+    state = _State(lambda: 100.0)
+    seen = []
+    for store in ("a", "a", "", "b", "b", "a"):
+        state.take({"evaluated_age_s": 1.0, "store": store}, is_whole=False)
+        seen.append(state.news.store)
+    changes = [before is not after for before, after in pairwise(seen)]
+    assert changes == [False, False, True, False, True]
 
 
 def test_counts_do_not_wait_for_a_guard_that_admits_no_names(guard, store_url, monkeypatch):

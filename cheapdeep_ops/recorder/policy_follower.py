@@ -153,6 +153,7 @@ class _State:
         self._clock = clock
         self.etag = ""
         self._version = 0
+        self._store = ""
         self.news = News([], None, Admitted(called={}))
 
     def take(self, body: Mapping[str, Any], *, is_whole: bool) -> bool:
@@ -160,6 +161,7 @@ class _State:
         from cheapdeep_ops.store.recording import StoredPolicy  # noqa: PLC0415 - see StoreDestination
 
         self.take_age(body.get("evaluated_age_s"))
+        self._take_store(body.get("store", ""))
         self.news = self.news._replace(flush_every_s=body.get("flush_every_s"))
         rows, version = body.get("policies"), body.get("version", 0)
         if rows is None or not (is_whole or version > self._version):
@@ -184,6 +186,12 @@ class _State:
         """Note that the store was made anew: its policies count from one again."""
         self._version = 0
         self.news = self.news._replace(store=object())
+
+    def _take_store(self, store: str) -> None:
+        """Note which store the guard uses: another one may lack what was sent, and its policies may be older."""
+        if self._store and store and store != self._store:
+            self.store_changed()
+        self._store = store or self._store
 
     def take_age(self, age: object) -> None:
         """Note how long ago the acting guard evaluated, in seconds; None: never."""

@@ -248,11 +248,17 @@ def poll_query(dialect: str) -> str:
     """The statement for `DirectStore.poll`: its result changes with that of `read_policies`, but for the time."""
     if dialect == "sqlite":
         return _policies_query(dialect, f"seen, {version_query(dialect)}, {_POLICY}")
+    return _policies_query(dialect, f"{identity_query(dialect)}, seen, {version_query(dialect)}, {_POLICY}")
+
+
+def identity_query(dialect: str) -> str:
+    """An expression that changes when a PostgreSQL store may lack what it had; empty text for a file."""
+    if dialect == "sqlite":
+        return "''"
     # The table's number changes when a schema was dropped and made anew while its connections went on. The time of the
     # server's start shows a fail-over, also behind a pooler that keeps the connection.
     process = table_name(dialect, "process")
-    identity = f"concat('{process}'::regclass::oid, ' ', extract(epoch FROM pg_postmaster_start_time()))"
-    return _policies_query(dialect, f"{identity}, seen, {version_query(dialect)}, {_POLICY}")
+    return f"concat('{process}'::regclass::oid, ' ', extract(epoch FROM pg_postmaster_start_time()))"
 
 
 def identity_in(found: Any, dialect: str) -> object:

@@ -19,6 +19,9 @@ from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import Statements, Write, combined, prepare, table_name
 from cheapdeep_ops.store.recording import PROCESS, Heartbeat, Rejected, Rows, StoredPolicy
 
+_BEFORE_POLICY: Final = 3
+"""The number of columns of `_fleet_query` before those of the policy."""
+
 IS_PROCESS: Final = re.compile(r"[0-9a-f]{32}")
 """The form of a process's id."""
 
@@ -71,12 +74,13 @@ class Flush:
 class FleetState(NamedTuple):
     """What routers follow: all policies, and when the acting guard last evaluated (Unix time), None: never.
 
-    `admitted_version` is the version of the admitted names.
+    `admitted_version` is the version of the admitted names. `store` changes when the store may lack what it had.
     """
 
     policies: list[StoredPolicy]
     evaluated_at: float | None
     admitted_version: int = 0
+    store: str = ""
 
 
 def join(store: DirectStore, beat: Heartbeat, *, process: str, secret: str) -> Identity:
@@ -166,9 +170,11 @@ def _stored_flush(store: DirectStore, identity: Identity) -> int:
 def read_fleet(store: DirectStore) -> FleetState:
     """All stored policies, and when the acting guard last evaluated. Raises StoreError."""
     rows = store.read(_fleet_query(store.dialect))
-    evaluated_at, version = rows[0][:2]
-    policies = [StoredPolicy(*row[2:]) for row in rows if row[2] is not None]
-    return FleetState(policies, evaluated_at, version or 0)
+    evaluated_at, version, server = rows[0][:_BEFORE_POLICY]
+    policies = [StoredPolicy(*row[_BEFORE_POLICY:]) for row in rows if row[_BEFORE_POLICY] is not None]
+    # Hashed, because senders need not know the server.
+    identity = sha256(repr((server, store.address.file_identity())).encode()).hexdigest()[:16]
+    return FleetState(policies, evaluated_at, version or 0, identity)
 
 
 @cache
@@ -180,7 +186,8 @@ def _fleet_query(dialect: str) -> str:
         "WHERE l.name = 'evaluate'"
     )
     return (
-        f"SELECT seen, {version_query(dialect)}, {', '.join(StoredPolicy._fields)} FROM ({evaluated}) AS guard "  # noqa: S608 - our names
+        f"SELECT seen, {version_query(dialect)}, {recording.identity_query(dialect)}, "  # noqa: S608 - our names
+        f"{', '.join(StoredPolicy._fields)} FROM ({evaluated}) AS guard "
         f"LEFT JOIN {table_name(dialect, 'policy')} AS policy ON 1 = 1"
     )
 

@@ -12,8 +12,10 @@ from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes
+from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate, require_schema
+from cheapdeep_ops.store.senders import read_fleet
 from tests.postgres import packages, running
 from tests.test_recorder import decision
 
@@ -72,14 +74,17 @@ def test_a_recorder_tells_a_lost_connection_from_another_server(servers, tmp_pat
                 "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
 
-    first = destination.read().store
+    told = DirectStore(url_of(address), patience_s=1, folder=tmp_path)
+    first, first_told = destination.read().store, read_fleet(told).store
     disconnect(standby)
-    assert destination.read().store == first
+    assert (destination.read().store, read_fleet(told).store) == (first, first_told)
     address.unlink()
     address.symlink_to(primary.folder)
     disconnect(standby)
     assert destination.read().store != first
+    assert read_fleet(told).store != first_told
     destination.close()
+    told.close()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class Snapshot:
     wants_candidates: bool
     evaluated_at: float | None
     flush_every_s: float
+    store: str = ""
 
     def age_s(self, now: float) -> float | None:
         """The age of the acting guard's last evaluation in seconds; None if there was none."""
@@ -46,6 +47,7 @@ class Snapshot:
             "version": self.version,
             "etag": self.etag,
             "wants_candidates": self.wants_candidates,
+            "store": self.store,
         }
         return body if knows == self.etag else {**body, "policies": self.policies, "admitted": written(self.admitted)}
 
@@ -53,7 +55,7 @@ class Snapshot:
 def snapshot_of(fleet: FleetState, admitted: Admitted, *, wants_candidates: bool, flush_every_s: float) -> Snapshot:
     """The snapshot of what was read."""
     policies = sorted([row.scope, row.version, row.pin, row.raised, _listed(row.causes)] for row in fleet.policies)
-    said = json.dumps([policies, wants_candidates, admitted.version], separators=(",", ":"))
+    said = json.dumps([policies, wants_candidates, admitted.version, fleet.store], separators=(",", ":"))
     return Snapshot(
         etag=f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"',
         version=max((row.version for row in fleet.policies), default=0),
@@ -62,6 +64,7 @@ def snapshot_of(fleet: FleetState, admitted: Admitted, *, wants_candidates: bool
         wants_candidates=wants_candidates,
         evaluated_at=fleet.evaluated_at,
         flush_every_s=flush_every_s,
+        store=fleet.store,
     )
 
 

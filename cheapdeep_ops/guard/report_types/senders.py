@@ -30,6 +30,7 @@ class FleetNews(Record):
     version: Annotated[int, Field(description="the number of the last change of policy")]
     etag: Annotated[str, Field(description="changes with everything that routers act on")]
     wants_candidates: Annotated[bool, Field(description="whether answers for grading are wanted")]
+    store: Annotated[str, Field(description="changes when the store may lack what it had: routers send all they know")]
     policies: NotRequired[
         Annotated[
             list[list[Any]],
