@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPMessage
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from cheapdeep_ops.cli.commands.doctor import examine
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import guard_destination
-from cheapdeep_ops.recorder.policy_follower import _State
+from cheapdeep_ops.recorder.guard_connection import Answer
+from cheapdeep_ops.recorder.policy_follower import PolicyFollower, _State
 from cheapdeep_ops.recorder.wire import POLICIES_PATH, WIRE_HEADER
 from cheapdeep_ops.store import policies
 from cheapdeep_ops.store.admission import Limits, prepare_admission
@@ -251,6 +253,25 @@ def test_a_guard_whose_file_is_deleted_makes_another_and_routers_send_what_they_
             recorder.refresh(time.time())
         recorder.close()
         assert (calls(store_url), rows(store_url, "SELECT sum(calls) FROM total")) == (4, [(4,)])
+
+
+def test_two_guards_with_different_settings_are_not_asked_without_a_pause():
+    waits, tags = [], iter("abc")
+
+    class Stopping:
+        def is_set(self):
+            return len(waits) == 3
+
+        def wait(self, seconds):
+            waits.append(seconds)
+
+    class Guards:
+        def ask(self, method, path, *, headers, timeout_s):
+            return Answer(200, HTTPMessage(), {"etag": next(tags), "policies": [], "version": 0})
+
+    follower = PolicyFollower("http://127.0.0.1:1", token="t", clock=lambda: 1.0, on_change=lambda: None)
+    follower._follow(Guards(), Stopping())
+    assert min(waits) > 0
 
 
 def test_a_router_learns_from_its_guard_that_another_server_has_taken_over():
