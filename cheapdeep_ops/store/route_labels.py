@@ -174,11 +174,25 @@ def by_shown_name(
     classes: defaultdict[str, set[str]] = defaultdict(set)
     for route, input_class in values:
         classes[labels[route]].add(input_class)
+    # The empty class, of calls without one, has a place beside the limit.
+    full = {label: names for label, names in classes.items() if len(names) > most.classes + 1}
+    admitted = _classes(connection) if full else {}
+    of_class = {
+        label: shown_names(names, ["", *admitted.get(label, ())], most.classes + 1) for label, names in full.items()
+    }
     sums: dict[tuple[str, str], _T] = {}
     for (route, input_class), value in values.items():
         label = labels[route]
         # A class that is not admitted has the room that is left, as a route has.
-        of_class = shown_names(classes[label], (), most.classes + 1) if len(classes[label]) > most.classes + 1 else {}
-        key = (label, of_class.get(input_class, input_class))
+        key = (label, of_class.get(label, {}).get(input_class, input_class))
         sums[key] = add(sums[key], value) if key in sums else value
     return sums
+
+
+def _classes(connection: Connection) -> Mapping[str, set[str]]:
+    """The admitted input classes of each route."""
+    classes: defaultdict[str, set[str]] = defaultdict(set)
+    rows = select(_LABEL.c.route, _LABEL.c.input_class).where(_LABEL.c.input_class != "")
+    for route, input_class in connection.execute(rows):
+        classes[route].add(input_class)
+    return classes

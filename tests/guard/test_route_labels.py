@@ -1,6 +1,7 @@
 """What people and the guard do with the names that count by themselves, and what reports show of too many."""
 
 import dataclasses
+import operator
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.recorder.recorder import Recorder
 from cheapdeep_ops.store import counters, incidents, route_labels
+from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.recording import prepare_counters
 from cheapdeep_ops.store.tables.alert_tables import AlertRow
 from cheapdeep_ops.store.tables.grade_tables import NormalRow
@@ -165,6 +167,14 @@ def test_a_busy_route_gets_the_place_of_a_rare_one(small):
     assert calls(small) == {("busy", ""): 151, ("late", ""): 1, ("other", ""): 151, ("rare", ""): 1}
     step(small, 700)
     assert names_of(found(small)).keys() == {"busy", "late"}
+
+
+def test_an_admitted_class_keeps_its_name_before_those_that_were_written_before_the_limit(small):
+    called(small, ("a", "zebra"))
+    values = {("a", name): 1 for name in ("", "ape", "bee", "zebra")}
+    with small.store.reading() as connection:
+        shown = route_labels.by_shown_name(connection, values, most=Limits(2, 1), add=operator.add)
+    assert shown == {("a", ""): 1, ("a", "zebra"): 1, ("a", "other"): 2}
 
 
 def test_a_busy_class_without_a_place_takes_no_route_from_its_own(small):
