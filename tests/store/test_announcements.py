@@ -38,7 +38,7 @@ def destination(tmp_path):
     made = []
 
     def make(url):
-        made.append(StoreDestination(url, folder=tmp_path))
+        made.append(StoreDestination(url, folder=tmp_path, max_routes=200, max_classes=50, steady=time.monotonic))
         return made[-1]
 
     yield make

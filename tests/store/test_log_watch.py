@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -96,13 +97,17 @@ def asked(monkeypatch):
     return sent
 
 
+def destination_at(url, folder):
+    return StoreDestination(url, folder=folder, max_routes=200, max_classes=50, steady=time.monotonic)
+
+
 def raise_on(store, route):
     edit = PolicyEdit(scope=route, act=PolicyAct.RAISE, cause="EscalationStorm")
     store.transact(lambda connection: policies.apply(connection, blank_book(), edit, at=NOW))
 
 
 def test_a_router_at_rest_reads_every_two_seconds_and_after_each_write(store, sqlite_url, tmp_path, later, asked):
-    destination = StoreDestination(sqlite_url, folder=tmp_path)
+    destination = destination_at(sqlite_url, tmp_path)
     for _ in range(4):
         destination.read()
         later(0.3)
@@ -117,7 +122,7 @@ def test_a_router_at_rest_reads_every_two_seconds_and_after_each_write(store, sq
 
 
 def test_a_read_that_fails_is_not_taken_for_one(store, sqlite_url, tmp_path, later, monkeypatch):
-    destination = StoreDestination(sqlite_url, folder=tmp_path)
+    destination = destination_at(sqlite_url, tmp_path)
     for _ in range(4):
         destination.read()
         later(0.3)
