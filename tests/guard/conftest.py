@@ -44,6 +44,11 @@ def town_rules() -> Rulebook:
     return Rulebook(rules=tuple(rule for rule in read_rulebook().rules if rule.alert not in without))
 
 
+def without(alert: str) -> Rulebook:
+    """The town's rules without one."""
+    return Rulebook(rules=tuple(rule for rule in town_rules().rules if rule.alert != alert))
+
+
 class Inbox:
     """A sender that keeps what it is given, and fails when told to."""
 

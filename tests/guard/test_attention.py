@@ -10,9 +10,9 @@ from cheapdeep_ops.guard.incidents.attention import active_silences, is_silenced
 from cheapdeep_ops.guard.notify.messages import details, headline, history
 from cheapdeep_ops.guard.notify.slack import WebhookSender, rendered
 from cheapdeep_ops.guard.reports.status import status
-from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.store import deliveries, incidents
 from cheapdeep_ops.testing import SimulatedSlack
+from tests.guard.conftest import without
 
 CALM = [0.95] * 8 + [0.5] * 2
 STORM = [0.95] * 2 + [0.5] * 8
@@ -91,7 +91,7 @@ def test_a_rule_that_is_taken_out_under_a_silence_is_told_of_afterwards(town):
     told = list(town.inbox.kinds)
     quiet(town, 300.0)
     town.guard.close()
-    town.guard = town.another_guard(Rulebook(rules=()))
+    town.guard = town.another_guard(without("EscalationStorm"))
     town.look()
     assert town.inbox.kinds == told
     town.clock.advance(301)

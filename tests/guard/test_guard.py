@@ -14,6 +14,7 @@ from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.tables.alert_tables import AlertRow
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import ALL_ROUTES, Outcome, Reason
+from tests.guard.conftest import without
 
 CALM = [0.95] * 8 + [0.5] * 2
 STORM = [0.95] * 2 + [0.5] * 8
@@ -182,7 +183,7 @@ def test_observe_mode_records_what_it_would_do_and_does_nothing(make_town):
 def test_a_rule_that_is_taken_out_of_the_book_lets_go_of_what_it_held(town):
     town.run(200, STORM)
     town.guard.close()
-    town.guard = town.another_guard(Rulebook(rules=()))
+    town.guard = town.another_guard(without("EscalationStorm"))
     town.look()
     assert town.threshold() == 0.8
 
@@ -331,7 +332,7 @@ def test_a_rule_that_tells_nobody_still_ends_its_incident(town):
 def test_a_rule_that_is_taken_out_says_that_its_incident_is_over(town):
     town.run(200, STORM)
     town.guard.close()
-    town.guard = town.another_guard(Rulebook(rules=()))
+    town.guard = town.another_guard(without("EscalationStorm"))
     town.look()
     assert town.inbox.kinds == ["started", "resolved"]
 
