@@ -201,6 +201,7 @@ def test_the_store_prices_a_threshold_from_what_was_paid(capsys, town):
     assert "Cost at 0.8, 0.9, 0.95: estimate" in says
 
 
+@pytest.mark.thorough
 def test_what_was_paid_while_raised_is_beside_no_estimate(capsys, store, town):
     town.do(pin, threshold=0.9, route="support", author="ann", why="a try")
     town.run(10, [0.95, 0.85])
@@ -339,6 +340,7 @@ def test_what_hundredths_cannot_tell_is_said():
     assert "5 unusable replies" in found["why"]
 
 
+@pytest.mark.thorough
 def test_the_storm_rule_run_again_says_when_the_guard_did(capsys, store, town):
     town.run(300, [0.95] * 2)
     town.run(240, [0.5, 0.5])

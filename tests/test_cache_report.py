@@ -70,6 +70,7 @@ def test_the_receipt_says_what_cold_caches_cost_and_what_was_read(capsys, decisi
     assert "less what its cold cache cost" in found["baseline_basis"]
 
 
+@pytest.mark.thorough
 def test_people_read_it_in_text_in_markdown_and_on_a_page(capsys, decisions, tmp_path):
     share = decisions[1].cold_cache_usd / sum(each.cost_usd for each in decisions)
     cold = f"$0.029, {share:.1%} of the cost: the deep tier wrote this to its cache"

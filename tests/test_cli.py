@@ -786,6 +786,7 @@ def test_purge_wants_one_thing(capsys, store, arguments):
     assert run(capsys, "purge", *arguments)[0] == 2
 
 
+@pytest.mark.thorough
 def test_doctor_looks_at_the_grader(capsys, graded, monkeypatch):
     def found():
         return {each["name"]: each for each in json.loads(run(capsys, "doctor", "--json")[1])["checks"]}["grader"]
@@ -823,6 +824,7 @@ def test_labels_are_given_by_call_and_the_last_word_counts(capsys, graded):
     assert "1 + 1" in run(capsys, "review", "--label", "call-2=incorrect")[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("label", ["call-0", "call-0=maybe", "=correct", "call-0=Correct"])
 def test_a_label_that_is_none_is_said_and_nothing_is_stored(capsys, graded, label):
     status, _, err = run(capsys, "review", "--label", "call-1=correct", "--label", label)

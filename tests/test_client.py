@@ -521,6 +521,7 @@ def test_its_copy_has_the_signature_of_the_sdks():
     )
 
 
+@pytest.mark.thorough
 def test_it_can_be_collected(client):
     given = over(client)
     given.messages  # noqa: B018 - the resource holds the router

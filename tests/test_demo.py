@@ -294,6 +294,7 @@ LATER = {CLIMBED, "each phase brought what it waited for"}
 """What fails in any case where the storm is the last phase and has brought nothing."""
 
 
+@pytest.mark.thorough
 def test_rules_that_raise_nothing_fail(shorter: pytest.MonkeyPatch):
     def toothless(_path: object) -> Rulebook:
         rules = read_rulebook().rules

@@ -168,6 +168,7 @@ def answering(api, triage: str) -> None:
 
 
 class TestOverHttp:
+    @pytest.mark.thorough
     @each_attack
     def test_a_model_that_obeys_goes_unheard_whole_and_streamed(self, api, open_shell, ledger, attack):
         shell = open_shell(router={"recorder": ledger}, base_threshold=0.5)
@@ -251,6 +252,7 @@ def sent(api, shell, params: dict) -> list[dict]:
 
 
 class TestTheRequest:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("call", CALLS)
     def test_has_the_form_that_it_has_for_a_harmless_text(self, api, open_shell, call):
         answering(api, "?")

@@ -83,6 +83,7 @@ class TestASignalDuringTriage:
             ask(shell)
         assert [request.model for request in api.requests] == [HAIKU]
 
+    @pytest.mark.thorough
     def test_does_not_count_against_the_tier(self, api, open_shell, ask):
         shell = open_shell(breaker_failures=1, breaker_pause_s=60.0)
         with signalled(api, TimeoutError()), pytest.raises(TimeoutError):

@@ -73,6 +73,7 @@ def test_markdown_has_every_figure_and_tables_of_even_width(found):
         assert len(widths) == 1
 
 
+@pytest.mark.thorough
 def test_names_that_callers_chose_are_names_in_both(found):
     assert HOSTILE not in markdown_receipt(*found)
     page = Page(html_receipt(*found))
@@ -82,6 +83,7 @@ def test_names_that_callers_chose_are_names_in_both(found):
     assert f"route {HOSTILE}: claims" in page.text
 
 
+@pytest.mark.thorough
 def test_the_page_has_its_plots_each_with_a_title_and_a_description(found):
     text = html_receipt(*found)
     page = Page(text)

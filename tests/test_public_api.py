@@ -105,6 +105,7 @@ print(*sorted(sys.modules))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("is_current", [True, False])
 def test_only_a_store_without_tables_makes_a_router_load_the_libraries_for_them(store_url, is_current):
     store = Store(store_url)

@@ -476,6 +476,7 @@ def test_a_locked_store_gets_everything_with_the_next_flush_and_nothing_is_said(
     assert (calls(settings), recorder.dropped, caplog.text) == (3, 0, "")
 
 
+@pytest.mark.thorough
 def test_policies_are_read_between_the_attempts_to_write_into_a_locked_store(settings):
     recorder, done = Recorder(settings), []
     for part in (recorder.refresh, recorder.drain):

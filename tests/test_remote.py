@@ -114,6 +114,7 @@ def timeless(text):
     return re.sub(r"[\d.]+ (s|min) ago", "AGO", text)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("form", [(), ("--json",)])
 @pytest.mark.parametrize(
     "command", ["status", "report", "report --last 2h", "threshold show", "normal show", "alert silences", "review"]

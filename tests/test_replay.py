@@ -261,6 +261,7 @@ def test_without_the_tokens_of_many_calls_costs_rest_on_placeholders(stage, miss
     assert_sums(report)
 
 
+@pytest.mark.thorough
 def test_a_saving_is_printed_only_where_it_rests_on_tokens(capsys, tmp_path):
     header = "cheap_confidence,cheap_correct"
     bare = tmp_path / "bare.csv"
@@ -446,6 +447,7 @@ def test_with_all_answers_graded_the_shown_rate_is_the_true_one(stage):
     assert report["false_confident_rate"] == report["true_false_confident_rate"] == 0.13
 
 
+@pytest.mark.thorough
 def test_what_grading_costs_does_not_depend_on_when_it_is_done(stage):
     rows = sure(wrong=(), n=65)
     during, afterwards = (played(stage, rows, sample_rate=1.0, rate=rate) for rate in (1.0, 100.0))
@@ -746,6 +748,7 @@ def test_a_device_without_end_is_given_up_at_the_bound(monkeypatch):
 # Settings
 
 
+@pytest.mark.thorough
 def test_in_observe_mode_changes_are_told_and_not_made(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CHEAPDEEP_MODE", "observe")
     rows = [*stream_rows(("law", 120, 0.1)), *stream_rows(("quiz", 60, 0.1))]
@@ -780,6 +783,7 @@ def test_rules_that_cannot_be_read_leave_nothing_running(tmp_path):
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.thorough
 def test_thresholds_and_sample_rate_come_from_the_environment(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CHEAPDEEP_BASE_THRESHOLD", "0.6")
     monkeypatch.setenv("CHEAPDEEP_SAMPLE_RATE", "1")

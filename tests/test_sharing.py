@@ -70,6 +70,7 @@ def made(settings, bare, **options):
     return Router(settings=settings, client=bare, **options)
 
 
+@pytest.mark.thorough
 def test_a_hundred_routers_share_one_recorder_and_leave_nothing_behind(settings, bare):
     for number in range(100):
         made(settings, bare, route=f"r{number}").ask("hello")
@@ -254,6 +255,7 @@ def test_a_recorder_whose_last_router_is_collected_waits_for_the_next_router(set
     assert stored(settings) == {"default": 1}
 
 
+@pytest.mark.thorough
 def test_a_store_that_is_locked_meanwhile_gets_the_last_counts_too(settings, bare, no_linger, monkeypatch):
     monkeypatch.setattr("cheapdeep_ops.recorder.recorder._CLOSE_S", 0.1)
     router = made(settings, bare)

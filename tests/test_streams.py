@@ -529,6 +529,7 @@ class TestAStreamThatIsLeft:
         closed(shell, stream)
         assert len(ledger.decisions) == 1
 
+    @pytest.mark.thorough
     def test_is_recorded_though_nobody_reads_or_closes_it(self, api, shell, ledger):
         api.enqueue(Reply.triage(0.9, LONG))
         opened(shell)
@@ -593,6 +594,7 @@ class TestTime:
         (decision,) = ledger.decisions
         assert decision.duration_s > 3_600 > decision.triage_duration_s
 
+    @pytest.mark.thorough
     def test_what_a_model_takes_between_its_events_is_the_models(self, api, open_shell, watched, ledger):
         api.enqueue(Reply.triage(0.3, None), model=HAIKU)
         api.enqueue(Reply.text("A deep answer, in pieces.").paced(0.05), model=OPUS)
@@ -694,6 +696,7 @@ def test_the_sdks_helper_adds_up_to_the_sdks_own_message(api, open_shell):
     assert (message.stop_reason, message.model) == ("end_turn", f"{HAIKU}-20251001")
 
 
+@pytest.mark.thorough
 def test_a_stream_after_a_failed_triage_is_collected(api, shell, ledger):
     for _ in range(3):
         api.enqueue(Reply.error(529), model=HAIKU)

@@ -80,6 +80,7 @@ def test_mypy_in_strict_mode_finds_nothing_with_the_sdk_and_with_the_routers(swa
     assert (done.returncode, done.stdout) == (0, "Success: no issues found in 2 source files\n"), done.stdout
 
 
+@pytest.mark.thorough
 def test_pyright_finds_nothing_with_the_sdk_and_with_the_routers(swapped):
     done = pyright(SERVICE, swapped, API)
     assert (done.returncode, done.stdout) == (0, "0 errors, 0 warnings, 0 informations\n"), done.stdout

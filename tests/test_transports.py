@@ -68,6 +68,7 @@ class TestTheDefault:
         router = router_at("http://127.0.0.1:1")
         assert router.with_options(max_retries=5)._sdk._client is router._sdk._client
 
+    @pytest.mark.thorough
     def test_is_httpx2_where_aiohttp_is_not_installed(self, api):
         code = f"""
 import sys
@@ -98,6 +99,7 @@ class TestLoops:
         yield
         gc.collect()
 
+    @pytest.mark.thorough
     def test_one_after_another_have_connections_of_their_own(self, api):
         router, loops = router_at(api.url), weakref.WeakSet()
 
@@ -257,6 +259,7 @@ def certified():
 class TestFailures:
     """Each is the same error on both, and the SDK's own."""
 
+    @pytest.mark.thorough
     @both
     @pytest.mark.parametrize(
         ("talk", "expected"),

@@ -47,6 +47,7 @@ def called(town):
     return town
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("route", "meant"),
     [

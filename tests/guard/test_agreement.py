@@ -113,6 +113,7 @@ def test_a_rate_that_no_such_judge_could_find_is_not_corrected():
     assert (found.rate, found.low, found.high) == (None, 0.0, 1.0)
 
 
+@pytest.mark.thorough
 @given(
     counts=st.lists(st.integers(0, 60), min_size=4, max_size=4),
     judged_wrong=st.floats(0.001, 0.999),

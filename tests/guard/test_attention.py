@@ -65,6 +65,7 @@ def test_what_began_and_ended_under_a_silence_is_never_told(town):
     assert town.inbox.payloads == []
 
 
+@pytest.mark.thorough
 def test_the_end_of_what_was_told_is_told_once_the_silence_is_over(town):
     town.run(200, CALM)
     town.run(100, STORM)
@@ -99,6 +100,7 @@ def test_a_rule_that_is_taken_out_under_a_silence_is_told_of_afterwards(town):
     assert town.inbox.kinds == [*told, "resolved"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("asked", "is_quiet"),
     [
@@ -148,6 +150,7 @@ def test_silences_of_nothing_silence_nothing():
 # Acknowledgements
 
 
+@pytest.mark.thorough
 def test_an_acknowledged_incident_says_who_looks_after_it_until_its_end(town):
     town.run(200, CALM)
     town.run(100, STORM)
@@ -174,6 +177,7 @@ def test_the_newest_acknowledgement_counts(town):
     assert ack(town, author="bob")["acknowledged"]["author"] == "bob"
 
 
+@pytest.mark.thorough
 def test_what_is_not_open_cannot_be_acknowledged_and_what_is_open_is_named(town):
     with pytest.raises(MissingError, match=r"no open incident 1$"):
         ack(town)
@@ -262,6 +266,7 @@ def test_every_such_change_needs_a_token_and_something_to_change(client, method,
     assert (missing.status_code, missing.text.startswith("there is no ")) == (404, True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("for_s", [0, -1, 30 * 86_400 + 1, True, "60", None])
 def test_a_silence_lasts_some_time_and_thirty_days_at_most(client, for_s):
     asked = {"rule": "EscalationStorm", "for_s": for_s, **ANN}

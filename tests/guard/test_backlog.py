@@ -216,6 +216,7 @@ def test_a_backlog_becomes_one_message_for_each_incident(waiting, told):
 # The channel
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "code"),
     [("archive", "is_archived"), ("delete", "channel_not_found"), ("leave", "not_in_channel")],
@@ -316,6 +317,7 @@ def test_a_reply_whose_channel_is_gone_is_a_new_message_in_the_channel_of_now(st
 # Pauses
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["bot", "webhook"])
 def test_a_retry_after_holds_for_the_receiver_also_over_a_restart(store, slack, kind):
     for _ in range(20):

@@ -101,6 +101,7 @@ def test_what_a_test_has_not_used_is_the_same_from_the_latest_grades_as_from_a_q
     assert bool(asked["faq"]) == (grade_id < 400)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("max_grades", [3, 40, 10_000])
 @pytest.mark.parametrize("later", [0.0, 3 * DAY_S])
 @pytest.mark.parametrize("read", [10, 10_000])

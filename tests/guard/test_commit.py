@@ -117,6 +117,7 @@ def test_an_acknowledgement_between_snapshot_and_commit_is_not_overwritten(town)
     assert said["acknowledged"]["author"] == "ann"
 
 
+@pytest.mark.thorough
 def test_a_baseline_that_is_to_be_learned_anew_meanwhile_is_not_overwritten(make_school):
     school = make_school()
     school.teach(250, 0.03)

@@ -874,6 +874,7 @@ def test_one_read_after_a_long_stop_of_the_guard_gives_nothing_up(slow_api, batc
     assert paths(slow_api).count(("POST", "batches")) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("read", ["batch", "results"])
 def test_while_the_newest_batch_is_missing_grading_waits_and_says_so(slow_api, batching, clock, store, read):
     keep(store, *"ab")
@@ -956,6 +957,7 @@ def test_no_series_of_bad_reads_pays_twice(slow_api, batching, clock, store, see
     assert spent(store, clock()) == pytest.approx(8 * NUSD / 2 * 1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_the_limit_on_spending_counts_batches_whose_results_never_came(slow_api, make, clock, store):
     with client(slow_api.url) as sdk:

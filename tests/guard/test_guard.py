@@ -48,6 +48,7 @@ def test_a_storm_raises_the_threshold_tells_slack_and_lets_go_when_it_is_over(to
     assert acts(town) == [("raise", "support", True), ("release", "support", True)]
 
 
+@pytest.mark.thorough
 def test_a_policy_change_carries_its_cause_with_its_numbers(town):
     town.run(120, CALM)
     town.run(240, STORM, look_every_s=5)
@@ -111,6 +112,7 @@ def test_few_calls_say_nothing(town):
     assert town.threshold() == 0.8
 
 
+@pytest.mark.thorough
 def test_no_data_neither_resolves_nor_fires(town):
     town.run(200, STORM)
     town.run(1_200, [])
@@ -160,6 +162,7 @@ def test_a_pin_wins_over_a_raise_and_the_raise_comes_when_the_pin_goes(town):
     assert town.threshold() == 0.9
 
 
+@pytest.mark.thorough
 def test_a_pin_during_a_raise_holds_until_released(town):
     town.run(200, STORM)
     town.do(pin, threshold=0.95, route=ALL_ROUTES, author="ann", why="audit")
@@ -240,6 +243,7 @@ def test_a_message_says_what_the_storm_is_made_of(town):
     assert payload["cause"]["kind"] == "unknown"  # nothing is known of before
 
 
+@pytest.mark.thorough
 def test_a_message_says_what_the_rise_is_made_of(town):
     for cls, calls in (("invoice", [0.95] * 9 + [0.5]), ("invoice", [0.5] * 10)):
         for _ in range(15):
@@ -317,6 +321,7 @@ def test_many_routes_with_too_few_calls_each_are_seen_together(town):
     assert alerts(town)[("EscalationStorm", ALL_ROUTES)]["state"] == "firing"
 
 
+@pytest.mark.thorough
 def test_a_rule_that_tells_nobody_still_ends_its_incident(town):
     rule = read_rulebook().rules[0].model_copy(update={"actions": frozenset({Action.RAISE_THRESHOLD})})
     town.guard.close()

@@ -92,6 +92,7 @@ def test_an_address_that_would_end_its_link_does_not():
     assert text == "<https://x/?a=1&amp;b=%3C!channel%3E%7Cy|Runbook>"
 
 
+@pytest.mark.thorough
 def test_a_message_about_a_storm_has_the_links_of_its_incident(make_town):
     town = make_town(**PLACES)
     town.run(200, STORM)

@@ -106,6 +106,7 @@ def test_what_needs_a_token_is_said_and_off_loopback_that_is_all_but_health(scho
     assert open_to_all(host="0.0.0.0") == {"/healthz", "/readyz"}
 
 
+@pytest.mark.thorough
 def test_real_answers_have_the_keys_that_are_documented_and_no_others(school):
     school.inbox.failures += [DeliveryError("invalid_blocks")] * 10_000
     message = {"incident_id": None, "kind": "test", "payload": {"kind": "test"}, "at": school.clock()}

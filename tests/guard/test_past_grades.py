@@ -99,6 +99,7 @@ def test_what_a_person_had_learned_anew_is_learned_anew_again(school):
     assert_same(again(school), told)
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_limit_that_was_set_is_run_again_as_well(make_school):
     school = make_school(max_false_confident_rate=0.1)

@@ -103,6 +103,7 @@ rates = st.sampled_from([0.05, 0.2, 0.34, 0.4, 0.5, 0.9])
 some_stretches = st.lists(st.tuples(st.integers(20, 300), st.integers(0, 3), rates, rates), min_size=1, max_size=4)
 
 
+@pytest.mark.thorough
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 99), stretches=some_stretches)
 def test_sparing_calm_moments_and_reading_ahead_change_nothing(seed, stretches):

@@ -61,6 +61,7 @@ def grade_rows(school):
 # What is normal, and climbing
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_normal_is_learned_from_the_first_grades_and_then_held(school):
     school.teach(190, 0.05)
@@ -117,6 +118,7 @@ def test_nothing_is_said_before_normal_is_known(school):
     assert (CLIMBING, "support") not in alerts(school)
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_limit_that_was_set_has_an_alert_of_its_own(make_school):
     school = make_school(max_false_confident_rate=0.1)
@@ -129,6 +131,7 @@ def test_a_limit_that_was_set_has_an_alert_of_its_own(make_school):
     assert school.threshold() == 0.8
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_what_was_normal_is_learned_anew_only_when_a_person_says_so(school):
     school.learn(300, 0.02)
@@ -152,6 +155,7 @@ def test_a_route_that_others_join_later_with_a_worse_normal_is_no_drift_of_all_r
     assert changes(school) == []
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_small_climb_on_many_routes_is_seen_in_all_of_them_together(school):
     routes = [f"r{number}" for number in range(8)]
@@ -226,6 +230,7 @@ def test_time_alone_lets_nothing_go(school):
     assert alerts(school)[(CLIMBING, "support")]["state"] == "firing"
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_storm_that_ends_does_not_let_go_what_false_confidence_holds(school):
     school.learn(300, 0.02)
@@ -264,6 +269,7 @@ def test_a_raise_that_a_person_kept_off_has_no_effect_to_tell_of(school):
     assert {payload["effect"] for payload in school.inbox.payloads} == {""}
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_wrong_answers_are_told_by_class_for_the_grades_of_the_headline(school):
     school.teach(400, 0.05, cls="faq")
@@ -294,6 +300,7 @@ def test_a_message_that_is_brought_up_to_date_still_says_who_holds_the_threshold
     assert changed[-1]["threshold"] == f"threshold stays at 0.9, held by {CLIMBING}"
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_observe_mode_says_what_it_would_do(make_school):
     school = make_school(mode="observe")
@@ -481,6 +488,7 @@ def test_gradings_that_failed_were_spent_too_and_unpriced_ones_are_counted(make_
     assert spent(found) == {"evenly": 20, "suspected": 0, "hindsight": 0}
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_status_and_receipt_say_how_soon_a_climb_of_each_route_is_found(make_school):
     school = make_school()
@@ -586,6 +594,7 @@ def test_a_route_that_recovers_raises_no_other(school):
     assert acts(school) == [("raise", "a", CLIMBING, True), ("release", "a", CLIMBING, True)]
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_another_judge_learns_no_drift_as_normal_while_a_raise_is_held(school):
     school.learn(300, 0.04)
@@ -600,6 +609,7 @@ def test_another_judge_learns_no_drift_as_normal_while_a_raise_is_held(school):
         assert baselines_of(connection, other)["support"]["rate"] is None
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_router_whose_clock_is_ahead_blinds_no_route(school):
     school.teach(100, 0.03)
@@ -640,6 +650,7 @@ def test_in_calm_half_of_the_budget_is_graded_once_normal_is_known(make_school):
     assert steered(school) == []
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_a_suspicion_has_answers_of_the_past_graded_and_a_climb_found_with_them(make_school):
     school = make_school(sample_rate=0.1)
@@ -763,6 +774,7 @@ def stored_words(school):
         return str([tuple(row) for each in texts for row in connection.execute(select(each))])
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_without_being_asked_no_content_is_in_any_message_store_or_log(school, caplog):
     caplog.set_level("DEBUG")
@@ -776,6 +788,7 @@ def test_without_being_asked_no_content_is_in_any_message_store_or_log(school, c
         assert "as it says" not in words
 
 
+@pytest.mark.thorough
 def test_where_people_want_to_see_some_wrong_answers_of_the_culprit_are_sent_and_only_their_ids_stored(
     make_school, caplog
 ):
@@ -816,6 +829,7 @@ def test_a_message_that_waited_quotes_nothing_where_that_is_no_longer_wanted(mak
     assert not told.get("examples")
 
 
+@pytest.mark.thorough
 @on_sqlite
 def test_what_was_purged_is_quoted_no_more(make_school):
     school = make_school(show_examples=True)

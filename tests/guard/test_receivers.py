@@ -76,6 +76,7 @@ def test_a_receiver_is_used_where_the_settings_configure_it_and_the_log_where_no
     assert list(senders_for(Settings(**slack, **webhook))) == ["slack", "webhook"]
 
 
+@pytest.mark.thorough
 def test_an_incident_goes_to_all_receivers_in_the_form_of_each(town, slack, endpoint):
     town.run(200, CALM)
     town.run(30, STORM)
@@ -264,6 +265,7 @@ def test_a_guard_with_another_receiver_sends_what_waits_there(store, inbox):
     }  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_more_messages_than_one_transaction_routes_all_arrive(store, inbox):
     with store.engine.begin() as connection:
         for _ in range(450):

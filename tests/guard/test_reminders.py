@@ -38,6 +38,7 @@ def test_an_open_incident_is_told_of_again_every_so_often_until_it_is_over(hasty
     assert "reminder" not in hasty.inbox.kinds[over:]
 
 
+@pytest.mark.thorough
 def test_a_reminder_says_since_when_and_what_is_so_now(hasty):
     hasty.run(400, CALM)
     hasty.run(85, STORM)

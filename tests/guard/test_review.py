@@ -101,6 +101,7 @@ def report(school):
     return receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_rates_are_uncorrected_until_labels_suffice_and_then_corrected(school):
     before = report(school)
@@ -124,6 +125,7 @@ def answers_of(school):
         return list(connection.execute(select(table_of(Candidate).c.answer)).scalars())
 
 
+@pytest.mark.thorough
 def test_what_is_labelled_next_is_of_the_kind_that_lacks_most_and_the_same_for_all(school):
     assert following(school) == following(school)
     truthful(school, 10)
@@ -149,6 +151,7 @@ def test_agreement_is_what_people_find(school):
     assert found["suffices"]
 
 
+@pytest.mark.thorough
 def test_a_person_may_change_their_mind_and_people_may_differ(school):
     call_id = following(school).call_id
     school.do(label, call_id=call_id, verdict=Grade.UNSURE, author="ann")
@@ -165,6 +168,7 @@ def test_a_person_may_change_their_mind_and_people_may_differ(school):
     assert following(school).call_id != call_id
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_only_what_was_graded_can_be_labelled(school):
     with pytest.raises(PolicyError, match="no grader has a verdict on the call nobody"):
@@ -172,6 +176,7 @@ def test_only_what_was_graded_can_be_labelled(school):
     assert looked_at(school)["labels"] == 0
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_labels_given_together_are_stored_together_or_not_at_all(school):
     call_id = following(school).call_id
@@ -181,6 +186,7 @@ def test_labels_given_together_are_stored_together_or_not_at_all(school):
     assert looked_at(school)["labels"] == 0
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_one_label_of_another_day_changes_little(school):
     truthful(school, 80)
@@ -199,6 +205,7 @@ def test_one_label_of_another_day_changes_little(school):
     assert after["fpr"] == pytest.approx(before["fpr"], rel=0.15)
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_what_is_forgotten_is_not_shown_and_its_label_still_counts(school):
     truthful(school, 1)
@@ -210,6 +217,7 @@ def test_what_is_forgotten_is_not_shown_and_its_label_still_counts(school):
     assert looked_at(school)["labels"] == 2
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_routes_are_looked_at_apart(school):
     school.teach(50, 0.0, route="billing")
@@ -221,6 +229,7 @@ def test_routes_are_looked_at_apart(school):
     assert looked_at(school)["labels"] == 1
 
 
+@pytest.mark.thorough
 def test_a_second_judge_grades_a_part_and_the_two_are_compared(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=0.2)
     school.teach(300, 0.2)
@@ -240,6 +249,7 @@ def test_a_second_judge_grades_a_part_and_the_two_are_compared(make_school):
     assert [each["graded"] for each in found["judges"]] == [300, len(rows)]
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
@@ -257,6 +267,7 @@ def test_what_a_second_judge_says_moves_no_rate_and_no_rule(make_school):
     assert counted[("support", "second_judge")][0] == sum(row["second"] for row in grade_rows(school))
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("second", "asked", "written"),
@@ -279,6 +290,7 @@ def test_a_second_judge_that_fails_is_in_nobodys_way(make_school, second, asked,
     assert len({row["call_id"] for row in grade_rows(school) if row["second"]}) == written
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_a_call_that_a_second_judge_always_fails_on_holds_up_no_other(make_school):
     school = make_school(second_grader_model=SECOND, second_grader_share=1.0)
@@ -311,6 +323,7 @@ def test_labels_check_every_judge_that_has_graded_the_call(make_school):
     assert second["kappa"] == 1.0 > first["kappa"]
 
 
+@pytest.mark.thorough
 @ON_SQLITE
 def test_another_prompt_is_another_judge_with_labels_of_its_own(school, monkeypatch):
     truthful(school, 20)

@@ -161,6 +161,7 @@ def test_the_name_of_the_token_is_the_author_and_one_without_a_name_takes_the_re
     assert changes_of(store) == [("*", "mallory"), ("*", "act")]
 
 
+@pytest.mark.thorough
 def test_a_limited_token_changes_nothing_beyond_its_routes(serve, store, path):
     add(path, "team", roles=frozenset({Role.ACT, Role.CONTENT}), routes=frozenset({"support"}))
 

@@ -20,6 +20,7 @@ def added(points, name):
     return sum(point[name] for point in points)
 
 
+@pytest.mark.thorough
 def test_a_series_shows_a_storm_when_it_was_and_adds_up_to_the_receipt(town):
     town.run(60, CALM)
     town.run(60, STORM, route="billing")
@@ -54,6 +55,7 @@ def test_a_series_of_one_route_leaves_the_others_out(town):
     assert [point["calls"] for point in points] == [0, 600, 0]
 
 
+@pytest.mark.thorough
 def test_false_confidence_belongs_to_the_step_of_its_call_and_has_n(school):
     school.teach(200, 0.0)
     school.clock.advance(60 - school.clock() % 60)
@@ -114,6 +116,7 @@ def test_an_incident_is_read_with_its_messages_and_what_it_changed(town, client)
         assert client.get(f"/api/v1/incidents/{wrong}").status_code == 422, wrong
 
 
+@pytest.mark.thorough
 def test_the_story_of_an_incident_ends_with_it(town, client):
     town.run(200, STORM)
     town.run(450, CALM)

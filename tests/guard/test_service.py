@@ -98,6 +98,7 @@ def test_a_guard_goes_on_with_the_file_that_took_the_place_of_its_own(tmp_path, 
     assert service.guard.step(service._clock())
 
 
+@pytest.mark.thorough
 def test_metrics_have_only_the_names_of_the_package_and_the_figures_of_the_store(town, make_service, settings):
     town.run(200, STORM, cls="invoice")
     service = make_service()
@@ -158,6 +159,7 @@ def test_metrics_tell_the_evidence_of_a_storm_beside_its_limit(town, make_servic
     assert (names.FLEET_EVIDENCE, "*", "RouterSilent") not in found
 
 
+@pytest.mark.thorough
 def test_metrics_tell_what_confidence_and_judge_are_worth_one_at_a_time(make_school, make_service, settings):
     school = make_school()
     school.teach(400, 0.2, confidences=(0.95, 0.85), wrong={0.95: 0.1, 0.85: 0.3})
@@ -240,6 +242,7 @@ def test_changing_needs_a_token_even_on_loopback(make_service, settings, store):
     assert (change["author"], change["why"], change["to_threshold"]) == ("ann", "trial", 0.7)
 
 
+@pytest.mark.thorough
 def test_orders_that_make_no_sense_are_refused_with_a_reason(make_service, settings):
     client = client_of(make_service(), Settings(store_url=settings.store_url, api_tokens="s3same"))
     headers = {"Authorization": "Bearer s3same"}
@@ -258,6 +261,7 @@ def sent(client, order):
     return client.put("/api/v1/policy/pin", content=body, headers=HEADERS | {"Content-Type": "application/json"})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "order",
     [
@@ -300,6 +304,7 @@ def test_a_period_that_no_calendar_has_is_refused(client, last_s):
     assert client.get("/api/v1/report", params={"last_s": last_s}).status_code == 422
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic czNzYW1l", "Bearer wrong"])
 def test_no_credentials_never_match_even_a_blank_token(make_service, settings, authorization):
     tokens = tuple(map(SecretStr, ("", "s3same")))

@@ -130,6 +130,7 @@ def test_a_message_that_takes_no_reply_holds_nothing_up(make_place, why):
     assert slack.messages == []
 
 
+@pytest.mark.thorough
 def test_a_webhook_posts_start_change_and_end_only(make_place):
     town, slack = make_place("webhook")
     town.run(200, STORM)

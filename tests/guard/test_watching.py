@@ -329,6 +329,7 @@ def test_a_receiver_that_is_down_is_an_alert_and_its_message_comes_when_it_is_ba
     assert all(details(payload) for payload in said)
 
 
+@pytest.mark.thorough
 def test_a_time_without_evaluations_is_told_by_the_guard_that_comes_after(town):
     first = town.another_guard(read_rulebook())
     first.step(town.clock())
@@ -348,6 +349,7 @@ def test_a_time_without_evaluations_is_told_by_the_guard_that_comes_after(town):
     assert [kind for kind, _ in told(town, "SchedulerStalled")] == ["started", "resolved"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("every_s", [5.0, 30.0])
 @pytest.mark.parametrize("is_killed", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -390,6 +392,7 @@ def test_a_guard_that_starts_tells_prometheus_when_rules_were_last_evaluated(tow
     assert shown(second) == [town.clock()]
 
 
+@pytest.mark.thorough
 def test_the_hold_time_of_a_watcher_begins_again_with_the_guard(town):
     first = town.another_guard(read_rulebook())
     incidents_at = town.clock()
@@ -515,6 +518,7 @@ def test_without_a_key_the_api_is_not_asked(town, settings, monkeypatch, api):
 # What an evaluation writes
 
 
+@pytest.mark.thorough
 def test_an_evaluation_stores_what_has_changed_with_one_statement(town, monkeypatch):
     saved = []
     original = incidents.save_alerts

@@ -180,6 +180,7 @@ def test_what_is_not_known_is_said_to_be_unknown(town):
     assert said["Incidents"] == "none"
 
 
+@pytest.mark.thorough
 def test_only_incidents_that_began_in_the_period_count(town):
     began = town.clock()
     town.run(60, STORM)

@@ -192,6 +192,7 @@ def test_a_recorder_there_knows_the_policies_and_says_why_it_cannot_count(path, 
         assert connection.execute("SELECT sum(calls) FROM bucket").fetchone() == (2,)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", ["status", "report", "threshold show", "doctor"])
 def test_commands_that_only_look_say_there_what_they_say_elsewhere(path, capsys, monkeypatch, command):
     # The first time, with all rights, loads what the command needs: a reader may not look into root's folders.

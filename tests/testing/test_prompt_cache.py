@@ -121,6 +121,7 @@ def test_a_prefix_is_found_so_many_blocks_before_a_breakpoint_and_no_more(client
     assert ask(client, system=[block(5_000), *far, block(1, FIVE)])[1] == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("model", "smallest"),
     [

@@ -406,6 +406,7 @@ def test_scripted_triage_text_and_usage(api, client):
     assert (text_of(second), second.stop_reason) == ("{", "max_tokens")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("status", "error", "kind"),
     [
