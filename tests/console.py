@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.service import _listen
@@ -24,8 +25,9 @@ def serving_console(
 
     parts = {"settings": settings, "clock": clock}
     with _listen("127.0.0.1", 0) as listener:
-        api = make_api(store, collector=collector, is_ready=str, **parts)
-        add_console(api, store=store, refresh_s=refresh_s, **parts)
+        access = Access(settings, clock=clock)
+        api = make_api(store, collector=collector, is_ready=str, access=access, **parts)
+        add_console(api, store=store, refresh_s=refresh_s, access=access, **parts)
         server = uvicorn.Server(uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=1))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         running.start()

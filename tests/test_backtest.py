@@ -136,6 +136,16 @@ def test_a_saving_of_a_file_is_shown_only_if_it_rests_on_the_files_tokens(capsys
     assert "from tokens of the file" in shown[real]
 
 
+CALM_RULES = """
+rules:
+  - alert: RecorderDropping
+    signal: recorder_dropping
+    for: 0s
+    keep_firing_for: 0s
+    actions: [notify]
+"""
+
+
 @pytest.mark.thorough
 def test_rules_to_try_are_played_through_the_whole_product(capsys, tmp_path):
     lines = ["0.95,1,1"] * 300 + ["0.3,0,1"] * 900
@@ -143,8 +153,8 @@ def test_rules_to_try_are_played_through_the_whole_product(capsys, tmp_path):
     found = run_json(capsys, tmp_path / "storm.csv", "--threshold", 0.8)
     assert "EscalationStorm" in {turn["rule"] for turn in found["alerts"]}
     assert found["alerts_at_threshold"] == 0.8
-    (tmp_path / "none.yaml").write_text("rules: []\n")
-    found = run_json(capsys, tmp_path / "storm.csv", "--threshold", 0.8, "--rules", tmp_path / "none.yaml")
+    (tmp_path / "calm.yaml").write_text(CALM_RULES)
+    found = run_json(capsys, tmp_path / "storm.csv", "--threshold", 0.8, "--rules", tmp_path / "calm.yaml")
     assert found["alerts"] == found["policy_changes"] == []
 
 

@@ -79,6 +79,8 @@ class Labeller:
         if book.admitted is not None:
             return book.admitted.counted(name)
         route = self._routes.bounded(name.route)
+        if route == OTHER:
+            return Name(OTHER, name.input_class and OTHER)
         return Name(route, self._classes[route].bounded(name.input_class))
 
 

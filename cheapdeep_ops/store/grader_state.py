@@ -87,9 +87,9 @@ def accept_intent(connection: Connection, intent: str, batch_id: str, *, nusd_ea
     connection.execute(update(_BATCH).where(_BATCH.c.id == intent, _BATCH.c.kind == _INTENT).values(**values))
 
 
-def remove(connection: Connection, name: str) -> None:
-    """Delete an intent that has not become a batch, or a reservation whose requests are all answered."""
-    connection.execute(delete(_BATCH).where(_BATCH.c.id == name, _BATCH.c.kind != _SENT))
+def remove(connection: Connection, *names: str) -> None:
+    """Delete intents that have not become a batch, and reservations whose requests are all answered."""
+    connection.execute(delete(_BATCH).where(_BATCH.c.id.in_(names), _BATCH.c.kind != _SENT))
 
 
 def open_intents(connection: Connection) -> list[OpenIntent]:

@@ -133,7 +133,7 @@ def played(traffic: Traffic, storm: Storm, rng: random.Random, *, begin: int) ->
         for call in _calls(traffic, now, rng, DURING if now else CALM):
             decision = _decided(call, traffic, now, rng, at)
             ledger.add(decision, Name(decision.route, decision.input_class), at=at)
-    return ledger.rows(ledger.unsaved, "router")
+    return ledger.rows(ledger.everything(), "router")
 
 
 def _calls(traffic: Traffic, storm: Storm | None, rng: random.Random, many: int) -> Iterator[Call]:

@@ -195,7 +195,8 @@ def fill(path: Path, size: argparse.Namespace, settings: Settings, now: float) -
             {"process": f"router-{number}", "kind": "router" if number >= size.processes - ALIVE else "stopped",
              "host": "host", "pid": 1, "started_at": now - 86_400, "seen_at": now, "package_version": "0",
              "base_threshold": settings.base_threshold, "policy_version": 0, "dropped": 0, "closed_before": 0,
-             "sealed_before": 0, "late": 0}
+             "sealed_before": 0, "late": 0, "clock_ahead_s": 0.0, "flush": 0, "secret": "", "folded": 0,
+             "folded_names": "{}"}
             for number in range(size.processes)
         )  # fmt: skip
         put(connection, "process", routers)

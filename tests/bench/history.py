@@ -201,7 +201,8 @@ def put_processes(store: Store, size: Size, now: float, *, sealed_before: int) -
     process = {
         "kind": "router", "host": "host", "pid": 1, "started_at": now - DAY, "seen_at": now, "package_version": "0",
         "base_threshold": 0.8, "policy_version": 0, "dropped": 0, "closed_before": int(now) - 10,
-        "sealed_before": sealed_before, "late": 0,
+        "sealed_before": sealed_before, "late": 0, "clock_ahead_s": 0.0, "flush": 0, "secret": "", "folded": 0,
+        "folded_names": "{}",
     }  # fmt: skip
     routers = ((f"router-{number}", *process.values()) for number in range(size.processes))
     put(store, "process", ["process", *process], routers)

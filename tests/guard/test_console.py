@@ -163,7 +163,7 @@ async def test_a_store_out_of_reach_is_said_in_place_of_figures(town, visit, tmp
     for leftover in ("store.db-wal", "store.db-shm"):
         (tmp_path / leftover).unlink(missing_ok=True)
     user = await visit("/incidents")
-    await user.should_see("failed:")
+    await user.should_see("is no SQLite file")
 
 
 async def test_charts_show_a_route_over_a_period_that_is_chosen(town, visit):

@@ -6,7 +6,7 @@ import operator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select
 
 from cheapdeep_ops.errors import MissingError, PolicyError
 from cheapdeep_ops.guard.actions.route_labels import admit, forget
@@ -22,6 +22,7 @@ from cheapdeep_ops.store import counters, incidents, route_labels
 from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.recording import prepare_counters
 from cheapdeep_ops.store.tables.alert_tables import AlertRow
+from cheapdeep_ops.store.tables.call_tables import Bucket
 from cheapdeep_ops.store.tables.grade_tables import NormalRow
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import Name
@@ -195,7 +196,7 @@ def test_a_guard_that_retains_exchanges_places_folds_seconds_and_forgets_content
     small.recorder.refresh(small.clock())
     assert names_of(found(small)).keys() == {"busy", "late"}
     with small.store.reading() as connection:
-        oldest = connection.exec_driver_sql("SELECT min(at) FROM bucket").scalar()
+        oldest = connection.execute(select(func.min(Bucket.at))).scalar()
         assert oldest > begun
         assert counters.summed(connection, since=0, until=2**40).calls == 305
 

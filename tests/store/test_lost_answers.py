@@ -21,6 +21,7 @@ from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.inserts import table_name
 from cheapdeep_ops.store.recording import Heartbeat
+from cheapdeep_ops.values import Name
 from tests.guard.conftest import Inbox, Town, town_rules
 from tests.guard.test_commit import brew
 from tests.test_recorder import decision
@@ -140,7 +141,7 @@ def test_a_flush_by_http_counts_once_although_its_number_is_noted_already(way, u
     identity = senders.join(direct, beat, process="a" * 32, secret="s")
     buffer = CounterBuffer(capacity=100)
     for number in (1, 2):
-        buffer.add(decision(NOW), at=int(NOW))
+        buffer.add(decision(NOW), Name("support"), at=int(NOW))
         batch = buffer.next_batch(100)
         buckets, totals = buffer.rows(batch, identity.process)
         mine = replace(beat, process=identity.process)

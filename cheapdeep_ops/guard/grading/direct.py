@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.grading.workers import Workers
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state
 from cheapdeep_ops.store.candidates import GradingSample
-from cheapdeep_ops.store.engine import Connection, Store
+from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.values import GradeFailure, GradeResult
 
@@ -22,6 +22,7 @@ _MAX_ERRORS: Final = 3
 """After so many failed requests in a row the API counts as down, and the rest of the run waits."""
 
 _CHUNK: Final = 10
+_RELEASED_AT_ONCE: Final = 500
 _CHUNK_S: Final = 0.2
 """A transaction stores at most 10 grades, or those of this time; meanwhile no further request begins for them."""
 
@@ -122,13 +123,9 @@ class DirectGrading:
 
     def _release(self, names: Collection[str]) -> None:
         """Remove the reservations of a run that has ended, except those with requests under way."""
-
-        def work(connection: Connection) -> None:
-            for name in names:
-                grader_state.remove(connection, name)
-
-        if names and not self._stopped:
-            self._store.transact(work)
+        ended = iter([] if self._stopped else names)
+        while some := list(islice(ended, _RELEASED_AT_ONCE)):
+            self._store.transact(lambda connection, some=some: grader_state.remove(connection, *some))  # type: ignore[misc]
 
     def _affordable(self, samples: Iterator[GradingSample]) -> Iterator[GradingSample]:
         """The samples until the limit on spending is reached."""
