@@ -456,7 +456,7 @@ class TestHostileText:
 
             return count
 
-        rules = [engine.Rule(rule.kind, rule.pattern, counted(rule.measure)) for rule in redaction.all_rules()]
+        rules = [engine.SecretRule(rule.kind, rule.pattern, counted(rule.measure)) for rule in redaction.all_rules()]
         monkeypatch.setattr(redaction, "all_rules", lambda: rules)
         counts = []
         for size in (1_000, 4_000):

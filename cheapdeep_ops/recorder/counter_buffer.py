@@ -218,7 +218,7 @@ def _tally_of(tallies: dict[_Key, Tally], key: _Key) -> Tally:
     return tally
 
 
-class Batch(NamedTuple):
+class RowBatch(NamedTuple):
     """What one transaction stores: the rows of these seconds, and of these totals (route, input class)."""
 
     seconds: list[Second]
@@ -319,21 +319,21 @@ class CounterBuffer:
         waiting = [*(self._buckets[key] for key in self._unsaved), *self._undecided.values()]
         return sum(tally.calls for tally in waiting)
 
-    def next_batch(self, most: int) -> Batch:
+    def next_batch(self, most: int) -> RowBatch:
         """What to store next, at most `most` seconds: what is in doubt, else the oldest. Both empty: all is stored."""
         waiting = self._in_doubt or self._unsaved
         seconds = sorted(waiting, key=lambda key: (key[2], key))[:most]
         absent = sorted(self._absent_totals)[:most]
         self._sent.update(seconds)
         self._in_doubt.update(seconds)
-        return Batch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *absent])))
+        return RowBatch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *absent])))
 
-    def everything(self) -> Batch:
+    def everything(self) -> RowBatch:
         """All that is not stored yet."""
         seconds = sorted(self._unsaved)
-        return Batch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *sorted(self._absent_totals)])))
+        return RowBatch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *sorted(self._absent_totals)])))
 
-    def rows(self, batch: Batch, process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    def rows(self, batch: RowBatch, process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """The buckets and totals of a batch, as rows of `process`."""
         buckets = [
             {"route": key[0], "input_class": key[1], "at": key[2], "process": process, **self._buckets[key].row()}
@@ -368,7 +368,7 @@ class CounterBuffer:
         """Whether seconds after `now` are closed already, which means that the clock was set back."""
         return self._closed_before > now
 
-    def saved(self, batch: Batch) -> None:
+    def saved(self, batch: RowBatch) -> None:
         """Mark a batch as stored."""
         self._unsaved.difference_update(batch.seconds)
         self._in_doubt.difference_update(batch.seconds)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from cheapdeep_ops.admission import Admitted
-from cheapdeep_ops.recorder.counter_buffer import Batch, CounterBuffer
+from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, RowBatch
 from cheapdeep_ops.recorder.destination import Destination
 from cheapdeep_ops.recorder.name_counts import NameCounts
 from cheapdeep_ops.recorder.trouble_log import loggable
@@ -106,7 +106,7 @@ class CounterWriter:
             if not buffer.has_rows:
                 return
 
-    def _save_batch(self, batch: Batch, buffer: CounterBuffer, beat: "Heartbeat") -> None:
+    def _save_batch(self, batch: RowBatch, buffer: CounterBuffer, beat: "Heartbeat") -> None:
         """Store one batch and the heartbeat; counters that the store rejects are dropped."""
         buckets, totals = buffer.rows(batch, beat.process)
         rejected = self._destination.write_counters(buckets=buckets, totals=totals, beat=beat)

@@ -146,8 +146,9 @@ class Recorder:
     def _make_spool(self) -> Spool | None:
         """The files for what a database does not take; a guard gives each process a name that no other can use."""
         folder, url = self._settings.spool_dir, self._settings.store_url
-        is_remote = url.strip().casefold().startswith("http")
-        return None if folder is None or is_remote else Spool(self._folder / folder, url, self._folder)
+        if folder is None or self._settings.is_store_remote:
+            return None
+        return Spool(self._folder / folder, url, self._folder)
 
     def _make_destination(self) -> Destination:
         url, token = self._settings.store_url, self._settings.guard_token

@@ -8,7 +8,7 @@ class Wake:
     """Lets one thread sleep until a time is over or another thread wakes it."""
 
     def __init__(self) -> None:
-        # A lock that is held while nobody wakes the thread: waiting for it is one call into C.
+        # A lock that is held until another thread wakes this one: waiting for it is one call into C.
         self._asleep = threading.Lock()
         self._asleep.acquire()
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TypeAlias
 
 from cheapdeep_ops.redaction import personal, phones, secrets
-from cheapdeep_ops.redaction.engine import Rule, settled
+from cheapdeep_ops.redaction.engine import SecretRule, settled
 
 __all__ = ["Redact", "redact"]
 
@@ -33,7 +33,7 @@ def redact(text: str) -> str:
 
 
 @cache
-def all_rules() -> tuple[Rule, ...]:
+def all_rules() -> tuple[SecretRule, ...]:
     """The rules of all kinds in their order."""
     # Cached and not a constant: compiling takes 10 ms, which a process that stores no text saves.
     # Secrets first, because they may contain anything; rules with a check before those without; telephones last.

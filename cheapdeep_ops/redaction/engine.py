@@ -59,7 +59,7 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SecretRule:
     """One kind of data: the group `it` of its pattern is the candidate. A match without `it` is text that must stay.
 
     `prefixes` and `prefilter` save time and change no result. Every match begins with one of the `prefixes`, written as
@@ -121,7 +121,7 @@ def found(pattern: re.Pattern[str], text: str, size: int = SLICE) -> Iterator[re
             place = max(match.end(), start + 1)
 
 
-def settled(text: str, rules: Sequence[Rule], size: int = SLICE) -> str:
+def settled(text: str, rules: Sequence[SecretRule], size: int = SLICE) -> str:
     """`text` after as many passes of `rules` as change it.
 
     If the rules find data in digits of another script, all such digits become those of ASCII.
@@ -138,7 +138,7 @@ def _plain_digit(char: str) -> str:
     return str(unicodedata.decimal(char)) if _OTHER_DIGIT.match(char) else char
 
 
-def _settled(text: str, rules: Sequence[Rule], size: int) -> str:
+def _settled(text: str, rules: Sequence[SecretRule], size: int) -> str:
     # A replacement may uncover a candidate that was attached to it, so one pass is not enough.
     for _ in range(_PASSES):
         redacted = one_pass(text, rules, size)
@@ -148,7 +148,7 @@ def _settled(text: str, rules: Sequence[Rule], size: int) -> str:
     return _WITHHELD
 
 
-def one_pass(text: str, rules: Sequence[Rule], size: int = SLICE) -> str:
+def one_pass(text: str, rules: Sequence[SecretRule], size: int = SLICE) -> str:
     """`text` after each of `rules` has replaced its candidates."""
     folded = Folded(text)
     for rule in rules:
@@ -158,7 +158,7 @@ def one_pass(text: str, rules: Sequence[Rule], size: int = SLICE) -> str:
     return text
 
 
-def replace(text: str, folded: Folded, rule: Rule, size: int = SLICE) -> str:
+def replace(text: str, folded: Folded, rule: SecretRule, size: int = SLICE) -> str:
     """`text` with the rule's candidates replaced from left to right; candidates may overlap."""
     pieces: list[str] = []
     done = 0

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from cheapdeep_ops.redaction.characters import GAPS, HYPHENS, digits_of
-from cheapdeep_ops.redaction.engine import FLAGS, Rule
+from cheapdeep_ops.redaction.engine import FLAGS, SecretRule
 
 # Narrower than RFC 5322's atoms, so that a match leaves out the `to=` of `to=a@b.example`, and quotes.
 _EMAIL: Final = partial(
@@ -165,15 +165,15 @@ _IPV6_PREFILTER: Final = partial(re.compile, r":(?: :[0-9A-Fa-f:]{0,40}+(?!\w) |
 _IPV4_PREFILTER: Final = partial(re.compile, r"\.(?<=[0-9]\.)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]", FLAGS)
 
 
-def rules() -> tuple[Rule, ...]:
+def rules() -> tuple[SecretRule, ...]:
     """The rules in their order, with compiled patterns."""
     return (
-        Rule("email", _EMAIL(), _email, prefilter=_EMAIL_PREFILTER()),
-        Rule("iban", _IBAN(), _iban),
-        Rule("card", _CARD(), _card),
-        Rule("card", _MARKED_CARD(), _card, prefilter=_MARKED_PREFILTER()),
-        Rule("ssn", _SSN(), prefilter=_SSN_PREFILTER()),
-        Rule("ssn", _NAMED_SSN(), prefixes=("ssn", "social security")),
-        Rule("ip", _IPV6(), _ip, prefilter=_IPV6_PREFILTER()),
-        Rule("ip", _IPV4(), _ip, prefilter=_IPV4_PREFILTER()),
+        SecretRule("email", _EMAIL(), _email, prefilter=_EMAIL_PREFILTER()),
+        SecretRule("iban", _IBAN(), _iban),
+        SecretRule("card", _CARD(), _card),
+        SecretRule("card", _MARKED_CARD(), _card, prefilter=_MARKED_PREFILTER()),
+        SecretRule("ssn", _SSN(), prefilter=_SSN_PREFILTER()),
+        SecretRule("ssn", _NAMED_SSN(), prefixes=("ssn", "social security")),
+        SecretRule("ip", _IPV6(), _ip, prefilter=_IPV6_PREFILTER()),
+        SecretRule("ip", _IPV4(), _ip, prefilter=_IPV4_PREFILTER()),
     )

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from cheapdeep_ops.redaction.characters import GAPS, HYPHENS, MONEY, digits_of
-from cheapdeep_ops.redaction.engine import FLAGS, Rule
+from cheapdeep_ops.redaction.engine import FLAGS, SecretRule
 
 _ORDER: Final = r"""
     (?<![a-z])(?:order|ticket|invoice|case|ref(?:erence)?|tracking|isbn(?:-1[03])?|imei|sku|serial|part|item|article
@@ -72,10 +72,10 @@ _NATIONAL_PREFILTER: Final = partial(
 )
 
 
-def rules() -> tuple[Rule, ...]:
+def rules() -> tuple[SecretRule, ...]:
     """The rules in their order, with compiled patterns."""
     return (
-        Rule("phone", _INTERNATIONAL(), _phone),
-        Rule("phone", _NAMED_PHONE(), _phone, prefixes=_NAMED_PREFIXES),
-        Rule("phone", _NATIONAL(), _phone, prefilter=_NATIONAL_PREFILTER()),
+        SecretRule("phone", _INTERNATIONAL(), _phone),
+        SecretRule("phone", _NAMED_PHONE(), _phone, prefixes=_NAMED_PREFIXES),
+        SecretRule("phone", _NATIONAL(), _phone, prefilter=_NATIONAL_PREFILTER()),
     )

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from cheapdeep_ops.redaction.characters import digits_of, has_digit
-from cheapdeep_ops.redaction.engine import FLAGS, Rule
+from cheapdeep_ops.redaction.engine import FLAGS, SecretRule
 
 _NOT_PLACEHOLDER: Final = r"(?!\[+[\w\ ]{1,40}\])"
 
@@ -164,22 +164,22 @@ def _mixed(value: str) -> int:
 _USERINFO_PREFILTER: Final = partial(re.compile, r"""://[^\s/?\#"<>]+@""", FLAGS)
 
 
-def rules() -> tuple[Rule, ...]:
+def rules() -> tuple[SecretRule, ...]:
     """The rules in their order, with compiled patterns."""
     # The patterns of _PEM, _WEBHOOK, _DISCORD_WEBHOOK and _AZURE begin with a literal or a class themselves.
     return (
-        Rule("secret", _PEM(), end=_end_of_key),
-        Rule("secret", _USERINFO(), prefilter=_USERINFO_PREFILTER()),
-        Rule("secret", _QUOTED_SECRET(), _assigned_secret, prefixes=_KEY_PREFIXES),
-        Rule("secret", _BARE_SECRET(), _assigned_secret, prefixes=_KEY_PREFIXES),
-        Rule("secret", _SPOKEN(), _spoken_secret, prefixes=_KEY_PREFIXES),
-        Rule("secret", _AUTHORIZATION(), prefixes=("authorization",)),
-        Rule("secret", _BEARER(), _bearer, prefixes=("bearer",)),
-        Rule("secret", _TOKEN(), _token, prefixes=_TOKEN_PREFIXES),
-        Rule("secret", _WEBHOOK()),
-        Rule("secret", _DISCORD_WEBHOOK()),
-        Rule("secret", _DISCORD(), prefilter=_DISCORD_PREFILTER()),
-        Rule("secret", _TELEGRAM(), prefilter=_TELEGRAM_PREFILTER()),
-        Rule("secret", _AZURE(), prefixes=("accountkey=", "sharedaccesskey=")),
-        Rule("secret", _LONG_SECRET(), _mixed, prefixes=("token", "secret", "key")),
+        SecretRule("secret", _PEM(), end=_end_of_key),
+        SecretRule("secret", _USERINFO(), prefilter=_USERINFO_PREFILTER()),
+        SecretRule("secret", _QUOTED_SECRET(), _assigned_secret, prefixes=_KEY_PREFIXES),
+        SecretRule("secret", _BARE_SECRET(), _assigned_secret, prefixes=_KEY_PREFIXES),
+        SecretRule("secret", _SPOKEN(), _spoken_secret, prefixes=_KEY_PREFIXES),
+        SecretRule("secret", _AUTHORIZATION(), prefixes=("authorization",)),
+        SecretRule("secret", _BEARER(), _bearer, prefixes=("bearer",)),
+        SecretRule("secret", _TOKEN(), _token, prefixes=_TOKEN_PREFIXES),
+        SecretRule("secret", _WEBHOOK()),
+        SecretRule("secret", _DISCORD_WEBHOOK()),
+        SecretRule("secret", _DISCORD(), prefilter=_DISCORD_PREFILTER()),
+        SecretRule("secret", _TELEGRAM(), prefilter=_TELEGRAM_PREFILTER()),
+        SecretRule("secret", _AZURE(), prefixes=("accountkey=", "sharedaccesskey=")),
+        SecretRule("secret", _LONG_SECRET(), _mixed, prefixes=("token", "secret", "key")),
     )

@@ -93,7 +93,7 @@ def remove(connection: Connection, *names: str) -> None:
 
 
 def open_intents(connection: Connection) -> list[OpenIntent]:
-    """The batches of which nobody knows whether the API has accepted them, oldest first."""
+    """The batches that the API may or may not have accepted, oldest first."""
     statement = select(_BATCH).where(_BATCH.c.kind == _INTENT).order_by(_BATCH.c.submitted_at, _BATCH.c.id)
     return [
         OpenIntent(name=row.id, at=row.submitted_at, requests=row.requests) for row in connection.execute(statement)
@@ -101,7 +101,7 @@ def open_intents(connection: Connection) -> list[OpenIntent]:
 
 
 def is_newest_unanswered(connection: Connection) -> bool:
-    """Whether nobody knows if the API has accepted the newest batch."""
+    """Whether it is unknown if the API has accepted the newest batch."""
     newest = select(_BATCH.c.kind).where(_BATCH.c.kind != _DIRECT).order_by(_BATCH.c.submitted_at.desc()).limit(1)
     return connection.execute(newest).scalar() == _INTENT
 

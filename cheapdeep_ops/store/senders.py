@@ -86,7 +86,7 @@ class FleetState(NamedTuple):
 def join(store: DirectStore, beat: Heartbeat, *, process: str, secret: str) -> Identity:
     """Register a process under a new id, and return what it proves itself with. Raises StoreError."""
     identity = Identity(process, secret)
-    # Not alive before its first flush: an answer that is lost leaves an id that nobody uses.
+    # Not alive before its first flush: a lost answer leaves an id that no process uses.
     row = {**asdict(replace(beat, process=process)), "kind": "stopped", "secret": identity.hash}
     store.transact(prepare(PROCESS, [row], "keep"))
     return identity

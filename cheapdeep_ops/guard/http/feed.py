@@ -22,7 +22,7 @@ _ASKED_LATELY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class FleetSnapshot:
     """What the store said at one moment; `etag` changes with everything that routers act on."""
 
     etag: str
@@ -52,11 +52,13 @@ class Snapshot:
         return body if knows == self.etag else {**body, "policies": self.policies, "admitted": written(self.admitted)}
 
 
-def snapshot_of(fleet: FleetState, admitted: Admitted, *, wants_candidates: bool, flush_every_s: float) -> Snapshot:
+def snapshot_of(
+    fleet: FleetState, admitted: Admitted, *, wants_candidates: bool, flush_every_s: float
+) -> FleetSnapshot:
     """The snapshot of what was read."""
     policies = sorted([row.scope, row.version, row.pin, row.raised, _listed(row.causes)] for row in fleet.policies)
     said = json.dumps([policies, wants_candidates, admitted.version, fleet.store], separators=(",", ":"))
-    return Snapshot(
+    return FleetSnapshot(
         etag=f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"',
         version=max((row.version for row in fleet.policies), default=0),
         policies=policies,
@@ -79,23 +81,23 @@ class Feed:
     `read` returns a snapshot, or raises StoreError.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[Snapshot]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[FleetSnapshot]]) -> None:
         self._read = read
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0.0
-        self._newest: Snapshot | None = None
+        self._newest: FleetSnapshot | None = None
         self._failure: StoreError | None = None
         self._is_ended = False
 
-    async def newest(self) -> Snapshot:
+    async def newest(self) -> FleetSnapshot:
         """The newest snapshot, at most a quarter of a second old. Raises StoreError if the store cannot be read."""
         self._keep_reading()
         async with self._changed:
             await self._changed.wait_for(self._is_known)
         return self._known()
 
-    async def other_than(self, etag: str, *, within_s: float) -> Snapshot:
+    async def other_than(self, etag: str, *, within_s: float) -> FleetSnapshot:
         """The first snapshot with another tag, or the newest one after `within_s` seconds. Raises StoreError."""
         self._keep_reading()
         async with self._changed:
@@ -118,7 +120,7 @@ class Feed:
     def _is_other(self, etag: str) -> bool:
         return self._is_ended or self._newest is None or self._newest.etag != etag
 
-    def _known(self) -> Snapshot:
+    def _known(self) -> FleetSnapshot:
         if self._newest is not None and self._failure is None:
             return self._newest
         raise self._failure or StoreError("the guard is ending")

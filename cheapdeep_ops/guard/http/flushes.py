@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from cheapdeep_ops.access.tokens import Role, Token
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.http.access import Access
-from cheapdeep_ops.guard.http.feed import Snapshot
+from cheapdeep_ops.guard.http.feed import FleetSnapshot
 from cheapdeep_ops.guard.http.flush_bodies import Join, all_routes, read_candidates, read_flush, read_names
 from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.report_types.senders import AdmittedNames, CandidatesAnswer, FleetNews, FlushAnswer
@@ -120,7 +120,7 @@ def _answering(model: Any, summary: str, body: Any = None) -> dict[str, Any]:
     return {"response_model": None, "responses": responses, "summary": summary, **documented}
 
 
-def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
+def _policies(snapshot: FleetSnapshot, known: str, now: float) -> Response:
     age = snapshot.age_s(now)
     headers = {"ETag": snapshot.etag, **({} if age is None else {AGE_HEADER: f"{age:.3f}"})}
     if snapshot.etag == known:
@@ -129,9 +129,9 @@ def _policies(snapshot: Snapshot, known: str, now: float) -> Response:
 
 
 def _store_flush(store: DirectStore, body: bytes, now: float, *, covers: Covers = all_routes) -> dict[str, Any]:
-    """Store a flush, or register the process of a first one; what its sender is told. Raises BodyError, StoreError.
+    """Store a flush, or register the process of a first one; returns the response to its sender.
 
-    Buckets of routes that its token does not cover are refused.
+    Raises BodyError and StoreError. Buckets of routes that its token does not cover are refused.
     """
     read = read_flush(body, now=now, covers=covers)
     if isinstance(read, Join):
@@ -148,7 +148,10 @@ def _store_flush(store: DirectStore, body: bytes, now: float, *, covers: Covers 
 
 
 def _store_candidates(store: DirectStore, body: bytes, now: float, *, covers: Covers = all_routes) -> dict[str, Any]:
-    """Store candidates of routes that the token covers; what their sender is told. Raises BodyError and StoreError."""
+    """Store candidates of routes that the token covers; returns the response to their sender.
+
+    Raises BodyError and StoreError.
+    """
     identity, rows, refused = read_candidates(body, now=now, covers=covers)
     rejected = [*refused, *senders.apply_candidates(store, identity, rows)]
     return {"rejected": [[row.get("call_id"), _plain(error)] for row, error in rejected]}

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreBusyError, StoreError
-from cheapdeep_ops.guard.http.feed import Feed, Snapshot, snapshot_of
+from cheapdeep_ops.guard.http.feed import Feed, FleetSnapshot, snapshot_of
 from cheapdeep_ops.recorder.wire import flush_interval_s
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import admission, senders
@@ -84,7 +84,7 @@ class Senders:
     def retry_after_s(self) -> float:
         """How long the next refused sender is asked to wait, in seconds: each gets a place of its own in time."""
         now = time.monotonic()
-        # Places that nobody shares, because senders that return together would be refused again.
+        # A place of its own for each, because senders that return together would be refused again.
         self._next_at = max(self._next_at, now + self._waiting * self._each_s) + self._each_s
         wait_s = self._next_at - now + random.uniform(*_RETRY_S)  # noqa: S311 - jitter
         return min(wait_s, _LONGEST_RETRY_S)
@@ -132,13 +132,13 @@ class Senders:
         self._files[store] = store.address.file_identity()
         return True
 
-    async def _read(self) -> Snapshot:
+    async def _read(self) -> FleetSnapshot:
         if self._reader is None:
             self._watched = self._open()
             self._reader = ThreadPoolExecutor(1, thread_name_prefix="policies")
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._snapshot)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> FleetSnapshot:
         store = self._watched
         assert store is not None  # noqa: S101 - made before the thread
         if self._leave_if_replaced(store):
