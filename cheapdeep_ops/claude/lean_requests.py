@@ -75,6 +75,7 @@ class RequestTemplate:
             extensions={**made.extensions, "timeout": {**made.extensions["timeout"]}},
             cookies=cookies if len(cookies.jar) else None,  # they may come with any response
         )
+        filled.headers.encoding = made.headers.encoding
         filled.headers["Content-Length"] = str(len(body))
         filled.read()  # so that hooks can look at its content
         return filled
@@ -109,6 +110,8 @@ class RequestTemplate:
             del made.headers["Content-Length"]
             if not _has_own_cookie(client):
                 made.headers.pop("Cookie", None)
+            # httpx2 would find it out for each request, from all headers. A hook may add one that is not ASCII.
+            made.headers.encoding = "utf-8" if made.headers.encoding == "ascii" else made.headers.encoding
             self._made = made_of, made
         return self._made[1]
 

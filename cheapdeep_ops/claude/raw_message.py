@@ -3,7 +3,7 @@
 from typing import Any
 
 import httpx2
-from anthropic.types import Message
+from anthropic.types import Message, TextBlock
 from pydantic import ValidationError
 from pydantic_core import from_json
 
@@ -24,11 +24,13 @@ class RawMessage:
 
     def with_answer(self, answer: str) -> Message:
         """The SDK's message, with `answer` as its content; all other fields stay."""
-        fields = {**self._fields, "content": [{"type": "text", "text": answer, "citations": None}]}
         try:
-            message = Message.model_validate(fields, strict=True)
+            # Pydantic would try each type of block in turn, which takes longer than all else.
+            message = Message.model_validate({**self._fields, "content": []}, strict=True)
+            message.content = [TextBlock(type="text", text=answer, citations=None)]
         except ValidationError:  # a field is not as the SDK's types say
-            message = Message.construct(**fields)
+            content = [{"type": "text", "text": answer, "citations": None}]
+            message = Message.construct(**{**self._fields, "content": content})
         self._headers.add_ids_to(message)
         return message
 
