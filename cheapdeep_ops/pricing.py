@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from math import prod
 from typing import Annotated, Any, Final
 
@@ -124,7 +125,8 @@ class PriceList:
         factor = self._factor(usage)
         if factor is None:
             return None
-        return factor * self._rates_for(usage).cost_of(usage) + usage.web_searches * self.web_searches_usd / _THOUSAND
+        rates = self.steps[0][1] if len(self.steps) == 1 else self._rates_for(usage)
+        return factor * rates.cost_of(usage) + usage.web_searches * self.web_searches_usd / _THOUSAND
 
     def _factor(self, usage: Usage) -> float | None:
         """The factor on all rates; None if any part of `usage` has no known price."""
@@ -140,8 +142,6 @@ class PriceList:
         return None if None in factors else prod(factors)  # type: ignore[arg-type]  # all are numbers here
 
     def _rates_for(self, usage: Usage) -> Rates:
-        if len(self.steps) == 1:
-            return self.steps[0][1]
         total = usage.total_input_tokens
         return next(rates for start, rates in reversed(self.steps) if total > start or not start)
 
@@ -195,7 +195,7 @@ _POOLS: Final[Mapping[ContractPlace, tuple[str, ...]]] = {
 }
 
 
-_INPUT_COUNTS: Final = ("input_tokens", "cache_read_tokens", *_WRITES)
+_COUNTS: Final = ("input_tokens", "cache_read_tokens", *_WRITES, "output_tokens")
 
 
 def without_contract(usage: Usage, *, tokens: int, place: ContractPlace) -> Usage:
@@ -224,10 +224,9 @@ def baseline_usage(
     a call that was not triaged; its output has no envelope. `inference_geo` is the region that the caller asked for.
     """
     envelope = ENVELOPE_TOKENS if contract_tokens else 0
-    counts = {name: getattr(usage, name) for name in _INPUT_COUNTS}
-    counts |= _less_contract(usage, contract_tokens, contract_place)
-    counts["output_tokens"] = max(usage.output_tokens - envelope, 0)
-    scaled: dict[str, Any] = {name: round(count * ratio) for name, count in counts.items()}
+    less = _less_contract(usage, contract_tokens, contract_place)
+    less["output_tokens"] = max(usage.output_tokens - envelope, 0)
+    scaled: dict[str, Any] = {name: round(less.get(name, getattr(usage, name)) * ratio) for name in _COUNTS}
     # A triage model without a choice of region reports none. Its speed would hold for the deep tier too.
     return replace(usage, **scaled, inference_geo=inference_geo or usage.inference_geo)
 
@@ -258,6 +257,7 @@ ENVELOPE_TOKENS: Final = 15
 """The approximate number of tokens of `{"confidence": 0.95, "answer": ""}` around an answer."""
 
 
+@lru_cache(maxsize=100)
 def tokenizer_ratio(from_model: str, to_model: str) -> float:
     """The approximate number of tokens of `to_model` for each token of `from_model`, for one text."""
     return TOKENIZER_RATIO ** (_is_newer(to_model) - _is_newer(from_model))

@@ -381,7 +381,10 @@ class Decision:
     @property
     def triage_error(self) -> str:
         """The exception type of the first failed triage call; empty if none failed."""
-        return next((hop.error for hop in self.hops if hop.error and self.triaged and not hop.tier.is_deep), "")
+        for hop in self.hops:
+            if hop.error and self.triaged and not hop.tier.is_deep:
+                return hop.error
+        return ""
 
     @property
     def malformed_cause(self) -> MalformedCause | None:

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from typing_extensions import TypeIs  # in the standard library since Python 3.13
 
+from cheapdeep_ops.claude.params import Params
+
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 """The types of blocks that hold the model's reasoning; they are not part of the text."""
 
@@ -55,6 +57,15 @@ def _attachment_pieces(block: object, kind: str) -> Iterator[str]:
     if field(source, "type") == "text":
         yield from pieces(field(source, "data"))
     yield from pieces(field(source, "content"))
+
+
+def pieces_of_request(params: Params) -> list[str]:
+    """All texts that the caller sent: of the system prompt, and of every turn with its documents."""
+    found: list[str] = []
+    for content in (params.get("system"), *[message.get("content") for message in params["messages"]]):
+        # Nearly all are plain strings, which need no generator.
+        found += pieces(content) if not isinstance(content, str) else (content,) if content else ()
+    return found
 
 
 def text_of(content: object) -> str:

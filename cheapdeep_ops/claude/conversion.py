@@ -63,6 +63,8 @@ Source: https://platform.claude.com/docs/en/about-claude/pricing
 
 def billed(usage: Usage, params: Mapping[str, Any]) -> Usage:
     """The usage without the code that the API ran for free, as it does beside the newer web tools."""
+    if not usage.unpriced:
+        return usage
     others = tuple(name for name in usage.unpriced if not name.startswith(_CODE))
     if len(others) == len(usage.unpriced):
         return usage
@@ -193,7 +195,8 @@ def _label(fields: Mapping[str, Any], name: str) -> str:
 def _count(counts: Mapping[str, Any], name: str) -> int | None:
     """The count in the field `name`; None if the field is missing or invalid."""
     value = counts.get(name)
-    return value if _is_count(value) else None
+    # Nearly all are plain numbers, and each reply has seven.
+    return value if (type(value) is int and 0 <= value < _TOO_MANY) or _is_count(value) else None
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from cheapdeep_ops.claude.content import blocks_of, field, is_content, is_mapping, kind_of, pieces
+from cheapdeep_ops.claude.content import blocks_of, field, is_content, is_mapping, kind_of, pieces_of_request
 from cheapdeep_ops.claude.params import Params
 from cheapdeep_ops.claude.profiles import THINKING_OFF
 from cheapdeep_ops.treatment import BY_NAME, DEFAULTS, Treatment
@@ -123,8 +123,7 @@ def _features_of_options(params: Params) -> Iterator[str]:
 
 def is_longer_than(tokens: int, params: Params) -> bool:
     """Whether the text of a request is longer than `tokens`, at four bytes of UTF-8 a token."""
-    contents = [params.get("system"), *(message.get("content") for message in params["messages"])]
-    texts = [piece for content in contents for piece in pieces(content)]
+    texts = pieces_of_request(params)
     characters = sum(map(len, texts))
     # A character has one to four bytes, so counting characters settles most cases without encoding.
     if characters <= tokens or characters > 4 * tokens:

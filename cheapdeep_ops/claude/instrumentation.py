@@ -18,28 +18,28 @@ Method = Callable[..., object]
 def is_traced(method: Method) -> bool:
     """Whether each call of `method` has a span that is not ours."""
     client = _client_of(method)
-    if is_plain(method):
-        return _traces_itself(client)
-    return _traces_itself(client) or _has_tracer(method) or _has_tracer(_request_of(client))
+    return _traces_itself(client) or _has_tracer(method) or _has_tracer(getattr(client, "request", None))
 
 
 def is_plain(method: Method) -> bool:
     """Whether `method` runs the SDK's code only, without a subclass or a wrapper. The SDK may trace it."""
-    return _is_sdks(_function_of(method)) and not _has_tracer(_request_of(_client_of(method)))
+    return is_of_the_sdk(method) and not _has_tracer(getattr(_client_of(method), "request", None))
 
 
 def sends_plainly(client: object) -> bool:
     """Whether only the SDK's code runs below the methods of `messages`, and makes no span there."""
-    own = (_function_of(getattr(client, name, None)) for name in _BELOW_MESSAGES)
-    return not _traces_itself(client) and all(map(_is_sdks, own))
+    own = [getattr(client, name, None) for name in _BELOW_MESSAGES]
+    return not _traces_itself(client) and all(map(is_of_the_sdk, own))
+
+
+def is_of_the_sdk(method: object) -> bool:
+    """Whether a method is the SDK's function itself, and no wrapper or subclass's function in its place."""
+    # Not isinstance: a proxy names the class of what it wraps as its own.
+    return _is_sdks(method.__func__ if type(method) is MethodType else method)
 
 
 def _client_of(method: Method) -> object:
     return getattr(getattr(method, "__self__", None), "_client", None)
-
-
-def _request_of(client: object) -> object:
-    return getattr(client, "request", None)
 
 
 def _traces_itself(client: object) -> bool:
@@ -77,5 +77,4 @@ def _module_of(function: object) -> str:
 
 
 def _function_of(method: object) -> object:
-    # Not isinstance: a proxy names the class of what it wraps as its own.
-    return method.__func__ if type(method) is MethodType else method
+    return method.__func__ if type(method) is MethodType else method  # as in `is_of_the_sdk`

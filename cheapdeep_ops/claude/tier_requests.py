@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import httpx2
 
-from cheapdeep_ops.claude.content import blocks_of, field, is_text, kind_of, text_of
+from cheapdeep_ops.claude.content import blocks_of, field, is_text, kind_of, pieces_of_request, text_of
 from cheapdeep_ops.claude.features import is_longer_than
 from cheapdeep_ops.claude.params import Params, Request
 from cheapdeep_ops.claude.profiles import ModelProfile, profile_of, thinking_allowance
@@ -45,8 +45,7 @@ def conversation_key(params: Params) -> str:
 
 def texts(params: Params) -> str:
     """All text that the caller sent: the system prompt, and every turn with its documents."""
-    contents = (params.get("system"), *(message.get("content") for message in params["messages"]))
-    return "\n".join(filter(None, map(text_of, contents)))
+    return "\n".join(pieces_of_request(params))
 
 
 def turns(params: Params) -> tuple[TextTurn, ...]:
@@ -117,8 +116,7 @@ def has_schema(request: Params) -> bool:
 
 def _no_thinking(params: Params, profile: ModelProfile) -> dict[str, Any]:
     """What switches thinking off as the caller has it, if the model would think without it and accepts that."""
-    thinking = mapping(params, "thinking")
-    if not is_thinking_off(thinking) or not profile.thinks_unasked:
+    if not profile.thinks_unasked or not is_thinking_off(thinking := mapping(params, "thinking")):
         return {}
     accepted = accepted_thinking(thinking, profile)
     return {} if accepted is None else {"thinking": accepted}

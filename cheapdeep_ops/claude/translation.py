@@ -70,7 +70,7 @@ def mapping(params: Params, name: str) -> Mapping[str, Any]:
 
 def changes(params: Params, request: Params) -> tuple[str, ...]:
     """How `request` differs from the caller's parameters, such as `effort: high -> dropped`; never content."""
-    if not any(params.get(name) for name in _TRANSLATED):
+    if not any(map(params.get, _TRANSLATED)):
         return ()
     before, after = _flattened(params), _flattened(request)
     return tuple(

@@ -24,7 +24,7 @@ class KeptCall(NamedTuple):
 
 def is_kept(decision: Decision, share: float) -> bool:
     """Whether a tier's answer has base outcome ship, and the hash of its call chooses it for the share `share`."""
-    return share > 0 and decision.candidate is not None and position(decision.call_id) < share
+    return share > 0 and position(decision.call_id) < share and decision.candidate is not None
 
 
 def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, object]:

@@ -84,6 +84,7 @@ class DecisionBuilder:
             price=partial(self._price, call),
             inference_geo=claude.inference_geo(call.params),
         )
+        cost_usd = total_usd(hops)
         last, answered, labels = result.steps[-1], result.answered, call.labels
         # `ended` is set if a background task delays the record, which must not count as the caller's time.
         ended = call.ended or time.perf_counter()
@@ -101,8 +102,8 @@ class DecisionBuilder:
             bypass_cause=call.bypass.cause if call.bypass else None,
             base_outcome=result.base_outcome,
             base_reason=result.base_reason,
-            cost_usd=total_usd(hops),
-            triage_cost_usd=total_usd(triage_hops),
+            cost_usd=cost_usd,
+            triage_cost_usd=cost_usd if len(triage_hops) == len(hops) else total_usd(triage_hops),
             baseline_cost_usd=deep.usd,
             baseline_basis=deep.basis,
             started_at=call.started_at,

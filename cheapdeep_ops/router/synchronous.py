@@ -172,10 +172,11 @@ class Router(RouterBase[Anthropic], Anthropic):
     def _perform(self, call: Call, ask: Ask, calls: Views[Anthropic], send: Send | None = None) -> TierReply:
         # A thread cannot be stopped, so the triage timeout holds for each read from the connection.
         send = calls.triage.messages.create if ask.kind == "triage" else send or calls.original.messages.create
-        with self._core.models.asking(call, ask, send) as model_call, self._wait_limit(call):
+        with self._core.models.asking(call, ask, send) as model_call:
             if ask.kind == "triage":
                 return model_call.read(self._ask_triage(model_call, send, in_thread=calls.is_as_given))
-            return model_call.read(send(**model_call.request))
+            with self._wait_limit(call):
+                return model_call.read(send(**model_call.request))
 
     def _ask_triage(self, model_call: ModelCall, send: Send, *, in_thread: bool) -> Message:
         ask = partial(send, **model_call.request)

@@ -224,12 +224,12 @@ class Telemetry:
 def _describe(span: Span, decision: Decision, *, sampled: bool) -> None:
     if not span.is_recording():
         return
-    span.set_attributes({**_decision_attributes(decision), names.SAMPLED: sampled})
+    span.set_attributes(_decision_attributes(decision, sampled=sampled))
     if decision.error:
         _mark_failed(span, decision.error)
 
 
-def _decision_attributes(decision: Decision) -> Attributes:
+def _decision_attributes(decision: Decision, *, sampled: bool) -> Attributes:
     return _known({
         names.ROUTE: decision.route,
         names.INPUT_CLASS: decision.input_class or None,
@@ -251,6 +251,7 @@ def _decision_attributes(decision: Decision) -> Attributes:
         names.REPLAY_REJECTED: decision.is_replay_rejected or None,
         names.SHADOW: decision.is_shadow or None,
         names.SHADOW_COST: decision.routed_cost_usd,
+        names.SAMPLED: sampled,
     })  # fmt: skip
 
 
