@@ -4,6 +4,7 @@ This module can be imported only where aiohttp is installed.
 """
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,6 +17,8 @@ from weakref import finalize
 import httpx2
 from aiohttp import AddrInfoType, ClientError, ClientPayloadError, ClientSession, DummyCookieJar, TCPConnector
 from anthropic import DefaultAioHttpClient
+
+from cheapdeep_ops.claude.lean_requests import ENDS_WITHIN_S
 
 _PAUSE_S: Final = 0.5
 """After this time without a request, the loop may have stood still and have missed that a server hung up."""
@@ -109,19 +112,29 @@ class _LoopSession:
             for _ in range(_LOOP_TURNS):
                 await asyncio.sleep(0)
         self._last = now
-        # aiohttp's own timeout begins after the request is written. A server that does not read would never time out.
-        timeout = asyncio.timeout(_limit(request.extensions.get("timeout", {})))
+        limit = _limit(request.extensions.get("timeout", {}))
         try:
-            async with timeout:
+            # A timer takes a while to make, and the sender may have one that ends earlier.
+            if limit is None or limit >= request.extensions.get(ENDS_WITHIN_S, math.inf):
                 response: httpx2.Response = await self.transport.handle_async_request(request)
-        except TimeoutError as error:
-            if timeout.expired():
-                raise httpx2.WriteTimeout("the server does not take the request") from error
-            raise
+            else:
+                response = await self._send_within(limit, request)
         except ClientError as error:  # one that the SDK does not translate
             raise httpx2.RemoteProtocolError(str(error)) from error
         response.stream = _Body(response.stream)
         return response
+
+    async def _send_within(self, seconds: float, request: httpx2.Request) -> httpx2.Response:
+        # aiohttp's own timeout begins after the request is written. A server that does not read would never time out.
+        timeout = asyncio.timeout(seconds)
+        try:
+            async with timeout:
+                response: httpx2.Response = await self.transport.handle_async_request(request)
+                return response
+        except TimeoutError as error:
+            if timeout.expired():
+                raise httpx2.WriteTimeout("the server does not take the request") from error
+            raise
 
 
 class _Body(httpx2.AsyncByteStream):

@@ -28,6 +28,7 @@ from anthropic import (
 )
 
 from cheapdeep_ops.claude.lean_messages import AsyncLeanMessages, LeanMessages
+from cheapdeep_ops.claude.lean_requests import ENDS_WITHIN_S
 from cheapdeep_ops.claude.params import AsyncClientOptions, ClientOptions
 from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
@@ -60,6 +61,8 @@ _CLIENTS: Final = (Anthropic, AsyncAnthropic)
 
 _LEAN: Final[Mapping[type, type[Any]]] = {Anthropic: LeanMessages, AsyncAnthropic: AsyncLeanMessages}
 """The classes of `messages` in the router's copies of a client of the SDK's own class."""
+
+_WHOLE: Final[Mapping[str, Any]] = {"is_raw": False}
 
 RESOURCES: Final = frozenset(
     name for client in _CLIENTS for name, value in vars(client).items() if isinstance(value, cached_property)
@@ -115,6 +118,9 @@ class CallClients(Generic[AnyClient]):
     def __init__(self, client: AnyClient, *, triage_timeout_s: float) -> None:
         self._client: AnyClient = client
         self._triage_timeout_s = triage_timeout_s
+        # A thread cannot be stopped: the triage timeout holds for each of its reads.
+        extensions = {ENDS_WITHIN_S: triage_timeout_s} if isinstance(client, AsyncAnthropic) else {}
+        self._raw: Mapping[str, Any] = {"is_raw": True, "extensions": extensions}
         self._made: tuple[list[object], Views[AnyClient]] = self._make()
 
     def now(self) -> Views[AnyClient]:
@@ -133,7 +139,7 @@ class CallClients(Generic[AnyClient]):
         own_timeout, limit = client.timeout, self._triage_timeout_s
         limit = min(own_timeout, limit) if isinstance(own_timeout, int | float) else limit
         # A failed triage call escalates instead of a retry. The SDK would wait as long as a Retry-After header says.
-        triage = _copy_of(client, is_raw=True, max_retries=0, _timeout=limit, _timeout_overridden=True)
+        triage = _copy_of(client, self._raw, max_retries=0, _timeout=limit, _timeout_overridden=True)
         # The router itself limits the time to the first event; the rest of a stream may take longer.
         triage_streams = _copy_of(client, max_retries=0)
         # First in the list is outermost: it must see the response before the SDK decides on a retry.
@@ -163,10 +169,10 @@ def _sends_in_its_own_way(client: Anthropic | AsyncAnthropic) -> bool:
     return not is_of_the_sdk or not _SENDING.isdisjoint([*vars(client), *vars(messages)])
 
 
-def _copy_of(client: AnyClient, *, is_raw: bool = False, **changed: object) -> AnyClient:
+def _copy_of(client: AnyClient, lean_options: Mapping[str, Any] = _WHOLE, **changed: object) -> AnyClient:
     """A shallow copy of `client`, with its class and its attributes but those `changed`.
 
-    With `is_raw`, its replies may be left as the API sent them.
+    `lean_options` are those of its lean `messages`, if it may have one.
     """
     # `with_options` would call the constructor, which a subclass may have changed, and lose other attributes.
     made = object.__new__(type(client))
@@ -180,7 +186,7 @@ def _copy_of(client: AnyClient, *, is_raw: bool = False, **changed: object) -> A
     is_changed = any(isinstance(getattr(type(client), name, None), FunctionType) for name in attributes)
     lean = None if is_changed or client.middleware or client.base_url.query else _LEAN.get(type(client))
     if lean is not None:
-        vars(made)["messages"] = lean(made, is_raw=is_raw)
+        vars(made)["messages"] = lean(made, **lean_options)
     if made._middleware:  # the SDK has no public way to change it
         made._middleware_chain = made._build_middleware_chain()
     return made

@@ -33,17 +33,19 @@ _WRAPPER: Final[Mapping[str, Any]] = {
 }
 """What the SDK's wrapper of a response is told of the request."""
 
+_NONE: Final[Mapping[str, object]] = {}
+
 
 class LeanMessages(Messages):
     """The `messages` of the router's copy of a client, whose class is the SDK's own.
 
-    With `is_raw`, `create` returns a `RawMessage`, which only the router reads.
+    With `is_raw`, `create` returns a `RawMessage`, which only the router reads. `extensions` are those of all requests.
     """
 
-    def __init__(self, client: Anthropic, *, is_raw: bool) -> None:
+    def __init__(self, client: Anthropic, *, is_raw: bool, extensions: Mapping[str, object] = _NONE) -> None:
         super().__init__(client)
         self._is_raw = is_raw
-        self._template = RequestTemplate(client, _PATH)
+        self._template = RequestTemplate(client, _PATH, extensions)
         self._post: Any = self._send  # the SDK's methods send by this attribute
 
     def _send(self, path: str, **request: Any) -> Any:
@@ -74,10 +76,10 @@ class LeanMessages(Messages):
 class AsyncLeanMessages(AsyncMessages):
     """`LeanMessages` for asyncio."""
 
-    def __init__(self, client: AsyncAnthropic, *, is_raw: bool) -> None:
+    def __init__(self, client: AsyncAnthropic, *, is_raw: bool, extensions: Mapping[str, object] = _NONE) -> None:
         super().__init__(client)
         self._is_raw = is_raw
-        self._template = RequestTemplate(client, _PATH)
+        self._template = RequestTemplate(client, _PATH, extensions)
         self._post: Any = self._send
 
     async def _send(self, path: str, **request: Any) -> Any:

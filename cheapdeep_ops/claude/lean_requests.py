@@ -28,8 +28,14 @@ from cheapdeep_ops.claude.retry_wait import BoundedRetryWait
 
 _log: Final = logging.getLogger(__name__)
 _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-"""The SDK's settings for JSON; other than the SDK, it refuses types that need conversion."""
+_ENCODER: Final = json.JSONEncoder(check_circular=False, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+"""The SDK's settings for JSON; other than the SDK, it refuses types that need conversion.
+
+It recurses to the end in a body that contains itself, so that the SDK gets it, and says what is wrong.
+"""
+
+ENDS_WITHIN_S: Final = "cheapdeep_ends_within_s"
+"""The extension of a request that its sender gives up after so many seconds, wherever it waits then."""
 
 _HEADERS_OF_ARGUMENTS: Final = frozenset({"anthropic-user-profile-id", "anthropic-workspace-id"})
 """Headers that the SDK makes from arguments. Without an argument, the client's header stays."""
@@ -43,10 +49,13 @@ _BUILDERS: Final = (httpx2.Client.build_request, httpx2.AsyncClient.build_reques
 
 
 class RequestTemplate:
-    """What the requests of one client have in common. The client is of the SDK's own class."""
+    """What the requests of one client have in common. The client is of the SDK's own class.
 
-    def __init__(self, client: Anthropic | AsyncAnthropic, path: str) -> None:
-        self._client, self._path = client, path
+    `extensions` are added to those of each request.
+    """
+
+    def __init__(self, client: Anthropic | AsyncAnthropic, path: str, extensions: Mapping[str, object]) -> None:
+        self._client, self._path, self._extensions = client, path, extensions
         self._made: tuple[object, httpx2.Request] | None = None
 
     def filled(self, request: Mapping[str, Any]) -> httpx2.Request | None:
@@ -111,6 +120,7 @@ class RequestTemplate:
             if not _has_own_cookie(client):
                 made.headers.pop("Cookie", None)
             # httpx2 would find it out for each request, from all headers. A hook may add one that is not ASCII.
+            made.extensions.update(self._extensions)
             made.headers.encoding = "utf-8" if made.headers.encoding == "ascii" else made.headers.encoding
             self._made = made_of, made
         return self._made[1]
