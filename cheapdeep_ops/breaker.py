@@ -29,7 +29,7 @@ class Breaker:
 
     def may_ask(self, now: float) -> bool:
         """Whether this call may use the tier; while open, only one call in each pause may: the probe."""
-        if not self.is_open:
+        if self._try_at is None:
             return True
         with self._lock:
             try_at = self._try_at
@@ -43,7 +43,7 @@ class Breaker:
     def succeeded(self, begun_at: float) -> None:
         """Report that the tier answered the call that began at `begun_at`."""
         # Without the lock, because nearly every call ends here.
-        if not self._failed and not self.is_open:
+        if not self._failed and self._try_at is None:
             return
         with self._lock:
             if self._is_current(begun_at):

@@ -119,9 +119,5 @@ def _usage_of(step: Step) -> Usage | None:
 
 def total_usd(hops: Iterable[Hop]) -> float | None:
     """The sum of the hops' costs in US dollars; None where the cost of one is unknown."""
-    return known_sum(hop.cost_usd for hop in hops if _is_charged(hop))
-
-
-def _is_charged(hop: Hop) -> bool:
-    """Whether the API charges for a hop: a request that failed without usage is free."""
-    return hop.usage is not None or not hop.error
+    # The API charges nothing for a request that failed without usage.
+    return known_sum([hop.cost_usd for hop in hops if hop.usage is not None or not hop.error])

@@ -122,7 +122,8 @@ class PriceList:
 
     def cost_of(self, usage: Usage) -> float | None:
         """The cost of `usage` in US dollars; None if any part of it has no known price."""
-        factor = self._factor(usage)
+        is_usual = not (usage.unpriced or usage.inference_geo or usage.speed or usage.service_tier)
+        factor = self._usual_factor if is_usual else self._factor(usage)
         if factor is None:
             return None
         rates = self.steps[0][1] if len(self.steps) == 1 else self._rates_for(usage)
@@ -132,8 +133,6 @@ class PriceList:
         """The factor on all rates; None if any part of `usage` has no known price."""
         if usage.unpriced:
             return None
-        if not (usage.inference_geo or usage.speed or usage.service_tier):
-            return self._usual_factor
         return self._product([getattr(usage, name) for name in self.factors])
 
     def _product(self, values: Sequence[str]) -> float | None:

@@ -185,7 +185,7 @@ class Usage:
     @property
     def total_input_tokens(self) -> int:
         """Tokens of the whole prompt, as OpenTelemetry counts them."""
-        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,7 +389,10 @@ class Decision:
     @property
     def malformed_cause(self) -> MalformedCause | None:
         """Why the first malformed triage reply was refused; None if there was none."""
-        return next(filter(None, (hop.malformed_cause for hop in self.hops)), None)
+        for hop in self.hops:
+            if hop.malformed_cause is not None:
+                return hop.malformed_cause
+        return None
 
     @property
     def withheld(self) -> bool:

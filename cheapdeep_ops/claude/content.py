@@ -61,8 +61,9 @@ def _attachment_pieces(block: object, kind: str) -> Iterator[str]:
 
 def pieces_of_request(params: Params) -> list[str]:
     """All texts that the caller sent: of the system prompt, and of every turn with its documents."""
-    found: list[str] = []
-    for content in (params.get("system"), *[message.get("content") for message in params["messages"]]):
+    found = [*pieces(params.get("system"))]
+    for message in params["messages"]:
+        content = message.get("content")
         # Nearly all are plain strings, which need no generator.
         found += pieces(content) if not isinstance(content, str) else (content,) if content else ()
     return found

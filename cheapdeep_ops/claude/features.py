@@ -82,6 +82,8 @@ def _features_of_turns(params: Params) -> Iterator[str]:
         yield "conversation"
     for message in messages:
         content = message.get("content")
+        if isinstance(content, str):
+            continue
         if not is_content(content):
             yield "malformed_request"
         for block in blocks_of(content):
@@ -105,6 +107,8 @@ def _features_of_options(params: Params) -> Iterator[str]:
     elif max_tokens == 0:
         yield "cache_warming"
     opened = [params.get(name) or {} for name in _MAPPINGS]
+    if not any(opened):
+        return
     if not all(map(is_mapping, opened)):
         yield "unknown_parameters"
         return

@@ -16,7 +16,7 @@ from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import Message
 from pydantic import ValidationError
 
-from cheapdeep_ops.claude.instrumentation import is_of_the_sdk, sends_plainly
+from cheapdeep_ops.claude.instrumentation import are_of_the_sdk, sends_plainly
 from cheapdeep_ops.claude.lean_requests import RequestTemplate, sdk_error
 from cheapdeep_ops.claude.raw_message import RawMessage, raw_message
 from cheapdeep_ops.claude.response_headers import ResponseHeaders
@@ -62,7 +62,7 @@ class LeanMessages(Messages):
 
     def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
         # A wrapper around `create` must see the SDK's message.
-        return raw_message(response) if self._is_raw and is_of_the_sdk(self.create) else parsed(response)
+        return raw_message(response) if self._is_raw and are_of_the_sdk(self.create) else parsed(response)
 
     def _outcome(self, request: httpx2.Request) -> APIResponse[Message] | Exception:
         """The response to a request, or the SDK's error if there was none."""
@@ -95,7 +95,7 @@ class AsyncLeanMessages(AsyncMessages):
         return self._read(outcome.http_response) or await outcome.parse()
 
     def _read(self, response: httpx2.Response) -> Message | RawMessage | None:
-        return raw_message(response) if self._is_raw and is_of_the_sdk(self.create) else parsed(response)
+        return raw_message(response) if self._is_raw and are_of_the_sdk(self.create) else parsed(response)
 
     async def _outcome(self, request: httpx2.Request) -> AsyncAPIResponse[Message] | Exception:
         try:

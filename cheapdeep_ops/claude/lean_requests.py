@@ -94,8 +94,8 @@ class RequestTemplate:
         client: Any = self._client
         # On asyncio, the SDK finds the platform out at the first request, in a thread.
         is_ready = client._platform is not None or isinstance(client, Anthropic)
-        middleware = [type(each) for each in client.middleware]
-        takes_attempts = middleware == [BoundedRetryWait] or not (middleware or client.max_retries)
+        middleware = client.middleware
+        takes_attempts = [*map(type, middleware)] == [BoundedRetryWait] if middleware or client.max_retries else True
         has_keys = client._idempotency_header is not None  # each request needs a key of its own
         builder = getattr(client._client.build_request, "__func__", None)
         adds_nothing = not has_keys and client.custom_auth is None and builder in _BUILDERS
@@ -136,8 +136,10 @@ def _is_usual(options: Mapping[str, Any]) -> bool:
     """Whether a request has no headers, query or fields of its own."""
     if not (_OWN.isdisjoint(options) and isinstance(options.get("timeout", not_given), _TIMEOUTS)):
         return False
-    headers = options.get("headers") or {}
-    return all(isinstance(value, Omit) and name in _HEADERS_OF_ARGUMENTS for name, value in headers.items())
+    for name, value in (options.get("headers") or {}).items():
+        if not isinstance(value, Omit) or name not in _HEADERS_OF_ARGUMENTS:
+            return False
+    return True
 
 
 def _is_logged() -> bool:

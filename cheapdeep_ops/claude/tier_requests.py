@@ -134,8 +134,9 @@ def _reductions(params: Params, request: Params, *, has_thinking: bool) -> tuple
 
 def _limit(params: Params, profile: ModelProfile) -> int:
     """The triage reply's `max_tokens`: the caller's plus the JSON and the thinking, at most what the model accepts."""
-    is_off = bool(_no_thinking(params, profile))
-    allowance = ENVELOPE_ALLOWANCE + thinking_allowance(profile, is_off=is_off)
+    allowance = ENVELOPE_ALLOWANCE
+    if profile.thinks_unasked:
+        allowance += thinking_allowance(profile, is_off=bool(_no_thinking(params, profile)))
     limit = _with_allowance(params["max_tokens"], allowance, is_streamed=bool(params.get("stream")))
     return limit if profile.output_tokens is None else min(limit, profile.output_tokens)
 
@@ -187,8 +188,10 @@ def _without_thinking(messages: list[Params]) -> list[Params]:
 
 
 def _has_thinking(messages: list[Params]) -> bool:
-    contents = [message.get("content") for message in messages if message.get("role") != "user"]
-    return any(kind_of(block) in _THINKING for content in contents for block in blocks_of(content))
+    for message in messages:
+        if message.get("role") != "user" and not _THINKING.isdisjoint(map(kind_of, blocks_of(message.get("content")))):
+            return True
+    return False
 
 
 def _turn_without_thinking(message: Params) -> Params:

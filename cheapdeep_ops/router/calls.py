@@ -58,8 +58,8 @@ class Call:
     conversation: str
     started_at: float
     started: float
+    refused: RefusedParts
     is_shadowed: bool = False
-    refused: RefusedParts = field(default_factory=RefusedParts)
     ended: float | None = None
     model_s: list[float] = field(default_factory=list)
     interruption: BaseException | None = None

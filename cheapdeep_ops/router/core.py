@@ -140,8 +140,8 @@ class CallRunner:
     def calling(self, params: Params, *, route: str | None, input_class: str, stays_open: bool = False) -> OpenCall:
         """A new call of `route`; with `stays_open`, its stream is read after the block (see `OpenCall`)."""
         self.record_abandoned()
-        call = self.planner.begin(params, route=route, input_class=input_class, book=self.recorder.book)
-        call.refused = self._refused
+        book, refused = self.recorder.book, self._refused
+        call = self.planner.begin(params, route=route, input_class=input_class, book=book, refused=refused)
         self._show_threshold(call)
         return OpenCall(self, call, self.telemetry.begin_route(), stays_open=stays_open)
 

@@ -155,7 +155,8 @@ class ModelCaller:
                 call.model_s.append(0.0)  # the lists of hops and of seconds have one order
             raise
         # Asked for each call, because an instrumentation may be switched on at any time.
-        traced = is_traced(method)
+        plain = is_plain(method)
+        traced = is_traced(method, plain=plain)
         span = self.telemetry.begin_chat(
             provider=claude.name,
             model=ask.tier.model,
@@ -173,7 +174,7 @@ class ModelCaller:
             span=span,
             request=request,
             is_traced=traced,
-            is_plain=is_plain(method),
+            is_plain=plain,
             stays_open=stays_open,
         )
 

@@ -17,7 +17,7 @@ from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.conversations import Conversations
 from cheapdeep_ops.router.label_limits import Labeller
 from cheapdeep_ops.router.provider import AnyMessage, Params, Request, StreamProgress, TriagePrompt, claude
-from cheapdeep_ops.router.refusals import CallRefusals
+from cheapdeep_ops.router.refusals import CallRefusals, RefusedParts
 from cheapdeep_ops.sampling import position
 from cheapdeep_ops.treatment import treatments
 from cheapdeep_ops.values import (
@@ -75,7 +75,15 @@ class CallPlanner:
         """How many seconds the background task of a call may take."""
         return self.settings.triage_timeout_s * max(len(self.tiers) - 1, 1) + _GRACE_S
 
-    def begin(self, params: Params, *, route: str | None, input_class: str, book: PolicyBook) -> Call:
+    def begin(
+        self,
+        params: Params,
+        *,
+        route: str | None,
+        input_class: str,
+        book: PolicyBook,
+        refused: RefusedParts | None = None,
+    ) -> Call:
         """A new call: its tiers, its policy, and whether it is triaged."""
         params, started_at = claude.normalize_params(params), self.clock()
         own_key = params.pop("conversation", None)
@@ -103,6 +111,7 @@ class CallPlanner:
             conversation=conversation,
             started_at=started_at,
             started=time.perf_counter(),
+            refused=refused or RefusedParts(),
             is_shadowed=is_shadowed,
         )
 

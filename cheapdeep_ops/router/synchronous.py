@@ -180,11 +180,14 @@ class Router(RouterBase[Anthropic], Anthropic):
 
     def _ask_triage(self, model_call: ModelCall, send: Send, *, in_thread: bool) -> Message:
         ask = partial(send, **model_call.request)
-        with model_call.waiting():
+        try:
             if not in_thread:
                 return ask()
             # The client is used as it was given: it may retry, and its timeouts may be long.
             return in_time(self._readers, ask, self._core.planner.settings.triage_timeout_s)
+        except Exception as error:  # without a context manager, as in every call
+            model_call.check(error)
+            raise
 
     # A stream
 

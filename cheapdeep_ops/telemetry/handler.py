@@ -230,7 +230,7 @@ def _describe(span: Span, decision: Decision, *, sampled: bool) -> None:
 
 
 def _decision_attributes(decision: Decision, *, sampled: bool) -> Attributes:
-    return _known({
+    attributes: dict[str, AttributeValue | None] = {
         names.ROUTE: decision.route,
         names.INPUT_CLASS: decision.input_class or None,
         names.TIER: decision.tier,
@@ -252,12 +252,13 @@ def _decision_attributes(decision: Decision, *, sampled: bool) -> Attributes:
         names.SHADOW: decision.is_shadow or None,
         names.SHADOW_COST: decision.routed_cost_usd,
         names.SAMPLED: sampled,
-    })  # fmt: skip
+    }  # fmt: skip
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _chat_attributes(record: ChatRecord) -> Attributes:
     stop_reason = record.stop_reason
-    return _known({
+    attributes: dict[str, AttributeValue | None] = {
         names.GEN_AI_RESPONSE_ID: record.response_id or None,
         names.GEN_AI_RESPONSE_MODEL: record.response_model if record.response_id else None,
         names.GEN_AI_FINISH_REASONS: (stop_reason,) if stop_reason else None,
@@ -266,7 +267,8 @@ def _chat_attributes(record: ChatRecord) -> Attributes:
         names.CONFIDENCE: record.confidence,
         names.OUTCOME: record.outcome and record.outcome.value,
         names.COST: record.cost_usd,
-    })  # fmt: skip
+    }  # fmt: skip
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _usage_attributes(usage: Usage) -> Mapping[str, AttributeValue | None]:
@@ -278,10 +280,6 @@ def _usage_attributes(usage: Usage) -> Mapping[str, AttributeValue | None]:
         names.USAGE_UNPRICED: usage.unpriced or None,
         names.USAGE_ESTIMATED: usage.is_estimate or None,
     }
-
-
-def _known(attributes: Mapping[str, AttributeValue | None]) -> Attributes:
-    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _trace_of(span: Span) -> Trace | None:
