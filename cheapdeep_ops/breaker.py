@@ -29,7 +29,7 @@ class Breaker:
 
     def may_ask(self, now: float) -> bool:
         """Whether this call may use the tier; while open, only one call in each pause may: the probe."""
-        if self._try_at is None:
+        if not self.is_open:
             return True
         with self._lock:
             try_at = self._try_at

@@ -119,8 +119,11 @@ class CallClients(Generic[AnyClient]):
         self._client: AnyClient = client
         self._triage_timeout_s = triage_timeout_s
         # A thread cannot be stopped: the triage timeout holds for each of its reads.
-        extensions = {ENDS_WITHIN_S: triage_timeout_s} if isinstance(client, AsyncAnthropic) else {}
-        self._raw: Mapping[str, Any] = {"is_raw": True, "extensions": extensions}
+        is_limited = issubclass(type(client), AsyncAnthropic)
+        self._raw: Mapping[str, Any] = {
+            "is_raw": True,
+            "extensions": {ENDS_WITHIN_S: triage_timeout_s} if is_limited else {},
+        }
         self._made: tuple[list[object], Views[AnyClient]] = self._make()
 
     def now(self) -> Views[AnyClient]:
