@@ -20,6 +20,9 @@ from cheapdeep_ops.values import (
 )
 from cheapdeep_ops.verdict import decide
 
+_UNREAD: Final = Verdict(problem=Reason.MALFORMED, cause=MalformedCause.NOT_TEXT, detail="no verdict was read")
+"""The verdict on a triage reply without one."""
+
 # Values of one call are not frozen, here and in the router: a frozen one takes three times as long to make.
 
 
@@ -215,7 +218,7 @@ def _question(
         reply = yield ask
     except BaseException as error:  # noqa: BLE001 - whatever failed in the cheap call, the deep one can still answer
         return Step(ask=ask, reply=None, reason=None if interrupts(error) else _error_reason(error), error=error)
-    _, reason = decide(_verdict(reply), threshold=threshold)
+    _, reason = decide(reply.verdict or _UNREAD, threshold=threshold)
     return Step(ask=ask, reply=reply, reason=reason)
 
 
@@ -282,7 +285,7 @@ def completed(
     reason = last.reason
     if last.ask.kind == "triage":
         has_failed = error is not None and not interrupts(error)
-        reason = _verdict(reply).problem or (Reason.TRIAGE_ERROR if has_failed else None)
+        reason = (reply.verdict or _UNREAD).problem or (Reason.TRIAGE_ERROR if has_failed else None)
     step = replace(last, reply=reply, error=error, reason=reason)
     return _result_of([*before, step], base_threshold)
 
@@ -295,18 +298,12 @@ def base_of(step: Step, base_threshold: float) -> tuple[Outcome | None, Reason |
         return Outcome.ESCALATE, step.reason
     if step.reply is None:  # an interrupted call is no evidence about the traffic
         return None, None
-    return decide(_verdict(step.reply), threshold=base_threshold)
+    return decide(step.reply.verdict or _UNREAD, threshold=base_threshold)
 
 
 def candidate(steps: Sequence[Step], base_threshold: float) -> Step | None:
     """The step whose answer ships at the base threshold, in whatever tier; None if none does."""
     return next((step for step in steps if base_of(step, base_threshold)[0] is Outcome.SHIP), None)
-
-
-def _verdict(reply: TierReply) -> Verdict:
-    return reply.verdict or Verdict(
-        problem=Reason.MALFORMED, cause=MalformedCause.NOT_TEXT, detail="no verdict was read"
-    )
 
 
 def drive(flow: Asking[_T], perform: Callable[[Ask], TierReply]) -> _T:

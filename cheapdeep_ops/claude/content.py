@@ -29,7 +29,7 @@ def blocks_of(content: Any) -> Iterable[Any]:
 
 def field(block: object, name: str) -> Any:
     """A field of a block, or of a part of one; each may be a mapping or an object of the SDK. None if missing."""
-    return block.get(name) if is_mapping(block) else getattr(block, name, None)
+    return block.get(name) if isinstance(block, dict) or is_mapping(block) else getattr(block, name, None)
 
 
 def kind_of(block: object) -> str:
@@ -61,9 +61,9 @@ def _attachment_pieces(block: object, kind: str) -> Iterator[str]:
 
 def pieces_of_request(params: Params) -> list[str]:
     """All texts that the caller sent: of the system prompt, and of every turn with its documents."""
-    found = [*pieces(params.get("system"))]
-    for message in params["messages"]:
-        content = message.get("content")
+    found: list[str] = []
+    for part in ({"content": params.get("system")}, *params["messages"]):
+        content = part.get("content")
         # Nearly all are plain strings, which need no generator.
         found += pieces(content) if not isinstance(content, str) else (content,) if content else ()
     return found

@@ -18,9 +18,9 @@ Method = Callable[..., object]
 def is_traced(method: Method, *, plain: bool = False) -> bool:
     """Whether each call of `method` has a span that is not ours; `plain` if it is known that `is_plain` is true."""
     client = _client_of(method)
-    if _traces_itself(client) or plain:
+    if plain:
         return _traces_itself(client)
-    return _has_tracer(method) or _has_tracer(getattr(client, "request", None))
+    return _traces_itself(client) or _has_tracer(method) or _has_tracer(getattr(client, "request", None))
 
 
 def is_plain(method: Method) -> bool:

@@ -95,11 +95,11 @@ class RequestTemplate:
         # On asyncio, the SDK finds the platform out at the first request, in a thread.
         is_ready = client._platform is not None or isinstance(client, Anthropic)
         middleware = client.middleware
-        takes_attempts = [*map(type, middleware)] == [BoundedRetryWait] if middleware or client.max_retries else True
+        takes_attempts = not (middleware or client.max_retries) or [*map(type, middleware)] == [BoundedRetryWait]
         has_keys = client._idempotency_header is not None  # each request needs a key of its own
         builder = getattr(client._client.build_request, "__func__", None)
         adds_nothing = not has_keys and client.custom_auth is None and builder in _BUILDERS
-        return is_ready and takes_attempts and adds_nothing and not _is_logged()
+        return is_ready and takes_attempts and adds_nothing and not _SDK_LOG.isEnabledFor(logging.DEBUG)
 
     def _newest(self, timeout: Any) -> httpx2.Request:
         """The request to copy; the SDK builds another one after a change of the client's headers or timeout."""
@@ -140,10 +140,6 @@ def _is_usual(options: Mapping[str, Any]) -> bool:
         if not isinstance(value, Omit) or name not in _HEADERS_OF_ARGUMENTS:
             return False
     return True
-
-
-def _is_logged() -> bool:
-    return _SDK_LOG.isEnabledFor(logging.DEBUG)
 
 
 def sdk_error(request: httpx2.Request, error: Exception) -> Exception:
