@@ -19,6 +19,7 @@ from anthropic import DefaultAioHttpClient, DefaultAsyncHttpxClient
 from cheapdeep_ops import AsyncRouter, Settings
 from cheapdeep_ops.claude import aiohttp_client
 from cheapdeep_ops.claude.aiohttp_client import LoopAioHttpClient
+from cheapdeep_ops.claude.lean_requests import ENDS_WITHIN_S
 from cheapdeep_ops.testing import Reply
 from tests.raw_server import STREAM, WHOLE, always, answer, forward, hang, reset, talking
 
@@ -311,6 +312,21 @@ class TestFailures:
         with talking(lambda _server, _connection: over.wait(30)) as server:
             async with router_at(server.url, http_client=make(verify=False)) as router:
                 assert await failure_of(router.messages.create(**big, timeout=0.1)) is anthropic.APITimeoutError
+            over.set()
+
+    @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+    @pytest.mark.parametrize(("within_s", "expected"), [(0.1, TimeoutError), (60.0, httpx2.WriteTimeout)])
+    async def test_of_such_a_server_are_found_by_the_timer_that_ends_first(self, monkeypatch, within_s, expected):
+        monkeypatch.setattr(aiohttp_client, "_limit", lambda _timeouts: 0.2)
+        over = threading.Event()
+        with talking(lambda _server, _connection: over.wait(30)) as server:
+            async with LoopAioHttpClient(verify=False) as client:
+
+                async def post():
+                    async with asyncio.timeout(0.4):  # the sender's own timer
+                        await client.post(server.url, content=bytes(20_000_000), extensions={ENDS_WITHIN_S: within_s})
+
+                assert await failure_of(post()) is expected
             over.set()
 
     @both
