@@ -119,8 +119,8 @@ class RequestTemplate:
             del made.headers["Content-Length"]
             if not _has_own_cookie(client):
                 made.headers.pop("Cookie", None)
-            # httpx2 would find it out for each request, from all headers. A hook may add one that is not ASCII.
             made.extensions.update(self._extensions)
+            # httpx2 would find it out for each request, from all headers. A hook may add one that is not ASCII.
             made.headers.encoding = "utf-8" if made.headers.encoding == "ascii" else made.headers.encoding
             self._made = made_of, made
         return self._made[1]

@@ -185,7 +185,7 @@ class Router(RouterBase[Anthropic], Anthropic):
                 return ask()
             # The client is used as it was given: it may retry, and its timeouts may be long.
             return in_time(self._readers, ask, self._core.planner.settings.triage_timeout_s)
-        except Exception as error:  # without a context manager, as in every call
+        except Exception as error:  # not in a `with`, which takes longer: each call comes here
             model_call.check(error)
             raise
 
