@@ -56,7 +56,7 @@ def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict
     random = Random(seed)
     installed = packages()
     assert installed is not None, "PostgreSQL's programs are not installed; the extra dev has them"
-    with running(installed) as server, SimulatedAnthropic(latency_s=0.2) as api, SimulatedSlack() as slack:
+    with running(installed) as server, SimulatedAnthropic(latency_s=0.2, keep_requests=1_000_000) as api, SimulatedSlack() as slack:
         url = server.url("postgres")
         store = Store(url)
         migrate(store)
@@ -105,7 +105,7 @@ def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict
                 time.sleep(1)
             asked = Counter(each.graded_answer for each in api.requests if each.is_grading)
             (grades,) = database.rows("SELECT count(*) AS n, count(DISTINCT call_id) AS calls FROM grade")
-            (counted,) = database.rows("SELECT sum(calls) AS n FROM bucket")
+            (counted,) = database.rows("SELECT sum(calls) AS n FROM total")
             return {
                 "kills": kills, "seed": seed, "by": by, "evaluate_every_s": every_s, "lease_and_evaluation_s": gaps,
                 "calls": calls, "counted": int(counted["n"]), "chosen": database.rows(settled)[0]["n"],
