@@ -18,8 +18,9 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 from cheapdeep_ops.values import ALL_ROUTES
 
+
 class ChartPeriod(NamedTuple):
-    """The length of a chart and of its steps, in seconds; charts of grades have longer steps, because grades are few."""
+    """The length of a chart and of its steps, in seconds; grades are few, so their charts have longer steps."""
 
     last_s: int
     step_s: int
