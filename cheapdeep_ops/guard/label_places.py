@@ -70,11 +70,11 @@ class LabelPlaces:
                 return
             self._folded = folded
             # All of them, because processes that have ended still report names that have their place by now.
-            names = route_labels.all_folded_names(connection, since=now - _OF_S)
+            reported = route_labels.all_folded_names(connection, since=now - _OF_S)
             routes = counters.routes(connection)
             admitted = {each["route"] for each in route_labels.routes(connection)}
             names = {
-                name: calls for name, calls in names.items() if name not in admitted and not lacks_class(name, routes)
+                name: calls for name, calls in reported.items() if name not in admitted and not lacks_class(name, routes)
             }
             rare = route_labels.calls_of_replaceable(
                 connection, admitted_before=now - SETTLED_S, seen_since=now - _OF_S
