@@ -74,7 +74,9 @@ class LabelPlaces:
             routes = counters.routes(connection)
             admitted = {each["route"] for each in route_labels.routes(connection)}
             names = {
-                name: calls for name, calls in reported.items() if name not in admitted and not lacks_class(name, routes)
+                name: calls
+                for name, calls in reported.items()
+                if name not in admitted and not lacks_class(name, routes)
             }
             rare = route_labels.calls_of_replaceable(
                 connection, admitted_before=now - SETTLED_S, seen_since=now - _OF_S
