@@ -10,6 +10,7 @@ AN_HOUR = 3600
 NO_GUARD = "no guard seen"
 AGE = f"time() - max(last_over_time({names.FLEET_LAST_EVALUATION}[1h]) > 0)"
 DROPPED = f"{names.FLEET_DROPPED}_total"
+LATE = f"{names.FLEET_LATE}_total"
 NOTHING_FIRED = "No alert has fired in this period, or no guard is there to say: the panel above knows which."
 ROUTES_AT = f'count_values("threshold", {gauge(names.FLEET_THRESHOLD, "route", where=ONLY_ROUTES)})'
 MESSAGES = counted(names.FLEET_NOTIFICATIONS, by="outcome", labels="outcome", where="")
@@ -174,11 +175,16 @@ PIPELINE = (
         low=0,
     ),
     lines(
-        "Dropped and failed",
-        "Decisions per minute that were not recorded, and calls that ended in an error for the caller. Both are zero "
-        "in a healthy fleet. Dropped ones: the store is slow or out of reach. Failed ones: the status of the API, and "
-        "the error types on the traces.",
-        {"dropped": f"60 * max(rate({DROPPED}[{WINDOW}]))", "failed": f"60 * {counted(names.FLEET_ERRORS)}"},
+        "Dropped, late and failed",
+        "Decisions per minute that were not recorded, calls that came too late to count, and calls that ended in an "
+        "error for the caller. All are zero in a healthy fleet. Dropped ones: the store is slow or out of reach. Late "
+        "ones: a router was silent for so long that the guard had closed its seconds. Failed ones: the status of the "
+        "API, and the error types on the traces.",
+        {
+            "dropped": f"60 * max(rate({DROPPED}[{WINDOW}]))",
+            "late": f"60 * max(rate({LATE}[{WINDOW}]))",
+            "failed": f"60 * {counted(names.FLEET_ERRORS)}",
+        },
         unit="suffix: /min",
         empty="No calls counted yet.",
         every="5m",

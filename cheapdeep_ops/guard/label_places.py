@@ -7,7 +7,6 @@ from typing import Final
 from cheapdeep_ops.store import counters, route_labels
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.units import DAY_S
-from cheapdeep_ops.values import Name
 
 _log: Final = logging.getLogger(__name__)
 IDLE_S: Final = 30.0 * DAY_S
@@ -18,7 +17,7 @@ EXCHANGE_EVERY_S: Final = 60.0
 SETTLED_S: Final = 600.0
 """A route keeps its place for so long after its admission, so that a new one is not judged by its first seconds."""
 
-_TIMES: Final = 5
+_TIMES: Final = 3
 _FEWEST: Final = 50
 _OF_S: Final = 1.0 * DAY_S
 
@@ -26,7 +25,7 @@ _OF_S: Final = 1.0 * DAY_S
 def exchanges(rare: Mapping[str, int], folded: Mapping[str, int]) -> dict[str, str]:
     """The admitted routes that give their place to a folded one, and that one; by the calls of each; pure.
 
-    A folded route needs fifty calls, and five times those of the other, so that places do not change to and fro.
+    A folded route needs fifty calls, and three times those of the other, so that places do not change to and fro.
     """
     busiest = sorted((name for name, calls in folded.items() if calls >= _FEWEST), key=lambda name: -folded[name])
     rarest = sorted(rare, key=lambda name: (rare[name], name))
@@ -70,11 +69,14 @@ class LabelPlaces:
             if folded <= self._folded:
                 return
             self._folded = folded
-            names, routes = route_labels.folded_names(connection, since=now - _OF_S), counters.routes(connection)
+            # All of them, because processes that have ended still report names that have their place by now.
+            reported = route_labels.all_folded_names(connection, since=now - _OF_S)
+            routes = counters.routes(connection)
+            admitted = {each["route"] for each in route_labels.routes(connection)}
             names = {
                 name: calls
-                for name, calls in names.items()
-                if not lacks_class(name, routes) and not route_labels.is_admitted(connection, Name(name))
+                for name, calls in reported.items()
+                if name not in admitted and not lacks_class(name, routes)
             }
             rare = route_labels.calls_of_replaceable(
                 connection, admitted_before=now - SETTLED_S, seen_since=now - _OF_S

@@ -29,6 +29,7 @@ class NameCounts:
         self.folded = 0
         """How many calls count as `other` because their route or class is not admitted."""
         self._folded_names: Counter[Name] = Counter()
+        self._settled_with: Admitted | None = None
         self._waiting: dict[str, set[str]] = {}
         """The classes, with an empty one for the route itself, that wait for admission, by route."""
         self._called: set[Name] = set()
@@ -76,6 +77,11 @@ class NameCounts:
 
     def settle(self, buffer: CounterBuffer, admitted: Admitted) -> None:
         """Count all that waited for admission."""
+        if admitted is not self._settled_with:
+            self._settled_with = admitted
+            # Few are told of: those that have their place by now would hide the others.
+            for name in [each for each in self._folded_names if admitted.counted(each) == each]:
+                del self._folded_names[name]
         for name, calls in buffer.undecided.items():
             counted = admitted.counted(name)
             if counted != name:

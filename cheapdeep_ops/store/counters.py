@@ -19,13 +19,14 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    or_,
     select,
     true,
     tuple_,
     union_all,
 )
 
-from cheapdeep_ops.store.spans import Span, finest, spans_of
+from cheapdeep_ops.store.spans import FOREVER, WIDTHS, Span, finest, spans_of
 from cheapdeep_ops.store.tables.call_tables import Bucket, Horizon, Rollup, Total
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.units import MINUTE_S, USD_PER_NUSD
@@ -346,6 +347,9 @@ def _counted_in(
 
     See `spans`. Mappings are texts. With `route` among the names, each route has rows of its own.
     """
+    if _is_open(connection, until):
+        # Nothing follows, so the rows of the present hour and day answer too, which are not complete yet.
+        until = FOREVER
     # One statement sees one state of the store, in which each call is either folded or not.
     spans = spans_of(since, until, _horizons(connection), step_s=step_s)
     folded = _folded_in(spans, scope, by_route="route" in names)
@@ -376,6 +380,15 @@ def _folded_in(spans: Iterable[Span], scope: str, *, by_route: bool = False) -> 
         # Few rows of their own add up all routes.
         is_own = columns.route != ALL_ROUTES if by_route and scope == ALL_ROUTES else columns.route == scope
         yield [*within, is_own]
+
+
+def _is_open(connection: Connection, until: float) -> bool:
+    """Whether no row begins at `until` (Unix time) or later."""
+    later = (
+        select(_BUCKET.c.at).where(_BUCKET.c.at >= until),
+        select(_ROLLUP.c.at).where(_ROLLUP.c.width_s.in_(WIDTHS), _ROLLUP.c.at >= until),
+    )
+    return not connection.scalar(select(or_(*(each.exists() for each in later))))
 
 
 def _horizons(connection: Connection) -> dict[int, int]:

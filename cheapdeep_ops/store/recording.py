@@ -43,6 +43,7 @@ _COUNTERS: Final[Mapping[str, object]] = {each.name: 0 if each.type is int else 
 BUCKET: Final = Target(
     name="bucket", keys=("route", "input_class", "process", "at"), json=_MAPPINGS, defaults=_COUNTERS
 )
+DEAD_SECOND: Final = Target(name="dead_second", keys=("process", "route", "input_class", "at"), defaults={"calls": 0})
 TOTAL: Final = Target(name="total", keys=("route", "input_class", "process"), json=_MAPPINGS, defaults=_COUNTERS)
 PROCESS: Final = Target(
     name="process",
@@ -173,12 +174,26 @@ def _sealed_before(connection: Statements, process: str) -> int:
 
 
 def _count_late(connection: Statements, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add the calls of refused rows to what was late."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    table = table_name(connection.dialect.name, "process")
+    """Add the calls of refused rows to what was late, but for those that are known of their seconds."""
+    dialect = connection.dialect.name
+    mark, keys = "?" if dialect == "sqlite" else "%s", DEAD_SECOND.keys
+    own = " AND ".join(f"{name} = {mark}" for name in keys)
+    # The last seconds of a process that was sealed just now are not folded yet.
+    tables = (table_name(dialect, each.name) for each in (DEAD_SECOND, BUCKET))
+    known_in = " UNION ALL ".join(f"SELECT calls FROM {table} WHERE {own}" for table in tables)  # noqa: S608 - our names
+    query = f"SELECT coalesce(max(calls), 0) FROM ({known_in}) AS known"  # noqa: S608 - our names
+    more = []
+    for row in rows:
+        second, calls = {name: row[name] for name in keys}, row.get("calls", 0)
+        known = connection.exec_driver_sql(query, tuple(second.values()) * 2).fetchone()[0]
+        if calls > known:
+            more.append((calls - known, row["process"]))
+            # A flush whose answer was lost is sent again, and its calls are late once.
+            prepare(DEAD_SECOND, [{**second, "calls": calls}], "replace")(connection)
+    table = table_name(dialect, "process")
     update = f"UPDATE {table} SET late = late + {mark} WHERE process = {mark}"  # noqa: S608 - our names
-    if rows:
-        connection.exec_driver_sql(update, [(row.get("calls", 0), row["process"]) for row in rows])
+    if more:
+        connection.exec_driver_sql(update, more)
 
 
 def prepare_candidates(rows: Rows) -> Write:

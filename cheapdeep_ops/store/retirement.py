@@ -7,12 +7,13 @@ from sqlalchemy import Connection, and_, delete, func, select, tuple_
 from cheapdeep_ops.store.counters import Sums, totals_where
 from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.recording import FOREVER
-from cheapdeep_ops.store.tables.call_tables import Process, Total
+from cheapdeep_ops.store.tables.call_tables import DeadSecond, Process, Total
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import upsert
 
 _TOTAL: Final = table_of(Total)
 _PROCESS: Final = table_of(Process)
+_DEAD_SECOND: Final = table_of(DeadSecond)
 RETIRED: Final = ""
 """The process name under which the totals of all retired processes are stored."""
 
@@ -72,6 +73,7 @@ def _retire_process(connection: Connection, name: str) -> None:
     sums = {
         each: int(count or 0) for each, count in zip(names, connection.execute(counted.where(both)).one(), strict=True)
     }
+    connection.execute(delete(_DEAD_SECOND).where(_DEAD_SECOND.c.process == name))
     connection.execute(delete(_PROCESS).where(_PROCESS.c.process == name))
     upsert(connection, Process, [{**_RETIRED_PROCESS, **sums}])
 

@@ -19,9 +19,9 @@ from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.expiry import MOST_ROWS, delete_some
 from cheapdeep_ops.store.recording import FOREVER
 from cheapdeep_ops.store.spans import WIDTHS
-from cheapdeep_ops.store.tables.call_tables import Bucket, Horizon, Process, Rollup
+from cheapdeep_ops.store.tables.call_tables import Bucket, DeadSecond, Horizon, Process, Rollup
 from cheapdeep_ops.store.tables.row import table_of
-from cheapdeep_ops.store.upsert import upsert
+from cheapdeep_ops.store.upsert import prepare_insert_absent, upsert
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -100,6 +100,8 @@ def fold(store: Store, *, orphaned_since: float) -> int:
         return 0
     folded = [_merged(key, stored.get(key), news) for key, news in added.items()]
     keys = [{f"its_{name}": row[name] for name in _OWN} for row in rows]
+    # A process that counts as dead may send these seconds again: see `recording`.
+    known = [{name: row[name] for name in (*_OWN, "calls")} for row in rows if row["sealed_before"] == FOREVER]
 
     def work(connection: Connection) -> bool:
         take_lock(connection, revisions.ROLLUPS)
@@ -108,6 +110,7 @@ def fold(store: Store, *, orphaned_since: float) -> int:
             return False
         connection.execute(_DELETE_SECOND, keys)
         upsert(connection, Rollup, folded)
+        prepare_insert_absent(DeadSecond, known)(connection)
         return True
 
     return len(rows) if store.transact(work) else 0
@@ -124,12 +127,13 @@ def _next_rows(connection: Connection, orphaned_since: float) -> tuple[list[RowM
         _BUCKET.c.at < _PROCESS.c.sealed_before,
         and_(_PROCESS.c.process.is_(None), _BUCKET.c.at < orphaned_since),
     )
-    query = select(_BUCKET).select_from(joined).where(is_sealed)
+    query = select(_BUCKET, _PROCESS.c.sealed_before).select_from(joined).where(is_sealed)
     rows: list[RowMapping] = []
     added: dict[_Key, list[RowMapping]] = {}
     for row in connection.execute(query.order_by(_BUCKET.c.at).limit(MOST_ROWS // 2)).mappings():
         keys = _keys_of(row)
-        if len(rows) + len(added.keys() | set(keys)) > MOST_ROWS - _OTHER_ROWS:
+        # Each second is deleted, and one of a dead process is noted.
+        if 2 * len(rows) + len(added.keys() | set(keys)) > MOST_ROWS - _OTHER_ROWS:
             break
         rows.append(row)
         for key in keys:

@@ -48,11 +48,16 @@ def folded(connection: Connection) -> int:
 
 def folded_names(connection: Connection, *, since: float) -> dict[str, int]:
     """The calls of up to ten such names, the busiest first, as processes with a heartbeat since `since` report them."""
+    return busiest(all_folded_names(connection, since=since), _MOST_EXAMPLES)
+
+
+def all_folded_names(connection: Connection, *, since: float) -> Counter[str]:
+    """The calls of all such names that processes with a heartbeat since `since` report: up to ten names each."""
     statement = select(_PROCESS.c.folded_names).where(_PROCESS.c.seen_at >= since, _PROCESS.c.folded > 0)
     calls: Counter[str] = Counter()
     for names in connection.execute(statement).scalars():
         calls.update(names)
-    return busiest(calls, _MOST_EXAMPLES)
+    return calls
 
 
 def admit(connection: Connection, name: Name, *, how: str, now: float, limits: Limits = _EVERY) -> bool:

@@ -13,6 +13,9 @@ from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 WIDTHS: Final = (1, MINUTE_S, HOUR_S, DAY_S)
 """The widths of folded rows in seconds, the finest first; each is a multiple of those before."""
 
+FOREVER: Final = 10**12 * DAY_S
+"""A time after all rows (Unix time); a multiple of all widths."""
+
 _ALWAYS: Final = 2**62
 
 
@@ -33,13 +36,13 @@ def spans_of(since: float, until: float, horizons: Mapping[int, int], *, step_s:
     """
     ages = list(_ages(horizons))
     begin, end = (_aligned(edge, ages) for edge in (since, until))
-    if step_s is None:
-        return _cover(begin, end, WIDTHS)
+    fit = [width for width in WIDTHS if step_s is None or step_s % width == 0]
     spans: list[Span] = []
     for age_begins, age_ends, widths in ages:
-        # The finest width of the age is always tried, because the others may leave a rest.
-        fit = [width for width in widths if width == widths[0] or step_s % width == 0]
-        spans += _cover(max(begin, age_begins), min(end, age_ends), fit)
+        if widths[0] <= fit[-1]:
+            # From here on, all that is needed is stored: few spans make a short statement.
+            return [*spans, *_cover(max(begin, age_begins), end, fit)]
+        spans += _cover(max(begin, age_begins), min(end, age_ends), widths[:1])
     return spans
 
 

@@ -313,7 +313,8 @@ def show_status(out: Console, status: Status) -> None:
         "mode": status["mode"],
         "threshold": in_force(policy),
         "guard": _guard(watchers, status["at"]),
-        "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions dropped",
+        "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions dropped, "
+        f"{watchers['late']} calls too late to count",
         **({"clocks": f"{skew_text(skewed)} of the store's time"} if (skewed := watchers["skewed_hosts"]) else {}),
         "failed triage": f"{counts(status['triage_errors'])} in the last hour",
         "grader": _grader(status["grader"]),

@@ -15,41 +15,40 @@ from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, route_labels
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.units import HOUR_S
+from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 from cheapdeep_ops.values import ALL_ROUTES
-
-_COARSER: Final = 6
-"""The factor by which charts of grades have longer steps, because grades are few."""
 
 
 class ChartPeriod(NamedTuple):
-    """The length of a chart and of its steps, in seconds."""
+    """The length of a chart and of its steps, in seconds; grades are few, so their charts have longer steps."""
 
     last_s: int
     step_s: int
+    graded_step_s: int
 
 
 PERIODS: Final[Mapping[str, ChartPeriod]] = {
-    "1 hour": ChartPeriod(HOUR_S, 60),
-    "6 hours": ChartPeriod(6 * HOUR_S, 300),
-    "1 day": ChartPeriod(24 * HOUR_S, 900),
-    "7 days": ChartPeriod(7 * 24 * HOUR_S, 2 * HOUR_S),
-    "30 days": ChartPeriod(30 * 24 * HOUR_S, 8 * HOUR_S),
+    "1 hour": ChartPeriod(HOUR_S, MINUTE_S, 6 * MINUTE_S),
+    "6 hours": ChartPeriod(6 * HOUR_S, 5 * MINUTE_S, 30 * MINUTE_S),
+    "1 day": ChartPeriod(DAY_S, 15 * MINUTE_S, 90 * MINUTE_S),
+    "7 days": ChartPeriod(7 * DAY_S, 2 * HOUR_S, 12 * HOUR_S),
+    # Whole days, because the store keeps their sums: a chart of a month reads a row a day.
+    "30 days": ChartPeriod(30 * DAY_S, DAY_S, 2 * DAY_S),
 }
 
 
 class ChartSpec(NamedTuple):
-    """A chart's title, its drawing function, and the factor by which its steps are longer."""
+    """A chart's title, its drawing function, and whether it shows grades."""
 
     title: str
     draw: Callable[[Series], charts.Options]
-    coarser: int = 1
+    is_graded: bool = False
 
 
 _PLOTS: Final = (
     ChartSpec("Escalation rate, in percent", charts.escalation),
     ChartSpec("Calls in each step", charts.calls),
-    ChartSpec("Wrong among shipped, in percent, with its 95% interval", charts.false_confidence, _COARSER),
+    ChartSpec("Wrong among shipped, in percent, with its 95% interval", charts.false_confidence, is_graded=True),
     ChartSpec("Cost of a call, in US dollars", charts.cost),
 )
 
@@ -86,12 +85,10 @@ def drawn_of(context: ConsoleContext, route: str, period: ChartPeriod) -> dict[C
     now = context.clock()
     # Charts with the same steps share one read of the store.
     by_step = {
-        coarser: series(
-            context.store, context.settings, scope=route, now=now, last_s=period.last_s, step_s=period.step_s * coarser
-        )
-        for coarser in {plot.coarser for plot in _PLOTS}
+        step_s: series(context.store, context.settings, scope=route, now=now, last_s=period.last_s, step_s=step_s)
+        for step_s in (period.step_s, period.graded_step_s)
     }
-    return {plot: plot.draw(by_step[plot.coarser]) for plot in _PLOTS}
+    return {plot: plot.draw(by_step[period.graded_step_s if plot.is_graded else period.step_s]) for plot in _PLOTS}
 
 
 async def _routes_of(context: ConsoleContext) -> dict[str, str]:

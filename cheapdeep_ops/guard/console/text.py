@@ -109,7 +109,7 @@ def state(status: Present) -> dict[str, str]:
         "samples that wait": f"{grader['waiting']:,}{_oldest(grader['oldest_wait_s'])}",
         "messages": f"{queue['waiting']:,} wait, {queue['delivered']:,} delivered{last_error}",
         "guards and routers": f"{watchers['guards']} and {watchers['routers']} seen in the last minute; "
-        f"{watchers['dropped']:,} decisions dropped",
+        f"{watchers['dropped']:,} decisions dropped, {watchers['late']:,} calls too late to count",
         "last heartbeat of a guard": timestamp(watchers["guard_last_seen"]),
     }
 

@@ -23,13 +23,8 @@ _NO_ROUTES: Final = frozenset[str]()
 
 
 def reach_by_route(connection: Connection, settings: Settings, now: float) -> dict[str, Reach]:
-    """How soon a climb of each route would be detected, at the confident answers of the 24 hours before `now`.
-
-    Shipped and withheld answers count, because both are graded. For a new route, its answers so far count as a day's.
-    """
-    called = counters.by_route(connection, since=now - DAY_S, until=now)
-    counted = route_labels.by_shown_route(connection, called, most=settings.max_routes)
-    answers = {route: counts.answers for route, counts in counted.items()}
+    """How soon a climb of each route would be detected, at the confident answers of a day: see `_answers_of_a_day`."""
+    answers = _answers_of_a_day(connection, settings, now)
     baselines = grades.baselines(connection, grader_version(settings))
     alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items()}
     alpha, samplings = _alpha(settings), _samplings(settings, answers)
@@ -41,6 +36,25 @@ def reach_by_route(connection: Connection, settings: Settings, now: float) -> di
         else:
             reach[route] = reach_of(alarm, alpha, samplings.get(route, SamplingShares(calm=0.0)), per_day=per_day)
     return reach
+
+
+def _answers_of_a_day(connection: Connection, settings: Settings, now: float) -> dict[str, int]:
+    """About how many confident answers each route had in the 24 hours before `now`.
+
+    They are today's, and of yesterday's the share of the day that is left (UTC). Shipped and withheld answers count,
+    because both are graded. For a new route, its answers so far count as a day's.
+    """
+    # Whole days, because the exact hours would be a hundred times as many rows to add up.
+    midnight = now // DAY_S * DAY_S
+    today = counters.by_route(connection, since=midnight, until=now)
+    yesterday = counters.by_route(connection, since=midnight - DAY_S, until=midnight)
+    left = 1 - (now - midnight) / DAY_S
+    answers = {
+        route: (today[route].answers if route in today else 0)
+        + round(left * (yesterday[route].answers if route in yesterday else 0))
+        for route in today.keys() | yesterday.keys()
+    }
+    return route_labels.by_shown_route(connection, answers, most=settings.max_routes)
 
 
 def sampling_of(connection: Connection, settings: Settings, *, answers: int, since: float, until: float) -> Sampling:

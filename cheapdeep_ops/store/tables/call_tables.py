@@ -64,6 +64,21 @@ class Bucket(_Counters, table=True):
     at: int = Field(primary_key=True, sa_type=BigInteger)
 
 
+class DeadSecond(Row, table=True):
+    """How many calls are known of one second of a process that counts as dead: counted, or refused as late.
+
+    The process may send that second again, with more calls. Only those that are more than known become late.
+    """
+
+    __tablename__ = "dead_second"
+
+    process: str = Field(primary_key=True)
+    route: str = Field(primary_key=True)
+    input_class: str = Field(primary_key=True)
+    at: int = Field(primary_key=True, sa_type=BigInteger)
+    calls: int = 0
+
+
 class Rollup(_Counters, table=True):
     """Counters of one second, minute, hour or day of one route and input class, in all processes.
 
