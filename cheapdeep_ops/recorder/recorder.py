@@ -35,14 +35,8 @@ if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, StoredPolicy
 
 _log: Final = logging.getLogger(__name__)
-POLL_S: Final = 1 / 3
-"""How often the thread looks for new policies: 99 of 100 changes are to be followed within half a second.
-
-At rest, waking up is what costs most.
-"""
-
 _EACH_S: Final = 1.0
-"""How often the thread looks whether routers and a guard are there: each look costs a tenth of a turn."""
+"""How often the thread looks at least for work, and whether routers are there."""
 
 _FIRST_POLICY_S: Final = 2.0
 _IDLE_BEAT_S: Final = 10.0
@@ -139,7 +133,7 @@ class Recorder:
         self._started = self._clock.steady()
         self._guard = GuardWatch(self._drops, self._troubles)
         self._news: News | None = None
-        self._looked_at = self._last_beat = float("-inf")
+        self._last_beat = float("-inf")
         self._closed = self._is_finished = self._is_away = self._rests = False
         self._close_by = float("inf")  # on the monotonic clock
 
@@ -184,10 +178,14 @@ class Recorder:
         """
         if self._closed:
             self.refuse()
-        elif len(self._queue) >= self._queue_size:
+            return
+        waiting = len(self._queue)
+        if waiting >= self._queue_size:
             self._drop(1, "the recorder's queue is full")
         else:
             self._queue.append(decision)
+            if waiting == self._queue_size // 2:
+                self._wake.set()  # else the thread may rest for a second
             if tell is not None:
                 self._samples.offer(decision, tell, redact)
 
@@ -199,21 +197,15 @@ class Recorder:
         """Read the policies, the admitted names and the guard's last heartbeat from the store. Raises StoreError."""
         with self._storing:
             before, news = self._clock(), self._destination.read()
-        # Usually nothing has changed, and each turn at rest should cost next to nothing.
-        is_new = news is not self._news
-        if is_new:
+        if news is not self._news:  # usually nothing has changed
             self._learn(news)
             # The first reading may move the time a lot, and `now` is from before it.
             now += self._clock() - before
         self._samples.offset_s = -self._clock.ahead_s
-        if is_new or abs(now - self._looked_at) >= _EACH_S:
-            self._looked_at = now
-            if abs(self._clock.ahead_s) > SKEW_S:
-                self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
-            is_guarded = self._guard.note(
-                news.guard_seen, now, started_at=self._started_at, destination=self._destination
-            )
-            self._samples.is_watched = is_guarded and news.wants_candidates
+        if abs(self._clock.ahead_s) > SKEW_S:
+            self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
+        is_guarded = self._guard.note(news.guard_seen, now, started_at=self._started_at, destination=self._destination)
+        self._samples.is_watched = is_guarded and news.wants_candidates
 
     @property
     def _started_at(self) -> float:
@@ -361,6 +353,7 @@ class Recorder:
 
     def _run(self) -> None:
         flush_at = look_at = float("-inf")  # on the monotonic clock, because the wall clock may be set
+        is_due = True
         while not self._closed:
             begun = time.monotonic()
             if begun >= look_at:
@@ -368,7 +361,7 @@ class Recorder:
                 if not self._is_wanted():
                     self.end()
                     break
-            failure = self._attempt(self.refresh)
+            failure = self._attempt(self.refresh) if is_due else None
             if not self._informed.is_set():
                 self._informed.set()
             if not self.abandoned.empty():
@@ -384,9 +377,10 @@ class Recorder:
                 wait_s = self._drain_for_flushes()
                 if wait_s is None:
                     self._wake.wait(_BREATH_S)
+                    is_due = True
                     continue
                 flush_at = time.monotonic() + wait_s
-            self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
+            is_due = self._destination.await_news(self._wake, min(flush_at - time.monotonic(), _EACH_S))
         self._finish()
 
     def _drain_for_flushes(self) -> float | None:

@@ -17,6 +17,6 @@ class Wake:
         with suppress(RuntimeError):  # it is released already
             self._asleep.release()
 
-    def wait(self, seconds: float) -> None:
-        """Sleep for `seconds`, or until `set` was called."""
-        self._asleep.acquire(timeout=seconds)
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or until `set` was called; returns whether it was."""
+        return self._asleep.acquire(timeout=seconds)
