@@ -380,7 +380,7 @@ class Recorder:
                     is_due = True
                     continue
                 flush_at = time.monotonic() + wait_s
-            is_due = self._destination.await_news(self._wake, min(flush_at - time.monotonic(), _EACH_S))
+            is_due = self._destination.await_news(self._wake, min(max(flush_at - time.monotonic(), 0), _EACH_S))
         self._finish()
 
     def _drain_for_flushes(self) -> float | None:
@@ -425,6 +425,7 @@ class Recorder:
             self._attempt(self._writer.sign_off)
         self._answer_flushes(None)
         self._destination.close()
+        self._wake.close()
         forget_recorder(self)
 
     def _give_up(self) -> None:
@@ -490,6 +491,7 @@ class Recorder:
         """Start over with a queue, a thread and a process name of the child's own."""
         was_closed = self._closed
         keep_alive(self._destination)
+        self._wake.close()
         self._begin()
         self._closed = was_closed
         if self._background and not was_closed:

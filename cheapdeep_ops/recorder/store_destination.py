@@ -97,11 +97,16 @@ class StoreDestination:
     def await_news(self, wake: "Wake", seconds: float) -> bool:
         """See `Destination.await_news`."""
         # The loop of a process at rest, which has most of its costs: it does nothing beside the look itself.
-        end = time.monotonic() + seconds
+        now, store = time.monotonic(), self._opened
+        end, beside = now + seconds, store.news_socket if store else None
+        each_s = POLL_S if beside is None else seconds
+        # A write may have taken the call from the socket. After a failed read, a pause comes first.
+        if store is not None and beside is not None and now < self._read_at and not store.is_unchanged():
+            return True
         while True:
-            is_woken = wake.wait(max(min(POLL_S, end - time.monotonic()), 0))
+            is_woken = wake.wait(max(min(each_s, end - now), 0), beside=beside)
             now = time.monotonic()
-            if now >= self._read_at or self._opened is None or not self._opened.is_unchanged():
+            if now >= self._read_at or store is None or not store.is_unchanged():
                 return True
             if is_woken or now >= end:
                 return False
