@@ -16,13 +16,11 @@ from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
-from cheapdeep_ops.recorder.destination import AskedToWaitError, Destination, News
+from cheapdeep_ops.recorder.destination import AskedToWaitError, News
+from cheapdeep_ops.recorder.destinations import destination_of, spool_of
 from cheapdeep_ops.recorder.forks import forget_recorder, keep_alive, note_recorder
-from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
 from cheapdeep_ops.recorder.remainder import Remainder
-from cheapdeep_ops.recorder.spool import Spool
-from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.recorder.wake import Wake
 from cheapdeep_ops.redaction import Redact, redact
@@ -66,8 +64,8 @@ class Recorder:
     """Counts decisions into the store, and reads the policies in force from it.
 
     `put` takes about a microsecond, never blocks and never raises; a decision that does not fit is dropped and counted.
-    A background thread writes every `flush_every_s` seconds, in short transactions, and looks for new policies three
-    times a second. While the store is away, no count is lost: seconds add up to minutes, so that memory stays bounded.
+    A background thread writes every `flush_every_s` seconds, in short transactions, and follows the policies within
+    half a second. While the store is away, no count is lost: seconds add up to minutes, so that memory stays bounded.
     At most 500 answers for grading wait, and the last policies stay in force. `close` takes at most five seconds. What
     the store has not taken by then is lost, or left in CHEAPDEEP_SPOOL_DIR for the next process.
 
@@ -125,36 +123,21 @@ class Recorder:
         self._informed = threading.Event()
         self._flushes: SimpleQueue[SimpleQueue[Exception | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._destination: Destination = self._make_destination()
+        # A caller that runs `refresh` itself relies on what was committed just before.
+        always_reads = not self._background
+        self._destination = destination_of(
+            self._settings, folder=self._folder, clock=self._clock, wake=self._wake, always_reads=always_reads
+        )
         self._interval_s = self._settings.flush_every_s
         limits = {"max_routes": self._settings.max_routes, "max_classes": self._settings.max_input_classes}
         self._writer = CounterWriter(self._destination, Admitted(called={}, **limits), drop=self._drop)
-        self._remainder = Remainder(self._make_spool(), self._writer, self._samples)
+        self._remainder = Remainder(spool_of(self._settings, self._folder), self._writer, self._samples)
         self._started = self._clock.steady()
         self._guard = GuardWatch(self._drops, self._troubles)
         self._news: News | None = None
         self._last_beat = float("-inf")
         self._closed = self._is_finished = self._is_away = self._rests = False
         self._close_by = float("inf")  # on the monotonic clock
-
-    def _make_spool(self) -> Spool | None:
-        """The files for what a database does not take; a guard gives each process a name that no other can use."""
-        folder, url = self._settings.spool_dir, self._settings.store_url
-        if folder is None or self._settings.is_store_remote:
-            return None
-        return Spool(self._folder / folder, url, self._folder)
-
-    def _make_destination(self) -> Destination:
-        url, token = self._settings.store_url, self._settings.guard_token
-        if self._settings.is_store_remote and token is not None:
-            secret = token.get_secret_value()
-            return GuardDestination(
-                url, token=secret, clock=self._clock, steady=self._clock.steady, on_news=self._wake.set
-            )
-        limits = {"max_routes": self._settings.max_routes, "max_classes": self._settings.max_input_classes}
-        # A caller that runs `refresh` itself relies on what was committed just before.
-        always = not self._background
-        return StoreDestination(url, folder=self._folder, steady=self._clock.steady, always_reads=always, **limits)
 
     @property
     def process(self) -> str:
