@@ -2,16 +2,12 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
-from difflib import SequenceMatcher
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,50 +16,27 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from cheapdeep_ops import setting_errors
+from cheapdeep_ops.addresses import guard_url_trouble, is_guard_url, is_web_address
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.model_names import is_same_model, model_name
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
-from cheapdeep_ops.suggestions import allowed_range, as_share, did_you_mean, likely_names
+from cheapdeep_ops.setting_errors import CONFIG_FILE, PREFIX, faults, unknown_variables, variable_of
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
 from cheapdeep_ops.units import DAY_S, WEEK_S
 from cheapdeep_ops.values import Tier
 
-PREFIX: Final = "CHEAPDEEP_"
-CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
-"""The variable with the path of a TOML file, whose keys are setting names in lower case; the environment wins."""
-
-_SECRET_WORDS: Final = ("token", "webhook", "key", "secret", "password")
-"""If a key or value has one of these words, its error shows no value: it may be a secret under a wrong key."""
-
-_LOGIN: Final = re.compile(r":[^@]*@")
-"""A user and a password before a host."""
-
-_LOGIN_IN_URL: Final = re.compile("[@?#]")
-"""Begins what may be secret in a URL: the host behind a login, a query, a fragment."""
-
-_PLAIN: Final = frozenset({"triage_max_input_tokens"})
-"""Settings with such a word in their name whose values are not secret."""
-
-_LONGEST_SHOWN: Final = 200
-"""The largest number of characters of a value in an error, so that it stays readable."""
-
-_NOT_SETTINGS: Final = frozenset({CONFIG_FILE, "CHEAPDEEP_LIVE"})
-_SYNONYMS: Final[Mapping[str, str]] = {
-    "cheap_model": "tiers", "confidence": "base_threshold", "database": "store_url", "database_url": "store_url",
-    "db": "store_url", "db_url": "store_url", "deep_model": "tiers", "model": "tiers", "models": "tiers",
-    "threshold": "base_threshold",
-}  # fmt: skip
-"""Settings by other names that people give them."""
-
-_SAME_PREFIX: Final = 0.8
-"""From this similarity on (0 to 1), a variable's prefix is a misspelt one of ours."""
-
-_OUT_OF_RANGE: Final = (
-    "bool_parsing", "bool_type", "finite_number", "float_parsing", "float_type", "greater_than", "greater_than_equal",
-    "int_from_float", "int_parsing", "int_type", "less_than", "less_than_equal",
-)  # fmt: skip
-"""pydantic's types of faults whose message tells only one end of the range, or none."""
+__all__ = [
+    "CONFIG_FILE",
+    "PREFIX",
+    "Settings",
+    "filled_text",
+    "is_web_address",
+    "likely_settings",
+    "valid_text",
+    "variable_of",
+]
 
 _NOT_IN_MODELS: Final = " ;[]\"'"
 """Characters that no model's name has, and that other ways to write a list have."""
@@ -87,60 +60,9 @@ def filled_text(text: str) -> str:
     return valid_text(text)
 
 
-def is_web_address(text: str) -> bool:
-    """Whether `text` is an http or https URL with a host, and without characters that a URL cannot have."""
-    try:
-        parts = urlsplit(text)
-        _ = parts.port  # raises ValueError if it is not a valid port
-        _ = (parts.hostname or "").encode("idna")
-    except ValueError:
-        return False
-    # Of several @, readers of URLs disagree which one ends the password.
-    is_clean = text.isascii() and text.isprintable() and " " not in text and parts.netloc.count("@") <= 1
-    return is_clean and parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def is_guard_url(text: str) -> bool:
-    """Whether a store's URL is the HTTP address of a guard."""
-    return text.strip().casefold().startswith(("http:", "https:"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or IP address is this machine's own."""
-    if host.casefold() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _guard_url_trouble(text: str) -> str:
-    """Why a guard's URL cannot be used, and what to write; '' if it can be used."""
-    parts = urlsplit(text.strip())
-    if not is_web_address(text.strip()) or parts.query or parts.fragment:
-        return "needs a guard's URL of the form https://host:port, without a query"
-    if parts.username is not None or parts.password is not None:
-        return "has a user or a password in a guard's URL: remove it, and set CHEAPDEEP_GUARD_TOKEN"
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        return (
-            "is a plain http:// URL of another machine, which would show the token to the network: write https:// (the "
-            "guard serves it with CHEAPDEEP_TLS_CERT and CHEAPDEEP_TLS_KEY, or behind a proxy)"
-        )
-    return ""
-
-
 def likely_settings(name: str, others: Iterable[str] = ()) -> list[str]:
     """The settings, or `others`, that a wrong name probably stands for, the likeliest first."""
-    plain = name.lower().replace("-", "_").removeprefix(PREFIX.lower())
-    if plain in _SYNONYMS:
-        return [_SYNONYMS[plain]]
-    return likely_names(plain, [*Settings.model_fields, *others])
-
-
-def variable_of(setting: str) -> str:
-    """The variable of a setting."""
-    return PREFIX + setting.upper()
+    return setting_errors.likely_settings(name, [*Settings.model_fields, *others])
 
 
 class Settings(BaseSettings):
@@ -268,13 +190,13 @@ class Settings(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         # pydantic-settings ignores unknown variables, so that a misspelt one would have no effect.
-        unknown = _unknown_variables(os.environ, type(self).model_fields)
+        unknown = unknown_variables(os.environ, type(self).model_fields)
         if unknown:
             raise SettingsError(unknown)
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingsError(_faults(error)) from None
+            raise SettingsError(faults(error, type(self))) from None
 
     @classmethod
     def settings_customise_sources(
@@ -294,7 +216,7 @@ class Settings(BaseSettings):
     @field_validator("store_url")
     @classmethod
     def _safe_to_send_to(cls, value: str) -> str:
-        if is_guard_url(value) and (trouble := _guard_url_trouble(value)):
+        if is_guard_url(value) and (trouble := guard_url_trouble(value)):
             raise ValueError(trouble)
         return value.strip() if is_guard_url(value) else value
 
@@ -460,83 +382,3 @@ def _toml_source(settings_cls: type[BaseSettings], path: Path) -> TomlConfigSett
         return TomlConfigSettingsSource(settings_cls, path)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
-
-
-def _unknown_variables(environ: Iterable[str], fields: Iterable[str]) -> str:
-    """What is wrong with the names of variables, in words; empty if nothing is."""
-    known = {variable_of(name) for name in fields} | _NOT_SETTINGS
-    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
-    misspelt = {name: close for name in environ if (close := _other_prefix(name.upper(), known))}
-    if not unknown and not misspelt:
-        return ""
-    questions = {name: _question(name) for name in unknown}
-    questions |= {name: f"did you mean {close}?" for name, close in sorted(misspelt.items())}
-    named = [f"{name} ({question})" if question else name for name, question in questions.items()]
-    # The list is long, so it is left out if each unknown name has a suggestion.
-    known_names = "" if all(questions.values()) else f"; known are {', '.join(sorted(known))}"
-    return f"unknown settings {', '.join(named)}{known_names}"
-
-
-def _question(variable: str) -> str:
-    of_the_file = CONFIG_FILE.removeprefix(PREFIX).lower()
-    return did_you_mean(map(variable_of, likely_settings(variable, [of_the_file])))
-
-
-def _other_prefix(variable: str, known: Iterable[str]) -> str:
-    """The setting that a variable with a misspelt prefix means, such as CHEAP_DEEP_TIERS; empty if it means none."""
-    prefixes = {name: variable.removesuffix(name.removeprefix(PREFIX)) for name in known}
-    return next((name for name, prefix in prefixes.items() if prefix != variable and _is_misspelt(prefix)), "")
-
-
-def _is_misspelt(prefix: str) -> bool:
-    # One letter more or less; with more of them, the variable is of another program.
-    if prefix == PREFIX or abs(len(prefix) - len(PREFIX)) > 1:
-        return False
-    return SequenceMatcher(None, prefix, PREFIX).ratio() >= _SAME_PREFIX
-
-
-def _faults(error: ValidationError) -> str:
-    """All faults in one message, without the values of secrets."""
-    return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
-
-
-def _fault(fault: ErrorDetails) -> str:
-    if not fault["loc"]:
-        return str(fault["msg"])
-    key = ".".join(map(str, fault["loc"]))
-    shown = f" = {fault['input']!r}"
-    searched = shown if key in _PLAIN else f"{key}{shown}"
-    # The store's URL may have a password in it, and so may any other URL, however it is misspelt.
-    may_have_login = (
-        key == "store_url" or _LOGIN.search(shown) or (key.endswith("_url") and _LOGIN_IN_URL.search(shown))
-    )
-    if may_have_login or any(word in searched.casefold() for word in _SECRET_WORDS):
-        shown = ""
-    if len(shown) > _LONGEST_SHOWN:
-        shown = f"{shown[:_LONGEST_SHOWN]}..."
-    advice = "".join(f"; {each}" for each in (_meant(fault), _allowed(fault)) if each)
-    return f"{PREFIX}{key.upper()}{shown}: {fault['msg'].removeprefix('Value error, ')}{advice}"
-
-
-def _meant(fault: ErrorDetails) -> str:
-    """The known key that an unknown one may stand for, as a question; empty if the fault is another one."""
-    if fault["type"] != "extra_forbidden":
-        return ""
-    *outer, key = map(str, fault["loc"])
-    if outer:
-        return did_you_mean(likely_names(key, PriceOverride.model_fields))
-    if isinstance(fault["input"], Mapping) and fault["input"].keys() & Settings.model_fields.keys():
-        return "settings stand at the top of the file, not in a table"
-    return did_you_mean(f"{setting} ({variable_of(setting)})" for setting in likely_settings(key))
-
-
-def _allowed(fault: ErrorDetails) -> str:
-    """The values that a setting may have, and a percentage as a share; empty if the message has it already."""
-    if fault["type"] not in _OUT_OF_RANGE or len(fault["loc"]) > 1:
-        return ""
-    schema = Settings.model_json_schema()["properties"][str(fault["loc"][0])]
-    options = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
-    if not (options and (allowed := allowed_range(options[0]))):
-        return ""
-    unit, share = " seconds" if str(fault["loc"][0]).endswith("_s") else "", as_share(str(fault["input"]), options[0])
-    return f"allowed: {allowed}{unit}{'; ' if share else ''}{share}"

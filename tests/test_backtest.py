@@ -20,7 +20,7 @@ from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.statistics.intervals import wilson
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades, incidents, recording
-from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.recording import Heartbeat
 from cheapdeep_ops.store.schema import migrate

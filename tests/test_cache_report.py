@@ -13,7 +13,7 @@ from cheapdeep_ops.guard.reports.receipt import caches_of
 from cheapdeep_ops.guard.reports.weekly import message_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import Reply

@@ -57,6 +57,8 @@ WITH_ESCAPES = {
 HOSTILE = {
     "backslashes": "\\",
     "pairs of backslashes": "\\\\x",
+    "rare escapes": r"some words here \u0066 and more words",
+    "rare halves": r"some words of it \u00 and more and more",
     "half codes": "\\u",
     "codes of codes": r"\u005cu0063",
     "coded letters": r"\u0063\u006f",

@@ -16,10 +16,10 @@ from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.reports.receipt import caches_of, cost_figures, receipt, shadow_of, triage_of
 from cheapdeep_ops.guard.reports.weekly import message_of
 from cheapdeep_ops.pricing import is_covered
-from cheapdeep_ops.recorder.counter_buffer import Tally
+from cheapdeep_ops.recorder.tally import Tally
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import Reply

@@ -10,8 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cheapdeep_ops.admission import Admitted
 from cheapdeep_ops.errors import StoreError
-from cheapdeep_ops.recorder.counter_buffer import CounterBuffer, Tally
+from cheapdeep_ops.recorder.counter_buffer import CounterBuffer
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
+from cheapdeep_ops.recorder.tally import Tally
 from cheapdeep_ops.store.recording import Heartbeat
 from cheapdeep_ops.values import Name
 from tests.test_recorder import NOW, decision, escalating

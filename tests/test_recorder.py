@@ -15,7 +15,7 @@ import pytest
 from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.counter_buffer import Tally, confidence_bin, origin_of
+from cheapdeep_ops.recorder.tally import Tally, confidence_bin, origin_of
 from cheapdeep_ops.recorder.trouble_log import MOST_LINES, PATIENCE_S, PEACE_S, TroubleLog
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, processes

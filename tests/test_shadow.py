@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from cheapdeep_ops import AsyncRouter, BypassCause, Outcome, Reason, Settings
-from cheapdeep_ops.recorder.counter_buffer import Tally
+from cheapdeep_ops.recorder.tally import Tally
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.testing import Reply
 

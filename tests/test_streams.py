@@ -17,7 +17,7 @@ from cheapdeep_ops.claude import tier_requests
 from cheapdeep_ops.claude.profiles import UNKNOWN
 from cheapdeep_ops.claude.prompt import CONTRACT
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
-from cheapdeep_ops.recorder.counter_buffer import Tally
+from cheapdeep_ops.recorder.tally import Tally
 from cheapdeep_ops.router.streams import AsyncRoutedStream, RoutedStream
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import MalformedCause

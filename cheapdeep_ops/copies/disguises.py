@@ -62,6 +62,11 @@ def seen(text: str) -> str:
     return text if text.isascii() else "".join(map(_seen_character, text))
 
 
+def seen_in_ascii(text: str) -> str:
+    """What is seen of `text`, with NUL for each character that does not look like ASCII."""
+    return "".join([char if char.isascii() else "\0" for char in seen(text)])
+
+
 @lru_cache(4_096)
 def _seen_character(char: str) -> str:
     return _as_seen(char)
@@ -114,9 +119,9 @@ def disguised(wanted: str) -> str:
 
 @cache
 def short_like(letter: str) -> str:
-    """The letter and what looks like it, as far as UTF-8 has it in one or two bytes; marks on letters left out."""
+    """The letter, its lookalikes that UTF-8 has in one or two bytes without marks, and its fullwidth form."""
     # A text of a given size has the most places to look at if it consists of these.
-    return f"{letter}{letter.upper()}{_LOOKALIKES.get(letter, '')}"
+    return f"{letter}{letter.upper()}{_LOOKALIKES.get(letter, '')}{chr(ord(letter) + 0xFEE0)}"
 
 
 def beginning_like(wanted: str) -> str:

@@ -5,11 +5,12 @@ that are equal at some level are equal here too (after `CONTROLS`), so a search 
 """
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Final
 
-from cheapdeep_ops.copies.disguises import UNSEEN, disguised, in_first_plane, like
+from cheapdeep_ops.copies.disguises import UNSEEN, disguised, in_first_plane, like, seen_in_ascii
 from cheapdeep_ops.copies.work import TooMuchWorkError, Work
 
 CONTROLS: Final = str.maketrans("\n\r\t\b\f", "nrtbf")
@@ -21,7 +22,13 @@ MARKS: Final = {"\uff3c": "\\", "\ufe68": "\\", "\uff06": "&", "\ufe60": "&"}
 _DEPTH: Final = 5
 """How often escapes are undone that other escapes have spelled."""
 
-_ENTITY: Final = re.compile(r"&#?[0-9A-Za-z]{1,32};")
+_ENTITY: Final = re.compile(r"(&#?[0-9A-Za-z]{1,32};)")
+_BARE_CODE: Final = re.compile("(u[0-9a-f]{4})")
+"""A code whose backslash is gone, in small letters."""
+
+_HALF: Final = re.compile("ud[89a-f]")
+"""A half of a surrogate pair, as a bare code."""
+
 _CODE, _NO_CODE = "\x01", "\x02"
 r"""Stand for `\u` while other backslashes are removed: with four hexadecimal digits behind it, and without."""
 
@@ -29,6 +36,10 @@ _FOUR: Final = re.compile(f"{_CODE}[0-9a-fA-F]{{4}}")
 _DANGLING: Final = re.compile(f"{_CODE}(?![0-9a-fA-F]{{4}})")
 _COMPLETED: Final = re.compile(f"{_NO_CODE}[0-9a-fA-F]{{4}}")
 _AND_WORK: Final = 3
+_EACH_WORK: Final = 6
+_RARE, _RARE_LETTER, _FEW = 40, 16, 64
+"""Escapes are few if there is one in 40 characters, one letter in 16 that may begin one, and 64 different ones."""
+
 _CHARACTERS_A_PASS: Final = 64
 """The characters of a pass in C that count as one unit of work."""
 
@@ -37,6 +48,40 @@ def prepare_escapes() -> None:
     """Make the patterns that some texts need."""
     for pattern in (_disguised_letter, _disguised_digits, _decoded_letter, _disguised_entity):
         pattern()
+
+
+def seen_without_escapes(text: str, work: Work) -> str | None:
+    """What is seen of the ASCII text once its few escapes are undone, in small letters; None if they are not few."""
+    # Imported here, because its table of entities takes 2 ms to load and most texts have none.
+    from html import unescape  # noqa: PLC0415
+
+    ampersands, had_backslashes = text.count("&"), "\\" in text
+    if (text.count("u") + text.count("U")) * _RARE_LETTER > len(text) or ampersands * _RARE > len(text):
+        return None
+    escapes = ampersands + (text.count("\\u") if had_backslashes else 0)
+    if escapes * _RARE > len(text):
+        return None
+    work.spend(_EACH_WORK * escapes)
+    if had_backslashes:
+        # Bytes are faster where there are many.
+        text = text.encode().translate(None, b"\\").decode()
+    text = (_each_seen(_ENTITY, unescape, text) if ampersands else text).lower()
+    if had_backslashes and not _HALF.search(text):
+        text = _each_seen(_BARE_CODE, lambda code: chr(int(code[1:], 16)), text).lower()
+    # What was undone may have spelled another escape.
+    is_unclear = "\\" in text or (had_backslashes and _BARE_CODE.search(text)) or ("&" in text and _ENTITY.search(text))
+    return None if is_unclear else text
+
+
+def _each_seen(escape: "re.Pattern[str]", undo: Callable[[str], str], text: str) -> str:
+    """`text` with what is seen of each escape; unchanged if too many of them differ."""
+    parts = escape.split(text)
+    found = {*parts[1::2]}
+    if len(found) > _FEW:
+        return text
+    looks = {each: seen_in_ascii(undo(each)) for each in found}
+    parts[1::2] = map(looks.__getitem__, parts[1::2])
+    return "".join(parts)
 
 
 def without_escapes(text: str, work: Work) -> str:

@@ -16,7 +16,7 @@ from cheapdeep_ops.copies.disguises import (
     seen,
     short_like,
 )
-from cheapdeep_ops.copies.escapes import CONTROLS, MARKS, prepare_escapes, without_escapes
+from cheapdeep_ops.copies.escapes import CONTROLS, MARKS, prepare_escapes, seen_without_escapes, without_escapes
 from cheapdeep_ops.copies.work import TooMuchWorkError, Work
 
 _QUOTES: Final = "\"'`"
@@ -65,14 +65,14 @@ class VerdictPattern:
     def spelling_in(self, text: str) -> Spelling:
         """Whether `text` has all keys in the place of keys, in any dialect of JSON."""
         if text.isascii() and "\\" not in text and "&" not in text:  # a short way for most texts
-            lowered = text.lower()
-            for key in self._keys:
-                if key not in lowered:
-                    return Spelling.NONE
+            if self._is_missing(text):
+                return Spelling.NONE
         elif self._is_clear(text):
             return Spelling.NONE
         work = Work(text)
         try:
+            if ("\\" in text or "&" in text) and text.isascii() and self._is_missing(seen_without_escapes(text, work)):
+                return Spelling.NONE
             flat = self._flat(text, work)
             return Spelling.SPELLED if flat and self._has_keys(flat, work) else Spelling.NONE
         except TooMuchWorkError:
@@ -89,11 +89,11 @@ class VerdictPattern:
         """
         if not text or any(value is None for value in values.values()):
             return False
+        if (spelling := self.spelling_in(text)) is not Spelling.SPELLED:
+            return spelling is Spelling.UNCLEAR
         work = Work(text)
         try:
             flat = self._flat(text, work)
-            if not flat or not self._has_keys(flat, work):
-                return False
             # Both, because a number may go on with an escape: read literally, it ends there.
             readings = dict.fromkeys((flat, text))
             return all(self._has(readings, key, value, work) for key, value in values.items())
@@ -109,8 +109,7 @@ class VerdictPattern:
         """`text` without escapes, in the first plane; empty if a key is missing in it in any disguise."""
         text = without_escapes(text, work)
         if text.isascii():
-            lowered = text.lower()
-            return text if all(key in lowered for key in self._keys) else ""
+            return "" if self._is_missing(text) else text
         for char, letters in self._ligatures.items():
             text = text.replace(char, letters)
         for letters, rare_end in self._rare_ends:
@@ -125,6 +124,10 @@ class VerdictPattern:
             return False
         # A search takes as long at each rare letter as for ten other characters.
         return sum(map(text.count, self._rare_ends[0][0])) <= len(text) // 8 and not self._first.search(text)
+
+    def _is_missing(self, text: str | None) -> bool:
+        """Whether the ASCII text lacks a key; False if there is no text."""
+        return text is not None and not all(map(text.lower().__contains__, self._keys))
 
     @cached_property
     def _first(self) -> "re.Pattern[str]":

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cheapdeep_ops.admission import Admitted
+    from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.clock import Reading
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
     from cheapdeep_ops.values import Name
@@ -43,8 +44,8 @@ class News(NamedTuple):
 class Destination(Protocol):
     """Takes one process's rows and tells it the policies. Used by one thread at a time.
 
-    Every method but `close` raises StoreError if the destination cannot be reached or used, and AskedToWaitError if it
-    asks to wait.
+    Every method but `await_news` and `close` raises StoreError if the destination cannot be reached or used, and
+    AskedToWaitError if it asks to wait.
     """
 
     @property
@@ -53,6 +54,9 @@ class Destination(Protocol):
 
     def read(self) -> News:
         """The policies in force, and whether a guard is there; the object of the last read if nothing has changed."""
+
+    def await_news(self, wake: "Wake", seconds: float) -> bool:
+        """Return when there may be news, when `wake` is set, or after `seconds`; returns whether `read` is due."""
 
     def admit(self, names: "Sequence[Name]", now: float) -> "Admitted":
         """Admit `names`, called at `now`, in their order while there is room; returns all admitted names."""

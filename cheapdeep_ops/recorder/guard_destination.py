@@ -25,6 +25,7 @@ from cheapdeep_ops.store.clock import steady
 from cheapdeep_ops.values import Name
 
 if TYPE_CHECKING:
+    from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 
 _TIMEOUT_S: Final = 3.0
@@ -76,6 +77,11 @@ class GuardDestination:
     def read(self) -> News:
         """The newest known policies, without a request. Raises StoreError if the guard could not be asked."""
         return self._follower.newest()
+
+    def await_news(self, wake: "Wake", seconds: float) -> bool:
+        """See `Destination.await_news`; `on_news` sets `wake` when there are news."""
+        wake.wait(seconds)
+        return True  # a read sends nothing
 
     def admit(self, names: Sequence[Name], now: float) -> Admitted:
         """Have `names` admitted in their order while there is room; returns all admitted names."""

@@ -16,13 +16,11 @@ from cheapdeep_ops.errors import StoreBusyError, StoreError
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import CandidateQueue, ReadExchange
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
-from cheapdeep_ops.recorder.destination import AskedToWaitError, Destination, News
+from cheapdeep_ops.recorder.destination import AskedToWaitError, News
+from cheapdeep_ops.recorder.destinations import destination_of, spool_of
 from cheapdeep_ops.recorder.forks import forget_recorder, keep_alive, note_recorder
-from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
 from cheapdeep_ops.recorder.remainder import Remainder
-from cheapdeep_ops.recorder.spool import Spool
-from cheapdeep_ops.recorder.store_destination import StoreDestination
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.recorder.wake import Wake
 from cheapdeep_ops.redaction import Redact, redact
@@ -35,14 +33,8 @@ if TYPE_CHECKING:
     from cheapdeep_ops.store.recording import Heartbeat, StoredPolicy
 
 _log: Final = logging.getLogger(__name__)
-POLL_S: Final = 1 / 3
-"""How often the thread looks for new policies: 99 of 100 changes are to be followed within half a second.
-
-At rest, waking up is what costs most.
-"""
-
 _EACH_S: Final = 1.0
-"""How often the thread looks whether routers and a guard are there: each look costs a tenth of a turn."""
+"""How often the thread looks at least for work, and whether routers are there."""
 
 _FIRST_POLICY_S: Final = 2.0
 _IDLE_BEAT_S: Final = 10.0
@@ -72,8 +64,8 @@ class Recorder:
     """Counts decisions into the store, and reads the policies in force from it.
 
     `put` takes about a microsecond, never blocks and never raises; a decision that does not fit is dropped and counted.
-    A background thread writes every `flush_every_s` seconds, in short transactions, and looks for new policies three
-    times a second. While the store is away, no count is lost: seconds add up to minutes, so that memory stays bounded.
+    A background thread writes every `flush_every_s` seconds, in short transactions, and follows the policies within
+    half a second. While the store is away, no count is lost: seconds add up to minutes, so that memory stays bounded.
     At most 500 answers for grading wait, and the last policies stay in force. `close` takes at most five seconds. What
     the store has not taken by then is lost, or left in CHEAPDEEP_SPOOL_DIR for the next process.
 
@@ -131,36 +123,21 @@ class Recorder:
         self._informed = threading.Event()
         self._flushes: SimpleQueue[SimpleQueue[Exception | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._destination: Destination = self._make_destination()
+        # A caller that runs `refresh` itself relies on what was committed just before.
+        always_reads = not self._background
+        self._destination = destination_of(
+            self._settings, folder=self._folder, clock=self._clock, wake=self._wake, always_reads=always_reads
+        )
         self._interval_s = self._settings.flush_every_s
         limits = {"max_routes": self._settings.max_routes, "max_classes": self._settings.max_input_classes}
         self._writer = CounterWriter(self._destination, Admitted(called={}, **limits), drop=self._drop)
-        self._remainder = Remainder(self._make_spool(), self._writer, self._samples)
+        self._remainder = Remainder(spool_of(self._settings, self._folder), self._writer, self._samples)
         self._started = self._clock.steady()
         self._guard = GuardWatch(self._drops, self._troubles)
         self._news: News | None = None
-        self._looked_at = self._last_beat = float("-inf")
+        self._last_beat = float("-inf")
         self._closed = self._is_finished = self._is_away = self._rests = False
         self._close_by = float("inf")  # on the monotonic clock
-
-    def _make_spool(self) -> Spool | None:
-        """The files for what a database does not take; a guard gives each process a name that no other can use."""
-        folder, url = self._settings.spool_dir, self._settings.store_url
-        if folder is None or self._settings.is_store_remote:
-            return None
-        return Spool(self._folder / folder, url, self._folder)
-
-    def _make_destination(self) -> Destination:
-        url, token = self._settings.store_url, self._settings.guard_token
-        if self._settings.is_store_remote and token is not None:
-            secret = token.get_secret_value()
-            return GuardDestination(
-                url, token=secret, clock=self._clock, steady=self._clock.steady, on_news=self._wake.set
-            )
-        limits = {"max_routes": self._settings.max_routes, "max_classes": self._settings.max_input_classes}
-        # A caller that runs `refresh` itself relies on what was committed just before.
-        always = not self._background
-        return StoreDestination(url, folder=self._folder, steady=self._clock.steady, always_reads=always, **limits)
 
     @property
     def process(self) -> str:
@@ -184,10 +161,14 @@ class Recorder:
         """
         if self._closed:
             self.refuse()
-        elif len(self._queue) >= self._queue_size:
+            return
+        waiting = len(self._queue)
+        if waiting >= self._queue_size:
             self._drop(1, "the recorder's queue is full")
         else:
             self._queue.append(decision)
+            if waiting == self._queue_size // 2:
+                self._wake.set()  # else the thread may rest for a second
             if tell is not None:
                 self._samples.offer(decision, tell, redact)
 
@@ -199,21 +180,15 @@ class Recorder:
         """Read the policies, the admitted names and the guard's last heartbeat from the store. Raises StoreError."""
         with self._storing:
             before, news = self._clock(), self._destination.read()
-        # Usually nothing has changed, and each turn at rest should cost next to nothing.
-        is_new = news is not self._news
-        if is_new:
+        if news is not self._news:  # usually nothing has changed
             self._learn(news)
             # The first reading may move the time a lot, and `now` is from before it.
             now += self._clock() - before
         self._samples.offset_s = -self._clock.ahead_s
-        if is_new or abs(now - self._looked_at) >= _EACH_S:
-            self._looked_at = now
-            if abs(self._clock.ahead_s) > SKEW_S:
-                self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
-            is_guarded = self._guard.note(
-                news.guard_seen, now, started_at=self._started_at, destination=self._destination
-            )
-            self._samples.is_watched = is_guarded and news.wants_candidates
+        if abs(self._clock.ahead_s) > SKEW_S:
+            self._troubles.warn("clock", SKEW_WARNING, socket.gethostname(), self._clock.ahead_s)
+        is_guarded = self._guard.note(news.guard_seen, now, started_at=self._started_at, destination=self._destination)
+        self._samples.is_watched = is_guarded and news.wants_candidates
 
     @property
     def _started_at(self) -> float:
@@ -361,6 +336,7 @@ class Recorder:
 
     def _run(self) -> None:
         flush_at = look_at = float("-inf")  # on the monotonic clock, because the wall clock may be set
+        is_due = True
         while not self._closed:
             begun = time.monotonic()
             if begun >= look_at:
@@ -368,7 +344,7 @@ class Recorder:
                 if not self._is_wanted():
                     self.end()
                     break
-            failure = self._attempt(self.refresh)
+            failure = self._attempt(self.refresh) if is_due else None
             if not self._informed.is_set():
                 self._informed.set()
             if not self.abandoned.empty():
@@ -384,9 +360,10 @@ class Recorder:
                 wait_s = self._drain_for_flushes()
                 if wait_s is None:
                     self._wake.wait(_BREATH_S)
+                    is_due = True
                     continue
                 flush_at = time.monotonic() + wait_s
-            self._wake.wait(min(POLL_S, max(flush_at - time.monotonic(), 0)))
+            is_due = self._destination.await_news(self._wake, min(max(flush_at - time.monotonic(), 0), _EACH_S))
         self._finish()
 
     def _drain_for_flushes(self) -> float | None:
@@ -431,6 +408,7 @@ class Recorder:
             self._attempt(self._writer.sign_off)
         self._answer_flushes(None)
         self._destination.close()
+        self._wake.close()
         forget_recorder(self)
 
     def _give_up(self) -> None:
@@ -496,6 +474,7 @@ class Recorder:
         """Start over with a queue, a thread and a process name of the child's own."""
         was_closed = self._closed
         keep_alive(self._destination)
+        self._wake.close()
         self._begin()
         self._closed = was_closed
         if self._background and not was_closed:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cheapdeep_ops.admission import Admitted
+    from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.direct import DirectStore
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
     from cheapdeep_ops.values import Name
@@ -19,11 +20,18 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 0.25
 """How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
 
+POLL_S: Final = 1 / 3
+"""How often a process looks for news: 99 of 100 changes of a policy are to be followed within half a second.
+
+At rest, waking up is what costs most.
+"""
+
 _LOOK_EVERY_S: Final = 2.0
 """How often a reader looks whether the store's file is still there: the look costs as much as a third of a read."""
 
 _ASK_TIME_EVERY_S: Final = 10.0
 """How often a reader asks for the store's time, if nothing else has changed."""
+
 _READ_EVERY_S: Final = 2.0
 """How old the guard's last heartbeat may be in a process at rest, and a policy whose announcement was lost."""
 
@@ -85,6 +93,23 @@ class StoreDestination:
             self._news = self._read(store, found)
             self._found = found
         return self._news
+
+    def await_news(self, wake: "Wake", seconds: float) -> bool:
+        """See `Destination.await_news`."""
+        # The loop of a process at rest, which has most of its costs: it does nothing beside the look itself.
+        now, store = time.monotonic(), self._opened
+        end, beside = now + seconds, store.news_socket if store else None
+        each_s = POLL_S if beside is None else seconds
+        # A write may have taken the call from the socket. After a failed read, a pause comes first.
+        if store is not None and beside is not None and now < self._read_at and not store.is_unchanged():
+            return True
+        while True:
+            is_woken = wake.wait(max(min(each_s, end - now), 0), beside=beside)
+            now = time.monotonic()
+            if now >= self._read_at or store is None or not store.is_unchanged():
+                return True
+            if is_woken or now >= end:
+                return False
 
     def _read(self, store: "DirectStore", found: Any) -> News:
         from cheapdeep_ops.store import admission, recording  # noqa: PLC0415 - see above

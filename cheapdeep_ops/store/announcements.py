@@ -51,6 +51,11 @@ class Listener:
             self._is_called = True
         return not self._is_called
 
+    @property
+    def socket(self) -> int | None:
+        """The number of the socket on which calls come; None if they cannot be heard, or the connection is closed."""
+        return None if self._is_deaf or self._connection.closed else self._connection.fileno()
+
     def _hear(self, _notification: object) -> None:
         self._is_called = True
 

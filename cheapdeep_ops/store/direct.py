@@ -61,6 +61,11 @@ class _Link(ABC):
     def is_unchanged(self) -> bool:
         """Whether the last `poll` would find nothing else now; False if only another `poll` can tell."""
 
+    @property
+    def news_socket(self) -> int | None:
+        """See `DirectStore.news_socket`."""
+        return None
+
     @abstractmethod
     def allow(self, seconds: float) -> None:
         """Let all that follows end within `seconds`."""
@@ -159,6 +164,10 @@ class _PostgresqlLink(_Link):
     def is_unchanged(self) -> bool:
         return self._listener is not None and self._listener.is_uncalled
 
+    @property
+    def news_socket(self) -> int | None:
+        return None if self._listener is None else self._listener.socket
+
     def allow(self, seconds: float) -> None:
         self.connection.allow(seconds)
 
@@ -220,6 +229,15 @@ class DirectStore:
             except (self._errors, OSError):
                 self._close()  # the next use connects anew
                 return False
+
+    @property
+    def news_socket(self) -> int | None:
+        """The number of a socket that has something to read when `is_unchanged` may be False; None if none is.
+
+        It is closed with the connection. Never raises.
+        """
+        with self._turn:
+            return None if self._link is None else self._link.news_socket
 
     def transact(self, work: Write) -> None:
         """Run `work` in one write transaction, and commit it.

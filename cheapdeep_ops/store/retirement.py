@@ -4,7 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, delete, func, select, tuple_
 
-from cheapdeep_ops.store.counters import Sums, totals_where
+from cheapdeep_ops.store.counters import totals_where
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.recording import FOREVER
 from cheapdeep_ops.store.tables.call_tables import DeadSecond, Process, Total

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, func, or_, select, tuple_, update
 
 from cheapdeep_ops.store import revisions
-from cheapdeep_ops.store.counters import COUNTS, SUMS
+from cheapdeep_ops.store.counts import COUNTS, SUMS
 from cheapdeep_ops.store.engine import Store, take_lock
 from cheapdeep_ops.store.expiry import MOST_ROWS, delete_some
 from cheapdeep_ops.store.recording import FOREVER

@@ -24,7 +24,7 @@ import psycopg
 
 from cheapdeep_ops import Settings
 from cheapdeep_ops.recorder import Recorder
-from cheapdeep_ops.recorder.recorder import POLL_S
+from cheapdeep_ops.recorder.store_destination import POLL_S
 from cheapdeep_ops.recorder.wake import Wake
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.recording import Heartbeat, prepare_beat

@@ -20,7 +20,7 @@ from cheapdeep_ops.guard.rules.escalation.reader import EscalationWindows
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, Transition, step
 from cheapdeep_ops.guard.statistics.sequential import Bets
-from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.store.counts import SecondCounts
 
 ROUTE = "support"
 LIMIT = 0.35

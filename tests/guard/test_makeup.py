@@ -2,9 +2,9 @@ import pytest
 
 from cheapdeep_ops.guard.rules.escalation.explanation import compared, storm_cause
 from cheapdeep_ops.guard.statistics.attribution import Kind
-from cheapdeep_ops.recorder.counter_buffer import Tally
+from cheapdeep_ops.recorder.tally import Tally
 from cheapdeep_ops.store import recording
-from cheapdeep_ops.store.counters import TrafficMix
+from cheapdeep_ops.store.counts import TrafficMix
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 

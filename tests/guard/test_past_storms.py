@@ -15,7 +15,7 @@ from cheapdeep_ops.guard.rules.escalation.history import EscalationHistory, Read
 from cheapdeep_ops.guard.rules.escalation.reader import windows_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.model import Level
-from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.store.counts import SecondCounts
 from cheapdeep_ops.values import ALL_ROUTES
 
 LIMIT = 0.35

@@ -13,6 +13,7 @@ from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.recorder import store_destination
 from cheapdeep_ops.recorder.store_destination import StoreDestination
+from cheapdeep_ops.recorder.wake import Wake
 from cheapdeep_ops.store import policies
 from cheapdeep_ops.store.announcements import announce
 from cheapdeep_ops.store.engine import Store
@@ -132,6 +133,23 @@ def test_a_router_at_rest_sends_nothing_and_follows_what_is_applied(postgresql_u
     raise_on(store, "d")
     followed(router, {"a", "d"})
     assert len(sent) == 2
+
+
+def test_a_router_at_rest_sleeps_until_an_announcement_comes(postgresql_url, destination, guard):
+    router, store, wake = destination(postgresql_url), guard(postgresql_url), Wake()
+    router.read()
+    assert not router.await_news(wake, 0.01)
+    raise_on(store, "a")
+    assert router.await_news(wake, FOLLOWS_WITHIN_S)
+    assert scopes(router.read()) == {"a"}
+    raise_on(store, "b")
+    for _ in range(20):  # the driver takes the notification from the socket during one of these
+        router._opened.read("SELECT 1")
+    assert router.await_news(wake, 3600.0), "or it sleeps for an hour"
+    wake.set()
+    router.read()
+    assert not router.await_news(wake, 3600.0)
+    wake.close()
 
 
 def test_a_recorder_may_announce_too(postgresql_url, destination):

@@ -143,3 +143,42 @@ def test_a_caller_that_refreshes_itself_always_reads(store, sqlite_url, later, a
         recorder.refresh(NOW)
     assert len(asked) == 5
     recorder.close()
+
+
+class Ticks:
+    """A wake that lets its time pass at once, and counts the looks."""
+
+    def __init__(self, later):
+        self._later, self.slept, self.is_set = later, [], False
+
+    def wait(self, seconds, *, beside=None):
+        assert beside is None
+        self.slept.append(seconds)
+        self._later(seconds)
+        return self.is_set
+
+
+def test_a_process_at_rest_looks_three_times_a_second_and_comes_back_for_a_write_a_call_or_the_next_read(
+    store, sqlite_url, tmp_path, later
+):
+    destination, wake = destination_at(sqlite_url, tmp_path), Ticks(later)
+    assert destination.await_news(wake, 1.0), "it has read nothing yet"
+    destination.read()
+    while destination.await_news(wake, 0.3):
+        destination.read()
+    wake.slept.clear()
+    assert not destination.await_news(wake, 1.0)
+    assert 3 <= len(wake.slept) <= 4
+    assert sum(wake.slept) == pytest.approx(1)
+    wake.is_set = True
+    assert not destination.await_news(wake, 1.0)
+    assert wake.slept[-1] == pytest.approx(1 / 3)
+    wake.is_set = False
+    assert destination.await_news(wake, 60.0), "a read is due after two seconds"
+    assert sum(wake.slept) < 3
+    destination.read()
+    raise_on(store, "a")
+    wake.slept.clear()
+    assert destination.await_news(wake, 1.0)
+    assert len(wake.slept) == 1
+    destination.close()

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from cheapdeep_ops.guard.formatting import coverage
 from cheapdeep_ops.pricing import is_covered
-from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.values import Decision, Outcome
 
 

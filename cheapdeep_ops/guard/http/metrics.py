@@ -19,7 +19,7 @@ from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades, processes, route_labels
 from cheapdeep_ops.store.admission import Limits
-from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Alert
 from cheapdeep_ops.telemetry import names

@@ -26,7 +26,7 @@ from cheapdeep_ops.histogram import PRECISION, quantile
 from cheapdeep_ops.pricing import is_covered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, route_labels
-from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.units import DAY_S
 

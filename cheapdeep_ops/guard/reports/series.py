@@ -9,7 +9,7 @@ from cheapdeep_ops.guard.reports.receipt import call_figures, cost_figures
 from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades
-from cheapdeep_ops.store.counters import SUMS, Sums
+from cheapdeep_ops.store.counts import SUMS, Sums
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.values import ALL_ROUTES
 

@@ -7,7 +7,7 @@ from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, as_fact
 from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, by_name, by_reason, is_named
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counters import TrafficMix
+from cheapdeep_ops.store.counts import TrafficMix
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S, HOUR_S
 

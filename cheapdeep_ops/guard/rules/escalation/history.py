@@ -16,7 +16,7 @@ from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.store.counts import SecondCounts
 from cheapdeep_ops.values import ALL_ROUTES
 
 STRETCH_S: Final = 3_600.0

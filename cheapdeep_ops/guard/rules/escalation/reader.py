@@ -23,7 +23,7 @@ from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert, Transition
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store import counters, incidents, route_labels
-from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.store.counts import SecondCounts, merged
 from cheapdeep_ops.store.engine import Connection
 
 Count = Callable[[float, float], Mapping[str, Sequence[SecondCounts]]]
@@ -148,7 +148,7 @@ class EscalationReader(SignalReader):
 
 def _by_second(connection: Connection, most: int, since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
     counted = counters.by_second(connection, since=since, until=until)
-    return route_labels.by_shown_route(connection, counted, most=most, add=counters.merged)
+    return route_labels.by_shown_route(connection, counted, most=most, add=merged)
 
 
 def entry_of(at: int, hits: int, calls: int, mask: int | None) -> SecondOfCalls:
