@@ -56,7 +56,8 @@ def figures(kills: int, seed: int, by: str, every_s: float, folder: str) -> dict
     random = Random(seed)
     installed = packages()
     assert installed is not None, "PostgreSQL's programs are not installed; the extra dev has them"
-    with running(installed) as server, SimulatedAnthropic(latency_s=0.2, keep_requests=1_000_000) as api, SimulatedSlack() as slack:
+    api_at_work = SimulatedAnthropic(latency_s=0.2, keep_requests=1_000_000)
+    with running(installed) as server, api_at_work as api, SimulatedSlack() as slack:
         url = server.url("postgres")
         store = Store(url)
         migrate(store)
