@@ -305,6 +305,17 @@ def base_escalations_by_class(connection: Connection, *, since: float, until: fl
     return {name: int(count) for name, count in connection.execute(statement)}
 
 
+def by_class(
+    connection: Connection, names: Sequence[str], *, since: float, until: float, scope: str = ALL_ROUTES
+) -> dict[tuple[str, str], dict[str, int]]:
+    """The sums of the counters `names` over `[since, until)`, by (route, input class)."""
+    kinds = ("route", "input_class")
+    columns = _counted_in(connection, (*kinds, *names), since=since, until=until, scope=scope).c
+    kind = [columns[name] for name in kinds]
+    rows = connection.execute(select(*kind, *(func.sum(columns[name]) for name in names)).group_by(*kind))
+    return {(route, each): dict(zip(names, map(int, sums), strict=True)) for route, each, *sums in rows}
+
+
 def traffic_mix(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> TrafficMix:
     """The composition of the triaged calls of `[since, until)`, in one route or in all."""
     names = ("route", "input_class", "triaged", "base_escalated")
