@@ -95,7 +95,9 @@ def _of_store(
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **period, scope=route)
         graded = grades.confidences(connection, grader_version(settings), **period, scope=route)
-        direct = direct_classes(counters.by_class(connection, CLASS_COUNTERS, **period, scope=route))
+        direct = direct_classes(
+            counters.grouped(connection, ("route", "input_class"), CLASS_COUNTERS, **period, scope=route)
+        )
     counted = TriageCounts(triaged=sums.triaged, confidence=sums.confidence, base_reasons=sums.base_reasons)
     base = settings.base_threshold
     tried = [base, *(value for value in _ABOVE_BASE if value > base)]
