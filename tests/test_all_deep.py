@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import insert
 
 from cheapdeep_ops.cli.render.terminal import receipt_facts
-from cheapdeep_ops.guard.notify.receipt_text import all_deep_words
+from cheapdeep_ops.guard.formatting import percent
+from cheapdeep_ops.guard.notify.receipt_text import all_deep_words, receipt_headline, receipt_lines, receipt_message
 from cheapdeep_ops.guard.reports.all_deep import RouteAnswers, figures_of
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.statistics.ratio import Ratio, ratio_of
@@ -151,6 +152,12 @@ def test_what_shadow_mode_showed_of_a_route_is_carried_over_to_its_later_receipt
     assert all_deep["interval_usd"][0] < all_deep["usd"] < all_deep["interval_usd"][1]
     assert (all_deep["compared"], all_deep["sure_share"]) == (160, 0.8)
     assert all_deep["saving"] > found["saving"]
+    message = receipt_message(found, incidents={}, policy={"threshold": 0.8, "base": 0.8, "scopes": {}}, links=[])
+    assert receipt_headline(message).endswith(f"saving {percent(all_deep['saving'])} against all-deep")
+    assert receipt_headline({**message, "all_deep": None}).endswith(
+        f"saving {percent(found['saving'])} against all-deep"
+    )
+    assert [line for line in receipt_lines(message) if line.startswith("All-deep by length: $1.9")]
     words = receipt_facts(found)["all-deep by length"]
     assert "deep answers are 1.99 times as long as cheap ones" in words
     assert "by 160 calls with both; 20.0% is estimated from the cheap answer's length" in words

@@ -40,7 +40,10 @@ def receipt_headline(payload: Payload) -> str:
         return f"{title}: no calls were counted"
     over = coverage(receipt["unpriced_calls"], receipt["calls"])
     per_call = f"{money(receipt['cost_per_call_usd'])} a call{over}"
-    return f"{title}: {receipt['calls']:,} calls, {per_call}, saving {percent(receipt['saving'])} against all-deep"
+    # A message of an older version has no figure by length.
+    by_length = receipt.get("all_deep")
+    saving = by_length["saving"] if by_length else receipt["saving"]
+    return f"{title}: {receipt['calls']:,} calls, {per_call}, saving {percent(saving)} against all-deep"
 
 
 def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
