@@ -406,7 +406,9 @@ class Counters:
 
     `confidence` counts what the first tier stated. `later_answers` are base escalations that a later triage tier
     answers at the base threshold. `unpriced_triaged` and `unpriced_deep` are the unpriced calls among those that were
-    triaged, and among those that escalated or were bypassed.
+    triaged, and among those that escalated or were bypassed. `answer_tokens` are output tokens of shipped answers.
+    `compared` calls have an answer of a triage tier that ships at base and one of the deep tier, with the tokens of
+    both; `doubtful` ones have a cheap answer that does not ship at base.
     """
 
     calls: int = 0
@@ -448,6 +450,13 @@ class Counters:
     deep_input_tokens: int = 0
     deep_cache_read_tokens: int = 0
     cold_cache_nusd: int = 0
+    answer_tokens: int = 0
+    compared: int = 0
+    compared_tokens: int = 0
+    compared_deep_tokens: int = 0
+    doubtful: int = 0
+    doubtful_tokens: int = 0
+    doubtful_deep_tokens: int = 0
 
     def row(self) -> dict[str, object]:
         """The counters by name, as columns of the store; the mappings are shared."""

@@ -71,7 +71,7 @@ def as_it_is(text):
 
 
 def row_of(exchange=PARCEL, decision=SHIPPED, *, share=1.0, redact=without_ann):
-    return candidate_row(KeptCall(decision=decision, exchange=exchange), share=share, redact=redact)
+    return candidate_row(KeptCall(decision=decision, exchange=exchange, share=share), redact=redact)
 
 
 def named(call_id, decision=SHIPPED):
@@ -175,7 +175,7 @@ class TestRedaction:
         monkeypatch.setattr(candidate_rows, "_redacted_prompts", {})
         # The default hook under another name, so that the rows see that it is the default.
         monkeypatch.setattr(candidate_rows, "redaction", SimpleNamespace(redact=counted))
-        rows = [candidate_row(KeptCall(decision=SHIPPED, exchange=PARCEL), share=1.0, redact=counted) for _ in range(3)]
+        rows = [candidate_row(KeptCall(decision=SHIPPED, exchange=PARCEL, share=1.0), redact=counted) for _ in range(3)]
         assert rows[0]["turns"][0] == {"role": "system", "text": "You help [email]."}
         assert rows[0] == rows[1] == rows[2]
         assert [seen.count(turn.text) for turn in TURNS] == [1, 3, 3, 3]
@@ -186,8 +186,7 @@ class TestRedaction:
         for number in range(100):
             prompt = TextTurn(role="system", text=f"Call {number} for ann@example.com.")
             row = candidate_row(
-                KeptCall(decision=SHIPPED, exchange=replace(PARCEL, turns=(prompt,))),
-                share=1.0,
+                KeptCall(decision=SHIPPED, exchange=replace(PARCEL, turns=(prompt,)), share=1.0),
                 redact=redaction.redact,
             )
             assert row["turns"] == [{"role": "system", "text": f"Call {number} for [email]."}]
@@ -272,7 +271,7 @@ class TestRedaction:
 
 
 def test_neither_exchanges_nor_what_is_kept_of_them_show_content_in_logs():
-    shown = repr(KeptCall(decision=SHIPPED, exchange=PARCEL))
+    shown = repr(KeptCall(decision=SHIPPED, exchange=PARCEL, share=1.0))
     assert "call-1" in shown
     assert "parcel" not in shown
     assert "noon" not in shown
@@ -389,15 +388,17 @@ def test_shipped_and_withheld_answers_are_kept_and_no_others(recorder, sqlite_ur
 
 def test_thirty_times_the_sample_is_kept_and_only_that_is_asked_for(make_recorder, sqlite_url):
     recorder, asked = make_recorder(sample_rate=0.01), []
-    names = [f"call-{number}" for number in range(1_500)]
+    names = [f"call-{number}" for number in range(1_400)]
     for name in names:
         recorder.put(named(name), lambda name=name: asked.append(name) or PARCEL)
+        if name == "call-700":
+            recorder.drain(NOW)
     recorder.drain(NOW)
     kept = [name for name in names if position(name) < 0.3]
     assert asked == kept
     assert [row["call_id"] for row in stored(sqlite_url)] == kept
     assert {row["kept_share"] for row in stored(sqlite_url)} == {0.3}
-    assert calls(sqlite_url) == 1_500
+    assert calls(sqlite_url) == 1_400
 
 
 @pytest.mark.parametrize("variable", ["CHEAPDEEP_RETAIN_CONTENT_DAYS", "CHEAPDEEP_SAMPLE_RATE"])
@@ -413,25 +414,39 @@ def test_a_zero_keeps_nothing_and_counts_on(variable, monkeypatch, sqlite_url, c
     assert calls(sqlite_url) == 50
 
 
-def test_content_that_waits_is_bounded_and_what_finds_no_room_is_left_out_and_said_once(
-    recorder, sqlite_url, clock, caplog
-):
+def test_content_that_waits_is_bounded_and_each_row_says_how_likely_it_was_kept(recorder, sqlite_url, clock, caplog):
     with caplog.at_level(logging.WARNING):
-        for number in range(300):
+        for number in range(150):
             recorder.put(named(f"call-{number}"), tell)
         recorder.fold(clock())  # rows that wait for the store take room like content that waits for its redaction
-        for number in range(300, 500):
+        for number in range(150, 250):
             recorder.put(named(f"call-{number}"), tell)
         assert "left out" not in caplog.text
-        for number in range(500, 600):
-            recorder.put(named(f"call-{number}"), must_not_tell)
-    assert caplog.text.count("further ones are left out of the sample") == 1
+        for number in range(250, 4_000):
+            recorder.put(named(f"call-{number}"), tell)
+    assert caplog.text.count("some of the further ones are left out of the sample") == 1
     recorder.drain(clock())
-    assert [row["call_id"] for row in stored(sqlite_url)] == [f"call-{number}" for number in range(500)]
-    assert (calls(sqlite_url), recorder.dropped) == (600, 0)
+    rows = stored(sqlite_url)
+    assert (calls(sqlite_url), recorder.dropped) == (4_000, 0)
+    assert 350 < len(rows) < 500
+    assert all(row["position"] < row["kept_share"] for row in rows)
+    shares = [row["kept_share"] for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert {0.5**halves for halves in range(5)} < set(shares)
+    # Each stored answer stands for 1 / share of the answers, the left out ones included.
+    assert sum(1 / share for share in shares) == pytest.approx(4_000, rel=0.25)
     recorder.put(named("later"), tell)  # there is room again
     recorder.drain(clock())
-    assert len(stored(sqlite_url)) == 501
+    assert stored(sqlite_url)[-1]["kept_share"] == 1.0
+
+
+def test_the_queue_never_holds_more_than_its_capacity(sqlite_url, clock):
+    recorder = Recorder(Settings(store_url=sqlite_url, sample_rate=1.0), clock=clock, background=False)
+    unlikely = [name for number in range(200_000) if position(name := f"call-{number}") < 0.5**10 * 0.9]
+    for name in (*(f"first-{number}" for number in range(2_000)), *unlikely):
+        recorder.put(named(name), tell)
+    assert recorder._samples.waiting <= 500
+    recorder.close()
 
 
 def test_a_call_that_is_dropped_from_the_queue_is_not_kept_either(sqlite_url, clock):

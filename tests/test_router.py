@@ -527,7 +527,7 @@ def test_the_decision_has_the_answering_tiers_confidence_and_every_tiers_verdict
     if kept is None:
         assert exchange is None
     elif way == "create" or graded[1]:  # a stream that does not ship is left before its end
-        row = candidate_row(KeptCall(decision=decision, exchange=exchange), share=1.0, redact=str)
+        row = candidate_row(KeptCall(decision=decision, exchange=exchange, share=1.0), redact=str)
         stated = (haiku, sonnet)[graded[0]]
         assert (row["tier"], row["shipped"], row["confidence"]) == (*graded, stated)
         assert (row["model"], row["answer"]) == [(HAIKU, "Haiku's."), (SONNET, "Sonnet's.")][graded[0]]
@@ -823,7 +823,7 @@ def test_an_answer_is_graded_only_where_a_grader_can_read_what_it_is_about(api, 
     api.enqueue(Reply.triage(0.9, "A contract."))
     shell = open_shell(router={"recorder": ledger}, treatments="images=triage,documents=triage")
     decision = shell.route(**about(block)).decision
-    row = candidate_row(KeptCall(decision=decision, exchange=ledger.tells[0]()), share=1.0, redact=str)
+    row = candidate_row(KeptCall(decision=decision, exchange=ledger.tells[0](), share=1.0), redact=str)
     assert (row["state"], row["why"]) == ("skipped" if why else "kept", why)
     assert row["turns"] == (None if why else [{"role": "user", "text": "A contract.\nWhat is this?"}])
 

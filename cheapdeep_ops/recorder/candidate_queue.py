@@ -20,7 +20,18 @@ _REST: Final = 9.0
 """Seconds of rest for each second of redaction: long texts must not take the interpreter from the caller's threads."""
 
 _CAPACITY: Final = 500
-"""The largest number of waiting answers; further ones are left out of the sample."""
+"""The largest number of waiting answers."""
+
+_ROOMY: Final = 250
+"""Up to so many waiting answers, the whole share is kept."""
+
+_HALVED_EVERY: Final = 25
+"""Beyond that, so many more waiting answers halve the share.
+
+A burst or an outage is so sampled ever more thinly, and each answer has a known chance. Without it, the first answers
+would fill the queue, and no estimate could cover the later ones. At 100 confident answers a second and 30% kept it
+lasts for 14 minutes. A sample of 1% loses nothing during the first four halves.
+"""
 
 ReadExchange = Callable[[], Exchange | None]
 """Returns a call's questions and answer; it is used only for calls whose answer is kept."""
@@ -47,20 +58,21 @@ class CandidateQueue:
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self.left_out = 0
-        """How many answers were chosen while the queue was full."""
+        """How many answers of the whole share were not kept, because many waited."""
         self.offset_s = 0.0
         """What to add to this host's clock for the store's time."""
         self.is_watched = True
         """Whether a guard wrote a heartbeat lately: only a guard grades answers and removes their content."""
 
     def offer(self, decision: Decision, read_exchange: ReadExchange, redact: Redact | None = None) -> None:
-        """Keep the answer for grading if its hash chooses it and the queue has room; never raises."""
+        """Keep the answer for grading if its hash chooses it for the share in force; never raises."""
         if not self.is_watched or not is_kept(decision, self._share):
             return
-        if self.waiting >= _CAPACITY:
+        share = self._share_in_force()
+        if not is_kept(decision, share):
             self.left_out += 1
             self._troubles.warn(
-                "candidates", "too many answers wait for the store: further ones are left out of the sample"
+                "candidates", "too many answers wait for the store: some of the further ones are left out of the sample"
             )
             return
         try:
@@ -70,7 +82,14 @@ class CandidateQueue:
             return
         if exchange is not None:
             # The hook stays with its answer: a queue that kept it would keep the router alive to which it may belong.
-            self._keep(KeptCall(decision=decision, exchange=exchange), redact or self._redact)
+            self._keep(KeptCall(decision=decision, exchange=exchange, share=share), redact or self._redact)
+
+    def _share_in_force(self) -> float:
+        """The share of answers to keep, from 0 to 1: less if many wait, because that is no matter of the answer."""
+        waiting = self.waiting
+        if waiting >= _CAPACITY:
+            return 0.0
+        return self._share * 0.5 ** -(-max(waiting - _ROOMY, 0) // _HALVED_EVERY)
 
     def redact_all(self) -> None:
         """Redact all kept answers; does nothing if a background thread redacts."""
@@ -155,5 +174,5 @@ class CandidateQueue:
 
     def _redact_one(self) -> None:
         kept, redact = self._kept.popleft()
-        row = candidate_row(kept, share=self._share, redact=redact)
+        row = candidate_row(kept, redact=redact)
         self._rows.append({**row, "at": corrected(kept.decision.started_at, self.offset_s)})

@@ -16,10 +16,11 @@ _redacted_prompts: Final[dict[bytes, str]] = {}
 
 
 class KeptCall(NamedTuple):
-    """A call that was chosen by its hash, with its content before redaction."""
+    """A call that was chosen by its hash, with its content before redaction; `share` is the probability of that."""
 
     decision: Decision
     exchange: Exchange
+    share: float
 
 
 def is_kept(decision: Decision, share: float) -> bool:
@@ -27,11 +28,11 @@ def is_kept(decision: Decision, share: float) -> bool:
     return share > 0 and position(decision.call_id) < share and decision.candidate is not None
 
 
-def candidate_row(kept: KeptCall, *, share: float, redact: Redact) -> dict[str, object]:
+def candidate_row(kept: KeptCall, *, redact: Redact) -> dict[str, object]:
     """The row for the store; an answer that cannot be graded has no content, and `why` is the cause."""
     turns, answer, why = _redacted(kept.exchange, redact)
     return {
-        **_call(kept.decision, share),
+        **_call(kept.decision, kept.share),
         **_tier(kept.decision),
         **_origin(kept),
         "turns": None if why else turns,

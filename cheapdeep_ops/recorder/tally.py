@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.model_names import model_name
+from cheapdeep_ops.recorder.answer_lengths import answer_lengths
 from cheapdeep_ops.units import NUSD_PER_USD
 from cheapdeep_ops.values import COUNTERS, OTHER, Counters, Decision, Hop, Outcome
 
@@ -102,6 +103,8 @@ def increments_of(decision: Decision) -> Increments:
         _add_shadow(amounts, decision)
     for hop in decision.hops:
         _add_hop(amounts, names, hop, triaged=triaged)
+    if triaged:
+        amounts.update(answer_lengths(decision))
     return Increments(amounts, names)
 
 

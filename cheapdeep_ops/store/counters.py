@@ -174,6 +174,26 @@ def base_escalations_by_class(connection: Connection, *, since: float, until: fl
     return {name: int(count) for name, count in connection.execute(statement)}
 
 
+def grouped(
+    connection: Connection,
+    kinds: Sequence[str],
+    names: Sequence[str],
+    *,
+    since: float,
+    until: float,
+    scope: str = ALL_ROUTES,
+    step_s: int | None = None,
+) -> dict[tuple[Any, ...], dict[str, int]]:
+    """The sums of the counters `names` over `[since, until)`, by `kinds`: `route`, `input_class` or `at`.
+
+    `at` is the start of a step of `step_s` seconds; see `by_step`.
+    """
+    columns = _counted_in(connection, (*kinds, *names), since=since, until=until, scope=scope, step_s=step_s).c
+    kind = [columns[name] - columns[name] % step_s if name == "at" else columns[name] for name in kinds]
+    rows = connection.execute(select(*kind, *(func.sum(columns[name]) for name in names)).group_by(*kind))
+    return {tuple(row[: len(kinds)]): dict(zip(names, map(int, row[len(kinds) :]), strict=True)) for row in rows}
+
+
 def traffic_mix(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> TrafficMix:
     """The composition of the triaged calls of `[since, until)`, in one route or in all."""
     names = ("route", "input_class", "triaged", "base_escalated")

@@ -1,8 +1,9 @@
-"""How often a recommended threshold breaks its limit, over resamples of recorded answers; one table.
+"""How often a threshold is recommended, and how often it breaks its limit, over resamples of recorded answers.
 
-Run `python tests/bench/advising.py FOLDER`, where FOLDER holds the recorded outcomes (`lifeeval_*.csv`); three minutes.
+Run `python tests/bench/advising.py FOLDER`, where FOLDER holds the recorded outcomes (`lifeeval_*.csv`); ten minutes.
 What a file holds is taken for the whole truth; from it as many rows as are named are drawn with replacement, a
-threshold is recommended with 95% certainty, and its limit held against the truth.
+threshold is recommended with 95% certainty, and its limit held against the truth. "ships" is the share of answers that
+ship at the recommended threshold, on average; a run without one ships nothing. Each of the three tests is fixed before.
 """
 
 import csv
@@ -10,13 +11,15 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 
-from cheapdeep_ops.guard.backtest.recommend import recommended, why_none
+from cheapdeep_ops.guard.backtest.recommend import ErrorSharing, recommended, why_none
 
 GRID = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 CERTAINTY = 0.95
+RUNS = 500
 Grades = Sequence[tuple[float, bool]]
 
 
@@ -41,26 +44,33 @@ def rate_at(grades: Grades, threshold: float) -> float:
 @dataclass(frozen=True)
 class Row:
     name: str
+    test: ErrorSharing
     limit: float
     drawn: int
     runs: int
     recommended: int
     broken: int
     silent: int
+    ships: float
 
 
-def measure(name: str, grades: Grades, limit: float, *, drawn: int, runs: int) -> Row:
+def measure(
+    name: str, grades: Grades, limit: float, *, drawn: int, runs: int, test: ErrorSharing = ErrorSharing.SHARED
+) -> Row:
     given = broken = silent = 0
+    ships = 0.0
     truth = {threshold: rate_at(grades, threshold) for threshold in GRID}
+    share = {threshold: sum(each >= threshold for each, _ in grades) / len(grades) for threshold in GRID}
     for run in range(runs):
         sample = Random(f"{name} {limit} {run}").choices(grades, k=drawn)
-        found = recommended(sample, thresholds=GRID, limit=limit, certainty=CERTAINTY)
+        found = recommended(sample, thresholds=GRID, limit=limit, certainty=CERTAINTY, test=test)
         if found.threshold is None:
-            why = why_none(sample, thresholds=GRID, limit=limit, certainty=CERTAINTY)
+            why = why_none(sample, thresholds=GRID, limit=limit, certainty=CERTAINTY, test=test)
             silent += why == "confidence does not separate here"
         else:
             given, broken = given + 1, broken + (truth[found.threshold] > limit)
-    return Row(name, limit, drawn, runs, given, broken, silent)
+            ships += share[found.threshold]
+    return Row(name, test, limit, drawn, runs, given, broken, silent, ships / runs)
 
 
 def limits(grades: Grades) -> tuple[float, ...]:
@@ -70,21 +80,33 @@ def limits(grades: Grades) -> tuple[float, ...]:
     return tuple(dict.fromkeys(round(rate, 4) for rate in (rates[-1] - 0.002, middle, rates[-1] + 0.03)))
 
 
-def table(folder: Path, *, runs: int, drawn: int = 1_000) -> Iterator[Row]:
+def table(
+    folder: Path, *, runs: int, drawn: int = 1_000, tests: Sequence[ErrorSharing] = (ErrorSharing.SHARED,)
+) -> Iterator[Row]:
     for name, grades in recorded(folder).items():
         if len(grades) > 900 and " " not in name:
-            for limit in limits(grades):
-                yield measure(name, grades, limit, drawn=drawn, runs=runs)
+            for limit, test in product(limits(grades), tests):
+                yield measure(name, grades, limit, drawn=drawn, runs=runs, test=test)
     for name, grades in recorded(folder).items():
         if name.endswith("lsat-ar"):
-            yield measure(name, grades, 0.2, drawn=200, runs=runs)
+            for test in tests:
+                yield measure(name, grades, 0.2, drawn=200, runs=runs, test=test)
 
 
 def main(folder: str) -> None:
-    print(f"{'limit':>7}{'grades':>8}{'runs':>6}{'recommended':>13}{'broken':>8}{'does not separate':>19}")
-    for row in table(Path(folder), runs=1_000):
-        counts = f"{row.recommended:>13}{row.broken:>8}{row.silent:>19}"
-        print(f"{row.limit:>7.2%}{row.drawn:>8}{row.runs:>6}{counts}  {row.name}", flush=True)
+    rows: dict[ErrorSharing, list[Row]] = {test: [] for test in ErrorSharing}
+    print(f"{'test':>10}{'limit':>8}{'grades':>8}{'recommended':>13}{'broken':>8}{'ships':>7}{'does not separate':>19}")
+    for row in table(Path(folder), runs=RUNS, tests=tuple(ErrorSharing)):
+        rows[row.test].append(row)
+        shares = [row.recommended / row.runs, row.broken / row.runs, row.ships, row.silent / row.runs]
+        said = "".join(f"{share:>{width}.1%}" for share, width in zip(shares, (13, 8, 7, 19), strict=True))
+        print(f"{row.test:>10}{row.limit:>8.2%}{row.drawn:>8}{said}  {row.name}", flush=True)
+    for test, of in rows.items():
+        broken = max(row.broken / row.runs for row in of)
+        shares = [
+            sum(each) / len(of) for each in zip(*((row.recommended / row.runs, row.ships) for row in of), strict=True)
+        ]
+        print(f"{test:>10}: recommends in {shares[0]:.1%}, ships {shares[1]:.1%}; broken in at most {broken:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
-"""Whether the interval of a week's false confidence covers the truth, although grades were steered; two tables.
+"""Whether the interval of a week's false confidence covers the truth, although grades were steered; three tables.
 
-Run `python tests/bench/covering.py`; four minutes. A week is 60,000 shipped answers; in half of the weeks the rate
-climbs on the way. Each grade weighs 1 / (the share in force when its call began); those in hindsight are left out, as
-in the receipt. The last column of the first table shows what the interval would be worth if they were not.
+Run `python tests/bench/covering.py`, with `--only weeks`, `routes` or `judge` for one table; half an hour. A week is
+60,000 shipped answers; in half of the weeks the rate climbs on the way. Each grade weighs 1 / (the share in force when
+its call began); those in hindsight are left out, as in the receipt. The last column of the first table shows what the
+interval would be worth if they were not.
 
-In the second table a judge errs, and people label some of the week's answers: at most 100 that the judge called right
+The second table has several routes and shares in one week: raised ones, of which 30% are graded, bad ones that are
+graded little, and answers that a full queue kept with a smaller share. It counts how often the truth lies below the
+interval and above it, and what an interval at the n of Kish (sum w)^2 / sum w^2 would cover.
+
+In the third table a judge errs, and people label some of the week's answers: at most 100 that the judge called right
 and 40 that it called wrong, by chance. Beside the corrected interval stands the judge's own, uncorrected.
 """
 
+import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +21,7 @@ from random import Random
 
 from cheapdeep_ops.guard.grading.adaptive import CALM, Suspicion
 from cheapdeep_ops.guard.statistics.agreement import GraderAgreement, LabelledGrades
-from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
+from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted, wilson
 from cheapdeep_ops.sampling import kept_share
 
 BUDGET = 0.01
@@ -23,6 +29,7 @@ KEPT = kept_share(BUDGET)
 ANSWERS = 60_000
 RATES = ((0.02, 0.02), (0.02, 0.05), (0.05, 0.05), (0.05, 0.15), (0.2, 0.2))
 LABELS_RIGHT, LABELS_WRONG = 100, 40
+WEEKS = 4_000
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,102 @@ def measure_corrected(before: float, after: float, judge: Judge, *, weeks: int) 
     return Corrected(f"{before:.0%} -> {after:.0%}", weeks, covered, uncorrected, wide / weeks)
 
 
+@dataclass(frozen=True)
+class Stratum:
+    """Answers of one route and share: their number, the rate of wrong ones, and the share that is graded."""
+
+    answers: int
+    rate: float
+    share: float
+
+    def graded(self, random: Random) -> tuple[int, int]:
+        """The numbers of wrong and of right answers among those graded."""
+        wrong = binomial(self.answers, self.share * self.rate, random)
+        left = self.share * (1 - self.rate) / (1 - self.share * self.rate)
+        return wrong, binomial(self.answers - wrong, left, random)
+
+
+def binomial(n: int, rate: float, random: Random) -> int:
+    """The number of hits among `n`, exactly, in a time that grows with log(n).
+
+    Source: Devroye (1986), Non-uniform random variate generation, X.4.4: the median of uniform numbers is a beta one.
+    """
+    hits = 0
+    while n > 16:
+        middle = n // 2 + 1
+        place = random.betavariate(middle, n + 1 - middle)
+        if place <= rate:
+            hits, n, rate = hits + middle, n - middle, (rate - place) / (1 - place)
+        else:
+            n, rate = middle - 1, rate / place
+    return hits + sum(random.random() < rate for _ in range(n))
+
+
+SMALL = BUDGET * CALM * 2.5
+"""The share of a small route beside a large one: grades follow the square root of traffic."""
+HELD = 2.0**-3
+"""What is kept of the whole share while some 325 answers wait in a recorder."""
+
+WEEKS_OF_ROUTES: dict[str, Sequence[Stratum]] = {
+    "one share": (Stratum(60_000, 0.02, BUDGET * CALM),),
+    "a route raised on the way": (Stratum(30_000, 0.02, BUDGET * CALM), Stratum(30_000, 0.05, KEPT)),
+    "a small bad route": (Stratum(54_000, 0.02, BUDGET * CALM), Stratum(6_000, 0.2, SMALL)),
+    "one raised, a small one bad": (
+        Stratum(20_000, 0.02, BUDGET * CALM), Stratum(30_000, 0.05, KEPT), Stratum(6_000, 0.2, SMALL),
+    ),
+    "one raised, a large one bad": (Stratum(40_000, 0.02, KEPT), Stratum(20_000, 0.15, BUDGET * CALM)),
+    "one raised, a tiny one all bad": (
+        Stratum(20_000, 0.02, BUDGET * CALM), Stratum(30_000, 0.05, KEPT), Stratum(1_500, 0.5, 2 * SMALL),
+    ),
+    "raised and bad, a calm one good": (Stratum(30_000, 0.2, KEPT), Stratum(30_000, 0.01, BUDGET * CALM)),
+    "raised and good, a calm one bad": (Stratum(30_000, 0.01, KEPT), Stratum(30_000, 0.2, BUDGET * CALM)),
+    "a day, raised half of it": (Stratum(4_000, 0.02, BUDGET * CALM), Stratum(4_000, 0.08, KEPT)),
+    "twenty routes, two raised": (
+        *(Stratum(2_000, 0.01 + 0.002 * number, BUDGET) for number in range(18)),
+        Stratum(10_000, 0.08, KEPT), Stratum(5_000, 0.12, KEPT),
+    ),
+    "bursts that a full queue thins": (Stratum(50_000, 0.02, BUDGET), Stratum(10_000, 0.1, KEPT * HELD / 16)),
+    "raised, and thinned in bursts": (Stratum(30_000, 0.03, KEPT), Stratum(30_000, 0.1, KEPT * HELD)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Routes:
+    name: str
+    weeks: int
+    truth: float
+    below: int
+    above: int
+    at_kish_n: int
+
+    @property
+    def covered(self) -> int:
+        return self.weeks - self.below - self.above
+
+
+def measure_routes(name: str, *, weeks: int) -> Routes:
+    strata = WEEKS_OF_ROUTES[name]
+    truth = sum(each.answers * each.rate for each in strata) / sum(each.answers for each in strata)
+    below = above = at_kish_n = 0
+    random = Random(name)
+    for _ in range(weeks):
+        counts = [(each.share, *each.graded(random)) for each in strata]
+        found = weighted(
+            group for share, wrong, right in counts for group in ((True, share, wrong), (False, share, right))
+        )
+        if found is not None:
+            low, high = found.interval()
+            below, above = below + (truth < low), above + (truth > high)
+            n = kish_n([(share, wrong + right) for share, wrong, right in counts])
+            low, high = wilson(found.rate * n, n, 0.95)
+            at_kish_n += low <= truth <= high
+    return Routes(name, weeks, truth, below, above, at_kish_n)
+
+
+def kish_n(graded: Sequence[tuple[float, int]]) -> float:
+    return sum(n / share for share, n in graded) ** 2 / sum(n / share**2 for share, n in graded)
+
+
 def corrected_table(*, weeks: int) -> Iterator[Corrected]:
     for before, after in RATES:
         yield measure_corrected(before, after, ERRING, weeks=weeks)
@@ -169,18 +272,29 @@ def table(*, weeks: int) -> Iterator[Row]:
         yield measure(before, after, weeks=weeks)
 
 
-def main() -> None:
-    print(f"{'rate':>12}{'covered':>10}{'with hindsight':>16}")
-    for row in table(weeks=1_000):
+def main(only: str | None) -> None:
+    if only in {None, "weeks"}:
+        print(f"{'rate':>12}{'covered':>10}{'with hindsight':>16}")
+        for row in table(weeks=WEEKS):
+            shares = f"{row.covered / row.weeks:>10.1%}{row.covered_with_hindsight / row.weeks:>16.1%}"
+            print(f"{row.name:>12}{shares}", flush=True)
+    if only in {None, "routes"}:
+        print(f"\n{'':>32}{'rate':>8}{'covered':>10}{'below':>8}{'above':>8}{'at the n of Kish':>18}")
+        for name in WEEKS_OF_ROUTES:
+            of = measure_routes(name, weeks=WEEKS)
+            missed = f"{of.below / of.weeks:>8.1%}{of.above / of.weeks:>8.1%}{of.at_kish_n / of.weeks:>18.1%}"
+            print(f"{name:>32}{of.truth:>8.1%}{of.covered / of.weeks:>10.1%}{missed}", flush=True)
+    if only in {None, "judge"}:
         print(
-            f"{row.name:>12}{row.covered / row.weeks:>10.1%}{row.covered_with_hindsight / row.weeks:>16.1%}", flush=True
+            f"\na judge that sees {ERRING.tpr:.0%} of the wrong answers, and blames {ERRING.fpr:.0%} of the right ones"
         )
-    print(f"\na judge that sees {ERRING.tpr:.0%} of the wrong answers, and blames {ERRING.fpr:.0%} of the right ones")
-    print(f"{'rate':>12}{'covered':>10}{'uncorrected':>13}{'mean width':>12}")
-    for row in corrected_table(weeks=1_000):
-        covered, uncorrected = row.covered / row.weeks, row.uncorrected / row.weeks
-        print(f"{row.name:>12}{covered:>10.1%}{uncorrected:>13.1%}{row.wide:>12.1%}", flush=True)
+        print(f"{'rate':>12}{'covered':>10}{'uncorrected':>13}{'mean width':>12}")
+        for judged in corrected_table(weeks=WEEKS // 4):
+            shares = f"{judged.covered / judged.weeks:>10.1%}{judged.uncorrected / judged.weeks:>13.1%}"
+            print(f"{judged.name:>12}{shares}{judged.wide:>12.1%}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--only", choices=("weeks", "routes", "judge"))
+    main(arguments.parse_args().only)

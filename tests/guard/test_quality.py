@@ -10,17 +10,15 @@ from hypothesis import strategies as st
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
     AlarmLevel,
-    EffectKind,
     SequentialTest,
     at_rate,
-    effect_of,
     estimate,
     finding_of,
     learned,
 )
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.model import Level
-from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
+from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 
@@ -270,54 +268,3 @@ class TestAfterARaise:
         # What ships is fine because of the raise; without it the route would be as bad as before.
         mixture = {"withheld_share": 0.4, "shipped_wrong": 0.0, "withheld_wrong": 0.6}
         assert {self.let_go(f"held {seed}", **mixture) for seed in range(30)} == {None}
-
-
-class TestWhetherARaiseHelps:
-    @pytest.mark.parametrize(
-        ("before", "after", "words"),
-        [
-            (None, None, "it is not known yet whether the raise helps: 0 of 50 grades of answers shipped since"),
-            (of(24, 100), None, "it is not known yet whether the raise helps: 0 of 50 grades of answers shipped since"),
-            (None, of(3, 60), "it is not known yet whether the raise helps: 60 of 50 grades of answers shipped since"),
-            (
-                of(24, 100),
-                of(0, 49),
-                "it is not known yet whether the raise helps: 49 of 50 grades of answers shipped since",
-            ),
-            (
-                of(24, 100),
-                of(1, 50),
-                "the raise helps: 24.0% wrong before it (n 100), 2.0% since (n 50)",
-            ),
-            (
-                of(24, 100),
-                of(12, 50),
-                "there is no sign that the raise helps: 24.0% wrong before it (n 100), 24.0% since (n 50)",
-            ),
-            (
-                of(24, 100),
-                of(10, 50),
-                "there is no sign that the raise helps: 24.0% wrong before it (n 100), 20.0% since (n 50)",
-            ),
-            (
-                of(5, 100),
-                of(20, 50),
-                "more answers are wrong since the raise: 5.0% wrong before it (n 100), 40.0% since (n 50)",
-            ),
-        ],
-    )
-    def test_is_said_in_words(self, before, after, words):
-        assert effect_of(before, after, enough=50).why == words
-
-    @pytest.mark.parametrize("enough", [20, 100])
-    def test_needs_as_many_grades_as_it_is_told(self, enough):
-        known = [effect_of(of(24, 100), of(0, n), enough=enough).kind is EffectKind.HELPS for n in (enough - 1, enough)]
-        assert known == [False, True]
-
-    @steady
-    @given(st.integers(0, 100), st.integers(0, 100))
-    def test_is_never_claimed_within_the_uncertainty(self, before, after):
-        low, high = difference(of(after, 100), of(before, 100), 0.95)
-        kind = effect_of(of(before, 100), of(after, 100), enough=50).kind
-        assert (kind is EffectKind.HELPS) == (high < 0)
-        assert (kind is EffectKind.WORSE) == (low > 0)

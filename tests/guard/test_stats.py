@@ -131,11 +131,22 @@ class TestAWeightedShare:
         assert found.n == pytest.approx(found.count)
         assert found.interval(0.99) == pytest.approx(wilson(hits, found.count, 0.99))
 
-    def test_weighs_each_member_with_what_it_stands_for_and_counts_as_kish_does(self):
+    def test_weighs_each_member_with_what_it_stands_for(self):
         found = weighted([(True, 1.0, 5), (False, 1.0, 5), (True, 0.1, 1), (False, 0.1, 9)])
         assert found.rate == pytest.approx((5 * 1 + 1 * 10) / (10 * 1 + 10 * 10))
-        assert found.n == pytest.approx((10 * 1 + 10 * 10) ** 2 / (10 * 1 + 10 * 100))  # 11.98 of 20
         assert found.count == 20
+
+    def test_counts_as_much_as_the_heavy_members_say(self):
+        # Of 10,000 answers, 9,000 are known by 30 grades: those decide how sure the whole is.
+        heavy = weighted([(True, 30 / 9_000, 3), (False, 30 / 9_000, 27)])
+        found = weighted([(True, 30 / 9_000, 3), (False, 30 / 9_000, 27), (True, 0.5, 10), (False, 0.5, 490)])
+        assert 30 < found.n < 40
+        low, high = found.interval()
+        assert high - low == pytest.approx(0.9 * (heavy.interval()[1] - heavy.interval()[0]), rel=0.1)
+
+    def test_heavy_members_without_a_hit_may_still_hide_some(self):
+        found = weighted([(False, 0.005, 40), (True, 0.5, 50), (False, 0.5, 450)])
+        assert found.interval()[1] > 0.05  # 40 right answers leave room for 9% of wrong ones
 
     @steady
     @given(groups)

@@ -21,7 +21,7 @@ from cheapdeep_ops.guard.formatting import (
     skew_text,
     timestamp,
 )
-from cheapdeep_ops.guard.notify.receipt_text import cold_cache_words, false_confidence_words
+from cheapdeep_ops.guard.notify.receipt_text import all_deep_words, cold_cache_words, false_confidence_words
 from cheapdeep_ops.guard.report_types.figures import (
     CacheShares,
     Funnel,
@@ -119,6 +119,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         "blended": f"{price(receipt['cost_per_call_usd'])} a call, {price(receipt['cost_usd'])} in all{over}",
         "all-deep": f"{price(receipt['baseline_per_call_usd'])} a call, {price(receipt['baseline_cost_usd'])} in all"
         f"{over} ({receipt['baseline_basis']})",
+        **({"all-deep by length": all_deep_words(receipt["all_deep"])} if receipt["all_deep"] else {}),
         "cold caches": cold_cache_words(receipt),
         "saving": f"{percent(receipt['saving'])}; {percent(receipt['saving_after_grading'])} with grading paid for"
         f"{',' if over else ''}{over}",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from random import Random
 from statistics import NormalDist
 from typing import Final
@@ -12,6 +13,31 @@ from cheapdeep_ops.guard.statistics.intervals import Proportion
 
 _SEPARATES: Final = 0.6
 """Confidence with an AUROC interval below this is of no use; 0.5 is chance."""
+
+_TOP: Final = 2
+_TOP_SHARE: Final = 0.7
+"""The share of the error that `ErrorSharing.SHARED` spends on the highest thresholds, and their number.
+
+Over resamples of recorded answers of five models this recommended thresholds with more shipped answers than the other
+two, on average, and than a choice between them by other grades (`tests/bench/advising.py`).
+"""
+
+
+class ErrorSharing(StrEnum):
+    """How the permitted error is shared among the thresholds; to be chosen without looking at the grades."""
+
+    SHARED = "shared"
+    """Most of it goes to the two highest thresholds, the rest to all: for any data."""
+    SEQUENCE = "sequence"
+    """All of it goes to the highest: best where confidence orders answers, and the highest has many grades."""
+    GRID = "grid"
+    """Each gets an equal part: best where the highest thresholds are no better than the others."""
+
+    def shares(self, thresholds: int) -> list[float]:
+        """The share of each threshold, from the highest down; they add up to 1."""
+        first = min(_TOP if self is ErrorSharing.SHARED else 1, thresholds)
+        on_first = {ErrorSharing.SHARED: _TOP_SHARE, ErrorSharing.SEQUENCE: 1.0, ErrorSharing.GRID: 0.0}[self]
+        return [(1 - on_first) / thresholds + (on_first / first if each < first else 0.0) for each in range(thresholds)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +49,31 @@ class Recommendation:
 
 
 def recommended(
-    grades: Sequence[tuple[float, bool]], *, thresholds: Sequence[float], limit: float, certainty: float
+    grades: Sequence[tuple[float, bool]],
+    *,
+    thresholds: Sequence[float],
+    limit: float,
+    certainty: float,
+    test: ErrorSharing = ErrorSharing.SHARED,
 ) -> Recommendation:
     """The lowest of `thresholds` at which P(wrong given confidence >= threshold) <= `limit`, with `certainty`.
 
     A grade is (confidence, whether it is wrong), drawn uniformly and independently; `limit` and `certainty` are in
-    (0, 1). The thresholds must be fixed without looking at the grades. Source: Learn then Test (Angelopoulos et al.
-    2021, arXiv:2110.01052), exact binomial p-values, Bonferroni over the thresholds, so their order is free.
+    (0, 1). Thresholds and `test` must be fixed without looking at the grades. Source: Learn then Test (Angelopoulos et
+    al. 2021, arXiv:2110.01052), exact binomial p-values; the fallback procedure (Wiens, Dmitrienko 2005, J. Biopharm.
+    Stat. 15, 929) from the highest threshold down: a threshold that holds passes its part of the error on to the next.
     """
-    for threshold in sorted(thresholds):
+    recommendation = Recommendation(threshold=None, shipped=None)
+    passed_on = 0.0
+    for threshold, share in zip(sorted(thresholds, reverse=True), test.shares(len(thresholds)), strict=True):
         wrong = [is_wrong for confidence, is_wrong in grades if confidence >= threshold]
         shipped = Proportion(hits=sum(wrong), n=len(wrong))
-        # The Bonferroni correction makes the order of the thresholds irrelevant.
-        if p_value(shipped, limit) <= (1 - certainty) / len(thresholds):
-            return Recommendation(threshold=threshold, shipped=shipped)
-    return Recommendation(threshold=None, shipped=None)
+        permitted = (1 - certainty) * share + passed_on
+        holds = permitted > 0 and p_value(shipped, limit) <= permitted
+        passed_on = permitted if holds else 0.0
+        if holds:
+            recommendation = Recommendation(threshold=threshold, shipped=shipped)
+    return recommendation
 
 
 def p_value(wrong: Proportion, limit: float) -> float:
@@ -72,7 +108,12 @@ def separates(grades: Sequence[tuple[float, bool]]) -> bool | None:
 
 
 def why_none(
-    grades: Sequence[tuple[float, bool]], *, thresholds: Sequence[float], limit: float, certainty: float
+    grades: Sequence[tuple[float, bool]],
+    *,
+    thresholds: Sequence[float],
+    limit: float,
+    certainty: float,
+    test: ErrorSharing = ErrorSharing.SHARED,
 ) -> str:
     """Why no threshold is recommended, in words; with the number of further grades that would help."""
     if not grades:
@@ -81,8 +122,8 @@ def why_none(
         return "confidence does not separate here"
     needed = [
         more
-        for threshold in thresholds
-        if (more := _more(grades, threshold, limit, (1 - certainty) / len(thresholds))) is not None
+        for threshold, share in zip(sorted(thresholds, reverse=True), test.shares(len(thresholds)), strict=True)
+        if share and (more := _more(grades, threshold, limit, (1 - certainty) * share)) is not None
     ]
     if not needed:
         return "at every threshold more answers are wrong than the limit allows"

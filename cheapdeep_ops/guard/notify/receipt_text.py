@@ -5,6 +5,7 @@ from typing import Final, cast
 
 from cheapdeep_ops.guard.formatting import LabelStyle, bounds, coverage, money, percent, period, plain, scope_text
 from cheapdeep_ops.guard.report_types.figures import (
+    AllDeep,
     ColdCaches,
     Correction,
     IncidentCounts,
@@ -16,6 +17,8 @@ from cheapdeep_ops.guard.report_types.figures import (
 from cheapdeep_ops.guard.report_types.state import Policy, ScopePolicy
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.store.records import record_of
+
+_NEARLY_NOTHING: Final = 0.0005
 
 _MOST_SCOPES: Final = 5
 """How many scopes with a policy of their own are named."""
@@ -37,7 +40,10 @@ def receipt_headline(payload: Payload) -> str:
         return f"{title}: no calls were counted"
     over = coverage(receipt["unpriced_calls"], receipt["calls"])
     per_call = f"{money(receipt['cost_per_call_usd'])} a call{over}"
-    return f"{title}: {receipt['calls']:,} calls, {per_call}, saving {percent(receipt['saving'])} against all-deep"
+    # A message of an older version has no figure by length.
+    by_length = receipt.get("all_deep")
+    saving = by_length["saving"] if by_length else receipt["saving"]
+    return f"{title}: {receipt['calls']:,} calls, {per_call}, saving {percent(saving)} against all-deep"
 
 
 def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
@@ -50,6 +56,7 @@ def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
         "Cost": f"{money(receipt['cost_per_call_usd'])} a call, {money(receipt['cost_usd'])} in all{over}",
         "All-deep": f"{money(receipt['baseline_per_call_usd'])} a call, {money(receipt['baseline_cost_usd'])} in all"
         f"{over} ({receipt['baseline_basis']})",
+        **_measured(receipt),
         # A message of an older version has no cold caches.
         **({"Cold caches": cold_cache_words(receipt)} if receipt.get("cold_cache_usd") else {}),
         "Saving": _saving(receipt),
@@ -80,6 +87,27 @@ def false_confidence_words(quality: Quality, correction: Correction | None = Non
         f"({bounds(correction['corrected_false_confident_interval'])}; corrected for the grader's errors with "
         f"{correction['judge_labels']:,} labels; the grader's own rate is {rate}, {graded}; {beside})"
     )
+
+
+def _measured(receipt: ReceiptFacts) -> dict[str, str]:
+    # A message of an older version has no such figure.
+    all_deep = receipt.get("all_deep")
+    return {"All-deep by length": all_deep_words(all_deep)} if all_deep else {}
+
+
+def all_deep_words(all_deep: AllDeep) -> str:
+    """All-deep and the saving with their intervals, and what is known of the length of deep answers."""
+    low, high = map(money, all_deep["interval_usd"])
+    times = f"{all_deep['length_ratio']:.2f} times as long as cheap ones, by {all_deep['compared']:,} calls with both"
+    doubtful = f"{percent(all_deep['doubtful_share'])} of the shipped text rests on doubtful cheap answers"
+    unknown = 1 - all_deep["sure_share"] - all_deep["doubtful_share"]
+    limits = [
+        *([doubtful] if all_deep["doubtful_share"] else []),
+        *([f"{percent(unknown)} is estimated from the cheap answer's length"] if unknown > _NEARLY_NOTHING else []),
+    ]
+    saving = f"{percent(all_deep['saving'])} ({bounds(all_deep['saving_interval'] or (0.0, 1.0))})"
+    known = "; ".join([f"deep answers are {times}", *limits])
+    return f"{money(all_deep['usd'])} ({low} to {high}), saving {saving}; {known}"
 
 
 def cold_cache_words(caches: ColdCaches) -> str:

@@ -208,12 +208,26 @@ class Shadow(Record):
     saving: Annotated[float | None, Field(description="share of that, without the cost of grading")]
 
 
+class AllDeep(Record):
+    """The cost of the deep tier alone, from how long its answers were for calls that both tiers answered."""
+
+    usd: Usd
+    interval_usd: Annotated[tuple[float, float], Field(description="95%")]
+    saving: Annotated[float | None, Field(description="share of `usd`; negative if routing cost more")]
+    saving_interval: Annotated[tuple[float, float] | None, Field(description="95%")]
+    compared: Annotated[int, Field(description="calls that both tiers answered, of the last 30 days")]
+    length_ratio: Annotated[float, Field(description="length of deep answers, as a multiple of the cheap ones' text")]
+    sure_share: Annotated[float, Field(description="of the shipped text, the share of routes with sure comparisons")]
+    doubtful_share: Annotated[float, Field(description="the share of routes with comparisons of doubtful answers only")]
+
+
 class ReceiptFacts(CallFigures, CostFigures, Quality, Correction, GradingCosts, ColdCaches):
     """The part of a receipt that a message has."""
 
     since: Moment
     until: Moment
     baseline_basis: Annotated[str, Field(description="what the all-deep estimate rests on")]
+    all_deep: Annotated[AllDeep | None, Field(description="null if no call shows how long deep answers are")]
     saving_after_grading: float | None
     policy_changes: int
 

@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.report_types.figures import (
     Shadow,
     TriageFigures,
 )
+from cheapdeep_ops.guard.reports.all_deep import all_deep_of
 from cheapdeep_ops.guard.reports.quality import (
     confidence_of,
     funnel_of,
@@ -35,7 +36,7 @@ LONGEST_S: Final = 100.0 * 365 * DAY_S
 
 BASELINE_NOTE = (
     "estimate: escalated calls at what the deep tier really used, less what its cold cache cost; shipped calls from "
-    "the cheap tier's tokens, less the triage contract, times the tokenizer's ratio"
+    "the cheap answer's length: its tokens, less the triage contract, times the tokenizer's ratio"
 )
 
 
@@ -46,6 +47,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         answers = sums.answers
         correction = correction_of(connection, settings, since=since, until=until)
         spending = spending_of(connection, since=since, until=until)
+        all_deep = all_deep_of(connection, settings, sums, since=since, until=until) if _is_covered(sums) else None
         counted = counters.by_route(connection, since=since, until=until)
         by_route = route_labels.by_shown_route(connection, counted, most=settings.max_routes)
         return {
@@ -57,6 +59,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             **call_figures(sums),
             **cost_figures(sums),
             "baseline_basis": BASELINE_NOTE,
+            "all_deep": all_deep,
             **triage_of(sums),
             **caches_of(sums),
             **causes_of(sums),

@@ -5,7 +5,6 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Final, TypeVar, cast
 
-from cheapdeep_ops.guard.rules.model import Finding
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import DecidedGrade, GraderVersion
@@ -27,7 +26,7 @@ class GradeCache:
         self._read: dict[Hashable, int] = {}
         """By test: how many grades there were when it last read them."""
         self._results: dict[Hashable, tuple[float, object]] = {}
-        self._findings: dict[Hashable, tuple[Hashable, float, Finding]] = {}
+        self._findings: dict[Hashable, tuple[Hashable, float, object]] = {}
 
     def refresh(self, connection: Connection) -> None:
         """Read how many grades each route has; a changed number invalidates the cached grades."""
@@ -81,11 +80,11 @@ class GradeCache:
         self._results[key] = (now, read())
         return cast("_T", self._results[key][1])
 
-    def cached_while(self, rests_on: Hashable, key: Hashable, now: float, compute: Callable[[], Finding]) -> Finding:
-        """The cached finding if what it `rests_on` is unchanged and it is fresh, else the result of `compute`."""
+    def cached_while(self, rests_on: Hashable, key: Hashable, now: float, compute: Callable[[], _T]) -> _T:
+        """The cached result if what it `rests_on` is unchanged and it is fresh, else the result of `compute`."""
         cached = self._findings.get(key)
         if cached is not None and cached[0] == rests_on and 0 <= now - cached[1] < _FRESH_S:
-            return cached[2]
-        finding = compute()
-        self._findings[key] = (rests_on, now, finding)
-        return finding
+            return cast("_T", cached[2])
+        result = compute()
+        self._findings[key] = (rests_on, now, result)
+        return result

@@ -1,7 +1,8 @@
 """Proportions and weighted estimates, with their confidence intervals."""
 
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -54,18 +55,53 @@ def weighted(groups: Iterable[tuple[bool, float, int]]) -> Estimate | None:
     """The share of hits in a sample with unequal inclusion probabilities; None for an empty sample.
 
     A group is (whether its members are hits, their inclusion probability, their number). The rate is the ratio
-    estimator of Hajek (1971) with weights 1 / inclusion. The effective n is Kish's, (sum w)^2 / sum w^2 (Kish 1965,
-    Survey Sampling, 11.7); with equal probabilities it is the actual n.
+    estimator of Hajek (1971) with weights 1 / inclusion. The effective n is that of a simple random sample with an
+    equal variance; with equal probabilities it is the actual n, and never more. The variance is the linearized one
+    (Sarndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, 5.7), summed over strata of similar inclusion.
     """
-    hits = total = squares = 0.0
-    count = 0
+    by_inclusion: dict[float, tuple[int, int]] = {}
     for is_hit, inclusion, members in groups:
-        weight = 1 / inclusion
-        hits += is_hit * weight * members
-        total += weight * members
-        squares += weight * weight * members
-        count += members
-    return Estimate(rate=min(hits / total, 1.0), n=total * total / squares, count=count) if count else None
+        n, hits = by_inclusion.get(inclusion, (0, 0))
+        by_inclusion[inclusion] = n + members, hits + is_hit * members
+    count = sum(n for n, _ in by_inclusion.values())
+    if not count:
+        return None
+    total = math.fsum(n / inclusion for inclusion, (n, _) in by_inclusion.items())
+    rate = math.fsum(hits / inclusion for inclusion, (_, hits) in by_inclusion.items()) / total
+    return Estimate(rate=min(rate, 1.0), n=_effective_n(_strata_of(by_inclusion), count), count=count)
+
+
+@dataclass(slots=True)
+class _Stratum:
+    """Members of similar weight; `weight` and `squares` are the sums of the weights and of their squares."""
+
+    n: int = 0
+    hits: int = 0
+    weight: float = 0.0
+    squares: float = 0.0
+
+
+def _strata_of(by_inclusion: Mapping[float, tuple[int, int]]) -> Collection[_Stratum]:
+    """The members by powers of two of their inclusion: one stratum for each would be too small to have a rate."""
+    strata: dict[int, _Stratum] = defaultdict(_Stratum)
+    largest = max(by_inclusion)
+    for inclusion, (n, hits) in by_inclusion.items():
+        stratum = strata[round(math.log2(inclusion / largest))]
+        stratum.n, stratum.hits = stratum.n + n, stratum.hits + hits
+        stratum.weight += n / inclusion
+        stratum.squares += n / inclusion**2
+    return strata.values()
+
+
+def _effective_n(strata: Collection[_Stratum], count: int) -> float:
+    """The n of a simple random sample with the variance of these strata; at least 1, at most `count`."""
+    # (hits + 1) / (n + 2), because a stratum without hits would otherwise have no variance.
+    rates = [(stratum, (stratum.hits + 1) / (stratum.n + 2)) for stratum in strata if stratum.n]
+    total = math.fsum(stratum.weight for stratum, _ in rates)
+    whole = math.fsum(stratum.weight * rate for stratum, rate in rates) / total
+    # Chance decides how many members a stratum has, so the difference of its rate from the whole adds to the variance.
+    spread = math.fsum(stratum.squares * (rate * (1 - rate) + (rate - whole) ** 2) for stratum, rate in rates)
+    return min(max(whole * (1 - whole) * total**2 / spread, 1.0), float(count))
 
 
 def pooled(parts: Iterable[tuple[Estimate, float]]) -> Estimate | None:

@@ -50,6 +50,13 @@ class _Counters(Row):
     deep_input_tokens: int = Field(default=0, sa_type=BigInteger)
     deep_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)
     cold_cache_nusd: int = Field(default=0, sa_type=BigInteger)
+    answer_tokens: int = Field(default=0, sa_type=BigInteger)
+    compared: int = 0
+    compared_tokens: int = Field(default=0, sa_type=BigInteger)
+    compared_deep_tokens: int = Field(default=0, sa_type=BigInteger)
+    doubtful: int = 0
+    doubtful_tokens: int = Field(default=0, sa_type=BigInteger)
+    doubtful_deep_tokens: int = Field(default=0, sa_type=BigInteger)
 
 
 class Bucket(_Counters, table=True):

@@ -15,12 +15,11 @@ takes 89.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.model import Finding, Level
-from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
+from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed
 
 _TARGET_CONFIDENCE: Final = 0.8
@@ -186,39 +185,3 @@ def _estimated(prefix: str, rate: Estimate | None) -> dict[str, object]:
         f"{prefix}high": high,
         f"{prefix}n": rate.count if rate else 0,
     }
-
-
-class EffectKind(StrEnum):
-    """Whether a raise has helped."""
-
-    UNKNOWN = "unknown"
-    HELPS = "helps"
-    NO_SIGN = "no_sign"
-    WORSE = "worse"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """Whether a raise has helped, and the rates that show it, in words."""
-
-    kind: EffectKind
-    why: str
-
-
-def effect_of(before: Estimate | None, after: Estimate | None, *, enough: int) -> Effect:
-    """The false-confident rate of answers shipped before a raise, compared with that of later ones."""
-    if before is None or after is None or after.count < enough:
-        graded = f"{after.count if after else 0} of {enough} grades of answers shipped since"
-        return Effect(kind=EffectKind.UNKNOWN, why=f"it is not known yet whether the raise helps: {graded}")
-    # Two rates can differ although their intervals overlap, so the difference needs its own interval.
-    low, high = difference(after, before, 0.95)
-    kind = EffectKind.HELPS if high < 0 else EffectKind.WORSE if low > 0 else EffectKind.NO_SIGN
-    change = f"{before.rate:.1%} wrong before it (n {before.count}), {after.rate:.1%} since (n {after.count})"
-    return Effect(kind=kind, why=f"{_EFFECTS[kind]}: {change}")
-
-
-_EFFECTS: Final = {
-    EffectKind.HELPS: "the raise helps",
-    EffectKind.WORSE: "more answers are wrong since the raise",
-    EffectKind.NO_SIGN: "there is no sign that the raise helps",
-}

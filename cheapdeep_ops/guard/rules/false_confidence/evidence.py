@@ -21,14 +21,13 @@ from cheapdeep_ops.guard.rules.false_confidence.detection import (
     AlarmLevel,
     SequentialTest,
     at_rate,
-    estimate,
     finding_of,
 )
+from cheapdeep_ops.guard.rules.false_confidence.effect import MOST, Effect, effect_of
 from cheapdeep_ops.guard.rules.false_confidence.explanation import ClimbEvidence, read_climb
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.interface import ReaderContext
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
-from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.store import detectors, grades, incidents, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
@@ -175,21 +174,21 @@ class GradeEvidence:
             self._changed.append(detectors.StoredDetector(rule=rule.alert, scope=scope, kept=after))
         return test
 
-    def shipped(
-        self,
-        connection: Connection,
-        rule: QualityRule,
-        routes: Collection[str],
-        *,
-        after: float | None,
-        until: float | None,
-        limit: int,
-    ) -> Estimate | None:
-        """The rate among the latest `limit` shipped answers of calls after `after` and before `until` (Unix times)."""
-        since = self._now - rule.max_age if after is None else after
-        read = partial(grades.newest, connection, grader=self._cache.grader, since=since, until=until, shipped=True)
-        of_routes = [read(route=route, limit=limit) for route in sorted(routes)]
-        return estimate(_newest_first(of_routes)[:limit])
+    def effect(
+        self, connection: Connection, rule: QualityRule, scope: str, routes: Collection[str], *, raised_at: float
+    ) -> Effect:
+        """The effect of the raise at `raised_at` (Unix time) in a scope, from the grades of its `routes` since."""
+        versions = tuple((route, self._cache.versions.get(route)) for route in sorted(routes))
+
+        def read() -> Effect:
+            since = [
+                grades.oldest(connection, route, self._cache.grader, since=raised_at, limit=MOST)
+                for route, _ in versions
+            ]
+            known = sorted(chain.from_iterable(since), key=attrgetter("id"))[:MOST]
+            return effect_of(known, enough=rule.min_grades)
+
+        return self._cache.cached_while((raised_at, versions), ("effect", rule.alert, scope), self._now, read)
 
     def wrong_by_class(self, rule: QualityRule, routes: Collection[str], latest: int) -> Counter[str]:
         """How many of the latest grades are of wrong answers, by input class."""

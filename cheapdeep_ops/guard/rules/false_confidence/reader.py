@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 
 from cheapdeep_ops.guard.rules.breakdown import breakdown_of
 from cheapdeep_ops.guard.rules.cause_text import cause_text
-from cheapdeep_ops.guard.rules.false_confidence.detection import Effect, effect_of
+from cheapdeep_ops.guard.rules.false_confidence.effect import Effect
 from cheapdeep_ops.guard.rules.false_confidence.evidence import GradeEvidence
 from cheapdeep_ops.guard.rules.false_confidence.explanation import climb_cause, climb_facts, examples_of, names_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
@@ -92,12 +92,7 @@ class FalseConfidenceReader(SignalReader):
         raised_at = policies.raised_at(connection, scope=scope, cause=self._rule.alert, since=started_at)
         if raised_at is None:
             return None
-        routes, enough = self._routes(scope), self._rule.min_grades
-        before = self._evidence.shipped(connection, self._rule, routes, after=None, until=raised_at, limit=enough)
-        since = self._evidence.shipped(
-            connection, self._rule, routes, after=raised_at, until=None, limit=self._rule.max_grades
-        )
-        return effect_of(before, since, enough=enough)
+        return self._evidence.effect(connection, self._rule, scope, self._routes(scope), raised_at=raised_at)
 
     def _routes(self, scope: str) -> AbstractSet[str]:
         return self.scopes if scope == ALL_ROUTES else {scope}
